@@ -1,0 +1,78 @@
+/** What is where in a transformer, as plain data; made by `detectLayout`, read by every stage. */
+
+export type ModuleKind = 'ffn' | 'attention';
+
+/** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
+export interface Segment {
+  readonly index: number;
+  /** Hidden state on the residual stream going in and out. */
+  readonly input: string;
+  readonly output: string;
+  readonly modules: readonly number[];
+}
+
+/** The linear map whose input channels are removed: the FFN's `down` or attention's `output`. */
+export interface OutputLinear {
+  /** Name of the node (or its first output when unnamed), for messages. */
+  readonly node: string;
+  /** Value holding its input, channels on the last axis. */
+  readonly input: string;
+  /** Value it writes (before any bias). */
+  readonly result: string;
+  /** Initializer with its weight, and which of its two axes is the input axis. */
+  readonly weight: string;
+  readonly inputAxis: 0 | 1;
+  readonly inputCount: number;
+  readonly outputCount: number;
+}
+
+/**
+ * A part of a block whose width can shrink. Units are what is removed: neurons, or heads.
+ * For grouped-query attention `groupOfUnit` names the KV group of each query head.
+ */
+export interface PrunableModule {
+  readonly index: number;
+  readonly kind: ModuleKind;
+  readonly block: number;
+  readonly segment: number;
+  readonly output: OutputLinear;
+  readonly unitCount: number;
+  /** Unit of every input channel of `output`, ascending. */
+  readonly unitOfChannel: Int32Array;
+  /** Head size for attention, 1 for neurons. */
+  readonly unitSize: number;
+  /** KV head of each query head; absent when every unit can go alone (FFN, MHA). */
+  readonly groupOfUnit?: Int32Array;
+  readonly groupCount?: number;
+  /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
+  readonly parametersPerUnit: number;
+  readonly parametersPerGroup: number;
+  /** All prunable parameters of the module, biases included. */
+  readonly parameterCount: number;
+  /** Human description: `gated ffn`, `grouped-query attention`, ... */
+  readonly description: string;
+}
+
+/** Something in a block that looks prunable and is not, with the reason. */
+export interface Unrecognised {
+  readonly block: number;
+  readonly kind: ModuleKind | 'unknown';
+  /** Node where recognition ended. */
+  readonly node: string;
+  readonly opType: string;
+  readonly reason: string;
+  /** What the structure came closest to. */
+  readonly nearest: string;
+}
+
+export interface ModelLayout {
+  readonly hiddenSize: number;
+  readonly vocabularySize: number;
+  readonly blockCount: number;
+  readonly segments: readonly Segment[];
+  readonly modules: readonly PrunableModule[];
+  readonly unrecognised: readonly Unrecognised[];
+  /** All parameters of the model, prunable or not. */
+  readonly parameterCount: number;
+  readonly logits: string;
+}

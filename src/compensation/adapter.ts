@@ -1,0 +1,61 @@
+import type { NdArray } from 'ndarray';
+
+/** A linear map's weight seen as `[out, in]`, whatever its layout in the file (strides take care of transposition). */
+export type LinearWeight = NdArray<Float32Array>;
+
+/** Which sums over tokens an adapter needs; `gram` implies mean and variance. */
+export type StatisticsNeed = 'none' | 'moments' | 'gram';
+
+/**
+ * Token statistics of the input of one linear map (the channels that may be removed), over one function group.
+ * All sums are weighted with the token weights of that group (mean 1; all 1 without FANG).
+ */
+export interface ChannelStatistics {
+  /** Tokens seen, T. */
+  readonly tokenCount: number;
+  /** mu_j = (1/T) sum_i w_i h_ij; length `channelCount`. */
+  readonly mean: Float64Array;
+  /** v_j = (1/T) sum_i w_i (h_ij - mu_j)^2; length `channelCount`. */
+  readonly variance: Float64Array;
+  /** A = (1/T) sum_i w_i h_i h_i^T; `[channelCount, channelCount]`, row-major; only when the adapter needs it. */
+  readonly gram?: Float64Array;
+}
+
+/** One importance problem: some channels of one linear map, judged by their own statistics. */
+export interface ImportanceProblem {
+  /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
+  readonly weight: LinearWeight;
+  readonly statistics: ChannelStatistics;
+  /**
+   * Unit of each channel, numbered 0..unitCount-1 in order of first channel: a neuron has one channel, a head `headSize`.
+   * Only whole units are removed.
+   */
+  readonly unitOfChannel: Int32Array;
+  readonly unitCount: number;
+  /** Seeded generator in [0, 1) for methods that draw. */
+  readonly random: () => number;
+}
+
+/** What is left of the linear map when `keep` stays. */
+export interface Compensated {
+  /** `[out, keep.length]` row-major repaired columns; absent = the kept columns stay as they are. */
+  readonly weight?: Float32Array;
+  /** Added to the output, length `out`; absent = nothing to add. */
+  readonly bias?: Float64Array;
+}
+
+/** Scores of one problem and the repair that fits them: both may share one factorisation. */
+export interface PreparedImportance {
+  /** Importance per unit, larger is kept; length `unitCount`. */
+  readonly scores: Float64Array;
+  /** Repairs the map for the kept channels (ascending channel indices into the problem). */
+  compensate(keep: Int32Array): Compensated;
+  /** What happened inside that a report should tell, such as a raised dampening. */
+  readonly remarks?: readonly string[];
+}
+
+/** A pruning method's view of one linear map: score the units, repair what is left. Rows of the method table. */
+export interface CompensationAdapter {
+  readonly needs: StatisticsNeed;
+  prepare(problem: ImportanceProblem): PreparedImportance | Promise<PreparedImportance>;
+}

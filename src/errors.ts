@@ -1,0 +1,34 @@
+/** Base of every error this library throws on purpose; `code` is stable and machine readable. */
+export abstract class FangPruneError extends Error {
+  abstract readonly code: string;
+
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** An option, argument or calibration text is out of range. Remedy: change the call. */
+export class OptionError extends FangPruneError {
+  readonly code = 'ERR_OPTION';
+}
+
+/** Bytes are not what the format promises (truncated, lying lengths, missing side files). Remedy: get the file again. */
+export class ModelFormatError extends FangPruneError {
+  readonly code = 'ERR_MODEL_FORMAT';
+}
+
+/** A sound model that this library cannot prune (yet). Remedy: another export, fewer modules, or a new table row. */
+export class UnsupportedModelError extends FangPruneError {
+  readonly code = 'ERR_UNSUPPORTED_MODEL';
+}
+
+/** Numbers stopped making sense (NaN weights, a factorisation that fails). Remedy: check the weights or raise the dampening. */
+export class NumericalError extends FangPruneError {
+  readonly code = 'ERR_NUMERICAL';
+}
+
+/** ONNX Runtime could not start, load or run. Remedy: another execution provider, or report the node it names. */
+export class EngineError extends FangPruneError {
+  readonly code = 'ERR_ENGINE';
+}

@@ -1,0 +1,25 @@
+/** Random access to bytes that need not be in memory: a file, a blob, a fetched range. */
+export interface ByteSource {
+  /** For messages: a file name or URL. */
+  readonly name: string;
+  readonly byteLength: number;
+  /** @throws ModelFormatError when the range leaves the source. */
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** A folder of named sources. `path` is relative, with `/`; a path that leaves the folder is refused. */
+export interface SourceFolder {
+  readonly name: string;
+  /** Resolves to `undefined` when the file does not exist. @throws ModelFormatError when `path` leaves the folder. */
+  open(path: string): Promise<ByteSource | undefined>;
+}
+
+/** Where written bytes go: a file being built. */
+export interface ByteSink {
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/** A folder that files are written into. */
+export interface SinkFolder {
+  create(path: string): Promise<ByteSink & { close(): Promise<void> }>;
+}

@@ -1,0 +1,26 @@
+import type { ModelProto } from 'onnx-buf';
+
+/**
+ * A weight that is read only when a stage needs it.
+ * `read` returns the raw little-endian bytes in row-major order, a fresh buffer each call; nothing is cached.
+ */
+export interface TensorHandle {
+  /** ONNX `TensorProto.DataType` number (1 = float32, 10 = float16, 16 = bfloat16, 7 = int64 ...). */
+  readonly dataType: number;
+  readonly dims: readonly number[];
+  /** Length of the raw bytes. */
+  readonly byteLength: number;
+  /** Bytes in raw layout, the whole tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
+  read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/**
+ * An ONNX model whose weights are handles.
+ *
+ * `proto.graph.initializer` keeps one entry per weight with its name, dims and data type but no payload; the payload is
+ * `weights.get(name)`. Large tensors inside Constant nodes are hoisted to initializers on load, so weights have one home.
+ */
+export interface OnnxModel {
+  readonly proto: ModelProto;
+  readonly weights: Map<string, TensorHandle>;
+}

@@ -1,0 +1,42 @@
+/** Element types that cross the engine's border, in ONNX Runtime's names. */
+export interface TensorTypes {
+  readonly float32: Float32Array;
+  readonly float64: Float64Array;
+  /** Raw half-precision bits. */
+  readonly float16: Uint16Array;
+  readonly int64: BigInt64Array;
+  readonly int32: Int32Array;
+  readonly uint8: Uint8Array;
+  readonly int8: Int8Array;
+  readonly bool: Uint8Array;
+}
+
+export type TensorType = keyof TensorTypes;
+
+/** A dense tensor, row-major. */
+export type Tensor = {
+  readonly [T in TensorType]: { readonly type: T; readonly dims: readonly number[]; readonly data: TensorTypes[T] };
+}[TensorType];
+
+/** Tensors by value name. */
+export type Tensors = Readonly<Record<string, Tensor>>;
+
+export interface SessionOptions {
+  /** `none` keeps every node as it stands (probing, gradient checks); `all` is for speed. Default `all`. */
+  readonly optimization?: 'none' | 'all';
+}
+
+/** A compiled graph. */
+export interface Session {
+  /** Runs the graph. `fetches` defaults to all outputs. @throws EngineError naming what ONNX Runtime said. */
+  run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors>;
+  /** Frees the session's memory; it cannot be run again. */
+  release(): Promise<void>;
+}
+
+/** Port to whatever runs ONNX graphs: onnxruntime-node, onnxruntime-web, or a test double. */
+export interface Engine {
+  readonly name: string;
+  /** Compiles a serialized ModelProto (weights inside, at most 2 GiB). @throws EngineError */
+  load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
+}
