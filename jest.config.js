@@ -3,7 +3,18 @@ export default {
   testEnvironment: './test/support/host-realm-environment.js',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
-  transform: { '^.+\\.ts$': ['@swc/jest', { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } }] },
-  moduleNameMapper: { '^(\\.{1,2}/.*)\\.js$': '$1' },
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { jsc: { target: 'es2022', parser: { syntax: 'typescript' } }, module: { type: 'es6' } },
+    ],
+  },
+  moduleNameMapper: {
+    '^(\\.{1,2}/.*)\\.js$': '$1',
+    '^fang-prune$': '<rootDir>/src/node.ts',
+    '^fang-prune/core$': '<rootDir>/src/index.ts',
+  },
+  modulePathIgnorePatterns: ['<rootDir>/dist/'],
   testTimeout: 60_000,
+  reporters: ['default', '<rootDir>/test/support/tally-reporter.js'],
 };
