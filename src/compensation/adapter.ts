@@ -1,4 +1,5 @@
 import type { NdArray } from 'ndarray';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 
 /** A linear map's weight seen as `[out, in]`, whatever its layout in the file (strides take care of transposition). */
 export type LinearWeight = NdArray<Float32Array>;
@@ -25,6 +26,7 @@ export interface ChannelStatistics {
 export interface ImportanceProblem {
   /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
   readonly weight: LinearWeight;
+  /** What the adapter's `needs` promises; `EMPTY_STATISTICS` will do for an adapter that needs none. */
   readonly statistics: ChannelStatistics;
   /**
    * Unit of each channel, numbered 0..unitCount-1 in order of first channel: a neuron has one channel, a head `headSize`.
@@ -34,7 +36,16 @@ export interface ImportanceProblem {
   readonly unitCount: number;
   /** Seeded generator in [0, 1) for methods that draw. */
   readonly random: () => number;
+  /** Runs the large products of factorisations, for instance in ONNX Runtime; default: this library's own loops. */
+  readonly multiply?: MultiplyTransposed | undefined;
 }
+
+/** Statistics for adapters whose `needs` is `none`. */
+export const EMPTY_STATISTICS: ChannelStatistics = {
+  tokenCount: 0,
+  mean: new Float64Array(0),
+  variance: new Float64Array(0),
+};
 
 /** What is left of the linear map when `keep` stays. */
 export interface Compensated {
@@ -49,7 +60,7 @@ export interface PreparedImportance {
   /** Importance per unit, larger is kept; length `unitCount`. */
   readonly scores: Float64Array;
   /** Repairs the map for the kept channels (ascending channel indices into the problem). */
-  compensate(keep: Int32Array): Compensated;
+  compensate(keep: Int32Array): Compensated | Promise<Compensated>;
   /** What happened inside that a report should tell, such as a raised dampening. */
   readonly remarks?: readonly string[];
 }
