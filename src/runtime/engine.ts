@@ -26,8 +26,18 @@ export interface SessionOptions {
   readonly optimization?: 'none' | 'all';
 }
 
+/** What a compiled graph declares about an input or output; a symbolic dimension is its name, one without a name `''`. */
+export interface DeclaredValue {
+  readonly name: string;
+  /** In ONNX Runtime's names; usually a `TensorType`, but a graph may declare others (`string`, `uint64`). */
+  readonly type: string;
+  readonly dims: readonly (number | string)[];
+}
+
 /** A compiled graph. */
 export interface Session {
+  readonly inputs: readonly DeclaredValue[];
+  readonly outputs: readonly DeclaredValue[];
   /** Runs the graph. `fetches` defaults to all outputs. @throws EngineError naming what ONNX Runtime said. */
   run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors>;
   /** Frees the session's memory; it cannot be run again. */
@@ -39,4 +49,9 @@ export interface Engine {
   readonly name: string;
   /** Compiles a serialized ModelProto (weights inside, at most 2 GiB). @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
+  /**
+   * Compiles a model file with its external data, by path (Node) or URL (browsers), without reading it into JavaScript:
+   * the way for models beyond 2 GiB. Absent where the engine knows no files. @throws EngineError
+   */
+  loadFile?(path: string, options?: SessionOptions): Promise<Session>;
 }

@@ -1,6 +1,6 @@
 import type * as Ort from 'onnxruntime-common';
 import { EngineError } from '../errors.js';
-import type { Engine, Session, Tensor, Tensors, TensorType } from './engine.js';
+import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
 
 /** The part of an ONNX Runtime package that the engine uses; onnxruntime-node and onnxruntime-web both fit. */
 export interface OrtModule {
@@ -16,23 +16,28 @@ export interface OrtEngineOptions {
 /** Makes an engine of an ONNX Runtime package. */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
-  return {
-    name: `onnxruntime (${executionProviders.join(', ')})`,
-    async load(model, { optimization = 'all' } = {}) {
-      const session = await attempt(`cannot load a graph on ${executionProviders.join(', ')}`, () =>
-        ort.InferenceSession.create(model, {
-          executionProviders,
-          graphOptimizationLevel: optimization === 'all' ? 'all' : 'disabled',
-          logSeverityLevel: 4,
-        }),
-      );
-      return wrapSession(ort, session);
-    },
+  const load = async (model: Uint8Array | string, { optimization = 'all' }: SessionOptions = {}) => {
+    const what = typeof model === 'string' ? model : 'a graph';
+    const settings: Ort.InferenceSession.SessionOptions = {
+      executionProviders,
+      graphOptimizationLevel: optimization === 'all' ? 'all' : 'disabled',
+      logSeverityLevel: 4,
+    };
+    // The overloads of `create` take a path or bytes, never their union.
+    const session = await attempt(`cannot load ${what} on ${executionProviders.join(', ')}`, () =>
+      typeof model === 'string'
+        ? ort.InferenceSession.create(model, settings)
+        : ort.InferenceSession.create(model, settings),
+    );
+    return wrapSession(ort, session);
   };
+  return { name: `onnxruntime (${executionProviders.join(', ')})`, load, loadFile: load };
 }
 
 function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
   return {
+    inputs: session.inputMetadata.map(toDeclaredValue),
+    outputs: session.outputMetadata.map(toDeclaredValue),
     async run(feeds, fetches) {
       const inputs: Record<string, Ort.Tensor> = {};
       for (const [name, tensor] of Object.entries(feeds)) {
@@ -47,8 +52,21 @@ function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
   };
 }
 
+function toDeclaredValue(value: Ort.InferenceSession.ValueMetadata): DeclaredValue {
+  if (!value.isTensor) return { name: value.name, type: 'sequence', dims: [] };
+  const dims = value.shape.map((dim) => (typeof dim === 'number' && dim < 0 ? '' : dim));
+  return { name: value.name, type: value.type, dims };
+}
+
 function toTensor(value: Ort.Tensor): Tensor {
-  return { type: value.type as TensorType, dims: value.dims, data: value.data } as Tensor;
+  return { type: value.type as TensorType, dims: value.dims, data: rawHalves(value) } as Tensor;
+}
+
+/** Half-precision bits: newer JavaScript hands out numbers (Float16Array), and the engine's border promises bits. */
+function rawHalves({ type, data }: Ort.Tensor): unknown {
+  if (type !== 'float16' || data instanceof Uint16Array) return data;
+  const view: ArrayBufferView = data as Uint8Array;
+  return new Uint16Array(view.buffer, view.byteOffset, view.byteLength / Uint16Array.BYTES_PER_ELEMENT);
 }
 
 async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
