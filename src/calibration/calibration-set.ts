@@ -1,0 +1,125 @@
+import { OptionError } from '../errors.js';
+import { createRandom } from '../linalg/random.js';
+import { checkWindowShape, cutWindows, type WindowShape } from './cut-windows.js';
+import { sha256, sha256OfTokens } from './sha256.js';
+import { type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
+
+/** The tokens that pruning watches the model on. */
+export interface CalibrationSet {
+  /** `windowCount` windows of `windowLength` token ids each. */
+  readonly windows: readonly Int32Array[];
+  readonly windowLength: number;
+  readonly provenance: CalibrationProvenance;
+}
+
+/** Where calibration windows came from: enough to cut the same ones again, and to know whether they are the same. */
+export interface CalibrationProvenance {
+  /** `default-text`, `text`, `tokens`, `jsonl` or `generated`. */
+  readonly kind: string;
+  /** SHA-256 of the windows' token ids, 32-bit little-endian: equal exactly when the model sees the same tokens. */
+  readonly tokensSha256: string;
+  /** SHA-256 of the texts read, one after the other, in UTF-8; absent when the source held token ids. */
+  readonly textSha256?: string;
+  /** Documents and tokens read; with `first` reading stops as soon as the windows are full. */
+  readonly documentCount: number;
+  readonly tokenCount: number;
+  /** Windows cut, and windows asked for: fewer are cut when the text runs out. */
+  readonly windowCount: number;
+  readonly requestedWindowCount: number;
+  readonly windowLength: number;
+  readonly selection: 'first' | 'sample';
+  /** Seed of the sample; absent for `first`. */
+  readonly seed?: number;
+  /** Tokens put before and after every document; absent when none. */
+  readonly documentStart?: number;
+  readonly documentEnd?: number;
+}
+
+export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
+  /** Default: the public text that ships with the package. */
+  readonly source?: TokenSource | undefined;
+  /** `first`: from the start of the text. `sample`: drawn by `seed` from all windows that fit. Default `first`. */
+  readonly selection?: 'first' | 'sample' | undefined;
+  /** Default 0. */
+  readonly seed?: number | undefined;
+  /** Token put before every document (the model's BOS, say). Default none. */
+  readonly documentStart?: number | undefined;
+  /** Token put after every document (the model's EOS, say). Default none. */
+  readonly documentEnd?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Reads a source and cuts it into windows. Every document is tokenized by itself, without special tokens; their tokens
+ * are joined in order with nothing between them but `documentEnd` and `documentStart`.
+ *
+ * @throws OptionError for a source that does not fill one window, or holds what is neither text nor valid token ids.
+ */
+export async function createCalibrationSet(options: CalibrationSetOptions): Promise<CalibrationSet> {
+  checkWindowShape(options);
+  const { windowCount, windowLength, selection = 'first', seed = 0, documentStart, documentEnd } = options;
+  const kind = options.source === undefined ? 'default-text' : kindOf(options.source);
+  const source = options.source ?? { text: (await import('./default-text.js')).DEFAULT_TEXTS };
+  const joined = await joinDocuments(source, options);
+  const windows = cutWindows(joined.tokens, options, selection === 'sample' ? createRandom(seed) : undefined);
+  return {
+    windows,
+    windowLength,
+    provenance: {
+      kind,
+      tokensSha256: await sha256OfTokens(windows),
+      ...(joined.text !== undefined && { textSha256: await sha256(joined.text) }),
+      documentCount: joined.documentCount,
+      tokenCount: joined.tokens.length,
+      windowCount: windows.length,
+      requestedWindowCount: windowCount,
+      windowLength,
+      selection,
+      ...(selection === 'sample' && { seed }),
+      ...(documentStart !== undefined && { documentStart }),
+      ...(documentEnd !== undefined && { documentEnd }),
+    },
+  };
+}
+
+interface JoinedDocuments {
+  readonly tokens: Int32Array;
+  readonly documentCount: number;
+  readonly text: string | undefined;
+}
+
+async function joinDocuments(source: TokenSource, options: CalibrationSetOptions): Promise<JoinedDocuments> {
+  const { documentStart, documentEnd, signal } = options;
+  const start = documentStart === undefined ? [] : [documentStart];
+  const end = documentEnd === undefined ? [] : [documentEnd];
+  const enough = options.selection === 'sample' ? Number.POSITIVE_INFINITY : options.windowCount * options.windowLength;
+  const parts: ArrayLike<number>[] = [];
+  const texts: string[] = [];
+  let tokenCount = 0;
+  let documentCount = 0;
+  for await (const { tokens, text } of readTokens(source, options)) {
+    signal?.throwIfAborted();
+    parts.push(start, tokens, end);
+    if (text !== undefined) texts.push(text);
+    tokenCount += start.length + tokens.length + end.length;
+    documentCount++;
+    if (tokenCount >= enough) break;
+  }
+  const tokens = new Int32Array(tokenCount);
+  let offset = 0;
+  for (const part of parts) {
+    tokens.set(part, offset);
+    offset += part.length;
+  }
+  return { tokens, documentCount, text: texts.length === documentCount ? texts.join('') : undefined };
+}
+
+function kindOf(source: TokenSource): string {
+  const kinds = ['text', 'tokens', 'jsonl'].filter((kind) => Object.hasOwn(Object(source), kind));
+  if (kinds.length !== 1) {
+    throw new OptionError(
+      `the calibration source has ${kinds.join(' and ') || 'none of text, tokens, jsonl'}; give exactly one`,
+    );
+  }
+  return kinds[0]!;
+}
