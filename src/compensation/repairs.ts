@@ -1,0 +1,57 @@
+import { factoriseHessian } from '../importance/hessian.js';
+import type { Compensated, ImportanceProblem, StatisticsNeed } from './adapter.js';
+import { compensateByLeastSquares } from './least-squares.js';
+import { compensateByMeanBias, outputOfMean } from './mean-bias.js';
+
+export interface RepairOptions {
+  /** Fraction of the mean of `diag(2 A)` added to the Hessian's diagonal, at least 0. */
+  readonly dampening: number;
+}
+
+/** A way to make up for removed channels, whatever chose them. Rows of `REPAIRS`. */
+export interface Repair {
+  readonly description: string;
+  readonly needs: StatisticsNeed;
+  compensate(problem: ImportanceProblem, keep: Int32Array, options: RepairOptions): Compensated | Promise<Compensated>;
+}
+
+/** Every repair by name; a new one is a new row. */
+export const REPAIRS = {
+  none: {
+    description: 'the kept columns stay as they are',
+    needs: 'none',
+    compensate: () => ({}),
+  },
+  bias: {
+    description: "the removed channels' mean output becomes a bias (FLAP)",
+    needs: 'moments',
+    compensate: compensateByMeanBias,
+  },
+  'least-squares': {
+    description: 'the kept columns reproduce the output best on the calibration tokens (OBC)',
+    needs: 'gram',
+    async compensate(problem, keep, { dampening }) {
+      return compensateByLeastSquares(problem, await factoriseHessian(problem, { dampening }), keep);
+    },
+  },
+  'least-squares-and-bias': {
+    description:
+      'least squares around the means, which a bias restores: never worse on the calibration tokens than either',
+    needs: 'gram',
+    async compensate(problem, keep, { dampening }) {
+      const hessian = await factoriseHessian(problem, { dampening, centred: true });
+      const { weight } = await compensateByLeastSquares(problem, hessian, keep);
+      return { weight, bias: restoredMean(problem, keep, weight) };
+    },
+  },
+} as const satisfies Record<string, Repair>;
+
+export type RepairName = keyof typeof REPAIRS;
+
+/** What the repaired columns lack of the whole map's mean output: `W mu - W'_keep mu_keep`. */
+function restoredMean(problem: ImportanceProblem, keep: Int32Array, repaired: Float32Array): Float64Array {
+  const whole = compensateByMeanBias(problem, new Int32Array(0)).bias;
+  if (keep.length === 0) return whole;
+  const left = outputOfMean(repaired, problem.statistics.mean, keep);
+  return whole.map((value, row) => value - left[row]!);
+}

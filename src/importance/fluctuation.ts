@@ -1,0 +1,39 @@
+import type { ImportanceProblem } from '../compensation/adapter.js';
+import { columnSums } from './column-sums.js';
+import { sumOverUnits, type UnitAggregate } from './units.js';
+
+/** FLAP's score of one channel from its fluctuation (variance) and its column of the weight. */
+export const FLUCTUATION_METRICS = {
+  /** Fluctuation alone: `v_j`. */
+  IFV: ({ statistics }) => statistics.variance,
+  /** Fluctuation weighted by what the map makes of it: `v_j ||W_:j||^2`. */
+  WIFV: ({ weight, statistics }) => columnSums(weight, 'squares').map((norm, j) => statistics.variance[j]! * norm),
+  /** Mean weight times the norm of the input: `mean_c |W_cj| sqrt(sum_i w_i h_ij^2)`. */
+  WIFN: (problem) => {
+    const outputCount = problem.weight.shape[0]!;
+    const norms = inputNorms(problem);
+    return columnSums(problem.weight, 'absolutes').map((sum, j) => (sum / outputCount) * norms[j]!);
+  },
+} as const satisfies Record<string, (problem: ImportanceProblem) => Float64Array>;
+
+export type FluctuationMetric = keyof typeof FLUCTUATION_METRICS;
+
+/**
+ * Scores units by how much they fluctuate over the calibration tokens: a steady one is replaced by a bias.
+ *
+ * @param aggregate How a head's channels are put together.
+ * @see FLAP (An et al., AAAI 2024, arXiv 2312.11983), section 3.2
+ */
+export function scoreByFluctuation(
+  problem: ImportanceProblem,
+  metric: FluctuationMetric,
+  aggregate: UnitAggregate,
+): Float64Array {
+  return sumOverUnits(FLUCTUATION_METRICS[metric](problem), problem, aggregate);
+}
+
+/** Weighted l2 norm of each channel over the tokens, `sqrt(sum_i w_i h_ij^2)`. */
+export function inputNorms({ statistics }: ImportanceProblem): Float64Array {
+  const { tokenCount, mean, variance } = statistics;
+  return mean.map((mu, j) => Math.sqrt(tokenCount * (variance[j]! + mu * mu)));
+}

@@ -1,0 +1,167 @@
+import { NumericalError } from '../errors.js';
+import { copyBlock, copyBlockTransposed, type MatrixBlock, subtractFromBlock } from './matrix-block.js';
+import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
+
+/** Columns handled at once: small blocks stay in the cache, large ones keep an external `multiply` busy. */
+const blockSizeOf = (size: number) => (size > 4096 ? 256 : 64);
+
+/**
+ * Factorises a symmetric positive definite matrix, `matrix = L Lᵀ`, overwriting it with `L` (upper triangle zero).
+ * Only the lower triangle is read. Blocked, so that nearly all work is in `multiply`.
+ *
+ * @param matrix `[size, size]`, row-major.
+ * @throws NumericalError naming the pivot when the matrix is not positive definite to working precision.
+ */
+export async function choleskyInPlace(
+  matrix: Float64Array,
+  size: number,
+  multiply: MultiplyTransposed = multiplyTransposed,
+): Promise<void> {
+  const smallestPivots = Float64Array.from({ length: size }, (_, i) => matrix[i * size + i]! * size * Number.EPSILON);
+  const blockSize = blockSizeOf(size);
+  for (let start = 0; start < size; start += blockSize) {
+    const end = Math.min(size, start + blockSize);
+    if (start > 0) {
+      const left = copyBlock(matrix, size, { rowStart: start, rowEnd: size, columnStart: 0, columnEnd: start });
+      const right = left.subarray(0, (end - start) * start);
+      const values = await multiply(left, right, { rows: size - start, columns: end - start, inner: start });
+      const block = { rowStart: start, rowEnd: size, columnStart: start, columnEnd: end };
+      subtractFromBlock(matrix, size, { block, values });
+    }
+    factorisePanel(matrix, { size, start, end, smallestPivots });
+  }
+  for (let row = 0; row < size; row++) matrix.fill(0, row * size + row + 1, (row + 1) * size);
+}
+
+function factorisePanel(
+  matrix: Float64Array,
+  { size, start, end, smallestPivots }: { size: number; start: number; end: number; smallestPivots: Float64Array },
+): void {
+  for (let row = start; row < size; row++) {
+    const rowAt = row * size;
+    for (let column = start; column < Math.min(row, end); column++) {
+      const columnAt = column * size;
+      let sum = matrix[rowAt + column]!;
+      for (let i = start; i < column; i++) sum -= matrix[rowAt + i]! * matrix[columnAt + i]!;
+      matrix[rowAt + column] = sum / matrix[columnAt + column]!;
+    }
+    if (row >= end) continue;
+    let pivot = matrix[rowAt + row]!;
+    for (let i = start; i < row; i++) pivot -= matrix[rowAt + i]! ** 2;
+    // Rounding leaves a pivot of this order where the exact one is zero; dividing by it would amplify noise.
+    if (!(pivot > smallestPivots[row]!)) throw notPositiveDefinite(row, size, pivot);
+    matrix[rowAt + row] = Math.sqrt(pivot);
+  }
+}
+
+function notPositiveDefinite(pivot: number, size: number, value: number): NumericalError {
+  return new NumericalError(
+    `a ${size} x ${size} matrix is not positive definite: pivot ${pivot} is ${value} and must be above zero. Its channel ` +
+      'is a combination of others on the calibration tokens, or was never excited: raise the dampening or use more tokens.',
+  );
+}
+
+/**
+ * Inverts a Cholesky factor and transposes the result: row `c` of the answer is column `c` of `L⁻¹`.
+ * So `(L Lᵀ)⁻¹ = Y Yᵀ`, and the diagonal of the inverse is each row's sum of squares.
+ *
+ * @param lower `L`, `[size, size]` row-major.
+ * @returns `Y = L⁻ᵀ`, `[size, size]` row-major, upper triangular.
+ */
+export async function invertFactorTransposed(
+  lower: Float64Array,
+  size: number,
+  multiply: MultiplyTransposed = multiplyTransposed,
+): Promise<Float64Array> {
+  const inverse = new Float64Array(size * size);
+  const blockSize = blockSizeOf(size);
+  for (let start = 0; start < size; start += blockSize) {
+    const end = Math.min(size, start + blockSize);
+    // Row c of the answer starts at column c: strips skip the zeros to the left of it.
+    for (let rowStart = 0; rowStart < start; rowStart += blockSize) {
+      const rowEnd = Math.min(start, rowStart + blockSize);
+      const inner = { columnStart: rowStart, columnEnd: start };
+      const left = copyBlock(inverse, size, { rowStart, rowEnd, ...inner });
+      const right = copyBlock(lower, size, { rowStart: start, rowEnd: end, ...inner });
+      const shape = { rows: rowEnd - rowStart, columns: end - start, inner: start - rowStart };
+      const block = { rowStart, rowEnd, columnStart: start, columnEnd: end };
+      subtractFromBlock(inverse, size, { block, values: await multiply(left, right, shape) });
+    }
+    for (let row = start; row < end; row++) inverse[row * size + row] = 1;
+    substituteForwards(inverse, lower, { size, rowCount: end, start, end });
+  }
+  return inverse;
+}
+
+/**
+ * Solves `X (L Lᵀ) = B` in place for many right-hand sides given as rows.
+ *
+ * @param lower `L`, `[size, size]` row-major.
+ * @param rows `B`, `[rowCount, size]` row-major; overwritten with `X`.
+ */
+export async function solveRowsInPlace(
+  lower: Float64Array,
+  rows: Float64Array,
+  {
+    size,
+    multiply = multiplyTransposed,
+  }: { readonly size: number; readonly multiply?: MultiplyTransposed | undefined },
+): Promise<void> {
+  const rowCount = size === 0 ? 0 : rows.length / size;
+  const blockSize = blockSizeOf(size);
+  const update = async (block: MatrixBlock, inner: readonly [number, number], right: Float64Array) => {
+    const [columnStart, columnEnd] = inner;
+    const left = copyBlock(rows, size, { rowStart: 0, rowEnd: rowCount, columnStart, columnEnd });
+    const columns = block.columnEnd - block.columnStart;
+    const values = await multiply(left, right, { rows: rowCount, columns, inner: columnEnd - columnStart });
+    subtractFromBlock(rows, size, { block, values });
+  };
+  for (let start = 0; start < size; start += blockSize) {
+    const end = Math.min(size, start + blockSize);
+    const block = { rowStart: 0, rowEnd: rowCount, columnStart: start, columnEnd: end };
+    if (start > 0) {
+      const known = { rowStart: start, rowEnd: end, columnStart: 0, columnEnd: start };
+      await update(block, [0, start], copyBlock(lower, size, known));
+    }
+    substituteForwards(rows, lower, { size, rowCount, start, end });
+  }
+  for (let start = Math.floor((size - 1) / blockSize) * blockSize; start >= 0; start -= blockSize) {
+    const end = Math.min(size, start + blockSize);
+    const block = { rowStart: 0, rowEnd: rowCount, columnStart: start, columnEnd: end };
+    if (end < size) {
+      const known = { rowStart: end, rowEnd: size, columnStart: start, columnEnd: end };
+      await update(block, [end, size], copyBlockTransposed(lower, size, known));
+    }
+    substituteBackwards(rows, lower, { size, rowCount, start, end });
+  }
+}
+
+interface Substitution {
+  readonly size: number;
+  readonly rowCount: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+function substituteForwards(rows: Float64Array, lower: Float64Array, { size, rowCount, start, end }: Substitution) {
+  for (let row = 0; row < rowCount; row++) {
+    const rowAt = row * size;
+    for (let column = start; column < end; column++) {
+      const columnAt = column * size;
+      let sum = rows[rowAt + column]!;
+      for (let i = start; i < column; i++) sum -= rows[rowAt + i]! * lower[columnAt + i]!;
+      rows[rowAt + column] = sum / lower[columnAt + column]!;
+    }
+  }
+}
+
+function substituteBackwards(rows: Float64Array, lower: Float64Array, { size, rowCount, start, end }: Substitution) {
+  for (let row = 0; row < rowCount; row++) {
+    const rowAt = row * size;
+    for (let column = end - 1; column >= start; column--) {
+      let sum = rows[rowAt + column]!;
+      for (let i = column + 1; i < end; i++) sum -= rows[rowAt + i]! * lower[i * size + column]!;
+      rows[rowAt + column] = sum / lower[column * size + column]!;
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/** A rectangle of a row-major matrix: rows `[rowStart, rowEnd)`, columns `[columnStart, columnEnd)`. */
+export interface MatrixBlock {
+  readonly rowStart: number;
+  readonly rowEnd: number;
+  readonly columnStart: number;
+  readonly columnEnd: number;
+}
+
+/** Copies a rectangle of a row-major matrix with `columnCount` columns into a dense array of its own. */
+export function copyBlock(matrix: Float64Array, columnCount: number, block: MatrixBlock): Float64Array {
+  const { rowStart, rowEnd, columnStart, columnEnd } = block;
+  const width = columnEnd - columnStart;
+  const copy = new Float64Array((rowEnd - rowStart) * width);
+  for (let row = rowStart; row < rowEnd; row++) {
+    const from = row * columnCount;
+    copy.set(matrix.subarray(from + columnStart, from + columnEnd), (row - rowStart) * width);
+  }
+  return copy;
+}
+
+/** As `copyBlock`, transposed: the result has the block's columns as rows. */
+export function copyBlockTransposed(matrix: Float64Array, columnCount: number, block: MatrixBlock): Float64Array {
+  const { rowStart, rowEnd, columnStart, columnEnd } = block;
+  const height = rowEnd - rowStart;
+  const copy = new Float64Array(height * (columnEnd - columnStart));
+  for (let row = rowStart; row < rowEnd; row++) {
+    for (let column = columnStart; column < columnEnd; column++) {
+      copy[(column - columnStart) * height + row - rowStart] = matrix[row * columnCount + column]!;
+    }
+  }
+  return copy;
+}
+
+/** Subtracts the dense `values` from a rectangle of a row-major matrix with `columnCount` columns. */
+export function subtractFromBlock(
+  matrix: Float64Array,
+  columnCount: number,
+  { block, values }: { readonly block: MatrixBlock; readonly values: Float64Array },
+): void {
+  const { rowStart, rowEnd, columnStart, columnEnd } = block;
+  let at = 0;
+  for (let row = rowStart; row < rowEnd; row++) {
+    const from = row * columnCount;
+    for (let column = columnStart; column < columnEnd; column++) matrix[from + column]! -= values[at++]!;
+  }
+}
+
+/** Rows `rows` and columns `columns` of a row-major matrix with `columnCount` columns, dense. */
+export function pickSubmatrix(
+  matrix: Float64Array,
+  columnCount: number,
+  { rows, columns }: { readonly rows: ArrayLike<number>; readonly columns: ArrayLike<number> },
+): Float64Array {
+  const picked = new Float64Array(rows.length * columns.length);
+  let at = 0;
+  for (let row = 0; row < rows.length; row++) {
+    const from = rows[row]! * columnCount;
+    for (let column = 0; column < columns.length; column++) picked[at++] = matrix[from + columns[column]!]!;
+  }
+  return picked;
+}
