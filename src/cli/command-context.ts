@@ -1,0 +1,40 @@
+import type { Command } from 'commander';
+import type { JobControl } from '../progress.js';
+import type { CliApi, ModelRequest } from './api.js';
+import { parseNames } from './option-parsers.js';
+import type { Terminal } from './terminal.js';
+
+/** What a command gets from whoever runs it. */
+export interface CommandContext {
+  readonly terminal: Terminal;
+  /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
+  readonly loadApi: () => Promise<CliApi>;
+  readonly signal: AbortSignal;
+}
+
+/** Options that every command takes. */
+export interface SharedOptions {
+  readonly executionProvider?: readonly string[];
+  readonly json?: boolean;
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+}
+
+/** Declares the options that every command takes. */
+export function withSharedOptions(command: Command): Command {
+  return command
+    .option(
+      '--execution-provider <names>',
+      'ONNX Runtime execution providers in order of preference, such as cuda,cpu',
+      parseNames,
+    )
+    .option('--json', 'print one JSON object on stdout')
+    .option('--quiet', 'show no progress')
+    .option('--verbose', 'show where an error came from')
+    .option('--no-color', 'print without colours');
+}
+
+/** What the shared options and the running job add to a request. */
+export function modelRequest(model: string, { executionProvider }: SharedOptions, control: JobControl): ModelRequest {
+  return { model, ...control, ...(executionProvider ? { executionProvider } : {}) };
+}

@@ -1,0 +1,68 @@
+import type { Command } from 'commander';
+import type { DescriptionSummary, ModuleDescription } from './api.js';
+import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
+import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
+import { formatTable } from './format-table.js';
+import { runJob } from './run-job.js';
+import type { Colors } from './terminal.js';
+
+/** Adds `describe <model>`. */
+export function addDescribeCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('describe')
+    .description('show what a model is made of and which parts can be pruned')
+    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file');
+  withSharedOptions(command).action(async (model: string, flags: SharedOptions) => {
+    const { describe } = await context.loadApi();
+    await runJob(context, flags, {
+      job: (control) => describe(modelRequest(model, flags, control)),
+      format: (description) => formatDescription(description, context.terminal.colors),
+    });
+  });
+}
+
+/** A model description for people. */
+export function formatDescription(description: DescriptionSummary, colors: Colors): string {
+  const { format, parameters } = description;
+  const weights = format.external ? 'external weights' : 'weights inside';
+  const prunable = parameters.total === 0 ? 0 : parameters.prunable / parameters.total;
+  return [
+    `${colors.bold(description.model)}\n` +
+      `ONNX opset ${format.opset}, ${format.dataType}, ${formatBytes(format.bytes)}, ${weights}\n` +
+      `hidden size ${description.hiddenSize}, vocabulary ${description.vocabularySize}\n` +
+      `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n`,
+    formatBlocks(description),
+    ...description.unrecognised.map(
+      ({ block, kind, node, opType, reason, nearest }) =>
+        `${colors.yellow(`block ${block} ${kind}:`)} ${reason} at ${opType} node '${node}' (nearest: ${nearest})\n`,
+    ),
+  ].join('\n');
+}
+
+function formatBlocks({ blocks }: DescriptionSummary): string {
+  const rows = blocks.flatMap(({ index, modules }) =>
+    modules.map((module) => [
+      String(index),
+      module.kind,
+      module.description,
+      describeSize(module),
+      formatCount(module.parameters),
+    ]),
+  );
+  return formatTable(
+    [
+      { heading: 'block', numeric: true },
+      { heading: 'module' },
+      { heading: 'structure' },
+      { heading: 'size' },
+      { heading: 'parameters', numeric: true },
+    ],
+    rows,
+  );
+}
+
+function describeSize({ width, heads, kvHeads, headSize }: ModuleDescription): string {
+  if (heads === undefined) return width === undefined ? '' : `${width} neurons`;
+  const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${kvHeads} KV heads`;
+  return `${heads} heads${headSize === undefined ? '' : ` of ${headSize}`}${shared}`;
+}

@@ -1,0 +1,138 @@
+import { type Command, Option } from 'commander';
+import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
+import { PRUNE_DEFAULTS } from '../options.js';
+import type { ModuleSummary, PruneSummary } from './api.js';
+import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
+import { formatTable } from './format-table.js';
+import { parseCount, parseFraction, parseIndices } from './option-parsers.js';
+import { runJob } from './run-job.js';
+import type { Colors } from './terminal.js';
+
+interface PruneFlags extends SharedOptions {
+  readonly out?: string;
+  readonly sparsity: number;
+  readonly method?: string;
+  readonly calibration?: string;
+  readonly windows?: number;
+  readonly windowLength?: number;
+  readonly modules?: ModuleSelection;
+  readonly headUnit?: HeadUnit;
+  readonly allocation?: PruneOptions['allocation'];
+  readonly widthMultiple?: number;
+  readonly skipBlocks?: readonly number[];
+  readonly seed?: number;
+  readonly force?: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** Adds `prune <model>`. */
+export function addPruneCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('prune')
+    .description('make a model smaller')
+    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file')
+    .option('-o, --out <folder>', 'where the pruned model goes')
+    .requiredOption('-s, --sparsity <fraction>', 'prunable parameters to remove, such as 0.3 or 30%', parseFraction)
+    .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
+    .option('-c, --calibration <file>', 'a .txt or .jsonl file to measure on (default: a text that comes along)')
+    .option('--windows <count>', `calibration windows (default ${PRUNE_DEFAULTS.calibration.windowCount})`, parseCount)
+    .option(
+      '--window-length <tokens>',
+      `tokens per window (default ${PRUNE_DEFAULTS.calibration.windowLength}, or the model's context length)`,
+      parseCount,
+    )
+    .addOption(new Option('--modules <kind>', 'what may go').choices(['ffn', 'attention', 'all']))
+    .addOption(
+      new Option('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads').choices([
+        'group',
+        'query',
+      ]),
+    )
+    .option('--allocation <rule>', 'how the sparsity is spread over the blocks, such as uniform')
+    .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
+    .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
+    .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
+    .option('--force', 'write into a folder that is not empty')
+    .option('--dry-run', 'report what would be removed; write nothing');
+  withSharedOptions(command).action(async (model: string, flags: PruneFlags) => {
+    if (flags.out === undefined && !flags.dryRun) {
+      command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
+    }
+    const { prune } = await context.loadApi();
+    await runJob(context, flags, {
+      job: (control) => prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags) }),
+      format: (report) => formatPruneReport(report, context.terminal.colors),
+    });
+  });
+}
+
+const PASSED_ON = [
+  'sparsity',
+  'out',
+  'method',
+  'modules',
+  'headUnit',
+  'allocation',
+  'widthMultiple',
+  'skipBlocks',
+  'seed',
+  'force',
+  'dryRun',
+] as const satisfies readonly (keyof PruneFlags)[];
+
+function pruneOptions(flags: PruneFlags) {
+  const calibration = {
+    ...(flags.calibration === undefined ? {} : { source: { file: flags.calibration } }),
+    ...(flags.windows === undefined ? {} : { windowCount: flags.windows }),
+    ...(flags.windowLength === undefined ? {} : { windowLength: flags.windowLength }),
+  };
+  const given = Object.fromEntries(
+    PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
+  );
+  return { ...given, sparsity: flags.sparsity, calibration };
+}
+
+/** A pruning report for people. */
+export function formatPruneReport(report: PruneSummary, colors: Colors): string {
+  const { sparsity, parameters, bytes } = report;
+  const target = report.out === undefined ? 'Would prune' : 'Pruned';
+  const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
+  const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
+  const memory = report.peakMemoryBytes === undefined ? '' : `, ${formatBytes(report.peakMemoryBytes)} of memory`;
+  return [
+    `${colors.bold(target)} ${where} (${report.method}, seed ${report.seed})\n`,
+    formatTable(
+      [{ heading: '' }, { heading: 'before', numeric: true }, { heading: 'after', numeric: true }, { heading: '' }],
+      [sizeRow('parameters', parameters, formatCount), sizeRow('bytes', bytes, formatBytes)],
+    ),
+    `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
+      `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
+    formatModules(report.modules),
+    ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
+  ].join('\n');
+}
+
+function sizeRow(name: string, size: { before: number; after: number }, format: (value: number) => string) {
+  const change = size.before === 0 ? 0 : size.after / size.before - 1;
+  return [name, format(size.before), format(size.after), change === 0 ? '' : formatPercent(change)];
+}
+
+function formatModules(modules: readonly ModuleSummary[]): string {
+  const kinds = [...new Set(modules.map(({ kind }) => kind))];
+  const blocks = [...new Set(modules.map(({ block }) => block))];
+  const cell = (block: number, kind: string) => {
+    const found = modules.find((module) => module.block === block && module.kind === kind);
+    return found ? `${found.unitsBefore} -> ${found.unitsAfter}` : '';
+  };
+  return formatTable(
+    [
+      { heading: 'block', numeric: true },
+      ...kinds.map((kind) => ({ heading: UNIT_HEADINGS[kind] ?? kind, numeric: true })),
+    ],
+    blocks.map((block) => [String(block), ...kinds.map((kind) => cell(block, kind))]),
+  );
+}
+
+const UNIT_HEADINGS: Readonly<Record<string, string>> = { ffn: 'ffn neurons', attention: 'attention heads' };

@@ -1,0 +1,71 @@
+import { Command, CommanderError } from 'commander';
+import { VERSION } from '../version.js';
+import type { CommandContext } from './command-context.js';
+import { addDescribeCommand } from './describe.js';
+import { addEvalCommand } from './eval.js';
+import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { addPruneCommand } from './prune.js';
+
+/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
+export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
+  try {
+    await buildProgram(context).parseAsync([...args], { from: 'user' });
+    return EXIT_OK;
+  } catch (error) {
+    return report(error, args, context);
+  }
+}
+
+function buildProgram(context: CommandContext): Command {
+  const { out, err } = context.terminal;
+  const program = new Command('fang-prune')
+    .description('Make large language models in ONNX really smaller, without retraining.')
+    .version(VERSION)
+    .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
+    .exitOverride();
+  addPruneCommand(program, context);
+  addDescribeCommand(program, context);
+  addEvalCommand(program, context);
+  return program;
+}
+
+interface Explanation {
+  readonly exitCode: number;
+  readonly code: string;
+  readonly message: string;
+}
+
+function report(error: unknown, args: readonly string[], { terminal, signal }: CommandContext): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return EXIT_OK;
+  // A bare `fang-prune`: the help on stderr says it all.
+  if (error instanceof CommanderError && error.code === 'commander.help') return EXIT_USAGE;
+  const { exitCode, code, message } = explain(error, signal);
+  terminal.err(`${terminal.colors.red('fang-prune:')} ${message}\n`);
+  if (args.includes('--verbose') && error instanceof Error) terminal.err(`${stackOf(error)}\n`);
+  if (args.includes('--json')) terminal.out(`${JSON.stringify({ error: { code, message } })}\n`);
+  return exitCode;
+}
+
+function explain(error: unknown, signal: AbortSignal): Explanation {
+  if (signal.aborted) {
+    return { exitCode: EXIT_INTERRUPTED, code: 'ERR_INTERRUPTED', message: 'interrupted; nothing was written' };
+  }
+  const said = oneLine(error instanceof Error ? error.message : String(error));
+  if (error instanceof CommanderError) {
+    const message = `${said.replace(/^error: /, '')} (add '--help' for the options)`;
+    return { exitCode: EXIT_USAGE, code: 'ERR_USAGE', message };
+  }
+  const code = error instanceof Error && 'code' in error ? String(error.code) : 'ERR_UNEXPECTED';
+  const exitCode = exitCodeOf(code);
+  if (exitCode !== EXIT_UNEXPECTED) return { exitCode, code, message: said };
+  return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' to see where it came from)` };
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s*\n\s*/g, ' ').trim();
+}
+
+function stackOf(error: Error): string {
+  const cause = error.cause instanceof Error ? `\ncaused by ${stackOf(error.cause)}` : '';
+  return `${error.stack ?? error.message}${cause}`;
+}

@@ -1,0 +1,71 @@
+import { createColors } from 'picocolors';
+import { formatPruneReport } from '../../src/cli/prune.js';
+import { PRUNE_SUMMARY, runWithDouble } from '../support/cli.js';
+
+describe('prune', () => {
+  it('passes on only what was said', async () => {
+    const { calls } = await runWithDouble('prune dense --out pruned --sparsity 0.3');
+    expect(calls).toEqual([
+      [
+        'prune',
+        {
+          model: 'dense',
+          out: 'pruned',
+          sparsity: 0.3,
+          calibration: {},
+          onProgress: expect.any(Function),
+          signal: expect.any(AbortSignal),
+        },
+      ],
+    ]);
+  });
+
+  it('passes on everything that was said', async () => {
+    const { calls } = await runWithDouble(
+      'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules ffn --head-unit query ' +
+        '--allocation uniform --width-multiple 16 --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
+    );
+    expect(calls[0]?.[1]).toMatchObject({
+      sparsity: 0.3,
+      method: 'o-fang',
+      calibration: { source: { file: 'cal.jsonl' }, windowCount: 8, windowLength: 128 },
+      modules: 'ffn',
+      headUnit: 'query',
+      allocation: 'uniform',
+      widthMultiple: 16,
+      skipBlocks: [0, 1, 5],
+      executionProvider: ['cuda', 'cpu'],
+      seed: 7,
+      force: true,
+      dryRun: true,
+    });
+  });
+
+  it('needs no folder for a dry run', async () => {
+    expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
+  });
+});
+
+describe('formatPruneReport', () => {
+  it('lines up sizes and widths and tells what a run remarked', () => {
+    expect(formatPruneReport(PRUNE_SUMMARY, createColors(false))).toBe(
+      [
+        'Pruned dense -> pruned (flap, seed 0)',
+        '',
+        '             before    after',
+        'parameters   2.83 M    2.1 M  -25.68 %',
+        'bytes       11.6 MB  8.66 MB  -25.12 %',
+        '',
+        'Removed 29.98 % of the prunable parameters (asked: 30 %), 25.68 % of all.',
+        '',
+        'block  attention heads  ffn neurons',
+        '    0           8 -> 6   512 -> 360',
+        '',
+        'note: dampening raised in block 0',
+        '',
+        '1.5 s',
+        '',
+      ].join('\n'),
+    );
+  });
+});

@@ -1,0 +1,114 @@
+import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { VERSION } from '../../src/version.js';
+import { runWithDouble } from '../support/cli.js';
+
+const failWith = (error: unknown) => ({ describe: () => Promise.reject(error) });
+
+describe('exit codes', () => {
+  it.each([
+    [2, new OptionError('sparsity must be below 1')],
+    [3, new ModelFormatError('the file ends early')],
+    [4, new UnsupportedModelError('block 0 has no ffn')],
+    [5, new NumericalError('weights are NaN')],
+    [6, new EngineError('cannot load a graph')],
+    [1, new TypeError('x is undefined')],
+    [1, 'not even an Error'],
+  ])('is %i for %s', async (exitCode, error) => {
+    expect((await runWithDouble('describe dense', failWith(error))).exitCode).toBe(exitCode);
+  });
+
+  it.each([
+    ['prune dense --out pruned', "required option '-s, --sparsity <fraction>'"],
+    ['prune dense --sparsity 0.3', "'--out FOLDER'"],
+    ['prune dense --out pruned --sparsity much', 'Expected a number'],
+    ['prune dense --out pruned --sparsity 0.3 --seed 1.5', 'Expected a whole number'],
+    ['prune dense --out pruned --sparsity 0.3 --modules embeddings', 'ffn, attention, all'],
+    ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty'"],
+    ['describe', "missing required argument 'model'"],
+    ['eval dense', "'--text FILE'"],
+    ['shrink dense', "unknown command 'shrink'"],
+  ])('is 2 for `%s`, and the message says %s', async (commandLine, said) => {
+    const { exitCode, err, out, calls } = await runWithDouble(commandLine);
+    expect(exitCode).toBe(2);
+    expect(err).toContain(said);
+    expect(err).toMatch(/^fang-prune: .*\(add '--help' for the options\)\n$/);
+    expect(out).toBe('');
+    expect(calls).toEqual([]);
+  });
+
+  it.each(['--help', '--version', 'prune --help'])('is 0 for `%s`', async (commandLine) => {
+    const { exitCode, out, err } = await runWithDouble(commandLine);
+    expect(exitCode).toBe(0);
+    expect(out).not.toBe('');
+    expect(err).toBe('');
+  });
+
+  it('is 2 without a command, with the help on stderr', async () => {
+    const { exitCode, out, err } = await runWithDouble('');
+    expect({ exitCode, out }).toEqual({ exitCode: 2, out: '' });
+    expect(err).toContain('Usage: fang-prune');
+  });
+
+  it('prints its version', async () => {
+    expect((await runWithDouble('--version')).out).toBe(`${VERSION}\n`);
+  });
+
+  it('is 130 when the job was interrupted, whatever error it ended with', async () => {
+    const { exitCode, err } = await runWithDouble(
+      'describe dense',
+      failWith(new Error('stopped')),
+      AbortSignal.abort(),
+    );
+    expect(exitCode).toBe(130);
+    expect(err).toContain('interrupted');
+  });
+});
+
+describe('error messages', () => {
+  it('are one line', async () => {
+    const { err } = await runWithDouble('describe dense', failWith(new EngineError('it broke\n  at node 3\n')));
+    expect(err).toBe('fang-prune: it broke at node 3\n');
+  });
+
+  it('show the stack of the error and its cause with --verbose', async () => {
+    const error = new EngineError('it broke', { cause: new RangeError('deep down') });
+    const { err } = await runWithDouble('describe dense --verbose', failWith(error));
+    expect(err).toMatch(/^fang-prune: it broke\nEngineError: it broke\n {4}at /);
+    expect(err).toContain('caused by RangeError: deep down');
+  });
+
+  it('point to --verbose when the error was not foreseen', async () => {
+    expect((await runWithDouble('describe dense', failWith(new TypeError('x is undefined')))).err).toContain(
+      '--verbose',
+    );
+  });
+});
+
+describe('--json', () => {
+  it.each([
+    'prune dense --out pruned --sparsity 0.3 --json',
+    'describe dense --json',
+    'eval dense pruned --text a.txt --generate Once --json',
+  ])('prints one object for `%s`', async (commandLine) => {
+    const { out, exitCode } = await runWithDouble(commandLine);
+    expect(exitCode).toBe(0);
+    expect(out.endsWith('\n')).toBe(true);
+    expect(JSON.parse(out)).toEqual(expect.any(Object));
+  });
+
+  it('keeps progress off stdout', async () => {
+    const { out, err } = await runWithDouble('describe dense --json', {
+      describe: async ({ onProgress }) => {
+        onProgress?.({ stage: 'load', done: 0, total: 2, detail: 'weights' });
+        throw new ModelFormatError('the file ends early');
+      },
+    });
+    expect(JSON.parse(out)).toEqual({ error: { code: 'ERR_MODEL_FORMAT', message: 'the file ends early' } });
+    expect(err).toBe('load: 0 of 2 (weights)\nfang-prune: the file ends early\n');
+  });
+
+  it('prints one object for a usage error', async () => {
+    const { out } = await runWithDouble('prune dense --json --sparsity much');
+    expect(JSON.parse(out).error.code).toBe('ERR_USAGE');
+  });
+});

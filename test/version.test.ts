@@ -1,0 +1,6 @@
+import { readFileSync } from 'node:fs';
+import { VERSION } from '../src/version.js';
+
+it('is the version in package.json', () => {
+  expect(VERSION).toBe(JSON.parse(readFileSync('package.json', 'utf8')).version);
+});
