@@ -1,0 +1,70 @@
+import { builtinModules } from 'node:module';
+import { type Import, readImports, sourceFiles } from './support/read-imports.js';
+
+/** Lowest first: a file may import from its own folder and from lower layers only. */
+const LAYERS = [
+  ['errors', 'progress', 'version'],
+  ['linalg'],
+  ['onnx', 'calibration'],
+  ['graph'],
+  ['architecture', 'autodiff'],
+  ['runtime'],
+  ['activations', 'grouping', 'weighting', 'importance', 'allocation', 'compensation', 'removal'],
+  ['options'],
+  ['evaluation', 'report'],
+  ['prune'],
+  ['index'],
+  ['node', 'web'],
+  ['cli'],
+] as const;
+
+const STAGES: readonly string[] = LAYERS[6];
+
+/** Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it. */
+const SHARED_BY_STAGES = [['compensation', 'importance']];
+
+/** The only places that may know a platform. */
+const PLATFORM_FILES = /^src\/(node|web|cli)(\.ts$|\/)/;
+
+const PLATFORM_MODULES = ['onnxruntime-node', 'onnxruntime-web', ...builtinModules];
+
+const imports = readImports();
+const relativeImports = imports.filter(({ isRelative }) => isRelative);
+
+/** `src/onnx/load-model.ts` and `src/onnx.ts` belong to `onnx`. */
+const partOf = (file: string) => file.split('/')[1]?.replace(/\.ts$/, '') ?? '';
+const layerOf = (file: string) => LAYERS.findIndex((layer) => (layer as readonly string[]).includes(partOf(file)));
+const show = ({ file, target }: Import) => `${file} -> ${target}`;
+
+it('every source file belongs to a layer', () => {
+  expect(sourceFiles().filter((file) => layerOf(file) === -1)).toEqual([]);
+});
+
+it('imports point down only', () => {
+  const isAllowed = ({ file, target }: Import) =>
+    partOf(file) === partOf(target) || isBetweenStages(file, target) || layerOf(target) < layerOf(file);
+  expect(relativeImports.filter((found) => !isAllowed(found)).map(show)).toEqual([]);
+});
+
+it('stages import only types from one another', () => {
+  const isAllowed = ({ file, target, isTypeOnly }: Import) =>
+    isTypeOnly || SHARED_BY_STAGES.some(([from, to]) => partOf(file) === from && partOf(target) === to);
+  const between = relativeImports.filter(({ file, target }) => isBetweenStages(file, target));
+  expect(between.filter((found) => !isAllowed(found)).map(show)).toEqual([]);
+});
+
+it('only the entries know a platform', () => {
+  const isPlatform = ({ target }: Import) => target.startsWith('node:') || PLATFORM_MODULES.includes(target);
+  const outside = imports.filter(({ file }) => !PLATFORM_FILES.test(file));
+  expect(outside.filter(isPlatform).map(show)).toEqual([]);
+});
+
+it('only the command line knows how to talk to people', () => {
+  const talkers = ['commander', 'cli-progress', 'cli-table3', 'picocolors'];
+  const outside = imports.filter(({ file }) => partOf(file) !== 'cli');
+  expect(outside.filter(({ target }) => talkers.includes(target)).map(show)).toEqual([]);
+});
+
+function isBetweenStages(file: string, target: string): boolean {
+  return STAGES.includes(partOf(file)) && STAGES.includes(partOf(target)) && partOf(file) !== partOf(target);
+}
