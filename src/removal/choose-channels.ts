@@ -1,0 +1,127 @@
+import { OptionError } from '../errors.js';
+
+/** Members of one function group, or all units of a module, with the importance each got. */
+export interface ScoredGroup {
+  /** Unit indices in the module. */
+  readonly units: ArrayLike<number>;
+  /** Importance of each of `units`, in the same order; larger is kept. */
+  readonly scores: ArrayLike<number>;
+}
+
+export interface ChoiceInput {
+  readonly unitCount: number;
+  /** Function groups; units in none of them (the shared group) stay. */
+  readonly groups: readonly ScoredGroup[];
+  /** Units to remove from the module. */
+  readonly removeCount: number;
+  /** Each group keeps at least this many. Default 0. */
+  readonly minimumPerGroup?: number;
+}
+
+/** Units by index, both ascending; together all units of the module. */
+export interface Choice {
+  readonly keep: Int32Array;
+  readonly remove: Int32Array;
+  /** Units taken from each group. */
+  readonly removedPerGroup: readonly number[];
+  /** Units that were asked for and could not be taken; the caller spreads them over other modules. */
+  readonly overflow: number;
+}
+
+/**
+ * Chooses what leaves a module: the lowest scores of each function group, every group losing the same fraction.
+ * Where scores are equal, the lower index leaves first.
+ *
+ * @throws OptionError when a count is not a whole number of at least 0, or a unit is listed twice or does not exist.
+ * @see FANG Eq. 7
+ */
+export function chooseChannels(input: ChoiceInput): Choice {
+  const { unitCount, groups, removeCount, minimumPerGroup = 0 } = input;
+  checkGroups(input);
+  const sizes = groups.map(({ units }) => units.length);
+  const { counts, overflow } = shareRemovals(sizes, removeCount, minimumPerGroup);
+  const leaves = new Uint8Array(unitCount);
+  groups.forEach((group, index) => {
+    for (const unit of lowest(group, counts[index]!)) leaves[unit] = 1;
+  });
+  return { ...splitByMark(leaves), removedPerGroup: counts, overflow };
+}
+
+/**
+ * Spreads a removal over groups in proportion to their sizes, by largest remainder; of equal remainders the earlier
+ * group loses the unit. What a group cannot give is taken from the others.
+ *
+ * @param minimumPerGroup Units each group keeps.
+ * @returns Whole counts, and how many units no group could give.
+ * @see FANG Eq. 7: each function group loses `s F / (F - m)` of its neurons
+ */
+export function shareRemovals(
+  sizes: readonly number[],
+  removeCount: number,
+  minimumPerGroup = 0,
+): { readonly counts: readonly number[]; readonly overflow: number } {
+  checkCount('removeCount', removeCount);
+  checkCount('minimumPerGroup', minimumPerGroup);
+  const limits = sizes.map((size) => Math.max(0, size - minimumPerGroup));
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  const target = Math.min(
+    removeCount,
+    limits.reduce((sum, limit) => sum + limit, 0),
+  );
+  const shares = sizes.map((size) => (total === 0 ? 0 : (target * size) / total));
+  const counts = shares.map((share, index) => Math.min(Math.floor(share), limits[index]!));
+  const byRemainder = shares
+    .map((share, index) => ({ index, remainder: share - Math.floor(share) }))
+    .sort((a, b) => b.remainder - a.remainder || a.index - b.index);
+  let missing = target - counts.reduce((sum, count) => sum + count, 0);
+  // Mostly one round; more only where small groups reached their limit.
+  while (missing > 0) {
+    for (const { index } of byRemainder) {
+      if (missing > 0 && counts[index]! < limits[index]!) {
+        counts[index]!++;
+        missing--;
+      }
+    }
+  }
+  return { counts, overflow: removeCount - target };
+}
+
+/** The `count` units of lowest score. */
+function lowest({ units, scores }: ScoredGroup, count: number): number[] {
+  const order = Array.from({ length: units.length }, (_, position) => position);
+  order.sort((a, b) => scores[a]! - scores[b]! || units[a]! - units[b]!);
+  return order.slice(0, count).map((position) => units[position]!);
+}
+
+function splitByMark(leaves: Uint8Array): Pick<Choice, 'keep' | 'remove'> {
+  const keep: number[] = [];
+  const remove: number[] = [];
+  leaves.forEach((mark, unit) => {
+    (mark === 1 ? remove : keep).push(unit);
+  });
+  return { keep: Int32Array.from(keep), remove: Int32Array.from(remove) };
+}
+
+function checkGroups({ unitCount, groups }: ChoiceInput): void {
+  const seen = new Uint8Array(unitCount);
+  groups.forEach(({ units, scores }, index) => {
+    if (units.length !== scores.length) {
+      throw new OptionError(`group ${index} has ${units.length} units and ${scores.length} scores; one score per unit`);
+    }
+    for (let position = 0; position < units.length; position++) {
+      const unit = units[position]!;
+      if (!Number.isInteger(unit) || unit < 0 || unit >= unitCount) {
+        throw new OptionError(`group ${index} lists unit ${unit}; units are 0..${unitCount - 1}`);
+      }
+      if (seen[unit] === 1) throw new OptionError(`unit ${unit} is listed twice; groups must not overlap`);
+      if (Number.isNaN(scores[position])) throw new OptionError(`the score of unit ${unit} is NaN`);
+      seen[unit] = 1;
+    }
+  });
+}
+
+function checkCount(name: string, count: number): void {
+  if (!Number.isInteger(count) || count < 0) {
+    throw new OptionError(`${name} is ${count}; expected a whole number of at least 0`);
+  }
+}
