@@ -1,0 +1,141 @@
+import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { OptionError } from '../errors.js';
+import { createRandom, type Random } from '../linalg/random.js';
+import type { JobControl } from '../progress.js';
+import type { LanguageModel } from './language-model.js';
+import { createTokenPicker, type SamplingOptions } from './sample-token.js';
+
+export interface GenerationOptions extends SamplingOptions {
+  /** Tokens to write at most, at least 1. Default 128. */
+  readonly maxNewTokens?: number;
+  /** Tokens that end the text; the one that did is not given out. Default none. */
+  readonly stopTokenIds?: readonly number[];
+  /** Seeds the draws at temperatures above 0. Default 0. */
+  readonly seed?: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Continues a prompt token by token.
+ *
+ * @param promptIds At least one token; the model's BOS when there is nothing else to start from.
+ * @throws OptionError for an empty prompt, ids outside the vocabulary, or options out of range.
+ */
+export async function* generate(
+  model: LanguageModel,
+  promptIds: TokenIds,
+  options: GenerationOptions = {},
+): AsyncGenerator<number> {
+  const { maxNewTokens = 128, stopTokenIds = [], seed = 0, signal } = options;
+  checkCount('maxNewTokens', maxNewTokens);
+  const pick = createTokenPicker(options);
+  const random = createRandom(seed);
+  const reader = model.createReader();
+  let next = checkPrompt(model, promptIds);
+  for (let written = 0; written < maxNewTokens; written++) {
+    signal?.throwIfAborted();
+    const token = pick(await reader.read([next]), random);
+    if (stopTokenIds.includes(token)) return;
+    yield token;
+    next = Int32Array.of(token);
+  }
+}
+
+export interface TextGenerationOptions extends GenerationOptions {
+  readonly tokenizer: Tokenizer;
+  /** Encoded with the special tokens that the tokenizer puts around a text; empty starts from BOS. */
+  readonly prompt: string;
+}
+
+/**
+ * Continues a text; stops at the tokenizer's EOS unless `stopTokenIds` says otherwise.
+ * @returns What follows the prompt, without special tokens.
+ */
+export async function generateText(model: LanguageModel, options: TextGenerationOptions): Promise<string> {
+  const { tokenizer, prompt } = options;
+  const { bosTokenId, eosTokenId } = tokenizer;
+  const encoded = tokenizer.encode(prompt, { addSpecialTokens: true });
+  const promptIds = encoded.length === 0 && bosTokenId !== undefined ? Int32Array.of(bosTokenId) : encoded;
+  const stopTokenIds = options.stopTokenIds ?? (eosTokenId === undefined ? [] : [eosTokenId]);
+  const tokens: number[] = [];
+  for await (const token of generate(model, promptIds, { ...options, stopTokenIds })) tokens.push(token);
+  return tokenizer.decode(tokens, { skipSpecialTokens: true });
+}
+
+export interface BatchGenerationOptions extends SamplingOptions, JobControl {
+  /** What every sequence starts with, at least one token (the model's BOS, say). */
+  readonly promptIds: TokenIds;
+  /** Sequences to write, at least 1. */
+  readonly count: number;
+  /** Tokens per sequence, the prompt included. */
+  readonly length: number;
+  /** Default 1: the model's own distribution. */
+  readonly temperature?: number;
+  /** Default 0. Sequence i draws from its own stream, whatever the batch size. */
+  readonly seed?: number;
+  /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16. */
+  readonly batchSize?: number;
+}
+
+/**
+ * Writes many sequences of one length from the same prompt, such as a model's own text to calibrate on. Nothing ends a
+ * sequence early: an end-of-text token is followed by whatever the model puts after it.
+ *
+ * @returns `count` sequences of `length` token ids, prompt included.
+ * @throws OptionError for an empty prompt, a length that leaves nothing to write, or options out of range.
+ */
+export async function generateBatch(model: LanguageModel, options: BatchGenerationOptions): Promise<Int32Array[]> {
+  const { count, length, temperature = 1, seed = 0, batchSize = 16, onProgress, signal } = options;
+  const prompt = checkPrompt(model, options.promptIds);
+  checkCount('count', count);
+  checkCount('batchSize', batchSize);
+  if (!Number.isInteger(length) || length <= prompt.length) {
+    throw new OptionError(`length is ${length}, expected an integer above the prompt's ${prompt.length} tokens`);
+  }
+  const pick = createTokenPicker({ ...options, temperature });
+  const sequences = Array.from({ length: count }, () => {
+    const sequence = new Int32Array(length);
+    sequence.set(prompt);
+    return sequence;
+  });
+  const total = count * (length - prompt.length);
+  for (let start = 0; start < count; start += batchSize) {
+    const batch = sequences.slice(start, start + batchSize);
+    const randoms = batch.map((_, index) => createStream(seed, start + index));
+    const reader = model.createReader();
+    let readEnd = 0;
+    for (let position = prompt.length; position < length; position++) {
+      signal?.throwIfAborted();
+      const logits = await reader.read(batch.map((sequence) => sequence.subarray(readEnd, position)));
+      const width = logits.length / batch.length;
+      for (const [index, sequence] of batch.entries()) {
+        sequence[position] = pick(logits.subarray(index * width, (index + 1) * width), randoms[index]!);
+      }
+      readEnd = position;
+      const done = start * (length - prompt.length) + batch.length * (position + 1 - prompt.length);
+      onProgress?.({ stage: 'generate', done, total });
+    }
+  }
+  return sequences;
+}
+
+/** Independent generators for the sequences of one seed: the sequence goes into the seed's upper half. */
+function createStream(seed: number, sequence: number): Random {
+  return createRandom((seed >>> 0) + sequence * 2 ** 32);
+}
+
+function checkPrompt(model: LanguageModel, promptIds: TokenIds): Int32Array {
+  const vocabularySize = model.vocabularySize ?? Number.POSITIVE_INFINITY;
+  const prompt = checkTokenIds(promptIds, { vocabularySize, place: 'the prompt' });
+  if (prompt.length === 0) {
+    throw new OptionError("the prompt has no tokens, expected at least one; start from the model's BOS token");
+  }
+  return prompt;
+}
+
+function checkCount(name: string, value: number): void {
+  if (!Number.isInteger(value) || value < 1) {
+    throw new OptionError(`${name} is ${value}, expected an integer of at least 1`);
+  }
+}

@@ -1,0 +1,64 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import { makeValueInfo } from '../graph/build.js';
+import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
+import type { DeclaredValue, Session, TensorType } from '../runtime/engine.js';
+import { dataTypeOf } from '../runtime/probe-values.js';
+
+/** How to talk to a decoder graph: what to feed, where logits come out, how the cache goes round. */
+export interface ModelInterface {
+  readonly inputs: readonly ModelInput[];
+  readonly logits: DeclaredValue;
+  /** Output that holds the next run's value of every cache input, by input name; undefined when there is no cache to keep. */
+  readonly presentOf: ReadonlyMap<string, string> | undefined;
+}
+
+/** How exporters derive the name of a cache output from its input's. */
+const PRESENT_NAMES: readonly ((past: string) => string)[] = [
+  (past) => past.replace('past_key_values', 'present'),
+  (past) => past.replace('past', 'present'),
+];
+
+/**
+ * Reads the interface off what a session declares.
+ *
+ * @param headSize D, for caches whose last dimension the graph leaves open and no output tells.
+ * @throws UnsupportedModelError for a graph that is not a text decoder's.
+ */
+export function readModelInterface(session: Session, headSize?: number): ModelInterface {
+  const { outputs } = session;
+  const declared = session.inputs.map(({ name, type, dims }) =>
+    makeValueInfo(name, dataTypeOf(type as TensorType), dims),
+  );
+  const inputs = readModelInputs(create(GraphProtoSchema, { input: declared }));
+  const presentOf = new Map<string, string>();
+  const pasts = inputs.filter(({ role }) => role === 'past');
+  for (const { name } of pasts) {
+    const present = PRESENT_NAMES.map((rename) => rename(name)).find((candidate) =>
+      outputs.some((output) => output.name === candidate),
+    );
+    if (present !== undefined) presentOf.set(name, present);
+  }
+  const logits = outputs.find(({ name }) => name === 'logits') ?? outputs[0];
+  if (logits === undefined) throw new UnsupportedModelError('the model has no outputs; expected one named "logits"');
+  const settle = (input: ModelInput): ModelInput => {
+    const present = outputs.find(({ name }) => name === presentOf.get(input.name));
+    return input.role === 'past' ? settleHeadSize(input, present?.dims.at(-1), headSize) : input;
+  };
+  return {
+    inputs: inputs.map(settle),
+    logits,
+    presentOf: pasts.length > 0 && presentOf.size === pasts.length ? presentOf : undefined,
+  };
+}
+
+function settleHeadSize(
+  input: ModelInput,
+  ofPresent: number | string | undefined,
+  headSize: number | undefined,
+): ModelInput {
+  if (typeof input.dims.at(-1) === 'number') return input;
+  const size = typeof ofPresent === 'number' ? ofPresent : headSize;
+  return size === undefined ? input : { ...input, dims: [...input.dims.slice(0, -1), size] };
+}
