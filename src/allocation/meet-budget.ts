@@ -1,0 +1,57 @@
+import { OptionError } from '../errors.js';
+
+/** One share of a budget: what it would like, and the bounds it must stay in. */
+export interface BudgetSlot {
+  /** Its part of the whole, such as a parameter count; at least 0. */
+  readonly weight: number;
+  readonly preferred: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+/**
+ * Moves all preferred sparsities by one common amount, each kept within its bounds, so that their weighted mean is
+ * exactly `sparsity`. Blocks at a bound stay there and the others share what is left.
+ *
+ * @returns One sparsity per slot.
+ * @throws OptionError when even all lowest or all highest values miss the budget, saying by how much.
+ */
+export function meetBudget({
+  sparsity,
+  slots,
+}: {
+  readonly sparsity: number;
+  readonly slots: readonly BudgetSlot[];
+}): Float64Array {
+  const total = slots.reduce((sum, { weight }) => sum + weight, 0);
+  const target = sparsity * total;
+  const spent = (shift: number) => slots.reduce((sum, slot) => sum + slot.weight * bounded(slot, shift), 0);
+  // The spending is piecewise linear in the shift; it bends where a slot reaches a bound.
+  const bends = slots.flatMap(({ preferred, lowest, highest }) => [lowest - preferred, highest - preferred]);
+  bends.sort((a, b) => a - b);
+  const least = spent(bends[0] ?? 0);
+  const most = spent(bends.at(-1) ?? 0);
+  const slack = 1e-9 * total;
+  if (target > most + slack) throw unreachable(target, most, total, 'at most');
+  if (target < least - slack) throw unreachable(target, least, total, 'at least');
+  const upper = bends.findIndex((bend) => spent(bend) >= target);
+  const high = bends[upper === -1 ? bends.length - 1 : upper] ?? 0;
+  const low = bends[Math.max(0, upper - 1)] ?? high;
+  const [below, above] = [spent(low), spent(high)];
+  const shift = above > below ? low + ((high - low) * (target - below)) / (above - below) : high;
+  return Float64Array.from(slots, (slot) => bounded(slot, Math.min(high, Math.max(low, shift))));
+}
+
+function bounded({ preferred, lowest, highest }: BudgetSlot, shift: number): number {
+  return Math.min(highest, Math.max(lowest, preferred + shift));
+}
+
+function unreachable(target: number, limit: number, total: number, bound: string): OptionError {
+  const percent = (count: number) => `${((100 * count) / total).toFixed(2)} %`;
+  const missing = Math.ceil(Math.abs(target - limit));
+  return new OptionError(
+    `the sparsity asked for removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
+      `and the units that must stay, ${bound} ${percent(limit)} can go: ${missing} parameters ` +
+      `${bound === 'at most' ? 'are missing; lower the sparsity or free more blocks' : 'too many; raise the sparsity or the fixed values'}`,
+  );
+}
