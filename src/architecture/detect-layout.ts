@@ -1,0 +1,224 @@
+import { UnsupportedModelError } from '../errors.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import { findCutValues, type Partition, partitionGraph } from '../graph/partition.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+import { groupOf } from './axis-rules/axis-rule.js';
+import { findOutputLinears, isLinearNode, type LinearSite } from './find-output-linears.js';
+import type { ModelLayout, PrunableModule, Unrecognised } from './layout.js';
+import { type ChannelTrace, traceChannels } from './trace-channels.js';
+
+/** The layout together with what the later steps need to run and cut the same graph. */
+export interface DetectedModel {
+  readonly layout: ModelLayout;
+  readonly index: GraphIndex;
+  readonly partition: Partition;
+  /** Trace of each module of the layout, by its index. */
+  readonly traces: readonly ChannelTrace[];
+}
+
+export interface DetectRequest {
+  /** The lowered graph (see `lowerFusedNorms`). */
+  readonly index: GraphIndex;
+  readonly facts: ValueFacts;
+  readonly tokenInput: string;
+  readonly logits: string;
+}
+
+/**
+ * Recognises a decoder by its topology alone: the residual stream is where the graph can be cut with one value in hand,
+ * a module is what feeds a linear map that writes to the stream, its units are found by tracing that map's input channels.
+ *
+ * @throws UnsupportedModelError when the graph has no residual stream to cut at.
+ */
+export function detectLayout(request: DetectRequest): DetectedModel {
+  const { index, facts, logits } = request;
+  const cuts = chooseCuts(request);
+  const partition = partitionGraph(index, cuts);
+  const found = cuts.slice(1).flatMap((output, at) => {
+    const stage = at + 1;
+    const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });
+    return [
+      ...stops.map((stop) => ({ stage, stop })),
+      ...linears.map((linear) => ({ stage, linear, outcome: trace(request, partition, stage, linear) })),
+    ];
+  });
+  const blocks = numberBlocks(
+    found.map((item) => ({
+      stage: item.stage,
+      attention:
+        'outcome' in item
+          ? 'trace' in item.outcome
+            ? item.outcome.trace.isAttention
+            : item.outcome.failure.isAttention
+          : false,
+    })),
+  );
+  const modules: PrunableModule[] = [];
+  const traces: ChannelTrace[] = [];
+  const unrecognised: Unrecognised[] = [];
+  found.forEach((item, at) => {
+    const block = blocks[at] ?? 0;
+    if (!('outcome' in item)) {
+      unrecognised.push({
+        block,
+        kind: 'unknown',
+        ...item.stop,
+        nearest: 'a linear map that writes to the residual stream',
+      });
+    } else if ('failure' in item.outcome) {
+      const { isAttention, ...failure } = item.outcome.failure;
+      const kind = isAttention ? 'attention' : 'ffn';
+      unrecognised.push({ block, kind, ...failure, nearest: `${kind} ending in ${item.linear.node}` });
+    } else {
+      const { trace: units } = item.outcome;
+      modules.push(
+        describeModule(
+          { index: modules.length, block, segment: item.stage, linear: item.linear, trace: units },
+          facts,
+          index,
+        ),
+      );
+      traces.push(units);
+    }
+  });
+  const hidden = facts.get(cuts[0] ?? '')?.dims ?? [];
+  const logitDims = facts.get(logits)?.dims ?? [];
+  return {
+    index,
+    partition,
+    traces,
+    layout: {
+      hiddenSize: hidden[hidden.length - 1] ?? 0,
+      vocabularySize: logitDims[logitDims.length - 1] ?? 0,
+      blockCount: blocks.length === 0 ? 0 : Math.max(...blocks) + 1,
+      segments: cuts.slice(1).map((output, at) => ({
+        index: at + 1,
+        input: cuts[at] ?? '',
+        output,
+        modules: modules.filter(({ segment }) => segment === at + 1).map((module) => module.index),
+      })),
+      modules,
+      unrecognised,
+      parameterCount: countParameters(index, facts),
+      logits,
+    },
+  };
+}
+
+/** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
+function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest): string[] {
+  const width = (value: string) => facts.get(value)?.dims.at(-1);
+  const all = findCutValues(index, tokenInput, logits).filter(
+    (value) => value !== logits && width(value) !== width(logits),
+  );
+  const { stages } = partitionGraph(index, all);
+  const hasLinear = stages.map((nodes) => nodes.some((at) => isLinearNode(index, at)));
+  const cuts: string[] = [];
+  all.forEach((value, at) => {
+    if (hasLinear[at]) cuts.push(value);
+    else if (!hasLinear.slice(0, at + 1).includes(true)) cuts[0] = value;
+  });
+  if (cuts.length < 2) {
+    throw new UnsupportedModelError(
+      `the graph has no residual stream to cut at: only ${all.length} values separate "${tokenInput}" from "${logits}"; ` +
+        'decoder-only transformers exported as one graph without control flow can be pruned',
+    );
+  }
+  return cuts;
+}
+
+function trace({ index, facts }: DetectRequest, partition: Partition, stage: number, linear: LinearSite) {
+  return traceChannels({
+    index,
+    facts,
+    stageOf: partition.stageOf,
+    stage,
+    cuts: new Set(partition.cuts),
+    seed: linear.input,
+    channelCount: linear.inputCount,
+  });
+}
+
+/** A block is an attention and what follows it; a model of FFNs alone has one each. */
+function numberBlocks(sites: readonly { readonly stage: number; readonly attention: boolean }[]): number[] {
+  let block = -1;
+  let openedBy = -1;
+  let lastStage = -1;
+  return sites.map(({ stage, attention }, at) => {
+    const stageHasAttention = sites.some((other) => other.stage === stage && other.attention);
+    const previousHasAttention = sites.some((other) => other.stage === openedBy && other.attention);
+    const opens = stage !== lastStage && (stageHasAttention || !previousHasAttention || block < 0);
+    lastStage = stage;
+    if (opens || at === 0) {
+      block += 1;
+      openedBy = stage;
+    }
+    return block + (attention && !stageHasAttention ? 1 : 0);
+  });
+}
+
+interface ModuleSite {
+  readonly index: number;
+  readonly block: number;
+  readonly segment: number;
+  readonly linear: LinearSite;
+  readonly trace: ChannelTrace;
+}
+
+function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex): PrunableModule {
+  const { linear, trace: units } = site;
+  const groupCount = units.groupOfUnit && Math.max(...units.groupOfUnit) + 1;
+  const counts = countModuleParameters(units, facts, index);
+  return {
+    index: site.index,
+    kind: units.isAttention ? 'attention' : 'ffn',
+    block: site.block,
+    segment: site.segment,
+    output: linear,
+    unitCount: units.unitCount,
+    unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
+    unitSize: units.unitSize,
+    ...(units.groupOfUnit && groupCount !== undefined && { groupOfUnit: units.groupOfUnit, groupCount }),
+    ...counts,
+    description: describeUnits(units, facts, index, groupCount),
+  };
+}
+
+function describeUnits(
+  units: ChannelTrace,
+  facts: ValueFacts,
+  index: GraphIndex,
+  groupCount: number | undefined,
+): string {
+  if (units.isAttention) return groupCount === undefined ? 'multi-head attention' : 'grouped-query attention';
+  const matrices = [...units.labels].filter(
+    ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
+  );
+  const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
+  return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
+}
+
+/** Elements of the weights and biases that carry units: per unit, per KV group, and whole. */
+function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: GraphIndex) {
+  let [perUnit, perGroup, total] = [0, 0, 0];
+  for (const [value, { axis, codes }] of units.labels) {
+    if (!index.initializers.has(value)) continue;
+    const dims = facts.get(value)?.dims ?? [];
+    const size = dims.reduce((product, dim) => product * dim, 1);
+    const perPosition = size / (dims[axis] ?? 1);
+    total += size;
+    perUnit += perPosition * codes.filter((code) => code === 0).length;
+    perGroup += perPosition * codes.filter((code) => groupOf(code) === 0).length;
+  }
+  return { parametersPerUnit: perUnit, parametersPerGroup: perGroup, parameterCount: total };
+}
+
+function countParameters(index: GraphIndex, facts: ValueFacts): number {
+  const floats = new Set([1, 10, 11, 16]);
+  return [...index.initializers].reduce((sum, name) => {
+    const fact = facts.get(name);
+    return fact !== undefined && floats.has(fact.dataType)
+      ? sum + fact.dims.reduce((product, dim) => product * dim, 1)
+      : sum;
+  }, 0);
+}

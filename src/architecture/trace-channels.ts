@@ -1,0 +1,217 @@
+import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+import {
+  type AxisLabel,
+  type Finding,
+  FREE,
+  NeedCoarserUnits,
+  portsOf,
+  type Repeat,
+  type RuleSite,
+  TraceStop,
+} from './axis-rules/axis-rule.js';
+import { ATTENTION_OPS, AXIS_RULES } from './axis-rules/table.js';
+
+/** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
+export interface ChannelTrace {
+  readonly unitCount: number;
+  /** Channels of the linear map's input per unit. */
+  readonly unitSize: number;
+  /** Every value that carries units: activations, weights, biases, caches. */
+  readonly labels: ReadonlyMap<string, AxisLabel>;
+  /** Nodes with a labelled port, ascending. */
+  readonly nodes: readonly number[];
+  /** KV group of each unit, for grouped queries. */
+  readonly groupOfUnit?: Int32Array;
+  readonly repeats: readonly Repeat[];
+  /** Whether the units meet an operator that mixes tokens. */
+  readonly isAttention: boolean;
+}
+
+export interface TraceFailure {
+  readonly node: string;
+  readonly opType: string;
+  readonly reason: string;
+  readonly isAttention: boolean;
+}
+
+export type TraceOutcome = { readonly trace: ChannelTrace } | { readonly failure: TraceFailure };
+
+export interface TraceRequest {
+  readonly index: GraphIndex;
+  readonly facts: ValueFacts;
+  /** Stage that makes a value; values of other stages are not followed. */
+  readonly stageOf: ReadonlyMap<string, number>;
+  readonly stage: number;
+  /** Values on the residual stream; channels must never reach them. */
+  readonly cuts: ReadonlySet<string>;
+  /** Input of the linear map, channels on its last axis. */
+  readonly seed: string;
+  readonly channelCount: number;
+}
+
+/** Coarsenings allowed before giving up: channels, then heads, then groups of heads. */
+const MAX_COARSENINGS = 4;
+
+/**
+ * Finds the units behind the input channels of a linear map, starting with one unit a channel and merging runs of
+ * channels where the graph treats them as one (a head). What stops the trace comes back as data with its node.
+ */
+export function traceChannels(request: TraceRequest): TraceOutcome {
+  let unitCount = request.channelCount;
+  for (let round = 0; round < MAX_COARSENINGS; round += 1) {
+    const outcome = walkChannels(request, unitCount);
+    if (!('coarser' in outcome)) return outcome;
+    if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
+      const reason = `${request.channelCount} channels cannot be seen as ${outcome.coarser} equal units`;
+      return { failure: { ...outcome.at, reason } };
+    }
+    unitCount = outcome.coarser;
+  }
+  const reason = `the channels fall into ever coarser units (${unitCount} at last)`;
+  return { failure: { node: request.seed, opType: '', reason, isAttention: false } };
+}
+
+type WalkOutcome = TraceOutcome | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> };
+
+function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
+  const { index, facts, seed, channelCount } = request;
+  const unitSize = channelCount / unitCount;
+  const seedDims = facts.get(seed)?.dims ?? [];
+  const labels = new Map<string, AxisLabel>();
+  const touched = new Set<number>();
+  const repeats: Repeat[] = [];
+  let groupOfUnit: Int32Array | undefined;
+  let isAttention = false;
+  const queue: string[] = [];
+
+  const addLabel = ({ value, label }: Finding): void => {
+    if (request.cuts.has(value)) throw new TraceStop('the channels reach the residual stream');
+    const known = labels.get(value);
+    const merged = known === undefined ? label : mergeLabels(value, known, label);
+    if (merged === known) return;
+    labels.set(value, merged);
+    queue.push(value);
+  };
+
+  addLabel({
+    value: seed,
+    label: {
+      axis: seedDims.length - 1,
+      codes: Int32Array.from({ length: channelCount }, (_, at) => Math.floor(at / unitSize)),
+    },
+  });
+  for (let value = queue.shift(); value !== undefined; value = queue.shift()) {
+    for (const at of neighbours(value, request)) {
+      const node = index.nodes[at]!;
+      touched.add(at);
+      isAttention ||= ATTENTION_OPS.has(qualifiedOp(node));
+      const where = { node: nodeLabel(node), opType: qualifiedOp(node), isAttention };
+      try {
+        const rule = AXIS_RULES[qualifiedOp(node)];
+        if (rule === undefined) {
+          throw new TraceStop(
+            `no axis rule says how channels travel through ${qualifiedOp(node)} (add a row to src/architecture/axis-rules/table.ts)`,
+          );
+        }
+        for (const { side, slot } of portsOf(node).filter((port) => port.value === value)) {
+          const result = rule(makeSite(request, labels, { node, side, slot, label: labels.get(value)! }));
+          if (result.groupOfUnit !== undefined) groupOfUnit = agreedGroups(groupOfUnit, result.groupOfUnit);
+          if (result.repeat !== undefined && !repeats.some((repeat) => repeat.value === result.repeat?.value)) {
+            repeats.push(result.repeat);
+          }
+          for (const finding of result.findings) {
+            if (!repeats.some((repeat) => repeat.value === finding.value)) addLabel(finding);
+          }
+        }
+      } catch (stop) {
+        if (stop instanceof NeedCoarserUnits) return { coarser: stop.unitCount, at: where };
+        if (stop instanceof TraceStop) return { failure: { ...where, reason: stop.message } };
+        throw stop;
+      }
+    }
+  }
+  const leak = [...labels.keys()].find((value) => leaksOut(value, request));
+  if (leak !== undefined) {
+    const reason = `channels of "${leak}" are read outside their block`;
+    return { failure: { node: leak, opType: '', reason, isAttention } };
+  }
+  return {
+    trace: {
+      unitCount,
+      unitSize,
+      labels,
+      nodes: [...touched].sort((a, b) => a - b),
+      ...(groupOfUnit && { groupOfUnit }),
+      repeats,
+      isAttention,
+    },
+  };
+}
+
+/**
+ * Nodes that labels of a value travel to. Weights and values of other stages are ends: whoever else reads them keeps
+ * them as they are, since they are copied (or gathered) before they are cut.
+ */
+function neighbours(value: string, { index, stageOf, stage }: TraceRequest): readonly number[] {
+  const producer = index.producerOf.get(value);
+  if (index.constants.has(value)) return producer === undefined ? [] : [producer];
+  if (producer === undefined || stageOf.get(value) !== stage) return [];
+  const consumers = (index.consumersOf.get(value) ?? []).filter(
+    (at) => stageOf.get(index.nodes[at]!.output[0] ?? '') === stage,
+  );
+  return [producer, ...consumers];
+}
+
+function leaksOut(value: string, { index, stageOf, stage }: TraceRequest): boolean {
+  if (index.constants.has(value) || !index.producerOf.has(value) || stageOf.get(value) !== stage) return false;
+  return (index.consumersOf.get(value) ?? []).some((at) => {
+    const node = index.nodes[at]!;
+    return node.opType !== 'Shape' && stageOf.get(node.output[0] ?? '') !== stage;
+  });
+}
+
+function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
+  if (known.axis !== added.axis || known.codes.length !== added.codes.length) {
+    throw new TraceStop(`"${value}" carries channels on axes ${known.axis} and ${added.axis}`);
+  }
+  let changed = false;
+  const codes = known.codes.map((code, at) => {
+    const other = added.codes[at] ?? FREE;
+    if (other === FREE || other === code) return code;
+    if (code !== FREE) throw new TraceStop(`"${value}" mixes units at one position`);
+    changed = true;
+    return other;
+  });
+  return changed ? { axis: known.axis, codes } : known;
+}
+
+function agreedGroups(known: Int32Array | undefined, found: Int32Array): Int32Array {
+  if (known?.some((group, unit) => group !== found[unit]))
+    throw new TraceStop('heads belong to different KV groups at once');
+  return found;
+}
+
+function makeSite(
+  { index, facts }: TraceRequest,
+  labels: ReadonlyMap<string, AxisLabel>,
+  port: Pick<RuleSite, 'node' | 'side' | 'slot' | 'label'>,
+): RuleSite {
+  const fact = (value: string) => {
+    const found = facts.get(value);
+    if (found === undefined) throw new TraceStop(`the dims of "${value}" are not known`);
+    return found;
+  };
+  return {
+    ...port,
+    dims: (value) => fact(value).dims,
+    ints: (value) => {
+      const { ints } = fact(value);
+      if (ints === undefined) throw new TraceStop(`the contents of "${value}" are not known`);
+      return ints;
+    },
+    isConstant: (value) => index.constants.has(value),
+    labelOf: (value) => labels.get(value),
+    producerOf: (value) => index.nodes[index.producerOf.get(value) ?? -1],
+  };
+}

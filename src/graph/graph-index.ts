@@ -1,0 +1,79 @@
+import type { GraphProto, NodeProto } from 'onnx-buf';
+
+/** A graph that can be asked: who makes a value, who reads it, what is constant. Nodes are in topological order. */
+export interface GraphIndex {
+  readonly nodes: readonly NodeProto[];
+  /** Node that makes a value; graph inputs and initializers have none. */
+  readonly producerOf: ReadonlyMap<string, number>;
+  /** Nodes that read a value, ascending, subgraphs' captures included. */
+  readonly consumersOf: ReadonlyMap<string, readonly number[]>;
+  readonly initializers: ReadonlySet<string>;
+  /** Graph inputs without the initializers that old models list among them. */
+  readonly inputs: ReadonlySet<string>;
+  readonly outputs: ReadonlySet<string>;
+  /** Values computed from initializers and constants alone. */
+  readonly constants: ReadonlySet<string>;
+}
+
+/** Indexes a graph once; the index goes stale when the graph is edited. */
+export function indexGraph(graph: GraphProto): GraphIndex {
+  const producerOf = new Map<string, number>();
+  const consumersOf = new Map<string, number[]>();
+  const initializers = new Set(graph.initializer.map(({ name }) => name));
+  const constants = new Set(initializers);
+  graph.node.forEach((node, at) => {
+    const inputs = inputsOf(node);
+    for (const value of new Set(inputs)) {
+      const consumers = consumersOf.get(value);
+      if (consumers === undefined) consumersOf.set(value, [at]);
+      else consumers.push(at);
+    }
+    const constant = inputs.every((value) => constants.has(value)) && !RANDOM_OPS.has(node.opType);
+    for (const value of node.output) {
+      if (value === '') continue;
+      producerOf.set(value, at);
+      if (constant) constants.add(value);
+    }
+  });
+  return {
+    nodes: graph.node,
+    producerOf,
+    consumersOf,
+    initializers,
+    inputs: new Set(graph.input.map(({ name }) => name).filter((name) => !initializers.has(name))),
+    outputs: new Set(graph.output.map(({ name }) => name)),
+    constants,
+  };
+}
+
+const RANDOM_OPS = new Set(['RandomNormal', 'RandomUniform', 'Multinomial', 'Bernoulli']);
+
+/** Values a node reads, those that its subgraphs capture included; absent optional inputs left out. */
+export function inputsOf(node: NodeProto): readonly string[] {
+  const own = node.input.filter((value) => value !== '');
+  const captured = node.attribute.flatMap((attribute) =>
+    [...(attribute.g ? [attribute.g] : []), ...attribute.graphs].flatMap(capturesOf),
+  );
+  return captured.length === 0 ? own : [...own, ...captured];
+}
+
+function capturesOf(graph: GraphProto): string[] {
+  const made = new Set([
+    ...graph.input.map(({ name }) => name),
+    ...graph.initializer.map(({ name }) => name),
+    ...graph.node.flatMap(({ output }) => output),
+  ]);
+  const read = [...graph.node.flatMap(inputsOf), ...graph.output.map(({ name }) => name)];
+  return read.filter((value) => !made.has(value));
+}
+
+/** A node's name for messages: its own, or that of its first output. */
+export function nodeLabel(node: NodeProto): string {
+  const named = node.name !== '' ? node.name : (node.output.find((value) => value !== '') ?? '?');
+  return `${qualifiedOp(node)} "${named}"`;
+}
+
+/** Operator with its domain where that is not ONNX's own: `com.microsoft.GroupQueryAttention`. */
+export function qualifiedOp(node: NodeProto): string {
+  return node.domain === '' || node.domain === 'ai.onnx' ? node.opType : `${node.domain}.${node.opType}`;
+}

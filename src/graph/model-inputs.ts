@@ -1,0 +1,93 @@
+import type { GraphProto, ValueInfoProto } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+
+/** What an input of a decoder graph is for. */
+export type InputRole =
+  | 'tokens'
+  | 'attentionMask'
+  | 'positions'
+  | 'cachePositions'
+  | 'tokenTypes'
+  | 'useCache'
+  | 'past';
+
+/** One declared input; a symbolic dimension is its name, one without a name `''`. */
+export interface ModelInput {
+  readonly name: string;
+  readonly role: InputRole;
+  /** ONNX `TensorProto.DataType` number. */
+  readonly dataType: number;
+  readonly dims: readonly (number | string)[];
+}
+
+const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] = [
+  { pattern: /^input_ids$|^tokens$/, role: 'tokens' },
+  { pattern: /attention_mask$|^mask$/, role: 'attentionMask' },
+  { pattern: /position_ids$/, role: 'positions' },
+  { pattern: /cache_position$/, role: 'cachePositions' },
+  { pattern: /token_type_ids$/, role: 'tokenTypes' },
+  { pattern: /use_cache_branch$/, role: 'useCache' },
+  { pattern: /past|cache/, role: 'past' },
+];
+
+/**
+ * Reads what the inputs of a decoder graph are for.
+ * @throws UnsupportedModelError for an input that no text decoder has (pixels, encoder states), naming it.
+ */
+export function readModelInputs(graph: GraphProto): ModelInput[] {
+  const initializers = new Set(graph.initializer.map(({ name }) => name));
+  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map(readInput);
+  if (!inputs.some(({ role }) => role === 'tokens')) {
+    throw new UnsupportedModelError(
+      `the model has no input_ids (inputs: ${inputs.map(({ name }) => name).join(', ') || 'none'}); only text decoders can be pruned`,
+    );
+  }
+  return inputs;
+}
+
+function readInput(info: ValueInfoProto): ModelInput {
+  const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
+  if (role === undefined || info.type?.value.case !== 'tensorType') {
+    throw new UnsupportedModelError(
+      `input "${info.name}" is not one that a text decoder has; models with images, audio or an encoder cannot be pruned yet`,
+    );
+  }
+  const { elemType, shape } = info.type.value.value;
+  const dims = (shape?.dim ?? []).map(({ value }) =>
+    value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
+  );
+  return { name: info.name, role, dataType: elemType, dims };
+}
+
+/** Size of a run without past: `batchSize` windows of `sequenceLength` tokens. */
+export interface PrefillSize {
+  readonly batchSize: number;
+  readonly sequenceLength: number;
+}
+
+/** Dims of an input for a run without past. Symbolic head sizes become `headSize`. */
+export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: PrefillSize, headSize = 8): number[] {
+  if (input.role === 'useCache') return [1];
+  if (input.role === 'cachePositions') return [sequenceLength];
+  if (input.role !== 'past') return [batchSize, sequenceLength];
+  const axes = pastAxes(input);
+  return input.dims.map((dim, axis) => {
+    if (axis === axes.sequence) return 0;
+    if (axis === axes.batch) return batchSize;
+    return typeof dim === 'number' ? dim : headSize;
+  });
+}
+
+/** Where batch, heads and sequence lie in a cache input: `[B, K, P, D]`, packed `[2, B, K, P, D]` or `[B, P, K*D]`. */
+export function pastAxes(input: ModelInput): {
+  readonly batch: number;
+  readonly sequence: number;
+  readonly heads: number | undefined;
+} {
+  const rank = input.dims.length;
+  if (rank === 5) return { batch: 1, heads: 2, sequence: 3 };
+  if (rank === 3) return { batch: 0, heads: undefined, sequence: 1 };
+  const named = input.dims.findIndex((dim, axis) => axis > 0 && typeof dim === 'string' && /past|seq|len/.test(dim));
+  const sequence = named === 1 ? 1 : 2;
+  return { batch: 0, heads: sequence === 1 ? 2 : 1, sequence };
+}

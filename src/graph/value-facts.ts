@@ -1,0 +1,12 @@
+/** What one run with a chosen batch and window taught about a value. */
+export interface ValueFact {
+  /** Concrete dims of that run. */
+  readonly dims: readonly number[];
+  /** ONNX `TensorProto.DataType` number. */
+  readonly dataType: number;
+  /** Contents of small integer tensors: shapes, axes, starts, split sizes. */
+  readonly ints?: readonly number[];
+}
+
+/** Facts by value name, initializers included. */
+export type ValueFacts = ReadonlyMap<string, ValueFact>;

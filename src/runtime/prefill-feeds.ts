@@ -1,0 +1,44 @@
+import { type ModelInput, type PrefillSize, prefillDims } from '../graph/model-inputs.js';
+import type { Tensor } from './engine.js';
+
+/**
+ * Feeds for a run without past over windows that need no padding: mask all ones, positions 0..S-1, empty caches.
+ * `tokens` holds the ids row by row, `[batchSize, sequenceLength]`; absent means zeros.
+ */
+export function prefillFeeds(
+  inputs: readonly ModelInput[],
+  size: PrefillSize,
+  tokens?: ArrayLike<number>,
+): Record<string, Tensor> {
+  return Object.fromEntries(
+    inputs.map((input) => [input.name, makeFeed(input, prefillDims(input, size), size, tokens)]),
+  );
+}
+
+function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: ArrayLike<number> | undefined): Tensor {
+  const length = dims.reduce((product, dim) => product * dim, 1);
+  switch (input.role) {
+    case 'tokens':
+      return integers(input.dataType, dims, (at) => tokens?.[at] ?? 0);
+    case 'attentionMask':
+      return integers(input.dataType, dims, () => 1);
+    case 'positions':
+    case 'cachePositions':
+      return integers(input.dataType, dims, (at) => at % size.sequenceLength);
+    case 'tokenTypes':
+      return integers(input.dataType, dims, () => 0);
+    case 'useCache':
+      return { type: 'bool', dims, data: new Uint8Array(length) };
+    case 'past':
+      return input.dataType === 10
+        ? { type: 'float16', dims, data: new Uint16Array(length) }
+        : { type: 'float32', dims, data: new Float32Array(length) };
+  }
+}
+
+function integers(dataType: number, dims: number[], valueAt: (at: number) => number): Tensor {
+  const length = dims.reduce((product, dim) => product * dim, 1);
+  if (dataType === 6) return { type: 'int32', dims, data: Int32Array.from({ length }, (_, at) => valueAt(at)) };
+  if (dataType === 1) return { type: 'float32', dims, data: Float32Array.from({ length }, (_, at) => valueAt(at)) };
+  return { type: 'int64', dims, data: BigInt64Array.from({ length }, (_, at) => BigInt(valueAt(at))) };
+}

@@ -1,0 +1,169 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import {
+  type GraphProto,
+  GraphProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  type TensorProto,
+  ValueInfoProtoSchema,
+} from 'onnx-buf';
+import { intsAttribute } from '../graph/attributes.js';
+import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
+import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
+import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { Engine, Tensor, TensorType } from './engine.js';
+import { prefillFeeds } from './prefill-feeds.js';
+
+/** Float weights with more elements than this are stood in for by zeros, which cost no memory. */
+const REAL_ELEMENT_LIMIT = 64;
+/** Integer tensors up to this many elements are shapes, axes and the like, worth their contents. */
+const INTS_LIMIT = 256;
+
+export interface ProbeRequest extends PrefillSize {
+  readonly engine: Engine;
+  /** The model's frame: opsets and functions. */
+  readonly proto: ModelProto;
+  /** The graph to probe: the model's own or a lowered one. */
+  readonly graph: GraphProto;
+  readonly weights: ReadonlyMap<string, TensorHandle>;
+}
+
+/**
+ * Learns the concrete dims of every value, and the contents of small integer ones, by running the graph once without past.
+ * Large weights are fed as zeros that share one buffer, so nothing is read and peak memory does not grow with the model.
+ */
+export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
+  const { engine, graph } = request;
+  const index = indexGraph(graph);
+  const stand = await standInWeights(request);
+  const feeds = { ...prefillFeeds(readModelInputs(graph), request), ...stand.feeds };
+  const facts = new Map(stand.facts);
+  const fetches = graph.node.flatMap((node) =>
+    addWeightSideFacts(node, index, facts) ? [] : node.output.filter((value) => value !== ''),
+  );
+  const proto = create(ModelProtoSchema, {
+    irVersion: request.proto.irVersion,
+    opsetImport: request.proto.opsetImport,
+    functions: request.proto.functions,
+    graph: create(GraphProtoSchema, {
+      name: 'probe',
+      node: graph.node,
+      initializer: [...stand.initializers],
+      sparseInitializer: graph.sparseInitializer,
+      input: [
+        ...graph.input.filter(({ name }) => !index.initializers.has(name)),
+        ...Object.entries(stand.feeds).map(([name, tensor]) =>
+          makeValueInfo(name, dataTypeOf(tensor.type), tensor.dims),
+        ),
+      ],
+      output: fetches.map((name) => create(ValueInfoProtoSchema, { name })),
+    }),
+  });
+  const session = await engine.load(toBinary(ModelProtoSchema, proto), { optimization: 'none' });
+  try {
+    const results = await session.run(feeds);
+    for (const [name, tensor] of [...Object.entries(feeds), ...Object.entries(results)]) {
+      if (!facts.has(name))
+        facts.set(name, { dims: tensor.dims, dataType: dataTypeOf(tensor.type), ...smallInts(tensor) });
+    }
+  } finally {
+    await session.release();
+  }
+  return facts;
+}
+
+interface StandIns {
+  readonly feeds: Readonly<Record<string, Tensor>>;
+  readonly initializers: readonly TensorProto[];
+  readonly facts: ReadonlyMap<string, ValueFact>;
+}
+
+/** Large float weights become zero feeds over one shared buffer; all others stay initializers. */
+async function standInWeights({ graph, weights }: ProbeRequest): Promise<StandIns> {
+  const zeros = new ArrayBuffer(
+    Math.max(8, ...[...weights.values()].filter(isLargeFloat).map(({ byteLength }) => byteLength)),
+  );
+  const feeds: Record<string, Tensor> = {};
+  const initializers: TensorProto[] = [];
+  const facts = new Map<string, ValueFact>();
+  for (const initializer of graph.initializer) {
+    const handle = weights.get(initializer.name);
+    if (handle === undefined) {
+      initializers.push(initializer);
+      continue;
+    }
+    const { dataType, dims } = handle;
+    if (isLargeFloat(handle)) {
+      feeds[initializer.name] = zeroTensor(handle, zeros);
+      facts.set(initializer.name, { dims, dataType });
+    } else {
+      const bytes = await handle.read();
+      initializers.push(makeInitializer(initializer.name, dataType, dims, bytes));
+      facts.set(initializer.name, { dims, dataType, ...bytesAsInts(dataType, bytes) });
+    }
+  }
+  return { feeds, initializers, facts };
+}
+
+const isLargeFloat = ({ dataType, dims }: TensorHandle): boolean =>
+  (dataType === 1 || dataType === 10) && elementCount(dims) > REAL_ELEMENT_LIMIT;
+
+function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tensor {
+  const length = elementCount(dims);
+  return dataType === 1
+    ? { type: 'float32', dims, data: new Float32Array(zeros, 0, length) }
+    : { type: 'float16', dims, data: new Uint16Array(zeros, 0, length) };
+}
+
+/**
+ * Facts of what is computed from weights alone, without running it: a transposed copy of every weight would be as large
+ * as the model. Returns whether the node is such a one.
+ */
+function addWeightSideFacts(
+  node: GraphProto['node'][number],
+  index: GraphIndex,
+  facts: Map<string, ValueFact>,
+): boolean {
+  const [output = ''] = node.output;
+  const source = facts.get(node.input[0] ?? '');
+  if (!index.constants.has(output) || source === undefined || elementCount(source.dims) <= REAL_ELEMENT_LIMIT)
+    return false;
+  const order = intsAttribute(node, 'perm') ?? source.dims.map((_, axis) => source.dims.length - 1 - axis);
+  const dims = node.opType === 'Transpose' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
+  if (!SAME_SIZE_OPS.has(node.opType)) return false;
+  facts.set(output, { dims, dataType: source.dataType });
+  return true;
+}
+
+const SAME_SIZE_OPS = new Set(['Transpose', 'Identity', 'Cast', 'DequantizeLinear']);
+
+const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
+
+function smallInts(tensor: Tensor): { ints?: readonly number[] } {
+  const wanted = tensor.type === 'int64' || tensor.type === 'int32';
+  return wanted && tensor.data.length <= INTS_LIMIT ? { ints: Array.from(tensor.data, Number) } : {};
+}
+
+function bytesAsInts(dataType: number, bytes: Uint8Array<ArrayBuffer>): { ints?: readonly number[] } {
+  const copy = bytes.slice().buffer;
+  if (dataType === 7) return { ints: Array.from(new BigInt64Array(copy), Number) };
+  return dataType === 6 ? { ints: Array.from(new Int32Array(copy)) } : {};
+}
+
+const DATA_TYPES: Readonly<Record<TensorType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
+
+/** ONNX data type number of an engine tensor type. */
+export function dataTypeOf(type: TensorType): number {
+  return DATA_TYPES[type] ?? 0;
+}
