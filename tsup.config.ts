@@ -1,21 +1,24 @@
-import { defineConfig } from 'tsup';
+import { defineConfig, type Options } from 'tsup';
 
 const shared = {
   outDir: 'dist',
   target: 'node20',
   platform: 'neutral',
+  // The entries share their code, so that an error class is the same class wherever it is imported from.
   splitting: true,
   sourcemap: true,
   treeshake: true,
-  // The entries share one chunk of code, so that an error class is the same class wherever it is imported from.
   external: ['onnxruntime-node', 'onnxruntime-web'],
-} as const;
+} satisfies Options;
 
 const library = { index: 'src/index.ts', node: 'src/node.ts', web: 'src/web.ts' };
 
+// Both are published as ES modules only, so `require` could not reach them, nor CommonJS typings refer to them: they are
+// compiled in (see docs/dependencies.md) and count as development dependencies.
+const compiledIn = ['onnx-buf', 'ml-kmeans'];
+
 export default defineConfig([
   { ...shared, entry: { ...library, cli: 'src/cli.ts' }, format: 'esm', clean: true },
-  // onnx-buf and ml-kmeans are published as ES modules only; `require` needs them inside.
-  { ...shared, entry: library, format: 'cjs', noExternal: ['onnx-buf', 'ml-kmeans'] },
-  { ...shared, entry: library, format: ['esm', 'cjs'], dts: { only: true } },
+  { ...shared, entry: library, format: 'cjs' },
+  { ...shared, entry: library, format: ['esm', 'cjs'], dts: { only: true, resolve: compiledIn } },
 ]);
