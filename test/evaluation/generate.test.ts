@@ -1,0 +1,104 @@
+import { OptionError } from '../../src/errors.js';
+import { generate, generateBatch, generateText } from '../../src/evaluation/generate.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import { createFakeModel } from './fake-model.js';
+import { loadTinyLlama, tinyLlamaTokenizer } from './tiny-llama.js';
+
+/** Counts up: after token t comes t + 1, modulo 5. */
+const counting = () =>
+  createFakeModel(5, (seen) => [0, 1, 2, 3, 4].map((token) => (token === (seen.at(-1)! + 1) % 5 ? 9 : 0))).model;
+
+async function collect(tokens: AsyncIterable<number>): Promise<number[]> {
+  const collected: number[] = [];
+  for await (const token of tokens) collected.push(token);
+  return collected;
+}
+
+describe('generate', () => {
+  it('continues until it has written enough', async () => {
+    expect(await collect(generate(counting(), [3], { maxNewTokens: 4 }))).toEqual([4, 0, 1, 2]);
+  });
+
+  it('stops at a stop token, which it keeps to itself', async () => {
+    expect(await collect(generate(counting(), [0], { stopTokenIds: [3] }))).toEqual([1, 2]);
+  });
+
+  it('can be stopped', async () => {
+    await expect(collect(generate(counting(), [0], { signal: AbortSignal.abort() }))).rejects.toThrow(/abort/i);
+  });
+
+  it.each([
+    ['an empty prompt', [], {}],
+    ['an id beyond the vocabulary', [5], {}],
+    ['nothing to write', [0], { maxNewTokens: 0 }],
+    ['a negative temperature', [0], { temperature: -1 }],
+  ])('refuses %s', async (_, prompt, options) => {
+    await expect(collect(generate(counting(), prompt, options))).rejects.toThrow(OptionError);
+  });
+});
+
+describe('generateBatch', () => {
+  it('starts every sequence with the prompt and fills it', async () => {
+    const sequences = await generateBatch(counting(), { promptIds: [1, 2], count: 3, length: 6, temperature: 0 });
+    expect(sequences.map((sequence) => [...sequence])).toEqual(Array(3).fill([1, 2, 3, 4, 0, 1]));
+  });
+
+  it('reports every token', async () => {
+    const done: number[] = [];
+    await generateBatch(counting(), {
+      promptIds: [0],
+      count: 3,
+      length: 3,
+      batchSize: 2,
+      onProgress: (progress) => done.push(progress.done),
+    });
+    expect(done).toEqual([2, 4, 5, 6]);
+  });
+
+  it.each([
+    ['a length that the prompt fills', { promptIds: [0, 1], count: 1, length: 2 }],
+    ['no sequences', { promptIds: [0], count: 0, length: 2 }],
+    ['no batch', { promptIds: [0], count: 1, length: 2, batchSize: 0 }],
+    ['no prompt', { promptIds: [], count: 1, length: 2 }],
+  ])('refuses %s', async (_, options) => {
+    await expect(generateBatch(counting(), options)).rejects.toThrow(OptionError);
+  });
+});
+
+describe('on tiny-llama', () => {
+  let model: LanguageModel;
+  beforeAll(async () => {
+    model = await loadTinyLlama();
+  });
+  afterAll(() => model.release());
+
+  it('writes greedily what reading everything again would', async () => {
+    const prompt = [...tinyLlamaTokenizer.encode('12 + 30 =')];
+    const written = await collect(generate(model, prompt, { maxNewTokens: 8 }));
+    const again: number[] = [];
+    while (again.length < 8) {
+      const logits = await model.createReader().read([Int32Array.of(...prompt, ...again)]);
+      again.push(logits.indexOf(Math.max(...logits)));
+    }
+    expect(written).toEqual(again);
+  });
+
+  it('continues text with text', async () => {
+    const text = await generateText(model, {
+      tokenizer: tinyLlamaTokenizer,
+      prompt: '21 + 11 = 32\n2 + 3 =',
+      maxNewTokens: 6,
+    });
+    expect(text).toMatch(/^ \d+\n/);
+    expect(await generateText(model, { tokenizer: tinyLlamaTokenizer, prompt: '', maxNewTokens: 4 })).not.toBe('');
+  });
+
+  it('draws by seed, the same in batches of any size', async () => {
+    const write = (seed: number, batchSize: number) =>
+      generateBatch(model, { promptIds: [0], count: 4, length: 12, seed, batchSize });
+    const together = await write(3, 4);
+    expect(await write(3, 3)).toEqual(together);
+    expect(await write(4, 4)).not.toEqual(together);
+    expect(new Set(together.map(String)).size).toBe(4);
+  });
+});

@@ -1,0 +1,137 @@
+import { NumericalError, OptionError } from '../../src/errors.js';
+import {
+  cutScoredWindows,
+  formatPerplexityProtocol,
+  measurePerplexity,
+  measureTextPerplexity,
+} from '../../src/evaluation/perplexity.js';
+import { createFakeModel } from './fake-model.js';
+import { loadTinyLlama, readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-llama.js';
+
+const uniform = () => createFakeModel(4, () => [0, 0, 0, 0]);
+const tokens = Int32Array.from({ length: 10 }, (_, at) => at % 4);
+
+describe('measurePerplexity', () => {
+  it('is the vocabulary size for a model that knows nothing', async () => {
+    const { model, calls } = uniform();
+    const result = await measurePerplexity(model, tokens, { windowLength: 4 });
+    expect(result.perplexity).toBeCloseTo(4, 5);
+    // Windows of 4, 4 and 2 tokens, of which each first one is not scored.
+    expect(result).toMatchObject({ tokenCount: 7, windowCount: 3 });
+    expect(calls.map(({ sequences }) => sequences[0]!.length)).toEqual([4, 4, 2]);
+  });
+
+  it('scores first tokens after a BOS', async () => {
+    const { model, calls } = uniform();
+    const result = await measurePerplexity(model, tokens, { windowLength: 4, bosTokenId: 0 });
+    expect(result.tokenCount).toBe(10);
+    expect([...calls[1]!.sequences[0]!]).toEqual([0, 0, 1, 2, 3]);
+  });
+
+  it('gives the same whatever runs together', async () => {
+    // Knows that even tokens follow odd ones.
+    const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 1]));
+    const one = await measurePerplexity(model, tokens, { windowLength: 3 });
+    const alone = calls.length;
+    const two = await measurePerplexity(model, tokens, { windowLength: 3, batchSize: 2 });
+    expect(two).toEqual(one);
+    expect(calls.length - alone).toBeLessThan(alone);
+  });
+
+  it('scores as many windows as asked', async () => {
+    const { model } = uniform();
+    expect(await measurePerplexity(model, tokens, { windowLength: 4, windowCount: 2 })).toMatchObject({
+      windowCount: 2,
+      tokenCount: 6,
+    });
+  });
+
+  it('says what was measured', async () => {
+    const { model } = uniform();
+    const { protocol } = await measurePerplexity(model, tokens, { windowLength: 4, stride: 2, bosTokenId: 3 });
+    expect(formatPerplexityProtocol(protocol)).toMatch(
+      /^10 tokens in 4 windows of 4, stride 2, BOS 3, tokens sha256 [0-9a-f]{64}$/,
+    );
+  });
+
+  it('reports progress and can be stopped', async () => {
+    const { model } = uniform();
+    const done: number[] = [];
+    await measurePerplexity(model, tokens, { windowLength: 4, onProgress: (progress) => done.push(progress.done) });
+    expect(done).toEqual([1, 2, 3]);
+    await expect(measurePerplexity(model, tokens, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
+  });
+
+  it.each([
+    ['no tokens', [], {}],
+    ['one token', [1], {}],
+    ['an id beyond the vocabulary', [1, 4], {}],
+    ['a window of one', [1, 2], { windowLength: 1 }],
+    ['a stride that skips tokens', [1, 2], { windowLength: 4, stride: 5 }],
+    ['no stride', [1, 2], { stride: 0 }],
+    ['no windows', [1, 2], { windowCount: 0 }],
+    ['a broken batch size', [1, 2], { batchSize: Number.NaN }],
+  ])('refuses %s', async (_, ids, options) => {
+    await expect(measurePerplexity(uniform().model, ids, options)).rejects.toThrow(OptionError);
+  });
+
+  it('does not average what is not a number', async () => {
+    const { model } = createFakeModel(4, () => [Number.NaN, 0, 0, 0]);
+    await expect(measurePerplexity(model, tokens)).rejects.toThrow(NumericalError);
+  });
+
+  it('agrees with the losses that tiny-llama was trained to', async () => {
+    const model = await loadTinyLlama();
+    const perplexityOf = async (name: string) => {
+      const text = readTinyLlamaFile(`text/${name}.txt`).slice(0, 6000);
+      return measureTextPerplexity(
+        model,
+        { text, tokenizer: tinyLlamaTokenizer },
+        { windowLength: 256, bosTokenId: 0, batchSize: 4 },
+      );
+    };
+    const arithmetic = await perplexityOf('arithmetic');
+    const drama = await perplexityOf('drama');
+    expect(arithmetic.protocol.textSha256).toMatch(/^[0-9a-f]{64}$/);
+    // Held-out losses: 0.99 and 3.30 nats per token; these are short unseen texts.
+    expect(arithmetic.negativeLogLikelihood).toBeGreaterThan(0.9);
+    expect(arithmetic.negativeLogLikelihood).toBeLessThan(1.3);
+    expect(drama.negativeLogLikelihood).toBeGreaterThan(3.1);
+    expect(drama.negativeLogLikelihood).toBeLessThan(3.6);
+    await model.release();
+  });
+});
+
+describe('cutScoredWindows', () => {
+  it.each([
+    [3, 3],
+    [4, 1],
+    [4, 3],
+    [5, 2],
+    [12, 5],
+  ])('scores every token once: windows of %i, stride %i', (windowLength, stride) => {
+    for (const bosTokenId of [undefined, 9]) {
+      const text = Int32Array.from({ length: 11 }, (_, at) => at);
+      const scored = cutScoredWindows(text, { windowLength, stride, bosTokenId }).flatMap((window) => [
+        ...window.tokens.subarray(window.firstScored),
+      ]);
+      const unscored = [...text].filter((token) => !scored.includes(token));
+      expect(new Set(scored).size).toBe(scored.length);
+      // Without BOS, a token that starts a window without overlap has nothing before it.
+      const expected = bosTokenId !== undefined ? [] : stride < windowLength ? [0] : [0, 3, 6, 9];
+      expect(unscored).toEqual(expected);
+    }
+  });
+
+  it('gives overlapping windows the context that the stride leaves', () => {
+    const windows = cutScoredWindows(
+      Int32Array.from({ length: 9 }, (_, at) => at),
+      { windowLength: 5, stride: 2 },
+    );
+    expect(windows.map(({ tokens: window, firstScored }) => [window[0], window.length, firstScored])).toEqual([
+      [0, 5, 1],
+      [2, 5, 3],
+      [4, 5, 3],
+    ]);
+  });
+});
