@@ -1,0 +1,32 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+
+/** What each example must print; an example without a row fails. */
+const PRINTED: Readonly<Record<string, RegExp>> = {
+  '01-prune-a-folder.ts': /2828736 -> 2\d{6} parameters/,
+  '02-describe-a-model.ts': /\d+ of 2828736 parameters can be pruned\nblock 0: .*attention/,
+  '03-evaluate.ts': /(perplexity \d+\.\d\d over \d+ tokens\nThe city of[\s\S]*){2}/,
+  '04-own-importance.ts': /would remove (29|30)\.\d %/,
+  '05-own-compensation.ts': /2828736 -> 2\d{6} parameters/,
+  '06-stages-by-hand.ts': /neuron 3 goes; the output gets the bias 6 -3 in its place/,
+};
+
+const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
+let folder = '';
+
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), 'fang-prune-examples-'));
+});
+
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+describe.each(examples)('%s', (name) => {
+  it('prints what it promises', async () => {
+    const file = join('examples', name);
+    const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', file, join(folder, name)]);
+    expect(stdout).toMatch(PRINTED[name] ?? /^an example without a row in PRINTED$/);
+  });
+});
