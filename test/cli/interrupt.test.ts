@@ -1,0 +1,55 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+let folder = '';
+let child: ChildProcess | undefined;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'fang-prune-interrupt-'));
+});
+
+afterEach(() => {
+  child?.kill('SIGKILL');
+  rmSync(folder, { recursive: true, force: true });
+});
+
+/** Starts a long pruning run and resolves once it has said that it works. */
+async function startPruning() {
+  const args = 'prune examples/models/tiny-llama --sparsity 0.3 --windows 2000 --window-length 256 --out'.split(' ');
+  child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args, join(folder, 'pruned')], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, TMPDIR: folder },
+  });
+  const output = { out: '', err: '' };
+  child.stdout?.on('data', (bytes) => {
+    output.out += bytes;
+  });
+  child.stderr?.on('data', (bytes) => {
+    output.err += bytes;
+  });
+  await once(child.stderr!, 'data');
+  return { process: child, output, closed: once(child, 'close') as Promise<[code: number | null]> };
+}
+
+it('Ctrl-C stops the run with exit code 130 and leaves nothing behind', async () => {
+  const { process, output, closed } = await startPruning();
+  process.kill('SIGINT');
+  const [code] = await closed;
+  expect(code).toBe(130);
+  expect(output.out).toBe('');
+  expect(output.err).toContain('fang-prune: interrupted; nothing was written\n');
+  // tsx keeps its cache in the temporary folder too.
+  expect(readdirSync(folder).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
+});
+
+it('a second Ctrl-C does not wait', async () => {
+  const { process, output, closed } = await startPruning();
+  process.kill('SIGINT');
+  while (!output.err.includes('Stopping')) await once(process.stderr!, 'data');
+  process.kill('SIGINT');
+  const [code] = await closed;
+  expect(code).toBe(130);
+});
