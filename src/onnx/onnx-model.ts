@@ -23,4 +23,17 @@ export interface TensorHandle {
 export interface OnnxModel {
   readonly proto: ModelProto;
   readonly weights: Map<string, TensorHandle>;
+  /** How the weights were stored in the file it came from; saving keeps to it by default. */
+  readonly storage?: ModelStorage;
 }
+
+/** Where a model's weights are stored: inside the protobuf, or in files beside it. */
+export type ModelStorage =
+  | { readonly kind: 'inline' }
+  | {
+      readonly kind: 'external';
+      /** Files with weights, relative to the model file's folder, in order of first use. */
+      readonly files: readonly string[];
+      /** Weights of fewer bytes than this were inside the protobuf; 0 = all were outside, Infinity = none was. */
+      readonly thresholdBytes: number;
+    };

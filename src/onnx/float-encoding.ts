@@ -1,0 +1,128 @@
+import { ModelFormatError, NumericalError, UnsupportedModelError } from '../errors.js';
+import { findDataType } from './data-types.js';
+import {
+  bfloat16ToFloat32Bits,
+  float16ToFloat32Bits,
+  float32ToBfloat16Bits,
+  float32ToFloat16Bits,
+} from './float-bits.js';
+import type { TensorHandle } from './onnx-model.js';
+
+/** How one floating-point type is read and written. */
+interface FloatCodec {
+  readonly bytesPerElement: number;
+  /** Values at or beyond this magnitude round to infinity. */
+  readonly overflow: number;
+  decode(bytes: Uint8Array<ArrayBuffer>): Float32Array;
+  encode(values: Float32Array | Float64Array): Uint8Array<ArrayBuffer>;
+}
+
+/** By `TensorProto.DataType` number. */
+const FLOAT_CODECS: Readonly<Record<number, FloatCodec>> = {
+  1: {
+    bytesPerElement: 4,
+    overflow: 2 ** 128 - 2 ** 103,
+    decode: (bytes) => new Float32Array(aligned(bytes)),
+    encode: (values) => new Uint8Array(new Float32Array(values).buffer),
+  },
+  10: sixteenBit(65520, float16ToFloat32Bits, float32ToFloat16Bits),
+  11: {
+    bytesPerElement: 8,
+    overflow: Infinity,
+    decode: (bytes) => Float32Array.from(new Float64Array(aligned(bytes))),
+    encode: (values) => new Uint8Array(new Float64Array(values).buffer),
+  },
+  16: sixteenBit(2 ** 128 - 2 ** 119, bfloat16ToFloat32Bits, float32ToBfloat16Bits),
+};
+
+/** Whether `readFloat32` and `encodeFloats` know a type: float, float16, bfloat16, double. */
+export function isFloatType(dataType: number): boolean {
+  return dataType in FLOAT_CODECS;
+}
+
+/**
+ * Reads a whole floating-point weight, row-major; exact except for double, which is rounded.
+ * @throws UnsupportedModelError when the type is not float, float16, bfloat16 or double.
+ */
+export async function readFloat32(handle: TensorHandle): Promise<Float32Array> {
+  return decodeFloats(handle.dataType, await handle.read());
+}
+
+/** Raw little-endian bytes to float32. @throws UnsupportedModelError, ModelFormatError when bytes are left over. */
+export function decodeFloats(dataType: number, bytes: Uint8Array<ArrayBuffer>): Float32Array {
+  const codec = codecOf(dataType);
+  if (bytes.byteLength % codec.bytesPerElement !== 0) {
+    throw new ModelFormatError(
+      `${bytes.byteLength} bytes are no whole number of ${findDataType(dataType)?.name} elements (${codec.bytesPerElement} bytes each)`,
+    );
+  }
+  return codec.decode(bytes);
+}
+
+/**
+ * Values to raw little-endian bytes, rounded to nearest, ties to even; infinities and NaN pass through.
+ * @throws NumericalError when a finite value is too large for the type.
+ * @throws UnsupportedModelError when the type is not float, float16, bfloat16 or double.
+ */
+export function encodeFloats(dataType: number, values: Float32Array | Float64Array): Uint8Array<ArrayBuffer> {
+  const codec = codecOf(dataType);
+  const tooLarge = values.findIndex((value) => Math.abs(value) >= codec.overflow && Number.isFinite(value));
+  if (tooLarge !== -1) {
+    throw new NumericalError(
+      `Value ${values[tooLarge]} at position ${tooLarge} is too large for ${findDataType(dataType)?.name}. ` +
+        'A repaired weight of this size usually means too little dampening or too little calibration text.',
+    );
+  }
+  return codec.encode(values);
+}
+
+function codecOf(dataType: number): FloatCodec {
+  const codec = FLOAT_CODECS[dataType];
+  if (codec !== undefined) return codec;
+  const name = findDataType(dataType)?.name ?? `data type ${dataType}`;
+  throw new UnsupportedModelError(
+    `Weights of ${name} cannot be read as numbers; float, float16, bfloat16 and double can.`,
+  );
+}
+
+function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (x: number) => number): FloatCodec {
+  return {
+    bytesPerElement: 2,
+    overflow,
+    decode(bytes) {
+      const words = new Uint16Array(aligned(bytes));
+      const bits = new Uint32Array(words.length);
+      for (let i = 0; i < words.length; i++) bits[i] = toBits(words[i]!);
+      return new Float32Array(bits.buffer);
+    },
+    encode(values) {
+      const bits = new Uint32Array(roundToOdd(values).buffer);
+      const words = new Uint16Array(values.length);
+      for (let i = 0; i < words.length; i++) words[i] = fromBits(bits[i]!);
+      return new Uint8Array(words.buffer);
+    },
+  };
+}
+
+/**
+ * Float32 values that round on to 16 bits as the given ones would: an inexact step sets the lowest bit, so that no
+ * false tie appears (plain double rounding can miss by one unit).
+ */
+function roundToOdd(values: Float32Array | Float64Array): Float32Array<ArrayBuffer> {
+  const rounded = new Float32Array(values);
+  if (values instanceof Float32Array) return rounded;
+  const bits = new Uint32Array(rounded.buffer);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
+    const near = rounded[i]!;
+    if (near === value || Number.isNaN(value) || (bits[i]! & 1) === 1) continue;
+    // Towards zero when rounding went away from it, else away: both neighbours of an even pattern are odd.
+    bits[i] = bits[i]! + (Math.abs(near) > Math.abs(value) ? -1 : 1);
+  }
+  return rounded;
+}
+
+/** A copy at offset 0, where typed arrays may start. */
+function aligned(bytes: Uint8Array<ArrayBuffer>): ArrayBuffer {
+  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength);
+}

@@ -1,0 +1,117 @@
+import type { TensorProto } from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
+import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
+import { normaliseRelativePath } from './relative-path.js';
+import { tensorFragment } from './tensor-fragment.js';
+
+/**
+ * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
+ * protobuf, or into one file beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
+ */
+export type StorageChoice = 'source' | 'inline' | ExternalStorage;
+
+export interface ExternalStorage {
+  readonly external: {
+    /** File name, relative to the model file's folder. Default: the source's, or `<model file>_data`. */
+    readonly location?: string;
+    /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
+    readonly thresholdBytes?: number;
+  };
+}
+
+/** One initializer as it will be written. */
+export interface PlannedTensor {
+  readonly tensor: TensorProto;
+  /** Absent for strings, which stay in `tensor`. */
+  readonly handle?: TensorHandle;
+  /** Position in the external file; absent = the payload follows in the protobuf. */
+  readonly offset?: number;
+}
+
+export interface StoragePlan {
+  /** In the model's order. */
+  readonly tensors: readonly PlannedTensor[];
+  /** The external file, when there is one. */
+  readonly location?: string;
+}
+
+/** Longest protobuf that ONNX Runtime and protobuf itself read: 2 GiB less one byte. */
+export const MAX_PROTOBUF_BYTES = 2 ** 31 - 1;
+
+/** Most bytes of a field's tag and length, for the fields written here. */
+export const TAG_BYTES = 6;
+
+/** Below this a weight costs more to find in another file than to carry along. */
+const DEFAULT_THRESHOLD_BYTES = 1024;
+
+/** Large tensors begin on a page, so that they can be mapped into memory; small ones on a cache line. */
+const ALIGNMENTS = [
+  { fromBytes: 65536, alignment: 4096 },
+  { fromBytes: 0, alignment: 64 },
+] as const;
+
+export interface StorageRequest {
+  /** Name of the model file without folder. */
+  readonly modelFile: string;
+  readonly choice: StorageChoice;
+  /** Bytes that the protobuf takes without its initializers. */
+  readonly structureBytes: number;
+}
+
+/**
+ * Decides where each weight of a model goes.
+ * @throws ModelFormatError when an initializer has no weight, or a location leaves the folder.
+ */
+export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
+  const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
+  const { location, thresholdBytes } = target(model.storage, request);
+  const placed = place(tensors, thresholdBytes);
+  const fits = TAG_BYTES + request.structureBytes + inlineBytes(placed) <= MAX_PROTOBUF_BYTES;
+  const final = fits ? placed : place(tensors, Math.min(thresholdBytes, DEFAULT_THRESHOLD_BYTES));
+  return final.some(({ offset }) => offset !== undefined) ? { tensors: final, location } : { tensors: final };
+}
+
+function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHandle>): PlannedTensor {
+  const handle = weights.get(tensor.name);
+  if (handle !== undefined) return { tensor, handle };
+  if (tensor.stringData.length > 0 || tensor.dims.includes(0n)) return { tensor };
+  throw new ModelFormatError(
+    `Initializer "${tensor.name}" has no weight: add it to the model's weights, or remove it.`,
+  );
+}
+
+function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest) {
+  const fromSource = storage?.kind === 'external' ? storage : undefined;
+  const sourceName = fromSource?.files.length === 1 ? fromSource.files[0] : undefined;
+  const external = typeof choice === 'object' ? choice.external : undefined;
+  const wanted = external?.location ?? sourceName ?? `${modelFile}_data`;
+  const location = normaliseRelativePath(wanted);
+  if (location === undefined) throw new ModelFormatError(`"${wanted}" is no file name inside the model's folder.`);
+  const thresholds = {
+    inline: Infinity,
+    source: fromSource?.thresholdBytes ?? Infinity,
+    external: external?.thresholdBytes ?? DEFAULT_THRESHOLD_BYTES,
+  };
+  return {
+    // A model file may claim to hold its own external data; the copy cannot.
+    location: location === modelFile ? `${modelFile}_data` : location,
+    thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
+  };
+}
+
+function place(tensors: readonly PlannedTensor[], thresholdBytes: number): readonly PlannedTensor[] {
+  let end = 0;
+  return tensors.map(({ tensor, handle }) => {
+    if (handle === undefined) return { tensor };
+    if (handle.byteLength < thresholdBytes || handle.byteLength === 0) return { tensor, handle };
+    const { alignment } = ALIGNMENTS.find(({ fromBytes }) => handle.byteLength >= fromBytes)!;
+    const offset = Math.ceil(end / alignment) * alignment;
+    end = offset + handle.byteLength;
+    return { tensor, handle, offset };
+  });
+}
+
+/** Most bytes that the initializers can take inside the protobuf. */
+function inlineBytes(tensors: readonly PlannedTensor[]): number {
+  return tensors.reduce((sum, planned) => sum + TAG_BYTES + tensorFragment(planned, '').byteLength, 0);
+}

@@ -1,0 +1,150 @@
+import { WireType } from '@bufbuild/protobuf/wire';
+import {
+  type GraphProto,
+  GraphProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  type TensorProto,
+  TensorProtoSchema,
+} from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
+import type { ByteSource } from './byte-source.js';
+import { findDataType } from './data-types.js';
+import { decodeMessage } from './decode-message.js';
+import { concatBytes } from './memory-folder.js';
+import { storedWays } from './typed-elements.js';
+import { type ByteRange, readAhead, type WireRecord, walkRecords } from './walk-records.js';
+
+/** A top-level initializer; its payload was left where it is when it is large. */
+export interface StoredTensor {
+  /** Without the payload when `unread` is present. */
+  readonly tensor: TensorProto;
+  /** Stretches of the source that hold the raw payload, in order. */
+  readonly unread?: readonly ByteRange[];
+}
+
+/** A model without the payloads of its large initializers. */
+export interface ModelStructure {
+  /** With a graph, whose `initializer` list is empty. */
+  readonly proto: ModelProto & { graph: GraphProto };
+  readonly initializers: readonly StoredTensor[];
+}
+
+/** Initializers shorter than this are read with the structure: seeking would cost more than reading. */
+const SMALL_TENSOR_BYTES = 4096;
+
+/** Most bytes of nodes, shapes and small tensors; more cannot be an LLM's graph, and V8 ends near 4 GiB. */
+const MAX_STRUCTURE_BYTES = 2 ** 30;
+
+const MODEL_GRAPH = ModelProtoSchema.field.graph.number;
+const GRAPH_INITIALIZER = GraphProtoSchema.field.initializer.number;
+const TENSOR = TensorProtoSchema.field;
+
+/** Fields of a tensor whose bytes in the file are the tensor's raw layout. */
+const RAW_LAYOUT_FIELDS: readonly number[] = [TENSOR.rawData.number, TENSOR.floatData.number, TENSOR.doubleData.number];
+
+/**
+ * Reads all of a model but the payloads of its large initializers. Protobuf allows a message to come in pieces that
+ * are concatenated, so what is left after taking the initializers out is decoded as it is.
+ * @throws ModelFormatError when the bytes are no ONNX model.
+ */
+export async function readStructure(source: ByteSource): Promise<ModelStructure> {
+  const buffered = readAhead(source);
+  const budget = { bytesLeft: MAX_STRUCTURE_BYTES };
+  const model = await takeOut(buffered, [{ start: 0, end: source.byteLength }], isMessage(MODEL_GRAPH));
+  const graph = await takeOut(buffered, model.taken, isMessage(GRAPH_INITIALIZER));
+  const proto = decodeMessage(ModelProtoSchema, await readRanges(source, model.rest, budget), source.name);
+  if (model.taken.length === 0) throw new ModelFormatError(`${source.name} is no ONNX model: it has no graph.`);
+  if (proto.opsetImport.length === 0) {
+    throw new ModelFormatError(
+      `${source.name} is no complete ONNX model: it imports no operator set. Get the file again.`,
+    );
+  }
+  const graphBytes = await readRanges(source, graph.rest, budget);
+  const decoded = decodeMessage(GraphProtoSchema, graphBytes, `The graph of ${source.name}`);
+  const initializers: StoredTensor[] = [];
+  for (const range of graph.taken) initializers.push(await readTensor(buffered, range, budget));
+  return { proto: Object.assign(proto, { graph: decoded }), initializers };
+}
+
+/** Reads one initializer, leaving a large payload where it is. */
+async function readTensor(source: ByteSource, range: ByteRange, budget: Budget): Promise<StoredTensor> {
+  const decode = async (ranges: readonly ByteRange[]) =>
+    decodeMessage(
+      TensorProtoSchema,
+      await readRanges(source, ranges, budget),
+      `An initializer at byte ${range.start} of ${source.name}`,
+    );
+  if (range.end - range.start < SMALL_TENSOR_BYTES) return { tensor: await decode([range]) };
+  const payload = await takeOut(source, [range], (record) => isRawLayout(record));
+  const tensor = await decode(payload.rest);
+  if (payload.taken.length === 0) return { tensor };
+  const [field, ...others] = new Set(payload.fields);
+  const isClear = others.length === 0 && storedWays(tensor) === 0 && isRawLayoutOf(field, tensor.dataType);
+  if (!isClear) {
+    throw new ModelFormatError(
+      `${source.name}: initializer "${tensor.name}" is stored in a list for another type, or in two ways at once.`,
+    );
+  }
+  // Of repeated raw_data the last counts; lists go on where they left off.
+  return { tensor, unread: field === TENSOR.rawData.number ? payload.taken.slice(-1) : payload.taken };
+}
+
+function isRawLayoutOf(field: number | undefined, dataType: number): boolean {
+  const typed = findDataType(dataType)?.typed;
+  return field === TENSOR.rawData.number || (typed !== undefined && field === TENSOR[typed].number);
+}
+
+/** What a message consists of: the values of some of its fields, and all the rest. */
+interface Parts {
+  /** Values without tag and length. */
+  readonly taken: readonly ByteRange[];
+  /** Field number of each. */
+  readonly fields: readonly number[];
+  /** Whole fields; neighbours merged. */
+  readonly rest: readonly ByteRange[];
+}
+
+async function takeOut(
+  source: ByteSource,
+  ranges: readonly ByteRange[],
+  isWanted: (record: WireRecord) => boolean,
+): Promise<Parts> {
+  const taken: ByteRange[] = [];
+  const fields: number[] = [];
+  const rest: { start: number; end: number }[] = [];
+  for (const range of ranges) {
+    for await (const record of walkRecords(source, range)) {
+      const previous = rest.at(-1);
+      if (isWanted(record)) {
+        taken.push({ start: record.valueStart, end: record.end });
+        fields.push(record.field);
+      } else if (previous?.end === record.start) previous.end = record.end;
+      else rest.push({ start: record.start, end: record.end });
+    }
+  }
+  return { taken, fields, rest };
+}
+
+const isMessage = (field: number) => (record: WireRecord) =>
+  record.field === field && record.wireType === WireType.LengthDelimited;
+
+const isRawLayout = ({ field, wireType }: WireRecord) =>
+  RAW_LAYOUT_FIELDS.includes(field) && wireType === WireType.LengthDelimited;
+
+/** What may still be read into memory. */
+interface Budget {
+  bytesLeft: number;
+}
+
+async function readRanges(source: ByteSource, ranges: readonly ByteRange[], budget: Budget) {
+  budget.bytesLeft -= ranges.reduce((sum, { start, end }) => sum + end - start, 0);
+  if (budget.bytesLeft < 0) {
+    throw new ModelFormatError(
+      `${source.name} holds more than ${MAX_STRUCTURE_BYTES} bytes besides its weights; no language model does.`,
+    );
+  }
+  const chunks: Uint8Array[] = [];
+  for (const { start, end } of ranges) chunks.push(await source.read(start, end - start));
+  return concatBytes(chunks);
+}

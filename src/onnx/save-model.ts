@@ -1,0 +1,165 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import type { JobControl } from '../progress.js';
+import type { ByteSink, SinkFolder } from './byte-source.js';
+import type { OnnxModel, TensorHandle } from './onnx-model.js';
+import { MAX_PROTOBUF_BYTES, planStorage, type StorageChoice, type StoragePlan, TAG_BYTES } from './plan-storage.js';
+import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
+
+export interface SaveOptions extends JobControl {
+  /** Default `source`. */
+  readonly layout?: StorageChoice;
+}
+
+/** A file that was written. */
+export interface SavedFile {
+  /** Relative to the folder it was written into. */
+  readonly path: string;
+  readonly byteLength: number;
+}
+
+export interface SavedModel {
+  /** The model file first, then its external data if there is any. */
+  readonly files: readonly SavedFile[];
+  readonly byteLength: number;
+}
+
+/** Weights are copied in pieces of this size, so that memory does not depend on the model. */
+const COPY_BYTES = 8 * 2 ** 20;
+
+/**
+ * Saves a model. Weights stream from their handles one piece at a time; those that were not changed come out byte for byte.
+ * A weight's shape and type are its handle's.
+ *
+ * @param fileName model file relative to `folder`, such as `onnx/model.onnx`; external data goes beside it
+ * @throws UnsupportedModelError when the protobuf would exceed 2 GiB even with all weights outside.
+ * @throws ModelFormatError when a weight cannot be read, or an initializer has none.
+ */
+export async function saveModel(
+  model: OnnxModel,
+  folder: SinkFolder,
+  fileName: string,
+  { layout = 'source', ...control }: SaveOptions = {},
+): Promise<SavedModel> {
+  const slash = fileName.lastIndexOf('/') + 1;
+  const structure = encodeStructure(model);
+  const structureBytes = structure.model.byteLength + structure.graph.byteLength;
+  const plan = planStorage(model, { modelFile: fileName.slice(slash), choice: layout, structureBytes });
+  const encoded = encodeModel(structure, plan, fileName);
+  const step = createSteps(plan, control);
+  const files = [
+    await writeFile(folder, fileName, (sink) => writeModelFile(sink, encoded, step)),
+    ...(plan.location === undefined
+      ? []
+      : [await writeFile(folder, fileName.slice(0, slash) + plan.location, (sink) => writeExternal(sink, plan, step))]),
+  ];
+  return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
+}
+
+/** A model without its graph, and the graph without its initializers. */
+interface EncodedStructure {
+  readonly model: Uint8Array<ArrayBuffer>;
+  readonly graph: Uint8Array<ArrayBuffer>;
+}
+
+function encodeStructure({ proto }: OnnxModel): EncodedStructure {
+  const model = Object.assign(create(ModelProtoSchema), proto);
+  delete (model as Partial<typeof model>).graph;
+  const graph = Object.assign(create(GraphProtoSchema), proto.graph, { initializer: [] });
+  return { model: toBinary(ModelProtoSchema, model), graph: toBinary(GraphProtoSchema, graph) };
+}
+
+/** A model file in the order of its bytes: protobuf lets the fields of a message come in any order. */
+interface EncodedModel {
+  readonly head: Uint8Array<ArrayBuffer>;
+  readonly initializers: readonly TensorFragment[];
+}
+
+function encodeModel({ model, graph }: EncodedStructure, plan: StoragePlan, fileName: string): EncodedModel {
+  const initializers = plan.tensors.map((planned) => withTag(tensorFragment(planned, plan.location ?? '')));
+  const graphBytes = initializers.reduce((sum, { byteLength }) => sum + byteLength, graph.byteLength);
+  if (model.byteLength + TAG_BYTES + graphBytes > MAX_PROTOBUF_BYTES) {
+    throw new UnsupportedModelError(
+      `${fileName} would take ${model.byteLength + graphBytes} bytes besides its external data; protobuf ends at 2 GiB.`,
+    );
+  }
+  const head = new BinaryWriter()
+    .raw(model)
+    .tag(ModelProtoSchema.field.graph.number, WireType.LengthDelimited)
+    .uint32(graphBytes)
+    .raw(graph)
+    .finish();
+  return { head, initializers };
+}
+
+function withTag(fragment: TensorFragment): TensorFragment {
+  const head = new BinaryWriter()
+    .tag(GraphProtoSchema.field.initializer.number, WireType.LengthDelimited)
+    .uint32(fragment.byteLength)
+    .raw(fragment.head)
+    .finish();
+  return { ...fragment, head, byteLength: head.byteLength + fragment.byteLength - fragment.head.byteLength };
+}
+
+async function writeModelFile(sink: ByteSink, { head, initializers }: EncodedModel, step: Step): Promise<void> {
+  await sink.write(head);
+  for (const fragment of initializers) {
+    await sink.write(fragment.head);
+    if (fragment.payload !== undefined) await copyWeight(fragment.payload, sink, step);
+  }
+}
+
+async function writeExternal(sink: ByteSink, { tensors }: StoragePlan, step: Step): Promise<void> {
+  let position = 0;
+  for (const { handle, offset } of tensors) {
+    if (handle === undefined || offset === undefined) continue;
+    await sink.write(new Uint8Array(offset - position));
+    await copyWeight(handle, sink, step);
+    position = offset + handle.byteLength;
+  }
+}
+
+/** Called with the bytes of each piece that was copied. */
+type Step = (byteLength: number) => void;
+
+async function copyWeight(handle: TensorHandle, sink: ByteSink, step: Step): Promise<void> {
+  for (let offset = 0; offset < handle.byteLength; offset += COPY_BYTES) {
+    const bytes = await handle.read({ offset, length: Math.min(COPY_BYTES, handle.byteLength - offset) });
+    await sink.write(bytes);
+    step(bytes.byteLength);
+  }
+}
+
+function createSteps({ tensors }: StoragePlan, { onProgress, signal }: JobControl): Step {
+  const total = tensors.reduce((sum, { handle }) => sum + (handle?.byteLength ?? 0), 0);
+  let done = 0;
+  return (byteLength) => {
+    signal?.throwIfAborted();
+    done += byteLength;
+    onProgress?.({ stage: 'save', done, total });
+  };
+}
+
+/** Writes one file; a failure closes it before it goes on. */
+async function writeFile(
+  folder: SinkFolder,
+  path: string,
+  write: (sink: ByteSink) => Promise<void>,
+): Promise<SavedFile> {
+  const file = await folder.create(path);
+  let byteLength = 0;
+  const counting: ByteSink = {
+    async write(bytes) {
+      byteLength += bytes.byteLength;
+      await file.write(bytes);
+    },
+  };
+  try {
+    await write(counting);
+  } finally {
+    await file.close();
+  }
+  return { path, byteLength };
+}

@@ -1,0 +1,49 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { StringStringEntryProtoSchema, type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
+import type { TensorHandle } from './onnx-model.js';
+
+/** An initializer as it stands in a file: its bytes up to the payload, and the payload when that follows. */
+export interface TensorFragment {
+  readonly head: Uint8Array<ArrayBuffer>;
+  readonly payload?: TensorHandle;
+  /** Of head and payload. */
+  readonly byteLength: number;
+}
+
+/**
+ * Encodes an initializer; shape and type are those of its handle.
+ * @param location the external file, used when the tensor has an offset in it
+ */
+export function tensorFragment(
+  planned: { readonly tensor: TensorProto; readonly handle?: TensorHandle; readonly offset?: number },
+  location: string,
+): TensorFragment {
+  const { tensor, handle, offset } = planned;
+  if (handle === undefined) return headOnly(toBinary(TensorProtoSchema, tensor));
+  const copy = create(TensorProtoSchema);
+  Object.assign(copy, tensor, { dataType: handle.dataType, dims: handle.dims.map(BigInt), externalData: [] });
+  if (offset !== undefined) {
+    copy.externalData = externalEntries({ location, offset, length: handle.byteLength });
+    copy.dataLocation = TensorProto_DataLocation.EXTERNAL;
+    return headOnly(toBinary(TensorProtoSchema, copy));
+  }
+  const encoded = toBinary(TensorProtoSchema, copy);
+  if (handle.byteLength === 0) return headOnly(encoded);
+  const head = new BinaryWriter()
+    .raw(encoded)
+    .tag(TensorProtoSchema.field.rawData.number, WireType.LengthDelimited)
+    .uint32(handle.byteLength)
+    .finish();
+  return { head, payload: handle, byteLength: head.byteLength + handle.byteLength };
+}
+
+function headOnly(head: Uint8Array<ArrayBuffer>): TensorFragment {
+  return { head, byteLength: head.byteLength };
+}
+
+function externalEntries(entries: Readonly<Record<string, string | number>>) {
+  return Object.entries(entries).map(([key, value]) =>
+    create(StringStringEntryProtoSchema, { key, value: String(value) }),
+  );
+}

@@ -1,0 +1,85 @@
+import { ModelFormatError } from '../errors.js';
+import type { ByteSource } from './byte-source.js';
+import { findDataType, tensorByteLength } from './data-types.js';
+import { encodeFloats } from './float-encoding.js';
+import type { TensorHandle } from './onnx-model.js';
+
+/** Element type and shape of a tensor. */
+export interface TensorShape {
+  /** `TensorProto.DataType` number. */
+  readonly dataType: number;
+  readonly dims: readonly number[];
+}
+
+/** A weight in memory. `bytes` are raw, little-endian, row-major. @throws ModelFormatError when their number does not fit. */
+export function bytesHandle(shape: TensorShape, bytes: Uint8Array): TensorHandle {
+  const byteLength = expectedByteLength(shape);
+  if (bytes.byteLength !== byteLength) {
+    throw new ModelFormatError(
+      `A tensor ${describeShape(shape)} takes ${byteLength} bytes, but ${bytes.byteLength} were given.`,
+    );
+  }
+  return {
+    ...shape,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      return new Uint8Array(bytes.subarray(range.offset, range.offset + range.length));
+    },
+  };
+}
+
+/** A weight in memory made of numbers, rounded to the type. @throws NumericalError when a value is too large for it. */
+export function floatsHandle(shape: TensorShape, values: Float32Array | Float64Array): TensorHandle {
+  return bytesHandle(shape, encodeFloats(shape.dataType, values));
+}
+
+/** A weight that lies in a source from `offset` on. The caller has checked that the source is long enough. */
+export function sourceHandle(shape: TensorShape, source: ByteSource, offset: number): TensorHandle {
+  const byteLength = expectedByteLength(shape);
+  return {
+    ...shape,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      const bytes = await source.read(offset + range.offset, range.length);
+      if (bytes.byteLength !== range.length) {
+        throw new ModelFormatError(
+          `${source.name}: ${range.length} bytes expected at ${offset + range.offset}, ${bytes.byteLength} came.`,
+        );
+      }
+      return bytes;
+    },
+  };
+}
+
+/** Bytes that a shape takes. @throws ModelFormatError when the type has no width or a dimension is not a count. */
+export function expectedByteLength(shape: TensorShape): number {
+  const type = findDataType(shape.dataType);
+  if (type === undefined) throw new ModelFormatError(`Data type ${shape.dataType} is not known to this library.`);
+  const byteLength = tensorByteLength(type, shape.dims);
+  if (shape.dims.some((dim) => !Number.isSafeInteger(dim) || dim < 0) || !Number.isSafeInteger(byteLength)) {
+    throw new ModelFormatError(`[${shape.dims.join(', ')}] is no possible shape of a tensor.`);
+  }
+  return byteLength;
+}
+
+/** For messages: `float16[576, 1536]`. */
+export function describeShape({ dataType, dims }: TensorShape): string {
+  return `${findDataType(dataType)?.name ?? `data type ${dataType}`}[${dims.join(', ')}]`;
+}
+
+/** @throws ModelFormatError when a range leaves `byteLength` bytes. */
+export function checkRange(range: { readonly offset: number; readonly length: number }, byteLength: number): void {
+  const isInside =
+    Number.isSafeInteger(range.offset) &&
+    Number.isSafeInteger(range.length) &&
+    range.offset >= 0 &&
+    range.length >= 0 &&
+    range.offset + range.length <= byteLength;
+  if (!isInside) {
+    throw new ModelFormatError(
+      `A range of ${range.length} bytes from ${range.offset} leaves a tensor of ${byteLength} bytes.`,
+    );
+  }
+}
