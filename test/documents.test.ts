@@ -1,0 +1,41 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { EXIT_CODES } from '../src/cli/exit-codes.js';
+import { runWithDouble } from './support/cli.js';
+
+const readme = readFileSync('README.md', 'utf8');
+const documents = ['README.md', 'CHANGELOG.md', ...markdownIn('docs'), ...markdownIn('examples/models/tiny-llama')];
+
+it.each(documents)('%s links only to files that exist', (document) => {
+  const links = [...readFileSync(document, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)];
+  const targets = links.map(([, target = '']) => join(dirname(document), target));
+  expect(targets.filter((target) => !existsSync(target))).toEqual([]);
+});
+
+it.each(['prune', 'describe', 'eval'])('the README names every option of %s', async (command) => {
+  const { out } = await runWithDouble(`${command} --help`);
+  const options = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option = '']) => option);
+  expect(options).toContain('--json');
+  expect(options.filter((option) => option !== '--help' && !readme.includes(`\`${option}\``))).toEqual([]);
+});
+
+it('the README names every exit code', () => {
+  expect(Object.values(EXIT_CODES).filter((code) => !readme.includes(`| ${code} |`))).toEqual([]);
+});
+
+it('the README names every error code', () => {
+  expect(Object.keys(EXIT_CODES).filter((code) => !readme.includes(`\`${code}\``))).toEqual([]);
+});
+
+it('every dependency has its reason in docs/dependencies.md', () => {
+  const { dependencies, peerDependencies } = JSON.parse(readFileSync('package.json', 'utf8'));
+  const reasons = readFileSync('docs/dependencies.md', 'utf8');
+  const names = [...Object.keys(dependencies), ...Object.keys(peerDependencies)];
+  expect(names.filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
+});
+
+function markdownIn(folder: string): string[] {
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join(folder, name));
+}
