@@ -136,6 +136,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
     const reason = `channels of "${leak}" are read outside their block`;
     return { failure: { node: leak, opType: '', reason, isAttention } };
   }
+  const shared = [...labels.keys()].find((value) => isSharedExpression(value, index, touched));
+  if (shared !== undefined) {
+    const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
+    return { failure: { node: shared, opType: '', reason, isAttention } };
+  }
   return {
     trace: {
       unitCount,
@@ -169,6 +174,13 @@ function leaksOut(value: string, { index, stageOf, stage }: TraceRequest): boole
     const node = index.nodes[at]!;
     return node.opType !== 'Shape' && stageOf.get(node.output[0] ?? '') !== stage;
   });
+}
+
+/** A transposed (cast, ...) weight that others read too cannot be narrowed for one module alone. */
+function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlySet<number>): boolean {
+  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  if (producer === undefined || producer.opType === 'Constant' || !index.constants.has(value)) return false;
+  return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {

@@ -10,3 +10,9 @@ export interface ValueFact {
 
 /** Facts by value name, initializers included. */
 export type ValueFacts = ReadonlyMap<string, ValueFact>;
+
+/** Facts of two runs that differ in batch and window, so that constants can be told from what follows the input. */
+export interface TwinFacts {
+  readonly first: ValueFacts;
+  readonly second: ValueFacts;
+}

@@ -55,3 +55,19 @@ export interface Engine {
    */
   loadFile?(path: string, options?: SessionOptions): Promise<Session>;
 }
+
+const TYPE_NUMBERS: Readonly<Record<TensorType, number>> = {
+  float32: 1,
+  uint8: 2,
+  int8: 3,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  float64: 11,
+};
+
+/** ONNX `TensorProto.DataType` number of an element type. */
+export function dataTypeOf(type: TensorType): number {
+  return TYPE_NUMBERS[type];
+}

@@ -13,7 +13,7 @@ import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import type { Engine, Tensor, TensorType } from './engine.js';
+import { dataTypeOf, type Engine, type Tensor } from './engine.js';
 import { prefillFeeds } from './prefill-feeds.js';
 
 /** Float weights with more elements than this are stood in for by zeros, which cost no memory. */
@@ -150,20 +150,4 @@ function bytesAsInts(dataType: number, bytes: Uint8Array<ArrayBuffer>): { ints?:
   const copy = bytes.slice().buffer;
   if (dataType === 7) return { ints: Array.from(new BigInt64Array(copy), Number) };
   return dataType === 6 ? { ints: Array.from(new Int32Array(copy)) } : {};
-}
-
-const DATA_TYPES: Readonly<Record<TensorType, number>> = {
-  float32: 1,
-  uint8: 2,
-  int8: 3,
-  int32: 6,
-  int64: 7,
-  bool: 9,
-  float16: 10,
-  float64: 11,
-};
-
-/** ONNX data type number of an engine tensor type. */
-export function dataTypeOf(type: TensorType): number {
-  return DATA_TYPES[type] ?? 0;
 }

@@ -1,0 +1,188 @@
+import type { OutputLinear } from '../architecture/layout.js';
+import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
+import { NumericalError } from '../errors.js';
+import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import type { StageExtension } from '../runtime/compile-stage.js';
+import type { Tensor, Tensors } from '../runtime/engine.js';
+import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
+
+/** Whose statistics are wanted, and how its tokens count. */
+export interface StatisticsTarget {
+  /** Linear map whose input channels are measured. */
+  readonly linear: OutputLinear;
+  readonly needs: Exclude<StatisticsNeed, 'none'>;
+  /** Channels of each function group, ascending. One group of all channels without FANG. */
+  readonly groups: readonly Int32Array[];
+  /** Weights of a batch's tokens, `[groups, tokens]` row by row; absent = all 1. */
+  readonly tokenWeights?: (batch: Batch) => Float32Array;
+}
+
+/**
+ * Measures the input channels of linear maps of one stage over all tokens, per function group and token-weighted.
+ * The sums and the Gram products run inside the stage's graph; only sums leave it.
+ *
+ * @returns Statistics by target and group, channels in the group's order.
+ * @throws NumericalError when a channel is NaN or infinite, naming it.
+ * @see method.md section 5
+ */
+export async function collectStatistics(
+  runner: BlockRunner,
+  { targets, onBatch }: { readonly targets: readonly StatisticsTarget[]; readonly onBatch?: (batch: Batch) => void },
+): Promise<ChannelStatistics[][]> {
+  const sums = targets.map((target) => target.groups.map((group) => startSums(group.length, target.needs)));
+  const run = {
+    stage: runner.stage,
+    fetches: [],
+    extension: joinExtensions(targets.map(statisticsNodes)),
+    extensionFeeds: (batch: Batch) => weightFeeds(targets, batch),
+  };
+  for await (const { batch, values } of runner.observe(run)) {
+    targets.forEach((target, at) => {
+      target.groups.forEach((group, k) => {
+        sums[at]![k] = addBatch(sums[at]![k]!, { target, at, k, group, batch, values });
+      });
+    });
+    onBatch?.(batch);
+  }
+  return sums.map((groups, at) => groups.map((sum, k) => finish(sum, targets[at]!, k)));
+}
+
+interface Sums {
+  readonly tokenCount: number;
+  readonly moments: ChannelMoments;
+  /** Sum of w h h^T, only when needed. */
+  readonly gram?: Float64Array;
+}
+
+const startSums = (channelCount: number, needs: StatisticsNeed): Sums => ({
+  tokenCount: 0,
+  moments: startMoments(channelCount),
+  ...(needs === 'gram' && { gram: new Float64Array(channelCount * channelCount) }),
+});
+
+const valueName = (at: number, what: string, k?: number): string =>
+  `statistics/${at}/${what}${k === undefined ? '' : `/${k}`}`;
+
+/**
+ * T = tokens, F = channels, G = groups. With m the batch mean and d = h - m: W d and W d^2, each `[G, F]`, and per group
+ * (w h_G)^T h_G. Only operators whose form is the same in every opset.
+ */
+function statisticsNodes(target: StatisticsTarget, at: number): StageExtension {
+  const { linear, needs, groups } = target;
+  const name = (what: string, k?: number): string => valueName(at, what, k);
+  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
+    makeNode({ op, inputs, outputs: [output], attributes });
+  const nodes = [
+    node('Cast', [linear.input], name('float'), { to: 1 }),
+    node('Reshape', [name('float'), name('shape')], name('h')),
+    node('MatMul', [name('mean_weights'), name('h')], name('mean')),
+    node('Sub', [name('h'), name('mean')], name('centred')),
+    node('Mul', [name('centred'), name('centred')], name('squared')),
+    node('MatMul', [name('weights'), name('centred')], name('first')),
+    node('MatMul', [name('weights'), name('squared')], name('second')),
+  ];
+  const initializers = [makeInt64Initializer(name('shape'), [-1, linear.inputCount])];
+  const outputs = [name('mean'), name('first'), name('second')];
+  if (needs === 'gram') {
+    nodes.push(node('Transpose', [name('weights')], name('weight_columns'), { perm: [1, 0] }));
+    groups.forEach((group, k) => {
+      const whole = group.length === linear.inputCount;
+      const members = whole ? name('h') : name('members', k);
+      if (!whole) {
+        initializers.push(makeInt64Initializer(name('channels', k), [...group]));
+        nodes.push(node('Gather', [name('h'), name('channels', k)], members, { axis: 1 }));
+      }
+      initializers.push(makeInt64Initializer(name('group', k), [k]));
+      nodes.push(
+        node('Gather', [name('weight_columns'), name('group', k)], name('weight_column', k), { axis: 1 }),
+        node('Mul', [members, name('weight_column', k)], name('weighted', k)),
+        node('Transpose', [name('weighted', k)], name('weighted_rows', k), { perm: [1, 0] }),
+        node('MatMul', [name('weighted_rows', k), members], name('gram', k)),
+      );
+      outputs.push(name('gram', k));
+    });
+  }
+  return {
+    nodes,
+    initializers,
+    reads: [linear.input],
+    inputs: [
+      { name: name('mean_weights'), type: 'float32' },
+      { name: name('weights'), type: 'float32' },
+    ],
+    outputs,
+  };
+}
+
+function joinExtensions(parts: readonly StageExtension[]): StageExtension {
+  return {
+    nodes: parts.flatMap(({ nodes }) => nodes),
+    initializers: parts.flatMap(({ initializers }) => initializers),
+    reads: parts.flatMap(({ reads }) => reads),
+    inputs: parts.flatMap(({ inputs }) => inputs),
+    outputs: parts.flatMap(({ outputs }) => outputs),
+  };
+}
+
+function weightFeeds(targets: readonly StatisticsTarget[], batch: Batch): Tensors {
+  const tokenCount = batch.batchSize * batch.sequenceLength;
+  const float = (dims: number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
+  return Object.fromEntries(
+    targets.flatMap((target, at) => {
+      const groupCount = target.groups.length;
+      const weights = target.tokenWeights?.(batch) ?? new Float32Array(groupCount * tokenCount).fill(1);
+      return [
+        [valueName(at, 'mean_weights'), float([1, tokenCount], new Float32Array(tokenCount).fill(1 / tokenCount))],
+        [valueName(at, 'weights'), float([groupCount, tokenCount], weights)],
+      ];
+    }),
+  );
+}
+
+interface GroupBatch {
+  readonly target: StatisticsTarget;
+  readonly at: number;
+  readonly k: number;
+  readonly group: Int32Array;
+  readonly batch: Batch;
+  readonly values: Tensors;
+}
+
+function addBatch(sums: Sums, { target, at, k, group, batch, values }: GroupBatch): Sums {
+  const tokenCount = batch.batchSize * batch.sequenceLength;
+  const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
+  const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
+  const row = (what: string): Float32Array => {
+    const all = values[valueName(at, what)]!.data as Float32Array;
+    const start = what === 'mean' ? 0 : k * target.linear.inputCount;
+    return Float32Array.from(group, (channel) => all[start + channel]!);
+  };
+  const moments = addMoments(sums.moments, {
+    weightSum,
+    shift: row('mean'),
+    first: row('first'),
+    second: row('second'),
+  });
+  const { gram } = sums;
+  if (gram !== undefined) {
+    const added = values[valueName(at, 'gram', k)]!.data as Float32Array;
+    for (let i = 0; i < gram.length; i += 1) gram[i]! += added[i]!;
+  }
+  return { tokenCount: sums.tokenCount + tokenCount, moments, ...(gram && { gram }) };
+}
+
+function finish({ tokenCount, moments, gram }: Sums, target: StatisticsTarget, k: number): ChannelStatistics {
+  const broken = moments.scatter.findIndex((value) => !Number.isFinite(value));
+  if (broken >= 0) {
+    throw new NumericalError(
+      `channel ${target.groups[k]?.[broken]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
+    );
+  }
+  return {
+    tokenCount,
+    mean: moments.mean,
+    variance: moments.scatter.map((value) => value / tokenCount),
+    ...(gram && { gram: gram.map((value) => value / tokenCount) }),
+  };
+}

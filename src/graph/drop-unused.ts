@@ -1,0 +1,17 @@
+import type { GraphProto } from 'onnx-buf';
+import { inputsOf } from './graph-index.js';
+
+/** Drops nodes whose outputs nobody reads any more, in place, and tells which values are still alive. */
+export function dropUnusedNodes(graph: GraphProto): Set<string> {
+  const alive = new Set(graph.output.map(({ name }) => name));
+  const kept = graph.node
+    .toReversed()
+    .filter((node) => {
+      const needed = node.output.some((value) => alive.has(value));
+      if (needed) for (const value of inputsOf(node)) alive.add(value);
+      return needed;
+    })
+    .toReversed();
+  graph.node.splice(0, graph.node.length, ...kept);
+  return alive;
+}

@@ -1,0 +1,74 @@
+import type { NodeProto } from 'onnx-buf';
+import { type GraphIndex, inputsOf } from './graph-index.js';
+import type { Partition } from './partition.js';
+
+/** The nodes that make some values of one stage, and what they need from outside it. */
+export interface StageSlice {
+  readonly nodes: readonly NodeProto[];
+  /** Values of earlier stages and graph inputs that are read. */
+  readonly inputs: readonly string[];
+  readonly initializers: readonly string[];
+}
+
+/** Cuts out what makes `outputs` within a stage; constants and weights come along, earlier values become inputs. */
+export function extractStage(
+  index: GraphIndex,
+  partition: Partition,
+  { stage, outputs }: { readonly stage: number; readonly outputs: readonly string[] },
+): StageSlice {
+  const nodes = new Set<number>();
+  const inputs = new Set<string>();
+  const initializers = new Set<string>();
+  const pending = [...outputs];
+  const seen = new Set<string>();
+  for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
+    if (seen.has(value)) continue;
+    seen.add(value);
+    const producer = index.producerOf.get(value);
+    if (index.initializers.has(value)) initializers.add(value);
+    else if (producer === undefined || (!index.constants.has(value) && isEarlier(value, partition, stage)))
+      inputs.add(value);
+    else {
+      nodes.add(producer);
+      pending.push(...inputsOf(index.nodes[producer]!));
+    }
+  }
+  return {
+    nodes: [...nodes].sort((a, b) => a - b).map((at) => index.nodes[at]!),
+    inputs: [...inputs],
+    initializers: [...initializers],
+  };
+}
+
+/** Whether a stage finds the value ready: it was made before, or it is the hidden state that the stage starts from. */
+const isEarlier = (value: string, { stageOf }: Partition, stage: number): boolean => (stageOf.get(value) ?? 0) < stage;
+
+/**
+ * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes.
+ */
+export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
+  const carried = partition.stages.map(() => new Set<string>());
+  partition.stages.forEach((nodes, stage) => {
+    for (const at of nodes) {
+      for (const value of inputsOf(index.nodes[at]!)) {
+        const made = partition.stageOf.get(value);
+        if (made !== undefined && made < stage && index.producerOf.has(value) && !isPrevious(value, partition, stage)) {
+          carried[made]?.add(value);
+        }
+      }
+    }
+  });
+  return carried.map((values) => [...values]);
+}
+
+const isPrevious = (value: string, { cuts }: Partition, stage: number): boolean => cuts[stage - 1] === value;
+
+/** Values whose contents depend on the token ids, not only on how many there are. */
+export function tokenDependentValues(index: GraphIndex, tokenInput: string): Set<string> {
+  const dependent = new Set([tokenInput]);
+  for (const node of index.nodes) {
+    if (node.opType === 'Shape' || node.opType === 'Size') continue;
+    if (inputsOf(node).some((value) => dependent.has(value))) for (const value of node.output) dependent.add(value);
+  }
+  return dependent;
+}

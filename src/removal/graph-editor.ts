@@ -1,0 +1,68 @@
+import type { NodeProto } from 'onnx-buf';
+import { makeNode, type NodeSpec } from '../graph/build.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { bytesHandle } from '../onnx/tensor-handle.js';
+
+/** A model under the knife: a handful of fixed edits, no general rewriting. Nodes keep their topological order. */
+export interface GraphEditor {
+  readonly model: OnnxModel;
+  /** Node that makes a value, as the graph stands now. */
+  producerOf(value: string): NodeProto | undefined;
+  consumersOf(value: string): readonly NodeProto[];
+  /** A name that no value has yet, starting with `base`. */
+  freshName(base: string): string;
+  addWeight(base: string, handle: TensorHandle): string;
+  /** A one-dimensional int64 constant; equal ones are shared. */
+  addInts(values: readonly number[]): string;
+  insertBefore(node: NodeProto, spec: NodeSpec): void;
+  insertAfter(node: NodeProto, spec: NodeSpec): void;
+  /** Makes `readers` read `to` where they read `from`. */
+  rewire(readers: readonly NodeProto[], from: string, to: string): void;
+}
+
+/** Opens a model for editing in place. */
+export function editGraph(model: OnnxModel): GraphEditor {
+  const nodes = model.proto.graph?.node ?? [];
+  const sharedInts = new Map<string, string>();
+  const names = new Set([
+    ...(model.proto.graph?.input ?? []).map(({ name }) => name),
+    ...model.weights.keys(),
+    ...nodes.flatMap(({ output }) => output),
+  ]);
+  const freshName = (base: string): string => {
+    let name = base;
+    for (let count = 2; names.has(name); count += 1) name = `${base}_${count}`;
+    names.add(name);
+    return name;
+  };
+  const addWeight = (base: string, handle: TensorHandle): string => {
+    const name = freshName(base);
+    setWeight(model, name, handle);
+    return name;
+  };
+  const insertAt = (at: number, spec: NodeSpec): void => {
+    nodes.splice(at, 0, makeNode(spec));
+  };
+  return {
+    model,
+    freshName,
+    addWeight,
+    producerOf: (value) => nodes.find(({ output }) => output.includes(value)),
+    consumersOf: (value) => nodes.filter(({ input }) => input.includes(value)),
+    addInts(values) {
+      const key = values.join(',');
+      const known = sharedInts.get(key);
+      if (known !== undefined) return known;
+      const bytes = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
+      const name = addWeight(`fang_prune/ints/${key}`, bytesHandle({ dataType: 7, dims: [values.length] }, bytes));
+      sharedInts.set(key, name);
+      return name;
+    },
+    insertBefore: (node, spec) => insertAt(nodes.indexOf(node), spec),
+    insertAfter: (node, spec) => insertAt(nodes.indexOf(node) + 1, spec),
+    rewire(readers, from, to) {
+      for (const reader of readers) reader.input = reader.input.map((value) => (value === from ? to : value));
+    },
+  };
+}

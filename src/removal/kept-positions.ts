@@ -1,0 +1,22 @@
+import { type AxisLabel, groupOf } from '../architecture/axis-rules/axis-rule.js';
+
+/** Which units and KV groups stay. A group stays as long as one of its units does. */
+export interface KeptUnits {
+  readonly units: ReadonlySet<number>;
+  readonly groups: ReadonlySet<number>;
+}
+
+/** @param keep Unit indices that stay. */
+export function keptUnits(keep: Int32Array, groupOfUnit: Int32Array | undefined): KeptUnits {
+  return { units: new Set(keep), groups: new Set(Array.from(keep, (unit) => groupOfUnit?.[unit] ?? unit)) };
+}
+
+/** Positions of a labelled axis that stay, ascending. */
+export function keptPositions({ codes }: AxisLabel, { units, groups }: KeptUnits): Int32Array {
+  const positions: number[] = [];
+  codes.forEach((code, at) => {
+    const group = groupOf(code);
+    if (group !== undefined ? groups.has(group) : code < 0 || units.has(code)) positions.push(at);
+  });
+  return Int32Array.from(positions);
+}

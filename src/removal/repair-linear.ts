@@ -1,0 +1,134 @@
+import ndarray from 'ndarray';
+import type { NodeProto } from 'onnx-buf';
+import type { OutputLinear } from '../architecture/layout.js';
+import type { LinearWeight } from '../compensation/adapter.js';
+import { UnsupportedModelError } from '../errors.js';
+import { qualifiedOp } from '../graph/graph-index.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { bytesHandle, type TensorShape } from '../onnx/tensor-handle.js';
+import { editGraph, type GraphEditor } from './graph-editor.js';
+
+/** Keeps a rewritten weight until the model is saved: in memory, or in a spill file. */
+export type StoreTensor = (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
+
+/** A store that holds everything in memory. */
+export const storeInMemory: StoreTensor = bytesHandle;
+
+/** Reads a linear map's weight as `[out, in]`, whatever its layout in the file. */
+export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): Promise<LinearWeight> {
+  const name = weightName(editGraph(model), linear);
+  const handle = model.weights.get(name)!;
+  const [rows = 0, columns = 0] = handle.dims;
+  const matrix = ndarray(await readFloat32(handle), [rows, columns]);
+  return linear.inputAxis === 1 ? matrix : matrix.transpose(1, 0);
+}
+
+/** Replaces a linear map's weight by `values`, `[out, in]` row-major, in the file's own layout and data type. */
+export async function writeLinearWeight(
+  model: OnnxModel,
+  linear: OutputLinear,
+  { values, store }: { readonly values: Float32Array; readonly store: StoreTensor },
+): Promise<void> {
+  const name = weightName(editGraph(model), linear);
+  const { dataType, dims } = model.weights.get(name)!;
+  const [rows = 0, columns = 0] = dims;
+  const laidOut = linear.inputAxis === 1 ? values : transposed(values, columns, rows);
+  setWeight(model, name, await store({ dataType, dims }, encodeFloats(dataType, laidOut)));
+}
+
+/**
+ * Adds `bias` (length `outputCount`) to what a linear map writes: into a bias it already has, else by an Add of its own.
+ */
+export async function addLinearBias(model: OnnxModel, linear: OutputLinear, bias: Float64Array): Promise<void> {
+  const editor = editGraph(model);
+  const node = linearNode(editor, linear);
+  const place = findBias(editor, node, linear);
+  if (place !== undefined) {
+    const handle = model.weights.get(place.name)!;
+    const old = await readFloat32(handle);
+    const sum = bytesHandle(
+      handle,
+      encodeFloats(
+        handle.dataType,
+        bias.map((value, at) => value + (old[at] ?? 0)),
+      ),
+    );
+    if (editor.consumersOf(place.name).length === 1) setWeight(model, place.name, sum);
+    else editor.rewire([place.reader], place.name, editor.addWeight(`${place.name}/compensated`, sum));
+    return;
+  }
+  const { dataType } = model.weights.get(weightName(editor, linear))!;
+  const name = editor.addWeight(
+    `${linear.result}/bias`,
+    bytesHandle({ dataType, dims: [bias.length] }, encodeFloats(dataType, bias)),
+  );
+  const unbiased = editor.freshName(`${linear.result}/unbiased`);
+  node.output = node.output.map((value) => (value === linear.result ? unbiased : value));
+  editor.insertAfter(node, {
+    op: 'Add',
+    name: `${node.name || linear.result}/bias`,
+    inputs: [unbiased, name],
+    outputs: [linear.result],
+  });
+}
+
+/** The bias operand of a Gemm, of the one Add that reads the product, or of a skip-norm that takes it. */
+function findBias(
+  editor: GraphEditor,
+  node: NodeProto,
+  linear: OutputLinear,
+): { name: string; reader: NodeProto } | undefined {
+  const fits = (name: string | undefined): name is string => {
+    const dims = editor.model.weights.get(name ?? '')?.dims;
+    return dims?.length === 1 && dims[0] === linear.outputCount;
+  };
+  const own = node.opType === 'Gemm' ? node.input[2] : undefined;
+  if (fits(own)) return { name: own, reader: node };
+  const readers = editor.consumersOf(linear.result);
+  const [reader] = readers;
+  if (readers.length !== 1 || reader === undefined) return undefined;
+  const slot = BIAS_SLOTS[qualifiedOp(reader)];
+  const name =
+    slot === undefined
+      ? undefined
+      : slot === 'other'
+        ? reader.input.find((value) => value !== linear.result)
+        : reader.input[slot];
+  const addsHere = slot === 'other' || reader.input.indexOf(linear.result) < 2;
+  return addsHere && fits(name) ? { name, reader } : undefined;
+}
+
+const BIAS_SLOTS: Readonly<Record<string, number | 'other'>> = {
+  Add: 'other',
+  'com.microsoft.SkipLayerNormalization': 4,
+  'com.microsoft.SkipSimplifiedLayerNormalization': 3,
+};
+
+function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
+  const node = editor.producerOf(linear.result) ?? editor.producerOf(`${linear.result}/unbiased`);
+  if (node === undefined) throw new UnsupportedModelError(`the linear map ${linear.node} is no longer in the graph`);
+  return node.opType === 'Add' ? (editor.producerOf(`${linear.result}/unbiased`) ?? node) : node;
+}
+
+function weightName(editor: GraphEditor, linear: OutputLinear): string {
+  let name = linearNode(editor, linear).input[1] ?? '';
+  while (!editor.model.weights.has(name)) {
+    const producer = editor.producerOf(name);
+    if (producer === undefined)
+      throw new UnsupportedModelError(`the weight of ${linear.node} is no longer in the graph`);
+    name = producer.input[0] ?? '';
+  }
+  return name;
+}
+
+function transposed(values: Float32Array, rowCount: number, columnCount: number): Float32Array {
+  const result = new Float32Array(values.length);
+  for (let row = 0; row < rowCount; row += 1) {
+    for (let column = 0; column < columnCount; column += 1) {
+      result[column * rowCount + row] = values[row * columnCount + column] ?? 0;
+    }
+  }
+  return result;
+}

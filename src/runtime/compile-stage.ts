@@ -1,0 +1,86 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { extractStage } from '../graph/extract-stage.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import type { Partition } from '../graph/partition.js';
+import type { TwinFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { dataTypeOf, type Engine, type Session, type TensorType } from './engine.js';
+
+/** Nodes put behind a stage, such as sums over its values, with the inputs they need beside them. */
+export interface StageExtension {
+  readonly nodes: readonly NodeProto[];
+  readonly initializers: readonly TensorProto[];
+  /** Values of the stage that the nodes read. */
+  readonly reads: readonly string[];
+  /** Inputs of its own. */
+  readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
+  readonly outputs: readonly string[];
+}
+
+export interface CompileRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly index: GraphIndex;
+  readonly partition: Partition;
+  readonly stage: number;
+  /** Values to hand out. */
+  readonly fetches: readonly string[];
+  readonly extension?: StageExtension | undefined;
+  /** What is known of the values that come from outside. */
+  readonly facts: TwinFacts;
+}
+
+export interface CompiledStage {
+  readonly session: Session;
+  /** Values to feed, the extension's own left out. */
+  readonly inputs: readonly string[];
+}
+
+/** Compiles one stage with its weights inside; they are read here and live as long as the session. */
+export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
+  const { engine, model, index, partition, stage, fetches, extension } = request;
+  const outputs = [...fetches, ...(extension?.reads ?? [])];
+  const slice = extractStage(index, partition, { stage, outputs });
+  const initializers = await Promise.all(
+    slice.initializers.map(async (name) => {
+      const handle = model.weights.get(name);
+      if (handle === undefined) return model.proto.graph!.initializer.find((tensor) => tensor.name === name)!;
+      return makeInitializer(name, handle.dataType, handle.dims, await handle.read());
+    }),
+  );
+  const proto = create(ModelProtoSchema, {
+    irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
+    opsetImport: model.proto.opsetImport,
+    functions: model.proto.functions,
+    graph: create(GraphProtoSchema, {
+      name: `stage ${stage}`,
+      node: [...slice.nodes, ...(extension?.nodes ?? [])],
+      initializer: [...initializers, ...(extension?.initializers ?? [])],
+      input: [
+        ...slice.inputs.map((name) => declareInput(name, request.facts)),
+        ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
+      ],
+      output: [...fetches, ...(extension?.outputs ?? [])].map((name) => create(ValueInfoProtoSchema, { name })),
+    }),
+  });
+  return { session: await engine.load(toBinary(ModelProtoSchema, proto)), inputs: slice.inputs };
+}
+
+/** Declares an input with the dims that did not change between two runs; the others stay open. */
+function declareInput(name: string, { first, second }: TwinFacts): ValueInfoProto {
+  const [fact, twin] = [first.get(name), second.get(name)];
+  if (fact === undefined)
+    throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
+  const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] ? dim : `${name}/${axis}`));
+  return makeValueInfo(name, fact.dataType, dims);
+}

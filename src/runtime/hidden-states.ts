@@ -1,0 +1,76 @@
+import type { Tensor, TensorType } from './engine.js';
+
+/**
+ * Where one tensor per batch waits between blocks. A batch is overwritten in place by the next block's output, so the
+ * store never holds more than one generation.
+ */
+export interface HiddenStates {
+  get(batch: number): Promise<Tensor>;
+  put(batch: number, tensor: Tensor): Promise<void>;
+  /** Frees memory or removes the file. */
+  dispose(): Promise<void>;
+}
+
+/** Hidden states in memory. */
+export function createMemoryStates(): HiddenStates {
+  const tensors = new Map<number, Tensor>();
+  return {
+    async get(batch) {
+      const tensor = tensors.get(batch);
+      if (tensor === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
+      return tensor;
+    },
+    async put(batch, tensor) {
+      tensors.set(batch, tensor);
+    },
+    async dispose() {
+      tensors.clear();
+    },
+  };
+}
+
+/** A scratch file that can be overwritten in place. */
+export interface ScratchFile {
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  write(offset: number, bytes: Uint8Array): Promise<void>;
+  dispose(): Promise<void>;
+}
+
+/** Hidden states in a scratch file; every batch has its own place, as large as its first tensor. */
+export function createSpilledStates(file: ScratchFile): HiddenStates {
+  const places = new Map<
+    number,
+    { readonly offset: number; readonly room: number; tensor: Omit<Tensor, 'data'>; byteLength: number }
+  >();
+  let end = 0;
+  return {
+    async get(batch) {
+      const place = places.get(batch);
+      if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
+      const bytes = await file.read(place.offset, place.byteLength);
+      return { ...place.tensor, data: VIEWS[place.tensor.type](bytes.buffer) } as Tensor;
+    },
+    async put(batch, { data, ...tensor }) {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      const known = places.get(batch);
+      const fits = known !== undefined && known.room >= bytes.byteLength;
+      const offset = fits ? known.offset : end;
+      const room = fits ? known.room : bytes.byteLength;
+      if (!fits) end += bytes.byteLength;
+      places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
+      await file.write(offset, bytes);
+    },
+    dispose: () => file.dispose(),
+  };
+}
+
+const VIEWS: Readonly<Record<TensorType, (buffer: ArrayBuffer) => Tensor['data']>> = {
+  float32: (buffer) => new Float32Array(buffer),
+  float64: (buffer) => new Float64Array(buffer),
+  float16: (buffer) => new Uint16Array(buffer),
+  int64: (buffer) => new BigInt64Array(buffer),
+  int32: (buffer) => new Int32Array(buffer),
+  uint8: (buffer) => new Uint8Array(buffer),
+  int8: (buffer) => new Int8Array(buffer),
+  bool: (buffer) => new Uint8Array(buffer),
+};
