@@ -1,18 +1,25 @@
-import { create } from '@bufbuild/protobuf';
-import { TensorProtoSchema } from 'onnx-buf';
+import { clone, create } from '@bufbuild/protobuf';
+import { ModelProtoSchema, TensorProtoSchema } from 'onnx-buf';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 
 /** Adds a weight, or replaces the one of that name, in the graph's list and in the handles alike. */
 export function setWeight(model: OnnxModel, name: string, handle: TensorHandle): void {
   const initializers = model.proto.graph?.initializer ?? [];
-  const entry = create(TensorProtoSchema, { name, dataType: handle.dataType, dims: handle.dims.map(BigInt) });
-  const at = initializers.findIndex((tensor) => tensor.name === name);
-  if (at < 0) initializers.push(entry);
-  else initializers[at] = { ...initializers[at]!, dims: entry.dims, dataType: entry.dataType };
+  const { dataType } = handle;
+  const dims = handle.dims.map(BigInt);
+  const known = initializers.find((tensor) => tensor.name === name);
+  if (known === undefined) initializers.push(create(TensorProtoSchema, { name, dataType, dims }));
+  else Object.assign(known, { dataType, dims });
   model.weights.set(name, handle);
+  for (const info of model.proto.graph?.input ?? []) {
+    if (info.name !== name || info.type?.value.case !== 'tensorType') continue;
+    info.type.value.value.shape?.dim.forEach((dim, axis) => {
+      dim.value = { case: 'dimValue', value: dims[axis] ?? 0n };
+    });
+  }
 }
 
-/** A copy whose graph and list of weights can be edited; payloads are shared. */
-export function cloneModel(model: OnnxModel, cloneProto: (proto: OnnxModel['proto']) => OnnxModel['proto']): OnnxModel {
-  return { proto: cloneProto(model.proto), weights: new Map(model.weights) };
+/** A copy that can be edited in place; payloads of weights are shared. */
+export function copyModel(model: OnnxModel): OnnxModel {
+  return { ...model, proto: clone(ModelProtoSchema, model.proto), weights: new Map(model.weights) };
 }

@@ -1,0 +1,122 @@
+import { readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { ModelFormatError, OptionError } from '../errors.js';
+import { loadModel } from '../onnx/load-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { openFileFolder } from './file-folder.js';
+import { isMissing, reason } from './file-source.js';
+import { type JsonObject, readJsonFile } from './read-json.js';
+
+/** JSON files beside a model that say how to run it. */
+export const MODEL_DOCUMENTS = [
+  'config.json',
+  'generation_config.json',
+  'genai_config.json',
+  'tokenizer.json',
+] as const;
+
+export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
+
+/** A model on disk, with the files that belong to it. */
+export interface ModelFolder {
+  /** Absolute path of the folder with config and tokenizer. */
+  readonly root: string;
+  /** The model file relative to `root`, with `/`: `onnx/model.onnx` (transformers.js) or `model.onnx` (genai). */
+  readonly modelFile: string;
+  /** Parsed JSON files, as far as they exist. */
+  readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
+  /** Loads the model; its weights can be read until `close`. @throws ModelFormatError */
+  load(): Promise<OnnxModel>;
+  /** Closes the files that are open. */
+  close(): Promise<void>;
+}
+
+export interface OpenModelOptions {
+  /** Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, then `model.onnx`. */
+  readonly file?: string | undefined;
+}
+
+/** Where full-precision models lie, best first. */
+const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
+
+/**
+ * Finds a model and what belongs to it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
+ * @throws OptionError saying what was looked for when nothing is found.
+ * @throws ModelFormatError when a JSON file is damaged.
+ */
+export async function openModelFolder(path: string, { file }: OpenModelOptions = {}): Promise<ModelFolder> {
+  const { root, modelFile } = await locate(resolve(path), file);
+  const entries = await Promise.all(
+    MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(join(root, name))] as const),
+  );
+  const modelPath = join(root, modelFile);
+  const folder = openFileFolder(dirname(modelPath));
+  return {
+    root,
+    modelFile,
+    documents: Object.fromEntries(entries.filter(([, document]) => document !== undefined)),
+    async load() {
+      const source = await folder.open(basename(modelPath));
+      if (source === undefined) throw new ModelFormatError(`${modelPath} is gone.`);
+      return loadModel(source, folder);
+    },
+    close: () => folder.close(),
+  };
+}
+
+/** Where something is found: the folder with its documents, and the model file in it. */
+interface Location {
+  readonly root: string;
+  readonly modelFile: string;
+}
+
+async function locate(path: string, file: string | undefined): Promise<Location> {
+  const stats = await stat(path).catch((cause) => {
+    if (isMissing(cause)) throw new OptionError(`There is no model at ${path}: no such file or folder.`);
+    throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
+  });
+  if (!stats.isDirectory()) return locateFile(path, file);
+  const candidates = file === undefined ? MODEL_FILES : [file];
+  for (const candidate of candidates) {
+    if (await isFile(join(path, candidate))) return { root: path, modelFile: toSlashes(candidate) };
+  }
+  const found = await listOnnxFiles(path);
+  throw new OptionError(
+    `There is no model in ${path}: looked for ${candidates.join(' and ')}. ` +
+      (found.length > 0
+        ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
+        : 'It holds no .onnx file: export the model to ONNX first.'),
+  );
+}
+
+/** The documents of `onnx/model.onnx` lie one folder up. */
+async function locateFile(path: string, file: string | undefined): Promise<Location> {
+  if (file !== undefined) throw new OptionError(`${path} is a file, so "${file}" cannot be looked for in it.`);
+  if (!path.endsWith('.onnx'))
+    throw new OptionError(`${path} is no .onnx file. Give a model's folder or its .onnx file.`);
+  const folder = dirname(path);
+  const isNested = basename(folder) === 'onnx' && (await isFile(join(dirname(folder), 'config.json')));
+  const root = isNested ? dirname(folder) : folder;
+  return { root, modelFile: toSlashes(relative(root, path)) };
+}
+
+/** ONNX files in a folder and in its `onnx` folder, relative to it. */
+export async function listOnnxFiles(root: string): Promise<readonly string[]> {
+  const list = async (folder: string) => {
+    const names = await readdir(join(root, folder)).catch(() => []);
+    return names.filter((name) => name.endsWith('.onnx')).map((name) => folder + name);
+  };
+  return [...(await list('onnx/')), ...(await list(''))].sort();
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (stats) => stats.isFile(),
+    () => false,
+  );
+}
+
+function toSlashes(path: string): string {
+  return path.replaceAll('\\', '/');
+}
