@@ -1,0 +1,75 @@
+import type { NodeProto, TensorProto } from 'onnx-buf';
+import { OptionError } from '../errors.js';
+import type { ValueFact } from '../graph/value-facts.js';
+import { createNodeEmitter } from './node-emitter.js';
+import { createTensorOps, type TensorOps } from './tensor-ops.js';
+import { gradientType, INT64, isFloatType, type Value } from './value.js';
+
+/** Where the loss is taken. */
+export interface CrossEntropyOptions {
+  /** Value with the logits and its facts, dims `[B, S, V]`, any float type. */
+  readonly logits: { readonly value: string; readonly fact: ValueFact };
+  /** Int64 value `[B, S]` with the tokens of the windows themselves; position s predicts token s + 1. */
+  readonly tokens: string;
+  /** Version of ONNX's own operators in the graph, at least 11. */
+  readonly opset: number;
+  /**
+   * Factor of the summed loss of all B (S - 1) predictions. Default: their mean. Pass 1 / (S - 1) for the sum over the batch of
+   * the mean over each window, 1 for the plain sum.
+   */
+  readonly scale?: number;
+  /** Start of all new names. Default `loss/`. */
+  readonly prefix?: string;
+}
+
+/** Nodes that compute the loss and its gradient; both are of the logits' gradient type (float32). */
+export interface CrossEntropy {
+  readonly nodes: readonly NodeProto[];
+  readonly initializers: readonly TensorProto[];
+  /** Scalar: scale x sum of -ln p(next token), summed in the graph. */
+  readonly loss: string;
+  /** `[B, S, V]`: d loss / d logits, for `GradientProblem.outputs`. Zero at each window's last position. */
+  readonly cotangent: string;
+}
+
+/**
+ * Next-token cross-entropy of a language model, appended to its graph.
+ *
+ * With p = softmax(logits): loss = scale sum (ln sum exp(logits) - logit of the target), d logits = scale (p - onehot).
+ * The one-hot is never built and no copy of the logits is made: two tensors of B x S x V floats are alive besides the logits.
+ * @throws OptionError when the logits are not `[B, S, V]` with S at least 2.
+ */
+export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
+  const { logits, tokens, opset, prefix = 'loss/' } = options;
+  const { dims, dataType } = logits.fact;
+  const [batch = 0, length = 0] = dims;
+  if (dims.length !== 3 || length < 2 || !isFloatType(dataType)) {
+    throw new OptionError(
+      `Logits "${logits.value}" have dims [${dims}] and data type ${dataType}; a next-token loss needs floats [batch, length >= 2, vocabulary].`,
+    );
+  }
+  const emitter = createNodeEmitter(prefix);
+  const o = createTensorOps(emitter, opset);
+  const x = o.cast({ name: logits.value, dims, dataType }, gradientType(dataType));
+  const targets = nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 });
+  const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
+
+  const normaliser = o.logSumExp(x, [2], true);
+  const loss = o.total(o.mul(o.sub(normaliser, o.gatherElements(x, targets, 2)), weights));
+  const weighted = o.mul(o.softmax(x), weights);
+  const updates = o.sub(o.gatherElements(weighted, targets, 2), weights);
+  const cotangent = o.scatterElements(weighted, targets, { updates, axis: 2 });
+  const { nodes, initializers } = emitter.finish([loss.name, cotangent.name]);
+  return { nodes, initializers, loss: loss.name, cotangent: cotangent.name };
+}
+
+/** Token s + 1 at position s, `[B, S, 1]`; the last position, which has weight 0, gets the window's first token. */
+function nextTokens(o: TensorOps, tokens: Value): Value {
+  const [batch = 1, length = 1] = tokens.dims;
+  const next = o.concat([o.slice(tokens, 1, { start: 1, end: length }), o.slice(tokens, 1, { start: 0, end: 1 })], 1);
+  return o.reshape(next, [batch, length, 1]);
+}
+
+function positionWeights(batch: number, length: number, scale = 1 / (batch * (length - 1))): number[] {
+  return Array.from({ length }, (_, at) => (at < length - 1 ? scale : 0));
+}

@@ -1,0 +1,146 @@
+import type { NodeProto } from 'onnx-buf';
+import { OptionError, UnsupportedModelError } from '../errors.js';
+import { nodeLabel } from '../graph/graph-index.js';
+import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { sumCotangents } from './accumulate.js';
+import { createConstantReader } from './constants.js';
+import type { ForwardGraph } from './gradient-graph.js';
+import { createNodeEmitter } from './node-emitter.js';
+import { createRuleContext } from './rule-context.js';
+import { createTensorOps, type TensorOps } from './tensor-ops.js';
+import { gradientType, isFloatType, type Value } from './value.js';
+import { type Cotangent, type Lowering, type RuleContext, unsupported, type VjpRule } from './vjp-rule.js';
+import { findVjp } from './vjp-rules.js';
+
+/** State of one reverse pass. */
+export interface Tape {
+  readonly o: TensorOps;
+  factOf(name: string): ValueFact;
+  /** Marks a value as depending on a wanted one. */
+  activate(name: string): void;
+  /** Marks a node's float outputs when one of its inputs is marked. */
+  spread(node: NodeProto): void;
+  /** Adds a cotangent of a value. */
+  receive(name: string, cotangent: Cotangent): void;
+  /** Sum of a value's cotangents so far. */
+  take(name: string): Value | undefined;
+  /** Sends the cotangents of a node's outputs on to its inputs. */
+  differentiate(node: NodeProto): void;
+}
+
+export interface TapeOptions {
+  readonly graph: ForwardGraph;
+  readonly shapes: ValueFacts;
+  /** Start of all new names. */
+  readonly prefix: string;
+}
+
+/** Starts a reverse pass over a graph. */
+export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
+  const emitter = createNodeEmitter(prefix);
+  const o = createTensorOps(emitter, graph.opset);
+  const constantOf = createConstantReader(graph.nodes, graph.initializers);
+  const active = new Set<string>();
+  const cotangents = new Map<string, Cotangent[]>();
+  /** Float32 copies of half-precision values, and back. */
+  const casts = new Map<string, Value>();
+  const originals = new Map<string, string>();
+  const originalOf = (name: string): string => originals.get(name) ?? name;
+
+  const factOf = (name: string): ValueFact => {
+    const fact = shapes.get(name) ?? emitter.factOf(name);
+    if (fact !== undefined) return fact;
+    const initializer = graph.initializers.get(name);
+    if (initializer !== undefined) return { dims: initializer.dims.map(Number), dataType: initializer.dataType };
+    throw new OptionError(
+      `The shape of value "${name}" is unknown. Pass the dims of every value of the graph, as a probe run gives them.`,
+    );
+  };
+
+  const readValue = (name: string): Value => {
+    const { dims, dataType } = factOf(name);
+    const value = { name, dims, dataType };
+    if (!isFloatType(dataType) || gradientType(dataType) === dataType) return value;
+    const known = casts.get(name);
+    if (known !== undefined) return known;
+    const cast = o.cast(value, gradientType(dataType));
+    casts.set(name, cast);
+    originals.set(cast.name, name);
+    return cast;
+  };
+
+  const tape: Tape = {
+    o,
+    factOf,
+    activate: (name) => active.add(name),
+    spread(node) {
+      if (!node.input.some((name) => active.has(originalOf(name)))) return;
+      if (findVjp(node) === 'flat') return;
+      for (const name of node.output) if (name !== '' && isFloatType(factOf(name).dataType)) active.add(name);
+    },
+    receive(name, cotangent) {
+      const original = originalOf(name);
+      const known = cotangents.get(original);
+      if (known === undefined) cotangents.set(original, [cotangent]);
+      else known.push(cotangent);
+    },
+    take(name) {
+      const sum = sumCotangents(o, cotangents.get(name) ?? [], factOf(name).dims);
+      if (sum !== undefined) cotangents.set(name, [sum]);
+      return sum;
+    },
+    differentiate(node) {
+      if (!node.output.some((name) => cotangents.has(name) && active.has(name))) return;
+      const vjp = findVjp(node);
+      if (vjp === 'flat') return;
+      if (vjp === undefined) {
+        throw new UnsupportedModelError(
+          `No gradient rule for operator ${nodeLabel(node)}. Prune with a method that needs no gradients, or add a row for it to a rule family of src/autodiff/vjp-rules.ts.`,
+        );
+      }
+      const context = createRuleContext(node, {
+        o,
+        readValue,
+        take: tape.take,
+        constantOf,
+        factOf,
+        isActive: (name) => active.has(originalOf(name)),
+      });
+      if ('rule' in vjp) applyRule(node, { rule: vjp.rule, context, tape });
+      else applyLowering(node, { lower: vjp.lower, context, tape });
+    },
+  };
+  return tape;
+}
+
+interface Step {
+  readonly context: RuleContext & { unread(): readonly number[] };
+  readonly tape: Tape;
+}
+
+function applyRule(node: NodeProto, { rule, context, tape }: Step & { readonly rule: VjpRule }): void {
+  const cotangents = rule(context);
+  const [unread] = context.unread();
+  if (unread !== undefined) {
+    throw unsupported(
+      node,
+      `its output ${unread} ("${node.output[unread]}") is used, and the rule does not cover that.`,
+    );
+  }
+  node.input.forEach((name, at) => {
+    const cotangent = cotangents[at];
+    if (cotangent !== undefined && context.wants(at)) tape.receive(name, cotangent);
+  });
+}
+
+function applyLowering(node: NodeProto, { lower, context, tape }: Step & { readonly lower: Lowering }): void {
+  const { result: outputs, nodes } = tape.o.emitter.record(() => lower(context));
+  for (const lowered of nodes) tape.spread(lowered);
+  for (const at of context.unread()) {
+    const output = outputs[at];
+    const cotangent = context.cotangent(at);
+    if (output === undefined) throw unsupported(node, `its output ${at} ("${node.output[at]}") is used.`);
+    if (cotangent !== undefined) tape.receive(output.name, cotangent);
+  }
+  for (const lowered of nodes.toReversed()) tape.differentiate(lowered);
+}

@@ -1,0 +1,204 @@
+import type { NodeEmitter } from './node-emitter.js';
+import { BOOL, broadcastDims, elementCount, FLOAT32, INT64, positiveAxis, sameDims, type Value } from './value.js';
+
+/** Options of a matrix product; the transpositions concern the last two axes. */
+export interface MatMulOptions {
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** Factor of the product. Default 1. */
+  readonly alpha?: number;
+}
+
+/** Attributes of the rotary embedding operators that its gradient repeats. */
+export interface RotaryOptions {
+  readonly interleaved: boolean;
+  /** Channels of a head that are rotated; 0 for all. */
+  readonly rotaryDim: number;
+  readonly headCount: number;
+}
+
+/** Vocabulary in which gradient rules are written: each word appends a node and knows the dims of what it makes. */
+export type TensorOps = ReturnType<typeof createTensorOps>;
+
+type Operand = Value | number;
+
+/** Largest finite float32, negated: what an additive mask puts where attention is forbidden. */
+const LOWEST = -3.4028234663852886e38;
+
+/**
+ * Makes the vocabulary over an emitter. `opset` is the version of ONNX's own operators in the graph (at least 11): reductions
+ * moved their axes from attribute to input at 13 and 18.
+ */
+export function createTensorOps(emitter: NodeEmitter, opset: number) {
+  const ints = (values: readonly number[]): Value => emitter.constant(INT64, [values.length], values);
+  const scalar = (value: number, dataType: number): Value => emitter.constant(dataType, [], [value]);
+  const operand = (value: Operand, like: Operand): Value =>
+    typeof value === 'number' ? scalar(value, typeof like === 'number' ? FLOAT32 : like.dataType) : value;
+
+  const unary = (op: string) => (x: Value) => emitter.node(op, [x], x);
+  const binary = (op: string, dataType?: number) => (left: Operand, right: Operand) => {
+    const a = operand(left, right);
+    const b = operand(right, left);
+    return emitter.node(op, [a, b], { dims: broadcastDims(a.dims, b.dims), dataType: dataType ?? a.dataType });
+  };
+  const reduce = (op: string, inputSince: number) => (x: Value, axes: readonly number[], keepDims: boolean) => {
+    const reduced = new Set(axes.map((axis) => positiveAxis(axis, x.dims.length)));
+    if (reduced.size === 0) return x;
+    const sorted = [...reduced].sort((a, b) => a - b);
+    const dims = x.dims.flatMap((dim, axis) => (reduced.has(axis) ? (keepDims ? [1] : []) : [dim]));
+    const keepdims = keepDims ? 1 : 0;
+    return opset >= inputSince
+      ? emitter.node(op, [x, ints(sorted)], { dims, dataType: x.dataType, attributes: { keepdims } })
+      : emitter.node(op, [x], { dims, dataType: x.dataType, attributes: { keepdims, axes: sorted } });
+  };
+
+  const add = binary('Add');
+  const mul = binary('Mul');
+  const greater = binary('Greater', BOOL);
+
+  const reshape = (x: Value, dims: readonly number[]): Value =>
+    sameDims(x.dims, dims) ? x : emitter.node('Reshape', [x, ints(dims)], { dims, dataType: x.dataType });
+
+  const transpose = (x: Value, perm: readonly number[]): Value =>
+    perm.every((from, to) => from === to)
+      ? x
+      : emitter.node('Transpose', [x], {
+          dims: perm.map((axis) => x.dims[axis] ?? 1),
+          dataType: x.dataType,
+          attributes: { perm },
+        });
+
+  const slice = (x: Value, axis: number, { start, end, step = 1 }: { start: number; end: number; step?: number }) => {
+    const at = positiveAxis(axis, x.dims.length);
+    const length = Math.ceil((end - start) / step);
+    if (step === 1 && length === x.dims[at]) return x;
+    return emitter.node('Slice', [x, ints([start]), ints([end]), ints([at]), ints([step])], {
+      dims: x.dims.with(at, length),
+      dataType: x.dataType,
+    });
+  };
+
+  const swapLast = (x: Value): Value => {
+    const axes = x.dims.map((_, axis) => axis);
+    return transpose(x, [...axes.slice(0, -2), axes.length - 1, axes.length - 2]);
+  };
+
+  const matMul = (a: Value, b: Value, { transA = false, transB = false, alpha = 1 }: MatMulOptions = {}): Value => {
+    const [rows, columns] = [a.dims.at(transA ? -1 : -2) ?? 1, b.dims.at(transB ? -2 : -1) ?? 1];
+    const dims = [...broadcastDims(a.dims.slice(0, -2), b.dims.slice(0, -2)), rows, columns];
+    const plain = !transA && !transB && alpha === 1;
+    if (!plain && a.dataType === FLOAT32) {
+      return emitter.node('FusedMatMul', [a, b], {
+        dims,
+        dataType: a.dataType,
+        domain: 'com.microsoft',
+        attributes: { transA: transA ? 1 : 0, transB: transB ? 1 : 0, alpha: { float: alpha } },
+      });
+    }
+    const product = emitter.node('MatMul', [transA ? swapLast(a) : a, transB ? swapLast(b) : b], {
+      dims,
+      dataType: a.dataType,
+    });
+    return alpha === 1 ? product : mul(product, alpha);
+  };
+
+  const expand = (x: Value, dims: readonly number[]): Value =>
+    sameDims(x.dims, dims) ? x : emitter.node('Expand', [x, ints(dims)], { dims, dataType: x.dataType });
+
+  return {
+    opset,
+    emitter,
+    ints,
+    scalar,
+    add,
+    mul,
+    sub: binary('Sub'),
+    div: binary('Div'),
+    pow: binary('Pow'),
+    greater,
+    less: binary('Less', BOOL),
+    equal: binary('Equal', BOOL),
+    neg: unary('Neg'),
+    sign: unary('Sign'),
+    exp: unary('Exp'),
+    log: unary('Log'),
+    sqrt: unary('Sqrt'),
+    sin: unary('Sin'),
+    cos: unary('Cos'),
+    tanh: unary('Tanh'),
+    sigmoid: unary('Sigmoid'),
+    erf: unary('Erf'),
+    floor: unary('Floor'),
+    /** Reductions over `axes`; no axes leave the value as it is. */
+    sum: reduce('ReduceSum', 13),
+    mean: reduce('ReduceMean', 18),
+    sumSquare: reduce('ReduceSumSquare', 18),
+    logSumExp: reduce('ReduceLogSumExp', 18),
+    /** Softmax over the last axis. */
+    softmax: (x: Value) => emitter.node('Softmax', [x], { ...x, attributes: { axis: -1 } }),
+    reshape,
+    transpose,
+    slice,
+    matMul,
+    expand,
+    /** A tensor of zeros. */
+    zeros: (dims: readonly number[], dataType: number) => expand(scalar(0, dataType), dims),
+    concat: (values: readonly Value[], axis: number): Value => {
+      const [first] = values;
+      if (first === undefined) throw new RangeError('Nothing to concatenate.');
+      if (values.length === 1) return first;
+      const at = positiveAxis(axis, first.dims.length);
+      const length = values.reduce((sum, { dims }) => sum + (dims[at] ?? 0), 0);
+      return emitter.node('Concat', values, {
+        dims: first.dims.with(at, length),
+        dataType: first.dataType,
+        attributes: { axis: at },
+      });
+    },
+    /** Zeros before and after along one axis. */
+    pad: (x: Value, axis: number, { before, after }: { before: number; after: number }): Value => {
+      if (before === 0 && after === 0) return x;
+      const zeros = x.dims.map(() => 0);
+      const pads = [...zeros.with(axis, before), ...zeros.with(axis, after)];
+      return emitter.node('Pad', [x, ints(pads)], {
+        dims: x.dims.with(axis, (x.dims[axis] ?? 0) + before + after),
+        dataType: x.dataType,
+      });
+    },
+    where: (condition: Value, whenTrue: Operand, whenFalse: Operand): Value => {
+      const a = operand(whenTrue, whenFalse);
+      const b = operand(whenFalse, whenTrue);
+      const dims = broadcastDims(condition.dims, broadcastDims(a.dims, b.dims));
+      return emitter.node('Where', [condition, a, b], { dims, dataType: a.dataType });
+    },
+    cast: (x: Value, dataType: number): Value =>
+      x.dataType === dataType ? x : emitter.node('Cast', [x], { dims: x.dims, dataType, attributes: { to: dataType } }),
+    /** Elements of `x` along `axis` picked by int64 `indices` of x's rank. */
+    gatherElements: (x: Value, indices: Value, axis: number): Value =>
+      emitter.node('GatherElements', [x, indices], { dims: indices.dims, dataType: x.dataType, attributes: { axis } }),
+    /** `x` with the elements along `axis` at `indices` replaced by `updates`. */
+    scatterElements: (x: Value, indices: Value, { updates, axis }: { updates: Value; axis: number }): Value =>
+      emitter.node('ScatterElements', [x, indices, updates], { ...x, attributes: { axis } }),
+    /** Sum of all elements as a scalar. */
+    total: (x: Value): Value =>
+      reduce('ReduceSum', 13)(
+        x,
+        x.dims.map((_, axis) => axis),
+        false,
+      ),
+    not: (x: Value): Value => emitter.node('Not', [x], x),
+    /** Additive mask: the lowest float where `forbidden`, 0 elsewhere. */
+    additiveMask: (forbidden: Value): Value =>
+      emitter.node('Where', [forbidden, scalar(LOWEST, FLOAT32), scalar(0, FLOAT32)], {
+        dims: forbidden.dims,
+        dataType: FLOAT32,
+      }),
+    /** Rows of numbers first, first + 1, ... as an int64 constant of the given dims. */
+    range: (dims: readonly number[], first = 0): Value =>
+      emitter.constant(
+        INT64,
+        dims,
+        Array.from({ length: elementCount(dims) }, (_, at) => first + at),
+      ),
+  };
+}
