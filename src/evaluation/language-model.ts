@@ -13,6 +13,12 @@ export interface LanguageModel {
    * @throws EngineError, or OptionError for sequences of unequal length.
    */
   score(sequences: readonly Int32Array[], firstScored: number): Promise<Float32Array>;
+  /**
+   * Scores several continuations of one context, which is read once where the model has a cache.
+   * @returns For every continuation, -ln p of each of its tokens.
+   * @throws EngineError, or OptionError when the context or a continuation is empty.
+   */
+  scoreContinuations(context: Int32Array, continuations: readonly Int32Array[]): Promise<Float32Array[]>;
   /** Starts reading; readers are independent of each other. */
   createReader(): Reader;
   /** Frees the model's memory; it cannot be used again. */

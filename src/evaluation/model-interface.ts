@@ -3,8 +3,7 @@ import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
 import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
-import type { DeclaredValue, Session, TensorType } from '../runtime/engine.js';
-import { dataTypeOf } from '../runtime/probe-values.js';
+import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
 /** How to talk to a decoder graph: what to feed, where logits come out, how the cache goes round. */
 export interface ModelInterface {

@@ -127,6 +127,14 @@ describe('createLanguageModel on the input conventions of exporters', () => {
     const scores = await model.score(batch, 2);
     const expected = await reference.score(batch, 2);
     for (const [at, score] of scores.entries()) expect(Math.abs(score - expected[at]!)).toBeLessThan(tolerance);
+
+    const [context, ...rest] = [batch[0]!.subarray(0, 2), batch[0]!.subarray(2), Int32Array.of(6, 6)] as const;
+    const continued = await model.scoreContinuations(context, rest);
+    const expectedRest = await reference.scoreContinuations(context, rest);
+    for (const [index, values] of continued.entries()) {
+      for (const [at, value] of values.entries())
+        expect(Math.abs(value - expectedRest[index]![at]!)).toBeLessThan(tolerance);
+    }
     await model.release();
     await reference.release();
   });

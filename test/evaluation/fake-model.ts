@@ -16,6 +16,12 @@ export function createFakeModel(vocabularySize: number, logitsOf: (seen: readonl
         ),
       );
     },
+    scoreContinuations: async (context, continuations) =>
+      continuations.map((continuation) =>
+        Float32Array.from(continuation, (token, at) =>
+          crossEntropy(logitsOf([...context, ...continuation.subarray(0, at)]), token),
+        ),
+      ),
     createReader() {
       const seen: number[][] = [];
       return {

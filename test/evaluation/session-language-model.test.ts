@@ -45,6 +45,19 @@ describe('createLanguageModel on tiny-llama', () => {
     expect(largestDifference(later, Float32Array.from(expectedLater))).toBeLessThan(1e-5);
   });
 
+  it('scores continuations of one context as it scores each text alone', async () => {
+    const [sequence] = sequences as [Int32Array, Int32Array];
+    const context = sequence.subarray(0, 5);
+    const continuations = [sequence.subarray(5), Int32Array.of(40), Int32Array.of(7, 8, 9)];
+    const together = await model.scoreContinuations(context, continuations);
+    for (const [index, continuation] of continuations.entries()) {
+      const alone = await model.score([Int32Array.of(...context, ...continuation)], context.length);
+      expect(largestDifference(together[index]!, alone)).toBeLessThan(1e-4);
+    }
+    await expect(model.scoreContinuations(context, [new Int32Array(0)])).rejects.toThrow(OptionError);
+    await expect(model.scoreContinuations(new Int32Array(0), [context])).rejects.toThrow(OptionError);
+  });
+
   it('keeps readers apart', async () => {
     const one = model.createReader();
     const other = model.createReader();

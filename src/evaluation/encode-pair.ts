@@ -1,0 +1,41 @@
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { OptionError } from '../errors.js';
+import type { Candidate } from './multiple-choice-items.js';
+
+/** A candidate as tokens; `context` has at least one. */
+export interface EncodedPair {
+  readonly context: Int32Array;
+  readonly continuation: Int32Array;
+}
+
+/**
+ * Encodes context and continuation as lm-evaluation-harness does: spaces that end the context move to the continuation,
+ * both are encoded together, and the continuation's tokens are what lies behind the context's own. An empty context is
+ * the token that starts (or, without one, ends) a text.
+ *
+ * @throws OptionError when no tokens are left for the continuation, or nothing can stand for an empty context.
+ * @see https://github.com/EleutherAI/lm-evaluation-harness `_encode_pair`
+ */
+export function encodePair(tokenizer: Tokenizer, candidate: Candidate, addSpecialTokens = false): EncodedPair {
+  const context = candidate.context.trimEnd();
+  const continuation = candidate.context.slice(context.length) + candidate.continuation;
+  const whole = tokenizer.encode(context + continuation, { addSpecialTokens });
+  const head = context === '' ? startOfText(tokenizer) : tokenizer.encode(context, { addSpecialTokens });
+  const tail = context === '' ? tokenizer.encode(continuation) : whole.slice(head.length);
+  if (tail.length === 0) {
+    throw new OptionError(
+      `the continuation ${JSON.stringify(candidate.continuation)} has no tokens of its own behind its context; the tokenizer merges them`,
+    );
+  }
+  return { context: head, continuation: tail };
+}
+
+function startOfText({ bosTokenId, eosTokenId }: Tokenizer): Int32Array {
+  const start = bosTokenId ?? eosTokenId;
+  if (start === undefined) {
+    throw new OptionError(
+      'the context is empty, and the tokenizer has no BOS or EOS token to stand for it; give a context',
+    );
+  }
+  return Int32Array.of(start);
+}
