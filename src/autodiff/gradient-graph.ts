@@ -1,20 +1,12 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { ValueFacts } from '../graph/value-facts.js';
+import type { ForwardGraph } from './forward-graph.js';
 import { createTape, type Tape } from './tape.js';
 import { gradientType } from './value.js';
 
 /** Oldest version of ONNX's operators that the emitted nodes are valid in. */
 const OLDEST_OPSET = 11;
-
-/** A forward graph: nodes in topological order, without subgraphs and model-local functions on the way of gradients. */
-export interface ForwardGraph {
-  readonly nodes: readonly NodeProto[];
-  /** By name; only one-element payloads are ever read. */
-  readonly initializers: ReadonlyMap<string, TensorProto>;
-  /** Version of ONNX's own operators that the model imports, at least 11. */
-  readonly opset: number;
-}
 
 /** What to differentiate. */
 export interface GradientProblem {

@@ -4,7 +4,7 @@ import { nodeLabel } from '../graph/graph-index.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import { sumCotangents } from './accumulate.js';
 import { createConstantReader } from './constants.js';
-import type { ForwardGraph } from './gradient-graph.js';
+import type { ForwardGraph } from './forward-graph.js';
 import { createNodeEmitter } from './node-emitter.js';
 import { createRuleContext } from './rule-context.js';
 import { createTensorOps, type TensorOps } from './tensor-ops.js';
@@ -69,12 +69,14 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     return cast;
   };
 
+  const isActive = (name: string): boolean => active.has(originalOf(name));
+
   const tape: Tape = {
     o,
     factOf,
     activate: (name) => active.add(name),
     spread(node) {
-      if (!node.input.some((name) => active.has(originalOf(name)))) return;
+      if (!node.input.some(isActive)) return;
       if (findVjp(node) === 'flat') return;
       for (const name of node.output) if (name !== '' && isFloatType(factOf(name).dataType)) active.add(name);
     },
@@ -90,7 +92,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
       return sum;
     },
     differentiate(node) {
-      if (!node.output.some((name) => cotangents.has(name) && active.has(name))) return;
+      if (!node.input.some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
       const vjp = findVjp(node);
       if (vjp === 'flat') return;
       if (vjp === undefined) {
@@ -104,7 +106,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
         take: tape.take,
         constantOf,
         factOf,
-        isActive: (name) => active.has(originalOf(name)),
+        isActive,
       });
       if ('rule' in vjp) applyRule(node, { rule: vjp.rule, context, tape });
       else applyLowering(node, { lower: vjp.lower, context, tape });
