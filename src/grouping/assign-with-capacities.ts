@@ -100,8 +100,10 @@ function shortestPath(
       if (distance[from] === Number.POSITIVE_INFINITY) continue;
       for (let to = 0; to < binCount; to++) {
         const cost = from === to ? undefined : queues.cheapest(from, to)?.cost;
+        if (cost === undefined) continue;
         // The margin keeps rounding errors from closing a circle.
-        if (cost === undefined || !(distance[from]! + cost < distance[to]! - 1e-12 * Math.abs(distance[to]!))) continue;
+        const margin = 1e-12 * Math.abs(distance[from]! + cost);
+        if (!(distance[from]! + cost + margin < distance[to]!)) continue;
         distance[to] = distance[from]! + cost;
         previous[to] = from;
         changed = true;
