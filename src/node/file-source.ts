@@ -70,10 +70,10 @@ export function isMissing(cause: unknown): boolean {
 
 /** Whether an error of the file system has a code. */
 export function hasCode(cause: unknown, code: string): boolean {
-  return cause instanceof Error && (cause as NodeJS.ErrnoException).code === code;
+  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === code;
 }
 
 /** What an error said, for another message. */
 export function reason(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
+  return typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);
 }

@@ -1,0 +1,209 @@
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { checkOutput } from '../../src/node/check-output.js';
+import { openModelFolder } from '../../src/node/model-folder.js';
+import { writeModelFolder } from '../../src/node/write-model-folder.js';
+import { encode, externalIn, floatTensor, rawFloats, smallModel } from '../onnx/small-model.js';
+import { listFiles, useTemporaryFolder } from './temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+async function put(files: Readonly<Record<string, string | Uint8Array>>) {
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(at(path)), { recursive: true });
+    await writeFile(at(path), content);
+  }
+}
+
+const bytes = encode(smallModel());
+const externalBytes = encode(
+  smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [2n], ...externalIn({ location: 'model.onnx_data' }) }] }),
+);
+
+/** A transformers.js folder with more in it than a pruned copy should have. */
+const fullFolder = {
+  'in/config.json': '{"hidden_size": 4}',
+  'in/tokenizer.json': '{}',
+  'in/LICENSE': 'free',
+  'in/templates/chat.jinja': 'hi',
+  'in/onnx/model.onnx': externalBytes,
+  'in/onnx/model.onnx_data': rawFloats([5, 6]),
+  'in/onnx/model_q4.onnx': 'q4',
+  'in/onnx/model_q4.onnx_data_1': 'q4',
+  'in/model.safetensors': 'dense',
+  'in/.git/config': 'git',
+};
+
+describe('openModelFolder', () => {
+  it('finds transformers.js and genai folders, and files', async () => {
+    await put({
+      't/onnx/model.onnx': bytes,
+      't/onnx/model_fp16.onnx': bytes,
+      't/config.json': '{"a": 1}',
+      'g/model.onnx': bytes,
+      'g/genai_config.json': '{}',
+    });
+    const locate = async (path: string, file?: string) => {
+      const found = await openModelFolder(at(path), { file });
+      return [found.root.slice(folder().length + 1), found.modelFile, Object.keys(found.documents)];
+    };
+    expect(await locate('t')).toEqual(['t', 'onnx/model.onnx', ['config.json']]);
+    expect(await locate('t', 'onnx/model_fp16.onnx')).toEqual(['t', 'onnx/model_fp16.onnx', ['config.json']]);
+    expect(await locate('t/onnx/model_fp16.onnx')).toEqual(['t', 'onnx/model_fp16.onnx', ['config.json']]);
+    expect(await locate('g')).toEqual(['g', 'model.onnx', ['genai_config.json']]);
+    expect(await locate('g/model.onnx')).toEqual(['g', 'model.onnx', ['genai_config.json']]);
+  });
+
+  it('loads the model and its external data', async () => {
+    await put(fullFolder);
+    const source = await openModelFolder(at('in'));
+    expect(source.documents['config.json']).toEqual({ hidden_size: 4 });
+    const model = await source.load();
+    expect(await model.weights.get('e')!.read()).toEqual(rawFloats([5, 6]));
+    await source.close();
+  });
+
+  it('says what it looked for', async () => {
+    await put({ 'c/decoder_model_merged.onnx': bytes, 'e/readme': '' });
+    await expect(openModelFolder(at('missing'))).rejects.toThrow(OptionError);
+    await expect(openModelFolder(at('c'))).rejects.toThrow(
+      /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
+    );
+    await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
+    await expect(openModelFolder(at('e'))).rejects.toThrow(/no .onnx file/);
+    await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
+  });
+
+  it.each(['{', '[1]', 'null', ''])('refuses a config.json of %j, naming it', async (text) => {
+    await put({ 'm/model.onnx': bytes, 'm/config.json': text });
+    await expect(openModelFolder(at('m'))).rejects.toThrow(ModelFormatError);
+    await expect(openModelFolder(at('m'))).rejects.toThrow(/config\.json/);
+  });
+});
+
+describe('checkOutput', () => {
+  it('takes a new folder, also in folders that do not exist yet', async () => {
+    await put({ 'in/x': '' });
+    expect(await checkOutput({ output: at('a/b/c'), source: at('in') })).toBe(at('a/b/c'));
+    expect(await checkOutput({ output: at('in-pruned'), source: at('in') })).toBe(at('in-pruned'));
+    expect(await checkOutput({ output: at('..out'), source: at('in') })).toBe(at('..out'));
+    expect(await readdir(folder())).toEqual(['in']);
+  });
+
+  it('refuses what exists, and what touches the model, before anything is done', async () => {
+    await put({ 'in/x': '', 'old/x': '', file: '' });
+    await symlink('in', at('link'));
+    const check = (output: string, force = false) => checkOutput({ output, source: at('in'), force });
+    await expect(check(at('old'))).rejects.toThrow(/exists/);
+    expect(await check(at('old'), true)).toBe(at('old'));
+    for (const path of ['in', 'in/out', 'link/out', 'file', 'file/out', '.']) {
+      await expect(check(at(path), true)).rejects.toThrow(OptionError);
+    }
+    await expect(check('')).rejects.toThrow(OptionError);
+  });
+
+  it('refuses a place that takes no folders', async () => {
+    if (process.platform !== 'linux') return;
+    await expect(checkOutput({ output: '/proc/out', source: folder() })).rejects.toThrow(/\/proc takes no folder/);
+  });
+});
+
+describe('writeModelFolder', () => {
+  const open = async () => {
+    await put(fullFolder);
+    const source = await openModelFolder(at('in'));
+    return { source, model: await source.load() };
+  };
+
+  it('copies what belongs to the model and leaves its other variants', async () => {
+    const { source, model } = await open();
+    const written = await writeModelFolder(model, source, {
+      output: at('out'),
+      documents: { 'config.json': { hidden_size: 3 } },
+    });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual([
+      'LICENSE',
+      'config.json',
+      'onnx/model.onnx',
+      'onnx/model.onnx_data',
+      'templates/chat.jinja',
+      'tokenizer.json',
+    ]);
+    expect(written).toMatchObject({ folder: at('out'), copied: ['LICENSE', 'templates/chat.jinja', 'tokenizer.json'] });
+    expect(written.leftOut).toEqual(['model.safetensors', 'onnx/model_q4.onnx', 'onnx/model_q4.onnx_data_1']);
+    expect(await readFile(at('out/config.json'), 'utf8')).toBe('{\n  "hidden_size": 3\n}\n');
+    const again = await openModelFolder(at('out'));
+    expect(await (await again.load()).weights.get('e')!.read()).toEqual(rawFloats([5, 6]));
+    await again.close();
+  });
+
+  it('writes a lone file alone', async () => {
+    await put({ 'in/model.onnx': bytes, 'in/private.txt': '' });
+    const source = await openModelFolder(at('in/model.onnx'));
+    await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual(['model.onnx']);
+  });
+
+  it.each(['fails', 'is stopped'])('leaves nothing when it %s in the middle', async (how) => {
+    const { source, model } = await open();
+    const controller = new AbortController();
+    if (how === 'fails')
+      model.weights.set('w', {
+        dataType: 1,
+        dims: [4],
+        byteLength: 16,
+        read: () => Promise.reject(new Error('broken')),
+      });
+    const writing = writeModelFolder(model, source, {
+      output: at('out'),
+      signal: controller.signal,
+      onProgress: () => how === 'is stopped' && controller.abort(),
+    });
+    await expect(writing).rejects.toThrow(how === 'fails' ? 'broken' : /abort/);
+    await source.close();
+    expect(await readdir(folder())).toEqual(['in']);
+  });
+
+  it('replaces a folder only when forced, and only when the new one is complete', async () => {
+    const { source, model } = await open();
+    await put({ 'out/old.txt': 'old' });
+    await expect(writeModelFolder(model, source, { output: at('out') })).rejects.toThrow(OptionError);
+    const broken = {
+      ...model,
+      weights: new Map([
+        ...model.weights,
+        ['w', { dataType: 1, dims: [4], byteLength: 16, read: () => Promise.reject(new Error('broken')) }] as const,
+      ]),
+    };
+    await expect(writeModelFolder(broken, source, { output: at('out'), force: true })).rejects.toThrow('broken');
+    expect(await listFiles(at('out'))).toEqual(['old.txt']);
+    await writeModelFolder(model, source, { output: at('out'), force: true });
+    await source.close();
+    expect(await listFiles(at('out'))).not.toContain('old.txt');
+    expect((await readdir(folder())).sort()).toEqual(['in', 'out']);
+  });
+
+  it('streams a model that was opened from its own copy', async () => {
+    await put(fullFolder);
+    await cp(at('in'), at('twin'), { recursive: true });
+    await put({
+      'twin/onnx/model.onnx': encode(
+        smallModel({ initializer: [floatTensor('big', [50_000], new Float32Array(50_000).fill(2))] }),
+      ),
+    });
+    const source = await openModelFolder(at('twin'));
+    const written = await writeModelFolder(await source.load(), source, {
+      output: at('out'),
+      layout: { external: {} },
+    });
+    await source.close();
+    expect(written.files.map(({ path }) => path)).toEqual(['onnx/model.onnx', 'onnx/model.onnx_data']);
+    expect(
+      (await readFile(at('out/onnx/model.onnx_data'))).equals(Buffer.from(new Float32Array(50_000).fill(2).buffer)),
+    ).toBe(true);
+  });
+});

@@ -1,0 +1,192 @@
+import { create, fromBinary, toBinary, type UnknownField } from '@bufbuild/protobuf';
+import { type ModelProto, ModelProtoSchema } from 'onnx-buf';
+import { ModelFormatError } from '../../src/errors.js';
+import { loadModel } from '../../src/onnx/load-model.js';
+import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { type SaveOptions, saveModel } from '../../src/onnx/save-model.js';
+import { bytesHandle } from '../../src/onnx/tensor-handle.js';
+import { testEngine } from '../support/engine.js';
+import { constantNode, encode, externalIn, floatTensor, loadBytes, rawFloats, smallModel } from './small-model.js';
+
+const ramp = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i));
+
+async function save(model: OnnxModel, options: SaveOptions = {}, fileName = 'model.onnx') {
+  const files = new Map<string, Uint8Array>();
+  const folder = createMemoryFolder('out', files);
+  const saved = await saveModel(model, folder, fileName, options);
+  return { files, folder, saved };
+}
+
+async function saveAndLoad(model: OnnxModel, options: SaveOptions = {}) {
+  const { files, folder, saved } = await save(model, options);
+  return { files, saved, again: await loadModel(bytesSource('model.onnx', files.get('model.onnx')!), folder) };
+}
+
+async function weightBytes({ weights }: OnnxModel) {
+  return Promise.all(
+    [...weights].map(async ([name, handle]) => [name, handle.dataType, handle.dims, await handle.read()]),
+  );
+}
+
+const structure = ({ proto }: { readonly proto: ModelProto }) => toBinary(ModelProtoSchema, proto);
+
+const rich = () =>
+  smallModel({
+    initializer: [
+      floatTensor('page', [16384], ramp(16384)),
+      floatTensor('middle', [700], ramp(700)),
+      { name: 'half', dataType: 10, dims: [2n], int32Data: [0x3c00, 0xfe01], docString: 'two halves' },
+      { name: 'text', dataType: 8, dims: [1n], stringData: [Uint8Array.of(104, 105)] },
+      { name: 'none', dataType: 1, dims: [0n] },
+    ],
+    node: [constantNode('large', floatTensor('', [400], ramp(400)))],
+  });
+
+describe('what is saved is what was loaded', () => {
+  const layouts: readonly (readonly [string, SaveOptions['layout'] & {}])[] = [
+    ['inline', 'inline'],
+    ['as in the source', 'source'],
+    ['external', { external: {} }],
+    ['external, all of it', { external: { location: 'weights/all.bin', thresholdBytes: 0 } }],
+  ];
+
+  it.each(layouts)('%s', async (_, layout) => {
+    const model = await loadBytes(encode(rich()));
+    const { again, saved, files } = await saveAndLoad(model, { layout });
+    expect(await weightBytes(again)).toEqual(await weightBytes(model));
+    expect(structure(again)).toEqual(structure(model));
+    expect(saved.files).toEqual([...files].map(([path, bytes]) => ({ path, byteLength: bytes.byteLength })));
+  });
+
+  it('gives the same outputs in ONNX Runtime', async () => {
+    const { files } = await save(await loadBytes(encode(smallModel())));
+    const session = await testEngine.load(files.get('model.onnx')!);
+    const { y } = await session.run({ x: { type: 'float32', dims: [4], data: Float32Array.of(1, 1, 1, 1) } });
+    await session.release();
+    expect(y!.data).toEqual(Float32Array.of(2, -1, 1.5, 1 + 1e-3));
+  });
+
+  it('keeps unknown fields at every level', async () => {
+    const proto = rich();
+    const unknown = (no: number): UnknownField[] => [{ no, wireType: 2, data: Uint8Array.of(2, no, 7) }];
+    proto.$unknown = unknown(100);
+    proto.graph!.$unknown = unknown(101);
+    proto.graph!.node[0]!.$unknown = unknown(102);
+    for (const tensor of proto.graph!.initializer) tensor.$unknown = unknown(103);
+    const { again } = await saveAndLoad(await loadBytes(encode(proto)));
+    expect(again.proto.$unknown).toEqual(unknown(100));
+    expect(again.proto.graph!.$unknown).toEqual(unknown(101));
+    expect(again.proto.graph!.node[0]!.$unknown).toEqual(unknown(102));
+    expect(again.proto.graph!.initializer.map(({ $unknown }) => $unknown?.[0]?.no)).toEqual([
+      103,
+      103,
+      103,
+      103,
+      103,
+      103,
+      undefined,
+    ]);
+  });
+
+  it('keeps metadata, functions, sparse initializers and annotations', async () => {
+    const proto = rich();
+    const more = create(ModelProtoSchema, {
+      metadataProps: [{ key: 'a', value: 'b' }],
+      functions: [{ name: 'f', domain: 'd' }],
+      trainingInfo: [{ initialization: { name: 'i' } }],
+      graph: {
+        sparseInitializer: [{ values: { name: 's', dataType: 1, dims: [1n], floatData: [2] }, dims: [9n] }],
+        quantizationAnnotation: [{ tensorName: 'w' }],
+      },
+    });
+    // Messages may be concatenated; the pieces of the graph are merged.
+    const { again } = await saveAndLoad(await loadBytes(Uint8Array.of(...encode(proto), ...encode(more))));
+    expect(again.proto.metadataProps).toEqual(more.metadataProps);
+    expect(again.proto.functions).toEqual(more.functions);
+    expect(again.proto.trainingInfo).toEqual(more.trainingInfo);
+    expect(again.proto.graph!.sparseInitializer).toEqual(more.graph!.sparseInitializer);
+    expect(again.proto.graph!.quantizationAnnotation).toEqual(more.graph!.quantizationAnnotation);
+    expect(again.weights.size).toBe(6);
+  });
+});
+
+describe('layout', () => {
+  const externalEntries = (bytes: Uint8Array) =>
+    fromBinary(ModelProtoSchema, bytes)
+      .graph!.initializer.filter(({ dataLocation }) => dataLocation === 1)
+      .map(({ name, externalData }) => [name, ...externalData.map(({ value }) => value)]);
+
+  it('begins large tensors on a page, and keeps small ones inside', async () => {
+    const { files } = await save(await loadBytes(encode(rich())), { layout: { external: {} } });
+    expect([...files.keys()]).toEqual(['model.onnx', 'model.onnx_data']);
+    expect(externalEntries(files.get('model.onnx')!)).toEqual([
+      ['page', 'model.onnx_data', '0', '65536'],
+      ['middle', 'model.onnx_data', '65536', '2800'],
+      ['large', 'model.onnx_data', '68352', '1600'],
+    ]);
+    expect(files.get('model.onnx_data')!.byteLength).toBe(68352 + 1600);
+  });
+
+  it("keeps the source's file name and threshold, beside the model file", async () => {
+    const outside = { name: 'e', dataType: 1, dims: [8n], ...externalIn({ location: 'model.onnx.data', offset: '4' }) };
+    const model = await loadBytes(encode(smallModel({ initializer: [outside] })), {
+      'model.onnx.data': rawFloats([0, 1, 2, 3, 4, 5, 6, 7, 8]),
+    });
+    const { files } = await save(model, {}, 'onnx/model.onnx');
+    expect([...files.keys()]).toEqual(['onnx/model.onnx', 'onnx/model.onnx.data']);
+    expect(files.get('onnx/model.onnx.data')).toEqual(rawFloats([1, 2, 3, 4, 5, 6, 7, 8]));
+    expect(externalEntries(files.get('onnx/model.onnx')!)).toEqual([['e', 'model.onnx.data', '0', '32']]);
+    expect([...(await save(model, { layout: 'inline' })).files.keys()]).toEqual(['model.onnx']);
+  });
+
+  it('goes outside when the protobuf would exceed 2 GiB', async () => {
+    const model = await loadBytes(encode(smallModel()));
+    const shape = { dataType: 1, dims: [2 ** 29], byteLength: 2 ** 31 };
+    model.weights.set('w', { ...shape, read: async (range) => new Uint8Array(range!.length) });
+    const written = new Map<string, number>();
+    const count = (path: string, bytes: Uint8Array) => written.set(path, (written.get(path) ?? 0) + bytes.byteLength);
+    const folder = {
+      create: async (path: string) => ({
+        write: async (bytes: Uint8Array) => void count(path, bytes),
+        close: async () => {},
+      }),
+    };
+    const saved = await saveModel(model, folder, 'model.onnx', { layout: 'inline' });
+    expect(saved.files.map(({ path }) => path)).toEqual(['model.onnx', 'model.onnx_data']);
+    expect(written.get('model.onnx_data')).toBe(2 ** 31);
+  });
+
+  it('does not write over the model file', async () => {
+    const model = await loadBytes(encode(smallModel()));
+    const { files } = await save(model, { layout: { external: { location: './model.onnx', thresholdBytes: 0 } } });
+    expect([...files.keys()]).toEqual(['model.onnx', 'model.onnx_data']);
+    await expect(save(model, { layout: { external: { location: '../w' } } })).rejects.toThrow(ModelFormatError);
+  });
+});
+
+describe('changed weights', () => {
+  it('are saved with the shape and type of their handle', async () => {
+    const model = await loadBytes(encode(smallModel()));
+    model.weights.set('w', bytesHandle({ dataType: 10, dims: [1, 2] }, Uint8Array.of(1, 2, 3, 4)));
+    const { again } = await saveAndLoad(model);
+    expect(again.weights.get('w')).toMatchObject({ dataType: 10, dims: [1, 2] });
+    expect(await again.weights.get('w')!.read()).toEqual(Uint8Array.of(1, 2, 3, 4));
+  });
+
+  it('missing ones are an error that names them', async () => {
+    const model = await loadBytes(encode(smallModel()));
+    model.weights.delete('w');
+    await expect(save(model)).rejects.toThrow(/"w" has no weight/);
+  });
+});
+
+it('reports progress and stops when asked', async () => {
+  const model = await loadBytes(encode(rich()));
+  const done: number[] = [];
+  await save(model, { onProgress: (progress) => done.push(progress.done / progress.total) });
+  expect(done.at(-1)).toBe(1);
+  expect(done).toEqual([...done].sort((a, b) => a - b));
+  const signal = AbortSignal.abort();
+  await expect(save(model, { signal })).rejects.toThrow(/abort/i);
+});
