@@ -1,0 +1,181 @@
+import ndarray from 'ndarray';
+import { EMPTY_STATISTICS } from '../../src/compensation/adapter.js';
+import { createAdapter, METHODS, type MethodName, resolveAdapter } from '../../src/compensation/adapters.js';
+import { createImportanceAdapter } from '../../src/compensation/importance-adapter.js';
+import { NumericalError, OptionError } from '../../src/errors.js';
+import { createRandom, drawPermutation } from '../../src/linalg/random.js';
+import { chooseChannels } from '../../src/removal/choose-channels.js';
+import { randomProblem } from './random-problem.js';
+import { reconstructionError } from './reconstruction-error.js';
+
+const names = Object.keys(METHODS) as MethodName[];
+const whole = (length: number) => Int32Array.from({ length }, (_, index) => index);
+
+describe.each(names)('method %s', (name) => {
+  const { needs, defaults } = METHODS[name];
+
+  it('makes an adapter that needs what its row says', () => {
+    expect(createAdapter(name).needs).toBe(needs);
+    expect(resolveAdapter(name).needs).toBe(needs);
+    expect(Object.keys(defaults).length).toBeGreaterThan(0);
+  });
+
+  it('scores neurons and heads finitely and repairs to the kept shape', async () => {
+    for (const unitSize of [1, 3]) {
+      const problem = randomProblem({ unitSize });
+      const prepared = await createAdapter(name).prepare(problem);
+      expect(prepared.scores).toHaveLength(12);
+      expect(prepared.scores.every((score) => Number.isFinite(score) && score >= 0)).toBe(true);
+      const keep = whole(6 * unitSize);
+      const { weight, bias } = await prepared.compensate(keep);
+      expect(weight?.length ?? 5 * keep.length).toBe(5 * keep.length);
+      expect(bias?.length ?? 5).toBe(5);
+    }
+  });
+
+  it('gives the same scores again and for a transposed weight', async () => {
+    const problem = randomProblem();
+    const transposed = Float32Array.from({ length: 60 }, (_, at) => problem.weight.get(at % 5, Math.floor(at / 5)));
+    const weight = ndarray(transposed, [5, 12], [1, 5]);
+    const fresh = () => createRandom(4);
+    const { scores } = await createAdapter(name).prepare({ ...problem, random: fresh() });
+    expect((await createAdapter(name).prepare({ ...problem, weight, random: fresh() })).scores).toEqual(scores);
+  });
+
+  it('lets a permutation of the neurons permute the choice', async () => {
+    if (name === 'random') return;
+    const problem = randomProblem();
+    const order = drawPermutation(createRandom(9), 12);
+    const { mean, variance, gram, tokenCount } = problem.statistics;
+    const permuted = {
+      ...problem,
+      weight: ndarray(
+        Float32Array.from({ length: 60 }, (_, at) => problem.weight.get(Math.floor(at / 12), order[at % 12]!)),
+        [5, 12],
+      ),
+      statistics: {
+        tokenCount,
+        mean: mean.map((_, j) => mean[order[j]!]!),
+        variance: variance.map((_, j) => variance[order[j]!]!),
+        gram: gram!.map((_, at) => gram![order[Math.floor(at / 12)]! * 12 + order[at % 12]!]!),
+      },
+    };
+    const removed = async (one: typeof problem | typeof permuted) => {
+      const { scores } = await createAdapter(name).prepare(one);
+      return chooseChannels({ unitCount: 12, groups: [{ units: whole(12), scores }], removeCount: 5 }).remove;
+    };
+    const before = Array.from(await removed(problem)).sort((a, b) => a - b);
+    expect(Array.from(await removed(permuted), (j) => order[j]!).sort((a, b) => a - b)).toEqual(before);
+  });
+
+  it('refuses damaged weights, and statistics it needs but lacks', async () => {
+    const problem = randomProblem();
+    const weight = ndarray(
+      Float32Array.from({ length: 60 }, (_, at) => (at === 17 ? Number.NaN : 1)),
+      [5, 12],
+    );
+    const prepare = async (change: object) => createAdapter(name).prepare({ ...problem, ...change });
+    await expect(prepare({ weight })).rejects.toThrow(/NaN at output 1, channel 5/);
+    await expect(prepare({ weight })).rejects.toThrow(NumericalError);
+    await expect(prepare({ weight: ndarray(new Float32Array(55), [5, 11]) })).rejects.toThrow(OptionError);
+    await expect(prepare({ unitCount: 13 })).rejects.toThrow(OptionError);
+    if (needs === 'none') {
+      expect((await prepare({ statistics: EMPTY_STATISTICS })).scores).toHaveLength(12);
+    } else {
+      await expect(prepare({ statistics: EMPTY_STATISTICS })).rejects.toThrow(OptionError);
+      const mean = problem.statistics.mean.map((mu, j) => (j === 3 ? Number.POSITIVE_INFINITY : mu));
+      await expect(prepare({ statistics: { ...problem.statistics, mean } })).rejects.toThrow(
+        /mean .* Infinity at position 3/,
+      );
+    }
+  });
+});
+
+describe('obc', () => {
+  it('scores a unit by the error that is left after the best repair of the others', async () => {
+    for (const unitSize of [1, 3]) {
+      const problem = randomProblem({ unitSize, unitCount: 6, tokenCount: 200 });
+      const { scores, compensate } = await createAdapter('obc', { dampening: 0 }).prepare(problem);
+      for (let unit = 0; unit < 6; unit++) {
+        const keep = whole(6 * unitSize).filter((channel) => problem.unitOfChannel[channel] !== unit);
+        const error = reconstructionError(problem, keep, await compensate(keep));
+        // The score is of H = 2 A, twice the mean squared error.
+        expect(scores[unit]! / 2).toBeCloseTo(error, 4);
+      }
+    }
+  });
+
+  it('iterated piles up exactly the error of its own order', async () => {
+    for (const unitSize of [1, 2]) {
+      const problem = randomProblem({ unitSize, unitCount: 8, tokenCount: 200 });
+      const { scores, compensate } = await createAdapter('obc', { dampening: 0, step: 1 }).prepare(problem);
+      const order = Array.from(scores.keys()).sort((a, b) => scores[a]! - scores[b]!);
+      for (const count of [1, 3, 6]) {
+        const gone = new Set(order.slice(0, count));
+        const keep = whole(8 * unitSize).filter((channel) => !gone.has(problem.unitOfChannel[channel]!));
+        const error = reconstructionError(problem, keep, await compensate(keep));
+        expect(scores[order[count - 1]!]! / 2).toBeCloseTo(error, 3);
+      }
+    }
+  });
+
+  it('never removes worse than one shot for the first unit, and takes steps of any size', async () => {
+    const problem = randomProblem();
+    const oneShot = (await createAdapter('obc').prepare(problem)).scores;
+    for (const step of [1, 5, 12, 100]) {
+      const { scores } = await createAdapter('obc', { step }).prepare(problem);
+      expect(scores.indexOf(Math.min(...scores))).toBe(oneShot.indexOf(Math.min(...oneShot)));
+    }
+  });
+
+  it('tells of a raised dampening', async () => {
+    const problem = randomProblem({ tokenCount: 4 });
+    const { remarks, scores } = await createAdapter('obc', { dampening: 0 }).prepare(problem);
+    expect(remarks?.join()).toMatch(/dampening raised from 0 to /);
+    expect(scores.every(Number.isFinite)).toBe(true);
+    expect((await createAdapter('obc').prepare(problem)).remarks).toEqual([]);
+  });
+
+  it('refuses options out of range', () => {
+    expect(() => createAdapter('obc', { dampening: -1 })).toThrow(OptionError);
+    expect(() => createAdapter('obc', { step: 0 })).toThrow(OptionError);
+    expect(() => createAdapter('obc', { damp: 1 } as object)).toThrow(/"damp".*dampening, step/);
+  });
+});
+
+describe('flap', () => {
+  it('squares the channel scores of heads, and only of heads, before adding them', async () => {
+    const heads = randomProblem({ unitSize: 3 });
+    const channels = randomProblem({ unitSize: 3 });
+    const single = { ...channels, unitOfChannel: whole(36), unitCount: 36 };
+    const perChannel = (await createAdapter('flap').prepare(single)).scores;
+    const squared = (await createAdapter('flap').prepare(heads)).scores;
+    const plain = (await createAdapter('flap', { aggregate: 'sum' }).prepare(heads)).scores;
+    const add = (power: number) => [0, 1, 2].reduce((sum, i) => sum + perChannel[i]! ** power, 0);
+    expect(squared[0]).toBeCloseTo(add(2), 9);
+    expect(plain[0]).toBeCloseTo(add(1), 9);
+  });
+
+  it('refuses an unknown metric', () => {
+    expect(() => createAdapter('flap', { metric: 'IVF' as 'IFV' })).toThrow(/IVF.*IFV, WIFV, WIFN/);
+  });
+});
+
+describe('a method of your own', () => {
+  it('is a formula, a formula with a repair, or an adapter', async () => {
+    const problem = randomProblem();
+    const formula = resolveAdapter(({ statistics }) => statistics.variance);
+    expect((await formula.prepare(problem)).scores).toEqual(problem.statistics.variance);
+    expect(createImportanceAdapter(() => [], { repair: 'least-squares', needs: 'none' }).needs).toBe('gram');
+    expect(resolveAdapter(formula)).toBe(formula);
+  });
+
+  it('is told what is wrong with it', async () => {
+    await expect(resolveAdapter(() => [1, 2]).prepare(randomProblem())).rejects.toThrow(/2 scores for 12 units/);
+    const notFinite = resolveAdapter(() => new Array<number>(12).fill(Number.NaN));
+    await expect(notFinite.prepare(randomProblem())).rejects.toThrow(NumericalError);
+    expect(() => createImportanceAdapter(() => [], { repair: 'magic' as 'none' })).toThrow(OptionError);
+    expect(() => resolveAdapter('flapp')).toThrow(/"flapp".*flap, obc, wanda, magnitude, random/);
+    expect(() => resolveAdapter({} as never)).toThrow(OptionError);
+  });
+});

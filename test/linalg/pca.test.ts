@@ -1,0 +1,56 @@
+import { NumericalError, OptionError } from '../../src/errors.js';
+import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
+import { fitPca, projectPoints } from '../../src/linalg/pca.js';
+import { createRandom, drawNormal } from '../../src/linalg/random.js';
+
+/** A covariance with variances 1, 1/2, 1/3 ... along random axes. */
+function covariance(size: number, rank = size): Float64Array {
+  const random = createRandom(size);
+  const points = Float64Array.from({ length: size * rank }, (_, at) => drawNormal(random) / Math.sqrt(1 + (at % rank)));
+  return multiplyTransposed(points, points, { rows: size, columns: size, inner: rank });
+}
+
+describe('fitPca', () => {
+  // 384 is the border between the full decomposition and subspace iteration.
+  it.each([
+    [12, 12],
+    [12, 5],
+    [400, 400],
+    [400, 6],
+  ])('finds eigenvectors of size %i, rank %i', (size, rank) => {
+    const matrix = covariance(size, rank);
+    const { componentCount, components, variances } = fitPca(new Float64Array(size), matrix, 8);
+    expect(componentCount).toBe(8);
+    for (let component = 0; component < 8; component++) {
+      const vector = Float64Array.from({ length: size }, (_, i) => components[i * 8 + component]!);
+      const image = multiplyTransposed(matrix, vector, { rows: size, columns: 1, inner: size });
+      image.forEach((value, i) => {
+        expect(Math.abs(value - variances[component]! * vector[i]!)).toBeLessThan(1e-4 * variances[0]!);
+      });
+      expect(vector.reduce((sum, value) => sum + value * value, 0)).toBeCloseTo(1, 9);
+      expect(vector.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0)).toBeGreaterThan(0);
+      if (component > 0) expect(variances[component]!).toBeLessThanOrEqual(variances[component - 1]! + 1e-9);
+    }
+  });
+
+  it('gives no more components than dimensions and survives points that never vary', () => {
+    const { componentCount, components } = fitPca(Float64Array.of(1, 2, 3), new Float64Array(9), 64);
+    expect(componentCount).toBe(3);
+    expect(components.every(Number.isFinite)).toBe(true);
+  });
+
+  it('refuses shapes that disagree and numbers that are none', () => {
+    expect(() => fitPca(new Float64Array(3), new Float64Array(8), 2)).toThrow(OptionError);
+    expect(() => fitPca(new Float64Array(0), new Float64Array(0), 2)).toThrow(OptionError);
+    expect(() => fitPca(new Float64Array(1), Float64Array.of(Number.NaN), 1)).toThrow(NumericalError);
+  });
+});
+
+describe('projectPoints', () => {
+  it('keeps distances when no component is dropped', () => {
+    const pca = fitPca(Float64Array.of(1, -2, 0), covariance(3), 3);
+    const projected = projectPoints(pca, Float32Array.of(1, 0, 3, -1, 2, 0.5));
+    const distance = Math.hypot(...[0, 1, 2].map((i) => projected[i]! - projected[3 + i]!));
+    expect(distance).toBeCloseTo(Math.hypot(2, -2, 2.5), 9);
+  });
+});
