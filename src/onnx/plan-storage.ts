@@ -3,6 +3,7 @@ import { ModelFormatError } from '../errors.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { normaliseRelativePath } from './relative-path.js';
 import { tensorFragment } from './tensor-fragment.js';
+import { describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
  * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
@@ -60,7 +61,7 @@ export interface StorageRequest {
 
 /**
  * Decides where each weight of a model goes.
- * @throws ModelFormatError when an initializer has no weight, or a location leaves the folder.
+ * @throws ModelFormatError when an initializer has no weight or one of another size, or a location leaves the folder.
  */
 export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
   const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
@@ -73,7 +74,13 @@ export function planStorage(model: OnnxModel, request: StorageRequest): StorageP
 
 function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHandle>): PlannedTensor {
   const handle = weights.get(tensor.name);
-  if (handle !== undefined) return { tensor, handle };
+  if (handle !== undefined) {
+    const byteLength = expectedByteLength(handle);
+    if (handle.byteLength === byteLength) return { tensor, handle };
+    throw new ModelFormatError(
+      `Weight "${tensor.name}" is ${describeShape(handle)}, ${byteLength} bytes, but promises ${handle.byteLength}.`,
+    );
+  }
   if (tensor.stringData.length > 0 || tensor.dims.includes(0n)) return { tensor };
   throw new ModelFormatError(
     `Initializer "${tensor.name}" has no weight: add it to the model's weights, or remove it.`,

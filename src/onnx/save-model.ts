@@ -1,7 +1,7 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
-import { UnsupportedModelError } from '../errors.js';
+import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { ByteSink, SinkFolder } from './byte-source.js';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
@@ -126,7 +126,12 @@ type Step = (byteLength: number) => void;
 
 async function copyWeight(handle: TensorHandle, sink: ByteSink, step: Step): Promise<void> {
   for (let offset = 0; offset < handle.byteLength; offset += COPY_BYTES) {
-    const bytes = await handle.read({ offset, length: Math.min(COPY_BYTES, handle.byteLength - offset) });
+    const length = Math.min(COPY_BYTES, handle.byteLength - offset);
+    const bytes = await handle.read({ offset, length });
+    // A length that is already in the file must be true.
+    if (bytes.byteLength !== length) {
+      throw new ModelFormatError(`A weight gave ${bytes.byteLength} bytes where ${length} were asked for.`);
+    }
     await sink.write(bytes);
     step(bytes.byteLength);
   }

@@ -174,6 +174,14 @@ describe('changed weights', () => {
     expect(await again.weights.get('w')!.read()).toEqual(Uint8Array.of(1, 2, 3, 4));
   });
 
+  it('that are not as long as they promise are an error', async () => {
+    const model = await loadBytes(encode(smallModel()));
+    model.weights.set('w', { dataType: 1, dims: [4], byteLength: 12, read: async () => new Uint8Array(12) });
+    await expect(save(model)).rejects.toThrow(/"w" is float\[4\], 16 bytes, but promises 12/);
+    model.weights.set('w', { dataType: 1, dims: [4], byteLength: 16, read: async () => new Uint8Array(12) });
+    await expect(save(model)).rejects.toThrow(ModelFormatError);
+  });
+
   it('missing ones are an error that names them', async () => {
     const model = await loadBytes(encode(smallModel()));
     model.weights.delete('w');
