@@ -1,24 +1,10 @@
-import type { CompensationAdapter } from './compensation/adapter.js';
+import { ALLOCATION_RULES, type AllocationRuleName } from './allocation/allocation-rules.js';
 import type { ModuleKind } from './architecture/layout.js';
+import type { CompensationAdapter } from './compensation/adapter.js';
+import { resolveAdapter } from './compensation/adapters.js';
+import { OptionError } from './errors.js';
+import type { ImportanceScore } from './importance/importance-score.js';
 import type { JobControl } from './progress.js';
-
-/** Where calibration tokens come from; exactly one source. */
-export type CalibrationSource =
-  | { readonly text: string | Iterable<string> | AsyncIterable<string> }
-  | { readonly tokens: Iterable<readonly number[]> | AsyncIterable<readonly number[]> }
-  /** A `.txt` file (one text) or a `.jsonl` file (one text a line, `{"text": ...}` or `{"input_ids": [...]}`). */
-  | { readonly file: string };
-
-export interface CalibrationOptions {
-  /** Default: the public text that ships with the package. */
-  readonly source?: CalibrationSource;
-  /** Windows to cut, at least 1. Default 64. */
-  readonly windowCount?: number;
-  /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
-  readonly windowLength?: number;
-  /** Windows that run through a block together, at least 1. Default: about 2048 tokens. */
-  readonly batchSize?: number;
-}
 
 /** Which neurons and heads may go: FFN neurons, attention heads, or both. */
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
@@ -29,45 +15,128 @@ export type ModuleSelection = 'ffn' | 'attention' | 'all';
  */
 export type HeadUnit = 'group' | 'query';
 
-/** How the sparsity is spread over the blocks. */
+/** How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, or FLAP's global threshold (`standardised`). */
 export type AllocationName = 'uniform' | 'standardised';
 
-/** A pruning method by name (see `METHODS`), or your own scoring and repair. */
-export type MethodChoice = string | CompensationAdapter;
+/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
+export type MethodChoice = string | CompensationAdapter | ImportanceScore;
+
+/** Sparsity of one block: of both its modules, or of each kind. */
+export type BlockSparsity = number | Partial<Readonly<Record<ModuleKind, number>>>;
 
 /** Everything a pruning run can be told, independent of where model and result live. */
 export interface PruneOptions extends JobControl {
   /** Fraction of the selected prunable parameters to remove, in [0, 1). */
   readonly sparsity: number;
   /** Default `flap`. */
-  readonly method?: MethodChoice;
+  readonly method?: MethodChoice | undefined;
   /** Default `all`. */
-  readonly modules?: ModuleSelection;
-  /** Default: the method's own (`uniform` for most). */
-  readonly allocation?: AllocationName;
+  readonly modules?: ModuleSelection | undefined;
+  /** Default `uniform`. */
+  readonly allocation?: AllocationName | undefined;
   /** Default `group`. */
-  readonly headUnit?: HeadUnit;
-  /** FFN widths are kept at multiples of this, rounding the removal to the nearest; at least 1. Default 1. */
-  readonly widthMultiple?: number;
-  /** Blocks that stay whole. Default none. */
-  readonly skipBlocks?: readonly number[];
-  /** Sparsity of single blocks, overriding the allocation: a number for the block, or one for each module kind. */
-  readonly blockSparsity?: Readonly<Record<number, number | Partial<Record<ModuleKind, number>>>>;
+  readonly headUnit?: HeadUnit | undefined;
+  /** FFN widths are kept at multiples of this, the nearest to what was asked; at least 1. Default 1. */
+  readonly widthMultiple?: number | undefined;
+  /** Blocks that stay whole; the others make up for them. Default none. */
+  readonly skipBlocks?: readonly number[] | undefined;
+  /** Sparsity of single blocks, in [0, 1); the others share the rest of the budget. */
+  readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
   /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
-  readonly perBlockKvHeads?: boolean;
-  readonly calibration?: CalibrationOptions;
+  readonly perBlockKvHeads?: boolean | undefined;
   /** Seeds everything random. Default 0. */
-  readonly seed?: number;
-  /** Where hidden states wait between blocks: in memory or in a temporary file. Default: memory up to 256 MiB, then spill. */
-  readonly hiddenStates?: 'memory' | 'spill';
+  readonly seed?: number | undefined;
+  /** Windows that run through a block together, at least 1. Default: as many as make about 2048 tokens. */
+  readonly batchSize?: number | undefined;
 }
 
+/** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
   method: 'flap',
   modules: 'all',
+  allocation: 'uniform',
   headUnit: 'group',
   widthMultiple: 1,
   perBlockKvHeads: false,
   seed: 0,
-  calibration: { windowCount: 64, windowLength: 512 },
 } as const;
+
+/** Calibration windows used where nothing is said: enough for stable statistics, short enough for a CPU. */
+export const CALIBRATION_DEFAULTS = { windowCount: 64, windowLength: 512 } as const;
+
+/** Options that were checked, with defaults filled in. */
+export interface ResolvedOptions extends JobControl {
+  readonly sparsity: number;
+  readonly methodName: string;
+  readonly adapter: CompensationAdapter;
+  readonly modules: ReadonlySet<ModuleKind>;
+  readonly allocation: AllocationRuleName | 'standardised';
+  readonly headUnit: HeadUnit;
+  readonly widthMultiple: number;
+  readonly skipBlocks: ReadonlySet<number>;
+  readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
+  readonly perBlockKvHeads: boolean;
+  readonly seed: number;
+  readonly batchSize: number | undefined;
+}
+
+/**
+ * Checks all options at once and fills in the defaults.
+ * @throws OptionError naming the option, what it was and what it may be.
+ */
+export function resolveOptions(options: PruneOptions): ResolvedOptions {
+  const { sparsity, method = PRUNE_DEFAULTS.method, modules = PRUNE_DEFAULTS.modules } = options;
+  checkFraction('sparsity', sparsity);
+  const blockSparsity = new Map(
+    Object.entries(options.blockSparsity ?? {}).map(([block, value]) => [Number(block), value]),
+  );
+  for (const [block, value] of blockSparsity) checkBlockSparsity(block, value);
+  const skipBlocks = new Set(options.skipBlocks ?? []);
+  for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
+  if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
+  const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised'] as AllocationName[];
+  return {
+    sparsity,
+    methodName: typeof method === 'string' ? method : 'custom',
+    adapter: resolveAdapter(method),
+    modules: new Set(
+      oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
+    ),
+    allocation: oneOf('allocation', options.allocation ?? PRUNE_DEFAULTS.allocation, allocations),
+    headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
+    widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
+    skipBlocks,
+    blockSparsity,
+    perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,
+    seed: checkWhole('seed', options.seed ?? PRUNE_DEFAULTS.seed, 0),
+    batchSize: options.batchSize,
+    onProgress: options.onProgress,
+    signal: options.signal,
+  };
+}
+
+function checkBlockSparsity(block: number, value: BlockSparsity): void {
+  if (typeof value === 'number') checkFraction(`blockSparsity[${block}]`, value);
+  else for (const [kind, part] of Object.entries(value)) checkFraction(`blockSparsity[${block}].${kind}`, part);
+}
+
+function checkFraction(name: string, value: unknown): void {
+  if (typeof value !== 'number' || !(value >= 0 && value < 1)) {
+    throw new OptionError(
+      `${name} is ${String(value)}; expected a number from 0 to below 1, such as 0.3 to remove 30 %`,
+    );
+  }
+}
+
+function checkWhole(name: string, value: number, least: number): number {
+  if (!Number.isInteger(value) || value < least) {
+    throw new OptionError(`${name} is ${String(value)}; expected a whole number of at least ${least}`);
+  }
+  return value;
+}
+
+function oneOf<T extends string>(name: string, value: T, allowed: readonly T[]): T {
+  if (!allowed.includes(value))
+    throw new OptionError(`${name} is "${String(value)}"; expected one of ${allowed.join(', ')}`);
+  return value;
+}

@@ -32,7 +32,6 @@ export async function collectStatistics(
 ): Promise<ChannelStatistics[][]> {
   const sums = targets.map((target) => target.groups.map((group) => startSums(group.length, target.needs)));
   const run = {
-    stage: runner.stage,
     fetches: [],
     extension: joinExtensions(targets.map(statisticsNodes)),
     extensionFeeds: (batch: Batch) => weightFeeds(targets, batch),

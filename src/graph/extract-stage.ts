@@ -2,19 +2,21 @@ import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf } from './graph-index.js';
 import type { Partition } from './partition.js';
 
-/** The nodes that make some values of one stage, and what they need from outside it. */
+/** The nodes that make some values, and what they start from. */
 export interface StageSlice {
   readonly nodes: readonly NodeProto[];
-  /** Values of earlier stages and graph inputs that are read. */
+  /** Values at hand that are read. */
   readonly inputs: readonly string[];
   readonly initializers: readonly string[];
 }
 
-/** Cuts out what makes `outputs` within a stage; constants and weights come along, earlier values become inputs. */
+/**
+ * Cuts out what makes `outputs` from the values at hand; weights and constants come along. A value that is not at hand
+ * is computed again from those that are, such as a size that a cut made necessary.
+ */
 export function extractStage(
   index: GraphIndex,
-  partition: Partition,
-  { stage, outputs }: { readonly stage: number; readonly outputs: readonly string[] },
+  { outputs, atHand }: { readonly outputs: readonly string[]; atHand(value: string): boolean },
 ): StageSlice {
   const nodes = new Set<number>();
   const inputs = new Set<string>();
@@ -26,8 +28,7 @@ export function extractStage(
     seen.add(value);
     const producer = index.producerOf.get(value);
     if (index.initializers.has(value)) initializers.add(value);
-    else if (producer === undefined || (!index.constants.has(value) && isEarlier(value, partition, stage)))
-      inputs.add(value);
+    else if (producer === undefined || (!index.constants.has(value) && atHand(value))) inputs.add(value);
     else {
       nodes.add(producer);
       pending.push(...inputsOf(index.nodes[producer]!));
@@ -39,9 +40,6 @@ export function extractStage(
     initializers: [...initializers],
   };
 }
-
-/** Whether a stage finds the value ready: it was made before, or it is the hidden state that the stage starts from. */
-const isEarlier = (value: string, { stageOf }: Partition, stage: number): boolean => (stageOf.get(value) ?? 0) < stage;
 
 /**
  * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes.

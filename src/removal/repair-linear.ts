@@ -74,6 +74,11 @@ export async function addLinearBias(model: OnnxModel, linear: OutputLinear, bias
   });
 }
 
+/** Name of the initializer that holds a linear map's weight now. */
+export function linearWeightName(model: OnnxModel, linear: OutputLinear): string {
+  return weightName(editGraph(model), linear);
+}
+
 /** The bias operand of a Gemm, of the one Add that reads the product, or of a skip-norm that takes it. */
 function findBias(
   editor: GraphEditor,

@@ -2,7 +2,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
 import { indexGraph } from '../graph/graph-index.js';
 import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
-import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
+import { readModelInputs } from '../graph/model-inputs.js';
 import { partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -21,7 +21,6 @@ export interface Batch {
 }
 
 export interface StageRun {
-  readonly stage: number;
   readonly fetches: readonly string[];
   readonly extension?: StageExtension;
   /** Feeds of the extension's own inputs. */
@@ -37,7 +36,7 @@ export interface BlockRunner {
   readonly batches: readonly Batch[];
   /** Stage whose input the hidden states are now. */
   readonly stage: number;
-  /** Runs a stage for what `fetches` and the extension hand out, batch by batch. */
+  /** Runs the current stage for what `fetches` and the extension hand out, batch by batch. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
   /** Moves the hidden states through the current stage; `onBatch` hears of each batch. */
   advance(onBatch?: (batch: Batch) => void): Promise<void>;
@@ -59,18 +58,17 @@ export interface BlockRunnerOptions {
 /** Starts at the token ids; the first `advance` makes the first hidden state. */
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { engine, model, cuts, facts, batches, states, signal } = options;
-  const inputs = readModelInputs(model.proto.graph!);
   const side = createSideValues();
   let stage = 0;
 
-  const compile = (at: number, fetches: readonly string[], extension?: StageExtension): Promise<CompiledStage> => {
+  const compile = (fetches: readonly string[], extension?: StageExtension): Promise<CompiledStage> => {
     const index = indexRunGraph(model);
-    const partition = partitionGraph(index, cuts);
-    return compileStage({ engine, model, index, partition, stage: at, fetches, extension, facts });
+    const atHand = (value: string) => index.inputs.has(value) || value === cuts[stage - 1] || side.has(value);
+    return compileStage({ engine, model, index, atHand, fetches, extension, facts });
   };
 
   async function* observe(run: StageRun) {
-    const compiled = await compile(run.stage, run.fetches, run.extension);
+    const compiled = await compile(run.fetches, run.extension);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
@@ -84,7 +82,9 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   async function feedsOf(names: readonly string[], batch: Batch): Promise<Record<string, Tensor>> {
-    const given = prefillFeeds(inputs.filter(({ name }) => names.includes(name)) as ModelInput[], batch, batch.tokens);
+    // Read anew each time: cutting heads narrows the cache inputs.
+    const inputs = readModelInputs(model.proto.graph!).filter(({ name }) => names.includes(name));
+    const given = prefillFeeds(inputs, batch, batch.tokens);
     for (const name of names) {
       if (given[name] !== undefined) continue;
       given[name] = name === cuts[stage - 1] ? await states.get(batch.index) : side.get(name, batch);
@@ -106,7 +106,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
       );
     }
     const fetches = [output, ...carried.filter((name) => name !== output)];
-    for await (const { batch, values } of observe({ stage, fetches })) {
+    for await (const { batch, values } of observe({ fetches })) {
       await states.put(batch.index, values[output]!);
       for (const name of carried) side.put(name, batch, values[name]!, dependent.has(name));
       onBatch?.(batch);
@@ -135,10 +135,13 @@ function indexRunGraph(model: OnnxModel) {
 function createSideValues() {
   const values = new Map<string, Tensor>();
   const keys = (name: string, { index, batchSize }: Batch) => [`${name}#${index}`, `${name}x${batchSize}`];
+  const names = new Set<string>();
   return {
+    has: (name: string): boolean => names.has(name),
     put(name: string, batch: Batch, tensor: Tensor, tokenDependent: boolean): void {
       const [own = '', shared = ''] = keys(name, batch);
       const key = tokenDependent ? own : shared;
+      names.add(name);
       if (!values.has(key)) values.set(key, tensor);
     },
     get(name: string, batch: Batch): Tensor {

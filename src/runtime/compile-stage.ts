@@ -11,7 +11,6 @@ import { UnsupportedModelError } from '../errors.js';
 import { makeInitializer, makeValueInfo } from '../graph/build.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
-import type { Partition } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dataTypeOf, type Engine, type Session, type TensorType } from './engine.js';
@@ -31,8 +30,8 @@ export interface CompileRequest {
   readonly engine: Engine;
   readonly model: OnnxModel;
   readonly index: GraphIndex;
-  readonly partition: Partition;
-  readonly stage: number;
+  /** Whether a value can be fed, so that it need not be computed. */
+  atHand(value: string): boolean;
   /** Values to hand out. */
   readonly fetches: readonly string[];
   readonly extension?: StageExtension | undefined;
@@ -48,9 +47,9 @@ export interface CompiledStage {
 
 /** Compiles one stage with its weights inside; they are read here and live as long as the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
-  const { engine, model, index, partition, stage, fetches, extension } = request;
+  const { engine, model, index, fetches, extension } = request;
   const outputs = [...fetches, ...(extension?.reads ?? [])];
-  const slice = extractStage(index, partition, { stage, outputs });
+  const slice = extractStage(index, { outputs, atHand: request.atHand });
   const initializers = await Promise.all(
     slice.initializers.map(async (name) => {
       const handle = model.weights.get(name);
@@ -63,11 +62,11 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
     opsetImport: model.proto.opsetImport,
     functions: model.proto.functions,
     graph: create(GraphProtoSchema, {
-      name: `stage ${stage}`,
+      name: 'stage',
       node: [...slice.nodes, ...(extension?.nodes ?? [])],
       initializer: [...initializers, ...(extension?.initializers ?? [])],
       input: [
-        ...slice.inputs.map((name) => declareInput(name, request.facts)),
+        ...slice.inputs.map((name) => declareInput(name, request)),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
       output: [...fetches, ...(extension?.outputs ?? [])].map((name) => create(ValueInfoProtoSchema, { name })),
@@ -76,8 +75,10 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   return { session: await engine.load(toBinary(ModelProtoSchema, proto)), inputs: slice.inputs };
 }
 
-/** Declares an input with the dims that did not change between two runs; the others stay open. */
-function declareInput(name: string, { first, second }: TwinFacts): ValueInfoProto {
+/** Declares an input: as the model does, or with the dims that did not change between two runs and the others open. */
+function declareInput(name: string, { model, facts: { first, second } }: CompileRequest): ValueInfoProto {
+  const declared = model.proto.graph?.input.find((info) => info.name === name);
+  if (declared !== undefined) return declared;
   const [fact, twin] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);

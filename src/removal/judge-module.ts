@@ -1,0 +1,165 @@
+import ndarray from 'ndarray';
+import type { PrunableModule } from '../architecture/layout.js';
+import type {
+  ChannelStatistics,
+  Compensated,
+  CompensationAdapter,
+  ImportanceProblem,
+  LinearWeight,
+  PreparedImportance,
+} from '../compensation/adapter.js';
+import type { HeadUnit } from '../options.js';
+import { chooseChannels } from './choose-channels.js';
+import { chooseHeads } from './choose-heads.js';
+
+/** Some units of a module that are judged together, with the statistics of their channels. */
+export interface JudgedGroup {
+  /** Units, ascending. */
+  readonly units: Int32Array;
+  readonly statistics: ChannelStatistics;
+}
+
+export interface ModuleCase {
+  readonly module: PrunableModule;
+  /** The output map's weight, `[out, in]`. */
+  readonly weight: LinearWeight;
+  /** Function groups; units in none of them are never removed. */
+  readonly groups: readonly JudgedGroup[];
+  readonly adapter: CompensationAdapter;
+  readonly headUnit: HeadUnit;
+  readonly random: () => number;
+}
+
+/** A module whose units have their scores. */
+export interface ScoredModule {
+  /** Importance by unit; infinite for units that are never removed. */
+  readonly scores: Float64Array;
+  readonly remarks: readonly string[];
+  /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
+  remove(stepCount: number): Promise<Verdict>;
+}
+
+/** What stays of a module. */
+export interface Verdict {
+  /** Units, ascending. */
+  readonly keep: Int32Array;
+  /** `[out, kept channels]` row-major; absent = the kept columns stay as they are. */
+  readonly weight?: Float32Array;
+  readonly bias?: Float64Array;
+  /** Steps that could not be taken from the function groups. */
+  readonly overflow: number;
+}
+
+/** Scores a module's units, group by group, and stands ready to remove some. */
+export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
+  const { module, groups, adapter, random } = given;
+  const parts: GroupPart[] = [];
+  for (const group of groups) {
+    const channels = channelsOf(module, group.units);
+    const problem: ImportanceProblem = {
+      weight: pickColumns(given.weight, channels),
+      statistics: group.statistics,
+      unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
+      unitCount: group.units.length,
+      random,
+    };
+    parts.push({ group, channels, prepared: await adapter.prepare(problem) });
+  }
+  const scores = new Float64Array(module.unitCount).fill(Number.POSITIVE_INFINITY);
+  for (const { group, prepared } of parts) {
+    group.units.forEach((unit, at) => {
+      scores[unit] = prepared.scores[at] ?? 0;
+    });
+  }
+  return {
+    scores,
+    remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
+    async remove(stepCount) {
+      const choice = choose(given, scores, parts, stepCount);
+      return { keep: choice.keep, overflow: choice.overflow, ...(await repair(given, parts, choice.keep)) };
+    },
+  };
+}
+
+interface GroupPart {
+  readonly group: JudgedGroup;
+  readonly channels: Int32Array;
+  readonly prepared: PreparedImportance;
+}
+
+function choose(
+  { module, headUnit }: ModuleCase,
+  scores: Float64Array,
+  parts: readonly GroupPart[],
+  removeCount: number,
+) {
+  const { groupOfUnit, groupCount, unitCount } = module;
+  if (groupOfUnit !== undefined && groupCount !== undefined) {
+    return chooseHeads({ scores, groupOfHead: groupOfUnit, groupCount, headUnit, removeCount });
+  }
+  const groups = parts.map(({ group, prepared }) => ({ units: group.units, scores: prepared.scores }));
+  return chooseChannels({ unitCount, groups, removeCount });
+}
+
+/** Joins the groups' repairs: columns into one weight, biases into one sum. */
+async function repair(
+  { module, weight }: ModuleCase,
+  parts: readonly GroupPart[],
+  keep: Int32Array,
+): Promise<Compensated> {
+  const keptUnits = new Set(keep);
+  const columnOf = new Map([...channelsOf(module, keep)].map((channel, column) => [channel, column]));
+  const outputCount = weight.shape[0] ?? 0;
+  let bias: Float64Array | undefined;
+  let repaired: Float32Array | undefined;
+  for (const { channels, prepared } of parts) {
+    const keptChannels = [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : []));
+    if (keptChannels.length === channels.length) continue;
+    const fixed = await prepared.compensate(Int32Array.from(keptChannels));
+    if (fixed.bias !== undefined)
+      bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
+    if (fixed.weight === undefined) continue;
+    repaired ??= Float32Array.from(rowMajor(pickColumns(weight, channelsOf(module, keep))));
+    const width = keptChannels.length;
+    for (let at = 0; at < width; at += 1) {
+      const column = columnOf.get(channels[keptChannels[at]!]!)!;
+      for (let out = 0; out < outputCount; out += 1)
+        repaired[out * columnOf.size + column] = fixed.weight[out * width + at]!;
+    }
+  }
+  return { ...(repaired && { weight: repaired }), ...(bias && { bias }) };
+}
+
+const unitOf = (module: PrunableModule, channel: number): number => Math.floor(channel / module.unitSize);
+
+/** Channels of some units, ascending. */
+export function channelsOf({ unitSize }: PrunableModule, units: Int32Array): Int32Array {
+  return Int32Array.from(
+    { length: units.length * unitSize },
+    (_, at) => units[Math.floor(at / unitSize)]! * unitSize + (at % unitSize),
+  );
+}
+
+/** Some columns of a weight; all of them without copying. */
+function pickColumns(weight: LinearWeight, columns: Int32Array): LinearWeight {
+  const [rowCount = 0, columnCount = 0] = weight.shape;
+  if (columns.length === columnCount) return weight;
+  const [rowStride = 0, columnStride = 0] = weight.stride;
+  const picked = new Float32Array(rowCount * columns.length);
+  for (let row = 0; row < rowCount; row += 1) {
+    for (let at = 0; at < columns.length; at += 1) {
+      picked[row * columns.length + at] = weight.data[weight.offset + row * rowStride + columns[at]! * columnStride]!;
+    }
+  }
+  return ndarray(picked, [rowCount, columns.length]);
+}
+
+function rowMajor(weight: LinearWeight): Float32Array {
+  const [rowCount = 0, columnCount = 0] = weight.shape;
+  const [rowStride = 0, columnStride = 0] = weight.stride;
+  return Float32Array.from(
+    { length: rowCount * columnCount },
+    (_, at) =>
+      weight.data[weight.offset + Math.floor(at / columnCount) * rowStride + (at % columnCount) * columnStride]!,
+  );
+}

@@ -1,0 +1,14 @@
+import { dropUnusedNodes } from '../graph/drop-unused.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+
+/** Drops what nothing reads any more after cutting: size computations, weights that were copied and their originals. */
+export function tidyModel(model: OnnxModel): void {
+  const graph = model.proto.graph;
+  if (graph === undefined) return;
+  const alive = dropUnusedNodes(graph);
+  const declared = new Set(graph.input.map(({ name }) => name));
+  graph.initializer = graph.initializer.filter(({ name }) => alive.has(name) || declared.has(name));
+  const kept = new Set(graph.initializer.map(({ name }) => name));
+  for (const name of model.weights.keys()) if (!kept.has(name)) model.weights.delete(name);
+  graph.valueInfo = graph.valueInfo.filter(({ name }) => alive.has(name));
+}

@@ -1,0 +1,84 @@
+import type { GraphProto } from 'onnx-buf';
+import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
+import { UnsupportedModelError } from '../errors.js';
+import { indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
+import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
+import type { TwinFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { Engine } from './engine.js';
+import { probeValues } from './probe-values.js';
+
+/** A model that is understood: its layout, and what two small runs taught about its values. */
+export interface AnalysedModel {
+  readonly detected: DetectedModel;
+  readonly facts: TwinFacts;
+  readonly inputs: readonly ModelInput[];
+  readonly tokenInput: string;
+}
+
+/** Two probe runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
+const FIRST_PROBE = { batchSize: 2, sequenceLength: 3 };
+const SECOND_PROBE = { batchSize: 3, sequenceLength: 5 };
+
+/** Operators that make a model impossible to prune, with what to do instead. */
+const REFUSED_OPS: Readonly<Record<string, string>> = {
+  'com.microsoft.MatMulNBits': 'its weights are quantised to a few bits; prune the float model and quantise the result',
+  'com.microsoft.MatMulBnb4': 'its weights are quantised to 4 bits; prune the float model and quantise the result',
+  'com.microsoft.QMoE': 'mixture-of-experts models cannot be pruned yet',
+  'com.microsoft.MoE': 'mixture-of-experts models cannot be pruned yet',
+  MatMulInteger: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
+  'com.microsoft.DynamicQuantizeMatMul':
+    'its weights are quantised to 8 bits; prune the float model and quantise the result',
+  QLinearMatMul: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
+  If: 'graphs with control flow (merged decoders) cannot be pruned; export one graph with a KV cache',
+  Loop: 'graphs with loops cannot be pruned; export one decoder step',
+  Scan: 'graphs with loops cannot be pruned; export one decoder step',
+};
+
+/**
+ * Understands a model by its topology and two runs on zeros; no weight is read.
+ * @throws UnsupportedModelError naming the node that makes the model impossible to prune.
+ */
+export async function analyseModel(model: OnnxModel, engine: Engine, signal?: AbortSignal): Promise<AnalysedModel> {
+  const graph = model.proto.graph;
+  if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
+  refuseKnownObstacles(graph);
+  const inputs = readModelInputs(graph);
+  const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
+  const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
+  const probe = async (size: typeof FIRST_PROBE) => {
+    signal?.throwIfAborted();
+    return probeValues({ engine, proto: model.proto, graph: lowered, weights: model.weights, ...size });
+  };
+  const first = await probe(FIRST_PROBE);
+  const second = await probe(SECOND_PROBE);
+  const logits = findLogits(graph, (name) => first.get(name)?.dims);
+  const detected = detectLayout({ index: indexGraph(lowered), facts: first, tokenInput, logits });
+  return { detected, facts: { first, second }, inputs, tokenInput };
+}
+
+function refuseKnownObstacles(graph: GraphProto): void {
+  for (const node of graph.node) {
+    const remedy = REFUSED_OPS[qualifiedOp(node)];
+    if (remedy !== undefined) throw new UnsupportedModelError(`${nodeLabel(node)}: ${remedy}`);
+  }
+}
+
+/** The output called logits, or else the one shaped `[batch, window, vocabulary]`. */
+function findLogits(graph: GraphProto, dimsOf: (name: string) => readonly number[] | undefined): string {
+  const names = graph.output.map(({ name }) => name);
+  const { batchSize, sequenceLength } = FIRST_PROBE;
+  const found =
+    names.find((name) => name === 'logits') ??
+    names.find((name) => {
+      const dims = dimsOf(name) ?? [];
+      return dims.length === 3 && dims[0] === batchSize && dims[1] === sequenceLength;
+    });
+  if (found === undefined) {
+    throw new UnsupportedModelError(
+      `the model has no logits [batch, window, vocabulary] among its outputs (${names.slice(0, 4).join(', ')}, ...)`,
+    );
+  }
+  return found;
+}
