@@ -61,6 +61,7 @@ export async function measurePerplexity(
   const { windowLength, stride, batchSize, bosTokenId } = resolve(options);
   const vocabularySize = model.vocabularySize ?? Number.POSITIVE_INFINITY;
   const tokens = checkTokenIds(ids, { vocabularySize, place: 'the text' });
+  if (bosTokenId !== undefined) checkTokenIds([bosTokenId], { vocabularySize, place: 'bosTokenId' });
   const windows = cutScoredWindows(tokens, { windowLength, stride, bosTokenId }).slice(0, options.windowCount);
   if (windows.length === 0) {
     throw new OptionError(

@@ -66,6 +66,7 @@ describe('measurePerplexity', () => {
     ['no tokens', [], {}],
     ['one token', [1], {}],
     ['an id beyond the vocabulary', [1, 4], {}],
+    ['a BOS beyond the vocabulary', [1, 2], { bosTokenId: 4 }],
     ['a window of one', [1, 2], { windowLength: 1 }],
     ['a stride that skips tokens', [1, 2], { windowLength: 4, stride: 5 }],
     ['no stride', [1, 2], { stride: 0 }],
