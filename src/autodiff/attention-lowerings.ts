@@ -16,10 +16,8 @@ export const ATTENTION_LOWERINGS = {
     const packed = c.has(2) ? c.o.add(product, c.input(2)) : product;
     const third = (packed.dims[2] ?? 0) / 3;
     const lengths = intsAttribute(c.node, 'qkv_hidden_sizes') ?? [third, third, third];
-    const [query, key, value] = splitAxis(c.o, packed, { axis: 2, lengths }).map((part) =>
-      splitHeads(c.o, part, heads),
-    );
-    return finish(c, { query, key, value }, { mask: 3, bias: 5 }).slice(0, 1);
+    const parts = splitAxis(c.o, packed, { axis: 2, lengths }).map((part) => splitHeads(c.o, part, heads));
+    return finish(c, parts, { mask: 3, bias: 5 }).slice(0, 1);
   },
   'com.microsoft.MultiHeadAttention': (c) => {
     refusePast(c, [6, 7]);
@@ -27,42 +25,30 @@ export const ATTENTION_LOWERINGS = {
   },
 } as const satisfies Record<string, Lowering>;
 
-interface Parts {
-  readonly query: Value | undefined;
-  readonly key: Value | undefined;
-  readonly value: Value | undefined;
-}
+/** Query, key and value, each `[B, heads, rows, channels]`. */
+type Parts = readonly Value[];
 
-/** Query, key and value as `[B, H, S, D]`, from separate inputs, packed `[B, S, H, 3, D]`, or ready-made 4-D key and value. */
+/** Query, key and value as `[B, H, S, D]`, split from 3-D inputs; key and value may come as 4-D ones already. */
 function multiHeadParts(c: RuleContext): Parts {
   const heads = intAttribute(c.node, 'num_heads', 1);
-  const given = [0, 1, 2].flatMap((at) => (c.has(at) ? unpack(c, c.input(at)) : []));
+  if (c.input(0).dims.length !== 3) throw unsupported(c.node, 'query, key and value are packed into one input.');
+  const given = [0, 1, 2].map((at) => c.input(at));
   const biases = c.has(3)
     ? splitAxis(c.o, c.input(3), { axis: 0, lengths: given.map((x) => headChannels(x, heads)) })
     : [];
-  const [query, key, value] = given.map((x, at) => {
+  return given.map((x, at) => {
     if (x.dims.length === 4) return x;
     const bias = biases[at];
     return splitHeads(c.o, bias === undefined ? x : c.o.add(x, bias), heads);
   });
-  return { query, key, value };
 }
 
 const headChannels = ({ dims }: Value, heads: number): number =>
   dims.length === 4 ? heads * (dims[3] ?? 0) : (dims[2] ?? 0);
 
-/** `[B, S, H, n, D]` holds n tensors `[B, S, H D]`. */
-function unpack({ o }: RuleContext, x: Value): Value[] {
-  if (x.dims.length !== 5) return [x];
-  const [batch = 1, rows = 1, heads = 1, count = 1, size = 1] = x.dims;
-  return Array.from({ length: count }, (_, at) =>
-    o.reshape(o.slice(x, 3, { start: at, end: at + 1 }), [batch, rows, heads * size]),
-  );
-}
-
 function finish(
   c: RuleContext,
-  { query, key, value }: Parts,
+  [query, key, value]: Parts,
   inputs: { readonly mask: number; readonly bias: number },
 ): Value[] {
   if (query === undefined || key === undefined || value === undefined) {
