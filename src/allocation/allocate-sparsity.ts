@@ -43,9 +43,10 @@ export function allocateSparsity({ rule, sparsity, entries }: AllocationInput): 
   for (const [index, entry] of entries.entries()) checkEntry(entry, index);
   const row: AllocationRule = ALLOCATION_RULES[rule];
   const free = entries.filter(({ fixed }) => fixed === undefined);
-  const preferred = preferredSparsities(row, sparsity, free);
+  const freeSparsity = sparsityLeftFor(free, sparsity, entries);
+  const preferred = preferredSparsities(row, freeSparsity, free);
   const wishes = new Map(free.map((entry, index) => [entry, preferred[index]!]));
-  const [lowest, highest] = row.range(sparsity);
+  const [lowest, highest] = row.range(freeSparsity);
   const slots = entries.map((entry) => {
     const { parameterCount: weight, fixed, maximum = 1 } = entry;
     if (fixed !== undefined) return { weight, preferred: fixed, lowest: fixed, highest: fixed };
@@ -53,6 +54,17 @@ export function allocateSparsity({ rule, sparsity, entries }: AllocationInput): 
     return { weight, preferred: wishes.get(entry)!, lowest: Math.min(lowest, top), highest: top };
   });
   return meetBudget({ sparsity, slots });
+}
+
+/** What the entries that are not fixed must lose, so that rules can spread just that; kept in [0, 1]. */
+function sparsityLeftFor(
+  free: readonly AllocationEntry[],
+  sparsity: number,
+  entries: readonly AllocationEntry[],
+): number {
+  const target = entries.reduce((sum, { parameterCount, fixed = 0 }) => sum + parameterCount * (sparsity - fixed), 0);
+  const weight = free.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  return weight > 0 ? Math.min(1, Math.max(0, target / weight)) : sparsity;
 }
 
 /** `s_l = s - (x'_l - mean x')` with `x'` the measure min-max scaled to the rule's width; all equal means uniform. */

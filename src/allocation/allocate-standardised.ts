@@ -26,12 +26,18 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   const budget = sparsity * total;
   const counts = entries.map(() => 0);
   let removed = 0;
-  for (const { entry, parameters } of lowestFirst(entries)) {
-    // The next unit is taken when that comes nearer to the budget than stopping here.
-    if (2 * (budget - removed) < parameters || parameters === 0) continue;
+  const take = ({ entry, parameters }: Candidate) => {
     counts[entry]!++;
     removed += parameters;
+  };
+  const passedOver: Candidate[] = [];
+  for (const candidate of lowestFirst(entries)) {
+    // A head that no longer fits leaves room for neurons after it, which come nearer to the budget.
+    if (candidate.parameters <= budget - removed + 1e-9 * total) take(candidate);
+    else passedOver.push(candidate);
   }
+  const last = passedOver.find(({ parameters }) => parameters <= 2 * (budget - removed));
+  if (last !== undefined) take(last);
   const coarsest = Math.max(0, ...entries.map(({ parametersPerUnit }) => parametersPerUnit));
   if (budget - removed > coarsest) {
     throw new OptionError(
@@ -42,8 +48,13 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   return counts;
 }
 
+interface Candidate {
+  readonly entry: number;
+  readonly parameters: number;
+}
+
 /** Removable units of all entries by rising standardised score. */
-function lowestFirst(entries: readonly StandardisedEntry[]): { entry: number; parameters: number }[] {
+function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
   const candidates = entries.flatMap(({ scores, parametersPerUnit, minimumKept = 1 }, entry) => {
     const sorted = standardise(scores, entry).sort();
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));

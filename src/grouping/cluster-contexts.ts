@@ -27,7 +27,7 @@ export interface Contexts {
   readonly dimensionCount: number;
   /** `[contextCount, dimensionCount]`, row-major. */
   readonly centers: Float64Array;
-  /** Context of every token: its nearest centre. */
+  /** Context of every token: as fitted with size bounds, else its nearest centre. */
   readonly contextOfToken: Int32Array;
   /** Tokens of each context, at least 1. */
   readonly counts: Int32Array;
@@ -40,8 +40,8 @@ const BALANCED_ITERATION_LIMIT = 30;
 
 /**
  * Clusters tokens into contexts: k-means with k-means++ start on a bounded sample, then, unless `clusterBalance` is
- * infinite, with bounds on the cluster sizes; at last every token goes to its nearest centre. Contexts that end up empty
- * (tokens that coincide) are dropped with a remark.
+ * infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
+ * nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
  *
  * @throws OptionError when there are fewer tokens than contexts or an option is out of range; NumericalError when a point
  *   is not finite.
@@ -51,17 +51,24 @@ export function clusterContexts(input: ClusteringInput): Contexts {
   const { points, dimensionCount, contextCount = 7, clusterBalance = 0.4, fitCount = 8192, seed = 0 } = input;
   const tokenCount = points.length / dimensionCount;
   checkInput({ points, dimensionCount, contextCount, clusterBalance, fitCount, seed });
-  const sample = drawSample(points, { dimensionCount, count: Math.min(tokenCount, fitCount), seed });
-  // ml-kmeans takes no seed below 1 as it stands.
-  const fit = kmeans(sample, contextCount, {
+  const drawn = drawPermutation(createRandom(seed), tokenCount).subarray(0, fitCount).sort();
+  const sample = Array.from(drawn, (token) => Array.from(rowOf(points, token, dimensionCount)));
+  const plain = kmeans(sample, contextCount, {
     initialization: 'kmeans++',
     seed: seedOf(seed),
     maxIterations: ITERATION_LIMIT,
   });
-  const fitted =
-    clusterBalance === Number.POSITIVE_INFINITY ? fit.centroids : balance(sample, fit.centroids, clusterBalance);
-  const centers = Float64Array.from(fitted.flat());
-  return withoutEmpty(centers, assignContexts(points, centers, dimensionCount), dimensionCount);
+  if (clusterBalance === Number.POSITIVE_INFINITY) {
+    const centers = Float64Array.from(plain.centroids.flat());
+    return withoutEmpty(centers, assignContexts(points, centers, dimensionCount), dimensionCount);
+  }
+  const balanced = balance(sample, plain.centroids, clusterBalance);
+  const centers = Float64Array.from(balanced.centers.flat());
+  const contextOfToken = assignContexts(points, centers, dimensionCount);
+  drawn.forEach((token, position) => {
+    contextOfToken[token] = balanced.contextOf[position]!;
+  });
+  return withoutEmpty(centers, contextOfToken, dimensionCount);
 }
 
 /**
@@ -89,39 +96,37 @@ export function assignContexts(points: Float64Array, centers: Float64Array, dime
   return nearest;
 }
 
-function drawSample(
-  points: Float64Array,
-  { dimensionCount, count, seed }: { dimensionCount: number; count: number; seed: number },
-): number[][] {
-  const tokenCount = points.length / dimensionCount;
-  const drawn = drawPermutation(createRandom(seed), tokenCount).subarray(0, count).sort();
-  return Array.from(drawn, (token) =>
-    Array.from(points.subarray(token * dimensionCount, (token + 1) * dimensionCount)),
-  );
+function rowOf(matrix: Float64Array, row: number, width: number): Float64Array {
+  return matrix.subarray(row * width, (row + 1) * width);
 }
 
+/** ml-kmeans takes whole seeds above 0. */
 function seedOf(seed: number): number {
   return Math.floor(createRandom(seed)() * 0x7fffffff) + 1;
 }
 
 /** K-means whose assignment step respects size bounds, from converged plain centres. */
-function balance(sample: number[][], start: number[][], clusterBalance: number): number[][] {
+function balance(
+  sample: number[][],
+  start: number[][],
+  clusterBalance: number,
+): { readonly centers: number[][]; readonly contextOf: Int32Array } {
   const contextCount = start.length;
   const even = sample.length / contextCount;
   const minimum = new Array<number>(contextCount).fill(Math.floor(even * Math.max(0, 1 - clusterBalance)));
   const maximum = new Array<number>(contextCount).fill(Math.ceil(even * (1 + clusterBalance)));
   let centers = start;
-  let assigned = new Int32Array(0);
+  let contextOf = new Int32Array(0);
   for (let iteration = 0; iteration < BALANCED_ITERATION_LIMIT; iteration++) {
     const distances = Float64Array.from(
       sample.flatMap((point) => centers.map((center) => squaredDistance(point, center))),
     );
     const next = assignWithCapacities(distances, contextCount, { minimum, maximum });
-    if (assigned.length > 0 && next.every((context, point) => context === assigned[point])) break;
-    assigned = Int32Array.from(next);
-    centers = meansOf(sample, assigned, centers);
+    if (contextOf.length > 0 && next.every((context, point) => context === contextOf[point])) break;
+    contextOf = Int32Array.from(next);
+    centers = meansOf(sample, contextOf, centers);
   }
-  return centers;
+  return { centers, contextOf };
 }
 
 function squaredDistance(one: readonly number[], other: readonly number[]): number {
@@ -154,9 +159,7 @@ function withoutEmpty(centers: Float64Array, contextOfToken: Int32Array, dimensi
   return {
     contextCount: used.length,
     dimensionCount,
-    centers: Float64Array.from(
-      used.flatMap((context) => [...centers.subarray(context * dimensionCount, (context + 1) * dimensionCount)]),
-    ),
+    centers: Float64Array.from(used.flatMap((context) => [...rowOf(centers, context, dimensionCount)])),
     contextOfToken: contextOfToken.map((context) => newIndex.get(context)!),
     counts: Int32Array.from(used, (context) => counts[context]!),
     remarks: used.length < asked ? [remark] : [],

@@ -1,0 +1,56 @@
+import { allocateStandardised, type StandardisedEntry } from '../../src/allocation/allocate-standardised.js';
+import { outlierRatio } from '../../src/allocation/outlier-ratio.js';
+import { OptionError } from '../../src/errors.js';
+import { createRandom } from '../../src/linalg/random.js';
+
+const random = createRandom(4);
+const entry = (unitCount: number, parametersPerUnit: number, power = 1): StandardisedEntry => ({
+  scores: Float64Array.from({ length: unitCount }, () => random() ** power),
+  parametersPerUnit,
+});
+
+describe('allocateStandardised', () => {
+  it('meets the budget to half a unit, whatever heads and neurons weigh', () => {
+    for (const sparsity of [0, 0.1, 0.3, 0.5, 0.8]) {
+      const entries = [entry(8, 9216), entry(512, 576), entry(8, 9216, 3), entry(512, 576, 5)];
+      const counts = allocateStandardised(entries, sparsity);
+      const removed = counts.reduce((sum, count, index) => sum + count * entries[index]!.parametersPerUnit, 0);
+      const total = 2 * (8 * 9216 + 512 * 576);
+      expect(Math.abs(removed - sparsity * total)).toBeLessThanOrEqual(576 / 2);
+    }
+  });
+
+  it('compares modules by standardised scores: scale and offset do not matter', () => {
+    const one = entry(40, 1);
+    const other = entry(40, 1, 4);
+    const scaled = { ...other, scores: Float64Array.from(other.scores, (score) => 1e6 * score + 3) };
+    expect(allocateStandardised([one, scaled], 0.3)).toEqual(allocateStandardised([one, other], 0.3));
+  });
+
+  it('takes more from the module with a longer low tail', () => {
+    const tail = { scores: [-9, -9, ...new Array<number>(8).fill(1)], parametersPerUnit: 1 };
+    const even = { scores: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], parametersPerUnit: 1 };
+    expect(allocateStandardised([even, tail], 0.1)).toEqual([0, 2]);
+  });
+
+  it('leaves every module its floor', () => {
+    const entries = [{ ...entry(8, 1), minimumKept: 6 }, entry(8, 1)];
+    const counts = allocateStandardised(entries, 0.5);
+    expect(counts[0]).toBeLessThanOrEqual(2);
+    expect(counts[0]! + counts[1]!).toBe(8);
+    expect(() => allocateStandardised(entries, 0.9)).toThrow(/are missing/);
+  });
+
+  it('refuses scores that are not finite and an impossible sparsity', () => {
+    expect(() => allocateStandardised([{ scores: [1, Number.NaN], parametersPerUnit: 1 }], 0.3)).toThrow(OptionError);
+    expect(() => allocateStandardised([entry(4, 1)], 1)).toThrow(OptionError);
+  });
+});
+
+describe('outlierRatio', () => {
+  it('counts scores above five times their mean', () => {
+    expect(outlierRatio([...new Array<number>(19).fill(1), 100])).toBe(0.05);
+    expect(outlierRatio([1, 1, 1])).toBe(0);
+    expect(outlierRatio([])).toBe(0);
+  });
+});
