@@ -1,11 +1,10 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema, type TensorProto } from 'onnx-buf';
+import type { TensorProto } from 'onnx-buf';
 import { buildGradientGraph } from '../../src/autodiff/gradient-graph.js';
-import { makeInitializer, makeNode, makeValueInfo, type NodeSpec } from '../../src/graph/build.js';
+import { makeInitializer, makeNode, type NodeSpec } from '../../src/graph/build.js';
 import type { ValueFact } from '../../src/graph/value-facts.js';
 import { createRandom } from '../../src/linalg/random.js';
 import type { Session, Tensor, Tensors } from '../../src/runtime/engine.js';
-import { testEngine } from './engine.js';
+import { DATA_TYPES, loadGraph } from './load-graph.js';
 
 /** Numbers drawn uniformly from [from, to), by default [-1, 1). */
 export interface RandomTensor {
@@ -103,7 +102,8 @@ export async function differentiateCase(given: GradientCase): Promise<Differenti
   const cotangents = Object.fromEntries(
     outputs.map((name) => [`grad:${name}`, draw({ dims: shapes.get(name)?.dims ?? [] }, typeOf(given), random)]),
   );
-  const session = await loadModel(given, {
+  const session = await loadGraph({
+    opset: given.opset ?? 21,
     nodes: [...nodes, ...backward.nodes],
     initializers: [...initializers, ...backward.initializers],
     inputs: { ...feeds, ...cotangents },
@@ -185,38 +185,14 @@ function loadForward(given: GradientCase, outputs: readonly string[]): Promise<S
   const inputs = Object.fromEntries(
     Object.entries(given.inputs).map(([name, tensor]) => [name, draw(tensor, typeOf(given), () => 0)]),
   );
-  return loadModel(given, { nodes: given.nodes.map(makeNode), initializers: constantsOf(given), inputs, outputs });
-}
-
-interface ModelParts {
-  readonly nodes: readonly ReturnType<typeof makeNode>[];
-  readonly initializers: readonly TensorProto[];
-  readonly inputs: Tensors;
-  readonly outputs: readonly string[];
-}
-
-function loadModel(
-  { opset = 21 }: GradientCase,
-  { nodes, initializers, inputs, outputs }: ModelParts,
-): Promise<Session> {
-  const proto = create(ModelProtoSchema, {
-    irVersion: 10n,
-    opsetImport: [
-      create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(opset) }),
-      create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }),
-    ],
-    graph: create(GraphProtoSchema, {
-      name: 'case',
-      node: [...nodes],
-      initializer: [...initializers],
-      input: Object.entries(inputs).map(([name, tensor]) => makeValueInfo(name, DATA_TYPES[tensor.type], tensor.dims)),
-      output: outputs.map((name) => ({ ...makeValueInfo(name, 1), type: undefined as never })),
-    }),
+  return loadGraph({
+    opset: given.opset ?? 21,
+    nodes: given.nodes.map(makeNode),
+    initializers: constantsOf(given),
+    inputs,
+    outputs,
   });
-  return testEngine.load(toBinary(ModelProtoSchema, proto), { optimization: 'none' });
 }
-
-const DATA_TYPES = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, float64: 11 } as const;
 
 const typeOf = ({ precision = 'float64' }: GradientCase): Precision => precision;
 

@@ -1,0 +1,92 @@
+import { appendCrossEntropy, type CrossEntropyOptions } from '../../src/autodiff/cross-entropy.js';
+import { OptionError } from '../../src/errors.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { runGraph } from '../support/load-graph.js';
+
+const [BATCH, LENGTH, VOCABULARY] = [2, 4, 7] as const;
+const DIMS = [BATCH, LENGTH, VOCABULARY];
+const TOKENS = [3, 1, 6, 0, 2, 2, 5, 3];
+const random = createRandom(5);
+const LOGITS = Float64Array.from({ length: BATCH * LENGTH * VOCABULARY }, () => 8 * random() - 4);
+
+/** The definition, straight: summed loss of every prediction and its gradient. */
+function expected(scale: number): { loss: number; gradient: number[] } {
+  let loss = 0;
+  const gradient = new Array<number>(LOGITS.length).fill(0);
+  for (let row = 0; row < BATCH * LENGTH; row++) {
+    if (row % LENGTH === LENGTH - 1) continue;
+    const logits = [...LOGITS.subarray(row * VOCABULARY, (row + 1) * VOCABULARY)];
+    const total = logits.reduce((sum, logit) => sum + Math.exp(logit), 0);
+    const target = TOKENS[row + 1] ?? 0;
+    loss -= scale * Math.log(Math.exp(logits[target] ?? 0) / total);
+    logits.forEach((logit, at) => {
+      gradient[row * VOCABULARY + at] = scale * (Math.exp(logit) / total - (at === target ? 1 : 0));
+    });
+  }
+  return { loss, gradient };
+}
+
+async function run(options: Partial<CrossEntropyOptions>) {
+  const parts = appendCrossEntropy({
+    logits: { value: 'logits', fact: { dims: DIMS, dataType: 11 } },
+    tokens: 'tokens',
+    opset: 17,
+    ...options,
+  });
+  const results = await runGraph({
+    ...parts,
+    opset: options.opset ?? 17,
+    inputs: {
+      logits: { type: 'float64', dims: DIMS, data: LOGITS },
+      tokens: { type: 'int64', dims: [BATCH, LENGTH], data: BigInt64Array.from(TOKENS, BigInt) },
+    },
+    outputs: [parts.loss, parts.cotangent],
+  });
+  const numbers = (name: string) => Array.from(results[name]?.data as Float64Array);
+  return { loss: numbers(parts.loss)[0], gradient: numbers(parts.cotangent) };
+}
+
+describe('appendCrossEntropy', () => {
+  it.each([
+    ['the mean over all predictions', {}, 1 / (BATCH * (LENGTH - 1))],
+    ['the plain sum', { scale: 1 }, 1],
+    ['the mean, in an old opset', { opset: 11 }, 1 / (BATCH * (LENGTH - 1))],
+    ['the mean, where reductions take axes as input', { opset: 18 }, 1 / (BATCH * (LENGTH - 1))],
+  ])('computes %s and its gradient', async (_, options, scale) => {
+    const { loss, gradient } = await run(options);
+    const want = expected(scale);
+    expect(loss).toBeCloseTo(want.loss, 10);
+    gradient.forEach((value, at) => {
+      expect(value).toBeCloseTo(want.gradient[at] ?? Number.NaN, 10);
+    });
+  });
+
+  it('stays finite where softmax underflows', async () => {
+    const dims = [1, 2, 2];
+    const parts = appendCrossEntropy({
+      logits: { value: 'logits', fact: { dims, dataType: 1 } },
+      tokens: 'tokens',
+      opset: 17,
+    });
+    const results = await runGraph({
+      ...parts,
+      opset: 17,
+      inputs: {
+        logits: { type: 'float32', dims, data: Float32Array.of(0, 300, 0, 0) },
+        tokens: { type: 'int64', dims: [1, 2], data: BigInt64Array.of(0n, 0n) },
+      },
+      outputs: [parts.loss, parts.cotangent],
+    });
+    expect(results[parts.loss]?.data[0]).toBe(300);
+    expect(Array.from(results[parts.cotangent]?.data as Float32Array)).toEqual([-1, 1, 0, 0]);
+  });
+
+  it.each([
+    ['one token', [2, 1, 7], 1],
+    ['no batch', [4, 7], 1],
+    ['integer logits', [2, 4, 7], 7],
+  ])('refuses %s', (_, dims, dataType) => {
+    const logits = { value: 'logits', fact: { dims, dataType } };
+    expect(() => appendCrossEntropy({ logits, tokens: 'tokens', opset: 17 })).toThrow(OptionError);
+  });
+});
