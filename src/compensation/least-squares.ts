@@ -21,8 +21,8 @@ export async function compensateByLeastSquares(
 ): Promise<Compensated & { readonly weight: Float32Array }> {
   const { size, gram, shift } = hessian;
   const { multiply = multiplyTransposed } = problem;
-  const kept = pickColumns(problem.weight, keep);
   const removed = removedChannels(keep, size);
+  const kept = pickColumns(problem.weight, keep);
   if (removed.length === 0 || keep.length === 0) return { weight: Float32Array.from(kept) };
   const count = keep.length;
   const lower = pickSubmatrix(gram, size, { rows: keep, columns: keep });
