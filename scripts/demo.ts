@@ -22,7 +22,7 @@ interface Column {
 
 const texts = readdirSync(join(MODEL, 'text')).map((name) => join(MODEL, 'text', name));
 const columns = await pruneAll();
-const measured = [];
+const measured: (Column & Awaited<ReturnType<typeof measure>>)[] = [];
 for (const column of columns) measured.push({ ...column, ...(await measure(column.folder)) });
 
 const cells = (name: string, cell: (column: (typeof measured)[number]) => string) => [name, ...measured.map(cell)];

@@ -1,6 +1,7 @@
 import type { Command } from 'commander';
+import type { DescribeRequest } from '../node/describe-folder.js';
 import type { JobControl } from '../progress.js';
-import type { CliApi, ModelRequest } from './api.js';
+import type { CliApi } from './api.js';
 import { parseNames } from './option-parsers.js';
 import type { Terminal } from './terminal.js';
 
@@ -35,6 +36,10 @@ export function withSharedOptions(command: Command): Command {
 }
 
 /** What the shared options and the running job add to a request. */
-export function modelRequest(model: string, { executionProvider }: SharedOptions, control: JobControl): ModelRequest {
+export function modelRequest(
+  model: string,
+  { executionProvider }: SharedOptions,
+  control: JobControl,
+): DescribeRequest {
   return { model, ...control, ...(executionProvider ? { executionProvider } : {}) };
 }

@@ -1,8 +1,9 @@
 import type { Command } from 'commander';
-import type { DescriptionSummary, ModuleDescription } from './api.js';
+import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
+import { groupBlocks } from './group-blocks.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
@@ -22,7 +23,7 @@ export function addDescribeCommand(program: Command, context: CommandContext): v
 }
 
 /** A model description for people. */
-export function formatDescription(description: DescriptionSummary, colors: Colors): string {
+export function formatDescription(description: ModelDescription, colors: Colors): string {
   const { format, parameters } = description;
   const weights = format.external ? 'external weights' : 'weights inside';
   const prunable = parameters.total === 0 ? 0 : parameters.prunable / parameters.total;
@@ -39,23 +40,21 @@ export function formatDescription(description: DescriptionSummary, colors: Color
   ].join('\n');
 }
 
-function formatBlocks({ blocks }: DescriptionSummary): string {
-  const rows = blocks.flatMap(({ index, modules }) =>
-    modules.map((module) => [
-      String(index),
-      module.kind,
-      module.description,
-      describeSize(module),
-      formatCount(module.parameters),
-    ]),
+function formatBlocks({ blocks }: ModelDescription): string {
+  const runs = groupBlocks(
+    blocks.map(({ index }) => index),
+    blocks.map(({ modules }) => modules),
+  );
+  const rows = runs.flatMap(({ name, look }) =>
+    look.map((module) => [name, module.kind, module.description, describeSize(module), formatCount(module.parameters)]),
   );
   return formatTable(
     [
-      { heading: 'block', numeric: true },
+      { heading: 'block' },
       { heading: 'module' },
       { heading: 'structure' },
       { heading: 'size' },
-      { heading: 'parameters', numeric: true },
+      { heading: 'parameters each', numeric: true },
     ],
     rows,
   );

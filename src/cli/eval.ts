@@ -1,9 +1,11 @@
 import type { Command } from 'commander';
+import type { PerplexityResult } from '../evaluation/perplexity.js';
+import type { GenerationSample } from '../node/evaluate-folder.js';
 import type { JobControl } from '../progress.js';
-import type { CliApi, GenerationSummary, PerplexitySummary } from './api.js';
+import type { CliApi } from './api.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatTable } from './format-table.js';
-import { collect, parseCount } from './option-parsers.js';
+import { collect, parseCount, parseNumber } from './option-parsers.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
@@ -15,13 +17,14 @@ interface EvalFlags extends SharedOptions {
   readonly bos?: boolean;
   readonly generate?: string;
   readonly maxNewTokens?: number;
+  readonly temperature?: number;
   readonly seed?: number;
 }
 
 interface Evaluation {
   readonly model: string;
-  readonly perplexity: readonly ({ readonly text: string } & PerplexitySummary)[];
-  readonly generation?: GenerationSummary;
+  readonly perplexity: readonly ({ readonly text: string } & PerplexityResult)[];
+  readonly generation?: GenerationSample;
 }
 
 /** Adds `eval <models...>`. */
@@ -37,7 +40,8 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     .option('--bos', "start every window with the model's first token")
     .option('--generate <prompt>', 'let each model continue a prompt')
     .option('--max-new-tokens <count>', 'tokens to write', parseCount)
-    .option('--seed <number>', 'seed of the sampling', parseCount);
+    .option('--temperature <number>', '0 takes the likeliest token each time (default 0)', parseNumber)
+    .option('--seed <number>', 'seed of the sampling (default 0)', parseCount);
   withSharedOptions(command).action(async (models: string[], flags: EvalFlags) => {
     if (!flags.text && flags.generate === undefined) {
       command.error("error: say what to measure with '--text FILE', '--generate PROMPT', or both");
@@ -69,12 +73,16 @@ async function evaluateModel(api: CliApi, model: string, { flags, control }: Eva
     ...given('windowCount', flags.windows),
     ...given('bos', flags.bos),
   };
-  const perplexity: ({ text: string } & PerplexitySummary)[] = [];
+  const perplexity: ({ text: string } & PerplexityResult)[] = [];
   for (const file of flags.text ?? []) {
     perplexity.push({ text: file, ...(await api.perplexity({ ...request, ...windows, file })) });
   }
   if (flags.generate === undefined) return { model, perplexity };
-  const sampling = { ...given('maxNewTokens', flags.maxNewTokens), ...given('seed', flags.seed) };
+  const sampling = {
+    ...given('maxNewTokens', flags.maxNewTokens),
+    ...given('temperature', flags.temperature),
+    ...given('seed', flags.seed),
+  };
   return { model, perplexity, generation: await api.generateText({ ...request, ...sampling, prompt: flags.generate }) };
 }
 

@@ -28,7 +28,8 @@ export function collect(text: string, previous: readonly string[] = []): readonl
   return [...previous, text];
 }
 
-function parseNumber(text: string): number {
+/** Any finite number. */
+export function parseNumber(text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (!Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   return value;

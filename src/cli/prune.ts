@@ -1,10 +1,12 @@
 import { type Command, Option } from 'commander';
+import type { ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { PRUNE_DEFAULTS } from '../options.js';
-import type { ModuleSummary, PruneSummary } from './api.js';
+import type { ModuleReport, PruneReport } from '../report/prune-report.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
+import { groupBlocks } from './group-blocks.js';
 import { parseCount, parseFraction, parseIndices } from './option-parsers.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
@@ -94,7 +96,7 @@ function pruneOptions(flags: PruneFlags) {
 }
 
 /** A pruning report for people. */
-export function formatPruneReport(report: PruneSummary, colors: Colors): string {
+export function formatPruneReport(report: PruneReport, colors: Colors): string {
   const { sparsity, parameters, bytes } = report;
   const target = report.out === undefined ? 'Would prune' : 'Pruned';
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
@@ -119,20 +121,24 @@ function sizeRow(name: string, size: { before: number; after: number }, format: 
   return [name, format(size.before), format(size.after), change === 0 ? '' : formatPercent(change)];
 }
 
-function formatModules(modules: readonly ModuleSummary[]): string {
+function formatModules(modules: readonly ModuleReport[]): string {
   const kinds = [...new Set(modules.map(({ kind }) => kind))];
   const blocks = [...new Set(modules.map(({ block }) => block))];
   const cell = (block: number, kind: string) => {
     const found = modules.find((module) => module.block === block && module.kind === kind);
     return found ? `${found.unitsBefore} -> ${found.unitsAfter}` : '';
   };
+  const runs = groupBlocks(
+    blocks,
+    blocks.map((block) => kinds.map((kind) => cell(block, kind))),
+  );
   return formatTable(
-    [
-      { heading: 'block', numeric: true },
-      ...kinds.map((kind) => ({ heading: UNIT_HEADINGS[kind] ?? kind, numeric: true })),
-    ],
-    blocks.map((block) => [String(block), ...kinds.map((kind) => cell(block, kind))]),
+    [{ heading: 'block' }, ...kinds.map((kind) => ({ heading: UNIT_HEADINGS[kind], numeric: true }))],
+    runs.map(({ name, look }) => [name, ...look]),
   );
 }
 
-const UNIT_HEADINGS: Readonly<Record<string, string>> = { ffn: 'ffn neurons', attention: 'attention heads' };
+const UNIT_HEADINGS = { ffn: 'ffn neurons', attention: 'attention heads' } as const satisfies Record<
+  ModuleKind,
+  string
+>;

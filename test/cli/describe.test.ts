@@ -1,6 +1,6 @@
 import { createColors } from 'picocolors';
 import { formatDescription } from '../../src/cli/describe.js';
-import { DESCRIPTION_SUMMARY, runWithDouble } from '../support/cli.js';
+import { MODEL_DESCRIPTION, runWithDouble } from '../support/cli.js';
 
 describe('describe', () => {
   it('asks for the model it was given', async () => {
@@ -9,9 +9,9 @@ describe('describe', () => {
   });
 
   it('tells what can be pruned, and why the rest cannot', () => {
-    const text = formatDescription(DESCRIPTION_SUMMARY, createColors(false));
+    const text = formatDescription(MODEL_DESCRIPTION, createColors(false));
     expect(text).toContain('2.83 M parameters, 2.43 M prunable (86.01 %)');
-    expect(text).toContain('    0  attention  grouped-query attention  8 heads of 24, 4 KV heads       111 K');
+    expect(text).toContain('0      attention  grouped-query attention  8 heads of 24, 4 KV heads            111 K');
     expect(text).toContain("block 0 ffn: no activation found at Mul node '/mlp/Mul' (nearest: gated ffn)");
   });
 });

@@ -1,6 +1,6 @@
 import { createColors } from 'picocolors';
 import { formatPruneReport } from '../../src/cli/prune.js';
-import { PRUNE_SUMMARY, runWithDouble } from '../support/cli.js';
+import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
 describe('prune', () => {
   it('passes on only what was said', async () => {
@@ -48,7 +48,7 @@ describe('prune', () => {
 
 describe('formatPruneReport', () => {
   it('lines up sizes and widths and tells what a run remarked', () => {
-    expect(formatPruneReport(PRUNE_SUMMARY, createColors(false))).toBe(
+    expect(formatPruneReport(PRUNE_REPORT, createColors(false))).toBe(
       [
         'Pruned dense -> pruned (flap, seed 0)',
         '',
@@ -59,7 +59,8 @@ describe('formatPruneReport', () => {
         'Removed 29.98 % of the prunable parameters (asked: 30 %), 25.68 % of all.',
         '',
         'block  attention heads  ffn neurons',
-        '    0           8 -> 6   512 -> 360',
+        '0-1             8 -> 6   512 -> 360',
+        '2               8 -> 6   512 -> 512',
         '',
         'note: dampening raised in block 0',
         '',

@@ -1,8 +1,26 @@
 import { createColors } from 'picocolors';
-import type { CliApi, DescriptionSummary, PruneSummary } from '../../src/cli/api.js';
+import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
+import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
+import type { ModelDescription } from '../../src/report/describe-model.js';
+import type { ModuleReport, PruneReport } from '../../src/report/prune-report.js';
 
-export const PRUNE_SUMMARY: PruneSummary = {
+const moduleReport = (
+  block: number,
+  kind: ModuleReport['kind'],
+  [unitsBefore, unitsAfter]: readonly [number, number],
+) => ({
+  block,
+  kind,
+  unitsBefore,
+  unitsAfter,
+  parametersBefore: unitsBefore * 100,
+  parametersAfter: unitsAfter * 100,
+  keep: Array.from({ length: unitsAfter }, (_, unit) => unit),
+});
+
+export const PRUNE_REPORT: PruneReport = {
+  version: '0.1.0',
   model: 'dense',
   out: 'pruned',
   method: 'flap',
@@ -11,14 +29,18 @@ export const PRUNE_SUMMARY: PruneSummary = {
   parameters: { before: 2_828_736, after: 2_102_400 },
   bytes: { before: 11_566_780, after: 8_661_000 },
   modules: [
-    { block: 0, kind: 'attention', unitsBefore: 8, unitsAfter: 6 },
-    { block: 0, kind: 'ffn', unitsBefore: 512, unitsAfter: 360 },
+    moduleReport(0, 'attention', [8, 6]),
+    moduleReport(0, 'ffn', [512, 360]),
+    moduleReport(1, 'attention', [8, 6]),
+    moduleReport(1, 'ffn', [512, 360]),
+    moduleReport(2, 'attention', [8, 6]),
+    moduleReport(2, 'ffn', [512, 512]),
   ],
   timings: [{ stage: 'measure', ms: 1500 }],
   remarks: ['dampening raised in block 0'],
 };
 
-export const DESCRIPTION_SUMMARY: DescriptionSummary = {
+export const MODEL_DESCRIPTION: ModelDescription = {
   model: 'dense',
   format: { opset: 17, dataType: 'float32', bytes: 11_566_780, external: false },
   hiddenSize: 192,
@@ -44,6 +66,14 @@ export const DESCRIPTION_SUMMARY: DescriptionSummary = {
   ],
 };
 
+const PERPLEXITY_RESULT: PerplexityResult = {
+  perplexity: 12.3456,
+  negativeLogLikelihood: Math.log(12.3456),
+  tokenCount: 100,
+  windowCount: 1,
+  protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -53,24 +83,24 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   let out = '';
   let err = '';
   const answers: CliApi = {
-    prune: async () => PRUNE_SUMMARY,
-    describe: async () => DESCRIPTION_SUMMARY,
-    perplexity: async () => ({ perplexity: 12.3456, tokenCount: 100 }),
+    prune: async () => PRUNE_REPORT,
+    describe: async () => MODEL_DESCRIPTION,
+    perplexity: async () => PERPLEXITY_RESULT,
     generateText: async () => ({ text: 'Once upon a time' }),
     ...overrides,
   };
   const record =
-    <K extends keyof CliApi>(name: K) =>
-    (request: never) => {
-      calls.push([name, request]);
-      return (answers[name] as (request: never) => never)(request);
+    <Request extends object, Result>(name: keyof CliApi, answer: (request: Request) => Promise<Result>) =>
+    (request: Request) => {
+      calls.push([name, { ...request }]);
+      return answer(request);
     };
-  const api = {
-    prune: record('prune'),
-    describe: record('describe'),
-    perplexity: record('perplexity'),
-    generateText: record('generateText'),
-  } as unknown as CliApi;
+  const api: CliApi = {
+    prune: record('prune', answers.prune),
+    describe: record('describe', answers.describe),
+    perplexity: record('perplexity', answers.perplexity),
+    generateText: record('generateText', answers.generateText),
+  };
   const exitCode = await runCli(commandLine.split(' ').filter(Boolean), {
     terminal: {
       out: (text) => {
