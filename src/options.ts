@@ -1,19 +1,17 @@
 import { ALLOCATION_RULES, type AllocationRuleName } from './allocation/allocation-rules.js';
 import type { ModuleKind } from './architecture/layout.js';
+import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { resolveAdapter } from './compensation/adapters.js';
 import { OptionError } from './errors.js';
 import type { ImportanceScore } from './importance/importance-score.js';
 import type { JobControl } from './progress.js';
+import type { HeadUnit } from './removal/plan-removal.js';
+
+export type { HeadUnit };
 
 /** Which neurons and heads may go: FFN neurons, attention heads, or both. */
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
-
-/**
- * What is removed of grouped-query attention: a KV head with all its query heads (`group`), or the same number of query
- * heads from every group (`query`). Multi-head attention always loses single heads.
- */
-export type HeadUnit = 'group' | 'query';
 
 /** How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, or FLAP's global threshold (`standardised`). */
 export type AllocationName = 'uniform' | 'standardised';
@@ -23,6 +21,21 @@ export type MethodChoice = string | CompensationAdapter | ImportanceScore;
 
 /** Sparsity of one block: of both its modules, or of each kind. */
 export type BlockSparsity = number | Partial<Readonly<Record<ModuleKind, number>>>;
+
+/** Where calibration tokens come from; exactly one source, or a file that holds one (`.txt`, or `.jsonl` of texts or ids). */
+export type CalibrationSource = TokenSource | { readonly file: string };
+
+/** Which tokens pruning watches the model on. */
+export interface CalibrationOptions {
+  /** Default: the public text that ships with the package. */
+  readonly source?: CalibrationSource | undefined;
+  /** Windows to cut, at least 1. Default 64; fewer are used when the text runs out. */
+  readonly windowCount?: number | undefined;
+  /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
+  readonly windowLength?: number | undefined;
+  /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
+  readonly selection?: 'first' | 'sample' | undefined;
+}
 
 /** Everything a pruning run can be told, independent of where model and result live. */
 export interface PruneOptions extends JobControl {
@@ -59,10 +72,8 @@ export const PRUNE_DEFAULTS = {
   widthMultiple: 1,
   perBlockKvHeads: false,
   seed: 0,
+  calibration: { windowCount: 64, windowLength: 512 },
 } as const;
-
-/** Calibration windows used where nothing is said: enough for stable statistics, short enough for a CPU. */
-export const CALIBRATION_DEFAULTS = { windowCount: 64, windowLength: 512 } as const;
 
 /** Options that were checked, with defaults filled in. */
 export interface ResolvedOptions extends JobControl {

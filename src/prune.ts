@@ -15,6 +15,7 @@ import { roundSteps, shrinkSteps } from './removal/plan-removal.js';
 import { removeUnits } from './removal/remove-units.js';
 import { addLinearBias, readLinearWeight, type StoreTensor, writeLinearWeight } from './removal/repair-linear.js';
 import { tidyModel } from './removal/tidy-model.js';
+import type { ModuleOutcome, StageTiming } from './report/prune-report.js';
 import type { AnalysedModel } from './runtime/analyse-model.js';
 import { type BlockRunner, createBlockRunner, makeBatches } from './runtime/block-runner.js';
 import type { Engine } from './runtime/engine.js';
@@ -34,26 +35,13 @@ export interface PruneJob {
   createStates(): HiddenStates;
 }
 
-/** One module before and after. */
-export interface ModuleOutcome {
-  readonly module: PrunableModule;
-  /** Units that stay, ascending. */
-  readonly keep: Int32Array;
-  /** What was added to the output map's result, if anything. */
-  readonly bias?: Float64Array | undefined;
-}
-
+/** The pruned model and what happened on the way. */
 export interface PruneOutcome {
   readonly model: OnnxModel;
   readonly modules: readonly ModuleOutcome[];
   readonly timings: readonly StageTiming[];
   /** What a reader of the report should know: raised dampenings, units that could not be removed. */
   readonly remarks: readonly string[];
-}
-
-export interface StageTiming {
-  readonly stage: string;
-  readonly ms: number;
 }
 
 /** Tokens that run through a block together unless the options say otherwise. */

@@ -12,6 +12,8 @@ import { reason } from './file-source.js';
 export interface SpillFile extends ByteSource {
   /** Writes bytes behind the last ones; resolves to their offset. @throws OptionError when the disk is full. */
   append(bytes: Uint8Array): Promise<number>;
+  /** Writes bytes over what lies at `offset`, or behind the end. @throws OptionError when the disk is full. */
+  write(offset: number, bytes: Uint8Array): Promise<void>;
   /** Writes a tensor's raw bytes; it can be read until `dispose`. @throws ModelFormatError when their number is not the shape's. */
   appendTensor(shape: TensorShape, bytes: Uint8Array): Promise<TensorHandle>;
   /** Frees the space. Nothing can be read afterwards. */
@@ -45,12 +47,16 @@ export async function createSpillFile({ parent = tmpdir() }: SpillOptions = {}):
       // Taken at once, so that appends may overlap.
       const offset = byteLength;
       byteLength += bytes.byteLength;
+      await spill.write(offset, bytes);
+      return offset;
+    },
+    async write(offset, bytes) {
+      byteLength = Math.max(byteLength, offset + bytes.byteLength);
       for (let written = 0; written < bytes.byteLength; ) {
         const rest = bytes.byteLength - written;
         const result = await writing(path, () => file.write(bytes, written, rest, offset + written));
         written += result.bytesWritten;
       }
-      return offset;
     },
     async appendTensor(shape, bytes) {
       if (bytes.byteLength !== expectedByteLength(shape)) {

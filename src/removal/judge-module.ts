@@ -8,9 +8,10 @@ import type {
   LinearWeight,
   PreparedImportance,
 } from '../compensation/adapter.js';
-import type { HeadUnit } from '../options.js';
+
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
+import type { HeadUnit } from './plan-removal.js';
 
 /** Some units of a module that are judged together, with the statistics of their channels. */
 export interface JudgedGroup {

@@ -1,5 +1,10 @@
 import type { PrunableModule } from '../architecture/layout.js';
-import type { HeadUnit } from '../options.js';
+
+/**
+ * What is removed of grouped-query attention: a KV head with all its query heads (`group`), or the same number of query
+ * heads from every group (`query`). Multi-head attention always loses single heads.
+ */
+export type HeadUnit = 'group' | 'query';
 
 /**
  * How a module can shrink: `stepCount` equal steps, of which at least one stays. A step is a neuron, a head, a KV group

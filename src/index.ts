@@ -1,0 +1,92 @@
+/** The platform-free stages of fang-prune: everything that needs neither a file system nor a particular runtime. */
+
+export { addMoments, type BatchMoments, type ChannelMoments, startMoments } from './activations/channel-moments.js';
+export { collectStatistics, type StatisticsTarget } from './activations/collect-statistics.js';
+export { type AllocationEntry, type AllocationInput, allocateSparsity } from './allocation/allocate-sparsity.js';
+export { allocateStandardised, type StandardisedEntry } from './allocation/allocate-standardised.js';
+export { ALLOCATION_RULES, type AllocationRule, type AllocationRuleName } from './allocation/allocation-rules.js';
+export { type RoundingEntry, roundBudget } from './allocation/round-budget.js';
+export type { DetectedModel } from './architecture/detect-layout.js';
+export type {
+  ModelLayout,
+  ModuleKind,
+  OutputLinear,
+  PrunableModule,
+  Segment,
+  Unrecognised,
+} from './architecture/layout.js';
+export {
+  type CalibrationProvenance,
+  type CalibrationSet,
+  type CalibrationSetOptions,
+  createCalibrationSet,
+} from './calibration/calibration-set.js';
+export type { TokenSource } from './calibration/token-source.js';
+export { createTokenizer, type Tokenizer } from './calibration/tokenizer.js';
+export type {
+  ChannelStatistics,
+  Compensated,
+  CompensationAdapter,
+  ImportanceProblem,
+  LinearWeight,
+  PreparedImportance,
+  StatisticsNeed,
+} from './compensation/adapter.js';
+export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/adapters.js';
+export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
+export * from './errors.js';
+export {
+  type BatchGenerationOptions,
+  type GenerationOptions,
+  generate,
+  generateBatch,
+  type TextGenerationOptions,
+} from './evaluation/generate.js';
+export type { LanguageModel, Reader } from './evaluation/language-model.js';
+export {
+  formatPerplexityProtocol,
+  measurePerplexity,
+  measureTextPerplexity,
+  type PerplexityOptions,
+  type PerplexityProtocol,
+  type PerplexityResult,
+} from './evaluation/perplexity.js';
+export { createLanguageModel } from './evaluation/session-language-model.js';
+export type { ImportanceScore } from './importance/importance-score.js';
+export { createRandom, type Random } from './linalg/random.js';
+export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
+export { loadModel } from './onnx/load-model.js';
+export { createMemoryFolder } from './onnx/memory-folder.js';
+export type { ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
+export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
+export * from './options.js';
+export type { JobControl, Progress, ProgressListener } from './progress.js';
+export { type PruneJob, type PruneOutcome, pruneModel } from './prune.js';
+export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
+export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
+export { type Masking, maskUnits } from './removal/mask-units.js';
+export { type Removal, removeUnits } from './removal/remove-units.js';
+export {
+  addLinearBias,
+  readLinearWeight,
+  type StoreTensor,
+  storeInMemory,
+  writeLinearWeight,
+} from './removal/repair-linear.js';
+export type { ModuleOutcome, StageTiming } from './report/prune-report.js';
+export { type AnalysedModel, analyseModel } from './runtime/analyse-model.js';
+export {
+  type Batch,
+  type BlockRunner,
+  type BlockRunnerOptions,
+  createBlockRunner,
+  makeBatches,
+} from './runtime/block-runner.js';
+export type { Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './runtime/engine.js';
+export {
+  createMemoryStates,
+  createSpilledStates,
+  type HiddenStates,
+  type ScratchFile,
+} from './runtime/hidden-states.js';
+export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';

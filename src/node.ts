@@ -1,0 +1,13 @@
+export * from './index.js';
+export { type DescribeRequest, describe } from './node/describe-folder.js';
+export {
+  type GenerationRequest,
+  type GenerationSample,
+  generateText,
+  type PerplexityRequest,
+  perplexity,
+} from './node/evaluate-folder.js';
+export { type ModelFolder, openModelFolder } from './node/model-folder.js';
+export { type PruneRequest, prune } from './node/prune-folder.js';
+export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
+export type { ModuleReport, PruneReport } from './report/prune-report.js';

@@ -1,0 +1,31 @@
+import type { JobControl } from '../progress.js';
+import { describeModel, type ModelDescription } from '../report/describe-model.js';
+import { analyseModel } from '../runtime/analyse-model.js';
+import { openModelFolder } from './model-folder.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+
+export interface DescribeRequest extends JobControl {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+  /** Default `cpu`. */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+}
+
+/**
+ * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
+ * structure. No weight is read.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError
+ */
+export async function describe(request: DescribeRequest): Promise<ModelDescription> {
+  const engine = await createNodeEngine(request.executionProvider);
+  const folder = await openModelFolder(request.model);
+  try {
+    const model = await folder.load();
+    request.onProgress?.({ stage: 'analyse', done: 0, total: 1 });
+    const analysed = await analyseModel(model, engine, request.signal);
+    request.onProgress?.({ stage: 'analyse', done: 1, total: 1 });
+    return describeModel(request.model, model, analysed);
+  } finally {
+    await folder.close();
+  }
+}

@@ -1,0 +1,116 @@
+import { join } from 'node:path';
+import { OptionError } from '../errors.js';
+import { generateText as continueText } from '../evaluation/generate.js';
+import type { LanguageModel } from '../evaluation/language-model.js';
+import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
+import { createLanguageModel } from '../evaluation/session-language-model.js';
+import type { JobControl } from '../progress.js';
+import { requireTokenizer } from './load-tokenizer.js';
+import { type ModelFolder, openModelFolder } from './model-folder.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { readText } from './read-text.js';
+
+/** What every evaluation needs to know. */
+export interface EvaluationRequest extends JobControl {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+  /** Default `cpu`. */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+}
+
+export interface PerplexityRequest extends EvaluationRequest {
+  /** Text file, UTF-8; or give `text`. */
+  readonly file?: string | undefined;
+  readonly text?: string | undefined;
+  /** Tokens per window, at least 2. Default 512. */
+  readonly windowLength?: number | undefined;
+  /** Tokens from one window to the next. Default `windowLength`. */
+  readonly stride?: number | undefined;
+  /** Windows to score, from the start. Default all. */
+  readonly windowCount?: number | undefined;
+  /** Start every window with the model's BOS token. Default false. */
+  readonly bos?: boolean | undefined;
+}
+
+/**
+ * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
+ * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
+ */
+export async function perplexity(request: PerplexityRequest): Promise<PerplexityResult> {
+  if ((request.file === undefined) === (request.text === undefined)) {
+    throw new OptionError('give either file or text to measure perplexity on');
+  }
+  const text = request.text ?? (await readText(request.file!));
+  return withLanguageModel(request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
+    const { windowLength, stride, windowCount, bos, onProgress, signal } = request;
+    if (bos && tokenizer.bosTokenId === undefined) {
+      throw new OptionError('bos was asked for, but the tokenizer has no token that begins a text');
+    }
+    return measureTextPerplexity(
+      model,
+      { text, tokenizer },
+      {
+        ...(windowLength !== undefined && { windowLength }),
+        ...(stride !== undefined && { stride }),
+        ...(windowCount !== undefined && { windowCount }),
+        ...(bos && { bosTokenId: tokenizer.bosTokenId! }),
+        onProgress,
+        signal,
+      },
+    );
+  });
+}
+
+export interface GenerationRequest extends EvaluationRequest {
+  readonly prompt: string;
+  /** Default 64. */
+  readonly maxNewTokens?: number | undefined;
+  /** 0 takes the likeliest token each time. Default 0. */
+  readonly temperature?: number | undefined;
+  /** Seeds the sampling. Default 0. */
+  readonly seed?: number | undefined;
+}
+
+export interface GenerationSample {
+  /** What follows the prompt. */
+  readonly text: string;
+}
+
+/** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
+export async function generateText(request: GenerationRequest): Promise<GenerationSample> {
+  const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
+  return withLanguageModel(request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'writing text');
+    return {
+      text: await continueText(model, {
+        tokenizer,
+        prompt,
+        maxNewTokens,
+        temperature,
+        seed,
+        ...(signal && { signal }),
+      }),
+    };
+  });
+}
+
+async function withLanguageModel<T>(
+  { model: path, executionProvider }: EvaluationRequest,
+  use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
+): Promise<T> {
+  const engine = await createNodeEngine(executionProvider);
+  const folder = await openModelFolder(path);
+  try {
+    const session = await engine.loadFile!(join(folder.root, folder.modelFile));
+    const headSize = folder.documents['config.json']?.head_dim;
+    const model = await createLanguageModel({ engine, session, ...(typeof headSize === 'number' && { headSize }) });
+    try {
+      return await use(model, folder);
+    } finally {
+      await model.release();
+    }
+  } finally {
+    await folder.close();
+  }
+}

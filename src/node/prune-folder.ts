@@ -1,0 +1,209 @@
+import { stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
+import { OptionError } from '../errors.js';
+import type { SinkFolder } from '../onnx/byte-source.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { saveModel } from '../onnx/save-model.js';
+import {
+  type CalibrationOptions,
+  PRUNE_DEFAULTS,
+  type PruneOptions,
+  type ResolvedOptions,
+  resolveOptions,
+} from '../options.js';
+import { type PruneOutcome, pruneModel } from '../prune.js';
+import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { buildPruneReport, type PruneReport, type StageTiming } from '../report/prune-report.js';
+import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
+import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
+import { VERSION } from '../version.js';
+import { checkOutput } from './check-output.js';
+import { findTokenizer } from './load-tokenizer.js';
+import { type ModelFolder, openModelFolder } from './model-folder.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import type { JsonObject } from './read-json.js';
+import { openTextSource } from './read-text.js';
+import { createSpillFile, type SpillFile } from './spill-file.js';
+import { writeModelFolder } from './write-model-folder.js';
+
+/** A pruning run over a model folder. */
+export interface PruneRequest extends PruneOptions {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+  /** Folder to be made; may be left out for a dry run. */
+  readonly out?: string | undefined;
+  /** Replace `out` if it exists. Default false. */
+  readonly force?: boolean | undefined;
+  /** Decide everything and report it, but write nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+  /** Default `cpu`. A list is in order of preference. */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+  readonly calibration?: CalibrationOptions | undefined;
+  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB, else in a temporary file. */
+  readonly hiddenStates?: 'memory' | 'spill' | undefined;
+}
+
+/** Hidden states beyond this go to a temporary file: a laptop's browser and editor need memory too. */
+const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+
+/**
+ * Prunes a model folder and writes a smaller one of the same kind, with everything that lay beside the original.
+ * Nothing appears under the final name before it is complete, and the original is never touched.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
+ */
+export async function prune(request: PruneRequest): Promise<PruneReport> {
+  const options = resolveOptions(request);
+  if (request.out === undefined && !request.dryRun) {
+    throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
+  }
+  const engine = await createNodeEngine(request.executionProvider);
+  const folder = await openModelFolder(request.model);
+  const spills: SpillFile[] = [];
+  try {
+    if (request.out !== undefined && !request.dryRun) {
+      await checkOutput({ output: request.out, source: folder.root, force: request.force });
+    }
+    const timings: StageTiming[] = [];
+    const timed = async <T>(stage: string, action: () => Promise<T>): Promise<T> => {
+      options.onProgress?.({ stage, done: 0, total: 1 });
+      const start = performance.now();
+      const result = await action();
+      timings.push({ stage, ms: performance.now() - start });
+      return result;
+    };
+    const model = await timed('load', () => folder.load());
+    const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
+    const calibration =
+      options.adapter.needs === 'none'
+        ? undefined
+        : await timed('calibrate', () => calibrate(request, { folder, analysed, options }));
+    const spill = async () => {
+      const file = await createSpillFile();
+      spills.push(file);
+      return file;
+    };
+    const repairs = await spill();
+    const windows = calibration?.windows ?? [];
+    const stateBytes = windows.length * (windows[0]?.length ?? 0) * analysed.detected.layout.hiddenSize * 4;
+    const spilled = (request.hiddenStates ?? (stateBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory')) === 'spill';
+    const states = spilled ? await spill() : undefined;
+    const outcome = await pruneModel({
+      model,
+      analysed,
+      engine,
+      windows,
+      options,
+      store: (shape, bytes) => repairs.appendTensor(shape, bytes),
+      createStates: (): HiddenStates => (states === undefined ? createMemoryStates() : createSpilledStates(states)),
+    });
+    const before = await storedBytes(folder, model);
+    const after = await timed('save', () => save(request, { folder, analysed, outcome, options }));
+    return buildPruneReport({
+      version: VERSION,
+      model: request.model,
+      out: request.dryRun ? undefined : request.out,
+      options,
+      layout: analysed.detected.layout,
+      outcomes: outcome.modules,
+      remarks: outcome.remarks,
+      parametersAfter: countParameters(outcome.model),
+      bytes: { before, after },
+      calibration: calibration?.provenance,
+      timings: [...timings, ...outcome.timings],
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    });
+  } finally {
+    await Promise.all(spills.map((file) => file.dispose()));
+    await folder.close();
+  }
+}
+
+interface FolderRun {
+  readonly folder: ModelFolder;
+  readonly analysed: AnalysedModel;
+  readonly options: ResolvedOptions;
+}
+
+async function calibrate(request: PruneRequest, { folder, analysed, options }: FolderRun): Promise<CalibrationSet> {
+  const { source, selection, ...shape } = request.calibration ?? {};
+  const defaults = PRUNE_DEFAULTS.calibration;
+  const longest = contextLength(folder) ?? defaults.windowLength;
+  const windowLength = shape.windowLength ?? Math.min(defaults.windowLength, longest);
+  if (windowLength > longest) {
+    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${longest} tokens`);
+  }
+  return createCalibrationSet({
+    source: source !== undefined && 'file' in source ? await openTextSource(source.file) : source,
+    windowCount: shape.windowCount ?? defaults.windowCount,
+    windowLength,
+    selection,
+    seed: options.seed,
+    tokenizer: await findTokenizer(folder),
+    vocabularySize: analysed.detected.layout.vocabularySize,
+    signal: options.signal,
+  });
+}
+
+/** Longest window the model was made for, under the names that families give it. */
+function contextLength({ documents }: ModelFolder): number | undefined {
+  const config = documents['config.json'] ?? {};
+  const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
+  const length = named.map((key) => config[key]).find((value) => typeof value === 'number');
+  return typeof length === 'number' ? length : undefined;
+}
+
+/** Writes the result; a dry run only counts its bytes. */
+async function save(
+  request: PruneRequest,
+  { folder, analysed, outcome, options }: FolderRun & { readonly outcome: PruneOutcome },
+): Promise<number> {
+  const control = { onProgress: options.onProgress, signal: options.signal };
+  if (request.dryRun || request.out === undefined) {
+    const written = await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control);
+    return written.byteLength;
+  }
+  const { out: output, force } = request;
+  const documents = mendDocuments(folder, analysed, outcome);
+  const written = await writeModelFolder(outcome.model, folder, { output, force, documents, ...control });
+  return written.byteLength;
+}
+
+/** Takes everything and keeps nothing: `saveModel` counts what it writes. */
+const COUNTING_FOLDER: SinkFolder = {
+  create: async () => ({ write: async () => undefined, close: async () => undefined }),
+};
+
+function mendDocuments(
+  { documents }: ModelFolder,
+  { detected }: AnalysedModel,
+  outcome: PruneOutcome,
+): Record<string, JsonObject> {
+  const kept = new Map(outcome.modules.map(({ module, keep }) => [module.index, keep]));
+  const widths = blockWidths(detected.layout, kept);
+  const config = documents['config.json'];
+  const genai = documents['genai_config.json'];
+  return {
+    ...(config && { 'config.json': mendConfig(config, widths, 1) as JsonObject }),
+    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) as JsonObject }),
+  };
+}
+
+/** Bytes of the model file and its external data. */
+async function storedBytes({ root, modelFile }: ModelFolder, { storage }: OnnxModel): Promise<number> {
+  const path = join(root, modelFile);
+  const files = [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
+  const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** Elements of all float weights. */
+function countParameters({ weights }: OnnxModel): number {
+  return [...weights.values()]
+    .filter(({ dataType }) => isFloatType(dataType))
+    .reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0);
+}

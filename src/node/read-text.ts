@@ -1,0 +1,27 @@
+import { createReadStream } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { createInterface } from 'node:readline';
+import type { TokenSource } from '../calibration/token-source.js';
+import { OptionError } from '../errors.js';
+import { reason } from './file-source.js';
+
+/** Reads a text file, UTF-8. @throws OptionError when it cannot be read. */
+export async function readText(path: string): Promise<string> {
+  return readFile(path, 'utf8').catch((cause) => {
+    throw new OptionError(`Cannot read the text ${path}: ${reason(cause)}.`, { cause });
+  });
+}
+
+/** A calibration file as a source: `.jsonl` line by line, anything else as one text. @throws OptionError */
+export async function openTextSource(path: string): Promise<TokenSource> {
+  if (!path.endsWith('.jsonl')) return { text: await readText(path) };
+  return { jsonl: readLines(path) };
+}
+
+async function* readLines(path: string): AsyncGenerator<string> {
+  try {
+    yield* createInterface({ input: createReadStream(path, 'utf8'), crlfDelay: Number.POSITIVE_INFINITY });
+  } catch (cause) {
+    throw new OptionError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
+  }
+}
