@@ -61,7 +61,7 @@ export type { ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
-export { type PruneJob, type PruneOutcome, pruneModel } from './prune.js';
+export { type ModuleOutcome, type PruneJob, type PruneOutcome, pruneModel, type StageTiming } from './prune.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
 export { type Masking, maskUnits } from './removal/mask-units.js';
@@ -73,7 +73,6 @@ export {
   storeInMemory,
   writeLinearWeight,
 } from './removal/repair-linear.js';
-export type { ModuleOutcome, StageTiming } from './report/prune-report.js';
 export { type AnalysedModel, analyseModel } from './runtime/analyse-model.js';
 export {
   type Batch,

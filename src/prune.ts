@@ -15,7 +15,6 @@ import { roundSteps, shrinkSteps } from './removal/plan-removal.js';
 import { removeUnits } from './removal/remove-units.js';
 import { addLinearBias, readLinearWeight, type StoreTensor, writeLinearWeight } from './removal/repair-linear.js';
 import { tidyModel } from './removal/tidy-model.js';
-import type { ModuleOutcome, StageTiming } from './report/prune-report.js';
 import type { AnalysedModel } from './runtime/analyse-model.js';
 import { type BlockRunner, createBlockRunner, makeBatches } from './runtime/block-runner.js';
 import type { Engine } from './runtime/engine.js';
@@ -33,6 +32,21 @@ export interface PruneJob {
   readonly store: StoreTensor;
   /** Makes the place where hidden states wait between blocks. */
   createStates(): HiddenStates;
+}
+
+/** One module after pruning. */
+export interface ModuleOutcome {
+  readonly module: PrunableModule;
+  /** Units that stay, ascending. */
+  readonly keep: Int32Array;
+  /** What was added to the output map's result, if anything. */
+  readonly bias?: Float64Array | undefined;
+}
+
+/** Wall time of one stage. */
+export interface StageTiming {
+  readonly stage: string;
+  readonly ms: number;
 }
 
 /** The pruned model and what happened on the way. */

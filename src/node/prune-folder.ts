@@ -13,9 +13,9 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from '../options.js';
-import { type PruneOutcome, pruneModel } from '../prune.js';
+import { type PruneOutcome, pruneModel, type StageTiming } from '../prune.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
-import { buildPruneReport, type PruneReport, type StageTiming } from '../report/prune-report.js';
+import { buildPruneReport, type PruneReport } from '../report/prune-report.js';
 import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
 import { VERSION } from '../version.js';

@@ -1,21 +1,7 @@
 import type { ModelLayout, ModuleKind, PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
-
-/** One module after pruning. */
-export interface ModuleOutcome {
-  readonly module: PrunableModule;
-  /** Units that stay, ascending. */
-  readonly keep: Int32Array;
-  /** What was added to the output map's result, if anything. */
-  readonly bias?: Float64Array | undefined;
-}
-
-/** Wall time of one stage. */
-export interface StageTiming {
-  readonly stage: string;
-  readonly ms: number;
-}
+import type { ModuleOutcome, StageTiming } from '../prune.js';
 
 /** What a pruning run did, as plain data. */
 export interface PruneReport {
