@@ -9,6 +9,7 @@ export type InputRole =
   | 'cachePositions'
   | 'tokenTypes'
   | 'useCache'
+  | 'logitsToKeep'
   | 'past';
 
 /** One declared input; a symbolic dimension is its name, one without a name `''`. */
@@ -27,6 +28,7 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /cache_position$/, role: 'cachePositions' },
   { pattern: /token_type_ids$/, role: 'tokenTypes' },
   { pattern: /use_cache_branch$/, role: 'useCache' },
+  { pattern: /logits_to_keep$/, role: 'logitsToKeep' },
   { pattern: /past|cache/, role: 'past' },
 ];
 
@@ -68,6 +70,7 @@ export interface PrefillSize {
 /** Dims of an input for a run without past. Symbolic head sizes become `headSize`. */
 export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: PrefillSize, headSize = 8): number[] {
   if (input.role === 'useCache') return [1];
+  if (input.role === 'logitsToKeep') return input.dims.map(() => 1);
   if (input.role === 'cachePositions') return [sequenceLength];
   if (input.role !== 'past') return [batchSize, sequenceLength];
   const axes = pastAxes(input);

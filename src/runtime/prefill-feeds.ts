@@ -26,6 +26,8 @@ function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: 
     case 'cachePositions':
       return integers(input.dataType, dims, (at) => at % size.sequenceLength);
     case 'tokenTypes':
+    // No logits to keep means all of them.
+    case 'logitsToKeep':
       return integers(input.dataType, dims, () => 0);
     case 'useCache':
       return { type: 'bool', dims, data: new Uint8Array(length) };
