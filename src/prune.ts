@@ -8,6 +8,7 @@ import { OptionError, UnsupportedModelError } from './errors.js';
 import { createRandom } from './linalg/random.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel } from './onnx/onnx-model.js';
+import { refuseNaN } from './onnx/refuse-nan.js';
 import type { ResolvedOptions } from './options.js';
 import { checkEvenHeads, evenCount, type StepCounts } from './removal/allocate-steps.js';
 import { judgeModule, type ScoredModule } from './removal/judge-module.js';
@@ -66,9 +67,11 @@ const TOKENS_PER_BATCH = 2048;
  *
  * Block by block, each measured on what the pruned blocks before it produce: run it for the statistics of its channels,
  * score its units, choose what leaves, narrow the graph, repair the output map, and move the hidden states on through
- * what is left. The model given stays as it is.
+ * what is left. The model given stays as it is. Saving the result raises a NumericalError where a weight that no stage
+ * read holds NaN.
  */
-export async function pruneModel(job: PruneJob): Promise<PruneOutcome> {
+export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
+  const job = { ...given, model: refuseNaN(given.model) };
   const { analysed, options } = job;
   const { layout } = analysed.detected;
   const selected = selectModules(job);

@@ -8,7 +8,7 @@ import type {
   LinearWeight,
   PreparedImportance,
 } from '../compensation/adapter.js';
-
+import { NumericalError, OptionError } from '../errors.js';
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
 import type { HeadUnit } from './plan-removal.js';
@@ -51,7 +51,10 @@ export interface Verdict {
   readonly overflow: number;
 }
 
-/** Scores a module's units, group by group, and stands ready to remove some. */
+/**
+ * Scores a module's units, group by group, and stands ready to remove some.
+ * @throws NumericalError, naming the module; OptionError when the adapter breaks its promises.
+ */
 export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
   const { module, groups, adapter, random } = given;
   const parts: GroupPart[] = [];
@@ -64,12 +67,14 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
       unitCount: group.units.length,
       random,
     };
-    parts.push({ group, channels, prepared: await adapter.prepare(problem) });
+    const prepared = await naming(module, () => adapter.prepare(problem));
+    checkScores(prepared, problem);
+    parts.push({ group, channels, prepared });
   }
   const scores = new Float64Array(module.unitCount).fill(Number.POSITIVE_INFINITY);
   for (const { group, prepared } of parts) {
     group.units.forEach((unit, at) => {
-      scores[unit] = prepared.scores[at] ?? 0;
+      scores[unit] = prepared.scores[at]!;
     });
   }
   return {
@@ -77,9 +82,39 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
     remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
     async remove(stepCount) {
       const choice = choose(given, scores, parts, stepCount);
-      return { keep: choice.keep, overflow: choice.overflow, ...(await repair(given, parts, choice.keep)) };
+      const repaired = await naming(module, () => repair(given, parts, choice.keep));
+      return { keep: choice.keep, overflow: choice.overflow, ...repaired };
     },
   };
+}
+
+/** Adapters may be a user's own. @throws OptionError */
+function checkScores({ scores }: PreparedImportance, { unitCount }: ImportanceProblem): void {
+  if (scores.length !== unitCount)
+    throw new OptionError(`the method gave ${scores.length} scores for ${unitCount} units; expected one each`);
+  const bad = scores.findIndex((score) => Number.isNaN(score));
+  if (bad >= 0) throw new OptionError(`the method gave unit ${bad} the score NaN; expected a number`);
+}
+
+/** @throws OptionError */
+function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCount: number): void {
+  if (weight !== undefined && weight.length !== outputCount * keptCount) {
+    throw new OptionError(
+      `the method repaired ${weight.length} weights; expected [${outputCount}, ${keptCount}], ${outputCount * keptCount}`,
+    );
+  }
+  if (bias !== undefined && bias.length !== outputCount)
+    throw new OptionError(`the method gave a bias of length ${bias.length}; expected ${outputCount}`);
+}
+
+/** Numbers go wrong in formulas that know no block; whoever reads the error must. */
+async function naming<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (!(cause instanceof NumericalError)) throw cause;
+    throw new NumericalError(`block ${block} ${kind}: ${cause.message}`, { cause });
+  }
 }
 
 interface GroupPart {
@@ -117,6 +152,7 @@ async function repair(
     const keptChannels = [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : []));
     if (keptChannels.length === channels.length) continue;
     const fixed = await prepared.compensate(Int32Array.from(keptChannels));
+    checkRepair(fixed, outputCount, keptChannels.length);
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
     if (fixed.weight === undefined) continue;

@@ -1,0 +1,58 @@
+import { NumericalError } from '../errors.js';
+import type { OnnxModel, TensorHandle } from './onnx-model.js';
+import { describeShape } from './tensor-handle.js';
+
+/** How a type writes NaN: magnitudes above those of infinity. Infinity itself is let pass, for masks are made of it. */
+interface NaNForm {
+  readonly Words: typeof Uint16Array | typeof Uint32Array;
+  readonly magnitude: number;
+  readonly infinity: number;
+}
+
+/** By `TensorProto.DataType` number: float, float16, bfloat16. */
+const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
+  1: { Words: Uint32Array, magnitude: 0x7fffffff, infinity: 0x7f800000 },
+  10: { Words: Uint16Array, magnitude: 0x7fff, infinity: 0x7c00 },
+  16: { Words: Uint16Array, magnitude: 0x7fff, infinity: 0x7f80 },
+};
+
+/**
+ * The same model, whose weights are looked at whenever they are read: a NaN ends the run, whichever stage meets it first.
+ * Without that, methods that look at no token would carry it into the result. Reading raises a NumericalError that names
+ * the weight.
+ */
+export function refuseNaN(model: OnnxModel): OnnxModel {
+  const weights = new Map([...model.weights].map(([name, handle]) => [name, refuseNaNIn(name, handle)]));
+  return { ...model, weights };
+}
+
+function refuseNaNIn(name: string, handle: TensorHandle): TensorHandle {
+  const form = NAN_FORMS[handle.dataType];
+  if (form === undefined) return handle;
+  let isKnownSound = false;
+  return {
+    ...handle,
+    async read(range) {
+      const bytes = await handle.read(range);
+      if (isKnownSound) return bytes;
+      const at = findNaN(bytes, form);
+      if (at >= 0) {
+        const position = Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT) + at;
+        throw new NumericalError(
+          `the weight "${name}", ${describeShape(handle)}, holds NaN at position ${position}; get the model again, or export it again`,
+        );
+      }
+      isKnownSound = bytes.byteLength === handle.byteLength;
+      return bytes;
+    },
+  };
+}
+
+/** Position of the first NaN among the elements that are whole, or -1. The bytes begin with an element. */
+function findNaN(bytes: Uint8Array<ArrayBuffer>, { Words, magnitude, infinity }: NaNForm): number {
+  const isAligned = bytes.byteOffset % Words.BYTES_PER_ELEMENT === 0;
+  const { buffer, byteOffset, byteLength } = isAligned ? bytes : bytes.slice();
+  const words = new Words(buffer, byteOffset, Math.floor(byteLength / Words.BYTES_PER_ELEMENT));
+  for (let i = 0; i < words.length; i++) if ((words[i]! & magnitude) > infinity) return i;
+  return -1;
+}
