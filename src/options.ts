@@ -96,13 +96,14 @@ export interface ResolvedOptions extends JobControl {
  * @throws OptionError naming the option, what it was and what it may be.
  */
 export function resolveOptions(options: PruneOptions): ResolvedOptions {
+  if (typeof options !== 'object' || options === null) throw new OptionError('there are no options; give a sparsity');
   const { sparsity, method = PRUNE_DEFAULTS.method, modules = PRUNE_DEFAULTS.modules } = options;
   checkFraction('sparsity', sparsity);
   const blockSparsity = new Map(
     Object.entries(options.blockSparsity ?? {}).map(([block, value]) => [Number(block), value]),
   );
   for (const [block, value] of blockSparsity) checkBlockSparsity(block, value);
-  const skipBlocks = new Set(options.skipBlocks ?? []);
+  const skipBlocks = new Set(listOf('skipBlocks', options.skipBlocks ?? []));
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
   const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised'] as AllocationName[];
@@ -127,8 +128,20 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
 }
 
 function checkBlockSparsity(block: number, value: BlockSparsity): void {
-  if (typeof value === 'number') checkFraction(`blockSparsity[${block}]`, value);
-  else for (const [kind, part] of Object.entries(value)) checkFraction(`blockSparsity[${block}].${kind}`, part);
+  const name = `blockSparsity[${block}]`;
+  if (typeof value !== 'object' || value === null) {
+    checkFraction(name, value);
+    return;
+  }
+  for (const [kind, part] of Object.entries(value)) {
+    oneOf(`a module of ${name}`, kind, ['ffn', 'attention']);
+    if (part !== undefined) checkFraction(`${name}.${kind}`, part);
+  }
+}
+
+function listOf<T>(name: string, value: readonly T[]): readonly T[] {
+  if (!Array.isArray(value)) throw new OptionError(`${name} is ${String(value)}; expected a list`);
+  return value;
 }
 
 function checkFraction(name: string, value: unknown): void {

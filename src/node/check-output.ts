@@ -18,7 +18,7 @@ export interface OutputRequest {
  * @throws OptionError when the folder exists (without `force`), is a file, touches the source, or no folder can be made there.
  */
 export async function checkOutput({ output, source, force = false }: OutputRequest): Promise<string> {
-  if (output.trim() === '') throw new OptionError('The output folder has no name.');
+  if (typeof output !== 'string' || output.trim() === '') throw new OptionError('The output folder has no name.');
   const target = await resolveLinks(resolve(output));
   const from = await resolveLinks(resolve(source));
   if (contains(from, target) || contains(target, from)) {

@@ -46,6 +46,7 @@ const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
  * @throws ModelFormatError when a JSON file is damaged.
  */
 export async function openModelFolder(path: string, { file }: OpenModelOptions = {}): Promise<ModelFolder> {
+  if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
   const { root, modelFile } = await locate(resolve(path), file);
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(join(root, name))] as const),

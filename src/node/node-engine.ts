@@ -15,7 +15,7 @@ export type ExecutionProviderChoice = string | readonly string[];
  * @throws OptionError for a name this build does not know. @throws EngineError when none of the providers starts.
  */
 export async function createNodeEngine(choice: ExecutionProviderChoice = 'cpu'): Promise<Engine> {
-  const wanted = typeof choice === 'string' ? [choice] : [...choice];
+  const wanted = [choice].flat();
   const known = ort.listSupportedBackends().map(({ name }) => name);
   const stranger = wanted.find((name) => !known.includes(name));
   if (stranger !== undefined || wanted.length === 0) {
