@@ -39,12 +39,20 @@ export const ELEMENTWISE_RULES = {
     c.o.mul(c.g, powerDerivative(c)),
     c.wants(1) ? c.o.mul(c.g, c.o.mul(c.output(0), c.o.log(c.input(0)))) : undefined,
   ],
-  /** y = a where the condition holds, else b: da = g there, db = g elsewhere. */
-  Where: (c) => [
-    undefined,
-    c.wants(1) ? c.o.where(c.input(0), c.g, 0) : undefined,
-    c.wants(2) ? c.o.where(c.input(0), 0, c.g) : undefined,
-  ],
+  /**
+   * y = a where the condition holds, else b: da = g there, db = g elsewhere.
+   * Exporters replace the NaN of fully masked rows after each softmax; where b is its own condition, db = g without the mask,
+   * which would cost as much as the softmax.
+   */
+  Where: (c) => {
+    const [condition, b] = [c.producer(0), c.node.input[2]];
+    const guardsNaN = condition?.opType === 'IsNaN' && condition.input[0] === b;
+    return [
+      undefined,
+      c.wants(1) ? c.o.where(c.input(0), c.g, 0) : undefined,
+      c.wants(2) ? (guardsNaN ? c.g : c.o.where(c.input(0), 0, c.g)) : undefined,
+    ];
+  },
   /** y = max of the inputs: g goes to the input that equals y, shared equally between ties. */
   Max: (c) => shareWhereEqual(c),
   /** y = min of the inputs: as Max. */

@@ -14,13 +14,14 @@ export interface ContextSources {
   readonly take: (name: string) => Value | undefined;
   readonly factOf: (name: string) => ValueFact;
   readonly constantOf: ConstantReader;
+  readonly producerOf: (name: string) => NodeProto | undefined;
   readonly isActive: (name: string) => boolean;
 }
 
 /** Context of one node, which also tells which outputs have a cotangent that nobody asked for. */
 export function createRuleContext(
   node: NodeProto,
-  { o, readValue, take, factOf, constantOf, isActive }: ContextSources,
+  { o, readValue, take, factOf, constantOf, producerOf, isActive }: ContextSources,
 ): RuleContext & { unread(): readonly number[] } {
   const cotangents = new Map<number, Value>();
   node.output.forEach((name, at) => {
@@ -65,6 +66,7 @@ export function createRuleContext(
       throw unsupported(node, `its input ${at} ("${node.input[at]}") is computed, and the contents were not learnt.`);
     },
     knownInts,
+    producer: (at) => producerOf(inputName(at)),
     constant: (at) => constantOf(inputName(at)),
     unread: () => [...cotangents.keys()].filter((at) => !read.has(at)),
   };

@@ -40,6 +40,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
   const emitter = createNodeEmitter(prefix);
   const o = createTensorOps(emitter, graph.opset);
   const constantOf = createConstantReader(graph.nodes, graph.initializers);
+  const producers = new Map(graph.nodes.flatMap((node) => node.output.map((name) => [name, node] as const)));
   const active = new Set<string>();
   const cotangents = new Map<string, Cotangent[]>();
   /** Float32 copies of half-precision values, and back. */
@@ -105,6 +106,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
         readValue,
         take: tape.take,
         constantOf,
+        producerOf: (name) => producers.get(name),
         factOf,
         isActive,
       });

@@ -39,6 +39,8 @@ export interface RuleContext {
   ints(input: number): readonly number[];
   /** The same, or undefined when they were not learnt. */
   knownInts(input: number): readonly number[] | undefined;
+  /** Forward node that computes an input, or undefined for graph inputs and initializers. */
+  producer(input: number): NodeProto | undefined;
   /** Value of a constant one-element float input, or undefined when it is computed. */
   constant(input: number): number | undefined;
 }

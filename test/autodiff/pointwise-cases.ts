@@ -84,6 +84,14 @@ export const POINTWISE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       inputs: { a: MATRIX, b: { dims: [3] } },
       constants: { condition },
     },
+    {
+      nodes: [
+        { op: 'IsNaN', inputs: ['x'], outputs: ['nan'] },
+        { op: 'Where', inputs: ['nan', 'zero', 'x'], outputs: ['y'] },
+      ],
+      inputs: { x: MATRIX },
+      constants: { zero: { type: 'float', dims: [], values: [0] } },
+    },
   ],
   Max: [
     binary('Max', MATRIX, { dims: [3] }),
