@@ -92,7 +92,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const record =
     <Request extends object, Result>(name: keyof CliApi, answer: (request: Request) => Promise<Result>) =>
     (request: Request) => {
-      calls.push([name, { ...request }]);
+      calls.push([name, Object.fromEntries(Object.entries(request))]);
       return answer(request);
     };
   const api: CliApi = {
