@@ -1,5 +1,7 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
-import { FLOAT32, FLOAT64 } from './value.js';
+import { findDataType } from '../onnx/data-types.js';
+import { decodeFloats, isFloatType } from '../onnx/float-encoding.js';
+import { typedElementBytes } from '../onnx/typed-elements.js';
 
 /** Reads one-element float constants of a graph: initializers with their payload inside, and Constant nodes. */
 export type ConstantReader = (name: string) => number | undefined;
@@ -21,14 +23,10 @@ export function createConstantReader(
   };
 }
 
-/** float16 is left out: its scalars are only ever exponents, which the general rules handle as well. */
 function readScalar(tensor: TensorProto): number | undefined {
-  const { dataType, rawData, floatData, doubleData } = tensor;
-  if (tensor.dims.some((dim) => dim !== 1n)) return undefined;
-  if (dataType === FLOAT32 && floatData.length === 1) return floatData[0];
-  if (dataType === FLOAT64 && doubleData.length === 1) return doubleData[0];
-  const view = rawData && new DataView(rawData.buffer, rawData.byteOffset, rawData.byteLength);
-  if (dataType === FLOAT32 && view?.byteLength === 4) return view.getFloat32(0, true);
-  if (dataType === FLOAT64 && view?.byteLength === 8) return view.getFloat64(0, true);
-  return undefined;
+  const { dataType, rawData } = tensor;
+  const type = findDataType(dataType);
+  if (type === undefined || !isFloatType(dataType) || tensor.dims.some((dim) => dim !== 1n)) return undefined;
+  const bytes = rawData?.length ? rawData : typedElementBytes(tensor, type);
+  return bytes.length * 8 === type.bits ? decodeFloats(dataType, bytes)[0] : undefined;
 }

@@ -1,9 +1,10 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { OptionError } from '../errors.js';
 import type { ValueFact } from '../graph/value-facts.js';
+import { isFloatType } from '../onnx/float-encoding.js';
 import { createNodeEmitter } from './node-emitter.js';
 import { createTensorOps, type TensorOps } from './tensor-ops.js';
-import { gradientType, INT64, isFloatType, type Value } from './value.js';
+import { gradientType, INT64, type Value } from './value.js';
 
 /** Where the loss is taken. */
 export interface CrossEntropyOptions {

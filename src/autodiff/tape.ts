@@ -2,13 +2,14 @@ import type { NodeProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { nodeLabel } from '../graph/graph-index.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { isFloatType } from '../onnx/float-encoding.js';
 import { sumCotangents } from './accumulate.js';
 import { createConstantReader } from './constants.js';
 import type { ForwardGraph } from './forward-graph.js';
 import { createNodeEmitter } from './node-emitter.js';
 import { createRuleContext } from './rule-context.js';
 import { createTensorOps, type TensorOps } from './tensor-ops.js';
-import { gradientType, isFloatType, type Value } from './value.js';
+import { gradientType, type Value } from './value.js';
 import { type Cotangent, type Lowering, type RuleContext, unsupported, type VjpRule } from './vjp-rule.js';
 import { findVjp } from './vjp-rules.js';
 

@@ -12,13 +12,6 @@ export const FLOAT32 = 1;
 export const INT64 = 7;
 export const BOOL = 9;
 export const FLOAT64 = 11;
-const FLOAT16 = 10;
-const BFLOAT16 = 16;
-
-/** Whether values of this type can carry a gradient. */
-export function isFloatType(dataType: number): boolean {
-  return dataType === FLOAT32 || dataType === FLOAT64 || dataType === FLOAT16 || dataType === BFLOAT16;
-}
 
 /** Precision in which the gradient of a value is computed: float64 stays, all other floats become float32. */
 export function gradientType(dataType: number): number {
