@@ -61,6 +61,9 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
   if (request.out === undefined && !request.dryRun) {
     throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
   }
+  if (request.hiddenStates !== undefined && !['memory', 'spill'].includes(request.hiddenStates)) {
+    throw new OptionError(`hiddenStates is "${request.hiddenStates}"; expected memory or spill`);
+  }
   const engine = await createNodeEngine(request.executionProvider);
   const folder = await openModelFolder(request.model);
   const spills: SpillFile[] = [];
@@ -153,8 +156,8 @@ async function calibrate(request: PruneRequest, { folder, analysed, options }: F
 function contextLength({ documents }: ModelFolder): number | undefined {
   const config = documents['config.json'] ?? {};
   const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
-  const length = named.map((key) => config[key]).find((value) => typeof value === 'number');
-  return typeof length === 'number' ? length : undefined;
+  const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
+  return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
 /** Writes the result; a dry run only counts its bytes. */
@@ -179,17 +182,18 @@ const COUNTING_FOLDER: SinkFolder = {
 };
 
 function mendDocuments(
-  { documents }: ModelFolder,
+  { documents, modelFile }: ModelFolder,
   { detected }: AnalysedModel,
   outcome: PruneOutcome,
 ): Record<string, JsonObject> {
   const kept = new Map(outcome.modules.map(({ module, keep }) => [module.index, keep]));
   const widths = blockWidths(detected.layout, kept);
+  const externalFileCount = outcome.model.storage?.kind === 'external' ? 1 : 0;
   const config = documents['config.json'];
   const genai = documents['genai_config.json'];
   return {
-    ...(config && { 'config.json': mendConfig(config, widths, 1) as JsonObject }),
-    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) as JsonObject }),
+    ...(config && { 'config.json': mendConfig(config, widths, { modelFile, externalFileCount }) }),
+    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
   };
 }
 

@@ -40,47 +40,88 @@ const CONFIG_KEYS = {
   headCount: ['num_attention_heads', 'n_head', 'num_heads', 'n_heads', 'decoder_attention_heads'],
   kvHeadCount: ['num_key_value_heads', 'num_kv_heads', 'n_head_kv'],
   headSize: ['head_dim'],
-} as const;
+} as const satisfies Partial<Record<keyof BlockWidths, readonly string[]>>;
+
+type Width = keyof typeof CONFIG_KEYS;
+
+/** How the pruned model is stored, for the part of config.json that transformers.js reads. */
+export interface StoredAs {
+  /** Model file, such as `onnx/model_fp16.onnx`. */
+  readonly modelFile: string;
+  /** External data files beside it. */
+  readonly externalFileCount: number;
+}
 
 /**
  * Makes config.json say what the pruned graph is like. One number stands for all blocks, so where blocks differ it is the
- * largest and `fang_prune` lists them all. `head_dim` is always written: hidden size / heads no longer gives it.
- *
- * @param fileCount External data files beside the model, for transformers.js.
+ * largest and `fang_prune` lists them all; families that list widths by block get their list. `head_dim` is always
+ * written: hidden size / heads no longer gives it. What is not known of any block stays as it was.
  */
-export function mendConfig(config: Json, widths: readonly BlockWidths[], fileCount: number): Json {
+export function mendConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
   const mended: Record<string, unknown> = { ...config };
-  for (const [field, keys] of Object.entries(CONFIG_KEYS) as [keyof typeof CONFIG_KEYS, readonly string[]][]) {
-    const values = widths.map((width) => width[field]).filter((value) => value !== undefined);
-    if (values.length === 0) continue;
-    const present = keys.filter((key) => key in config);
-    const always = field === 'headSize' ? keys : [];
-    for (const key of present.length > 0 ? present : always) mended[key] = Math.max(...values);
+  for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
+    const largest = largestOf(widths, field);
+    if (largest === undefined) continue;
+    for (const key of keysFor(field, config)) {
+      mended[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
+    }
   }
   const differ = widths.some(
     (width) => width.neuronCount !== widths[0]?.neuronCount || width.headCount !== widths[0]?.headCount,
   );
   if (differ) mended.fang_prune = { blocks: widths };
   const js = config['transformers.js_config'];
-  if (isRecord(js) && js.use_external_data_format !== undefined) {
-    mended['transformers.js_config'] = { ...js, use_external_data_format: fileCount };
-  }
+  if (isRecord(js)) mended['transformers.js_config'] = mendTransformersJs(js, storedAs);
   return mended;
 }
+
+/** The keys of a width that a config has, or the one under which its readers look for what is not the default. */
+function keysFor(field: Width, config: Json): readonly string[] {
+  const present = CONFIG_KEYS[field].filter((key) => key in config);
+  if (present.length > 0) return present;
+  if (field === 'headSize') return CONFIG_KEYS.headSize;
+  // GPT-2's family leaves it out where it is four times the hidden size.
+  return field === 'neuronCount' && 'n_embd' in config ? ['n_inner'] : [];
+}
+
+function listByBlock(list: readonly unknown[], widths: readonly BlockWidths[], field: Width): unknown[] {
+  return list.map((value, block) => widths.find((width) => width.block === block)?.[field] ?? value);
+}
+
+const DTYPE_OF_SUFFIX: Readonly<Record<string, string>> = { '': 'fp32', _fp16: 'fp16' };
+
+/** Only the variant that was pruned lies in the new folder, so it becomes the one that is loaded. */
+function mendTransformersJs(js: Json, { modelFile, externalFileCount }: StoredAs): Json {
+  const dtype = DTYPE_OF_SUFFIX[/model(\w*)\.onnx$/.exec(modelFile)?.[1] ?? 'another name'];
+  return {
+    ...js,
+    ...(js.use_external_data_format !== undefined && { use_external_data_format: externalFileCount }),
+    ...(js.dtype !== undefined && dtype !== undefined && { dtype }),
+  };
+}
+
+/** Names of the decoder's widths in genai_config.json. */
+const GENAI_KEYS = {
+  headSize: 'head_size',
+  headCount: 'num_attention_heads',
+  kvHeadCount: 'num_key_value_heads',
+} as const satisfies Partial<Record<Width, string>>;
 
 /** The same for genai_config.json, whose decoder entry names the head counts. */
 export function mendGenaiConfig(config: Json, widths: readonly BlockWidths[]): Json {
   const { model } = config;
   if (!isRecord(model) || !isRecord(model.decoder)) return config;
-  const largest = (field: 'headCount' | 'kvHeadCount' | 'headSize') =>
-    Math.max(...widths.map((width) => width[field] ?? 0));
-  const decoder = {
-    ...model.decoder,
-    head_size: largest('headSize'),
-    num_attention_heads: largest('headCount'),
-    num_key_value_heads: largest('kvHeadCount'),
-  };
+  const decoder: Record<string, unknown> = { ...model.decoder };
+  for (const [field, key] of Object.entries(GENAI_KEYS) as [keyof typeof GENAI_KEYS, string][]) {
+    const largest = largestOf(widths, field);
+    if (largest !== undefined) decoder[key] = largest;
+  }
   return { ...config, model: { ...model, decoder } };
+}
+
+function largestOf(widths: readonly BlockWidths[], field: Width): number | undefined {
+  const values = widths.map((width) => width[field]).filter((value) => value !== undefined);
+  return values.length === 0 ? undefined : Math.max(...values);
 }
 
 const isRecord = (value: unknown): value is Json =>

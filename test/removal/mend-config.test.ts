@@ -1,0 +1,119 @@
+import type { ModelLayout, PrunableModule } from '../../src/architecture/layout.js';
+import { type BlockWidths, blockWidths, mendConfig, mendGenaiConfig } from '../../src/removal/mend-config.js';
+
+const widths: readonly BlockWidths[] = [
+  { block: 0, neuronCount: 300, headCount: 6, kvHeadCount: 3, headSize: 24 },
+  { block: 1, neuronCount: 300, headCount: 6, kvHeadCount: 3, headSize: 24 },
+];
+const inline = { modelFile: 'onnx/model.onnx', externalFileCount: 0 };
+
+describe('blockWidths', () => {
+  const module = (index: number, part: Partial<PrunableModule>) => ({ index, block: 0, ...part }) as PrunableModule;
+  const groupOfUnit = Int32Array.of(0, 0, 1, 1);
+  const modules = [
+    module(0, { kind: 'attention', unitCount: 4, unitSize: 8, groupOfUnit, groupCount: 2 }),
+    module(1, { kind: 'ffn', unitCount: 32, unitSize: 1 }),
+    module(2, { kind: 'attention', block: 1, unitCount: 4, unitSize: 8 }),
+  ];
+  const layout = { blockCount: 3, modules } as unknown as ModelLayout;
+
+  it('counts what is kept, KV heads by their groups, and knows nothing of blocks without modules', () => {
+    const kept = new Map([
+      [0, Int32Array.of(2, 3)],
+      [1, Int32Array.from({ length: 20 }, (_, unit) => unit)],
+    ]);
+    expect(blockWidths(layout, kept)).toEqual([
+      { block: 0, neuronCount: 20, headCount: 2, kvHeadCount: 1, headSize: 8 },
+      { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8 },
+      { block: 2 },
+    ]);
+  });
+});
+
+describe('mendConfig', () => {
+  it.each([
+    [
+      'Llama',
+      {
+        hidden_size: 192,
+        intermediate_size: 512,
+        num_attention_heads: 8,
+        num_key_value_heads: 4,
+        head_dim: 24,
+        rope_theta: 1e4,
+      },
+      {
+        hidden_size: 192,
+        intermediate_size: 300,
+        num_attention_heads: 6,
+        num_key_value_heads: 3,
+        head_dim: 24,
+        rope_theta: 1e4,
+      },
+    ],
+    ['GPT-2', { n_embd: 64, n_head: 8 }, { n_embd: 64, n_head: 6, head_dim: 24, n_inner: 300 }],
+    [
+      'OPT',
+      { ffn_dim: 512, num_attention_heads: 8, hidden_size: 192 },
+      { ffn_dim: 300, num_attention_heads: 6, hidden_size: 192, head_dim: 24 },
+    ],
+    [
+      'a family that lists widths by block',
+      { ffn_dim: [500, 510], num_kv_heads: [4, 4] },
+      { ffn_dim: [300, 300], num_kv_heads: [3, 3], head_dim: 24 },
+    ],
+  ])('tells the widths in the words of %s', (_, config, mended) => {
+    expect(mendConfig(config, widths, inline)).toEqual(mended);
+  });
+
+  it('names the largest width and lists all where blocks differ', () => {
+    const uneven = [widths[0]!, { ...widths[1]!, neuronCount: 310 }];
+    expect(mendConfig({ intermediate_size: 512 }, uneven, inline)).toMatchObject({
+      intermediate_size: 310,
+      fang_prune: { blocks: uneven },
+    });
+  });
+
+  it('leaves what it knows nothing of', () => {
+    const config = { num_attention_heads: 8, num_key_value_heads: 4, intermediate_size: 512 };
+    const ffnOnly = [{ block: 0, neuronCount: 300 }, { block: 1 }];
+    expect(mendConfig(config, ffnOnly, inline)).toMatchObject({ ...config, intermediate_size: 300 });
+    expect(mendConfig(config, ffnOnly, inline)).not.toHaveProperty('head_dim');
+  });
+
+  it('points transformers.js to the variant that is there', () => {
+    const js = { dtype: 'q4', use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': 1 }, kv_cache_dtype: 'x' };
+    const mend = (modelFile: string, externalFileCount: number) =>
+      mendConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
+    expect(mend('onnx/model.onnx', 1)).toEqual({ dtype: 'fp32', use_external_data_format: 1, kv_cache_dtype: 'x' });
+    expect(mend('onnx/model_fp16.onnx', 0)).toEqual({
+      dtype: 'fp16',
+      use_external_data_format: 0,
+      kv_cache_dtype: 'x',
+    });
+    expect(mend('onnx/other.onnx', 0)).toMatchObject({ dtype: 'q4' });
+    expect(mendConfig({ 'transformers.js_config': { a: 1 } }, [], inline)).toEqual({
+      'transformers.js_config': { a: 1 },
+    });
+  });
+});
+
+describe('mendGenaiConfig', () => {
+  const decoder = { head_size: 32, hidden_size: 256, num_attention_heads: 8, num_key_value_heads: 8 };
+  const config = { model: { type: 'llama', decoder }, search: { top_k: 1 } };
+
+  it('mends the decoder and nothing else', () => {
+    expect(mendGenaiConfig(config, widths)).toEqual({
+      ...config,
+      model: {
+        type: 'llama',
+        decoder: { head_size: 24, hidden_size: 256, num_attention_heads: 6, num_key_value_heads: 3 },
+      },
+    });
+  });
+
+  it('leaves heads that were not recognised, and configs without a decoder', () => {
+    expect(mendGenaiConfig(config, [{ block: 0, neuronCount: 3 }])).toEqual(config);
+    expect(mendGenaiConfig({ model: { type: 'x' } }, widths)).toEqual({ model: { type: 'x' } });
+  });
+});
