@@ -13,6 +13,7 @@ function moduleOf(unitCount: number, unitSize = 1, groupOfUnit?: number[]): Prun
     kind: groupOfUnit ? 'attention' : 'ffn',
     block: 3,
     segment: 1,
+    input: 'x',
     output: { node: 'down', input: 'h', result: 'y', weight: 'w', inputAxis: 1, inputCount, outputCount: 2 },
     unitCount,
     unitOfChannel: Int32Array.from({ length: inputCount }, (_, channel) => Math.floor(channel / unitSize)),
