@@ -1,7 +1,7 @@
-/** Loads the built package the ways users do: `import`, `require`, the core alone, the command line. */
+/** Loads the built package the ways users do (`import`, `require`, the core alone, the command line) and checks its notices. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 
@@ -26,7 +26,20 @@ for (const [type, load] of [
 
 assert.equal(execFileSync('node', ['dist/cli.js', '--version'], { encoding: 'utf8' }).trim(), version);
 
+const notices = readFileSync('THIRD-PARTY-LICENSES.md', 'utf8');
+const unnamed = compiledInPackages().filter((name) => !new RegExp(`\\b${name}\\b`).test(notices));
+assert.deepEqual(unnamed, [], 'dist/ contains code of packages that THIRD-PARTY-LICENSES.md does not name');
+
 console.log('The package loads by import, by require and from the command line.');
+
+function compiledInPackages(): string[] {
+  const maps = readdirSync('dist').filter((name) => name.endsWith('.map'));
+  const sources = maps.flatMap(
+    (name) => (JSON.parse(readFileSync(`dist/${name}`, 'utf8')) as { sources: string[] }).sources,
+  );
+  const names = sources.flatMap((source) => source.match(/node_modules\/((?:@[^/]+\/)?[^/]+)/)?.[1] ?? []);
+  return [...new Set(names)];
+}
 
 function runNode(type: 'module' | 'commonjs', code: string): string {
   return execFileSync('node', [`--input-type=${type}`, '--eval', code], { encoding: 'utf8' }).trim();
