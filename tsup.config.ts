@@ -9,10 +9,6 @@ const shared = {
   sourcemap: true,
   treeshake: true,
   external: ['onnxruntime-node', 'onnxruntime-web'],
-  // Half of the calibration text is not ASCII; escapes would double it.
-  esbuildOptions: (options) => {
-    options.charset = 'utf8';
-  },
 } satisfies Options;
 
 const library = { index: 'src/index.ts', node: 'src/node.ts', web: 'src/web.ts' };

@@ -26,6 +26,13 @@ for (const [type, load] of [
 
 assert.equal(execFileSync('node', ['dist/cli.js', '--version'], { encoding: 'utf8' }).trim(), version);
 
+// Without the path mapping of tsconfig.json an example's `fang-prune` is the built package.
+const described = execFileSync('node', ['--import', 'tsx', 'examples/02-describe-a-model.ts'], {
+  encoding: 'utf8',
+  env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.examples.json' },
+});
+assert.match(described, /parameters can be pruned/);
+
 const notices = readFileSync('THIRD-PARTY-LICENSES.md', 'utf8');
 const unnamed = compiledInPackages().filter((name) => !new RegExp(`\\b${name}\\b`).test(notices));
 assert.deepEqual(unnamed, [], 'dist/ contains code of packages that THIRD-PARTY-LICENSES.md does not name');
