@@ -58,6 +58,8 @@ export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
 export async function createCalibrationSet(options: CalibrationSetOptions): Promise<CalibrationSet> {
   checkWindowShape(options);
   const { windowCount, windowLength, selection = 'first', seed = 0, documentStart, documentEnd } = options;
+  if (selection !== 'first' && selection !== 'sample')
+    throw new OptionError(`selection is "${String(selection)}"; expected first or sample`);
   const kind = options.source === undefined ? 'default-text' : kindOf(options.source);
   const source = options.source ?? { text: (await import('./default-text.js')).DEFAULT_TEXTS };
   const joined = await joinDocuments(source, options);

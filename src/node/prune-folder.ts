@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
+import type { TokenSource } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 import type { SinkFolder } from '../onnx/byte-source.js';
 import { isFloatType } from '../onnx/float-encoding.js';
@@ -8,9 +9,11 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { saveModel } from '../onnx/save-model.js';
 import {
   type CalibrationOptions,
+  type CalibrationSource,
   PRUNE_DEFAULTS,
   type PruneOptions,
   type ResolvedOptions,
+  readsTokens,
   resolveOptions,
 } from '../options.js';
 import { type PruneOutcome, pruneModel, type StageTiming } from '../prune.js';
@@ -81,10 +84,9 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
     };
     const model = await timed('load', () => folder.load());
     const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
-    const calibration =
-      options.adapter.needs === 'none'
-        ? undefined
-        : await timed('calibrate', () => calibrate(request, { folder, analysed, options }));
+    const calibration = !readsTokens(options)
+      ? undefined
+      : await timed('calibrate', () => calibrate(request, { folder, analysed, options }));
     const spill = async () => {
       const file = await createSpillFile();
       spills.push(file);
@@ -92,9 +94,7 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
     };
     const repairs = await spill();
     const windows = calibration?.windows ?? [];
-    const stateBytes = windows.length * (windows[0]?.length ?? 0) * analysed.detected.layout.hiddenSize * 4;
-    const spilled = (request.hiddenStates ?? (stateBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory')) === 'spill';
-    const states = spilled ? await spill() : undefined;
+    const windowBytes = (windows[0]?.length ?? 0) * analysed.detected.layout.hiddenSize * 4;
     const outcome = await pruneModel({
       model,
       analysed,
@@ -102,7 +102,10 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
       windows,
       options,
       store: (shape, bytes) => repairs.appendTensor(shape, bytes),
-      createStates: (): HiddenStates => (states === undefined ? createMemoryStates() : createSpilledStates(states)),
+      async createStates(windowCount): Promise<HiddenStates> {
+        const place = request.hiddenStates ?? (windowCount * windowBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory');
+        return place === 'memory' ? createMemoryStates() : createSpilledStates(await spill());
+      },
     });
     const before = await storedBytes(folder, model);
     const after = await timed('save', () => save(request, { folder, analysed, outcome, options }));
@@ -141,7 +144,7 @@ async function calibrate(request: PruneRequest, { folder, analysed, options }: F
     throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${longest} tokens`);
   }
   return createCalibrationSet({
-    source: source !== undefined && 'file' in source ? await openTextSource(source.file) : source,
+    source: await openSource(source),
     windowCount: shape.windowCount ?? defaults.windowCount,
     windowLength,
     selection,
@@ -150,6 +153,13 @@ async function calibrate(request: PruneRequest, { folder, analysed, options }: F
     vocabularySize: analysed.detected.layout.vocabularySize,
     signal: options.signal,
   });
+}
+
+/** Opens a file; any other source is checked where it is read. */
+async function openSource(source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
+  if (typeof source !== 'object' || source === null || !('file' in source)) return source;
+  if (typeof source.file === 'string') return openTextSource(source.file);
+  throw new OptionError(`the calibration file is ${String(source.file)}; expected a path`);
 }
 
 /** Longest window the model was made for, under the names that families give it. */

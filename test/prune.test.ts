@@ -1,0 +1,242 @@
+import { createAdapter, METHODS, type MethodName } from '../src/compensation/adapters.js';
+import { OptionError } from '../src/errors.js';
+import { createLanguageModel } from '../src/evaluation/session-language-model.js';
+import { createSpillFile } from '../src/node/spill-file.js';
+import { copyModel } from '../src/onnx/edit-weights.js';
+import type { MethodChoice, PruneOptions } from '../src/options.js';
+import type { PruneOutcome } from '../src/prune.js';
+import { maskUnits } from '../src/removal/mask-units.js';
+import { readLinearWeight } from '../src/removal/repair-linear.js';
+import { createSpilledStates } from '../src/runtime/hidden-states.js';
+import { testEngine } from './support/engine.js';
+import {
+  bytesOf,
+  type Loaded,
+  loadTinyLlama,
+  pruneLoaded,
+  relativeGap,
+  runModel,
+  someWindows,
+} from './support/tiny-llama.js';
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+/** Kept units by block, of one kind of module. */
+const keptCounts = ({ modules }: PruneOutcome, kind: 'ffn' | 'attention') =>
+  modules.filter(({ module }) => module.kind === kind).map(({ keep }) => keep.length);
+
+/** The dense model with what was removed set to zero and what was repaired repaired. */
+async function maskLike(outcome: PruneOutcome) {
+  const masked = copyModel(loaded.model);
+  for (const { module, keep, bias } of outcome.modules) {
+    const kept = await readLinearWeight(outcome.model, module.output);
+    const [rows = 0, columns = 0] = kept.shape;
+    const weight = Float32Array.from({ length: rows * columns }, (_, at) =>
+      kept.get(Math.floor(at / columns), at % columns),
+    );
+    await maskUnits(masked, { module, keep, bias, weight });
+  }
+  return masked;
+}
+
+const evaluationWindows = someWindows(2, 16);
+const logitsOf = async (model: Loaded['model']) =>
+  (await runModel(model, evaluationWindows)).logits!.data as Float32Array;
+/** How far a pruned model is from the masked one. */
+const gapToMasked = async (outcome: PruneOutcome) =>
+  relativeGap(await logitsOf(outcome.model), await logitsOf(await maskLike(outcome)));
+
+describe('every method', () => {
+  const methods: readonly (readonly [string, MethodChoice])[] = [
+    ...(Object.keys(METHODS) as MethodName[]).map((name) => [name, name] as const),
+    ['flap IFV', createAdapter('flap', { metric: 'IFV' })],
+    ['flap WIFN', createAdapter('flap', { metric: 'WIFN' })],
+    ['a formula', ({ statistics, unitCount }) => statistics.variance.subarray(0, unitCount)],
+  ];
+  it.each(methods)('%s removes what was asked for', async (_, method) => {
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method });
+    expect(keptCounts(outcome, 'ffn')).toEqual(Array(6).fill(358));
+    expect(keptCounts(outcome, 'attention')).toEqual(Array(6).fill(6));
+    expect((await logitsOf(outcome.model)).every(Number.isFinite)).toBe(true);
+  });
+
+  it.each(['flap', 'obc', 'wanda'])('%s computes what the masked and repaired model does', async (method) => {
+    expect(await gapToMasked(await pruneLoaded(loaded, { sparsity: 0.5, method }))).toBeLessThan(1e-4);
+  });
+});
+
+describe('how much goes', () => {
+  const options = (more: Partial<PruneOptions>): PruneOptions => ({ sparsity: 0.3, method: 'random', ...more });
+
+  it('sparsity 0 is the identity, byte for byte', async () => {
+    const outcome = await pruneLoaded(loaded, { sparsity: 0 });
+    expect(outcome.modules).toEqual([]);
+    expect(Buffer.compare(await bytesOf(outcome.model), await bytesOf(loaded.model))).toBe(0);
+  });
+
+  it.each([0.1, 0.25, 0.5, 0.77, 0.999])(
+    'at %d every module loses what was asked for to one step',
+    async (sparsity) => {
+      const outcome = await pruneLoaded(loaded, options({ sparsity }));
+      for (const kept of keptCounts(outcome, 'ffn')) {
+        expect(kept).toBeGreaterThanOrEqual(1);
+        expect(Math.abs(512 - kept - sparsity * 512)).toBeLessThanOrEqual(1);
+      }
+      for (const kept of keptCounts(outcome, 'attention')) {
+        expect(kept % 2).toBe(0);
+        expect(Math.abs(8 - kept - sparsity * 8)).toBeLessThanOrEqual(2);
+      }
+    },
+  );
+
+  it.each([
+    ['ffn', 6, 0],
+    ['attention', 0, 6],
+  ] as const)('modules: %s leaves the other kind alone', async (modules, ffnCount, attentionCount) => {
+    const outcome = await pruneLoaded(loaded, options({ modules, sparsity: 0.5 }));
+    expect(keptCounts(outcome, 'ffn')).toHaveLength(ffnCount);
+    expect(keptCounts(outcome, 'attention')).toHaveLength(attentionCount);
+  });
+
+  it('keeps FFN widths at a multiple', async () => {
+    const outcome = await pruneLoaded(loaded, options({ widthMultiple: 64, modules: 'ffn' }));
+    expect(keptCounts(outcome, 'ffn')).toEqual(Array(6).fill(384));
+  });
+
+  it('skips blocks and lets the others make up for them', async () => {
+    const outcome = await pruneLoaded(loaded, options({ skipBlocks: [0, 5], modules: 'ffn' }));
+    expect(outcome.modules.map(({ module }) => module.block)).toEqual([1, 2, 3, 4]);
+    const removed = keptCounts(outcome, 'ffn').reduce((sum, kept) => sum + 512 - kept, 0);
+    expect(Math.abs(removed - 0.3 * 6 * 512)).toBeLessThanOrEqual(4);
+  });
+
+  it('takes sparsities by block and kind', async () => {
+    const outcome = await pruneLoaded(
+      loaded,
+      options({ modules: 'ffn', blockSparsity: { 2: 0.75, 3: { ffn: 0.5, attention: 0.9 } } }),
+    );
+    const kept = keptCounts(outcome, 'ffn');
+    expect(kept.slice(2, 4)).toEqual([128, 256]);
+    expect(new Set([kept[0], kept[1], kept[4], kept[5]]).size).toBe(1);
+    expect(Math.abs(kept.reduce((sum, width) => sum + width, 0) - 0.7 * 6 * 512)).toBeLessThanOrEqual(6);
+  });
+
+  it('lets KV heads differ between blocks only on request', async () => {
+    const uneven = options({ modules: 'attention', blockSparsity: { 0: 0.5 } });
+    await expect(pruneLoaded(loaded, uneven)).rejects.toThrow(OptionError);
+    await expect(pruneLoaded(loaded, uneven)).rejects.toThrow(/perBlockKvHeads/);
+    const outcome = await pruneLoaded(loaded, { ...uneven, perBlockKvHeads: true });
+    expect(keptCounts(outcome, 'attention')).toEqual([4, 6, 6, 6, 6, 6]);
+    const cache = outcome.model.proto.graph!.input.filter(({ name }) => name.startsWith('past_key_values'));
+    const kvHeads = cache.map(({ type }) =>
+      type?.value.case === 'tensorType' ? Number(type.value.value.shape?.dim[1]?.value.value) : undefined,
+    );
+    expect(kvHeads).toEqual([2, 2, ...Array(10).fill(3)]);
+    expect(await gapToMasked(outcome)).toBeLessThan(1e-4);
+  });
+
+  it('removes one query head of every group', async () => {
+    const outcome = await pruneLoaded(loaded, options({ modules: 'attention', headUnit: 'query', sparsity: 0.5 }));
+    for (const { keep } of outcome.modules) expect([...keep].map((head) => Math.floor(head / 2))).toEqual([0, 1, 2, 3]);
+    expect(await gapToMasked(outcome)).toBeLessThan(1e-4);
+  });
+
+  it('spreads a global threshold over blocks and kinds, heads evenly', async () => {
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, allocation: 'standardised' });
+    const { modules } = loaded.analysed.detected.layout;
+    const prunable = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+    const removed = outcome.modules.reduce((sum, { module, keep }) => {
+      const units = module.unitCount - keep.length;
+      const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);
+      return sum + units * module.parametersPerUnit + groups * module.parametersPerGroup;
+    }, 0);
+    expect(removed / prunable).toBeCloseTo(0.3, 3);
+    expect(new Set(keptCounts(outcome, 'attention')).size).toBeLessThanOrEqual(1);
+    expect(new Set(keptCounts(outcome, 'ffn')).size).toBeGreaterThan(1);
+  });
+
+  it('refuses blocks that do not exist, and budgets that cannot be met', async () => {
+    await expect(pruneLoaded(loaded, options({ skipBlocks: [6] }))).rejects.toThrow(/block 6 does not exist.*0\.\.5/);
+    const spared = options({ modules: 'ffn', sparsity: 0.5, skipBlocks: [0, 1, 2, 3, 4] });
+    await expect(pruneLoaded(loaded, spared)).rejects.toThrow(OptionError);
+  });
+});
+
+describe('the same run', () => {
+  it.each(['flap', 'random'])('with one seed gives the same bytes (%s)', async (method) => {
+    const run = async (seed: number) =>
+      bytesOf((await pruneLoaded(loaded, { sparsity: 0.3, method, seed, modules: 'ffn' })).model);
+    const first = await run(7);
+    expect(Buffer.compare(await run(7), first)).toBe(0);
+    if (method === 'random') expect(Buffer.compare(await run(8), first)).not.toBe(0);
+  });
+
+  it('gives the same bytes whether hidden states wait in memory or on disk', async () => {
+    const file = await createSpillFile();
+    try {
+      const inMemory = await pruneLoaded(loaded, { sparsity: 0.3 });
+      const onDisk = await pruneLoaded(loaded, { sparsity: 0.3 }, { createStates: () => createSpilledStates(file) });
+      expect(Buffer.compare(await bytesOf(onDisk.model), await bytesOf(inMemory.model))).toBe(0);
+    } finally {
+      await file.dispose();
+    }
+  });
+
+  it('leaves the model it was given as it was', async () => {
+    await pruneLoaded(loaded, { sparsity: 0.5 });
+    const again = await loadTinyLlama();
+    expect(Buffer.compare(await bytesOf(loaded.model), await bytesOf(again.model))).toBe(0);
+  });
+
+  it('chooses alike however many windows run together, up to rounding', async () => {
+    const keeps = async (batchSize: number) =>
+      (await pruneLoaded(loaded, { sparsity: 0.3, batchSize })).modules.map(({ keep }) => new Set(keep));
+    const [one, four] = [await keeps(1), await keeps(4)];
+    const differing = one.flatMap((keep, at) => [...keep].filter((unit) => !four[at]!.has(unit)));
+    expect(differing.length).toBeLessThanOrEqual(6);
+  });
+});
+
+it('reports progress that ends where it said, and times for every stage', async () => {
+  const seen: { done: number; total: number }[] = [];
+  const outcome = await pruneLoaded(loaded, { sparsity: 0.3, onProgress: (progress) => seen.push(progress) });
+  const { done, total } = seen.at(-1)!;
+  expect(done).toBeLessThanOrEqual(total);
+  expect(done).toBeGreaterThan(0.8 * total);
+  expect(seen.every((step, at) => at === 0 || step.done >= seen[at - 1]!.done)).toBe(true);
+  expect(outcome.timings.map(({ stage }) => stage).sort()).toEqual(['advance', 'measure', 'repair', 'score']);
+});
+
+it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {
+  const controller = new AbortController();
+  let seen = 0;
+  const onProgress = () => {
+    seen += 1;
+    if (seen === at) controller.abort(new Error('enough'));
+  };
+  const job = pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, onProgress, signal: controller.signal });
+  await expect(job).rejects.toThrow('enough');
+  expect(seen).toBe(at);
+});
+
+it('a pruned model reads token by token what it reads at once', async () => {
+  const { model } = await pruneLoaded(loaded, { sparsity: 0.4 });
+  const language = await createLanguageModel({
+    engine: testEngine,
+    session: await testEngine.load(await bytesOf(model)),
+  });
+  try {
+    const windows = someWindows(2, 20);
+    const reader = language.createReader();
+    for (let at = 0; at < 20; at += 1) {
+      const stepped = await reader.read(windows.map((window) => window.subarray(at, at + 1)));
+      const whole = await language.createReader().read(windows.map((window) => window.subarray(0, at + 1)));
+      expect(relativeGap(stepped, whole)).toBeLessThan(1e-5);
+    }
+  } finally {
+    await language.release();
+  }
+});

@@ -1,0 +1,111 @@
+import { readFileSync } from 'node:fs';
+import { cp, mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { type ModelProto, ModelProtoSchema } from 'onnx-buf';
+import { readModelInputs } from '../../src/graph/model-inputs.js';
+import { loadModel } from '../../src/onnx/load-model.js';
+import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { saveModel } from '../../src/onnx/save-model.js';
+import { type PruneOptions, resolveOptions } from '../../src/options.js';
+import { type PruneJob, type PruneOutcome, pruneModel } from '../../src/prune.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import { type AnalysedModel, analyseModel } from '../../src/runtime/analyse-model.js';
+import type { Tensors } from '../../src/runtime/engine.js';
+import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
+import { testEngine } from './engine.js';
+
+/** The model that comes with the repository: 6 blocks, 8 heads of 24 over 4 KV heads, 512 neurons. */
+export const TINY_LLAMA = 'examples/models/tiny-llama';
+
+/** A loaded model and what was found out about it. */
+export interface Loaded {
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+}
+
+/** Loads and analyses the model, or other bytes. */
+export async function loadTinyLlama(bytes: Uint8Array = readTinyLlama()): Promise<Loaded> {
+  const model = await loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('none'));
+  return { model, analysed: await analyseModel(model, testEngine) };
+}
+
+export const readTinyLlama = (): Uint8Array => readFileSync(join(TINY_LLAMA, 'onnx/model.onnx'));
+
+/** Windows of tokens that the model knows, the same every time. */
+export function someWindows(count: number, length: number): Int32Array[] {
+  return Array.from({ length: count }, (_, window) =>
+    Int32Array.from({ length }, (_, at) => (window * 7919 + at * at * 31 + at * 613) % 2048),
+  );
+}
+
+/** Prunes on a few short windows unless the job says otherwise. */
+export function pruneLoaded(
+  { model, analysed }: Loaded,
+  options: PruneOptions,
+  job: Partial<PruneJob> = {},
+): Promise<PruneOutcome> {
+  return pruneModel({
+    model,
+    analysed,
+    engine: testEngine,
+    windows: someWindows(4, 24),
+    options: resolveOptions(options),
+    store: storeInMemory,
+    createStates: createMemoryStates,
+    ...job,
+  });
+}
+
+/** The model as one file. */
+export async function bytesOf(model: OnnxModel): Promise<Uint8Array> {
+  const files = new Map<string, Uint8Array>();
+  await saveModel(model, createMemoryFolder('memory', files), 'model.onnx');
+  return files.get('model.onnx')!;
+}
+
+/** Runs a whole model on windows of equal length, without past. */
+export async function runModel(
+  model: OnnxModel,
+  windows: readonly Int32Array[],
+  fetches: readonly string[] = ['logits'],
+): Promise<Tensors> {
+  const session = await testEngine.load(await bytesOf(model));
+  try {
+    const size = { batchSize: windows.length, sequenceLength: windows[0]!.length };
+    const tokens = windows.flatMap((window) => [...window]);
+    return await session.run(prefillFeeds(readModelInputs(model.proto.graph!), size, tokens), fetches);
+  } finally {
+    await session.release();
+  }
+}
+
+/** Largest difference of two lists of equal length, relative to the range of the second. */
+export function relativeGap(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
+  const values = Array.from(expected);
+  const range =
+    values.reduce((most, value) => Math.max(most, value), Number.NEGATIVE_INFINITY) -
+    values.reduce((least, value) => Math.min(least, value), Number.POSITIVE_INFINITY);
+  return values.reduce((worst, value, at) => Math.max(worst, Math.abs(value - actual[at]!)), 0) / range;
+}
+
+/** Copies what makes a model folder, without texts and tasks; `edit` may change the graph. */
+export async function copyTinyLlama(folder: string, edit?: (proto: ModelProto) => void): Promise<string> {
+  await mkdir(join(folder, 'onnx'), { recursive: true });
+  for (const name of ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'README.md'])
+    await cp(join(TINY_LLAMA, name), join(folder, name));
+  const target = join(folder, 'onnx/model.onnx');
+  if (edit === undefined) await cp(join(TINY_LLAMA, 'onnx/model.onnx'), target);
+  else await writeFile(target, editModel(readTinyLlama(), edit));
+  return folder;
+}
+
+/** Changes a model file's graph. */
+export function editModel(bytes: Uint8Array, edit: (proto: ModelProto) => void): Uint8Array {
+  const proto = fromBinary(ModelProtoSchema, bytes);
+  edit(proto);
+  return toBinary(ModelProtoSchema, proto);
+}
