@@ -1,11 +1,11 @@
 import { UnsupportedModelError } from '../errors.js';
-import type { GraphIndex } from '../graph/graph-index.js';
-import { findCutValues, type Partition, partitionGraph } from '../graph/partition.js';
+import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { findCutValues, findEmbeddings, influencedValues, type Partition, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { groupOf } from './axis-rules/axis-rule.js';
-import { findOutputLinears, isLinearNode, type LinearSite } from './find-output-linears.js';
+import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import type { ModelLayout, PrunableModule, Unrecognised } from './layout.js';
-import { type ChannelTrace, traceChannels } from './trace-channels.js';
+import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
 
 /** The layout together with what the later steps need to run and cut the same graph. */
 export interface DetectedModel {
@@ -32,27 +32,23 @@ export interface DetectRequest {
  */
 export function detectLayout(request: DetectRequest): DetectedModel {
   const { index, facts, logits } = request;
-  const cuts = chooseCuts(request);
+  const embeddings = findEmbeddings(index, request.tokenInput);
+  const cuts = chooseCuts(request, embeddings);
   const partition = partitionGraph(index, cuts);
+  const dataValues = influencedValues(index, embeddings);
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });
+    const sites = linears.map((linear) => ({
+      linear,
+      outcome: trace(request, { partition, dataValues, stage, linear }),
+    }));
     return [
       ...stops.map((stop) => ({ stage, stop })),
-      ...linears.map((linear) => ({ stage, linear, outcome: trace(request, partition, stage, linear) })),
+      ...refuseOverlaps(sites, index).map((site) => ({ stage, ...site })),
     ];
   });
-  const blocks = numberBlocks(
-    found.map((item) => ({
-      stage: item.stage,
-      attention:
-        'outcome' in item
-          ? 'trace' in item.outcome
-            ? item.outcome.trace.isAttention
-            : item.outcome.failure.isAttention
-          : false,
-    })),
-  );
+  const blocks = numberBlocks(found.map((item) => ({ stage: item.stage, attention: isAttention(item) })));
   const modules: PrunableModule[] = [];
   const traces: ChannelTrace[] = [];
   const unrecognised: Unrecognised[] = [];
@@ -61,7 +57,6 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     if (!('outcome' in item)) {
       unrecognised.push({
         block,
-        kind: 'unknown',
         ...item.stop,
         nearest: 'a linear map that writes to the residual stream',
       });
@@ -106,9 +101,14 @@ export function detectLayout(request: DetectRequest): DetectedModel {
 }
 
 /** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
-function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest): string[] {
+function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddings: readonly number[]): string[] {
+  if (embeddings.length === 0) {
+    throw new UnsupportedModelError(
+      `no Gather looks "${tokenInput}" up in an embedding table; decoder-only transformers can be pruned`,
+    );
+  }
   const width = (value: string) => facts.get(value)?.dims.at(-1);
-  const all = findCutValues(index, tokenInput, logits).filter(
+  const all = findCutValues(index, embeddings, logits).filter(
     (value) => value !== logits && width(value) !== width(logits),
   );
   const { stages } = partitionGraph(index, all);
@@ -127,16 +127,49 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest): string
   return cuts;
 }
 
-function trace({ index, facts }: DetectRequest, partition: Partition, stage: number, linear: LinearSite) {
+interface TraceSite {
+  readonly partition: Partition;
+  readonly dataValues: ReadonlySet<string>;
+  readonly stage: number;
+  readonly linear: LinearSite;
+}
+
+function trace({ index, facts }: DetectRequest, { partition, dataValues, stage, linear }: TraceSite): TraceOutcome {
   return traceChannels({
     index,
     facts,
     stageOf: partition.stageOf,
     stage,
+    dataValues,
     cuts: new Set(partition.cuts),
     seed: linear.input,
     channelCount: linear.inputCount,
   });
+}
+
+interface TracedSite {
+  readonly linear: LinearSite;
+  readonly outcome: TraceOutcome;
+}
+
+/** A node that computes for two modules at once (one product for queries and neurons) can be cut for one of them only. */
+function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): TracedSite[] {
+  const taken = new Set<number>();
+  return sites.map((site) => {
+    if (!('trace' in site.outcome)) return site;
+    const { nodes, isAttention } = site.outcome.trace;
+    const shared = nodes.find((at) => taken.has(at));
+    for (const at of nodes) taken.add(at);
+    if (shared === undefined) return site;
+    const node = index.nodes[shared]!;
+    const reason = 'it computes for another module of the block too';
+    return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, isAttention } } };
+  });
+}
+
+function isAttention(item: { readonly stop: SearchStop } | TracedSite): boolean {
+  if ('stop' in item) return item.stop.kind === 'attention';
+  return 'trace' in item.outcome ? item.outcome.trace.isAttention : item.outcome.failure.isAttention;
 }
 
 /** A block is an attention and what follows it; a model of FFNs alone has one each. */
@@ -175,6 +208,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     block: site.block,
     segment: site.segment,
     output: linear,
+    input: findModuleInput(units, index) ?? linear.input,
     unitCount: units.unitCount,
     unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
     unitSize: units.unitSize,
@@ -196,6 +230,20 @@ function describeUnits(
   );
   const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
+}
+
+/** What the first linear map of the module reads: the first product that makes units out of something without any. */
+function findModuleInput(units: ChannelTrace, index: GraphIndex): string | undefined {
+  const first = units.nodes
+    .map((at) => index.nodes[at]!)
+    .find(
+      ({ input, output }) =>
+        units.labels.has(output[0] ?? '') &&
+        index.constants.has(input[1] ?? '') &&
+        !units.labels.has(input[0] ?? '') &&
+        units.labels.has(input[1] ?? ''),
+    );
+  return first?.input[0];
 }
 
 /** Elements of the weights and biases that carry units: per unit, per KV group, and whole. */

@@ -1,9 +1,11 @@
+import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import type { Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { AXIS_RULES } from './axis-rules/table.js';
-import type { OutputLinear } from './layout.js';
+import type { ModuleKind, OutputLinear } from './layout.js';
+import { mixesTokens } from './mixes-tokens.js';
 
 /** A linear map that writes to the residual stream, with its place in the graph. */
 export interface LinearSite extends OutputLinear {
@@ -11,6 +13,7 @@ export interface LinearSite extends OutputLinear {
 }
 
 export interface SearchStop {
+  readonly kind: ModuleKind | 'unknown';
   readonly node: string;
   readonly opType: string;
   readonly reason: string;
@@ -44,6 +47,8 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
   const { index, partition, stage, output } = search;
+  const router = partition.stages[stage]?.find((at) => ROUTER_OPS.has(index.nodes[at]!.opType));
+  if (router !== undefined) return { linears: [], stops: [stopAtRouter(index.nodes[router]!)] };
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
   const seen = new Set<number>();
@@ -60,6 +65,7 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
       else linears.push(site);
     } else if (AXIS_RULES[qualifiedOp(node)] === undefined) {
       stops.push({
+        kind: mixesTokens({ index, stageOf: partition.stageOf, stage, value }) ? 'attention' : 'unknown',
         node: nodeLabel(node),
         opType: qualifiedOp(node),
         reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear map`,
@@ -71,12 +77,29 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
   return { linears: linears.sort((a, b) => a.nodeIndex - b.nodeIndex), stops };
 }
 
+/** Operators by which a mixture of experts picks the FFNs that a token goes to. */
+const ROUTER_OPS: ReadonlySet<string> = new Set(['TopK']);
+
+function stopAtRouter(node: NodeProto): SearchStop {
+  return {
+    kind: 'ffn',
+    node: nodeLabel(node),
+    opType: qualifiedOp(node),
+    reason: 'it routes tokens to experts; mixtures of experts cannot be pruned yet',
+  };
+}
+
 /** Constant nodes between a weight and its product that keep or swap its two axes. */
 const SWAPS: Readonly<Record<string, boolean>> = { Identity: false, Cast: false, Transpose: true };
 
-function readLinear({ index, facts }: OutputSearch, at: number): LinearSite | SearchStop {
+function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
   const node = index.nodes[at]!;
-  const stop = (reason: string): SearchStop => ({ node: nodeLabel(node), opType: qualifiedOp(node), reason });
+  const stop = (reason: string): SearchStop => ({
+    kind: mixesTokens({ index, stageOf: partition.stageOf, stage, value: node.input[0] ?? '' }) ? 'attention' : 'ffn',
+    node: nodeLabel(node),
+    opType: qualifiedOp(node),
+    reason,
+  });
   if (intAttribute(node, 'transA', 0) !== 0) return stop('the activation is transposed inside the product');
   let weight = node.input[1] ?? '';
   let inputAxis = intAttribute(node, 'transB', 0) !== 0 ? 1 : 0;

@@ -36,6 +36,8 @@ export interface PrunableModule {
   readonly block: number;
   readonly segment: number;
   readonly output: OutputLinear;
+  /** Value that feeds the module: the hidden state after the norm, channels on its last axis. */
+  readonly input: string;
   readonly unitCount: number;
   /** Unit of every input channel of `output`, ascending. */
   readonly unitOfChannel: Int32Array;
@@ -75,4 +77,24 @@ export interface ModelLayout {
   /** All parameters of the model, prunable or not. */
   readonly parameterCount: number;
   readonly logits: string;
+}
+
+/** The stretch of segments that makes up one block. */
+export interface BlockSpan {
+  readonly block: number;
+  /** First and last segment, by `Segment.index`. */
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Blocks as stretches of segments that together cover the residual stream; a segment without modules joins the block before it. */
+export function blockSpans({ segments, modules }: ModelLayout): BlockSpan[] {
+  const spans: { block: number; first: number; last: number }[] = [];
+  for (const segment of segments) {
+    const block = modules.find((module) => segment.modules.includes(module.index))?.block;
+    const open = spans.at(-1);
+    if (open !== undefined && (block === undefined || block === open.block)) open.last = segment.index;
+    else spans.push({ block: block ?? 0, first: segment.index, last: segment.index });
+  }
+  return spans;
 }

@@ -11,6 +11,7 @@ import {
   TraceStop,
 } from './axis-rules/axis-rule.js';
 import { ATTENTION_OPS, AXIS_RULES } from './axis-rules/table.js';
+import { mixesTokens } from './mixes-tokens.js';
 
 /** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
 export interface ChannelTrace {
@@ -19,6 +20,8 @@ export interface ChannelTrace {
   readonly unitSize: number;
   /** Every value that carries units: activations, weights, biases, caches. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
+  /** Those of them that the module is handed: weights, caches, masks and tables that others may read too. */
+  readonly handed: ReadonlySet<string>;
   /** Nodes with a labelled port, ascending. */
   readonly nodes: readonly number[];
   /** KV group of each unit, for grouped queries. */
@@ -45,6 +48,8 @@ export interface TraceRequest {
   readonly stage: number;
   /** Values on the residual stream; channels must never reach them. */
   readonly cuts: ReadonlySet<string>;
+  /** Values that depend on the tokens; all others are masks, tables and sizes that blocks may share. */
+  readonly dataValues: ReadonlySet<string>;
   /** Input of the linear map, channels on its last axis. */
   readonly seed: string;
   readonly channelCount: number;
@@ -83,9 +88,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const repeats: Repeat[] = [];
   let groupOfUnit: Int32Array | undefined;
   let isAttention = false;
+  const mixes = mixesTokens({ ...request, value: seed });
   const queue: string[] = [];
 
   const addLabel = ({ value, label }: Finding): void => {
+    if (label.codes.every((code) => code === FREE)) return;
     if (request.cuts.has(value)) throw new TraceStop('the channels reach the residual stream');
     const known = labels.get(value);
     const merged = known === undefined ? label : mergeLabels(value, known, label);
@@ -102,11 +109,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
     },
   });
   for (let value = queue.shift(); value !== undefined; value = queue.shift()) {
-    for (const at of neighbours(value, request)) {
+    for (const at of isHanded(value, request) ? [] : neighbours(value, request)) {
       const node = index.nodes[at]!;
       touched.add(at);
       isAttention ||= ATTENTION_OPS.has(qualifiedOp(node));
-      const where = { node: nodeLabel(node), opType: qualifiedOp(node), isAttention };
+      const where = { node: nodeLabel(node), opType: qualifiedOp(node), isAttention: mixes };
       try {
         const rule = AXIS_RULES[qualifiedOp(node)];
         if (rule === undefined) {
@@ -134,18 +141,21 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const leak = [...labels.keys()].find((value) => leaksOut(value, request));
   if (leak !== undefined) {
     const reason = `channels of "${leak}" are read outside their block`;
-    return { failure: { node: leak, opType: '', reason, isAttention } };
+    return { failure: { node: leak, opType: '', reason, isAttention: mixes } };
   }
-  const shared = [...labels.keys()].find((value) => isSharedExpression(value, index, touched));
+  const shared = [...labels.keys()].find(
+    (value) => !isHanded(value, request) && isSharedExpression(value, index, touched),
+  );
   if (shared !== undefined) {
     const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
-    return { failure: { node: shared, opType: '', reason, isAttention } };
+    return { failure: { node: shared, opType: '', reason, isAttention: mixes } };
   }
   return {
     trace: {
       unitCount,
       unitSize,
       labels,
+      handed: new Set([...labels.keys()].filter((value) => isHanded(value, request))),
       nodes: [...touched].sort((a, b) => a - b),
       ...(groupOfUnit && { groupOfUnit }),
       repeats,
@@ -155,31 +165,45 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
 }
 
 /**
- * Nodes that labels of a value travel to. Weights and values of other stages are ends: whoever else reads them keeps
- * them as they are, since they are copied (or gathered) before they are cut.
+ * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
+ * or a mask or table that other stages read too. Whoever else reads it keeps it as it is.
  */
+function isHanded(value: string, request: TraceRequest): boolean {
+  const { index, stageOf, stage, dataValues } = request;
+  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  if (producer === undefined) return true;
+  if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);
+  return stageOf.get(value) !== stage || (!dataValues.has(value) && isReadElsewhere(value, request));
+}
+
+/** Whether another stage reads a value, through constant expressions too. A value's shape is not its contents. */
+function isReadElsewhere(value: string, request: TraceRequest): boolean {
+  const { index, stageOf, stage } = request;
+  return (index.consumersOf.get(value) ?? []).some((at) => {
+    const { opType, output } = index.nodes[at]!;
+    if (opType === 'Shape') return false;
+    const [result = ''] = output;
+    return index.constants.has(result) ? isReadElsewhere(result, request) : stageOf.get(result) !== stage;
+  });
+}
+
+/** Nodes of the stage that labels of a value travel to. */
 function neighbours(value: string, { index, stageOf, stage }: TraceRequest): readonly number[] {
-  const producer = index.producerOf.get(value);
-  if (index.constants.has(value)) return producer === undefined ? [] : [producer];
-  if (producer === undefined || stageOf.get(value) !== stage) return [];
+  const producer = index.producerOf.get(value)!;
   const consumers = (index.consumersOf.get(value) ?? []).filter(
     (at) => stageOf.get(index.nodes[at]!.output[0] ?? '') === stage,
   );
-  return [producer, ...consumers];
+  return index.constants.has(value) ? [producer] : [producer, ...consumers];
 }
 
-function leaksOut(value: string, { index, stageOf, stage }: TraceRequest): boolean {
-  if (index.constants.has(value) || !index.producerOf.has(value) || stageOf.get(value) !== stage) return false;
-  return (index.consumersOf.get(value) ?? []).some((at) => {
-    const node = index.nodes[at]!;
-    return node.opType !== 'Shape' && stageOf.get(node.output[0] ?? '') !== stage;
-  });
+function leaksOut(value: string, request: TraceRequest): boolean {
+  return !isHanded(value, request) && !request.index.constants.has(value) && isReadElsewhere(value, request);
 }
 
 /** A transposed (cast, ...) weight that others read too cannot be narrowed for one module alone. */
 function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlySet<number>): boolean {
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
-  if (producer === undefined || producer.opType === 'Constant' || !index.constants.has(value)) return false;
+  if (producer === undefined || !index.constants.has(value)) return false;
   return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
 

@@ -16,18 +16,36 @@ export interface Partition {
   readonly stageOf: ReadonlyMap<string, number>;
 }
 
+/** Operators between the token ids and their embedding that pass the ids on. */
+const ID_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
+
 /**
- * Values that every path from the token ids to the logits passes through, in order: the places where the graph can be
+ * Nodes that look token ids up in a table: where the hidden state begins. What else depends on the ids (a mask made from
+ * padding tokens, positions) stands beside it. Empty when the ids are used in another way.
+ */
+export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] {
+  const ids = new Set([tokenInput]);
+  const found: number[] = [];
+  index.nodes.forEach((node, at) => {
+    const [table = '', indices = ''] = node.input;
+    if (node.opType === 'Gather' && ids.has(indices) && index.constants.has(table)) found.push(at);
+    if (ID_OPS.has(node.opType) && ids.has(table)) for (const value of node.output) ids.add(value);
+  });
+  return found;
+}
+
+/**
+ * Values that every path from the embedding to the logits passes through, in order: the places where the graph can be
  * cut with one value in hand. Reading a value's shape is no path.
  */
-export function findCutValues(index: GraphIndex, tokenInput: string, logits: string): string[] {
-  const onPath = nodesBetween(index, tokenInput, logits);
+export function findCutValues(index: GraphIndex, embeddings: readonly number[], logits: string): string[] {
+  const onPath = nodesBetween(index, embeddings, logits);
   const lastReader = new Map<string, number>();
   for (const at of onPath) {
     for (const value of dataInputs(index.nodes[at]!)) lastReader.set(value, at);
   }
   const cuts: string[] = [];
-  let live = new Set<string>([tokenInput]);
+  let live = new Set<string>();
   for (const at of onPath) {
     const made = index.nodes[at]!.output.filter((value) => lastReader.has(value) || value === logits);
     live = new Set([...live, ...made].filter((value) => (lastReader.get(value) ?? -1) > at || value === logits));
@@ -35,6 +53,16 @@ export function findCutValues(index: GraphIndex, tokenInput: string, logits: str
     if (live.size === 1 && only !== undefined && made.includes(only)) cuts.push(only);
   }
   return cuts;
+}
+
+/** Values that what the given nodes make has an influence on, beyond its shape. */
+export function influencedValues(index: GraphIndex, sources: readonly number[]): Set<string> {
+  const influenced = new Set(sources.flatMap((at) => index.nodes[at]!.output));
+  for (const node of index.nodes) {
+    if (!dataInputs(node).some((value) => influenced.has(value))) continue;
+    for (const value of node.output) if (value !== '') influenced.add(value);
+  }
+  return influenced;
 }
 
 /** Cuts the nodes at the given values. @throws UnsupportedModelError when a value is not made by the graph. */
@@ -60,24 +88,20 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
   return { cuts, stages, stageOf };
 }
 
-/** Nodes on a data path between two values, ascending. */
-function nodesBetween(index: GraphIndex, from: string, to: string): number[] {
-  const reached = new Set([from]);
-  const forward: number[] = [];
-  index.nodes.forEach((node, at) => {
-    if (!dataInputs(node).some((value) => reached.has(value))) return;
-    forward.push(at);
-    for (const value of node.output) if (value !== '') reached.add(value);
-  });
+/** Nodes on a data path from some nodes to a value, those nodes included, ascending. */
+function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
+  const influenced = influencedValues(index, sources);
   const needed = new Set([to]);
-  const onPath: number[] = [];
-  for (const at of forward.reverse()) {
-    const node = index.nodes[at]!;
-    if (!node.output.some((value) => needed.has(value))) continue;
-    onPath.push(at);
-    for (const value of dataInputs(node)) needed.add(value);
-  }
-  return onPath.reverse();
+  return index.nodes
+    .map((node, at) => ({ node, at }))
+    .reverse()
+    .filter(({ node }) => {
+      const isOnPath = node.output.some((value) => needed.has(value) && influenced.has(value));
+      if (isOnPath) for (const value of dataInputs(node)) needed.add(value);
+      return isOnPath;
+    })
+    .map(({ at }) => at)
+    .reverse();
 }
 
 /** Inputs whose contents, not only shape, the node reads. */

@@ -13,13 +13,17 @@ export interface GraphEditor {
   /** A name that no value has yet, starting with `base`. */
   freshName(base: string): string;
   addWeight(base: string, handle: TensorHandle): string;
-  /** A one-dimensional int64 constant; equal ones are shared. */
-  addInts(values: readonly number[]): string;
+  /** A one-dimensional constant of int64, or of int32 where ONNX's number 6 asks for it; equal ones are shared. */
+  addInts(values: readonly number[], dataType?: number): string;
   insertBefore(node: NodeProto, spec: NodeSpec): void;
   insertAfter(node: NodeProto, spec: NodeSpec): void;
   /** Makes `readers` read `to` where they read `from`. */
   rewire(readers: readonly NodeProto[], from: string, to: string): void;
 }
+
+/** ONNX `TensorProto.DataType` numbers. */
+const INT32 = 6;
+const INT64 = 7;
 
 /** Opens a model for editing in place. */
 export function editGraph(model: OnnxModel): GraphEditor {
@@ -50,12 +54,13 @@ export function editGraph(model: OnnxModel): GraphEditor {
     addWeight,
     producerOf: (value) => nodes.find(({ output }) => output.includes(value)),
     consumersOf: (value) => nodes.filter(({ input }) => input.includes(value)),
-    addInts(values) {
-      const key = values.join(',');
+    addInts(values, dataType = INT64) {
+      const key = `${dataType === INT32 ? 'int32/' : ''}${values.join(',')}`;
       const known = sharedInts.get(key);
       if (known !== undefined) return known;
-      const bytes = new Uint8Array(BigInt64Array.from(values, BigInt).buffer);
-      const name = addWeight(`fang_prune/ints/${key}`, bytesHandle({ dataType: 7, dims: [values.length] }, bytes));
+      const numbers = dataType === INT32 ? Int32Array.from(values) : BigInt64Array.from(values, BigInt);
+      const bytes = new Uint8Array(numbers.buffer);
+      const name = addWeight(`fang_prune/ints/${key}`, bytesHandle({ dataType, dims: [values.length] }, bytes));
       sharedInts.set(key, name);
       return name;
     },

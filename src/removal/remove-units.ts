@@ -1,13 +1,15 @@
-import type { NodeProto, ValueInfoProto } from 'onnx-buf';
+import type { GraphProto, NodeProto } from 'onnx-buf';
 import type { AxisLabel } from '../architecture/axis-rules/axis-rule.js';
 import type { DetectedModel } from '../architecture/detect-layout.js';
+import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
+import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
-import { keptPositions, keptUnits } from './kept-positions.js';
+import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
 import { mendNode } from './mend-nodes.js';
 
 export interface Removal {
@@ -36,59 +38,83 @@ export function removeUnits(model: OnnxModel, { detected, facts, module, keep }:
     trace.nodes.flatMap((at) => detected.index.nodes[at]!.output.filter((value) => value !== '')),
   );
   const touched = graph.node.filter(({ output }) => output.some((value) => touchedOutputs.has(value)));
-  const context = { editor, trace, facts, kept };
   for (const [value, label] of trace.labels) {
-    const positions = keptPositions(label, kept);
-    if (positions.length < label.codes.length)
-      narrowValue(editor, { value, label, positions, touched, detected, module });
+    if (keptPositions(label, kept).length === label.codes.length) continue;
+    narrowDeclarations(graph, value, label, kept);
+    if (trace.handed.has(value)) narrowHanded(editor, { value, label, kept, touched, facts, module });
   }
-  for (const node of touched) mendNode(node, context);
+  const context = { editor, trace, index: detected.index, facts, kept };
+  const shapes = graph.node.filter(({ opType, input }) => opType === 'Shape' && isNarrowed(input[0], trace, editor));
+  for (const node of new Set([...touched, ...shapes])) mendNode(node, context);
   const stale = new Set([...trace.labels.keys(), ...trace.repeats.map(({ value }) => value)]);
   graph.valueInfo = graph.valueInfo.filter(({ name }) => !stale.has(name));
+}
+
+/** Whether a value under its old name has become smaller: made inside the module, declared, or replaced. */
+function isNarrowed(value: string | undefined, { labels, handed }: ChannelTrace, { model }: GraphEditor): boolean {
+  if (value === undefined || !labels.has(value)) return false;
+  return !handed.has(value) || model.proto.graph!.input.some(({ name }) => name === value);
 }
 
 interface Narrowing {
   readonly value: string;
   readonly label: AxisLabel;
-  readonly positions: Int32Array;
+  readonly kept: KeptUnits;
   /** Nodes of the module. */
   readonly touched: readonly NodeProto[];
-  readonly detected: DetectedModel;
+  readonly facts: TwinFacts;
   readonly module: number;
 }
 
-/** Narrows a value that comes from outside the module; values made inside follow by themselves. */
-function narrowValue(editor: GraphEditor, narrowing: Narrowing): void {
-  const { value, label, positions, touched, detected, module } = narrowing;
-  const { index, partition, layout } = detected;
+/** Narrows what the module is handed, for its own nodes alone; values made inside follow by themselves. */
+function narrowHanded(editor: GraphEditor, { value, label, kept, touched, facts, module }: Narrowing): void {
   const { model } = editor;
-  const graph = model.proto.graph!;
-  const declared = [...graph.input, ...graph.output].filter(({ name }) => name === value);
-  for (const info of declared) narrowDeclaration(info, label.axis, positions.length);
-  const madeInside = index.producerOf.has(value) && partition.stageOf.get(value) === layout.modules[module]?.segment;
-  if (madeInside) return;
-  const readers = editor.consumersOf(value).filter((node) => touched.includes(node));
+  const readers = editor.consumersOf(value).filter((node) => node.opType !== 'Shape' && touched.includes(node));
   const [firstReader] = readers;
+  const name = `${value}/pruned_${module}`;
   const handle = model.weights.get(value);
   if (handle !== undefined) {
-    const narrowed = sliceHandle(handle, label.axis, positions);
+    const narrowed = sliceHandle(handle, label.axis, keptPositions(label, kept));
     if (readers.length === editor.consumersOf(value).length) setWeight(model, value, narrowed);
-    else editor.rewire(readers, value, editor.addWeight(`${value}/pruned_${module}`, narrowed));
+    else editor.rewire(readers, value, editor.addWeight(name, narrowed));
     return;
   }
-  const computedFromWeight = index.constants.has(value) && editor.producerOf(value)?.opType !== 'Constant';
-  if (declared.length > 0 || computedFromWeight || firstReader === undefined) return;
-  const gathered = editor.freshName(`${value}/pruned_${module}`);
-  editor.insertBefore(firstReader, {
+  const isInput = model.proto.graph!.input.some((info) => info.name === value);
+  if (isInput || firstReader === undefined) return;
+  editor.rewire(readers, value, gatherKept(editor, { value, label, kept, facts, name }, firstReader));
+}
+
+interface KeptGather extends Pick<Narrowing, 'value' | 'label' | 'kept' | 'facts'> {
+  readonly name: string;
+}
+
+/** The kept positions of a value that others need whole. */
+function gatherKept(editor: GraphEditor, { value, label, kept, facts, name }: KeptGather, before: NodeProto): string {
+  const { dims = [] } = facts.first.get(value) ?? {};
+  const secondSize = facts.second.get(value)?.dims[label.axis] ?? 0;
+  if (secondSize !== label.codes.length) {
+    const period = repeatedPeriod(label, secondSize);
+    if (period === undefined)
+      throw new UnsupportedModelError(
+        `"${value}" carries channels on axis ${label.axis}, whose size follows the input`,
+      );
+    return gatherRepeated(editor, { value, rank: dims.length, label, period, kept }, before);
+  }
+  const gathered = editor.freshName(name);
+  editor.insertBefore(before, {
     op: 'Gather',
-    inputs: [value, editor.addInts([...positions])],
+    inputs: [value, editor.addInts([...keptPositions(label, kept)])],
     outputs: [gathered],
     attributes: { axis: label.axis },
   });
-  editor.rewire(readers, value, gathered);
+  return gathered;
 }
 
-function narrowDeclaration(info: ValueInfoProto, axis: number, size: number): void {
-  const dim = info.type?.value.case === 'tensorType' ? info.type.value.value.shape?.dim[axis] : undefined;
-  if (dim?.value.case === 'dimValue') dim.value = { case: 'dimValue', value: BigInt(size) };
+function narrowDeclarations(graph: GraphProto, value: string, label: AxisLabel, kept: KeptUnits): void {
+  for (const info of [...graph.input, ...graph.output].filter(({ name }) => name === value)) {
+    const shape = info.type?.value.case === 'tensorType' ? info.type.value.value.shape : undefined;
+    const dim = shape?.dim[label.axis];
+    if (dim?.value.case === 'dimValue')
+      dim.value = { case: 'dimValue', value: BigInt(keptPositions(label, kept).length) };
+  }
 }

@@ -3,11 +3,12 @@ import { type DetectedModel, detectLayout } from '../architecture/detect-layout.
 import { UnsupportedModelError } from '../errors.js';
 import { indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
-import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
+import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
 import { probeValues } from './probe-values.js';
+import { scaleFacts } from './scale-facts.js';
 
 /** A model that is understood: its layout, and what two small runs taught about its values. */
 export interface AnalysedModel {
@@ -18,8 +19,8 @@ export interface AnalysedModel {
 }
 
 /** Two probe runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
-const FIRST_PROBE = { batchSize: 2, sequenceLength: 3 };
-const SECOND_PROBE = { batchSize: 3, sequenceLength: 5 };
+const FIRST_PROBE: PrefillSize = { batchSize: 2, sequenceLength: 3 };
+const SECOND_PROBE: PrefillSize = { batchSize: 3, sequenceLength: 5 };
 
 /** Operators that make a model impossible to prune, with what to do instead. */
 const REFUSED_OPS: Readonly<Record<string, string>> = {
@@ -47,7 +48,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const inputs = readModelInputs(graph);
   const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
-  const probe = async (size: typeof FIRST_PROBE) => {
+  const probe = async (size: PrefillSize) => {
     signal?.throwIfAborted();
     return probeValues({ engine, proto: model.proto, graph: lowered, weights: model.weights, ...size });
   };
@@ -56,6 +57,11 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const logits = findLogits(graph, (name) => first.get(name)?.dims);
   const detected = detectLayout({ index: indexGraph(lowered), facts: first, tokenInput, logits });
   return { detected, facts: { first, second }, inputs, tokenInput };
+}
+
+/** Facts of a run of another size, foretold from the two probes. */
+export function factsForSize({ facts }: AnalysedModel, size: PrefillSize): ValueFacts {
+  return scaleFacts({ facts, sizes: [FIRST_PROBE, SECOND_PROBE] }, size);
 }
 
 function refuseKnownObstacles(graph: GraphProto): void {

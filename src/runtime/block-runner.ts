@@ -14,6 +14,8 @@ import { prefillFeeds } from './prefill-feeds.js';
 /** Some windows that run through a block together. */
 export interface Batch {
   readonly index: number;
+  /** Index of its first token among the tokens of all batches. */
+  readonly firstToken: number;
   readonly batchSize: number;
   readonly sequenceLength: number;
   /** Token ids, `[batchSize, sequenceLength]` row by row. */
@@ -22,6 +24,8 @@ export interface Batch {
 
 export interface StageRun {
   readonly fetches: readonly string[];
+  /** Values of the stage that the extension reads. */
+  readonly reads?: readonly string[];
   readonly extension?: StageExtension;
   /** Feeds of the extension's own inputs. */
   readonly extensionFeeds?: (batch: Batch) => Tensors;
@@ -36,6 +40,10 @@ export interface BlockRunner {
   readonly batches: readonly Batch[];
   /** Stage whose input the hidden states are now. */
   readonly stage: number;
+  /** The hidden states now. */
+  readonly states: HiddenStates;
+  /** Values beside the hidden states that were made on the way. */
+  readonly side: SideValues;
   /** Runs the current stage for what `fetches` and the extension hand out, batch by batch. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
   /** Moves the hidden states through the current stage; `onBatch` hears of each batch. */
@@ -61,14 +69,14 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const side = createSideValues();
   let stage = 0;
 
-  const compile = (fetches: readonly string[], extension?: StageExtension): Promise<CompiledStage> => {
+  const compile = ({ fetches, reads = [], extension }: StageRun): Promise<CompiledStage> => {
     const index = indexRunGraph(model);
     const atHand = (value: string) => index.inputs.has(value) || value === cuts[stage - 1] || side.has(value);
-    return compileStage({ engine, model, index, atHand, fetches, extension, facts });
+    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts });
   };
 
   async function* observe(run: StageRun) {
-    const compiled = await compile(run.fetches, run.extension);
+    const compiled = await compile(run);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
@@ -119,6 +127,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     get stage() {
       return stage;
     },
+    states,
+    side,
     observe,
     advance,
     dispose: () => states.dispose(),
@@ -126,13 +136,19 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 }
 
 /** The graph that runs: the model's own with the residual stream laid bare. */
-function indexRunGraph(model: OnnxModel) {
+export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
   return indexGraph({ ...graph, node: lowerFusedNorms(graph.node) });
 }
 
 /** Rotary tables, masks and sizes that many stages read: one copy per batch size, unless the tokens matter. */
-function createSideValues() {
+export interface SideValues {
+  has(name: string): boolean;
+  get(name: string, batch: Batch): Tensor;
+  put(name: string, batch: Batch, tensor: Tensor, tokenDependent: boolean): void;
+}
+
+function createSideValues(): SideValues {
   const values = new Map<string, Tensor>();
   const keys = (name: string, { index, batchSize }: Batch) => [`${name}#${index}`, `${name}x${batchSize}`];
   const names = new Set<string>();
@@ -164,7 +180,8 @@ export function makeBatches(windows: readonly Int32Array[], batchSize: number): 
     members.forEach((window, row) => {
       tokens.set(window, row * sequenceLength);
     });
-    batches.push({ index: batches.length, batchSize: members.length, sequenceLength, tokens });
+    const firstToken = start * sequenceLength;
+    batches.push({ index: batches.length, firstToken, batchSize: members.length, sequenceLength, tokens });
   }
   return batches;
 }

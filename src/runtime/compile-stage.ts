@@ -3,12 +3,14 @@ import {
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
+  OperatorSetIdProtoSchema,
   type TensorProto,
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
@@ -19,11 +21,17 @@ import { dataTypeOf, type Engine, type Session, type TensorType } from './engine
 export interface StageExtension {
   readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];
-  /** Values of the stage that the nodes read. */
-  readonly reads: readonly string[];
   /** Inputs of its own. */
   readonly inputs: readonly { readonly name: string; readonly type: TensorType }[];
   readonly outputs: readonly string[];
+  /** Operator domains that the nodes need at version 1, besides those of the model. */
+  readonly domains?: readonly string[];
+}
+
+/** The nodes of a stage with their weights at hand. */
+export interface LoadedSlice {
+  readonly nodes: readonly NodeProto[];
+  readonly initializers: ReadonlyMap<string, TensorProto>;
 }
 
 export interface CompileRequest {
@@ -34,7 +42,10 @@ export interface CompileRequest {
   atHand(value: string): boolean;
   /** Values to hand out. */
   readonly fetches: readonly string[];
-  readonly extension?: StageExtension | undefined;
+  /** Nodes to put behind; a gradient is built from the nodes that were cut out. */
+  readonly extension?: StageExtension | ((slice: LoadedSlice) => StageExtension) | undefined;
+  /** Values of the stage that the extension reads, so that they are computed. */
+  readonly reads?: readonly string[];
   /** What is known of the values that come from outside. */
   readonly facts: TwinFacts;
 }
@@ -47,8 +58,8 @@ export interface CompiledStage {
 
 /** Compiles one stage with its weights inside; they are read here and live as long as the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
-  const { engine, model, index, fetches, extension } = request;
-  const outputs = [...fetches, ...(extension?.reads ?? [])];
+  const { engine, model, index, fetches } = request;
+  const outputs = [...fetches, ...(request.reads ?? [])];
   const slice = extractStage(index, { outputs, atHand: request.atHand });
   const initializers = await Promise.all(
     slice.initializers.map(async (name) => {
@@ -57,9 +68,16 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       return makeInitializer(name, handle.dataType, handle.dims, await handle.read());
     }),
   );
+  const extension =
+    typeof request.extension === 'function'
+      ? request.extension({
+          nodes: slice.nodes,
+          initializers: new Map(initializers.map((tensor) => [tensor.name, tensor])),
+        })
+      : request.extension;
   const proto = create(ModelProtoSchema, {
     irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
-    opsetImport: model.proto.opsetImport,
+    opsetImport: importDomains(model, extension?.domains ?? []),
     functions: model.proto.functions,
     graph: create(GraphProtoSchema, {
       name: 'stage',
@@ -72,7 +90,14 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       output: [...fetches, ...(extension?.outputs ?? [])].map((name) => create(ValueInfoProtoSchema, { name })),
     }),
   });
+  const alive = dropUnusedNodes(proto.graph!);
+  proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   return { session: await engine.load(toBinary(ModelProtoSchema, proto)), inputs: slice.inputs };
+}
+
+function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
+  const missing = domains.filter((domain) => !proto.opsetImport.some((known) => known.domain === domain));
+  return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
 
 /** Declares an input: as the model does, or with the dims that did not change between two runs and the others open. */

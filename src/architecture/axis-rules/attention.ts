@@ -3,6 +3,7 @@ import {
   type AxisRule,
   type Codes,
   type Finding,
+  FREE,
   groupCode,
   NeedCoarserUnits,
   type RuleSite,
@@ -60,9 +61,10 @@ function perChannel(site: RuleSite, value: string | undefined, heads: Codes): Fi
   return [{ value, label: { axis, codes: channelsOf(heads, dims[axis] ?? 0) } }];
 }
 
-/** Query heads in groups: each group's shared code, and the group of each unit. */
+/** Query heads in groups: each group's shared code, and the group of each unit. One KV head for all stays as it is. */
 function groupHeads(heads: Codes, groupCount: number): { groups: Codes; groupOfUnit?: Int32Array } {
   if (groupCount === heads.length) return { groups: heads };
+  if (groupCount === 1) return { groups: Int32Array.of(FREE) };
   const members = heads.length / groupCount;
   const groupOfUnit = new Int32Array(heads.length);
   heads.forEach((unit, at) => {

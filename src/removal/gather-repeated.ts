@@ -1,0 +1,58 @@
+import type { NodeProto } from 'onnx-buf';
+import type { AxisLabel } from '../architecture/axis-rules/axis-rule.js';
+import type { GraphEditor } from './graph-editor.js';
+import { type KeptUnits, keptPositions } from './kept-positions.js';
+
+/**
+ * Length of the run of codes that repeats along an axis whose size follows the input, such as the heads in batch x heads;
+ * `undefined` when the codes do not repeat in every run.
+ * @param secondSize Size of the axis in a run of other size.
+ */
+export function repeatedPeriod({ codes }: AxisLabel, secondSize: number): number | undefined {
+  const periods = Array.from({ length: codes.length }, (_, at) => at + 1);
+  const fits = (period: number): boolean =>
+    codes.length % period === 0 && codes.every((code, at) => code === codes[at % period]);
+  const period = periods.find(fits);
+  return period !== undefined && period < codes.length && secondSize % period === 0 ? period : undefined;
+}
+
+export interface RepeatedGather {
+  readonly value: string;
+  readonly rank: number;
+  readonly label: AxisLabel;
+  readonly period: number;
+  readonly kept: KeptUnits;
+}
+
+/**
+ * Takes the kept positions out of every period of an axis, whatever its length: `[.., n * period, ..]` is seen as
+ * `[.., n, period, ..]`, gathered, and flattened again. Gives the name of the result, made before `before`.
+ */
+export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, before: NodeProto): string {
+  const { value, rank, label, period, kept } = request;
+  const { axis, codes } = label;
+  const positions = keptPositions({ axis, codes: codes.slice(0, period) }, kept);
+  // A Reshape entry of 0 copies the size at its own place, so an axis of 1 keeps those behind it in place.
+  const shape = (...middle: readonly number[]): string =>
+    editor.addInts([...new Array(axis).fill(0), ...middle, ...new Array(rank - axis - 1).fill(0)]);
+  const insert = (op: string, inputs: readonly string[], attributes = {}): string => {
+    const result = editor.freshName(`${value}/pruned_${op.toLowerCase()}`);
+    editor.insertBefore(before, { op, inputs, outputs: [result], attributes });
+    return result;
+  };
+  const changeRank = (op: string, source: string): string =>
+    opsetOf(editor) < AXES_AS_INPUT
+      ? insert(op, [source], { axes: [axis + 1] })
+      : insert(op, [source, editor.addInts([axis + 1])]);
+  const unfolded = insert('Reshape', [changeRank('Unsqueeze', value), shape(-1, period)]);
+  const gathered = insert('Gather', [unfolded, editor.addInts([...positions])], { axis: axis + 1 });
+  return changeRank('Squeeze', insert('Reshape', [gathered, shape(-1, 1)]));
+}
+
+/** From this opset on Unsqueeze and Squeeze take their axes as an input. */
+const AXES_AS_INPUT = 13;
+
+function opsetOf({ model }: GraphEditor): number {
+  const own = model.proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
+  return Number(own?.version ?? AXES_AS_INPUT);
+}

@@ -1,0 +1,91 @@
+import type { NodeProto } from 'onnx-buf';
+import type { TwinFacts } from '../graph/value-facts.js';
+import type { GraphEditor } from './graph-editor.js';
+
+/** A size before and after the cut, as the first probe run saw it. */
+export interface Resize {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** An integer vector that a node reads (a shape, starts, repeats), and which of its entries speak of what was cut. */
+export interface SizeOperand {
+  readonly slot: number;
+  readonly facts: TwinFacts;
+  readonly isConstant: boolean;
+  /** By entry; absent ones stay. */
+  readonly entries: ReadonlyMap<number, Resize>;
+}
+
+/**
+ * Resizes entries of a node's integer operand, whatever computes it. A constant is replaced by another; in a Concat of
+ * single sizes only their pieces are; any other vector is scaled, which holds for sizes that follow the input too.
+ */
+export function resizeEntries(editor: GraphEditor, node: NodeProto, operand: SizeOperand): void {
+  const { slot, facts, entries, isConstant } = operand;
+  if (entries.size === 0) return;
+  const source = node.input[slot] ?? '';
+  const { ints = [], dataType = INT64 } = facts.first.get(source) ?? {};
+  if (isConstant) {
+    node.input[slot] = editor.addInts(
+      ints.map((value, at) => entries.get(at)?.to ?? value),
+      dataType,
+    );
+    return;
+  }
+  const pieces = singlePieces(editor, source, facts);
+  if (pieces === undefined) {
+    const ratios = ints.map((_, at) => entries.get(at) ?? SAME);
+    node.input[slot] = scaleInts(editor, { source, ratios, dataType }, node);
+    return;
+  }
+  const resized = pieces.map((piece, at) => {
+    const ratio = entries.get(at);
+    if (ratio === undefined) return piece;
+    const isFixed = facts.first.get(piece)?.ints?.[0] === facts.second.get(piece)?.ints?.[0];
+    return isFixed ? editor.addInts([ratio.to]) : scaleInts(editor, { source: piece, ratios: [ratio], dataType }, node);
+  });
+  const joined = editor.freshName(`${source}/pruned`);
+  editor.insertBefore(node, { op: 'Concat', inputs: resized, outputs: [joined], attributes: { axis: 0 } });
+  node.input[slot] = joined;
+}
+
+/** An integer vector and the ratio that each of its entries is to be multiplied by. */
+export interface ScaledInts {
+  readonly source: string;
+  readonly ratios: readonly Resize[];
+  readonly dataType?: number;
+}
+
+/** Leaves an entry as it is. */
+export const SAME: Resize = { from: 1, to: 1 };
+
+const INT64 = 7;
+
+/** Multiplies an integer vector entry by entry, by nodes placed before `before`; gives the name of the result. */
+export function scaleInts(
+  editor: GraphEditor,
+  { source, ratios, dataType = INT64 }: ScaledInts,
+  before: NodeProto,
+): string {
+  const multiplied = editor.freshName(`${source}/multiplied`);
+  const scaled = editor.freshName(`${source}/scaled`);
+  const factors = editor.addInts(
+    ratios.map(({ to }) => to),
+    dataType,
+  );
+  const divisors = editor.addInts(
+    ratios.map(({ from }) => from),
+    dataType,
+  );
+  editor.insertBefore(before, { op: 'Mul', inputs: [source, factors], outputs: [multiplied] });
+  editor.insertBefore(before, { op: 'Div', inputs: [multiplied, divisors], outputs: [scaled] });
+  return scaled;
+}
+
+/** The operands of the Concat that makes a vector, when each of them is one entry. */
+function singlePieces(editor: GraphEditor, source: string, { first }: TwinFacts): readonly string[] | undefined {
+  const producer = editor.producerOf(source);
+  const isSingle = (piece: string): boolean => first.get(piece)?.ints?.length === 1;
+  return producer?.opType === 'Concat' && producer.input.every(isSingle) ? producer.input : undefined;
+}
