@@ -1,12 +1,20 @@
-import { ALLOCATION_RULES, type AllocationRuleName } from './allocation/allocation-rules.js';
+import {
+  ALLOCATION_RULES,
+  type AllocationRule,
+  type AllocationRuleName,
+  type BlockMeasure,
+} from './allocation/allocation-rules.js';
 import type { ModuleKind } from './architecture/layout.js';
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
-import { resolveAdapter } from './compensation/adapters.js';
+import { type MethodName, resolveAdapter } from './compensation/adapters.js';
 import { OptionError } from './errors.js';
+import { ASSIGNMENTS, type AssignmentName } from './grouping/group-neurons.js';
 import type { ImportanceScore } from './importance/importance-score.js';
 import type { JobControl } from './progress.js';
 import type { HeadUnit } from './removal/plan-removal.js';
+import type { Temperature } from './weighting/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from './weighting/weighting-variants.js';
 
 export type { HeadUnit };
 
@@ -14,7 +22,31 @@ export type { HeadUnit };
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
 
 /** How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, or FLAP's global threshold (`standardised`). */
-export type AllocationName = 'uniform' | 'standardised';
+export type AllocationName = AllocationRuleName | 'standardised';
+
+/** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
+export interface GroupingOptions {
+  /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
+  readonly contextCount?: number | undefined;
+  /** Context sizes stay within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
+  readonly clusterBalance?: number | undefined;
+  /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. Default `post-norm`. */
+  readonly features?: 'post-norm' | 'residual' | undefined;
+  /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
+  readonly assignment?: AssignmentName | undefined;
+  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
+  readonly sharedGroup?: boolean | undefined;
+  /** Tokens that the contexts are fitted on, at most. Default 8192. */
+  readonly fitCount?: number | undefined;
+}
+
+/** How tokens count when a function group is judged. @see FANG (arXiv 2512.23014), Eq. 6 */
+export interface WeightingOptions {
+  /** Default `softmax`. */
+  readonly variant?: WeightingName | undefined;
+  /** Default `{ relative: 0.5 }`: half the mean distance between two contexts. */
+  readonly temperature?: Temperature | undefined;
+}
 
 /** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
 export type MethodChoice = string | CompensationAdapter | ImportanceScore;
@@ -45,8 +77,12 @@ export interface PruneOptions extends JobControl {
   readonly method?: MethodChoice | undefined;
   /** Default `all`. */
   readonly modules?: ModuleSelection | undefined;
-  /** Default `uniform`. */
+  /** Default: the method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`). */
   readonly allocation?: AllocationName | undefined;
+  /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
+  readonly grouping?: GroupingOptions | boolean | undefined;
+  /** Used with `grouping`. */
+  readonly weighting?: WeightingOptions | undefined;
   /** Default `group`. */
   readonly headUnit?: HeadUnit | undefined;
   /** FFN widths are kept at multiples of this, the nearest to what was asked; at least 1. Default 1. */
@@ -75,13 +111,35 @@ export const PRUNE_DEFAULTS = {
   calibration: { windowCount: 64, windowLength: 512 },
 } as const;
 
+/** Grouping with nothing left open. */
+export type ResolvedGrouping = { readonly [K in keyof GroupingOptions]-?: Exclude<GroupingOptions[K], undefined> };
+
+export const GROUPING_DEFAULTS: ResolvedGrouping = {
+  contextCount: 7,
+  clusterBalance: 0.4,
+  features: 'post-norm',
+  assignment: 'greedy',
+  sharedGroup: true,
+  fitCount: 8192,
+};
+
+export const WEIGHTING_DEFAULTS = { variant: 'softmax', temperature: { relative: 0.5 } } as const;
+
+/** Named combinations of an adapter with FANG's grouping, weighting and allocation. */
+export const COMBINATIONS = {
+  'f-fang': { adapter: 'flap', allocation: 'adaptive' },
+  'o-fang': { adapter: 'obc', allocation: 'adaptive' },
+} as const satisfies Record<string, { adapter: MethodName; allocation: AllocationName }>;
+
 /** Options that were checked, with defaults filled in. */
 export interface ResolvedOptions extends JobControl {
   readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
   readonly modules: ReadonlySet<ModuleKind>;
-  readonly allocation: AllocationRuleName | 'standardised';
+  readonly allocation: AllocationName;
+  readonly grouping: ResolvedGrouping | undefined;
+  readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
   readonly headUnit: HeadUnit;
   readonly widthMultiple: number;
   readonly skipBlocks: ReadonlySet<number>;
@@ -106,15 +164,22 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const skipBlocks = new Set(listOf('skipBlocks', options.skipBlocks ?? []));
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
+  const combination = typeof method === 'string' ? findCombination(method) : undefined;
   const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised'] as AllocationName[];
   return {
     sparsity,
     methodName: typeof method === 'string' ? method : 'custom',
-    adapter: resolveAdapter(method),
+    adapter: resolveAdapter(combination?.adapter ?? method),
+    grouping: resolveGrouping(options.grouping ?? combination !== undefined),
+    weighting: resolveWeighting(options.weighting ?? {}),
     modules: new Set(
       oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
     ),
-    allocation: oneOf('allocation', options.allocation ?? PRUNE_DEFAULTS.allocation, allocations),
+    allocation: oneOf(
+      'allocation',
+      options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
+      allocations,
+    ),
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
     skipBlocks,
@@ -124,6 +189,59 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     batchSize: options.batchSize,
     onProgress: options.onProgress,
     signal: options.signal,
+  };
+}
+
+/** Whether a run looks at calibration tokens at all. */
+export function readsTokens({ adapter, allocation, grouping }: ResolvedOptions): boolean {
+  return adapter.needs !== 'none' || grouping !== undefined || ruleMeasure(allocation) !== undefined;
+}
+
+/** What an allocation goes by; `undefined` for one that looks at no block. */
+export function ruleMeasure(allocation: AllocationName): BlockMeasure | undefined {
+  const rule: AllocationRule | undefined = allocation === 'standardised' ? undefined : ALLOCATION_RULES[allocation];
+  return rule?.measure;
+}
+
+function findCombination(method: string) {
+  return Object.hasOwn(COMBINATIONS, method) ? COMBINATIONS[method as keyof typeof COMBINATIONS] : undefined;
+}
+
+function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | undefined {
+  if (given === false) return undefined;
+  const chosen = given === true ? {} : given;
+  if (typeof chosen !== 'object' || chosen === null)
+    throw new OptionError(`grouping is ${String(given)}; expected true, false or an object`);
+  const stray = Object.keys(chosen).find((key) => !Object.hasOwn(GROUPING_DEFAULTS, key));
+  if (stray !== undefined)
+    throw new OptionError(`grouping.${stray} is unknown; expected ${Object.keys(GROUPING_DEFAULTS).join(', ')}`);
+  const grouping: ResolvedGrouping = { ...GROUPING_DEFAULTS, ...definedOf<GroupingOptions>(chosen) };
+  checkWhole('grouping.contextCount', grouping.contextCount, 1);
+  checkWhole('grouping.fitCount', grouping.fitCount, 1);
+  if (!(grouping.clusterBalance >= 0))
+    throw new OptionError(`grouping.clusterBalance is ${grouping.clusterBalance}; expected 0 or more`);
+  oneOf('grouping.features', grouping.features, ['post-norm', 'residual']);
+  oneOf('grouping.assignment', grouping.assignment, Object.keys(ASSIGNMENTS) as AssignmentName[]);
+  return grouping;
+}
+
+function resolveWeighting({
+  variant = WEIGHTING_DEFAULTS.variant,
+  temperature = WEIGHTING_DEFAULTS.temperature,
+}: WeightingOptions) {
+  oneOf('weighting.variant', variant, Object.keys(WEIGHTING_VARIANTS) as WeightingName[]);
+  const value = 'relative' in temperature ? temperature.relative : temperature.absolute;
+  if (!(Number.isFinite(value) && value > 0)) {
+    throw new OptionError(
+      `weighting.temperature is ${JSON.stringify(temperature)}; expected { relative } or { absolute } above 0`,
+    );
+  }
+  return { variant, temperature };
+}
+
+function definedOf<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [K in keyof T]?: Exclude<T[K], undefined>;
   };
 }
 

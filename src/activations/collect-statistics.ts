@@ -10,7 +10,7 @@ import { addMoments, type ChannelMoments, startMoments } from './channel-moments
 /** Whose statistics are wanted, and how its tokens count. */
 export interface StatisticsTarget {
   /** Linear map whose input channels are measured. */
-  readonly linear: OutputLinear;
+  readonly linear: Pick<OutputLinear, 'node' | 'input' | 'inputCount'>;
   readonly needs: Exclude<StatisticsNeed, 'none'>;
   /** Channels of each function group, ascending. One group of all channels without FANG. */
   readonly groups: readonly Int32Array[];
@@ -33,6 +33,7 @@ export async function collectStatistics(
   const sums = targets.map((target) => target.groups.map((group) => startSums(group.length, target.needs)));
   const run = {
     fetches: [],
+    reads: targets.map(({ linear }) => linear.input),
     extension: joinExtensions(targets.map(statisticsNodes)),
     extensionFeeds: (batch: Batch) => weightFeeds(targets, batch),
   };
@@ -105,7 +106,6 @@ function statisticsNodes(target: StatisticsTarget, at: number): StageExtension {
   return {
     nodes,
     initializers,
-    reads: [linear.input],
     inputs: [
       { name: name('mean_weights'), type: 'float32' },
       { name: name('weights'), type: 'float32' },
@@ -118,7 +118,6 @@ function joinExtensions(parts: readonly StageExtension[]): StageExtension {
   return {
     nodes: parts.flatMap(({ nodes }) => nodes),
     initializers: parts.flatMap(({ initializers }) => initializers),
-    reads: parts.flatMap(({ reads }) => reads),
     inputs: parts.flatMap(({ inputs }) => inputs),
     outputs: parts.flatMap(({ outputs }) => outputs),
   };

@@ -1,0 +1,80 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { createRandom, type Random } from '../linalg/random.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { PruneJob, StageTiming } from '../prune.js';
+import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
+
+/** One run's clock, progress, remarks and random numbers. */
+export interface Run {
+  readonly job: PruneJob;
+  readonly batches: readonly Batch[];
+  readonly random: Random;
+  readonly remarks: string[];
+  /** Runs a step and adds its time to a stage. */
+  timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
+  /** Reports one more batch done. */
+  tick(detail: string): void;
+  /** Starts at the token ids with the model given, which may be edited while it runs. */
+  startRunner(model: OnnxModel): Promise<BlockRunner>;
+  /** Moves on by one segment. */
+  advance(runner: BlockRunner): Promise<void>;
+  timings(): StageTiming[];
+}
+
+/** Tokens that run through a block together unless the options say otherwise. */
+const TOKENS_PER_BATCH = 2048;
+
+/** @param passCount How often the tokens go through all segments, for the remaining time. */
+export function startRun(job: PruneJob, passCount: number): Run {
+  const { analysed, engine, options, windows } = job;
+  const { layout, partition } = analysed.detected;
+  const clock = new Map<string, number>();
+  const windowLength = windows[0]?.length ?? 1;
+  const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
+  const total = Math.max(1, passCount * layout.segments.length * batches.length);
+  let done = 0;
+  const run: Run = {
+    job,
+    batches,
+    random: createRandom(options.seed),
+    remarks: [],
+    async timed(stage, action) {
+      const start = performance.now();
+      try {
+        return await action();
+      } finally {
+        clock.set(stage, (clock.get(stage) ?? 0) + performance.now() - start);
+      }
+    },
+    tick(detail) {
+      done = Math.min(done + 1, total);
+      options.onProgress?.({ stage: 'prune', done, total, detail });
+    },
+    startRunner: async (model) =>
+      createBlockRunner({
+        engine,
+        model,
+        cuts: partition.cuts,
+        facts: analysed.facts,
+        tokenInput: analysed.tokenInput,
+        batches,
+        states: await job.createStates(windows.length),
+        signal: options.signal,
+      }),
+    advance: (runner) => {
+      const detail = runner.stage === 0 ? 'embedding' : segmentName(runner.stage, layout.modules);
+      return run.timed('advance', () => runner.advance(() => run.tick(detail)));
+    },
+    timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
+  };
+  return run;
+}
+
+/** A segment by what it holds: `block 3 ffn`. */
+export function segmentName(segment: number, modules: readonly PrunableModule[]): string {
+  const found = modules.filter((module) => module.segment === segment);
+  const [first] = found;
+  return first === undefined
+    ? `segment ${segment}`
+    : `block ${first.block} ${found.map(({ kind }) => kind).join(' + ')}`;
+}
