@@ -1,0 +1,45 @@
+import { EXPERIMENTS, TABLES } from './experiments.js';
+import type { Measurement, Measurements } from './measurement.js';
+
+/** The tables of a model as Markdown, as far as they are measured. */
+export function formatResults(name: string, known: Measurements): string {
+  const dense = known.dense?.measurement;
+  const texts = Object.keys(dense?.perplexities ?? {});
+  const sections = Object.entries(TABLES).map(([table, heading]) => {
+    const rows = EXPERIMENTS.filter(({ tables, id }) => tables.includes(table) && known[id] !== undefined);
+    const lines = rows.map(({ id }) => formatRow(id, known[id]!.measurement, { dense, texts }));
+    const head = ['run', ...texts, 'mean rise of ln ppl, unseen', 'parameters', 'prune s', 'peak MB'];
+    return [`## ${heading}`, '', row(head), row(head.map(() => '---')), ...lines.map(row), ''].join('\n');
+  });
+  return [
+    `# Results on ${name}`,
+    '',
+    'Perplexity over 16 windows of 512 tokens each, without BOS.',
+    '',
+    ...sections,
+  ].join('\n');
+}
+
+const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+
+interface RowContext {
+  readonly dense: Measurement | undefined;
+  readonly texts: readonly string[];
+}
+
+function formatRow(id: string, { pruning, perplexities }: Measurement, { dense, texts }: RowContext): string[] {
+  const unseen = texts.filter((text) => text !== 'wiki');
+  const rises = unseen.map((text) =>
+    Math.log((perplexities[text]?.value ?? Number.NaN) / (dense?.perplexities[text]?.value ?? Number.NaN)),
+  );
+  const rise = rises.reduce((sum, value) => sum + value, 0) / rises.length;
+  const seconds = pruning?.timings.reduce((sum, { ms }) => sum + ms / 1000, 0);
+  return [
+    id,
+    ...texts.map((text) => perplexities[text]?.value.toFixed(2) ?? ''),
+    rise.toFixed(3),
+    pruning ? `${(pruning.parameters.after / 1e6).toFixed(1)} M` : '',
+    seconds?.toFixed(0) ?? '',
+    pruning?.peakMemoryBytes ? (pruning.peakMemoryBytes / 1e6).toFixed(0) : '',
+  ];
+}

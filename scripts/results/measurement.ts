@@ -1,0 +1,26 @@
+import type { PruneReport } from '../../src/node.js';
+import type { Experiment } from './experiments.js';
+
+/** What a process of its own is asked to measure. */
+export interface Task {
+  readonly model: string;
+  readonly workFolder: string;
+  readonly options?: Experiment['options'];
+  /** Text files by name. */
+  readonly texts: Readonly<Record<string, string>>;
+}
+
+export interface Measurement {
+  readonly pruning?: Pick<
+    PruneReport,
+    'sparsity' | 'parameters' | 'bytes' | 'timings' | 'remarks' | 'peakMemoryBytes'
+  > & {
+    readonly widths: readonly number[];
+  };
+  readonly perplexities: Readonly<
+    Record<string, { readonly value: number; readonly tokenCount: number; readonly textSha256: string }>
+  >;
+}
+
+/** Measurements by experiment, with the options they were made with: a changed experiment is measured again. */
+export type Measurements = Record<string, { readonly options: string; readonly measurement: Measurement }>;
