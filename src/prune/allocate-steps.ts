@@ -32,7 +32,7 @@ export async function allocateSteps(
     entries: modules.map((module, at) => ({
       parameterCount: module.parameterCount,
       fixed: fixedOf(module),
-      maximum: highestSparsity(module, dense),
+      maximum: highestSparsity(module, options, dense),
       ...measures[at],
     })),
   });
@@ -65,10 +65,14 @@ async function measureBlocks(
   }));
 }
 
-/** A shared group is never pruned, and one unit always stays. */
-function highestSparsity(module: PrunableModule, { functional }: DenseObservation): number {
+/** A shared group is never pruned, and one step always stays. */
+function highestSparsity(
+  module: PrunableModule,
+  { headUnit }: ResolvedOptions,
+  { functional }: DenseObservation,
+): number {
   const shared = functional.get(module)?.groups.shared.length ?? 0;
-  return 1 - Math.max(1, shared) / module.unitCount;
+  return 1 - Math.max(1, shared) / shrinkSteps(module, headUnit).stepCount;
 }
 
 /** FLAP's AL-AM: scores of the dense model, one threshold over all modules; attention evenly where runtimes need that. */
