@@ -2,9 +2,10 @@
  * Measures the tables of docs/results.md on a model, one process an experiment. What is measured is kept in
  * docs/results/NAME.json and not measured again, so that a run can be stopped and resumed.
  *
- *   npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name smollm2] [--only TABLE] [--windows 64]
+ *   npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name smollm2] [--only TABLE,...] [--windows 64] [--keep FOLDER]
  *
- * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt and text/*.txt.
+ * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt and text/*.txt. With --keep the pruned models stay there, and a
+ * figure that is wanted later is measured without pruning again.
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -21,13 +22,14 @@ const { values, positionals } = parseArgs({
     data: { type: 'string' },
     name: { type: 'string' },
     only: { type: 'string' },
+    keep: { type: 'string' },
     windows: { type: 'string', default: '64' },
   },
 });
 const [model] = positionals;
 if (model === undefined || values.data === undefined) {
   throw new Error(
-    'usage: npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only TABLE] [--windows N]',
+    'usage: npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only TABLE,...] [--windows N] [--keep FOLDER]',
   );
 }
 const data = resolve(values.data);
@@ -47,13 +49,14 @@ const calibration = {
 };
 
 for (const { id, options, tables } of EXPERIMENTS) {
-  if (values.only !== undefined && !tables.includes(values.only)) continue;
+  if (values.only !== undefined && !tables.some((table) => values.only!.split(',').includes(table))) continue;
   const stated = JSON.stringify({ ...options, windows: calibration.windowCount });
   if (known[id]?.options === stated) continue;
   process.stderr.write(`${new Date().toLocaleTimeString()} ${id}\n`);
   const task: Task = {
     model: resolve(model),
-    workFolder: join(tmpdir(), `fang-prune-results-${process.pid}`),
+    folder: values.keep ? resolve(values.keep, slug(id)) : join(tmpdir(), `fang-prune-results-${process.pid}`),
+    keep: values.keep !== undefined,
     ...(options && { options: { ...options, calibration } }),
     texts,
   };
@@ -67,3 +70,7 @@ for (const { id, options, tables } of EXPERIMENTS) {
   writeFileSync(file, `${JSON.stringify(known, null, 1)}\n`);
 }
 writeFileSync(`docs/results/${name}.md`, formatResults(name, known));
+
+function slug(id: string): string {
+  return id.replace(/[^a-z0-9]+/gi, '-').replace(/-$/, '');
+}

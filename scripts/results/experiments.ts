@@ -4,43 +4,74 @@ import type { PruneRequest } from '../../src/node.js';
 export interface Experiment {
   readonly id: string;
   /** Tables it stands in. */
-  readonly tables: readonly string[];
+  readonly tables: readonly TableName[];
   readonly options?: Omit<PruneRequest, 'model' | 'out'>;
-  /** Multiple-choice tasks are measured too. */
-  readonly tasks?: boolean;
 }
 
-const SPARSITIES = [0.2, 0.3, 0.4];
+/** Headings of the tables. */
+export const TABLES = {
+  methods: 'FFN neurons only',
+  baselines: 'Baselines that need no gradients, FFN neurons only',
+  ablation: 'The parts of o-fang at 30 %, FFN neurons only',
+  attention: 'FFN neurons and attention heads together',
+} as const;
+
+export type TableName = keyof typeof TABLES;
+
+const SPARSITIES = [0.3, 0.2, 0.4];
 const percent = (sparsity: number) => `${Math.round(sparsity * 100)} %`;
 
-const baselines = (['flap', 'wanda', 'magnitude', 'random'] as const).flatMap((method) =>
-  SPARSITIES.map(
-    (sparsity): Experiment => ({
+const bySparsity = (table: TableName, methods: readonly string[]): Experiment[] =>
+  SPARSITIES.flatMap((sparsity) =>
+    methods.map((method) => ({
       id: `${method} ${percent(sparsity)}`,
-      tables: ['baselines'],
+      tables: [table],
       options: { method, sparsity, modules: 'ffn' },
-    }),
-  ),
-);
+    })),
+  );
 
-/** Everything that docs/results.md states, in the order of its tables. */
-export const EXPERIMENTS: readonly Experiment[] = [
-  { id: 'dense', tables: ['baselines', 'attention'], tasks: true },
-  ...baselines,
-  {
-    id: 'flap 30 %, ffn + attention',
-    tables: ['attention'],
-    options: { method: 'flap', sparsity: 0.3, modules: 'all' },
-  },
-  {
-    id: 'flap 30 %, global threshold',
-    tables: ['attention'],
-    options: { method: 'flap', sparsity: 0.3, modules: 'all', allocation: 'standardised' },
-  },
+const ablation: readonly (readonly [string, Partial<PruneRequest>])[] = [
+  ['obc + allocation', { method: 'obc', allocation: 'adaptive' }],
+  [
+    'obc + allocation + shared group',
+    {
+      method: 'obc',
+      allocation: 'adaptive',
+      grouping: { assignment: 'together' },
+      weighting: { variant: 'uniform' },
+    },
+  ],
+  ['o-fang, grouping random', { method: 'o-fang', grouping: { assignment: 'random' } }],
+  ['o-fang, weighting uniform', { method: 'o-fang', weighting: { variant: 'uniform' } }],
+  ['o-fang, weighting reverse', { method: 'o-fang', weighting: { variant: 'reverse' } }],
+  ['o-fang, weighting only-matched', { method: 'o-fang', weighting: { variant: 'only-matched' } }],
 ];
 
-/** Headings of the tables in docs/results.md. */
-export const TABLES: Readonly<Record<string, string>> = {
-  baselines: 'Methods that need no gradients, FFN neurons only',
-  attention: 'FFN neurons and attention heads together',
-};
+const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
+  ['flap', { method: 'flap' }],
+  ['flap, global threshold', { method: 'flap', allocation: 'standardised' }],
+  ['obc', { method: 'obc' }],
+  ['f-fang', { method: 'f-fang' }],
+  ['o-fang', { method: 'o-fang' }],
+];
+
+/** Everything that docs/results.md states; the order is that of measuring. */
+export const EXPERIMENTS: readonly Experiment[] = [
+  { id: 'dense', tables: ['methods', 'baselines', 'ablation', 'attention'] },
+  ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang']),
+  ...ablation.map(
+    ([id, options]): Experiment => ({
+      id,
+      tables: ['ablation'],
+      options: { ...options, sparsity: 0.3, modules: 'ffn' },
+    }),
+  ),
+  ...attention.map(
+    ([id, options]): Experiment => ({
+      id: `${id} 30 %, ffn + attention`,
+      tables: ['attention'],
+      options: { ...options, sparsity: 0.3, modules: 'all' },
+    }),
+  ),
+  ...bySparsity('baselines', ['wanda', 'magnitude', 'random']),
+];

@@ -1,4 +1,4 @@
-import { EXPERIMENTS, TABLES } from './experiments.js';
+import { EXPERIMENTS, TABLES, type TableName } from './experiments.js';
 import type { Measurement, Measurements } from './measurement.js';
 
 /** The tables of a model as Markdown, as far as they are measured. */
@@ -6,7 +6,7 @@ export function formatResults(name: string, known: Measurements): string {
   const dense = known.dense?.measurement;
   const texts = Object.keys(dense?.perplexities ?? {});
   const sections = Object.entries(TABLES).map(([table, heading]) => {
-    const rows = EXPERIMENTS.filter(({ tables, id }) => tables.includes(table) && known[id] !== undefined);
+    const rows = EXPERIMENTS.filter(({ tables, id }) => tables.includes(table as TableName) && known[id] !== undefined);
     const lines = rows.map(({ id }) => formatRow(id, known[id]!.measurement, { dense, texts }));
     const head = ['run', ...texts, 'mean rise of ln ppl, unseen', 'parameters', 'prune s', 'peak MB'];
     return [`## ${heading}`, '', row(head), row(head.map(() => '---')), ...lines.map(row), ''].join('\n');

@@ -8,7 +8,7 @@ const result: { -readonly [K in keyof Measurement]: Measurement[K] } = { perplex
 let folder = task.model;
 try {
   if (task.options !== undefined) {
-    folder = task.workFolder;
+    folder = task.folder;
     const report = await prune({ ...task.options, model: task.model, out: folder, force: true });
     const { sparsity, parameters, bytes, timings, peakMemoryBytes, remarks } = report;
     const widths = report.modules.map(({ unitsAfter }) => unitsAfter);
@@ -34,6 +34,6 @@ try {
     };
   }
 } finally {
-  if (folder !== task.model) await rm(folder, { recursive: true, force: true });
+  if (folder !== task.model && !task.keep) await rm(folder, { recursive: true, force: true });
 }
 process.stdout.write(`${JSON.stringify(result)}\n`);

@@ -4,7 +4,9 @@ import type { Experiment } from './experiments.js';
 /** What a process of its own is asked to measure. */
 export interface Task {
   readonly model: string;
-  readonly workFolder: string;
+  /** Where the pruned model goes. */
+  readonly folder: string;
+  readonly keep: boolean;
   readonly options?: Experiment['options'];
   /** Text files by name. */
   readonly texts: Readonly<Record<string, string>>;

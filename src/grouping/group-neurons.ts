@@ -6,7 +6,7 @@ import { assignWithCapacities } from './assign-with-capacities.js';
 export interface NeuronGroups {
   /** Neurons that serve many contexts and are never pruned; empty without a shared group. */
   readonly shared: Int32Array;
-  /** One function group per context. */
+  /** One function group per context, possibly empty. */
   readonly functions: readonly Int32Array[];
 }
 
@@ -40,6 +40,8 @@ export const ASSIGNMENTS = {
   exact: assignExactly,
   /** By lot: the ablation. */
   random: assignAtRandom,
+  /** All in one function group: the ablation that only sets the shared group aside. */
+  together: ({ free }) => new Int32Array(free.length),
 } as const satisfies Record<string, (assignment: Assignment) => Int32Array>;
 
 export type AssignmentName = keyof typeof ASSIGNMENTS;
