@@ -24,9 +24,13 @@ describe.each(names)('assignment %s', (assignment) => {
     for (const sharedGroup of [true, false]) {
       const groups = groupNeurons({ affinity, contextCount, assignment, sharedGroup, random: createRandom(2) });
       expect(members(groups).sort((a, b) => a - b)).toEqual(Array.from({ length: neuronCount }, (_, j) => j));
-      const sizes = groups.functions.map((group) => group.length);
-      if (sharedGroup) sizes.push(groups.shared.length);
-      else expect(groups.shared).toHaveLength(0);
+      const filled = assignment === 'together' ? groups.functions.slice(0, 1) : groups.functions;
+      expect(groups.functions.slice(filled.length).every((group) => group.length === 0)).toBe(true);
+      const sizes = filled.map((group) => group.length);
+      if (!sharedGroup) expect(groups.shared).toHaveLength(0);
+      else if (assignment === 'together')
+        expect(groups.shared).toHaveLength(Math.floor(neuronCount / (contextCount + 1)));
+      else sizes.push(groups.shared.length);
       expect(Math.max(...sizes) - Math.min(...sizes)).toBeLessThanOrEqual(1);
       for (const group of groups.functions) expect([...group]).toEqual([...group].sort((a, b) => a - b));
     }
