@@ -43,6 +43,7 @@ export {
   type TextGenerationOptions,
 } from './evaluation/generate.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
+export type { MultipleChoiceAnswer, MultipleChoiceResult } from './evaluation/multiple-choice.js';
 export {
   formatPerplexityProtocol,
   measurePerplexity,

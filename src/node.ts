@@ -1,11 +1,13 @@
 export * from './index.js';
 export { type DescribeRequest, describe } from './node/describe-folder.js';
 export {
+  evaluateTasks,
   type GenerationRequest,
   type GenerationSample,
   generateText,
   type PerplexityRequest,
   perplexity,
+  type TasksRequest,
 } from './node/evaluate-folder.js';
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
 export { type PruneRequest, prune } from './node/prune-folder.js';

@@ -4,7 +4,7 @@ import { OptionError } from '../errors.js';
 
 /** A question with several answers, of which one is right. */
 export interface MultipleChoiceItem {
-  /** For messages: `line 7`. */
+  /** For messages: `piqa.jsonl line 7`. */
   readonly place: string;
   /** What is compared: the likelihood of each continuation after its context. */
   readonly candidates: readonly Candidate[];
@@ -44,13 +44,18 @@ type JsonRecord = Readonly<Record<string, unknown>>;
  * Reads items from JSONL: `{"query", "choices": [...], "gold"}` asks which choice continues the query, `{"contexts": [...],
  * "continuation", "gold"}` after which context the continuation is likeliest. Blank lines are skipped, other fields ignored.
  *
- * @throws OptionError naming the line.
+ * @param name Name of the file, for messages.
+ * @throws OptionError naming the file and line.
  */
-export async function* readMultipleChoiceItems(lines: Items<string>): AsyncGenerator<MultipleChoiceItem> {
+export async function* readMultipleChoiceItems(
+  lines: Items<string>,
+  name?: string,
+): AsyncGenerator<MultipleChoiceItem> {
   let number = 0;
   for await (const line of lines) {
     number++;
-    if (line.trim() !== '') yield parseItem(line, `line ${number}`);
+    const place = name === undefined ? `line ${number}` : `${name} line ${number}`;
+    if (line.trim() !== '') yield parseItem(line, place);
   }
 }
 

@@ -32,6 +32,17 @@ export interface MultipleChoiceScore {
   readonly tokenCounts: readonly number[];
 }
 
+/** What the model chose for one item. */
+export interface MultipleChoiceAnswer {
+  readonly index: number;
+  readonly gold: number;
+  /** Index of the likeliest candidate, by log-likelihood and by log-likelihood per character. */
+  readonly choice: number;
+  readonly choiceNorm: number;
+  /** -ln p of the right continuation, in nats. */
+  readonly goldNll: number;
+}
+
 export interface MultipleChoiceResult {
   readonly itemCount: number;
   /** Fraction of items whose likeliest candidate is right. */
@@ -42,7 +53,9 @@ export interface MultipleChoiceResult {
   readonly accStderr: number;
   readonly accNormStderr: number;
   /** Mean over items of -ln p(right continuation), in nats. */
-  readonly goldNegativeLogLikelihood: number;
+  readonly goldNll: number;
+  /** By item, in the order of the task. */
+  readonly answers: readonly MultipleChoiceAnswer[];
 }
 
 /**
@@ -89,17 +102,27 @@ export async function* scoreMultipleChoice(
 /** Sums up scores as lm-evaluation-harness does. @throws OptionError when there are none. */
 export function summarizeMultipleChoice(scores: readonly MultipleChoiceScore[]): MultipleChoiceResult {
   if (scores.length === 0) throw new OptionError('the task has no items to sum up; check the file and the limit');
-  const right = scores.map(({ logLikelihoods, gold }) => Number(indexOfLargest(logLikelihoods) === gold));
-  const rightNorm = scores.map(({ logLikelihoods, characterCounts, gold }) =>
-    Number(indexOfLargest(logLikelihoods.map((value, at) => value / characterCounts[at]!)) === gold),
-  );
+  const answers = scores.map(toAnswer);
+  const right = answers.map(({ choice, gold }) => Number(choice === gold));
+  const rightNorm = answers.map(({ choiceNorm, gold }) => Number(choiceNorm === gold));
   return {
     itemCount: scores.length,
     acc: mean(right),
     accNorm: mean(rightNorm),
     accStderr: standardError(right),
     accNormStderr: standardError(rightNorm),
-    goldNegativeLogLikelihood: mean(scores.map(({ logLikelihoods, gold }) => -logLikelihoods[gold]!)),
+    goldNll: mean(answers.map(({ goldNll }) => goldNll)),
+    answers,
+  };
+}
+
+function toAnswer({ index, gold, logLikelihoods, characterCounts }: MultipleChoiceScore): MultipleChoiceAnswer {
+  return {
+    index,
+    gold,
+    choice: indexOfLargest(logLikelihoods),
+    choiceNorm: indexOfLargest(logLikelihoods.map((value, at) => value / characterCounts[at]!)),
+    goldNll: -logLikelihoods[gold]!,
   };
 }
 

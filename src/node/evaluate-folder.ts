@@ -2,13 +2,20 @@ import { join } from 'node:path';
 import { OptionError } from '../errors.js';
 import { generateText as continueText } from '../evaluation/generate.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
+import {
+  type MultipleChoiceResult,
+  type MultipleChoiceScore,
+  scoreMultipleChoice,
+  summarizeMultipleChoice,
+} from '../evaluation/multiple-choice.js';
+import { type MultipleChoiceItem, readMultipleChoiceItems } from '../evaluation/multiple-choice-items.js';
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import { type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
-import { readText } from './read-text.js';
+import { readLines, readText } from './read-text.js';
 
 /** What every evaluation needs to know. */
 export interface EvaluationRequest extends JobControl {
@@ -59,6 +66,34 @@ export async function perplexity(request: PerplexityRequest): Promise<Perplexity
         signal,
       },
     );
+  });
+}
+
+export interface TasksRequest extends EvaluationRequest {
+  /** Multiple-choice items, JSONL: `query, choices, gold` or `contexts, continuation, gold`. */
+  readonly file: string;
+  /** Items to score, from the first. Default all. */
+  readonly limit?: number | undefined;
+}
+
+/**
+ * Accuracy of a model folder on a file of multiple-choice items, by the protocol of lm-evaluation-harness.
+ * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
+ * NumericalError.
+ */
+export async function evaluateTasks(request: TasksRequest): Promise<MultipleChoiceResult> {
+  const { file, limit, onProgress, signal } = request;
+  const items: MultipleChoiceItem[] = [];
+  for await (const item of readMultipleChoiceItems(readLines(file), file)) {
+    if (limit !== undefined && items.length >= limit) break;
+    items.push(item);
+  }
+  return withLanguageModel(request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'multiple choice');
+    const scores: MultipleChoiceScore[] = [];
+    const options = { tokenizer, limit: limit ?? Math.max(1, items.length), onProgress, signal };
+    for await (const score of scoreMultipleChoice(model, items, options)) scores.push(score);
+    return summarizeMultipleChoice(scores);
   });
 }
 

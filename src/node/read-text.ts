@@ -18,7 +18,8 @@ export async function openTextSource(path: string): Promise<TokenSource> {
   return { jsonl: readLines(path) };
 }
 
-async function* readLines(path: string): AsyncGenerator<string> {
+/** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read. */
+export async function* readLines(path: string): AsyncGenerator<string> {
   try {
     yield* createInterface({ input: createReadStream(path, 'utf8'), crlfDelay: Number.POSITIVE_INFINITY });
   } catch (cause) {

@@ -109,7 +109,7 @@ describe('summarizeMultipleChoice', () => {
       score([-2, -2], [1, 1], 0),
     ];
     const result = summarizeMultipleChoice(scores);
-    expect(result).toMatchObject({ itemCount: 4, acc: 0.5, accNorm: 0.75, goldNegativeLogLikelihood: 3 });
+    expect(result).toMatchObject({ itemCount: 4, acc: 0.5, accNorm: 0.75, goldNll: 3 });
     // Sample standard deviation of 0, 1, 0, 1 over the root of 4.
     expect(result.accStderr).toBeCloseTo(Math.sqrt(1 / 3) / 2, 12);
   });
