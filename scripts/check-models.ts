@@ -7,6 +7,7 @@
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
+import { lowerForRun } from '../src/graph/lower-for-run.js';
 import { type ModelInput, readModelInputs } from '../src/graph/model-inputs.js';
 import { createRandom } from '../src/linalg/random.js';
 import { openModelFolder } from '../src/node/model-folder.js';
@@ -144,7 +145,7 @@ function removedOf({ modules }: PruneOutcome): string {
 }
 
 async function logitsOf(model: OnnxModel, logits: string, tokens: Int32Array): Promise<Float32Array> {
-  const session = await engine.load(await bytesOf(model));
+  const session = await engine.load(await bytesOf(runnable(model)));
   try {
     const results = await session.run(prefillFeeds(inputsOf(model), WINDOW, tokens), [logits]);
     return floats(results[logits]!);
@@ -158,7 +159,7 @@ async function stepByStep(model: OnnxModel, logits: string, tokens: Int32Array):
   const inputs = inputsOf(model);
   const caches = inputs.filter(({ role }) => role === 'past');
   const presents = model.proto.graph!.output.map(({ name }) => name).filter((name) => name !== logits);
-  const session = await engine.load(await bytesOf(model));
+  const session = await engine.load(await bytesOf(runnable(model)));
   const rows: Float32Array[] = [];
   let cache: Tensors = {};
   try {
@@ -182,6 +183,12 @@ function stepFeeds(inputs: readonly ModelInput[], at: number, token: number): Re
       feeds[input.name] = { ...whole, dims: [1, 1], data: whole.data.slice(at) } as Tensor;
   }
   return feeds;
+}
+
+/** The model with operators that ONNX Runtime cannot run in their form written out. */
+function runnable({ proto, weights }: OnnxModel): OnnxModel {
+  const graph = { ...proto.graph!, node: lowerForRun(proto.graph!) };
+  return { proto: { ...proto, graph }, weights };
 }
 
 async function bytesOf(model: OnnxModel): Promise<Uint8Array> {

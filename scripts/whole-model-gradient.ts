@@ -4,6 +4,7 @@ import * as ort from 'onnxruntime-node';
 import { appendCrossEntropy } from '../src/autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../src/autodiff/gradient-graph.js';
 import { makeInitializer, makeValueInfo } from '../src/graph/build.js';
+import { lowerForRun } from '../src/graph/lower-for-run.js';
 import { readModelInputs } from '../src/graph/model-inputs.js';
 import type { ValueFacts } from '../src/graph/value-facts.js';
 import { openModelFolder } from '../src/node/model-folder.js';
@@ -34,8 +35,8 @@ export async function differentiateModel(
   const engine = createOrtEngine(ort);
   const folder = await openModelFolder(path);
   const { proto, weights } = await folder.load();
-  const graph = proto.graph;
-  if (graph === undefined) throw new Error(`${path} has no graph.`);
+  if (proto.graph === undefined) throw new Error(`${path} has no graph.`);
+  const graph = { ...proto.graph, node: lowerForRun(proto.graph) };
   const size = { batchSize: windows.length, sequenceLength: windows[0]?.length ?? 0 };
   const shapes = await probeValues({ engine, proto, graph, weights, ...size });
   const opset = Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0);

@@ -2,6 +2,7 @@ import type { GraphProto } from 'onnx-buf';
 import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
 import { UnsupportedModelError } from '../errors.js';
 import { indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { lowerForRun } from '../graph/lower-for-run.js';
 import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
@@ -48,9 +49,10 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const inputs = readModelInputs(graph);
   const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
+  const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
   const probe = async (size: PrefillSize) => {
     signal?.throwIfAborted();
-    return probeValues({ engine, proto: model.proto, graph: lowered, weights: model.weights, ...size });
+    return probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
   };
   const first = await probe(FIRST_PROBE);
   const second = await probe(SECOND_PROBE);

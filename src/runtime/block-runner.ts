@@ -1,7 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
 import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
 import { indexGraph } from '../graph/graph-index.js';
-import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
+import { lowerForRun } from '../graph/lower-for-run.js';
 import { readModelInputs } from '../graph/model-inputs.js';
 import { partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
@@ -135,10 +135,10 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   };
 }
 
-/** The graph that runs: the model's own with the residual stream laid bare. */
+/** The graph that runs: the model's own with the residual stream laid bare and no operator that cannot run. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
-  return indexGraph({ ...graph, node: lowerFusedNorms(graph.node) });
+  return indexGraph({ ...graph, node: lowerForRun(graph) });
 }
 
 /** Rotary tables, masks and sizes that many stages read: one copy per batch size, unless the tokens matter. */

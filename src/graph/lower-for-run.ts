@@ -1,0 +1,18 @@
+import type { GraphProto, NodeProto } from 'onnx-buf';
+import { qualifiedOp } from './graph-index.js';
+import { lowerFusedNorms } from './lower-fused-norms.js';
+import { lowerGroupQuery } from './lower-group-query.js';
+
+/**
+ * The nodes that run during pruning instead of the model's own: the residual stream laid bare, and operators that
+ * ONNX Runtime cannot run in the form they have written out in primitives. Values keep their names.
+ * The model that is written keeps the operators it came with.
+ */
+export function lowerForRun(graph: GraphProto): NodeProto[] {
+  return lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
+}
+
+/** A lowering gives `undefined` for a node that runs as it is. */
+const LOWERINGS: Readonly<Record<string, (node: NodeProto, graph: GraphProto) => NodeProto[] | undefined>> = {
+  'com.microsoft.GroupQueryAttention': lowerGroupQuery,
+};
