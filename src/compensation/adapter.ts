@@ -53,6 +53,16 @@ export interface Compensated {
   readonly weight?: Float32Array;
   /** Added to the output, length `out`; absent = nothing to add. */
   readonly bias?: Float64Array;
+  /** How well posed the repair was; absent for repairs that solve nothing. */
+  readonly numerics?: RepairNumerics;
+}
+
+/** Condition of a least-squares repair. */
+export interface RepairNumerics {
+  /** Dampening used, as a fraction of the mean of the Hessian's diagonal; above the one asked for where it was raised. */
+  readonly dampening: number;
+  /** Estimate of the dampened Hessian's condition number, from below; at least 1. */
+  readonly condition: number;
 }
 
 /** Scores of one problem and the repair that fits them: both may share one factorisation. */

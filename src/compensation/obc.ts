@@ -34,8 +34,12 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
           ? await scoreByIterativeObc(problem, hessian, step)
           : await scoreByObc(problem, hessian);
       // The factor is as large as the Gram; only what the repair reads outlives the scoring.
-      const { size, gram, shift, remarks } = hessian;
-      return { scores, remarks, compensate: (keep) => compensateByLeastSquares(problem, { size, gram, shift }, keep) };
+      const { size, gram, shift, dampening: used, condition, remarks } = hessian;
+      const compensate = async (keep: Int32Array) => ({
+        ...(await compensateByLeastSquares(problem, { size, gram, shift }, keep)),
+        numerics: { dampening: used, condition },
+      });
+      return { scores, remarks, compensate };
     },
   };
 }

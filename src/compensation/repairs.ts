@@ -1,5 +1,5 @@
-import { factoriseHessian } from '../importance/hessian.js';
-import type { Compensated, ImportanceProblem, StatisticsNeed } from './adapter.js';
+import { factoriseHessian, type Hessian } from '../importance/hessian.js';
+import type { Compensated, ImportanceProblem, RepairNumerics, StatisticsNeed } from './adapter.js';
 import { compensateByLeastSquares } from './least-squares.js';
 import { compensateByMeanBias, outputOfMean } from './mean-bias.js';
 
@@ -31,7 +31,8 @@ export const REPAIRS = {
     description: 'the kept columns reproduce the output best on the calibration tokens (OBC)',
     needs: 'gram',
     async compensate(problem, keep, { dampening }) {
-      return compensateByLeastSquares(problem, await factoriseHessian(problem, { dampening }), keep);
+      const hessian = await factoriseHessian(problem, { dampening });
+      return { ...(await compensateByLeastSquares(problem, hessian, keep)), numerics: numericsOf(hessian) };
     },
   },
   'least-squares-and-bias': {
@@ -41,12 +42,14 @@ export const REPAIRS = {
     async compensate(problem, keep, { dampening }) {
       const hessian = await factoriseHessian(problem, { dampening, centred: true });
       const { weight } = await compensateByLeastSquares(problem, hessian, keep);
-      return { weight, bias: restoredMean(problem, keep, weight) };
+      return { weight, bias: restoredMean(problem, keep, weight), numerics: numericsOf(hessian) };
     },
   },
 } as const satisfies Record<string, Repair>;
 
 export type RepairName = keyof typeof REPAIRS;
+
+const numericsOf = ({ dampening, condition }: Hessian): RepairNumerics => ({ dampening, condition });
 
 /** What the repaired columns lack of the whole map's mean output: `W mu - W'_keep mu_keep`. */
 function restoredMean(problem: ImportanceProblem, keep: Int32Array, repaired: Float32Array): Float64Array {

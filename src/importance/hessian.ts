@@ -1,6 +1,7 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
 import { NumericalError } from '../errors.js';
 import { choleskyInPlace } from '../linalg/cholesky.js';
+import { estimateCondition } from '../linalg/estimate-condition.js';
 
 /** `H = 2 A + shift I` of the layer-wise squared error, known to be positive definite. */
 export interface Hessian {
@@ -11,6 +12,10 @@ export interface Hessian {
   readonly shift: number;
   /** Cholesky factor of `H`, lower triangular, `[size, size]` row-major. */
   readonly lower: Float64Array;
+  /** Dampening used, as a fraction of the mean of `diag(2 A)`. */
+  readonly dampening: number;
+  /** Estimate of the condition number of `H`, from below. */
+  readonly condition: number;
   readonly remarks: readonly string[];
 }
 
@@ -51,7 +56,8 @@ export async function factoriseHessian(
     try {
       await choleskyInPlace(lower, size, problem.multiply);
       const raised = `dampening raised from ${dampening} to ${relative}: the Hessian of ${size} channels was not positive definite`;
-      return { size, gram, shift, lower, remarks: attempt === 0 ? [] : [raised] };
+      const condition = estimateCondition(lower, size);
+      return { size, gram, shift, lower, dampening: relative, condition, remarks: attempt === 0 ? [] : [raised] };
     } catch (error) {
       if (!(error instanceof NumericalError)) throw error;
       failure = error;
