@@ -1,4 +1,6 @@
+import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
+import type { RepairNumerics } from './compensation/adapter.js';
 import { OptionError, UnsupportedModelError } from './errors.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel } from './onnx/onnx-model.js';
@@ -6,7 +8,7 @@ import { refuseNaN } from './onnx/refuse-nan.js';
 import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
 import { judgeSegment } from './prune/judge-segment.js';
-import { type DenseNeeds, observeDense } from './prune/observe-dense.js';
+import { type DenseNeeds, type DenseObservation, observeDense } from './prune/observe-dense.js';
 import { type Run, startRun } from './prune/run.js';
 import type { ScoredModule } from './removal/judge-module.js';
 import { removeUnits } from './removal/remove-units.js';
@@ -37,6 +39,10 @@ export interface ModuleOutcome {
   readonly keep: Int32Array;
   /** What was added to the output map's result, if anything. */
   readonly bias?: Float64Array | undefined;
+  /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
+  readonly error?: OutputError | undefined;
+  /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
+  readonly numerics: readonly (RepairNumerics | undefined)[];
 }
 
 /** Wall time of one stage. */
@@ -49,6 +55,8 @@ export interface StageTiming {
 export interface PruneOutcome {
   readonly model: OnnxModel;
   readonly modules: readonly ModuleOutcome[];
+  /** What was seen of the dense model: block change, contexts, function groups. */
+  readonly dense: DenseObservation;
   readonly timings: readonly StageTiming[];
   /** What a reader of the report should know: raised dampenings, units that could not be removed. */
   readonly remarks: readonly string[];
@@ -76,6 +84,7 @@ export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));
   const model = copyModel(job.model);
   const outcomes: ModuleOutcome[] = [];
+  const meter = await createErrorMeter(job.engine);
   const runner = adapter.needs === 'none' || shrinking.length === 0 ? undefined : await run.startRunner(model);
   try {
     if (runner !== undefined) await run.advance(runner);
@@ -84,15 +93,16 @@ export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
       const scored = await judgeSegment(run, { model, runner, modules, adapter, functional: dense.functional });
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
-        outcomes.push(await shrink(run, model, { module, scored: scored[at]!, stepCount: counts.get(module.index)! }));
+        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, meter };
+        outcomes.push(await shrink(run, model, shrinking));
       }
       if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
     }
   } finally {
-    await runner?.dispose();
+    await Promise.all([runner?.dispose(), meter.release()]);
   }
   tidyModel(model);
-  return { model, modules: outcomes, timings: run.timings(), remarks: run.remarks };
+  return { model, modules: outcomes, dense, timings: run.timings(), remarks: run.remarks };
 }
 
 /** What the options want to know of the dense model. */
@@ -118,21 +128,23 @@ interface Shrinking {
   readonly module: PrunableModule;
   readonly scored: ScoredModule;
   readonly stepCount: number;
+  readonly meter: ErrorMeter;
 }
 
 /** Takes units out of one module and makes up for them. */
 async function shrink(
   { job, timed, remarks }: Run,
   model: OnnxModel,
-  { module, scored, stepCount }: Shrinking,
+  { module, scored, stepCount, meter }: Shrinking,
 ): Promise<ModuleOutcome> {
   const { detected, facts } = job.analysed;
-  const { keep, weight, bias, overflow } = await timed('repair', () => scored.remove(stepCount));
+  const { keep, weight, bias, parts, overflow } = await timed('repair', () => scored.remove(stepCount));
   if (overflow > 0) remarks.push(`block ${module.block} ${module.kind}: ${overflow} units could not be removed`);
+  const error = await timed('output error', () => meter.measure(parts));
   removeUnits(model, { detected, facts, module: module.index, keep });
   if (weight) await writeLinearWeight(model, module.output, { values: weight, store: job.store });
   if (bias) await addLinearBias(model, module.output, bias);
-  return { module, keep, bias };
+  return { module, keep, bias, error, numerics: parts.map(({ repaired }) => repaired.numerics) };
 }
 
 function selectModules({ analysed, options }: PruneJob): PrunableModule[] {

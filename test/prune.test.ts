@@ -206,7 +206,13 @@ it('reports progress that ends where it said, and times for every stage', async 
   expect(done).toBeLessThanOrEqual(total);
   expect(done).toBeGreaterThan(0.8 * total);
   expect(seen.every((step, at) => at === 0 || step.done >= seen[at - 1]!.done)).toBe(true);
-  expect(outcome.timings.map(({ stage }) => stage).sort()).toEqual(['advance', 'measure', 'repair', 'score']);
+  expect(outcome.timings.map(({ stage }) => stage).sort()).toEqual([
+    'advance',
+    'measure',
+    'output error',
+    'repair',
+    'score',
+  ]);
 });
 
 it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {

@@ -47,8 +47,20 @@ export interface Verdict {
   /** `[out, kept channels]` row-major; absent = the kept columns stay as they are. */
   readonly weight?: Float32Array;
   readonly bias?: Float64Array;
+  /** What became of each group, in order. */
+  readonly parts: readonly RepairedGroup[];
   /** Steps that could not be taken from the function groups. */
   readonly overflow: number;
+}
+
+/** A group's channels before and after. */
+export interface RepairedGroup {
+  readonly statistics: ChannelStatistics;
+  /** `[out, channels]` before. */
+  readonly weight: LinearWeight;
+  /** Channels that stay, ascending positions among the group's. */
+  readonly kept: Int32Array;
+  readonly repaired: Compensated;
 }
 
 /**
@@ -69,7 +81,7 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
     };
     const prepared = await naming(module, () => adapter.prepare(problem));
     checkScores(prepared, problem);
-    parts.push({ group, channels, prepared });
+    parts.push({ group, channels, weight: problem.weight, prepared });
   }
   const scores = new Float64Array(module.unitCount).fill(Number.POSITIVE_INFINITY);
   for (const { group, prepared } of parts) {
@@ -82,8 +94,13 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
     remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
     async remove(stepCount) {
       const choice = choose(given, scores, parts, stepCount);
-      const repaired = await naming(module, () => repair(given, parts, choice.keep));
-      return { keep: choice.keep, overflow: choice.overflow, ...repaired };
+      const repaired = await naming(module, () => repairGroups(given, parts, choice.keep));
+      return {
+        keep: choice.keep,
+        overflow: choice.overflow,
+        parts: repaired,
+        ...joinRepairs(given, { parts, repaired, keep: choice.keep }),
+      };
     },
   };
 }
@@ -120,6 +137,7 @@ async function naming<T>({ block, kind }: PrunableModule, action: () => T | Prom
 interface GroupPart {
   readonly group: JudgedGroup;
   readonly channels: Int32Array;
+  readonly weight: LinearWeight;
   readonly prepared: PreparedImportance;
 }
 
@@ -137,34 +155,50 @@ function choose(
   return chooseChannels({ unitCount, groups, removeCount });
 }
 
-/** Joins the groups' repairs: columns into one weight, biases into one sum. */
-async function repair(
+/** Lets each group make up for what left it. */
+async function repairGroups(
   { module, weight }: ModuleCase,
   parts: readonly GroupPart[],
   keep: Int32Array,
-): Promise<Compensated> {
+): Promise<RepairedGroup[]> {
   const keptUnits = new Set(keep);
+  const repaired: RepairedGroup[] = [];
+  for (const { group, channels, weight: columns, prepared } of parts) {
+    const kept = Int32Array.from(
+      [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : [])),
+    );
+    const fixed = kept.length === channels.length ? {} : await prepared.compensate(kept);
+    checkRepair(fixed, weight.shape[0] ?? 0, kept.length);
+    repaired.push({ statistics: group.statistics, weight: columns, kept, repaired: fixed });
+  }
+  return repaired;
+}
+
+interface Repairs {
+  readonly parts: readonly GroupPart[];
+  readonly repaired: readonly RepairedGroup[];
+  readonly keep: Int32Array;
+}
+
+/** Joins the groups' repairs: columns into one weight, biases into one sum. */
+function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: Repairs): Compensated {
   const columnOf = new Map([...channelsOf(module, keep)].map((channel, column) => [channel, column]));
   const outputCount = weight.shape[0] ?? 0;
   let bias: Float64Array | undefined;
-  let repaired: Float32Array | undefined;
-  for (const { channels, prepared } of parts) {
-    const keptChannels = [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : []));
-    if (keptChannels.length === channels.length) continue;
-    const fixed = await prepared.compensate(Int32Array.from(keptChannels));
-    checkRepair(fixed, outputCount, keptChannels.length);
+  let joined: Float32Array | undefined;
+  parts.forEach(({ channels }, group) => {
+    const { kept, repaired: fixed } = repaired[group]!;
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
-    if (fixed.weight === undefined) continue;
-    repaired ??= Float32Array.from(rowMajor(pickColumns(weight, channelsOf(module, keep))));
-    const width = keptChannels.length;
-    for (let at = 0; at < width; at += 1) {
-      const column = columnOf.get(channels[keptChannels[at]!]!)!;
+    if (fixed.weight === undefined) return;
+    joined ??= Float32Array.from(rowMajor(pickColumns(weight, channelsOf(module, keep))));
+    for (let at = 0; at < kept.length; at += 1) {
+      const column = columnOf.get(channels[kept[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
-        repaired[out * columnOf.size + column] = fixed.weight[out * width + at]!;
+        joined[out * columnOf.size + column] = fixed.weight[out * kept.length + at]!;
     }
-  }
-  return { ...(repaired && { weight: repaired }), ...(bias && { bias }) };
+  });
+  return { ...(joined && { weight: joined }), ...(bias && { bias }) };
 }
 
 const unitOf = (module: PrunableModule, channel: number): number => Math.floor(channel / module.unitSize);

@@ -1,0 +1,168 @@
+import type { ChannelStatistics, Compensated, LinearWeight } from '../compensation/adapter.js';
+import type { Engine } from '../runtime/engine.js';
+import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
+
+/** Channels of an output map that were judged together, as they were and as the repair left them. */
+export interface RepairedChannels {
+  readonly statistics: ChannelStatistics;
+  /** `[out, channels]` before. */
+  readonly weight: LinearWeight;
+  /** Channels that stay, ascending positions among these. */
+  readonly kept: Int32Array;
+  readonly repaired: Pick<Compensated, 'weight' | 'bias'>;
+}
+
+/** How much of an output map's result is lost on the calibration tokens: squared errors over the squared result. */
+export interface OutputError {
+  /** With the channels removed and nothing repaired. */
+  readonly before: number;
+  /** With the repair. */
+  readonly after: number;
+  /**
+   * `gram`: exact. `moments`: channels are taken to fluctuate independently of each other, since only their means and
+   * variances were measured.
+   */
+  readonly basis: 'gram' | 'moments';
+}
+
+/** Works out output errors; holds a session until released. */
+export interface ErrorMeter {
+  /**
+   * Groups add up as if their errors were independent, each under its own token weights: what one group's Gram matrix
+   * cannot know is how it goes together with another's. Channels in no group are left out.
+   * @returns undefined without statistics, or when the map's result is zero.
+   */
+  measure(groups: readonly RepairedChannels[]): Promise<OutputError | undefined>;
+  release(): Promise<void>;
+}
+
+/** Prepares to measure output errors; the products run in the engine. */
+export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
+  const form = await createQuadraticForm(engine);
+  return {
+    async measure(groups) {
+      const total = { whole: 0, before: 0, after: 0 };
+      for (const group of groups) {
+        if (group.statistics.tokenCount === 0) return undefined;
+        const found = await squaredErrors(group, form);
+        total.whole += found.whole;
+        total.before += found.before;
+        total.after += found.after;
+      }
+      if (!(total.whole > 0)) return undefined;
+      const basis = groups.every(({ statistics }) => statistics.gram !== undefined) ? 'gram' : 'moments';
+      return { before: total.before / total.whole, after: total.after / total.whole, basis };
+    },
+    release: () => form.release(),
+  };
+}
+
+/** Mean squares over the tokens of `W h`, of what the removed channels gave, and of what is still missing after the repair. */
+async function squaredErrors({ statistics, weight, kept, repaired }: RepairedChannels, form: QuadraticForm) {
+  const whole = rowMajor(weight);
+  const meanSquare = async (matrix: Matrix, bias?: Float64Array): Promise<number> => {
+    const used = usedColumns(matrix);
+    const spread =
+      statistics.gram === undefined
+        ? independentSpread(matrix, statistics.variance)
+        : await form.trace(pickColumns(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
+    return spread + squaredNorm(outputOfMean(matrix, statistics.mean, bias));
+  };
+  const isKept = new Uint8Array(whole.columns);
+  for (const channel of kept) isKept[channel] = 1;
+  const removed = {
+    ...whole,
+    values: whole.values.map((value, at) => (isKept[at % whole.columns] === 1 ? 0 : value)),
+  };
+  const before = await meanSquare(removed);
+  const isUnrepaired = repaired.weight === undefined && repaired.bias === undefined;
+  return {
+    whole: await meanSquare(whole),
+    before,
+    after: isUnrepaired ? before : await meanSquare(missingAfter(removed, { whole, kept, repaired }), repaired.bias),
+  };
+}
+
+/** What the repaired map lacks of the whole one: the removed columns, and what the kept ones changed by. */
+function missingAfter(
+  removed: Matrix,
+  { whole, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly whole: Matrix },
+): Matrix {
+  if (repaired.weight === undefined) return removed;
+  const values = removed.values.slice();
+  for (let row = 0; row < whole.rows; row++) {
+    kept.forEach((channel, at) => {
+      const place = row * whole.columns + channel;
+      values[place] = whole.values[place]! - repaired.weight![row * kept.length + at]!;
+    });
+  }
+  return { ...whole, values };
+}
+
+function rowMajor(weight: LinearWeight): Matrix {
+  const [rows = 0, columns = 0] = weight.shape;
+  const [rowStride = 0, columnStride = 0] = weight.stride;
+  const values = new Float32Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      values[row * columns + column] = weight.data[weight.offset + row * rowStride + column * columnStride]!;
+    }
+  }
+  return { rows, columns, values };
+}
+
+/** Columns with anything in them. */
+function usedColumns({ rows, columns, values }: Matrix): Int32Array {
+  const isUsed = new Uint8Array(columns);
+  for (let at = 0; at < rows * columns; at++) if (values[at] !== 0) isUsed[at % columns] = 1;
+  return Int32Array.from({ length: columns }, (_, column) => column).filter((column) => isUsed[column] === 1);
+}
+
+function pickColumns(matrix: Matrix, columns: Int32Array): Matrix {
+  if (columns.length === matrix.columns) return matrix;
+  const values = new Float32Array(matrix.rows * columns.length);
+  for (let row = 0; row < matrix.rows; row++) {
+    for (let at = 0; at < columns.length; at++) {
+      values[row * columns.length + at] = matrix.values[row * matrix.columns + columns[at]!]!;
+    }
+  }
+  return { rows: matrix.rows, columns: columns.length, values };
+}
+
+/** Some rows of `A - mean meanᵀ` for some channels; taken apart before rounding, for means can dwarf fluctuations. */
+function covarianceRows(
+  { gram, mean }: ChannelStatistics,
+  channels: Int32Array,
+  { start, end }: { readonly start: number; readonly end: number },
+): Float32Array<ArrayBuffer> {
+  const count = channels.length;
+  const rows = new Float32Array((end - start) * count);
+  for (let row = start; row < end; row++) {
+    const one = channels[row]!;
+    for (let at = 0; at < count; at++) {
+      const other = channels[at]!;
+      rows[(row - start) * count + at] = gram![one * mean.length + other]! - mean[one]! * mean[other]!;
+    }
+  }
+  return rows;
+}
+
+function independentSpread({ rows, columns, values }: Matrix, variance: Float64Array): number {
+  let sum = 0;
+  for (let at = 0; at < rows * columns; at++) sum += values[at]! ** 2 * variance[at % columns]!;
+  return sum;
+}
+
+function outputOfMean({ rows, columns, values }: Matrix, mean: Float64Array, bias?: Float64Array): Float64Array {
+  const output = new Float64Array(rows);
+  for (let row = 0; row < rows; row++) {
+    let sum = -(bias?.[row] ?? 0);
+    for (let column = 0; column < columns; column++) sum += values[row * columns + column]! * mean[column]!;
+    output[row] = sum;
+  }
+  return output;
+}
+
+function squaredNorm(vector: Float64Array): number {
+  return vector.reduce((sum, value) => sum + value * value, 0);
+}

@@ -1,0 +1,69 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
+import type { Engine } from '../runtime/engine.js';
+
+/** Row-major, single precision. */
+export interface Matrix {
+  readonly rows: number;
+  readonly columns: number;
+  readonly values: Float32Array;
+}
+
+/** Works out `trace(M C Mᵀ)` in the engine. */
+export interface QuadraticForm {
+  /** @param rowsOf Rows `start` to `end` (exclusive) of the symmetric C, which is never in memory as a whole. */
+  trace(matrix: Matrix, rowsOf: (start: number, end: number) => Float32Array<ArrayBuffer>): Promise<number>;
+  release(): Promise<void>;
+}
+
+/** Rows of C that are multiplied at once: a large Gram matrix needs no second copy. */
+const ROWS_AT_ONCE = 1024;
+
+/** Compiles the graph that all products share. */
+export async function createQuadraticForm(engine: Engine): Promise<QuadraticForm> {
+  const session = await engine.load(graphBytes());
+  return {
+    async trace(matrix, rowsOf) {
+      const { rows, columns, values } = matrix;
+      let sum = 0;
+      for (let start = 0; start < columns; start += ROWS_AT_ONCE) {
+        const end = Math.min(columns, start + ROWS_AT_ONCE);
+        const { sums } = await session.run({
+          left: { type: 'float32', dims: [rows, end - start], data: columnsOf(matrix, start, end) },
+          middle: { type: 'float32', dims: [end - start, columns], data: rowsOf(start, end) },
+          right: { type: 'float32', dims: [rows, columns], data: values },
+        });
+        for (const part of sums!.data as Float32Array) sum += part;
+      }
+      return sum;
+    },
+    release: () => session.release(),
+  };
+}
+
+function columnsOf({ rows, columns, values }: Matrix, start: number, end: number): Float32Array {
+  if (end - start === columns) return values;
+  const part = new Float32Array(rows * (end - start));
+  for (let row = 0; row < rows; row++) {
+    part.set(values.subarray(row * columns + start, row * columns + end), row * (end - start));
+  }
+  return part;
+}
+
+/** Row sums of (left middle) * right; JavaScript adds them up in double precision. */
+function graphBytes(): Uint8Array {
+  const graph = create(GraphProtoSchema, {
+    name: 'quadratic-form',
+    node: [
+      makeNode({ op: 'MatMul', inputs: ['left', 'middle'], outputs: ['product'] }),
+      makeNode({ op: 'Mul', inputs: ['product', 'right'], outputs: ['terms'] }),
+      makeNode({ op: 'ReduceSum', inputs: ['terms', 'last'], outputs: ['sums'] }),
+    ],
+    initializer: [makeInt64Initializer('last', [-1])],
+    input: ['left', 'middle', 'right'].map((name) => makeValueInfo(name, 1)),
+    output: [makeValueInfo('sums', 1)],
+  });
+  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: 17n });
+  return toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport: [opset], graph }));
+}
