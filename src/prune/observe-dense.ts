@@ -5,6 +5,7 @@ import { projectFeatures } from '../activations/project-features.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import { clusterContexts } from '../grouping/cluster-contexts.js';
+import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
 import { groupNeurons, type NeuronGroups } from '../grouping/group-neurons.js';
 import { fitPca, type Pca } from '../linalg/pca.js';
 import { copyModel } from '../onnx/edit-weights.js';
@@ -23,12 +24,16 @@ export interface ModuleContexts {
   readonly contextCount: number;
   /** Context of every calibration token in the dense model. */
   readonly contextOfToken: Int32Array;
+  /** Tokens nearest to each context's centre, nearest first: what a reader of the report is shown. */
+  readonly typicalTokens: readonly Int32Array[];
 }
 
 /** An FFN whose neurons are grouped by function. */
 export interface FunctionalModule {
   readonly contexts: ModuleContexts;
   readonly groups: NeuronGroups;
+  /** `S[k][j]`, `[contextCount, neurons]` row-major: how much each context uses each neuron. */
+  readonly affinity: Float64Array;
 }
 
 /** What one look at the dense model taught, as far as the options need it. */
@@ -42,6 +47,9 @@ export interface DenseObservation {
 
 /** PCA keeps at most this many dimensions (method section 1). */
 const PCA_DIMENSIONS = 64;
+
+/** Enough that a few different ones are among them. */
+const TYPICAL_TOKEN_COUNT = 64;
 
 /** What the dense model is looked at for. */
 export interface DenseNeeds {
@@ -168,6 +176,7 @@ async function findContexts(run: Run, runner: BlockRunner, module: PrunableModul
     centers: found.centers,
     contextCount: found.contextCount,
     contextOfToken: found.contextOfToken,
+    typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
   };
 }
 
@@ -212,7 +221,7 @@ function groupAll(
       const { contextCount } = found;
       const scores = affinity.get(module)!;
       const groups = groupNeurons({ affinity: scores, contextCount, assignment, sharedGroup, random: run.random });
-      return [module, { contexts: found, groups }];
+      return [module, { contexts: found, groups, affinity: scores }];
     }),
   );
 }
