@@ -6,6 +6,7 @@ import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
+import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** Whose statistics are wanted, and how its tokens count. */
 export interface StatisticsTarget {
@@ -30,22 +31,31 @@ export async function collectStatistics(
   runner: BlockRunner,
   { targets, onBatch }: { readonly targets: readonly StatisticsTarget[]; readonly onBatch?: (batch: Batch) => void },
 ): Promise<ChannelStatistics[][]> {
-  const sums = targets.map((target) => target.groups.map((group) => startSums(group.length, target.needs)));
-  const run = {
-    fetches: [],
-    reads: targets.map(({ linear }) => linear.input),
-    extension: joinExtensions(targets.map(statisticsNodes)),
-    extensionFeeds: (batch: Batch) => weightFeeds(targets, batch),
-  };
-  for await (const { batch, values } of runner.observe(run)) {
-    targets.forEach((target, at) => {
+  const meters = targets.map(createStatisticsMeter);
+  await runMeters(runner, meters, onBatch);
+  return meters.map((meter) => meter.finish());
+}
+
+/** A meter of one target's statistics. */
+export interface StatisticsMeter extends StageMeter {
+  /** Statistics by group. @throws NumericalError when a channel is NaN or infinite, naming it. */
+  finish(): ChannelStatistics[];
+}
+
+/** @param at Tells the meter's values from those of other meters on the same stage. */
+export function createStatisticsMeter(target: StatisticsTarget, at: number): StatisticsMeter {
+  const sums = target.groups.map((group) => startSums(group.length, target.needs));
+  return {
+    reads: [target.linear.input],
+    extension: statisticsNodes(target, at),
+    feeds: (batch) => weightFeeds(target, at, batch),
+    add(batch, values) {
       target.groups.forEach((group, k) => {
-        sums[at]![k] = addBatch(sums[at]![k]!, { target, at, k, group, batch, values });
+        sums[k] = addBatch(sums[k]!, { target, at, k, group, batch, values });
       });
-    });
-    onBatch?.(batch);
-  }
-  return sums.map((groups, at) => groups.map((sum, k) => finish(sum, targets[at]!, k)));
+    },
+    finish: () => sums.map((sum, k) => finish(sum, target, k)),
+  };
 }
 
 interface Sums {
@@ -114,28 +124,15 @@ function statisticsNodes(target: StatisticsTarget, at: number): StageExtension {
   };
 }
 
-function joinExtensions(parts: readonly StageExtension[]): StageExtension {
-  return {
-    nodes: parts.flatMap(({ nodes }) => nodes),
-    initializers: parts.flatMap(({ initializers }) => initializers),
-    inputs: parts.flatMap(({ inputs }) => inputs),
-    outputs: parts.flatMap(({ outputs }) => outputs),
-  };
-}
-
-function weightFeeds(targets: readonly StatisticsTarget[], batch: Batch): Tensors {
+function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: number, batch: Batch): Tensors {
   const tokenCount = batch.batchSize * batch.sequenceLength;
+  const groupCount = groups.length;
   const float = (dims: number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
-  return Object.fromEntries(
-    targets.flatMap((target, at) => {
-      const groupCount = target.groups.length;
-      const weights = target.tokenWeights?.(batch) ?? new Float32Array(groupCount * tokenCount).fill(1);
-      return [
-        [valueName(at, 'mean_weights'), float([1, tokenCount], new Float32Array(tokenCount).fill(1 / tokenCount))],
-        [valueName(at, 'weights'), float([groupCount, tokenCount], weights)],
-      ];
-    }),
-  );
+  const weights = tokenWeights?.(batch) ?? new Float32Array(groupCount * tokenCount).fill(1);
+  return {
+    [valueName(at, 'mean_weights')]: float([1, tokenCount], new Float32Array(tokenCount).fill(1 / tokenCount)),
+    [valueName(at, 'weights')]: float([groupCount, tokenCount], weights),
+  };
 }
 
 interface GroupBatch {

@@ -26,6 +26,8 @@ export interface ChannelStatistics {
 export interface ImportanceProblem {
   /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
   readonly weight: LinearWeight;
+  /** The weight as scores see it, where that is another: in the loss's metric, `R W` with `R'R = G`. */
+  readonly scoredWeight?: LinearWeight | undefined;
   /** What the adapter's `needs` promises; `EMPTY_STATISTICS` will do for an adapter that needs none. */
   readonly statistics: ChannelStatistics;
   /**
@@ -69,6 +71,11 @@ export interface RepairNumerics {
 export interface PreparedImportance {
   /** Importance per unit, larger is kept; length `unitCount`. */
   readonly scores: Float64Array;
+  /**
+   * What the removal of one more unit costs, in the order of rising scores, never falling; length `unitCount`. Absent:
+   * the sorted scores.
+   */
+  readonly costs?: Float64Array;
   /** Repairs the map for the kept channels (ascending channel indices into the problem). */
   compensate(keep: Int32Array): Compensated | Promise<Compensated>;
   /** What happened inside that a report should tell, such as a raised dampening. */

@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 import { factoriseHessian } from '../importance/hessian.js';
-import { scoreByIterativeObc, scoreByObc } from '../importance/obc.js';
+import { orderByObc, scoreByObc } from '../importance/obc.js';
 import type { CompensationAdapter } from './adapter.js';
 import { checkDampening } from './importance-adapter.js';
 import { compensateByLeastSquares } from './least-squares.js';
@@ -29,17 +29,17 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     async prepare(problem) {
       validateProblem(problem, 'gram');
       const hessian = await factoriseHessian(problem, { dampening });
-      const scores =
+      const scored =
         step < problem.unitCount
-          ? await scoreByIterativeObc(problem, hessian, step)
-          : await scoreByObc(problem, hessian);
+          ? await orderByObc(problem, hessian, step)
+          : { scores: await scoreByObc(problem, hessian) };
       // The factor is as large as the Gram; only what the repair reads outlives the scoring.
       const { size, gram, shift, dampening: used, condition, remarks } = hessian;
       const compensate = async (keep: Int32Array) => ({
         ...(await compensateByLeastSquares(problem, { size, gram, shift }, keep)),
         numerics: { dampening: used, condition },
       });
-      return { scores, remarks, compensate };
+      return { ...scored, remarks, compensate };
     },
   };
 }

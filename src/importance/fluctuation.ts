@@ -7,12 +7,14 @@ export const FLUCTUATION_METRICS = {
   /** Fluctuation alone: `v_j`. */
   IFV: ({ statistics }) => statistics.variance,
   /** Fluctuation weighted by what the map makes of it: `v_j ||W_:j||^2`. */
-  WIFV: ({ weight, statistics }) => columnSums(weight, 'squares').map((norm, j) => statistics.variance[j]! * norm),
+  WIFV: ({ weight, scoredWeight = weight, statistics }) =>
+    columnSums(scoredWeight, 'squares').map((norm, j) => statistics.variance[j]! * norm),
   /** Mean weight times the norm of the input: `mean_c |W_cj| sqrt(sum_i w_i h_ij^2)`. */
   WIFN: (problem) => {
-    const outputCount = problem.weight.shape[0]!;
+    const { weight, scoredWeight = weight } = problem;
+    const outputCount = weight.shape[0]!;
     const norms = inputNorms(problem);
-    return columnSums(problem.weight, 'absolutes').map((sum, j) => (sum / outputCount) * norms[j]!);
+    return columnSums(scoredWeight, 'absolutes').map((sum, j) => (sum / outputCount) * norms[j]!);
   },
 } as const satisfies Record<string, (problem: ImportanceProblem) => Float64Array>;
 

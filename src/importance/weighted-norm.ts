@@ -10,11 +10,11 @@ import { sumOverUnits } from './units.js';
  */
 export function scoreByWeightTimesInput(problem: ImportanceProblem): Float64Array {
   const norms = inputNorms(problem);
-  const scores = columnSums(problem.weight, 'absolutes').map((sum, j) => sum * norms[j]!);
+  const scores = columnSums(problem.scoredWeight ?? problem.weight, 'absolutes').map((sum, j) => sum * norms[j]!);
   return sumOverUnits(scores, problem);
 }
 
 /** Scores units by the Frobenius norm of their columns, `||W_P||_F`; looks at no token. */
 export function scoreByMagnitude(problem: ImportanceProblem): Float64Array {
-  return sumOverUnits(columnSums(problem.weight, 'squares'), problem).map(Math.sqrt);
+  return sumOverUnits(columnSums(problem.scoredWeight ?? problem.weight, 'squares'), problem).map(Math.sqrt);
 }

@@ -1,0 +1,67 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { NumericalError } from '../errors.js';
+import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { BackwardMeter } from './walk-backwards.js';
+
+/** A meter of the loss's curvature at one module's output. */
+export interface CurvatureMeter extends BackwardMeter {
+  /** G, `[out, out]` row-major. @throws NumericalError when the gradients are NaN, infinite or all zero, naming the block. */
+  finish(): Float64Array;
+}
+
+/**
+ * Uncentred covariance over tokens of the loss's gradient at the output of a module's last linear map, `G = mean g g'` with
+ * g = dL/dy: how much the loss minds an error there, to second order.
+ *
+ * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3; K-FAC (Martens & Grosse, ICML 2015)
+ */
+export function createCurvatureMeter({ output, index, block, kind }: PrunableModule): CurvatureMeter {
+  const size = output.outputCount;
+  const sum = new Float64Array(size * size);
+  let tokenCount = 0;
+  const name = (what: string) => `curvature/${index}/${what}`;
+  const node = (op: string, inputs: string[], result: string, attributes = {}) =>
+    makeNode({ op, inputs, outputs: [result], attributes });
+  return {
+    reads: [],
+    wanted: [output.result],
+    open: (gradientOf) => ({
+      reads: [],
+      extension: {
+        nodes: [
+          node('Reshape', [gradientOf(output.result), name('shape')], name('rows')),
+          node('Transpose', [name('rows')], name('columns'), { perm: [1, 0] }),
+          node('MatMul', [name('columns'), name('rows')], name('sum')),
+        ],
+        initializers: [makeInt64Initializer(name('shape'), [-1, size])],
+        inputs: [],
+        outputs: [name('sum')],
+      },
+      feeds: () => ({}),
+      add(batch, values) {
+        tokenCount += batch.tokens.length;
+        (values[name('sum')]!.data as Float32Array).forEach((value, at) => {
+          sum[at]! += value;
+        });
+      },
+    }),
+    finish() {
+      const trace = Array.from({ length: size }, (_, i) => sum[i * size + i]!).reduce(
+        (total, value) => total + value,
+        0,
+      );
+      if (!Number.isFinite(trace)) {
+        throw new NumericalError(
+          `block ${block} ${kind}: the gradient of the loss is NaN or infinite; check the weights, or run the model in float32`,
+        );
+      }
+      if (trace === 0) {
+        throw new NumericalError(
+          `block ${block} ${kind}: the gradient of the loss is zero on all calibration tokens, so nothing tells what matters; ` +
+            "use other calibration text, or set metric: 'output'",
+        );
+      }
+      return sum.map((value) => value / tokenCount);
+    },
+  };
+}

@@ -1,0 +1,265 @@
+import type { BlockSpan } from '../architecture/layout.js';
+import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
+import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
+import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
+import { compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
+import type { Engine, Tensor } from '../runtime/engine.js';
+import type { HiddenStates } from '../runtime/hidden-states.js';
+import { prefillFeeds } from '../runtime/prefill-feeds.js';
+import { joinExtensions, joinFeeds, type StageMeter } from './stage-meter.js';
+
+/** Something measured of a block on the way back, once the cotangents that it wants have names. */
+export interface BackwardMeter {
+  /** Values of the block that the meter reads. */
+  readonly reads: readonly string[];
+  /** Those whose cotangents it reads. */
+  readonly wanted: readonly string[];
+  /** @param gradientOf Name of the value that holds a wanted cotangent: float32, with the dims of the value. */
+  open(gradientOf: (value: string) => string): StageMeter;
+}
+
+export interface BackwardWalk {
+  readonly engine: Engine;
+  /** The dense model. */
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  readonly batches: readonly Batch[];
+  readonly spans: readonly BlockSpan[];
+  /** Hidden states of the dense model on the stream: batch `b` at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
+  readonly archive: HiddenStates;
+  readonly side: SideValues;
+  /** Where cotangents of the hidden states wait between blocks. */
+  readonly cotangents: HiddenStates;
+  /** Meters of one block. */
+  metersOf(span: BlockSpan): readonly BackwardMeter[];
+  /** Hears of a block whose meters have seen all batches. */
+  onSpan?(span: BlockSpan): Promise<void>;
+  readonly onBatch?: (detail: string) => void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Runs the gradient of the next-token cross-entropy (mean over the window) backwards through a model, block by block, last
+ * to first, under some meters. Each block's forward is computed again from its stored input, so that only one block's
+ * weights and activations are in memory.
+ *
+ * @returns Mean loss over all windows, in nats.
+ * @throws UnsupportedModelError when an operator on the way has no gradient rule.
+ */
+export async function walkBackwards(walk: BackwardWalk): Promise<number> {
+  const { spans } = walk;
+  const loss = await startAtLoss(walk);
+  for (const [at, span] of [...spans.entries()].reverse()) {
+    await stepBack(walk, { at, span });
+    await walk.onSpan?.(span);
+  }
+  return loss;
+}
+
+/** Loss of every window and its cotangent at the last hidden state, one window at a time: logits are large. */
+async function startAtLoss(walk: BackwardWalk): Promise<number> {
+  const { engine, model, analysed, batches, spans, archive, side, cotangents } = walk;
+  const { layout, partition } = analysed.detected;
+  const input = partition.cuts.at(-1)!;
+  const sequenceLength = batches[0]?.sequenceLength ?? 0;
+  const facts = factsForSize(analysed, { batchSize: 1, sequenceLength });
+  const index = indexRunGraph(model);
+  const opset = opsetOf(model);
+  let names = { loss: '', cotangent: '' };
+  const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
+    const entropy = appendCrossEntropy({
+      logits: { value: layout.logits, fact: facts.get(layout.logits)! },
+      tokens: 'loss_tokens',
+      opset,
+    });
+    const gradient = buildGradientGraph({
+      graph: { nodes, initializers, opset },
+      shapes: facts,
+      outputs: [{ value: layout.logits, cotangent: entropy.cotangent }],
+      wanted: [input],
+    });
+    names = { loss: entropy.loss, cotangent: gradient.gradients.get(input)! };
+    return {
+      nodes: [...entropy.nodes, ...gradient.nodes],
+      initializers: [...entropy.initializers, ...gradient.initializers],
+      inputs: [{ name: 'loss_tokens', type: 'int64' }],
+      outputs: [names.loss, names.cotangent],
+      domains: gradient.domains,
+    };
+  };
+  const atHand = (value: string) => value === input || index.inputs.has(value) || side.has(value);
+  const head = await compileStage({
+    engine,
+    model,
+    index,
+    atHand,
+    fetches: [],
+    reads: [layout.logits],
+    extension,
+    facts: analysed.facts,
+  });
+  let total = 0;
+  try {
+    for (const batch of batches) {
+      const hidden = await archive.get(spans.length * batches.length + batch.index);
+      const rows: Float32Array[] = [];
+      for (let row = 0; row < batch.batchSize; row += 1) {
+        walk.signal?.throwIfAborted();
+        const window = oneWindow(batch, row);
+        const feeds = await feedsOf(walk, {
+          names: head.inputs,
+          input,
+          hidden: windowOf(hidden, row, batch.batchSize),
+          batch: window,
+        });
+        const tokens: Tensor = {
+          type: 'int64',
+          dims: [1, sequenceLength],
+          data: BigInt64Array.from(window.tokens, BigInt),
+        };
+        const results = await head.session.run({ ...feeds, loss_tokens: tokens });
+        total += (results[names.loss]!.data as Float32Array)[0]!;
+        rows.push(results[names.cotangent]!.data as Float32Array);
+      }
+      const dims = [batch.batchSize, ...hidden.dims.slice(1)];
+      const data = new Float32Array(dims.reduce((product, dim) => product * dim, 1));
+      rows.forEach((part, row) => {
+        data.set(part, row * part.length);
+      });
+      await cotangents.put(batch.index, { type: 'float32', dims, data });
+      walk.onBatch?.('loss');
+    }
+  } finally {
+    await head.session.release();
+  }
+  return total / batches.reduce((sum, { batchSize }) => sum + batchSize, 0);
+}
+
+interface Step {
+  readonly at: number;
+  readonly span: BlockSpan;
+}
+
+/** Moves the cotangents back through one block, under its meters. */
+async function stepBack(walk: BackwardWalk, { at, span }: Step): Promise<void> {
+  const { batches, archive, cotangents, analysed } = walk;
+  const input = analysed.detected.partition.cuts[span.first - 1]!;
+  const meters = walk.metersOf(span);
+  for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
+    const compiled = await compileStep(walk, { span, meters, batchSize });
+    try {
+      for (const batch of batches.filter((candidate) => candidate.batchSize === batchSize)) {
+        walk.signal?.throwIfAborted();
+        const hidden = await archive.get(at * batches.length + batch.index);
+        const feeds = await feedsOf(walk, { names: compiled.inputs, input, hidden, batch });
+        const cotangent = await cotangents.get(batch.index);
+        const results = await compiled.session.run({
+          ...feeds,
+          ...joinFeeds(compiled.meters, batch),
+          [OUTPUT_COTANGENT]: cotangent,
+        });
+        await cotangents.put(batch.index, results[compiled.cotangent]!);
+        for (const meter of compiled.meters) meter.add(batch, results);
+        walk.onBatch?.(`block ${span.block} backwards`);
+      }
+    } finally {
+      await compiled.session.release();
+    }
+  }
+}
+
+/** Graph input that holds the cotangent of a block's output. */
+const OUTPUT_COTANGENT = 'grad:out';
+
+interface BlockStep {
+  readonly span: BlockSpan;
+  readonly meters: readonly BackwardMeter[];
+  readonly batchSize: number;
+}
+
+async function compileStep(walk: BackwardWalk, { span, meters, batchSize }: BlockStep) {
+  const { engine, model, analysed, batches, side } = walk;
+  const { cuts } = analysed.detected.partition;
+  const input = cuts[span.first - 1]!;
+  const output = cuts[span.last]!;
+  const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
+  const index = indexRunGraph(model);
+  const facts = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
+  let cotangent = '';
+  let opened: readonly StageMeter[] = [];
+  const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
+    const gradient = buildGradientGraph({
+      graph: { nodes, initializers, opset: opsetOf(model) },
+      shapes: facts,
+      outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
+      wanted: [input, ...wanted],
+    });
+    cotangent = gradient.gradients.get(input)!;
+    opened = meters.map((meter) => meter.open((value) => gradient.gradients.get(value)!));
+    return joinExtensions([
+      {
+        ...gradient,
+        inputs: [{ name: OUTPUT_COTANGENT, type: 'float32' }],
+        outputs: [cotangent],
+      },
+      ...opened.map((meter) => meter.extension),
+    ]);
+  };
+  const compiled = await compileStage({
+    engine,
+    model,
+    index,
+    atHand: (value) => value === input || index.inputs.has(value) || side.has(value),
+    fetches: [],
+    reads: [output, ...wanted, ...meters.flatMap(({ reads }) => reads)],
+    extension,
+    facts: analysed.facts,
+  });
+  return { ...compiled, cotangent, meters: opened };
+}
+
+interface FeedRequest {
+  readonly names: readonly string[];
+  readonly input: string;
+  readonly hidden: Tensor;
+  readonly batch: Batch;
+}
+
+async function feedsOf(
+  { analysed, side }: BackwardWalk,
+  { names, input, hidden, batch }: FeedRequest,
+): Promise<Record<string, Tensor>> {
+  const feeds = prefillFeeds(
+    analysed.inputs.filter(({ name }) => names.includes(name)),
+    batch,
+    batch.tokens,
+  );
+  for (const name of names) feeds[name] ??= name === input ? hidden : side.get(name, batch);
+  return feeds;
+}
+
+function windowOf(hidden: Tensor, row: number, batchSize: number): Tensor {
+  const length = hidden.data.length / batchSize;
+  return {
+    ...hidden,
+    dims: [1, ...hidden.dims.slice(1)],
+    data: hidden.data.slice(row * length, (row + 1) * length),
+  } as Tensor;
+}
+
+function oneWindow({ index, firstToken, sequenceLength, tokens }: Batch, row: number): Batch {
+  const start = row * sequenceLength;
+  return {
+    index,
+    firstToken: firstToken + start,
+    batchSize: 1,
+    sequenceLength,
+    tokens: tokens.subarray(start, start + sequenceLength),
+  };
+}
+
+function opsetOf({ proto }: OnnxModel): number {
+  return Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0n);
+}
