@@ -12,4 +12,4 @@ export {
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
 export { type PruneRequest, prune } from './node/prune-folder.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
-export type { ModuleReport, PruneReport } from './report/prune-report.js';
+export type * from './report/report-schema.js';

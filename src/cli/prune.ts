@@ -2,7 +2,7 @@ import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { PRUNE_DEFAULTS } from '../options.js';
-import type { ModuleReport, PruneReport } from '../report/prune-report.js';
+import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
@@ -26,6 +26,8 @@ interface PruneFlags extends SharedOptions {
   readonly seed?: number;
   readonly force?: boolean;
   readonly dryRun?: boolean;
+  readonly report?: string | boolean;
+  readonly quotes: boolean;
 }
 
 /** Adds `prune <model>`. */
@@ -56,7 +58,10 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
     .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
     .option('--force', 'write into a folder that is not empty')
-    .option('--dry-run', 'report what would be removed; write nothing');
+    .option('--dry-run', 'report what would be removed; write nothing')
+    .option('--report <file>', 'where the report goes, ending in .json (default: beside the pruned model)')
+    .option('--no-report', 'write no report')
+    .option('--no-quotes', 'quote no calibration text in the report');
   withSharedOptions(command).action(async (model: string, flags: PruneFlags) => {
     if (flags.out === undefined && !flags.dryRun) {
       command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
@@ -81,6 +86,7 @@ const PASSED_ON = [
   'seed',
   'force',
   'dryRun',
+  'report',
 ] as const satisfies readonly (keyof PruneFlags)[];
 
 function pruneOptions(flags: PruneFlags) {
@@ -92,7 +98,7 @@ function pruneOptions(flags: PruneFlags) {
   const given = Object.fromEntries(
     PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
   );
-  return { ...given, sparsity: flags.sparsity, calibration };
+  return { ...given, sparsity: flags.sparsity, calibration, ...(flags.quotes ? {} : { quoteText: false }) };
 }
 
 /** A pruning report for people. */

@@ -18,7 +18,8 @@ import {
 } from '../options.js';
 import { type PruneOutcome, pruneModel, type StageTiming } from '../prune.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
-import { buildPruneReport, type PruneReport } from '../report/prune-report.js';
+import { buildPruneReport } from '../report/prune-report.js';
+import type { PruneReport } from '../report/report-schema.js';
 import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
 import { VERSION } from '../version.js';
@@ -29,7 +30,8 @@ import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js
 import type { JsonObject } from './read-json.js';
 import { openTextSource } from './read-text.js';
 import { createSpillFile, type SpillFile } from './spill-file.js';
-import { writeModelFolder } from './write-model-folder.js';
+import { type WriteModelOptions, writeModelFolder } from './write-model-folder.js';
+import { describeEnvironment, resolveReportPlace, writeReport } from './write-report.js';
 
 /** A pruning run over a model folder. */
 export interface PruneRequest extends PruneOptions {
@@ -46,6 +48,10 @@ export interface PruneRequest extends PruneOptions {
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB, else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
+  /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
+  readonly report?: string | boolean | undefined;
+  /** Quote calibration text in the report, to show what contexts are about. Default true. */
+  readonly quoteText?: boolean | undefined;
 }
 
 /** Hidden states beyond this go to a temporary file: a laptop's browser and editor need memory too. */
@@ -67,6 +73,7 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
   if (request.hiddenStates !== undefined && !['memory', 'spill'].includes(request.hiddenStates)) {
     throw new OptionError(`hiddenStates is "${request.hiddenStates}"; expected memory or spill`);
   }
+  const place = resolveReportPlace(request.report);
   const engine = await createNodeEngine(request.executionProvider);
   const folder = await openModelFolder(request.model);
   const spills: SpillFile[] = [];
@@ -108,21 +115,41 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
       },
     });
     const before = await storedBytes(folder, model);
-    const after = await timed('save', () => save(request, { folder, analysed, outcome, options }));
-    return buildPruneReport({
-      version: VERSION,
-      model: request.model,
-      out: request.dryRun ? undefined : request.out,
+    const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
+    const report = (after: number): PruneReport =>
+      buildPruneReport({
+        version: VERSION,
+        createdAt: new Date(),
+        environment: describeEnvironment(request.executionProvider),
+        model: request.model,
+        out: request.dryRun ? undefined : request.out,
+        options,
+        layout: analysed.detected.layout,
+        outcome,
+        parametersAfter: countParameters(outcome.model),
+        bytes: { before, after },
+        calibration: calibration?.provenance,
+        windows,
+        decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
+        timings: [...timings, ...outcome.timings],
+        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      });
+    const startedAt = performance.now();
+    let built: PruneReport | undefined;
+    const after = await save(request, {
+      folder,
+      analysed,
+      outcome,
       options,
-      layout: analysed.detected.layout,
-      outcomes: outcome.modules,
-      remarks: outcome.remarks,
-      parametersAfter: countParameters(outcome.model),
-      bytes: { before, after },
-      calibration: calibration?.provenance,
-      timings: [...timings, ...outcome.timings],
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      async complete(partial, { byteLength }) {
+        timings.push({ stage: 'save', ms: performance.now() - startedAt });
+        built = report(byteLength);
+        if (place !== undefined && place.folder === undefined) await writeReport(built, partial, place.name);
+      },
     });
+    built ??= report(after);
+    if (place?.folder !== undefined) await writeReport(built, place.folder, place.name);
+    return built;
   } finally {
     await Promise.all(spills.map((file) => file.dispose()));
     await folder.close();
@@ -170,11 +197,13 @@ function contextLength({ documents }: ModelFolder): number | undefined {
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
+interface Saving extends FolderRun {
+  readonly outcome: PruneOutcome;
+  readonly complete: NonNullable<WriteModelOptions['complete']>;
+}
+
 /** Writes the result; a dry run only counts its bytes. */
-async function save(
-  request: PruneRequest,
-  { folder, analysed, outcome, options }: FolderRun & { readonly outcome: PruneOutcome },
-): Promise<number> {
+async function save(request: PruneRequest, { folder, analysed, outcome, options, complete }: Saving): Promise<number> {
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (request.dryRun || request.out === undefined) {
     const written = await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control);
@@ -182,7 +211,7 @@ async function save(
   }
   const { out: output, force } = request;
   const documents = mendDocuments(folder, analysed, outcome);
-  const written = await writeModelFolder(outcome.model, folder, { output, force, documents, ...control });
+  const written = await writeModelFolder(outcome.model, folder, { output, force, documents, complete, ...control });
   return written.byteLength;
 }
 

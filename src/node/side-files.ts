@@ -8,6 +8,9 @@ const ONNX_FILES = /\.onnx([._]data(_\d+)?)?$/i;
 const OTHER_WEIGHTS =
   /\.(safetensors|safetensors\.index\.json|gguf|pt|pth|h5|msgpack|ot|ort)$|^pytorch_model.*\.(bin|json)$/i;
 
+/** What an earlier run said about the model that is pruned now. */
+const EARLIER_REPORTS = /^fang-prune-report\.(json|html)$/;
+
 /** Folders of tools, not of the model. */
 const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 
@@ -15,7 +18,7 @@ const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 export interface SideFiles {
   /** Tokenizer, templates, licence and whatever else goes with the model. */
   readonly kept: readonly string[];
-  /** Other variants of the model and their weights. */
+  /** Other variants of the model and their weights, and earlier reports. */
   readonly leftOut: readonly string[];
 }
 
@@ -30,7 +33,7 @@ export async function listSideFiles(root: string, replaced: ReadonlySet<string>)
   for await (const path of walkFiles(root, '')) {
     const name = path.slice(path.lastIndexOf('/') + 1);
     if (replaced.has(path)) continue;
-    if (ONNX_FILES.test(name) || OTHER_WEIGHTS.test(name)) leftOut.push(path);
+    if ([ONNX_FILES, OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
     else kept.push(path);
   }
   return { kept, leftOut };

@@ -16,6 +16,8 @@ export interface WriteModelOptions extends SaveOptions {
   readonly force?: boolean | undefined;
   /** JSON files to write instead of the source's, by path relative to the folder, such as `config.json`. */
   readonly documents?: Readonly<Record<string, JsonObject>>;
+  /** Adds to the folder when all else is in it, before it appears under its name. */
+  readonly complete?: ((folder: string, saved: SavedModel) => Promise<void>) | undefined;
 }
 
 /** A model folder that was written. */
@@ -36,7 +38,7 @@ export interface WrittenModel extends SavedModel {
 export async function writeModelFolder(
   model: OnnxModel,
   source: ModelFolder,
-  { output, force, documents = {}, ...save }: WriteModelOptions,
+  { output, force, documents = {}, complete, ...save }: WriteModelOptions,
 ): Promise<WrittenModel> {
   const folder = await checkOutput({ output, source: source.root, force });
   const hasSideFiles = Object.keys(source.documents).length > 0;
@@ -53,6 +55,7 @@ export async function writeModelFolder(
       await put(join(partial, path), (target) => writeFile(target, `${JSON.stringify(document, null, 2)}\n`));
     }
     save.signal?.throwIfAborted();
+    await complete?.(partial, saved);
     return { ...saved, folder, copied: sideFiles.kept, leftOut: sideFiles.leftOut };
   };
   return buildFolder(folder, build, { force });

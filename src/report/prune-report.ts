@@ -1,105 +1,135 @@
-import type { ModelLayout, ModuleKind, PrunableModule } from '../architecture/layout.js';
+import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
-import type { ModuleOutcome, StageTiming } from '../prune.js';
-
-/** What a pruning run did, as plain data. */
-export interface PruneReport {
-  /** Version of this library. */
-  readonly version: string;
-  readonly model: string;
-  /** Folder written; absent for a dry run. */
-  readonly out?: string;
-  readonly method: string;
-  readonly sparsity: {
-    readonly requested: number;
-    /** Fraction of the selected modules' parameters removed. */
-    readonly achieved: number;
-    /** Fraction of all parameters removed. */
-    readonly ofAllParameters: number;
-  };
-  readonly parameters: { readonly before: number; readonly after: number };
-  /** Model file with its external data; `after` is foretold in a dry run. */
-  readonly bytes: { readonly before: number; readonly after: number };
-  /** Every module of the model, those that were left alone included. */
-  readonly modules: readonly ModuleReport[];
-  readonly seed: number;
-  /** Absent for methods that look at no token. */
-  readonly calibration?: CalibrationProvenance;
-  readonly timings: readonly StageTiming[];
-  /** Largest resident memory of the process, where the platform tells. */
-  readonly peakMemoryBytes?: number;
-  readonly remarks: readonly string[];
-}
-
-export interface ModuleReport {
-  readonly block: number;
-  readonly kind: ModuleKind;
-  readonly unitsBefore: number;
-  readonly unitsAfter: number;
-  readonly parametersBefore: number;
-  readonly parametersAfter: number;
-  /** Units that stay, ascending. */
-  readonly keep: readonly number[];
-}
+import type { FunctionalModule } from '../prune/observe-dense.js';
+import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune.js';
+import { type Decode, describeContexts } from './describe-contexts.js';
+import { plainSettings } from './plain-settings.js';
+import {
+  type BeforeAfter,
+  type BlockReport,
+  type EnvironmentReport,
+  type GroupReport,
+  type ModuleReport,
+  type PruneReport,
+  REPORT_SCHEMA,
+} from './report-schema.js';
+import { summariseAffinity } from './summarise-affinity.js';
 
 export interface ReportInput {
   readonly version: string;
+  readonly createdAt?: Date | undefined;
+  readonly environment?: EnvironmentReport | undefined;
   readonly model: string;
   readonly out?: string | undefined;
   readonly options: ResolvedOptions;
   readonly layout: ModelLayout;
-  /** Modules that changed. */
-  readonly outcomes: readonly ModuleOutcome[];
-  readonly remarks: readonly string[];
+  readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'remarks'>;
   readonly parametersAfter: number;
-  readonly bytes: { readonly before: number; readonly after: number };
+  readonly bytes: BeforeAfter;
   readonly calibration?: CalibrationProvenance | undefined;
+  /** Windows that the run calibrated on. */
+  readonly windows: readonly Int32Array[];
+  /** Quotes calibration text where contexts are shown; absent: none is quoted. */
+  readonly decode?: Decode | undefined;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number | undefined;
 }
 
 /** Puts a report together. */
 export function buildPruneReport(input: ReportInput): PruneReport {
-  const { layout, options, out, calibration, peakMemoryBytes } = input;
-  const outcomes = new Map(input.outcomes.map((found) => [found.module.index, found]));
-  const modules = layout.modules.map((module) => reportModule(module, outcomes.get(module.index)));
-  const selected = modules.filter(({ kind }) => options.modules.has(kind));
-  const sum = (list: readonly ModuleReport[], field: 'parametersBefore' | 'parametersAfter') =>
-    list.reduce((total, module) => total + module[field], 0);
-  const before = sum(selected, 'parametersBefore');
+  const { layout, options, outcome, out, createdAt, environment, calibration, peakMemoryBytes } = input;
+  const outcomes = new Map(outcome.modules.map((found) => [found.module.index, found]));
+  const modules = layout.modules.map((module) => reportModule(module, outcomes.get(module.index), input));
   return {
+    schema: REPORT_SCHEMA,
     version: input.version,
+    ...(createdAt && { createdAt: createdAt.toISOString() }),
+    ...(environment && { environment }),
     model: input.model,
     ...(out !== undefined && { out }),
     method: options.methodName,
+    settings: plainSettings(options),
     sparsity: {
       requested: options.sparsity,
-      achieved: before === 0 ? 0 : 1 - sum(selected, 'parametersAfter') / before,
+      achieved: sparsityOf(modules.filter(({ kind }) => options.modules.has(kind))),
       ofAllParameters: 1 - input.parametersAfter / layout.parameterCount,
     },
     parameters: { before: layout.parameterCount, after: input.parametersAfter },
     bytes: input.bytes,
+    blocks: reportBlocks(layout, modules, outcome.dense.blockChange),
     modules,
     seed: options.seed,
     ...(calibration && { calibration }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),
-    remarks: input.remarks,
+    remarks: outcome.remarks,
   };
 }
 
-function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined): ModuleReport {
+function reportBlocks(
+  { blockCount }: ModelLayout,
+  modules: readonly ModuleReport[],
+  blockChange: Float64Array | undefined,
+): BlockReport[] {
+  return Array.from({ length: blockCount }, (_, index) => ({
+    index,
+    sparsity: sparsityOf(modules.filter(({ block }) => block === index)),
+    ...(blockChange && { change: blockChange[index]! }),
+  }));
+}
+
+function sparsityOf(modules: readonly Pick<ModuleReport, 'parametersBefore' | 'parametersAfter'>[]): number {
+  const before = modules.reduce((sum, { parametersBefore }) => sum + parametersBefore, 0);
+  const after = modules.reduce((sum, { parametersAfter }) => sum + parametersAfter, 0);
+  return before === 0 ? 0 : 1 - after / before;
+}
+
+function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined, input: ReportInput): ModuleReport {
   const { block, kind, unitCount, parameterCount } = module;
   const keep = outcome?.keep ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
+  const functional = input.outcome.dense.functional.get(module);
+  const [numerics] = outcome?.numerics ?? [];
+  const sizes = { parametersBefore: parameterCount, parametersAfter: parameterCount - removedParameters(module, keep) };
   return {
     block,
     kind,
     unitsBefore: unitCount,
     unitsAfter: keep.length,
-    parametersBefore: parameterCount,
-    parametersAfter: parameterCount - removedParameters(module, keep),
+    ...sizes,
+    sparsity: sparsityOf([sizes]),
     keep: [...keep],
+    ...(outcome?.error && { error: outcome.error }),
+    ...(functional === undefined
+      ? numerics && { numerics }
+      : reportFunctions(functional, { keep, outcome, windows: input.windows, decode: input.decode })),
+  };
+}
+
+interface FunctionsInput extends Pick<ReportInput, 'windows' | 'decode'> {
+  readonly keep: Int32Array;
+  readonly outcome: ModuleOutcome | undefined;
+}
+
+/** Function groups, the contexts they serve, and how the two go together. */
+function reportFunctions(
+  { contexts, groups, affinity }: FunctionalModule,
+  { keep, outcome, windows, decode }: FunctionsInput,
+): Pick<ModuleReport, 'groups' | 'contexts' | 'affinity'> {
+  const kept = new Set(keep);
+  const membersOf = (members: Int32Array) => ({
+    members: [...members],
+    keptCount: members.filter((neuron) => kept.has(neuron)).length,
+  });
+  const functions = groups.functions.map((members, context): GroupReport => {
+    const numerics = outcome?.numerics[context];
+    return { kind: 'function', context, ...membersOf(members), ...(numerics && { numerics }) };
+  });
+  const shared: GroupReport[] = groups.shared.length === 0 ? [] : [{ kind: 'shared', ...membersOf(groups.shared) }];
+  return {
+    groups: [...shared, ...functions],
+    contexts: describeContexts({ contexts, windows, decode }),
+    affinity: summariseAffinity({ affinity, contextCount: contexts.contextCount, groups, keep }),
   };
 }
 

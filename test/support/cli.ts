@@ -3,7 +3,7 @@ import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
-import type { ModuleReport, PruneReport } from '../../src/report/prune-report.js';
+import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 
 const moduleReport = (
   block: number,
@@ -16,18 +16,22 @@ const moduleReport = (
   unitsAfter,
   parametersBefore: unitsBefore * 100,
   parametersAfter: unitsAfter * 100,
+  sparsity: 1 - unitsAfter / unitsBefore,
   keep: Array.from({ length: unitsAfter }, (_, unit) => unit),
 });
 
 export const PRUNE_REPORT: PruneReport = {
+  schema: 'fang-prune-report/1',
   version: '0.1.0',
   model: 'dense',
   out: 'pruned',
   method: 'flap',
+  settings: { method: 'flap', sparsity: 0.3 },
   seed: 0,
   sparsity: { requested: 0.3, achieved: 0.2998, ofAllParameters: 0.2568 },
   parameters: { before: 2_828_736, after: 2_102_400 },
   bytes: { before: 11_566_780, after: 8_661_000 },
+  blocks: [0, 1, 2].map((index) => ({ index, sparsity: index === 2 ? 0.01 : 0.29 })),
   modules: [
     moduleReport(0, 'attention', [8, 6]),
     moduleReport(0, 'ffn', [512, 360]),

@@ -1,0 +1,68 @@
+import { randomBytes } from 'node:crypto';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { cpus } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
+import { env } from 'onnxruntime-node';
+import { OptionError } from '../errors.js';
+import { formatJson } from '../report/format-json.js';
+import type { EnvironmentReport, PruneReport } from '../report/report-schema.js';
+import { writing } from './file-folder.js';
+import type { ExecutionProviderChoice } from './node-engine.js';
+
+/** What reports are called beside the model they tell of, without their endings. */
+export const REPORT_NAME = 'fang-prune-report';
+
+/** Where a report goes, without its ending. */
+export interface ReportPlace {
+  /** Folder, absolute; undefined = the pruned model's. */
+  readonly folder?: string | undefined;
+  readonly name: string;
+}
+
+/**
+ * Reads where a report shall go.
+ * @param choice A path ending in `.json`; `true` or undefined = beside the pruned model; `false` = nowhere.
+ * @throws OptionError for anything else.
+ */
+export function resolveReportPlace(choice: string | boolean | undefined): ReportPlace | undefined {
+  if (choice === false) return undefined;
+  if (choice === undefined || choice === true) return { name: REPORT_NAME };
+  if (typeof choice !== 'string' || !choice.endsWith('.json')) {
+    throw new OptionError(`report is ${JSON.stringify(choice)}; expected a path ending in .json, true or false`);
+  }
+  const path = resolve(choice);
+  return { folder: dirname(path), name: basename(path, '.json') };
+}
+
+/** Writes a report; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
+export async function writeReport(report: PruneReport, folder: string, name: string): Promise<readonly string[]> {
+  const path = join(folder, `${name}.json`);
+  await replaceFile(path, formatJson(report));
+  return [path];
+}
+
+async function replaceFile(path: string, text: string): Promise<void> {
+  const partial = `${path}.partial-${randomBytes(4).toString('hex')}`;
+  await writing(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    try {
+      await writeFile(partial, text);
+      await rename(partial, path);
+    } finally {
+      await rm(partial, { force: true });
+    }
+  });
+}
+
+/** What a report says about this machine. */
+export function describeEnvironment(executionProvider: ExecutionProviderChoice = 'cpu'): EnvironmentReport {
+  const cpu = cpus()[0]?.model.trim();
+  const { node: onnxRuntime } = env.versions;
+  return {
+    runtime: `Node.js ${process.versions.node}`,
+    platform: `${process.platform} ${process.arch}`,
+    ...(onnxRuntime && { onnxRuntime }),
+    executionProvider: [executionProvider].flat().join(', '),
+    ...(cpu && { cpu }),
+  };
+}

@@ -1,0 +1,152 @@
+import type { OutputError } from '../activations/measure-output-error.js';
+import type { ModuleKind } from '../architecture/layout.js';
+import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import type { RepairNumerics } from '../compensation/adapter.js';
+import type { StageTiming } from '../prune.js';
+
+/** What `schema` says; the number rises when a field changes its meaning or goes. */
+export const REPORT_SCHEMA = 'fang-prune-report/1';
+
+/** Anything JSON can hold. */
+export type JsonValue =
+  | null
+  | boolean
+  | number
+  | string
+  | readonly JsonValue[]
+  | { readonly [key: string]: JsonValue | undefined };
+
+/**
+ * What a pruning run did, as plain data; what `fang-prune-report.json` holds. Optional fields are absent where a run has
+ * nothing to tell: readers must not rely on them, and must pass over fields they do not know.
+ */
+export interface PruneReport {
+  readonly schema: typeof REPORT_SCHEMA;
+  /** Version of this library. */
+  readonly version: string;
+  /** When the run ended, ISO 8601. */
+  readonly createdAt?: string;
+  readonly environment?: EnvironmentReport;
+  /** As the user called it. */
+  readonly model: string;
+  /** Folder written; absent for a dry run. */
+  readonly out?: string;
+  readonly method: string;
+  /** Every option of the run with its default filled in; infinite numbers as `"Infinity"`. */
+  readonly settings: Readonly<Record<string, JsonValue>>;
+  readonly sparsity: {
+    readonly requested: number;
+    /** Fraction of the selected modules' parameters removed. */
+    readonly achieved: number;
+    /** Fraction of all parameters removed. */
+    readonly ofAllParameters: number;
+  };
+  readonly parameters: BeforeAfter;
+  /** Model file with its external data; `after` is foretold in a dry run. */
+  readonly bytes: BeforeAfter;
+  readonly blocks: readonly BlockReport[];
+  /** Every module of the model, those that were left alone included. */
+  readonly modules: readonly ModuleReport[];
+  readonly seed: number;
+  /** Absent for methods that look at no token. */
+  readonly calibration?: CalibrationProvenance;
+  readonly timings: readonly StageTiming[];
+  /** Largest resident memory of the process, where the platform tells. */
+  readonly peakMemoryBytes?: number;
+  readonly remarks: readonly string[];
+}
+
+export interface BeforeAfter {
+  readonly before: number;
+  readonly after: number;
+}
+
+/** Where a run took place, as far as the platform tells. */
+export interface EnvironmentReport {
+  /** `Node.js 20.11.0`, say. */
+  readonly runtime: string;
+  /** `linux x64`, say. */
+  readonly platform: string;
+  readonly onnxRuntime?: string;
+  readonly executionProvider?: string;
+  readonly cpu?: string;
+}
+
+export interface BlockReport {
+  readonly index: number;
+  /** Fraction of the block's prunable parameters removed. */
+  readonly sparsity: number;
+  /** How much the dense block changes its input: 1 minus the mean cosine; absent where the run did not look. */
+  readonly change?: number;
+}
+
+export interface ModuleReport {
+  readonly block: number;
+  readonly kind: ModuleKind;
+  /** Neurons of an FFN, query heads of attention. */
+  readonly unitsBefore: number;
+  readonly unitsAfter: number;
+  readonly parametersBefore: number;
+  readonly parametersAfter: number;
+  /** Fraction of the module's parameters removed. */
+  readonly sparsity: number;
+  /** Units that stay, ascending. */
+  readonly keep: readonly number[];
+  /** What the module's result lost on the calibration tokens; absent where nothing was removed or no token seen. */
+  readonly error?: OutputError;
+  /** Of the module's only group, or of each function group in `groups`; absent for repairs that solve nothing. */
+  readonly numerics?: RepairNumerics;
+  /** Neurons by function (FANG). */
+  readonly groups?: readonly GroupReport[];
+  /** Contexts that the function groups serve, by number. */
+  readonly contexts?: readonly ContextReport[];
+  readonly affinity?: AffinityReport;
+}
+
+/** Neurons that serve one context, or many. */
+export interface GroupReport {
+  readonly kind: 'shared' | 'function';
+  /** Context that a function group serves. */
+  readonly context?: number;
+  /** Neurons of the dense model, ascending. */
+  readonly members: readonly number[];
+  readonly keptCount: number;
+  readonly numerics?: RepairNumerics;
+}
+
+/** A cluster of calibration tokens, as one FFN of the dense model sees them. */
+export interface ContextReport {
+  readonly tokenCount: number;
+  /** Tokens that set it apart, most telling first; absent when texts are not quoted. */
+  readonly tokens?: readonly ContextToken[];
+  /** Tokens from its middle, in their text; absent when texts are not quoted. */
+  readonly examples?: readonly ContextExample[];
+}
+
+/** A token that is more frequent in a context than elsewhere. */
+export interface ContextToken {
+  readonly text: string;
+  /** Times it occurs in the context. */
+  readonly count: number;
+  /** Its frequency here over its frequency among all calibration tokens. */
+  readonly lift: number;
+}
+
+/** A token with some characters around it. */
+export interface ContextExample {
+  readonly before: string;
+  readonly token: string;
+  readonly after: string;
+}
+
+/** Affinity in brief: neurons of each group, strongest first, in a few columns. */
+export interface AffinityReport {
+  readonly columns: readonly {
+    /** Index into `groups`. */
+    readonly group: number;
+    readonly neuronCount: number;
+    readonly keptCount: number;
+  }[];
+  /** Mean affinity of a column's neurons by context: `values[context][column]`, mean of |h dL/dh| in nats. */
+  readonly values: readonly (readonly number[])[];
+}

@@ -1,0 +1,52 @@
+import type { NeuronGroups } from '../grouping/group-neurons.js';
+import type { AffinityReport } from './report-schema.js';
+
+export interface AffinityInput {
+  /** `[contextCount, neurons]` row-major. */
+  readonly affinity: Float64Array;
+  readonly contextCount: number;
+  readonly groups: NeuronGroups;
+  /** Neurons that stay. */
+  readonly keep: ArrayLike<number>;
+}
+
+/** A heat map this wide fits a phone; a group of the usual eight gets eight columns. */
+const COLUMN_LIMIT = 64;
+
+/**
+ * Averages the affinity matrix over neighbouring neurons for a heat map: groups stand side by side (the shared one
+ * first), each with its neurons from the one its own context uses most.
+ */
+export function summariseAffinity({ affinity, contextCount, groups, keep }: AffinityInput): AffinityReport {
+  const neuronCount = affinity.length / contextCount;
+  const kept = new Set(Array.from(keep));
+  const all = [groups.shared, ...groups.functions];
+  const perGroup = Math.max(1, Math.floor(COLUMN_LIMIT / all.filter((members) => members.length > 0).length));
+  const strength = (neuron: number, group: number): number => {
+    if (group > 0) return affinity[(group - 1) * neuronCount + neuron]!;
+    let sum = 0;
+    for (let context = 0; context < contextCount; context++) sum += affinity[context * neuronCount + neuron]!;
+    return sum;
+  };
+  const columns = all.flatMap((members, group) => {
+    const sorted = [...members].sort((one, other) => strength(other, group) - strength(one, group) || one - other);
+    const count = Math.min(perGroup, sorted.length);
+    return Array.from({ length: count }, (_, at) => ({
+      group,
+      neurons: sorted.slice(Math.round((at * sorted.length) / count), Math.round(((at + 1) * sorted.length) / count)),
+    }));
+  });
+  return {
+    columns: columns.map(({ group, neurons }) => ({
+      group: groups.shared.length > 0 ? group : group - 1,
+      neuronCount: neurons.length,
+      keptCount: neurons.filter((neuron) => kept.has(neuron)).length,
+    })),
+    values: Array.from({ length: contextCount }, (_, context) =>
+      columns.map(({ neurons }) => {
+        const sum = neurons.reduce((total, neuron) => total + affinity[context * neuronCount + neuron]!, 0);
+        return Number((sum / neurons.length).toPrecision(4));
+      }),
+    ),
+  };
+}
