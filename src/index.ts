@@ -35,6 +35,7 @@ export type {
 export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/adapters.js';
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
 export * from './errors.js';
+export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
 export {
   type BatchGenerationOptions,
   type GenerationOptions,
@@ -43,7 +44,7 @@ export {
   type TextGenerationOptions,
 } from './evaluation/generate.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
-export type { MultipleChoiceAnswer, MultipleChoiceResult } from './evaluation/multiple-choice.js';
+export { measureTask, type ScoreLog, type TaskOptions } from './evaluation/measure-task.js';
 export {
   formatPerplexityProtocol,
   measurePerplexity,
@@ -53,6 +54,15 @@ export {
   type PerplexityResult,
 } from './evaluation/perplexity.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
+export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';
+export type {
+  ItemScore,
+  LastWordAnswer,
+  LastWordResult,
+  MultipleChoiceAnswer,
+  MultipleChoiceResult,
+  TaskResult,
+} from './evaluation/task-result.js';
 export type { ImportanceScore } from './importance/importance-score.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';

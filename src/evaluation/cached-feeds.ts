@@ -36,6 +36,36 @@ export function cachedFeeds(
   return feeds;
 }
 
+/**
+ * Copies the keys and values of some sequences, in the order asked for; one may be asked for several times.
+ * @param rows Positions among the B sequences that `past` holds.
+ * @param batchSize B.
+ */
+export function gatherPast(past: Past, rows: readonly number[], batchSize: number): Past {
+  const isWhole = rows.length === batchSize && rows.every((row, at) => row === at);
+  if (past.length === 0 || isWhole) return past;
+  const gathered = Object.entries(past.tensors).map(([name, tensor]) => [name, gatherRows(tensor, rows)]);
+  return { length: past.length, tensors: Object.fromEntries(gathered) };
+}
+
+/** Caches are `[B, ...]`, or keys and values packed: `[2, B, ...]`. */
+function gatherRows(tensor: Tensor, rows: readonly number[]): Tensor {
+  const { dims, data } = tensor;
+  const axis = dims.length === 5 ? 1 : 0;
+  const outer = axis === 1 ? dims[0]! : 1;
+  const batchSize = dims[axis]!;
+  const size = data.length / outer / batchSize;
+  const gathered = new (data.constructor as new (length: number) => typeof data)(outer * rows.length * size);
+  for (let part = 0; part < outer; part++) {
+    for (const [at, row] of rows.entries()) {
+      const start = (part * batchSize + row) * size;
+      gathered.set(data.subarray(start, start + size) as never, (part * rows.length + at) * size);
+    }
+  }
+  const grown = dims.map((dim, at) => (at === axis ? rows.length : dim));
+  return { type: tensor.type, dims: grown, data: gathered } as Tensor;
+}
+
 /** One flat list of all the tokens, sequence after sequence. */
 function flatten(sequences: readonly Int32Array[]): Int32Array {
   const length = sequences[0]?.length ?? 0;

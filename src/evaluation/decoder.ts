@@ -1,5 +1,6 @@
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import type { Session, Tensor } from '../runtime/engine.js';
+import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
+import type { Session, Tensor, Tensors } from '../runtime/engine.js';
 import { cachedFeeds, type Past } from './cached-feeds.js';
 import { readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
@@ -14,6 +15,12 @@ export interface Decoder {
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /** The same, and the past of the next run. Only for a decoder that has a cache. */
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
+  /** The past alone; logits are not handed out. Only for a decoder that has a cache. */
+  extend(tokens: readonly Int32Array[], past: Past): Promise<Past>;
+  /** Sequences that the graph runs together at most; Infinity when it leaves that open. */
+  readonly rowLimit: number;
+  /** Elements that the cache keeps for one token of one sequence, all blocks together. */
+  readonly cacheWidth: number;
 }
 
 /** What there is before the first token. */
@@ -25,10 +32,17 @@ export const NO_PAST: Past = { length: 0, tensors: {} };
  */
 export function createDecoder(session: Session, headSize?: number): Decoder {
   const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, headSize);
+  const presents = [...presentOf];
   const run = async (tokens: readonly Int32Array[], past: Past, fetches: readonly string[]) => {
     const results = await session.run(cachedFeeds(inputs, tokens, past), [declared.name, ...fetches]);
     return { logits: checkLogits(results[declared.name], declared.name, tokens.length), results };
   };
+  const following = (tokens: readonly Int32Array[], past: Past, results: Tensors): Past => ({
+    length: past.length + (tokens[0]?.length ?? 0),
+    tensors: Object.fromEntries(presents.map(([input, output]) => [input, results[output]!])),
+  });
+  const fetches = presents.map(([, output]) => output);
+  const rows = inputs.find(({ role }) => role === 'tokens')?.dims[0];
   const vocabularySize = declared.dims.at(-1);
   return {
     vocabularySize: typeof vocabularySize === 'number' ? vocabularySize : undefined,
@@ -36,10 +50,19 @@ export function createDecoder(session: Session, headSize?: number): Decoder {
     hasCache: presentOf.size > 0,
     run: async (tokens, past = NO_PAST) => (await run(tokens, past, [])).logits,
     async advance(tokens, past) {
-      const { logits, results } = await run(tokens, past, [...presentOf.values()]);
-      const tensors = Object.fromEntries([...presentOf].map(([input, output]) => [input, results[output]!]));
-      return { logits, past: { length: past.length + (tokens[0]?.length ?? 0), tensors } };
+      const { logits, results } = await run(tokens, past, fetches);
+      return { logits, past: following(tokens, past, results) };
     },
+    async extend(tokens, past) {
+      const feeds = cachedFeeds(inputs, tokens, past);
+      for (const { name, role } of inputs) {
+        const feed = feeds[name];
+        if (role === 'logitsToKeep' && feed !== undefined) feeds[name] = ones(feed);
+      }
+      return following(tokens, past, await session.run(feeds, fetches));
+    },
+    rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
+    cacheWidth: inputs.reduce((sum, input) => sum + (input.role === 'past' ? elementsPerToken(input) : 0), 0),
   };
 }
 
@@ -51,6 +74,27 @@ export function commonLength(sequences: readonly Int32Array[], minimum: number):
     throw new OptionError(`sequences have lengths ${found}; expected one length for all, at least ${minimum}`);
   }
   return length;
+}
+
+/** @throws UnsupportedModelError when a model hands out logits of fewer tokens than it read. */
+export function checkRowCount(found: number | undefined, expected: number): void {
+  if (found !== expected) {
+    throw new UnsupportedModelError(
+      `the model read ${expected} tokens and gave logits for ${found ?? 0}; scoring needs an export that keeps all of them`,
+    );
+  }
+}
+
+function ones({ type, dims }: Tensor): Tensor {
+  return type === 'int32'
+    ? { type, dims, data: Int32Array.of(1) }
+    : { type: 'int64', dims, data: BigInt64Array.of(1n) };
+}
+
+function elementsPerToken(input: ModelInput): number {
+  const { batch, sequence } = pastAxes(input);
+  const sizes = input.dims.filter((_, axis) => axis !== batch && axis !== sequence);
+  return sizes.reduce<number>((product, size) => product * (typeof size === 'number' ? size : 1), 1);
 }
 
 function checkLogits(logits: Tensor | undefined, name: string, batchSize: number): LogitsTensor {

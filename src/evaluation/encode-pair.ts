@@ -1,8 +1,13 @@
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
-import type { Candidate } from './multiple-choice-items.js';
 
-/** A candidate as tokens; `context` has at least one. */
+/** A text, and what is measured after it. */
+export interface TextPair {
+  readonly context: string;
+  readonly continuation: string;
+}
+
+/** A pair as tokens; `context` has at least one. */
 export interface EncodedPair {
   readonly context: Int32Array;
   readonly continuation: Int32Array;
@@ -16,15 +21,15 @@ export interface EncodedPair {
  * @throws OptionError when no tokens are left for the continuation, or nothing can stand for an empty context.
  * @see https://github.com/EleutherAI/lm-evaluation-harness `_encode_pair`
  */
-export function encodePair(tokenizer: Tokenizer, candidate: Candidate, addSpecialTokens = false): EncodedPair {
-  const context = candidate.context.trimEnd();
-  const continuation = candidate.context.slice(context.length) + candidate.continuation;
+export function encodePair(tokenizer: Tokenizer, pair: TextPair, addSpecialTokens = false): EncodedPair {
+  const context = pair.context.trimEnd();
+  const continuation = pair.context.slice(context.length) + pair.continuation;
   const whole = tokenizer.encode(context + continuation, { addSpecialTokens });
   const head = context === '' ? startOfText(tokenizer) : tokenizer.encode(context, { addSpecialTokens });
   const tail = context === '' ? tokenizer.encode(continuation) : whole.slice(head.length);
   if (tail.length === 0) {
     throw new OptionError(
-      `the continuation ${JSON.stringify(candidate.continuation)} has no tokens of its own behind its context; the tokenizer merges them`,
+      `the continuation ${JSON.stringify(pair.continuation)} has no tokens of its own behind its context; the tokenizer merges them`,
     );
   }
   return { context: head, continuation: tail };

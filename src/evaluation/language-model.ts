@@ -1,3 +1,6 @@
+import type { Items } from '../calibration/token-source.js';
+import type { Bundle, BundleScore } from './bundle.js';
+
 /** Port to a model that predicts the next token; `createLanguageModel` makes one of a session. */
 export interface LanguageModel {
   /** V, the number of logits; undefined when the graph leaves it open. */
@@ -14,11 +17,14 @@ export interface LanguageModel {
    */
   score(sequences: readonly Int32Array[], firstScored: number): Promise<Float32Array>;
   /**
-   * Scores several continuations of one context, which is read once where the model has a cache.
-   * @returns For every continuation, -ln p of each of its tokens.
-   * @throws EngineError, or OptionError when the context or a continuation is empty.
+   * Scores bundles of sequences of any lengths, batch by batch; what the sequences of a bundle begin with is read once
+   * where the model has a cache. The batches depend on the bundles alone, never on which are skipped.
+   *
+   * @param isKnown Bundles, by position, that need no scores; a batch of nothing else is not run.
+   * @returns The scores of one batch after the other, of all its members.
+   * @throws EngineError, or OptionError for a sequence that leaves nothing to score.
    */
-  scoreContinuations(context: Int32Array, continuations: readonly Int32Array[]): Promise<Float32Array[]>;
+  scoreBundles(bundles: Items<Bundle>, isKnown?: (index: number) => boolean): AsyncGenerator<BundleScore[]>;
   /** Starts reading; readers are independent of each other. */
   createReader(): Reader;
   /** Frees the model's memory; it cannot be used again. */

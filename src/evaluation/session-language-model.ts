@@ -1,7 +1,12 @@
-import { OptionError, UnsupportedModelError } from '../errors.js';
+import type { Items } from '../calibration/token-source.js';
+import { OptionError } from '../errors.js';
 import type { Engine, Session } from '../runtime/engine.js';
-import { commonLength, createDecoder, type Decoder, NO_PAST } from './decoder.js';
+import type { Bundle } from './bundle.js';
+import { checkRowCount, commonLength, createDecoder, type Decoder } from './decoder.js';
+import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel } from './language-model.js';
+import { type BatchLimits, planBatches } from './plan-batches.js';
+import { scoreBatch } from './score-batch.js';
 import { createCachedReader, createRereadingReader } from './session-readers.js';
 import { createTokenScorer, rowsOf, type TokenScorer } from './token-scorer.js';
 
@@ -14,6 +19,9 @@ export interface LanguageModelOptions {
   readonly headSize?: number;
 }
 
+/** Bundles that are sorted into batches at once. */
+const CHUNK_LENGTH = 64;
+
 /**
  * Makes a language model of a session over a decoder graph, whatever its exporter: with or without mask, positions and
  * cache, caches `[B, K, P, D]` or packed `[2, B, K, P, D]`, single or half precision, any number of KV heads per block.
@@ -23,18 +31,22 @@ export interface LanguageModelOptions {
 export async function createLanguageModel({ engine, session, headSize }: LanguageModelOptions): Promise<LanguageModel> {
   const decoder = createDecoder(session, headSize);
   const scorer = await createTokenScorer(engine, decoder.logitsType);
-  const score = createScore(decoder, scorer);
+  let limits: Promise<BatchLimits> | undefined;
   return {
     vocabularySize: decoder.vocabularySize,
     hasCache: decoder.hasCache,
-    score,
-    async scoreContinuations(context, continuations) {
-      if (context.length === 0 || continuations.some(({ length }) => length === 0)) {
-        throw new OptionError('a context or continuation has no tokens, expected at least one in each');
+    score: createScore(decoder, scorer),
+    async *scoreBundles(bundles, isKnown = () => false) {
+      let start = 0;
+      for await (const chunk of chunksOf(bundles, CHUNK_LENGTH)) {
+        limits ??= findBatchLimits({ decoder, scorer });
+        for (const batch of planBatches(chunk, await limits)) {
+          if (batch.members.every((member) => isKnown(start + member))) continue;
+          const scores = await scoreBatch({ decoder, scorer }, batch, chunk);
+          yield batch.members.map((member, at) => ({ index: start + member, sequences: scores[at]! }));
+        }
+        start += chunk.length;
       }
-      return decoder.hasCache
-        ? continueCached({ decoder, scorer }, context, continuations)
-        : Promise.all(continuations.map((tail) => score([Int32Array.from([...context, ...tail])], context.length)));
     },
     createReader: () => (decoder.hasCache ? createCachedReader : createRereadingReader)(decoder, scorer),
     async release() {
@@ -47,9 +59,7 @@ export async function createLanguageModel({ engine, session, headSize }: Languag
 function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['score'] {
   return async (sequences, firstScored) => {
     const length = commonLength(sequences, 2);
-    if (!Number.isInteger(firstScored) || firstScored < 1 || firstScored >= length) {
-      throw new OptionError(`firstScored is ${firstScored}, expected 1 to ${length - 1}: a token needs one before it`);
-    }
+    checkFirstScored(firstScored, length);
     // Nothing is predicted from the last token, so the model need not read it.
     const logits = await decoder.run(sequences.map((sequence) => sequence.subarray(0, -1)));
     checkRowCount(logits.dims[1], length - 1);
@@ -63,39 +73,20 @@ function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['scor
   };
 }
 
-interface Parts {
-  readonly decoder: Decoder;
-  readonly scorer: TokenScorer;
-}
-
-/** Reads the context once, and every continuation after its keys and values. */
-async function continueCached(
-  { decoder, scorer }: Parts,
-  context: Int32Array,
-  continuations: readonly Int32Array[],
-): Promise<Float32Array[]> {
-  const { logits, past } = await decoder.advance([context], NO_PAST);
-  const rowCount = logits.dims[1] ?? 0;
-  const last = rowsOf(logits, rowCount - 1, rowCount);
-  const all: Float32Array[] = [];
-  for (const continuation of continuations) {
-    const scores = new Float32Array(continuation.length);
-    scores.set(await scorer.score(last, continuation.subarray(0, 1)));
-    if (continuation.length > 1) {
-      const following = await decoder.run([continuation.subarray(0, -1)], past);
-      checkRowCount(following.dims[1], continuation.length - 1);
-      const rows = rowsOf(following, 0, continuation.length - 1);
-      scores.set(await scorer.score(rows, continuation.subarray(1)), 1);
-    }
-    all.push(scores);
+async function* chunksOf(bundles: Items<Bundle>, length: number): AsyncGenerator<Bundle[]> {
+  let chunk: Bundle[] = [];
+  for await (const bundle of bundles) {
+    for (const { tokens, firstScored } of bundle) checkFirstScored(firstScored, tokens.length);
+    chunk.push(bundle);
+    if (chunk.length < length) continue;
+    yield chunk;
+    chunk = [];
   }
-  return all;
+  if (chunk.length > 0) yield chunk;
 }
 
-function checkRowCount(found: number | undefined, expected: number): void {
-  if (found !== expected) {
-    throw new UnsupportedModelError(
-      `the model read ${expected} tokens and gave logits for ${found ?? 0}; scoring needs an export that keeps all of them`,
-    );
+function checkFirstScored(firstScored: number, length: number): void {
+  if (!Number.isInteger(firstScored) || firstScored < 1 || firstScored >= length) {
+    throw new OptionError(`firstScored is ${firstScored}, expected 1 to ${length - 1}: a token needs one before it`);
   }
 }

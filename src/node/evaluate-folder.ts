@@ -2,18 +2,14 @@ import { join } from 'node:path';
 import { OptionError } from '../errors.js';
 import { generateText as continueText } from '../evaluation/generate.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
-import {
-  type MultipleChoiceResult,
-  type MultipleChoiceScore,
-  scoreMultipleChoice,
-  summarizeMultipleChoice,
-} from '../evaluation/multiple-choice.js';
-import { type MultipleChoiceItem, readMultipleChoiceItems } from '../evaluation/multiple-choice-items.js';
+import { measureTask } from '../evaluation/measure-task.js';
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
+import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
+import type { TaskResult } from '../evaluation/task-result.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from './load-tokenizer.js';
-import { type ModelFolder, openModelFolder } from './model-folder.js';
+import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { readLines, readText } from './read-text.js';
 
@@ -70,31 +66,47 @@ export async function perplexity(request: PerplexityRequest): Promise<Perplexity
 }
 
 export interface TasksRequest extends EvaluationRequest {
-  /** Multiple-choice items, JSONL: `query, choices, gold` or `contexts, continuation, gold`. */
+  /** Items, JSONL: `query, choices, gold`, `contexts, continuation, gold`, or `context, target`. */
   readonly file: string;
-  /** Items to score, from the first. Default all. */
+  /** Items to measure, from the first. Default all. */
   readonly limit?: number | undefined;
+  /** Put between context and continuation. Default one space. @see EncodingOptions */
+  readonly delimiter?: string | undefined;
+  /** Start every text with the tokenizer's special tokens. Default false. */
+  readonly bos?: boolean | undefined;
 }
 
 /**
- * Accuracy of a model folder on a file of multiple-choice items, by the protocol of lm-evaluation-harness.
+ * Measures a model folder on a task file by the protocol of lm-evaluation-harness.
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export async function evaluateTasks(request: TasksRequest): Promise<MultipleChoiceResult> {
-  const { file, limit, onProgress, signal } = request;
-  const items: MultipleChoiceItem[] = [];
-  for await (const item of readMultipleChoiceItems(readLines(file), file)) {
-    if (limit !== undefined && items.length >= limit) break;
-    items.push(item);
-  }
+export async function evaluateTasks(request: TasksRequest): Promise<TaskResult> {
+  const { file, limit, delimiter, bos, onProgress, signal } = request;
+  const items = await readItems(file, limit);
   return withLanguageModel(request, async (model, folder) => {
-    const tokenizer = await requireTokenizer(folder, 'multiple choice');
-    const scores: MultipleChoiceScore[] = [];
-    const options = { tokenizer, limit: limit ?? Math.max(1, items.length), onProgress, signal };
-    for await (const score of scoreMultipleChoice(model, items, options)) scores.push(score);
-    return summarizeMultipleChoice(scores);
+    const tokenizer = await requireTokenizer(folder, 'a task');
+    return measureTask(model, items, {
+      tokenizer,
+      delimiter,
+      addSpecialTokens: bos,
+      contextLength: contextLength(folder),
+      onProgress,
+      signal,
+    });
   });
+}
+
+async function readItems(file: string, limit = Number.POSITIVE_INFINITY): Promise<TaskItem[]> {
+  if (limit !== Number.POSITIVE_INFINITY && (!Number.isInteger(limit) || limit < 1)) {
+    throw new OptionError(`limit is ${limit}, expected an integer of at least 1`);
+  }
+  const items: TaskItem[] = [];
+  for await (const item of readTaskItems(readLines(file), file)) {
+    items.push(item);
+    if (items.length >= limit) break;
+  }
+  return items;
 }
 
 export interface GenerationRequest extends EvaluationRequest {

@@ -121,3 +121,11 @@ async function isFile(path: string): Promise<boolean> {
 function toSlashes(path: string): string {
   return path.replaceAll('\\', '/');
 }
+
+/** Longest window the model was made for, under the names that families give it. */
+export function contextLength({ documents }: ModelFolder): number | undefined {
+  const config = documents['config.json'] ?? {};
+  const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
+  const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
+  return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
+}

@@ -25,7 +25,7 @@ import { createMemoryStates, createSpilledStates, type HiddenStates } from '../r
 import { VERSION } from '../version.js';
 import { checkOutput } from './check-output.js';
 import { findTokenizer } from './load-tokenizer.js';
-import { type ModelFolder, openModelFolder } from './model-folder.js';
+import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import type { JsonObject } from './read-json.js';
 import { openTextSource } from './read-text.js';
@@ -187,14 +187,6 @@ async function openSource(source: CalibrationSource | undefined): Promise<TokenS
   if (typeof source !== 'object' || source === null || !('file' in source)) return source;
   if (typeof source.file === 'string') return openTextSource(source.file);
   throw new OptionError(`the calibration file is ${String(source.file)}; expected a path`);
-}
-
-/** Longest window the model was made for, under the names that families give it. */
-function contextLength({ documents }: ModelFolder): number | undefined {
-  const config = documents['config.json'] ?? {};
-  const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
-  const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
-  return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
 interface Saving extends FolderRun {

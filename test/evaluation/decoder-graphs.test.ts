@@ -7,6 +7,8 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 import { EngineError, UnsupportedModelError } from '../../src/errors.js';
+import type { Bundle, SequenceScore } from '../../src/evaluation/bundle.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { createLanguageModel } from '../../src/evaluation/session-language-model.js';
 import { makeFloatInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { testEngine } from '../support/engine.js';
@@ -100,6 +102,21 @@ const load = async (dialect: Dialect) =>
 
 const batch = [Int32Array.of(3, 1, 4, 1, 5), Int32Array.of(2, 7, 1, 0, 6)];
 
+/** Bundles that share contexts of several lengths, with continuations of several lengths. */
+const bundles: Bundle[] = [
+  [Int32Array.of(3, 1, 4, 1, 5), Int32Array.of(3, 1, 6, 6)].map((tokens) => ({ tokens, firstScored: 2 })),
+  [Int32Array.of(2, 7, 1, 0, 6), Int32Array.of(2, 7, 1, 3)].map((tokens) => ({ tokens, firstScored: 3 })),
+  [{ tokens: Int32Array.of(5, 5), firstScored: 1 }],
+];
+
+async function scoreAll(model: LanguageModel): Promise<SequenceScore[]> {
+  const scores: SequenceScore[][] = [];
+  for await (const batch of model.scoreBundles(bundles)) {
+    for (const { index, sequences } of batch) scores[index] = [...sequences];
+  }
+  return scores.flat();
+}
+
 describe('createLanguageModel on the input conventions of exporters', () => {
   const dialects: Dialect[] = [
     { tokens: 'int64', cache: 'none' },
@@ -128,12 +145,12 @@ describe('createLanguageModel on the input conventions of exporters', () => {
     const expected = await reference.score(batch, 2);
     for (const [at, score] of scores.entries()) expect(Math.abs(score - expected[at]!)).toBeLessThan(tolerance);
 
-    const [context, ...rest] = [batch[0]!.subarray(0, 2), batch[0]!.subarray(2), Int32Array.of(6, 6)] as const;
-    const continued = await model.scoreContinuations(context, rest);
-    const expectedRest = await reference.scoreContinuations(context, rest);
-    for (const [index, values] of continued.entries()) {
-      for (const [at, value] of values.entries())
-        expect(Math.abs(value - expectedRest[index]![at]!)).toBeLessThan(tolerance);
+    const continued = await scoreAll(model);
+    const alone = await scoreAll(reference);
+    expect(continued).toHaveLength(alone.length);
+    for (const [index, { nll, isGreedy }] of continued.entries()) {
+      for (const [at, value] of nll.entries()) expect(Math.abs(value - alone[index]!.nll[at]!)).toBeLessThan(tolerance);
+      expect(isGreedy).toBe(alone[index]!.isGreedy);
     }
     await model.release();
     await reference.release();

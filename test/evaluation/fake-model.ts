@@ -1,8 +1,19 @@
+import type { ScoredSequence, SequenceScore } from '../../src/evaluation/bundle.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 
 /** A model over V tokens whose logits are a function of what it has read; counts what it is asked. */
 export function createFakeModel(vocabularySize: number, logitsOf: (seen: readonly number[]) => readonly number[]) {
   const calls: { readonly sequences: readonly Int32Array[]; readonly firstScored: number }[] = [];
+  const scoreSequence = ({ tokens, firstScored }: ScoredSequence): SequenceScore => {
+    const steps = Array.from(tokens.subarray(firstScored), (token, at) => ({
+      token,
+      logits: logitsOf([...tokens.subarray(0, firstScored + at)]),
+    }));
+    return {
+      nll: Float32Array.from(steps, ({ logits, token }) => crossEntropy(logits, token)),
+      isGreedy: steps.every(({ logits, token }) => logits.indexOf(Math.max(...logits)) === token),
+    };
+  };
   const model: LanguageModel = {
     vocabularySize,
     hasCache: true,
@@ -16,12 +27,13 @@ export function createFakeModel(vocabularySize: number, logitsOf: (seen: readonl
         ),
       );
     },
-    scoreContinuations: async (context, continuations) =>
-      continuations.map((continuation) =>
-        Float32Array.from(continuation, (token, at) =>
-          crossEntropy(logitsOf([...context, ...continuation.subarray(0, at)]), token),
-        ),
-      ),
+    async *scoreBundles(bundles, isKnown = () => false) {
+      let index = 0;
+      for await (const bundle of bundles) {
+        if (!isKnown(index)) yield [{ index, sequences: bundle.map(scoreSequence) }];
+        index++;
+      }
+    },
     createReader() {
       const seen: number[][] = [];
       return {

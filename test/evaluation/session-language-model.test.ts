@@ -1,5 +1,7 @@
 import { OptionError } from '../../src/errors.js';
+import type { Bundle, BundleScore } from '../../src/evaluation/bundle.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import { someWindows } from '../support/tiny-llama.js';
 import { loadTinyLlama, tinyLlamaTokenizer } from './tiny-llama.js';
 
 const sentences = ['The river runs through the old town', 'for (const item of items) { count++; }'];
@@ -45,17 +47,61 @@ describe('createLanguageModel on tiny-llama', () => {
     expect(largestDifference(later, Float32Array.from(expectedLater))).toBeLessThan(1e-5);
   });
 
-  it('scores continuations of one context as it scores each text alone', async () => {
-    const [sequence] = sequences as [Int32Array, Int32Array];
-    const context = sequence.subarray(0, 5);
-    const continuations = [sequence.subarray(5), Int32Array.of(40), Int32Array.of(7, 8, 9)];
-    const together = await model.scoreContinuations(context, continuations);
-    for (const [index, continuation] of continuations.entries()) {
-      const alone = await model.score([Int32Array.of(...context, ...continuation)], context.length);
-      expect(largestDifference(together[index]!, alone)).toBeLessThan(1e-4);
+  /** Bundles of four sequences: ten contexts of 4 to 13 tokens, continuations of 1 to 7. */
+  const bundles: Bundle[] = Array.from({ length: 10 }, (_, item) => {
+    const context = someWindows(10, 4 + item)[item]!;
+    return [1, 7, 3, 2].map((length, at) => {
+      const continuation = someWindows(4, length)[at]!.map((token) => (token + 7 * item) % 2048);
+      return { tokens: Int32Array.of(...context, ...continuation), firstScored: context.length };
+    });
+  });
+
+  const scoreAll = async (isKnown?: (index: number) => boolean) => {
+    const found: BundleScore[] = [];
+    for await (const batch of model.scoreBundles(bundles, isKnown)) found.push(...batch);
+    return found.sort((a, b) => a.index - b.index);
+  };
+
+  it('scores bundles as it scores each sequence alone', async () => {
+    const scores = await scoreAll();
+    expect(scores.map(({ index }) => index)).toEqual([...bundles.keys()]);
+    for (const { index, sequences } of scores) {
+      for (const [at, { nll }] of sequences.entries()) {
+        const { tokens, firstScored } = bundles[index]![at]!;
+        expect(largestDifference(nll, await model.score([tokens], firstScored))).toBeLessThan(1e-4);
+      }
     }
-    await expect(model.scoreContinuations(context, [new Int32Array(0)])).rejects.toThrow(OptionError);
-    await expect(model.scoreContinuations(new Int32Array(0), [context])).rejects.toThrow(OptionError);
+  });
+
+  it('tells what greedy decoding would write', async () => {
+    const context = tinyLlamaTokenizer.encode('4 + 5 = 9\n8 + 5 = 13\n2 + 2 =');
+    const reader = model.createReader();
+    const written: number[] = [];
+    for (let logits = await reader.read([context]); written.length < 3; ) {
+      written.push(logits.indexOf(Math.max(...logits)));
+      logits = await reader.read([Int32Array.of(written.at(-1)!)]);
+    }
+    const others = [written.slice(0, 1), [...written.slice(0, 2), written[2]! ^ 1]];
+    const bundle = [written, ...others].map((end) => ({
+      tokens: Int32Array.of(...context, ...end),
+      firstScored: context.length,
+    }));
+    for await (const [score] of model.scoreBundles([bundle])) {
+      expect(score!.sequences.map(({ isGreedy }) => isGreedy)).toEqual([true, true, false]);
+    }
+  });
+
+  it('gives the same numbers, whatever is known already', async () => {
+    const whole = await scoreAll();
+    const rest = await scoreAll((index) => index < 6);
+    expect(rest.length).toBeLessThan(10);
+    expect(rest).toEqual(whole.filter(({ index }) => rest.some((score) => score.index === index)));
+    expect(await scoreAll(() => true)).toEqual([]);
+  });
+
+  it.each([0, 2])('refuses a sequence of two tokens whose first scored is %i', async (firstScored) => {
+    const bundle = [{ tokens: Int32Array.of(1, 2), firstScored }];
+    await expect(model.scoreBundles([bundle]).next()).rejects.toThrow(OptionError);
   });
 
   it('keeps readers apart', async () => {

@@ -18,7 +18,7 @@ it('says what a model folder chose for every item of a file', async () => {
   expect(result.acc).toBeGreaterThanOrEqual(0.6);
   expect(result.goldNll).toBeGreaterThan(0);
   expect(result.answers.map(({ index }) => index)).toEqual(Array.from({ length: 20 }, (_, index) => index));
-  expect(result.answers.filter(({ choice, gold }) => choice === gold)).toHaveLength(20 * result.acc);
+  expect(result.answers.filter(({ isRight }) => isRight)).toHaveLength(20 * result.acc);
 });
 
 it('names the file and the line of a malformed item', async () => {
@@ -26,5 +26,5 @@ it('names the file and the line of a malformed item', async () => {
   await writeFile(file, '{"query":"q","choices":["a","b"],"gold":1}\n{"query":"q","choices":["a","b"]}\n');
   const attempt = () => evaluateTasks({ model: TINY_LLAMA, file });
   await expect(attempt).rejects.toThrow(OptionError);
-  await expect(attempt).rejects.toThrow(`${file} line 2: gold is undefined`);
+  await expect(attempt).rejects.toThrow(`${file} line 2 has no gold`);
 });

@@ -1,0 +1,58 @@
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { OptionError } from '../errors.js';
+import type { Bundle, ScoredSequence } from './bundle.js';
+import { encodePair } from './encode-pair.js';
+import type { TaskItem, TaskKind } from './task-items.js';
+
+export interface EncodingOptions {
+  readonly tokenizer: Tokenizer;
+  /**
+   * Put between context and continuation, as lm-evaluation-harness's `target_delimiter`; before a last word only where
+   * neither side has white space. Default one space.
+   */
+  readonly delimiter?: string | undefined;
+  /** Whether texts get the tokenizer's special tokens (BOS). Default false, lm-evaluation-harness's default. */
+  readonly addSpecialTokens?: boolean | undefined;
+  /** Longest token sequence the model can read; contexts are cut from the left. Default: no limit. */
+  readonly contextLength?: number | undefined;
+}
+
+/** An item's candidates as token sequences. @throws OptionError naming the item when one cannot be encoded. */
+export function encodeItem({ kind, place, candidates }: TaskItem, options: EncodingOptions): Bundle {
+  const { tokenizer, delimiter = ' ', addSpecialTokens = false } = options;
+  return candidates.map(({ context, continuation }) => {
+    try {
+      const text = JOINS[kind](context, continuation, delimiter);
+      const pair = encodePair(tokenizer, { context, continuation: text }, addSpecialTokens);
+      return toSequence(pair, options.contextLength ?? Number.POSITIVE_INFINITY);
+    } catch (cause) {
+      if (cause instanceof OptionError) throw new OptionError(`${place}: ${cause.message}`, { cause });
+      throw cause;
+    }
+  });
+}
+
+/** The continuation with what joins it to its context. */
+const JOINS: Readonly<Record<TaskKind, (context: string, continuation: string, delimiter: string) => string>> = {
+  'multiple-choice': (_, continuation, delimiter) => delimiter + continuation,
+  // The harness's last-word tasks bring the space themselves; files that do not would ask for half a word.
+  'last-word': (context, target, delimiter) => (/\s$/.test(context) || /^\s/.test(target) ? '' : delimiter) + target,
+};
+
+/** The model reads all tokens but the last, so one more than it can read may be scored. */
+function toSequence(
+  { context, continuation }: { readonly context: Int32Array; readonly continuation: Int32Array },
+  contextLength: number,
+): ScoredSequence {
+  const room = contextLength + 1 - continuation.length;
+  if (room < 1) {
+    throw new OptionError(
+      `a continuation has ${continuation.length} tokens, and the model reads ${contextLength}; shorten it`,
+    );
+  }
+  const kept = context.length > room ? context.subarray(context.length - room) : context;
+  const tokens = new Int32Array(kept.length + continuation.length);
+  tokens.set(kept);
+  tokens.set(continuation, kept.length);
+  return { tokens, firstScored: kept.length };
+}

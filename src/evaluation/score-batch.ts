@@ -1,0 +1,87 @@
+import type { Bundle, SequenceScore } from './bundle.js';
+import { gatherPast, type Past } from './cached-feeds.js';
+import { checkRowCount, type Decoder, NO_PAST } from './decoder.js';
+import { isLikeliest } from './is-likeliest.js';
+import type { PlannedBatch, PlannedRow } from './plan-batches.js';
+import { rowsOf, type TokenScorer } from './token-scorer.js';
+
+/** What runs and scores. */
+export interface ScoringParts {
+  readonly decoder: Decoder;
+  readonly scorer: TokenScorer;
+}
+
+/**
+ * Runs a planned batch. Rows are padded behind their ends, which no token before them sees, so that nothing depends on how
+ * a graph treats its mask.
+ *
+ * @param bundles What was planned; the batch's members point into it.
+ * @returns Scores by member and sequence.
+ */
+export async function scoreBatch(
+  parts: ScoringParts,
+  { members, prefixLength, passes }: PlannedBatch,
+  bundles: readonly Bundle[],
+): Promise<SequenceScore[][]> {
+  const batch = members.map((member) => bundles[member]!);
+  const past = await readPrefixes(
+    parts.decoder,
+    batch.map(([first]) => first!.tokens.subarray(0, prefixLength)),
+  );
+  const scores: SequenceScore[][] = members.map(() => []);
+  for (const pass of passes) {
+    const found = await scorePass(parts, { pass, batch, past });
+    for (const [at, { member, sequence }] of pass.entries()) scores[member]![sequence] = found[at]!;
+  }
+  return scores;
+}
+
+/** A long prefix is read in pieces: logits of every token read are in memory at once. */
+const PIECE_LENGTH = 512;
+
+/** Keys and values of beginnings of one length. */
+async function readPrefixes(decoder: Decoder, prefixes: readonly Int32Array[]): Promise<Past> {
+  const length = prefixes[0]?.length ?? 0;
+  // Several sequences may not be able to go on together by more than one token; a single one always is.
+  const step = prefixes.length === 1 ? PIECE_LENGTH : length;
+  let past = NO_PAST;
+  while (past.length < length) {
+    const [start, end] = [past.length, Math.min(length, past.length + step)];
+    past = await decoder.extend(
+      prefixes.map((prefix) => prefix.subarray(start, end)),
+      past,
+    );
+  }
+  return past;
+}
+
+interface Pass {
+  readonly pass: readonly PlannedRow[];
+  readonly batch: readonly Bundle[];
+  readonly past: Past;
+}
+
+async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past }: Pass): Promise<SequenceScore[]> {
+  const width = pass.at(-1)!.length;
+  const sequences = pass.map(({ member, sequence }) => batch[member]![sequence]!);
+  const tokens = sequences.map((sequence) => {
+    const row = new Int32Array(width);
+    row.set(sequence.tokens.subarray(past.length, -1));
+    return row;
+  });
+  const rowsPast = gatherPast(
+    past,
+    pass.map(({ member }) => member),
+    batch.length,
+  );
+  const logits = await decoder.run(tokens, rowsPast);
+  checkRowCount(logits.dims[1], width);
+  const scores: SequenceScore[] = [];
+  for (const [at, { tokens: whole, firstScored }] of sequences.entries()) {
+    const start = at * width + firstScored - 1 - past.length;
+    const rows = rowsOf(logits, start, at * width + pass[at]!.length);
+    const targets = whole.subarray(firstScored);
+    scores.push({ nll: await scorer.score(rows, targets), isGreedy: isLikeliest(rows, targets) });
+  }
+  return scores;
+}
