@@ -30,6 +30,8 @@ export interface PruneJob {
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, between blocks or for the way back. */
   createStates(windowCount: number): HiddenStates | Promise<HiddenStates>;
+  /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
+  centersOf?(module: PrunableModule): Float64Array | undefined;
 }
 
 /** One module after pruning. */

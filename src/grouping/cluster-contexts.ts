@@ -18,6 +18,8 @@ export interface ClusteringInput {
   readonly fitCount?: number;
   /** Default 0. */
   readonly seed?: number;
+  /** Centres known already, `[contextCount, dimensionCount]` row-major: nothing is fitted, every token goes to its nearest. */
+  readonly centers?: Float64Array | undefined;
 }
 
 /** Contexts of one block: clusters of calibration tokens. */
@@ -50,7 +52,14 @@ const BALANCED_ITERATION_LIMIT = 30;
 export function clusterContexts(input: ClusteringInput): Contexts {
   const { points, dimensionCount, contextCount = 7, clusterBalance = 0.4, fitCount = 8192, seed = 0 } = input;
   const tokenCount = points.length / dimensionCount;
-  checkInput({ points, dimensionCount, contextCount, clusterBalance, fitCount, seed });
+  checkInput({ points, dimensionCount, contextCount, clusterBalance, fitCount });
+  if (input.centers !== undefined) {
+    if (input.centers.length !== contextCount * dimensionCount)
+      throw new OptionError(
+        `${input.centers.length} numbers are not ${contextCount} centres of ${dimensionCount} each`,
+      );
+    return withoutEmpty(input.centers, assignContexts(points, input.centers, dimensionCount), dimensionCount);
+  }
   const drawn = drawPermutation(createRandom(seed), tokenCount).subarray(0, fitCount).sort();
   const sample = Array.from(drawn, (token) => Array.from(rowOf(points, token, dimensionCount)));
   const plain = kmeans(sample, contextCount, {
@@ -172,7 +181,7 @@ function checkInput({
   contextCount,
   clusterBalance,
   fitCount,
-}: Required<ClusteringInput>): void {
+}: Required<Omit<ClusteringInput, 'seed' | 'centers'>>): void {
   const tokenCount = points.length / dimensionCount;
   if (!Number.isInteger(tokenCount)) {
     throw new OptionError(`${points.length} numbers do not split into points of ${dimensionCount} dimensions`);

@@ -168,6 +168,7 @@ async function findContexts(run: Run, runner: BlockRunner, module: PrunableModul
     clusterBalance,
     fitCount,
     seed: options.seed,
+    centers: run.job.centersOf?.(module),
   });
   run.remarks.push(...found.remarks.map((remark) => `${detail}: ${remark}`));
   return {

@@ -82,6 +82,23 @@ export async function runModel(
   }
 }
 
+/** Mean next-token cross-entropy over windows of equal length, in nats. */
+export async function meanLoss(model: OnnxModel, windows: readonly Int32Array[]): Promise<number> {
+  const { data, dims } = (await runModel(model, windows)).logits!;
+  const [, length = 0, vocabulary = 0] = dims;
+  const logits = data as Float32Array;
+  let sum = 0;
+  windows.forEach((window, row) => {
+    for (let at = 0; at + 1 < length; at += 1) {
+      const start = (row * length + at) * vocabulary;
+      let total = 0;
+      for (let id = 0; id < vocabulary; id += 1) total += Math.exp(logits[start + id]!);
+      sum += Math.log(total) - logits[start + window[at + 1]!]!;
+    }
+  });
+  return sum / (windows.length * (length - 1));
+}
+
 /** Largest difference of two lists of equal length, relative to the range of the second. */
 export function relativeGap(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;

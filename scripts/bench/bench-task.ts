@@ -1,0 +1,21 @@
+import type { CalibrationOptions, PruneOptions } from '../../src/options.js';
+import type { StageTiming } from '../../src/prune.js';
+
+/** What a process of its own is asked to run. */
+export interface BenchTask {
+  readonly model: string;
+  /** A pruning method, or `bare`: the same windows through the same blocks, nothing collected. */
+  readonly method: string;
+  readonly options: Pick<PruneOptions, 'sparsity' | 'modules' | 'batchSize'>;
+  readonly calibration: CalibrationOptions;
+  readonly workFolder: string;
+}
+
+/** What it took. */
+export interface BenchRun {
+  readonly stages: readonly StageTiming[];
+  readonly wallMs: number;
+  /** Processor time of all threads. */
+  readonly cpuMs: number;
+  readonly peakBytes: number;
+}

@@ -1,0 +1,63 @@
+import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
+import { findTokenizer } from '../../src/node/load-tokenizer.js';
+import { openModelFolder } from '../../src/node/model-folder.js';
+import { openTextSource } from '../../src/node/read-text.js';
+import type { StageTiming } from '../../src/prune.js';
+import { analyseModel } from '../../src/runtime/analyse-model.js';
+import { indexRunGraph, makeBatches } from '../../src/runtime/block-runner.js';
+import { compileStage } from '../../src/runtime/compile-stage.js';
+import type { Engine } from '../../src/runtime/engine.js';
+import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
+import type { BenchTask } from './bench-task.js';
+
+/** Tokens that run together, as many as pruning takes. */
+const TOKENS_PER_BATCH = 2048;
+
+/**
+ * The yardstick: embedding and all blocks (no LM head) in one session, over the windows that pruning sees. Loading the
+ * session is not counted.
+ */
+export async function runBare(
+  { model: path, calibration, options }: BenchTask,
+  engine: Engine,
+): Promise<StageTiming[]> {
+  const folder = await openModelFolder(path);
+  try {
+    const model = await folder.load();
+    const { detected, facts, inputs } = await analyseModel(model, engine);
+    const { source, windowCount = 64, windowLength = 512 } = calibration;
+    if (source === undefined || !('file' in source)) throw new Error('the benchmark needs a text file');
+    const { windows } = await createCalibrationSet({
+      source: await openTextSource(source.file),
+      tokenizer: await findTokenizer(folder),
+      vocabularySize: detected.layout.vocabularySize,
+      windowCount,
+      windowLength,
+    });
+    const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
+    const index = indexRunGraph(model);
+    const { session, inputs: names } = await compileStage({
+      engine,
+      model,
+      index,
+      atHand: (value) => index.inputs.has(value),
+      fetches: [detected.partition.cuts.at(-1)!],
+      facts,
+    });
+    const start = performance.now();
+    for (const batch of batches) {
+      await session.run(
+        prefillFeeds(
+          inputs.filter(({ name }) => names.includes(name)),
+          batch,
+          batch.tokens,
+        ),
+      );
+    }
+    const ms = performance.now() - start;
+    await session.release();
+    return [{ stage: 'blocks', ms }];
+  } finally {
+    await folder.close();
+  }
+}

@@ -1,0 +1,104 @@
+import { readFileSync } from 'node:fs';
+import type { PruneOptions } from '../src/options.js';
+import { resolveOptions } from '../src/options.js';
+import { type DenseObservation, observeDense } from '../src/prune/observe-dense.js';
+import { startRun } from '../src/prune/run.js';
+import type { PruneJob, PruneOutcome } from '../src/prune.js';
+import { storeInMemory } from '../src/removal/repair-linear.js';
+import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { testEngine } from './support/engine.js';
+import { type Loaded, loadTinyLlama, meanLoss, pruneLoaded } from './support/tiny-llama.js';
+
+// Extracted by scripts/extract-golden-run.ts (`madeBy` in the file) from an independent float64 implementation.
+const fixture = JSON.parse(readFileSync('test/fixtures/golden-runs.json', 'utf8'));
+const { tokens } = JSON.parse(readFileSync('test/fixtures/golden-flap-run.json', 'utf8'));
+const { affinity: affinityOfBlock1 } = JSON.parse(readFileSync('test/fixtures/golden-groups.json', 'utf8'));
+const windowsOf = (ids: number[]) =>
+  Array.from({ length: ids.length / 128 }, (_, row) => Int32Array.from(ids.slice(row * 128, (row + 1) * 128)));
+const calibration = windowsOf(tokens);
+const evaluation = windowsOf(fixture.evaluationTokens);
+const centers = new Float32Array(new Uint8Array(Buffer.from(fixture.contextCenters, 'base64')).buffer);
+
+const CONTEXTS = 7;
+const DIMENSIONS = 64;
+const NEURONS = 512;
+/** The reference clustered once, with plain k-means; from its centres on everything follows. */
+const centersOf: PruneJob['centersOf'] = ({ block }) =>
+  Float64Array.from(centers.subarray(block * CONTEXTS * DIMENSIONS, (block + 1) * CONTEXTS * DIMENSIONS));
+const BLOCKS = [0, 1, 2, 3, 4, 5];
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+describe('what the dense model shows', () => {
+  let dense: DenseObservation;
+  beforeAll(async () => {
+    const options = resolveOptions({ sparsity: 0.3, modules: 'ffn', method: 'o-fang' });
+    const job: PruneJob = {
+      ...loaded,
+      engine: testEngine,
+      windows: calibration,
+      options,
+      store: storeInMemory,
+      createStates: createMemoryStates,
+      centersOf,
+    };
+    const modules = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
+    const needs = { blockChange: true, sensitivity: true, grouping: options.grouping, modules };
+    dense = await observeDense(startRun(job, 1), needs);
+  });
+
+  it('has the reference block change', () => {
+    BLOCKS.forEach((block) => {
+      expect(dense.blockChange![block]).toBeCloseTo(fixture.blockChange[block], 5);
+    });
+  });
+
+  it('has the reference affinity, seen as its mean over all tokens', () => {
+    const counts = new Float64Array(CONTEXTS);
+    const [, second] = [...dense.functional.values()];
+    for (const context of second!.contexts.contextOfToken) counts[context]! += 1;
+    const mean = affinityOfBlock1.reduce(
+      (sum: number, value: number, at: number) => sum + (value * counts[Math.floor(at / NEURONS)]!) / 1024 / NEURONS,
+      0,
+    );
+    expect(dense.sensitivity![1]! / mean).toBeCloseTo(1, 4);
+  });
+
+  it.each(BLOCKS)('has exactly the reference groups in block %d', (block) => {
+    const { groups } = [...dense.functional.values()][block]!;
+    expect([...groups.shared]).toEqual(fixture.groups[block].shared);
+    expect(groups.functions.map((group) => [...group])).toEqual(fixture.groups[block].functions);
+  });
+});
+
+const METHODS: Readonly<Record<string, string>> = { 'flap-uniform': 'flap', 'obc-uniform': 'obc' };
+
+describe.each(Object.keys(fixture.runs))('%s at 0.3, FFN only, on the way from tokens to pruned model', (name) => {
+  let outcome: PruneOutcome;
+  beforeAll(async () => {
+    const options: PruneOptions = { sparsity: 0.3, modules: 'ffn', method: METHODS[name] ?? name };
+    outcome = await pruneLoaded(loaded, options, { windows: calibration, centersOf });
+  });
+
+  it.each(BLOCKS)('removes the same neurons of block %d, near ties apart', (block) => {
+    const kept = new Set(outcome.modules.find(({ module }) => module.block === block)?.keep);
+    const wanted: number[] = fixture.runs[name].removed[block];
+    expect(NEURONS - kept.size).toBe(wanted.length);
+    // Float32 sums move a neuron at the threshold past its neighbour now and then.
+    expect(wanted.filter((neuron) => kept.has(neuron)).length).toBeLessThanOrEqual(1);
+  });
+
+  it('has the same loss', async () => {
+    const { loss } = fixture.runs[name];
+    expect(Math.abs((await meanLoss(outcome.model, calibration)) - loss.calibration)).toBeLessThan(1e-3);
+    expect(Math.abs((await meanLoss(outcome.model, evaluation)) - loss.evaluation)).toBeLessThan(1e-3);
+  });
+});
+
+it('the dense model has the reference loss', async () => {
+  expect(await meanLoss(loaded.model, calibration)).toBeCloseTo(fixture.denseLoss.calibration, 4);
+  expect(await meanLoss(loaded.model, evaluation)).toBeCloseTo(fixture.denseLoss.evaluation, 4);
+});
