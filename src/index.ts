@@ -36,6 +36,7 @@ export { createAdapter, METHODS, type Method, type MethodName, type MethodOption
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
+export { findOverlap, type Overlap } from './evaluation/find-overlap.js';
 export {
   type BatchGenerationOptions,
   type GenerationOptions,
@@ -44,6 +45,14 @@ export {
   type TextGenerationOptions,
 } from './evaluation/generate.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
+export {
+  type BiasFindings,
+  type BiasInput,
+  type ContextBias,
+  type LossPair,
+  measureBias,
+  type ScoredText,
+} from './evaluation/measure-bias.js';
 export { measureTask, type ScoreLog, type TaskOptions } from './evaluation/measure-task.js';
 export {
   formatPerplexityProtocol,
@@ -53,6 +62,7 @@ export {
   type PerplexityProtocol,
   type PerplexityResult,
 } from './evaluation/perplexity.js';
+export { type SeenContexts, type SeenContextsRequest, seeContexts } from './evaluation/see-contexts.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
 export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';
 export type {
@@ -63,6 +73,7 @@ export type {
   MultipleChoiceResult,
   TaskResult,
 } from './evaluation/task-result.js';
+export { measureTokenLosses } from './evaluation/token-losses.js';
 export type { ImportanceScore } from './importance/importance-score.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';

@@ -1,0 +1,74 @@
+/** Tokens that two texts must share in a row to count as the same passage. */
+export const OVERLAP_LENGTH = 13;
+
+/** How much of a text stands in another one too. */
+export interface Overlap {
+  /** Tokens in a row that make a shared passage. */
+  readonly passageLength: number;
+  /** Tokens of the text inside passages that the other text holds as well. */
+  readonly sharedCount: number;
+  readonly tokenCount: number;
+}
+
+/**
+ * Finds tokens of `text` that lie in a run of `passageLength` tokens which `other` holds too. Thirteen in a row are
+ * hardly ever shared by chance; the same length is customary for finding test data in training data.
+ *
+ * @param text Token sequences; passages do not reach across their ends.
+ * @see GPT-3 (Brown et al. 2020, arXiv 2005.14165), appendix C
+ */
+export function findOverlap(
+  text: readonly Int32Array[],
+  other: readonly Int32Array[],
+  passageLength = OVERLAP_LENGTH,
+): Overlap {
+  const places = new Map<number, (readonly [sequence: Int32Array, start: number])[]>();
+  for (const sequence of other) {
+    eachPassage(sequence, passageLength, (hash, start) => {
+      const known = places.get(hash);
+      if (known === undefined) places.set(hash, [[sequence, start]]);
+      else if (!known.some(([place, at]) => isSame(place, at, sequence, start, passageLength))) {
+        known.push([sequence, start]);
+      }
+    });
+  }
+  let sharedCount = 0;
+  let tokenCount = 0;
+  for (const sequence of text) {
+    tokenCount += sequence.length;
+    let coveredEnd = 0;
+    eachPassage(sequence, passageLength, (hash, start) => {
+      const known = places.get(hash) ?? [];
+      if (!known.some(([place, at]) => isSame(place, at, sequence, start, passageLength))) return;
+      sharedCount += start + passageLength - Math.max(coveredEnd, start);
+      coveredEnd = start + passageLength;
+    });
+  }
+  return { passageLength, sharedCount, tokenCount };
+}
+
+/** Base and modulus of the rolling hash: products stay below 2^53. */
+const BASE = 65_537;
+const MODULUS = 4_294_967_291;
+const multiply = (one: number, other: number): number => {
+  // Split, for the product of two 32-bit numbers does not fit 53 bits.
+  const high = Math.floor(one / 65_536);
+  const low = one % 65_536;
+  return (((((high * other) % MODULUS) * 65_536) % MODULUS) + low * other) % MODULUS;
+};
+
+function eachPassage(sequence: Int32Array, length: number, visit: (hash: number, start: number) => void): void {
+  let leading = 1;
+  for (let i = 1; i < length; i++) leading = multiply(leading, BASE);
+  let hash = 0;
+  for (let at = 0; at < sequence.length; at++) {
+    if (at >= length) hash = (hash + MODULUS - multiply(sequence[at - length]! + 1, leading)) % MODULUS;
+    hash = (multiply(hash, BASE) + sequence[at]! + 1) % MODULUS;
+    if (at >= length - 1) visit(hash, at - length + 1);
+  }
+}
+
+function isSame(one: Int32Array, oneStart: number, other: Int32Array, otherStart: number, length: number): boolean {
+  for (let i = 0; i < length; i++) if (one[oneStart + i] !== other[otherStart + i]) return false;
+  return true;
+}

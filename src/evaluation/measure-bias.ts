@@ -1,0 +1,167 @@
+import { findOverlap, type Overlap } from './find-overlap.js';
+
+/** Windows of a text with the losses of two models on them. */
+export interface ScoredText {
+  /** Of equal length. */
+  readonly windows: readonly Int32Array[];
+  /** Losses of the dense and the pruned model, `[windows, length - 1]`, as `measureTokenLosses` gives them. */
+  readonly dense: Float32Array;
+  readonly pruned: Float32Array;
+}
+
+export interface BiasInput {
+  readonly calibration: ScoredText;
+  readonly text: ScoredText;
+  readonly contextCount: number;
+  /** Context of every token: the calibration windows' first, then the text's. */
+  readonly contextOfToken: Int32Array;
+}
+
+/** Mean losses over some tokens, in nats a token. */
+export interface LossPair {
+  /** Tokens scored. */
+  readonly tokenCount: number;
+  readonly dense: number;
+  readonly pruned: number;
+  /** Standard error of `pruned - dense`, tokens taken as independent; absent for a single token. */
+  readonly standardError?: number;
+}
+
+/** One kind of place in the texts. */
+export interface ContextBias {
+  readonly calibration?: LossPair;
+  readonly text?: LossPair;
+  /** Fraction of what the text loses in all that is lost here; below 0 where the pruned model does better. */
+  readonly lostShare: number;
+  /** Whether the calibration holds at least a quarter of the share that the text has here. */
+  readonly covered: boolean;
+}
+
+/** What pruning costs on the text it was calibrated on, and on another one. */
+export interface BiasFindings {
+  readonly calibration: LossPair;
+  readonly text: LossPair;
+  readonly contexts: readonly ContextBias[];
+  /** Fractions that lie in contexts not covered: of what the text loses, of the text, of the calibration. */
+  readonly uncovered: { readonly lost: number; readonly text: number; readonly calibration: number };
+  readonly overlap: Overlap;
+  /** In words, for people; none = nothing suspicious. */
+  readonly warnings: readonly string[];
+}
+
+/** Below this fraction of a text's share in a context, the calibration hardly covers it. */
+const COVERAGE_LIMIT = 0.25;
+/** A warning needs this much of the loss in contexts that are not covered ... */
+const LOST_LIMIT = 0.25;
+/** ... and this many times the calibration text's loss a token there: what is lost evenly is no bias. */
+const EXCESS_LIMIT = 1.25;
+/** Shared passages beyond this fraction flatter the evaluation. */
+const OVERLAP_LIMIT = 0.01;
+
+/**
+ * Compares what pruning costs on calibration text and on another text, context by context. A context is that of the token
+ * a prediction is made from.
+ */
+export function measureBias(input: BiasInput): BiasFindings {
+  const { calibration, text, contextCount, contextOfToken } = input;
+  const calibrationCount = countTokens(calibration.windows);
+  const byContext = {
+    calibration: splitByContext(calibration, contextOfToken.subarray(0, calibrationCount), contextCount),
+    text: splitByContext(text, contextOfToken.subarray(calibrationCount), contextCount),
+  };
+  const whole = { calibration: lossesOf(calibration, undefined), text: lossesOf(text, undefined) };
+  const lost = (losses: LossPair | undefined) =>
+    losses === undefined ? 0 : losses.tokenCount * (losses.pruned - losses.dense);
+  const share = (losses: LossPair | undefined, of: LossPair) => (losses?.tokenCount ?? 0) / of.tokenCount;
+  const contexts = Array.from({ length: contextCount }, (_, context): ContextBias => {
+    const own = { calibration: byContext.calibration[context], text: byContext.text[context] };
+    return {
+      ...(own.calibration && { calibration: own.calibration }),
+      ...(own.text && { text: own.text }),
+      lostShare: ratio(lost(own.text), lost(whole.text)),
+      covered: share(own.calibration, whole.calibration) >= COVERAGE_LIMIT * share(own.text, whole.text),
+    };
+  });
+  const bare = contexts.filter(({ covered }) => !covered);
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const findings = {
+    ...whole,
+    contexts,
+    uncovered: {
+      lost: sum(bare.map(({ lostShare }) => lostShare)),
+      text: sum(bare.map((context) => share(context.text, whole.text))),
+      calibration: sum(bare.map((context) => share(context.calibration, whole.calibration))),
+    },
+    overlap: findOverlap(text.windows, calibration.windows),
+  };
+  return { ...findings, warnings: [...warnOfBias(findings), ...warnOfOverlap(findings)] };
+}
+
+function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFindings, 'warnings'>): string[] {
+  const gap = ({ dense, pruned }: LossPair) => pruned - dense;
+  const bareGap = ratio(uncovered.lost * gap(text), uncovered.text);
+  const isCertain = gap(text) > 2 * (text.standardError ?? 0);
+  if (!isCertain || uncovered.lost < LOST_LIMIT || bareGap < EXCESS_LIMIT * gap(calibration)) return [];
+  const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context]));
+  return [
+    `${percent(uncovered.lost)} of what the text loses sits in contexts that make up ${percent(uncovered.text)} of it and ` +
+      `${percent(uncovered.calibration)} of the calibration (${numbers.join(', ')}): calibrate on text like it too`,
+  ];
+}
+
+function warnOfOverlap({ overlap }: Omit<BiasFindings, 'warnings'>): string[] {
+  const share = ratio(overlap.sharedCount, overlap.tokenCount);
+  if (share < OVERLAP_LIMIT) return [];
+  return [
+    `${percent(share)} of the text stands in the calibration too (runs of ${overlap.passageLength} tokens or more): its ` +
+      'figures flatter the pruned model; evaluate on text that pruning has not seen',
+  ];
+}
+
+function splitByContext(
+  scored: ScoredText,
+  contextOfToken: Int32Array,
+  contextCount: number,
+): (LossPair | undefined)[] {
+  const length = scored.windows[0]?.length ?? 1;
+  const positions = Array.from({ length: contextCount }, () => [] as number[]);
+  for (let at = 0; at < scored.dense.length; at++) {
+    const window = Math.floor(at / (length - 1));
+    // Loss `at` is of the token after the one that it is predicted from.
+    positions[contextOfToken[window * length + (at % (length - 1))]!]!.push(at);
+  }
+  return positions.map((own) => (own.length === 0 ? undefined : lossesOf(scored, own)));
+}
+
+/** @param positions Losses to average; undefined = all. */
+function lossesOf({ dense, pruned }: ScoredText, positions: readonly number[] | undefined): LossPair {
+  const tokenCount = positions?.length ?? dense.length;
+  const sums = { dense: 0, pruned: 0, squares: 0 };
+  for (let i = 0; i < tokenCount; i++) {
+    const at = positions?.[i] ?? i;
+    sums.dense += dense[at]!;
+    sums.pruned += pruned[at]!;
+    sums.squares += (pruned[at]! - dense[at]!) ** 2;
+  }
+  const gap = (sums.pruned - sums.dense) / tokenCount;
+  const variance = Math.max(0, sums.squares - tokenCount * gap * gap) / (tokenCount - 1);
+  return {
+    tokenCount,
+    dense: sums.dense / tokenCount,
+    pruned: sums.pruned / tokenCount,
+    ...(tokenCount > 1 && { standardError: Math.sqrt(variance / tokenCount) }),
+  };
+}
+
+function countTokens(windows: readonly Int32Array[]): number {
+  return windows.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** 0 where there is nothing to compare with. */
+function ratio(part: number, whole: number): number {
+  return whole === 0 ? 0 : part / whole;
+}
+
+function percent(fraction: number): string {
+  return `${Number((100 * fraction).toFixed(1))} %`;
+}

@@ -1,0 +1,123 @@
+import { collectStatistics } from '../activations/collect-statistics.js';
+import { projectFeatures } from '../activations/project-features.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ChannelStatistics } from '../compensation/adapter.js';
+import { OptionError, UnsupportedModelError } from '../errors.js';
+import { clusterContexts } from '../grouping/cluster-contexts.js';
+import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
+import { fitPca } from '../linalg/pca.js';
+import { copyModel } from '../onnx/edit-weights.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { JobControl } from '../progress.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
+import type { Engine } from '../runtime/engine.js';
+import { createMemoryStates, type HiddenStates } from '../runtime/hidden-states.js';
+
+export interface SeenContextsRequest extends JobControl {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  /** Token windows of equal length. */
+  readonly windows: readonly Int32Array[];
+  /** Block whose FFN's input the contexts are seen in. Default: the one in the middle. */
+  readonly block?: number | undefined;
+  /** Default 12. */
+  readonly contextCount?: number | undefined;
+  /** Seeds the clustering. Default 0. */
+  readonly seed?: number | undefined;
+  /** Where hidden states wait between blocks. Default: in memory. */
+  readonly createStates?: ((windowCount: number) => HiddenStates | Promise<HiddenStates>) | undefined;
+}
+
+/** Kinds of places in a text, as a model sees them. */
+export interface SeenContexts {
+  readonly block: number;
+  readonly contextCount: number;
+  /** Context of every token, windows one after the other. */
+  readonly contextOfToken: Int32Array;
+  /** Tokens nearest to each context's centre, nearest first. */
+  readonly typicalTokens: readonly Int32Array[];
+}
+
+const PCA_DIMENSIONS = 64;
+const TOKENS_PER_BATCH = 2048;
+const TYPICAL_TOKEN_COUNT = 64;
+
+/**
+ * Clusters tokens by what one FFN of a model reads, as FANG does, with as many tokens in a context as belong together.
+ *
+ * The middle block by default: early blocks see single tokens, late ones the token to come; in between the kind of text
+ * shows best.
+ *
+ * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN.
+ */
+export async function seeContexts(request: SeenContextsRequest): Promise<SeenContexts> {
+  const { windows, contextCount = 12, seed = 0 } = request;
+  const module = chooseModule(request);
+  const runner = await startRunner(request);
+  try {
+    const { signal, onProgress } = request;
+    for (let segment = 0; segment < module.segment; segment += 1) {
+      signal?.throwIfAborted();
+      await runner.advance();
+      onProgress?.({ stage: 'contexts', done: segment + 1, total: module.segment });
+    }
+    const { pca, points } = await projectTokens(runner, module, request.analysed);
+    const found = clusterContexts({
+      points,
+      dimensionCount: pca.componentCount,
+      contextCount: Math.min(contextCount, windows.length * (windows[0]?.length ?? 0)),
+      clusterBalance: Number.POSITIVE_INFINITY,
+      seed,
+    });
+    return {
+      block: module.block,
+      contextCount: found.contextCount,
+      contextOfToken: found.contextOfToken,
+      typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+    };
+  } finally {
+    await runner.dispose();
+  }
+}
+
+function chooseModule({ analysed, block }: SeenContextsRequest): PrunableModule {
+  const { modules, blockCount } = analysed.detected.layout;
+  const wanted = block ?? Math.floor(blockCount / 2);
+  if (!Number.isInteger(wanted) || wanted < 0 || wanted >= blockCount) {
+    throw new OptionError(`block is ${String(block)}; the model has blocks 0..${blockCount - 1}`);
+  }
+  const module = modules.find((candidate) => candidate.kind === 'ffn' && candidate.block === wanted);
+  if (module === undefined) {
+    throw new UnsupportedModelError(`block ${wanted} has no FFN that was recognised; choose another block`);
+  }
+  return module;
+}
+
+async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
+  const { engine, model, analysed, windows, signal, createStates = createMemoryStates } = request;
+  const length = windows[0]?.length ?? 1;
+  return createBlockRunner({
+    engine,
+    model: copyModel(model),
+    cuts: analysed.detected.partition.cuts,
+    facts: analysed.facts,
+    tokenInput: analysed.tokenInput,
+    batches: makeBatches(windows, Math.max(1, Math.round(TOKENS_PER_BATCH / length))),
+    states: await createStates(windows.length),
+    signal,
+  });
+}
+
+/** Tokens as points among the principal components of what the FFN reads. */
+async function projectTokens(runner: BlockRunner, { input }: PrunableModule, { facts, detected }: AnalysedModel) {
+  const width = facts.first.get(input)?.dims.at(-1) ?? detected.layout.hiddenSize;
+  const channels = Int32Array.from({ length: width }, (_, channel) => channel);
+  const linear = { node: input, input, inputCount: width };
+  const targets = [{ linear, needs: 'gram' as const, groups: [channels] }];
+  const [[{ gram, mean }]] = (await collectStatistics(runner, { targets })) as [[ChannelStatistics]];
+  const covariance = gram!.map((value, at) => value - mean[Math.floor(at / width)]! * mean[at % width]!);
+  const pca = fitPca(mean, covariance, Math.min(PCA_DIMENSIONS, width));
+  return { pca, points: await projectFeatures(runner, { value: input, pca }) };
+}

@@ -1,0 +1,46 @@
+import { OptionError } from '../../src/errors.js';
+import { seeContexts } from '../../src/evaluation/see-contexts.js';
+import { testEngine } from '../support/engine.js';
+import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
+import { readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-llama.js';
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+const windowsOf = (name: string) => {
+  const tokens = tinyLlamaTokenizer.encode(readTinyLlamaFile(`text/${name}.txt`).slice(0, 4000));
+  return Array.from({ length: 4 }, (_, window) => tokens.slice(window * 96, (window + 1) * 96));
+};
+
+it('tells kinds of text apart', async () => {
+  const windows = [...windowsOf('arithmetic'), ...windowsOf('drama')];
+  const { block, contextCount, contextOfToken, typicalTokens } = await seeContexts({
+    ...loaded,
+    engine: testEngine,
+    windows,
+    contextCount: 6,
+  });
+  expect(block).toBe(3);
+  expect(contextOfToken).toHaveLength(8 * 96);
+  expect(typicalTokens).toHaveLength(contextCount);
+  // Tokens in a context that mostly holds tokens of the same text.
+  let settled = 0;
+  for (let context = 0; context < contextCount; context++) {
+    const own = [...contextOfToken.keys()].filter((token) => contextOfToken[token] === context);
+    const first = own.filter((token) => token < 4 * 96).length;
+    settled += Math.max(first, own.length - first);
+    for (const token of typicalTokens[context]!) expect(contextOfToken[token]).toBe(context);
+  }
+  expect(settled / contextOfToken.length).toBeGreaterThan(0.85);
+});
+
+it('sees them in the block asked for, the same each time', async () => {
+  const request = { ...loaded, engine: testEngine, windows: windowsOf('prose').slice(0, 2), contextCount: 3, block: 0 };
+  const [first, again] = [await seeContexts(request), await seeContexts(request)];
+  expect(first.block).toBe(0);
+  expect(again).toEqual(first);
+  await expect(seeContexts({ ...request, block: 6 })).rejects.toThrow(OptionError);
+  await expect(seeContexts({ ...request, block: 6 })).rejects.toThrow(/block is 6.*0\.\.5/);
+});
