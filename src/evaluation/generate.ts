@@ -74,6 +74,8 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly temperature?: number;
   /** Default 0. Sequence i draws from its own stream, whatever the batch size. */
   readonly seed?: number;
+  /** Place of the first sequence in its seed's row of streams: n goes on where a call for n sequences ended. Default 0. */
+  readonly firstSequence?: number;
   /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16. */
   readonly batchSize?: number;
 }
@@ -86,10 +88,13 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
  * @throws OptionError for an empty prompt, a length that leaves nothing to write, or options out of range.
  */
 export async function generateBatch(model: LanguageModel, options: BatchGenerationOptions): Promise<Int32Array[]> {
-  const { count, length, temperature = 1, seed = 0, batchSize = 16, onProgress, signal } = options;
+  const { count, length, temperature = 1, seed = 0, firstSequence = 0, batchSize = 16, onProgress, signal } = options;
   const prompt = checkPrompt(model, options.promptIds);
   checkCount('count', count);
   checkCount('batchSize', batchSize);
+  if (!Number.isInteger(firstSequence) || firstSequence < 0) {
+    throw new OptionError(`firstSequence is ${firstSequence}, expected an integer of at least 0`);
+  }
   if (!Number.isInteger(length) || length <= prompt.length) {
     throw new OptionError(`length is ${length}, expected an integer above the prompt's ${prompt.length} tokens`);
   }
@@ -102,7 +107,7 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
   const total = count * (length - prompt.length);
   for (let start = 0; start < count; start += batchSize) {
     const batch = sequences.slice(start, start + batchSize);
-    const randoms = batch.map((_, index) => createStream(seed, start + index));
+    const randoms = batch.map((_, index) => createStream(seed, firstSequence + start + index));
     const reader = model.createReader();
     let readEnd = 0;
     for (let position = prompt.length; position < length; position++) {
