@@ -20,7 +20,11 @@ export {
   type CalibrationSet,
   type CalibrationSetOptions,
   createCalibrationSet,
+  type GeneratedProvenance,
 } from './calibration/calibration-set.js';
+export type { GenerateOptions } from './calibration/generate-options.js';
+export type { GeneratedSet } from './calibration/generated-set.js';
+export { findEndTokens, findStartToken, type TokenHints } from './calibration/start-token.js';
 export type { TokenSource } from './calibration/token-source.js';
 export { createTokenizer, type Tokenizer } from './calibration/tokenizer.js';
 export type {
@@ -44,6 +48,11 @@ export {
   generateBatch,
   type TextGenerationOptions,
 } from './evaluation/generate.js';
+export {
+  type GenerateCalibrationOptions,
+  generateCalibration,
+  type WindowStore,
+} from './evaluation/generate-calibration.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
 export {
   type BiasFindings,

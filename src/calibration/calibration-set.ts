@@ -33,6 +33,21 @@ export interface CalibrationProvenance {
   /** Tokens put before and after every document; absent when none. */
   readonly documentStart?: number;
   readonly documentEnd?: number;
+  /** The part that the model wrote itself; absent when none. */
+  readonly generated?: GeneratedProvenance;
+}
+
+/** How a model wrote windows: enough to have the same ones written again. */
+export interface GeneratedProvenance {
+  /** Windows that the model wrote. */
+  readonly windowCount: number;
+  /** Their fraction of all windows, in (0, 1]. */
+  readonly share: number;
+  readonly seed: number;
+  readonly startToken: number;
+  readonly temperature: number;
+  /** SHA-256 of their token ids alone, 32-bit little-endian. */
+  readonly tokensSha256: string;
 }
 
 export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {

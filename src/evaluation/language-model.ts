@@ -7,6 +7,10 @@ export interface LanguageModel {
   readonly vocabularySize: number | undefined;
   /** Whether a reader keeps keys and values, or reads everything again for every token. */
   readonly hasCache: boolean;
+  /** Sequences that it reads together at most. Absent: as many as memory allows. */
+  readonly rowLimit?: number | undefined;
+  /** Elements of keys and values per token of one sequence, all blocks together. Absent: taken for nothing. */
+  readonly cacheWidth?: number | undefined;
   /**
    * Scores tokens: -ln p(token | the tokens before it), in nats.
    *

@@ -35,6 +35,8 @@ export async function createLanguageModel({ engine, session, headSize }: Languag
   return {
     vocabularySize: decoder.vocabularySize,
     hasCache: decoder.hasCache,
+    rowLimit: decoder.rowLimit,
+    cacheWidth: decoder.cacheWidth,
     score: createScore(decoder, scorer),
     async *scoreBundles(bundles, isKnown = () => false) {
       let start = 0;

@@ -1,0 +1,61 @@
+import type { CalibrationProvenance, CalibrationSet, GeneratedProvenance } from './calibration-set.js';
+import { sha256OfTokens } from './sha256.js';
+
+/** What windows were drawn with. */
+export type WindowDrawing = Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature'>;
+
+/** A calibration set of nothing but windows that a model wrote. */
+export interface GeneratedSet extends CalibrationSet {
+  readonly provenance: CalibrationProvenance & { readonly generated: GeneratedProvenance };
+}
+
+/** Says of windows that a model wrote, at least one, what they are. */
+export async function describeGenerated(
+  windows: readonly Int32Array[],
+  { seed, startToken, temperature }: WindowDrawing,
+): Promise<GeneratedSet> {
+  const windowCount = windows.length;
+  const windowLength = windows[0]?.length ?? 0;
+  const tokensSha256 = await sha256OfTokens(windows);
+  const provenance = {
+    kind: 'generated',
+    tokensSha256,
+    documentCount: windowCount,
+    tokenCount: windowCount * windowLength,
+    windowCount,
+    requestedWindowCount: windowCount,
+    windowLength,
+    selection: 'first',
+    generated: { windowCount, share: 1, seed, startToken, temperature, tokensSha256 },
+  } as const;
+  return { windows, windowLength, provenance };
+}
+
+/**
+ * Puts windows of a text and windows that a model wrote into one set, evenly among each other, so that every stretch of it
+ * holds both. The provenance stays the text's, with the model's part beside it.
+ *
+ * @param own,generated windows of one length
+ */
+export async function mixCalibrationSets(own: CalibrationSet, generated: GeneratedSet): Promise<CalibrationSet> {
+  const windows = interleave(own.windows, generated.windows);
+  const drawn = generated.provenance;
+  return {
+    windows,
+    windowLength: own.windowLength,
+    provenance: {
+      ...own.provenance,
+      tokensSha256: await sha256OfTokens(windows),
+      windowCount: windows.length,
+      requestedWindowCount: own.provenance.requestedWindowCount + drawn.requestedWindowCount,
+      generated: { ...drawn.generated, share: drawn.windowCount / windows.length },
+    },
+  };
+}
+
+/** Both lists in their order, each as evenly spread as it can be; of equals the first list's comes first. */
+function interleave<T>(first: readonly T[], second: readonly T[]): T[] {
+  const placed = (list: readonly T[], shift: number) =>
+    list.map((item, index) => ({ item, at: (index + 0.5) / list.length + shift }));
+  return [...placed(first, 0), ...placed(second, 1e-9)].sort((a, b) => a.at - b.at).map(({ item }) => item);
+}

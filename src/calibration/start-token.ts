@@ -1,0 +1,64 @@
+import { OptionError } from '../errors.js';
+import type { Tokenizer } from './tokenizer.js';
+
+/** What is known of a model beside its graph. */
+export interface TokenHints {
+  /** `generation_config.json`, `config.json` and the `model` of `genai_config.json`, as far as they exist; most trusted first. */
+  readonly configs: readonly Readonly<Record<string, unknown>>[];
+  readonly tokenizer?: Tokenizer | undefined;
+  /** Ids from here on are no tokens of the model. */
+  readonly vocabularySize?: number | undefined;
+}
+
+/** What many tokenizers call the token between two documents of the training text. */
+const END_OF_TEXT = '<|endoftext|>';
+
+/**
+ * Token from which a model writes text of its own: the one between documents where the tokenizer has it (chat models often
+ * begin a turn with their BOS), else BOS, else EOS; the first of a list.
+ *
+ * @throws OptionError when there is none, naming the option that sets it.
+ */
+export function findStartToken(hints: TokenHints): number {
+  const { tokenizer } = hints;
+  const candidates = [
+    endOfText(tokenizer),
+    ...configured(hints, 'bos_token_id'),
+    tokenizer?.bosTokenId,
+    ...configured(hints, 'eos_token_id'),
+    tokenizer?.eosTokenId,
+  ];
+  const found = candidates.find((id) => isToken(id, hints));
+  if (found === undefined) {
+    const ids = candidates.filter((id) => id !== undefined);
+    throw new OptionError(
+      `found no token to begin the model's own text with: ${
+        ids.length > 0
+          ? `${ids.join(', ')} lie outside its vocabulary of ${hints.vocabularySize}`
+          : `no ${END_OF_TEXT} in the tokenizer, no bos_token_id and no eos_token_id in the configuration`
+      }; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,
+    );
+  }
+  return found;
+}
+
+/** Tokens that end a document, ascending; may be none. */
+export function findEndTokens(hints: TokenHints): readonly number[] {
+  const ids = [endOfText(hints.tokenizer), ...configured(hints, 'eos_token_id'), hints.tokenizer?.eosTokenId];
+  return [...new Set(ids)].filter((id) => isToken(id, hints)).sort((a, b) => a - b);
+}
+
+/** Ids under one key of all configs; a value may be an id, a list of ids or null. */
+function configured({ configs }: TokenHints, key: string): unknown[] {
+  return configs.flatMap((config) => config[key] ?? []);
+}
+
+function endOfText(tokenizer: Tokenizer | undefined): number | undefined {
+  const ids = tokenizer?.encode(END_OF_TEXT) ?? [];
+  // A tokenizer without it may read the whole piece as one unknown token.
+  return ids.length === 1 && tokenizer?.decode(ids) === END_OF_TEXT ? ids[0] : undefined;
+}
+
+function isToken(id: unknown, { vocabularySize = Number.POSITIVE_INFINITY }: TokenHints): id is number {
+  return Number.isInteger(id) && Number(id) >= 0 && Number(id) < vocabularySize;
+}

@@ -1,0 +1,88 @@
+import { OptionError } from '../errors.js';
+import { parseJsonLine } from './token-source.js';
+
+/** What a model's own windows depend on: two runs that agree in it write the same ones. */
+export interface WindowsOrigin {
+  /** SHA-256 of the model's files. */
+  readonly modelSha256: string;
+  readonly seed: number;
+  readonly startToken: number;
+  readonly temperature: number;
+  readonly windowLength: number;
+}
+
+/** Raised when streams or format change, so that no older file is taken for a new one. */
+const FORMAT = 1;
+
+/**
+ * First line of a windows file. Like all its lines it is a document of token ids (an empty one), so the file is a
+ * calibration source as it stands.
+ */
+export function formatOriginLine(origin: WindowsOrigin): string {
+  return `${JSON.stringify({ input_ids: [], generated: { format: FORMAT, ...origin } })}\n`;
+}
+
+/** A window with its place in the file, which tells when two runs wrote into it. */
+export function formatWindowLine(window: Int32Array, index: number): string {
+  return `${JSON.stringify({ window: index, input_ids: [...window] })}\n`;
+}
+
+/** What a windows file holds. */
+export interface WindowLines {
+  readonly windows: readonly Int32Array[];
+  /** Bytes of the lines that are whole; what follows was cut off while being written. */
+  readonly wholeBytes: number;
+}
+
+/**
+ * Reads a windows file back.
+ *
+ * @param content All of the file; a last line without its end is left out.
+ * @throws OptionError when the windows are another run's (saying in what they differ), or the file is no windows file.
+ */
+export function parseWindowLines(content: string, origin: WindowsOrigin, place: string): WindowLines {
+  const whole = content.slice(0, content.lastIndexOf('\n') + 1);
+  const [first, ...lines] = whole.split('\n').slice(0, -1);
+  if (first !== undefined) checkOrigin(first, origin, place);
+  const windows = lines.map((line, index) =>
+    parseWindow(line, { origin, index, place: `${place}, line ${index + 2}` }),
+  );
+  return { windows, wholeBytes: new TextEncoder().encode(whole).byteLength };
+}
+
+const REMEDY = 'name another file, or remove this one to have the windows written anew';
+
+function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
+  const found = Object(parseJsonLine(line, `${place}, line 1,`).generated) as Record<string, unknown>;
+  const expected: Record<string, unknown> = { format: FORMAT, ...origin };
+  if (Object.keys(found).length === 0) {
+    throw new OptionError(`${place} does not begin like a file of generated windows; ${REMEDY}`);
+  }
+  const differing = Object.keys(expected).filter((key) => found[key] !== expected[key]);
+  if (differing.length > 0) {
+    const list = differing.map((key) => `${key} ${JSON.stringify(found[key])} (here ${JSON.stringify(expected[key])})`);
+    throw new OptionError(`${place} holds the windows of another run: ${list.join(', ')}; ${REMEDY}`);
+  }
+}
+
+interface WindowPlace {
+  readonly origin: WindowsOrigin;
+  readonly index: number;
+  readonly place: string;
+}
+
+function parseWindow(line: string, { origin, index, place }: WindowPlace): Int32Array {
+  const { window, input_ids: ids } = parseJsonLine(line, place);
+  const isWindow =
+    window === index &&
+    Array.isArray(ids) &&
+    ids.length === origin.windowLength &&
+    ids[0] === origin.startToken &&
+    ids.every((id) => Number.isInteger(id) && id >= 0);
+  if (!isWindow) {
+    throw new OptionError(
+      `${place} is not window ${index} of ${origin.windowLength} tokens from token ${origin.startToken} (did two runs write into the file?); ${REMEDY}`,
+    );
+  }
+  return Int32Array.from(ids);
+}

@@ -1,0 +1,52 @@
+import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
+import { formatOriginLine, formatWindowLine, parseWindowLines } from '../../src/calibration/window-lines.js';
+import { OptionError } from '../../src/errors.js';
+
+const origin = { modelSha256: 'ab12', seed: 3, startToken: 7, temperature: 1, windowLength: 4 };
+const windows = [
+  [7, 1, 2, 3],
+  [7, 4, 5, 6],
+].map((ids) => Int32Array.from(ids));
+const content = formatOriginLine(origin) + windows.map(formatWindowLine).join('');
+const parse = (text: string, other = {}) => parseWindowLines(text, { ...origin, ...other }, 'w.jsonl');
+
+it('gives back what was written', () => {
+  expect(parse(content)).toEqual({ windows, wholeBytes: content.length });
+  expect(parse('')).toEqual({ windows: [], wholeBytes: 0 });
+});
+
+it.each([1, 10, 30])('leaves out a line whose last %i characters were not written', (missing) => {
+  const { windows: whole, wholeBytes } = parse(content.slice(0, -missing));
+  expect(whole).toEqual(windows.slice(0, 1));
+  expect(content.slice(0, wholeBytes)).toBe(formatOriginLine(origin) + formatWindowLine(windows[0]!, 0));
+});
+
+it.each([
+  ['another model', { modelSha256: 'cd34' }, /modelSha256 "ab12" \(here "cd34"\)/],
+  ['another seed and temperature', { seed: 4, temperature: 0.8 }, /seed 3 \(here 4\), temperature 1 \(here 0.8\)/],
+  ['another length', { windowLength: 8 }, /windowLength 4 \(here 8\)/],
+  ['another start', { startToken: 0 }, /startToken 7 \(here 0\)/],
+])('refuses the windows of %s', (_, other, message) => {
+  expect(() => parse(content, other)).toThrow(OptionError);
+  expect(() => parse(content, other)).toThrow(message);
+});
+
+it.each([
+  ['a calibration text', '{"text": "Hello"}\n', /does not begin like/],
+  ['something else', 'Hello\n', /line 1, is not JSON/],
+  ['a window twice', content + formatWindowLine(windows[1]!, 1), /line 4 is not window 2 .*two runs/],
+  [
+    'a short window',
+    formatOriginLine(origin) + formatWindowLine(Int32Array.of(7, 1), 0),
+    /line 2 is not window 0 of 4/,
+  ],
+  ['an id that is none', content.replace('5,', '-5,'), /line 3 is not window 1/],
+])('refuses %s', (_, text, message) => {
+  expect(() => parse(text)).toThrow(OptionError);
+  expect(() => parse(text)).toThrow(message);
+});
+
+it('is a calibration source as it stands', async () => {
+  const set = await createCalibrationSet({ source: { jsonl: content.split('\n') }, windowCount: 9, windowLength: 4 });
+  expect(set.windows).toEqual(windows);
+});

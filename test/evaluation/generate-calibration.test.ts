@@ -1,0 +1,211 @@
+import { OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { chooseBatchSize, generateCalibration, type WindowStore } from '../../src/evaluation/generate-calibration.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import type { Progress } from '../../src/progress.js';
+import { createFakeModel } from './fake-model.js';
+import { loadTinyLlama, tinyLlamaTokenizer } from './tiny-llama.js';
+
+/** The distribution after a token, by token: 0 begins a text. */
+const LOGITS = [
+  [0, 1, 2, -1],
+  [0.5, 0, 0, 2],
+  [-2, 0, 1, 1],
+  [1, 1, -3, 0],
+];
+
+const bigram = () => createFakeModel(4, (seen) => LOGITS[seen.at(-1)!]!).model;
+const shape = { windowCount: 6, windowLength: 12, startToken: 0 };
+
+function memoryStore(kept: readonly Int32Array[] = []) {
+  const windows = [...kept];
+  const store: WindowStore = { kept, append: async (added) => void windows.push(...added) };
+  return { store, windows };
+}
+
+describe('generateCalibration', () => {
+  it('draws every token from the whole distribution of the model', async () => {
+    const { windows } = await generateCalibration(bigram(), { ...shape, windowCount: 32, windowLength: 257, seed: 11 });
+    for (const [from, logits] of LOGITS.entries()) {
+      const counts = [0, 0, 0, 0];
+      for (const window of windows) {
+        for (let at = 1; at < window.length; at++) if (window[at - 1] === from) counts[window[at]!]!++;
+      }
+      // 16.27 is the 0.999 quantile of chi-square with 3 degrees of freedom.
+      expect(chiSquare(counts, logits)).toBeLessThan(16.27);
+      expect(chiSquare(counts, [...logits].reverse())).toBeGreaterThan(1000);
+    }
+  });
+
+  it('draws from a flatter or steeper one at another temperature', async () => {
+    const firstOf = async (temperature: number) => {
+      const { windows } = await generateCalibration(bigram(), {
+        ...shape,
+        windowCount: 2000,
+        windowLength: 2,
+        temperature,
+      });
+      const counts = [0, 0, 0, 0];
+      for (const window of windows) counts[window[1]!]!++;
+      return counts;
+    };
+    const scaled = (temperature: number) => LOGITS[0]!.map((logit) => logit / temperature);
+    expect(chiSquare(await firstOf(2), scaled(2))).toBeLessThan(16.27);
+    expect(chiSquare(await firstOf(0.5), scaled(0.5))).toBeLessThan(16.27);
+  });
+
+  it('says what it did', async () => {
+    const { windows, provenance } = await generateCalibration(bigram(), { ...shape, seed: 4 });
+    expect(windows).toHaveLength(6);
+    expect(windows.every((window) => window.length === 12 && window[0] === 0)).toBe(true);
+    expect(provenance).toMatchObject({
+      kind: 'generated',
+      windowCount: 6,
+      generated: { seed: 4, startToken: 0, temperature: 1 },
+    });
+  });
+
+  it('goes on from windows that were kept, to the same set', async () => {
+    const whole = await generateCalibration(bigram(), shape);
+    const { store, windows } = memoryStore(whole.windows.slice(0, 4));
+    const resumed = await generateCalibration(bigram(), { ...shape, store });
+    expect(resumed).toEqual(whole);
+    expect(windows).toEqual(whole.windows);
+  });
+
+  it('asks no model when all windows were kept, and takes no more than asked', async () => {
+    const { windows } = await generateCalibration(bigram(), shape);
+    const { model, calls } = createFakeModel(4, () => {
+      throw new Error('asked');
+    });
+    const again = await generateCalibration(model, { ...shape, windowCount: 5, store: memoryStore(windows).store });
+    expect(again.windows).toEqual(windows.slice(0, 5));
+    expect(calls).toEqual([]);
+  });
+
+  it('keeps finished batches when it is stopped', async () => {
+    const controller = new AbortController();
+    const { store, windows } = memoryStore();
+    const stopped = generateCalibration(bigram(), {
+      ...shape,
+      batchSize: 2,
+      store,
+      signal: controller.signal,
+      onProgress: ({ done }) => done > 50 && controller.abort(),
+    });
+    await expect(stopped).rejects.toThrow(/abort/i);
+    expect(windows).toEqual((await generateCalibration(bigram(), shape)).windows.slice(0, 4));
+  });
+
+  it('counts tokens over all batches, kept windows as done', async () => {
+    const seen: Progress[] = [];
+    const { windows } = await generateCalibration(bigram(), shape);
+    await generateCalibration(bigram(), {
+      ...shape,
+      batchSize: 2,
+      store: memoryStore(windows.slice(0, 2)).store,
+      onProgress: (progress) => seen.push(progress),
+    });
+    expect(seen.map(({ done }) => done)).toEqual(Array.from({ length: 22 }, (_, step) => 22 + 2 * (step + 1)));
+    expect(seen.at(-1)).toMatchObject({ stage: 'generate', done: 66, total: 66, detail: '4 of 6 windows' });
+  });
+
+  it('goes on after a token that ends the text', async () => {
+    const cycle = createFakeModel(4, (seen) =>
+      [0, 1, 2, 3].map((token) => (token === (seen.at(-1)! + 1) % 4 ? 99 : 0)),
+    );
+    const options = { windowCount: 1, windowLength: 8, startToken: 0, endTokens: [3] };
+    const { windows } = await generateCalibration(cycle.model, options);
+    expect([...windows[0]!]).toEqual([0, 1, 2, 3, 0, 1, 2, 3]);
+  });
+
+  it('refuses a model that writes little but ends of texts', async () => {
+    const ending = createFakeModel(4, () => [0, 0, 20, 0]).model;
+    const { store, windows } = memoryStore();
+    const written = generateCalibration(ending, { ...shape, endTokens: [2], store });
+    await expect(written).rejects.toThrow(OptionError);
+    await expect(written).rejects.toThrow(/66 of the first 66 tokens .*startToken/);
+    expect(windows).toEqual([]);
+  });
+
+  it('reads short windows again for a model without a cache, and refuses long ones', async () => {
+    const uncached: LanguageModel = { ...bigram(), hasCache: false };
+    expect((await generateCalibration(uncached, shape)).windows).toHaveLength(6);
+    const long = generateCalibration(uncached, { ...shape, windowLength: 129 });
+    await expect(long).rejects.toThrow(UnsupportedModelError);
+    await expect(long).rejects.toThrow(/no KV cache.*past key values/);
+  });
+
+  it.each([
+    ['a start outside the vocabulary', { startToken: 4 }, /startToken is 4; expected a token id from 0 to 3/],
+    ['no start', { startToken: Number.NaN }, /startToken/],
+    ['a temperature near 0', { temperature: 0.001 }, /all windows are the same/],
+    ['no windows', { windowCount: 0 }, /windowCount/],
+    ['windows of one token', { windowLength: 1 }, /windowLength/],
+    ['no batch', { batchSize: 0 }, /batchSize/],
+  ])('refuses %s', async (_, options, message) => {
+    const written = generateCalibration(bigram(), { ...shape, ...options });
+    await expect(written).rejects.toThrow(OptionError);
+    await expect(written).rejects.toThrow(message);
+  });
+});
+
+it('writes as many windows together as memory allows, in even batches', () => {
+  const windows = { windowCount: 32, windowLength: 512 };
+  const cacheWidth = 30 * 2 * 3 * 64;
+  expect(chooseBatchSize(windows, { cacheWidth })).toBe(11);
+  expect(chooseBatchSize(windows, { cacheWidth }, 0)).toBe(1);
+  expect(chooseBatchSize(windows, { cacheWidth, rowLimit: 1 })).toBe(1);
+  expect(chooseBatchSize(windows, {})).toBe(32);
+  expect(chooseBatchSize({ ...windows, windowCount: 40 }, { cacheWidth: 0 })).toBe(20);
+});
+
+describe('on tiny-llama', () => {
+  let model: LanguageModel;
+  beforeAll(async () => {
+    model = await loadTinyLlama();
+  });
+  afterAll(() => model.release());
+
+  const write = (options: object) =>
+    generateCalibration(model, {
+      windowCount: 5,
+      windowLength: 24,
+      startToken: 0,
+      endTokens: [0],
+      seed: 3,
+      ...options,
+    });
+
+  it('writes the same windows for a seed, in batches of any size', async () => {
+    const { windows, provenance } = await write({});
+    expect((await write({ batchSize: 3 })).provenance).toEqual(provenance);
+    expect((await write({ batchSize: 1 })).provenance).toEqual(provenance);
+    expect((await write({ seed: 4 })).provenance.tokensSha256).not.toBe(provenance.tokensSha256);
+    expect(new Set(windows.map(String)).size).toBe(5);
+  });
+
+  it('writes text', async () => {
+    const { windows } = await write({ windowCount: 16, windowLength: 40 });
+    const texts = windows.map((window) => tinyLlamaTokenizer.decode(window, { skipSpecialTokens: true }));
+    const words = texts.join(' ').match(/[a-z]+/gi) ?? [];
+    expect(words.length).toBeGreaterThan(100);
+    expect(
+      words.filter((word) => ['the', 'a', 'of', 'and', 'to', 'in', 'is'].includes(word.toLowerCase())).length,
+    ).toBeGreaterThan(10);
+  });
+
+  it('knows what its keys and values take', () => {
+    expect(model).toMatchObject({ cacheWidth: 6 * 2 * 4 * 24, rowLimit: Number.POSITIVE_INFINITY });
+  });
+});
+
+/** Pearson's statistic of counts against the softmax of logits. */
+function chiSquare(counts: readonly number[], logits: readonly number[]): number {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const weights = logits.map(Math.exp);
+  const sum = weights.reduce((all, weight) => all + weight, 0);
+  return counts.reduce((statistic, count, token) => {
+    const expected = (total * weights[token]!) / sum;
+    return statistic + (count - expected) ** 2 / expected;
+  }, 0);
+}
