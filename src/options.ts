@@ -5,6 +5,7 @@ import {
   type BlockMeasure,
 } from './allocation/allocation-rules.js';
 import type { ModuleKind } from './architecture/layout.js';
+import { type GenerateOptions, type ResolvedGenerate, resolveGenerate } from './calibration/generate-options.js';
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { type MethodName, resolveAdapter } from './compensation/adapters.js';
@@ -67,6 +68,8 @@ export interface CalibrationOptions {
   readonly windowLength?: number | undefined;
   /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
   readonly selection?: 'first' | 'sample' | undefined;
+  /** Has the model write part of the windows itself; `true` = half of them. Default false. */
+  readonly generate?: GenerateOptions | boolean | undefined;
 }
 
 /** Everything a pruning run can be told, independent of where model and result live. */
@@ -108,7 +111,7 @@ export const PRUNE_DEFAULTS = {
   widthMultiple: 1,
   perBlockKvHeads: false,
   seed: 0,
-  calibration: { windowCount: 64, windowLength: 512 },
+  calibration: { windowCount: 64, windowLength: 512, generate: false },
 } as const;
 
 /** Grouping with nothing left open. */
@@ -190,6 +193,33 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     onProgress: options.onProgress,
     signal: options.signal,
   };
+}
+
+/** Calibration options that were checked, as far as the model need not be known. */
+export interface ResolvedCalibration {
+  readonly source: CalibrationSource | undefined;
+  readonly windowCount: number;
+  /** Undefined: the default, or the model's context length if that is less. */
+  readonly windowLength: number | undefined;
+  readonly selection: 'first' | 'sample' | undefined;
+  /** Undefined: the model writes none of the windows. */
+  readonly generate: ResolvedGenerate | undefined;
+}
+
+/**
+ * Checks calibration options and fills in the defaults.
+ * @throws OptionError naming the option, what it was and what it may be.
+ */
+export function resolveCalibration(
+  given: CalibrationOptions = {},
+  defaults: Pick<CalibrationOptions, 'generate'> = PRUNE_DEFAULTS.calibration,
+): ResolvedCalibration {
+  const { source, windowLength, selection } = given;
+  const { windowCount = PRUNE_DEFAULTS.calibration.windowCount } = given;
+  checkWhole('calibration.windowCount', windowCount, 1);
+  if (windowLength !== undefined) checkWhole('calibration.windowLength', windowLength, 2);
+  const generate = resolveGenerate(given.generate ?? defaults.generate ?? false);
+  return { source, windowCount, windowLength, selection, generate };
 }
 
 /** Whether a run looks at calibration tokens at all. */

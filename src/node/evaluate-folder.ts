@@ -1,16 +1,15 @@
-import { join } from 'node:path';
 import { OptionError } from '../errors.js';
 import { generateText as continueText } from '../evaluation/generate.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { measureTask } from '../evaluation/measure-task.js';
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
-import { createLanguageModel } from '../evaluation/session-language-model.js';
 import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
 import type { TaskResult } from '../evaluation/task-result.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { openLanguageModel } from './open-language-model.js';
 import { readLines, readText } from './read-text.js';
 
 /** What every evaluation needs to know. */
@@ -149,9 +148,7 @@ async function withLanguageModel<T>(
   const engine = await createNodeEngine(executionProvider);
   const folder = await openModelFolder(path);
   try {
-    const session = await engine.loadFile!(join(folder.root, folder.modelFile));
-    const headSize = folder.documents['config.json']?.head_dim;
-    const model = await createLanguageModel({ engine, session, ...(typeof headSize === 'number' && { headSize }) });
+    const model = await openLanguageModel(engine, folder);
     try {
       return await use(model, folder);
     } finally {

@@ -1,7 +1,5 @@
-import { stat } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
-import type { TokenSource } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 import type { SinkFolder } from '../onnx/byte-source.js';
 import { isFloatType } from '../onnx/float-encoding.js';
@@ -9,11 +7,10 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { saveModel } from '../onnx/save-model.js';
 import {
   type CalibrationOptions,
-  type CalibrationSource,
-  PRUNE_DEFAULTS,
   type PruneOptions,
   type ResolvedOptions,
   readsTokens,
+  resolveCalibration,
   resolveOptions,
 } from '../options.js';
 import { type PruneOutcome, pruneModel, type StageTiming } from '../prune.js';
@@ -23,13 +20,15 @@ import type { PruneReport } from '../report/report-schema.js';
 import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
 import { VERSION } from '../version.js';
+import { calibrateFolder } from './calibrate-folder.js';
 import { checkOutput } from './check-output.js';
+import { writing } from './file-folder.js';
 import { findTokenizer } from './load-tokenizer.js';
-import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
+import { type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import type { JsonObject } from './read-json.js';
-import { openTextSource } from './read-text.js';
 import { createSpillFile, type SpillFile } from './spill-file.js';
+import { checkWindowsPlace, WINDOWS_FILE } from './windows-file.js';
 import { type WriteModelOptions, writeModelFolder } from './write-model-folder.js';
 import { describeEnvironment, resolveReportPlace, writeReport } from './write-report.js';
 
@@ -67,6 +66,7 @@ const MEMORY_STATES_BYTES = 256 * 2 ** 20;
  */
 export async function prune(request: PruneRequest): Promise<PruneReport> {
   const options = resolveOptions(request);
+  const calibrationOptions = resolveCalibration(request.calibration);
   if (request.out === undefined && !request.dryRun) {
     throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
   }
@@ -80,6 +80,8 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
   try {
     if (request.out !== undefined && !request.dryRun) {
       await checkOutput({ output: request.out, source: folder.root, force: request.force });
+      const windowsFile = calibrationOptions.generate?.file;
+      if (windowsFile !== undefined) await checkWindowsPlace(windowsFile, request.out);
     }
     const timings: StageTiming[] = [];
     const timed = async <T>(stage: string, action: () => Promise<T>): Promise<T> => {
@@ -93,7 +95,17 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
     const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
     const calibration = !readsTokens(options)
       ? undefined
-      : await timed('calibrate', () => calibrate(request, { folder, analysed, options }));
+      : await calibrateFolder({
+          folder,
+          model,
+          engine,
+          calibration: calibrationOptions,
+          vocabularySize: analysed.detected.layout.vocabularySize,
+          seed: options.seed,
+          timed,
+          onProgress: options.onProgress,
+          signal: options.signal,
+        });
     const spill = async () => {
       const file = await createSpillFile();
       spills.push(file);
@@ -144,6 +156,8 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
       async complete(partial, { byteLength }) {
         timings.push({ stage: 'save', ms: performance.now() - startedAt });
         built = report(byteLength);
+        const { windowsFile } = calibration ?? {};
+        if (windowsFile !== undefined) await putText(join(partial, WINDOWS_FILE), windowsFile);
         if (place !== undefined && place.folder === undefined) await writeReport(built, partial, place.name);
       },
     });
@@ -162,31 +176,8 @@ interface FolderRun {
   readonly options: ResolvedOptions;
 }
 
-async function calibrate(request: PruneRequest, { folder, analysed, options }: FolderRun): Promise<CalibrationSet> {
-  const { source, selection, ...shape } = request.calibration ?? {};
-  const defaults = PRUNE_DEFAULTS.calibration;
-  const longest = contextLength(folder) ?? defaults.windowLength;
-  const windowLength = shape.windowLength ?? Math.min(defaults.windowLength, longest);
-  if (windowLength > longest) {
-    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${longest} tokens`);
-  }
-  return createCalibrationSet({
-    source: await openSource(source),
-    windowCount: shape.windowCount ?? defaults.windowCount,
-    windowLength,
-    selection,
-    seed: options.seed,
-    tokenizer: await findTokenizer(folder),
-    vocabularySize: analysed.detected.layout.vocabularySize,
-    signal: options.signal,
-  });
-}
-
-/** Opens a file; any other source is checked where it is read. */
-async function openSource(source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
-  if (typeof source !== 'object' || source === null || !('file' in source)) return source;
-  if (typeof source.file === 'string') return openTextSource(source.file);
-  throw new OptionError(`the calibration file is ${String(source.file)}; expected a path`);
+async function putText(target: string, text: string): Promise<void> {
+  await writing(target, () => writeFile(target, text));
 }
 
 interface Saving extends FolderRun {

@@ -8,6 +8,7 @@ import { createFileSink, writing } from './file-folder.js';
 import type { ModelFolder } from './model-folder.js';
 import type { JsonObject } from './read-json.js';
 import { listSideFiles } from './side-files.js';
+import { WINDOWS_FILE } from './windows-file.js';
 
 export interface WriteModelOptions extends SaveOptions {
   /** Folder to be made. */
@@ -43,7 +44,7 @@ export async function writeModelFolder(
   const folder = await checkOutput({ output, source: source.root, force });
   const hasSideFiles = Object.keys(source.documents).length > 0;
   const sideFiles = hasSideFiles
-    ? await listSideFiles(source.root, new Set([...modelFiles(model, source), ...Object.keys(documents)]))
+    ? await listSideFiles(source.root, new Set([...modelFiles(model, source), ...Object.keys(documents), WINDOWS_FILE]))
     : { kept: [], leftOut: [] };
   const build = async (partial: string) => {
     const saved = await saveModel(model, createFileSink(partial), source.modelFile, save);

@@ -1,0 +1,91 @@
+import { stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { WindowShape } from '../calibration/cut-windows.js';
+import type { ResolvedGenerate } from '../calibration/generate-options.js';
+import { describeGenerated, type GeneratedSet } from '../calibration/generated-set.js';
+import { findEndTokens, findStartToken, type TokenHints } from '../calibration/start-token.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { generateCalibration, type WindowStore } from '../evaluation/generate-calibration.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { JobControl } from '../progress.js';
+import type { Engine } from '../runtime/engine.js';
+import { hashFiles } from './hash-files.js';
+import type { ModelFolder } from './model-folder.js';
+import { openLanguageModel } from './open-language-model.js';
+import { formatWindowsFile, openWindowsFile } from './windows-file.js';
+
+/** What a model folder needs to write windows. */
+export interface FolderGeneration extends WindowShape, JobControl {
+  readonly folder: ModelFolder;
+  readonly model: OnnxModel;
+  readonly engine: Engine;
+  readonly generate: ResolvedGenerate;
+  readonly tokenizer: Tokenizer | undefined;
+  readonly vocabularySize: number | undefined;
+  /** Where `generate` has none of its own. */
+  readonly seed: number;
+}
+
+/** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
+const LEAST_CACHE_BYTES = 256 * 2 ** 20;
+const CACHE_FRACTION = 1 / 4;
+
+/**
+ * Has a folder's model write windows, going on from `generate.file` where that is given.
+ * @returns the windows, and the same as the text of a windows file.
+ * @throws OptionError, UnsupportedModelError, EngineError
+ */
+export async function generateFolderWindows(job: FolderGeneration): Promise<GeneratedSet & { windowsFile: string }> {
+  const { generate, tokenizer, vocabularySize, windowLength, signal } = job;
+  const hints = { configs: configsOf(job.folder), tokenizer, vocabularySize };
+  const { temperature, seed = job.seed, startToken = findStartToken(hints), file } = generate;
+  const paths = modelPaths(job);
+  const origin = { modelSha256: await hashFiles(paths, signal), seed, startToken, temperature, windowLength };
+  const store = file === undefined ? undefined : await openWindowsFile(file, origin);
+  const drawing = { seed, startToken, temperature };
+  const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(paths)) * CACHE_FRACTION);
+  const generated = await writeWindows(job, { ...drawing, endTokens: findEndTokens(hints), store, cacheLimitBytes });
+  return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
+}
+
+interface WritingOptions {
+  readonly seed: number;
+  readonly startToken: number;
+  readonly temperature: number;
+  readonly endTokens: readonly number[];
+  readonly store: WindowStore | undefined;
+  readonly cacheLimitBytes: number;
+}
+
+async function writeWindows(job: FolderGeneration, options: WritingOptions): Promise<GeneratedSet> {
+  const { engine, folder, windowCount, windowLength, onProgress, signal } = job;
+  const { kept = [] } = options.store ?? {};
+  // Nothing to write: the model need not be loaded.
+  if (kept.length >= windowCount) return describeGenerated(kept.slice(0, windowCount), options);
+  const model = await openLanguageModel(engine, folder);
+  try {
+    const { batchSize } = job.generate;
+    return await generateCalibration(model, { ...options, windowCount, windowLength, batchSize, onProgress, signal });
+  } finally {
+    await model.release();
+  }
+}
+
+/** The model file and its external data. */
+function modelPaths({ folder: { root, modelFile }, model: { storage } }: FolderGeneration): readonly string[] {
+  const path = join(root, modelFile);
+  return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
+}
+
+async function totalBytes(paths: readonly string[]): Promise<number> {
+  const sizes = await Promise.all(paths.map(async (path) => (await stat(path)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** Configurations that name special tokens, most trusted first. */
+function configsOf({ documents }: ModelFolder): TokenHints['configs'] {
+  const genai = documents['genai_config.json']?.model as Record<string, unknown> | undefined;
+  return [documents['generation_config.json'], documents['config.json'], genai].filter(
+    (config) => config !== undefined,
+  );
+}
