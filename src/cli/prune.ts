@@ -18,6 +18,9 @@ interface PruneFlags extends SharedOptions {
   readonly calibration?: string;
   readonly windows?: number;
   readonly windowLength?: number;
+  readonly generateCalibration?: number | boolean;
+  readonly startToken?: number;
+  readonly windowsFile?: string;
   readonly modules?: ModuleSelection;
   readonly headUnit?: HeadUnit;
   readonly allocation?: PruneOptions['allocation'];
@@ -46,6 +49,14 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       `tokens per window (default ${PRUNE_DEFAULTS.calibration.windowLength}, or the model's context length)`,
       parseCount,
     )
+    .option(
+      '--generate-calibration [share]',
+      'let the model write this fraction of the windows itself, such as 50% (default 0.5)',
+      parseFraction,
+    )
+    .option('--no-generate-calibration', 'measure on text alone')
+    .option('--start-token <id>', 'token that the windows the model writes begin with', parseCount)
+    .option('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it')
     .addOption(new Option('--modules <kind>', 'what may go').choices(['ffn', 'attention', 'all']))
     .addOption(
       new Option('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads').choices([
@@ -94,11 +105,24 @@ function pruneOptions(flags: PruneFlags) {
     ...(flags.calibration === undefined ? {} : { source: { file: flags.calibration } }),
     ...(flags.windows === undefined ? {} : { windowCount: flags.windows }),
     ...(flags.windowLength === undefined ? {} : { windowLength: flags.windowLength }),
+    ...generateOptions(flags),
   };
   const given = Object.fromEntries(
     PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
   );
   return { ...given, sparsity: flags.sparsity, calibration, ...(flags.quotes ? {} : { quoteText: false }) };
+}
+
+/** What was said about windows that the model writes; a setting of theirs asks for them. */
+function generateOptions({ generateCalibration: share, startToken, windowsFile: file }: PruneFlags) {
+  if (share === false) return { generate: false };
+  const settings = {
+    ...(typeof share === 'number' ? { share } : {}),
+    ...(startToken === undefined ? {} : { startToken }),
+    ...(file === undefined ? {} : { file }),
+  };
+  if (Object.keys(settings).length > 0) return { generate: settings };
+  return share === true ? { generate: true } : {};
 }
 
 /** A pruning report for people. */
@@ -117,9 +141,19 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
     `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
+    ...formatCalibration(report),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
   ].join('\n');
+}
+
+function formatCalibration({ calibration }: PruneReport): string[] {
+  const { generated, windowCount, windowLength } = calibration ?? {};
+  if (generated === undefined) return [];
+  const { windowCount: count, seed } = generated;
+  return [
+    `Measured on ${windowCount} windows of ${windowLength} tokens, ${count} of them written by the model (seed ${seed}).\n`,
+  ];
 }
 
 function sizeRow(name: string, size: { before: number; after: number }, format: (value: number) => string) {

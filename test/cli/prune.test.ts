@@ -41,12 +41,42 @@ describe('prune', () => {
     });
   });
 
+  it.each([
+    ['--generate-calibration', true],
+    ['--generate-calibration 25%', { share: 0.25 }],
+    ['--no-generate-calibration', false],
+    ['--no-generate-calibration --start-token 2', false],
+    ['--start-token 2 --windows-file kept.jsonl', { startToken: 2, file: 'kept.jsonl' }],
+    ['--generate-calibration 1 --start-token 0', { share: 1, startToken: 0 }],
+  ])('understands %s', async (flags, generate) => {
+    const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    expect(calls[0]?.[1]).toMatchObject({ calibration: { generate } });
+  });
+
   it('needs no folder for a dry run', async () => {
     expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
   });
 });
 
 describe('formatPruneReport', () => {
+  it('tells how much of the calibration the model wrote', () => {
+    const generated = { windowCount: 32, share: 0.5, seed: 3, startToken: 0, temperature: 1, tokensSha256: 'ab' };
+    const calibration = {
+      kind: 'default-text',
+      tokensSha256: 'cd',
+      documentCount: 9,
+      tokenCount: 16384,
+      windowCount: 64,
+      requestedWindowCount: 64,
+      windowLength: 512,
+      selection: 'first' as const,
+      generated,
+    };
+    expect(formatPruneReport({ ...PRUNE_REPORT, calibration }, createColors(false))).toContain(
+      '\nMeasured on 64 windows of 512 tokens, 32 of them written by the model (seed 3).\n',
+    );
+  });
+
   it('lines up sizes and widths and tells what a run remarked', () => {
     expect(formatPruneReport(PRUNE_REPORT, createColors(false))).toBe(
       [
