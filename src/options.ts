@@ -8,7 +8,7 @@ import type { ModuleKind } from './architecture/layout.js';
 import { type GenerateOptions, type ResolvedGenerate, resolveGenerate } from './calibration/generate-options.js';
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
-import { type MethodName, resolveAdapter } from './compensation/adapters.js';
+import { createAdapter, type MethodName, resolveAdapter } from './compensation/adapters.js';
 import { OptionError } from './errors.js';
 import { ASSIGNMENTS, type AssignmentName } from './grouping/group-neurons.js';
 import type { ImportanceScore } from './importance/importance-score.js';
@@ -22,8 +22,14 @@ export type { HeadUnit };
 /** Which neurons and heads may go: FFN neurons, attention heads, or both. */
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
 
-/** How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, or FLAP's global threshold (`standardised`). */
-export type AllocationName = AllocationRuleName | 'standardised';
+/**
+ * How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, FLAP's threshold on standardised scores
+ * (`standardised`), or one threshold on what each removal costs (`global`).
+ */
+export type AllocationName = AllocationRuleName | 'standardised' | 'global';
+
+/** How errors at a module's output are measured: as plain squared distance, or by what the loss makes of them. */
+export type MetricName = 'output' | 'loss';
 
 /** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
 export interface GroupingOptions {
@@ -76,12 +82,19 @@ export interface CalibrationOptions {
 export interface PruneOptions extends JobControl {
   /** Fraction of the selected prunable parameters to remove, in [0, 1). */
   readonly sparsity: number;
-  /** Default `flap`. */
+  /** Default `auto`. */
   readonly method?: MethodChoice | undefined;
   /** Default `all`. */
   readonly modules?: ModuleSelection | undefined;
   /** Default: the method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`). */
   readonly allocation?: AllocationName | undefined;
+  /**
+   * What scores measure errors in. `loss` weighs directions by the loss's curvature, from one pass backwards; repairs do
+   * not depend on it. Default: the method's own (`output`; `loss` for `auto`).
+   */
+  readonly metric?: MetricName | undefined;
+  /** Fraction of the mean of the Hessian's diagonal added to it, at least 0. Default: the method's own. */
+  readonly dampening?: number | undefined;
   /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
   readonly grouping?: GroupingOptions | boolean | undefined;
   /** Used with `grouping`. */
@@ -90,6 +103,8 @@ export interface PruneOptions extends JobControl {
   readonly headUnit?: HeadUnit | undefined;
   /** FFN widths are kept at multiples of this, the nearest to what was asked; at least 1. Default 1. */
   readonly widthMultiple?: number | undefined;
+  /** Fraction of its neurons that every FFN keeps in any case, in [0, 1]; one neuron always stays. Default 0. */
+  readonly minimumWidth?: number | undefined;
   /** Blocks that stay whole; the others make up for them. Default none. */
   readonly skipBlocks?: readonly number[] | undefined;
   /** Sparsity of single blocks, in [0, 1); the others share the rest of the budget. */
@@ -104,11 +119,12 @@ export interface PruneOptions extends JobControl {
 
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
-  method: 'flap',
+  method: 'auto',
   modules: 'all',
   allocation: 'uniform',
   headUnit: 'group',
   widthMultiple: 1,
+  minimumWidth: 0,
   perBlockKvHeads: false,
   seed: 0,
   calibration: { windowCount: 64, windowLength: 512, generate: false },
@@ -128,23 +144,41 @@ export const GROUPING_DEFAULTS: ResolvedGrouping = {
 
 export const WEIGHTING_DEFAULTS = { variant: 'softmax', temperature: { relative: 0.5 } } as const;
 
-/** Named combinations of an adapter with FANG's grouping, weighting and allocation. */
+/** Named combinations of an adapter with grouping, allocation, metric and dampening. */
 export const COMBINATIONS = {
-  'f-fang': { adapter: 'flap', allocation: 'adaptive' },
-  'o-fang': { adapter: 'obc', allocation: 'adaptive' },
-} as const satisfies Record<string, { adapter: MethodName; allocation: AllocationName }>;
+  'f-fang': { adapter: 'flap', allocation: 'adaptive', grouping: true, metric: 'output' },
+  'o-fang': { adapter: 'obc', allocation: 'adaptive', grouping: true, metric: 'output' },
+  auto: { adapter: 'obc', allocation: 'global', grouping: false, metric: 'loss', dampening: 0.1, generate: true },
+} as const satisfies Record<string, Combination>;
+
+/** A method's name with what it sets where the user says nothing. */
+interface Combination {
+  readonly adapter: MethodName;
+  readonly allocation: AllocationName;
+  readonly grouping: boolean;
+  readonly metric: MetricName;
+  readonly dampening?: number;
+  /** The model writes half the calibration windows. */
+  readonly generate?: boolean;
+}
 
 /** Options that were checked, with defaults filled in. */
 export interface ResolvedOptions extends JobControl {
   readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
+  /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken anew on the way. */
+  readonly orderAdapter: CompensationAdapter;
+  readonly metric: MetricName;
+  /** What calibration is like where the user says nothing. */
+  readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
   readonly allocation: AllocationName;
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
   readonly headUnit: HeadUnit;
   readonly widthMultiple: number;
+  readonly minimumWidth: number;
   readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
   readonly perBlockKvHeads: boolean;
@@ -167,13 +201,17 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const skipBlocks = new Set(listOf('skipBlocks', options.skipBlocks ?? []));
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
-  const combination = typeof method === 'string' ? findCombination(method) : undefined;
-  const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised'] as AllocationName[];
+  const combination: Combination | undefined = typeof method === 'string' ? findCombination(method) : undefined;
+  const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised', 'global'] as AllocationName[];
+  const dampening = options.dampening ?? combination?.dampening;
   return {
     sparsity,
     methodName: typeof method === 'string' ? method : 'custom',
-    adapter: resolveAdapter(combination?.adapter ?? method),
-    grouping: resolveGrouping(options.grouping ?? combination !== undefined),
+    adapter: resolveAdapter(combination?.adapter ?? method, dampening === undefined ? {} : { dampening }),
+    orderAdapter: resolveOrderAdapter(combination?.adapter ?? method, dampening),
+    metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', ['output', 'loss']),
+    calibrationDefaults: { generate: combination?.generate ?? PRUNE_DEFAULTS.calibration.generate },
+    grouping: resolveGrouping(options.grouping ?? combination?.grouping ?? false),
     weighting: resolveWeighting(options.weighting ?? {}),
     modules: new Set(
       oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
@@ -185,6 +223,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     ),
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
+    minimumWidth: checkWithin('minimumWidth', options.minimumWidth ?? PRUNE_DEFAULTS.minimumWidth),
     skipBlocks,
     blockSparsity,
     perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,
@@ -204,6 +243,8 @@ export interface ResolvedCalibration {
   readonly selection: 'first' | 'sample' | undefined;
   /** Undefined: the model writes none of the windows. */
   readonly generate: ResolvedGenerate | undefined;
+  /** The windows that the model writes are the method's wish and not the user's: a model that cannot write does without. */
+  readonly generateIfPossible: boolean;
 }
 
 /**
@@ -219,18 +260,35 @@ export function resolveCalibration(
   checkWhole('calibration.windowCount', windowCount, 1);
   if (windowLength !== undefined) checkWhole('calibration.windowLength', windowLength, 2);
   const generate = resolveGenerate(given.generate ?? defaults.generate ?? false);
-  return { source, windowCount, windowLength, selection, generate };
+  return {
+    source,
+    windowCount,
+    windowLength,
+    selection,
+    generate,
+    generateIfPossible: generate !== undefined && given.generate === undefined,
+  };
+}
+
+/** Units that leave between two scorings when the dense model's removal order is found. */
+const ORDER_STEP = 32;
+
+function resolveOrderAdapter(method: MethodChoice, dampening: number | undefined): CompensationAdapter {
+  const options = dampening === undefined ? {} : { dampening };
+  return method === 'obc' ? createAdapter('obc', { ...options, step: ORDER_STEP }) : resolveAdapter(method, options);
 }
 
 /** Whether a run looks at calibration tokens at all. */
-export function readsTokens({ adapter, allocation, grouping }: ResolvedOptions): boolean {
-  return adapter.needs !== 'none' || grouping !== undefined || ruleMeasure(allocation) !== undefined;
+export function readsTokens({ adapter, allocation, grouping, metric }: ResolvedOptions): boolean {
+  return (
+    adapter.needs !== 'none' || metric === 'loss' || grouping !== undefined || ruleMeasure(allocation) !== undefined
+  );
 }
 
 /** What an allocation goes by; `undefined` for one that looks at no block. */
 export function ruleMeasure(allocation: AllocationName): BlockMeasure | undefined {
-  const rule: AllocationRule | undefined = allocation === 'standardised' ? undefined : ALLOCATION_RULES[allocation];
-  return rule?.measure;
+  const rules: Readonly<Record<string, AllocationRule>> = ALLOCATION_RULES;
+  return rules[allocation]?.measure;
 }
 
 function findCombination(method: string) {
@@ -298,6 +356,12 @@ function checkFraction(name: string, value: unknown): void {
       `${name} is ${String(value)}; expected a number from 0 to below 1, such as 0.3 to remove 30 %`,
     );
   }
+}
+
+function checkWithin(name: string, value: number): number {
+  if (typeof value !== 'number' || !(value >= 0 && value <= 1))
+    throw new OptionError(`${name} is ${String(value)}; expected a number from 0 to 1`);
+  return value;
 }
 
 function checkWhole(name: string, value: number, least: number): number {

@@ -1,14 +1,16 @@
 import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
 import type { RepairNumerics } from './compensation/adapter.js';
+import { createAdapter } from './compensation/adapters.js';
 import { OptionError, UnsupportedModelError } from './errors.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel } from './onnx/onnx-model.js';
 import { refuseNaN } from './onnx/refuse-nan.js';
 import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
+import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
 import { judgeSegment } from './prune/judge-segment.js';
-import { type DenseNeeds, type DenseObservation, observeDense } from './prune/observe-dense.js';
+import { observeDense } from './prune/observe-dense.js';
 import { type Run, startRun } from './prune/run.js';
 import type { ScoredModule } from './removal/judge-module.js';
 import { removeUnits } from './removal/remove-units.js';
@@ -64,24 +66,83 @@ export interface PruneOutcome {
   readonly remarks: readonly string[];
 }
 
+/** A dense model that was looked at once, to be pruned once or several times. */
+export interface ObservedModel {
+  readonly job: PruneJob;
+  /** Modules that may shrink. */
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseObservation;
+  /** How often the tokens went through the model for it, roughly. */
+  readonly densePasses: number;
+  /** The loss's curvature at each module's output, by module index, where the metric asks for it. */
+  readonly curvatures: HiddenStates | undefined;
+  readonly timings: readonly StageTiming[];
+  readonly remarks: readonly string[];
+  dispose(): Promise<void>;
+}
+
 /**
  * Prunes a model: the one place that knows the order of the stages.
  *
- * Look at the dense model as far as the method needs it (forwards for contexts and block change, backwards for affinity);
- * spread the sparsity; then block by block, each measured on what the pruned blocks before it produce: score the units,
- * choose what leaves, narrow the graph, repair the output map, and move the hidden states on through what is left.
- * The model given stays as it is. Saving the result raises a NumericalError where a weight that no stage read holds NaN.
+ * Look at the dense model as far as the method needs it (forwards for contexts and block change, backwards for affinity,
+ * curvature and removal orders); spread the sparsity; then block by block, each measured on what the pruned blocks before
+ * it produce: score the units, choose what leaves, narrow the graph, repair the output map, and move the hidden states on
+ * through what is left. The model given stays as it is. Saving the result raises a NumericalError where a weight that no
+ * stage read holds NaN.
  */
-export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
+export async function pruneModel(job: PruneJob): Promise<PruneOutcome> {
+  const observed = await observeModel(job);
+  try {
+    return await pruneObserved(observed);
+  } finally {
+    await observed.dispose();
+  }
+}
+
+/** Looks at the dense model, as far as the options need it. */
+export async function observeModel(given: PruneJob): Promise<ObservedModel> {
   const job = { ...given, model: refuseNaN(given.model) };
-  const { options, analysed } = job;
-  const { layout } = analysed.detected;
+  const { options, analysed, windows } = job;
+  const modules = selectModules(job);
+  // As many windows of hidden states as the curvatures of all modules take the room of.
+  const room = Math.ceil((modules.length * analysed.detected.layout.hiddenSize) / (windows[0]?.length ?? 1));
+  const curvatures = options.metric === 'loss' ? await job.createStates(room) : undefined;
+  try {
+    const needs = denseNeeds(modules, options, curvatures);
+    const densePasses = countDensePasses(needs);
+    const run = startRun(job, { all: densePasses + countPruningPasses(options), before: 0 });
+    const dense = await observeDense(run, needs);
+    const { remarks } = run;
+    return {
+      job,
+      modules,
+      dense,
+      densePasses,
+      curvatures,
+      timings: run.timings(),
+      remarks,
+      dispose: async () => curvatures?.dispose(),
+    };
+  } catch (error) {
+    await curvatures?.dispose();
+    throw error;
+  }
+}
+
+/** Prunes a model that was looked at; `sparsity` may differ from the one it was looked at for. */
+export async function pruneObserved(
+  { job: given, modules: selected, dense, densePasses, curvatures, timings, remarks }: ObservedModel,
+  {
+    sparsity = given.options.sparsity,
+    store = given.store,
+  }: Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> = {},
+): Promise<PruneOutcome> {
+  const job = { ...given, store, options: { ...given.options, sparsity } };
+  const { options } = job;
+  const { layout } = job.analysed.detected;
   const { adapter } = options;
-  const selected = selectModules(job);
-  const needs = denseNeeds(selected, options);
-  const run = startRun(job, countPasses(needs, options));
-  const dense = await observeDense(run, needs);
-  const counts = await allocateSteps(run, selected, dense);
+  const run = startRun(job, { all: densePasses + countPruningPasses(options), before: densePasses });
+  const counts = allocateSteps(options, selected, dense);
   const shrinking = selected.filter(({ index }) => (counts.get(index) ?? 0) > 0);
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));
   const model = copyModel(job.model);
@@ -92,10 +153,12 @@ export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
     if (runner !== undefined) await run.advance(runner);
     for (const segment of layout.segments.filter(({ index }) => index <= lastSegment)) {
       const modules = shrinking.filter((module) => module.segment === segment.index);
-      const scored = await judgeSegment(run, { model, runner, modules, adapter, functional: dense.functional });
+      const { functional } = dense;
+      const scored = await judgeSegment(run, { model, runner, modules, adapter, functional, curvatures });
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
-        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, meter };
+        const order = decidingOrder(options, dense, module);
+        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, order, meter };
         outcomes.push(await shrink(run, model, shrinking));
       }
       if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
@@ -104,32 +167,61 @@ export async function pruneModel(given: PruneJob): Promise<PruneOutcome> {
     await Promise.all([runner?.dispose(), meter.release()]);
   }
   tidyModel(model);
-  return { model, modules: outcomes, dense, timings: run.timings(), remarks: run.remarks };
+  return {
+    model,
+    modules: outcomes,
+    dense,
+    timings: joinTimings(timings, run.timings()),
+    remarks: [...remarks, ...run.remarks],
+  };
+}
+
+/** One threshold over all modules has priced the dense model's order of removal; function groups choose for themselves. */
+function decidingOrder(
+  { allocation }: ResolvedOptions,
+  { orders, functional }: DenseObservation,
+  module: PrunableModule,
+): Float64Array | undefined {
+  return allocation === 'global' && !functional.has(module) ? orders?.get(module)?.scores : undefined;
+}
+
+function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming[] {
+  const sums = new Map<string, number>();
+  for (const { stage, ms } of lists.flat()) sums.set(stage, (sums.get(stage) ?? 0) + ms);
+  return [...sums].map(([stage, ms]) => ({ stage, ms }));
 }
 
 /** What the options want to know of the dense model. */
-function denseNeeds(selected: readonly PrunableModule[], { allocation, grouping }: ResolvedOptions): DenseNeeds {
+function denseNeeds(
+  modules: readonly PrunableModule[],
+  { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
+  curvatures: HiddenStates | undefined,
+): DenseNeeds {
   const measure = ruleMeasure(allocation);
+  const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
   return {
     blockChange: measure === 'blockChange',
     sensitivity: measure === 'sensitivity',
     grouping,
-    modules: selected.filter(({ kind }) => kind === 'ffn'),
+    modules,
+    curvatures,
+    order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
   };
 }
 
-/** How often the tokens go through the model, roughly, for the remaining time. */
-function countPasses(needs: DenseNeeds, { adapter, allocation }: ResolvedOptions): number {
-  const backwards = needs.grouping !== undefined || needs.sensitivity ? 1 : 0;
-  const forwards = backwards > 0 || needs.blockChange ? 1 : 0;
-  const scoring = allocation === 'standardised' || allocation === 'owl' ? 1.5 : 0;
-  return forwards + backwards + scoring + (adapter.needs === 'none' ? 0 : 1.5);
+/** How often the tokens go through the model to look at it, roughly, for the remaining time. */
+function countDensePasses(needs: DenseNeeds): number {
+  const backwards = looksBackwards(needs) ? 1 : 0;
+  return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
 }
+
+const countPruningPasses = ({ adapter }: ResolvedOptions): number => (adapter.needs === 'none' ? 0 : 1.5);
 
 interface Shrinking {
   readonly module: PrunableModule;
   readonly scored: ScoredModule;
   readonly stepCount: number;
+  readonly order: Float64Array | undefined;
   readonly meter: ErrorMeter;
 }
 
@@ -137,10 +229,10 @@ interface Shrinking {
 async function shrink(
   { job, timed, remarks }: Run,
   model: OnnxModel,
-  { module, scored, stepCount, meter }: Shrinking,
+  { module, scored, stepCount, order, meter }: Shrinking,
 ): Promise<ModuleOutcome> {
   const { detected, facts } = job.analysed;
-  const { keep, weight, bias, parts, overflow } = await timed('repair', () => scored.remove(stepCount));
+  const { keep, weight, bias, parts, overflow } = await timed('repair', () => scored.remove(stepCount, order));
   if (overflow > 0) remarks.push(`block ${module.block} ${module.kind}: ${overflow} units could not be removed`);
   const error = await timed('output error', () => meter.measure(parts));
   removeUnits(model, { detected, facts, module: module.index, keep });

@@ -6,10 +6,12 @@ describe('resolveOptions', () => {
   it('fills in the defaults', () => {
     expect(resolveOptions({ sparsity: 0.3 })).toMatchObject({
       sparsity: 0.3,
-      methodName: 'flap',
-      adapter: { needs: 'moments' },
+      methodName: 'auto',
+      adapter: { needs: 'gram' },
       modules: new Set(['ffn', 'attention']),
-      allocation: 'uniform',
+      allocation: 'global',
+      metric: 'loss',
+      calibrationDefaults: { generate: true },
       headUnit: 'group',
       widthMultiple: 1,
       skipBlocks: new Set(),

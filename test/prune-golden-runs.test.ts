@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { PruneOptions } from '../src/options.js';
 import { resolveOptions } from '../src/options.js';
-import { type DenseObservation, observeDense } from '../src/prune/observe-dense.js';
+import type { DenseObservation } from '../src/prune/dense-observation.js';
+import { observeDense } from '../src/prune/observe-dense.js';
 import { startRun } from '../src/prune/run.js';
 import type { PruneJob, PruneOutcome } from '../src/prune.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
@@ -47,7 +48,8 @@ describe('what the dense model shows', () => {
     };
     const modules = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
     const needs = { blockChange: true, sensitivity: true, grouping: options.grouping, modules };
-    dense = await observeDense(startRun(job, 1), needs);
+    const nothingElse = { curvatures: undefined, order: undefined };
+    dense = await observeDense(startRun(job, { all: 1, before: 0 }), { ...needs, ...nothingElse });
   });
 
   it('has the reference block change', () => {

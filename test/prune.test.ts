@@ -142,7 +142,7 @@ describe('how much goes', () => {
   });
 
   it('spreads a global threshold over blocks and kinds, heads evenly', async () => {
-    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, allocation: 'standardised' });
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', allocation: 'standardised' });
     const { modules } = loaded.analysed.detected.layout;
     const prunable = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
     const removed = outcome.modules.reduce((sum, { module, keep }) => {
@@ -176,8 +176,12 @@ describe('the same run', () => {
   it('gives the same bytes whether hidden states wait in memory or on disk', async () => {
     const file = await createSpillFile();
     try {
-      const inMemory = await pruneLoaded(loaded, { sparsity: 0.3 });
-      const onDisk = await pruneLoaded(loaded, { sparsity: 0.3 }, { createStates: () => createSpilledStates(file) });
+      const inMemory = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap' });
+      const onDisk = await pruneLoaded(
+        loaded,
+        { sparsity: 0.3, method: 'flap' },
+        { createStates: () => createSpilledStates(file) },
+      );
       expect(Buffer.compare(await bytesOf(onDisk.model), await bytesOf(inMemory.model))).toBe(0);
     } finally {
       await file.dispose();
@@ -185,14 +189,16 @@ describe('the same run', () => {
   });
 
   it('leaves the model it was given as it was', async () => {
-    await pruneLoaded(loaded, { sparsity: 0.5 });
+    await pruneLoaded(loaded, { sparsity: 0.5, method: 'flap' });
     const again = await loadTinyLlama();
     expect(Buffer.compare(await bytesOf(loaded.model), await bytesOf(again.model))).toBe(0);
   });
 
   it('chooses alike however many windows run together, up to rounding', async () => {
     const keeps = async (batchSize: number) =>
-      (await pruneLoaded(loaded, { sparsity: 0.3, batchSize })).modules.map(({ keep }) => new Set(keep));
+      (await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', batchSize })).modules.map(
+        ({ keep }) => new Set(keep),
+      );
     const [one, four] = [await keeps(1), await keeps(4)];
     const differing = one.flatMap((keep, at) => [...keep].filter((unit) => !four[at]!.has(unit)));
     expect(differing.length).toBeLessThanOrEqual(6);
@@ -201,7 +207,11 @@ describe('the same run', () => {
 
 it('reports progress that ends where it said, and times for every stage', async () => {
   const seen: { done: number; total: number }[] = [];
-  const outcome = await pruneLoaded(loaded, { sparsity: 0.3, onProgress: (progress) => seen.push(progress) });
+  const outcome = await pruneLoaded(loaded, {
+    sparsity: 0.3,
+    method: 'flap',
+    onProgress: (progress) => seen.push(progress),
+  });
   const { done, total } = seen.at(-1)!;
   expect(done).toBeLessThanOrEqual(total);
   expect(done).toBeGreaterThan(0.8 * total);
@@ -222,13 +232,19 @@ it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {
     seen += 1;
     if (seen === at) controller.abort(new Error('enough'));
   };
-  const job = pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, onProgress, signal: controller.signal });
+  const job = pruneLoaded(loaded, {
+    sparsity: 0.3,
+    method: 'flap',
+    batchSize: 1,
+    onProgress,
+    signal: controller.signal,
+  });
   await expect(job).rejects.toThrow('enough');
   expect(seen).toBe(at);
 });
 
 it('a pruned model reads token by token what it reads at once', async () => {
-  const { model } = await pruneLoaded(loaded, { sparsity: 0.4 });
+  const { model } = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap' });
   const language = await createLanguageModel({
     engine: testEngine,
     session: await testEngine.load(await bytesOf(model)),

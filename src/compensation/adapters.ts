@@ -110,11 +110,16 @@ export function createAdapter<Name extends MethodName>(
  * Takes a method however it is given: by name, as an adapter, or as a bare formula for importance (which may read the
  * moments and gets no repair; `createImportanceAdapter` gives it more).
  *
+ * @param options For named methods and formulas; a finished adapter has its own.
+ *
  * @throws OptionError for anything else.
  */
-export function resolveAdapter(method: string | CompensationAdapter | ImportanceScore): CompensationAdapter {
-  if (typeof method === 'function') return createImportanceAdapter(method);
-  if (typeof method === 'string') return createAdapter(method as MethodName);
+export function resolveAdapter(
+  method: string | CompensationAdapter | ImportanceScore,
+  options: { readonly dampening?: number } = {},
+): CompensationAdapter {
+  if (typeof method === 'function') return createImportanceAdapter(method, options);
+  if (typeof method === 'string') return createAdapter(method as MethodName, options);
   if (typeof method?.prepare === 'function' && ['none', 'moments', 'gram'].includes(method.needs)) return method;
   throw new OptionError(
     `method must be one of ${Object.keys(METHODS).join(', ')}, an adapter { needs, prepare } or a function that scores`,

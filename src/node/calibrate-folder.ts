@@ -2,7 +2,7 @@ import { type CalibrationSet, createCalibrationSet } from '../calibration/calibr
 import { GENERATE_DEFAULTS } from '../calibration/generate-options.js';
 import { mixCalibrationSets } from '../calibration/generated-set.js';
 import type { TokenSource } from '../calibration/token-source.js';
-import { OptionError } from '../errors.js';
+import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CalibrationSource, PRUNE_DEFAULTS, type ResolvedCalibration } from '../options.js';
 import type { JobControl } from '../progress.js';
@@ -29,6 +29,7 @@ export interface FolderCalibration extends JobControl {
 /** Windows, and those among them that the model wrote as the text of a file that they can be read from again. */
 export interface FolderWindows extends CalibrationSet {
   readonly windowsFile: string | undefined;
+  readonly remarks: readonly string[];
 }
 
 /**
@@ -57,12 +58,20 @@ export async function calibrateFolder(job: FolderCalibration): Promise<FolderWin
   // The text first: what is wrong with it shows in a moment, and sampling takes minutes.
   const ownCount = calibration.windowCount - generatedCount;
   const own = ownCount > 0 ? await timed('calibrate', () => cut(ownCount)) : undefined;
-  if (generate === undefined || generatedCount === 0) return { ...own!, windowsFile: undefined };
+  if (generate === undefined || generatedCount === 0) return { ...own!, windowsFile: undefined, remarks: [] };
   const shape = { windowCount: generatedCount, windowLength };
-  const generated = await timed('generate', () => generateFolderWindows({ ...job, ...shape, generate, tokenizer }));
-  return own === undefined
-    ? generated
-    : { ...(await mixCalibrationSets(own, generated)), windowsFile: generated.windowsFile };
+  try {
+    const generated = await timed('generate', () => generateFolderWindows({ ...job, ...shape, generate, tokenizer }));
+    const whole = own === undefined ? generated : await mixCalibrationSets(own, generated);
+    return { ...whole, windowsFile: generated.windowsFile, remarks: [] };
+  } catch (error) {
+    const cannot = error instanceof OptionError || error instanceof UnsupportedModelError;
+    if (!calibration.generateIfPossible || !cannot || !canReadText) throw error;
+    const remarks = [
+      `calibrated on text alone, since the model cannot write its half of the windows: ${error.message}`,
+    ];
+    return { ...(await timed('calibrate', () => cut(calibration.windowCount))), windowsFile: undefined, remarks };
+  }
 }
 
 function chooseWindowLength({ folder, calibration: { windowLength } }: FolderCalibration): number {

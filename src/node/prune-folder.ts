@@ -66,7 +66,7 @@ const MEMORY_STATES_BYTES = 256 * 2 ** 20;
  */
 export async function prune(request: PruneRequest): Promise<PruneReport> {
   const options = resolveOptions(request);
-  const calibrationOptions = resolveCalibration(request.calibration);
+  const calibrationOptions = resolveCalibration(request.calibration, options.calibrationDefaults);
   if (request.out === undefined && !request.dryRun) {
     throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
   }
@@ -137,7 +137,7 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
         out: request.dryRun ? undefined : request.out,
         options,
         layout: analysed.detected.layout,
-        outcome,
+        outcome: { ...outcome, remarks: [...(calibration?.remarks ?? []), ...outcome.remarks] },
         parametersAfter: countParameters(outcome.model),
         bytes: { before, after },
         calibration: calibration?.provenance,

@@ -4,28 +4,24 @@ import type { BlockMeasure } from '../allocation/allocation-rules.js';
 import { outlierRatio } from '../allocation/outlier-ratio.js';
 import { roundBudget } from '../allocation/round-budget.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import { createAdapter } from '../compensation/adapters.js';
 import { type ResolvedOptions, ruleMeasure } from '../options.js';
 import { checkEvenHeads, evenCount, type StepCounts } from '../removal/allocate-steps.js';
 import { roundSteps, shrinkSteps } from '../removal/plan-removal.js';
-import type { DenseObservation } from './observe-dense.js';
-import type { Run } from './run.js';
-import { scoreDense } from './score-dense.js';
+import { allocateGlobally, fixedSparsity } from './allocate-globally.js';
+import type { DenseObservation } from './dense-observation.js';
+import type { RemovalOrderOfModule } from './order-units.js';
 
 /** Steps each selected module loses. */
-export async function allocateSteps(
-  run: Run,
+export function allocateSteps(
+  options: ResolvedOptions,
   modules: readonly PrunableModule[],
   dense: DenseObservation,
-): Promise<StepCounts> {
-  const { options } = run.job;
-  if (options.allocation === 'standardised') return allocateByThreshold(run, modules);
-  const measures = await measureBlocks(run, modules, dense);
-  const fixedOf = ({ block, kind }: PrunableModule): number | undefined => {
-    const given = options.blockSparsity.get(block);
-    const own = typeof given === 'number' ? given : given?.[kind];
-    return own ?? (options.skipBlocks.has(block) ? 0 : undefined);
-  };
+): StepCounts {
+  const orders = dense.orders ?? new Map<PrunableModule, RemovalOrderOfModule>();
+  if (options.allocation === 'standardised') return allocateStandardisedSteps(options, modules, orders);
+  if (options.allocation === 'global') return allocateGlobally(options, modules, orders);
+  const measures = measureBlocks(options, modules, dense);
+  const fixedOf = (module: PrunableModule) => fixedSparsity(module, options);
   const sparsities = allocateSparsity({
     rule: options.allocation,
     sparsity: options.sparsity,
@@ -50,15 +46,13 @@ export async function allocateSteps(
 }
 
 /** What the allocation rule goes by, one entry a module. */
-async function measureBlocks(
-  run: Run,
+function measureBlocks(
+  { allocation }: ResolvedOptions,
   modules: readonly PrunableModule[],
-  { blockChange, sensitivity }: DenseObservation,
-): Promise<Partial<Record<BlockMeasure, number>>[]> {
-  if (ruleMeasure(run.job.options.allocation) === 'outlierRatio') {
-    const scores = await scoreDense(run, modules, createAdapter('wanda'));
-    return scores.map((found) => ({ outlierRatio: outlierRatio(found) }));
-  }
+  { blockChange, sensitivity, orders }: DenseObservation,
+): Partial<Record<BlockMeasure, number>>[] {
+  if (ruleMeasure(allocation) === 'outlierRatio')
+    return modules.map((module) => ({ outlierRatio: outlierRatio(orders!.get(module)!.scores) }));
   return modules.map(({ block }) => ({
     ...(blockChange && { blockChange: blockChange[block]! }),
     ...(sensitivity && { sensitivity: sensitivity[block]! }),
@@ -76,13 +70,16 @@ function highestSparsity(
 }
 
 /** FLAP's AL-AM: scores of the dense model, one threshold over all modules; attention evenly where runtimes need that. */
-async function allocateByThreshold(run: Run, modules: readonly PrunableModule[]): Promise<StepCounts> {
-  const { options } = run.job;
-  const scores = await scoreDense(run, modules, options.adapter);
-  const entries = modules.map((module, at) => {
-    const steps = shrinkSteps(module, options.headUnit);
-    return { module, scores: stepScores(module, scores[at]!, options), parametersPerUnit: steps.parametersPerStep };
-  });
+function allocateStandardisedSteps(
+  options: ResolvedOptions,
+  modules: readonly PrunableModule[],
+  orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>,
+): StepCounts {
+  const entries = modules.map((module) => ({
+    module,
+    scores: orders.get(module)!.costs,
+    parametersPerUnit: shrinkSteps(module, options.headUnit).parametersPerStep,
+  }));
   const total = entries.reduce((sum, entry) => sum + entry.scores.length * entry.parametersPerUnit, 0);
   const counts = allocateStandardised(entries, options.sparsity);
   const even = options.perBlockKvHeads ? [] : entries.filter(({ module }) => module.kind === 'attention');
@@ -104,19 +101,4 @@ async function allocateByThreshold(run: Run, modules: readonly PrunableModule[])
     ...even.map(({ module }) => [module.index, evenSteps] as const),
     ...free.map(({ module }, at) => [module.index, rounded[at] ?? 0] as const),
   ]);
-}
-
-/** Scores by step: a neuron's, a head's, or those of the heads that leave together. */
-function stepScores(module: PrunableModule, scores: Float64Array, { headUnit }: ResolvedOptions): Float64Array {
-  const { groupOfUnit, groupCount } = module;
-  if (groupOfUnit === undefined || groupCount === undefined) return scores;
-  const { stepCount } = shrinkSteps(module, headUnit);
-  const sums = new Float64Array(stepCount);
-  const rank = new Int32Array(groupCount);
-  scores.forEach((score, unit) => {
-    const group = groupOfUnit[unit]!;
-    const step = headUnit === 'group' ? group : rank[group]!++;
-    sums[step]! += score;
-  });
-  return sums;
 }

@@ -6,14 +6,17 @@ import {
   type ChannelStatistics,
   type CompensationAdapter,
   EMPTY_STATISTICS,
+  type LinearWeight,
   type StatisticsNeed,
 } from '../compensation/adapter.js';
 import { assignContexts } from '../grouping/cluster-contexts.js';
+import { weightInLossMetric } from '../importance/loss-metric.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { channelsOf, judgeModule, type ScoredModule } from '../removal/judge-module.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
-import type { FunctionalModule } from './observe-dense.js';
+import type { HiddenStates } from '../runtime/hidden-states.js';
+import type { FunctionalModule } from './dense-observation.js';
 import { type Run, segmentName } from './run.js';
 import { weighGroups } from './weigh-groups.js';
 
@@ -26,11 +29,13 @@ export interface SegmentCase {
   readonly adapter: CompensationAdapter;
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
+  /** The loss's curvature at each module's output, by module index, where scores are taken in its metric. */
+  readonly curvatures?: HiddenStates | undefined;
 }
 
 /** Measures a segment's modules on the hidden states that stand before it, and scores their units. */
 export async function judgeSegment(run: Run, given: SegmentCase): Promise<ScoredModule[]> {
-  const { model, modules, adapter, functional } = given;
+  const { model, modules, adapter, functional, curvatures } = given;
   const { options } = run.job;
   const unitsOf = (module: PrunableModule) => functional.get(module)?.groups.functions ?? [allUnits(module)];
   const statistics = await measure(run, given, unitsOf);
@@ -38,13 +43,31 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
   for (const [at, module] of modules.entries()) {
     const weight = await readLinearWeight(model, module.output);
     const groups = unitsOf(module).map((units, k) => ({ units, statistics: statistics[at]?.[k] ?? EMPTY_STATISTICS }));
-    const judged = await run.timed('score', () =>
-      judgeModule({ module, weight, groups, adapter, headUnit: options.headUnit, random: run.random }),
+    const judged = await run.timed('score', async () =>
+      judgeModule({
+        module,
+        weight,
+        scoredWeight: await inLossMetric(weight, curvatures, module),
+        groups,
+        adapter,
+        headUnit: options.headUnit,
+        random: run.random,
+      }),
     );
     run.remarks.push(...judged.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
     scored.push(judged);
   }
   return scored;
+}
+
+async function inLossMetric(
+  weight: LinearWeight,
+  curvatures: HiddenStates | undefined,
+  { index }: PrunableModule,
+): Promise<LinearWeight | undefined> {
+  if (curvatures === undefined) return undefined;
+  const { data } = await curvatures.get(index);
+  return weightInLossMetric(weight, Float64Array.from(data as Float32Array));
 }
 
 const allUnits = ({ unitCount }: PrunableModule): Int32Array =>

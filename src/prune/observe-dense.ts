@@ -1,71 +1,31 @@
 import { collectStatistics } from '../activations/collect-statistics.js';
-import { measureAffinity, type TokenContexts } from '../activations/measure-affinity.js';
+import type { TokenContexts } from '../activations/measure-affinity.js';
 import { createChangeMeter } from '../activations/measure-change.js';
-import { projectFeatures } from '../activations/project-features.js';
+import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
-import type { ChannelStatistics } from '../compensation/adapter.js';
-import { clusterContexts } from '../grouping/cluster-contexts.js';
-import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
-import { groupNeurons, type NeuronGroups } from '../grouping/group-neurons.js';
-import { fitPca, type Pca } from '../linalg/pca.js';
+import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
+import { groupNeurons } from '../grouping/group-neurons.js';
 import { copyModel } from '../onnx/edit-weights.js';
-import type { ResolvedGrouping } from '../options.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
-import { type Run, segmentName } from './run.js';
+import {
+  type DenseNeeds,
+  type DenseObservation,
+  type FunctionalModule,
+  looksBackwards,
+  type ModuleContexts,
+} from './dense-observation.js';
+import { findContexts } from './find-contexts.js';
+import { lookBackAt, type ModuleLook, oneContext, orderModule } from './look-back.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+import type { Run } from './run.js';
 
-/** Contexts of one FFN's tokens, and how to tell a new token's. */
-export interface ModuleContexts {
-  /** Value that the contexts are seen in. */
-  readonly feature: string;
-  readonly pca: Pca;
-  /** `[contextCount, pca.componentCount]` row-major. */
-  readonly centers: Float64Array;
-  readonly contextCount: number;
-  /** Context of every calibration token in the dense model. */
-  readonly contextOfToken: Int32Array;
-  /** Tokens nearest to each context's centre, nearest first: what a reader of the report is shown. */
-  readonly typicalTokens: readonly Int32Array[];
-}
-
-/** An FFN whose neurons are grouped by function. */
-export interface FunctionalModule {
-  readonly contexts: ModuleContexts;
-  readonly groups: NeuronGroups;
-  /** `S[k][j]`, `[contextCount, neurons]` row-major: how much each context uses each neuron. */
-  readonly affinity: Float64Array;
-}
-
-/** What one look at the dense model taught, as far as the options need it. */
-export interface DenseObservation {
-  /** FC by block. */
-  readonly blockChange?: Float64Array;
-  /** Mean |h dL/dh| per neuron by block: how much the loss hangs on it. */
-  readonly sensitivity?: Float64Array;
-  readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
-}
-
-/** PCA keeps at most this many dimensions (method section 1). */
-const PCA_DIMENSIONS = 64;
-
-/** Enough that a few different ones are among them. */
-const TYPICAL_TOKEN_COUNT = 64;
-
-/** What the dense model is looked at for. */
-export interface DenseNeeds {
-  readonly blockChange: boolean;
-  readonly sensitivity: boolean;
-  readonly grouping: ResolvedGrouping | undefined;
-  /** FFN modules that take part. */
-  readonly modules: readonly PrunableModule[];
-}
-
-/** Looks at the dense model once forwards and, for groups or sensitivity, once backwards. */
+/** Looks at the dense model once forwards and, for whatever hangs on the loss, once backwards. */
 export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseObservation> {
   const { job, batches } = run;
   const { layout } = job.analysed.detected;
-  const backwards = needs.grouping !== undefined || needs.sensitivity;
-  if (!backwards && !needs.blockChange) return { functional: new Map() };
+  const backwards = looksBackwards(needs);
+  if (!backwards && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
   const spans = blockSpans(layout);
   const model = copyModel(job.model);
   const runner = await run.startRunner(model);
@@ -73,12 +33,14 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   const cotangents = await job.createStates(job.windows.length);
   try {
     const seen = await lookForwards(run, { runner, archive, spans, needs });
-    if (!backwards) return { functional: new Map(), blockChange: seen.blockChange };
-    const targets = new Map<PrunableModule, TokenContexts>(
-      needs.modules.map((module) => [module, seen.contexts.get(module) ?? oneContext(run)]),
+    if (!backwards) return collect(run, { needs, seen, looks: [] });
+    const looks = needs.modules.map((module) =>
+      lookBackAt(run, model, { module, needs, contexts: seen.contexts.get(module) }),
     );
-    const { affinity } = await run.timed('backward', () =>
-      measureAffinity({
+    const inSpan = (span: BlockSpan) =>
+      looks.filter(({ module }) => module.segment >= span.first && module.segment <= span.last);
+    await run.timed('backward', () =>
+      walkBackwards({
         engine: job.engine,
         model,
         analysed: job.analysed,
@@ -86,17 +48,16 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
         spans,
         archive,
         side: runner.side,
-        targets,
         cotangents,
+        metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
+        onSpan: async (span) => {
+          for (const look of inSpan(span)) await look.finish();
+        },
         onBatch: (detail) => run.tick(detail),
         signal: job.options.signal,
       }),
     );
-    return {
-      blockChange: seen.blockChange,
-      sensitivity: blockSensitivity(layout.blockCount, affinity, targets),
-      functional: groupAll(run, seen.contexts, affinity, needs.grouping),
-    };
+    return collect(run, { needs, seen, looks });
   } finally {
     await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
   }
@@ -113,6 +74,7 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   const { job, batches } = run;
   const { layout } = job.analysed.detected;
   const contexts = new Map<PrunableModule, ModuleContexts>();
+  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
   const blockChange = new Float64Array(layout.blockCount);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   await run.advance(runner);
@@ -128,10 +90,13 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
     await keep(0);
     for (const [at, span] of spans.entries()) {
       for (let segment = span.first; segment <= span.last; segment += 1) {
-        for (const module of needs.grouping === undefined
-          ? []
-          : needs.modules.filter((one) => one.segment === segment)) {
+        const modules = needs.modules.filter((module) => module.segment === segment);
+        for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
           contexts.set(module, await run.timed('contexts', () => findContexts(run, runner, module)));
+        }
+        if (needs.order && needs.curvatures === undefined) {
+          for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
+            orders.set(module, order);
         }
         await run.advance(runner);
       }
@@ -144,85 +109,67 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   } finally {
     await meter.release();
   }
-  return { contexts, blockChange };
+  return { contexts, blockChange, orders };
 }
 
-/** Clusters the tokens by what the FFN reads; cheap, since nothing but the norm in front of it runs. */
-async function findContexts(run: Run, runner: BlockRunner, module: PrunableModule): Promise<ModuleContexts> {
-  const { options, analysed } = run.job;
-  const grouping = options.grouping!;
-  const { layout } = analysed.detected;
-  const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
-  const detail = segmentName(module.segment, layout.modules);
-  const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
-  const all = [Int32Array.from({ length: width }, (_, channel) => channel)];
-  const target = { linear: { node: feature, input: feature, inputCount: width }, needs: 'gram' as const, groups: all };
-  const [[statistics]] = (await collectStatistics(runner, { targets: [target] })) as [[ChannelStatistics]];
-  const pca = fitPca(statistics.mean, covariance(statistics), Math.min(PCA_DIMENSIONS, width));
-  const points = await projectFeatures(runner, { value: feature, pca });
-  const { contextCount, clusterBalance, fitCount } = grouping;
-  const found = clusterContexts({
-    points,
-    dimensionCount: pca.componentCount,
-    contextCount,
-    clusterBalance,
-    fitCount,
-    seed: options.seed,
-    centers: run.job.centersOf?.(module),
-  });
-  run.remarks.push(...found.remarks.map((remark) => `${detail}: ${remark}`));
-  return {
-    feature,
-    pca,
-    centers: found.centers,
-    contextCount: found.contextCount,
-    contextOfToken: found.contextOfToken,
-    typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
-  };
+interface Ordering {
+  readonly modules: readonly PrunableModule[];
+  readonly adapter: CompensationAdapter;
 }
 
-function covariance({ gram, mean }: ChannelStatistics): Float64Array {
-  const size = mean.length;
-  return gram!.map((value, at) => value - mean[Math.floor(at / size)]! * mean[at % size]!);
-}
-
-const oneContext = ({ batches }: Run): TokenContexts => ({
-  contextCount: 1,
-  contextOfToken: new Int32Array(batches.reduce((sum, { tokens }) => sum + tokens.length, 0)),
-});
-
-function blockSensitivity(
-  blockCount: number,
-  affinity: ReadonlyMap<PrunableModule, Float64Array>,
-  targets: ReadonlyMap<PrunableModule, TokenContexts>,
-): Float64Array {
-  const sensitivity = new Float64Array(blockCount);
-  for (const [module, sums] of affinity) {
-    const { contextCount, contextOfToken } = targets.get(module)!;
-    const counts = new Float64Array(contextCount);
-    for (const context of contextOfToken) counts[context]! += 1;
-    sums.forEach((value, at) => {
-      const share = counts[Math.floor(at / module.unitCount)]! / contextOfToken.length;
-      sensitivity[module.block]! += (share * value) / module.unitCount;
-    });
+/** Orders of the modules of the segment that the runner stands at. */
+async function orderSegment(run: Run, runner: BlockRunner, { modules, adapter }: Ordering) {
+  const { needs } = adapter;
+  const targets = modules.map(({ output }) => ({
+    linear: output,
+    needs: needs as Exclude<StatisticsNeed, 'none'>,
+    groups: [Int32Array.from({ length: output.inputCount }, (_, channel) => channel)],
+  }));
+  const measured =
+    needs === 'none' || targets.length === 0
+      ? []
+      : await run.timed('measure', () => collectStatistics(runner, { targets }));
+  const orders: [PrunableModule, RemovalOrderOfModule][] = [];
+  for (const [at, module] of modules.entries()) {
+    const statistics = measured[at]?.[0] ?? EMPTY_STATISTICS;
+    orders.push([module, await orderModule(run, run.job.model, { module, adapter, curvature: undefined, statistics })]);
   }
-  return sensitivity;
+  return orders;
 }
 
-function groupAll(
-  run: Run,
-  contexts: ReadonlyMap<PrunableModule, ModuleContexts>,
-  affinity: ReadonlyMap<PrunableModule, Float64Array>,
-  grouping: ResolvedGrouping | undefined,
-): Map<PrunableModule, FunctionalModule> {
-  if (grouping === undefined) return new Map();
-  const { assignment, sharedGroup } = grouping;
-  return new Map(
-    [...contexts].map(([module, found]) => {
-      const { contextCount } = found;
-      const scores = affinity.get(module)!;
-      const groups = groupNeurons({ affinity: scores, contextCount, assignment, sharedGroup, random: run.random });
-      return [module, { contexts: found, groups, affinity: scores }];
-    }),
+interface Looked {
+  readonly needs: DenseNeeds;
+  readonly seen: Awaited<ReturnType<typeof lookForwards>>;
+  readonly looks: readonly ModuleLook[];
+}
+
+function collect(run: Run, { needs, seen, looks }: Looked): DenseObservation {
+  const sensitivity = new Float64Array(run.job.analysed.detected.layout.blockCount);
+  const functional = new Map<PrunableModule, FunctionalModule>();
+  const orders = new Map(seen.orders);
+  for (const { module, found } of looks) {
+    if (found.order) orders.set(module, found.order);
+    if (found.affinity === undefined) continue;
+    const contexts = seen.contexts.get(module);
+    sensitivity[module.block]! += meanAffinity(found.affinity, contexts ?? oneContext(run));
+    if (contexts === undefined || needs.grouping === undefined) continue;
+    const { assignment, sharedGroup } = needs.grouping;
+    const { contextCount } = contexts;
+    const { affinity } = found;
+    const groups = groupNeurons({ affinity, contextCount, assignment, sharedGroup, random: run.random });
+    functional.set(module, { contexts, groups, affinity });
+  }
+  return { blockChange: seen.blockChange, sensitivity, functional, ...(needs.order && { orders }) };
+}
+
+/** Mean over all tokens and neurons. */
+function meanAffinity(affinity: Float64Array, { contextCount, contextOfToken }: TokenContexts): number {
+  const counts = new Float64Array(contextCount);
+  for (const context of contextOfToken) counts[context]! += 1;
+  const unitCount = affinity.length / contextCount;
+  const sum = affinity.reduce(
+    (total, value, at) => total + (counts[Math.floor(at / unitCount)]! / contextOfToken.length) * value,
+    0,
   );
+  return sum / unitCount;
 }

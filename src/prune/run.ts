@@ -24,15 +24,21 @@ export interface Run {
 /** Tokens that run through a block together unless the options say otherwise. */
 const TOKENS_PER_BATCH = 2048;
 
-/** @param passCount How often the tokens go through all segments, for the remaining time. */
-export function startRun(job: PruneJob, passCount: number): Run {
+/** How often the tokens go through all segments, for the remaining time: in the whole job, and before this run. */
+export interface Passes {
+  readonly all: number;
+  readonly before: number;
+}
+
+export function startRun(job: PruneJob, passes: Passes): Run {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
   const windowLength = windows[0]?.length ?? 1;
   const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
-  const total = Math.max(1, passCount * layout.segments.length * batches.length);
-  let done = 0;
+  const perPass = layout.segments.length * batches.length;
+  const total = Math.max(1, passes.all * perPass);
+  let done = passes.before * perPass;
   const run: Run = {
     job,
     batches,

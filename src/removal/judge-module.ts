@@ -24,6 +24,8 @@ export interface ModuleCase {
   readonly module: PrunableModule;
   /** The output map's weight, `[out, in]`. */
   readonly weight: LinearWeight;
+  /** The same in the loss's metric, where scores see that. */
+  readonly scoredWeight?: LinearWeight | undefined;
   /** Function groups; units in none of them are never removed. */
   readonly groups: readonly JudgedGroup[];
   readonly adapter: CompensationAdapter;
@@ -35,9 +37,14 @@ export interface ModuleCase {
 export interface ScoredModule {
   /** Importance by unit; infinite for units that are never removed. */
   readonly scores: Float64Array;
+  /** What the removal of one more unit costs, in the order of rising scores, never falling; one entry for each finite score. */
+  readonly costs: Float64Array;
   readonly remarks: readonly string[];
-  /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
-  remove(stepCount: number): Promise<Verdict>;
+  /**
+   * Chooses what leaves and repairs the rest.
+   * @param stepCount Steps to remove, see `shrinkSteps`. @param order Importance by unit that decides in place of `scores`.
+   */
+  remove(stepCount: number, order?: Float64Array): Promise<Verdict>;
 }
 
 /** What stays of a module. */
@@ -74,6 +81,7 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
     const channels = channelsOf(module, group.units);
     const problem: ImportanceProblem = {
       weight: pickColumns(given.weight, channels),
+      ...(given.scoredWeight && { scoredWeight: pickColumns(given.scoredWeight, channels) }),
       statistics: group.statistics,
       unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
       unitCount: group.units.length,
@@ -89,11 +97,13 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
       scores[unit] = prepared.scores[at]!;
     });
   }
+  const costs = parts.flatMap(({ prepared }) => [...(prepared.costs ?? prepared.scores.slice().sort())]);
   return {
     scores,
+    costs: Float64Array.from(costs).sort(),
     remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
-    async remove(stepCount) {
-      const choice = choose(given, scores, parts, stepCount);
+    async remove(stepCount, order = scores) {
+      const choice = choose(given, order, parts, stepCount);
       const repaired = await naming(module, () => repairGroups(given, parts, choice.keep));
       return {
         keep: choice.keep,
@@ -106,9 +116,11 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
 }
 
 /** Adapters may be a user's own. @throws OptionError */
-function checkScores({ scores }: PreparedImportance, { unitCount }: ImportanceProblem): void {
+function checkScores({ scores, costs }: PreparedImportance, { unitCount }: ImportanceProblem): void {
   if (scores.length !== unitCount)
     throw new OptionError(`the method gave ${scores.length} scores for ${unitCount} units; expected one each`);
+  if (costs !== undefined && costs.length !== unitCount)
+    throw new OptionError(`the method gave ${costs.length} costs for ${unitCount} units; expected one each`);
   const bad = scores.findIndex((score) => Number.isNaN(score));
   if (bad >= 0) throw new OptionError(`the method gave unit ${bad} the score NaN; expected a number`);
 }
@@ -151,7 +163,7 @@ function choose(
   if (groupOfUnit !== undefined && groupCount !== undefined) {
     return chooseHeads({ scores, groupOfHead: groupOfUnit, groupCount, headUnit, removeCount });
   }
-  const groups = parts.map(({ group, prepared }) => ({ units: group.units, scores: prepared.scores }));
+  const groups = parts.map(({ group: { units } }) => ({ units, scores: Array.from(units, (unit) => scores[unit]!) }));
   return chooseChannels({ unitCount, groups, removeCount });
 }
 

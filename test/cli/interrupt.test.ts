@@ -18,7 +18,8 @@ afterEach(() => {
 
 /** Starts a long pruning run and resolves once it has said that it works. */
 async function startPruning() {
-  const args = 'prune examples/models/tiny-llama --sparsity 0.3 --windows 2000 --window-length 256 --out'.split(' ');
+  const args =
+    'prune examples/models/tiny-llama --sparsity 0.3 --method flap --windows 2000 --window-length 256 --out'.split(' ');
   child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args, join(folder, 'pruned')], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, TMPDIR: folder },

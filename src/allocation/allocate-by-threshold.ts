@@ -1,0 +1,100 @@
+import { NumericalError, OptionError } from '../errors.js';
+
+/** A module whose steps compete with those of all others. */
+export interface ThresholdEntry {
+  /** What each further step costs, in units that all entries share, in the order of removal; length = number of steps. */
+  readonly costs: ArrayLike<number>;
+  /** Prunable parameters that leave with one step, above 0. */
+  readonly parametersPerStep: number;
+  /** Prunable parameters of the whole module; what is in no step never leaves. */
+  readonly parameterCount: number;
+  /** Steps that stay in any case. Default 1. */
+  readonly minimumKept?: number | undefined;
+  /** Steps kept are a multiple of this, or all. Default 1. */
+  readonly multiple?: number | undefined;
+  /** Steps that must leave, whatever they cost. */
+  readonly fixed?: number | undefined;
+}
+
+/**
+ * Meets a budget over all entries at the least cost: one threshold on the cost per parameter removed decides everywhere.
+ * Costs that fall along an entry's order are raised to those before them, so that the cheapest prefixes leave. The budget
+ * is met to half the smallest step. Of equal costs the earlier entry's leaves first.
+ *
+ * @param sparsity Fraction of the entries' parameters to remove, in [0, 1).
+ * @returns Steps to remove per entry: the first of its order.
+ * @throws OptionError when floors, multiples and fixed entries leave too little to remove; NumericalError for a cost that is not finite.
+ * @see the Lagrangian form of optimal allocation: Everett, Operations Research 11 (1963)
+ */
+export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity: number): number[] {
+  if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
+  const total = entries.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const counts = entries.map(({ fixed = 0 }) => fixed);
+  let missing = sparsity * total - entries.reduce((sum, entry, at) => sum + counts[at]! * entry.parametersPerStep, 0);
+  const slack = 1e-9 * total;
+  const closed = new Set<number>();
+  const passedOver: Chunk[] = [];
+  for (const chunk of cheapestFirst(entries)) {
+    if (closed.has(chunk.entry)) continue;
+    if (chunk.parameters <= missing + slack) {
+      counts[chunk.entry]! += chunk.steps;
+      missing -= chunk.parameters;
+    } else {
+      // A coarse step that no longer fits leaves room for finer ones after it.
+      closed.add(chunk.entry);
+      passedOver.push(chunk);
+    }
+  }
+  const last = passedOver
+    .filter(({ parameters }) => parameters <= 2 * missing)
+    .sort((a, b) => a.parameters - b.parameters)[0];
+  if (last !== undefined) {
+    counts[last.entry]! += last.steps;
+    missing -= last.parameters;
+  }
+  const finest = Math.min(...entries.map(({ parametersPerStep, multiple = 1 }) => parametersPerStep * multiple));
+  if (passedOver.length === 0 && 2 * missing > finest + slack) {
+    throw new OptionError(
+      `sparsity ${sparsity} asks for ${Math.round(sparsity * total)} of ${total} parameters, but the widths that must stay leave ` +
+        `${Math.ceil(missing)} too few to remove; lower the sparsity or the floor, or free blocks`,
+    );
+  }
+  return counts;
+}
+
+/** Steps of one entry that leave together. */
+interface Chunk {
+  readonly entry: number;
+  readonly steps: number;
+  readonly parameters: number;
+  /** Cost per parameter, never falling along an entry. */
+  readonly density: number;
+}
+
+function cheapestFirst(entries: readonly ThresholdEntry[]): Chunk[] {
+  const chunks = entries.flatMap((entry, at) => (entry.fixed === undefined ? chunksOf(entry, at) : []));
+  return chunks.sort((a, b) => a.density - b.density || a.entry - b.entry);
+}
+
+function chunksOf({ costs, parametersPerStep, minimumKept = 1, multiple = 1 }: ThresholdEntry, entry: number): Chunk[] {
+  const stepCount = costs.length;
+  const least = Math.ceil(minimumKept / multiple) * multiple;
+  const chunks: Chunk[] = [];
+  let highest = 0;
+  let kept = stepCount;
+  while (kept > least) {
+    const next = Math.max(least, (Math.ceil(kept / multiple) - 1) * multiple);
+    let cost = 0;
+    for (let at = stepCount - kept; at < stepCount - next; at++) cost += checkedCost(costs[at], entry, at);
+    const parameters = (kept - next) * parametersPerStep;
+    highest = Math.max(highest, cost / parameters);
+    chunks.push({ entry, steps: kept - next, parameters, density: highest });
+    kept = next;
+  }
+  return chunks;
+}
+
+function checkedCost(cost: number | undefined, entry: number, step: number): number {
+  if (cost !== undefined && Number.isFinite(cost)) return cost;
+  throw new NumericalError(`step ${step} of module ${entry} costs ${cost}; costs must be finite`);
+}

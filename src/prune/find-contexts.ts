@@ -1,0 +1,55 @@
+import { collectStatistics } from '../activations/collect-statistics.js';
+import { projectFeatures } from '../activations/project-features.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ChannelStatistics } from '../compensation/adapter.js';
+import { clusterContexts } from '../grouping/cluster-contexts.js';
+import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
+import { fitPca } from '../linalg/pca.js';
+import type { BlockRunner } from '../runtime/block-runner.js';
+import type { ModuleContexts } from './dense-observation.js';
+import { type Run, segmentName } from './run.js';
+
+/** PCA keeps at most this many dimensions (method section 1). */
+const PCA_DIMENSIONS = 64;
+
+/** Enough that a few different ones are among them. */
+const TYPICAL_TOKEN_COUNT = 64;
+
+/** Clusters the tokens by what the FFN reads; cheap, since nothing but the norm in front of it runs. */
+export async function findContexts(run: Run, runner: BlockRunner, module: PrunableModule): Promise<ModuleContexts> {
+  const { options, analysed } = run.job;
+  const grouping = options.grouping!;
+  const { layout } = analysed.detected;
+  const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
+  const detail = segmentName(module.segment, layout.modules);
+  const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
+  const all = [Int32Array.from({ length: width }, (_, channel) => channel)];
+  const target = { linear: { node: feature, input: feature, inputCount: width }, needs: 'gram' as const, groups: all };
+  const [[statistics]] = (await collectStatistics(runner, { targets: [target] })) as [[ChannelStatistics]];
+  const pca = fitPca(statistics.mean, covariance(statistics), Math.min(PCA_DIMENSIONS, width));
+  const points = await projectFeatures(runner, { value: feature, pca });
+  const { contextCount, clusterBalance, fitCount } = grouping;
+  const found = clusterContexts({
+    points,
+    dimensionCount: pca.componentCount,
+    contextCount,
+    clusterBalance,
+    fitCount,
+    seed: options.seed,
+    centers: run.job.centersOf?.(module),
+  });
+  run.remarks.push(...found.remarks.map((remark) => `${detail}: ${remark}`));
+  return {
+    feature,
+    pca,
+    centers: found.centers,
+    contextCount: found.contextCount,
+    contextOfToken: found.contextOfToken,
+    typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+  };
+}
+
+function covariance({ gram, mean }: ChannelStatistics): Float64Array {
+  const size = mean.length;
+  return gram!.map((value, at) => value - mean[Math.floor(at / size)]! * mean[at % size]!);
+}

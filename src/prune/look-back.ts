@@ -1,0 +1,94 @@
+import { createStatisticsMeter } from '../activations/collect-statistics.js';
+import { createCurvatureMeter } from '../activations/curvature-meter.js';
+import { createAffinityMeter, type TokenContexts } from '../activations/measure-affinity.js';
+import type { BackwardMeter } from '../activations/walk-backwards.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../compensation/adapter.js';
+import { weightInLossMetric } from '../importance/loss-metric.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { readLinearWeight } from '../removal/repair-linear.js';
+import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
+import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
+import type { Run } from './run.js';
+
+interface BackwardLook {
+  readonly module: PrunableModule;
+  readonly needs: DenseNeeds;
+  readonly contexts: ModuleContexts | undefined;
+}
+
+/** What is measured of a module on the way back, and what came of it. */
+export interface ModuleLook {
+  readonly module: PrunableModule;
+  readonly meters: readonly BackwardMeter[];
+  /** Takes what the meters saw once they have seen all batches; nothing as large as a Gram outlives it. */
+  finish(): Promise<void>;
+  readonly found: { affinity?: Float64Array; order?: RemovalOrderOfModule };
+}
+
+/** Measures what hangs on the loss at one module: affinity to contexts, curvature, and the order of removal in its metric. */
+export function lookBackAt(run: Run, model: OnnxModel, { module, needs, contexts }: BackwardLook): ModuleLook {
+  const { curvatures } = needs;
+  const found: ModuleLook['found'] = {};
+  const affinity =
+    module.kind === 'ffn' && (needs.grouping !== undefined || needs.sensitivity)
+      ? createAffinityMeter(module, contexts ?? oneContext(run))
+      : undefined;
+  const curvature = curvatures && createCurvatureMeter(module);
+  const channels = Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel);
+  // Without curvature the order was found on the way forwards.
+  const adapter = curvature && needs.order;
+  const statistics =
+    adapter &&
+    adapter.needs !== 'none' &&
+    createStatisticsMeter({ linear: module.output, needs: adapter.needs, groups: [channels] }, module.index);
+  return {
+    module,
+    meters: [
+      ...(affinity ? [affinity] : []),
+      ...(curvature ? [curvature] : []),
+      ...(statistics ? [{ reads: statistics.reads, wanted: [], open: () => statistics }] : []),
+    ],
+    found,
+    async finish() {
+      if (affinity) found.affinity = affinity.finish();
+      const matrix = curvature?.finish();
+      if (matrix && curvatures) {
+        const dims = [module.output.outputCount, module.output.outputCount];
+        await curvatures.put(module.index, { type: 'float32', dims, data: Float32Array.from(matrix) });
+      }
+      if (adapter === undefined) return;
+      const [measured = EMPTY_STATISTICS] = statistics ? statistics.finish() : [];
+      found.order = await orderModule(run, model, {
+        module,
+        adapter,
+        curvature: matrix,
+        statistics: measured,
+      });
+    },
+  };
+}
+
+export interface ModuleMeasured {
+  readonly module: PrunableModule;
+  readonly adapter: CompensationAdapter;
+  readonly curvature: Float64Array | undefined;
+  readonly statistics: ChannelStatistics;
+}
+
+/** Orders a module's units by the dense model's statistics. */
+export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasured): Promise<RemovalOrderOfModule> {
+  const { curvature, module } = given;
+  const weight = await readLinearWeight(model, module.output);
+  return run.timed('order', async () => {
+    const scoredWeight = curvature && (await weightInLossMetric(weight, curvature));
+    const { headUnit } = run.job.options;
+    return orderUnits({ ...given, weight, scoredWeight, headUnit, random: run.random });
+  });
+}
+
+/** All tokens alike. */
+export const oneContext = ({ batches }: Run): TokenContexts => ({
+  contextCount: 1,
+  contextOfToken: new Int32Array(batches.reduce((sum, { tokens }) => sum + tokens.length, 0)),
+});

@@ -1,0 +1,40 @@
+import ndarray from 'ndarray';
+import { columnSums } from '../../src/importance/column-sums.js';
+import { weightInLossMetric } from '../../src/importance/loss-metric.js';
+import { createRandom } from '../../src/linalg/random.js';
+
+const random = createRandom(3);
+const floats = (length: number) => Float32Array.from({ length }, () => random() * 2 - 1);
+
+/** Uncentred covariance of `count` gradients of length `size`. */
+function curvatureOf(size: number, count: number): Float64Array {
+  const gradients = Array.from({ length: count }, () => floats(size));
+  return Float64Array.from({ length: size * size }, (_, at) =>
+    gradients.reduce((sum, g) => sum + (g[Math.floor(at / size)]! * g[at % size]!) / count, 0),
+  );
+}
+
+it.each([
+  ['as stored', 30],
+  ['with fewer tokens than outputs', 4],
+])('gives columns the length that the loss gives them, %s', async (_, tokenCount) => {
+  const [rows, columns] = [12, 7];
+  const weight = ndarray(floats(rows * columns), [columns, rows]).transpose(1, 0);
+  const curvature = curvatureOf(rows, tokenCount);
+  const lengths = columnSums(await weightInLossMetric(weight, curvature), 'squares');
+  for (let j = 0; j < columns; j++) {
+    let expected = 0;
+    for (let a = 0; a < rows; a++)
+      for (let b = 0; b < rows; b++) expected += weight.get(a, j) * curvature[a * rows + b]! * weight.get(b, j);
+    expect(lengths[j]! / expected).toBeCloseTo(1, 4);
+  }
+});
+
+it('is the plain metric, scaled, where the loss minds all directions alike', async () => {
+  const weight = ndarray(floats(20), [4, 5]);
+  const curvature = Float64Array.from({ length: 16 }, (_, at) => (at % 5 === 0 ? 9 : 0));
+  const seen = columnSums(await weightInLossMetric(weight, curvature), 'squares');
+  columnSums(weight, 'squares').forEach((length, j) => {
+    expect(seen[j]! / (9 * length)).toBeCloseTo(1, 5);
+  });
+});

@@ -1,0 +1,114 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createTokenizer } from '../src/calibration/tokenizer.js';
+import { createAdapter, METHODS, type MethodName } from '../src/compensation/adapters.js';
+import { OptionError } from '../src/errors.js';
+import { type PruneOptions, resolveOptions } from '../src/options.js';
+import { observeModel, type PruneOutcome } from '../src/prune.js';
+import { storeInMemory } from '../src/removal/repair-linear.js';
+import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { testEngine } from './support/engine.js';
+import {
+  bytesOf,
+  type Loaded,
+  loadTinyLlama,
+  meanLoss,
+  pruneLoaded,
+  someWindows,
+  TINY_LLAMA,
+} from './support/tiny-llama.js';
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+const auto = (more: Partial<PruneOptions> = {}): PruneOptions => ({ sparsity: 0.3, method: 'auto', ...more });
+const removedParameters = ({ modules }: PruneOutcome): number =>
+  modules.reduce((sum, { module, keep }) => {
+    const units = module.unitCount - keep.length;
+    const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);
+    return sum + units * module.parametersPerUnit + groups * module.parametersPerGroup;
+  }, 0);
+const widths = ({ modules }: PruneOutcome) =>
+  modules.filter(({ module }) => module.kind === 'ffn').map(({ keep }) => keep.length);
+
+async function windowsOf(text: string, count: number): Promise<Int32Array[]> {
+  const read = (name: string) => readFileSync(join(TINY_LLAMA, name), 'utf8');
+  const tokenizer = createTokenizer(JSON.parse(read('tokenizer.json')), JSON.parse(read('tokenizer_config.json')));
+  const ids = Int32Array.from(tokenizer.encode(read(`text/${text}.txt`).slice(0, 12_000)));
+  return Array.from({ length: count }, (_, window) => ids.slice(window * 128, (window + 1) * 128));
+}
+
+it.each(['ffn', 'all'] as const)('meets the budget to one channel over the whole model (%s)', async (modules) => {
+  for (const sparsity of [0.15, 0.4]) {
+    const outcome = await pruneLoaded(loaded, auto({ modules, sparsity }));
+    const kinds = modules === 'all' ? ['ffn', 'attention'] : ['ffn'];
+    const prunable = loaded.analysed.detected.layout.modules.filter(({ kind }) => kinds.includes(kind));
+    const total = prunable.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+    const neuron = prunable.find(({ kind }) => kind === 'ffn')!.parametersPerUnit;
+    expect(Math.abs(removedParameters(outcome) - sparsity * total)).toBeLessThanOrEqual(neuron);
+  }
+});
+
+it('prices blocks differently, and keeps the floor and the multiple it was told', async () => {
+  expect(new Set(widths(await pruneLoaded(loaded, auto({ modules: 'ffn' })))).size).toBeGreaterThan(3);
+  const outcome = await pruneLoaded(
+    loaded,
+    auto({ modules: 'ffn', sparsity: 0.5, minimumWidth: 0.45, widthMultiple: 32 }),
+  );
+  for (const width of widths(outcome)) {
+    expect(width % 32).toBe(0);
+    expect(width).toBeGreaterThanOrEqual(0.45 * 512);
+  }
+  expect(Math.abs(widths(outcome).reduce((sum, width) => sum + width, 0) - 0.5 * 6 * 512)).toBeLessThanOrEqual(32);
+});
+
+it('refuses a floor that leaves too little', async () => {
+  await expect(pruneLoaded(loaded, auto({ modules: 'ffn', minimumWidth: 0.9 }))).rejects.toThrow(OptionError);
+});
+
+it('loses less on unseen windows than plain OBC', async () => {
+  const windows = await windowsOf('prose', 12);
+  const unseen = await windowsOf('german', 4);
+  const lossOf = async (method: string) =>
+    meanLoss((await pruneLoaded(loaded, { sparsity: 0.3, method, modules: 'ffn' }, { windows })).model, unseen);
+  expect(await lossOf('auto')).toBeLessThan(await lossOf('obc'));
+});
+
+it.each(Object.keys(METHODS) as MethodName[])('its metric and allocation go with %s', async (method) => {
+  const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method, metric: 'loss', allocation: 'global' });
+  expect(outcome.model.weights.size).toBeGreaterThan(0);
+  expect(removedParameters(outcome)).toBeGreaterThan(0);
+});
+
+it('orders in steps of 32 as it would one by one, to 2 % of the cost, and costs never fall', async () => {
+  const ordersOf = async (step: number) => {
+    const options = resolveOptions(auto({ modules: 'ffn' }));
+    const observed = await observeModel({
+      model: loaded.model,
+      analysed: loaded.analysed,
+      engine: testEngine,
+      windows: someWindows(16, 48),
+      options: { ...options, orderAdapter: createAdapter('obc', { dampening: 0.1, step }) },
+      store: storeInMemory,
+      createStates: createMemoryStates,
+    });
+    await observed.dispose();
+    return [...observed.dense.orders!.values()].map(({ costs }) => costs);
+  };
+  const [steps, single] = [await ordersOf(32), await ordersOf(1)];
+  steps.forEach((costs, block) => {
+    expect(costs.every((cost, at) => at === 0 || cost >= costs[at - 1]!)).toBe(true);
+    for (const count of [128, 256, 384]) {
+      const total = (list: Float64Array) => list.subarray(0, count).reduce((sum, cost) => sum + cost, 0);
+      expect(total(costs) / total(single[block]!)).toBeGreaterThan(0.98);
+      expect(total(costs) / total(single[block]!)).toBeLessThan(1.02);
+    }
+  });
+});
+
+it('gives the same bytes for the same seed', async () => {
+  const [first, second] = [await pruneLoaded(loaded, auto()), await pruneLoaded(loaded, auto())];
+  expect(Buffer.compare(await bytesOf(first.model), await bytesOf(second.model))).toBe(0);
+});
