@@ -55,6 +55,11 @@ export {
 } from './evaluation/generate-calibration.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
 export {
+  type LogLikelihood,
+  type LogLikelihoodOptions,
+  measureLogLikelihoods,
+} from './evaluation/log-likelihood.js';
+export {
   type BiasFindings,
   type BiasInput,
   type ContextBias,
@@ -62,7 +67,13 @@ export {
   measureBias,
   type ScoredText,
 } from './evaluation/measure-bias.js';
-export { measureTask, type ScoreLog, type TaskOptions } from './evaluation/measure-task.js';
+export {
+  type DivergenceModels,
+  type DivergenceOptions,
+  type DivergenceResult,
+  measureDivergence,
+} from './evaluation/measure-divergence.js';
+export { measureTask, type TaskOptions } from './evaluation/measure-task.js';
 export {
   formatPerplexityProtocol,
   measurePerplexity,
@@ -71,6 +82,8 @@ export {
   type PerplexityProtocol,
   type PerplexityResult,
 } from './evaluation/perplexity.js';
+export type { ScoreLog } from './evaluation/score-log.js';
+export type { WindowOptions } from './evaluation/scored-windows.js';
 export { type SeenContexts, type SeenContextsRequest, seeContexts } from './evaluation/see-contexts.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
 export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';

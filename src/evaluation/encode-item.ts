@@ -1,7 +1,7 @@
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import type { Bundle, ScoredSequence } from './bundle.js';
-import { encodePair } from './encode-pair.js';
+import { type EncodedPair, encodePair, type TextPair } from './encode-pair.js';
 import type { TaskItem, TaskKind } from './task-items.js';
 
 export interface EncodingOptions {
@@ -19,17 +19,24 @@ export interface EncodingOptions {
 
 /** An item's candidates as token sequences. @throws OptionError naming the item when one cannot be encoded. */
 export function encodeItem({ kind, place, candidates }: TaskItem, options: EncodingOptions): Bundle {
-  const { tokenizer, delimiter = ' ', addSpecialTokens = false } = options;
-  return candidates.map(({ context, continuation }) => {
-    try {
-      const text = JOINS[kind](context, continuation, delimiter);
-      const pair = encodePair(tokenizer, { context, continuation: text }, addSpecialTokens);
-      return toSequence(pair, options.contextLength ?? Number.POSITIVE_INFINITY);
-    } catch (cause) {
-      if (cause instanceof OptionError) throw new OptionError(`${place}: ${cause.message}`, { cause });
-      throw cause;
-    }
-  });
+  const { delimiter = ' ' } = options;
+  return candidates.map(({ context, continuation }) =>
+    encodeText({ context, continuation: JOINS[kind](context, continuation, delimiter) }, place, options),
+  );
+}
+
+/** A pair of texts, whatever joins them included, as one token sequence. @throws OptionError naming `place`. */
+export function encodeText(
+  pair: TextPair,
+  place: string,
+  { tokenizer, addSpecialTokens = false, contextLength = Number.POSITIVE_INFINITY }: Omit<EncodingOptions, 'delimiter'>,
+): ScoredSequence {
+  try {
+    return toSequence(encodePair(tokenizer, pair, addSpecialTokens), contextLength);
+  } catch (cause) {
+    if (cause instanceof OptionError) throw new OptionError(`${place}: ${cause.message}`, { cause });
+    throw cause;
+  }
 }
 
 /** The continuation with what joins it to its context. */
@@ -40,10 +47,7 @@ const JOINS: Readonly<Record<TaskKind, (context: string, continuation: string, d
 };
 
 /** The model reads all tokens but the last, so one more than it can read may be scored. */
-function toSequence(
-  { context, continuation }: { readonly context: Int32Array; readonly continuation: Int32Array },
-  contextLength: number,
-): ScoredSequence {
+function toSequence({ context, continuation }: EncodedPair, contextLength: number): ScoredSequence {
   const room = contextLength + 1 - continuation.length;
   if (room < 1) {
     throw new OptionError(

@@ -1,5 +1,6 @@
 import type { Items } from '../calibration/token-source.js';
 import type { Bundle, BundleScore } from './bundle.js';
+import type { LogitsTensor } from './token-scorer.js';
 
 /** Port to a model that predicts the next token; `createLanguageModel` makes one of a session. */
 export interface LanguageModel {
@@ -20,6 +21,12 @@ export interface LanguageModel {
    * @throws EngineError, or OptionError for sequences of unequal length.
    */
   score(sequences: readonly Int32Array[], firstScored: number): Promise<Float32Array>;
+  /**
+   * Reads sequences and hands out all that was said.
+   * @param sequences B sequences of one length S, at least 1.
+   * @returns Logits `[B, S, V]`: row s speaks about the token after the first s + 1.
+   */
+  readLogits(sequences: readonly Int32Array[]): Promise<LogitsTensor>;
   /**
    * Scores bundles of sequences of any lengths, batch by batch; what the sequences of a bundle begin with is read once
    * where the model has a cache. The batches depend on the bundles alone, never on which are skipped.

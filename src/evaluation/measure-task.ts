@@ -3,16 +3,9 @@ import type { JobControl } from '../progress.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { type EncodingOptions, encodeItem } from './encode-item.js';
 import type { LanguageModel } from './language-model.js';
+import type { ScoreLog } from './score-log.js';
 import type { TaskItem } from './task-items.js';
 import { type ItemScore, summarizeTask, type TaskResult } from './task-result.js';
-
-/** Port to where scores are kept, so that a run that was stopped goes on where it was. */
-export interface ScoreLog<T> {
-  /** Scores of an earlier run, by index. */
-  readonly known: ReadonlyMap<number, T>;
-  /** Keeps the scores of one batch; called in no particular order of indices. */
-  add(scores: readonly T[]): Promise<void>;
-}
 
 export interface TaskOptions extends EncodingOptions, JobControl {
   /** Where scores are kept. The result is the same as without interruption, to the last bit. Default: nowhere. */

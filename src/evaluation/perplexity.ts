@@ -1,25 +1,25 @@
 import { sha256, sha256OfTokens } from '../calibration/sha256.js';
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
-import { NumericalError, OptionError } from '../errors.js';
+import { NumericalError } from '../errors.js';
 import type { JobControl } from '../progress.js';
+import type { ScoredSequence } from './bundle.js';
 import type { LanguageModel } from './language-model.js';
+import type { ScoreLog } from './score-log.js';
+import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-windows.js';
 
-export interface PerplexityOptions extends JobControl {
-  /** Tokens of text per window, at least 2. Default 512. */
-  readonly windowLength?: number;
-  /**
-   * Tokens from one window to the next, 1 to `windowLength`. With less than `windowLength` windows overlap, and only the
-   * tokens that no window before has scored are scored, with at least `windowLength - stride` tokens of context.
-   * Default: `windowLength`.
-   */
-  readonly stride?: number;
-  /** Token put before every window, so that its first token is scored too. Default none. */
-  readonly bosTokenId?: number;
-  /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
-  readonly windowCount?: number;
-  /** Windows that run together, at least 1. Default 1: logits of a window are large. */
-  readonly batchSize?: number;
+export interface PerplexityOptions extends WindowOptions, JobControl {
+  /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
+  readonly log?: ScoreLog<WindowScore> | undefined;
+}
+
+/** What a model said to one window. */
+export interface WindowScore {
+  /** Index of the window in the text. */
+  readonly index: number;
+  /** Sum of -ln p over the tokens scored, in nats. */
+  readonly nll: number;
+  readonly tokenCount: number;
 }
 
 /** What a perplexity was measured on; two figures compare only when these agree. */
@@ -58,35 +58,14 @@ export async function measurePerplexity(
   ids: TokenIds,
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
-  const { windowLength, stride, batchSize, bosTokenId } = resolve(options);
   const vocabularySize = model.vocabularySize ?? Number.POSITIVE_INFINITY;
   const tokens = checkTokenIds(ids, { vocabularySize, place: 'the text' });
+  const { windowLength, stride, batchSize, bosTokenId } = resolveWindows(options, tokens.length);
   if (bosTokenId !== undefined) checkTokenIds([bosTokenId], { vocabularySize, place: 'bosTokenId' });
   const windows = cutScoredWindows(tokens, { windowLength, stride, bosTokenId }).slice(0, options.windowCount);
-  if (windows.length === 0) {
-    throw new OptionError(
-      `found ${tokens.length} tokens; perplexity needs at least ${bosTokenId === undefined ? 2 : 1}`,
-    );
-  }
-  let sum = 0;
-  let tokenCount = 0;
-  for (let start = 0; start < windows.length; ) {
-    options.signal?.throwIfAborted();
-    const batch = takeAlike(windows, start, batchSize);
-    const scores = await model.score(
-      batch.map((window) => window.tokens),
-      batch[0]!.firstScored,
-    );
-    for (const score of scores) sum += score;
-    tokenCount += scores.length;
-    if (!Number.isFinite(sum)) {
-      throw new NumericalError(
-        `the model's logits are not finite in window ${start}; check its weights, or run it in float32`,
-      );
-    }
-    start += batch.length;
-    options.onProgress?.({ stage: 'perplexity', done: start, total: windows.length });
-  }
+  const scores = await scoreWindows(model, windows, { ...options, batchSize });
+  const sum = scores.reduce((all, { nll }) => all + nll, 0);
+  const tokenCount = scores.reduce((all, score) => all + score.tokenCount, 0);
   const negativeLogLikelihood = sum / tokenCount;
   const protocol: PerplexityProtocol = {
     tokensSha256: await sha256OfTokens([tokens]),
@@ -103,6 +82,49 @@ export async function measurePerplexity(
     windowCount: windows.length,
     protocol,
   };
+}
+
+/** Scores of all windows, in order. A batch whose windows are all known is not run. */
+async function scoreWindows(
+  model: LanguageModel,
+  windows: readonly ScoredSequence[],
+  { batchSize, log, onProgress, signal }: PerplexityOptions & { readonly batchSize: number },
+): Promise<WindowScore[]> {
+  const scores = new Map([...(log?.known ?? [])].filter(([index]) => index < windows.length));
+  for (let start = 0; start < windows.length; ) {
+    signal?.throwIfAborted();
+    const batch = takeAlike(windows, start, batchSize);
+    if (batch.some((_, at) => !scores.has(start + at))) {
+      const fresh = (await scoreTogether(model, batch))
+        .map((score, at) => ({ index: start + at, ...score }))
+        .filter(({ index }) => !scores.has(index));
+      await log?.add(fresh);
+      for (const score of fresh) scores.set(score.index, score);
+    }
+    start += batch.length;
+    onProgress?.({ stage: 'perplexity', done: start, total: windows.length });
+  }
+  return windows.map((_, index) => scores.get(index)!);
+}
+
+/** Scores windows of one shape. @throws NumericalError */
+async function scoreTogether(
+  model: LanguageModel,
+  windows: readonly ScoredSequence[],
+): Promise<Omit<WindowScore, 'index'>[]> {
+  const { firstScored } = windows[0]!;
+  const scores = await model.score(
+    windows.map(({ tokens }) => tokens),
+    firstScored,
+  );
+  const tokenCount = scores.length / windows.length;
+  return windows.map((_, at) => {
+    const nll = scores.subarray(at * tokenCount, (at + 1) * tokenCount).reduce((sum, score) => sum + score, 0);
+    if (!Number.isFinite(nll)) {
+      throw new NumericalError("the model's logits are not finite; check its weights, or run it in float32");
+    }
+    return { nll, tokenCount };
+  });
 }
 
 /** Perplexity on a text, encoded in one piece without special tokens. @see measurePerplexity */
@@ -123,59 +145,12 @@ export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
   return `${tokenCount} tokens in ${windowCount} windows of ${windowLength}, stride ${stride}, ${bos}, ${source}`;
 }
 
-/** A window as the model reads it, BOS included. */
-export interface ScoredWindow {
-  readonly tokens: Int32Array;
-  /** Position of the first token to score. */
-  readonly firstScored: number;
-}
-
-/** Windows over a text such that every token that has something before it is scored exactly once. */
-export function cutScoredWindows(
-  tokens: Int32Array,
-  shape: { readonly windowLength: number; readonly stride: number; readonly bosTokenId?: number | undefined },
-): ScoredWindow[] {
-  const prefix = shape.bosTokenId === undefined ? [] : [shape.bosTokenId];
-  const windows: ScoredWindow[] = [];
-  let scoredEnd = 0;
-  for (let begin = 0; scoredEnd < tokens.length; begin += shape.stride) {
-    const end = Math.min(begin + shape.windowLength, tokens.length);
-    const window = new Int32Array(prefix.length + end - begin);
-    window.set(prefix);
-    window.set(tokens.subarray(begin, end), prefix.length);
-    const firstScored = Math.max(1, scoredEnd - begin + prefix.length);
-    if (firstScored < window.length) windows.push({ tokens: window, firstScored });
-    scoredEnd = end;
-  }
-  return windows;
-}
-
 /** The next windows of the same shape, at most `limit`. */
-function takeAlike(windows: readonly ScoredWindow[], start: number, limit: number): readonly ScoredWindow[] {
+function takeAlike(windows: readonly ScoredSequence[], start: number, limit: number): readonly ScoredSequence[] {
   const first = windows[start]!;
   let end = start + 1;
-  const alike = (window: ScoredWindow | undefined) =>
+  const alike = (window: ScoredSequence | undefined) =>
     window?.tokens.length === first.tokens.length && window.firstScored === first.firstScored;
   while (end < start + limit && alike(windows[end])) end++;
   return windows.slice(start, end);
-}
-
-function resolve(options: PerplexityOptions) {
-  const { windowLength = 512, batchSize = 1, bosTokenId, windowCount = 1 } = options;
-  const { stride = windowLength } = options;
-  const ranges = {
-    windowLength: [2, Infinity],
-    stride: [1, windowLength],
-    batchSize: [1, Infinity],
-    windowCount: [1, Infinity],
-  };
-  const values = { windowLength, stride, batchSize, windowCount };
-  for (const name of Object.keys(ranges) as (keyof typeof ranges)[]) {
-    const [least = 1, most = Infinity] = ranges[name];
-    if (!Number.isInteger(values[name]) || values[name] < least || values[name] > most) {
-      const range = Number.isFinite(most) ? `${least} to ${most}` : `at least ${least}`;
-      throw new OptionError(`${name} is ${values[name]}, expected an integer, ${range}`);
-    }
-  }
-  return { windowLength, stride, batchSize, bosTokenId };
 }

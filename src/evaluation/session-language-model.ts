@@ -38,6 +38,12 @@ export async function createLanguageModel({ engine, session, headSize }: Languag
     rowLimit: decoder.rowLimit,
     cacheWidth: decoder.cacheWidth,
     score: createScore(decoder, scorer),
+    async readLogits(sequences) {
+      const length = commonLength(sequences, 1);
+      const logits = await decoder.run(sequences);
+      checkRowCount(logits.dims[1], length);
+      return logits;
+    },
     async *scoreBundles(bundles, isKnown = () => false) {
       let start = 0;
       for await (const chunk of chunksOf(bundles, CHUNK_LENGTH)) {

@@ -27,6 +27,13 @@ export function createFakeModel(vocabularySize: number, logitsOf: (seen: readonl
         ),
       );
     },
+    async readLogits(sequences) {
+      const rows = sequences.flatMap((tokens) =>
+        Array.from(tokens, (_, at) => logitsOf([...tokens.subarray(0, at + 1)])),
+      );
+      const dims = [sequences.length, sequences[0]?.length ?? 0, vocabularySize];
+      return { type: 'float32', dims, data: Float32Array.from(rows.flat()) };
+    },
     async *scoreBundles(bundles, isKnown = () => false) {
       let index = 0;
       for await (const bundle of bundles) {

@@ -1,10 +1,11 @@
 import { NumericalError, OptionError } from '../../src/errors.js';
 import {
-  cutScoredWindows,
   formatPerplexityProtocol,
   measurePerplexity,
   measureTextPerplexity,
+  type WindowScore,
 } from '../../src/evaluation/perplexity.js';
+import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
 import { createFakeModel } from './fake-model.js';
 import { loadTinyLlama, readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-llama.js';
 
@@ -60,6 +61,31 @@ describe('measurePerplexity', () => {
     await measurePerplexity(model, tokens, { windowLength: 4, onProgress: (progress) => done.push(progress.done) });
     expect(done).toEqual([1, 2, 3]);
     await expect(measurePerplexity(model, tokens, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
+  });
+
+  it('goes on where an earlier run stopped', async () => {
+    const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 3]));
+    const kept: WindowScore[] = [];
+    const log = {
+      known: new Map<number, WindowScore>(),
+      add: async (fresh: readonly WindowScore[]) => void kept.push(...fresh),
+    };
+    const whole = await measurePerplexity(model, tokens, { windowLength: 3, log });
+    expect(kept.map(({ index }) => index)).toEqual([0, 1, 2]);
+    const before = calls.length;
+    const known = new Map(kept.slice(0, 2).map((score) => [score.index, score]));
+    const again = await measurePerplexity(model, tokens, { windowLength: 3, log: { ...log, known } });
+    expect(again).toEqual(whole);
+    expect(calls.length - before).toBe(1);
+  });
+
+  it('takes a short text as one window, unless a longer window was asked for', async () => {
+    const { model } = uniform();
+    expect((await measurePerplexity(model, tokens)).protocol).toMatchObject({ windowLength: 10, windowCount: 1 });
+    await expect(measurePerplexity(model, tokens, { windowLength: 11 })).rejects.toThrow(OptionError);
+    await expect(measurePerplexity(model, tokens, { windowLength: 11 })).rejects.toThrow(
+      /found 10 tokens, and one window needs 11/,
+    );
   });
 
   it.each([

@@ -1,0 +1,126 @@
+import { sha256OfTokens } from '../calibration/sha256.js';
+import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
+import { NumericalError, OptionError } from '../errors.js';
+import type { JobControl } from '../progress.js';
+import type { Engine } from '../runtime/engine.js';
+import { createDivergenceScorer, type DivergenceScorer } from './divergence-scorer.js';
+import type { LanguageModel } from './language-model.js';
+import type { PerplexityProtocol } from './perplexity.js';
+import type { ScoreLog } from './score-log.js';
+import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-windows.js';
+import { type LogitsTensor, rowsOf } from './token-scorer.js';
+
+export interface DivergenceOptions extends Omit<WindowOptions, 'stride' | 'batchSize'>, JobControl {
+  /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
+  readonly log?: ScoreLog<DivergenceScore> | undefined;
+}
+
+/** How far two models were apart on one window. */
+export interface DivergenceScore {
+  /** Index of the window in the text. */
+  readonly index: number;
+  /** Sum of KL(reference || model) over the positions, in nats. */
+  readonly divergence: number;
+  /** Positions with the same likeliest token, of all positions. */
+  readonly agreementCount: number;
+  readonly tokenCount: number;
+}
+
+export interface DivergenceResult {
+  /** Mean KL(reference || model) of the next token's distribution, in nats; 0 for the same model. */
+  readonly klDivergence: number;
+  /** Fraction of positions where both have the same likeliest next token. */
+  readonly top1Agreement: number;
+  readonly protocol: PerplexityProtocol;
+}
+
+/** The two models that are compared, and what computes. */
+export interface DivergenceModels {
+  readonly model: LanguageModel;
+  readonly reference: LanguageModel;
+  readonly engine: Engine;
+}
+
+/**
+ * How far a model's predictions are from a reference's, at every position of a text's windows.
+ *
+ * @param ids Tokens that both models understand the same.
+ * @throws OptionError for too few tokens, options out of range, or models of different vocabularies.
+ * @throws NumericalError when logits are not numbers.
+ */
+export async function measureDivergence(
+  { model, reference, engine }: DivergenceModels,
+  ids: TokenIds,
+  options: DivergenceOptions = {},
+): Promise<DivergenceResult> {
+  const { log, onProgress, signal } = options;
+  const tokens = checkTokenIds(ids, { vocabularySize: commonVocabulary(model, reference), place: 'the text' });
+  const { windowLength, bosTokenId } = resolveWindows({ ...options, batchSize: 1 }, tokens.length);
+  const shape = { windowLength, stride: windowLength, bosTokenId };
+  const windows = cutScoredWindows(tokens, shape).slice(0, options.windowCount);
+  const scores = new Map([...(log?.known ?? [])].filter(([index]) => index < windows.length));
+  const report = () => onProgress?.({ stage: 'divergence', done: scores.size, total: windows.length });
+  report();
+  let scorer: DivergenceScorer | undefined;
+  try {
+    for (const [index, window] of windows.entries()) {
+      signal?.throwIfAborted();
+      if (scores.has(index)) continue;
+      const [told, expected] = [await readRows(model, window.tokens), await readRows(reference, window.tokens)];
+      checkVocabularies(told, expected);
+      scorer ??= await createDivergenceScorer(engine, { reference: expected.type, model: told.type });
+      const score = { index, ...(await compareRows(scorer, expected, told)) };
+      await log?.add([score]);
+      scores.set(index, score);
+      report();
+    }
+  } finally {
+    await scorer?.release();
+  }
+  const all = windows.map((_, index) => scores.get(index)!);
+  const sumOf = (pick: (score: DivergenceScore) => number) => all.reduce((sum, score) => sum + pick(score), 0);
+  const tokenCount = sumOf((score) => score.tokenCount);
+  return {
+    klDivergence: sumOf(({ divergence }) => divergence) / tokenCount,
+    top1Agreement: sumOf(({ agreementCount }) => agreementCount) / tokenCount,
+    protocol: {
+      tokensSha256: await sha256OfTokens([tokens]),
+      windowLength,
+      stride: windowLength,
+      ...(bosTokenId !== undefined && { bosTokenId }),
+      windowCount: windows.length,
+      tokenCount,
+    },
+  };
+}
+
+/** Logits as `[S, V]`. */
+async function readRows(model: LanguageModel, tokens: Int32Array): Promise<LogitsTensor> {
+  return rowsOf(await model.readLogits([tokens]), 0, tokens.length);
+}
+
+async function compareRows(scorer: DivergenceScorer, reference: LogitsTensor, model: LogitsTensor) {
+  const { divergence, agrees } = await scorer.score(reference, model);
+  const sum = divergence.reduce((all, value) => all + value, 0);
+  if (!Number.isFinite(sum)) {
+    throw new NumericalError("the models' logits are not finite; check their weights, or run them in float32");
+  }
+  return {
+    divergence: sum,
+    agreementCount: agrees.reduce((all, value) => all + value, 0),
+    tokenCount: divergence.length,
+  };
+}
+
+/** Size below which ids must lie: the smaller one, as far as the graphs declare it. */
+function commonVocabulary(...models: readonly LanguageModel[]): number {
+  return Math.min(...models.map(({ vocabularySize }) => vocabularySize ?? Number.POSITIVE_INFINITY));
+}
+
+function checkVocabularies(model: LogitsTensor, reference: LogitsTensor): void {
+  const [own, other] = [model.dims.at(-1), reference.dims.at(-1)];
+  if (own === other) return;
+  throw new OptionError(
+    `the model has ${own} tokens in its vocabulary and the reference ${other}; compare models of one vocabulary`,
+  );
+}

@@ -1,0 +1,78 @@
+import { OptionError } from '../errors.js';
+import type { ScoredSequence } from './bundle.js';
+
+/** How a text is cut into windows. */
+export interface WindowOptions {
+  /** Tokens of text per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
+  readonly windowLength?: number;
+  /**
+   * Tokens from one window to the next, 1 to `windowLength`. With less than `windowLength` windows overlap, and only the
+   * tokens that no window before has scored are scored, with at least `windowLength - stride` tokens of context.
+   * Default: `windowLength`.
+   */
+  readonly stride?: number;
+  /** Token put before every window, so that its first token is scored too. Default none. */
+  readonly bosTokenId?: number;
+  /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
+  readonly windowCount?: number;
+  /** Windows that run together, at least 1. Default 1: logits of a window are large. */
+  readonly batchSize?: number;
+}
+
+/** Window options with their defaults. */
+export interface ResolvedWindows {
+  readonly windowLength: number;
+  readonly stride: number;
+  readonly batchSize: number;
+  readonly bosTokenId: number | undefined;
+}
+
+/** Fills in defaults for a text of `tokenCount` tokens. @throws OptionError for values out of range, or too short a text. */
+export function resolveWindows(options: WindowOptions, tokenCount: number): ResolvedWindows {
+  const { batchSize = 1, bosTokenId, windowCount = 1 } = options;
+  const least = bosTokenId === undefined ? 2 : 1;
+  if (tokenCount < least)
+    throw new OptionError(`found ${tokenCount} tokens; a text to measure on needs at least ${least}`);
+  const { windowLength = Math.max(2, Math.min(512, tokenCount)) } = options;
+  const { stride = windowLength } = options;
+  const ranges = {
+    windowLength: [2, Infinity],
+    stride: [1, windowLength],
+    batchSize: [1, Infinity],
+    windowCount: [1, Infinity],
+  };
+  const values = { windowLength, stride, batchSize, windowCount };
+  for (const name of Object.keys(ranges) as (keyof typeof ranges)[]) {
+    const [lowest = 1, highest = Infinity] = ranges[name];
+    if (!Number.isInteger(values[name]) || values[name] < lowest || values[name] > highest) {
+      const range = Number.isFinite(highest) ? `${lowest} to ${highest}` : `at least ${lowest}`;
+      throw new OptionError(`${name} is ${values[name]}, expected an integer, ${range}`);
+    }
+  }
+  if (options.windowLength !== undefined && tokenCount < windowLength) {
+    throw new OptionError(
+      `found ${tokenCount} tokens, and one window needs ${windowLength}; give more text or a smaller windowLength`,
+    );
+  }
+  return { windowLength, stride, batchSize, bosTokenId };
+}
+
+/** Windows over a text such that every token that has something before it is scored exactly once. */
+export function cutScoredWindows(
+  tokens: Int32Array,
+  shape: { readonly windowLength: number; readonly stride: number; readonly bosTokenId?: number | undefined },
+): ScoredSequence[] {
+  const prefix = shape.bosTokenId === undefined ? [] : [shape.bosTokenId];
+  const windows: ScoredSequence[] = [];
+  let scoredEnd = 0;
+  for (let begin = 0; scoredEnd < tokens.length; begin += shape.stride) {
+    const end = Math.min(begin + shape.windowLength, tokens.length);
+    const window = new Int32Array(prefix.length + end - begin);
+    window.set(prefix);
+    window.set(tokens.subarray(begin, end), prefix.length);
+    const firstScored = Math.max(1, scoredEnd - begin + prefix.length);
+    if (firstScored < window.length) windows.push({ tokens: window, firstScored });
+    scoredEnd = end;
+  }
+  return windows;
+}
