@@ -111,7 +111,7 @@ export async function observeModel(given: PruneJob): Promise<ObservedModel> {
     const needs = denseNeeds(modules, options, curvatures);
     const densePasses = countDensePasses(needs);
     const run = startRun(job, { all: densePasses + countPruningPasses(options), before: 0 });
-    const dense = await observeDense(run, needs);
+    const dense = await observeDense(run, needs).finally(() => run.dispose());
     const { remarks } = run;
     return {
       job,
@@ -164,7 +164,7 @@ export async function pruneObserved(
       if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
     }
   } finally {
-    await Promise.all([runner?.dispose(), meter.release()]);
+    await Promise.all([runner?.dispose(), meter.release(), run.dispose()]);
   }
   tidyModel(model);
   return {

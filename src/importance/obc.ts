@@ -124,13 +124,11 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
     }
     const shape = { columns: stay.length, inner: gone.length };
     const fromWeight = await multiply(solved, coupling, { ...shape, rows: rowCount });
-    weight = pickSubmatrix(weight, size, { rows: range(rowCount), columns: stay }).map(
-      (value, at) => value - fromWeight[at]!,
-    );
+    weight = pickAndSubtract(weight, size, { rows: range(rowCount), columns: stay, subtract: fromWeight });
     const factors = coupling.slice();
     await solveRowsInPlace(lower, factors, { size: gone.length, multiply });
     const fromInverse = await multiply(factors, coupling, { ...shape, rows: stay.length });
-    inverse = pickSubmatrix(inverse, size, { rows: stay, columns: stay }).map((value, at) => value - fromInverse[at]!);
+    inverse = pickAndSubtract(inverse, size, { rows: stay, columns: stay, subtract: fromInverse });
     const positionOf = new Int32Array(size).fill(-1);
     stay.forEach((channel, position) => {
       positionOf[channel] = position;
@@ -142,6 +140,30 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
     size = stay.length;
   }
   return { scores, costs: Float64Array.from(costs) };
+}
+
+interface Shrinking {
+  readonly rows: Int32Array;
+  readonly columns: Int32Array;
+  /** Dense `[rows, columns]`. */
+  readonly subtract: Float64Array;
+}
+
+/** `matrix[rows, columns] - subtract`, in one pass over what may be many megabytes. */
+function pickAndSubtract(
+  matrix: Float64Array,
+  columnCount: number,
+  { rows, columns, subtract }: Shrinking,
+): Float64Array {
+  const picked = new Float64Array(subtract.length);
+  let at = 0;
+  for (let row = 0; row < rows.length; row++) {
+    const from = rows[row]! * columnCount;
+    for (let column = 0; column < columns.length; column++, at++) {
+      picked[at] = matrix[from + columns[column]!]! - subtract[at]!;
+    }
+  }
+  return picked;
 }
 
 const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i) => i);

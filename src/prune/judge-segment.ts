@@ -47,11 +47,12 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
       judgeModule({
         module,
         weight,
-        scoredWeight: await inLossMetric(weight, curvatures, module),
+        scoredWeight: await inLossMetric(weight, module, { curvatures, multiply: run.multiply }),
         groups,
         adapter,
         headUnit: options.headUnit,
         random: run.random,
+        multiply: run.multiply,
       }),
     );
     run.remarks.push(...judged.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
@@ -62,12 +63,12 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
 
 async function inLossMetric(
   weight: LinearWeight,
-  curvatures: HiddenStates | undefined,
-  { index }: PrunableModule,
+  module: PrunableModule,
+  { curvatures, multiply }: Pick<SegmentCase, 'curvatures'> & Pick<Run, 'multiply'>,
 ): Promise<LinearWeight | undefined> {
   if (curvatures === undefined) return undefined;
-  const { data } = await curvatures.get(index);
-  return weightInLossMetric(weight, Float64Array.from(data as Float32Array));
+  const { data } = await curvatures.get(module.index);
+  return weightInLossMetric(weight, Float64Array.from(data as Float32Array), multiply);
 }
 
 const allUnits = ({ unitCount }: PrunableModule): Int32Array =>

@@ -79,11 +79,12 @@ export interface ModuleMeasured {
 /** Orders a module's units by the dense model's statistics. */
 export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasured): Promise<RemovalOrderOfModule> {
   const { curvature, module } = given;
+  const { random, multiply } = run;
   const weight = await readLinearWeight(model, module.output);
   return run.timed('order', async () => {
-    const scoredWeight = curvature && (await weightInLossMetric(weight, curvature));
+    const scoredWeight = curvature && (await weightInLossMetric(weight, curvature, multiply));
     const { headUnit } = run.job.options;
-    return orderUnits({ ...given, weight, scoredWeight, headUnit, random: run.random });
+    return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });
 }
 

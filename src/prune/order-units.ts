@@ -1,5 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, CompensationAdapter, LinearWeight } from '../compensation/adapter.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { judgeModule } from '../removal/judge-module.js';
 import { type HeadUnit, shrinkSteps } from '../removal/plan-removal.js';
 
@@ -19,6 +20,7 @@ export interface OrderCase {
   readonly adapter: CompensationAdapter;
   readonly headUnit: HeadUnit;
   readonly random: () => number;
+  readonly multiply?: MultiplyTransposed | undefined;
 }
 
 /** Orders a module's units without groups. A KV group that leaves whole is judged whole. */

@@ -1,8 +1,10 @@
 import type { PrunableModule } from '../architecture/layout.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { PruneJob, StageTiming } from '../prune.js';
 import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
+import { createEngineMultiply } from '../runtime/engine-multiply.js';
 
 /** One run's clock, progress, remarks and random numbers. */
 export interface Run {
@@ -10,6 +12,8 @@ export interface Run {
   readonly batches: readonly Batch[];
   readonly random: Random;
   readonly remarks: string[];
+  /** Large products of factorisations. */
+  readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Reports one more batch done. */
@@ -19,6 +23,8 @@ export interface Run {
   /** Moves on by one segment. */
   advance(runner: BlockRunner): Promise<void>;
   timings(): StageTiming[];
+  /** Frees what the run holds of the engine. */
+  dispose(): Promise<void>;
 }
 
 /** Tokens that run through a block together unless the options say otherwise. */
@@ -39,10 +45,12 @@ export function startRun(job: PruneJob, passes: Passes): Run {
   const perPass = layout.segments.length * batches.length;
   const total = Math.max(1, passes.all * perPass);
   let done = passes.before * perPass;
+  const products = createEngineMultiply(engine);
   const run: Run = {
     job,
     batches,
     random: createRandom(options.seed),
+    multiply: products.multiply,
     remarks: [],
     async timed(stage, action) {
       const start = performance.now();
@@ -72,6 +80,7 @@ export function startRun(job: PruneJob, passes: Passes): Run {
       return run.timed('advance', () => runner.advance(() => run.tick(detail)));
     },
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
+    dispose: products.release,
   };
   return run;
 }

@@ -9,6 +9,7 @@ import type {
   PreparedImportance,
 } from '../compensation/adapter.js';
 import { NumericalError, OptionError } from '../errors.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
 import type { HeadUnit } from './plan-removal.js';
@@ -31,6 +32,8 @@ export interface ModuleCase {
   readonly adapter: CompensationAdapter;
   readonly headUnit: HeadUnit;
   readonly random: () => number;
+  /** Runs the large products of factorisations; default: this library's own loops. */
+  readonly multiply?: MultiplyTransposed | undefined;
 }
 
 /** A module whose units have their scores. */
@@ -86,6 +89,7 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
       unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
       unitCount: group.units.length,
       random,
+      multiply: given.multiply,
     };
     const prepared = await naming(module, () => adapter.prepare(problem));
     checkScores(prepared, problem);
