@@ -117,6 +117,12 @@ export interface PruneOptions extends JobControl {
   readonly batchSize?: number | undefined;
 }
 
+/** Every way to spread the sparsity, by name. */
+export const ALLOCATIONS = [...Object.keys(ALLOCATION_RULES), 'standardised', 'global'] as readonly AllocationName[];
+
+/** Every metric, by name. */
+export const METRICS = ['output', 'loss'] as const satisfies readonly MetricName[];
+
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
   method: 'auto',
@@ -202,14 +208,13 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
   const combination: Combination | undefined = typeof method === 'string' ? findCombination(method) : undefined;
-  const allocations = [...Object.keys(ALLOCATION_RULES), 'standardised', 'global'] as AllocationName[];
   const dampening = options.dampening ?? combination?.dampening;
   return {
     sparsity,
     methodName: typeof method === 'string' ? method : 'custom',
     adapter: resolveAdapter(combination?.adapter ?? method, dampening === undefined ? {} : { dampening }),
     orderAdapter: resolveOrderAdapter(combination?.adapter ?? method, dampening),
-    metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', ['output', 'loss']),
+    metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', METRICS),
     calibrationDefaults: { generate: combination?.generate ?? PRUNE_DEFAULTS.calibration.generate },
     grouping: resolveGrouping(options.grouping ?? combination?.grouping ?? false),
     weighting: resolveWeighting(options.weighting ?? {}),
@@ -219,7 +224,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     allocation: oneOf(
       'allocation',
       options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
-      allocations,
+      ALLOCATIONS,
     ),
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),

@@ -1,13 +1,13 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
-import { PRUNE_DEFAULTS } from '../options.js';
+import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
-import { parseCount, parseFraction, parseIndices } from './option-parsers.js';
+import { parseCount, parseFraction, parseIndices, parseNumber } from './option-parsers.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
@@ -24,7 +24,10 @@ interface PruneFlags extends SharedOptions {
   readonly modules?: ModuleSelection;
   readonly headUnit?: HeadUnit;
   readonly allocation?: PruneOptions['allocation'];
+  readonly metric?: PruneOptions['metric'];
+  readonly dampening?: number;
   readonly widthMultiple?: number;
+  readonly minimumWidth?: number;
   readonly skipBlocks?: readonly number[];
   readonly seed?: number;
   readonly force?: boolean;
@@ -64,8 +67,22 @@ export function addPruneCommand(program: Command, context: CommandContext): void
         'query',
       ]),
     )
-    .option('--allocation <rule>', 'how the sparsity is spread over the blocks, such as uniform')
+    .addOption(
+      new Option(
+        '--allocation <rule>',
+        "how the sparsity is spread over the blocks (default: the method's own)",
+      ).choices(ALLOCATIONS),
+    )
+    .addOption(
+      new Option('--metric <name>', "what scores measure errors in (default: the method's own)").choices(METRICS),
+    )
+    .option(
+      '--dampening <fraction>',
+      "what is added to the Hessian's diagonal, as a fraction of its mean (default: the method's own)",
+      parseNumber,
+    )
     .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
+    .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
     .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
     .option('--force', 'write into a folder that is not empty')
@@ -92,7 +109,10 @@ const PASSED_ON = [
   'modules',
   'headUnit',
   'allocation',
+  'metric',
+  'dampening',
   'widthMultiple',
+  'minimumWidth',
   'skipBlocks',
   'seed',
   'force',

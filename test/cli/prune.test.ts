@@ -23,7 +23,7 @@ describe('prune', () => {
   it('passes on everything that was said', async () => {
     const { calls } = await runWithDouble(
       'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules ffn --head-unit query ' +
-        '--allocation uniform --width-multiple 16 --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
+        '--allocation global --metric loss --dampening 0.1 --width-multiple 16 --minimum-width 25% --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
     );
     expect(calls[0]?.[1]).toMatchObject({
       sparsity: 0.3,
@@ -31,8 +31,11 @@ describe('prune', () => {
       calibration: { source: { file: 'cal.jsonl' }, windowCount: 8, windowLength: 128 },
       modules: 'ffn',
       headUnit: 'query',
-      allocation: 'uniform',
+      allocation: 'global',
+      metric: 'loss',
+      dampening: 0.1,
       widthMultiple: 16,
+      minimumWidth: 0.25,
       skipBlocks: [0, 1, 5],
       executionProvider: ['cuda', 'cpu'],
       seed: 7,
@@ -51,6 +54,12 @@ describe('prune', () => {
   ])('understands %s', async (flags, generate) => {
     const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     expect(calls[0]?.[1]).toMatchObject({ calibration: { generate } });
+  });
+
+  it.each(['--metric taste', '--allocation fair', '--dampening much'])('refuses %s', async (flags) => {
+    const { calls, exitCode } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    expect(calls).toEqual([]);
+    expect(exitCode).toBe(2);
   });
 
   it('needs no folder for a dry run', async () => {
