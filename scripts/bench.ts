@@ -33,19 +33,22 @@ const runs: Record<string, BenchRun>[] = [];
 for (let round = 0; round < Number(values.repeat); round += 1) {
   runs.push(Object.fromEntries(['bare', ...methods].map((method) => [method, runOnce(method)])));
 }
-const bare = median(runs.map((run) => blocksMs(run)));
-console.log(`bare forward passes: ${seconds(bare)}`);
+const over = (method: string, of: (run: BenchRun) => number) =>
+  median(runs.map((run) => of(run[method]!) / run.bare!.wallMs));
+console.log(`bare forward passes: ${seconds(median(runs.map(({ bare }) => bare!.wallMs)))}`);
 for (const method of methods) {
   const own = runs.map((run) => run[method]!);
-  const ratio = median(runs.map((run) => run[method]!.wallMs / blocksMs(run)));
+  const processor = median(runs.map((run) => run[method]!.cpuMs / run.bare!.cpuMs));
   const peak = Math.max(...own.map(({ peakBytes }) => peakBytes));
   console.log(
-    `${method}: ${ratio.toFixed(2)} x bare, ${seconds(median(own.map(({ wallMs }) => wallMs)))}, peak ${(peak / 1e6).toFixed(0)} MB`,
+    `${method}: ${over(method, ({ wallMs }) => wallMs).toFixed(2)} x bare (processor time ${processor.toFixed(2)} x), ` +
+      `${seconds(median(own.map(({ wallMs }) => wallMs)))}, peak ${(peak / 1e6).toFixed(0)} MB`,
   );
   for (const { stage } of own[0]!.stages) {
-    const ms = own.map(({ stages }) => stages.find((one) => one.stage === stage)?.ms ?? 0);
-    const share = median(runs.map((run, at) => ms[at]! / blocksMs(run)));
-    console.log(`  ${stage.padEnd(10)} ${seconds(median(ms)).padStart(9)} ${share.toFixed(2)} x bare`);
+    const msOf = ({ stages }: BenchRun) => stages.find((one) => one.stage === stage)?.ms ?? 0;
+    console.log(
+      `  ${stage.padEnd(12)} ${seconds(median(own.map(msOf))).padStart(9)} ${over(method, msOf).toFixed(2)} x bare`,
+    );
   }
 }
 
@@ -67,10 +70,6 @@ function runOnce(method: string): BenchRun {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   return JSON.parse(printed) as BenchRun;
-}
-
-function blocksMs(run: Record<string, BenchRun>): number {
-  return run.bare!.stages[0]!.ms;
 }
 
 function median(numbers: readonly number[]): number {

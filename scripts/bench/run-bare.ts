@@ -2,13 +2,13 @@ import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
-import type { StageTiming } from '../../src/prune.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { indexRunGraph, makeBatches } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
-import type { BenchTask } from './bench-task.js';
+import type { BenchRun, BenchTask } from './bench-task.js';
+import { measureCost } from './measure-cost.js';
 
 /** Tokens that run together, as many as pruning takes. */
 const TOKENS_PER_BATCH = 2048;
@@ -20,7 +20,7 @@ const TOKENS_PER_BATCH = 2048;
 export async function runBare(
   { model: path, calibration, options }: BenchTask,
   engine: Engine,
-): Promise<StageTiming[]> {
+): Promise<Omit<BenchRun, 'peakBytes'>> {
   const folder = await openModelFolder(path);
   try {
     const model = await folder.load();
@@ -44,19 +44,12 @@ export async function runBare(
       fetches: [detected.partition.cuts.at(-1)!],
       facts,
     });
-    const start = performance.now();
-    for (const batch of batches) {
-      await session.run(
-        prefillFeeds(
-          inputs.filter(({ name }) => names.includes(name)),
-          batch,
-          batch.tokens,
-        ),
-      );
-    }
-    const ms = performance.now() - start;
+    const fed = inputs.filter(({ name }) => names.includes(name));
+    const { wallMs, cpuMs } = await measureCost(async () => {
+      for (const batch of batches) await session.run(prefillFeeds(fed, batch, batch.tokens));
+    });
     await session.release();
-    return [{ stage: 'blocks', ms }];
+    return { stages: [], wallMs, cpuMs };
   } finally {
     await folder.close();
   }

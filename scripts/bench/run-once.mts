@@ -3,25 +3,20 @@ import { rm } from 'node:fs/promises';
 import { createNodeEngine } from '../../src/node/node-engine.js';
 import { prune } from '../../src/node.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
+import { measureCost } from './measure-cost.js';
 import { runBare } from './run-bare.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as BenchTask;
 const { model, method, calibration, workFolder } = task;
-const cpuStart = process.cpuUsage();
-const start = performance.now();
-const stages = method === 'bare' ? await runBare(task, await createNodeEngine()) : (await pruneOnce()).timings;
-const { user, system } = process.cpuUsage(cpuStart);
-const run: BenchRun = {
-  stages,
-  wallMs: performance.now() - start,
-  cpuMs: (user + system) / 1000,
-  peakBytes: process.resourceUsage().maxRSS * 1024,
-};
-process.stdout.write(`${JSON.stringify(run)}\n`);
+const run = method === 'bare' ? await runBare(task, await createNodeEngine()) : await pruneOnce();
+process.stdout.write(`${JSON.stringify({ ...run, peakBytes: process.resourceUsage().maxRSS * 1024 })}\n`);
 
-async function pruneOnce() {
+async function pruneOnce(): Promise<Omit<BenchRun, 'peakBytes'>> {
   try {
-    return await prune({ ...task.options, model, method, calibration, out: workFolder, force: true });
+    const { result, ...cost } = await measureCost(() =>
+      prune({ ...task.options, model, method, calibration, out: workFolder, force: true }),
+    );
+    return { ...cost, stages: result.timings };
   } finally {
     await rm(workFolder, { recursive: true, force: true });
   }
