@@ -68,20 +68,22 @@ interface MoveQueues {
 }
 
 function createMoveQueues(costs: Float64Array, binCount: number, binOf: Int32Array): MoveQueues {
-  const heaps: Move[][] = Array.from({ length: binCount * binCount }, () => []);
+  const heaps = Array.from({ length: binCount * binCount }, createHeap);
   return {
     add(item) {
       const from = binOf[item]!;
       for (let to = 0; to < binCount; to++) {
         if (to === from) continue;
-        const cost = costs[item * binCount + to]! - costs[item * binCount + from]!;
-        push(heaps[from * binCount + to]!, { item, cost });
+        heaps[from * binCount + to]!.push(item, costs[item * binCount + to]! - costs[item * binCount + from]!);
       }
     },
     cheapest(from, to) {
       const heap = heaps[from * binCount + to]!;
-      while (heap.length > 0 && binOf[heap[0]!.item] !== from) pop(heap);
-      return heap[0];
+      for (let top = heap.top(); top !== undefined; top = heap.top()) {
+        if (binOf[top.item] === from) return top;
+        heap.pop();
+      }
+      return undefined;
     },
   };
 }
@@ -127,33 +129,49 @@ function cheapestBin(costs: Float64Array, binCount: number, item: number): numbe
   return best;
 }
 
-const before = (a: Move, b: Move) => a.cost < b.cost || (a.cost === b.cost && a.item < b.item);
-
-function push(heap: Move[], move: Move): void {
-  let at = heap.length;
-  heap.push(move);
-  while (at > 0) {
-    const parent = (at - 1) >> 1;
-    if (!before(move, heap[parent]!)) break;
-    heap[at] = heap[parent]!;
-    at = parent;
-  }
-  heap[at] = move;
+/** Moves by rising cost, of equal ones by item. */
+interface Heap {
+  top(): Move | undefined;
+  push(item: number, cost: number): void;
+  pop(): void;
 }
 
-function pop(heap: Move[]): void {
-  const last = heap.pop()!;
-  if (heap.length === 0) return;
-  let at = 0;
-  for (;;) {
-    let child = 2 * at + 1;
-    if (child >= heap.length) break;
-    if (child + 1 < heap.length && before(heap[child + 1]!, heap[child]!)) child++;
-    if (!before(heap[child]!, last)) break;
-    heap[at] = heap[child]!;
-    at = child;
-  }
-  heap[at] = last;
+/** Two lists of plain numbers in place of one of objects: there are many moves, and few come to the top. */
+function createHeap(): Heap {
+  const items: number[] = [];
+  const costs: number[] = [];
+  const isBefore = (a: number, b: number) => costs[a]! < costs[b]! || (costs[a] === costs[b] && items[a]! < items[b]!);
+  const swap = (a: number, b: number) => {
+    const [item, cost] = [items[a]!, costs[a]!];
+    items[a] = items[b]!;
+    costs[a] = costs[b]!;
+    items[b] = item;
+    costs[b] = cost;
+  };
+  return {
+    top: () => (items.length === 0 ? undefined : { item: items[0]!, cost: costs[0]! }),
+    push(item, cost) {
+      let at = items.push(item) - 1;
+      costs.push(cost);
+      for (let parent = (at - 1) >> 1; at > 0 && isBefore(at, parent); parent = (at - 1) >> 1) {
+        swap(at, parent);
+        at = parent;
+      }
+    },
+    pop() {
+      swap(0, items.length - 1);
+      items.pop();
+      costs.pop();
+      for (let at = 0; ; ) {
+        let child = 2 * at + 1;
+        if (child >= items.length) return;
+        if (child + 1 < items.length && isBefore(child + 1, child)) child++;
+        if (!isBefore(child, at)) return;
+        swap(at, child);
+        at = child;
+      }
+    },
+  };
 }
 
 function checkCapacities(itemCount: number, binCount: number, { minimum, maximum }: Capacities): void {

@@ -1,7 +1,7 @@
 import { kmeans } from 'ml-kmeans';
 import { NumericalError, OptionError } from '../errors.js';
 import { createRandom, drawPermutation } from '../linalg/random.js';
-import { assignWithCapacities } from './assign-with-capacities.js';
+import { assignContexts, balancedContexts, nearestContexts, refineCenters } from './refine-centers.js';
 
 export interface ClusteringInput {
   /** Tokens in PCA space, `[tokenCount, dimensionCount]` row-major. */
@@ -36,13 +36,13 @@ export interface Contexts {
   readonly remarks: readonly string[];
 }
 
+/** Tokens that the first centres are found on: enough to see the clusters, few enough to try often. */
+const START_COUNT = 2048;
 const ITERATION_LIMIT = 100;
-/** Balanced refinement starts from a converged plain fit and settles quickly. */
-const BALANCED_ITERATION_LIMIT = 30;
 
 /**
- * Clusters tokens into contexts: k-means with k-means++ start on a bounded sample, then, unless `clusterBalance` is
- * infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
+ * Clusters tokens into contexts: k-means with k-means++ start on a bounded sample (first on a part of it), then, unless
+ * `clusterBalance` is infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
  * nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
  *
  * @throws OptionError when there are fewer tokens than contexts or an option is out of range; NumericalError when a point
@@ -60,102 +60,56 @@ export function clusterContexts(input: ClusteringInput): Contexts {
       );
     return withoutEmpty(input.centers, assignContexts(points, input.centers, dimensionCount), dimensionCount);
   }
-  const drawn = drawPermutation(createRandom(seed), tokenCount).subarray(0, fitCount).sort();
-  const sample = Array.from(drawn, (token) => Array.from(rowOf(points, token, dimensionCount)));
-  const plain = kmeans(sample, contextCount, {
-    initialization: 'kmeans++',
-    seed: seedOf(seed),
-    maxIterations: ITERATION_LIMIT,
-  });
+  const order = drawPermutation(createRandom(seed), tokenCount);
+  const drawn = order.slice(0, fitCount).sort();
+  const sample = pickPoints(points, drawn, dimensionCount);
+  const first = order.slice(0, Math.max(START_COUNT, contextCount)).sort();
+  const start = startCenters(points, first, { dimensionCount, contextCount, seed });
+  const plain = refineCenters({ points: sample, centers: start, assign: nearestContexts(dimensionCount) });
   if (clusterBalance === Number.POSITIVE_INFINITY) {
-    const centers = Float64Array.from(plain.centroids.flat());
-    return withoutEmpty(centers, assignContexts(points, centers, dimensionCount), dimensionCount);
+    return withoutEmpty(plain.centers, assignContexts(points, plain.centers, dimensionCount), dimensionCount);
   }
-  const balanced = balance(sample, plain.centroids, clusterBalance);
-  const centers = Float64Array.from(balanced.centers.flat());
-  const contextOfToken = assignContexts(points, centers, dimensionCount);
+  const balanced = refineCenters({
+    points: sample,
+    centers: plain.centers,
+    assign: balancedContexts({ dimensionCount, contextCount, clusterBalance }),
+  });
+  const contextOfToken = assignContexts(points, balanced.centers, dimensionCount);
   drawn.forEach((token, position) => {
     contextOfToken[token] = balanced.contextOf[position]!;
   });
-  return withoutEmpty(centers, contextOfToken, dimensionCount);
-}
-
-/**
- * Finds the nearest centre of every point; of equally near ones the first.
- *
- * @param points `[pointCount, dimensionCount]`, row-major.
- * @param centers `[contextCount, dimensionCount]`, row-major.
- */
-export function assignContexts(points: Float64Array, centers: Float64Array, dimensionCount: number): Int32Array {
-  const contextCount = centers.length / dimensionCount;
-  const nearest = new Int32Array(points.length / dimensionCount);
-  for (let point = 0; point < nearest.length; point++) {
-    let least = Number.POSITIVE_INFINITY;
-    for (let context = 0; context < contextCount; context++) {
-      let distance = 0;
-      for (let i = 0; i < dimensionCount; i++) {
-        distance += (points[point * dimensionCount + i]! - centers[context * dimensionCount + i]!) ** 2;
-      }
-      if (distance < least) {
-        least = distance;
-        nearest[point] = context;
-      }
-    }
-  }
-  return nearest;
+  return withoutEmpty(balanced.centers, contextOfToken, dimensionCount);
 }
 
 function rowOf(matrix: Float64Array, row: number, width: number): Float64Array {
   return matrix.subarray(row * width, (row + 1) * width);
 }
 
+function pickPoints(points: Float64Array, tokens: Int32Array, dimensionCount: number): Float64Array {
+  const picked = new Float64Array(tokens.length * dimensionCount);
+  tokens.forEach((token, at) => {
+    picked.set(rowOf(points, token, dimensionCount), at * dimensionCount);
+  });
+  return picked;
+}
+
+function startCenters(
+  points: Float64Array,
+  tokens: Int32Array,
+  { dimensionCount, contextCount, seed }: Required<Pick<ClusteringInput, 'dimensionCount' | 'contextCount' | 'seed'>>,
+): Float64Array {
+  const rows = Array.from(tokens, (token) => Array.from(rowOf(points, token, dimensionCount)));
+  const { centroids } = kmeans(rows, contextCount, {
+    initialization: 'kmeans++',
+    seed: seedOf(seed),
+    maxIterations: ITERATION_LIMIT,
+  });
+  return Float64Array.from(centroids.flat());
+}
+
 /** ml-kmeans takes whole seeds above 0. */
 function seedOf(seed: number): number {
   return Math.floor(createRandom(seed)() * 0x7fffffff) + 1;
-}
-
-/** K-means whose assignment step respects size bounds, from converged plain centres. */
-function balance(
-  sample: number[][],
-  start: number[][],
-  clusterBalance: number,
-): { readonly centers: number[][]; readonly contextOf: Int32Array } {
-  const contextCount = start.length;
-  const even = sample.length / contextCount;
-  const minimum = new Array<number>(contextCount).fill(Math.floor(even * Math.max(0, 1 - clusterBalance)));
-  const maximum = new Array<number>(contextCount).fill(Math.ceil(even * (1 + clusterBalance)));
-  let centers = start;
-  let contextOf = new Int32Array(0);
-  for (let iteration = 0; iteration < BALANCED_ITERATION_LIMIT; iteration++) {
-    const distances = Float64Array.from(
-      sample.flatMap((point) => centers.map((center) => squaredDistance(point, center))),
-    );
-    const next = assignWithCapacities(distances, contextCount, { minimum, maximum });
-    if (contextOf.length > 0 && next.every((context, point) => context === contextOf[point])) break;
-    contextOf = Int32Array.from(next);
-    centers = meansOf(sample, contextOf, centers);
-  }
-  return { centers, contextOf };
-}
-
-function squaredDistance(one: readonly number[], other: readonly number[]): number {
-  let sum = 0;
-  for (let i = 0; i < one.length; i++) sum += (one[i]! - other[i]!) ** 2;
-  return sum;
-}
-
-function meansOf(sample: number[][], contextOf: Int32Array, previous: number[][]): number[][] {
-  const sums = previous.map((center) => center.map(() => 0));
-  const counts = previous.map(() => 0);
-  sample.forEach((point, index) => {
-    const context = contextOf[index]!;
-    counts[context]!++;
-    const sum = sums[context]!;
-    for (let i = 0; i < point.length; i++) sum[i]! += point[i]!;
-  });
-  return sums.map((sum, context) =>
-    counts[context] === 0 ? previous[context]! : sum.map((value) => value / counts[context]!),
-  );
 }
 
 function withoutEmpty(centers: Float64Array, contextOfToken: Int32Array, dimensionCount: number): Contexts {

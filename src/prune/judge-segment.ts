@@ -9,7 +9,7 @@ import {
   type LinearWeight,
   type StatisticsNeed,
 } from '../compensation/adapter.js';
-import { assignContexts } from '../grouping/cluster-contexts.js';
+import { assignContexts } from '../grouping/refine-centers.js';
 import { weightInLossMetric } from '../importance/loss-metric.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { channelsOf, judgeModule, type ScoredModule } from '../removal/judge-module.js';

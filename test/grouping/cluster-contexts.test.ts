@@ -1,5 +1,6 @@
 import { NumericalError, OptionError } from '../../src/errors.js';
-import { assignContexts, clusterContexts } from '../../src/grouping/cluster-contexts.js';
+import { clusterContexts } from '../../src/grouping/cluster-contexts.js';
+import { assignContexts } from '../../src/grouping/refine-centers.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 
 /** Clouds of the given sizes around far corners, in order. */
