@@ -213,9 +213,15 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
     unitSize: units.unitSize,
     ...(units.groupOfUnit && groupCount !== undefined && { groupOfUnit: units.groupOfUnit, groupCount }),
+    ...(units.isAttention && { kvHeadCount: countKvHeads(units) }),
     ...counts,
     description: describeUnits(units, facts, index, groupCount),
   };
+}
+
+function countKvHeads({ groupOfUnit, sharesKeyValue, unitCount }: ChannelTrace): number {
+  if (groupOfUnit !== undefined) return Math.max(...groupOfUnit) + 1;
+  return sharesKeyValue ? 1 : unitCount;
 }
 
 function describeUnits(
@@ -224,7 +230,10 @@ function describeUnits(
   index: GraphIndex,
   groupCount: number | undefined,
 ): string {
-  if (units.isAttention) return groupCount === undefined ? 'multi-head attention' : 'grouped-query attention';
+  if (units.isAttention) {
+    if (units.sharesKeyValue) return 'multi-query attention';
+    return groupCount === undefined ? 'multi-head attention' : 'grouped-query attention';
+  }
   const matrices = [...units.labels].filter(
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );

@@ -46,6 +46,8 @@ export interface PrunableModule {
   /** KV head of each query head; absent when every unit can go alone (FFN, MHA). */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
+  /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. Absent for an FFN. */
+  readonly kvHeadCount?: number;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;

@@ -10,7 +10,7 @@ export interface StageValue {
 }
 
 /** Products that mix tokens when both operands are activations. */
-const PRODUCT_OPS: ReadonlySet<string> = new Set(['MatMul', 'Einsum', 'com.microsoft.FusedMatMul']);
+export const PRODUCT_OPS: ReadonlySet<string> = new Set(['MatMul', 'Einsum', 'com.microsoft.FusedMatMul']);
 
 /** Whether tokens meet on the way to a value within its stage: by this an attention is told from an FFN. */
 export function mixesTokens({ index, stageOf, stage, value }: StageValue): boolean {

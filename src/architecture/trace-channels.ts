@@ -11,7 +11,7 @@ import {
   TraceStop,
 } from './axis-rules/axis-rule.js';
 import { ATTENTION_OPS, AXIS_RULES } from './axis-rules/table.js';
-import { mixesTokens } from './mixes-tokens.js';
+import { mixesTokens, PRODUCT_OPS } from './mixes-tokens.js';
 
 /** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
 export interface ChannelTrace {
@@ -27,6 +27,8 @@ export interface ChannelTrace {
   /** KV group of each unit, for grouped queries. */
   readonly groupOfUnit?: Int32Array;
   readonly repeats: readonly Repeat[];
+  /** Whether all heads attend to one key and value (multi-query attention). */
+  readonly sharesKeyValue: boolean;
   /** Whether the units meet an operator that mixes tokens. */
   readonly isAttention: boolean;
 }
@@ -159,9 +161,22 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       nodes: [...touched].sort((a, b) => a - b),
       ...(groupOfUnit && { groupOfUnit }),
       repeats,
+      sharesKeyValue: groupOfUnit === undefined && [...touched].some((at) => readsSharedOperand(at, labels, request)),
       isAttention,
     },
   };
+}
+
+/** Whether a node of the module that mixes tokens, or copies heads, also reads something made of tokens that has no units. */
+function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, request: TraceRequest): boolean {
+  const { index, stageOf, stage, dataValues } = request;
+  const node = index.nodes[at]!;
+  if (
+    !SHARING_OPS.has(qualifiedOp(node)) ||
+    node.input.some((value) => index.constants.has(value) && labels.has(value))
+  )
+    return false;
+  return node.input.some((value) => dataValues.has(value) && stageOf.get(value) === stage && !labels.has(value));
 }
 
 /**
@@ -206,6 +221,9 @@ function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlyS
   if (producer === undefined || !index.constants.has(value)) return false;
   return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
+
+/** Operators that spread one key or value over all heads. */
+const SHARING_OPS: ReadonlySet<string> = new Set([...PRODUCT_OPS, ...ATTENTION_OPS, 'Expand', 'Tile']);
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
   if (known.axis !== added.axis || known.codes.length !== added.codes.length) {

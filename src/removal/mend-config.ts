@@ -27,7 +27,7 @@ export function blockWidths(layout: ModelLayout, keptUnits: ReadonlyMap<number, 
           headCount: heads.length,
           kvHeadCount: attention.groupOfUnit
             ? new Set(heads.map((unit) => attention.groupOfUnit![unit]!)).size
-            : heads.length,
+            : Math.min(attention.kvHeadCount ?? heads.length, heads.length),
           headSize: attention.unitSize,
         }),
     };

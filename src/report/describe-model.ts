@@ -72,11 +72,11 @@ function describeModule({
   kind,
   description,
   unitCount,
-  groupCount,
+  kvHeadCount,
   unitSize,
   parameterCount,
 }: PrunableModule): ModuleDescription {
   const size =
-    kind === 'ffn' ? { width: unitCount } : { heads: unitCount, kvHeads: groupCount ?? unitCount, headSize: unitSize };
+    kind === 'ffn' ? { width: unitCount } : { heads: unitCount, kvHeads: kvHeadCount ?? unitCount, headSize: unitSize };
   return { kind, description, ...size, parameters: parameterCount };
 }
