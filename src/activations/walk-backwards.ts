@@ -60,7 +60,7 @@ export async function walkBackwards(walk: BackwardWalk): Promise<number> {
 
 /** Loss of every window and its cotangent at the last hidden state, one window at a time: logits are large. */
 async function startAtLoss(walk: BackwardWalk): Promise<number> {
-  const { engine, model, analysed, batches, spans, archive, side, cotangents } = walk;
+  const { engine, model, analysed, batches, spans, archive, cotangents } = walk;
   const { layout, partition } = analysed.detected;
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
@@ -89,7 +89,8 @@ async function startAtLoss(walk: BackwardWalk): Promise<number> {
       domains: gradient.domains,
     };
   };
-  const atHand = (value: string) => value === input || index.inputs.has(value) || side.has(value);
+  // What else was made on the way is of a whole batch's size, so it is computed again.
+  const atHand = (value: string) => value === input || index.inputs.has(value);
   const head = await compileStage({
     engine,
     model,

@@ -33,13 +33,14 @@ export interface DetectRequest {
 export function detectLayout(request: DetectRequest): DetectedModel {
   const { index, facts, logits } = request;
   const embeddings = findEmbeddings(index, request.tokenInput);
-  const cuts = chooseCuts(request, embeddings);
+  const { cuts, stream } = chooseCuts(request, embeddings);
   const partition = partitionGraph(index, cuts);
   const dataValues = influencedValues(index, embeddings);
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });
-    const sites = linears.map((linear) => ({
+    const inner = linears.filter(({ input }) => !stream.has(input));
+    const sites = inner.map((linear) => ({
       linear,
       outcome: trace(request, { partition, dataValues, stage, linear }),
     }));
@@ -76,14 +77,13 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       traces.push(units);
     }
   });
-  const hidden = facts.get(cuts[0] ?? '')?.dims ?? [];
   const logitDims = facts.get(logits)?.dims ?? [];
   return {
     index,
     partition,
     traces,
     layout: {
-      hiddenSize: hidden[hidden.length - 1] ?? 0,
+      hiddenSize: modules[0]?.output.outputCount ?? facts.get(cuts[0] ?? '')?.dims.at(-1) ?? 0,
       vocabularySize: logitDims[logitDims.length - 1] ?? 0,
       blockCount: blocks.length === 0 ? 0 : Math.max(...blocks) + 1,
       segments: cuts.slice(1).map((output, at) => ({
@@ -100,8 +100,14 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   };
 }
 
-/** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
-function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddings: readonly number[]): string[] {
+interface Stream {
+  /** Cuts worth having: the last value before the first linear map, then one after each stretch that holds any. */
+  readonly cuts: readonly string[];
+  /** All values that the whole residual stream passes through, cuts and their norms. */
+  readonly stream: ReadonlySet<string>;
+}
+
+function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddings: readonly number[]): Stream {
   if (embeddings.length === 0) {
     throw new UnsupportedModelError(
       `no Gather looks "${tokenInput}" up in an embedding table; decoder-only transformers can be pruned`,
@@ -112,7 +118,11 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
     (value) => value !== logits && width(value) !== width(logits),
   );
   const { stages } = partitionGraph(index, all);
-  const hasLinear = stages.map((nodes) => nodes.some((at) => isLinearNode(index, at)));
+  const stream = new Set(all);
+  // A map straight from the stream to the stream changes its width (projected embeddings); it belongs to no block.
+  const hasLinear = stages.map((nodes) =>
+    nodes.some((at) => isLinearNode(index, at) && !stream.has(index.nodes[at]!.input[0] ?? '')),
+  );
   const cuts: string[] = [];
   all.forEach((value, at) => {
     if (hasLinear[at]) cuts.push(value);
@@ -124,7 +134,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
         'decoder-only transformers exported as one graph without control flow can be pruned',
     );
   }
-  return cuts;
+  return { cuts, stream };
 }
 
 interface TraceSite {
@@ -212,6 +222,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     unitCount: units.unitCount,
     unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
     unitSize: units.unitSize,
+    ...(units.isAttention && units.headsPerUnit > 1 && { headsPerUnit: units.headsPerUnit }),
     ...(units.groupOfUnit && groupCount !== undefined && { groupOfUnit: units.groupOfUnit, groupCount }),
     ...(units.isAttention && { kvHeadCount: countKvHeads(units) }),
     ...counts,
@@ -232,7 +243,7 @@ function describeUnits(
 ): string {
   if (units.isAttention) {
     if (units.sharesKeyValue) return 'multi-query attention';
-    return groupCount === undefined ? 'multi-head attention' : 'grouped-query attention';
+    return groupCount === undefined && units.headsPerUnit === 1 ? 'multi-head attention' : 'grouped-query attention';
   }
   const matrices = [...units.labels].filter(
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,

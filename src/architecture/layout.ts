@@ -41,8 +41,10 @@ export interface PrunableModule {
   readonly unitCount: number;
   /** Unit of every input channel of `output`, ascending. */
   readonly unitOfChannel: Int32Array;
-  /** Head size for attention, 1 for neurons. */
+  /** Channels of a unit: 1 for a neuron, the head size for a head, times `headsPerUnit`. */
   readonly unitSize: number;
+  /** More than 1 where the graph keeps a KV head together with its query heads, so that they can only go as one. Default 1. */
+  readonly headsPerUnit?: number;
   /** KV head of each query head; absent when every unit can go alone (FFN, MHA). */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;

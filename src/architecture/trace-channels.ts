@@ -18,6 +18,8 @@ export interface ChannelTrace {
   readonly unitCount: number;
   /** Channels of the linear map's input per unit. */
   readonly unitSize: number;
+  /** Heads of a unit: more than one where the graph keeps a KV head together with its query heads. */
+  readonly headsPerUnit: number;
   /** Every value that carries units: activations, weights, biases, caches. */
   readonly labels: ReadonlyMap<string, AxisLabel>;
   /** Those of them that the module is handed: weights, caches, masks and tables that others may read too. */
@@ -66,20 +68,26 @@ const MAX_COARSENINGS = 4;
  */
 export function traceChannels(request: TraceRequest): TraceOutcome {
   let unitCount = request.channelCount;
+  let headCount: number | undefined;
   for (let round = 0; round < MAX_COARSENINGS; round += 1) {
     const outcome = walkChannels(request, unitCount);
-    if (!('coarser' in outcome)) return outcome;
+    if ('failure' in outcome) return outcome;
+    if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
       const reason = `${request.channelCount} channels cannot be seen as ${outcome.coarser} equal units`;
       return { failure: { ...outcome.at, reason } };
     }
     unitCount = outcome.coarser;
+    headCount ??= unitCount;
   }
   const reason = `the channels fall into ever coarser units (${unitCount} at last)`;
   return { failure: { node: request.seed, opType: '', reason, isAttention: false } };
 }
 
-type WalkOutcome = TraceOutcome | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> };
+type WalkOutcome =
+  | { readonly trace: Omit<ChannelTrace, 'headsPerUnit'> }
+  | { readonly failure: TraceFailure }
+  | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> };
 
 function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const { index, facts, seed, channelCount } = request;

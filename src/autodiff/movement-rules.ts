@@ -72,7 +72,15 @@ export const MOVEMENT_RULES = {
   /** dx = zeros with g at the places that were read. */
   Slice: (c) => [unslice(c)],
   /** y = x[..., indices, ...]: every row of g is added to the row it was read from. */
-  Gather: (c) => [ungather(c)],
+  Gather: (c) => [ungather(c, intAttribute(c.node, 'axis', 0), c.input(1).dims)],
+  /** The same along the first axis, for indices of one number each. */
+  GatherND: (c) => {
+    const { dims } = c.input(1);
+    if (intAttribute(c.node, 'batch_dims', 0) !== 0 || dims.at(-1) !== 1) {
+      throw unsupported(c.node, 'it gathers by more than one index each.');
+    }
+    return [ungather(c, 0, dims.slice(0, -1))];
+  },
   /** y = x with a border: dx = g without it. */
   Pad: (c) => {
     const { dims } = c.input(0);
@@ -137,13 +145,13 @@ function dilate(o: RuleContext['o'], x: Value, { axis, by }: { axis: number; by:
   return o.slice(flat, axis, { start: 0, end: (length - 1) * by + 1 });
 }
 
-function ungather(c: RuleContext): Cotangent {
+function ungather(c: RuleContext, givenAxis: number, indexDims: readonly number[]): Cotangent {
   const x = c.input(0);
-  const axis = positiveAxis(intAttribute(c.node, 'axis', 0), x.dims.length);
+  const axis = positiveAxis(givenAxis, x.dims.length);
   const dim = x.dims[axis] ?? 0;
   const [outer, inner] = [x.dims.slice(0, axis), x.dims.slice(axis + 1)];
   const indices = c.input(1);
-  const count = elementCount(indices.dims);
+  const count = elementCount(indexDims);
   const rows = c.o.reshape(c.g, [...outer, count, ...inner]);
   const known = c.knownInts(1)?.map((index) => positiveAxis(index, dim));
   const start = known?.[0] ?? 0;

@@ -24,11 +24,11 @@ export function blockWidths(layout: ModelLayout, keptUnits: ReadonlyMap<number, 
       ...(ffn && { neuronCount: keptUnits.get(ffn.index)?.length ?? ffn.unitCount }),
       ...(attention &&
         heads && {
-          headCount: heads.length,
+          headCount: heads.length * (attention.headsPerUnit ?? 1),
           kvHeadCount: attention.groupOfUnit
             ? new Set(heads.map((unit) => attention.groupOfUnit![unit]!)).size
             : Math.min(attention.kvHeadCount ?? heads.length, heads.length),
-          headSize: attention.unitSize,
+          headSize: attention.unitSize / (attention.headsPerUnit ?? 1),
         }),
     };
   });

@@ -73,10 +73,17 @@ function describeModule({
   description,
   unitCount,
   kvHeadCount,
+  headsPerUnit = 1,
   unitSize,
   parameterCount,
 }: PrunableModule): ModuleDescription {
   const size =
-    kind === 'ffn' ? { width: unitCount } : { heads: unitCount, kvHeads: kvHeadCount ?? unitCount, headSize: unitSize };
+    kind === 'ffn'
+      ? { width: unitCount }
+      : {
+          heads: unitCount * headsPerUnit,
+          kvHeads: kvHeadCount ?? unitCount,
+          headSize: unitSize / headsPerUnit,
+        };
   return { kind, description, ...size, parameters: parameterCount };
 }

@@ -133,6 +133,10 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       outputs: ['y', 'z'],
     },
   ],
+  GatherND: [
+    given('GatherND', [[5, 2]], { constants: { index: { type: 'int64', dims: [1, 1], values: [3] } } }),
+    given('GatherND', [[5, 2, 2]], { constants: { index: { type: 'int64', dims: [2, 2, 1], values: [4, 0, 4, 2] } } }),
+  ],
   Gather: [
     given('Gather', [[3, 4]], {
       constants: { index: { type: 'int64', dims: [], values: [-1] } },

@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import { intAttribute } from '../../graph/attributes.js';
-import { type AxisRule, type Finding, type RuleSite, TraceStop } from './axis-rule.js';
+import { findAttribute, intAttribute } from '../../graph/attributes.js';
+import { type AxisRule, arrivedAt, type Finding, type RuleSite, TraceStop } from './axis-rule.js';
 
 /** A product Y = A B with optional transpositions of the last two axes, as ports name it. */
 interface Product {
@@ -45,6 +45,27 @@ export const gemm: AxisRule = (site) => {
   const there = column.axis + dims.length - 2;
   const biased = there >= 0 && dims[there] === codes.length && dims[there] !== 1;
   return { findings: biased ? [...findings, { value: c, label: { axis: there, codes } }] : findings };
+};
+
+/** Einsum: an axis goes wherever its letter does; a letter that is summed away needs a weight on the other side. */
+export const einsum: AxisRule = (site) => {
+  const equation = new TextDecoder().decode(findAttribute(site.node, 'equation')?.s).replaceAll(' ', '');
+  const [left = '', result] = equation.split('->');
+  if (result === undefined || equation.includes('.'))
+    throw new TraceStop(`the equation "${equation}" is not spelled out`);
+  const terms = left.split(',');
+  const letter = (site.side === 'output' ? result : terms[site.slot])?.[site.label.axis];
+  if (letter === undefined) throw new TraceStop(`the equation "${equation}" does not fit its operands`);
+  const { codes } = site.label;
+  const from = arrivedAt(site);
+  const places = [
+    ...terms.map((term, slot) => ({ value: site.node.input[slot] ?? '', term })),
+    { value: site.node.output[0] ?? '', term: result },
+  ].filter(({ value, term }) => value !== from && term.includes(letter));
+  if (!result.includes(letter) && !site.isConstant(from) && !places.every(({ value }) => site.isConstant(value))) {
+    throw new TraceStop('channels are summed against another activation');
+  }
+  return { findings: places.map(({ value, term }) => ({ value, label: { axis: term.indexOf(letter), codes } })) };
 };
 
 function productFindings(site: RuleSite, product: Product): Finding[] {

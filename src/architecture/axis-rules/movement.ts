@@ -259,6 +259,22 @@ export const gather: AxisRule = (site) => {
   return { findings: [{ value: table, label: { axis: axis < along ? axis : axis - indexRank + 1, codes } }] };
 };
 
+/** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
+export const gatherNd: AxisRule = (site) => {
+  const [table = '', indices = ''] = site.node.input;
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
+  const indexDims = site.dims(indices);
+  if (intAttribute(site.node, 'batch_dims', 0) !== 0 || indexDims.at(-1) !== 1) {
+    throw new TraceStop('elements are gathered by more than one index each');
+  }
+  const shift = indexDims.length - 2;
+  const { axis, codes } = site.label;
+  if (site.side === 'input' ? axis === 0 : axis <= shift) throw new TraceStop('channels are picked one by one');
+  return site.side === 'input'
+    ? toOutput(site, { axis: axis + shift, codes })
+    : { findings: [{ value: table, label: { axis: axis - shift, codes } }] };
+};
+
 const pick = (codes: Codes, positions: readonly number[]): Codes =>
   Int32Array.from(positions, (position) => codes[position] ?? FREE);
 

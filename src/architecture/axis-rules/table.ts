@@ -7,8 +7,20 @@ import {
 } from './attention.js';
 import { type AxisRule, NOTHING } from './axis-rule.js';
 import { CONTRIB_ELEMENTWISE_OPS, ELEMENTWISE_OPS, elementwise } from './elementwise.js';
-import { gemm, matMul } from './linear.js';
-import { concat, expand, gather, reshape, slice, split, squeeze, tile, transpose, unsqueeze } from './movement.js';
+import { einsum, gemm, matMul } from './linear.js';
+import {
+  concat,
+  expand,
+  gather,
+  gatherNd,
+  reshape,
+  slice,
+  split,
+  squeeze,
+  tile,
+  transpose,
+  unsqueeze,
+} from './movement.js';
 import { normaliseLast, reduce } from './normalisation.js';
 
 const all = (ops: readonly string[], rule: AxisRule): Record<string, AxisRule> =>
@@ -24,6 +36,7 @@ export const AXIS_RULES: Readonly<Record<string, AxisRule>> = {
   MatMul: matMul,
   'com.microsoft.FusedMatMul': matMul,
   Gemm: gemm,
+  Einsum: einsum,
   Transpose: transpose,
   Reshape: reshape,
   Flatten: reshape,
@@ -35,6 +48,7 @@ export const AXIS_RULES: Readonly<Record<string, AxisRule>> = {
   Split: split,
   Slice: slice,
   Gather: gather,
+  GatherND: gatherNd,
   Shape: () => NOTHING,
   Size: () => NOTHING,
   ...all(

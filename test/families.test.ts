@@ -1,0 +1,198 @@
+import { describeModel } from '../src/report/describe-model.js';
+import { checkPruning } from './support/check-pruned.js';
+import type { GraphBuilder } from './support/graph-builder.js';
+import {
+  type BlockSite,
+  buildDecoder,
+  type DecoderShape,
+  HEAD_SIZE,
+  HEADS,
+  type Heads,
+  HIDDEN,
+  layerNorm,
+  linear,
+  NEURONS,
+  repeatHeads,
+  selfAttention,
+  separate,
+  toHeads,
+  VOCABULARY,
+} from './support/small-decoder.js';
+import { loadTinyLlama } from './support/tiny-llama.js';
+
+/** Query, key and value side by side within each head, as in GPT-NeoX. */
+const packedByHead = ({ g }: BlockSite, x: string): Heads => {
+  const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3 * HEAD_SIZE)]);
+  const [query, key, value] = g
+    .ops('Split', [heads, g.ints(HEAD_SIZE, HEAD_SIZE, HEAD_SIZE)], 3, { axis: 3 })
+    .map((part) => g.op('Transpose', [part], { perm: [0, 2, 1, 3] })) as [string, string, string];
+  return { query, key, value, kvHeads: HEADS };
+};
+
+/** The same on an axis of its own, as in BLOOM. */
+const packedOnAxis = ({ g }: BlockSite, x: string): Heads => {
+  const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3, HEAD_SIZE)]);
+  const pick = (at: number) =>
+    g.op('Transpose', [g.op('Gather', [heads, g.intScalar(at)], { axis: 3 })], { perm: [0, 2, 1, 3] });
+  return { query: pick(0), key: pick(1), value: pick(2), kvHeads: HEADS };
+};
+
+/** All query heads, then one key and one value, as in Falcon 7B. */
+const multiQuery = ({ g }: BlockSite, x: string): Heads => {
+  const heads = toHeads(g, linear(g, x, HIDDEN, (HEADS + 2) * HEAD_SIZE), HEADS + 2);
+  const [query, key, value] = g.ops('Split', [heads, g.ints(HEADS, 1, 1)], 3, { axis: 1 }) as [string, string, string];
+  return { query, key, value, kvHeads: 1 };
+};
+
+/** Two query heads with their key and value in each group, picked by GatherND, as in dynamo's Falcon 40B. */
+const packedByGroup = ({ g }: BlockSite, x: string): Heads => {
+  const [groups, members] = [2, HEADS / 2];
+  const packed = g.op('Reshape', [
+    linear(g, x, HIDDEN, groups * (members + 2) * HEAD_SIZE),
+    g.ints(0, 0, groups, members + 2, HEAD_SIZE),
+  ]);
+  const merge = (parts: string) =>
+    g.op('Transpose', [g.op('Reshape', [parts, g.ints(0, 0, HEADS, HEAD_SIZE)])], { perm: [0, 2, 1, 3] });
+  const pick = (at: number) => {
+    const turned = g.op('Transpose', [packed], { perm: [3, 0, 1, 2, 4] });
+    const index = g.op('Reshape', [g.ints(at), g.ints(1, 1)]);
+    const one = g.op('Transpose', [g.op('GatherND', [turned, index])], { perm: [1, 2, 3, 0, 4] });
+    return merge(g.op('Expand', [one, g.ints(1, 1, groups, members, 1)]));
+  };
+  const query = g.op('Slice', [packed, g.ints(0), g.ints(members), g.ints(3)]);
+  return { query: merge(query), key: pick(members), value: pick(members + 1), kvHeads: HEADS };
+};
+
+/** Half of each head is turned by its position, as in Phi-2 and StableLM. */
+const partlyRotated = (site: BlockSite, x: string): Heads => {
+  const { g, rows } = site;
+  const { query, key, ...rest } = separate(HEADS)(site, x);
+  const half = HEAD_SIZE / 4;
+  const angles = g.op('Unsqueeze', [g.op('Cast', [rows], { to: 1 }), g.ints(1)]);
+  const [cos, sin] = ['Cos', 'Sin'].map((op) => g.op(op, [angles])) as [string, string];
+  const part = (value: string, from: number, to: number) => g.op('Slice', [value, g.ints(from), g.ints(to), g.ints(3)]);
+  const turn = (value: string) => {
+    const turned = part(value, 0, 2 * half);
+    const swapped = g.op('Concat', [g.op('Neg', [part(turned, half, 2 * half)]), part(turned, 0, half)], { axis: 3 });
+    const rotated = g.op('Add', [g.op('Mul', [turned, cos]), g.op('Mul', [swapped, sin])]);
+    return g.op('Concat', [rotated, part(value, 2 * half, HEAD_SIZE)], { axis: 3 });
+  };
+  return { query: turn(query), key: turn(key), ...rest };
+};
+
+/** Scores fall with the distance, by a slope per head, as in BLOOM and MPT. */
+const alibi = ({ g, columns, rows }: BlockSite): string => {
+  const slopes = g.floats(
+    [HEADS, 1, 1],
+    Array.from({ length: HEADS }, (_, head) => 2 ** -(head + 1)),
+  );
+  const far = g.op('Sub', [g.op('Unsqueeze', [columns, g.ints(0)]), g.op('Unsqueeze', [rows, g.ints(1)])]);
+  return g.op('Mul', [slopes, g.op('Cast', [far], { to: 1 })]);
+};
+
+/** The products as Einsum, as in hand-written models. */
+const byEinsum = (site: BlockSite, x: string): string => {
+  const { g, mask } = site;
+  const split = (value: string) => g.op('Reshape', [value, g.ints(0, 0, HEADS, HEAD_SIZE)]);
+  const [query, key, value] = [0, 1, 2].map(() => split(linear(g, x, HIDDEN, HIDDEN))) as [string, string, string];
+  const scores = g.op('Einsum', [query, key], { equation: 'bqhd,bkhd->bhqk' });
+  const probabilities = g.op('Softmax', [g.op('Add', [scores, mask])], { axis: -1 });
+  const mixed = g.op('Einsum', [probabilities, value], { equation: 'bhqk,bkhd->bqhd' });
+  return linear(g, g.op('Reshape', [mixed, g.ints(0, 0, HIDDEN)]), HIDDEN, HIDDEN);
+};
+
+/** Attention and FFN read the same state, and one sum takes both. */
+const parallel: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const normed = layerNorm(site.g, x);
+  return site.g.op('Add', [site.g.op('Add', [attention(site, normed), ffn(site, normed)]), x]);
+};
+
+/** Norms on what is added (OLMo 2), or around it (GLM-4, Gemma 2). */
+const postNorm: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const { g } = site;
+  const middle = g.op('Add', [x, layerNorm(g, attention(site, x))]);
+  return g.op('Add', [middle, layerNorm(g, ffn(site, layerNorm(g, middle)))]);
+};
+
+/** The norm takes the sum, as in the first GPT and OPT-350M. */
+const normedSum: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const { g } = site;
+  const middle = layerNorm(g, g.op('Add', [x, attention(site, x)]));
+  return layerNorm(g, g.op('Add', [middle, ffn(site, middle)]));
+};
+
+const project = (from: number, to: number) => (g: GraphBuilder, x: string) => g.op('MatMul', [x, g.weight([from, to])]);
+
+const heads = (description: string, count: number, kvHeads: number, headSize = HEAD_SIZE) => ({
+  kind: 'attention',
+  description,
+  heads: count,
+  kvHeads,
+  headSize,
+});
+const MULTI_HEAD = heads('multi-head attention', HEADS, HEADS);
+
+const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
+  ['pre-norm, one after the other', {}, MULTI_HEAD],
+  [
+    'parallel attention and FFN, qkv packed by head',
+    { compose: parallel, attention: selfAttention({ project: packedByHead }) },
+    MULTI_HEAD,
+  ],
+  ['qkv packed on an axis, ALiBi', { attention: selfAttention({ project: packedOnAxis, bias: alibi }) }, MULTI_HEAD],
+  [
+    'multi-query by broadcast',
+    { compose: parallel, attention: selfAttention({ project: multiQuery }) },
+    heads('multi-query attention', HEADS, 1),
+  ],
+  [
+    'multi-query by repeat',
+    { attention: selfAttention({ project: separate(1), spread: repeatHeads(1) }) },
+    heads('multi-query attention', HEADS, 1),
+  ],
+  [
+    'grouped queries',
+    { attention: selfAttention({ project: separate(2), spread: repeatHeads(2) }) },
+    heads('grouped-query attention', HEADS, 2),
+  ],
+  [
+    'qkv packed by group',
+    { attention: selfAttention({ project: packedByGroup }) },
+    heads('grouped-query attention', HEADS, 2),
+  ],
+  ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
+  ['norms after the parts', { compose: postNorm }, MULTI_HEAD],
+  [
+    'norms over the sums, projected embeddings',
+    { compose: normedSum, embeddingSize: 8, before: project(8, HIDDEN), after: project(HIDDEN, 8) },
+    MULTI_HEAD,
+  ],
+  ['Einsum', { attention: byEinsum }, MULTI_HEAD],
+];
+
+describe.each(FAMILIES)('%s', (_, shape, attention) => {
+  it('is described right, and prunes to what masking gives', async () => {
+    const loaded = await loadTinyLlama(buildDecoder(shape));
+    const description = describeModel('small', loaded.model, loaded.analysed);
+    expect(description.unrecognised).toEqual([]);
+    expect(description.hiddenSize).toBe(HIDDEN);
+    expect(description.blocks).toHaveLength(2);
+    for (const { modules } of description.blocks) {
+      expect(modules.map(({ parameters, ...what }) => what)).toEqual(
+        expect.arrayContaining([attention, { kind: 'ffn', description: 'plain ffn', width: NEURONS }]),
+      );
+    }
+    for (const sparsity of [0.3, 0.5]) {
+      const check = await checkPruning(loaded, { sparsity, allocation: 'uniform' }, VOCABULARY);
+      expect(check.outcome.modules.filter(({ module }) => module.kind === 'ffn')).toHaveLength(2);
+      expect(check.maskedGap).toBeLessThan(1e-5);
+      expect(check.cacheGap).toBeLessThan(1e-5);
+    }
+  });
+
+  it('has gradients', async () => {
+    const loaded = await loadTinyLlama(buildDecoder(shape));
+    const { outcome } = await checkPruning(loaded, { sparsity: 0.3, method: 'o-fang', modules: 'ffn' }, VOCABULARY);
+    expect(outcome.modules).toHaveLength(2);
+  });
+});

@@ -1,0 +1,107 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  OperatorSetIdProtoSchema,
+  type TensorProto,
+  type ValueInfoProto,
+} from 'onnx-buf';
+import {
+  makeFloatInitializer,
+  makeInitializer,
+  makeInt64Initializer,
+  makeNode,
+  makeValueInfo,
+  type NodeSpec,
+} from '../../src/graph/build.js';
+import { createRandom } from '../../src/linalg/random.js';
+
+type Attributes = NonNullable<NodeSpec['attributes']>;
+
+/** Writes a graph down op by op; every call gives the names of the values it made. */
+export interface GraphBuilder {
+  op(op: string, inputs: readonly string[], attributes?: Attributes, domain?: string): string;
+  ops(op: string, inputs: readonly string[], outputs: number | readonly string[], attributes?: Attributes): string[];
+  /** A node whose one output has a given name. */
+  named(output: string, op: string, inputs: readonly string[], attributes?: Attributes): string;
+  /** Random numbers, normal-ish with the given spread, about `mean`. */
+  weight(dims: readonly number[], spread?: number, mean?: number): string;
+  floats(dims: readonly number[], values: readonly number[]): string;
+  scalar(value: number): string;
+  ints(...values: readonly number[]): string;
+  intScalar(value: number): string;
+  input(name: string, dataType: number, dims: readonly (number | string)[]): string;
+  output(name: string, dataType: number, dims: readonly (number | string)[]): void;
+  /** The finished model. */
+  bytes(): Uint8Array;
+}
+
+export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; seed?: number } = {}): GraphBuilder {
+  const random = createRandom(seed);
+  const nodes: NodeProto[] = [];
+  const initializers: TensorProto[] = [];
+  const inputs: ValueInfoProto[] = [];
+  const outputs: ValueInfoProto[] = [];
+  const fresh = (base: string): string => `${base}_${nodes.length}_${initializers.length}`;
+  const keep = (tensor: TensorProto): string => {
+    initializers.push(tensor);
+    return tensor.name;
+  };
+  const ops: GraphBuilder['ops'] = (op, given, wanted, attributes = {}) => {
+    const base = fresh(op);
+    const names = typeof wanted === 'number' ? Array.from({ length: wanted }, (_, at) => `${base}/${at}`) : [...wanted];
+    nodes.push(makeNode({ op, name: base, inputs: given, outputs: names, attributes }));
+    return names;
+  };
+  return {
+    ops,
+    op(op, given, attributes = {}, domain = '') {
+      const output = fresh(op);
+      nodes.push(makeNode({ op, domain, name: `node/${output}`, inputs: given, outputs: [output], attributes }));
+      return output;
+    },
+    named: (output, op, given, attributes) => ops(op, given, [output], attributes)[0]!,
+    weight: (dims, spread = 1 / Math.sqrt(dims[0] ?? 1), mean = 0) =>
+      keep(
+        makeFloatInitializer(
+          fresh('weight'),
+          dims,
+          Array.from(
+            { length: dims.reduce((product, dim) => product * dim, 1) },
+            () => mean + spread * 2 * (random() + random() + random() - 1.5),
+          ),
+        ),
+      ),
+    floats: (dims, values) => keep(makeFloatInitializer(fresh('floats'), dims, values)),
+    scalar: (value) => keep(makeFloatInitializer(fresh('scalar'), [], [value])),
+    ints: (...values) => keep(makeInt64Initializer(fresh('ints'), values)),
+    intScalar: (value) =>
+      keep(makeInitializer(fresh('int'), 7, [], new Uint8Array(BigInt64Array.of(BigInt(value)).buffer))),
+    input(name, dataType, dims) {
+      inputs.push(makeValueInfo(name, dataType, dims));
+      return name;
+    },
+    output(name, dataType, dims) {
+      outputs.push(makeValueInfo(name, dataType, dims));
+    },
+    bytes: () =>
+      toBinary(
+        ModelProtoSchema,
+        create(ModelProtoSchema, {
+          irVersion: 8n,
+          opsetImport: [
+            create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(opset) }),
+            create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }),
+          ],
+          graph: create(GraphProtoSchema, {
+            name: 'decoder',
+            node: nodes,
+            initializer: initializers,
+            input: inputs,
+            output: outputs,
+          }),
+        }),
+      ),
+  };
+}

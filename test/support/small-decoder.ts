@@ -1,0 +1,131 @@
+import { createGraphBuilder, type GraphBuilder } from './graph-builder.js';
+
+/** Sizes of the decoders that tests write down: hidden, heads, head size, neurons, vocabulary. */
+export const [HIDDEN, HEADS, HEAD_SIZE, NEURONS, VOCABULARY] = [16, 4, 4, 24, 40];
+
+/** What a block's parts are written with. */
+export interface BlockSite {
+  readonly g: GraphBuilder;
+  readonly block: number;
+  /** `[1, 1, S, L]`: 0, or very low where a token lies in the future. */
+  readonly mask: string;
+  /** Positions of the tokens, int64 `[S]`, and of all they may look at, `[L]`. */
+  readonly rows: string;
+  readonly columns: string;
+}
+
+/** Part of a block: from the hidden state (normed or not) to what is added to it. */
+export type Part = (site: BlockSite, x: string) => string;
+
+export interface DecoderShape {
+  readonly attention?: Part;
+  readonly ffn?: Part;
+  /** From a hidden state to the next. Default: pre-norm, one after the other. */
+  readonly compose?: (site: BlockSite, x: string, parts: { readonly attention: Part; readonly ffn: Part }) => string;
+  /** Before the first and after the last block. */
+  readonly before?: (g: GraphBuilder, x: string) => string;
+  readonly after?: (g: GraphBuilder, x: string) => string;
+  readonly embeddingSize?: number;
+  readonly blockCount?: number;
+  readonly opset?: number;
+}
+
+/** Writes down a decoder with a KV cache, two blocks and random weights. */
+export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
+  const { attention = selfAttention(), ffn = plainFfn, compose = preNorm, blockCount = 2, opset = 17 } = shape;
+  const size = shape.embeddingSize ?? HIDDEN;
+  const g = createGraphBuilder({ opset });
+  const tokens = g.input('input_ids', 7, ['batch', 'sequence']);
+  const attended = g.input('attention_mask', 7, ['batch', 'total']);
+  const sizeOf = (x: string) => g.op('Gather', [g.op('Shape', [x]), g.intScalar(1)], { axis: 0 });
+  const [length, total] = [sizeOf(tokens), sizeOf(attended)];
+  const one = g.intScalar(1);
+  const columns = g.op('Range', [g.intScalar(0), total, one]);
+  const rows = g.op('Range', [g.op('Sub', [total, length]), total, one]);
+  const future = g.op('Less', [g.op('Unsqueeze', [rows, g.ints(1)]), g.op('Unsqueeze', [columns, g.ints(0)])]);
+  const mask = g.op('Where', [future, g.scalar(-1e9), g.scalar(0)]);
+  let x = g.op('Gather', [g.weight([VOCABULARY, size], 1), tokens]);
+  x = shape.before?.(g, x) ?? x;
+  for (let block = 0; block < blockCount; block += 1) {
+    x = compose({ g, block, mask, rows, columns }, x, { attention, ffn });
+  }
+  x = shape.after?.(g, x) ?? x;
+  g.named('logits', 'MatMul', [layerNorm(g, x, size), g.weight([size, VOCABULARY])]);
+  g.output('logits', 1, ['batch', 'sequence', VOCABULARY]);
+  return g.bytes();
+}
+
+const preNorm: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const { g } = site;
+  const middle = g.op('Add', [x, attention(site, layerNorm(g, x))]);
+  return g.op('Add', [middle, ffn(site, layerNorm(g, middle))]);
+};
+
+export const layerNorm = (g: GraphBuilder, x: string, size = HIDDEN): string =>
+  g.op('LayerNormalization', [x, g.weight([size], 0.2, 1), g.weight([size], 0.1)], { axis: -1 });
+
+/** x W + b. */
+export const linear = (g: GraphBuilder, x: string, from: number, to: number): string =>
+  g.op('Add', [g.op('MatMul', [x, g.weight([from, to])]), g.weight([to], 0.2)]);
+
+export const plainFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN);
+
+/** Query, key and value as `[B, heads, S, D]`, key and value before the cache. */
+export interface Heads {
+  readonly query: string;
+  readonly key: string;
+  readonly value: string;
+  /** KV heads in the cache. */
+  readonly kvHeads: number;
+}
+
+export interface AttentionShape {
+  readonly project?: (site: BlockSite, x: string) => Heads;
+  /** Key or value with the cache, `[B, K, L, D]`, to what the products read. */
+  readonly spread?: (g: GraphBuilder, x: string) => string;
+  /** Added to the scores besides the mask. */
+  readonly bias?: (site: BlockSite) => string;
+}
+
+/** Attention written out, with a cache. */
+export function selfAttention({ project = separate(HEADS), spread = (_, x) => x, bias }: AttentionShape = {}): Part {
+  return (site, x) => {
+    const { g, block, mask } = site;
+    const { query, key, value, kvHeads } = project(site, x);
+    const dims = (tokens: string) => ['batch', kvHeads, tokens, HEAD_SIZE];
+    const [keys, values] = (['key', 'value'] as const).map((kind) => {
+      const past = g.input(`past_key_values.${block}.${kind}`, 1, dims('past_sequence_length'));
+      const present = g.named(`present.${block}.${kind}`, 'Concat', [past, kind === 'key' ? key : value], { axis: 2 });
+      g.output(present, 1, dims('total'));
+      return spread(g, present);
+    }) as [string, string];
+    const turned = g.op('Transpose', [keys], { perm: [0, 1, 3, 2] });
+    const scores = g.op('Mul', [g.op('MatMul', [query, turned]), g.scalar(1 / Math.sqrt(HEAD_SIZE))]);
+    const biased = bias ? g.op('Add', [scores, bias(site)]) : scores;
+    const probabilities = g.op('Softmax', [g.op('Add', [biased, mask])], { axis: -1 });
+    const mixed = g.op('Transpose', [g.op('MatMul', [probabilities, values])], { perm: [0, 2, 1, 3] });
+    return linear(g, g.op('Reshape', [mixed, g.ints(0, 0, HIDDEN)]), HIDDEN, HIDDEN);
+  };
+}
+
+/** `[B, S, heads D]` to `[B, heads, S, D]`. */
+export const toHeads = (g: GraphBuilder, x: string, heads: number): string =>
+  g.op('Transpose', [g.op('Reshape', [x, g.ints(0, 0, heads, HEAD_SIZE)])], { perm: [0, 2, 1, 3] });
+
+/** Three linear maps. */
+export function separate(kvHeads: number) {
+  return ({ g }: BlockSite, x: string): Heads => {
+    const make = (heads: number) => toHeads(g, linear(g, x, HIDDEN, heads * HEAD_SIZE), heads);
+    return { query: make(HEADS), key: make(kvHeads), value: make(kvHeads), kvHeads };
+  };
+}
+
+/** Copies each KV head for its query heads, as exporters of Llama do. */
+export function repeatHeads(kvHeads: number) {
+  return (g: GraphBuilder, x: string): string => {
+    const members = HEADS / kvHeads;
+    const apart = g.op('Unsqueeze', [x, g.ints(2)]);
+    const expanded = g.op('Expand', [apart, g.ints(1, 1, members, 1, 1)]);
+    return g.op('Reshape', [expanded, g.ints(0, HEADS, -1, HEAD_SIZE)]);
+  };
+}
