@@ -12,11 +12,15 @@ export interface Experiment {
 export const TABLES = {
   methods: 'FFN neurons only',
   baselines: 'Baselines that need no gradients, FFN neurons only',
+  auto: 'The parts of auto at 30 %, FFN neurons only',
   ablation: 'The parts of o-fang at 30 %, FFN neurons only',
   attention: 'FFN neurons and attention heads together',
 } as const;
 
 export type TableName = keyof typeof TABLES;
+
+/** Half the windows are the dense model's own, as is auto's default. */
+const WRITTEN = { calibration: { generate: true } } as const;
 
 const SPARSITIES = [0.3, 0.2, 0.4];
 const percent = (sparsity: number) => `${Math.round(sparsity * 100)} %`;
@@ -26,7 +30,7 @@ const bySparsity = (table: TableName, methods: readonly string[]): Experiment[] 
     methods.map((method) => ({
       id: `${method} ${percent(sparsity)}`,
       tables: [table],
-      options: { method, sparsity, modules: 'ffn' },
+      options: { method, sparsity, modules: 'ffn', ...(method === 'auto' && WRITTEN) },
     })),
   );
 
@@ -47,18 +51,29 @@ const ablation: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['o-fang, weighting only-matched', { method: 'o-fang', weighting: { variant: 'only-matched' } }],
 ];
 
+const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
+  ['auto, metric output', { method: 'auto', metric: 'output', ...WRITTEN }],
+  ['auto, uniform', { method: 'auto', allocation: 'uniform', ...WRITTEN }],
+  ['auto, dampening 0.01', { method: 'auto', dampening: 0.01, ...WRITTEN }],
+  ['auto, text alone', { method: 'auto', calibration: { generate: false } }],
+];
+
 const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['flap', { method: 'flap' }],
   ['flap, global threshold', { method: 'flap', allocation: 'standardised' }],
   ['obc', { method: 'obc' }],
   ['f-fang', { method: 'f-fang' }],
   ['o-fang', { method: 'o-fang' }],
+  ['auto', { method: 'auto', ...WRITTEN }],
 ];
 
 /** Everything that docs/results.md states; the order is that of measuring. */
 export const EXPERIMENTS: readonly Experiment[] = [
-  { id: 'dense', tables: ['methods', 'baselines', 'ablation', 'attention'] },
-  ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang']),
+  { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention'] },
+  ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang', 'auto']),
+  ...leftOut.map(
+    ([id, options]): Experiment => ({ id, tables: ['auto'], options: { ...options, sparsity: 0.3, modules: 'ffn' } }),
+  ),
   ...ablation.map(
     ([id, options]): Experiment => ({
       id,

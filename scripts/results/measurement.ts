@@ -10,6 +10,11 @@ export interface Task {
   readonly options?: Experiment['options'];
   /** Text files by name. */
   readonly texts: Readonly<Record<string, string>>;
+  /** Task files by name, and how many of their first items are measured. */
+  readonly tasks: Readonly<Record<string, string>>;
+  readonly taskLimit: number;
+  /** What is known already and need not be measured again. */
+  readonly known?: Measurement | undefined;
 }
 
 export interface Measurement {
@@ -21,6 +26,9 @@ export interface Measurement {
   };
   readonly perplexities: Readonly<
     Record<string, { readonly value: number; readonly tokenCount: number; readonly textSha256: string }>
+  >;
+  readonly tasks?: Readonly<
+    Record<string, { readonly accNorm: number; readonly goldNll: number; readonly itemCount: number }>
   >;
 }
 
