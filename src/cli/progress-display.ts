@@ -57,24 +57,25 @@ function payload({ stage, detail = '' }: Progress) {
 }
 
 function lineDisplay({ err, now }: Terminal): ProgressDisplay {
-  let stage = '';
-  let startedAt = 0;
+  let start = { stage: '', total: 0, done: 0, time: 0 };
   let lastLineAt = 0;
   return {
     listener(progress) {
+      const { stage, total, done } = progress;
       const time = now();
-      const isNewStage = progress.stage !== stage;
-      if (isNewStage) [stage, startedAt] = [progress.stage, time];
+      const isNewStage = stage !== start.stage;
+      // What was done before (windows of an earlier run, say) tells nothing about the speed of this one.
+      if (isNewStage || total !== start.total) start = { stage, total, done, time };
       if (!isNewStage && time - lastLineAt < LINE_INTERVAL_MS) return;
       lastLineAt = time;
-      err(`${describeProgress(progress, time - startedAt)}\n`);
+      err(`${describeProgress(progress, (time - start.time) / (done - start.done))}\n`);
     },
     close: () => {},
   };
 }
 
-function describeProgress({ stage, done, total, detail }: Progress, elapsedMs: number): string {
-  const remainingMs = done > 0 ? (elapsedMs / done) * (total - done) : 0;
+function describeProgress({ stage, done, total, detail }: Progress, msPerUnit: number): string {
+  const remainingMs = Number.isFinite(msPerUnit) ? msPerUnit * (total - done) : 0;
   const remaining = remainingMs > 0 ? `, about ${formatDuration(remainingMs)} left` : '';
   return `${stage}: ${done} of ${total}${detail ? ` (${detail})` : ''}${remaining}`;
 }

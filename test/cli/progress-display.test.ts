@@ -30,4 +30,13 @@ describe('progress in a log file', () => {
     display.close();
     expect(lines).toEqual(['measure: 0 of 4\n', 'measure: 2 of 4 (block 2), about 6.0 s left\n', 'save: 0 of 1\n']);
   });
+
+  it('does not count what was done before as speed', () => {
+    const { lines, clock, display } = displayOnFile();
+    display.listener({ stage: 'generate', done: 0, total: 1 });
+    display.listener({ stage: 'generate', done: 50, total: 100 });
+    clock.ms = 6000;
+    display.listener({ stage: 'generate', done: 60, total: 100 });
+    expect(lines).toEqual(['generate: 0 of 1\n', 'generate: 60 of 100, about 24 s left\n']);
+  });
 });
