@@ -24,7 +24,7 @@ export {
 } from './calibration/calibration-set.js';
 export type { GenerateOptions } from './calibration/generate-options.js';
 export type { GeneratedSet } from './calibration/generated-set.js';
-export { findEndTokens, findStartToken, type TokenHints } from './calibration/start-token.js';
+export { findEndTokens, findStartToken, requireStartToken, type TokenHints } from './calibration/start-token.js';
 export type { TokenSource } from './calibration/token-source.js';
 export { createTokenizer, type Tokenizer } from './calibration/tokenizer.js';
 export type {

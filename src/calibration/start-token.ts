@@ -16,30 +16,34 @@ const END_OF_TEXT = '<|endoftext|>';
 /**
  * Token from which a model writes text of its own: the one between documents where the tokenizer has it (chat models often
  * begin a turn with their BOS), else BOS, else EOS; the first of a list.
- *
- * @throws OptionError when there is none, naming the option that sets it.
  */
-export function findStartToken(hints: TokenHints): number {
+export function findStartToken(hints: TokenHints): number | undefined {
+  return candidates(hints).find((id) => isToken(id, hints));
+}
+
+/** The same. @throws OptionError when there is none, naming the option that sets it. */
+export function requireStartToken(hints: TokenHints): number {
+  const found = findStartToken(hints);
+  if (found !== undefined) return found;
+  const ids = candidates(hints).filter((id) => id !== undefined);
+  const reason =
+    ids.length > 0
+      ? `${ids.join(', ')} lie outside its vocabulary of ${hints.vocabularySize}`
+      : `no ${END_OF_TEXT} in the tokenizer, no bos_token_id and no eos_token_id in the configuration`;
+  throw new OptionError(
+    `found no token to begin the model's own text with: ${reason}; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,
+  );
+}
+
+function candidates(hints: TokenHints): readonly unknown[] {
   const { tokenizer } = hints;
-  const candidates = [
+  return [
     endOfText(tokenizer),
     ...configured(hints, 'bos_token_id'),
     tokenizer?.bosTokenId,
     ...configured(hints, 'eos_token_id'),
     tokenizer?.eosTokenId,
   ];
-  const found = candidates.find((id) => isToken(id, hints));
-  if (found === undefined) {
-    const ids = candidates.filter((id) => id !== undefined);
-    throw new OptionError(
-      `found no token to begin the model's own text with: ${
-        ids.length > 0
-          ? `${ids.join(', ')} lie outside its vocabulary of ${hints.vocabularySize}`
-          : `no ${END_OF_TEXT} in the tokenizer, no bos_token_id and no eos_token_id in the configuration`
-      }; set calibration.generate.startToken (--start-token), or calibrate on a text alone`,
-    );
-  }
-  return found;
 }
 
 /** Tokens that end a document, ascending; may be none. */

@@ -1,13 +1,15 @@
 import { type CalibrationSet, createCalibrationSet } from '../calibration/calibration-set.js';
+import type { WindowShape } from '../calibration/cut-windows.js';
 import { GENERATE_DEFAULTS } from '../calibration/generate-options.js';
 import { mixCalibrationSets } from '../calibration/generated-set.js';
 import type { TokenSource } from '../calibration/token-source.js';
-import { OptionError, UnsupportedModelError } from '../errors.js';
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { FangPruneError, OptionError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CalibrationSource, PRUNE_DEFAULTS, type ResolvedCalibration } from '../options.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
-import { generateFolderWindows } from './generate-folder-windows.js';
+import { tryToGenerate } from './generate-folder-windows.js';
 import { findTokenizer } from './load-tokenizer.js';
 import { contextLength, type ModelFolder } from './model-folder.js';
 import { openTextSource } from './read-text.js';
@@ -26,9 +28,10 @@ export interface FolderCalibration extends JobControl {
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
 }
 
-/** Windows, and those among them that the model wrote as the text of a file that they can be read from again. */
+/** Calibration windows of a model folder. */
 export interface FolderWindows extends CalibrationSet {
-  readonly windowsFile: string | undefined;
+  /** Those that the model wrote, as the text of a file that they can be read from again. */
+  readonly windowsFile?: string;
   readonly remarks: readonly string[];
 }
 
@@ -37,41 +40,52 @@ export interface FolderWindows extends CalibrationSet {
  * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError.
  */
 export async function calibrateFolder(job: FolderCalibration): Promise<FolderWindows> {
-  const { folder, calibration, vocabularySize, seed, timed, signal } = job;
-  const { source, selection, generate } = calibration;
-  const tokenizer = await findTokenizer(folder);
-  const canReadText = source !== undefined || tokenizer !== undefined;
-  const share = generate === undefined ? 0 : (generate.share ?? (canReadText ? GENERATE_DEFAULTS.share : 1));
-  const generatedCount = share === 0 ? 0 : Math.max(1, Math.round(calibration.windowCount * share));
+  const { calibration, timed } = job;
+  const { windowCount, generate } = calibration;
+  const tokenizer = await findTokenizer(job.folder);
+  const canReadText = calibration.source !== undefined || tokenizer !== undefined;
+  const generatedCount = countGenerated(calibration, canReadText);
   const windowLength = chooseWindowLength(job);
-  const cut = async (windowCount: number) =>
-    createCalibrationSet({
-      source: await openSource(source),
-      windowCount,
-      windowLength,
-      selection,
-      seed,
-      tokenizer,
-      vocabularySize,
-      signal,
-    });
+  const cut = (count: number) =>
+    timed('calibrate', () => cutWindows(job, { windowCount: count, windowLength, tokenizer }));
+  if (generate === undefined) return { ...(await cut(windowCount)), remarks: [] };
   // The text first: what is wrong with it shows in a moment, and sampling takes minutes.
-  const ownCount = calibration.windowCount - generatedCount;
-  const own = ownCount > 0 ? await timed('calibrate', () => cut(ownCount)) : undefined;
-  if (generate === undefined || generatedCount === 0) return { ...own!, windowsFile: undefined, remarks: [] };
-  const shape = { windowCount: generatedCount, windowLength };
-  try {
-    const generated = await timed('generate', () => generateFolderWindows({ ...job, ...shape, generate, tokenizer }));
-    const whole = own === undefined ? generated : await mixCalibrationSets(own, generated);
-    return { ...whole, windowsFile: generated.windowsFile, remarks: [] };
-  } catch (error) {
-    const cannot = error instanceof OptionError || error instanceof UnsupportedModelError;
-    if (!calibration.generateIfPossible || !cannot || !canReadText) throw error;
-    const remarks = [
-      `calibrated on text alone, since the model cannot write its half of the windows: ${error.message}`,
-    ];
-    return { ...(await timed('calibrate', () => cut(calibration.windowCount))), windowsFile: undefined, remarks };
+  const own = generatedCount < windowCount ? await cut(windowCount - generatedCount) : undefined;
+  const written = await timed('generate', () =>
+    tryToGenerate({ ...job, windowCount: generatedCount, windowLength, generate, tokenizer }),
+  );
+  if (!(written instanceof FangPruneError)) {
+    const mixed = own === undefined ? written : await mixCalibrationSets(own, written);
+    return { ...mixed, windowsFile: written.windowsFile, remarks: [] };
   }
+  if (!calibration.generateIfPossible || !canReadText) throw written;
+  const remark = `calibrated on text alone, since the model cannot write its share of the windows: ${written.message}`;
+  return { ...(await cut(windowCount)), remarks: [remark] };
+}
+
+/** Windows that the model is to write: at least one where it is to write any. */
+function countGenerated({ windowCount, generate }: ResolvedCalibration, canReadText: boolean): number {
+  if (generate === undefined) return 0;
+  const share = generate.share ?? (canReadText ? GENERATE_DEFAULTS.share : 1);
+  return Math.max(1, Math.round(windowCount * share));
+}
+
+interface Cutting extends WindowShape {
+  readonly tokenizer: Tokenizer | undefined;
+}
+
+async function cutWindows(
+  { calibration: { source, selection }, vocabularySize, seed, signal }: FolderCalibration,
+  cutting: Cutting,
+): Promise<CalibrationSet> {
+  return createCalibrationSet({
+    ...cutting,
+    source: await openSource(source),
+    selection,
+    seed,
+    vocabularySize,
+    signal,
+  });
 }
 
 function chooseWindowLength({ folder, calibration: { windowLength } }: FolderCalibration): number {

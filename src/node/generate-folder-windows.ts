@@ -3,8 +3,9 @@ import { dirname, join } from 'node:path';
 import type { WindowShape } from '../calibration/cut-windows.js';
 import type { ResolvedGenerate } from '../calibration/generate-options.js';
 import { describeGenerated, type GeneratedSet } from '../calibration/generated-set.js';
-import { findEndTokens, findStartToken, type TokenHints } from '../calibration/start-token.js';
+import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../calibration/start-token.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
+import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../errors.js';
 import { generateCalibration, type WindowStore } from '../evaluation/generate-calibration.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
@@ -27,18 +28,22 @@ export interface FolderGeneration extends WindowShape, JobControl {
 }
 
 /** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
-const LEAST_CACHE_BYTES = 256 * 2 ** 20;
+const LEAST_CACHE_BYTES = 192 * 2 ** 20;
 const CACHE_FRACTION = 1 / 4;
+
+/** Windows that a model wrote, and the same as the text of a windows file. */
+export interface WrittenWindows extends GeneratedSet {
+  readonly windowsFile: string;
+}
 
 /**
  * Has a folder's model write windows, going on from `generate.file` where that is given.
- * @returns the windows, and the same as the text of a windows file.
  * @throws OptionError, UnsupportedModelError, EngineError
  */
-export async function generateFolderWindows(job: FolderGeneration): Promise<GeneratedSet & { windowsFile: string }> {
-  const { generate, tokenizer, vocabularySize, windowLength, signal } = job;
-  const hints = { configs: configsOf(job.folder), tokenizer, vocabularySize };
-  const { temperature, seed = job.seed, startToken = findStartToken(hints), file } = generate;
+export async function generateFolderWindows(job: FolderGeneration): Promise<WrittenWindows> {
+  const { generate, windowLength, signal } = job;
+  const hints = hintsOf(job);
+  const { temperature, seed = job.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = modelPaths(job);
   const origin = { modelSha256: await hashFiles(paths, signal), seed, startToken, temperature, windowLength };
   const store = file === undefined ? undefined : await openWindowsFile(file, origin);
@@ -46,6 +51,29 @@ export async function generateFolderWindows(job: FolderGeneration): Promise<Gene
   const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(paths)) * CACHE_FRACTION);
   const generated = await writeWindows(job, { ...drawing, endTokens: findEndTokens(hints), store, cacheLimitBytes });
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
+}
+
+/**
+ * The same, but gives the error back when it is for want of something in the model. Whatever else goes wrong (a file of
+ * another run, a full disk) is thrown.
+ */
+export async function tryToGenerate(job: FolderGeneration): Promise<WrittenWindows | FangPruneError> {
+  try {
+    return await generateFolderWindows(job);
+  } catch (error) {
+    if (isModelsFault(error, job)) return error;
+    throw error;
+  }
+}
+
+/** Whether an error is for want of something in the model. */
+function isModelsFault(error: unknown, job: FolderGeneration): error is FangPruneError {
+  const lacksStart = job.generate.startToken === undefined && findStartToken(hintsOf(job)) === undefined;
+  return (
+    error instanceof UnsupportedModelError ||
+    error instanceof EngineError ||
+    (error instanceof OptionError && lacksStart)
+  );
 }
 
 interface WritingOptions {
@@ -82,10 +110,9 @@ async function totalBytes(paths: readonly string[]): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-/** Configurations that name special tokens, most trusted first. */
-function configsOf({ documents }: ModelFolder): TokenHints['configs'] {
+/** What names special tokens, the most trusted configuration first. */
+function hintsOf({ folder: { documents }, tokenizer, vocabularySize }: FolderGeneration): TokenHints {
   const genai = documents['genai_config.json']?.model as Record<string, unknown> | undefined;
-  return [documents['generation_config.json'], documents['config.json'], genai].filter(
-    (config) => config !== undefined,
-  );
+  const configs = [documents['generation_config.json'], documents['config.json'], genai];
+  return { configs: configs.filter((config) => config !== undefined), tokenizer, vocabularySize };
 }

@@ -1,4 +1,4 @@
-import { findEndTokens, findStartToken } from '../../src/calibration/start-token.js';
+import { findEndTokens, findStartToken, requireStartToken } from '../../src/calibration/start-token.js';
 import type { Tokenizer } from '../../src/calibration/tokenizer.js';
 import { OptionError } from '../../src/errors.js';
 import { tinyLlamaTokenizer } from '../evaluation/tiny-llama.js';
@@ -40,7 +40,8 @@ describe('findStartToken', () => {
     [{ configs: [{ model_type: 'llama' }], tokenizer: pieces({}) }, /no bos_token_id/],
     [{ configs: [{ bos_token_id: 50256 }], vocabularySize: 10 }, /50256 lie outside its vocabulary of 10/],
   ])('names the option to set when there is none', (hints, message) => {
-    const find = () => findStartToken(hints);
+    const find = () => requireStartToken(hints);
+    expect(findStartToken(hints)).toBeUndefined();
     expect(find).toThrow(OptionError);
     expect(find).toThrow(message);
     expect(find).toThrow(/calibration\.generate\.startToken/);

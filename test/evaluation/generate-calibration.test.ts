@@ -122,7 +122,7 @@ describe('generateCalibration', () => {
     const ending = createFakeModel(4, () => [0, 0, 20, 0]).model;
     const { store, windows } = memoryStore();
     const written = generateCalibration(ending, { ...shape, endTokens: [2], store });
-    await expect(written).rejects.toThrow(OptionError);
+    await expect(written).rejects.toThrow(UnsupportedModelError);
     await expect(written).rejects.toThrow(/66 of the first 66 tokens .*startToken/);
     expect(windows).toEqual([]);
   });
@@ -152,7 +152,7 @@ describe('generateCalibration', () => {
 it('writes as many windows together as memory allows, in even batches', () => {
   const windows = { windowCount: 32, windowLength: 512 };
   const cacheWidth = 30 * 2 * 3 * 64;
-  expect(chooseBatchSize(windows, { cacheWidth })).toBe(11);
+  expect(chooseBatchSize(windows, { cacheWidth })).toBe(8);
   expect(chooseBatchSize(windows, { cacheWidth }, 0)).toBe(1);
   expect(chooseBatchSize(windows, { cacheWidth, rowLimit: 1 })).toBe(1);
   expect(chooseBatchSize(windows, {})).toBe(32);

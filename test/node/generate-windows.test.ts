@@ -14,10 +14,10 @@ import { useTemporaryFolder } from './temporary-folder.js';
 const folder = useTemporaryFolder();
 const shape = { windowCount: 6, windowLength: 12 };
 
-/** The windows of a model folder, and what was said on the way. */
+/** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
 async function calibrate(
   calibration: CalibrationOptions,
-  { model: path = TINY_LLAMA, ...control }: JobControl & { readonly model?: string } = {},
+  { model: path = TINY_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
 ) {
   const opened = await openModelFolder(path);
   try {
@@ -25,7 +25,7 @@ async function calibrate(
       folder: opened,
       model: await opened.load(),
       engine: testEngine,
-      calibration: resolveCalibration({ ...shape, ...calibration }),
+      calibration: resolveCalibration({ ...shape, ...calibration }, { generate: wish }),
       vocabularySize: 2048,
       seed: 0,
       timed: (_, action) => action(),
@@ -114,4 +114,17 @@ it('names the option to set when no token begins a text', async () => {
   await expect(calibrate({ generate: { startToken: 2048 } }, { model })).rejects.toThrow(
     /startToken is 2048; .* 0 to 2047/,
   );
+});
+
+it('measures on the text alone where a model cannot write and nobody asked it to', async () => {
+  const model = await bareModel({});
+  const source = { tokens: Array.from({ length: 100 }, (_, at) => at) };
+  const { windows, provenance, windowsFile, remarks } = await calibrate({ source }, { model, wish: true });
+  expect(windows).toHaveLength(6);
+  expect(provenance.generated).toBeUndefined();
+  expect(windowsFile).toBeUndefined();
+  expect(remarks).toEqual([expect.stringMatching(/^calibrated on text alone.*no bos_token_id/)]);
+  // Without a text there is nothing to fall back on, and what was asked for must be possible.
+  await expect(calibrate({}, { model, wish: true })).rejects.toThrow(/found no token to begin/);
+  await expect(calibrate({ source, generate: true }, { model, wish: true })).rejects.toThrow(/found no token to begin/);
 });
