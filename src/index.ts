@@ -1,10 +1,21 @@
 /** The platform-free stages of fang-prune: everything that needs neither a file system nor a particular runtime. */
 
 export { addMoments, type BatchMoments, type ChannelMoments, startMoments } from './activations/channel-moments.js';
-export { collectStatistics, type StatisticsTarget } from './activations/collect-statistics.js';
+export { collectStatistics, createStatisticsMeter, type StatisticsTarget } from './activations/collect-statistics.js';
+export { type CurvatureMeter, createCurvatureMeter } from './activations/curvature-meter.js';
+export {
+  type AffinityMeter,
+  createAffinityMeter,
+  measureAffinity,
+  type TokenContexts,
+} from './activations/measure-affinity.js';
+export { runMeters, type StageMeter } from './activations/stage-meter.js';
+export { type BackwardMeter, type BackwardWalk, walkBackwards } from './activations/walk-backwards.js';
+export { allocateByThreshold, type ThresholdEntry } from './allocation/allocate-by-threshold.js';
 export { type AllocationEntry, type AllocationInput, allocateSparsity } from './allocation/allocate-sparsity.js';
 export { allocateStandardised, type StandardisedEntry } from './allocation/allocate-standardised.js';
 export { ALLOCATION_RULES, type AllocationRule, type AllocationRuleName } from './allocation/allocation-rules.js';
+export { outlierRatio } from './allocation/outlier-ratio.js';
 export { type RoundingEntry, roundBudget } from './allocation/round-budget.js';
 export type { DetectedModel } from './architecture/detect-layout.js';
 export type {
@@ -15,6 +26,9 @@ export type {
   Segment,
   Unrecognised,
 } from './architecture/layout.js';
+export { appendCrossEntropy, type CrossEntropy, type CrossEntropyOptions } from './autodiff/cross-entropy.js';
+export type { ForwardGraph } from './autodiff/forward-graph.js';
+export { buildGradientGraph, type GradientGraph, type GradientProblem } from './autodiff/gradient-graph.js';
 export {
   type CalibrationProvenance,
   type CalibrationSet,
@@ -38,6 +52,7 @@ export type {
 } from './compensation/adapter.js';
 export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/adapters.js';
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
+export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js';
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
 export { findOverlap, type Overlap } from './evaluation/find-overlap.js';
@@ -96,7 +111,14 @@ export type {
   TaskResult,
 } from './evaluation/task-result.js';
 export { measureTokenLosses } from './evaluation/token-losses.js';
+export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
+export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
+export { assignContexts } from './grouping/refine-centers.js';
+export { factoriseHessian, type Hessian, type HessianOptions } from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';
+export { weightInLossMetric } from './importance/loss-metric.js';
+export { orderByObc, type RemovalOrder, scoreByObc } from './importance/obc.js';
+export { fitPca, type Pca, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
 export { loadModel } from './onnx/load-model.js';
@@ -105,7 +127,16 @@ export type { ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
-export { type ModuleOutcome, type PruneJob, type PruneOutcome, pruneModel, type StageTiming } from './prune.js';
+export {
+  type ModuleOutcome,
+  type ObservedModel,
+  observeModel,
+  type PruneJob,
+  type PruneOutcome,
+  pruneModel,
+  pruneObserved,
+  type StageTiming,
+} from './prune.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
 export { type Masking, maskUnits } from './removal/mask-units.js';
@@ -125,6 +156,11 @@ export {
   createBlockRunner,
   makeBatches,
 } from './runtime/block-runner.js';
+export {
+  type DifferentiatedModel,
+  type DifferentiationRequest,
+  differentiateModel,
+} from './runtime/differentiate-model.js';
 export type { Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './runtime/engine.js';
 export {
   createMemoryStates,
@@ -133,3 +169,6 @@ export {
   type ScratchFile,
 } from './runtime/hidden-states.js';
 export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';
+export { prefillFeeds } from './runtime/prefill-feeds.js';
+export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
+export { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting/weighting-variants.js';

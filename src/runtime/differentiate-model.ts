@@ -1,0 +1,93 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema, type TensorProto } from 'onnx-buf';
+import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
+import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import { OptionError } from '../errors.js';
+import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { lowerForRun } from '../graph/lower-for-run.js';
+import type { PrefillSize } from '../graph/model-inputs.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { type AnalysedModel, factsForSize } from './analyse-model.js';
+
+export interface DifferentiationRequest extends PrefillSize {
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  /** Values or weights whose gradients are wanted, by name. */
+  readonly wanted: readonly string[];
+}
+
+/** A model that also computes its loss and gradients of it. */
+export interface DifferentiatedModel {
+  /** One ONNX file: takes what the model takes and `tokens` besides; hands out the loss, the gradients and their values. */
+  readonly bytes: Uint8Array;
+  /** Input with the token ids that the loss is taken on, int64 `[batchSize, sequenceLength]`: those that go in. */
+  readonly tokens: string;
+  /** Output with the mean next-token cross-entropy over all predictions, in nats. */
+  readonly loss: string;
+  /** Output that holds each wanted gradient: float32, with the dims of the value. */
+  readonly gradients: ReadonlyMap<string, string>;
+}
+
+/** @see DifferentiatedModel.tokens */
+const TOKENS = 'loss_tokens';
+
+/**
+ * Adds the gradient of the next-token cross-entropy to a whole model, for one batch size and window length. For small models
+ * and for looking around; `walkBackwards` does the same block by block.
+ *
+ * @throws OptionError for a wanted value that does not exist; UnsupportedModelError for an operator without a gradient rule.
+ */
+export async function differentiateModel(request: DifferentiationRequest): Promise<DifferentiatedModel> {
+  const { model, analysed, wanted, batchSize, sequenceLength } = request;
+  const { proto, weights } = model;
+  const graph = { ...proto.graph!, node: lowerForRun(proto.graph!) };
+  const shapes = factsForSize(analysed, { batchSize, sequenceLength });
+  const stray = wanted.find((name) => !shapes.has(name) && !weights.has(name));
+  if (stray !== undefined)
+    throw new OptionError(`the model has no value "${stray}"; see its nodes' inputs and outputs`);
+  const { logits } = analysed.detected.layout;
+  const opset = Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0);
+  const initializers: TensorProto[] = await Promise.all(
+    graph.initializer.map(async (tensor) => {
+      const handle = weights.get(tensor.name);
+      return handle ? makeInitializer(tensor.name, handle.dataType, handle.dims, await handle.read()) : tensor;
+    }),
+  );
+  const entropy = appendCrossEntropy({ logits: { value: logits, fact: shapes.get(logits)! }, tokens: TOKENS, opset });
+  const backward = buildGradientGraph({
+    graph: { nodes: graph.node, initializers: new Map(initializers.map((tensor) => [tensor.name, tensor])), opset },
+    shapes,
+    outputs: [{ value: logits, cotangent: entropy.cotangent }],
+    wanted,
+  });
+  const added = backward.domains.filter((domain) => !proto.opsetImport.some((known) => known.domain === domain));
+  const values = wanted.filter((name) => !weights.has(name));
+  const differentiated = create(ModelProtoSchema, {
+    irVersion: proto.irVersion,
+    functions: proto.functions,
+    opsetImport: [
+      ...proto.opsetImport,
+      ...added.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n })),
+    ],
+    graph: create(GraphProtoSchema, {
+      name: 'gradient',
+      node: [...graph.node, ...entropy.nodes, ...backward.nodes],
+      initializer: [...initializers, ...entropy.initializers, ...backward.initializers],
+      input: [
+        ...graph.input.filter(({ name }) => !weights.has(name)),
+        makeValueInfo(TOKENS, 7, [batchSize, sequenceLength]),
+      ],
+      output: [
+        makeValueInfo(entropy.loss, 1),
+        ...values.map((name) => makeValueInfo(name, shapes.get(name)!.dataType)),
+        ...[...backward.gradients.values()].map((name) => makeValueInfo(name, 1)),
+      ],
+    }),
+  });
+  return {
+    bytes: toBinary(ModelProtoSchema, differentiated),
+    tokens: TOKENS,
+    loss: entropy.loss,
+    gradients: backward.gradients,
+  };
+}
