@@ -55,6 +55,15 @@ export { createImportanceAdapter, type ImportanceAdapterOptions } from './compen
 export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js';
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
+export {
+  type AccuracyDifference,
+  type ComparisonOptions,
+  compareResults,
+  type PairedDifference,
+  type TaskComparison,
+  type Verdict,
+} from './evaluation/compare-results.js';
+export { explainComparison } from './evaluation/explain-comparison.js';
 export { findOverlap, type Overlap } from './evaluation/find-overlap.js';
 export {
   type BatchGenerationOptions,
@@ -74,6 +83,7 @@ export {
   type LogLikelihoodOptions,
   measureLogLikelihoods,
 } from './evaluation/log-likelihood.js';
+export { mcNemarTest } from './evaluation/mcnemar.js';
 export {
   type BiasFindings,
   type BiasInput,

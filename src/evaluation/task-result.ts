@@ -22,6 +22,10 @@ export interface CommonAnswer {
   readonly isRight: boolean;
   /** -ln p of the right continuation, in nats. */
   readonly goldNll: number;
+  /** Only where there were choices. */
+  readonly gold?: number | undefined;
+  readonly choice?: number | undefined;
+  readonly choiceNorm?: number | undefined;
 }
 
 /** What the model chose for one item. */
