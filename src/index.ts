@@ -63,6 +63,7 @@ export {
   type TaskComparison,
   type Verdict,
 } from './evaluation/compare-results.js';
+export type { TextPair } from './evaluation/encode-pair.js';
 export { explainComparison } from './evaluation/explain-comparison.js';
 export { findOverlap, type Overlap } from './evaluation/find-overlap.js';
 export {

@@ -5,10 +5,14 @@ export {
   type GenerationRequest,
   type GenerationSample,
   generateText,
+  type LogLikelihoodRequest,
+  logLikelihoods,
   type PerplexityRequest,
   perplexity,
   type TasksRequest,
 } from './node/evaluate-folder.js';
+export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/evaluate-models.js';
+export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
 export { type PruneRequest, prune } from './node/prune-folder.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';

@@ -1,16 +1,18 @@
 import { OptionError } from '../errors.js';
+import type { TextPair } from '../evaluation/encode-pair.js';
 import { generateText as continueText } from '../evaluation/generate.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
-import { measureTask } from '../evaluation/measure-task.js';
+import { type LogLikelihood, measureLogLikelihoods } from '../evaluation/log-likelihood.js';
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
-import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
-import type { TaskResult } from '../evaluation/task-result.js';
 import type { JobControl } from '../progress.js';
+import { evaluateModels } from './evaluate-models.js';
 import { requireTokenizer } from './load-tokenizer.js';
+import type { TaskEncoding, TaskReport } from './measurements.js';
 import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
-import { readLines, readText } from './read-text.js';
+import { readText } from './read-text.js';
+import { naming, type TextWindows, windowOptions } from './text-windows.js';
 
 /** What every evaluation needs to know. */
 export interface EvaluationRequest extends JobControl {
@@ -20,18 +22,10 @@ export interface EvaluationRequest extends JobControl {
   readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
-export interface PerplexityRequest extends EvaluationRequest {
+export interface PerplexityRequest extends EvaluationRequest, TextWindows {
   /** Text file, UTF-8; or give `text`. */
   readonly file?: string | undefined;
   readonly text?: string | undefined;
-  /** Tokens per window, at least 2. Default 512. */
-  readonly windowLength?: number | undefined;
-  /** Tokens from one window to the next. Default `windowLength`. */
-  readonly stride?: number | undefined;
-  /** Windows to score, from the start. Default all. */
-  readonly windowCount?: number | undefined;
-  /** Start every window with the model's BOS token. Default false. */
-  readonly bos?: boolean | undefined;
 }
 
 /**
@@ -45,34 +39,19 @@ export async function perplexity(request: PerplexityRequest): Promise<Perplexity
   const text = request.text ?? (await readText(request.file!));
   return withLanguageModel(request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
-    const { windowLength, stride, windowCount, bos, onProgress, signal } = request;
-    if (bos && tokenizer.bosTokenId === undefined) {
-      throw new OptionError('bos was asked for, but the tokenizer has no token that begins a text');
-    }
-    return measureTextPerplexity(
-      model,
-      { text, tokenizer },
-      {
-        ...(windowLength !== undefined && { windowLength }),
-        ...(stride !== undefined && { stride }),
-        ...(windowCount !== undefined && { windowCount }),
-        ...(bos && { bosTokenId: tokenizer.bosTokenId! }),
-        onProgress,
-        signal,
-      },
-    );
+    const { onProgress, signal } = request;
+    const options = { ...windowOptions(request, tokenizer), onProgress, signal };
+    return naming(request.file ?? 'the text', () => measureTextPerplexity(model, { text, tokenizer }, options));
   });
 }
 
-export interface TasksRequest extends EvaluationRequest {
+export interface TasksRequest extends EvaluationRequest, TaskEncoding {
   /** Items, JSONL: `query, choices, gold`, `contexts, continuation, gold`, or `context, target`. */
   readonly file: string;
   /** Items to measure, from the first. Default all. */
   readonly limit?: number | undefined;
-  /** Put between context and continuation. Default one space. @see EncodingOptions */
-  readonly delimiter?: string | undefined;
-  /** Start every text with the tokenizer's special tokens. Default false. */
-  readonly bos?: boolean | undefined;
+  /** File that keeps every score as it comes. @see EvaluateRequest */
+  readonly resume?: string | undefined;
 }
 
 /**
@@ -80,32 +59,24 @@ export interface TasksRequest extends EvaluationRequest {
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export async function evaluateTasks(request: TasksRequest): Promise<TaskResult> {
-  const { file, limit, delimiter, bos, onProgress, signal } = request;
-  const items = await readItems(file, limit);
-  return withLanguageModel(request, async (model, folder) => {
-    const tokenizer = await requireTokenizer(folder, 'a task');
-    return measureTask(model, items, {
-      tokenizer,
-      delimiter,
-      addSpecialTokens: bos,
-      contextLength: contextLength(folder),
-      onProgress,
-      signal,
-    });
-  });
+export async function evaluateTasks({ model, file, ...request }: TasksRequest): Promise<TaskReport> {
+  const [evaluation] = await evaluateModels({ ...request, models: [model], tasks: [file] });
+  return evaluation!.tasks[0]!;
 }
 
-async function readItems(file: string, limit = Number.POSITIVE_INFINITY): Promise<TaskItem[]> {
-  if (limit !== Number.POSITIVE_INFINITY && (!Number.isInteger(limit) || limit < 1)) {
-    throw new OptionError(`limit is ${limit}, expected an integer of at least 1`);
-  }
-  const items: TaskItem[] = [];
-  for await (const item of readTaskItems(readLines(file), file)) {
-    items.push(item);
-    if (items.length >= limit) break;
-  }
-  return items;
+export interface LogLikelihoodRequest extends EvaluationRequest, Pick<TaskEncoding, 'bos'> {
+  /** Contexts, and what is measured after each; the continuation brings its space. */
+  readonly pairs: readonly TextPair[];
+}
+
+/** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
+export async function logLikelihoods(request: LogLikelihoodRequest): Promise<LogLikelihood[]> {
+  const { pairs, bos: addSpecialTokens, onProgress, signal } = request;
+  return withLanguageModel(request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
+    const options = { tokenizer, addSpecialTokens, contextLength: contextLength(folder), onProgress, signal };
+    return measureLogLikelihoods(model, pairs, options);
+  });
 }
 
 export interface GenerationRequest extends EvaluationRequest {

@@ -1,4 +1,4 @@
-import { mkdir, open, readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import {
   formatOriginLine,
@@ -8,6 +8,7 @@ import {
 } from '../calibration/window-lines.js';
 import { OptionError } from '../errors.js';
 import type { WindowStore } from '../evaluation/generate-calibration.js';
+import { appendToFile } from './append-to-file.js';
 import { contains, exists } from './check-output.js';
 import { writing } from './file-folder.js';
 import { isMissing, reason } from './file-source.js';
@@ -41,7 +42,7 @@ export async function openWindowsFile(path: string, origin: WindowsOrigin): Prom
   let fileBytes = content.byteLength;
   let count = windows.length;
   const put = async (text: string, start: number) => {
-    fileBytes = await writing(path, () => append(path, { text, start, expectedBytes: fileBytes }));
+    fileBytes = await writing(path, () => appendToFile(path, { text, start, expectedBytes: fileBytes }));
   };
   if (wholeBytes === 0) {
     await writing(path, () => mkdir(dirname(path), { recursive: true }));
@@ -54,28 +55,6 @@ export async function openWindowsFile(path: string, origin: WindowsOrigin): Prom
       count += added.length;
     },
   };
-}
-
-interface Appending {
-  readonly text: string;
-  /** Where the text goes; what lies behind is cut off. */
-  readonly start: number;
-  readonly expectedBytes: number;
-}
-
-/** Opens the file anew each time: between two batches it may be moved, or another run may write into it. */
-async function append(path: string, { text, start, expectedBytes }: Appending): Promise<number> {
-  const file = await open(path, 'a');
-  try {
-    const { size } = await file.stat();
-    if (size !== expectedBytes)
-      throw new Error(`it has ${size} bytes, not ${expectedBytes}: something else writes there`);
-    await file.truncate(start);
-    await file.appendFile(text);
-    return (await file.stat()).size;
-  } finally {
-    await file.close();
-  }
 }
 
 /** A whole windows file as text. */

@@ -1,0 +1,128 @@
+import { parseJsonLine } from '../calibration/token-source.js';
+import { OptionError } from '../errors.js';
+
+/** A measurement whose scores are kept, and all that its figures depend on. */
+export interface ScoredRun {
+  /** Names for people: what was measured, and on what. */
+  readonly model: string;
+  readonly source: string;
+  readonly kind: 'task' | 'perplexity' | 'divergence';
+  /** SHA-256 of the model's files and its tokenizer's, of the reference's, and of the text or task file. */
+  readonly modelSha256: string;
+  readonly referenceSha256?: string | undefined;
+  readonly sourceSha256: string;
+  /** How it was measured; values compare as JSON. */
+  readonly protocol: Readonly<Record<string, unknown>>;
+}
+
+/** A score in a file of several runs. */
+export interface KeptScore {
+  readonly run: number;
+  readonly index: number;
+}
+
+/** What a score file holds. */
+export interface ScoreLines {
+  readonly runs: readonly ScoredRun[];
+  /** Scores by index, for each run. */
+  readonly scores: readonly ReadonlyMap<number, KeptScore>[];
+  /** Bytes of the lines that are whole; what follows was cut off while being written. */
+  readonly wholeBytes: number;
+}
+
+/** Raised when the format or the order of computing changes, so that old scores are not mixed with new ones. */
+const FORMAT = 1;
+
+const REMEDY = 'name another file, or remove this one to start anew';
+
+/** First line of a score file: the runs that it keeps scores of. */
+export function formatRunsLine(runs: readonly ScoredRun[]): string {
+  return `${JSON.stringify({ scores: { format: FORMAT, runs } })}\n`;
+}
+
+/** Lines of some scores. */
+export function formatScoreLines(run: number, scores: readonly { readonly index: number }[]): string {
+  return scores.map((score) => `${JSON.stringify({ run, ...score })}\n`).join('');
+}
+
+/**
+ * Reads a score file back.
+ *
+ * @param content All of the file; a last line without its end is left out.
+ * @returns undefined when there is no whole line.
+ * @throws OptionError when it is no score file or a line of it is damaged, naming the line.
+ */
+export function parseScoreLines(content: string, place: string): ScoreLines | undefined {
+  const whole = content.slice(0, content.lastIndexOf('\n') + 1);
+  const [first, ...lines] = whole.split('\n').slice(0, -1);
+  if (first === undefined) return undefined;
+  const runs = parseRuns(first, place);
+  const scores = runs.map(() => new Map<number, KeptScore>());
+  for (const [at, line] of lines.entries()) {
+    const score = parseScore(line, runs, `${place} line ${at + 2}`);
+    scores[score.run]!.set(score.index, score);
+  }
+  return { runs, scores, wholeBytes: new TextEncoder().encode(whole).byteLength };
+}
+
+/** @throws OptionError saying in what the runs of a file are not those that are asked for. */
+export function checkRuns(found: readonly ScoredRun[], expected: readonly ScoredRun[], place: string): void {
+  if (found.length !== expected.length) {
+    throw new OptionError(`${place} keeps ${found.length} measurements, not ${expected.length}; ${REMEDY}`);
+  }
+  for (const [at, run] of expected.entries()) {
+    const differing = differences(found[at]!, run);
+    if (differing.length === 0) continue;
+    throw new OptionError(
+      `${place} keeps the scores of another evaluation (${run.source} on ${run.model}): ${differing.join(', ')}; ${REMEDY}`,
+    );
+  }
+}
+
+function parseRuns(line: string, place: string): readonly ScoredRun[] {
+  const { format, runs } = Object(parseJsonLine(line, `${place} line 1`).scores) as Record<string, unknown>;
+  if (format === undefined || !Array.isArray(runs)) {
+    throw new OptionError(`${place} does not begin like a file of scores; ${REMEDY}`);
+  }
+  if (format !== FORMAT) {
+    throw new OptionError(`${place} is of format ${JSON.stringify(format)}, expected ${FORMAT}; ${REMEDY}`);
+  }
+  return runs as readonly ScoredRun[];
+}
+
+/** What a score must have, by the kind of its run. */
+const FIELDS: Readonly<Record<ScoredRun['kind'], readonly string[]>> = {
+  task: ['gold', 'logLikelihoods', 'isGreedy', 'characterCounts', 'tokenCounts'],
+  perplexity: ['nll', 'tokenCount'],
+  divergence: ['divergence', 'agreementCount', 'tokenCount'],
+};
+
+function parseScore(line: string, runs: readonly ScoredRun[], place: string): KeptScore {
+  const score = parseJsonLine(line, place);
+  const run = runs[Number(score.run)];
+  if (run === undefined || !Number.isSafeInteger(score.index) || Number(score.index) < 0) {
+    throw new OptionError(`${place} is no score: expected a run below ${runs.length} and an index; ${REMEDY}`);
+  }
+  const missing = FIELDS[run.kind]?.filter((field) => score[field] === undefined) ?? ['a known kind'];
+  if (missing.length > 0)
+    throw new OptionError(`${place} is no score of a ${run.kind}: no ${missing.join(', ')}; ${REMEDY}`);
+  return score as unknown as KeptScore;
+}
+
+/** What two runs differ in, for people; names do not count. */
+function differences(found: ScoredRun, expected: ScoredRun): string[] {
+  const flat = ({ model: _model, source: _source, protocol, ...rest }: ScoredRun): Record<string, unknown> => ({
+    ...rest,
+    ...protocol,
+  });
+  const [old, now] = [flat(found), flat(expected)];
+  return [...new Set([...Object.keys(now), ...Object.keys(old)])]
+    .filter((key) => JSON.stringify(old[key]) !== JSON.stringify(now[key]))
+    .map((key) => `${key} ${show(old[key])} (now ${show(now[key])})`);
+}
+
+function show(value: unknown): string {
+  return typeof value === 'string' && value.length === 64
+    ? `${value.slice(0, 12)}...`
+    : (JSON.stringify(value) ?? 'none');
+}
