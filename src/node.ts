@@ -1,4 +1,12 @@
 export * from './index.js';
+export {
+  type ComparableTask,
+  type CompareRequest,
+  compareEvaluations,
+  compareFiles,
+  type EvaluatedTasks,
+  type ModelComparison,
+} from './node/compare-evaluations.js';
 export { type DescribeRequest, describe } from './node/describe-folder.js';
 export {
   evaluateTasks,

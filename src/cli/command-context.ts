@@ -21,14 +21,20 @@ export interface SharedOptions {
   readonly verbose?: boolean;
 }
 
-/** Declares the options that every command takes. */
+/** Declares the options that every command with a model takes. */
 export function withSharedOptions(command: Command): Command {
-  return command
-    .option(
+  return withOutputOptions(
+    command.option(
       '--execution-provider <names>',
       'ONNX Runtime execution providers in order of preference, such as cuda,cpu',
       parseNames,
-    )
+    ),
+  );
+}
+
+/** Declares the options that every command takes. */
+export function withOutputOptions(command: Command): Command {
+  return command
     .option('--json', 'print one JSON object on stdout')
     .option('--quiet', 'show no progress')
     .option('--verbose', 'show where an error came from')

@@ -1,9 +1,11 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
 import type { CommandContext } from './command-context.js';
+import { addCompareCommand } from './compare.js';
 import { addDescribeCommand } from './describe.js';
 import { addEvalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { InterruptedError } from './interrupted-error.js';
 import { addPruneCommand } from './prune.js';
 
 /** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
@@ -26,6 +28,7 @@ function buildProgram(context: CommandContext): Command {
   addPruneCommand(program, context);
   addDescribeCommand(program, context);
   addEvalCommand(program, context);
+  addCompareCommand(program, context);
   return program;
 }
 
@@ -48,7 +51,8 @@ function report(error: unknown, args: readonly string[], { terminal, signal }: C
 
 function explain(error: unknown, signal: AbortSignal): Explanation {
   if (signal.aborted) {
-    return { exitCode: EXIT_INTERRUPTED, code: 'ERR_INTERRUPTED', message: 'interrupted; nothing was written' };
+    const message = error instanceof InterruptedError ? error.message : 'interrupted; nothing was written';
+    return { exitCode: EXIT_INTERRUPTED, code: 'ERR_INTERRUPTED', message };
   }
   const said = oneLine(error instanceof Error ? error.message : String(error));
   if (error instanceof CommanderError) {

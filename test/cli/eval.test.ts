@@ -1,17 +1,29 @@
 import { runWithDouble } from '../support/cli.js';
 
 describe('eval', () => {
-  it('measures every text on every model, one at a time', async () => {
+  it('measures everything in one call', async () => {
     const { calls } = await runWithDouble(
-      'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --bos',
+      'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --bos ' +
+        '--reference dense --tasks c.jsonl --limit 9 --resume kept.jsonl --execution-provider cuda,cpu',
     );
-    expect(calls.map(([name, { model, file }]) => [name, model, file])).toEqual([
-      ['perplexity', 'dense', 'a.txt'],
-      ['perplexity', 'dense', 'b.txt'],
-      ['perplexity', 'pruned', 'a.txt'],
-      ['perplexity', 'pruned', 'b.txt'],
+    expect(calls).toMatchObject([
+      [
+        'evaluateModels',
+        {
+          models: ['dense', 'pruned'],
+          texts: ['a.txt', 'b.txt'],
+          windowLength: 128,
+          stride: 64,
+          windowCount: 4,
+          bos: true,
+          reference: 'dense',
+          tasks: ['c.jsonl'],
+          limit: 9,
+          resume: 'kept.jsonl',
+          executionProvider: ['cuda', 'cpu'],
+        },
+      ],
     ]);
-    expect(calls[0]?.[1]).toMatchObject({ windowLength: 128, stride: 64, windowCount: 4, bos: true });
   });
 
   it('lays models side by side', async () => {
@@ -21,8 +33,58 @@ describe('eval', () => {
     );
   });
 
+  it('shows divergence and tasks', async () => {
+    const { out } = await runWithDouble('eval dense pruned --text a.txt --reference dense --tasks items.jsonl');
+    expect(out.split('\n\n').slice(1)).toEqual([
+      [
+        'against the reference        dense       pruned',
+        'a.txt, KL divergence                0.1234 nats',
+        'a.txt, same likeliest token                90 %',
+      ].join('\n'),
+      [
+        'task                                                dense         pruned',
+        'items.jsonl (3), acc                        66.7 % ± 33.3  66.7 % ± 33.3',
+        'items.jsonl (3), acc_norm                   33.3 % ± 33.3  33.3 % ± 33.3',
+        'items.jsonl (3), -ln p of the right answer          1.500          1.500\n',
+      ].join('\n'),
+    ]);
+  });
+
+  it('says whether models differ', async () => {
+    const { out } = await runWithDouble('eval dense pruned --tasks items.jsonl --compare');
+    expect(out).toContain('items.jsonl, 3 items: dense (A) and pruned (B)\n');
+    expect(out).toContain('No difference beyond noise on 3 items');
+    const { out: json } = await runWithDouble('eval dense pruned --tasks items.jsonl --compare --json');
+    expect(JSON.parse(json)).toMatchObject({
+      models: [{ model: 'dense' }, { model: 'pruned' }],
+      comparisons: [{ a: 'dense', b: 'pruned', verdict: 'same', itemCount: 3 }],
+    });
+  });
+
   it('writes without measuring', async () => {
     const { calls } = await runWithDouble('eval dense --generate Once --max-new-tokens 5 --seed 3');
     expect(calls).toMatchObject([['generateText', { prompt: 'Once', maxNewTokens: 5, seed: 3 }]]);
+  });
+
+  it.each([
+    ['eval dense', "'--tasks FILE'"],
+    ['eval dense --tasks a.jsonl --compare', "'--compare' needs two models"],
+    ['eval dense pruned --text a.txt --compare', "'--compare' needs two models and '--tasks FILE'"],
+    ['eval dense --tasks a.jsonl --reference other', "needs a '--text FILE'"],
+  ])('refuses `%s`', async (commandLine, said) => {
+    const { exitCode, err, calls } = await runWithDouble(commandLine);
+    expect({ exitCode, calls }).toEqual({ exitCode: 2, calls: [] });
+    expect(err).toContain(said);
+  });
+
+  it('says how to go on after Ctrl-C when scores are kept', async () => {
+    const interrupted = { evaluateModels: () => Promise.reject(new Error('aborted')) };
+    const run = (flags: string) =>
+      runWithDouble(`eval dense --tasks a.jsonl${flags}`, interrupted, AbortSignal.abort());
+    expect(await run(' --resume kept.jsonl')).toMatchObject({
+      exitCode: 130,
+      err: 'fang-prune: interrupted; run the same command again to go on from kept.jsonl\n',
+    });
+    expect((await run('')).err).toBe('fang-prune: interrupted; nothing was written\n');
   });
 });

@@ -2,6 +2,9 @@ import { createColors } from 'picocolors';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
+import { compareEvaluations } from '../../src/node/compare-evaluations.js';
+import type { EvaluateRequest, Evaluation } from '../../src/node/evaluate-models.js';
+import type { TaskReport } from '../../src/node/measurements.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 
@@ -78,6 +81,44 @@ const PERPLEXITY_RESULT: PerplexityResult = {
   protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
 };
 
+/** What a model says to three items. */
+const TASK_RESULT: TaskReport = {
+  kind: 'multiple-choice',
+  file: 'items.jsonl',
+  protocol: { taskSha256: 'cd', delimiter: ' ', bos: false },
+  itemCount: 3,
+  acc: 2 / 3,
+  accStderr: 1 / 3,
+  accNorm: 1 / 3,
+  accNormStderr: 1 / 3,
+  goldNll: 1.5,
+  answers: [0, 1, 2].map((index) => ({
+    index,
+    gold: 0,
+    choice: index < 2 ? 0 : 1,
+    choiceNorm: index < 1 ? 0 : 1,
+    isRight: index < 2,
+    goldNll: 1.5,
+  })),
+};
+
+/** The evaluation that a request asks for, the same figures for every model. */
+function evaluationOf(model: string, { texts = [], tasks = [], reference }: EvaluateRequest): Evaluation {
+  const compared = reference === undefined || reference === model ? [] : texts;
+  return {
+    model,
+    perplexity: texts.map((text) => ({ text, ...PERPLEXITY_RESULT })),
+    divergence: compared.map((text) => ({
+      text,
+      reference: reference!,
+      klDivergence: 0.1234,
+      top1Agreement: 0.9,
+      protocol: PERPLEXITY_RESULT.protocol,
+    })),
+    tasks: tasks.map((file) => ({ ...TASK_RESULT, file })),
+  };
+}
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -89,7 +130,9 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const answers: CliApi = {
     prune: async () => PRUNE_REPORT,
     describe: async () => MODEL_DESCRIPTION,
-    perplexity: async () => PERPLEXITY_RESULT,
+    evaluateModels: async (request) => request.models.map((model) => evaluationOf(model, request)),
+    compareEvaluations,
+    compareFiles: async () => [],
     generateText: async () => ({ text: 'Once upon a time' }),
     ...overrides,
   };
@@ -102,7 +145,9 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const api: CliApi = {
     prune: record('prune', answers.prune),
     describe: record('describe', answers.describe),
-    perplexity: record('perplexity', answers.perplexity),
+    evaluateModels: record('evaluateModels', answers.evaluateModels),
+    compareEvaluations: answers.compareEvaluations,
+    compareFiles: record('compareFiles', answers.compareFiles),
     generateText: record('generateText', answers.generateText),
   };
   const exitCode = await runCli(commandLine.split(' ').filter(Boolean), {

@@ -1,0 +1,63 @@
+import type { GenerationSample } from '../node/evaluate-folder.js';
+import type { Evaluation } from '../node/evaluate-models.js';
+import type { TaskReport } from '../node/measurements.js';
+import { formatPercent } from './format-quantity.js';
+import { formatTable } from './format-table.js';
+import type { Colors } from './terminal.js';
+
+/** What was measured on a model, and what it wrote. */
+export interface ShownEvaluation extends Evaluation {
+  readonly generation?: GenerationSample;
+}
+
+/** Evaluations for people: a row a figure, a column a model; then what each model wrote. */
+export function formatEvaluations(evaluations: readonly ShownEvaluation[], colors: Colors): string {
+  const models = evaluations.map(({ model }) => ({ heading: model, numeric: true }));
+  const tables = TABLES.flatMap(({ heading, rowsOf }) => {
+    const rows = joinRows(evaluations.map(rowsOf));
+    return rows.length === 0 ? [] : [formatTable([{ heading }, ...models], rows)];
+  });
+  const samples = evaluations.flatMap(({ model, generation }) =>
+    generation ? [`${colors.bold(model)}\n${generation.text}\n`] : [],
+  );
+  return [...tables, ...samples].join('\n');
+}
+
+type Cells = readonly (readonly [name: string, cell: string])[];
+
+const TABLES: readonly { readonly heading: string; readonly rowsOf: (evaluation: ShownEvaluation) => Cells }[] = [
+  {
+    heading: 'perplexity',
+    rowsOf: ({ perplexity }) => perplexity.map((result) => [result.text, result.perplexity.toFixed(3)]),
+  },
+  {
+    heading: 'against the reference',
+    rowsOf: ({ divergence }) =>
+      divergence.flatMap(
+        (result): Cells => [
+          [`${result.text}, KL divergence`, `${result.klDivergence.toFixed(4)} nats`],
+          [`${result.text}, same likeliest token`, formatPercent(result.top1Agreement)],
+        ],
+      ),
+  },
+  { heading: 'task', rowsOf: ({ tasks }) => tasks.flatMap(taskCells) },
+];
+
+function taskCells(task: TaskReport): Cells {
+  const accuracy = (value: number, error: number) =>
+    `${(100 * value).toFixed(1)} %${Number.isFinite(error) ? ` ± ${(100 * error).toFixed(1)}` : ''}`;
+  const name = `${task.file} (${task.itemCount})`;
+  return [
+    [`${name}, acc`, accuracy(task.acc, task.accStderr)],
+    ...(task.kind === 'multiple-choice'
+      ? ([[`${name}, acc_norm`, accuracy(task.accNorm, task.accNormStderr)]] as const)
+      : ([[`${name}, perplexity`, task.perplexity.toFixed(3)]] as const)),
+    [`${name}, -ln p of the right answer`, task.goldNll.toFixed(3)],
+  ];
+}
+
+/** One row a name, in the order of appearance; a model without that figure has an empty cell. */
+function joinRows(columns: readonly Cells[]): string[][] {
+  const names = [...new Set(columns.flatMap((cells) => cells.map(([name]) => name)))];
+  return names.map((name) => [name, ...columns.map((cells) => cells.find(([own]) => own === name)?.[1] ?? '')]);
+}
