@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 const PRINTED: Readonly<Record<string, RegExp>> = {
   '01-prune-a-folder.ts': /2828736 -> 2\d{6} parameters/,
   '02-describe-a-model.ts': /\d+ of 2828736 parameters can be pruned\nblock 0: .*attention/,
-  '03-evaluate.ts': /(perplexity \d+\.\d\d over \d+ tokens\nThe city of[\s\S]*){2}/,
+  '03-evaluate.ts': /(perplexity \d+\.\d\d over \d+ tokens\nThe city of[\s\S]*acc 0\.\d\d ±[\s\S]*){2}B is worse by/,
   '04-own-importance.ts': /would remove (28|29|30)\.\d %/,
   '05-own-compensation.ts': /2828736 -> 2\d{6} parameters/,
   '06-stages-by-hand.ts': /neuron 3 goes; the output gets the bias 6 -3 in its place/,
