@@ -3,7 +3,7 @@ import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'on
 import { makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
 
-/** Sums 1 - cos over the tokens of two hidden states of equal dims. */
+/** Sums 1 - cos over the tokens of two hidden states of equal size; one may hold `[B, S, C]` and the other `[B S, C]`. */
 export interface ChangeMeter {
   measure(before: Tensor, after: Tensor): Promise<number>;
   release(): Promise<void>;
@@ -43,9 +43,15 @@ export async function createChangeMeter(engine: Engine, type: Tensor['type']): P
   const session = await engine.load(toBinary(ModelProtoSchema, model));
   return {
     async measure(before, after) {
-      const { cosine } = await session.run({ before, after });
+      const { cosine } = await session.run({ before: byToken(before), after: byToken(after) });
       return (cosine!.data as Float32Array).reduce((sum, value) => sum + 1 - value, 0);
     },
     release: () => session.release(),
   };
+}
+
+/** `[tokens, channels]`: some exporters flatten the residual stream on the way. */
+function byToken(tensor: Tensor): Tensor {
+  const channelCount = tensor.dims.at(-1) ?? 1;
+  return { ...tensor, dims: [tensor.data.length / channelCount, channelCount] };
 }
