@@ -3,7 +3,9 @@
  * channels zeroed and the repairs applied. Also steps through the KV cache token by token and compares with one prefill.
  *
  *   npx tsx scripts/check-models.ts FILE.onnx ... [--method flap] [--modules ffn,attention,all] [--sparsity 0.1,0.3,0.5]
- *     [--head-unit group,query] [--allocation uniform]
+ *     [--head-unit group,query] [--allocation uniform] [--gone 1,2]
+ *
+ * `--gone` names blocks whose FFN goes whole.
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
@@ -34,6 +36,7 @@ const { values: flags, positionals: files } = parseArgs({
     sparsity: { type: 'string', default: '0.1,0.3,0.5' },
     'head-unit': { type: 'string', default: 'group' },
     allocation: { type: 'string', default: 'uniform' },
+    gone: { type: 'string', default: '' },
   },
 });
 
@@ -97,6 +100,7 @@ async function checkPruning(
       ...variant,
       method: flags.method,
       allocation: flags.allocation as AllocationName,
+      ...wholeFfns(),
     });
     const job = {
       model,
@@ -120,6 +124,8 @@ async function checkPruning(
     console.log(
       `${isGood ? 'ok' : 'BAD'} ${what}: masked ${gap.toExponential(1)}, cache ${stepped?.toExponential(1) ?? 'none'}, ` +
         `dense ${distance(pruned, dense).toExponential(1)}, removed ${removedOf(outcome)}, ` +
+        `nodes ${model.proto.graph!.node.length} -> ${outcome.model.proto.graph!.node.length}, ` +
+        outcome.remarks.map((remark) => `${remark}, `).join('') +
         `bytes ${(await bytesOf(model)).length} -> ${(await bytesOf(outcome.model)).length}`,
     );
   } catch (error) {
@@ -127,9 +133,19 @@ async function checkPruning(
   }
 }
 
+function wholeFfns() {
+  if (flags.gone === '') return {};
+  const blockSparsity = Object.fromEntries(flags.gone.split(',').map((block) => [block, { ffn: 1 }]));
+  return { allocation: 'global', minimumWidth: 0, blockSparsity } as const;
+}
+
 async function maskedModel(model: OnnxModel, outcome: PruneOutcome): Promise<OnnxModel> {
   const masked = copyModel(model);
   for (const { module, keep, bias } of outcome.modules) {
+    if (keep.length === 0) {
+      await maskUnits(masked, { module, keep, bias });
+      continue;
+    }
     const kept = await readLinearWeight(outcome.model, module.output);
     const [, width = 1] = kept.shape;
     const weight = Float32Array.from({ length: kept.size }, (_, at) => kept.get(Math.floor(at / width), at % width));

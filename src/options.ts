@@ -103,11 +103,17 @@ export interface PruneOptions extends JobControl {
   readonly headUnit?: HeadUnit | undefined;
   /** FFN widths are kept at multiples of this, the nearest to what was asked; at least 1. Default 1. */
   readonly widthMultiple?: number | undefined;
-  /** Fraction of its neurons that every FFN keeps in any case, in [0, 1]; one neuron always stays. Default 0. */
+  /**
+   * Fraction of its neurons that every FFN keeps in any case under `allocation: 'global'`, in [0, 1]. At 0 an FFN may go
+   * whole: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
+   */
   readonly minimumWidth?: number | undefined;
   /** Blocks that stay whole; the others make up for them. Default none. */
   readonly skipBlocks?: readonly number[] | undefined;
-  /** Sparsity of single blocks, in [0, 1); the others share the rest of the budget. */
+  /**
+   * Sparsity of single blocks, in [0, 1); the others share the rest of the budget. An FFN's own may be 1 where
+   * `allocation` is `global` and `minimumWidth` 0: it goes whole.
+   */
   readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
   /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
   readonly perBlockKvHeads?: boolean | undefined;
@@ -130,7 +136,6 @@ export const PRUNE_DEFAULTS = {
   allocation: 'uniform',
   headUnit: 'group',
   widthMultiple: 1,
-  minimumWidth: 0,
   perBlockKvHeads: false,
   seed: 0,
   calibration: { windowCount: 64, windowLength: 512, generate: false },
@@ -184,7 +189,8 @@ export interface ResolvedOptions extends JobControl {
   readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
   readonly headUnit: HeadUnit;
   readonly widthMultiple: number;
-  readonly minimumWidth: number;
+  /** Undefined: one neuron stays. */
+  readonly minimumWidth: number | undefined;
   readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
   readonly perBlockKvHeads: boolean;
@@ -203,12 +209,20 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const blockSparsity = new Map(
     Object.entries(options.blockSparsity ?? {}).map(([block, value]) => [Number(block), value]),
   );
-  for (const [block, value] of blockSparsity) checkBlockSparsity(block, value);
   const skipBlocks = new Set(listOf('skipBlocks', options.skipBlocks ?? []));
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
   const combination: Combination | undefined = typeof method === 'string' ? findCombination(method) : undefined;
   const dampening = options.dampening ?? combination?.dampening;
+  const allocation = oneOf(
+    'allocation',
+    options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
+    ALLOCATIONS,
+  );
+  const minimumWidth =
+    options.minimumWidth === undefined ? undefined : checkWithin('minimumWidth', options.minimumWidth);
+  const mayGoWhole = allocation === 'global' && minimumWidth === 0;
+  for (const [block, value] of blockSparsity) checkBlockSparsity(block, value, mayGoWhole);
   return {
     sparsity,
     methodName: typeof method === 'string' ? method : 'custom',
@@ -221,14 +235,10 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     modules: new Set(
       oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
     ),
-    allocation: oneOf(
-      'allocation',
-      options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
-      ALLOCATIONS,
-    ),
+    allocation,
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
-    minimumWidth: checkWithin('minimumWidth', options.minimumWidth ?? PRUNE_DEFAULTS.minimumWidth),
+    minimumWidth,
     skipBlocks,
     blockSparsity,
     perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,
@@ -338,7 +348,7 @@ function definedOf<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K],
   };
 }
 
-function checkBlockSparsity(block: number, value: BlockSparsity): void {
+function checkBlockSparsity(block: number, value: BlockSparsity, mayGoWhole: boolean): void {
   const name = `blockSparsity[${block}]`;
   if (typeof value !== 'object' || value === null) {
     checkFraction(name, value);
@@ -346,7 +356,8 @@ function checkBlockSparsity(block: number, value: BlockSparsity): void {
   }
   for (const [kind, part] of Object.entries(value)) {
     oneOf(`a module of ${name}`, kind, ['ffn', 'attention']);
-    if (part !== undefined) checkFraction(`${name}.${kind}`, part);
+    const goesWhole = mayGoWhole && kind === 'ffn' && part === 1;
+    if (part !== undefined && !goesWhole) checkFraction(`${name}.${kind}`, part);
   }
 }
 

@@ -12,7 +12,9 @@ import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/
 import { judgeSegment } from './prune/judge-segment.js';
 import { observeDense } from './prune/observe-dense.js';
 import { type Run, startRun } from './prune/run.js';
-import type { ScoredModule } from './removal/judge-module.js';
+import { joinBridges } from './removal/join-bridges.js';
+import type { ScoredModule, Verdict } from './removal/judge-module.js';
+import { planModuleRemoval } from './removal/plan-module-removal.js';
 import { removeUnits } from './removal/remove-units.js';
 import { addLinearBias, type StoreTensor, writeLinearWeight } from './removal/repair-linear.js';
 import { tidyModel } from './removal/tidy-model.js';
@@ -147,6 +149,7 @@ export async function pruneObserved(
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));
   const model = copyModel(job.model);
   const outcomes: ModuleOutcome[] = [];
+  const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
   const runner = adapter.needs === 'none' || shrinking.length === 0 ? undefined : await run.startRunner(model);
   try {
@@ -158,7 +161,7 @@ export async function pruneObserved(
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
         const order = decidingOrder(options, dense, module);
-        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, order, meter };
+        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, order, meter, bridges };
         outcomes.push(await shrink(run, model, shrinking));
       }
       if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
@@ -166,6 +169,7 @@ export async function pruneObserved(
   } finally {
     await Promise.all([runner?.dispose(), meter.release(), run.dispose()]);
   }
+  joinBridges(model, bridges);
   tidyModel(model);
   return {
     model,
@@ -223,22 +227,36 @@ interface Shrinking {
   readonly stepCount: number;
   readonly order: Float64Array | undefined;
   readonly meter: ErrorMeter;
+  /** Gets the values that stand for another where a module is gone. */
+  readonly bridges: string[];
 }
 
 /** Takes units out of one module and makes up for them. */
 async function shrink(
   { job, timed, remarks }: Run,
   model: OnnxModel,
-  { module, scored, stepCount, order, meter }: Shrinking,
+  { module, scored, stepCount, order, meter, bridges }: Shrinking,
 ): Promise<ModuleOutcome> {
   const { detected, facts } = job.analysed;
-  const { keep, weight, bias, parts, overflow } = await timed('repair', () => scored.remove(stepCount, order));
+  const judge = (count: number): Promise<Verdict> => timed('repair', () => scored.remove(count, order));
+  const wanted = await judge(stepCount);
+  const { engine } = job;
+  const whole = { engine, facts, linear: module.output, bias: wanted.bias };
+  const removal = wanted.keep.length === 0 ? await planModuleRemoval(model, whole) : undefined;
+  const isStuck = wanted.keep.length === 0 && removal === undefined;
+  if (isStuck) remarks.push(`block ${module.block} ${module.kind}: one unit stays, for its result cannot be taken out`);
+  const { keep, weight, bias, parts, overflow } = isStuck ? await judge(stepCount - 1) : wanted;
   if (overflow > 0) remarks.push(`block ${module.block} ${module.kind}: ${overflow} units could not be removed`);
   const error = await timed('output error', () => meter.measure(parts));
+  const outcome = { module, keep, bias, error, numerics: parts.map(({ repaired }) => repaired.numerics) };
+  if (removal !== undefined) {
+    bridges.push(...removal.apply());
+    return outcome;
+  }
   removeUnits(model, { detected, facts, module: module.index, keep });
   if (weight) await writeLinearWeight(model, module.output, { values: weight, store: job.store });
   if (bias) await addLinearBias(model, module.output, bias);
-  return { module, keep, bias, error, numerics: parts.map(({ repaired }) => repaired.numerics) };
+  return outcome;
 }
 
 function selectModules({ analysed, options }: PruneJob): PrunableModule[] {

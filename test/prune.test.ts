@@ -2,13 +2,11 @@ import { createAdapter, METHODS, type MethodName } from '../src/compensation/ada
 import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
 import { createSpillFile } from '../src/node/spill-file.js';
-import { copyModel } from '../src/onnx/edit-weights.js';
 import type { MethodChoice, PruneOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune.js';
-import { maskUnits } from '../src/removal/mask-units.js';
-import { readLinearWeight } from '../src/removal/repair-linear.js';
 import { createSpilledStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';
+import { gapToMasked as gapToDenseMasked } from './support/masked.js';
 import {
   bytesOf,
   type Loaded,
@@ -28,26 +26,10 @@ beforeAll(async () => {
 const keptCounts = ({ modules }: PruneOutcome, kind: 'ffn' | 'attention') =>
   modules.filter(({ module }) => module.kind === kind).map(({ keep }) => keep.length);
 
-/** The dense model with what was removed set to zero and what was repaired repaired. */
-async function maskLike(outcome: PruneOutcome) {
-  const masked = copyModel(loaded.model);
-  for (const { module, keep, bias } of outcome.modules) {
-    const kept = await readLinearWeight(outcome.model, module.output);
-    const [rows = 0, columns = 0] = kept.shape;
-    const weight = Float32Array.from({ length: rows * columns }, (_, at) =>
-      kept.get(Math.floor(at / columns), at % columns),
-    );
-    await maskUnits(masked, { module, keep, bias, weight });
-  }
-  return masked;
-}
-
 const evaluationWindows = someWindows(2, 16);
 const logitsOf = async (model: Loaded['model']) =>
   (await runModel(model, evaluationWindows)).logits!.data as Float32Array;
-/** How far a pruned model is from the masked one. */
-const gapToMasked = async (outcome: PruneOutcome) =>
-  relativeGap(await logitsOf(outcome.model), await logitsOf(await maskLike(outcome)));
+const gapToMasked = (outcome: PruneOutcome) => gapToDenseMasked(loaded.model, outcome);
 
 describe('every method', () => {
   const methods: readonly (readonly [string, MethodChoice])[] = [

@@ -38,15 +38,16 @@ export function fixedSparsity(
 function entryOf(module: PrunableModule, { costs }: RemovalOrderOfModule, options: ResolvedOptions): ThresholdEntry {
   const { stepCount, parametersPerStep } = shrinkSteps(module, options.headUnit);
   const multiple = module.kind === 'ffn' ? options.widthMultiple : 1;
-  const floor = module.kind === 'ffn' ? Math.ceil(options.minimumWidth * stepCount) : 1;
+  const mayGo = module.kind === 'ffn' && options.minimumWidth === 0;
+  const floor = module.kind === 'ffn' ? Math.ceil((options.minimumWidth ?? 0) * stepCount) : 1;
   const fixed = fixedSparsity(module, options);
   return {
     costs,
     parametersPerStep,
     parameterCount: module.parameterCount,
-    minimumKept: Math.max(1, floor),
+    minimumKept: mayGo ? 0 : Math.max(1, floor),
     multiple,
-    ...(fixed !== undefined && { fixed: roundSteps(stepCount, fixed, multiple) }),
+    ...(fixed !== undefined && { fixed: fixed === 1 && mayGo ? stepCount : roundSteps(stepCount, fixed, multiple) }),
   };
 }
 

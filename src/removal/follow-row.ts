@@ -1,0 +1,94 @@
+import type { NodeProto } from 'onnx-buf';
+import type { OutputLinear } from '../architecture/layout.js';
+import { makeNode } from '../graph/build.js';
+import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
+import type { TwinFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+
+/** A module's result on its way to the residual stream. */
+export interface RowPath {
+  /** All nodes of the graph, with fused norms at the end of the path written out. */
+  readonly nodes: readonly NodeProto[];
+  /** Reshapes on the path, and the one-row form that stands for each. */
+  readonly reshaped: ReadonlyMap<NodeProto, readonly NodeProto[]>;
+  /** Sums of the row with the stream. */
+  readonly ends: readonly RowEnd[];
+}
+
+export interface RowEnd {
+  readonly node: NodeProto;
+  /** The row, and what it is added to. */
+  readonly value: string;
+  readonly stream: string;
+}
+
+/** Operators that make a row of a row: they treat every token alike. */
+const ROW_OPS: ReadonlySet<string> = new Set([
+  ...['Identity', 'Cast', 'Dropout', 'Add', 'Sub', 'Mul', 'Div', 'Neg', 'Pow', 'Sqrt', 'Reciprocal', 'Tanh'],
+  ...['ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
+]);
+
+/** float32 and float16, by ONNX's numbers. */
+const FLOATS: ReadonlySet<number> = new Set([1, 10]);
+
+/** From this opset on a Constant holds a list of integers. */
+const INTS_IN_CONSTANTS = 12;
+
+/** Operators that only lay tokens out anew. */
+const LAYOUT_OPS: ReadonlySet<string> = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
+
+/**
+ * Follows what an output map writes when it writes the same for every token, through biases, scales, casts and norms, to
+ * the sums with the residual stream.
+ * @returns undefined where it meets anything else on the way.
+ */
+export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFacts): RowPath | undefined {
+  const graph = model.proto.graph!;
+  const { constants } = indexGraph(graph);
+  const opset = model.proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
+  const isModern = Number(opset?.version ?? 0n) >= INTS_IN_CONSTANTS;
+  const dimsOf = (value = '') => facts.first.get(value)?.dims ?? [];
+  const rows = new Set([linear.result]);
+  const nodes: NodeProto[] = [];
+  const reshaped = new Map<NodeProto, readonly NodeProto[]>();
+  const ends: RowEnd[] = [];
+  const reads = (node: NodeProto) => inputsOf(node).some((value) => rows.has(value));
+  for (const fused of graph.node) {
+    const written = reads(fused) ? lowerFusedNorms([fused]) : [fused];
+    nodes.push(...written);
+    for (const node of written) {
+      if (!reads(node)) continue;
+      const [value = '', second = ''] = node.input;
+      const [output = ''] = node.output;
+      const others = inputsOf(node).filter((input) => !rows.has(input) && !constants.has(input));
+      const op = qualifiedOp(node);
+      if (LAYOUT_OPS.has(op) && isModern && rows.has(value) && dimsOf(output).at(-1) === linear.outputCount) {
+        reshaped.set(node, asRow(node, dimsOf(output)));
+        rows.add(output);
+      } else if (others.length === 0 && ROW_OPS.has(op) && isRow(node, rows, dimsOf)) rows.add(output);
+      else if (op === 'Add' && others.length === 1) {
+        const [stream = ''] = others;
+        ends.push({ node, value: value === stream ? second : value, stream });
+      } else return undefined;
+    }
+  }
+  const isFloat = ends.every(({ value }) => FLOATS.has(facts.first.get(value)?.dataType ?? 0));
+  const isWhole = isFloat && ends.length > 0 && graph.output.every(({ name }) => !rows.has(name));
+  return isWhole ? { nodes, reshaped, ends } : undefined;
+}
+
+/** Whether a node says the same of every token: nothing but the last axis changes. */
+function isRow({ input, output }: NodeProto, rows: ReadonlySet<string>, dimsOf: (value?: string) => readonly number[]) {
+  const leading = (value?: string) => dimsOf(value).slice(0, -1).join();
+  return input.filter((value) => rows.has(value)).every((value) => leading(value) === leading(output[0]));
+}
+
+function asRow({ input, output }: NodeProto, dims: readonly number[]): NodeProto[] {
+  const shape = `${output[0]}/row_shape`;
+  const ints = dims.map((dim, axis) => (axis === dims.length - 1 ? dim : 1));
+  return [
+    makeNode({ op: 'Constant', inputs: [], outputs: [shape], attributes: { value_ints: ints } }),
+    makeNode({ op: 'Reshape', inputs: [input[0] ?? '', shape], outputs: output }),
+  ];
+}

@@ -1,0 +1,28 @@
+import { indexGraph } from '../graph/graph-index.js';
+import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { editGraph } from './graph-editor.js';
+
+/**
+ * Makes one value of each bridge (a value of the residual stream that an Identity renames, where a module is gone) and
+ * what it renames. A fused norm that only the module read is left with its sum.
+ */
+export function joinBridges(model: OnnxModel, bridges: readonly string[]): void {
+  const graph = model.proto.graph;
+  if (graph === undefined || bridges.length === 0) return;
+  const editor = editGraph(model);
+  const outputs = new Set(graph.output.map(({ name }) => name));
+  for (const bridge of bridges.filter((name) => !outputs.has(name))) {
+    const node = editor.producerOf(bridge);
+    if (node !== undefined) editor.rewire(editor.consumersOf(bridge), bridge, node.input[0] ?? '');
+  }
+  const { consumersOf } = indexGraph(graph);
+  const isRead = (value = '') => outputs.has(value) || consumersOf.has(value);
+  const nodes = graph.node.flatMap((node) => {
+    const [normed = '', , , sum = ''] = node.output;
+    if (node.domain !== 'com.microsoft' || isRead(normed) || !isRead(sum)) return [node];
+    const lowered = lowerFusedNorms([node]);
+    return lowered.filter(({ output }) => !output.includes(normed));
+  });
+  graph.node.splice(0, graph.node.length, ...nodes);
+}

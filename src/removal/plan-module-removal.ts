@@ -1,0 +1,127 @@
+import type { OutputLinear } from '../architecture/layout.js';
+import { floatAttribute } from '../graph/attributes.js';
+import { dropUnusedNodes } from '../graph/drop-unused.js';
+import { indexGraph } from '../graph/graph-index.js';
+import type { TwinFacts } from '../graph/value-facts.js';
+import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { bytesHandle } from '../onnx/tensor-handle.js';
+import { compileStage } from '../runtime/compile-stage.js';
+import type { Engine, Tensor } from '../runtime/engine.js';
+import { followRow, type RowPath } from './follow-row.js';
+import { editGraph } from './graph-editor.js';
+
+export interface WholeModule {
+  readonly engine: Engine;
+  readonly facts: TwinFacts;
+  /** The module's output map, all of whose input channels leave. */
+  readonly linear: OutputLinear;
+  /** What the repair adds to the map's result in place of them. */
+  readonly bias?: Float64Array | undefined;
+}
+
+/** A module that can be taken out of its graph whole. */
+export interface ModuleRemoval {
+  /**
+   * Takes it out, in place: where its result met the residual stream there is what is left of it, a constant row or nothing.
+   * @returns Values on the stream that are now another value under a second name; `tidyModel` makes them one.
+   */
+  apply(): readonly string[];
+}
+
+/**
+ * Plans to take a whole module out. What its output map would write without channels is one row for all tokens: zeros, or
+ * biases; the row is followed to the residual stream, see `followRow`.
+ *
+ * @returns undefined where it meets anything else on the way, or stops being a number.
+ */
+export async function planModuleRemoval(model: OnnxModel, given: WholeModule): Promise<ModuleRemoval | undefined> {
+  const path = followRow(model, given.linear, given.facts);
+  const start = path && (await readStart(model, given));
+  if (path === undefined || start === undefined) return undefined;
+  const rows = await computeRows(model, { ...given, path, start });
+  if ([...rows.values()].some(({ values }) => !values.every(Number.isFinite))) return undefined;
+  return { apply: () => takeOut(model, { path, rows }) };
+}
+
+/** What the output map writes when nothing comes in: the repair's bias, and that of a Gemm. */
+async function readStart(model: OnnxModel, { linear, facts, bias }: WholeModule): Promise<Float64Array | undefined> {
+  const start = Float64Array.from(bias ?? new Float64Array(linear.outputCount));
+  const node = editGraph(model).producerOf(linear.result);
+  const own = node?.opType === 'Gemm' ? (node.input[2] ?? '') : '';
+  if (![FLOAT32, FLOAT16].includes(facts.first.get(linear.result)?.dataType ?? 0) || node === undefined)
+    return undefined;
+  if (own === '') return start;
+  const handle = model.weights.get(own);
+  if (handle === undefined) return undefined;
+  const values = await readFloat32(handle);
+  if (values.length !== 1 && values.length !== start.length) return undefined;
+  const beta = floatAttribute(node, 'beta', 1);
+  return start.map((value, at) => value + beta * values[values.length === 1 ? 0 : at]!);
+}
+
+interface Row {
+  readonly dataType: number;
+  readonly values: Float32Array;
+}
+
+interface RowProblem extends WholeModule {
+  readonly path: RowPath;
+  readonly start: Float64Array;
+}
+
+/** The row at each end, worked out by the engine that runs the model. */
+async function computeRows(model: OnnxModel, problem: RowProblem): Promise<ReadonlyMap<string, Row>> {
+  const { engine, facts, linear, path, start } = problem;
+  const { dataType, dims } = facts.first.get(linear.result)!;
+  const fetches = [...new Set(path.ends.map(({ value }) => value))];
+  const bytes = encodeFloats(dataType, start);
+  if (fetches.every((value) => value === linear.result))
+    return new Map([[linear.result, { dataType, values: decodeFloats(dataType, bytes) }]]);
+  const node = path.nodes.flatMap((step) => path.reshaped.get(step) ?? [step]);
+  const index = indexGraph({ ...model.proto.graph!, node });
+  const atHand = (value: string) => value === linear.result;
+  const { session } = await compileStage({ engine, model, index, atHand, fetches, facts });
+  try {
+    const data = dataType === FLOAT16 ? new Uint16Array(bytes.buffer) : new Float32Array(bytes.buffer);
+    const row = { type: dataType === FLOAT16 ? 'float16' : 'float32', dims: dims.map(() => 1), data } as Tensor;
+    const feeds = { [linear.result]: { ...row, dims: [...row.dims.slice(1), linear.outputCount] } as Tensor };
+    const found = await session.run(feeds, fetches);
+    return new Map(fetches.map((value) => [value, readRow(found[value]!)]));
+  } finally {
+    await session.release();
+  }
+}
+
+const FLOAT32 = 1;
+const FLOAT16 = 10;
+
+function readRow({ type, data }: Tensor): Row {
+  if (type !== 'float16') return { dataType: FLOAT32, values: Float32Array.from(data as Float32Array) };
+  return { dataType: FLOAT16, values: decodeFloats(FLOAT16, new Uint8Array(data.slice().buffer)) };
+}
+
+interface TakingOut {
+  readonly path: RowPath;
+  readonly rows: ReadonlyMap<string, Row>;
+}
+
+function takeOut(model: OnnxModel, { path, rows }: TakingOut): string[] {
+  const graph = model.proto.graph!;
+  graph.node.splice(0, graph.node.length, ...path.nodes);
+  const editor = editGraph(model);
+  const bridges: string[] = [];
+  for (const { node, value, stream } of path.ends) {
+    const { dataType, values } = rows.get(value)!;
+    if (values.every((entry) => entry === 0)) {
+      node.opType = 'Identity';
+      node.input = [stream];
+      bridges.push(node.output[0] ?? '');
+    } else {
+      const row = bytesHandle({ dataType, dims: [values.length] }, encodeFloats(dataType, values));
+      node.input = [stream, editor.addWeight(`${value}/row`, row)];
+    }
+  }
+  dropUnusedNodes(graph);
+  return bridges;
+}
