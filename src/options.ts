@@ -108,6 +108,11 @@ export interface PruneOptions extends JobControl {
    * whole: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;
+  /**
+   * Rounds in which the budget is reached, at least 1; each looks anew at the part-pruned model, so that n shots take n
+   * times as long. Default 1.
+   */
+  readonly shots?: number | undefined;
   /** Blocks that stay whole; the others make up for them. Default none. */
   readonly skipBlocks?: readonly number[] | undefined;
   /**
@@ -136,6 +141,7 @@ export const PRUNE_DEFAULTS = {
   allocation: 'uniform',
   headUnit: 'group',
   widthMultiple: 1,
+  shots: 1,
   perBlockKvHeads: false,
   seed: 0,
   calibration: { windowCount: 64, windowLength: 512, generate: false },
@@ -191,6 +197,9 @@ export interface ResolvedOptions extends JobControl {
   readonly widthMultiple: number;
   /** Undefined: one neuron stays. */
   readonly minimumWidth: number | undefined;
+  /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
+  readonly denseWidths?: ReadonlyMap<number, number> | undefined;
+  readonly shots: number;
   readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
   readonly perBlockKvHeads: boolean;
@@ -239,6 +248,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
     minimumWidth,
+    shots: checkWhole('shots', options.shots ?? PRUNE_DEFAULTS.shots, 1),
     skipBlocks,
     blockSparsity,
     perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,

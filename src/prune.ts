@@ -11,6 +11,7 @@ import { allocateSteps } from './prune/allocate-steps.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
 import { judgeSegment } from './prune/judge-segment.js';
 import { observeDense } from './prune/observe-dense.js';
+import { pruneInShots } from './prune/prune-in-shots.js';
 import { type Run, startRun } from './prune/run.js';
 import { joinBridges } from './removal/join-bridges.js';
 import type { ScoredModule, Verdict } from './removal/judge-module.js';
@@ -89,10 +90,16 @@ export interface ObservedModel {
  * Look at the dense model as far as the method needs it (forwards for contexts and block change, backwards for affinity,
  * curvature and removal orders); spread the sparsity; then block by block, each measured on what the pruned blocks before
  * it produce: score the units, choose what leaves, narrow the graph, repair the output map, and move the hidden states on
- * through what is left. The model given stays as it is. Saving the result raises a NumericalError where a weight that no
+ * through what is left. With several shots all of that happens several times. The model given stays as it is. Saving the result raises a NumericalError where a weight that no
  * stage read holds NaN.
  */
 export async function pruneModel(job: PruneJob): Promise<PruneOutcome> {
+  if (job.options.shots === 1) return pruneOnce(job);
+  const outcome = await pruneInShots(job, pruneOnce);
+  return { ...outcome, timings: joinTimings(outcome.timings) };
+}
+
+async function pruneOnce(job: PruneJob): Promise<PruneOutcome> {
   const observed = await observeModel(job);
   try {
     return await pruneObserved(observed);
@@ -261,7 +268,9 @@ async function shrink(
 
 function selectModules({ analysed, options }: PruneJob): PrunableModule[] {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const selected = modules.filter(({ kind, unitCount }) => options.modules.has(kind) && unitCount > 1);
+  const { allocation, minimumWidth } = options;
+  const leastOf = { ffn: allocation === 'global' && minimumWidth === 0 ? 0 : 1, attention: 1 };
+  const selected = modules.filter(({ kind, unitCount }) => options.modules.has(kind) && unitCount > leastOf[kind]);
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);

@@ -28,6 +28,7 @@ interface PruneFlags extends SharedOptions {
   readonly dampening?: number;
   readonly widthMultiple?: number;
   readonly minimumWidth?: number;
+  readonly shots?: number;
   readonly skipBlocks?: readonly number[];
   readonly seed?: number;
   readonly force?: boolean;
@@ -83,6 +84,7 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     )
     .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
     .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
+    .option('--shots <count>', 'rounds that reach the sparsity together (default 1)', parseCount)
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
     .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
     .option('--force', 'write into a folder that is not empty')
@@ -113,6 +115,7 @@ const PASSED_ON = [
   'dampening',
   'widthMultiple',
   'minimumWidth',
+  'shots',
   'skipBlocks',
   'seed',
   'force',

@@ -39,7 +39,8 @@ function entryOf(module: PrunableModule, { costs }: RemovalOrderOfModule, option
   const { stepCount, parametersPerStep } = shrinkSteps(module, options.headUnit);
   const multiple = module.kind === 'ffn' ? options.widthMultiple : 1;
   const mayGo = module.kind === 'ffn' && options.minimumWidth === 0;
-  const floor = module.kind === 'ffn' ? Math.ceil((options.minimumWidth ?? 0) * stepCount) : 1;
+  const width = options.denseWidths?.get(module.index) ?? stepCount;
+  const floor = module.kind === 'ffn' ? Math.ceil((options.minimumWidth ?? 0) * width) : 1;
   const fixed = fixedSparsity(module, options);
   return {
     costs,

@@ -23,7 +23,7 @@ describe('prune', () => {
   it('passes on everything that was said', async () => {
     const { calls } = await runWithDouble(
       'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules ffn --head-unit query ' +
-        '--allocation global --metric loss --dampening 0.1 --width-multiple 16 --minimum-width 25% --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
+        '--allocation global --metric loss --dampening 0.1 --width-multiple 16 --minimum-width 25% --shots 2 --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
     );
     expect(calls[0]?.[1]).toMatchObject({
       sparsity: 0.3,
@@ -36,6 +36,7 @@ describe('prune', () => {
       dampening: 0.1,
       widthMultiple: 16,
       minimumWidth: 0.25,
+      shots: 2,
       skipBlocks: [0, 1, 5],
       executionProvider: ['cuda', 'cpu'],
       seed: 7,
