@@ -121,6 +121,15 @@ const normedSum: NonNullable<DecoderShape['compose']> = (site, x, { attention, f
   return layerNorm(g, g.op('Add', [middle, ffn(site, middle)]));
 };
 
+/** Batch and window become one axis for the FFN and the sum behind it, as in OPT. */
+const flattened: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
+  const { g } = site;
+  const middle = g.op('Add', [x, attention(site, layerNorm(g, x))]);
+  const rows = g.op('Reshape', [middle, g.ints(-1, HIDDEN)]);
+  const sum = g.op('Add', [rows, ffn(site, layerNorm(g, rows))]);
+  return g.op('Reshape', [sum, g.op('Shape', [middle])]);
+};
+
 const project = (from: number, to: number) => (g: GraphBuilder, x: string) => g.op('MatMul', [x, g.weight([from, to])]);
 
 const heads = (description: string, count: number, kvHeads: number, headSize = HEAD_SIZE) => ({
@@ -161,6 +170,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     heads('grouped-query attention', HEADS, 2),
   ],
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
+  ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],
   ['norms after the parts', { compose: postNorm }, MULTI_HEAD],
   [
     'norms over the sums, projected embeddings',

@@ -124,8 +124,8 @@ async function startAtLoss(walk: BackwardWalk): Promise<number> {
         total += (results[names.loss]!.data as Float32Array)[0]!;
         rows.push(results[names.cotangent]!.data as Float32Array);
       }
-      const dims = [batch.batchSize, ...hidden.dims.slice(1)];
-      const data = new Float32Array(dims.reduce((product, dim) => product * dim, 1));
+      const { dims } = hidden;
+      const data = new Float32Array(hidden.data.length);
       rows.forEach((part, row) => {
         data.set(part, row * part.length);
       });
@@ -241,11 +241,13 @@ async function feedsOf(
   return feeds;
 }
 
+/** One window of a hidden state `[B, S, C]`, or `[B S, C]` as some graphs flatten it. */
 function windowOf(hidden: Tensor, row: number, batchSize: number): Tensor {
   const length = hidden.data.length / batchSize;
+  const [rows = batchSize, ...rest] = hidden.dims;
   return {
     ...hidden,
-    dims: [1, ...hidden.dims.slice(1)],
+    dims: [rows / batchSize, ...rest],
     data: hidden.data.slice(row * length, (row + 1) * length),
   } as Tensor;
 }
