@@ -193,16 +193,17 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
       );
     }
     for (const sparsity of [0.3, 0.5]) {
-      const check = await checkPruning(loaded, { sparsity, allocation: 'uniform' }, VOCABULARY);
+      const check = await checkPruning(loaded, { sparsity, method: 'flap' }, VOCABULARY);
       expect(check.outcome.modules.filter(({ module }) => module.kind === 'ffn')).toHaveLength(2);
       expect(check.maskedGap).toBeLessThan(1e-5);
       expect(check.cacheGap).toBeLessThan(1e-5);
     }
   });
 
-  it('has gradients', async () => {
+  it('has the gradients that the default method looks at', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
-    const { outcome } = await checkPruning(loaded, { sparsity: 0.3, method: 'o-fang', modules: 'ffn' }, VOCABULARY);
-    expect(outcome.modules).toHaveLength(2);
+    const { outcome, maskedGap } = await checkPruning(loaded, { sparsity: 0.3 }, VOCABULARY);
+    expect(outcome.modules.length).toBeGreaterThan(0);
+    expect(maskedGap).toBeLessThan(1e-5);
   });
 });

@@ -97,6 +97,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const touched = new Set<number>();
   const repeats: Repeat[] = [];
   let groupOfUnit: Int32Array | undefined;
+  let sharesKeyValue = false;
   let isAttention = false;
   const mixes = mixesTokens({ ...request, value: seed });
   const queue: string[] = [];
@@ -133,6 +134,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
         }
         for (const { side, slot } of portsOf(node).filter((port) => port.value === value)) {
           const result = rule(makeSite(request, labels, { node, side, slot, label: labels.get(value)! }));
+          sharesKeyValue ||= result.sharesKeyValue ?? false;
           if (result.groupOfUnit !== undefined) groupOfUnit = agreedGroups(groupOfUnit, result.groupOfUnit);
           if (result.repeat !== undefined && !repeats.some((repeat) => repeat.value === result.repeat?.value)) {
             repeats.push(result.repeat);
@@ -169,7 +171,9 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       nodes: [...touched].sort((a, b) => a - b),
       ...(groupOfUnit && { groupOfUnit }),
       repeats,
-      sharesKeyValue: groupOfUnit === undefined && [...touched].some((at) => readsSharedOperand(at, labels, request)),
+      sharesKeyValue:
+        groupOfUnit === undefined &&
+        (sharesKeyValue || [...touched].some((at) => readsSharedOperand(at, labels, request))),
       isAttention,
     },
   };

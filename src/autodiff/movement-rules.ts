@@ -1,4 +1,4 @@
-import { intAttribute, intsAttribute } from '../graph/attributes.js';
+import { findAttribute, intAttribute, intsAttribute } from '../graph/attributes.js';
 import { elementCount, positiveAxis, type Value } from './value.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule, type WindowCotangent } from './vjp-rule.js';
 
@@ -80,6 +80,38 @@ export const MOVEMENT_RULES = {
       throw unsupported(c.node, 'it gathers by more than one index each.');
     }
     return [ungather(c, 0, dims.slice(0, -1))];
+  },
+  /** y = the k largest elements along an axis and where they were: dx = g there. */
+  TopK: (c) => {
+    const { dims } = c.input(0);
+    const axis = positiveAxis(intAttribute(c.node, 'axis', -1), dims.length);
+    return [c.o.scatterElements(c.o.zeros(dims, c.g.dataType), c.output(1), { updates: c.g, axis })];
+  },
+  /** y = x with some elements replaced by updates, or increased: dx = g, without the replaced ones; du = g at their places. */
+  ScatterElements: (c) => {
+    const reduction = new TextDecoder().decode(findAttribute(c.node, 'reduction')?.s) || 'none';
+    if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
+    const indices = c.input(1);
+    const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
+    const zeros = c.o.zeros(indices.dims, c.g.dataType);
+    return [
+      reduction === 'add' ? c.g : c.o.scatterElements(c.g, indices, { updates: zeros, axis }),
+      undefined,
+      c.o.gatherElements(c.g, indices, axis),
+    ];
+  },
+  /** y = elements of x picked one by one: each cotangent is added to the element it was read from. */
+  GatherElements: (c) => {
+    if (c.opset < 16) throw unsupported(c.node, 'it needs opset 16 or later.');
+    const { dims } = c.input(0);
+    const axis = positiveAxis(intAttribute(c.node, 'axis', 0), dims.length);
+    const zeros = c.o.zeros(dims, c.g.dataType);
+    return [
+      c.o.emitter.node('ScatterElements', [zeros, c.input(1), c.g], {
+        ...zeros,
+        attributes: { axis, reduction: 'add' },
+      }),
+    ];
   },
   /** y = x with a border: dx = g without it. */
   Pad: (c) => {

@@ -9,12 +9,13 @@ import { type AttributeValue, makeNode } from './build.js';
  */
 export function lowerGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = findHeadSize(node, graph);
-  return size === undefined || isRunnable(node, size) ? undefined : writeOutGroupQuery(node, graph);
+  const [, angleCount = 0] = dimsOf(node.input[7], graph) ?? [];
+  return size === undefined || isRunnable(node, size, angleCount) ? undefined : writeOutGroupQuery(node, graph);
 }
 
-/** What ONNX Runtime's CPU kernel asks of a head size: whole SIMD lanes, twice as many when it rotates. */
-function isRunnable(node: NodeProto, headSize: number): boolean {
-  return headSize % (intAttribute(node, 'do_rotary', 0) === 1 ? 16 : 8) === 0;
+/** What ONNX Runtime's CPU kernel asks of a head size, and of the angles that it rotates by: multiples of SIMD lanes. */
+function isRunnable(node: NodeProto, headSize: number, angleCount: number): boolean {
+  return intAttribute(node, 'do_rotary', 0) === 1 ? headSize % 16 === 0 && angleCount % 8 === 0 : headSize % 8 === 0;
 }
 
 /** Head size as the cache declares it, or as the linear map that reads the result implies. */

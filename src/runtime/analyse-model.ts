@@ -9,6 +9,7 @@ import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
 import { probeValues } from './probe-values.js';
+import { refuseEncoder } from './refuse-encoder.js';
 import { scaleFacts } from './scale-facts.js';
 
 /** A model that is understood: its layout, and what two small runs taught about its values. */
@@ -57,7 +58,9 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const first = await probe(FIRST_PROBE);
   const second = await probe(SECOND_PROBE);
   const logits = findLogits(graph, (name) => first.get(name)?.dims);
-  const detected = detectLayout({ index: indexGraph(lowered), facts: first, tokenInput, logits });
+  const index = indexGraph(lowered);
+  refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: FIRST_PROBE.sequenceLength });
+  const detected = detectLayout({ index, facts: first, tokenInput, logits });
   return { detected, facts: { first, second }, inputs, tokenInput };
 }
 

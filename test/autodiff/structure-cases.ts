@@ -42,6 +42,17 @@ function slice(bounds: { starts: number[]; ends: number[]; axes: number[]; steps
   });
 }
 
+/** Elements of `a` at places replaced by those of `b`, or increased by them. */
+const scatter = (attributes: NonNullable<NodeSpec['attributes']>, values: readonly number[]): GradientCase => ({
+  nodes: [{ op: 'ScatterElements', inputs: ['a', 'index', 'b'], outputs: ['y'], attributes }],
+  inputs: { a: { dims: [3, 4] }, b: { dims: [3, 2] } },
+  constants: { index: { type: 'int64', dims: [3, 2], values } },
+});
+const topK = (attributes: NonNullable<NodeSpec['attributes']>): GradientCase => ({
+  ...given('TopK', [[3, 5]], { constants: { k: ints([2]) }, attributes, outputs: ['y', 'index'] }),
+  outputs: ['y'],
+});
+
 const MICROSOFT = 'com.microsoft';
 const gemm = (transA: number, transB: number): GradientCase =>
   given('Gemm', [transA ? [3, 2] : [2, 3], transB ? [4, 3] : [3, 4], [4]], {
@@ -132,6 +143,17 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       constants: { zero: ints([0]), one: ints([1]), two: ints([2]), three: ints([3]) },
       outputs: ['y', 'z'],
     },
+  ],
+  TopK: [topK({}), topK({ axis: 0, largest: 0 })],
+  ScatterElements: [
+    scatter({ axis: 1 }, [0, 3, 2, 1, 1, 0]),
+    scatter({ axis: 1, reduction: 'add' }, [0, 3, 2, 2, 1, 0]),
+  ],
+  GatherElements: [
+    given('GatherElements', [[3, 4]], {
+      constants: { index: { type: 'int64', dims: [3, 2], values: [0, 3, 2, 2, 1, 0] } },
+      attributes: { axis: 1 },
+    }),
   ],
   GatherND: [
     given('GatherND', [[5, 2]], { constants: { index: { type: 'int64', dims: [1, 1], values: [3] } } }),

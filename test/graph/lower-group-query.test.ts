@@ -96,17 +96,23 @@ describe('GroupQueryAttention written out', () => {
   });
 
   it.each([
-    [16, 1, true],
-    [24, 1, false],
+    [16, 0, true],
     [24, 0, true],
     [20, 0, false],
-  ])('stays fused where the kernel takes its head size: %d, rotary %d: %s', (size, rotary, stays) => {
-    const { node } = attention({ attributes: { do_rotary: rotary } });
-    const byCache = create(GraphProtoSchema, { input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', size])] });
+    [16, 16, true],
+    [24, 24, false],
+    [16, 8, false],
+    [32, 16, true],
+  ])('stays fused where the kernel takes its head size: %d, of it rotated %d: %s', (size, rotated, stays) => {
+    const { node, tables } = attention(rotated > 0 ? { rotated } : {});
+    const byCache = create(GraphProtoSchema, {
+      input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', size])],
+      initializer: tables,
+    });
     const byReader = create(GraphProtoSchema, {
       input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', 'D'])],
       node: [node, makeNode({ op: 'MatMul', inputs: ['y', 'w'], outputs: ['z'] })],
-      initializer: [makeFloatInitializer('w', [HEADS * size, 1], new Float32Array(HEADS * size))],
+      initializer: [...tables, makeFloatInitializer('w', [HEADS * size, 1], new Float32Array(HEADS * size))],
     });
     for (const graph of [byCache, byReader]) expect(lowerGroupQuery(node, graph) === undefined).toBe(stays);
   });

@@ -6,6 +6,7 @@ import {
   FREE,
   groupCode,
   NeedCoarserUnits,
+  type RuleResult,
   type RuleSite,
   TraceStop,
 } from './axis-rule.js';
@@ -15,10 +16,7 @@ import {
  * Labels that arrive at an operand came from that output, so nothing more is learnt.
  */
 const fromOutput =
-  (
-    spread: (site: RuleSite, unitOfHead: Codes) => { findings: Finding[]; groupOfUnit?: Int32Array },
-    headCount: (site: RuleSite) => number,
-  ): AxisRule =>
+  (spread: (site: RuleSite, unitOfHead: Codes) => RuleResult, headCount: (site: RuleSite) => number): AxisRule =>
   (site) => {
     if (site.side === 'input' || site.slot !== 0) return { findings: [] };
     return spread(site, unitPerHead(site, headCount(site)));
@@ -62,23 +60,23 @@ function perChannel(site: RuleSite, value: string | undefined, heads: Codes): Fi
 }
 
 /** Query heads in groups: each group's shared code, and the group of each unit. One KV head for all stays as it is. */
-function groupHeads(heads: Codes, groupCount: number): { groups: Codes; groupOfUnit?: Int32Array } {
-  if (groupCount === heads.length) return { groups: heads };
-  if (groupCount === 1) return { groups: Int32Array.of(FREE) };
+function groupHeads(heads: Codes, groupCount: number): { groups: Codes; told: Omit<RuleResult, 'findings'> } {
+  if (groupCount === heads.length) return { groups: heads, told: {} };
+  if (groupCount === 1) return { groups: Int32Array.of(FREE), told: { sharesKeyValue: true } };
   const members = heads.length / groupCount;
   const groupOfUnit = new Int32Array(heads.length);
   heads.forEach((unit, at) => {
     if (unit < 0) throw new TraceStop('query heads are already grouped');
     groupOfUnit[unit] = Math.floor(at / members);
   });
-  return { groups: Int32Array.from({ length: groupCount }, (_, group) => groupCode(group)), groupOfUnit };
+  return { groups: Int32Array.from({ length: groupCount }, (_, group) => groupCode(group)), told: { groupOfUnit } };
 }
 
 /** com.microsoft.GroupQueryAttention, separate or packed qkv. */
 export const groupQueryAttention: AxisRule = fromOutput(
   (site, heads) => {
     const { input, output } = site.node;
-    const { groups, groupOfUnit } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
+    const { groups, told } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
     const packed = !present(input[1]);
     const qkv = (): Finding[] => {
       const value = input[0] ?? '';
@@ -100,7 +98,7 @@ export const groupQueryAttention: AxisRule = fromOutput(
       ...perHead(site, input[10], 1, heads),
       ...perHead(site, input[11], 0, heads),
     ];
-    return groupOfUnit === undefined ? { findings } : { findings, groupOfUnit };
+    return { findings, ...told };
   },
   (site) => intAttribute(site.node, 'num_heads', 1),
 );
@@ -152,7 +150,7 @@ export const onnxAttention: AxisRule = fromOutput(
     const { input, output } = site.node;
     const keyDims = site.dims(input[1] ?? '');
     const groupCount = keyDims.length === 4 ? (keyDims[1] ?? 1) : intAttribute(site.node, 'kv_num_heads', heads.length);
-    const { groups, groupOfUnit } = groupHeads(heads, groupCount);
+    const { groups, told } = groupHeads(heads, groupCount);
     const maskRank = present(input[3]) ? site.dims(input[3]).length : 0;
     const findings = [
       ...perChannel(site, input[0], heads),
@@ -161,7 +159,7 @@ export const onnxAttention: AxisRule = fromOutput(
       ...(maskRank === 4 ? perHead(site, input[3], 1, heads) : []),
       ...[input[4], input[5], output[1], output[2]].flatMap((value) => perHead(site, value, 1, groups)),
     ];
-    return groupOfUnit === undefined ? { findings } : { findings, groupOfUnit };
+    return { findings, ...told };
   },
   (site) => {
     const dims = site.dims(site.node.input[0] ?? '');

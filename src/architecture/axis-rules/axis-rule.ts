@@ -57,6 +57,8 @@ export interface RuleResult {
   readonly findings: readonly Finding[];
   /** KV group of each unit, when the node tells. */
   readonly groupOfUnit?: Int32Array;
+  /** Whether the node says that all heads attend to one key and value. */
+  readonly sharesKeyValue?: boolean;
   readonly repeat?: Repeat;
 }
 

@@ -1,0 +1,74 @@
+import { UnsupportedModelError } from '../errors.js';
+import { intAttribute } from '../graph/attributes.js';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import type { ModelInput } from '../graph/model-inputs.js';
+import { dataInputs, findEmbeddings } from '../graph/partition.js';
+import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+
+export interface EncoderQuestion {
+  readonly index: GraphIndex;
+  readonly facts: ValueFacts;
+  readonly inputs: readonly ModelInput[];
+  readonly tokenInput: string;
+  /** Output taken for the logits. */
+  readonly logits: string;
+  /** Tokens per window in the run that the facts come from. */
+  readonly sequenceLength: number;
+}
+
+/**
+ * Refuses a model that hands out hidden states, or whose tokens may all look at each other: what its outputs say about
+ * the next token is no measure of it.
+ * @throws UnsupportedModelError
+ */
+export function refuseEncoder(question: EncoderQuestion): void {
+  const { index, facts, inputs, tokenInput, logits } = question;
+  const [table] = findEmbeddings(index, tokenInput).map((at) => facts.get(index.nodes[at]!.input[0] ?? '')?.dims);
+  const dims = facts.get(logits)?.dims ?? [];
+  if (dims.length !== 3) {
+    throw new UnsupportedModelError(
+      `"${logits}" has dims [${dims}], expected [batch, window, vocabulary]; classifiers cannot be pruned, only text decoders`,
+    );
+  }
+  const width = dims.at(-1);
+  if (table !== undefined && width === table[1] && width !== table[0]) {
+    throw new UnsupportedModelError(
+      `"${logits}" is as wide as an embedding (${width}), not as the vocabulary (${table[0]}): the model hands out hidden states, not logits; export it with its language model head`,
+    );
+  }
+  const hasCache = inputs.some(({ role }) => role === 'past');
+  if (!hasCache && !isCausal(question)) {
+    throw new UnsupportedModelError(
+      'nothing in the graph keeps a token from looking at later ones; encoders cannot be pruned, only decoder-only transformers',
+    );
+  }
+}
+
+/** Operators that hide the future by themselves: always, or where an attribute says so. */
+const CAUSAL_OPS: Readonly<Record<string, string | true>> = {
+  'com.microsoft.GroupQueryAttention': true,
+  'com.microsoft.Attention': 'unidirectional',
+  'com.microsoft.MultiHeadAttention': 'unidirectional',
+  Attention: 'is_causal',
+};
+
+const COMPARISONS: ReadonlySet<string> = new Set(['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Trilu']);
+
+/** Whether something tells tokens' pairs apart by their positions: a comparison, a table, a fused operator. */
+function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderQuestion): boolean {
+  const contents = new Set([
+    tokenInput,
+    ...inputs.filter(({ role }) => role === 'attentionMask' || role === 'tokenTypes').map(({ name }) => name),
+  ]);
+  const isSquare = ({ dims = [] }: Partial<ValueFact> = {}): boolean =>
+    dims.length >= 2 && dims.slice(-2).every((dim) => dim === sequenceLength);
+  return index.nodes.some((node) => {
+    const rule = CAUSAL_OPS[qualifiedOp(node)];
+    if (rule === true || (rule !== undefined && intAttribute(node, rule, 0) === 1)) return true;
+    if (inputsOf(node).length > 0 && dataInputs(node).some((value) => contents.has(value))) {
+      for (const value of node.output) contents.add(value);
+      return COMPARISONS.has(node.opType) && node.output.some((value) => isSquare(facts.get(value)));
+    }
+    return node.output.some((value) => isSquare(facts.get(value)));
+  });
+}

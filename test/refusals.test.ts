@@ -1,0 +1,206 @@
+import { UnsupportedModelError } from '../src/errors.js';
+import type { PruneOptions } from '../src/options.js';
+import { describeModel } from '../src/report/describe-model.js';
+import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.js';
+import {
+  buildDecoder,
+  type DecoderShape,
+  HIDDEN,
+  layerNorm,
+  linear,
+  NEURONS,
+  type Part,
+  selfAttention,
+  separate,
+  VOCABULARY,
+} from './support/small-decoder.js';
+import { loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
+
+/** A model from its inputs and what it makes of them. */
+function build(write: (g: GraphBuilder) => void): Uint8Array {
+  const g = createGraphBuilder();
+  write(g);
+  return g.bytes();
+}
+
+const embed = (g: GraphBuilder, tokens = 'input_ids'): string => {
+  g.input(tokens, 7, ['batch', 'sequence']);
+  return g.op('Gather', [g.weight([VOCABULARY, HIDDEN], 1), tokens]);
+};
+
+/** One block in which all tokens look at all others. */
+const encode = (g: GraphBuilder, x: string): string => {
+  const [query, key, value] = [0, 1, 2].map(() => linear(g, x, HIDDEN, HIDDEN)) as [string, string, string];
+  const scores = g.op('MatMul', [query, g.op('Transpose', [key], { perm: [0, 2, 1] })]);
+  const mixed = g.op('MatMul', [g.op('Softmax', [scores], { axis: -1 }), value]);
+  const middle = layerNorm(g, g.op('Add', [x, linear(g, mixed, HIDDEN, HIDDEN)]));
+  return layerNorm(
+    g,
+    g.op('Add', [middle, linear(g, g.op('Relu', [linear(g, middle, HIDDEN, NEURONS)]), NEURONS, HIDDEN)]),
+  );
+};
+
+const hand = (g: GraphBuilder, name: string, x: string, width: number): void => {
+  g.named(name, 'MatMul', [x, g.weight([HIDDEN, width])]);
+  g.output(name, 1, ['batch', 'sequence', width]);
+};
+
+const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] = [
+  [
+    'a vision model',
+    (g) => {
+      g.input('pixel_values', 1, ['batch', 3, 8, 8]);
+      g.named('logits', 'Identity', ['pixel_values']);
+      g.output('logits', 1, ['batch', 3, 8, 8]);
+    },
+    /"pixel_values" is not one that a text decoder has.*images/,
+  ],
+  [
+    'the decoder of an encoder-decoder',
+    (g) => {
+      const x = embed(g);
+      g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"encoder_hidden_states" is not one that a text decoder has/,
+  ],
+  [
+    'an encoder with a language model head',
+    (g) => hand(g, 'logits', encode(g, embed(g)), VOCABULARY),
+    /later ones; encoders/,
+  ],
+  [
+    'an encoder that hands out hidden states',
+    (g) => hand(g, 'last_hidden_state', encode(g, embed(g)), HIDDEN),
+    /hidden states, not logits/,
+  ],
+  [
+    'a classifier',
+    (g) => {
+      const first = g.op('Gather', [encode(g, embed(g)), g.intScalar(0)], { axis: 1 });
+      g.named('logits', 'MatMul', [first, g.weight([HIDDEN, 3])]);
+      g.output('logits', 1, ['batch', 3]);
+    },
+    /expected \[batch, window, vocabulary\]; classifiers/,
+  ],
+  [
+    'a model of 4 bits',
+    (g) => {
+      const x = embed(g);
+      g.op('MatMulNBits', [x, g.weight([1]), g.weight([1])], {}, 'com.microsoft');
+      hand(g, 'logits', x, VOCABULARY);
+    },
+    /MatMulNBits "node\/MatMulNBits_1_3".*quantised to a few bits/,
+  ],
+  [
+    'a fused mixture of experts',
+    (g) => {
+      const x = embed(g);
+      g.op('MoE', [x, x, x], {}, 'com.microsoft');
+      hand(g, 'logits', x, VOCABULARY);
+    },
+    /MoE "node\/MoE_1_1".*mixture-of-experts/,
+  ],
+  [
+    'a merged decoder',
+    (g) => {
+      const x = embed(g);
+      g.op('If', [x]);
+      hand(g, 'logits', x, VOCABULARY);
+    },
+    /If "node\/If_1_1".*control flow/,
+  ],
+];
+
+describe.each(MODELS)('%s', (_, write, said) => {
+  it('is refused with a typed error', async () => {
+    const loading = loadTinyLlama(build(write));
+    await expect(loading).rejects.toThrow(UnsupportedModelError);
+    await expect(loading).rejects.toThrow(said);
+  });
+});
+
+/** Each token goes to the better of two experts. */
+const experts: Part = ({ g }, x) => {
+  const scores = g.op('Softmax', [g.op('MatMul', [x, g.weight([HIDDEN, 2])])], { axis: -1 });
+  const [best] = g.ops('TopK', [scores, g.ints(1)], 2, { axis: -1 }) as [string, string];
+  const made = [0, 1].map(() => linear(g, g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), NEURONS, HIDDEN));
+  return g.op('Mul', [g.op('Add', made as [string, string]), best]);
+};
+
+/** The norm of queries takes all heads together, as in OLMo 2. */
+const normedQueries = selfAttention({
+  project: (site, x) => {
+    const { g } = site;
+    const heads = separate(4)(site, x);
+    const flat = g.op('Reshape', [g.op('Transpose', [heads.query], { perm: [0, 2, 1, 3] }), g.ints(0, 0, HIDDEN)]);
+    const apart = g.op('Reshape', [layerNorm(g, flat), g.ints(0, 0, 4, HIDDEN / 4)]);
+    return { ...heads, query: g.op('Transpose', [apart], { perm: [0, 2, 1, 3] }) };
+  },
+});
+
+/** Weights of the second linear map as 8-bit numbers with a scale. */
+const quantised: Part = ({ g }, x) => {
+  const packed = g.op('Cast', [g.weight([NEURONS, HIDDEN], 40)], { to: 3 });
+  const weight = g.op('DequantizeLinear', [packed, g.scalar(0.01)]);
+  return g.op('MatMul', [g.op('Relu', [linear(g, x, HIDDEN, NEURONS)]), weight]);
+};
+
+/** An operator without a rule between the heads and the output. */
+const strangeAttention: Part = (site, x) => {
+  const { g } = site;
+  const sorted = g.op('CumSum', [selfAttention()(site, x), g.intScalar(2)]);
+  return linear(g, sorted, HIDDEN, HIDDEN);
+};
+
+interface Expected {
+  readonly kind: 'ffn' | 'attention';
+  readonly opType: string;
+  readonly reason: RegExp;
+  /** What can be pruned all the same. */
+  readonly other: 'ffn' | 'attention';
+}
+
+const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
+  [
+    'a mixture of experts',
+    { ffn: experts },
+    { kind: 'ffn', opType: 'TopK', reason: /routes tokens to experts/, other: 'attention' },
+  ],
+  [
+    'a norm over all heads',
+    { attention: normedQueries },
+    { kind: 'attention', opType: 'LayerNormalization', reason: /normalised together/, other: 'ffn' },
+  ],
+  [
+    'an 8-bit linear map',
+    { ffn: quantised },
+    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, other: 'attention' },
+  ],
+  [
+    'an unknown attention',
+    { attention: strangeAttention },
+    { kind: 'attention', opType: 'CumSum', reason: /no axis rule.*table\.ts/, other: 'ffn' },
+  ],
+];
+
+describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
+  it('is described with node and reason, refused, and what is beside it pruned', async () => {
+    const loaded = await loadTinyLlama(buildDecoder(shape));
+    const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
+    expect(unrecognised).toHaveLength(2);
+    for (const [block, refused] of unrecognised.entries()) {
+      expect(refused).toMatchObject({ block, kind, opType, reason: expect.stringMatching(reason) });
+      expect(refused.node).toContain(opType);
+      expect(refused.nearest).not.toBe('');
+    }
+    expect(blocks.map(({ modules }) => modules.map((module) => module.kind))).toEqual([[other], [other]]);
+    const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
+    const prune = (modules: PruneOptions['modules']) =>
+      pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
+    const refusing = prune(kind);
+    await expect(refusing).rejects.toThrow(UnsupportedModelError);
+    await expect(refusing).rejects.toThrow(opType);
+    expect((await prune(other)).modules).toHaveLength(2);
+  });
+});
