@@ -22,6 +22,6 @@ export {
 export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/evaluate-models.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
-export { type PruneRequest, prune } from './node/prune-folder.js';
+export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
 export type * from './report/report-schema.js';

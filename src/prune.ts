@@ -4,7 +4,7 @@ import type { RepairNumerics } from './compensation/adapter.js';
 import { createAdapter } from './compensation/adapters.js';
 import { OptionError, UnsupportedModelError } from './errors.js';
 import { copyModel } from './onnx/edit-weights.js';
-import type { OnnxModel } from './onnx/onnx-model.js';
+import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 import { refuseNaN } from './onnx/refuse-nan.js';
 import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
@@ -44,6 +44,8 @@ export interface ModuleOutcome {
   readonly module: PrunableModule;
   /** Units that stay, ascending. */
   readonly keep: Int32Array;
+  /** Repaired weight of the output map as it is saved, kept channels alone, in the file's own layout; absent: sliced only. */
+  readonly weight?: TensorHandle | undefined;
   /** What was added to the output map's result, if anything. */
   readonly bias?: Float64Array | undefined;
   /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
@@ -261,9 +263,9 @@ async function shrink(
     return outcome;
   }
   removeUnits(model, { detected, facts, module: module.index, keep });
-  if (weight) await writeLinearWeight(model, module.output, { values: weight, store: job.store });
+  const written = weight && (await writeLinearWeight(model, module.output, { values: weight, store: job.store }));
   if (bias) await addLinearBias(model, module.output, bias);
-  return outcome;
+  return { ...outcome, weight: written };
 }
 
 function selectModules({ analysed, options }: PruneJob): PrunableModule[] {

@@ -3,5 +3,12 @@ import type * as library from '../node.js';
 /** Port to the library: what the commands call. `src/node.ts` fits it, and so do test doubles. */
 export type CliApi = Pick<
   typeof library,
-  'prune' | 'describe' | 'evaluateModels' | 'compareEvaluations' | 'compareFiles' | 'generateText'
+  | 'prune'
+  | 'pruneLadder'
+  | 'describe'
+  | 'perplexity'
+  | 'evaluateModels'
+  | 'compareEvaluations'
+  | 'compareFiles'
+  | 'generateText'
 >;

@@ -6,6 +6,11 @@ export function parseFraction(text: string): number {
   return parseNumber(percent ? text.slice(0, -1) : text) / (percent ? 100 : 1);
 }
 
+/** `0.1,20%` and repeated options: all fractions in order. */
+export function parseFractions(text: string, previous: readonly number[] = []): readonly number[] {
+  return [...previous, ...text.split(',').map((part) => parseFraction(part.trim()))];
+}
+
 /** A whole number. */
 export function parseCount(text: string): number {
   const value = parseNumber(text);

@@ -1,19 +1,23 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
+import type { DescribeRequest } from '../node/describe-folder.js';
 import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
+import type { CliApi } from './api.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
-import { parseCount, parseFraction, parseIndices, parseNumber } from './option-parsers.js';
+import { parseCount, parseFraction, parseFractions, parseIndices, parseNumber } from './option-parsers.js';
+import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
 interface PruneFlags extends SharedOptions {
   readonly out?: string;
-  readonly sparsity: number;
+  readonly sparsity: readonly number[];
+  readonly text?: string;
   readonly method?: string;
   readonly calibration?: string;
   readonly windows?: number;
@@ -35,6 +39,7 @@ interface PruneFlags extends SharedOptions {
   readonly dryRun?: boolean;
   readonly report?: string | boolean;
   readonly quotes: boolean;
+  readonly certify: boolean;
 }
 
 /** Adds `prune <model>`. */
@@ -44,7 +49,12 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .description('make a model smaller')
     .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file')
     .option('-o, --out <folder>', 'where the pruned model goes')
-    .requiredOption('-s, --sparsity <fraction>', 'prunable parameters to remove, such as 0.3 or 30%', parseFraction)
+    .requiredOption(
+      '-s, --sparsity <fraction>',
+      'prunable parameters to remove, such as 0.3 or 30%; several make a ladder: 0.1,0.2,0.3',
+      parseFractions,
+    )
+    .option('-t, --text <file>', 'text to measure the perplexity of each rung of a ladder on')
     .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
     .option('-c, --calibration <file>', 'a .txt or .jsonl file to measure on (default: a text that comes along)')
     .option('--windows <count>', `calibration windows (default ${PRUNE_DEFAULTS.calibration.windowCount})`, parseCount)
@@ -91,21 +101,51 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--dry-run', 'report what would be removed; write nothing')
     .option('--report <file>', 'where the report goes, ending in .json (default: beside the pruned model)')
     .option('--no-report', 'write no report')
-    .option('--no-quotes', 'quote no calibration text in the report');
+    .option('--no-quotes', 'quote no calibration text in the report')
+    .option('--no-certify', 'do not compare what was written with the masked original');
   withSharedOptions(command).action(async (model: string, flags: PruneFlags) => {
     if (flags.out === undefined && !flags.dryRun) {
       command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
     }
-    const { prune } = await context.loadApi();
+    const [sparsity] = flags.sparsity;
+    const isLadder = flags.sparsity.length > 1;
+    if (flags.text !== undefined && (!isLadder || flags.dryRun)) {
+      command.error("error: '--text' compares the rungs of a ladder that is written; measure a single model by 'eval'");
+    }
+    const api = await context.loadApi();
+    const { colors } = context.terminal;
+    if (isLadder) {
+      await runJob(context, flags, {
+        job: (control) => climb(api, flags, modelRequest(model, flags, control)),
+        format: (result) => formatLadder(result, colors),
+      });
+      return;
+    }
     await runJob(context, flags, {
-      job: (control) => prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags) }),
-      format: (report) => formatPruneReport(report, context.terminal.colors),
+      job: (control) =>
+        api.prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags), sparsity: sparsity! }),
+      format: (report) => formatPruneReport(report, colors),
     });
   });
 }
 
+/** Prunes at several sparsities, and measures what was written where a text is given. */
+async function climb(
+  { pruneLadder, perplexity }: CliApi,
+  flags: PruneFlags,
+  request: DescribeRequest,
+): Promise<LadderResult> {
+  const reports = await pruneLadder({ ...request, ...pruneOptions(flags), sparsity: flags.sparsity });
+  const { text: file } = flags;
+  if (file === undefined) return { reports };
+  const measure = async (model: string) => (await perplexity({ ...request, model, file })).perplexity;
+  const dense = await measure(request.model);
+  const rungs: number[] = [];
+  for (const { out } of reports) rungs.push(await measure(out!));
+  return { reports, perplexity: { text: file, dense, rungs } };
+}
+
 const PASSED_ON = [
-  'sparsity',
   'out',
   'method',
   'modules',
@@ -133,7 +173,12 @@ function pruneOptions(flags: PruneFlags) {
   const given = Object.fromEntries(
     PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
   );
-  return { ...given, sparsity: flags.sparsity, calibration, ...(flags.quotes ? {} : { quoteText: false }) };
+  return {
+    ...given,
+    calibration,
+    ...(flags.quotes ? {} : { quoteText: false }),
+    ...(flags.certify ? {} : { certify: false }),
+  };
 }
 
 /** What was said about windows that the model writes; a setting of theirs asks for them. */
@@ -165,6 +210,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatCalibration(report),
+    ...formatCertificate(report),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
   ].join('\n');
@@ -176,6 +222,14 @@ function formatCalibration({ calibration }: PruneReport): string[] {
   const { windowCount: count, seed } = generated;
   return [
     `Measured on ${windowCount} windows of ${windowLength} tokens, ${count} of them written by the model (seed ${seed}).\n`,
+  ];
+}
+
+function formatCertificate({ certificate }: PruneReport): string[] {
+  if (certificate === undefined) return [];
+  const { gap, tokens, tolerance } = certificate;
+  return [
+    `Checked: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance}).\n`,
   ];
 }
 

@@ -1,5 +1,4 @@
 import { stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import type { WindowShape } from '../calibration/cut-windows.js';
 import type { ResolvedGenerate } from '../calibration/generate-options.js';
 import { describeGenerated, type GeneratedSet } from '../calibration/generated-set.js';
@@ -11,7 +10,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashFiles } from './hash-files.js';
-import type { ModelFolder } from './model-folder.js';
+import { type ModelFolder, modelPaths } from './model-folder.js';
 import { openLanguageModel } from './open-language-model.js';
 import { formatWindowsFile, openWindowsFile } from './windows-file.js';
 
@@ -44,7 +43,7 @@ export async function generateFolderWindows(job: FolderGeneration): Promise<Writ
   const { generate, windowLength, signal } = job;
   const hints = hintsOf(job);
   const { temperature, seed = job.seed, startToken = requireStartToken(hints), file } = generate;
-  const paths = modelPaths(job);
+  const paths = modelPaths(job.folder, job.model);
   const origin = { modelSha256: await hashFiles(paths, signal), seed, startToken, temperature, windowLength };
   const store = file === undefined ? undefined : await openWindowsFile(file, origin);
   const drawing = { seed, startToken, temperature };
@@ -97,12 +96,6 @@ async function writeWindows(job: FolderGeneration, options: WritingOptions): Pro
   } finally {
     await model.release();
   }
-}
-
-/** The model file and its external data. */
-function modelPaths({ folder: { root, modelFile }, model: { storage } }: FolderGeneration): readonly string[] {
-  const path = join(root, modelFile);
-  return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
 }
 
 async function totalBytes(paths: readonly string[]): Promise<number> {

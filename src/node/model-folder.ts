@@ -122,6 +122,12 @@ function toSlashes(path: string): string {
   return path.replaceAll('\\', '/');
 }
 
+/** Absolute paths of the model file and its external data. */
+export function modelPaths({ root, modelFile }: ModelFolder, { storage }: OnnxModel): readonly string[] {
+  const path = join(root, modelFile);
+  return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
+}
+
 /** Longest window the model was made for, under the names that families give it. */
 export function contextLength({ documents }: ModelFolder): number | undefined {
   const config = documents['config.json'] ?? {};

@@ -1,36 +1,18 @@
-import { stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
 import { OptionError } from '../errors.js';
-import type { SinkFolder } from '../onnx/byte-source.js';
-import { isFloatType } from '../onnx/float-encoding.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
-import { saveModel } from '../onnx/save-model.js';
-import {
-  type CalibrationOptions,
-  type PruneOptions,
-  type ResolvedOptions,
-  readsTokens,
-  resolveCalibration,
-  resolveOptions,
-} from '../options.js';
-import { type PruneOutcome, pruneModel, type StageTiming } from '../prune.js';
-import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
-import { buildPruneReport } from '../report/prune-report.js';
+import { type CalibrationOptions, type PruneOptions, resolveCalibration, resolveOptions } from '../options.js';
+import { observeModel, pruneModel, pruneObserved } from '../prune.js';
+import { storeInMemory } from '../removal/repair-linear.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
-import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
-import { VERSION } from '../version.js';
-import { calibrateFolder } from './calibrate-folder.js';
 import { checkOutput } from './check-output.js';
-import { writing } from './file-folder.js';
-import { findTokenizer } from './load-tokenizer.js';
-import { type ModelFolder, openModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
-import type { JsonObject } from './read-json.js';
-import { createSpillFile, type SpillFile } from './spill-file.js';
-import { checkWindowsPlace, WINDOWS_FILE } from './windows-file.js';
-import { type WriteModelOptions, writeModelFolder } from './write-model-folder.js';
-import { describeEnvironment, resolveReportPlace, writeReport } from './write-report.js';
+import { nameRungs, type Rung, rungFolder, rungReportPlace } from './ladder-rungs.js';
+import type { ModelFolder } from './model-folder.js';
+import type { ExecutionProviderChoice } from './node-engine.js';
+import { type FolderJob, withPruneJob } from './open-prune-job.js';
+import { checkWindowsPlace } from './windows-file.js';
+import { withModelFolder } from './with-model-folder.js';
+import { withTensorStore } from './with-tensor-store.js';
+import { type ReportPlace, resolveReportPlace } from './write-report.js';
+import { type ResultRequest, writeResult } from './write-result.js';
 
 /** A pruning run over a model folder. */
 export interface PruneRequest extends PruneOptions {
@@ -51,10 +33,27 @@ export interface PruneRequest extends PruneOptions {
   readonly report?: string | boolean | undefined;
   /** Quote calibration text in the report, to show what contexts are about. Default true. */
   readonly quoteText?: boolean | undefined;
+  /**
+   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
+   * fails and leaves nothing. Default true.
+   */
+  readonly certify?: boolean | undefined;
 }
 
-/** Hidden states beyond this go to a temporary file: a laptop's browser and editor need memory too. */
-const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+/** Several pruning runs over one model folder that differ in nothing but the sparsity. */
+export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
+  /** Fractions of the selected prunable parameters to remove, each in [0, 1) and given once. */
+  readonly sparsity: readonly number[];
+  /**
+   * Folder that gets one folder a rung, called after its sparsity in percent: `10`, `12.5`. It may exist and hold other
+   * things. May be left out for a dry run.
+   */
+  readonly out?: string | undefined;
+  /** Replace rungs that exist. Default false: the run does not start. Other things in `out` stay. */
+  readonly force?: boolean | undefined;
+  /** Path of the reports, ending in `.json`: `a.json` makes `a-10.json`, ... Default: in each rung; `false` writes none. */
+  readonly report?: string | boolean | undefined;
+}
 
 /**
  * Prunes a model folder and writes a smaller one of the same kind, with everything that lay beside the original.
@@ -65,171 +64,104 @@ const MEMORY_STATES_BYTES = 256 * 2 ** 20;
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
 export async function prune(request: PruneRequest): Promise<PruneReport> {
-  const options = resolveOptions(request);
-  const calibrationOptions = resolveCalibration(request.calibration, options.calibrationDefaults);
+  const place = resolveReportPlace(request.report);
+  const { sparsity, out } = request;
+  const [report] = await pruneTo(request, [{ sparsity, out: request.dryRun ? undefined : out, report: place }]);
+  return report!;
+}
+
+/**
+ * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
+ * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
+ * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
+ * every report.
+ *
+ * @returns the reports in the order of `sparsity`.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
+ */
+export async function pruneLadder({ sparsity, ...request }: LadderRequest): Promise<readonly PruneReport[]> {
+  const rungs = nameRungs(sparsity);
+  const place = resolveReportPlace(request.report);
+  const { out, dryRun } = request;
+  const toResult = (rung: Rung): Result => ({
+    sparsity: rung.sparsity,
+    out: dryRun || out === undefined ? undefined : rungFolder(out, rung),
+    report: rungReportPlace(place, rung),
+  });
+  return pruneTo(request, rungs.map(toResult));
+}
+
+interface Result extends Pick<ResultRequest, 'sparsity' | 'out'> {
+  readonly report: ReportPlace | undefined;
+}
+
+/** Looks at the dense model once and writes a result for each sparsity. */
+async function pruneTo(
+  request: Omit<PruneRequest, 'sparsity'>,
+  results: readonly Result[],
+): Promise<readonly PruneReport[]> {
+  const [options] = results.map(({ sparsity }) => resolveOptions({ ...request, sparsity }));
+  const calibration = resolveCalibration(request.calibration, options!.calibrationDefaults);
   if (request.out === undefined && !request.dryRun) {
     throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
   }
-  if (request.hiddenStates !== undefined && !['memory', 'spill'].includes(request.hiddenStates)) {
-    throw new OptionError(`hiddenStates is "${request.hiddenStates}"; expected memory or spill`);
+  const { hiddenStates, executionProvider } = request;
+  if (hiddenStates !== undefined && !['memory', 'spill'].includes(hiddenStates)) {
+    throw new OptionError(`hiddenStates is "${hiddenStates}"; expected memory or spill`);
   }
-  const place = resolveReportPlace(request.report);
-  const engine = await createNodeEngine(request.executionProvider);
-  const folder = await openModelFolder(request.model);
-  const spills: SpillFile[] = [];
-  try {
-    if (request.out !== undefined && !request.dryRun) {
-      await checkOutput({ output: request.out, source: folder.root, force: request.force });
-      const windowsFile = calibrationOptions.generate?.file;
-      if (windowsFile !== undefined) await checkWindowsPlace(windowsFile, request.out);
-    }
-    const timings: StageTiming[] = [];
-    const timed = async <T>(stage: string, action: () => Promise<T>): Promise<T> => {
-      options.onProgress?.({ stage, done: 0, total: 1 });
-      const start = performance.now();
-      const result = await action();
-      timings.push({ stage, ms: performance.now() - start });
-      return result;
-    };
-    const model = await timed('load', () => folder.load());
-    const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
-    const calibration = !readsTokens(options)
-      ? undefined
-      : await calibrateFolder({
-          folder,
-          model,
-          engine,
-          calibration: calibrationOptions,
-          vocabularySize: analysed.detected.layout.vocabularySize,
-          seed: options.seed,
-          timed,
-          onProgress: options.onProgress,
-          signal: options.signal,
-        });
-    const spill = async () => {
-      const file = await createSpillFile();
-      spills.push(file);
-      return file;
-    };
-    const repairs = await spill();
-    const windows = calibration?.windows ?? [];
-    const windowBytes = (windows[0]?.length ?? 0) * analysed.detected.layout.hiddenSize * 4;
-    const outcome = await pruneModel({
-      model,
-      analysed,
-      engine,
-      windows,
-      options,
-      store: (shape, bytes) => repairs.appendTensor(shape, bytes),
-      async createStates(windowCount): Promise<HiddenStates> {
-        const place = request.hiddenStates ?? (windowCount * windowBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory');
-        return place === 'memory' ? createMemoryStates() : createSpilledStates(await spill());
-      },
+  return withModelFolder(request.model, async (folder) => {
+    for (const { out } of results) await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
+    return withPruneJob({ folder, options: options!, calibration, executionProvider, hiddenStates }, async (opened) => {
+      if (options!.shots > 1) return pruneEach(opened, request, results);
+      const observed = await observeModel({ ...opened.job, store: storeInMemory });
+      try {
+        const reports: PruneReport[] = [];
+        for (const result of results) {
+          const { sparsity } = result;
+          const report = await withTensorStore(async (store) =>
+            writeResult(opened, await pruneObserved(observed, { sparsity, store }), { ...request, ...result }),
+          );
+          reports.push(report);
+        }
+        return reports;
+      } finally {
+        await observed.dispose();
+      }
     });
-    const before = await storedBytes(folder, model);
-    const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
-    const report = (after: number): PruneReport =>
-      buildPruneReport({
-        version: VERSION,
-        createdAt: new Date(),
-        environment: describeEnvironment(request.executionProvider),
-        model: request.model,
-        out: request.dryRun ? undefined : request.out,
-        options,
-        layout: analysed.detected.layout,
-        outcome: { ...outcome, remarks: [...(calibration?.remarks ?? []), ...outcome.remarks] },
-        parametersAfter: countParameters(outcome.model),
-        bytes: { before, after },
-        calibration: calibration?.provenance,
-        windows,
-        decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
-        timings: [...timings, ...outcome.timings],
-        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
-      });
-    const startedAt = performance.now();
-    let built: PruneReport | undefined;
-    const after = await save(request, {
-      folder,
-      analysed,
-      outcome,
-      options,
-      async complete(partial, { byteLength }) {
-        timings.push({ stage: 'save', ms: performance.now() - startedAt });
-        built = report(byteLength);
-        const { windowsFile } = calibration ?? {};
-        if (windowsFile !== undefined) await putText(join(partial, WINDOWS_FILE), windowsFile);
-        if (place !== undefined && place.folder === undefined) await writeReport(built, partial, place.name);
-      },
-    });
-    built ??= report(after);
-    if (place?.folder !== undefined) await writeReport(built, place.folder, place.name);
-    return built;
-  } finally {
-    await Promise.all(spills.map((file) => file.dispose()));
-    await folder.close();
+  });
+}
+
+/** Several shots look at the model that the shot before left, so that sparsities share only their calibration. */
+async function pruneEach(
+  opened: FolderJob,
+  request: Omit<PruneRequest, 'sparsity'>,
+  results: readonly Result[],
+): Promise<readonly PruneReport[]> {
+  const reports: PruneReport[] = [];
+  for (const result of results) {
+    const options = { ...opened.job.options, sparsity: result.sparsity };
+    const report = await withTensorStore(async (store) =>
+      writeResult(opened, await pruneModel({ ...opened.job, options, store }), { ...request, ...result }),
+    );
+    reports.push(report);
   }
+  return reports;
 }
 
-interface FolderRun {
-  readonly folder: ModelFolder;
-  readonly analysed: AnalysedModel;
-  readonly options: ResolvedOptions;
+interface Places {
+  readonly request: Pick<PruneRequest, 'force'>;
+  readonly windowsFile: string | undefined;
 }
 
-async function putText(target: string, text: string): Promise<void> {
-  await writing(target, () => writeFile(target, text));
-}
-
-interface Saving extends FolderRun {
-  readonly outcome: PruneOutcome;
-  readonly complete: NonNullable<WriteModelOptions['complete']>;
-}
-
-/** Writes the result; a dry run only counts its bytes. */
-async function save(request: PruneRequest, { folder, analysed, outcome, options, complete }: Saving): Promise<number> {
-  const control = { onProgress: options.onProgress, signal: options.signal };
-  if (request.dryRun || request.out === undefined) {
-    const written = await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control);
-    return written.byteLength;
-  }
-  const { out: output, force } = request;
-  const documents = mendDocuments(folder, analysed, outcome);
-  const written = await writeModelFolder(outcome.model, folder, { output, force, documents, complete, ...control });
-  return written.byteLength;
-}
-
-/** Takes everything and keeps nothing: `saveModel` counts what it writes. */
-const COUNTING_FOLDER: SinkFolder = {
-  create: async () => ({ write: async () => undefined, close: async () => undefined }),
-};
-
-function mendDocuments(
-  { documents, modelFile }: ModelFolder,
-  { detected }: AnalysedModel,
-  outcome: PruneOutcome,
-): Record<string, JsonObject> {
-  const kept = new Map(outcome.modules.map(({ module, keep }) => [module.index, keep]));
-  const widths = blockWidths(detected.layout, kept);
-  const externalFileCount = outcome.model.storage?.kind === 'external' ? 1 : 0;
-  const config = documents['config.json'];
-  const genai = documents['genai_config.json'];
-  return {
-    ...(config && { 'config.json': mendConfig(config, widths, { modelFile, externalFileCount }) }),
-    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
-  };
-}
-
-/** Bytes of the model file and its external data. */
-async function storedBytes({ root, modelFile }: ModelFolder, { storage }: OnnxModel): Promise<number> {
-  const path = join(root, modelFile);
-  const files = [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
-  const sizes = await Promise.all(files.map(async (file) => (await stat(file)).size));
-  return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-/** Elements of all float weights. */
-function countParameters({ weights }: OnnxModel): number {
-  return [...weights.values()]
-    .filter(({ dataType }) => isFloatType(dataType))
-    .reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0);
+/** Asks before hours of work whether the result can be written. @throws OptionError */
+async function checkPlaces(
+  { root }: ModelFolder,
+  out: string | undefined,
+  { request: { force }, windowsFile }: Places,
+): Promise<void> {
+  if (out === undefined) return;
+  await checkOutput({ output: out, source: root, force });
+  if (windowsFile !== undefined) await checkWindowsPlace(windowsFile, out);
 }

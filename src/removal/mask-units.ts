@@ -2,10 +2,9 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { bytesHandle } from '../onnx/tensor-handle.js';
 import { editGraph } from './graph-editor.js';
 import { channelsOf } from './judge-module.js';
-import { addLinearBias, linearWeightName } from './repair-linear.js';
+import { addLinearBias, linearWeightName, type StoreTensor, storeInMemory } from './repair-linear.js';
 
 export interface Masking {
   readonly module: PrunableModule;
@@ -14,28 +13,36 @@ export interface Masking {
   /** Repaired columns of the kept channels, `[out, kept]` row-major. */
   readonly weight?: Float32Array | undefined;
   readonly bias?: Float64Array | undefined;
+  /** Keeps the masked weight. Default: in memory. */
+  readonly store?: StoreTensor | undefined;
 }
 
 /**
  * Does in place to a dense model what pruning does, without making anything smaller: the removed channels' columns of the
  * output map become zero, the kept ones are repaired, the bias is added. What `removeUnits` writes must compute the same.
  */
-export async function maskUnits(model: OnnxModel, { module, keep, weight, bias }: Masking): Promise<void> {
+export async function maskUnits(model: OnnxModel, given: Masking): Promise<void> {
+  const { module, keep, weight, bias, store = storeInMemory } = given;
   const linear = module.output;
   const editor = editGraph(model);
   const shared = linearWeightName(model, linear);
   const handle = model.weights.get(shared)!;
   const values = await readFloat32(handle);
-  const kept = new Map([...channelsOf(module, keep)].map((channel, column) => [channel, column]));
+  const kept = channelsOf(module, keep);
+  const columns = new Int32Array(linear.inputCount).fill(-1);
+  kept.forEach((channel, column) => {
+    columns[channel] = column;
+  });
   const [, width = 0] = handle.dims;
   for (let at = 0; at < values.length; at += 1) {
     const [row, column] = [Math.floor(at / width), at % width];
     const [channel, out] = linear.inputAxis === 1 ? [column, row] : [row, column];
-    const position = kept.get(channel);
-    if (position === undefined) values[at] = 0;
-    else if (weight !== undefined) values[at] = weight[out * kept.size + position]!;
+    const position = columns[channel]!;
+    if (position < 0) values[at] = 0;
+    else if (weight !== undefined) values[at] = weight[out * kept.length + position]!;
   }
-  const masked = bytesHandle(handle, encodeFloats(handle.dataType, values));
+  const { dataType, dims } = handle;
+  const masked = await store({ dataType, dims }, encodeFloats(dataType, values));
   const readers = editor.consumersOf(shared);
   if (readers.length === 1) setWeight(model, shared, masked);
   else

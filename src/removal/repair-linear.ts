@@ -25,17 +25,27 @@ export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): 
   return linear.inputAxis === 1 ? matrix : matrix.transpose(1, 0);
 }
 
-/** Replaces a linear map's weight by `values`, `[out, in]` row-major, in the file's own layout and data type. */
+/**
+ * Replaces a linear map's weight by `values`, `[out, in]` row-major, in the file's own layout and data type.
+ * @returns the weight as it will be saved.
+ */
 export async function writeLinearWeight(
   model: OnnxModel,
   linear: OutputLinear,
   { values, store }: { readonly values: Float32Array; readonly store: StoreTensor },
-): Promise<void> {
+): Promise<TensorHandle> {
   const name = weightName(editGraph(model), linear);
   const { dataType, dims } = model.weights.get(name)!;
   const [rows = 0, columns = 0] = dims;
   const laidOut = linear.inputAxis === 1 ? values : transposed(values, columns, rows);
-  setWeight(model, name, await store({ dataType, dims }, encodeFloats(dataType, laidOut)));
+  const written = await store({ dataType, dims }, encodeFloats(dataType, laidOut));
+  setWeight(model, name, written);
+  return written;
+}
+
+/** Replaces a linear map's weight by one of the same shape and type, in the file's own layout. */
+export function replaceLinearWeight(model: OnnxModel, linear: OutputLinear, weight: TensorHandle): void {
+  setWeight(model, weightName(editGraph(model), linear), weight);
 }
 
 /**

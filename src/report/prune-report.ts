@@ -8,6 +8,7 @@ import { plainSettings } from './plain-settings.js';
 import {
   type BeforeAfter,
   type BlockReport,
+  type CertificateReport,
   type EnvironmentReport,
   type GroupReport,
   type ModuleReport,
@@ -32,6 +33,7 @@ export interface ReportInput {
   readonly windows: readonly Int32Array[];
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
+  readonly certificate?: CertificateReport | undefined;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number | undefined;
 }
@@ -61,6 +63,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     modules,
     seed: options.seed,
     ...(calibration && { calibration }),
+    ...(input.certificate && { certificate: input.certificate }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),
     remarks: outcome.remarks,

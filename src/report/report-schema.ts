@@ -50,10 +50,29 @@ export interface PruneReport {
   readonly seed: number;
   /** Absent for methods that look at no token. */
   readonly calibration?: CalibrationProvenance;
+  /** That the written model computes what the masked original does; absent where nothing was written or compared. */
+  readonly certificate?: CertificateReport;
   readonly timings: readonly StageTiming[];
   /** Largest resident memory of the process, where the platform tells. */
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
+}
+
+/**
+ * How the model that was written, opened anew, compares with the masked original: the dense graph with the removed channels
+ * zeroed and the repairs applied. A run that does not pass fails.
+ */
+export interface CertificateReport {
+  readonly windows: number;
+  /** Tokens of all windows. */
+  readonly tokens: number;
+  /** `text`: from the public text, not calibrated on; `calibration`: calibration windows; `random`: token ids drawn at random. */
+  readonly from: 'text' | 'calibration' | 'random';
+  /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
+  readonly gap: number;
+  /** Largest gap that passes. */
+  readonly tolerance: number;
+  readonly passed: true;
 }
 
 export interface BeforeAfter {

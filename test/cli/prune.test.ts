@@ -1,4 +1,5 @@
 import { createColors } from 'picocolors';
+import type { CliApi } from '../../src/cli/api.js';
 import { formatPruneReport } from '../../src/cli/prune.js';
 import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
@@ -65,6 +66,43 @@ describe('prune', () => {
 
   it('needs no folder for a dry run', async () => {
     expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
+  });
+});
+
+describe('a ladder', () => {
+  it('is what several sparsities make, measured on a text', async () => {
+    const perplexities: Record<string, number> = { dense: 4, 'pruned/10': 6, 'pruned/20': 5 };
+    const perplexity: CliApi['perplexity'] = async ({ model }) => ({
+      perplexity: perplexities[model]!,
+      negativeLogLikelihood: 1,
+      tokenCount: 9,
+      windowCount: 1,
+      protocol: { tokensSha256: 'ab', windowLength: 9, stride: 9, windowCount: 1, tokenCount: 9 },
+    });
+    const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt', { perplexity });
+    expect(calls.map(([name]) => name)).toEqual(['pruneLadder', 'perplexity', 'perplexity', 'perplexity']);
+    expect(calls[0]?.[1]).toMatchObject({ model: 'dense', out: 'pruned', sparsity: [0.1, 0.2] });
+    expect(out).toBe(
+      [
+        'Ladder of dense (flap, seed 0)',
+        '',
+        '           sparsity  parameters    bytes  perplexity  Pareto',
+        'dense           0 %      2.83 M  11.6 MB       4.000       *',
+        'pruned/10      10 %       2.1 M     9 MB       6.000',
+        'pruned/20      20 %       2.1 M     8 MB       5.000       *',
+        '',
+        'Perplexity on t.txt. *: nothing smaller is better.',
+        '',
+        'note: dampening raised in block 0',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('prints one object, and is what a text is for', async () => {
+    const { out } = await runWithDouble('prune dense --dry-run -s 0.1 -s 0.2 --json');
+    expect(JSON.parse(out).reports).toHaveLength(2);
+    expect((await runWithDouble('prune dense -o pruned -s 0.1 --text t.txt')).exitCode).toBe(2);
   });
 });
 

@@ -129,7 +129,21 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   let err = '';
   const answers: CliApi = {
     prune: async () => PRUNE_REPORT,
+    pruneLadder: async ({ sparsity }) =>
+      sparsity.map((requested, at) => ({
+        ...PRUNE_REPORT,
+        out: `pruned/${requested * 100}`,
+        sparsity: { ...PRUNE_REPORT.sparsity, requested, achieved: requested },
+        bytes: { before: 11_566_780, after: 9_000_000 - at * 1_000_000 },
+      })),
     describe: async () => MODEL_DESCRIPTION,
+    perplexity: async () => ({
+      perplexity: 12.3456,
+      negativeLogLikelihood: Math.log(12.3456),
+      tokenCount: 100,
+      windowCount: 1,
+      protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
+    }),
     evaluateModels: async (request) => request.models.map((model) => evaluationOf(model, request)),
     compareEvaluations,
     compareFiles: async () => [],
@@ -144,7 +158,9 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     };
   const api: CliApi = {
     prune: record('prune', answers.prune),
+    pruneLadder: record('pruneLadder', answers.pruneLadder),
     describe: record('describe', answers.describe),
+    perplexity: record('perplexity', answers.perplexity),
     evaluateModels: record('evaluateModels', answers.evaluateModels),
     compareEvaluations: answers.compareEvaluations,
     compareFiles: record('compareFiles', answers.compareFiles),

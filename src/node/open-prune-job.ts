@@ -1,0 +1,95 @@
+import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
+import type { PruneJob, StageTiming } from '../prune.js';
+import { analyseModel } from '../runtime/analyse-model.js';
+import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
+import { calibrateFolder, type FolderWindows } from './calibrate-folder.js';
+import type { ModelFolder } from './model-folder.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createSpillFile, type SpillFile } from './spill-file.js';
+
+/** What a pruning run over a folder begins with. */
+export interface PruneJobRequest {
+  readonly folder: ModelFolder;
+  readonly options: ResolvedOptions;
+  readonly calibration: ResolvedCalibration;
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+  readonly hiddenStates?: 'memory' | 'spill' | undefined;
+}
+
+/** A model folder that stands ready to be pruned: loaded, understood, with its calibration windows. */
+export interface FolderJob {
+  readonly folder: ModelFolder;
+  readonly job: Omit<PruneJob, 'store'>;
+  /** Absent for methods that look at no token. */
+  readonly calibration: FolderWindows | undefined;
+  /** Stages until now. */
+  readonly timings: readonly StageTiming[];
+}
+
+/** Hidden states beyond this go to a temporary file: a laptop's browser and editor need memory too. */
+const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+
+/** Loads and analyses a folder's model and makes its calibration windows; temporary files go when `use` is done. */
+export async function withPruneJob<T>(request: PruneJobRequest, use: (job: FolderJob) => Promise<T>): Promise<T> {
+  const spills: SpillFile[] = [];
+  const spill = async () => {
+    const file = await createSpillFile();
+    spills.push(file);
+    return file;
+  };
+  try {
+    return await use(await openPruneJob(request, spill));
+  } finally {
+    await Promise.all(spills.map((file) => file.dispose()));
+  }
+}
+
+async function openPruneJob(
+  { folder, options, calibration: calibrationOptions, executionProvider, hiddenStates }: PruneJobRequest,
+  spill: () => Promise<SpillFile>,
+): Promise<FolderJob> {
+  const timings: StageTiming[] = [];
+  const timed = async <T>(stage: string, action: () => Promise<T>): Promise<T> => {
+    options.onProgress?.({ stage, done: 0, total: 1 });
+    const start = performance.now();
+    const result = await action();
+    timings.push({ stage, ms: performance.now() - start });
+    return result;
+  };
+  const engine = await createNodeEngine(executionProvider);
+  const model = await timed('load', () => folder.load());
+  const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
+  const { hiddenSize, vocabularySize } = analysed.detected.layout;
+  const { seed, onProgress, signal } = options;
+  const calibration = readsTokens(options)
+    ? await calibrateFolder({
+        folder,
+        model,
+        engine,
+        calibration: calibrationOptions,
+        vocabularySize,
+        seed,
+        timed,
+        onProgress,
+        signal,
+      })
+    : undefined;
+  const windows = calibration?.windows ?? [];
+  const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
+  return {
+    folder,
+    calibration,
+    timings,
+    job: {
+      model,
+      analysed,
+      engine,
+      windows,
+      options,
+      async createStates(windowCount): Promise<HiddenStates> {
+        const place = hiddenStates ?? (windowCount * windowBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory');
+        return place === 'memory' ? createMemoryStates() : createSpilledStates(await spill());
+      },
+    },
+  };
+}

@@ -1,0 +1,144 @@
+import { stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { SinkFolder } from '../onnx/byte-source.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { type SavedModel, saveModel } from '../onnx/save-model.js';
+import type { PruneOutcome, StageTiming } from '../prune.js';
+import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { buildPruneReport } from '../report/prune-report.js';
+import type { CertificateReport, PruneReport } from '../report/report-schema.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { VERSION } from '../version.js';
+import { certifyFolder } from './certify-folder.js';
+import { writing } from './file-folder.js';
+import { findTokenizer } from './load-tokenizer.js';
+import { type ModelFolder, modelPaths } from './model-folder.js';
+import type { ExecutionProviderChoice } from './node-engine.js';
+import type { FolderJob } from './open-prune-job.js';
+import type { JsonObject } from './read-json.js';
+import { WINDOWS_FILE } from './windows-file.js';
+import { writeModelFolder } from './write-model-folder.js';
+import { describeEnvironment, type ReportPlace, writeReport } from './write-report.js';
+
+/** Where the result of one run goes, and what is said about it. */
+export interface ResultRequest {
+  /** As the user called it. */
+  readonly model: string;
+  readonly sparsity: number;
+  /** Folder to be made; absent for a dry run. */
+  readonly out: string | undefined;
+  readonly force?: boolean | undefined;
+  /** Absent: no report is written. */
+  readonly report: ReportPlace | undefined;
+  readonly quoteText?: boolean | undefined;
+  readonly certify?: boolean | undefined;
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+}
+
+/** Writes the pruned model with its report; a dry run only counts the model's bytes. Nothing is left when it fails. */
+export async function writeResult(
+  { folder, job, calibration, timings: before }: FolderJob,
+  outcome: PruneOutcome,
+  request: ResultRequest,
+): Promise<PruneReport> {
+  const { analysed, windows } = job;
+  const options = { ...job.options, sparsity: request.sparsity };
+  const { out, report: place } = request;
+  const timings: StageTiming[] = [...before, ...outcome.timings];
+  const bytesBefore = await storedBytes(folder, job.model);
+  const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
+  const remarks = [...(calibration?.remarks ?? []), ...outcome.remarks];
+  const buildReport = (bytesAfter: number, certificate?: CertificateReport): PruneReport =>
+    buildPruneReport({
+      version: VERSION,
+      createdAt: new Date(),
+      environment: describeEnvironment(request.executionProvider),
+      model: request.model,
+      out,
+      options,
+      layout: analysed.detected.layout,
+      outcome: { ...outcome, remarks },
+      parametersAfter: countParameters(outcome.model),
+      bytes: { before: bytesBefore, after: bytesAfter },
+      calibration: calibration?.provenance,
+      windows,
+      decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
+      certificate,
+      timings,
+      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+    });
+  const control = { onProgress: options.onProgress, signal: options.signal };
+  if (out === undefined) {
+    const report = buildReport((await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control)).byteLength);
+    if (place?.folder !== undefined) await writeReport(report, place.folder, place.name);
+    return report;
+  }
+  const certify = async (written: string): Promise<CertificateReport | undefined> => {
+    const { modules } = outcome;
+    if (options.shots > 1 || modules.some(({ keep }) => keep.length === 0)) {
+      remarks.push('not checked against the masked original: a module is gone whole, or several shots cut it');
+      return undefined;
+    }
+    options.onProgress?.({ stage: 'certify', done: 0, total: 1 });
+    const start = performance.now();
+    const found = await certifyFolder({ ...job, folder, written, modules, signal: options.signal });
+    timings.push({ stage: 'certify', ms: performance.now() - start });
+    if (typeof found !== 'string') return found;
+    remarks.push(found);
+    return undefined;
+  };
+  const startedAt = performance.now();
+  let report: PruneReport | undefined;
+  const complete = async (partial: string, { byteLength }: SavedModel) => {
+    timings.push({ stage: 'save', ms: performance.now() - startedAt });
+    report = buildReport(byteLength, request.certify === false ? undefined : await certify(partial));
+    const { windowsFile } = calibration ?? {};
+    if (windowsFile !== undefined) await putText(join(partial, WINDOWS_FILE), windowsFile);
+    if (place !== undefined && place.folder === undefined) await writeReport(report, partial, place.name);
+  };
+  const documents = mendDocuments(folder, analysed, outcome);
+  const { force } = request;
+  await writeModelFolder(outcome.model, folder, { output: out, force, documents, complete, ...control });
+  if (place?.folder !== undefined) await writeReport(report!, place.folder, place.name);
+  return report!;
+}
+
+async function putText(target: string, text: string): Promise<void> {
+  await writing(target, () => writeFile(target, text));
+}
+
+/** Takes everything and keeps nothing: `saveModel` counts what it writes. */
+const COUNTING_FOLDER: SinkFolder = {
+  create: async () => ({ write: async () => undefined, close: async () => undefined }),
+};
+
+/** The folder's JSON files as they fit the pruned model. */
+export function mendDocuments(
+  { documents, modelFile }: ModelFolder,
+  { detected }: AnalysedModel,
+  { model, modules }: Pick<PruneOutcome, 'model' | 'modules'>,
+): Record<string, JsonObject> {
+  const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
+  const widths = blockWidths(detected.layout, kept);
+  const externalFileCount = model.storage?.kind === 'external' ? 1 : 0;
+  const config = documents['config.json'];
+  const genai = documents['genai_config.json'];
+  return {
+    ...(config && { 'config.json': mendConfig(config, widths, { modelFile, externalFileCount }) }),
+    ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
+  };
+}
+
+/** Bytes of the model file and its external data. */
+export async function storedBytes(folder: ModelFolder, model: OnnxModel): Promise<number> {
+  const sizes = await Promise.all(modelPaths(folder, model).map(async (file) => (await stat(file)).size));
+  return sizes.reduce((sum, size) => sum + size, 0);
+}
+
+/** Elements of all float weights. */
+export function countParameters({ weights }: OnnxModel): number {
+  return [...weights.values()]
+    .filter(({ dataType }) => isFloatType(dataType))
+    .reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0);
+}

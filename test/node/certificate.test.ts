@@ -1,0 +1,81 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { NumericalError } from '../../src/errors.js';
+import { logitsGap } from '../../src/evaluation/compare-logits.js';
+import { withPruneJob } from '../../src/node/open-prune-job.js';
+import { prune } from '../../src/node/prune-folder.js';
+import { withModelFolder } from '../../src/node/with-model-folder.js';
+import { writeResult } from '../../src/node/write-result.js';
+import { resolveCalibration, resolveOptions } from '../../src/options.js';
+import { type PruneOutcome, pruneModel } from '../../src/prune.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+import { listFiles, useTemporaryFolder } from './temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const CALIBRATION = { windowCount: 2, windowLength: 24 };
+const quick = { sparsity: 0.3, calibration: CALIBRATION };
+
+describe('the certificate', () => {
+  it('tells how near the written model is to the masked original', async () => {
+    const { certificate, timings } = await prune({ ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap' });
+    expect(certificate).toEqual({
+      windows: 2,
+      tokens: 128,
+      from: 'text',
+      gap: expect.any(Number),
+      tolerance: 1e-4,
+      passed: true,
+    });
+    expect(certificate!.gap).toBeLessThan(1e-4);
+    expect(timings.map(({ stage }) => stage)).toContain('certify');
+  }, 240_000);
+
+  it('does without a tokenizer and without calibration, and is left out on request', async () => {
+    const model = at('in/lone.onnx');
+    await mkdir(at('in'));
+    await writeFile(model, readTinyLlama());
+    const drawn = await prune({ ...quick, model, out: at('a'), method: 'magnitude' });
+    expect(drawn.certificate).toMatchObject({ from: 'random' });
+    const none = await prune({ ...quick, model, out: at('b'), method: 'magnitude', certify: false });
+    expect(none.certificate).toBeUndefined();
+  }, 240_000);
+
+  it.each([
+    ['another neuron', { keep: (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0) }],
+    ['a bias that is missing', { bias: (bias: Float64Array) => bias.map((value) => value + 1) }],
+  ])(
+    'fails the run for %s and leaves nothing',
+    async (_, wrong) => {
+      const outcome = write((pruned) => {
+        const [first, ...others] = pruned.modules.filter(({ module }) => module.kind === 'ffn');
+        const keep = 'keep' in wrong ? wrong.keep(first!.keep) : first!.keep;
+        const bias = 'bias' in wrong ? wrong.bias(first!.bias!) : first!.bias;
+        return { ...pruned, modules: [{ ...first!, keep: keep.slice().sort(), bias }, ...others] };
+      });
+      await expect(outcome).rejects.toThrow(NumericalError);
+      expect(await listFiles(folder())).toEqual([]);
+    },
+    240_000,
+  );
+
+  it('counts what is no number as infinitely far', () => {
+    const of = (...values: number[]) => Float32Array.from(values);
+    expect(logitsGap(of(0, 1.5), of(0, 2))).toBe(0.25);
+    expect(logitsGap(of(0, Number.NaN), of(0, 2))).toBe(Number.POSITIVE_INFINITY);
+    expect(logitsGap(of(0), of(0, 2))).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+/** Prunes FFNs, changes what is said about it, and writes the result. */
+async function write(change: (outcome: PruneOutcome) => PruneOutcome) {
+  const options = resolveOptions({ ...quick, method: 'flap', modules: 'ffn' });
+  const calibration = resolveCalibration(CALIBRATION);
+  return withModelFolder(TINY_LLAMA, (model) =>
+    withPruneJob({ folder: model, options, calibration }, async (opened) => {
+      const outcome = change(await pruneModel({ ...opened.job, store: storeInMemory }));
+      return writeResult(opened, outcome, { model: TINY_LLAMA, sparsity: 0.3, out: at('out'), report: undefined });
+    }),
+  );
+}
