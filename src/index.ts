@@ -112,6 +112,7 @@ export type { ScoreLog } from './evaluation/score-log.js';
 export type { WindowOptions } from './evaluation/scored-windows.js';
 export { type SeenContexts, type SeenContextsRequest, seeContexts } from './evaluation/see-contexts.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
+export { compareSpeeds, type Speedup, type Spread, spreadOf } from './evaluation/speed.js';
 export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';
 export type {
   ItemScore,
@@ -122,6 +123,7 @@ export type {
   TaskResult,
 } from './evaluation/task-result.js';
 export { measureTokenLosses } from './evaluation/token-losses.js';
+export { adviseWidth, neighbouringWidths, type WidthAdvice, type WidthTiming } from './evaluation/width-advice.js';
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';

@@ -1,5 +1,13 @@
 export * from './index.js';
 export {
+  type BenchmarkReport,
+  type BenchmarkRequest,
+  benchmark,
+  type ModelSpeed,
+  type SpeedComparison,
+} from './node/bench/benchmark.js';
+export type { WidthProbes } from './node/bench/probe-widths.js';
+export {
   type ComparableTask,
   type CompareRequest,
   compareEvaluations,

@@ -12,7 +12,7 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(targets.filter((target) => !existsSync(target))).toEqual([]);
 });
 
-it.each(['prune', 'describe', 'eval', 'compare'])('the README names every option of %s', async (command) => {
+it.each(['prune', 'describe', 'eval', 'compare', 'bench'])('the README names every option of %s', async (command) => {
   const { out } = await runWithDouble(`${command} --help`);
   const options = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option = '']) => option);
   expect(options).toContain('--json');

@@ -10,5 +10,6 @@ export type CliApi = Pick<
   | 'evaluateModels'
   | 'compareEvaluations'
   | 'compareFiles'
+  | 'benchmark'
   | 'generateText'
 >;

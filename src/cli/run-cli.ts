@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
+import { addBenchCommand } from './bench.js';
 import type { CommandContext } from './command-context.js';
 import { addCompareCommand } from './compare.js';
 import { addDescribeCommand } from './describe.js';
@@ -29,6 +30,7 @@ function buildProgram(context: CommandContext): Command {
   addDescribeCommand(program, context);
   addEvalCommand(program, context);
   addCompareCommand(program, context);
+  addBenchCommand(program, context);
   return program;
 }
 

@@ -1,6 +1,7 @@
 import { access } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { hashFiles } from './hash-files.js';
+import { listModelFiles } from './list-model-files.js';
 import type { ModelFolder } from './model-folder.js';
 
 /** What turns text into the model's tokens. */
@@ -11,19 +12,14 @@ const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json'];
  * @throws ModelFormatError when a file cannot be read.
  */
 export async function hashModel(folder: ModelFolder, signal?: AbortSignal): Promise<string> {
-  const { storage } = await folder.load();
-  const modelPath = join(folder.root, folder.modelFile);
-  const weights = storage?.kind === 'external' ? storage.files.map((file) => join(dirname(modelPath), file)) : [];
   const tokenizer: string[] = [];
   for (const name of TOKENIZER_FILES) {
     const path = join(folder.root, name);
-    if (
-      await access(path).then(
-        () => true,
-        () => false,
-      )
-    )
-      tokenizer.push(path);
+    const exists = await access(path).then(
+      () => true,
+      () => false,
+    );
+    if (exists) tokenizer.push(path);
   }
-  return hashFiles([modelPath, ...weights, ...tokenizer], signal);
+  return hashFiles([...(await listModelFiles(folder)), ...tokenizer], signal);
 }

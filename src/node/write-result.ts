@@ -16,6 +16,7 @@ import { findTokenizer } from './load-tokenizer.js';
 import { type ModelFolder, modelPaths } from './model-folder.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import type { FolderJob } from './open-prune-job.js';
+import { peakMemoryBytes } from './peak-memory.js';
 import type { JsonObject } from './read-json.js';
 import { WINDOWS_FILE } from './windows-file.js';
 import { writeModelFolder } from './write-model-folder.js';
@@ -66,7 +67,7 @@ export async function writeResult(
       decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
       certificate,
       timings,
-      peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      peakMemoryBytes: peakMemoryBytes(),
     });
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (out === undefined) {

@@ -2,6 +2,7 @@ import { createColors } from 'picocolors';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
+import type { BenchmarkReport } from '../../src/node/bench/benchmark.js';
 import { compareEvaluations } from '../../src/node/compare-evaluations.js';
 import type { EvaluateRequest, Evaluation } from '../../src/node/evaluate-models.js';
 import type { TaskReport } from '../../src/node/measurements.js';
@@ -81,6 +82,38 @@ const PERPLEXITY_RESULT: PerplexityResult = {
   protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
 };
 
+const speedOf = (model: string, median: number) => {
+  const spread = { median, low: median - 1, high: median + 1, values: [median - 1, median, median + 1] };
+  return {
+    model,
+    fileBytes: 4e6 / median,
+    loadMs: spread,
+    prefillTokensPerSecond: spread,
+    decodeTokensPerSecond: spread,
+    peakMemoryBytes: 2e9,
+    hasCache: true,
+  };
+};
+
+export const BENCHMARK_REPORT: BenchmarkReport = {
+  machine: { processor: 'a processor', cores: 2, platform: 'linux x64', node: 'v20' },
+  promptLength: 128,
+  newTokens: 32,
+  rounds: 3,
+  models: [speedOf('dense', 100), speedOf('pruned', 1250)],
+  comparisons: [
+    {
+      model: 'pruned',
+      reference: 'dense',
+      prefill: { ratio: 12.5, interval: [12.4, 12.6], verdict: 'faster' },
+      decode: { ratio: 12.5, interval: [12.4, 12.6], verdict: 'faster' },
+      fileRatio: 0.08,
+      memoryRatio: 1,
+      summary: ['Reading a prompt: faster.', 'Writing: faster.'],
+    },
+  ],
+};
+
 /** What a model says to three items. */
 const TASK_RESULT: TaskReport = {
   kind: 'multiple-choice',
@@ -147,6 +180,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     evaluateModels: async (request) => request.models.map((model) => evaluationOf(model, request)),
     compareEvaluations,
     compareFiles: async () => [],
+    benchmark: async () => BENCHMARK_REPORT,
     generateText: async () => ({ text: 'Once upon a time' }),
     ...overrides,
   };
@@ -164,6 +198,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     evaluateModels: record('evaluateModels', answers.evaluateModels),
     compareEvaluations: answers.compareEvaluations,
     compareFiles: record('compareFiles', answers.compareFiles),
+    benchmark: record('benchmark', answers.benchmark),
     generateText: record('generateText', answers.generateText),
   };
   const exitCode = await runCli(commandLine.split(' ').filter(Boolean), {

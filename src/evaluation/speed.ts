@@ -1,0 +1,55 @@
+import { bootstrapMeans, percentileInterval } from './bootstrap.js';
+
+/** Repeated measurements of one thing. */
+export interface Spread {
+  readonly median: number;
+  /** Quartiles: half of the values lie between them. */
+  readonly low: number;
+  readonly high: number;
+  readonly values: readonly number[];
+}
+
+/** Median and quartiles. @param values At least one. */
+export function spreadOf(values: readonly number[]): Spread {
+  const sorted = [...values].sort((a, b) => a - b);
+  return { median: quantile(sorted, 0.5), low: quantile(sorted, 0.25), high: quantile(sorted, 0.75), values };
+}
+
+/** Linear between neighbours. */
+function quantile(sorted: readonly number[], fraction: number): number {
+  const at = fraction * (sorted.length - 1);
+  const below = sorted[Math.floor(at)]!;
+  return below + (at - Math.floor(at)) * (sorted[Math.ceil(at)]! - below);
+}
+
+/** `same`: no difference beyond the noise of this run. */
+export type SpeedVerdict = 'faster' | 'slower' | 'same';
+
+/** How much faster one model is than another, over rounds in which both took part. */
+export interface Speedup {
+  /** Geometric mean of the rounds' ratios; above 1 is faster. */
+  readonly ratio: number;
+  /** 95 % bootstrap interval of it over the rounds. */
+  readonly interval: readonly [low: number, high: number];
+  readonly verdict: SpeedVerdict;
+}
+
+const CONFIDENCE = 0.95;
+const RESAMPLE_COUNT = 2000;
+
+/** A ratio nearer to 1 is not worth a word, however surely it is measured. */
+const LEAST_GAIN = 1.01;
+
+/**
+ * Compares speeds round by round: what disturbs the machine disturbs both models of a round alike.
+ * @param own, reference Speeds (more is faster) of the same rounds, at least one.
+ */
+export function compareSpeeds(own: readonly number[], reference: readonly number[]): Speedup {
+  const logs = Float64Array.from(own, (speed, round) => Math.log(speed / reference[round]!));
+  const [means] = bootstrapMeans([logs], { resampleCount: RESAMPLE_COUNT, seed: 0 });
+  const [low, high] = percentileInterval(means!, CONFIDENCE).map(Math.exp) as [number, number];
+  const ratio = Math.exp(logs.reduce((sum, log) => sum + log, 0) / logs.length);
+  const isSure = (gain: number, end: number) => gain > LEAST_GAIN && end > 1;
+  const slower = isSure(1 / ratio, 1 / high) ? 'slower' : 'same';
+  return { ratio, interval: [low, high], verdict: isSure(ratio, low) ? 'faster' : slower };
+}

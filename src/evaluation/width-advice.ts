@@ -1,0 +1,54 @@
+/** An FFN width, and how long its two matrix products take. */
+export interface WidthTiming {
+  readonly width: number;
+  /** Median over the repetitions, for as many tokens as a prompt has, and for one token. */
+  readonly prefillMs: number;
+  readonly decodeMs: number;
+}
+
+/** A width multiple that this machine computes faster. */
+export interface WidthAdvice {
+  readonly multiple: number;
+  /** The width as it is, and the nearest multiple below it. */
+  readonly width: number;
+  readonly rounded: number;
+  /** Time a neuron takes at `rounded` over the time it takes at `width`; below 1 is faster. */
+  readonly prefillRatio: number;
+  readonly decodeRatio: number;
+}
+
+/** Multiples that kernels are made for: vectors, and the tiles of matrix products. */
+export const WIDTH_MULTIPLES = [8, 16, 32, 64, 128] as const;
+
+/** Rounding costs neurons, so a multiple must save this much per neuron (mean of prefill and decoding) to be worth a word. */
+const LEAST_SAVING = 0.05;
+
+/** Widths to time around one: itself, and the nearest multiples below it. Descending. */
+export function neighbouringWidths(width: number): number[] {
+  const rounded = WIDTH_MULTIPLES.map((multiple) => multiple * Math.floor(width / multiple)).filter((near) => near > 0);
+  return [...new Set([width, ...rounded])].sort((a, b) => b - a);
+}
+
+/**
+ * The multiple that saves most time per neuron, in prefill and decoding together, if one saves enough.
+ * @param timings Of `neighbouringWidths(width)`.
+ */
+export function adviseWidth(width: number, timings: readonly WidthTiming[]): WidthAdvice | undefined {
+  const own = timings.find((timing) => timing.width === width);
+  if (own === undefined) return undefined;
+  const candidates = WIDTH_MULTIPLES.flatMap((multiple) => {
+    const rounded = multiple * Math.floor(width / multiple);
+    const near = timings.find((timing) => timing.width === rounded);
+    if (near === undefined || rounded === width) return [];
+    const perNeuron = (ms: number, ofOwn: number) => ms / rounded / (ofOwn / width);
+    const prefillRatio = perNeuron(near.prefillMs, own.prefillMs);
+    const decodeRatio = perNeuron(near.decodeMs, own.decodeMs);
+    return [{ multiple, width, rounded, prefillRatio, decodeRatio }];
+  });
+  const gainOf = ({ prefillRatio, decodeRatio }: WidthAdvice) => 1 - (prefillRatio + decodeRatio) / 2;
+  const best = candidates.reduce<WidthAdvice | undefined>(
+    (most, candidate) => (most === undefined || gainOf(candidate) > gainOf(most) ? candidate : most),
+    undefined,
+  );
+  return best !== undefined && gainOf(best) > LEAST_SAVING ? best : undefined;
+}

@@ -1,0 +1,42 @@
+import { runWithDouble } from '../support/cli.js';
+
+describe('bench', () => {
+  it('passes on what it is asked', async () => {
+    const { calls } = await runWithDouble(
+      'bench dense pruned --prompt-length 64 --new-tokens 8 --rounds 3 --no-probe --execution-provider cpu',
+    );
+    expect(calls).toMatchObject([
+      [
+        'benchmark',
+        {
+          models: ['dense', 'pruned'],
+          promptLength: 64,
+          newTokens: 8,
+          rounds: 3,
+          probe: false,
+          executionProvider: ['cpu'],
+        },
+      ],
+    ]);
+  });
+
+  it('lays models side by side and says what it comes to', async () => {
+    const { out } = await runWithDouble('bench dense pruned');
+    expect(out).toBe(
+      [
+        '                        dense            pruned',
+        'read, tokens/s   100 (99-101)  1250 (1250-1250)',
+        'write, tokens/s  100 (99-101)  1250 (1250-1250)',
+        'load                    0.1 s             1.3 s',
+        'peak memory              2 GB              2 GB',
+        'file                    40 KB            3.2 KB',
+        '',
+        'pruned beside dense',
+        '  Reading a prompt: faster.',
+        '  Writing: faster.',
+        '',
+        '128 tokens read, 32 written, median and quartiles of 3 rounds; a processor, 2 cores, Node.js v20\n',
+      ].join('\n'),
+    );
+  });
+});
