@@ -65,8 +65,13 @@ export async function addLinearBias(model: OnnxModel, linear: OutputLinear, bias
         bias.map((value, at) => value + (old[at] ?? 0)),
       ),
     );
-    if (editor.consumersOf(place.name).length === 1) setWeight(model, place.name, sum);
-    else editor.rewire([place.reader], place.name, editor.addWeight(`${place.name}/compensated`, sum));
+    // Exporters merge equal weights: a norm's own bias may be the very same one, and stays.
+    const reads = editor
+      .consumersOf(place.name)
+      .flatMap(({ input }) => input)
+      .filter((name) => name === place.name);
+    if (reads.length === 1) setWeight(model, place.name, sum);
+    else place.reader.input[place.slot] = editor.addWeight(`${place.name}/compensated`, sum);
     return;
   }
   const { dataType } = model.weights.get(weightName(editor, linear))!;
@@ -94,25 +99,22 @@ function findBias(
   editor: GraphEditor,
   node: NodeProto,
   linear: OutputLinear,
-): { name: string; reader: NodeProto } | undefined {
+): { name: string; reader: NodeProto; slot: number } | undefined {
   const fits = (name: string | undefined): name is string => {
     const dims = editor.model.weights.get(name ?? '')?.dims;
     return dims?.length === 1 && dims[0] === linear.outputCount;
   };
   const own = node.opType === 'Gemm' ? node.input[2] : undefined;
-  if (fits(own)) return { name: own, reader: node };
+  if (fits(own)) return { name: own, reader: node, slot: 2 };
   const readers = editor.consumersOf(linear.result);
   const [reader] = readers;
   if (readers.length !== 1 || reader === undefined) return undefined;
-  const slot = BIAS_SLOTS[qualifiedOp(reader)];
-  const name =
-    slot === undefined
-      ? undefined
-      : slot === 'other'
-        ? reader.input.find((value) => value !== linear.result)
-        : reader.input[slot];
-  const addsHere = slot === 'other' || reader.input.indexOf(linear.result) < 2;
-  return addsHere && fits(name) ? { name, reader } : undefined;
+  const known = BIAS_SLOTS[qualifiedOp(reader)];
+  if (known === undefined) return undefined;
+  const slot = known === 'other' ? reader.input.findIndex((value) => value !== linear.result) : known;
+  const name = reader.input[slot];
+  const addsHere = known === 'other' || reader.input.indexOf(linear.result) < 2;
+  return addsHere && fits(name) ? { name, reader, slot } : undefined;
 }
 
 const BIAS_SLOTS: Readonly<Record<string, number | 'other'>> = {
