@@ -92,8 +92,8 @@ export interface ObservedModel {
  * Look at the dense model as far as the method needs it (forwards for contexts and block change, backwards for affinity,
  * curvature and removal orders); spread the sparsity; then block by block, each measured on what the pruned blocks before
  * it produce: score the units, choose what leaves, narrow the graph, repair the output map, and move the hidden states on
- * through what is left. With several shots all of that happens several times. The model given stays as it is. Saving the result raises a NumericalError where a weight that no
- * stage read holds NaN.
+ * through what is left. With several shots all of that happens several times. The model given stays as it is. Saving
+ * the result raises a NumericalError where a weight that no stage read holds NaN.
  */
 export async function pruneModel(job: PruneJob): Promise<PruneOutcome> {
   if (job.options.shots === 1) return pruneOnce(job);
