@@ -1,4 +1,7 @@
 import { defineConfig, type Options } from 'tsup';
+import { buildPage } from './scripts/build-page.js';
+
+const page = await buildPage();
 
 const shared = {
   outDir: 'dist',
@@ -9,6 +12,8 @@ const shared = {
   sourcemap: true,
   treeshake: true,
   external: ['onnxruntime-node', 'onnxruntime-web'],
+  // The report page travels with the package as two texts.
+  define: { PAGE_SCRIPT: JSON.stringify(page.script), PAGE_STYLE: JSON.stringify(page.style) },
 } satisfies Options;
 
 const library = { index: 'src/index.ts', node: 'src/node.ts', web: 'src/web.ts' };

@@ -5,6 +5,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { env } from 'onnxruntime-node';
 import { OptionError } from '../errors.js';
 import { formatJson } from '../report/format-json.js';
+import { formatReportPage } from '../report/format-report-page.js';
 import type { EnvironmentReport, PruneReport } from '../report/report-schema.js';
 import { writing } from './file-folder.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
@@ -34,11 +35,15 @@ export function resolveReportPlace(choice: string | boolean | undefined): Report
   return { folder: dirname(path), name: basename(path, '.json') };
 }
 
-/** Writes a report; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
+/** Writes a report as JSON and as a page; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
 export async function writeReport(report: PruneReport, folder: string, name: string): Promise<readonly string[]> {
-  const path = join(folder, `${name}.json`);
-  await replaceFile(path, formatJson(report));
-  return [path];
+  const { loadPageAssets } = await import('./page-assets.js');
+  const files = {
+    [join(folder, `${name}.json`)]: formatJson(report),
+    [join(folder, `${name}.html`)]: await formatReportPage(report, await loadPageAssets()),
+  };
+  for (const [path, text] of Object.entries(files)) await replaceFile(path, text);
+  return Object.keys(files);
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {

@@ -2,7 +2,7 @@ import type { ResolvedOptions } from '../options.js';
 import type { JsonValue } from './report-schema.js';
 
 /** Of the run, not of what was asked: ports, code, and what the report says elsewhere. */
-const NOT_SETTINGS = new Set(['adapter', 'onProgress', 'signal', 'methodName']);
+const NOT_SETTINGS = new Set(['adapter', 'orderAdapter', 'calibrationDefaults', 'onProgress', 'signal', 'methodName']);
 
 /** All options of a run as JSON can hold them: sets and maps as lists and objects, infinite numbers in words. */
 export function plainSettings(options: ResolvedOptions): Record<string, JsonValue> {

@@ -3,6 +3,7 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/dense-observation.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune.js';
+import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import { plainSettings } from './plain-settings.js';
 import {
@@ -92,6 +93,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const { block, kind, unitCount, parameterCount } = module;
   const keep = outcome?.keep ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
   const functional = input.outcome.dense.functional.get(module);
+  const order = input.outcome.dense.orders?.get(module);
   const [numerics] = outcome?.numerics ?? [];
   const sizes = { parametersBefore: parameterCount, parametersAfter: parameterCount - removedParameters(module, keep) };
   return {
@@ -103,6 +105,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     sparsity: sparsityOf([sizes]),
     keep: [...keep],
     ...(outcome?.error && { error: outcome.error }),
+    ...(order && { costCurve: summariseCosts(order.costs) }),
     ...(functional === undefined
       ? numerics && { numerics }
       : reportFunctions(functional, { keep, outcome, windows: input.windows, decode: input.decode })),

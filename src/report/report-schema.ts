@@ -2,6 +2,8 @@ import type { OutputError } from '../activations/measure-output-error.js';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
+import type { BiasFindings } from '../evaluation/measure-bias.js';
+import type { PerplexityProtocol } from '../evaluation/perplexity.js';
 import type { StageTiming } from '../prune.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
@@ -47,6 +49,10 @@ export interface PruneReport {
   readonly blocks: readonly BlockReport[];
   /** Every module of the model, those that were left alone included. */
   readonly modules: readonly ModuleReport[];
+  /** Figures of the dense and the pruned model, as far as they were measured. */
+  readonly metrics?: readonly MetricReport[];
+  /** What pruning costs on other texts than the calibration's. */
+  readonly bias?: readonly BiasReport[];
   readonly seed: number;
   /** Absent for methods that look at no token. */
   readonly calibration?: CalibrationProvenance;
@@ -78,6 +84,38 @@ export interface CertificateReport {
 export interface BeforeAfter {
   readonly before: number;
   readonly after: number;
+}
+
+/** One figure of the dense and the pruned model. */
+export interface MetricReport {
+  readonly kind: 'perplexity' | 'accuracy' | 'speed' | 'memory' | 'other';
+  /** What was measured on: a text, a task, `prefill`, ... */
+  readonly name: string;
+  /** Absent where only the pruned model was measured. */
+  readonly dense?: number;
+  readonly pruned: number;
+  /** `tokens/s`, `%`, ...; absent for bare numbers. Accuracies are fractions. */
+  readonly unit?: string;
+  readonly better: 'lower' | 'higher';
+  /** Standard errors of the two figures. */
+  readonly standardErrors?: { readonly dense?: number; readonly pruned: number };
+  /** What the pruned model is by a paired test; `same` = no difference beyond noise. */
+  readonly verdict?: 'same' | 'worse' | 'better';
+  /** What a perplexity was measured on. */
+  readonly protocol?: PerplexityProtocol;
+  /** How it was measured, in a line. */
+  readonly note?: string;
+}
+
+/** What pruning costs on the calibration text and on another one, context by context. */
+export interface BiasReport extends BiasFindings {
+  /** The other text. */
+  readonly name: string;
+  /** Block of the dense model in whose FFN's input the contexts are seen. */
+  readonly block: number;
+  readonly windowLength: number;
+  /** What each context is about, in both texts. */
+  readonly described: readonly ContextReport[];
 }
 
 /** Where a run took place, as far as the platform tells. */
@@ -120,6 +158,16 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
+  /** What removing more and more of the module was foretold to cost, for allocations that compare modules by it. */
+  readonly costCurve?: CostCurve;
+}
+
+/** Foretold cost by fraction removed, in units that all modules of a run share. */
+export interface CostCurve {
+  /** Fractions of the module's removal steps, ascending, from 0. */
+  readonly removed: readonly number[];
+  /** Cost of all steps up to there. */
+  readonly cost: readonly number[];
 }
 
 /** Neurons that serve one context, or many. */

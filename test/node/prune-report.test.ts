@@ -23,7 +23,9 @@ const run = (request: Partial<PruneRequest> = {}) =>
 describe('the report of a run', () => {
   it('lies beside the pruned model and says what prune resolves to', async () => {
     const report = await run({ method: 'o-fang', model: await copyTinyLlama(at('in')) });
-    expect(await listFiles(at('out'))).toContain('fang-prune-report.json');
+    expect(await listFiles(at('out'))).toEqual(
+      expect.arrayContaining(['fang-prune-report.html', 'fang-prune-report.json']),
+    );
     expect(await readReport('out/fang-prune-report.json')).toEqual(JSON.parse(JSON.stringify(report)));
     expect(report).toMatchObject({ schema: 'fang-prune-report/1', version: VERSION, method: 'o-fang', seed: 0 });
     expect(report.settings).toMatchObject({ allocation: 'adaptive', grouping: { contextCount: 7 } });
@@ -43,7 +45,7 @@ describe('the report of a run', () => {
 
   it('is written where it was asked for, also in a dry run', async () => {
     const report = await run({ dryRun: true, report: at('reports/dry.json') });
-    expect(await listFiles(folder())).toEqual(['reports/dry.json']);
+    expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
     expect(await readReport('reports/dry.json')).toEqual(JSON.parse(JSON.stringify(report)));
     expect(report.out).toBeUndefined();
     await expect(run({ report: at('report.txt') })).rejects.toThrow(OptionError);

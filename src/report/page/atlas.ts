@@ -1,0 +1,234 @@
+import { axisY, cell, ruleX, text } from '@observablehq/plot';
+import { formatPercent } from '../format-quantity.js';
+import type { ContextReport, GroupReport, ModuleReport, PruneReport } from '../report-schema.js';
+import { contextDetail, describedTokens } from './context-detail.js';
+import { choice, h, section, table } from './dom.js';
+import { figure } from './figure.js';
+import { formatCondition } from './format-condition.js';
+
+/** An FFN whose neurons were grouped by function. */
+interface Atlas {
+  readonly block: number;
+  readonly groups: readonly (GroupReport & { readonly size: number })[];
+  readonly contexts: readonly ContextReport[];
+  readonly affinity: NonNullable<ModuleReport['affinity']>;
+}
+
+/** Block by block and group by group: what contexts are about, and what became of their neurons. */
+export function atlasSection(report: PruneReport): HTMLElement {
+  const pages = report.modules.flatMap(readAtlas);
+  const heading = 'Function atlas';
+  const [first] = pages;
+  if (first === undefined) {
+    return section(
+      'atlas',
+      heading,
+      h(
+        'p',
+        {},
+        `${report.method} judges all neurons of a block together, so there are no function groups to show. The methods `,
+        h('code', {}, 'f-fang'),
+        ' and ',
+        h('code', {}, 'o-fang'),
+        ' group them by what they are for.',
+      ),
+    );
+  }
+  const page = h('div', { id: 'atlas-page' });
+  const status = h('p', { class: 'small', role: 'status' });
+  const show = (atlas: Atlas) => {
+    page.replaceChildren(...atlasPage(atlas));
+    const kept = atlas.groups.reduce((sum, { keptCount }) => sum + keptCount, 0);
+    const all = atlas.groups.reduce((sum, { size }) => sum + size, 0);
+    status.textContent = `Block ${atlas.block}: ${atlas.contexts.length} contexts, ${kept} of ${all} neurons kept.`;
+  };
+  show(first);
+  return section(
+    'atlas',
+    heading,
+    h(
+      'p',
+      {},
+      'Seen from inside a block, the places in a text fall into contexts: code, names, ends of sentences. Each function ' +
+        'group holds the neurons that one context leans on most; the shared group serves many contexts and is never ' +
+        'pruned. Choose a block, then a group.',
+    ),
+    choice(
+      { name: 'atlas-block', legend: 'Block', className: 'chips' },
+      pages.map((atlas) => ({ value: atlas, label: String(atlas.block), checked: atlas === first })),
+      show,
+    ),
+    status,
+    page,
+  );
+}
+
+function readAtlas({ block, groups, contexts, affinity }: ModuleReport): Atlas[] {
+  if (groups === undefined || contexts === undefined || affinity === undefined) return [];
+  const sizes = groups.map((_, index) =>
+    affinity.columns.reduce((sum, { group, neuronCount }) => sum + (group === index ? neuronCount : 0), 0),
+  );
+  return [{ block, groups: groups.map((group, at) => ({ ...group, size: sizes[at]! })), contexts, affinity }];
+}
+
+function atlasPage(atlas: Atlas): HTMLElement[] {
+  const { groups, contexts } = atlas;
+  const detail = h('div', { class: 'detail' });
+  const show = (group: Atlas['groups'][number]) => detail.replaceChildren(...groupDetail(group, contexts));
+  const first = groups.find(({ kind }) => kind === 'function') ?? groups[0]!;
+  show(first);
+  return [
+    heatMap(atlas),
+    h(
+      'div',
+      { class: 'explorer' },
+      choice(
+        { name: 'atlas-group', legend: 'Function group', className: 'groups' },
+        groups.map((group) => ({ value: group, label: groupLabel(group, contexts), checked: group === first })),
+        show,
+      ),
+      detail,
+    ),
+  ];
+}
+
+export function groupName({ kind, context }: GroupReport): string {
+  return kind === 'shared' ? 'Shared' : `Group ${(context ?? 0) + 1}`;
+}
+
+function groupLabel(group: Atlas['groups'][number], contexts: readonly ContextReport[]): Node {
+  const { size, keptCount, context } = group;
+  const about = context === undefined ? 'serves many contexts' : describedTokens(contexts[context]);
+  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
+  (bar.firstChild as HTMLElement).style.width = `${size === 0 ? 0 : (100 * keptCount) / size}%`;
+  return h(
+    'span',
+    { class: 'group' },
+    h('strong', {}, groupName(group)),
+    h('span', { class: 'about' }, about),
+    bar,
+    h('span', { class: 'small' }, `${keptCount} of ${size} neurons kept`),
+  );
+}
+
+function groupDetail(group: Atlas['groups'][number], contexts: readonly ContextReport[]): HTMLElement[] {
+  const { size, keptCount, context, numerics } = group;
+  const removed = size - keptCount;
+  const counts = `${keptCount} of ${size} neurons stay, ${removed} were removed (${formatPercent(size === 0 ? 0 : removed / size)}).`;
+  const wellPosed =
+    numerics === undefined
+      ? ''
+      : ` Condition number of the repair about ${formatCondition(numerics.condition)}, dampening ${numerics.dampening}.`;
+  if (context === undefined) {
+    return [
+      h('h3', {}, 'Shared group'),
+      h('p', {}, counts),
+      h('p', {}, 'Neurons that several contexts count among their strongest. Removing them would hurt everywhere.'),
+    ];
+  }
+  const total = contexts.reduce((sum, { tokenCount }) => sum + tokenCount, 0);
+  const share = total === 0 ? 0 : contexts[context]!.tokenCount / total;
+  return [
+    h('h3', {}, `${groupName(group)} and its context`),
+    h('p', {}, `${counts}${wellPosed}`),
+    h(
+      'p',
+      {},
+      `Its context holds ${contexts[context]!.tokenCount} calibration tokens, ${formatPercent(share)} of all.`,
+    ),
+    ...contextDetail(contexts[context]!, `the context of ${groupName(group).toLowerCase()}`),
+  ];
+}
+
+/** Place of the line above the contexts. */
+const KEPT = -1;
+
+/** Contexts by neurons; the stronger the colour, the more a context uses them. */
+function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
+  const { columns, values } = affinity;
+  const highest = Math.max(...values.flat(), Number.MIN_VALUE);
+  const cells = values.flatMap((row, context) =>
+    row.map((value, column) => {
+      const { group, neuronCount, keptCount } = columns[column]!;
+      // The root lets weak affinities be seen beside a few strong ones.
+      return { context, column, value, strength: Math.sqrt(value / highest), group, neuronCount, keptCount };
+    }),
+  );
+  const borders = columns.flatMap(({ group }, at) => (at > 0 && columns[at - 1]!.group !== group ? [at] : []));
+  const middles = groups.flatMap((group, index) => {
+    const own = columns.flatMap((column, at) => (column.group === index ? [at] : []));
+    const middle = own[Math.floor(own.length / 2)];
+    return middle === undefined ? [] : [{ middle, name: group.kind === 'shared' ? 'S' : String(group.context! + 1) }];
+  });
+  const mean = (context: number, index: number): string => {
+    const own = cells.filter((found) => found.context === context && found.group === index);
+    const count = own.reduce((sum, { neuronCount }) => sum + neuronCount, 0);
+    return count === 0
+      ? ''
+      : (own.reduce((sum, { value, neuronCount }) => sum + value * neuronCount, 0) / count).toExponential(1);
+  };
+  return figure({
+    caption:
+      `Block ${block}: how much each context (a line) uses each neuron (from left to right: S = shared, then groups 1 to ` +
+      `${contexts.length}, strongest neurons first). The stronger the colour, the more. The line on top shows which neurons stay.`,
+    tableName: 'Show mean affinities',
+    table: table(
+      `Block ${block}: mean affinity of each group's neurons by context`,
+      [
+        { heading: 'context' },
+        ...groups.map((group) => ({
+          heading: group.kind === 'shared' ? 'shared' : `group ${group.context! + 1}`,
+          numeric: true,
+        })),
+      ],
+      contexts.map((_, context) => [String(context + 1), ...groups.map((_group, index) => mean(context, index))]),
+    ),
+    draw: (width) => ({
+      height: 46 + 22 * (contexts.length + 1),
+      marginLeft: 36,
+      marginRight: 4,
+      marginTop: 8,
+      marginBottom: 26,
+      x: { type: 'band', axis: null, domain: columns.map((_, at) => at), padding: 0, round: false },
+      y: {
+        type: 'band',
+        domain: [KEPT, ...contexts.map((_, at) => at)],
+        padding: width > 500 ? 0.08 : 0.04,
+        label: null,
+      },
+      opacity: { domain: [0, 1], range: [0.04, 1] },
+      marks: [
+        axisY({ tickSize: 0, tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)), label: null }),
+        cell(columns, { x: (_, at) => at, y: () => KEPT, fill: 'var(--removed)', inset: 0 }),
+        cell(columns, {
+          x: (_, at) => at,
+          y: () => KEPT,
+          fill: 'var(--ffn)',
+          fillOpacity: ({ keptCount, neuronCount }) => keptCount / neuronCount,
+          inset: 0,
+        }),
+        cell(cells, {
+          x: 'column',
+          y: 'context',
+          fill: 'var(--heat)',
+          fillOpacity: 'strength',
+          inset: 0,
+          channels: {
+            group: ({ group }) => groupName(groups[group]!),
+            neurons: ({ neuronCount, keptCount }) => `${neuronCount}, ${keptCount} kept`,
+            context: ({ context }) => context + 1,
+            affinity: ({ value }) => value.toExponential(2),
+          },
+          tip: { format: { x: false, y: false, fillOpacity: false } },
+        }),
+        ruleX(borders, {
+          x: (at: number) => at,
+          stroke: 'var(--surface)',
+          strokeWidth: 2,
+          dx: -width / columns.length / 2,
+        }),
+        text(middles, { x: 'middle', text: 'name', frameAnchor: 'bottom', dy: 16, fill: 'var(--text)' }),
+      ],
+    }),
+  });
+}

@@ -1,0 +1,175 @@
+import { axisX, axisY, dot, gridX, link, ruleX } from '@observablehq/plot';
+import type { ContextBias, LossPair } from '../../evaluation/measure-bias.js';
+import { formatPercent } from '../format-quantity.js';
+import type { BiasReport, PruneReport } from '../report-schema.js';
+import { contextDetail, describedTokens } from './context-detail.js';
+import { details, h, section, table } from './dom.js';
+import { figure } from './figure.js';
+
+/** What pruning costs on the calibration text and on others, context by context. */
+export function biasSection({ bias = [] }: PruneReport): HTMLElement | undefined {
+  if (bias.length === 0) return undefined;
+  return section(
+    'bias',
+    'Does the calibration text lead astray?',
+    h(
+      'p',
+      {},
+      'Pruning keeps what its calibration text needs. Here another text is read by both models, and what is lost is told ' +
+        'apart by context. Where the calibration hardly looked, losses can be large without it knowing.',
+    ),
+    ...bias.flatMap(oneText),
+  );
+}
+
+function oneText(bias: BiasReport): HTMLElement[] {
+  const { name, calibration, text, warnings, overlap, uncovered, block } = bias;
+  const overlapShare = overlap.tokenCount === 0 ? 0 : overlap.sharedCount / overlap.tokenCount;
+  return [
+    h('h3', {}, name),
+    warnings.length > 0
+      ? h(
+          'div',
+          { class: 'warning' },
+          h('strong', {}, 'Warning'),
+          h('ul', {}, ...warnings.map((said) => h('li', {}, said))),
+        )
+      : h('p', {}, 'Nothing suspicious: what is lost lies where the calibration looked, and the texts do not overlap.'),
+    table(
+      `Loss on the calibration text and on ${name}`,
+      [
+        { heading: 'text' },
+        { heading: 'tokens', numeric: true },
+        { heading: 'loss, dense', numeric: true },
+        { heading: 'loss, pruned', numeric: true },
+        { heading: 'lost (nats a token)', numeric: true },
+      ],
+      [lossRow('calibration', calibration), lossRow(name, text)],
+    ),
+    contextsFigure(bias),
+    h(
+      'p',
+      { class: 'small' },
+      `Contexts by what block ${block}'s FFN sees in the dense model. Contexts that the calibration hardly covers hold ` +
+        `${formatPercent(uncovered.text)} of the text and ${formatPercent(uncovered.lost)} of what it loses. ` +
+        `${formatPercent(overlapShare)} of the text's tokens stand in the calibration too, in runs of ` +
+        `${overlap.passageLength} or more.`,
+    ),
+  ];
+}
+
+const lossRow = (name: string, losses: LossPair) => [
+  name,
+  String(losses.tokenCount),
+  losses.dense.toFixed(3),
+  losses.pruned.toFixed(3),
+  gapWithError(losses),
+];
+
+const gap = ({ dense, pruned }: LossPair): number => pruned - dense;
+
+function gapWithError(losses: LossPair): string {
+  const error = losses.standardError === undefined ? '' : ` ± ${losses.standardError.toFixed(3)}`;
+  return `${gap(losses).toFixed(3)}${error}`;
+}
+
+function contextsFigure({ contexts, described, calibration, text, name }: BiasReport): HTMLElement {
+  const rows = contexts
+    .map((found, context) => ({ ...found, context, name: `${context + 1}${found.covered ? '' : ' !'}` }))
+    .filter((found) => found.text !== undefined || found.calibration !== undefined)
+    .sort((one, other) => other.lostShare - one.lostShare);
+  const points = rows.flatMap(({ calibration: own, text: second, name: label }) => [
+    ...(own ? [{ label, of: 'calibration', lost: gap(own) }] : []),
+    ...(second ? [{ label, of: 'text', lost: gap(second) }] : []),
+  ]);
+  const links = rows.flatMap(({ calibration: own, text: second, name: label }) =>
+    own && second ? [{ label, from: gap(own), to: gap(second) }] : [],
+  );
+  return figure({
+    caption:
+      'What a token loses in each context, most telling first. Contexts marked ! are hardly covered by the calibration.',
+    legend: [
+      { name: 'calibration text', className: 'dense' },
+      { name, className: 'pruned' },
+    ],
+    tableName: 'Show the numbers, and what each context is about',
+    table: h(
+      'div',
+      {},
+      table(
+        `Losses by context, ${name}`,
+        [
+          { heading: 'context' },
+          { heading: 'telling tokens' },
+          { heading: 'of calibration', numeric: true },
+          { heading: 'of the text', numeric: true },
+          { heading: 'lost, calibration', numeric: true },
+          { heading: 'lost, text', numeric: true },
+          { heading: 'share of what is lost', numeric: true },
+          { heading: 'covered' },
+        ],
+        rows.map((row) =>
+          contextRow(row, described[row.context] && describedTokens(described[row.context]), { calibration, text }),
+        ),
+      ),
+      ...rows.map(({ context }) => {
+        const about = described[context];
+        const title = `Context ${context + 1}`;
+        return about && details(title, ...contextDetail(about, `${title.toLowerCase()}, ${name},`));
+      }),
+    ),
+    draw: (width) => ({
+      height: 56 + 22 * rows.length,
+      marginLeft: 40,
+      marginBottom: 36,
+      x: { nice: true, zero: true },
+      y: { type: 'band', domain: rows.map((row) => row.name), label: null },
+      marks: [
+        gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
+        axisX({
+          ticks: Math.max(2, Math.floor(width / 110)),
+          label: 'nats lost a token',
+          labelAnchor: 'right',
+        }),
+        axisY({ tickSize: 0, label: null }),
+        ruleX([0], { stroke: 'var(--line)' }),
+        link(links, { x1: 'from', x2: 'to', y1: 'label', y2: 'label', stroke: 'var(--line)', strokeWidth: 3 }),
+        dot(points, {
+          filter: ({ of }) => of === 'calibration',
+          x: 'lost',
+          y: 'label',
+          r: 4.5,
+          fill: 'var(--dense)',
+        }),
+        dot(points, {
+          filter: ({ of }) => of === 'text',
+          x: 'lost',
+          y: 'label',
+          r: 4.5,
+          symbol: 'diamond2',
+          fill: 'var(--pruned)',
+          channels: { context: 'label', 'nats lost': 'lost' },
+          tip: { format: { x: false, y: false } },
+        }),
+      ],
+    }),
+  });
+}
+
+function contextRow(
+  row: ContextBias & { readonly context: number },
+  about: string | undefined,
+  whole: Pick<BiasReport, 'calibration' | 'text'>,
+): string[] {
+  const share = (own: LossPair | undefined, of: LossPair) => formatPercent((own?.tokenCount ?? 0) / of.tokenCount);
+  return [
+    String(row.context + 1),
+    about ?? '',
+    share(row.calibration, whole.calibration),
+    share(row.text, whole.text),
+    row.calibration ? gapWithError(row.calibration) : '',
+    row.text ? gapWithError(row.text) : '',
+    formatPercent(row.lostShare),
+    row.covered ? 'yes' : 'hardly',
+  ];
+}

@@ -1,0 +1,217 @@
+import { axisX, axisY, barY, dot, gridY, lineY, link, type Markish, ruleY } from '@observablehq/plot';
+import { formatPercent } from '../format-quantity.js';
+import type { ModuleReport, PruneReport } from '../report-schema.js';
+import { costsFigure } from './costs-figure.js';
+import { h, section, table } from './dom.js';
+import { blockTicks, figure } from './figure.js';
+import { formatCondition } from './format-condition.js';
+
+const UNITS = { ffn: 'FFN neurons', attention: 'attention heads' } as const;
+
+/** Widths, sparsity, block change and output errors, block by block. */
+export function blocksSection(report: PruneReport): HTMLElement {
+  const kinds = (['ffn', 'attention'] as const).filter((kind) => report.modules.some((module) => module.kind === kind));
+  const hasErrors = report.modules.some(({ error }) => error !== undefined);
+  const hasChange = report.blocks.some(({ change }) => change !== undefined);
+  return section(
+    'blocks',
+    'Where it was taken from',
+    h(
+      'p',
+      {},
+      'The model is a stack of blocks, each an attention and a feed-forward network (FFN). Whole heads and whole neurons ' +
+        'were removed; what stays is dense, so that every runtime gains from it.',
+    ),
+    ...kinds.map((kind) => widthsFigure(report, kind)),
+    hasChange && changeFigure(report),
+    costsFigure(report),
+    hasErrors && h('h3', {}, 'What each module lost on the calibration text'),
+    ...(hasErrors ? kinds.map((kind) => errorsFigure(report, kind)) : []),
+  );
+}
+
+const blockAxis = (blockCount: number, width: number): Markish =>
+  axisX({ ticks: blockTicks(blockCount, width), label: 'block', labelAnchor: 'right', tickSize: 3 });
+
+/** Bars of what stays, with what left above. */
+function widthsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElement {
+  const modules = report.modules.filter((module) => module.kind === kind);
+  const bars = modules.flatMap(({ block, unitsBefore, unitsAfter, sparsity }) => [
+    { block, part: 'kept', from: 0, to: unitsAfter, sparsity },
+    { block, part: 'removed', from: unitsAfter, to: unitsBefore, sparsity },
+  ]);
+  const most = Math.max(...modules.map(({ unitsBefore }) => unitsBefore));
+  return figure({
+    caption: `${UNITS[kind][0]!.toUpperCase()}${UNITS[kind].slice(1)} kept and removed in each block.`,
+    legend: [
+      { name: 'kept', className: kind },
+      { name: 'removed', className: 'removed' },
+    ],
+    table: modulesTable(report, kind),
+    draw: (width) => ({
+      height: kind === 'ffn' ? 220 : 160,
+      marginLeft: 48,
+      marginBottom: 36,
+      x: { type: 'band', domain: report.blocks.map(({ index }) => index), padding: 0.15 },
+      y: { domain: [0, most], label: null },
+      marks: [
+        gridY({ ticks: 4 }),
+        axisY({ ticks: 4, label: null, tickSize: 0 }),
+        blockAxis(report.blocks.length, width),
+        barY(bars, {
+          filter: ({ from, to }) => to > from,
+          x: 'block',
+          y1: 'from',
+          y2: 'to',
+          fill: ({ part }) => (part === 'kept' ? `var(--${kind})` : 'var(--removed)'),
+          channels: {
+            block: 'block',
+            part: 'part',
+            count: ({ from, to }) => to - from,
+            sparsity: ({ sparsity }) => formatPercent(sparsity),
+          },
+          tip: { format: { x: false, y: false, fill: false } },
+        }),
+        ruleY([0], { stroke: 'var(--line)' }),
+      ],
+    }),
+  });
+}
+
+function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind']): HTMLElement {
+  const rows = modules.filter((module) => module.kind === kind);
+  const hasChange = blocks.some(({ change }) => change !== undefined);
+  const hasErrors = rows.some(({ error }) => error !== undefined);
+  const hasNumerics = rows.some(({ numerics, groups }) => numerics ?? groups?.some((group) => group.numerics));
+  return table(
+    `${UNITS[kind]} by block`,
+    [
+      { heading: 'block' },
+      { heading: 'before', numeric: true },
+      { heading: 'after', numeric: true },
+      { heading: 'parameters removed', numeric: true },
+      ...(kind === 'attention' ? [{ heading: 'heads kept' }] : []),
+      ...(hasChange ? [{ heading: 'block change', numeric: true }] : []),
+      ...(hasErrors
+        ? [
+            { heading: 'lost, unrepaired', numeric: true },
+            { heading: 'lost, repaired', numeric: true },
+          ]
+        : []),
+      ...(hasNumerics
+        ? [
+            { heading: 'condition', numeric: true },
+            { heading: 'dampening', numeric: true },
+          ]
+        : []),
+    ],
+    rows.map((module) => [
+      String(module.block),
+      String(module.unitsBefore),
+      String(module.unitsAfter),
+      formatPercent(module.sparsity),
+      ...(kind === 'attention' ? [module.keep.join(', ')] : []),
+      ...(hasChange ? [(blocks[module.block]?.change ?? 0).toFixed(3)] : []),
+      ...(hasErrors
+        ? [
+            module.error ? formatPercent(module.error.before) : '',
+            module.error ? formatPercent(module.error.after) : '',
+          ]
+        : []),
+      ...(hasNumerics ? numericsCells(module) : []),
+    ]),
+  );
+}
+
+/** The worst of a module's groups: that is where to look. */
+function numericsCells({ numerics, groups = [] }: ModuleReport): readonly [string, string] {
+  const all = [numerics, ...groups.map((group) => group.numerics)].filter((found) => found !== undefined);
+  if (all.length === 0) return ['', ''];
+  const condition = Math.max(...all.map((found) => found.condition));
+  return [formatCondition(condition), String(Math.max(...all.map((found) => found.dampening)))];
+}
+
+function changeFigure({ blocks }: PruneReport): HTMLElement {
+  return figure({
+    caption:
+      'How much each dense block changes what passes through it (1 minus the mean cosine). Blocks that change much are ' +
+      'spared by the adaptive rule.',
+    table: table(
+      'Block change',
+      [{ heading: 'block' }, { heading: 'change', numeric: true }],
+      blocks.map(({ index, change }) => [String(index), change?.toFixed(4) ?? '']),
+    ),
+    draw: (width) => ({
+      height: 150,
+      marginLeft: 48,
+      marginBottom: 36,
+      x: { type: 'point', domain: blocks.map(({ index }) => index), padding: 0.5 },
+      y: { zero: true, nice: true, label: null },
+      marks: [
+        gridY({ ticks: 3 }),
+        axisY({ ticks: 3, label: null, tickSize: 0 }),
+        blockAxis(blocks.length, width),
+        lineY(blocks, { x: 'index', y: 'change', stroke: 'var(--muted)' }),
+        dot(blocks, {
+          x: 'index',
+          y: 'change',
+          r: 3.5,
+          fill: 'var(--muted)',
+          channels: { block: 'index', change: 'change' },
+          tip: { format: { x: false, y: false } },
+        }),
+      ],
+    }),
+  });
+}
+
+/** From the error without repair down to that with it. */
+function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElement | undefined {
+  const rows = report.modules.flatMap(({ block, kind: own, error }) =>
+    own === kind && error !== undefined ? [{ block, ...error }] : [],
+  );
+  if (rows.length === 0) return undefined;
+  const isEstimate = rows.some(({ basis }) => basis === 'moments');
+  return figure({
+    caption:
+      `${kind === 'ffn' ? 'FFN' : 'Attention'}: squared error of the result over the squared result, before and after the ` +
+      `repair${isEstimate ? ' (estimated: this method measures no correlations between channels)' : ''}. Lower is better.`,
+    legend: [
+      { name: 'before repair', className: 'dense' },
+      { name: 'after repair', className: 'pruned' },
+    ],
+    table: table(
+      `${kind === 'ffn' ? 'FFN' : 'Attention'}: output errors by block`,
+      [{ heading: 'block' }, { heading: 'before repair', numeric: true }, { heading: 'after repair', numeric: true }],
+      rows.map(({ block, before, after }) => [String(block), formatPercent(before), formatPercent(after)]),
+    ),
+    draw: (width) => ({
+      height: 200,
+      marginLeft: 48,
+      marginBottom: 36,
+      x: { type: 'point', domain: report.blocks.map(({ index }) => index), padding: 0.5 },
+      y: { zero: true, nice: true, label: null, tickFormat: (value: number) => `${Math.round(100 * value)} %` },
+      marks: [
+        gridY({ ticks: 4 }),
+        axisY({ ticks: 4, label: null, tickSize: 0, tickFormat: (value: number) => formatPercent(value) }),
+        blockAxis(report.blocks.length, width),
+        link(rows, { x: 'block', y1: 'before', y2: 'after', stroke: 'var(--line)', strokeWidth: 3 }),
+        dot(rows, { x: 'block', y: 'before', r: 4, fill: 'var(--dense)' }),
+        dot(rows, {
+          x: 'block',
+          y: 'after',
+          r: 4,
+          symbol: 'diamond2',
+          fill: 'var(--pruned)',
+          channels: {
+            block: 'block',
+            before: ({ before }) => formatPercent(before),
+            after: ({ after }) => formatPercent(after),
+          },
+          tip: { format: { x: false, y: false } },
+        }),
+        ruleY([0], { stroke: 'var(--line)' }),
+      ],
+    }),
+  });
+}

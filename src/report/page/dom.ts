@@ -1,0 +1,90 @@
+/** What an element may hold; `undefined`, `false` and `''` hold nothing. */
+export type Child = Node | string | number | false | undefined | readonly Child[];
+
+export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>;
+
+/**
+ * Makes an HTML element. Texts become text nodes, so that nothing a token holds is ever read as markup.
+ * @param attributes `true` sets an attribute without a value; `false` and `undefined` leave it out.
+ */
+export function h<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  attributes: Attributes = {},
+  ...children: readonly Child[]
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === undefined || value === false) continue;
+    element.setAttribute(name, value === true ? '' : String(value));
+  }
+  append(element, children);
+  return element;
+}
+
+function append(element: HTMLElement, children: readonly Child[]): void {
+  for (const child of children) {
+    if (child === undefined || child === false || child === '') continue;
+    if (Array.isArray(child)) append(element, child);
+    else element.append(child instanceof Node ? child : String(child));
+  }
+}
+
+/** A section with its heading, reachable by its name. */
+export function section(id: string, heading: string, ...children: readonly Child[]): HTMLElement {
+  return h(
+    'section',
+    { id, 'aria-labelledby': `${id}-heading` },
+    h('h2', { id: `${id}-heading` }, heading),
+    ...children,
+  );
+}
+
+export interface Column {
+  readonly heading: string;
+  readonly numeric?: boolean;
+}
+
+/** A table that scrolls sideways by itself where the screen is narrow; the first column names the rows. */
+export function table(caption: string, columns: readonly Column[], rows: readonly (readonly Child[])[]): HTMLElement {
+  const numeric = (at: number) => (columns[at]?.numeric ? 'number' : undefined);
+  const head = h(
+    'thead',
+    {},
+    h('tr', {}, ...columns.map(({ heading }, at) => h('th', { scope: 'col', class: numeric(at) }, heading))),
+  );
+  const body = h(
+    'tbody',
+    {},
+    ...rows.map((cells) =>
+      h(
+        'tr',
+        {},
+        ...cells.map((cell, at) =>
+          at === 0 ? h('th', { scope: 'row', class: numeric(at) }, cell) : h('td', { class: numeric(at) }, cell),
+        ),
+      ),
+    ),
+  );
+  const whole = h('table', {}, h('caption', {}, caption), head, body);
+  // Whoever has no mouse must be able to scroll it too.
+  return h('div', { class: 'scroller', role: 'region', 'aria-label': caption, tabindex: 0 }, whole);
+}
+
+/** Something to open on demand. */
+export function details(summary: string, ...children: readonly Child[]): HTMLElement {
+  return h('details', {}, h('summary', {}, summary), ...children);
+}
+
+/** A labelled set of options of which one is chosen, by mouse or arrow keys. */
+export function choice<T>(
+  { name, legend, className }: { readonly name: string; readonly legend: string; readonly className: string },
+  options: readonly { readonly value: T; readonly label: Child; readonly checked: boolean }[],
+  onChoose: (value: T) => void,
+): HTMLElement {
+  const items = options.map(({ value, label, checked }) => {
+    const input = h('input', { type: 'radio', name, checked });
+    input.addEventListener('change', () => onChoose(value));
+    return h('label', {}, input, h('span', { class: 'chip' }, label));
+  });
+  return h('fieldset', { class: className }, h('legend', {}, legend), ...items);
+}

@@ -1,0 +1,55 @@
+import { type PlotOptions, plot } from '@observablehq/plot';
+import { type Child, details, h } from './dom.js';
+
+export interface FigureOptions {
+  /** What is to be seen, in a sentence or two: caption, and description for those who do not see it. */
+  readonly caption: string;
+  /** Shown beside the caption. */
+  readonly legend?: readonly { readonly name: string; readonly className: string }[];
+  /** The numbers behind the plot. */
+  readonly table: HTMLElement;
+  readonly tableName?: string;
+  /** Draws for a width in pixels. */
+  draw(width: number): PlotOptions;
+}
+
+/** A plot that fits its place, is drawn again when that changes, and has its numbers beneath it. */
+export function figure({
+  caption,
+  legend = [],
+  table,
+  tableName = 'Show the numbers',
+  draw,
+}: FigureOptions): HTMLElement {
+  const place = h('div', { class: 'plot' });
+  let drawnWidth = 0;
+  const redraw = (width: number) => {
+    if (width < 1 || Math.abs(width - drawnWidth) < 1) return;
+    drawnWidth = width;
+    const drawn = plot({ style: { background: 'transparent', fontFamily: 'inherit' }, ...draw(width), width });
+    // An image has one name; the library names its parts too.
+    for (const part of Array.from(drawn.querySelectorAll('[aria-label]'))) part.removeAttribute('aria-label');
+    drawn.setAttribute('role', 'img');
+    drawn.setAttribute('aria-label', caption);
+    place.replaceChildren(drawn);
+  };
+  new ResizeObserver(([entry]) => redraw(Math.floor(entry?.contentRect.width ?? 0))).observe(place);
+  const keys: Child[] = legend.map(({ name, className }) =>
+    h('li', {}, h('span', { class: `key ${className}`, 'aria-hidden': 'true' }), name),
+  );
+  return h(
+    'figure',
+    {},
+    h('figcaption', {}, caption),
+    keys.length > 0 && h('ul', { class: 'legend' }, ...keys),
+    place,
+    details(tableName, table),
+  );
+}
+
+/** Tick labels for blocks: as many as fit. */
+export function blockTicks(blockCount: number, width: number): number[] {
+  const room = Math.max(2, Math.floor(width / 28));
+  const step = Math.max(1, Math.ceil(blockCount / room));
+  return Array.from({ length: blockCount }, (_, block) => block).filter((block) => block % step === 0);
+}

@@ -1,0 +1,27 @@
+import type { PruneReport } from '../report-schema.js';
+import { atlasSection } from './atlas.js';
+import { biasSection } from './bias.js';
+import { blocksSection } from './blocks.js';
+import { h } from './dom.js';
+import { provenanceSection } from './provenance.js';
+import { costSection, header } from './summary.js';
+import './page.css';
+
+const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
+const sections = [
+  costSection(report),
+  blocksSection(report),
+  atlasSection(report),
+  biasSection(report),
+  provenanceSection(report),
+].filter((found) => found !== undefined);
+const contents = h(
+  'nav',
+  { 'aria-label': 'Contents' },
+  h(
+    'ul',
+    {},
+    ...sections.map(({ id, firstChild }) => h('li', {}, h('a', { href: `#${id}` }, firstChild?.textContent ?? id))),
+  ),
+);
+document.querySelector('main')?.replaceChildren(header(report), contents, ...sections);

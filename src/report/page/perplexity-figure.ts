@@ -1,0 +1,67 @@
+import { axisX, axisY, dot, gridX, link } from '@observablehq/plot';
+import type { MetricReport } from '../report-schema.js';
+import { table } from './dom.js';
+import { figure } from './figure.js';
+
+/** Perplexity of both models, a line a text. */
+export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement {
+  const rows = metrics.flatMap(({ name, dense, pruned }) => (dense === undefined ? [] : [{ name, dense, pruned }]));
+  const all = rows.flatMap(({ dense, pruned }) => [dense, pruned]);
+  const range = [Math.min(...all), Math.max(...all)] as const;
+  const names = rows.map(({ name }) => name);
+  const longest = Math.max(...names.map(({ length }) => length));
+  return figure({
+    caption: 'Perplexity by text: how many tokens the model hesitates between. Lower is better.',
+    legend: [
+      { name: 'dense', className: 'dense' },
+      { name: 'pruned', className: 'pruned' },
+    ],
+    table: table(
+      'Perplexity by text',
+      [{ heading: 'text' }, { heading: 'dense', numeric: true }, { heading: 'pruned', numeric: true }],
+      rows.map(({ name, dense, pruned }) => [name, dense.toFixed(2), pruned.toFixed(2)]),
+    ),
+    draw: (width) => {
+      const marginLeft = Math.min(width / 3, 16 + 7 * longest);
+      return {
+        height: 48 + 28 * rows.length,
+        marginLeft,
+        marginRight: 20,
+        marginBottom: 36,
+        x: { type: range[1] > 6 * range[0] ? 'log' : 'linear', label: 'perplexity', nice: true },
+        y: { domain: names, label: null, type: 'band' },
+        marks: [
+          gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
+          axisX({ ticks: Math.max(2, Math.floor(width / 110)), label: 'perplexity', labelAnchor: 'right' }),
+          axisY({
+            tickSize: 0,
+            tickFormat: (name: string) => shorten(name, Math.floor(marginLeft / 7)),
+            label: null,
+          }),
+          link(rows, {
+            x1: 'dense',
+            x2: 'pruned',
+            y1: 'name',
+            y2: 'name',
+            stroke: 'var(--line)',
+            strokeWidth: 3,
+          }),
+          dot(rows, { x: 'dense', y: 'name', r: 5, fill: 'var(--dense)' }),
+          dot(rows, {
+            x: 'pruned',
+            y: 'name',
+            r: 5,
+            fill: 'var(--pruned)',
+            symbol: 'diamond2',
+            channels: { dense: 'dense', pruned: 'pruned' },
+            tip: { format: { x: false } },
+          }),
+        ],
+      };
+    },
+  });
+}
+
+function shorten(name: string, length: number): string {
+  return name.length <= length ? name : `${name.slice(0, Math.max(1, length - 1))}…`;
+}

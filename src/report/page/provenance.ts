@@ -1,0 +1,81 @@
+import { axisX, axisY, barX, gridX } from '@observablehq/plot';
+import { formatBytes, formatCount, formatDuration } from '../format-quantity.js';
+import type { JsonValue, PruneReport } from '../report-schema.js';
+import { h, section, table } from './dom.js';
+import { figure } from './figure.js';
+
+/** How the run was done: enough to do it again. */
+export function provenanceSection(report: PruneReport): HTMLElement {
+  const { calibration, environment = {}, timings, peakMemoryBytes, version, createdAt, model, out } = report;
+  const facts: [string, string | undefined][] = [
+    ['model', model],
+    ['written to', out],
+    ['fang-prune', version],
+    ['ended', createdAt?.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')],
+    ...Object.entries(environment).map(([name, value]): [string, string] => [spaced(name), String(value)]),
+    ['peak memory', peakMemoryBytes === undefined ? undefined : formatBytes(peakMemoryBytes)],
+  ];
+  const settings = Object.entries(report.settings).flatMap(([name, value]) => settingRows(spaced(name), value));
+  const source = Object.entries(calibration ?? {}).map(([name, value]) => [spaced(name), String(value)]);
+  return section(
+    'how',
+    'How it was done',
+    timings.length > 0 && timingsFigure(report),
+    h('h3', {}, 'Settings'),
+    table('Settings', [{ heading: 'setting' }, { heading: 'value' }], settings),
+    h('h3', {}, 'Calibration text'),
+    source.length === 0
+      ? h('p', {}, 'This method looks at no text.')
+      : table('Calibration text', [{ heading: 'what' }, { heading: 'value' }], source),
+    h('h3', {}, 'Versions and machine'),
+    table(
+      'Versions and machine',
+      [{ heading: 'what' }, { heading: 'value' }],
+      facts.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    ),
+  );
+}
+
+/** `windowCount` -> `window count`. */
+function spaced(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
+}
+
+function settingRows(name: string, value: JsonValue | undefined): [string, string][] {
+  if (typeof value !== 'object' || value === null) return [[name, String(value)]];
+  if (Array.isArray(value)) return [[name, value.length === 0 ? 'none' : value.map((item) => show(item)).join(', ')]];
+  const fields = Object.entries(value);
+  if (fields.length === 0) return [[name, 'none']];
+  return fields.flatMap(([field, item]) => settingRows(`${name}: ${spaced(field)}`, item));
+}
+
+const show = (value: JsonValue): string => (typeof value === 'object' ? JSON.stringify(value) : String(value));
+
+function timingsFigure({ timings, calibration }: PruneReport): HTMLElement {
+  const rows = [...timings].sort((one, other) => other.ms - one.ms);
+  const total = rows.reduce((sum, { ms }) => sum + ms, 0);
+  const tokens =
+    calibration === undefined ? '' : ` for ${formatCount(calibration.windowCount * calibration.windowLength)} tokens`;
+  return figure({
+    caption: `Time by stage: ${formatDuration(total)} in all${tokens}.`,
+    table: table(
+      'Time by stage',
+      [{ heading: 'stage' }, { heading: 'seconds', numeric: true }],
+      rows.map(({ stage, ms }) => [stage, (ms / 1000).toFixed(1)]),
+    ),
+    draw: (width) => ({
+      height: 44 + 20 * rows.length,
+      marginLeft: 96,
+      marginRight: 16,
+      marginBottom: 34,
+      x: { label: 'seconds' },
+      y: { type: 'band', domain: rows.map(({ stage }) => stage), label: null, padding: 0.25 },
+      marks: [
+        gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
+        axisX({ ticks: Math.max(2, Math.floor(width / 110)), label: 'seconds', labelAnchor: 'right' }),
+        axisY({ tickSize: 0, label: null }),
+        barX(rows, { x: ({ ms }) => ms / 1000, y: 'stage', fill: 'var(--muted)' }),
+      ],
+    }),
+  });
+}

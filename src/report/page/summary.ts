@@ -1,0 +1,157 @@
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
+import type { MetricReport, PruneReport } from '../report-schema.js';
+import { h, section, table } from './dom.js';
+import { perplexityFigure } from './perplexity-figure.js';
+
+/** Name of a model without the folders it lies in. */
+export function shortName(path: string): string {
+  return (
+    path
+      .replace(/[\\/]+$/, '')
+      .split(/[\\/]/)
+      .at(-1) || path
+  );
+}
+
+/** What a newcomer wants to know first, in a sentence and a few large figures. */
+export function header(report: PruneReport): HTMLElement {
+  const { sparsity, parameters, bytes, method } = report;
+  const sentence =
+    `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} are gone (asked for: ` +
+    `${formatPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
+    'from calibration text; nothing was trained.';
+  const perplexity = report.metrics?.find(({ kind }) => kind === 'perplexity');
+  const tiles = [
+    tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
+    tile('File size', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)),
+    ...(perplexity?.dense === undefined
+      ? []
+      : [
+          tile(
+            `Perplexity, ${perplexity.name}`,
+            formatFigure(perplexity, perplexity.dense),
+            formatFigure(perplexity, perplexity.pruned),
+            changeOf({ before: perplexity.dense, after: perplexity.pruned }),
+          ),
+        ]),
+    ...(report.timings.length === 0
+      ? []
+      : [tile('Time taken', '', formatDuration(report.timings.reduce((sum, { ms }) => sum + ms, 0)), method)]),
+  ];
+  return h(
+    'header',
+    {},
+    h('p', { class: 'kicker' }, 'Pruning report'),
+    h('h1', {}, shortName(report.model)),
+    h('p', { class: 'lead' }, sentence),
+    h('dl', { class: 'tiles' }, ...tiles),
+    report.remarks.length > 0 &&
+      h(
+        'div',
+        { class: 'note' },
+        h('h2', {}, 'Worth knowing'),
+        h('ul', {}, ...report.remarks.map((remark) => h('li', {}, remark))),
+      ),
+  );
+}
+
+function tile(name: string, before: string, after: string, below: string): HTMLElement {
+  return h(
+    'div',
+    { class: 'tile' },
+    h('dt', {}, name),
+    h(
+      'dd',
+      {},
+      before !== '' && h('span', { class: 'before' }, before, h('span', { 'aria-label': 'to' }, ' → ')),
+      h('strong', {}, after),
+      h('span', { class: 'below' }, below),
+    ),
+  );
+}
+
+/** `-30 %`, `+4.2 %`. */
+export function changeOf({ before, after }: { readonly before: number; readonly after: number }): string {
+  if (before === 0) return '';
+  const change = after / before - 1;
+  return `${change > 0 ? '+' : change < 0 ? '−' : '±'}${formatPercent(Math.abs(change))}`;
+}
+
+/** Size, speed and quality side by side. */
+export function costSection(report: PruneReport): HTMLElement {
+  const { parameters, bytes, metrics = [] } = report;
+  const sizes = [
+    ['parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)],
+    ['bytes on disk', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)],
+  ];
+  const rows = metrics.map((metric) => [
+    metricName(metric),
+    metric.dense === undefined ? 'not measured' : formatFigure(metric, metric.dense),
+    formatFigure(metric, metric.pruned),
+    metric.dense === undefined ? '' : verdict(metric, metric.dense),
+  ]);
+  const columns = [
+    { heading: 'figure' },
+    { heading: 'dense', numeric: true },
+    { heading: 'pruned', numeric: true },
+    { heading: 'change', numeric: true },
+  ];
+  const perplexities = metrics.filter(({ kind }) => kind === 'perplexity');
+  const notes = [...new Set(metrics.flatMap(({ note }) => note ?? []))];
+  return section(
+    'cost',
+    'Size, quality and speed',
+    metrics.length === 0 &&
+      h(
+        'p',
+        {},
+        'Quality and speed were not measured in this run. Measure them with ',
+        h('code', {}, 'fang-prune eval'),
+        ' and add them with ',
+        h('code', {}, 'fang-prune report'),
+        '.',
+      ),
+    table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows]),
+    notes.length > 0 && h('p', { class: 'small' }, notes.join(' · ')),
+    perplexities.length > 0 && perplexityFigure(perplexities),
+  );
+}
+
+const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
+  perplexity: 'perplexity',
+  accuracy: 'accuracy',
+};
+
+function metricName({ kind, name, unit }: MetricReport): string {
+  const what = KIND_NAMES[kind];
+  return `${what === undefined ? name : `${what}, ${name}`}${unit === undefined ? '' : ` (${unit})`}`;
+}
+
+/** A figure with as many digits as it deserves. */
+export function formatFigure({ kind, unit, standardErrors }: MetricReport, value: number): string {
+  if (kind === 'accuracy') {
+    const error = standardErrors?.pruned;
+    return `${(100 * value).toFixed(1)} %${error === undefined ? '' : ` ± ${(100 * error).toFixed(1)}`}`;
+  }
+  if (kind === 'memory' && unit === 'bytes') return formatBytes(value);
+  if (kind === 'perplexity') return value >= 1e5 ? value.toExponential(2) : value.toFixed(value < 100 ? 2 : 1);
+  return formatCount(value);
+}
+
+/** The change, and in words whether it is for the better. */
+function verdict({ kind, better, pruned, verdict: tested }: MetricReport, dense: number): string {
+  const difference = pruned - dense;
+  const word =
+    tested === 'same'
+      ? 'no more than noise'
+      : difference === 0
+        ? 'equal'
+        : difference > 0 === (better === 'higher')
+          ? 'better'
+          : 'worse';
+  const change =
+    kind === 'accuracy'
+      ? `${difference > 0 ? '+' : '−'}${Math.abs(100 * difference).toFixed(1)} points`
+      : changeOf({ before: dense, after: pruned });
+  return `${change}, ${word}`;
+}

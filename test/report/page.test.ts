@@ -1,0 +1,192 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { AxeResults } from 'axe-core';
+import type { Browser, Page } from 'playwright-core';
+import { buildPage } from '../../scripts/build-page.js';
+import { formatReportPage } from '../../src/report/format-report-page.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
+import { launchChromium } from '../support/browser.js';
+import { PRUNE_REPORT } from '../support/cli.js';
+import { sampleReport } from '../support/sample-report.js';
+
+/** Token that would do harm, and stretch the page, if any text reached it unescaped. */
+const NASTY = `</script><script>pwned=1</script><img src=x onerror=pwned=1>&amp;"'\u2028\u202E${'y'.repeat(120)}`;
+
+// The packed Chromium is built for Linux on x64.
+const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
+
+let assets: Awaited<ReturnType<typeof buildPage>>;
+beforeAll(async () => {
+  assets = await buildPage();
+});
+
+describe('the page as text', () => {
+  it('stays below 2 MB for thirty blocks of 1536 neurons', async () => {
+    const html = await formatReportPage(sampleReport({ blockCount: 30, neuronCount: 1536 }), assets);
+    expect(Buffer.byteLength(html)).toBeLessThan(1_000_000);
+  });
+
+  it('holds the licences of whose code is in it', () => {
+    expect(assets.packages).toContain('@observablehq/plot');
+    for (const name of assets.packages) expect(assets.script).toContain(`${name}: Copyright`);
+    expect(assets.script).toContain('Permission to use, copy, modify, and/or distribute this software');
+  });
+
+  it('names nothing on the network', async () => {
+    const html = await formatReportPage(sampleReport(), assets);
+    expect(html.match(/(?:src|href)="(?!#)[^"]*"/g)).toBeNull();
+    expect(assets.style).not.toMatch(/url\(|@import/);
+  });
+});
+
+describeThere('the page in a browser', () => {
+  let folder: string;
+  let browser: Browser;
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'fang-prune-page-'));
+    browser = await launchChromium();
+  });
+  afterAll(async () => {
+    await browser.close();
+    await rm(folder, { recursive: true });
+  });
+
+  interface View {
+    readonly width: number;
+    readonly colorScheme?: 'light' | 'dark';
+  }
+
+  /** Opens a report from disk and hears of everything that goes wrong. */
+  async function open(report: PruneReport, { width, colorScheme = 'light' }: View) {
+    const context = await browser.newContext({ viewport: { width, height: 800 }, colorScheme });
+    const page = await context.newPage();
+    const complaints: string[] = [];
+    const requests: string[] = [];
+    page.on('console', (message) => complaints.push(`${message.type()}: ${message.text()}`));
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('request', (request) => requests.push(request.url()));
+    const path = join(folder, 'report.html');
+    await writeFile(path, await formatReportPage(report, assets));
+    await page.goto(pathToFileURL(path).href);
+    await page.locator('section').last().waitFor();
+    await page.waitForFunction(
+      () => document.querySelectorAll('.plot').length === document.querySelectorAll('.plot > svg').length,
+    );
+    return { page, complaints, requests, close: () => context.close() };
+  }
+
+  const axeSource = readFile(createRequire(resolve('package.json')).resolve('axe-core/axe.min.js'), 'utf8');
+
+  async function findViolations(page: Page) {
+    await page.evaluate(await axeSource);
+    const { violations } = await page.evaluate(() =>
+      (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
+    );
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
+  }
+
+  it.each<View>([
+    { width: 380, colorScheme: 'light' },
+    { width: 380, colorScheme: 'dark' },
+    { width: 1280, colorScheme: 'light' },
+    { width: 1280, colorScheme: 'dark' },
+  ])('has no faults: %j', async (view) => {
+    const { page, complaints, requests, close } = await open(
+      sampleReport({ token: NASTY, blockCount: 3, contextCount: 3 }),
+      view,
+    );
+    await page.evaluate(() => {
+      for (const found of Array.from(document.querySelectorAll('details'))) found.open = true;
+    });
+    expect(complaints).toEqual([]);
+    expect(requests).toHaveLength(1);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(view.width);
+    expect(await findViolations(page)).toEqual([]);
+    const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const brightness = Number(background.match(/\d+/)![0]);
+    expect(brightness > 128).toBe(view.colorScheme === 'light');
+    await close();
+  });
+
+  it('shows markup in tokens as text', async () => {
+    const { page, close } = await open(sampleReport({ token: NASTY }), { width: 1280 });
+    expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
+    expect(await page.locator('img').count()).toBe(0);
+    expect(await page.locator('.examples mark').first().textContent()).toBe(NASTY);
+    await close();
+  });
+
+  it('runs no script but its own', async () => {
+    const { page, complaints, close } = await open(sampleReport(), { width: 1280 });
+    await page.evaluate(() => {
+      const script = document.createElement('script');
+      script.textContent = 'pwned = 1';
+      document.body.append(script);
+    });
+    expect(await page.evaluate(() => (globalThis as { pwned?: number }).pwned)).toBeUndefined();
+    expect(complaints.join()).toContain('Content Security Policy');
+    await close();
+  });
+
+  it('has a table beneath every plot', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const figures = page.locator('figure');
+    const count = await figures.count();
+    expect(count).toBeGreaterThanOrEqual(9);
+    for (let at = 0; at < count; at++) {
+      expect(await figures.nth(at).locator('.plot > svg[role=img][aria-label]').count()).toBe(1);
+      expect(await figures.nth(at).locator('details table tbody tr').count()).toBeGreaterThan(0);
+    }
+    await close();
+  });
+
+  it('lets the atlas be walked by keyboard', async () => {
+    const { page, close } = await open(sampleReport(), { width: 380 });
+    const status = page.locator('#atlas [role=status]');
+    const heading = page.locator('#atlas .detail h3');
+    expect(await status.textContent()).toMatch(/^Block 0: 7 contexts/);
+    await page.locator('input[name=atlas-block]').first().focus();
+    await page.keyboard.press('ArrowRight');
+    await page.keyboard.press('ArrowRight');
+    expect(await status.textContent()).toMatch(/^Block 2: 7 contexts/);
+    expect(await page.locator('#atlas figcaption').textContent()).toMatch(/^Block 2:/);
+    await page.keyboard.press('Tab');
+    // The numbers behind the heat map come first, then the groups.
+    expect(await page.evaluate(() => document.activeElement?.tagName)).toBe('SUMMARY');
+    await page.keyboard.press('Tab');
+    expect(await heading.textContent()).toBe('Group 1 and its context');
+    await page.keyboard.press('ArrowDown');
+    expect(await heading.textContent()).toBe('Group 2 and its context');
+    await page.keyboard.press('ArrowUp');
+    await page.keyboard.press('ArrowUp');
+    expect(await heading.textContent()).toBe('Shared group');
+    const outline = await page.evaluate(
+      () => getComputedStyle(document.activeElement!.nextElementSibling!).outlineStyle,
+    );
+    expect(outline).toBe('solid');
+    await close();
+  });
+
+  it('does without what a run has not measured', async () => {
+    const { page, complaints, close } = await open(PRUNE_REPORT, { width: 380 });
+    expect(complaints).toEqual([]);
+    expect(await page.locator('#atlas').textContent()).toContain('no function groups');
+    expect(await page.locator('#cost').textContent()).toContain('were not measured');
+    expect(await page.locator('#bias').count()).toBe(0);
+    expect(await findViolations(page)).toEqual([]);
+    await close();
+  });
+
+  it('draws plots anew when the window changes its size', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    await page.setViewportSize({ width: 380, height: 700 });
+    await page.waitForFunction(() =>
+      Array.from(document.querySelectorAll('.plot > svg')).every((svg) => Number(svg.getAttribute('width')) < 380),
+    );
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(380);
+    await close();
+  });
+});

