@@ -7,6 +7,7 @@ export {
   type SpeedComparison,
 } from './node/bench/benchmark.js';
 export type { WidthProbes } from './node/bench/probe-widths.js';
+export { type BiasRequest, type BiasResult, measureCalibrationBias } from './node/bias-folder.js';
 export {
   type ComparableTask,
   type CompareRequest,
@@ -31,5 +32,13 @@ export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/ev
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
+export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';
+export {
+  addMeasurements,
+  type ComparedTask,
+  type EvaluationMeasurements,
+  type ModelMeasurements,
+  type TaskMeasurement,
+} from './report/add-measurements.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
 export type * from './report/report-schema.js';

@@ -12,12 +12,15 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(targets.filter((target) => !existsSync(target))).toEqual([]);
 });
 
-it.each(['prune', 'describe', 'eval', 'compare', 'bench'])('the README names every option of %s', async (command) => {
-  const { out } = await runWithDouble(`${command} --help`);
-  const options = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option = '']) => option);
-  expect(options).toContain('--json');
-  expect(options.filter((option) => option !== '--help' && !readme.includes(`\`${option}\``))).toEqual([]);
-});
+it.each(['prune', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
+  'the README names every option of %s',
+  async (command) => {
+    const { out } = await runWithDouble(`${command} --help`);
+    const options = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option = '']) => option);
+    expect(options).toContain('--json');
+    expect(options.filter((option) => option !== '--help' && !readme.includes(`\`${option}\``))).toEqual([]);
+  },
+);
 
 it('the README names every exit code', () => {
   expect(Object.values(EXIT_CODES).filter((code) => !readme.includes(`| ${code} |`))).toEqual([]);

@@ -12,4 +12,6 @@ export type CliApi = Pick<
   | 'compareFiles'
   | 'benchmark'
   | 'generateText'
+  | 'measureCalibrationBias'
+  | 'rebuildReport'
 >;

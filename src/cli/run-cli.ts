@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
 import { addBenchCommand } from './bench.js';
+import { addBiasCommand } from './bias.js';
 import type { CommandContext } from './command-context.js';
 import { addCompareCommand } from './compare.js';
 import { addDescribeCommand } from './describe.js';
@@ -8,6 +9,7 @@ import { addEvalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { InterruptedError } from './interrupted-error.js';
 import { addPruneCommand } from './prune.js';
+import { addReportCommand } from './report.js';
 
 /** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
@@ -31,6 +33,8 @@ function buildProgram(context: CommandContext): Command {
   addEvalCommand(program, context);
   addCompareCommand(program, context);
   addBenchCommand(program, context);
+  addBiasCommand(program, context);
+  addReportCommand(program, context);
   return program;
 }
 

@@ -11,6 +11,8 @@ export interface ScoredText {
 
 export interface BiasInput {
   readonly calibration: ScoredText;
+  /** All windows that pruning was calibrated on, where `calibration` holds a part of them. */
+  readonly calibratedOn?: readonly Int32Array[] | undefined;
   readonly text: ScoredText;
   readonly contextCount: number;
   /** Context of every token: the calibration windows' first, then the text's. */
@@ -63,7 +65,7 @@ const OVERLAP_LIMIT = 0.01;
  * a prediction is made from.
  */
 export function measureBias(input: BiasInput): BiasFindings {
-  const { calibration, text, contextCount, contextOfToken } = input;
+  const { calibration, calibratedOn = calibration.windows, text, contextCount, contextOfToken } = input;
   const calibrationCount = countTokens(calibration.windows);
   const byContext = {
     calibration: splitByContext(calibration, contextOfToken.subarray(0, calibrationCount), contextCount),
@@ -92,7 +94,7 @@ export function measureBias(input: BiasInput): BiasFindings {
       text: sum(bare.map((context) => share(context.text, whole.text))),
       calibration: sum(bare.map((context) => share(context.calibration, whole.calibration))),
     },
-    overlap: findOverlap(text.windows, calibration.windows),
+    overlap: findOverlap(text.windows, calibratedOn),
   };
   return { ...findings, warnings: [...warnOfBias(findings), ...warnOfOverlap(findings)] };
 }

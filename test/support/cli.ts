@@ -3,6 +3,7 @@ import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
 import type { BenchmarkReport } from '../../src/node/bench/benchmark.js';
+import type { BiasResult } from '../../src/node/bias-folder.js';
 import { compareEvaluations } from '../../src/node/compare-evaluations.js';
 import type { EvaluateRequest, Evaluation } from '../../src/node/evaluate-models.js';
 import type { TaskReport } from '../../src/node/measurements.js';
@@ -152,6 +153,28 @@ function evaluationOf(model: string, { texts = [], tasks = [], reference }: Eval
   };
 }
 
+const losses = (dense: number, pruned: number) => ({ tokenCount: 100, dense, pruned, standardError: 0.01 });
+
+export const BIAS_RESULT: BiasResult = {
+  name: 'code.txt',
+  block: 3,
+  windowLength: 256,
+  calibration: losses(3, 3.2),
+  text: losses(2.5, 3.5),
+  contexts: [
+    { calibration: losses(3, 3.1), text: losses(3, 3.2), lostShare: 0.2, covered: true },
+    { text: losses(2, 3.8), lostShare: 0.8, covered: false },
+  ],
+  uncovered: { lost: 0.8, text: 0.5, calibration: 0 },
+  overlap: { passageLength: 13, sharedCount: 0, tokenCount: 100 },
+  described: [
+    { tokenCount: 150, tokens: [{ text: ' the', count: 9, lift: 3 }], examples: [] },
+    { tokenCount: 50, tokens: [{ text: '\n\t', count: 9, lift: 3 }], examples: [] },
+  ],
+  warnings: ['80 % of what the text loses sits in contexts that the calibration hardly covers'],
+  perplexity: { kind: 'perplexity', name: 'code.txt', dense: 12.2, pruned: 33.1, better: 'lower' },
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -182,6 +205,8 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     compareFiles: async () => [],
     benchmark: async () => BENCHMARK_REPORT,
     generateText: async () => ({ text: 'Once upon a time' }),
+    measureCalibrationBias: async () => BIAS_RESULT,
+    rebuildReport: async () => ({ report: PRUNE_REPORT, files: ['a.json', 'a.html'] }),
     ...overrides,
   };
   const record =
@@ -200,6 +225,8 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     compareFiles: record('compareFiles', answers.compareFiles),
     benchmark: record('benchmark', answers.benchmark),
     generateText: record('generateText', answers.generateText),
+    measureCalibrationBias: record('measureCalibrationBias', answers.measureCalibrationBias),
+    rebuildReport: record('rebuildReport', answers.rebuildReport),
   };
   const exitCode = await runCli(commandLine.split(' ').filter(Boolean), {
     terminal: {

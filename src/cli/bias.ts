@@ -1,0 +1,103 @@
+import type { Command } from 'commander';
+import type { LossPair } from '../evaluation/measure-bias.js';
+import type { BiasResult } from '../node/bias-folder.js';
+import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
+import { formatPercent } from './format-quantity.js';
+import { formatTable } from './format-table.js';
+import { parseCount } from './option-parsers.js';
+import { runJob } from './run-job.js';
+import type { Colors } from './terminal.js';
+
+interface BiasFlags extends SharedOptions {
+  readonly text: string;
+  readonly calibration?: string;
+  readonly windows?: number;
+  readonly windowLength?: number;
+  readonly read?: number;
+  readonly block?: number;
+  readonly contexts?: number;
+  readonly seed?: number;
+  readonly quotes: boolean;
+}
+
+/** Adds `bias <dense> <pruned>`. */
+export function addBiasCommand(program: Command, context: CommandContext): void {
+  const command = program
+    .command('bias')
+    .description('tell what pruning costs on the calibration text and on another one, context by context')
+    .argument('<dense>', 'the model that was pruned: a folder or an .onnx file')
+    .argument('<pruned>', 'what became of it')
+    .requiredOption('-t, --text <file>', 'a .txt or .jsonl file to compare the calibration with')
+    .option('-c, --calibration <file>', 'the text given to prune (default: the text that comes along)')
+    .option('--windows <count>', 'calibration windows, as given to prune', parseCount)
+    .option('--window-length <tokens>', 'tokens per window, as given to prune', parseCount)
+    .option('--read <count>', 'windows read of either text (default 16)', parseCount)
+    .option('--block <index>', 'block that tells the contexts apart (default: the middle one)', parseCount)
+    .option('--contexts <count>', 'contexts that the tokens fall into (default 12)', parseCount)
+    .option('--seed <number>', 'seed of the clustering (default 0)', parseCount)
+    .option('--no-quotes', 'quote no text');
+  withSharedOptions(command).action(async (dense: string, pruned: string, flags: BiasFlags) => {
+    const { measureCalibrationBias } = await context.loadApi();
+    const { text: file, executionProvider, block, seed, read: windowCount, contexts: contextCount } = flags;
+    const calibration = {
+      ...(flags.calibration !== undefined && { source: { file: flags.calibration } }),
+      ...(flags.windows !== undefined && { windowCount: flags.windows }),
+      ...(flags.windowLength !== undefined && { windowLength: flags.windowLength }),
+    };
+    const chosen = { executionProvider, block, seed, windowCount, contextCount };
+    const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+    const quoting = flags.quotes ? {} : { quoteText: false };
+    await runJob(context, flags, {
+      job: (control) => measureCalibrationBias({ dense, pruned, file, calibration, ...given, ...quoting, ...control }),
+      format: (result) => formatBias(result, context.terminal.colors),
+    });
+  });
+}
+
+/** A bias for people: the whole texts, then context by context, then what is suspicious. */
+export function formatBias(bias: BiasResult, colors: Colors): string {
+  const { calibration, text, contexts, described, overlap, warnings, name } = bias;
+  const shared = overlap.tokenCount === 0 ? 0 : overlap.sharedCount / overlap.tokenCount;
+  const about = (context: number) =>
+    (described[context]?.tokens ?? [])
+      .slice(0, 4)
+      .map((token) => JSON.stringify(token.text).slice(1, -1))
+      .join(' ');
+  return [
+    formatTable(
+      [{ heading: '' }, ...['tokens', 'dense', 'pruned', 'lost'].map((heading) => ({ heading, numeric: true }))],
+      [
+        ['calibration', calibration],
+        [name, text],
+      ].map(([label, losses]) => lossRow(label as string, losses as LossPair)),
+    ),
+    formatTable(
+      [
+        { heading: 'context' },
+        { heading: 'of calibration', numeric: true },
+        { heading: 'of text', numeric: true },
+        { heading: 'lost there', numeric: true },
+        { heading: 'share of the loss', numeric: true },
+        { heading: 'telling tokens' },
+      ],
+      contexts.map((context, at) => [
+        `${at}${context.covered ? '' : ' !'}`,
+        formatPercent((context.calibration?.tokenCount ?? 0) / calibration.tokenCount),
+        formatPercent((context.text?.tokenCount ?? 0) / text.tokenCount),
+        context.text ? (context.text.pruned - context.text.dense).toFixed(3) : '',
+        formatPercent(context.lostShare),
+        about(at),
+      ]),
+    ),
+    `Losses in nats a token; contexts marked ! are hardly covered by the calibration. ${formatPercent(shared)} of the text ` +
+      `stands in the calibration too.\n`,
+    ...(warnings.length === 0
+      ? ['Nothing suspicious.\n']
+      : warnings.map((warning) => `${colors.yellow('warning:')} ${warning}\n`)),
+  ].join('\n');
+}
+
+function lossRow(name: string, { tokenCount, dense, pruned, standardError }: LossPair): string[] {
+  const error = standardError === undefined ? '' : ` ± ${standardError.toFixed(3)}`;
+  return [name, String(tokenCount), dense.toFixed(3), pruned.toFixed(3), `${(pruned - dense).toFixed(3)}${error}`];
+}

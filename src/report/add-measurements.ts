@@ -1,0 +1,171 @@
+import { OptionError } from '../errors.js';
+import type { TaskComparison } from '../evaluation/compare-results.js';
+import type { DivergenceResult } from '../evaluation/measure-divergence.js';
+import type { PerplexityResult } from '../evaluation/perplexity.js';
+import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
+
+/** What `fang-prune eval --json` prints, as far as a report shows it. */
+export interface EvaluationMeasurements {
+  readonly models: readonly ModelMeasurements[];
+  /** Paired tests; with `--compare`. */
+  readonly comparisons?: readonly ComparedTask[];
+}
+
+/** What was measured of one model. */
+export interface ModelMeasurements {
+  readonly model: string;
+  readonly perplexity?: readonly (Pick<PerplexityResult, 'perplexity' | 'protocol'> & { readonly text: string })[];
+  readonly divergence?: readonly (DivergenceResult & { readonly text: string; readonly reference: string })[];
+  readonly tasks?: readonly TaskMeasurement[];
+}
+
+/** Accuracies on one task. */
+export interface TaskMeasurement {
+  readonly file: string;
+  readonly itemCount?: number;
+  readonly acc: number;
+  readonly accStderr?: number;
+  readonly accNorm?: number | undefined;
+  readonly accNormStderr?: number | undefined;
+}
+
+/** Two models compared on one task. */
+export interface ComparedTask extends Pick<TaskComparison, 'verdict'> {
+  readonly file: string;
+  readonly a: string;
+  readonly b: string;
+}
+
+/**
+ * Adds what was measured of the dense and the pruned model to a report; what it holds of the same name is replaced.
+ *
+ * @param measured What `fang-prune eval --json` or `fang-prune bias --json` printed.
+ * @param place Names it in messages.
+ * @throws OptionError when it is neither, or measured other models.
+ */
+export function addMeasurements(report: PruneReport, measured: unknown, place: string): PruneReport {
+  if (isBias(measured)) {
+    const { perplexity, ...bias } = measured;
+    const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
+    return { ...withMetrics(report, perplexity ? [perplexity] : []), bias: [...others, bias] };
+  }
+  const { models } = Object(measured) as Partial<EvaluationMeasurements>;
+  if (!Array.isArray(models) || models.length === 0) {
+    throw new OptionError(`${place} holds no measurements; expected what eval --json or bias --json prints`);
+  }
+  return withMetrics(report, metricsOf(report, measured as EvaluationMeasurements, place));
+}
+
+function isBias(value: unknown): value is BiasReport & { readonly perplexity?: MetricReport } {
+  const { overlap, contexts, warnings } = Object(value) as Partial<BiasReport>;
+  return overlap !== undefined && Array.isArray(contexts) && Array.isArray(warnings);
+}
+
+function withMetrics(report: PruneReport, metrics: readonly MetricReport[]): PruneReport {
+  const keyOf = ({ kind, name }: MetricReport) => `${kind} ${name}`;
+  const added = new Set(metrics.map(keyOf));
+  return { ...report, metrics: [...(report.metrics ?? []).filter((one) => !added.has(keyOf(one))), ...metrics] };
+}
+
+function metricsOf(
+  report: PruneReport,
+  { models, comparisons = [] }: EvaluationMeasurements,
+  place: string,
+): MetricReport[] {
+  const pruned = models.find(({ model }) => isSamePath(model, report.out));
+  const dense = models.find(({ model }) => isSamePath(model, report.model));
+  if (pruned === undefined) {
+    const found = models.map(({ model }) => model).join(', ');
+    throw new OptionError(`${place} measured ${found}, not the pruned model ${report.out ?? '(a dry run has none)'}`);
+  }
+  const verdicts = comparisons.filter(({ a, b }) => isSamePath(a, report.model) && isSamePath(b, report.out));
+  return [
+    ...perplexityMetrics(dense, pruned, place),
+    ...divergenceMetrics(report, pruned),
+    ...taskMetrics(dense, pruned, verdicts),
+  ];
+}
+
+/** Paths may be written with or without `./` and a slash at the end. */
+function isSamePath(one: string, other: string | undefined): boolean {
+  const plain = (path: string) =>
+    path
+      .replaceAll('\\', '/')
+      .replace(/^(\.\/)+/, '')
+      .replace(/\/+$/, '');
+  return other !== undefined && plain(one) === plain(other);
+}
+
+function perplexityMetrics(
+  dense: ModelMeasurements | undefined,
+  pruned: ModelMeasurements,
+  place: string,
+): MetricReport[] {
+  return (pruned.perplexity ?? []).map(({ text, perplexity, protocol }) => {
+    const own = dense?.perplexity?.find((found) => found.text === text);
+    if (own !== undefined && own.protocol.tokensSha256 !== protocol.tokensSha256) {
+      throw new OptionError(`${place}: the two models read different tokens of ${text}; measure both in one run`);
+    }
+    return {
+      kind: 'perplexity',
+      name: text,
+      ...(own && { dense: own.perplexity }),
+      pruned: perplexity,
+      better: 'lower',
+      protocol,
+    };
+  });
+}
+
+/** How far the pruned model's predictions are from the dense one's. */
+function divergenceMetrics({ model }: PruneReport, { divergence = [] }: ModelMeasurements): MetricReport[] {
+  return divergence
+    .filter(({ reference }) => isSamePath(reference, model))
+    .flatMap(({ text, klDivergence, top1Agreement, protocol }): MetricReport[] => [
+      { kind: 'other', name: `divergence (KL), ${text}`, dense: 0, pruned: klDivergence, better: 'lower', protocol },
+      {
+        kind: 'accuracy',
+        name: `same first choice, ${text}`,
+        dense: 1,
+        pruned: top1Agreement,
+        better: 'higher',
+        protocol,
+      },
+    ]);
+}
+
+const ACCURACIES = [
+  ['acc', 'accStderr'],
+  ['accNorm', 'accNormStderr'],
+] as const;
+
+function taskMetrics(
+  dense: ModelMeasurements | undefined,
+  pruned: ModelMeasurements,
+  verdicts: readonly ComparedTask[],
+): MetricReport[] {
+  return (pruned.tasks ?? []).flatMap((task) => {
+    const own = dense?.tasks?.find(({ file }) => file === task.file);
+    const verdict = verdicts.find(({ file }) => file === task.file)?.verdict;
+    return ACCURACIES.flatMap(([figure, error]): MetricReport[] => {
+      const value = task[figure];
+      if (value === undefined) return [];
+      const denseError = own?.[error];
+      const prunedError = task[error];
+      return [
+        {
+          kind: 'accuracy',
+          name: `${task.file}, ${figure}`,
+          ...(own?.[figure] !== undefined && { dense: own[figure] }),
+          pruned: value,
+          better: 'higher',
+          ...(prunedError !== undefined && {
+            standardErrors: { ...(denseError !== undefined && { dense: denseError }), pruned: prunedError },
+          }),
+          ...(verdict !== undefined && { verdict }),
+          ...(task.itemCount !== undefined && { note: `${task.file}: ${task.itemCount} items` }),
+        },
+      ];
+    });
+  });
+}

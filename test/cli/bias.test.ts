@@ -1,0 +1,47 @@
+import { createColors } from 'picocolors';
+import { formatBias } from '../../src/cli/bias.js';
+import { BIAS_RESULT, runWithDouble } from '../support/cli.js';
+
+it('passes on everything that was said', async () => {
+  const { calls } = await runWithDouble(
+    'bias dense pruned -t code.txt -c cal.jsonl --windows 8 --window-length 128 --read 4 --block 2 --contexts 6 ' +
+      '--seed 7 --no-quotes --execution-provider cuda,cpu',
+  );
+  expect(calls).toEqual([
+    [
+      'measureCalibrationBias',
+      {
+        dense: 'dense',
+        pruned: 'pruned',
+        file: 'code.txt',
+        calibration: { source: { file: 'cal.jsonl' }, windowCount: 8, windowLength: 128 },
+        windowCount: 4,
+        block: 2,
+        contextCount: 6,
+        seed: 7,
+        quoteText: false,
+        executionProvider: ['cuda', 'cpu'],
+        onProgress: expect.any(Function),
+        signal: expect.any(AbortSignal),
+      },
+    ],
+  ]);
+});
+
+it('passes on only what was said, and needs a text', async () => {
+  const { calls } = await runWithDouble('bias dense pruned --text code.txt');
+  expect(Object.keys(calls[0]![1]).sort()).toEqual(['calibration', 'dense', 'file', 'onProgress', 'pruned', 'signal']);
+  expect(await runWithDouble('bias dense pruned')).toMatchObject({
+    exitCode: 2,
+    err: expect.stringContaining('--text'),
+  });
+});
+
+it('lays out texts, contexts and warnings', () => {
+  const said = formatBias(BIAS_RESULT, createColors(false));
+  expect(said).toMatch(/calibration +100 +3\.000 +3\.200 +0\.200 ± 0\.010/);
+  expect(said).toMatch(/code\.txt +100 +2\.500 +3\.500 +1\.000 ± 0\.010/);
+  expect(said).toMatch(/1 ! +0 % +100 % +1\.800 +80 % +\\n\\t/);
+  expect(said).toContain('warning: 80 % of what the text loses');
+  expect(formatBias({ ...BIAS_RESULT, warnings: [] }, createColors(false))).toContain('Nothing suspicious');
+});

@@ -1,0 +1,111 @@
+import { OptionError } from '../../src/errors.js';
+import { addMeasurements } from '../../src/report/add-measurements.js';
+import { BIAS_RESULT, PRUNE_REPORT } from '../support/cli.js';
+
+const protocol = (tokensSha256: string) => ({
+  tokensSha256,
+  windowLength: 8,
+  stride: 8,
+  windowCount: 1,
+  tokenCount: 7,
+});
+const model = (name: string, perplexity: number, tokensSha256 = 'aa') => ({
+  model: name,
+  perplexity: [{ text: 'a.txt', perplexity, protocol: protocol(tokensSha256) }],
+});
+
+describe('measurements of an evaluation', () => {
+  it('stand side by side, whatever their order and however the folders are written', () => {
+    const { metrics } = addMeasurements(
+      PRUNE_REPORT,
+      { models: [model('./pruned/', 20), model('other', 5), model('dense', 10)] },
+      'eval.json',
+    );
+    expect(metrics).toEqual([
+      { kind: 'perplexity', name: 'a.txt', dense: 10, pruned: 20, better: 'lower', protocol: protocol('aa') },
+    ]);
+  });
+
+  it('may be of the pruned model alone', () => {
+    const { metrics } = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
+    expect(metrics![0]).not.toHaveProperty('dense');
+  });
+
+  it('replace what was measured before under the same name', () => {
+    const once = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
+    const twice = addMeasurements(once, { models: [model('pruned', 21)] }, 'eval.json');
+    expect(twice.metrics!.map(({ pruned }) => pruned)).toEqual([21]);
+  });
+
+  it('bring accuracies with their errors', () => {
+    const tasks = (acc: number) => [{ file: 'piqa.jsonl', acc, accStderr: 0.02, accNorm: acc + 0.1 }];
+    const { metrics } = addMeasurements(
+      PRUNE_REPORT,
+      {
+        models: [
+          { model: 'dense', tasks: tasks(0.6) },
+          { model: 'pruned', tasks: tasks(0.5) },
+        ],
+      },
+      'eval.json',
+    );
+    expect(metrics).toEqual([
+      {
+        kind: 'accuracy',
+        name: 'piqa.jsonl, acc',
+        dense: 0.6,
+        pruned: 0.5,
+        better: 'higher',
+        standardErrors: { dense: 0.02, pruned: 0.02 },
+      },
+      { kind: 'accuracy', name: 'piqa.jsonl, accNorm', dense: 0.7, pruned: 0.6, better: 'higher' },
+    ]);
+  });
+
+  it('bring the verdict of the paired test, and how far the predictions are apart', () => {
+    const task = { file: 'piqa.jsonl', itemCount: 300, acc: 0.6, accStderr: 0.02 };
+    const divergence = [{ text: 'a.txt', klDivergence: 0.2, top1Agreement: 0.8, protocol: protocol('aa') }];
+    const { metrics } = addMeasurements(
+      PRUNE_REPORT,
+      {
+        models: [
+          { model: 'dense', tasks: [task], divergence: [] },
+          {
+            model: 'pruned',
+            tasks: [task],
+            divergence: ['dense', 'other'].flatMap((reference) => divergence.map((one) => ({ ...one, reference }))),
+          },
+        ],
+        comparisons: [
+          { file: 'piqa.jsonl', a: 'other', b: 'pruned', verdict: 'worse' },
+          { file: 'piqa.jsonl', a: 'dense', b: './pruned', verdict: 'same' },
+        ],
+      },
+      'eval.json',
+    );
+    expect(metrics).toMatchObject([
+      { name: 'divergence (KL), a.txt', dense: 0, pruned: 0.2, better: 'lower' },
+      { name: 'same first choice, a.txt', dense: 1, pruned: 0.8, better: 'higher' },
+      { name: 'piqa.jsonl, acc', verdict: 'same', note: 'piqa.jsonl: 300 items' },
+    ]);
+  });
+
+  it.each([
+    [{}, /eval\.json holds no measurements/],
+    [null, /holds no measurements/],
+    [{ models: [] }, /holds no measurements/],
+    [{ models: [model('dense', 1)] }, /measured dense, not the pruned model pruned/],
+    [{ models: [model('dense', 1, 'bb'), model('pruned', 1)] }, /different tokens of a\.txt/],
+  ])('are refused when they are not of these models: %j', (measured, message) => {
+    expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(OptionError);
+    expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(message);
+  });
+});
+
+it('adds a bias with its perplexity', () => {
+  const once = addMeasurements(PRUNE_REPORT, BIAS_RESULT, 'bias.json');
+  const { perplexity, ...bias } = BIAS_RESULT;
+  expect(once.bias).toEqual([bias]);
+  expect(once.metrics).toEqual([perplexity]);
+  expect(addMeasurements(once, BIAS_RESULT, 'bias.json')).toEqual(once);
+});
