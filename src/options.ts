@@ -124,7 +124,7 @@ export interface PruneOptions extends JobControl {
   readonly perBlockKvHeads?: boolean | undefined;
   /** Seeds everything random. Default 0. */
   readonly seed?: number | undefined;
-  /** Windows that run through a block together, at least 1. Default: as many as make about 2048 tokens. */
+  /** Windows that run through a block together, at least 1. Default: as many as make about 1024 tokens. */
   readonly batchSize?: number | undefined;
 }
 

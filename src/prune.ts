@@ -14,7 +14,7 @@ import { observeDense } from './prune/observe-dense.js';
 import { pruneInShots } from './prune/prune-in-shots.js';
 import { type Run, startRun } from './prune/run.js';
 import { joinBridges } from './removal/join-bridges.js';
-import type { ScoredModule, Verdict } from './removal/judge-module.js';
+import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
 import { planModuleRemoval } from './removal/plan-module-removal.js';
 import { removeUnits } from './removal/remove-units.js';
 import { addLinearBias, type StoreTensor, writeLinearWeight } from './removal/repair-linear.js';
@@ -171,7 +171,9 @@ export async function pruneObserved(
         options.signal?.throwIfAborted();
         const order = decidingOrder(options, dense, module);
         const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, order, meter, bridges };
-        outcomes.push(await shrink(run, model, shrinking));
+        const outcome = await shrink(run, model, shrinking);
+        runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
+        outcomes.push(outcome);
       }
       if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
     }
@@ -229,6 +231,12 @@ function countDensePasses(needs: DenseNeeds): number {
 }
 
 const countPruningPasses = ({ adapter }: ResolvedOptions): number => (adapter.needs === 'none' ? 0 : 1.5);
+
+/** Channels of a module that are left under their old name; none where the graph now reads another. */
+function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {
+  const { input } = module.output;
+  return proto.graph?.node.some((node) => node.input.includes(input)) ? channelsOf(module, keep) : new Int32Array();
+}
 
 interface Shrinking {
   readonly module: PrunableModule;

@@ -2,6 +2,7 @@ import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
+import { TOKENS_PER_BATCH } from '../../src/prune/run.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { indexRunGraph, makeBatches } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
@@ -9,9 +10,6 @@ import type { Engine } from '../../src/runtime/engine.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
-
-/** Tokens that run together, as many as pruning takes. */
-const TOKENS_PER_BATCH = 2048;
 
 /**
  * The yardstick: embedding and all blocks (no LM head) in one session, over the windows that pruning sees. Loading the

@@ -23,10 +23,10 @@ export function indexGraph(graph: GraphProto): GraphIndex {
   const constants = new Set(initializers);
   graph.node.forEach((node, at) => {
     const inputs = inputsOf(node);
-    for (const value of new Set(inputs)) {
+    for (const value of inputs) {
       const consumers = consumersOf.get(value);
       if (consumers === undefined) consumersOf.set(value, [at]);
-      else consumers.push(at);
+      else if (consumers.at(-1) !== at) consumers.push(at);
     }
     const constant = inputs.every((value) => constants.has(value)) && !RANDOM_OPS.has(node.opType);
     for (const value of node.output) {
@@ -50,7 +50,9 @@ const RANDOM_OPS = new Set(['RandomNormal', 'RandomUniform', 'Multinomial', 'Ber
 
 /** Values a node reads, those that its subgraphs capture included; absent optional inputs left out. */
 export function inputsOf(node: NodeProto): readonly string[] {
-  const own = node.input.filter((value) => value !== '');
+  const own = node.input.includes('') ? node.input.filter((value) => value !== '') : node.input;
+  // Graphs are walked often, and hardly any node has a subgraph.
+  if (!node.attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) return own;
   const captured = node.attribute.flatMap((attribute) =>
     [...(attribute.g ? [attribute.g] : []), ...attribute.graphs].flatMap(capturesOf),
   );

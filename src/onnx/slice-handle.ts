@@ -102,17 +102,20 @@ interface Transfer {
 
 /** Copies items from `first` on until `target` is full, in the widest words that fit. */
 function gather({ keep, itemBytes, rowBytes }: Cut, first: number, { block, offset, target }: Transfer): void {
-  const starts = [itemBytes, block.byteOffset, target.byteOffset];
+  const starts = [itemBytes, rowBytes, offset, block.byteOffset, target.byteOffset];
   const wordBytes = [4, 2, 1].find((width) => starts.every((start) => start % width === 0))!;
   const from = words(block, wordBytes);
   const to = words(target, wordBytes);
   const itemWords = itemBytes / wordBytes;
-  for (let at = 0, item = first; at < to.length; at += itemWords, item++) {
-    const position = Math.floor(item / keep.length) * rowBytes + keep[item % keep.length]! * itemBytes;
-    const start = (position - offset) / wordBytes;
-    // For short items a call costs more than it saves.
-    if (itemWords > 16) to.set(from.subarray(start, start + itemWords), at);
-    else for (let i = 0; i < itemWords; i++) to[at + i] = from[start + i]!;
+  let index = first % keep.length;
+  let row = (Math.floor(first / keep.length) * rowBytes - offset) / wordBytes;
+  for (let at = 0; at < to.length; index = 0, row += rowBytes / wordBytes) {
+    for (; index < keep.length && at < to.length; index++, at += itemWords) {
+      const start = row + keep[index]! * itemWords;
+      // For short items a call costs more than it saves.
+      if (itemWords > 16) to.set(from.subarray(start, start + itemWords), at);
+      else for (let i = 0; i < itemWords; i++) to[at + i] = from[start + i]!;
+    }
   }
 }
 

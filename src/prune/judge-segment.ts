@@ -83,6 +83,7 @@ async function measure(
   const [first] = modules;
   if (runner === undefined || needs === 'none' || first === undefined) return [];
   const detail = segmentName(first.segment, run.job.analysed.detected.layout.modules);
+  if (modules.length === 1) holdChannels(run, runner, first);
   return run.timed('measure', async () => {
     const targets: StatisticsTarget[] = [];
     for (const module of modules) {
@@ -94,6 +95,19 @@ async function measure(
     return collectStatistics(runner, { targets, onBatch: () => run.tick(detail) });
   });
 }
+
+/**
+ * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
+ * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
+ */
+function holdChannels({ batches }: Run, runner: BlockRunner, { output }: PrunableModule): void {
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const byteCount = tokenCount * output.inputCount * Float32Array.BYTES_PER_ELEMENT;
+  if (byteCount <= HELD_BYTES) runner.hold([output.input]);
+}
+
+/** Beyond this, channels are computed again instead. */
+const HELD_BYTES = 512 * 2 ** 20;
 
 interface WeighCase {
   readonly runner: BlockRunner;

@@ -27,8 +27,11 @@ export interface Run {
   dispose(): Promise<void>;
 }
 
-/** Tokens that run through a block together unless the options say otherwise. */
-const TOKENS_PER_BATCH = 2048;
+/**
+ * Tokens that run through a block together unless the options say otherwise: enough to fill the processor's vectors, few
+ * enough that a block's activations stay near its caches and every session's first run has little memory to touch.
+ */
+export const TOKENS_PER_BATCH = 1024;
 
 /** How often the tokens go through all segments, for the remaining time: in the whole job, and before this run. */
 export interface Passes {

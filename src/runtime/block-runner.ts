@@ -8,6 +8,7 @@ import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, type StageExtension } from './compile-stage.js';
 import type { Engine, Tensor, Tensors } from './engine.js';
+import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
 import { prefillFeeds } from './prefill-feeds.js';
 
@@ -46,6 +47,13 @@ export interface BlockRunner {
   readonly side: SideValues;
   /** Runs the current stage for what `fetches` and the extension hand out, batch by batch. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
+  /**
+   * Has values of the current stage kept in memory when they are next computed, so that later runs of the stage start from
+   * them. They are forgotten when the hidden states move on.
+   */
+  hold(values: readonly string[]): void;
+  /** Narrows a held value to some channels of its last axis, as the model was narrowed; with none it is forgotten. */
+  narrowHeld(value: string, keep: Int32Array): void;
   /** Moves the hidden states through the current stage; `onBatch` hears of each batch. */
   advance(onBatch?: (batch: Batch) => void): Promise<void>;
   dispose(): Promise<void>;
@@ -67,23 +75,29 @@ export interface BlockRunnerOptions {
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { engine, model, cuts, facts, batches, states, signal } = options;
   const side = createSideValues();
+  const held = createHeldValues();
   let stage = 0;
 
   const compile = ({ fetches, reads = [], extension }: StageRun): Promise<CompiledStage> => {
     const index = indexRunGraph(model);
-    const atHand = (value: string) => index.inputs.has(value) || value === cuts[stage - 1] || side.has(value);
-    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts });
+    const atHand = (value: string) =>
+      index.inputs.has(value) || value === cuts[stage - 1] || side.has(value) || held.has(value);
+    const { widths } = held;
+    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, widths });
   };
 
   async function* observe(run: StageRun) {
-    const compiled = await compile(run);
+    const kept = held.wantedAmong([...run.fetches, ...(run.reads ?? [])]);
+    const compiled = await compile({ ...run, fetches: [...new Set([...run.fetches, ...kept])] });
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
         const feeds = await feedsOf(compiled.inputs, batch);
         const values = await compiled.session.run({ ...feeds, ...run.extensionFeeds?.(batch) });
+        for (const value of kept) held.put(value, batch.index, values[value]!);
         yield { batch, values };
       }
+      held.finish(kept);
     } finally {
       await compiled.session.release();
     }
@@ -95,7 +109,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const given = prefillFeeds(inputs, batch, batch.tokens);
     for (const name of names) {
       if (given[name] !== undefined) continue;
-      given[name] = name === cuts[stage - 1] ? await states.get(batch.index) : side.get(name, batch);
+      if (held.has(name)) given[name] = held.get(name, batch.index);
+      else given[name] = name === cuts[stage - 1] ? await states.get(batch.index) : side.get(name, batch);
     }
     return given;
   }
@@ -119,6 +134,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
       for (const name of carried) side.put(name, batch, values[name]!, dependent.has(name));
       onBatch?.(batch);
     }
+    held.clear();
     stage += 1;
   }
 
@@ -130,6 +146,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     states,
     side,
     observe,
+    hold: held.want,
+    narrowHeld: held.narrow,
     advance,
     dispose: () => states.dispose(),
   };

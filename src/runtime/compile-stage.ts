@@ -48,6 +48,8 @@ export interface CompileRequest {
   readonly reads?: readonly string[];
   /** What is known of the values that come from outside. */
   readonly facts: TwinFacts;
+  /** Size of the last axis of values from outside that have been narrowed since. */
+  readonly widths?: ReadonlyMap<string, number>;
 }
 
 export interface CompiledStage {
@@ -101,12 +103,13 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
 }
 
 /** Declares an input: as the model does, or with the dims that did not change between two runs and the others open. */
-function declareInput(name: string, { model, facts: { first, second } }: CompileRequest): ValueInfoProto {
+function declareInput(name: string, { model, facts: { first, second }, widths }: CompileRequest): ValueInfoProto {
   const declared = model.proto.graph?.input.find((info) => info.name === name);
   if (declared !== undefined) return declared;
   const [fact, twin] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
   const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] ? dim : `${name}/${axis}`));
-  return makeValueInfo(name, fact.dataType, dims);
+  const width = widths?.get(name);
+  return makeValueInfo(name, fact.dataType, width === undefined ? dims : dims.with(-1, width));
 }

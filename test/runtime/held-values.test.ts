@@ -1,0 +1,98 @@
+import type { PrunableModule } from '../../src/architecture/layout.js';
+import { copyModel } from '../../src/onnx/edit-weights.js';
+import { channelsOf } from '../../src/removal/judge-module.js';
+import { removeUnits } from '../../src/removal/remove-units.js';
+import { type BlockRunner, createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
+import type { Engine } from '../../src/runtime/engine.js';
+import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { testEngine } from '../support/engine.js';
+import { type Loaded, loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+/** Keeps the graphs that were compiled, to see what they were given. */
+function countingEngine(): { engine: Engine; fed: string[][] } {
+  const fed: string[][] = [];
+  const engine: Engine = {
+    ...testEngine,
+    async load(model, options) {
+      const session = await testEngine.load(model, options);
+      fed.push(session.inputs.map(({ name }) => name));
+      return session;
+    },
+  };
+  return { engine, fed };
+}
+
+function startRunner(model: Loaded['model'], engine: Engine): BlockRunner {
+  const { detected, facts, tokenInput } = loaded.analysed;
+  return createBlockRunner({
+    engine,
+    model,
+    cuts: detected.partition.cuts,
+    facts,
+    tokenInput,
+    batches: makeBatches(someWindows(3, 20), 2),
+    states: createMemoryStates(),
+  });
+}
+
+async function stateValues(runner: BlockRunner): Promise<number[]> {
+  const states = await Promise.all(runner.batches.map(({ index }) => runner.states.get(index)));
+  return states.flatMap(({ data }) => Array.from(data as Float32Array));
+}
+
+describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
+  let module: PrunableModule;
+  beforeAll(() => {
+    module = loaded.analysed.detected.layout.modules.find((one) => one.kind === kind)!;
+  });
+
+  /** Hidden states behind the module, after it lost half its units. */
+  async function advancePruned(hold: boolean) {
+    const model = copyModel(loaded.model);
+    const { engine, fed } = countingEngine();
+    const runner = startRunner(model, engine);
+    while (runner.stage < module.segment) await runner.advance();
+    const { input } = module.output;
+    if (hold) runner.hold([input]);
+    const seen: unknown[] = [];
+    for await (const { values } of runner.observe({ fetches: [input] })) seen.push(values[input]);
+    const keep = Int32Array.from({ length: module.unitCount / 2 }, (_, at) => 2 * at);
+    const { detected, facts } = loaded.analysed;
+    removeUnits(model, { detected, facts, module: module.index, keep });
+    if (hold) runner.narrowHeld(input, channelsOf(module, keep));
+    await runner.advance();
+    expect(seen).toHaveLength(2);
+    return { states: await stateValues(runner), inputs: fed.at(-1)! };
+  }
+
+  it('carry on to what the narrowed model computes from the start', async () => {
+    const [held, whole] = [await advancePruned(true), await advancePruned(false)];
+    expect(relativeGap(held.states, whole.states)).toBeLessThan(1e-6);
+    expect(held.inputs).toContain(module.output.input);
+    expect(whole.inputs).not.toContain(module.output.input);
+  });
+
+  it('are forgotten by the next stage, and when narrowed to none', async () => {
+    const { engine, fed } = countingEngine();
+    const runner = startRunner(loaded.model, engine);
+    while (runner.stage < module.segment) await runner.advance();
+    const { input } = module.output;
+    const observe = async () => {
+      for await (const _ of runner.observe({ fetches: [input] }));
+      return fed.at(-1)!.includes(input);
+    };
+    runner.hold([input]);
+    expect(await observe()).toBe(false);
+    expect(await observe()).toBe(true);
+    runner.narrowHeld(input, new Int32Array());
+    expect(await observe()).toBe(false);
+    await runner.advance();
+    await runner.advance();
+    expect(fed.at(-1)).not.toContain(input);
+  });
+});
