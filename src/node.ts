@@ -1,4 +1,5 @@
 export * from './index.js';
+export { type AppliedRecipe, type ApplyRequest, applyRecipe } from './node/apply-recipe.js';
 export {
   type BenchmarkReport,
   type BenchmarkRequest,
@@ -41,4 +42,5 @@ export {
   type TaskMeasurement,
 } from './report/add-measurements.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
+export type { Recipe, RecipeModule } from './report/recipe-schema.js';
 export type * from './report/report-schema.js';

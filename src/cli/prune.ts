@@ -39,6 +39,7 @@ interface PruneFlags extends SharedOptions {
   readonly dryRun?: boolean;
   readonly report?: string | boolean;
   readonly quotes: boolean;
+  readonly recipe?: string;
   readonly certify: boolean;
 }
 
@@ -102,6 +103,7 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--report <file>', 'where the report goes, ending in .json (default: beside the pruned model)')
     .option('--no-report', 'write no report')
     .option('--no-quotes', 'quote no calibration text in the report')
+    .option('--recipe <path>', 'write what was decided into this folder or .json file, for apply')
     .option('--no-certify', 'do not compare what was written with the masked original');
   withSharedOptions(command).action(async (model: string, flags: PruneFlags) => {
     if (flags.out === undefined && !flags.dryRun) {
@@ -161,6 +163,7 @@ const PASSED_ON = [
   'force',
   'dryRun',
   'report',
+  'recipe',
 ] as const satisfies readonly (keyof PruneFlags)[];
 
 function pruneOptions(flags: PruneFlags) {

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
+import { addApplyCommand } from './apply.js';
 import { addBenchCommand } from './bench.js';
 import { addBiasCommand } from './bias.js';
 import type { CommandContext } from './command-context.js';
@@ -29,6 +30,7 @@ function buildProgram(context: CommandContext): Command {
     .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
     .exitOverride();
   addPruneCommand(program, context);
+  addApplyCommand(program, context);
   addDescribeCommand(program, context);
   addEvalCommand(program, context);
   addCompareCommand(program, context);

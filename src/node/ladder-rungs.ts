@@ -40,3 +40,8 @@ export function rungReportPlace(place: ReportPlace | undefined, { name }: Rung):
 export function rungFolder(out: string, { name }: Rung): string {
   return join(out, name);
 }
+
+/** A rung's recipe: `a-10.json` of `a.json`, else a folder in the one given. */
+export function rungRecipe(path: string, { name }: Rung): string {
+  return path.endsWith('.json') ? `${path.slice(0, -'.json'.length)}-${name}.json` : join(path, name);
+}

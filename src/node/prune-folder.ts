@@ -4,10 +4,11 @@ import { observeModel, pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { checkOutput } from './check-output.js';
-import { nameRungs, type Rung, rungFolder, rungReportPlace } from './ladder-rungs.js';
+import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { ModelFolder } from './model-folder.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
+import { checkRecipePlace, type RecipePlace, resolveRecipePlace } from './recipe-files.js';
 import { checkWindowsPlace } from './windows-file.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
@@ -38,6 +39,11 @@ export interface PruneRequest extends PruneOptions {
    * fails and leaves nothing. Default true.
    */
   readonly certify?: boolean | undefined;
+  /**
+   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
+   * such a `.json` file. Replaced only with `force`. Default: none is written.
+   */
+  readonly recipe?: string | undefined;
 }
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
@@ -66,7 +72,8 @@ export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
 export async function prune(request: PruneRequest): Promise<PruneReport> {
   const place = resolveReportPlace(request.report);
   const { sparsity, out } = request;
-  const [report] = await pruneTo(request, [{ sparsity, out: request.dryRun ? undefined : out, report: place }]);
+  const recipe = request.recipe === undefined ? undefined : resolveRecipePlace(request.recipe);
+  const [report] = await pruneTo(request, [{ sparsity, out: request.dryRun ? undefined : out, report: place, recipe }]);
   return report!;
 }
 
@@ -89,11 +96,13 @@ export async function pruneLadder({ sparsity, ...request }: LadderRequest): Prom
     sparsity: rung.sparsity,
     out: dryRun || out === undefined ? undefined : rungFolder(out, rung),
     report: rungReportPlace(place, rung),
+    recipe: request.recipe === undefined ? undefined : resolveRecipePlace(rungRecipe(request.recipe, rung)),
   });
   return pruneTo(request, rungs.map(toResult));
 }
 
 interface Result extends Pick<ResultRequest, 'sparsity' | 'out'> {
+  readonly recipe: RecipePlace | undefined;
   readonly report: ReportPlace | undefined;
 }
 
@@ -107,12 +116,18 @@ async function pruneTo(
   if (request.out === undefined && !request.dryRun) {
     throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
   }
+  if (request.recipe !== undefined && options!.shots > 1) {
+    throw new OptionError(`recipe cannot hold what ${options!.shots} shots do; leave it out, or use one shot`);
+  }
   const { hiddenStates, executionProvider } = request;
   if (hiddenStates !== undefined && !['memory', 'spill'].includes(hiddenStates)) {
     throw new OptionError(`hiddenStates is "${hiddenStates}"; expected memory or spill`);
   }
   return withModelFolder(request.model, async (folder) => {
-    for (const { out } of results) await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
+    for (const { out, recipe } of results) {
+      if (recipe !== undefined) await checkRecipePlace(recipe, out, request.force);
+      await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
+    }
     return withPruneJob({ folder, options: options!, calibration, executionProvider, hiddenStates }, async (opened) => {
       if (options!.shots > 1) return pruneEach(opened, request, results);
       const observed = await observeModel({ ...opened.job, store: storeInMemory });

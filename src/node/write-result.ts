@@ -5,19 +5,25 @@ import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
 import type { PruneOutcome, StageTiming } from '../prune.js';
+import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { buildRecipeParts, layoutFingerprint } from '../report/build-recipe.js';
+import { plainSettings } from '../report/plain-settings.js';
 import { buildPruneReport } from '../report/prune-report.js';
+import { RECIPE_SCHEMA } from '../report/recipe-schema.js';
 import type { CertificateReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { certifyFolder } from './certify-folder.js';
 import { writing } from './file-folder.js';
+import { hashFiles } from './hash-files.js';
 import { findTokenizer } from './load-tokenizer.js';
 import { type ModelFolder, modelPaths } from './model-folder.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import type { FolderJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import type { JsonObject } from './read-json.js';
+import { type RecipePlace, writeRecipe } from './recipe-files.js';
 import { WINDOWS_FILE } from './windows-file.js';
 import { writeModelFolder } from './write-model-folder.js';
 import { describeEnvironment, type ReportPlace, writeReport } from './write-report.js';
@@ -34,6 +40,8 @@ export interface ResultRequest {
   readonly report: ReportPlace | undefined;
   readonly quoteText?: boolean | undefined;
   readonly certify?: boolean | undefined;
+  /** Where the run's decisions go; absent: they are not written. */
+  readonly recipe?: RecipePlace | undefined;
   readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
@@ -50,6 +58,9 @@ export async function writeResult(
   const bytesBefore = await storedBytes(folder, job.model);
   const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
   const remarks = [...(calibration?.remarks ?? []), ...outcome.remarks];
+  const isGone = outcome.modules.some(({ keep }) => keep.length === 0);
+  if (request.recipe !== undefined && isGone)
+    remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
   const buildReport = (bytesAfter: number, certificate?: CertificateReport): PruneReport =>
     buildPruneReport({
       version: VERSION,
@@ -69,10 +80,29 @@ export async function writeResult(
       timings,
       peakMemoryBytes: peakMemoryBytes(),
     });
+  const saveRecipe = async (sha256?: string): Promise<void> => {
+    if (request.recipe === undefined || isGone) return;
+    const paths = modelPaths(folder, job.model);
+    const head = {
+      schema: RECIPE_SCHEMA,
+      version: VERSION,
+      model: {
+        sha256: await hashFiles(paths, options.signal),
+        layout: await layoutFingerprint(analysed.detected.layout),
+      },
+      method: options.methodName,
+      seed: options.seed,
+      settings: plainSettings(options),
+      ...(calibration && { calibration: calibration.provenance }),
+      ...(sha256 !== undefined && { result: { sha256 } }),
+    } as const;
+    await writeRecipe(request.recipe, head, buildRecipeParts(outcome.modules));
+  };
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (out === undefined) {
     const report = buildReport((await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control)).byteLength);
     if (place?.folder !== undefined) await writeReport(report, place.folder, place.name);
+    await saveRecipe();
     return report;
   }
   const certify = async (written: string): Promise<CertificateReport | undefined> => {
@@ -91,9 +121,12 @@ export async function writeResult(
   };
   const startedAt = performance.now();
   let report: PruneReport | undefined;
-  const complete = async (partial: string, { byteLength }: SavedModel) => {
+  let resultSha256: string | undefined;
+  const complete = async (partial: string, saved: SavedModel) => {
+    const { byteLength } = saved;
     timings.push({ stage: 'save', ms: performance.now() - startedAt });
     report = buildReport(byteLength, request.certify === false ? undefined : await certify(partial));
+    if (request.recipe !== undefined) resultSha256 = await hashSaved(partial, saved, options.signal);
     const { windowsFile } = calibration ?? {};
     if (windowsFile !== undefined) await putText(join(partial, WINDOWS_FILE), windowsFile);
     if (place !== undefined && place.folder === undefined) await writeReport(report, partial, place.name);
@@ -102,11 +135,20 @@ export async function writeResult(
   const { force } = request;
   await writeModelFolder(outcome.model, folder, { output: out, force, documents, complete, ...control });
   if (place?.folder !== undefined) await writeReport(report!, place.folder, place.name);
+  await saveRecipe(resultSha256);
   return report!;
 }
 
 async function putText(target: string, text: string): Promise<void> {
   await writing(target, () => writeFile(target, text));
+}
+
+/** SHA-256 of the files of a model that was written. */
+export function hashSaved(folder: string, { files }: SavedModel, signal?: AbortSignal): Promise<string> {
+  return hashFiles(
+    files.map(({ path }) => join(folder, path)),
+    signal,
+  );
 }
 
 /** Takes everything and keeps nothing: `saveModel` counts what it writes. */
@@ -118,7 +160,7 @@ const COUNTING_FOLDER: SinkFolder = {
 export function mendDocuments(
   { documents, modelFile }: ModelFolder,
   { detected }: AnalysedModel,
-  { model, modules }: Pick<PruneOutcome, 'model' | 'modules'>,
+  { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly DecidedRemoval[] },
 ): Record<string, JsonObject> {
   const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
   const widths = blockWidths(detected.layout, kept);

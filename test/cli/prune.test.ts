@@ -106,6 +106,14 @@ describe('a ladder', () => {
   });
 });
 
+it('applies a recipe', async () => {
+  const { calls, out } = await runWithDouble('apply recipe dense -o pruned');
+  expect(calls[0]).toMatchObject(['applyRecipe', { recipe: 'recipe', model: 'dense', out: 'pruned' }]);
+  expect(out).toBe(
+    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n',
+  );
+});
+
 describe('formatPruneReport', () => {
   it('tells how much of the calibration the model wrote', () => {
     const generated = { windowCount: 32, share: 0.5, seed: 3, startToken: 0, temperature: 1, tokensSha256: 'ab' };

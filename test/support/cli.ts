@@ -192,6 +192,13 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         sparsity: { ...PRUNE_REPORT.sparsity, requested, achieved: requested },
         bytes: { before: 11_566_780, after: 9_000_000 - at * 1_000_000 },
       })),
+    applyRecipe: async ({ model, out }) => ({
+      model,
+      out,
+      sha256: 'ab',
+      parameters: PRUNE_REPORT.parameters,
+      bytes: PRUNE_REPORT.bytes,
+    }),
     describe: async () => MODEL_DESCRIPTION,
     perplexity: async () => ({
       perplexity: 12.3456,
@@ -218,6 +225,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const api: CliApi = {
     prune: record('prune', answers.prune),
     pruneLadder: record('pruneLadder', answers.pruneLadder),
+    applyRecipe: record('applyRecipe', answers.applyRecipe),
     describe: record('describe', answers.describe),
     perplexity: record('perplexity', answers.perplexity),
     evaluateModels: record('evaluateModels', answers.evaluateModels),

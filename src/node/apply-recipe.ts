@@ -1,0 +1,106 @@
+import { ModelFormatError, OptionError } from '../errors.js';
+import type { SavedModel } from '../onnx/save-model.js';
+import type { JobControl } from '../progress.js';
+import { applyRemovals } from '../removal/apply-removals.js';
+import { layoutFingerprint } from '../report/build-recipe.js';
+import { parseRemovals } from '../report/parse-recipe.js';
+import type { Recipe } from '../report/recipe-schema.js';
+import type { BeforeAfter } from '../report/report-schema.js';
+import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
+import { VERSION } from '../version.js';
+import { checkOutput } from './check-output.js';
+import { hashFiles } from './hash-files.js';
+import { modelPaths } from './model-folder.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { resolveRecipePlace, withRecipe } from './recipe-files.js';
+import { withModelFolder } from './with-model-folder.js';
+import { writeModelFolder } from './write-model-folder.js';
+import { countParameters, hashSaved, mendDocuments, storedBytes } from './write-result.js';
+
+/** A recipe, what it was made from, and where the result goes. */
+export interface ApplyRequest extends JobControl {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the dense model of the recipe, byte for byte. */
+  readonly model: string;
+  /** Folder with `recipe.json`, or the path of such a file. */
+  readonly recipe: string;
+  /** Folder to be made. */
+  readonly out: string;
+  /** Replace `out` if it exists. Default false. */
+  readonly force?: boolean | undefined;
+  /** Runs the model on two tiny windows to see its layout. Default `cpu`. */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+}
+
+/** What came of a recipe. */
+export interface AppliedRecipe {
+  readonly model: string;
+  readonly out: string;
+  /** SHA-256 of the model file and its external data, as they were written. */
+  readonly sha256: string;
+  readonly parameters: BeforeAfter;
+  readonly bytes: BeforeAfter;
+}
+
+/**
+ * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
+ *
+ * @throws OptionError when the model is not the recipe's, or `out` exists; ModelFormatError when the recipe is damaged or
+ *   gives another result than it was made from; UnsupportedModelError, EngineError.
+ * @example
+ * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
+ * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
+ */
+export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe> {
+  const { out, force, signal, onProgress } = request;
+  const place = resolveRecipePlace(request.recipe);
+  return withRecipe(place, ({ recipe, tensors }) =>
+    withModelFolder(request.model, async (folder) => {
+      await checkOutput({ output: out, source: folder.root, force });
+      const dense = await folder.load();
+      await checkModel(recipe, await hashFiles(modelPaths(folder, dense), signal), request.model);
+      const analysed = await analyseModel(dense, await createNodeEngine(request.executionProvider), signal);
+      await checkLayout(recipe, analysed);
+      const { layout } = analysed.detected;
+      const removals = await parseRemovals(recipe, { layout, model: dense, tensors, files: place });
+      const model = await applyRemovals(dense, analysed, removals);
+      let sha256 = '';
+      const complete = async (partial: string, saved: SavedModel) => {
+        sha256 = await hashSaved(partial, saved, signal);
+        checkResult(recipe, sha256);
+      };
+      const documents = mendDocuments(folder, analysed, { model, modules: removals });
+      const writing = { output: out, force, documents, complete, onProgress, signal };
+      const { byteLength } = await writeModelFolder(model, folder, writing);
+      return {
+        model: request.model,
+        out,
+        sha256,
+        parameters: { before: layout.parameterCount, after: countParameters(model) },
+        bytes: { before: await storedBytes(folder, dense), after: byteLength },
+      };
+    }),
+  );
+}
+
+function checkModel({ model: { sha256 } }: Recipe, found: string, path: string): void {
+  if (found === sha256) return;
+  throw new OptionError(
+    `${path} is another model than the recipe's: its SHA-256 is ${found}, the recipe was made from ${sha256}. Give the model that was pruned.`,
+  );
+}
+
+async function checkLayout({ model, version }: Recipe, { detected }: AnalysedModel): Promise<void> {
+  const found = await layoutFingerprint(detected.layout);
+  if (found === model.layout) return;
+  throw new OptionError(
+    `fang-prune ${VERSION} sees the model otherwise than ${version}, which made the recipe (layout ${found}, not ${model.layout}). Use that version, or make the recipe anew.`,
+  );
+}
+
+/** Versions may write the same model in other bytes; the same version may not. */
+function checkResult({ result, version }: Recipe, sha256: string): void {
+  if (result === undefined || result.sha256 === sha256 || version !== VERSION) return;
+  throw new ModelFormatError(
+    `the recipe gave a model with the SHA-256 ${sha256}, not ${result.sha256} as it says. Get the recipe again.`,
+  );
+}

@@ -1,0 +1,48 @@
+import type { ModelLayout } from '../architecture/layout.js';
+import { sha256 } from '../calibration/sha256.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import { floatsHandle } from '../onnx/tensor-handle.js';
+import type { DecidedRemoval } from '../removal/apply-removals.js';
+import type { RecipeModule } from './recipe-schema.js';
+
+/** Decisions as a recipe holds them. */
+export interface RecipeParts {
+  readonly modules: readonly RecipeModule[];
+  /** Repaired weights and biases by name. */
+  readonly tensors: ReadonlyMap<string, TensorHandle>;
+}
+
+const DOUBLE = 11;
+
+/** Takes what a run decided apart: numbers for people into JSON, weights into tensors. */
+export function buildRecipeParts(removals: readonly DecidedRemoval[]): RecipeParts {
+  const tensors = new Map<string, TensorHandle>();
+  const keepTensor = (name: string, handle: TensorHandle): string => {
+    tensors.set(name, handle);
+    return name;
+  };
+  const modules = removals.map(({ module, keep, weight, bias }): RecipeModule => {
+    const { index, block, kind } = module;
+    const name = `block.${block}.${kind}.${index}`;
+    return {
+      index,
+      block,
+      kind,
+      keep: [...keep],
+      ...(weight && { weight: keepTensor(`${name}.weight`, weight) }),
+      ...(bias && {
+        bias: keepTensor(`${name}.bias`, floatsHandle({ dataType: DOUBLE, dims: [bias.length] }, bias)),
+      }),
+    };
+  });
+  return { modules, tensors };
+}
+
+/** SHA-256 of what a recipe's indices refer to: another version of the library may see other modules in the same file. */
+export function layoutFingerprint({ modules }: ModelLayout): Promise<string> {
+  const seen = modules.map(({ block, kind, unitCount, unitSize, groupCount, output }) => {
+    const { node, inputAxis, inputCount, outputCount } = output;
+    return [block, kind, unitCount, unitSize, groupCount ?? 0, node, inputAxis, inputCount, outputCount];
+  });
+  return sha256(JSON.stringify(seen));
+}

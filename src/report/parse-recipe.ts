@@ -1,0 +1,110 @@
+import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
+import { ModelFormatError } from '../errors.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { describeShape, type TensorShape } from '../onnx/tensor-handle.js';
+import type { DecidedRemoval } from '../removal/apply-removals.js';
+import { linearWeightName } from '../removal/repair-linear.js';
+import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
+
+const DOUBLE = 11;
+
+/**
+ * Checks that a JSON object is a recipe, as far as that shows without model and tensors.
+ * @param file for messages
+ * @throws ModelFormatError naming file and field.
+ */
+export function checkRecipe(json: Readonly<Record<string, unknown>>, file: string): Recipe {
+  const found = json as Partial<Recipe>;
+  const broken = (what: string) => new ModelFormatError(`${file}: ${what}. Get the recipe again, or make it anew.`);
+  if (found.schema !== RECIPE_SCHEMA)
+    throw broken(`its schema is ${JSON.stringify(found.schema)}, expected "${RECIPE_SCHEMA}"`);
+  const { model, tensors, modules, result } = found;
+  const texts = {
+    version: found.version,
+    'model.sha256': model?.sha256,
+    'model.layout': model?.layout,
+    'tensors.file': tensors?.file,
+    'tensors.sha256': tensors?.sha256,
+    ...(result !== undefined && { 'result.sha256': result?.sha256 }),
+  };
+  const missing = Object.entries(texts).find(([, value]) => typeof value !== 'string');
+  if (missing !== undefined) throw broken(`${missing[0]} is ${JSON.stringify(missing[1])}, expected a text`);
+  if (!Array.isArray(modules)) throw broken('modules is no list');
+  return found as Recipe;
+}
+
+export interface RecipeContext {
+  readonly layout: ModelLayout;
+  /** The dense model. */
+  readonly model: OnnxModel;
+  readonly tensors: ReadonlyMap<string, TensorHandle>;
+  /** For messages. */
+  readonly files: { readonly json: string; readonly tensors: string };
+}
+
+/**
+ * Makes a recipe's decisions ready to apply.
+ * @throws ModelFormatError naming file and module or tensor where one does not fit the model.
+ */
+export async function parseRemovals(recipe: Recipe, context: RecipeContext): Promise<DecidedRemoval[]> {
+  const removals: DecidedRemoval[] = [];
+  const seen = new Set<number>();
+  for (const [at, entry] of recipe.modules.entries()) {
+    const { index, block, kind, keep, weight, bias } = Object(entry) as Recipe['modules'][number];
+    const module = context.layout.modules[index];
+    const broken = (what: string) =>
+      new ModelFormatError(`${context.files.json}: modules[${at}] ${what}. Get the recipe again, or make it anew.`);
+    if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
+      throw broken(`(block ${block} ${kind}) is no module of the model that is still whole`);
+    seen.add(index);
+    if (!isAscending(keep, module.unitCount))
+      throw broken(`keeps no ascending list of units below ${module.unitCount}`);
+    if (!isEven(keep, module)) throw broken('keeps more query heads of one KV head than of another');
+    const kept = Int32Array.from(keep);
+    const read = (name: unknown, shape: TensorShape) => findTensor(name, shape, context);
+    removals.push({
+      module,
+      keep: kept,
+      ...(weight !== undefined && { weight: read(weight, weightShape(module, kept, context)) }),
+      ...(bias !== undefined && {
+        bias: await readDoubles(read(bias, { dataType: DOUBLE, dims: [module.output.outputCount] })),
+      }),
+    });
+  }
+  return removals;
+}
+
+function isAscending(keep: unknown, unitCount: number): keep is number[] {
+  if (!Array.isArray(keep) || keep.length === 0) return false;
+  return keep.every(
+    (unit, at) => Number.isSafeInteger(unit) && unit >= 0 && unit < unitCount && (at === 0 || unit > keep[at - 1]),
+  );
+}
+
+/** Grouped queries: every KV head that stays serves as many query heads. */
+function isEven(keep: readonly number[], { groupOfUnit }: PrunableModule): boolean {
+  if (groupOfUnit === undefined) return true;
+  const counts = new Map<number, number>();
+  for (const unit of keep) counts.set(groupOfUnit[unit]!, (counts.get(groupOfUnit[unit]!) ?? 0) + 1);
+  return new Set(counts.values()).size === 1;
+}
+
+function weightShape({ output, unitSize }: PrunableModule, keep: Int32Array, { model }: RecipeContext): TensorShape {
+  const { dataType } = model.weights.get(linearWeightName(model, output))!;
+  const channelCount = keep.length * unitSize;
+  const dims = output.inputAxis === 1 ? [output.outputCount, channelCount] : [channelCount, output.outputCount];
+  return { dataType, dims };
+}
+
+function findTensor(name: unknown, shape: TensorShape, { tensors, files }: RecipeContext): TensorHandle {
+  const found = tensors.get(String(name));
+  const isFit = found?.dataType === shape.dataType && String(found.dims) === String(shape.dims);
+  if (found !== undefined && isFit) return found;
+  throw new ModelFormatError(
+    `${files.tensors}: tensor "${String(name)}" is ${found ? describeShape(found) : 'missing'}, expected ${describeShape(shape)}. Get the recipe again, or make it anew.`,
+  );
+}
+
+async function readDoubles(handle: TensorHandle): Promise<Float64Array> {
+  return new Float64Array((await handle.read()).slice().buffer);
+}
