@@ -2,7 +2,7 @@
  * Measures the tables of docs/results.md on a model, one process an experiment. What is measured is kept in
  * docs/results/NAME.json and not measured again, so that a run can be stopped and resumed.
  *
- *   npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name smollm2] [--only ID,...] [--table TABLE,...] [--windows 64]
+ *   npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name smollm2] [--only ID]... [--table TABLE]... [--windows 64]
  *     [--keep FOLDER] [--tasks 200] [--format-only]
  *
  * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
@@ -24,8 +24,8 @@ const { values, positionals } = parseArgs({
   options: {
     data: { type: 'string' },
     name: { type: 'string' },
-    only: { type: 'string' },
-    table: { type: 'string' },
+    only: { type: 'string', multiple: true },
+    table: { type: 'string', multiple: true },
     keep: { type: 'string' },
     windows: { type: 'string', default: '64' },
     tasks: { type: 'string', default: '0' },
@@ -54,8 +54,8 @@ if (!values['format-only']) for (const experiment of EXPERIMENTS.filter(isWanted
 writeFileSync(`docs/results/${name}.md`, formatResults(name, known));
 
 function isWanted({ id, tables }: Experiment): boolean {
-  const listed = (list: string | undefined, found: readonly string[]) =>
-    list === undefined || list.split(',').some((item) => found.includes(item));
+  const listed = (wanted: readonly string[] | undefined, found: readonly string[]) =>
+    wanted === undefined || wanted.some((item) => found.includes(item));
   return listed(values.only, [id]) && listed(values.table, tables);
 }
 
