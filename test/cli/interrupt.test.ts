@@ -22,7 +22,8 @@ async function startPruning() {
     'prune examples/models/tiny-llama --sparsity 0.3 --method flap --windows 2000 --window-length 256 --out'.split(' ');
   child = spawn(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args, join(folder, 'pruned')], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, TMPDIR: folder },
+    // Build servers get colours even through a pipe.
+    env: { ...process.env, TMPDIR: folder, NO_COLOR: '1' },
   });
   const output = { out: '', err: '' };
   child.stdout?.on('data', (bytes) => {
