@@ -1,6 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute } from './attributes.js';
 import { type AttributeValue, makeNode } from './build.js';
+import { dimsOf, impliedHeadSize } from './head-size.js';
 
 /**
  * Writes a GroupQueryAttention out in primitives where ONNX Runtime's own kernel refuses its head size, so that such a
@@ -8,7 +9,7 @@ import { type AttributeValue, makeNode } from './build.js';
  * Every value keeps its name. Padding is not looked at: windows are full.
  */
 export function lowerGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
-  const size = findHeadSize(node, graph);
+  const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph);
   const [, angleCount = 0] = dimsOf(node.input[7], graph) ?? [];
   return size === undefined || isRunnable(node, size, angleCount) ? undefined : writeOutGroupQuery(node, graph);
 }
@@ -18,19 +19,12 @@ function isRunnable(node: NodeProto, headSize: number, angleCount: number): bool
   return intAttribute(node, 'do_rotary', 0) === 1 ? headSize % 16 === 0 && angleCount % 8 === 0 : headSize % 8 === 0;
 }
 
-/** Head size as the cache declares it, or as the linear map that reads the result implies. */
-function findHeadSize(node: NodeProto, graph: GraphProto): number | undefined {
+/** Head size as the cache declares it. */
+function declaredHeadSize(node: NodeProto, graph: GraphProto): number | undefined {
   const cache = graph.input.find(({ name }) => name !== '' && name === node.input[3]);
   const shape = cache?.type?.value.case === 'tensorType' ? cache.type.value.value.shape : undefined;
   const declared = shape?.dim.at(-1)?.value;
-  if (declared?.case === 'dimValue') return Number(declared.value);
-  const reader = graph.node.find(({ opType, input }) => opType === 'MatMul' && input[0] === node.output[0]);
-  const [channels] = dimsOf(reader?.input[1], graph) ?? [];
-  return channels === undefined ? undefined : channels / intAttribute(node, 'num_heads', 1);
-}
-
-function dimsOf(name: string | undefined, { initializer }: GraphProto): number[] | undefined {
-  return initializer.find((tensor) => tensor.name === name)?.dims.map(Number);
+  return declared?.case === 'dimValue' ? Number(declared.value) : undefined;
 }
 
 const FLOAT32 = 1;

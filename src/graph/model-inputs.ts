@@ -1,5 +1,6 @@
 import type { GraphProto, ValueInfoProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
+import { impliedHeadSize } from './head-size.js';
 
 /** What an input of a decoder graph is for. */
 export type InputRole =
@@ -38,7 +39,7 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
  */
 export function readModelInputs(graph: GraphProto): ModelInput[] {
   const initializers = new Set(graph.initializer.map(({ name }) => name));
-  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map(readInput);
+  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map((info) => readInput(info, graph));
   if (!inputs.some(({ role }) => role === 'tokens')) {
     throw new UnsupportedModelError(
       `the model has no input_ids (inputs: ${inputs.map(({ name }) => name).join(', ') || 'none'}); only text decoders can be pruned`,
@@ -47,7 +48,7 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
   return inputs;
 }
 
-function readInput(info: ValueInfoProto): ModelInput {
+function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
   if (role === undefined || info.type?.value.case !== 'tensorType') {
     throw new UnsupportedModelError(
@@ -58,7 +59,21 @@ function readInput(info: ValueInfoProto): ModelInput {
   const dims = (shape?.dim ?? []).map(({ value }) =>
     value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
   );
-  return { name: info.name, role, dataType: elemType, dims };
+  return {
+    name: info.name,
+    role,
+    dataType: elemType,
+    dims: role === 'past' ? settleHeadSize(info.name, dims, graph) : dims,
+  };
+}
+
+/** Newer exporters leave the head size of a cache open; the fused attention that reads it tells. */
+function settleHeadSize(name: string, dims: readonly (number | string)[], graph: GraphProto): (number | string)[] {
+  const last = dims.length - 1;
+  if (dims.length !== 4 || typeof dims[last] === 'number') return [...dims];
+  const reader = graph.node.find(({ input }) => input.includes(name));
+  const size = reader && impliedHeadSize(reader, graph);
+  return size === undefined ? [...dims] : dims.with(last, size);
 }
 
 /** Size of a run without past: `batchSize` windows of `sequenceLength` tokens. */

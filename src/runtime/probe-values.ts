@@ -38,7 +38,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
   const { engine, graph } = request;
   const index = indexGraph(graph);
   const stand = await standInWeights(request);
-  const feeds = { ...prefillFeeds(readModelInputs(graph), request), ...stand.feeds };
+  const feeds = { ...prefillFeeds(readModelInputs(request.proto.graph ?? graph), request), ...stand.feeds };
   const facts = new Map(stand.facts);
   const fetches = graph.node.flatMap((node) =>
     addWeightSideFacts(node, index, facts) ? [] : node.output.filter((value) => value !== ''),

@@ -1,0 +1,27 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema } from 'onnx-buf';
+import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { prefillDims, readModelInputs } from '../../src/graph/model-inputs.js';
+
+it('learns a head size that a cache leaves open from the attention that reads it', () => {
+  const graph = create(GraphProtoSchema, {
+    input: [
+      makeValueInfo('input_ids', 7, ['batch', 'sequence']),
+      makeValueInfo('past_key_values.0.key', 1, ['batch', 2, 'past', 'head_size']),
+    ],
+    node: [
+      makeNode({
+        op: 'GroupQueryAttention',
+        domain: 'com.microsoft',
+        inputs: ['qkv', '', '', 'past_key_values.0.key'],
+        outputs: ['mixed'],
+        attributes: { num_heads: 4, kv_num_heads: 2 },
+      }),
+      makeNode({ op: 'MatMul', inputs: ['mixed', 'weight'], outputs: ['y'] }),
+    ],
+    initializer: [makeFloatInitializer('weight', [64, 1], new Float32Array(64))],
+  });
+  const [, past] = readModelInputs(graph);
+  expect(past!.dims).toEqual(['batch', 2, 'past', 16]);
+  expect(prefillDims(past!, { batchSize: 3, sequenceLength: 5 })).toEqual([3, 2, 0, 16]);
+});
