@@ -31,14 +31,17 @@ export type AllocationName = AllocationRuleName | 'standardised' | 'global';
 /** How errors at a module's output are measured: as plain squared distance, or by what the loss makes of them. */
 export type MetricName = 'output' | 'loss';
 
+/** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
+export type FeaturesName = 'post-norm' | 'residual';
+
 /** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
 export interface GroupingOptions {
   /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
   readonly contextCount?: number | undefined;
   /** Context sizes stay within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
   readonly clusterBalance?: number | undefined;
-  /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. Default `post-norm`. */
-  readonly features?: 'post-norm' | 'residual' | undefined;
+  /** Default `post-norm`. */
+  readonly features?: FeaturesName | undefined;
   /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
   readonly assignment?: AssignmentName | undefined;
   /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
@@ -97,7 +100,7 @@ export interface PruneOptions extends JobControl {
   readonly dampening?: number | undefined;
   /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
   readonly grouping?: GroupingOptions | boolean | undefined;
-  /** Used with `grouping`. */
+  /** Only with `grouping`. */
   readonly weighting?: WeightingOptions | undefined;
   /** Default `group`. */
   readonly headUnit?: HeadUnit | undefined;
@@ -133,6 +136,9 @@ export const ALLOCATIONS = [...Object.keys(ALLOCATION_RULES), 'standardised', 'g
 
 /** Every metric, by name. */
 export const METRICS = ['output', 'loss'] as const satisfies readonly MetricName[];
+
+/** Everything that contexts can be seen in, by name. */
+export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
 
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
@@ -230,6 +236,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   );
   const minimumWidth =
     options.minimumWidth === undefined ? undefined : checkWithin('minimumWidth', options.minimumWidth);
+  const grouping = resolveGrouping(options.grouping ?? combination?.grouping ?? false);
   const mayGoWhole = allocation === 'global' && minimumWidth === 0;
   for (const [block, value] of blockSparsity) checkBlockSparsity(block, value, mayGoWhole);
   return {
@@ -239,8 +246,8 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     orderAdapter: resolveOrderAdapter(combination?.adapter ?? method, dampening),
     metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', METRICS),
     calibrationDefaults: { generate: combination?.generate ?? PRUNE_DEFAULTS.calibration.generate },
-    grouping: resolveGrouping(options.grouping ?? combination?.grouping ?? false),
-    weighting: resolveWeighting(options.weighting ?? {}),
+    grouping,
+    weighting: resolveWeighting(options.weighting, grouping !== undefined),
     modules: new Set(
       oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
     ),
@@ -333,15 +340,17 @@ function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | u
   checkWhole('grouping.fitCount', grouping.fitCount, 1);
   if (!(grouping.clusterBalance >= 0))
     throw new OptionError(`grouping.clusterBalance is ${grouping.clusterBalance}; expected 0 or more`);
-  oneOf('grouping.features', grouping.features, ['post-norm', 'residual']);
+  oneOf('grouping.features', grouping.features, FEATURES);
   oneOf('grouping.assignment', grouping.assignment, Object.keys(ASSIGNMENTS) as AssignmentName[]);
   return grouping;
 }
 
-function resolveWeighting({
-  variant = WEIGHTING_DEFAULTS.variant,
-  temperature = WEIGHTING_DEFAULTS.temperature,
-}: WeightingOptions) {
+function resolveWeighting(given: WeightingOptions | undefined, isGrouped: boolean) {
+  if (given !== undefined && !isGrouped)
+    throw new OptionError(
+      'weighting is given, but no neurons are grouped; add grouping, or use method o-fang or f-fang',
+    );
+  const { variant = WEIGHTING_DEFAULTS.variant, temperature = WEIGHTING_DEFAULTS.temperature } = given ?? {};
   oneOf('weighting.variant', variant, Object.keys(WEIGHTING_VARIANTS) as WeightingName[]);
   const value = 'relative' in temperature ? temperature.relative : temperature.absolute;
   if (!(Number.isFinite(value) && value > 0)) {

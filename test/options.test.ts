@@ -70,6 +70,7 @@ describe('resolveOptions', () => {
     ['seed', -1, /seed is -1; expected a whole number of at least 0/],
     ['seed', 0.5, /seed is 0.5/],
     ['batchSize', 0, /batchSize is 0/],
+    ['weighting', { variant: 'uniform' }, /no neurons are grouped; add grouping, or use method o-fang or f-fang/],
   ];
   it.each(bad)('refuses %s = %p', (name, value, said) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, [name]: value } as unknown as PruneOptions);

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import type { BlockSparsity } from '../options.js';
 
 /** `0.3` or `30%`; the range is the library's to check. */
 export function parseFraction(text: string): number {
@@ -9,6 +10,11 @@ export function parseFraction(text: string): number {
 /** `0.1,20%` and repeated options: all fractions in order. */
 export function parseFractions(text: string, previous: readonly number[] = []): readonly number[] {
   return [...previous, ...text.split(',').map((part) => parseFraction(part.trim()))];
+}
+
+/** A fraction, or `none` for no bound. */
+export function parseBalance(text: string): number {
+  return text === 'none' ? Number.POSITIVE_INFINITY : parseFraction(text);
 }
 
 /** A whole number. */
@@ -38,4 +44,19 @@ export function parseNumber(text: string): number {
   const value = text.trim() === '' ? Number.NaN : Number(text);
   if (!Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
   return value;
+}
+
+/** `3=0.5,4.ffn=20%` and repeated options: sparsities by block, of a block or of one of its modules. */
+export function parseBlockSparsity(text: string, previous: Readonly<Record<number, BlockSparsity>> = {}) {
+  const found: Record<number, BlockSparsity> = { ...previous };
+  for (const part of text.split(',')) {
+    const [, block, kind, fraction] = /^\s*(\d+)(?:\.(ffn|attention))?=(.+)$/.exec(part) ?? [];
+    if (block === undefined || fraction === undefined)
+      throw new InvalidArgumentError('Expected a block and its sparsity, such as 3=0.5 or 3.ffn=50%.');
+    const sparsity = parseFraction(fraction.trim());
+    const known = found[Number(block)];
+    const modules = typeof known === 'object' ? known : {};
+    found[Number(block)] = kind === undefined ? sparsity : { ...modules, [kind]: sparsity };
+  }
+  return found;
 }

@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { DescribeRequest } from '../node/describe-folder.js';
-import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
+import type { CalibrationOptions, HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { CliApi } from './api.js';
@@ -9,12 +9,20 @@ import { type CommandContext, modelRequest, type SharedOptions, withSharedOption
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
-import { parseCount, parseFraction, parseFractions, parseIndices, parseNumber } from './option-parsers.js';
+import { type GroupingFlags, groupingOptions, withGroupingOptions } from './grouping-flags.js';
+import {
+  parseBlockSparsity,
+  parseCount,
+  parseFraction,
+  parseFractions,
+  parseIndices,
+  parseNumber,
+} from './option-parsers.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
-interface PruneFlags extends SharedOptions {
+interface PruneFlags extends SharedOptions, GroupingFlags {
   readonly out?: string;
   readonly sparsity: readonly number[];
   readonly text?: string;
@@ -22,6 +30,7 @@ interface PruneFlags extends SharedOptions {
   readonly calibration?: string;
   readonly windows?: number;
   readonly windowLength?: number;
+  readonly selection?: CalibrationOptions['selection'];
   readonly generateCalibration?: number | boolean;
   readonly startToken?: number;
   readonly windowsFile?: string;
@@ -34,6 +43,9 @@ interface PruneFlags extends SharedOptions {
   readonly minimumWidth?: number;
   readonly shots?: number;
   readonly skipBlocks?: readonly number[];
+  readonly blockSparsity?: PruneOptions['blockSparsity'];
+  readonly perBlockKvHeads?: boolean;
+  readonly batchSize?: number;
   readonly seed?: number;
   readonly force?: boolean;
   readonly dryRun?: boolean;
@@ -63,6 +75,12 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       '--window-length <tokens>',
       `tokens per window (default ${PRUNE_DEFAULTS.calibration.windowLength}, or the model's context length)`,
       parseCount,
+    )
+    .addOption(
+      new Option(
+        '--selection <rule>',
+        'windows from the start of the text, or drawn from all of it by the seed (default first)',
+      ).choices(['first', 'sample']),
     )
     .option(
       '--generate-calibration [share]',
@@ -97,6 +115,17 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
     .option('--shots <count>', 'rounds that reach the sparsity together (default 1)', parseCount)
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
+    .option(
+      '--block-sparsity <list>',
+      'sparsity of single blocks, such as 3=0.5,4.ffn=20%; the others share the rest',
+      parseBlockSparsity,
+    )
+    .option('--per-block-kv-heads', 'let KV head counts differ between blocks, which not every runtime takes')
+    .option(
+      '--batch-size <windows>',
+      'windows that run through a block together (default: as many as make about 1024 tokens)',
+      parseCount,
+    )
     .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
     .option('--force', 'write into a folder that is not empty')
     .option('--dry-run', 'report what would be removed; write nothing')
@@ -105,7 +134,7 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--no-quotes', 'quote no calibration text in the report')
     .option('--recipe <path>', 'write what was decided into this folder or .json file, for apply')
     .option('--no-certify', 'do not compare what was written with the masked original');
-  withSharedOptions(command).action(async (model: string, flags: PruneFlags) => {
+  withSharedOptions(withGroupingOptions(command)).action(async (model: string, flags: PruneFlags) => {
     if (flags.out === undefined && !flags.dryRun) {
       command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
     }
@@ -159,6 +188,9 @@ const PASSED_ON = [
   'minimumWidth',
   'shots',
   'skipBlocks',
+  'blockSparsity',
+  'perBlockKvHeads',
+  'batchSize',
   'seed',
   'force',
   'dryRun',
@@ -171,6 +203,7 @@ function pruneOptions(flags: PruneFlags) {
     ...(flags.calibration === undefined ? {} : { source: { file: flags.calibration } }),
     ...(flags.windows === undefined ? {} : { windowCount: flags.windows }),
     ...(flags.windowLength === undefined ? {} : { windowLength: flags.windowLength }),
+    ...(flags.selection === undefined ? {} : { selection: flags.selection }),
     ...generateOptions(flags),
   };
   const given = Object.fromEntries(
@@ -178,6 +211,7 @@ function pruneOptions(flags: PruneFlags) {
   );
   return {
     ...given,
+    ...groupingOptions(flags),
     calibration,
     ...(flags.quotes ? {} : { quoteText: false }),
     ...(flags.certify ? {} : { certify: false }),

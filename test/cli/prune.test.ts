@@ -58,6 +58,56 @@ describe('prune', () => {
     expect(calls[0]?.[1]).toMatchObject({ calibration: { generate } });
   });
 
+  it.each<[string, object]>([
+    ['--grouping', { grouping: true }],
+    ['--no-grouping', { grouping: false }],
+    ['--no-grouping --contexts 3', { grouping: false }],
+    [
+      '--contexts 5 --cluster-balance 20% --features residual --assignment exact --no-shared-group --fit-count 100',
+      {
+        grouping: {
+          contextCount: 5,
+          clusterBalance: 0.2,
+          features: 'residual',
+          assignment: 'exact',
+          sharedGroup: false,
+          fitCount: 100,
+        },
+      },
+    ],
+    ['--grouping --cluster-balance none', { grouping: { clusterBalance: Number.POSITIVE_INFINITY } }],
+    ['--weighting per-window --temperature 9', { weighting: { variant: 'per-window', temperature: { absolute: 9 } } }],
+    ['--relative-temperature 0.25', { weighting: { temperature: { relative: 0.25 } } }],
+    ['--selection sample', { calibration: { selection: 'sample' } }],
+    ['--per-block-kv-heads --batch-size 4', { perBlockKvHeads: true, batchSize: 4 }],
+    [
+      '--block-sparsity 0=0.5,3.ffn=20% --block-sparsity 3.attention=0',
+      { blockSparsity: { 0: 0.5, 3: { ffn: 0.2, attention: 0 } } },
+    ],
+  ])('passes on %s', async (flags, expected) => {
+    const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    const { model, sparsity, dryRun, onProgress, signal, ...rest } = calls[0]?.[1] ?? {};
+    expect(rest).toEqual({ calibration: {}, ...expected });
+  });
+
+  it.each<[string, RegExp]>([
+    ['--contexts 2.5', /--contexts.*Expected a whole number/],
+    ['--cluster-balance some', /--cluster-balance.*Expected a number/],
+    ['--features both', /--features.*Allowed choices are post-norm, residual/],
+    ['--assignment fair', /--assignment.*Allowed choices are greedy, exact, random, together/],
+    ['--weighting heavy', /--weighting.*Allowed choices are softmax, per-window,/],
+    ['--temperature hot', /--temperature.*Expected a number/],
+    ['--temperature 9 --relative-temperature 0.5', /--temperature <distance>' cannot be used with/],
+    ['--selection last', /--selection.*Allowed choices are first, sample/],
+    ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
+    ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
+  ])('refuses %s and says why', async (flags, said) => {
+    const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    expect(calls).toEqual([]);
+    expect(exitCode).toBe(2);
+    expect(err).toMatch(said);
+  });
+
   it.each(['--metric taste', '--allocation fair', '--dampening much'])('refuses %s', async (flags) => {
     const { calls, exitCode } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     expect(calls).toEqual([]);
