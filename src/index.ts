@@ -143,6 +143,7 @@ export type { JobControl, Progress, ProgressListener } from './progress.js';
 export {
   type ModuleOutcome,
   type ObservedModel,
+  type ObservedResult,
   observeModel,
   type PruneJob,
   type PruneOutcome,

@@ -11,6 +11,12 @@ export interface Progress {
 /** Port through which every long job reports; the core never writes to the console. */
 export type ProgressListener = (progress: Progress) => void;
 
+/** Reports one of several alike parts of a job as its share of the whole. @param part From 0. */
+export function partOfProgress(listener: ProgressListener, part: number, partCount: number): ProgressListener {
+  return (progress) =>
+    listener({ ...progress, done: part * progress.total + progress.done, total: partCount * progress.total });
+}
+
 /** What every long job takes: a way to hear of progress and a way to stop it. */
 export interface JobControl {
   readonly onProgress?: ProgressListener | undefined;

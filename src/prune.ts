@@ -77,8 +77,8 @@ export interface ObservedModel {
   /** Modules that may shrink. */
   readonly modules: readonly PrunableModule[];
   readonly dense: DenseObservation;
-  /** How often the tokens went through the model for it, roughly. */
-  readonly densePasses: number;
+  /** How often the tokens go through the model, roughly: for the look, and over all results that are made from it. */
+  readonly passes: { readonly dense: number; readonly all: number };
   /** The loss's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: HiddenStates | undefined;
   readonly timings: readonly StageTiming[];
@@ -110,8 +110,11 @@ async function pruneOnce(job: PruneJob): Promise<PruneOutcome> {
   }
 }
 
-/** Looks at the dense model, as far as the options need it. */
-export async function observeModel(given: PruneJob): Promise<ObservedModel> {
+/**
+ * Looks at the dense model, as far as the options need it.
+ * @param resultCount How often it will be pruned, for the progress.
+ */
+export async function observeModel(given: PruneJob, resultCount = 1): Promise<ObservedModel> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options, analysed, windows } = job;
   const modules = selectModules(job);
@@ -121,14 +124,15 @@ export async function observeModel(given: PruneJob): Promise<ObservedModel> {
   try {
     const needs = denseNeeds(modules, options, curvatures);
     const densePasses = countDensePasses(needs);
-    const run = startRun(job, { all: densePasses + countPruningPasses(options), before: 0 });
+    const passes = { dense: densePasses, all: densePasses + resultCount * countPruningPasses(options) };
+    const run = startRun(job, { all: passes.all, before: 0 });
     const dense = await observeDense(run, needs).finally(() => run.dispose());
     const { remarks } = run;
     return {
       job,
       modules,
       dense,
-      densePasses,
+      passes,
       curvatures,
       timings: run.timings(),
       remarks,
@@ -140,19 +144,22 @@ export async function observeModel(given: PruneJob): Promise<ObservedModel> {
   }
 }
 
+/** One of the results that are made from one look. */
+export interface ObservedResult extends Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> {
+  /** How many came before it, for the progress. Default 0. */
+  readonly index?: number | undefined;
+}
+
 /** Prunes a model that was looked at; `sparsity` may differ from the one it was looked at for. */
 export async function pruneObserved(
-  { job: given, modules: selected, dense, densePasses, curvatures, timings, remarks }: ObservedModel,
-  {
-    sparsity = given.options.sparsity,
-    store = given.store,
-  }: Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> = {},
+  { job: given, modules: selected, dense, passes, curvatures, timings, remarks }: ObservedModel,
+  { sparsity = given.options.sparsity, store = given.store, index = 0 }: ObservedResult = {},
 ): Promise<PruneOutcome> {
   const job = { ...given, store, options: { ...given.options, sparsity } };
   const { options } = job;
   const { layout } = job.analysed.detected;
   const { adapter } = options;
-  const run = startRun(job, { all: densePasses + countPruningPasses(options), before: densePasses });
+  const run = startRun(job, { all: passes.all, before: passes.dense + index * countPruningPasses(options) });
   const counts = allocateSteps(options, selected, dense);
   const shrinking = selected.filter(({ index }) => (counts.get(index) ?? 0) > 0);
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));

@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.js';
 import { type CalibrationOptions, type PruneOptions, resolveCalibration, resolveOptions } from '../options.js';
+import { partOfProgress } from '../progress.js';
 import { observeModel, pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -130,13 +131,13 @@ async function pruneTo(
     }
     return withPruneJob({ folder, options: options!, calibration, executionProvider, hiddenStates }, async (opened) => {
       if (options!.shots > 1) return pruneEach(opened, request, results);
-      const observed = await observeModel({ ...opened.job, store: storeInMemory });
+      const observed = await observeModel({ ...opened.job, store: storeInMemory }, results.length);
       try {
         const reports: PruneReport[] = [];
-        for (const result of results) {
+        for (const [index, result] of results.entries()) {
           const { sparsity } = result;
           const report = await withTensorStore(async (store) =>
-            writeResult(opened, await pruneObserved(observed, { sparsity, store }), { ...request, ...result }),
+            writeResult(opened, await pruneObserved(observed, { sparsity, store, index }), { ...request, ...result }),
           );
           reports.push(report);
         }
@@ -155,10 +156,12 @@ async function pruneEach(
   results: readonly Result[],
 ): Promise<readonly PruneReport[]> {
   const reports: PruneReport[] = [];
-  for (const result of results) {
-    const options = { ...opened.job.options, sparsity: result.sparsity };
+  for (const [index, { sparsity, ...result }] of results.entries()) {
+    const { onProgress: listener } = opened.job.options;
+    const onProgress = listener && partOfProgress(listener, index, results.length);
+    const options = { ...opened.job.options, sparsity, onProgress };
     const report = await withTensorStore(async (store) =>
-      writeResult(opened, await pruneModel({ ...opened.job, options, store }), { ...request, ...result }),
+      writeResult(opened, await pruneModel({ ...opened.job, options, store }), { ...request, ...result, sparsity }),
     );
     reports.push(report);
   }

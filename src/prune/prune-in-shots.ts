@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import type { ProgressListener } from '../progress.js';
+import { partOfProgress } from '../progress.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome } from '../prune.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './allocate-globally.js';
@@ -73,7 +73,7 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     skipBlocks: new Set(),
     minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
     denseWidths: widthOf,
-    onProgress: onProgress && spread(onProgress, shot, shots),
+    onProgress: onProgress && partOfProgress(onProgress, shot - 1, shots),
   };
 }
 
@@ -111,10 +111,4 @@ function join(
 
 function addBiases(first: Float64Array | undefined, second: Float64Array | undefined): Float64Array | undefined {
   return first && second ? first.map((value, at) => value + second[at]!) : (first ?? second);
-}
-
-/** One round's progress as a part of the whole. */
-function spread(listener: ProgressListener, shot: number, shots: number): ProgressListener {
-  return (progress) =>
-    listener({ ...progress, done: (shot - 1) * progress.total + progress.done, total: shots * progress.total });
 }

@@ -66,6 +66,17 @@ describe('pruneLadder', () => {
     await expect(climb({ sparsity })).rejects.toThrow(OptionError);
   });
 
+  it.each([1, 2])('counts one total over the look and all rungs (shots: %d)', async (shots) => {
+    const seen: { readonly done: number; readonly total: number }[] = [];
+    const onProgress: LadderRequest['onProgress'] = ({ stage, done, total }) => {
+      if (stage === 'prune') seen.push({ done, total });
+    };
+    await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress });
+    expect(new Set(seen.map(({ total }) => total)).size).toBe(1);
+    expect(seen.every(({ done }, at) => done >= (seen[at - 1]?.done ?? 0))).toBe(true);
+    expect(seen.at(-1)!.done / seen.at(-1)!.total).toBeGreaterThan(0.8);
+  });
+
   it('leaves the rungs that are complete when it is stopped in a later one', async () => {
     const abort = new AbortController();
     let savedCount = 0;
