@@ -2,7 +2,6 @@ import { createErrorMeter, type ErrorMeter, type OutputError } from './activatio
 import type { PrunableModule } from './architecture/layout.js';
 import type { RepairNumerics } from './compensation/adapter.js';
 import { createAdapter } from './compensation/adapters.js';
-import { OptionError, UnsupportedModelError } from './errors.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 import { refuseNaN } from './onnx/refuse-nan.js';
@@ -10,9 +9,11 @@ import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
 import { judgeSegment } from './prune/judge-segment.js';
+import { measureModules } from './prune/measure-modules.js';
 import { observeDense } from './prune/observe-dense.js';
 import { pruneInShots } from './prune/prune-in-shots.js';
 import { type Run, startRun } from './prune/run.js';
+import { selectModules } from './prune/select-modules.js';
 import { joinBridges } from './removal/join-bridges.js';
 import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
 import { planModuleRemoval } from './removal/plan-module-removal.js';
@@ -159,6 +160,7 @@ export async function pruneObserved(
   const { options } = job;
   const { layout } = job.analysed.detected;
   const { adapter } = options;
+  const { needs } = adapter;
   const run = startRun(job, { all: passes.all, before: passes.dense + index * countPruningPasses(options) });
   const counts = allocateSteps(options, selected, dense);
   const shrinking = selected.filter(({ index }) => (counts.get(index) ?? 0) > 0);
@@ -167,13 +169,15 @@ export async function pruneObserved(
   const outcomes: ModuleOutcome[] = [];
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
-  const runner = adapter.needs === 'none' || shrinking.length === 0 ? undefined : await run.startRunner(model);
+  const runner = needs === 'none' || shrinking.length === 0 ? undefined : await run.startRunner(model);
   try {
     if (runner !== undefined) await run.advance(runner);
     for (const segment of layout.segments.filter(({ index }) => index <= lastSegment)) {
       const modules = shrinking.filter((module) => module.segment === segment.index);
       const { functional } = dense;
-      const scored = await judgeSegment(run, { model, runner, modules, adapter, functional, curvatures });
+      const statistics =
+        runner && needs !== 'none' ? await measureModules(run, { runner, modules, needs, functional }) : [];
+      const scored = await judgeSegment(run, { model, modules, statistics, adapter, functional, curvatures });
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
         const order = decidingOrder(options, dense, module);
@@ -281,26 +285,4 @@ async function shrink(
   const written = weight && (await writeLinearWeight(model, module.output, { values: weight, store: job.store }));
   if (bias) await addLinearBias(model, module.output, bias);
   return { ...outcome, weight: written };
-}
-
-function selectModules({ analysed, options }: PruneJob): PrunableModule[] {
-  const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const { allocation, minimumWidth } = options;
-  const leastOf = { ffn: allocation === 'global' && minimumWidth === 0 ? 0 : 1, attention: 1 };
-  const selected = modules.filter(({ kind, unitCount }) => options.modules.has(kind) && unitCount > leastOf[kind]);
-  const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
-  if (stray !== undefined)
-    throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
-  const missing = [...options.modules].filter((kind) => !modules.some((module) => module.kind === kind));
-  const unknown = unrecognised.filter(({ kind }) => kind === 'unknown' || options.modules.has(kind));
-  if (unknown.length > 0 || (missing.length > 0 && modules.length === 0)) {
-    const [first] = unknown;
-    const found = first
-      ? `block ${first.block} ${first.kind}: ${first.node}: ${first.reason} (nearest: ${first.nearest})`
-      : 'no module found';
-    throw new UnsupportedModelError(
-      `${unknown.length} modules that were asked for cannot be pruned; ${found}. Choose other modules, or see "describe" for all of them`,
-    );
-  }
-  return selected;
 }

@@ -1,0 +1,83 @@
+import { collectStatistics, type StatisticsTarget } from '../activations/collect-statistics.js';
+import { projectFeatures } from '../activations/project-features.js';
+import { sumByContext } from '../activations/sum-by-context.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
+import { assignContexts } from '../grouping/refine-centers.js';
+import { channelsOf } from '../removal/judge-module.js';
+import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import type { FunctionalModule } from './dense-observation.js';
+import { type Run, segmentName } from './run.js';
+import { weighGroups } from './weigh-groups.js';
+
+export interface MeasureRequest {
+  /** Stands at the segment. */
+  readonly runner: BlockRunner;
+  /** Modules of one segment. */
+  readonly modules: readonly PrunableModule[];
+  readonly needs: Exclude<StatisticsNeed, 'none'>;
+  /** Modules whose neurons are grouped by function; the others are one group each. */
+  readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
+}
+
+/**
+ * Measures what a segment's output maps read, on the hidden states that stand before it.
+ * @returns By module and function group.
+ */
+export async function measureModules(run: Run, request: MeasureRequest): Promise<ChannelStatistics[][]> {
+  const { runner, modules, needs, functional } = request;
+  const [first] = modules;
+  if (first === undefined) return [];
+  const detail = segmentName(first.segment, run.job.analysed.detected.layout.modules);
+  if (modules.length === 1) holdChannels(run, runner, first);
+  return run.timed('measure', async () => {
+    const targets: StatisticsTarget[] = [];
+    for (const module of modules) {
+      const found = functional.get(module);
+      const groups = judgedUnits(module, found).map((units) => channelsOf(module, units));
+      const tokenWeights = found && (await weighTokens(run, { runner, module, found }));
+      targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
+    }
+    return collectStatistics(runner, { targets, onBatch: () => run.tick(detail) });
+  });
+}
+
+/** Units that are judged together: each function group, or all units. */
+export function judgedUnits({ unitCount }: PrunableModule, found: FunctionalModule | undefined): readonly Int32Array[] {
+  return found?.groups.functions ?? [Int32Array.from({ length: unitCount }, (_, unit) => unit)];
+}
+
+/**
+ * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
+ * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
+ */
+function holdChannels({ batches }: Run, runner: BlockRunner, { output }: PrunableModule): void {
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const byteCount = tokenCount * output.inputCount * Float32Array.BYTES_PER_ELEMENT;
+  if (byteCount <= HELD_BYTES) runner.hold([output.input]);
+}
+
+/** Beyond this, channels are computed again instead. */
+const HELD_BYTES = 512 * 2 ** 20;
+
+interface WeighCase {
+  readonly runner: BlockRunner;
+  readonly module: PrunableModule;
+  readonly found: FunctionalModule;
+}
+
+/** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space anew. */
+async function weighTokens(
+  run: Run,
+  { runner, module, found }: WeighCase,
+): Promise<((batch: Batch) => Float32Array) | undefined> {
+  const { weighting } = run.job.options;
+  if (weighting.variant === 'uniform') return undefined;
+  const { feature, pca, centers, contextCount } = found.contexts;
+  const points = await projectFeatures(runner, { value: feature, pca });
+  const contextOfToken = assignContexts(points, centers, pca.componentCount);
+  const { input: value, inputCount: channelCount } = module.output;
+  const sumsOfWindow = await sumByContext(runner, { value, channelCount, contextOfToken, contextCount });
+  const windowLength = run.batches[0]?.sequenceLength ?? 1;
+  return weighGroups({ sumsOfWindow, contextOfToken, contextCount, windowLength }, weighting);
+}
