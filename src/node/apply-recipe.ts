@@ -1,18 +1,16 @@
-import { ModelFormatError, OptionError } from '../errors.js';
+import { ModelFormatError } from '../errors.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { JobControl } from '../progress.js';
 import { applyRemovals } from '../removal/apply-removals.js';
-import { layoutFingerprint } from '../report/build-recipe.js';
-import { parseRemovals } from '../report/parse-recipe.js';
+import { checkRecipe, parseRemovals } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter } from '../report/report-schema.js';
-import { type AnalysedModel, analyseModel } from '../runtime/analyse-model.js';
+import { analyseModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { checkOutput } from './check-output.js';
-import { hashFiles } from './hash-files.js';
-import { modelPaths } from './model-folder.js';
+import { type OpenPair, resolvePair, withPair } from './json-with-tensors.js';
+import { checkLayout, checkModelHash } from './model-origin.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
-import { resolveRecipePlace, withRecipe } from './recipe-files.js';
 import { withModelFolder } from './with-model-folder.js';
 import { writeModelFolder } from './write-model-folder.js';
 import { countParameters, hashSaved, mendDocuments, storedBytes } from './write-result.js';
@@ -52,14 +50,15 @@ export interface AppliedRecipe {
  */
 export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe> {
   const { out, force, signal, onProgress } = request;
-  const place = resolveRecipePlace(request.recipe);
-  return withRecipe(place, ({ recipe, tensors }) =>
+  const place = resolvePair('recipe', request.recipe);
+  const use = ({ json: recipe, tensors }: OpenPair<Recipe>) =>
     withModelFolder(request.model, async (folder) => {
       await checkOutput({ output: out, source: folder.root, force });
       const dense = await folder.load();
-      await checkModel(recipe, await hashFiles(modelPaths(folder, dense), signal), request.model);
+      const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
+      await checkModelHash(made, folder, { model: dense, signal });
       const analysed = await analyseModel(dense, await createNodeEngine(request.executionProvider), signal);
-      await checkLayout(recipe, analysed);
+      await checkLayout(made, analysed);
       const { layout } = analysed.detected;
       const removals = await parseRemovals(recipe, { layout, model: dense, tensors, files: place });
       const model = await applyRemovals(dense, analysed, removals);
@@ -78,23 +77,8 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
         parameters: { before: layout.parameterCount, after: countParameters(model) },
         bytes: { before: await storedBytes(folder, dense), after: byteLength },
       };
-    }),
-  );
-}
-
-function checkModel({ model: { sha256 } }: Recipe, found: string, path: string): void {
-  if (found === sha256) return;
-  throw new OptionError(
-    `${path} is another model than the recipe's: its SHA-256 is ${found}, the recipe was made from ${sha256}. Give the model that was pruned.`,
-  );
-}
-
-async function checkLayout({ model, version }: Recipe, { detected }: AnalysedModel): Promise<void> {
-  const found = await layoutFingerprint(detected.layout);
-  if (found === model.layout) return;
-  throw new OptionError(
-    `fang-prune ${VERSION} sees the model otherwise than ${version}, which made the recipe (layout ${found}, not ${model.layout}). Use that version, or make the recipe anew.`,
-  );
+    });
+  return withPair(place, { check: checkRecipe, use, signal });
 }
 
 /** Versions may write the same model in other bytes; the same version may not. */

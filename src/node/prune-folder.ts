@@ -5,11 +5,11 @@ import { observeModel, pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { checkOutput } from './check-output.js';
+import { checkPairPlace, type PairPlace, resolvePair } from './json-with-tensors.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { ModelFolder } from './model-folder.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
-import { checkRecipePlace, type RecipePlace, resolveRecipePlace } from './recipe-files.js';
 import { checkWindowsPlace } from './windows-file.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
@@ -73,7 +73,7 @@ export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
 export async function prune(request: PruneRequest): Promise<PruneReport> {
   const place = resolveReportPlace(request.report);
   const { sparsity, out } = request;
-  const recipe = request.recipe === undefined ? undefined : resolveRecipePlace(request.recipe);
+  const recipe = request.recipe === undefined ? undefined : resolvePair('recipe', request.recipe);
   const [report] = await pruneTo(request, [{ sparsity, out: request.dryRun ? undefined : out, report: place, recipe }]);
   return report!;
 }
@@ -97,13 +97,13 @@ export async function pruneLadder({ sparsity, ...request }: LadderRequest): Prom
     sparsity: rung.sparsity,
     out: dryRun || out === undefined ? undefined : rungFolder(out, rung),
     report: rungReportPlace(place, rung),
-    recipe: request.recipe === undefined ? undefined : resolveRecipePlace(rungRecipe(request.recipe, rung)),
+    recipe: request.recipe === undefined ? undefined : resolvePair('recipe', rungRecipe(request.recipe, rung)),
   });
   return pruneTo(request, rungs.map(toResult));
 }
 
 interface Result extends Pick<ResultRequest, 'sparsity' | 'out'> {
-  readonly recipe: RecipePlace | undefined;
+  readonly recipe: PairPlace | undefined;
   readonly report: ReportPlace | undefined;
 }
 
@@ -126,7 +126,7 @@ async function pruneTo(
   }
   return withModelFolder(request.model, async (folder) => {
     for (const { out, recipe } of results) {
-      if (recipe !== undefined) await checkRecipePlace(recipe, out, request.force);
+      if (recipe !== undefined) await checkPairPlace(recipe, { out, force: request.force });
       await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
     }
     return withPruneJob({ folder, options: options!, calibration, executionProvider, hiddenStates }, async (opened) => {

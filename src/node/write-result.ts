@@ -7,23 +7,24 @@ import { type SavedModel, saveModel } from '../onnx/save-model.js';
 import type { PruneOutcome, StageTiming } from '../prune.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
-import { buildRecipeParts, layoutFingerprint } from '../report/build-recipe.js';
+import { buildRecipeParts } from '../report/build-recipe.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { buildPruneReport } from '../report/prune-report.js';
-import { RECIPE_SCHEMA } from '../report/recipe-schema.js';
+import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
 import type { CertificateReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { certifyFolder } from './certify-folder.js';
 import { writing } from './file-folder.js';
 import { hashFiles } from './hash-files.js';
+import { type PairPlace, writePair } from './json-with-tensors.js';
 import { findTokenizer } from './load-tokenizer.js';
 import { type ModelFolder, modelPaths } from './model-folder.js';
+import { originOf } from './model-origin.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import type { FolderJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import type { JsonObject } from './read-json.js';
-import { type RecipePlace, writeRecipe } from './recipe-files.js';
 import { WINDOWS_FILE } from './windows-file.js';
 import { writeModelFolder } from './write-model-folder.js';
 import { describeEnvironment, type ReportPlace, writeReport } from './write-report.js';
@@ -41,7 +42,7 @@ export interface ResultRequest {
   readonly quoteText?: boolean | undefined;
   readonly certify?: boolean | undefined;
   /** Where the run's decisions go; absent: they are not written. */
-  readonly recipe?: RecipePlace | undefined;
+  readonly recipe?: PairPlace | undefined;
   readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
@@ -82,21 +83,19 @@ export async function writeResult(
     });
   const saveRecipe = async (sha256?: string): Promise<void> => {
     if (request.recipe === undefined || isGone) return;
-    const paths = modelPaths(folder, job.model);
-    const head = {
+    const { modules, tensors } = buildRecipeParts(outcome.modules);
+    const recipe: Omit<Recipe, 'tensors'> = {
       schema: RECIPE_SCHEMA,
       version: VERSION,
-      model: {
-        sha256: await hashFiles(paths, options.signal),
-        layout: await layoutFingerprint(analysed.detected.layout),
-      },
+      model: await originOf(folder, job.model, { layout: analysed.detected.layout, signal: options.signal }),
       method: options.methodName,
       seed: options.seed,
       settings: plainSettings(options),
       ...(calibration && { calibration: calibration.provenance }),
       ...(sha256 !== undefined && { result: { sha256 } }),
-    } as const;
-    await writeRecipe(request.recipe, head, buildRecipeParts(outcome.modules));
+      modules,
+    };
+    await writePair(request.recipe, recipe, tensors);
   };
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (out === undefined) {

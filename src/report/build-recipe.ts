@@ -1,5 +1,3 @@
-import type { ModelLayout } from '../architecture/layout.js';
-import { sha256 } from '../calibration/sha256.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
@@ -36,13 +34,4 @@ export function buildRecipeParts(removals: readonly DecidedRemoval[]): RecipePar
     };
   });
   return { modules, tensors };
-}
-
-/** SHA-256 of what a recipe's indices refer to: another version of the library may see other modules in the same file. */
-export function layoutFingerprint({ modules }: ModelLayout): Promise<string> {
-  const seen = modules.map(({ block, kind, unitCount, unitSize, groupCount, output }) => {
-    const { node, inputAxis, inputCount, outputCount } = output;
-    return [block, kind, unitCount, unitSize, groupCount ?? 0, node, inputAxis, inputCount, outputCount];
-  });
-  return sha256(JSON.stringify(seen));
 }

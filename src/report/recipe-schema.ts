@@ -1,5 +1,6 @@
 import type { ModuleKind } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import type { ModelOrigin } from './model-origin.js';
 import type { JsonValue } from './report-schema.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
@@ -10,12 +11,7 @@ export interface Recipe {
   readonly schema: typeof RECIPE_SCHEMA;
   /** Version of this library. */
   readonly version: string;
-  readonly model: {
-    /** SHA-256 of the dense model file and its external data, one after the other. */
-    readonly sha256: string;
-    /** SHA-256 of what the library saw in it, see `layoutFingerprint`. */
-    readonly layout: string;
-  };
+  readonly model: ModelOrigin;
   readonly method: string;
   readonly seed: number;
   /** Every option of the run, for readers; `apply` does not look at them. */

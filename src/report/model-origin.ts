@@ -1,0 +1,19 @@
+import type { ModelLayout } from '../architecture/layout.js';
+import { sha256 } from '../calibration/sha256.js';
+
+/** Which model a file was made from, so that it is never used with another. */
+export interface ModelOrigin {
+  /** SHA-256 of the dense model file and its external data, one after the other. */
+  readonly sha256: string;
+  /** SHA-256 of what the library saw in it, see `layoutFingerprint`. */
+  readonly layout: string;
+}
+
+/** SHA-256 of what a file's indices of modules and units refer to: another version of the library may see other modules. */
+export function layoutFingerprint({ modules }: ModelLayout): Promise<string> {
+  const seen = modules.map(({ block, kind, unitCount, unitSize, groupCount, output }) => {
+    const { node, inputAxis, inputCount, outputCount } = output;
+    return [block, kind, unitCount, unitSize, groupCount ?? 0, node, inputAxis, inputCount, outputCount];
+  });
+  return sha256(JSON.stringify(seen));
+}
