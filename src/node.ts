@@ -41,6 +41,7 @@ export {
   type ModelMeasurements,
   type TaskMeasurement,
 } from './report/add-measurements.js';
+export type { BenchmarkMeasurements, ComparedSpeeds, SpeedMeasurements } from './report/benchmark-metrics.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
 export type { Recipe, RecipeModule } from './report/recipe-schema.js';
 export type * from './report/report-schema.js';

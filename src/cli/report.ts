@@ -15,7 +15,7 @@ export function addReportCommand(program: Command, context: CommandContext): voi
     .command('report')
     .description("draw a report's page again, with measurements added")
     .argument('<report>', "a pruned model's folder, or a report's .json file")
-    .option('-a, --add <file>', "what 'eval --json' or 'bias --json' printed; may be repeated", collect)
+    .option('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", collect)
     .option('-o, --out <file>', 'where the result goes, ending in .json (default: in place)');
   withSharedOptions(command).action(async (report: string, flags: ReportFlags) => {
     const { rebuildReport } = await context.loadApi();

@@ -9,7 +9,7 @@ import { REPORT_NAME, resolveReportPlace, writeReport } from './write-report.js'
 export interface ReportRequest {
   /** A report (`.json`), or the pruned model's folder that it lies in. */
   readonly report: string;
-  /** JSON files of measurements to add: what `fang-prune eval --json` and `fang-prune bias --json` printed. */
+  /** JSON files of measurements to add: what `fang-prune eval`, `bench` and `bias` printed with `--json`. */
   readonly add?: readonly string[] | undefined;
   /** Where the result goes, ending in `.json`; its page lies beside it. Default: in place. */
   readonly out?: string | undefined;

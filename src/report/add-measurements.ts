@@ -2,6 +2,8 @@ import { OptionError } from '../errors.js';
 import type { TaskComparison } from '../evaluation/compare-results.js';
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
 import type { PerplexityResult } from '../evaluation/perplexity.js';
+import { benchmarkMetrics, isBenchmark } from './benchmark-metrics.js';
+import { findMeasured, isSamePath } from './find-measured.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
 
 /** What `fang-prune eval --json` prints, as far as a report shows it. */
@@ -39,9 +41,9 @@ export interface ComparedTask extends Pick<TaskComparison, 'verdict'> {
 /**
  * Adds what was measured of the dense and the pruned model to a report; what it holds of the same name is replaced.
  *
- * @param measured What `fang-prune eval --json` or `fang-prune bias --json` printed.
+ * @param measured What `fang-prune eval --json`, `fang-prune bench --json` or `fang-prune bias --json` printed.
  * @param place Names it in messages.
- * @throws OptionError when it is neither, or measured other models.
+ * @throws OptionError when it is none of them, or measured other models.
  */
 export function addMeasurements(report: PruneReport, measured: unknown, place: string): PruneReport {
   if (isBias(measured)) {
@@ -49,9 +51,12 @@ export function addMeasurements(report: PruneReport, measured: unknown, place: s
     const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
     return { ...withMetrics(report, perplexity ? [perplexity] : []), bias: [...others, bias] };
   }
+  if (isBenchmark(measured)) return withMetrics(report, benchmarkMetrics(report, measured, place));
   const { models } = Object(measured) as Partial<EvaluationMeasurements>;
   if (!Array.isArray(models) || models.length === 0) {
-    throw new OptionError(`${place} holds no measurements; expected what eval --json or bias --json prints`);
+    throw new OptionError(
+      `${place} holds no measurements; expected what eval --json, bench --json or bias --json prints`,
+    );
   }
   return withMetrics(report, metricsOf(report, measured as EvaluationMeasurements, place));
 }
@@ -72,28 +77,13 @@ function metricsOf(
   { models, comparisons = [] }: EvaluationMeasurements,
   place: string,
 ): MetricReport[] {
-  const pruned = models.find(({ model }) => isSamePath(model, report.out));
-  const dense = models.find(({ model }) => isSamePath(model, report.model));
-  if (pruned === undefined) {
-    const found = models.map(({ model }) => model).join(', ');
-    throw new OptionError(`${place} measured ${found}, not the pruned model ${report.out ?? '(a dry run has none)'}`);
-  }
+  const { dense, pruned } = findMeasured(report, models, place);
   const verdicts = comparisons.filter(({ a, b }) => isSamePath(a, report.model) && isSamePath(b, report.out));
   return [
     ...perplexityMetrics(dense, pruned, place),
     ...divergenceMetrics(report, pruned),
     ...taskMetrics(dense, pruned, verdicts),
   ];
-}
-
-/** Paths may be written with or without `./` and a slash at the end. */
-function isSamePath(one: string, other: string | undefined): boolean {
-  const plain = (path: string) =>
-    path
-      .replaceAll('\\', '/')
-      .replace(/^(\.\/)+/, '')
-      .replace(/\/+$/, '');
-  return other !== undefined && plain(one) === plain(other);
 }
 
 function perplexityMetrics(

@@ -1,6 +1,6 @@
 import { OptionError } from '../../src/errors.js';
 import { addMeasurements } from '../../src/report/add-measurements.js';
-import { BIAS_RESULT, PRUNE_REPORT } from '../support/cli.js';
+import { BENCHMARK_REPORT, BIAS_RESULT, PRUNE_REPORT } from '../support/cli.js';
 
 const protocol = (tokensSha256: string) => ({
   tokensSha256,
@@ -99,6 +99,53 @@ describe('measurements of an evaluation', () => {
   ])('are refused when they are not of these models: %j', (measured, message) => {
     expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(OptionError);
     expect(() => addMeasurements(PRUNE_REPORT, measured, 'eval.json')).toThrow(message);
+  });
+});
+
+describe('measurements of a benchmark', () => {
+  const report = { ...PRUNE_REPORT, bytes: { before: 40_000, after: 3200 } };
+
+  it('bring speeds with the verdict of their comparison, load time and memory', () => {
+    const { metrics } = addMeasurements(report, BENCHMARK_REPORT, 'bench.json');
+    expect(metrics).toEqual([
+      {
+        kind: 'speed',
+        name: 'reading a prompt',
+        dense: 100,
+        pruned: 1250,
+        unit: 'tokens/s',
+        better: 'higher',
+        verdict: 'better',
+        note: 'speeds: medians of 3 rounds that read 128 tokens and write 32, on a processor',
+      },
+      expect.objectContaining({ name: 'writing', dense: 100, pruned: 1250, verdict: 'better' }),
+      expect.objectContaining({ kind: 'speed', name: 'loading', unit: 'ms', better: 'lower' }),
+      expect.objectContaining({ kind: 'memory', name: 'peak memory', dense: 2e9, pruned: 2e9, better: 'lower' }),
+    ]);
+    expect(addMeasurements({ ...report, metrics: metrics! }, BENCHMARK_REPORT, 'bench.json').metrics).toEqual(metrics);
+  });
+
+  it('may be of the pruned model alone', () => {
+    const alone = { ...BENCHMARK_REPORT, models: BENCHMARK_REPORT.models.slice(1), comparisons: [] };
+    const { metrics } = addMeasurements(report, alone, 'bench.json');
+    for (const metric of metrics!) {
+      expect(metric).not.toHaveProperty('dense');
+      expect(metric).not.toHaveProperty('verdict');
+    }
+  });
+
+  it.each([
+    ['of other models', { ...report, out: 'other' }, /measured dense, pruned, not the pruned model other/],
+    [
+      'of a pruned model that has changed',
+      { ...report, bytes: { before: 40_000, after: 1 } },
+      /pruned with 3200 bytes/,
+    ],
+    ['of another dense model', { ...report, bytes: { before: 1, after: 3200 } }, /dense with 40000 bytes/],
+  ])('are refused when they are %s', (_, other, message) => {
+    const add = () => addMeasurements(other, BENCHMARK_REPORT, 'bench.json');
+    expect(add).toThrow(OptionError);
+    expect(add).toThrow(message);
   });
 });
 

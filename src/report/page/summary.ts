@@ -117,6 +117,9 @@ export function costSection(report: PruneReport): HTMLElement {
   );
 }
 
+/** Said by the figures themselves: `1.2 GB`. */
+const SHOWN_UNIT = 'bytes';
+
 const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
   perplexity: 'perplexity',
   accuracy: 'accuracy',
@@ -124,7 +127,7 @@ const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
 
 function metricName({ kind, name, unit }: MetricReport): string {
   const what = KIND_NAMES[kind];
-  return `${what === undefined ? name : `${what}, ${name}`}${unit === undefined ? '' : ` (${unit})`}`;
+  return `${what === undefined ? name : `${what}, ${name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
 }
 
 /** A figure with as many digits as it deserves. */
@@ -133,7 +136,7 @@ export function formatFigure({ kind, unit, standardErrors }: MetricReport, value
     const error = standardErrors?.pruned;
     return `${(100 * value).toFixed(1)} %${error === undefined ? '' : ` ± ${(100 * error).toFixed(1)}`}`;
   }
-  if (kind === 'memory' && unit === 'bytes') return formatBytes(value);
+  if (kind === 'memory' && unit === SHOWN_UNIT) return formatBytes(value);
   if (kind === 'perplexity') return value >= 1e5 ? value.toExponential(2) : value.toFixed(value < 100 ? 2 : 1);
   return formatCount(value);
 }

@@ -1,0 +1,116 @@
+import { OptionError } from '../errors.js';
+import type { SpeedVerdict, Spread } from '../evaluation/speed.js';
+import { findMeasured, isSamePath } from './find-measured.js';
+import type { MetricReport, PruneReport } from './report-schema.js';
+
+/** What `fang-prune bench --json` prints, as far as a report shows it. */
+export interface BenchmarkMeasurements {
+  readonly machine: { readonly processor: string };
+  readonly promptLength: number;
+  readonly newTokens: number;
+  readonly rounds: number;
+  readonly models: readonly SpeedMeasurements[];
+  readonly comparisons?: readonly ComparedSpeeds[];
+}
+
+/** What one model takes on the machine that measured. */
+export interface SpeedMeasurements {
+  readonly model: string;
+  readonly fileBytes: number;
+  readonly loadMs: Pick<Spread, 'median'>;
+  readonly prefillTokensPerSecond: Pick<Spread, 'median'>;
+  readonly decodeTokensPerSecond: Pick<Spread, 'median'>;
+  readonly peakMemoryBytes: number;
+}
+
+/** Two models compared round by round. */
+export interface ComparedSpeeds {
+  readonly model: string;
+  readonly reference: string;
+  readonly prefill: { readonly verdict: SpeedVerdict };
+  readonly decode: { readonly verdict: SpeedVerdict };
+}
+
+/** Whether a value is what a benchmark printed. */
+export function isBenchmark(value: unknown): value is BenchmarkMeasurements {
+  const { machine, promptLength, models } = Object(value) as Partial<BenchmarkMeasurements>;
+  return (
+    typeof Object(machine).processor === 'string' &&
+    typeof promptLength === 'number' &&
+    Array.isArray(models) &&
+    models.every((model) => Object(model).prefillTokensPerSecond !== undefined)
+  );
+}
+
+/**
+ * Speeds and memory of the dense and the pruned model; their sizes stand in the report already, and must agree.
+ * @param place Names the measurements in messages.
+ * @throws OptionError when other models were measured.
+ */
+export function benchmarkMetrics(
+  report: PruneReport,
+  { models, comparisons = [], ...shape }: BenchmarkMeasurements,
+  place: string,
+): MetricReport[] {
+  const { dense, pruned } = findMeasured(report, models, place);
+  checkSize(pruned, report.bytes.after, place);
+  if (dense !== undefined) checkSize(dense, report.bytes.before, place);
+  const verdicts = comparisons.find(
+    ({ model, reference }) => isSamePath(model, report.out) && isSamePath(reference, report.model),
+  );
+  const note =
+    `speeds: medians of ${shape.rounds} rounds that read ${shape.promptLength} tokens and write ${shape.newTokens}, ` +
+    `on ${shape.machine.processor}`;
+  return FIGURES.map(({ of, comparison, ...figure }): MetricReport => {
+    const verdict = comparison && verdicts?.[comparison].verdict;
+    return {
+      ...figure,
+      ...(dense !== undefined && { dense: of(dense) }),
+      pruned: of(pruned),
+      ...(verdict !== undefined && { verdict: VERDICTS[verdict] }),
+      note,
+    };
+  });
+}
+
+/** A model that was pruned again since is no longer the one measured. */
+function checkSize({ model, fileBytes }: SpeedMeasurements, expected: number, place: string): void {
+  if (fileBytes === expected) return;
+  throw new OptionError(
+    `${place} measured ${model} with ${fileBytes} bytes, and the report tells of ${expected}: it is another model by now. Run bench again`,
+  );
+}
+
+const VERDICTS = { faster: 'better', slower: 'worse', same: 'same' } as const satisfies Record<SpeedVerdict, string>;
+
+interface Figure extends Pick<MetricReport, 'kind' | 'name' | 'unit' | 'better'> {
+  readonly of: (measured: SpeedMeasurements) => number;
+  readonly comparison?: 'prefill' | 'decode';
+}
+
+const FIGURES: readonly Figure[] = [
+  {
+    kind: 'speed',
+    name: 'reading a prompt',
+    unit: 'tokens/s',
+    better: 'higher',
+    of: ({ prefillTokensPerSecond }) => prefillTokensPerSecond.median,
+    comparison: 'prefill',
+  },
+  {
+    kind: 'speed',
+    name: 'writing',
+    unit: 'tokens/s',
+    better: 'higher',
+    of: ({ decodeTokensPerSecond }) => decodeTokensPerSecond.median,
+    comparison: 'decode',
+  },
+  { kind: 'speed', name: 'loading', unit: 'ms', better: 'lower', of: ({ loadMs }) => loadMs.median },
+  {
+    kind: 'memory',
+    name: 'peak memory',
+    unit: 'bytes',
+    better: 'lower',
+    of: ({ peakMemoryBytes }) => peakMemoryBytes,
+  },
+];
