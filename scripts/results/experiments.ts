@@ -25,13 +25,23 @@ const WRITTEN = { calibration: { generate: true } } as const;
 const SPARSITIES = [0.3, 0.2, 0.4];
 const percent = (sparsity: number) => `${Math.round(sparsity * 100)} %`;
 
+/** Rows that the tables of a method's parts compare with. */
+const WHOLE: Readonly<Record<string, readonly TableName[]>> = {
+  'obc 30 %': ['ablation'],
+  'o-fang 30 %': ['ablation'],
+  'auto 30 %': ['auto'],
+};
+
 const bySparsity = (table: TableName, methods: readonly string[]): Experiment[] =>
   SPARSITIES.flatMap((sparsity) =>
-    methods.map((method) => ({
-      id: `${method} ${percent(sparsity)}`,
-      tables: [table],
-      options: { method, sparsity, modules: 'ffn', ...(method === 'auto' && WRITTEN) },
-    })),
+    methods.map((method) => {
+      const id = `${method} ${percent(sparsity)}`;
+      return {
+        id,
+        tables: [table, ...(WHOLE[id] ?? [])],
+        options: { method, sparsity, modules: 'ffn', ...(method === 'auto' && WRITTEN) },
+      };
+    }),
   );
 
 const ablation: readonly (readonly [string, Partial<PruneRequest>])[] = [

@@ -1,20 +1,36 @@
 import type { PruneReport } from '../../src/node.js';
 import type { Experiment } from './experiments.js';
 
-/** What a process of its own is asked to measure. */
+/** What a process of its own is asked to measure: the rungs of one ladder, or the dense model. */
 export interface Task {
   readonly model: string;
-  /** Where the pruned model goes. */
-  readonly folder: string;
+  /** Folder that gets a folder a rung; those already there are finished ones of the same ladder. */
+  readonly out: string;
+  /** Leaves the pruned models there. */
   readonly keep: boolean;
-  readonly options?: Experiment['options'];
+  /** Absent for the dense model. */
+  readonly options?: Omit<NonNullable<Experiment['options']>, 'sparsity'>;
+  readonly rungs: readonly Rung[];
   /** Text files by name. */
   readonly texts: Readonly<Record<string, string>>;
   /** Task files by name, and how many of their first items are measured. */
   readonly tasks: Readonly<Record<string, string>>;
   readonly taskLimit: number;
+}
+
+/** One experiment of a ladder. */
+export interface Rung {
+  readonly id: string;
+  /** Absent for the dense model. */
+  readonly sparsity?: number | undefined;
   /** What is known already and need not be measured again. */
   readonly known?: Measurement | undefined;
+}
+
+/** A line that the process prints: everything known of a rung so far. */
+export interface Found {
+  readonly id: string;
+  readonly measurement: Measurement;
 }
 
 export interface Measurement {
@@ -27,10 +43,16 @@ export interface Measurement {
   readonly perplexities: Readonly<
     Record<string, { readonly value: number; readonly tokenCount: number; readonly textSha256: string }>
   >;
-  readonly tasks?: Readonly<
-    Record<string, { readonly accNorm: number; readonly goldNll: number; readonly itemCount: number }>
-  >;
+  readonly tasks?: Readonly<Record<string, TaskFigures>>;
+}
+
+export interface TaskFigures {
+  readonly accNorm: number;
+  readonly goldNll: number;
+  readonly itemCount: number;
+  /** Items asked for; other limits are other figures. */
+  readonly limit: number;
 }
 
 /** Measurements by experiment, with the options they were made with: a changed experiment is measured again. */
-export type Measurements = Record<string, { readonly options: string; readonly measurement: Measurement }>;
+export type Measurements = Readonly<Record<string, { readonly options: string; readonly measurement: Measurement }>>;

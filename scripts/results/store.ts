@@ -1,0 +1,29 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { formatResults } from './format-results.js';
+import type { Measurements } from './measurement.js';
+
+const FOLDER = 'docs/results';
+const PAGE = 'docs/results.md';
+
+const fileOf = (name: string): string => join(FOLDER, `${name}.json`);
+
+/** What is known of a model. */
+export function readMeasurements(name: string): Measurements {
+  return existsSync(fileOf(name)) ? JSON.parse(readFileSync(fileOf(name), 'utf8')) : {};
+}
+
+/** Stores one experiment's measurements. The file is whole at any time, and keeps what others wrote into it meanwhile. */
+export function storeMeasurement(name: string, id: string, entry: Measurements[string]): void {
+  mkdirSync(FOLDER, { recursive: true });
+  const unfinished = `${fileOf(name)}.${process.pid}`;
+  writeFileSync(unfinished, `${JSON.stringify({ ...readMeasurements(name), [id]: entry }, null, 1)}\n`);
+  renameSync(unfinished, fileOf(name));
+}
+
+/** Writes the page with the tables of every model that was measured. */
+export function writePage(): void {
+  const names = readdirSync(FOLDER).filter((entry) => entry.endsWith('.json'));
+  const models = names.sort().map((entry) => entry.slice(0, -'.json'.length));
+  writeFileSync(PAGE, formatResults(models.map((name) => [name, readMeasurements(name)])));
+}
