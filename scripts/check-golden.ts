@@ -50,11 +50,11 @@ interface PrunedDown {
   readonly bias: Float64Array | undefined;
 }
 
-checkDense();
+await checkDense();
 for (const run of Object.keys(golden.runs)) await checkRun(run);
 if (fixtureFolder !== undefined) writeFixtures(fixtureFolder);
 
-function checkDense(): void {
+async function checkDense(): Promise<void> {
   console.log('dense model');
   let hidden = embed();
   const change: number[] = [];
@@ -67,7 +67,7 @@ function checkDense(): void {
     const near = (name: string, values: Float64Array) =>
       difference(values, slice(reference(name), block, values.length));
     const normed = momentsOf(seen.normed, C, uniform);
-    const pca = fitPca(normed.mean, covarianceOf(seen.normed, normed.mean), 64);
+    const pca = await fitPca(normed.mean, covarianceOf(seen.normed, normed.mean), { componentCount: 64 });
     const contexts = assignContexts(projectPoints(goldenPca(block), seen.normed), goldenCenters(block), 64);
     const moved = countDifferent(contexts, slice(reference('context_of_token'), block, T));
     const affinity = slice(reference('affinity'), block, K * F);

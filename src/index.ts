@@ -131,7 +131,7 @@ export { factoriseHessian, type Hessian, type HessianOptions } from './importanc
 export type { ImportanceScore } from './importance/importance-score.js';
 export { weightInLossMetric } from './importance/loss-metric.js';
 export { orderByObc, type RemovalOrder, scoreByObc } from './importance/obc.js';
-export { fitPca, type Pca, projectPoints } from './linalg/pca.js';
+export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
 export { loadModel } from './onnx/load-model.js';

@@ -118,6 +118,6 @@ async function projectTokens(runner: BlockRunner, { input }: PrunableModule, { f
   const targets = [{ linear, needs: 'gram' as const, groups: [channels] }];
   const [[{ gram, mean }]] = (await collectStatistics(runner, { targets })) as [[ChannelStatistics]];
   const covariance = gram!.map((value, at) => value - mean[Math.floor(at / width)]! * mean[at % width]!);
-  const pca = fitPca(mean, covariance, Math.min(PCA_DIMENSIONS, width));
+  const pca = await fitPca(mean, covariance, { componentCount: Math.min(PCA_DIMENSIONS, width) });
   return { pca, points: await projectFeatures(runner, { value: input, pca }) };
 }

@@ -1,6 +1,7 @@
 import ndarray from 'ndarray';
 import type { LinearWeight } from '../compensation/adapter.js';
 import { choleskyInPlace } from '../linalg/cholesky.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { pickColumns } from './column-sums.js';
 
@@ -29,8 +30,8 @@ export async function weightInLossMetric(
   for (let i = 0; i < outputCount; i++) lower[i * outputCount + i]! += FLOOR * mean;
   await choleskyInPlace(lower, outputCount, multiply);
   // (W' L)' = L' W = R W: rows of W' times columns of L.
-  const factor = transpose(lower, outputCount, outputCount);
-  const columns = transpose(
+  const factor = transposeMatrix(lower, outputCount, outputCount);
+  const columns = transposeMatrix(
     pickColumns(
       weight,
       Array.from({ length: inputCount }, (_, j) => j),
@@ -40,13 +41,4 @@ export async function weightInLossMetric(
   );
   const shape = { rows: outputCount, columns: inputCount, inner: outputCount };
   return ndarray(Float32Array.from(await multiply(factor, columns, shape)), [outputCount, inputCount]);
-}
-
-/** `[rows, columns]` to `[columns, rows]`. */
-function transpose(matrix: Float64Array, rows: number, columns: number): Float64Array {
-  const transposed = new Float64Array(matrix.length);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) transposed[column * rows + row] = matrix[row * columns + column]!;
-  }
-  return transposed;
 }

@@ -59,3 +59,8 @@ export function pickSubmatrix(
   }
   return picked;
 }
+
+/** `[rows, columns]` to `[columns, rows]`. */
+export function transposeMatrix(matrix: Float64Array, rows: number, columns: number): Float64Array {
+  return copyBlockTransposed(matrix, columns, { rowStart: 0, rowEnd: rows, columnStart: 0, columnEnd: columns });
+}

@@ -26,7 +26,10 @@ export async function findContexts(run: Run, runner: BlockRunner, module: Prunab
   const all = [Int32Array.from({ length: width }, (_, channel) => channel)];
   const target = { linear: { node: feature, input: feature, inputCount: width }, needs: 'gram' as const, groups: all };
   const [[statistics]] = (await collectStatistics(runner, { targets: [target] })) as [[ChannelStatistics]];
-  const pca = fitPca(statistics.mean, covariance(statistics), Math.min(PCA_DIMENSIONS, width));
+  const pca = await fitPca(statistics.mean, covariance(statistics), {
+    componentCount: Math.min(PCA_DIMENSIONS, width),
+    multiply: run.multiply,
+  });
   const points = await projectFeatures(runner, { value: feature, pca });
   const { contextCount, clusterBalance, fitCount } = grouping;
   const found = clusterContexts({
