@@ -34,6 +34,8 @@ export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from '.
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';
+export type { TextEvaluation } from './node/text-evaluation.js';
+export type { TextWindows } from './node/text-windows.js';
 export {
   addMeasurements,
   type ComparedTask,

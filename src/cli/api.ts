@@ -7,7 +7,6 @@ export type CliApi = Pick<
   | 'pruneLadder'
   | 'applyRecipe'
   | 'describe'
-  | 'perplexity'
   | 'evaluateModels'
   | 'compareEvaluations'
   | 'compareFiles'

@@ -1,16 +1,15 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
-import type { DescribeRequest } from '../node/describe-folder.js';
 import type { CalibrationOptions, HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
-import type { ModuleReport, PruneReport } from '../report/report-schema.js';
-import type { CliApi } from './api.js';
+import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 import { type GroupingFlags, groupingOptions, withGroupingOptions } from './grouping-flags.js';
 import {
+  collect,
   parseBlockSparsity,
   parseCount,
   parseFraction,
@@ -25,7 +24,8 @@ import type { Colors } from './terminal.js';
 interface PruneFlags extends SharedOptions, GroupingFlags {
   readonly out?: string;
   readonly sparsity: readonly number[];
-  readonly text?: string;
+  readonly text?: readonly string[];
+  readonly textWindows?: number;
   readonly method?: string;
   readonly calibration?: string;
   readonly windows?: number;
@@ -67,7 +67,12 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       'prunable parameters to remove, such as 0.3 or 30%; several make a ladder: 0.1,0.2,0.3',
       parseFractions,
     )
-    .option('-t, --text <file>', 'text to measure the perplexity of each rung of a ladder on')
+    .option('-t, --text <file>', 'text to measure perplexity on, before and after; may be repeated', collect)
+    .option(
+      '--text-windows <count>',
+      'windows of 512 tokens to measure, from the start of each text (default all)',
+      parseCount,
+    )
     .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
     .option('-c, --calibration <file>', 'a .txt or .jsonl file to measure on (default: a text that comes along)')
     .option('--windows <count>', `calibration windows (default ${PRUNE_DEFAULTS.calibration.windowCount})`, parseCount)
@@ -144,14 +149,20 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     }
     const [sparsity] = flags.sparsity;
     const isLadder = flags.sparsity.length > 1;
-    if (flags.text !== undefined && (!isLadder || flags.dryRun)) {
-      command.error("error: '--text' compares the rungs of a ladder that is written; measure a single model by 'eval'");
+    if (flags.text === undefined && flags.textWindows !== undefined) {
+      command.error("error: '--text-windows' says how much of a text is measured; name the text with '--text'");
     }
     const api = await context.loadApi();
     const { colors } = context.terminal;
     if (isLadder) {
       await runJob(context, flags, {
-        job: (control) => climb(api, flags, modelRequest(model, flags, control)),
+        job: async (control): Promise<LadderResult> => ({
+          reports: await api.pruneLadder({
+            ...modelRequest(model, flags, control),
+            ...pruneOptions(flags),
+            sparsity: flags.sparsity,
+          }),
+        }),
         format: (result) => formatLadder(result, colors),
       });
       return;
@@ -162,22 +173,6 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       format: (report) => formatPruneReport(report, colors),
     });
   });
-}
-
-/** Prunes at several sparsities, and measures what was written where a text is given. */
-async function climb(
-  { pruneLadder, perplexity }: CliApi,
-  flags: PruneFlags,
-  request: DescribeRequest,
-): Promise<LadderResult> {
-  const reports = await pruneLadder({ ...request, ...pruneOptions(flags), sparsity: flags.sparsity });
-  const { text: file } = flags;
-  if (file === undefined) return { reports };
-  const measure = async (model: string) => (await perplexity({ ...request, model, file })).perplexity;
-  const dense = await measure(request.model);
-  const rungs: number[] = [];
-  for (const { out } of reports) rungs.push(await measure(out!));
-  return { reports, perplexity: { text: file, dense, rungs } };
 }
 
 const PASSED_ON = [
@@ -219,6 +214,7 @@ function pruneOptions(flags: PruneFlags) {
     calibration,
     ...(flags.quotes ? {} : { quoteText: false }),
     ...(flags.certify ? {} : { certify: false }),
+    ...evaluationOptions(flags),
   };
 }
 
@@ -234,9 +230,14 @@ function generateOptions({ generateCalibration: share, startToken, windowsFile: 
   return share === true ? { generate: true } : {};
 }
 
+function evaluationOptions({ text: texts, textWindows: windowCount }: PruneFlags) {
+  if (texts === undefined) return {};
+  return { evaluation: { texts, ...(windowCount === undefined ? {} : { windowCount }) } };
+}
+
 /** A pruning report for people. */
 export function formatPruneReport(report: PruneReport, colors: Colors): string {
-  const { sparsity, parameters, bytes } = report;
+  const { sparsity, parameters, bytes, metrics = [] } = report;
   const target = report.out === undefined ? 'Would prune' : 'Pruned';
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
   const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
@@ -245,7 +246,11 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
     `${colors.bold(target)} ${where} (${report.method}, seed ${report.seed})\n`,
     formatTable(
       [{ heading: '' }, { heading: 'before', numeric: true }, { heading: 'after', numeric: true }, { heading: '' }],
-      [sizeRow('parameters', parameters, formatCount), sizeRow('bytes', bytes, formatBytes)],
+      [
+        sizeRow('parameters', parameters, formatCount),
+        sizeRow('bytes', bytes, formatBytes),
+        ...metrics.flatMap(perplexityRow),
+      ],
     ),
     `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
@@ -276,7 +281,17 @@ function formatCertificate({ certificate }: PruneReport): string[] {
 
 function sizeRow(name: string, size: { before: number; after: number }, format: (value: number) => string) {
   const change = size.before === 0 ? 0 : size.after / size.before - 1;
-  return [name, format(size.before), format(size.after), change === 0 ? '' : formatPercent(change)];
+  return [
+    name,
+    format(size.before),
+    format(size.after),
+    change === 0 ? '' : `${change > 0 ? '+' : ''}${formatPercent(change)}`,
+  ];
+}
+
+function perplexityRow({ kind, name, dense, pruned }: MetricReport): string[][] {
+  if (kind !== 'perplexity' || dense === undefined) return [];
+  return [sizeRow(`perplexity, ${name}`, { before: dense, after: pruned }, (value) => value.toFixed(3))];
 }
 
 function formatModules(modules: readonly ModuleReport[]): string {

@@ -3,17 +3,20 @@ import { type CalibrationOptions, type PruneOptions, resolveCalibration, resolve
 import { partOfProgress } from '../progress.js';
 import { observeModel, pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
+import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { checkOutput } from './check-output.js';
+import { evaluateResults } from './evaluate-results.js';
 import { checkPairPlace, type PairPlace, resolvePair } from './json-with-tensors.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { ModelFolder } from './model-folder.js';
-import type { ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
+import { prepareTexts, type TextEvaluation } from './text-evaluation.js';
 import { checkWindowsPlace } from './windows-file.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
-import { type ReportPlace, resolveReportPlace } from './write-report.js';
+import { type ReportPlace, resolveReportPlace, rewriteReports } from './write-report.js';
 import { type ResultRequest, writeResult } from './write-result.js';
 
 /** A pruning run over a model folder. */
@@ -45,6 +48,11 @@ export interface PruneRequest extends PruneOptions {
    * such a `.json` file. Replaced only with `force`. Default: none is written.
    */
   readonly recipe?: string | undefined;
+  /**
+   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
+   * What was written stays when this fails or is aborted. Default: none.
+   */
+  readonly evaluation?: TextEvaluation | undefined;
 }
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
@@ -74,15 +82,17 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
   const place = resolveReportPlace(request.report);
   const { sparsity, out } = request;
   const recipe = request.recipe === undefined ? undefined : resolvePair('recipe', request.recipe);
-  const [report] = await pruneTo(request, [{ sparsity, out: request.dryRun ? undefined : out, report: place, recipe }]);
-  return report!;
+  const result = { sparsity, out: request.dryRun ? undefined : out, report: place, recipe };
+  const reports = await pruneTo(request, [result]);
+  if (request.evaluation !== undefined) await rewriteReports(reports, [result]);
+  return reports[0]!;
 }
 
 /**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
  * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
- * every report.
+ * every report, and when all rungs are done the table of the whole ladder.
  *
  * @returns the reports in the order of `sparsity`.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
@@ -99,7 +109,12 @@ export async function pruneLadder({ sparsity, ...request }: LadderRequest): Prom
     report: rungReportPlace(place, rung),
     recipe: request.recipe === undefined ? undefined : resolvePair('recipe', rungRecipe(request.recipe, rung)),
   });
-  return pruneTo(request, rungs.map(toResult));
+  const results = rungs.map(toResult);
+  const pruned = await pruneTo(request, results);
+  const ladder = buildLadder(pruned);
+  const reports = pruned.map((report) => ({ ...report, ladder }));
+  await rewriteReports(reports, results);
+  return reports;
 }
 
 interface Result extends Pick<ResultRequest, 'sparsity' | 'out'> {
@@ -120,7 +135,10 @@ async function pruneTo(
   if (request.recipe !== undefined && options!.shots > 1) {
     throw new OptionError(`recipe cannot hold what ${options!.shots} shots do; leave it out, or use one shot`);
   }
-  const { hiddenStates, executionProvider } = request;
+  const { hiddenStates, executionProvider, evaluation } = request;
+  if (evaluation !== undefined && request.dryRun) {
+    throw new OptionError('evaluation measures what was written, and a dryRun writes nothing; leave one of both out');
+  }
   if (hiddenStates !== undefined && !['memory', 'spill'].includes(hiddenStates)) {
     throw new OptionError(`hiddenStates is "${hiddenStates}"; expected memory or spill`);
   }
@@ -129,24 +147,38 @@ async function pruneTo(
       if (recipe !== undefined) await checkPairPlace(recipe, { out, force: request.force });
       await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
     }
-    return withPruneJob({ folder, options: options!, calibration, executionProvider, hiddenStates }, async (opened) => {
-      if (options!.shots > 1) return pruneEach(opened, request, results);
-      const observed = await observeModel({ ...opened.job, store: storeInMemory }, results.length);
-      try {
-        const reports: PruneReport[] = [];
-        for (const [index, result] of results.entries()) {
-          const { sparsity } = result;
-          const report = await withTensorStore(async (store) =>
-            writeResult(opened, await pruneObserved(observed, { sparsity, store, index }), { ...request, ...result }),
-          );
-          reports.push(report);
-        }
-        return reports;
-      } finally {
-        await observed.dispose();
-      }
-    });
+    const texts = evaluation && (await prepareTexts(evaluation, folder));
+    const job = { folder, options: options!, calibration, executionProvider, hiddenStates };
+    const reports = await withPruneJob(job, (opened) =>
+      (options!.shots > 1 ? pruneEach : pruneAlike)(opened, request, results),
+    );
+    if (texts === undefined) return reports;
+    const engine = await createNodeEngine(executionProvider);
+    const { onProgress, signal } = options!;
+    return evaluateResults(reports, { engine, folder, texts, onProgress, signal });
   });
+}
+
+/** One look at the dense model serves all sparsities. */
+async function pruneAlike(
+  opened: FolderJob,
+  request: Omit<PruneRequest, 'sparsity'>,
+  results: readonly Result[],
+): Promise<readonly PruneReport[]> {
+  const observed = await observeModel({ ...opened.job, store: storeInMemory }, results.length);
+  try {
+    const reports: PruneReport[] = [];
+    for (const [index, result] of results.entries()) {
+      const { sparsity } = result;
+      const report = await withTensorStore(async (store) =>
+        writeResult(opened, await pruneObserved(observed, { sparsity, store, index }), { ...request, ...result }),
+      );
+      reports.push(report);
+    }
+    return reports;
+  } finally {
+    await observed.dispose();
+  }
 }
 
 /** Several shots look at the model that the shot before left, so that sparsities share only their calibration. */

@@ -46,6 +46,17 @@ export async function writeReport(report: PruneReport, folder: string, name: str
   return Object.keys(files);
 }
 
+/** Writes reports again that have grown since; `places` says where each was written. */
+export async function rewriteReports(
+  reports: readonly PruneReport[],
+  places: readonly { readonly report: ReportPlace | undefined; readonly out: string | undefined }[],
+): Promise<void> {
+  for (const [at, { report: place, out }] of places.entries()) {
+    const folder = place?.folder ?? out;
+    if (place !== undefined && folder !== undefined) await writeReport(reports[at]!, folder, place.name);
+  }
+}
+
 async function replaceFile(path: string, text: string): Promise<void> {
   const partial = `${path}.partial-${randomBytes(4).toString('hex')}`;
   await writing(path, async () => {

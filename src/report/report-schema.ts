@@ -51,6 +51,8 @@ export interface PruneReport {
   readonly modules: readonly ModuleReport[];
   /** Figures of the dense and the pruned model, as far as they were measured. */
   readonly metrics?: readonly MetricReport[];
+  /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
+  readonly ladder?: readonly RungReport[];
   /** What pruning costs on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
@@ -84,6 +86,20 @@ export interface CertificateReport {
 export interface BeforeAfter {
   readonly before: number;
   readonly after: number;
+}
+
+/** One model of a ladder. */
+export interface RungReport {
+  /** Fraction of the selected modules' parameters to remove, and removed; 0 for the dense model. */
+  readonly requested: number;
+  readonly achieved: number;
+  /** Folder written; absent for the dense model and for a dry run. */
+  readonly out?: string;
+  readonly parameters: number;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  /** By text, as far as they were measured; the same texts in every rung. */
+  readonly perplexities?: readonly { readonly text: string; readonly perplexity: number }[];
 }
 
 /** One figure of the dense and the pruned model. */

@@ -1,6 +1,6 @@
 import { createColors } from 'picocolors';
-import type { CliApi } from '../../src/cli/api.js';
 import { formatPruneReport } from '../../src/cli/prune.js';
+import { formatLadder } from '../../src/cli/prune-ladder.js';
 import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
 describe('prune', () => {
@@ -114,25 +114,52 @@ describe('prune', () => {
     expect(exitCode).toBe(2);
   });
 
+  it('measures on texts', async () => {
+    const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --text a,b.txt -t c.txt');
+    expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
+    expect((await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3')).exitCode).toBe(2);
+  });
+
   it('needs no folder for a dry run', async () => {
     expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
   });
 });
 
 describe('a ladder', () => {
-  it('is what several sparsities make, measured on a text', async () => {
-    const perplexities: Record<string, number> = { dense: 4, 'pruned/10': 6, 'pruned/20': 5 };
-    const perplexity: CliApi['perplexity'] = async ({ model }) => ({
-      perplexity: perplexities[model]!,
-      negativeLogLikelihood: 1,
-      tokenCount: 9,
-      windowCount: 1,
-      protocol: { tokensSha256: 'ab', windowLength: 9, stride: 9, windowCount: 1, tokenCount: 9 },
+  it('is what several sparsities make', async () => {
+    const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt --text-windows 3');
+    expect(calls.map(([name]) => name)).toEqual(['pruneLadder']);
+    expect(calls[0]?.[1]).toMatchObject({
+      model: 'dense',
+      out: 'pruned',
+      sparsity: [0.1, 0.2],
+      evaluation: { texts: ['t.txt'], windowCount: 3 },
     });
-    const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt', { perplexity });
-    expect(calls.map(([name]) => name)).toEqual(['pruneLadder', 'perplexity', 'perplexity', 'perplexity']);
-    expect(calls[0]?.[1]).toMatchObject({ model: 'dense', out: 'pruned', sparsity: [0.1, 0.2] });
-    expect(out).toBe(
+    expect(out).toMatch(/^Ladder of dense \(flap, seed 0\)\n/);
+  });
+
+  it('prints one object', async () => {
+    const { out } = await runWithDouble('prune dense --dry-run -s 0.1 -s 0.2 --json');
+    expect(JSON.parse(out).reports).toHaveLength(2);
+  });
+
+  const rung = (at: number, perplexities: Readonly<Record<string, readonly [dense: number, pruned: number]>>) => ({
+    ...PRUNE_REPORT,
+    out: `pruned/${at}0`,
+    sparsity: { ...PRUNE_REPORT.sparsity, requested: at / 10, achieved: at / 10 },
+    bytes: { before: 11_566_780, after: 10_000_000 - at * 1_000_000 },
+    metrics: Object.entries(perplexities).map(([name, [dense, pruned]]) => ({
+      kind: 'perplexity' as const,
+      name,
+      dense,
+      pruned,
+      better: 'lower' as const,
+    })),
+  });
+
+  it('marks rungs that no smaller one beats', () => {
+    const reports = [rung(1, { 't.txt': [4, 6] }), rung(2, { 't.txt': [4, 5] })];
+    expect(formatLadder({ reports }, createColors(false))).toBe(
       [
         'Ladder of dense (flap, seed 0)',
         '',
@@ -149,10 +176,16 @@ describe('a ladder', () => {
     );
   });
 
-  it('prints one object, and is what a text is for', async () => {
-    const { out } = await runWithDouble('prune dense --dry-run -s 0.1 -s 0.2 --json');
-    expect(JSON.parse(out).reports).toHaveLength(2);
-    expect((await runWithDouble('prune dense -o pruned -s 0.1 --text t.txt')).exitCode).toBe(2);
+  it('shows every text, and judges by their geometric mean', () => {
+    const reports = [rung(1, { 'a.txt': [2, 4], 'b.txt': [8, 9] }), rung(2, { 'a.txt': [2, 9], 'b.txt': [8, 9] })];
+    const out = formatLadder({ reports }, createColors(false));
+    expect(out).toContain('pruned/10      10 %       2.1 M     9 MB       6.000       *\n');
+    expect(out).toContain('perplexity  dense  pruned/10  pruned/20\na.txt       2.000      4.000      9.000\n');
+    expect(out).toContain('Perplexity on 2 texts (their geometric mean). *:');
+  });
+
+  it('has no column for what was not measured', () => {
+    expect(formatLadder({ reports: [rung(1, {})] }, createColors(false))).not.toMatch(/perplexity|Pareto/i);
   });
 });
 
@@ -181,6 +214,14 @@ describe('formatPruneReport', () => {
     expect(formatPruneReport({ ...PRUNE_REPORT, calibration }, createColors(false))).toContain(
       '\nMeasured on 64 windows of 512 tokens, 32 of them written by the model (seed 3).\n',
     );
+  });
+
+  it('shows perplexities beside sizes', () => {
+    const metric = { kind: 'perplexity', name: 't.txt', dense: 4, pruned: 5, better: 'lower' } as const;
+    const speed = { kind: 'speed', name: 'writing', dense: 4, pruned: 5, better: 'higher' } as const;
+    const out = formatPruneReport({ ...PRUNE_REPORT, metrics: [metric, speed] }, createColors(false));
+    expect(out).toContain('\nperplexity, t.txt    4.000    5.000  +25 %\n');
+    expect(out).not.toContain('writing');
   });
 
   it('lines up sizes and widths and tells what a run remarked', () => {

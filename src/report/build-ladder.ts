@@ -1,0 +1,55 @@
+import type { PruneReport, RungReport } from './report-schema.js';
+
+/** The table of a ladder: the dense model, then each rung, with the perplexities that their reports hold. */
+export function buildLadder(reports: readonly PruneReport[]): readonly RungReport[] {
+  const [first] = reports;
+  if (first === undefined) return [];
+  const dense: RungReport = {
+    requested: 0,
+    achieved: 0,
+    parameters: first.parameters.before,
+    bytes: first.bytes.before,
+    ...perplexities(first, 'dense'),
+  };
+  return [
+    dense,
+    ...reports.map((report): RungReport => {
+      const { sparsity, parameters, bytes, out } = report;
+      return {
+        requested: sparsity.requested,
+        achieved: sparsity.achieved,
+        ...(out !== undefined && { out }),
+        parameters: parameters.after,
+        bytes: bytes.after,
+        ...perplexities(report, 'pruned'),
+      };
+    }),
+  ];
+}
+
+function perplexities({ metrics = [] }: PruneReport, of: 'dense' | 'pruned'): Pick<RungReport, 'perplexities'> {
+  const found = metrics.flatMap(({ kind, name, [of]: value }) =>
+    kind === 'perplexity' && value !== undefined ? [{ text: name, perplexity: value }] : [],
+  );
+  return found.length === 0 ? {} : { perplexities: found };
+}
+
+/** Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured. */
+export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexities'>): number | undefined {
+  if (perplexities.length === 0) return undefined;
+  return Math.exp(perplexities.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / perplexities.length);
+}
+
+/** A model's size and what it loses. */
+export interface ParetoPoint {
+  readonly bytes: number;
+  /** Lower is better. */
+  readonly loss: number;
+}
+
+/** Whether no other point is at least as small and as good, and better in one of both. */
+export function isOnFront(point: ParetoPoint, points: readonly ParetoPoint[]): boolean {
+  return !points.some(
+    ({ bytes, loss }) => bytes <= point.bytes && loss <= point.loss && (bytes < point.bytes || loss < point.loss),
+  );
+}
