@@ -129,7 +129,7 @@ export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from
 export { assignContexts } from './grouping/refine-centers.js';
 export { factoriseHessian, type Hessian, type HessianOptions } from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';
-export { weightInLossMetric } from './importance/loss-metric.js';
+export { type LossMetricWeight, weightInLossMetric } from './importance/loss-metric.js';
 export { orderByObc, type RemovalOrder, scoreByObc } from './importance/obc.js';
 export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';

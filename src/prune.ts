@@ -198,7 +198,8 @@ export async function pruneObserved(
     modules: outcomes,
     dense,
     timings: joinTimings(timings, run.timings()),
-    remarks: [...remarks, ...run.remarks],
+    // The look and the pruning factorise the same curvature.
+    remarks: [...new Set([...remarks, ...run.remarks])],
   };
 }
 

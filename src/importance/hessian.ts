@@ -1,7 +1,6 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
-import { NumericalError } from '../errors.js';
-import { choleskyInPlace } from '../linalg/cholesky.js';
 import { estimateCondition } from '../linalg/estimate-condition.js';
+import { factoriseDampened } from '../linalg/factorise-dampened.js';
 
 /** `H = 2 A + shift I` of the layer-wise squared error, known to be positive definite. */
 export interface Hessian {
@@ -26,11 +25,6 @@ export interface HessianOptions {
   readonly centred?: boolean;
 }
 
-/** Dampening grows tenfold after each failed factorisation, this many times at most. */
-const RETRY_COUNT = 3;
-/** Where growing starts when no dampening was asked for. */
-const SMALLEST_RETRY = 1e-6;
-
 /**
  * Builds and factorises the Hessian of `||W h - W' h||^2` over the calibration tokens. Where rounding or channels that
  * were never excited defeat the factorisation, the dampening is raised tenfold up to three times and a remark says so.
@@ -47,28 +41,20 @@ export async function factoriseHessian(
   for (let i = 0; i < size; i++) scale += (2 * gram[i * size + i]!) / size;
   // With no excitation at all every choice is equally good; the identity lets the weights decide.
   const unit = scale > 0 ? scale : 1;
-  let relative = scale > 0 ? dampening : 1;
-  let failure: unknown;
-  for (let attempt = 0; attempt <= RETRY_COUNT; attempt++) {
-    const shift = relative * unit;
-    const lower = gram.map((value) => 2 * value);
-    for (let i = 0; i < size; i++) lower[i * size + i]! += shift;
-    try {
-      await choleskyInPlace(lower, size, problem.multiply);
-      const raised = `dampening raised from ${dampening} to ${relative}: the Hessian of ${size} channels was not positive definite`;
-      const condition = estimateCondition(lower, size);
-      return { size, gram, shift, lower, dampening: relative, condition, remarks: attempt === 0 ? [] : [raised] };
-    } catch (error) {
-      if (!(error instanceof NumericalError)) throw error;
-      failure = error;
-      relative = Math.max(relative, SMALLEST_RETRY) * 10;
-    }
-  }
-  throw new NumericalError(
-    `the Hessian of ${size} channels cannot be factorised even with dampening ${relative / 10} (asked for: ${dampening}). ` +
-      'Use more calibration tokens, or check the activations for overflow',
-    { cause: failure },
-  );
+  const asked = scale > 0 ? dampening : 1;
+  const copy = () => gram.map((value) => 2 * value);
+  const factor = await factoriseDampened({ size, copy, unit, dampening: asked, multiply: problem.multiply });
+  const { lower, dampening: used } = factor;
+  const raised = `dampening raised from ${dampening} to ${used}: the Hessian of ${size} channels was not positive definite`;
+  return {
+    size,
+    gram,
+    shift: used * unit,
+    lower,
+    dampening: used,
+    condition: estimateCondition(lower, size),
+    remarks: used === asked ? [] : [raised],
+  };
 }
 
 function centreGram({ statistics }: ImportanceProblem, size: number): Float64Array {

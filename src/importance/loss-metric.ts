@@ -1,9 +1,16 @@
 import ndarray from 'ndarray';
 import type { LinearWeight } from '../compensation/adapter.js';
-import { choleskyInPlace } from '../linalg/cholesky.js';
+import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { pickColumns } from './column-sums.js';
+
+/** A map's weight as the loss sees it. */
+export interface LossMetricWeight {
+  /** `[out, in]`. */
+  readonly weight: LinearWeight;
+  readonly remarks: readonly string[];
+}
 
 /** Share of the mean curvature added to every direction: fewer tokens than outputs leave some without any. */
 const FLOOR = 1e-6;
@@ -15,20 +22,21 @@ const FLOOR = 1e-6;
  *
  * @param weight W, `[out, in]`.
  * @param curvature G, `[out, out]` row-major: the uncentred covariance of the loss's gradient at the map's output.
- * @returns `[out, in]`.
+ * @throws NumericalError when G cannot be factorised, even with a larger floor under it.
  * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3
  */
 export async function weightInLossMetric(
   weight: LinearWeight,
   curvature: Float64Array,
   multiply: MultiplyTransposed = multiplyTransposed,
-): Promise<LinearWeight> {
+): Promise<LossMetricWeight> {
   const [outputCount = 0, inputCount = 0] = weight.shape;
-  const lower = curvature.slice();
   let mean = 0;
   for (let i = 0; i < outputCount; i++) mean += curvature[i * outputCount + i]! / outputCount;
-  for (let i = 0; i < outputCount; i++) lower[i * outputCount + i]! += FLOOR * mean;
-  await choleskyInPlace(lower, outputCount, multiply);
+  const copy = () => curvature.slice();
+  const matrix = { size: outputCount, copy, unit: mean, dampening: FLOOR, multiply };
+  const { lower, dampening } = await factoriseDampened(matrix);
+  const raised = `floor under the curvature of ${outputCount} outputs raised from ${FLOOR} to ${dampening}: few tokens, or much alike`;
   // (W' L)' = L' W = R W: rows of W' times columns of L.
   const factor = transposeMatrix(lower, outputCount, outputCount);
   const columns = transposeMatrix(
@@ -40,5 +48,8 @@ export async function weightInLossMetric(
     inputCount,
   );
   const shape = { rows: outputCount, columns: inputCount, inner: outputCount };
-  return ndarray(Float32Array.from(await multiply(factor, columns, shape)), [outputCount, inputCount]);
+  return {
+    weight: ndarray(Float32Array.from(await multiply(factor, columns, shape)), [outputCount, inputCount]),
+    remarks: dampening === FLOOR ? [] : [raised],
+  };
 }

@@ -5,7 +5,6 @@ import {
   EMPTY_STATISTICS,
   type LinearWeight,
 } from '../compensation/adapter.js';
-import { weightInLossMetric } from '../importance/loss-metric.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { judgeModule, type ScoredModule } from '../removal/judge-module.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
@@ -13,6 +12,7 @@ import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { FunctionalModule } from './dense-observation.js';
 import { judgedUnits } from './measure-modules.js';
 import type { Run } from './run.js';
+import { seeInLossMetric } from './see-in-loss-metric.js';
 
 export interface SegmentCase {
   readonly model: OnnxModel;
@@ -42,7 +42,7 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
       judgeModule({
         module,
         weight,
-        scoredWeight: await inLossMetric(weight, module, { curvatures, multiply: run.multiply }),
+        scoredWeight: await inLossMetric(run, { weight, module, curvatures }),
         groups,
         adapter,
         headUnit: options.headUnit,
@@ -57,11 +57,17 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
 }
 
 async function inLossMetric(
-  weight: LinearWeight,
-  module: PrunableModule,
-  { curvatures, multiply }: Pick<SegmentCase, 'curvatures'> & Pick<Run, 'multiply'>,
+  run: Run,
+  {
+    weight,
+    module,
+    curvatures,
+  }: Pick<SegmentCase, 'curvatures'> & {
+    readonly weight: LinearWeight;
+    readonly module: PrunableModule;
+  },
 ): Promise<LinearWeight | undefined> {
   if (curvatures === undefined) return undefined;
   const { data } = await curvatures.get(module.index);
-  return weightInLossMetric(weight, Float64Array.from(data as Float32Array), multiply);
+  return seeInLossMetric(run, module, { weight, curvature: Float64Array.from(data as Float32Array) });
 }

@@ -4,12 +4,12 @@ import { createAffinityMeter, type TokenContexts } from '../activations/measure-
 import type { BackwardMeter } from '../activations/walk-backwards.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../compensation/adapter.js';
-import { weightInLossMetric } from '../importance/loss-metric.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
 import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
+import { seeInLossMetric } from './see-in-loss-metric.js';
 
 interface BackwardLook {
   readonly module: PrunableModule;
@@ -82,7 +82,7 @@ export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasu
   const { random, multiply } = run;
   const weight = await readLinearWeight(model, module.output);
   return run.timed('order', async () => {
-    const scoredWeight = curvature && (await weightInLossMetric(weight, curvature, multiply));
+    const scoredWeight = curvature && (await seeInLossMetric(run, module, { weight, curvature }));
     const { headUnit } = run.job.options;
     return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });

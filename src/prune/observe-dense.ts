@@ -156,6 +156,11 @@ function collect(run: Run, { needs, seen, looks }: Looked): DenseObservation {
     const { assignment, sharedGroup } = needs.grouping;
     const { contextCount } = contexts;
     const { affinity } = found;
+    if (affinity.every((value) => value === 0)) {
+      run.remarks.push(
+        `block ${module.block} ffn: no neuron has affinity to any context, so that groups are by index; activations or gradients are zero on all calibration tokens`,
+      );
+    }
     const groups = groupNeurons({ affinity, contextCount, assignment, sharedGroup, random: run.random });
     functional.set(module, { contexts, groups, affinity });
   }

@@ -141,7 +141,7 @@ function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCou
 }
 
 /** Numbers go wrong in formulas that know no block; whoever reads the error must. */
-async function naming<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
+export async function naming<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {

@@ -1,0 +1,60 @@
+import { NumericalError } from '../errors.js';
+import { choleskyInPlace } from './cholesky.js';
+import type { MultiplyTransposed } from './multiply-transposed.js';
+
+export interface DampenedMatrix {
+  /** Rows of the matrix. */
+  readonly size: number;
+  /** A fresh copy of the matrix, `[size, size]` row-major, positive semidefinite up to rounding; it is overwritten. */
+  copy(): Float64Array;
+  /** What 1 of dampening adds to the diagonal. */
+  readonly unit: number;
+  /** Tried first, at least 0. */
+  readonly dampening: number;
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
+export interface DampenedFactor {
+  /** Cholesky factor, lower triangular, `[size, size]` row-major. */
+  readonly lower: Float64Array;
+  /** Dampening used. */
+  readonly dampening: number;
+}
+
+/** Dampening grows tenfold after each failed factorisation, this many times at most. */
+const RETRY_COUNT = 3;
+/** Where growing starts when no dampening was asked for. */
+const SMALLEST_RETRY = 1e-6;
+
+/**
+ * Factorises `matrix + dampening unit I`. Where rounding, or directions that were never seen, defeat the factorisation,
+ * the dampening is raised tenfold up to three times.
+ *
+ * @throws NumericalError when even the largest dampening fails; its message has the largest tried.
+ */
+export async function factoriseDampened(given: DampenedMatrix): Promise<DampenedFactor> {
+  const { size, unit, multiply } = given;
+  let { dampening } = given;
+  for (let attempt = 0; ; attempt++) {
+    const lower = given.copy();
+    for (let i = 0; i < size; i++) lower[i * size + i]! += dampening * unit;
+    try {
+      await choleskyInPlace(lower, size, multiply);
+      return { lower, dampening };
+    } catch (cause) {
+      if (!(cause instanceof NumericalError)) throw cause;
+      if (attempt === RETRY_COUNT)
+        throw new NumericalError(
+          `a matrix of size ${size} cannot be factorised even with dampening ${dampening} (asked for: ${given.dampening}). ` +
+            'Use more calibration tokens, or check the activations for overflow',
+          { cause },
+        );
+      dampening = raise(dampening);
+    }
+  }
+}
+
+/** Tenfold, and a round number that messages can show. */
+function raise(dampening: number): number {
+  return Number((Math.max(dampening, SMALLEST_RETRY) * 10).toPrecision(12));
+}
