@@ -135,7 +135,7 @@ describeThere('the page in a browser', () => {
     const { page, close } = await open(sampleReport(), { width: 1280 });
     const figures = page.locator('figure');
     const count = await figures.count();
-    expect(count).toBeGreaterThanOrEqual(9);
+    expect(count).toBeGreaterThanOrEqual(10);
     for (let at = 0; at < count; at++) {
       expect(await figures.nth(at).locator('.plot > svg[role=img][aria-label]').count()).toBe(1);
       expect(await figures.nth(at).locator('details table tbody tr').count()).toBeGreaterThan(0);
@@ -170,12 +170,53 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
+  it('shows the ladder, and which of it the report is about', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const rows = page.locator('#ladder > .scroller tbody tr');
+    expect(await rows.locator('th').allTextContents()).toEqual(['dense', '10 %', '30 % (this one)', '50 %']);
+    const means = [Math.sqrt(12.3 * 8), Math.sqrt(13.3 * 32), Math.sqrt(15.3 * 72), Math.sqrt(17.3 * 128)];
+    expect(await rows.locator('td:nth-child(4)').allTextContents()).toEqual(means.map((mean) => mean.toFixed(2)));
+    expect(await page.locator('#ladder figure .plot > svg').textContent()).toContain('50 %');
+    expect(await page.locator('#ladder details td').allTextContents()).toContain('128.0');
+    await close();
+  });
+
+  it('says which rungs are beaten by a smaller one', async () => {
+    const report = sampleReport();
+    const perplexities = (perplexity: number) => [{ text: 'prose.txt', perplexity }];
+    const losses = [10, 30, 20, 40];
+    const ladder = report.ladder!.map((rung, at) => ({ ...rung, perplexities: perplexities(losses[at]!) }));
+    const { page, close } = await open({ ...report, ladder }, { width: 1280 });
+    const marks = page.locator('#ladder > .scroller tbody td:nth-child(5)');
+    expect(await marks.allTextContents()).toEqual(['yes', 'no', 'yes', 'yes']);
+    await close();
+  });
+
+  it('shows a ladder that was not measured as a table alone', async () => {
+    const report = sampleReport();
+    const ladder = report.ladder!.map(({ perplexities: _, ...rung }) => rung);
+    const { page, complaints, close } = await open({ ...report, ladder }, { width: 380 });
+    expect(await page.locator('#ladder tbody tr').count()).toBe(4);
+    expect(await page.locator('#ladder figure').count()).toBe(0);
+    expect(complaints).toEqual([]);
+    await close();
+  });
+
+  it('states at the top the certificate, the mean perplexity and speeds', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    expect(await page.locator('header #certificate').textContent()).toMatch(/^Checked: .* 128 tokens .* 3\.2e-7 of/);
+    const tiles = await page.locator('header .tile').allTextContents();
+    expect(tiles).toContain('Perplexity, mean of 2 texts9.92 → 45.03+353.98 %');
+    expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30 %, better');
+    await close();
+  });
+
   it('does without what a run has not measured', async () => {
     const { page, complaints, close } = await open(PRUNE_REPORT, { width: 380 });
     expect(complaints).toEqual([]);
     expect(await page.locator('#atlas').textContent()).toContain('no function groups');
     expect(await page.locator('#cost').textContent()).toContain('were not measured');
-    expect(await page.locator('#bias').count()).toBe(0);
+    for (const id of ['bias', 'ladder', 'certificate']) expect(await page.locator(`#${id}`).count()).toBe(0);
     expect(await findViolations(page)).toEqual([]);
     await close();
   });

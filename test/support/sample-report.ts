@@ -58,6 +58,18 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
       },
       { kind: 'speed', name: 'prefill', dense: 1000, pruned: 1300, unit: 'tokens/s', better: 'higher' },
     ],
+    ladder: [0, 0.1, 0.3, 0.5].map((requested, at) => ({
+      requested,
+      achieved: requested,
+      ...(at > 0 && { out: `models/pruned/${100 * requested}` }),
+      parameters: 1e8 * (1 - requested),
+      bytes: 4e8 * (1 - requested),
+      perplexities: [
+        { text: 'prose.txt', perplexity: 12.3 + 10 * requested },
+        { text: `a very long name of a text ${'x'.repeat(60)}`, perplexity: 8 * (1 + at) ** 2 },
+      ],
+    })),
+    certificate: { windows: 2, tokens: 128, from: 'text', gap: 3.21e-7, tolerance: 1e-4, passed: true },
     bias: [bias(full)],
     seed: 0,
     calibration: {

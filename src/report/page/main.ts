@@ -3,6 +3,7 @@ import { atlasSection } from './atlas.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
+import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
 import { costSection, header } from './summary.js';
 import './page.css';
@@ -10,6 +11,7 @@ import './page.css';
 const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
 const sections = [
   costSection(report),
+  ladderSection(report),
   blocksSection(report),
   atlasSection(report),
   biasSection(report),

@@ -1,6 +1,8 @@
+import { meanPerplexity } from '../build-ladder.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
+import { formatPerplexity } from './format-perplexity.js';
 import { perplexityFigure } from './perplexity-figure.js';
 
 /** Name of a model without the folders it lies in. */
@@ -20,20 +22,11 @@ export function header(report: PruneReport): HTMLElement {
     `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} are gone (asked for: ` +
     `${formatPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
     'from calibration text; nothing was trained.';
-  const perplexity = report.metrics?.find(({ kind }) => kind === 'perplexity');
   const tiles = [
     tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
     tile('File size', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)),
-    ...(perplexity?.dense === undefined
-      ? []
-      : [
-          tile(
-            `Perplexity, ${perplexity.name}`,
-            formatFigure(perplexity, perplexity.dense),
-            formatFigure(perplexity, perplexity.pruned),
-            changeOf({ before: perplexity.dense, after: perplexity.pruned }),
-          ),
-        ]),
+    ...perplexityTile(report),
+    ...speedTiles(report),
     ...(report.timings.length === 0
       ? []
       : [tile('Time taken', '', formatDuration(report.timings.reduce((sum, { ms }) => sum + ms, 0)), method)]),
@@ -45,6 +38,7 @@ export function header(report: PruneReport): HTMLElement {
     h('h1', {}, shortName(report.model)),
     h('p', { class: 'lead' }, sentence),
     h('dl', { class: 'tiles' }, ...tiles),
+    certificateNote(report),
     report.remarks.length > 0 &&
       h(
         'div',
@@ -52,6 +46,42 @@ export function header(report: PruneReport): HTMLElement {
         h('h2', {}, 'Worth knowing'),
         h('ul', {}, ...report.remarks.map((remark) => h('li', {}, remark))),
       ),
+  );
+}
+
+/** Of one text, or the mean over all. */
+function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
+  const found = metrics.flatMap(({ kind, name, dense, pruned }) =>
+    kind === 'perplexity' && dense !== undefined ? [{ name, dense, pruned }] : [],
+  );
+  if (found.length === 0) return [];
+  const mean = (of: 'dense' | 'pruned') =>
+    meanPerplexity({ perplexities: found.map(({ name, [of]: perplexity }) => ({ text: name, perplexity })) })!;
+  const [before, after] = [mean('dense'), mean('pruned')];
+  const name = found.length === 1 ? shortName(found[0]!.name) : `mean of ${found.length} texts`;
+  return [tile(`Perplexity, ${name}`, formatPerplexity(before), formatPerplexity(after), changeOf({ before, after }))];
+}
+
+function speedTiles({ metrics = [] }: PruneReport): HTMLElement[] {
+  return metrics.flatMap((metric) => {
+    const { kind, name, unit, dense, pruned } = metric;
+    if (kind !== 'speed' || unit !== 'tokens/s' || dense === undefined) return [];
+    const title = `${name[0]!.toUpperCase()}${name.slice(1)}, tokens/s`;
+    return [tile(title, formatFigure(metric, dense), formatFigure(metric, pruned), verdict(metric, dense))];
+  });
+}
+
+/** That the written model is the one that was decided on. */
+function certificateNote({ certificate }: PruneReport): HTMLElement | undefined {
+  if (certificate === undefined) return undefined;
+  const { gap, tokens, tolerance } = certificate;
+  return h(
+    'p',
+    { class: 'small', id: 'certificate' },
+    h('strong', {}, 'Checked: '),
+    'opened anew, the written model computes what the dense one does with the same parts switched off. On ' +
+      `${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
+      `${tolerance.toExponential(0)} is rounding.`,
   );
 }
 
@@ -137,7 +167,8 @@ export function formatFigure({ kind, unit, standardErrors }: MetricReport, value
     return `${(100 * value).toFixed(1)} %${error === undefined ? '' : ` ± ${(100 * error).toFixed(1)}`}`;
   }
   if (kind === 'memory' && unit === SHOWN_UNIT) return formatBytes(value);
-  if (kind === 'perplexity') return value >= 1e5 ? value.toExponential(2) : value.toFixed(value < 100 ? 2 : 1);
+  if (kind === 'perplexity') return formatPerplexity(value);
+  if (kind === 'speed') return String(Number(value.toPrecision(3)));
   return formatCount(value);
 }
 

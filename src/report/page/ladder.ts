@@ -1,0 +1,171 @@
+import { axisX, axisY, dot, gridX, gridY, line, text } from '@observablehq/plot';
+import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
+import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
+import type { PruneReport, RungReport } from '../report-schema.js';
+import { h, section, table } from './dom.js';
+import { figure } from './figure.js';
+import { formatPerplexity } from './format-perplexity.js';
+
+/** A rung as it is drawn. */
+interface Rung extends RungReport {
+  readonly name: string;
+  /** Whether the report is about it. */
+  readonly isThis: boolean;
+  readonly isDense: boolean;
+  /** Mean perplexity, where it was measured. */
+  readonly loss: number | undefined;
+}
+
+type MeasuredRung = Rung & ParetoPoint;
+
+/** All models of a ladder: what each is like, and what its size costs. */
+export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLElement | undefined {
+  if (ladder.length < 2) return undefined;
+  const rungs = ladder.map((rung, at): Rung => {
+    const isDense = at === 0;
+    return {
+      ...rung,
+      name: isDense ? 'dense' : formatPercent(rung.requested),
+      isThis: !isDense && rung.requested === sparsity.requested,
+      isDense,
+      loss: meanPerplexity(rung),
+    };
+  });
+  const measured = rungs.filter((rung): rung is MeasuredRung => rung.loss !== undefined);
+  return section(
+    'ladder',
+    'Other sparsities',
+    h(
+      'p',
+      {},
+      `The same look at the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
+        `${formatPercent(sparsity.requested)}; take the smallest whose quality you can bear.`,
+    ),
+    rungsTable(rungs, measured),
+    measured.length > 1 && ladderFigure(measured),
+  );
+}
+
+function rungsTable(rungs: readonly Rung[], measured: readonly MeasuredRung[]): HTMLElement {
+  const columns = [
+    { heading: 'sparsity' },
+    { heading: 'parameters', numeric: true },
+    { heading: 'file size', numeric: true },
+    ...(measured.length > 0
+      ? [{ heading: 'perplexity', numeric: true }, { heading: 'nothing smaller is better' }]
+      : []),
+  ];
+  const rows = rungs.map((rung) => [
+    rung.isThis ? h('strong', {}, `${rung.name} (this one)`) : rung.name,
+    formatCount(rung.parameters),
+    formatBytes(rung.bytes),
+    ...(measured.length > 0 ? lossCells(rung, measured) : []),
+  ]);
+  return table('Models of the ladder', columns, rows);
+}
+
+function lossCells({ bytes, loss }: Rung, measured: readonly MeasuredRung[]): string[] {
+  if (loss === undefined) return ['', ''];
+  return [formatPerplexity(loss), isOnFront({ bytes, loss }, measured) ? 'yes' : 'no'];
+}
+
+/** Perplexity against size: a faint line a text, and their mean. */
+function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
+  const names = rungs[0]?.perplexities?.map((found) => found.text) ?? [];
+  const isMean = names.length > 1;
+  const byText = rungs.flatMap(({ bytes, name, perplexities = [] }) =>
+    perplexities.map((found) => ({ of: found.text, bytes, name, loss: found.perplexity })),
+  );
+  const what = isMean
+    ? `The geometric mean over ${names.length} texts is drawn strong, each text faint.`
+    : `Measured on ${names[0]}.`;
+  return figure({
+    caption: `What getting smaller costs: perplexity against file size, both better when lower. ${what}`,
+    legend: [
+      { name: 'dense', className: 'dense' },
+      { name: 'pruned', className: 'pruned' },
+    ],
+    tableName: 'Show the numbers, text by text',
+    table: table(
+      'Perplexity by text and sparsity',
+      [{ heading: 'text' }, ...rungs.map(({ name }) => ({ heading: name, numeric: true }))],
+      names.map((name, at) => [
+        name,
+        ...rungs.map(({ perplexities }) => formatPerplexity(perplexities?.[at]?.perplexity ?? Number.NaN)),
+      ]),
+    ),
+    draw: (width) => {
+      const ticks = Math.max(2, Math.floor(width / 110));
+      const channels = { bytes: ({ bytes }: ParetoPoint) => formatBytes(bytes), perplexity: perplexityOf };
+      return {
+        height: 280,
+        marginLeft: 48,
+        marginRight: 28,
+        marginTop: 28,
+        marginBottom: 36,
+        x: { nice: true },
+        y: { type: 'log', nice: true, label: null },
+        marks: [
+          gridX({ ticks }),
+          gridY({ ticks: 4 }),
+          axisX({
+            ticks,
+            tickFormat: (bytes: number) => formatBytes(bytes),
+            label: 'file size',
+            labelAnchor: 'right',
+          }),
+          axisY({
+            ticks: 4,
+            tickFormat: (value: number) => String(value),
+            label: 'perplexity',
+            labelAnchor: 'top',
+            labelArrow: false,
+            tickSize: 0,
+          }),
+          ...(isMean
+            ? [
+                line(byText, { x: 'bytes', y: 'loss', z: 'of', stroke: 'var(--muted)', strokeOpacity: 0.4 }),
+                dot(byText, {
+                  x: 'bytes',
+                  y: 'loss',
+                  r: 2,
+                  fill: 'var(--muted)',
+                  channels: { text: 'of', sparsity: 'name', ...channels },
+                  tip: { format: { x: false, y: false, fill: false } },
+                }),
+              ]
+            : []),
+          line(rungs, { x: 'bytes', y: 'loss', stroke: 'var(--pruned)', strokeWidth: 2 }),
+          dot(
+            rungs.filter(({ isDense }) => isDense),
+            { x: 'bytes', y: 'loss', r: 6, fill: 'var(--dense)' },
+          ),
+          dot(
+            rungs.filter(({ isDense }) => !isDense),
+            {
+              x: 'bytes',
+              y: 'loss',
+              r: ({ isThis }) => (isThis ? 8 : 5),
+              fill: 'var(--pruned)',
+              symbol: 'diamond2',
+              channels: { sparsity: 'name', ...channels },
+              tip: { format: { x: false, y: false, r: false } },
+            },
+          ),
+          text(rungs, {
+            x: 'bytes',
+            y: 'loss',
+            text: 'name',
+            dy: -14,
+            fill: 'var(--text)',
+            stroke: 'var(--surface)',
+            strokeWidth: 4,
+          }),
+        ],
+        r: { type: 'identity' },
+      };
+    },
+  });
+}
+
+const perplexityOf = ({ loss }: Pick<ParetoPoint, 'loss'>): string => formatPerplexity(loss);
