@@ -8,9 +8,10 @@ import type { ModuleKind } from './architecture/layout.js';
 import { type GenerateOptions, type ResolvedGenerate, resolveGenerate } from './calibration/generate-options.js';
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
-import { createAdapter, type MethodName, resolveAdapter } from './compensation/adapters.js';
+import { createAdapter, type MethodName, type MethodSettings, resolveAdapter } from './compensation/adapters.js';
 import { OptionError } from './errors.js';
 import { ASSIGNMENTS, type AssignmentName } from './grouping/group-neurons.js';
+import { FLUCTUATION_METRICS, type FluctuationMetric } from './importance/fluctuation.js';
 import type { ImportanceScore } from './importance/importance-score.js';
 import type { JobControl } from './progress.js';
 import type { HeadUnit } from './removal/plan-removal.js';
@@ -98,6 +99,8 @@ export interface PruneOptions extends JobControl {
   readonly metric?: MetricName | undefined;
   /** Fraction of the mean of the Hessian's diagonal added to it, at least 0. Default: the method's own. */
   readonly dampening?: number | undefined;
+  /** What `flap` and `f-fang` score channels by, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
+  readonly fluctuation?: FluctuationMetric | undefined;
   /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
   readonly grouping?: GroupingOptions | boolean | undefined;
   /** Only with `grouping`. */
@@ -194,6 +197,8 @@ export interface ResolvedOptions extends JobControl {
   /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken anew on the way. */
   readonly orderAdapter: CompensationAdapter;
   readonly metric: MetricName;
+  /** Undefined: the method's own, or none. */
+  readonly fluctuation: FluctuationMetric | undefined;
   /** What calibration is like where the user says nothing. */
   readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
@@ -229,7 +234,11 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
   const combination: Combination | undefined = typeof method === 'string' ? findCombination(method) : undefined;
-  const dampening = options.dampening ?? combination?.dampening;
+  const chosen = combination?.adapter ?? method;
+  const methodOptions = resolveMethodOptions(chosen, {
+    dampening: options.dampening ?? combination?.dampening,
+    fluctuation: options.fluctuation,
+  });
   const allocation = oneOf(
     'allocation',
     options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
@@ -243,9 +252,10 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   return {
     sparsity,
     methodName: typeof method === 'string' ? method : 'custom',
-    adapter: resolveAdapter(combination?.adapter ?? method, dampening === undefined ? {} : { dampening }),
-    orderAdapter: resolveOrderAdapter(combination?.adapter ?? method, dampening),
+    adapter: resolveAdapter(chosen, methodOptions),
+    orderAdapter: resolveOrderAdapter(chosen, methodOptions),
     metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', METRICS),
+    fluctuation: options.fluctuation,
     calibrationDefaults: { generate: combination?.generate ?? PRUNE_DEFAULTS.calibration.generate },
     grouping,
     weighting: resolveWeighting(options.weighting, grouping !== undefined),
@@ -306,9 +316,21 @@ export function resolveCalibration(
 /** Units that leave between two scorings when the dense model's removal order is found. */
 const ORDER_STEP = 32;
 
-function resolveOrderAdapter(method: MethodChoice, dampening: number | undefined): CompensationAdapter {
-  const options = dampening === undefined ? {} : { dampening };
+function resolveOrderAdapter(method: MethodChoice, options: MethodSettings): CompensationAdapter {
   return method === 'obc' ? createAdapter('obc', { ...options, step: ORDER_STEP }) : resolveAdapter(method, options);
+}
+
+/** What a run's options say to its method, as far as they say something. */
+function resolveMethodOptions(
+  method: MethodChoice,
+  { dampening, fluctuation }: Pick<PruneOptions, 'dampening' | 'fluctuation'>,
+): MethodSettings {
+  if (fluctuation !== undefined) {
+    if (method !== 'flap')
+      throw new OptionError(`fluctuation is "${fluctuation}", but only methods flap and f-fang have one; leave it out`);
+    oneOf('fluctuation', fluctuation, Object.keys(FLUCTUATION_METRICS) as FluctuationMetric[]);
+  }
+  return definedOf({ dampening, metric: fluctuation });
 }
 
 /** Whether a run looks at calibration tokens at all. */

@@ -70,12 +70,19 @@ describe('resolveOptions', () => {
     ['seed', -1, /seed is -1; expected a whole number of at least 0/],
     ['seed', 0.5, /seed is 0.5/],
     ['batchSize', 0, /batchSize is 0/],
+    ['fluctuation', 'IFV', /fluctuation is "IFV", but only methods flap and f-fang have one; leave it out/],
     ['weighting', { variant: 'uniform' }, /no neurons are grouped; add grouping, or use method o-fang or f-fang/],
   ];
   it.each(bad)('refuses %s = %p', (name, value, said) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, [name]: value } as unknown as PruneOptions);
     expect(resolve).toThrow(OptionError);
     expect(resolve).toThrow(said);
+  });
+
+  it.each(['flap', 'f-fang'])("takes another of FLAP's scores for %s", (method) => {
+    expect(resolveOptions({ sparsity: 0.3, method, fluctuation: 'IFV' }).fluctuation).toBe('IFV');
+    const resolve = () => resolveOptions({ sparsity: 0.3, method, fluctuation: 'AIFV' as never });
+    expect(resolve).toThrow(/fluctuation is "AIFV"; expected one of IFV, WIFV, WIFN/);
   });
 
   it('refuses to guess without options', () => {

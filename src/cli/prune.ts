@@ -1,5 +1,6 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
+import { FLUCTUATION_METRICS } from '../importance/fluctuation.js';
 import type { CalibrationOptions, HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
@@ -39,6 +40,7 @@ interface PruneFlags extends SharedOptions, GroupingFlags {
   readonly allocation?: PruneOptions['allocation'];
   readonly metric?: PruneOptions['metric'];
   readonly dampening?: number;
+  readonly fluctuation?: PruneOptions['fluctuation'];
   readonly widthMultiple?: number;
   readonly minimumWidth?: number;
   readonly shots?: number;
@@ -116,6 +118,11 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       "what is added to the Hessian's diagonal, as a fraction of its mean (default: the method's own)",
       parseNumber,
     )
+    .addOption(
+      new Option('--fluctuation <score>', 'what flap and f-fang score channels by (default WIFV)').choices(
+        Object.keys(FLUCTUATION_METRICS),
+      ),
+    )
     .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
     .option(
       '--minimum-width <fraction>',
@@ -183,6 +190,7 @@ const PASSED_ON = [
   'allocation',
   'metric',
   'dampening',
+  'fluctuation',
   'widthMultiple',
   'minimumWidth',
   'shots',

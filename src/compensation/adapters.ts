@@ -106,6 +106,12 @@ export function createAdapter<Name extends MethodName>(
   return method.create({ ...method.defaults, ...options });
 }
 
+/** Options that a run has for its method, whichever that is; a method refuses what it does not know. */
+export interface MethodSettings {
+  readonly dampening?: number;
+  readonly metric?: FluctuationMetric;
+}
+
 /**
  * Takes a method however it is given: by name, as an adapter, or as a bare formula for importance (which may read the
  * moments and gets no repair; `createImportanceAdapter` gives it more).
@@ -116,7 +122,7 @@ export function createAdapter<Name extends MethodName>(
  */
 export function resolveAdapter(
   method: string | CompensationAdapter | ImportanceScore,
-  options: { readonly dampening?: number } = {},
+  options: MethodSettings = {},
 ): CompensationAdapter {
   if (typeof method === 'function') return createImportanceAdapter(method, options);
   if (typeof method === 'string') return createAdapter(method as MethodName, options);

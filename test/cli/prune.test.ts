@@ -78,6 +78,7 @@ describe('prune', () => {
     ['--grouping --cluster-balance none', { grouping: { clusterBalance: Number.POSITIVE_INFINITY } }],
     ['--weighting per-window --temperature 9', { weighting: { variant: 'per-window', temperature: { absolute: 9 } } }],
     ['--relative-temperature 0.25', { weighting: { temperature: { relative: 0.25 } } }],
+    ['--fluctuation WIFN', { fluctuation: 'WIFN' }],
     ['--selection sample', { calibration: { selection: 'sample' } }],
     ['--per-block-kv-heads --batch-size 4', { perBlockKvHeads: true, batchSize: 4 }],
     [
@@ -98,6 +99,7 @@ describe('prune', () => {
     ['--weighting heavy', /--weighting.*Allowed choices are softmax, per-window,/],
     ['--temperature hot', /--temperature.*Expected a number/],
     ['--temperature 9 --relative-temperature 0.5', /--temperature <distance>' cannot be used with/],
+    ['--fluctuation mean', /--fluctuation.*Allowed choices are IFV, WIFV, WIFN/],
     ['--selection last', /--selection.*Allowed choices are first, sample/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
