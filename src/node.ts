@@ -32,6 +32,7 @@ export {
 export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/evaluate-models.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
 export { type ModelFolder, openModelFolder } from './node/model-folder.js';
+export { type ObservedFolder, type ObserveRequest, observe } from './node/observe-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';
 export type { TextEvaluation } from './node/text-evaluation.js';
@@ -45,5 +46,7 @@ export {
 } from './report/add-measurements.js';
 export type { BenchmarkMeasurements, ComparedSpeeds, SpeedMeasurements } from './report/benchmark-metrics.js';
 export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
+export type { ModelOrigin } from './report/model-origin.js';
 export type { Recipe, RecipeModule } from './report/recipe-schema.js';
 export type * from './report/report-schema.js';
+export type { SavedModule, SavedStatistics } from './report/statistics-schema.js';

@@ -1,6 +1,6 @@
 import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
-import type { RepairNumerics } from './compensation/adapter.js';
+import type { ChannelStatistics, RepairNumerics } from './compensation/adapter.js';
 import { createAdapter } from './compensation/adapters.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
@@ -8,11 +8,14 @@ import { refuseNaN } from './onnx/refuse-nan.js';
 import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
+import type { DenseStatistics } from './prune/dense-statistics.js';
 import { judgeSegment } from './prune/judge-segment.js';
+import { createCurvatureStates } from './prune/look-back.js';
 import { measureModules } from './prune/measure-modules.js';
 import { observeDense } from './prune/observe-dense.js';
 import { pruneInShots } from './prune/prune-in-shots.js';
-import { type Run, startRun } from './prune/run.js';
+import { recallDense } from './prune/recall-dense.js';
+import { type Run, segmentName, startRun } from './prune/run.js';
 import { selectModules } from './prune/select-modules.js';
 import { joinBridges } from './removal/join-bridges.js';
 import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
@@ -78,10 +81,12 @@ export interface ObservedModel {
   /** Modules that may shrink. */
   readonly modules: readonly PrunableModule[];
   readonly dense: DenseObservation;
-  /** How often the tokens go through the model, roughly: for the look, and over all results that are made from it. */
-  readonly passes: { readonly dense: number; readonly all: number };
+  /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
+  readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
   /** The loss's curvature at each module's output, by module index, where the metric asks for it. */
-  readonly curvatures: HiddenStates | undefined;
+  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
+  /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
+  readonly recall?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
   dispose(): Promise<void>;
@@ -117,15 +122,12 @@ async function pruneOnce(job: PruneJob): Promise<PruneOutcome> {
  */
 export async function observeModel(given: PruneJob, resultCount = 1): Promise<ObservedModel> {
   const job = { ...given, model: refuseNaN(given.model) };
-  const { options, analysed, windows } = job;
+  const { options } = job;
   const modules = selectModules(job);
-  // As many windows of hidden states as the curvatures of all modules take the room of.
-  const room = Math.ceil((modules.length * analysed.detected.layout.hiddenSize) / (windows[0]?.length ?? 1));
-  const curvatures = options.metric === 'loss' ? await job.createStates(room) : undefined;
+  const curvatures = options.metric === 'loss' ? await createCurvatureStates(job, modules) : undefined;
   try {
-    const needs = denseNeeds(modules, options, curvatures);
-    const densePasses = countDensePasses(needs);
-    const passes = { dense: densePasses, all: densePasses + resultCount * countPruningPasses(options) };
+    const needs = { ...denseNeeds(modules, options), curvatures };
+    const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
     const run = startRun(job, { all: passes.all, before: 0 });
     const dense = await observeDense(run, needs).finally(() => run.dispose());
     const { remarks } = run;
@@ -145,6 +147,39 @@ export async function observeModel(given: PruneJob, resultCount = 1): Promise<Ob
   }
 }
 
+/**
+ * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
+ * `pruneObserved` on the dense model's statistics, not on what the pruned blocks before produce.
+ * @param resultCount How often it will be pruned, for the progress.
+ * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
+ */
+export async function recallModel(
+  given: PruneJob,
+  statistics: DenseStatistics,
+  resultCount = 1,
+): Promise<ObservedModel> {
+  const job = { ...given, model: refuseNaN(given.model), windows: [] };
+  const { options } = job;
+  const { needs } = options.adapter;
+  const modules = selectModules(job);
+  const passes = planPasses(1, 1, resultCount);
+  const run = startRun(job, { all: passes.all, before: 0 });
+  const request = { ...denseNeeds(modules, options), statistics };
+  const dense = await recallDense(run, request).finally(() => run.dispose());
+  const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
+  return {
+    job,
+    modules,
+    dense,
+    passes,
+    curvatures: options.metric === 'loss' ? statistics.curvatures : undefined,
+    recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
+    timings: run.timings(),
+    remarks: [...statistics.remarks, ...run.remarks],
+    dispose: async () => undefined,
+  };
+}
+
 /** One of the results that are made from one look. */
 export interface ObservedResult extends Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> {
   /** How many came before it, for the progress. Default 0. */
@@ -153,7 +188,7 @@ export interface ObservedResult extends Partial<Pick<PruneJob, 'store'> & Pick<R
 
 /** Prunes a model that was looked at; `sparsity` may differ from the one it was looked at for. */
 export async function pruneObserved(
-  { job: given, modules: selected, dense, passes, curvatures, timings, remarks }: ObservedModel,
+  { job: given, modules: selected, dense, passes, curvatures, recall, timings, remarks }: ObservedModel,
   { sparsity = given.options.sparsity, store = given.store, index = 0 }: ObservedResult = {},
 ): Promise<PruneOutcome> {
   const job = { ...given, store, options: { ...given.options, sparsity } };
@@ -161,7 +196,7 @@ export async function pruneObserved(
   const { layout } = job.analysed.detected;
   const { adapter } = options;
   const { needs } = adapter;
-  const run = startRun(job, { all: passes.all, before: passes.dense + index * countPruningPasses(options) });
+  const run = startRun(job, { all: passes.all, before: passes.dense + index * passes.each });
   const counts = allocateSteps(options, selected, dense);
   const shrinking = selected.filter(({ index }) => (counts.get(index) ?? 0) > 0);
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));
@@ -169,14 +204,18 @@ export async function pruneObserved(
   const outcomes: ModuleOutcome[] = [];
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
-  const runner = needs === 'none' || shrinking.length === 0 ? undefined : await run.startRunner(model);
+  const looksAtNone = needs === 'none' || shrinking.length === 0 || recall !== undefined;
+  const runner = looksAtNone ? undefined : await run.startRunner(model);
   try {
     if (runner !== undefined) await run.advance(runner);
     for (const segment of layout.segments.filter(({ index }) => index <= lastSegment)) {
       const modules = shrinking.filter((module) => module.segment === segment.index);
       const { functional } = dense;
-      const statistics =
-        runner && needs !== 'none' ? await measureModules(run, { runner, modules, needs, functional }) : [];
+      const statistics = recall
+        ? await recallModules(run, modules, recall)
+        : runner && needs !== 'none'
+          ? await measureModules(run, { runner, modules, needs, functional })
+          : [];
       const scored = await judgeSegment(run, { model, modules, statistics, adapter, functional, curvatures });
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
@@ -203,6 +242,17 @@ export async function pruneObserved(
   };
 }
 
+/** Statistics of a segment's modules from where they were kept. */
+async function recallModules(
+  run: Run,
+  modules: readonly PrunableModule[],
+  recall: (module: PrunableModule) => Promise<ChannelStatistics[]>,
+): Promise<ChannelStatistics[][]> {
+  const [first] = modules;
+  if (first !== undefined) run.tick(segmentName(first.segment, run.job.analysed.detected.layout.modules));
+  return run.timed('recall', () => Promise.all(modules.map(recall)));
+}
+
 /** One threshold over all modules has priced the dense model's order of removal; function groups choose for themselves. */
 function decidingOrder(
   { allocation }: ResolvedOptions,
@@ -222,8 +272,7 @@ function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming
 function denseNeeds(
   modules: readonly PrunableModule[],
   { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
-  curvatures: HiddenStates | undefined,
-): DenseNeeds {
+): Omit<DenseNeeds, 'curvatures'> {
   const measure = ruleMeasure(allocation);
   const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
   return {
@@ -231,7 +280,6 @@ function denseNeeds(
     sensitivity: measure === 'sensitivity',
     grouping,
     modules,
-    curvatures,
     order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
   };
 }
@@ -241,6 +289,12 @@ function countDensePasses(needs: DenseNeeds): number {
   const backwards = looksBackwards(needs) ? 1 : 0;
   return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
 }
+
+const planPasses = (dense: number, each: number, resultCount: number): ObservedModel['passes'] => ({
+  dense,
+  each,
+  all: dense + resultCount * each,
+});
 
 const countPruningPasses = ({ adapter }: ResolvedOptions): number => (adapter.needs === 'none' ? 0 : 1.5);
 

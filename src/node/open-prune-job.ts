@@ -1,5 +1,6 @@
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import type { PruneJob, StageTiming } from '../prune.js';
+import type { StatisticsReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
 import { calibrateFolder, type FolderWindows } from './calibrate-folder.js';
@@ -11,7 +12,8 @@ import { createSpillFile, type SpillFile } from './spill-file.js';
 export interface PruneJobRequest {
   readonly folder: ModelFolder;
   readonly options: ResolvedOptions;
-  readonly calibration: ResolvedCalibration;
+  /** Absent: the run needs no windows, for its statistics are at hand. */
+  readonly calibration: ResolvedCalibration | undefined;
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
 }
@@ -22,6 +24,8 @@ export interface FolderJob {
   readonly job: Omit<PruneJob, 'store'>;
   /** Absent for methods that look at no token. */
   readonly calibration: FolderWindows | undefined;
+  /** Statistics that stand in for a look at the model. */
+  readonly statistics?: StatisticsReport | undefined;
   /** Stages until now. */
   readonly timings: readonly StageTiming[];
 }
@@ -61,7 +65,8 @@ async function openPruneJob(
   const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
   const { hiddenSize, vocabularySize } = analysed.detected.layout;
   const { seed, onProgress, signal } = options;
-  const calibration = readsTokens(options)
+  const reads = calibrationOptions !== undefined && readsTokens(options);
+  const calibration = reads
     ? await calibrateFolder({
         folder,
         model,

@@ -1,7 +1,13 @@
 import { OptionError } from '../errors.js';
-import { type CalibrationOptions, type PruneOptions, resolveCalibration, resolveOptions } from '../options.js';
+import {
+  type CalibrationOptions,
+  type PruneOptions,
+  type ResolvedOptions,
+  resolveCalibration,
+  resolveOptions,
+} from '../options.js';
 import { partOfProgress } from '../progress.js';
-import { observeModel, pruneModel, pruneObserved } from '../prune.js';
+import { type ObservedModel, observeModel, pruneModel, pruneObserved, recallModel } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -12,6 +18,7 @@ import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from '.
 import type { ModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
+import { withStatistics } from './recall-statistics.js';
 import { prepareTexts, type TextEvaluation } from './text-evaluation.js';
 import { checkWindowsPlace } from './windows-file.js';
 import { withModelFolder } from './with-model-folder.js';
@@ -53,6 +60,12 @@ export interface PruneRequest extends PruneOptions {
    * What was written stays when this fails or is aborted. Default: none.
    */
   readonly evaluation?: TextEvaluation | undefined;
+  /**
+   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
+   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. Default:
+   * the model is looked at.
+   */
+  readonly statistics?: string | undefined;
 }
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
@@ -135,6 +148,7 @@ async function pruneTo(
   if (request.recipe !== undefined && options!.shots > 1) {
     throw new OptionError(`recipe cannot hold what ${options!.shots} shots do; leave it out, or use one shot`);
   }
+  const statistics = resolveStatistics(request, options!);
   const { hiddenStates, executionProvider, evaluation } = request;
   if (evaluation !== undefined && request.dryRun) {
     throw new OptionError('evaluation measures what was written, and a dryRun writes nothing; leave one of both out');
@@ -148,10 +162,12 @@ async function pruneTo(
       await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
     }
     const texts = evaluation && (await prepareTexts(evaluation, folder));
-    const job = { folder, options: options!, calibration, executionProvider, hiddenStates };
-    const reports = await withPruneJob(job, (opened) =>
-      (options!.shots > 1 ? pruneEach : pruneAlike)(opened, request, results),
-    );
+    const needed = statistics === undefined ? calibration : undefined;
+    const job = { folder, options: options!, calibration: needed, executionProvider, hiddenStates };
+    const reports = await withPruneJob(job, (opened) => {
+      if (statistics !== undefined) return pruneRecalled(statistics, { opened, request, results });
+      return (options!.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });
+    });
     if (texts === undefined) return reports;
     const engine = await createNodeEngine(executionProvider);
     const { onProgress, signal } = options!;
@@ -159,13 +175,32 @@ async function pruneTo(
   });
 }
 
+/** A model that stands ready, and what is to be made of it. */
+interface Pruning {
+  readonly opened: FolderJob;
+  readonly request: Omit<PruneRequest, 'sparsity'>;
+  readonly results: readonly Result[];
+}
+
 /** One look at the dense model serves all sparsities. */
-async function pruneAlike(
-  opened: FolderJob,
-  request: Omit<PruneRequest, 'sparsity'>,
-  results: readonly Result[],
+async function pruneAlike(given: Pruning): Promise<readonly PruneReport[]> {
+  const { opened, results } = given;
+  return pruneFrom(await observeModel({ ...opened.job, store: storeInMemory }, results.length), given);
+}
+
+/** So do statistics that an earlier look left behind. */
+function pruneRecalled(place: PairPlace, given: Pruning): Promise<readonly PruneReport[]> {
+  return withStatistics(place, given.opened, async ({ opened, statistics }) => {
+    const job = { ...opened.job, store: storeInMemory };
+    return pruneFrom(await recallModel(job, statistics, given.results.length), { ...given, opened });
+  });
+}
+
+/** Writes all results of one look, and is done with it. */
+async function pruneFrom(
+  observed: ObservedModel,
+  { opened, request, results }: Pruning,
 ): Promise<readonly PruneReport[]> {
-  const observed = await observeModel({ ...opened.job, store: storeInMemory }, results.length);
   try {
     const reports: PruneReport[] = [];
     for (const [index, result] of results.entries()) {
@@ -181,12 +216,23 @@ async function pruneAlike(
   }
 }
 
+/** Saved statistics that a run is to be made from. @throws OptionError where other options contradict them. */
+function resolveStatistics(
+  { statistics, calibration = {} }: Omit<PruneRequest, 'sparsity'>,
+  { shots }: ResolvedOptions,
+): PairPlace | undefined {
+  if (statistics === undefined) return undefined;
+  const given = Object.entries(calibration).find(([, value]) => value !== undefined);
+  if (given !== undefined)
+    throw new OptionError(
+      `calibration.${given[0]} is of no use with statistics: they were taken on windows of their own`,
+    );
+  if (shots > 1) throw new OptionError(`statistics of the dense model tell nothing of ${shots} shots; use one shot`);
+  return resolvePair('statistics', statistics);
+}
+
 /** Several shots look at the model that the shot before left, so that sparsities share only their calibration. */
-async function pruneEach(
-  opened: FolderJob,
-  request: Omit<PruneRequest, 'sparsity'>,
-  results: readonly Result[],
-): Promise<readonly PruneReport[]> {
+async function pruneEach({ opened, request, results }: Pruning): Promise<readonly PruneReport[]> {
   const reports: PruneReport[] = [];
   for (const [index, { sparsity, ...result }] of results.entries()) {
     const { onProgress: listener } = opened.job.options;

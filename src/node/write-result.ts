@@ -48,7 +48,7 @@ export interface ResultRequest {
 
 /** Writes the pruned model with its report; a dry run only counts the model's bytes. Nothing is left when it fails. */
 export async function writeResult(
-  { folder, job, calibration, timings: before }: FolderJob,
+  { folder, job, calibration, statistics, timings: before }: FolderJob,
   outcome: PruneOutcome,
   request: ResultRequest,
 ): Promise<PruneReport> {
@@ -77,6 +77,7 @@ export async function writeResult(
       calibration: calibration?.provenance,
       windows,
       decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
+      statistics,
       certificate,
       timings,
       peakMemoryBytes: peakMemoryBytes(),

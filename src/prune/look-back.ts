@@ -5,7 +5,9 @@ import type { BackwardMeter } from '../activations/walk-backwards.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../compensation/adapter.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { PruneJob } from '../prune.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
+import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
@@ -86,6 +88,16 @@ export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasu
     const { headUnit } = run.job.options;
     return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });
+}
+
+/** A place for the loss's curvatures at the outputs of some modules. */
+export async function createCurvatureStates(
+  { analysed, windows, createStates }: Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>,
+  modules: readonly PrunableModule[],
+): Promise<HiddenStates> {
+  // As many windows of hidden states as the curvatures of all modules take the room of.
+  const room = (modules.length * analysed.detected.layout.hiddenSize) / (windows[0]?.length ?? 1);
+  return createStates(Math.ceil(room));
 }
 
 /** All tokens alike. */

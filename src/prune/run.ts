@@ -45,7 +45,8 @@ export function startRun(job: PruneJob, passes: Passes): Run {
   const clock = new Map<string, number>();
   const windowLength = windows[0]?.length ?? 1;
   const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
-  const perPass = layout.segments.length * batches.length;
+  // Without tokens a pass goes over the modules alone.
+  const perPass = layout.segments.length * Math.max(1, batches.length);
   const total = Math.max(1, passes.all * perPass);
   let done = passes.before * perPass;
   const products = createEngineMultiply(engine);

@@ -1,12 +1,11 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { ModelFormatError } from '../errors.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { describeShape, type TensorShape } from '../onnx/tensor-handle.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { linearWeightName } from '../removal/repair-linear.js';
+import { findTensor, type KeptTensors, readDoubles } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
-
-const DOUBLE = 11;
 
 /**
  * Checks that a JSON object is a recipe, as far as that shows without model and tensors.
@@ -33,13 +32,10 @@ export function checkRecipe(json: Readonly<Record<string, unknown>>, file: strin
   return found as Recipe;
 }
 
-export interface RecipeContext {
+export interface RecipeContext extends KeptTensors {
   readonly layout: ModelLayout;
   /** The dense model. */
   readonly model: OnnxModel;
-  readonly tensors: ReadonlyMap<string, TensorHandle>;
-  /** For messages. */
-  readonly files: { readonly json: string; readonly tensors: string };
 }
 
 /**
@@ -61,14 +57,11 @@ export async function parseRemovals(recipe: Recipe, context: RecipeContext): Pro
       throw broken(`keeps no ascending list of units below ${module.unitCount}`);
     if (!isEven(keep, module)) throw broken('keeps more query heads of one KV head than of another');
     const kept = Int32Array.from(keep);
-    const read = (name: unknown, shape: TensorShape) => findTensor(name, shape, context);
     removals.push({
       module,
       keep: kept,
-      ...(weight !== undefined && { weight: read(weight, weightShape(module, kept, context)) }),
-      ...(bias !== undefined && {
-        bias: await readDoubles(read(bias, { dataType: DOUBLE, dims: [module.output.outputCount] })),
-      }),
+      ...(weight !== undefined && { weight: findTensor(String(weight), weightShape(module, kept, context), context) }),
+      ...(bias !== undefined && { bias: await readDoubles(String(bias), [module.output.outputCount], context) }),
     });
   }
   return removals;
@@ -94,17 +87,4 @@ function weightShape({ output, unitSize }: PrunableModule, keep: Int32Array, { m
   const channelCount = keep.length * unitSize;
   const dims = output.inputAxis === 1 ? [output.outputCount, channelCount] : [channelCount, output.outputCount];
   return { dataType, dims };
-}
-
-function findTensor(name: unknown, shape: TensorShape, { tensors, files }: RecipeContext): TensorHandle {
-  const found = tensors.get(String(name));
-  const isFit = found?.dataType === shape.dataType && String(found.dims) === String(shape.dims);
-  if (found !== undefined && isFit) return found;
-  throw new ModelFormatError(
-    `${files.tensors}: tensor "${String(name)}" is ${found ? describeShape(found) : 'missing'}, expected ${describeShape(shape)}. Get the recipe again, or make it anew.`,
-  );
-}
-
-async function readDoubles(handle: TensorHandle): Promise<Float64Array> {
-  return new Float64Array((await handle.read()).slice().buffer);
 }

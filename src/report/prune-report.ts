@@ -15,6 +15,7 @@ import {
   type ModuleReport,
   type PruneReport,
   REPORT_SCHEMA,
+  type StatisticsReport,
 } from './report-schema.js';
 import { summariseAffinity } from './summarise-affinity.js';
 
@@ -34,6 +35,7 @@ export interface ReportInput {
   readonly windows: readonly Int32Array[];
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
+  readonly statistics?: StatisticsReport | undefined;
   readonly certificate?: CertificateReport | undefined;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number | undefined;
@@ -64,6 +66,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     modules,
     seed: options.seed,
     ...(calibration && { calibration }),
+    ...(input.statistics && { statistics: input.statistics }),
     ...(input.certificate && { certificate: input.certificate }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),

@@ -58,6 +58,8 @@ export interface PruneReport {
   readonly seed: number;
   /** Absent for methods that look at no token. */
   readonly calibration?: CalibrationProvenance;
+  /** Saved statistics of the dense model that the run was made from; absent where the model itself was looked at. */
+  readonly statistics?: StatisticsReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
   readonly timings: readonly StageTiming[];
@@ -81,6 +83,13 @@ export interface CertificateReport {
   /** Largest gap that passes. */
   readonly tolerance: number;
   readonly passed: true;
+}
+
+/** Statistics that were kept by an earlier look. */
+export interface StatisticsReport {
+  readonly file: string;
+  /** SHA-256 of their tensors. */
+  readonly sha256: string;
 }
 
 export interface BeforeAfter {

@@ -1,0 +1,102 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
+import { OptionError } from '../errors.js';
+import type { ResolvedOptions } from '../options.js';
+import type { DenseNeeds, DenseObservation } from './dense-observation.js';
+import type { DenseStatistics } from './dense-statistics.js';
+import { orderModule } from './look-back.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+import { type Run, segmentName } from './run.js';
+
+/** What a run wants to know of the dense model, and what it wants to know it for. */
+export interface RecallRequest extends Omit<DenseNeeds, 'curvatures'> {
+  readonly statistics: DenseStatistics;
+}
+
+/** As `observeDense`, from saved statistics. @throws OptionError when they lack something; ModelFormatError when damaged. */
+export async function recallDense(run: Run, request: RecallRequest): Promise<DenseObservation> {
+  const { options } = run.job;
+  const { statistics, modules, grouping } = request;
+  checkStatistics(options, request);
+  const { blockChange, sensitivity } = statistics;
+  const orders = request.order && (await recallOrders(run, request));
+  return {
+    blockChange,
+    ...(sensitivity && { sensitivity }),
+    functional: new Map(grouping && [...statistics.functional].filter(([module]) => modules.includes(module))),
+    ...(orders && { orders }),
+  };
+}
+
+async function recallOrders(
+  run: Run,
+  { statistics, modules, order: adapter }: RecallRequest,
+): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
+  const { job } = run;
+  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  for (const module of modules) {
+    job.options.signal?.throwIfAborted();
+    const { needs } = adapter!;
+    const [measured = EMPTY_STATISTICS] =
+      needs === 'none' ? [] : await statistics.read(module, { of: 'module', needs });
+    const found = job.options.metric === 'loss' ? await statistics.curvatures!.get(module.index) : undefined;
+    const curvature = found && Float64Array.from(found.data as Float32Array);
+    orders.set(
+      module,
+      await orderModule(run, job.model, { module, adapter: adapter!, curvature, statistics: measured }),
+    );
+    run.tick(segmentName(module.segment, job.analysed.detected.layout.modules));
+  }
+  return orders;
+}
+
+/** Refuses statistics that a run cannot be made from. @throws OptionError saying what is missing and how to get it. */
+function checkStatistics(options: ResolvedOptions, { statistics, modules, order, sensitivity }: RecallRequest): void {
+  const { name, sums, seed } = statistics;
+  const lacking = (what: string, remedy: string) =>
+    new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`);
+  const stray = modules.find((module) => !statistics.modules.has(module));
+  if (stray !== undefined)
+    throw lacking(`knows nothing of block ${stray.block} ${stray.kind}`, `with modules: '${nameModules(options)}'`);
+  if (options.seed !== seed)
+    throw lacking(
+      `was made with seed ${seed}, and the run has seed ${options.seed}`,
+      'with the same seed, or leave it out',
+    );
+  const needs: readonly (StatisticsNeed | undefined)[] = [options.adapter.needs, order?.needs];
+  if (needs.includes('gram') && sums !== 'gram')
+    throw lacking(`has no Gram matrices, which ${options.methodName} reads`, `with method: '${options.methodName}'`);
+  if (options.metric === 'loss' && statistics.curvatures === undefined)
+    throw lacking("has no gradients of the loss, which metric 'loss' reads", "with metric: 'loss'");
+  if (sensitivity && statistics.sensitivity === undefined)
+    throw lacking(
+      `has no gradients of the loss, which allocation '${options.allocation}' reads`,
+      "with metric: 'loss'",
+    );
+  if (options.grouping === undefined) return;
+  if (statistics.grouping === undefined)
+    throw lacking(
+      `has no function groups, which ${options.methodName} reads`,
+      `with method: '${options.methodName}', or with grouping`,
+    );
+  for (const part of ['grouping', 'weighting'] as const) {
+    const differing = firstDifference(options[part]!, statistics[part]!);
+    if (differing !== undefined)
+      throw lacking(
+        `was made with ${part}.${differing.key} ${differing.other}, and the run has ${differing.one}`,
+        `with the same ${part}, or leave it out`,
+      );
+  }
+}
+
+const nameModules = ({ modules }: ResolvedOptions): string => (modules.size > 1 ? 'all' : ([...modules][0] ?? 'all'));
+
+function firstDifference(one: object, other: object) {
+  const texts = (value: object) => new Map(Object.entries(value).map(([key, part]) => [key, textOf(part)]));
+  const [left, right] = [texts(one), texts(other)];
+  const key = [...left.keys()].find((name) => left.get(name) !== right.get(name));
+  return key === undefined ? undefined : { key, one: left.get(key), other: right.get(key) };
+}
+
+/** Infinity is no JSON. */
+const textOf = (value: unknown): string => (typeof value === 'number' ? String(value) : JSON.stringify(value));

@@ -1,0 +1,59 @@
+import { ModelFormatError } from '../errors.js';
+import { readFloat32 } from '../onnx/float-encoding.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorMap } from '../onnx/safetensors.js';
+import { describeShape, type TensorShape } from '../onnx/tensor-handle.js';
+
+/** `TensorProto.DataType` numbers of what is kept beside JSON files. */
+export const TENSOR_TYPES = { float: 1, int: 6, double: 11 } as const;
+
+/** Tensors beside a JSON file. */
+export interface KeptTensors {
+  readonly tensors: TensorMap;
+  /** For messages: what is kept, and in which files. */
+  readonly files: { readonly kind: string; readonly json: string; readonly tensors: string };
+}
+
+/** A tensor of the shape that is expected. @throws ModelFormatError naming file and tensor. */
+export function findTensor(name: string, shape: TensorShape, kept: KeptTensors): TensorHandle {
+  const found = kept.tensors.get(name);
+  if (found?.dataType === shape.dataType && String(found.dims) === String(shape.dims)) return found;
+  throw brokenTensor(name, `is ${found ? describeShape(found) : 'missing'}, expected ${describeShape(shape)}`, kept);
+}
+
+/** Reads a float64 tensor. @throws ModelFormatError when it holds NaN or infinity. */
+export async function readDoubles(name: string, dims: readonly number[], kept: KeptTensors): Promise<Float64Array> {
+  const handle = findTensor(name, { dataType: TENSOR_TYPES.double, dims }, kept);
+  return finite(name, new Float64Array((await handle.read()).slice().buffer), kept);
+}
+
+/** Reads a float32 tensor. @throws ModelFormatError when it holds NaN or infinity. */
+export async function readFloats(name: string, dims: readonly number[], kept: KeptTensors): Promise<Float32Array> {
+  const handle = findTensor(name, { dataType: TENSOR_TYPES.float, dims }, kept);
+  return finite(name, await readFloat32(handle), kept);
+}
+
+/** Reads an int32 tensor. @throws ModelFormatError when a value lies outside `[least, limit)`. */
+export async function readIntegers(
+  name: string,
+  { dims, least, limit }: { readonly dims: readonly number[]; readonly least: number; readonly limit: number },
+  kept: KeptTensors,
+): Promise<Int32Array> {
+  const handle = findTensor(name, { dataType: TENSOR_TYPES.int, dims }, kept);
+  const values = new Int32Array((await handle.read()).slice().buffer);
+  const stray = values.find((value) => value < least || value >= limit);
+  if (stray !== undefined) throw brokenTensor(name, `holds ${stray}, expected ${least} to ${limit - 1}`, kept);
+  return values;
+}
+
+function finite<T extends Float32Array | Float64Array>(name: string, values: T, kept: KeptTensors): T {
+  const stray = values.find((value: number) => !Number.isFinite(value));
+  if (stray !== undefined) throw brokenTensor(name, `holds ${stray}`, kept);
+  return values;
+}
+
+function brokenTensor(name: string, what: string, { files }: KeptTensors): ModelFormatError {
+  return new ModelFormatError(
+    `${files.tensors}: tensor "${name}" ${what}. Get the ${files.kind} again, or make the ${files.kind} anew.`,
+  );
+}

@@ -1,0 +1,118 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import type { ChannelStatistics } from '../compensation/adapter.js';
+import { packTriangle } from '../linalg/triangle.js';
+import { encodeFloats } from '../onnx/float-encoding.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorMap } from '../onnx/safetensors.js';
+import type { MeasuredModule } from '../prune/collect-dense.js';
+import type { DenseObservation, FunctionalModule } from '../prune/dense-observation.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
+import { TENSOR_TYPES } from './find-tensor.js';
+import { MODEL_TENSORS, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
+
+/** Takes statistics apart, module by module: numbers into tensors, shapes into JSON. */
+export interface StatisticsPacker {
+  addModule(measured: MeasuredModule): Promise<void>;
+  /** What was packed, with what was seen of the model as a whole. */
+  finish(dense: DenseObservation, windows: readonly Int32Array[]): Promise<PackedStatistics>;
+}
+
+export interface PackedStatistics {
+  readonly modules: readonly SavedModule[];
+  readonly tensors: TensorMap;
+}
+
+/** @param store Takes large tensors as they come, for they do not fit into memory together. */
+export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
+  const tensors = new Map<string, TensorHandle>();
+  const measured: PrunableModule[] = [];
+  const put = {
+    floats: (name: string, dims: readonly number[], values: Float32Array | Float64Array) =>
+      keep(name, { dataType: TENSOR_TYPES.float, dims }, encodeFloats(TENSOR_TYPES.float, values)),
+    doubles: (name: string, dims: readonly number[], values: Float64Array) =>
+      keep(name, { dataType: TENSOR_TYPES.double, dims }, encodeFloats(TENSOR_TYPES.double, values)),
+    integers: (name: string, dims: readonly number[], values: Int32Array) =>
+      keep(name, { dataType: TENSOR_TYPES.int, dims }, new Uint8Array(values.slice().buffer)),
+  };
+  const keep = async (...[name, shape, bytes]: [string, ...Parameters<StoreTensor>]) => {
+    tensors.set(name, await store(shape, bytes));
+  };
+  return {
+    async addModule({ module, whole, groups = [], curvature }) {
+      const names = tensorNames(module);
+      measured.push(module);
+      await putSums(put, names.sumsOf(), whole);
+      for (const [group, statistics] of groups.entries()) await putSums(put, names.sumsOf(group), statistics);
+      const { outputCount: size } = module.output;
+      const triangle = curvature && packTriangle(size, (row, column) => curvature[row * size + column]!);
+      if (triangle) await put.floats(names.curvature, [triangle.length], triangle);
+    },
+    async finish({ blockChange, sensitivity, functional }, windows) {
+      const windowLength = windows[0]?.length ?? 0;
+      const tokens = Int32Array.from(windows.flatMap((window) => [...window]));
+      await put.integers(MODEL_TENSORS.windows, [windows.length, windowLength], tokens);
+      for (const [name, values] of Object.entries({ blockChange, sensitivity }))
+        if (values) await put.doubles(MODEL_TENSORS[name as 'blockChange'], [values.length], values);
+      for (const [module, found] of functional) await putFunctions(put, module, found);
+      return { modules: measured.map((module) => describeModule(module, functional.get(module))), tensors };
+    },
+  };
+}
+
+interface Put {
+  floats(name: string, dims: readonly number[], values: Float32Array | Float64Array): Promise<void>;
+  doubles(name: string, dims: readonly number[], values: Float64Array): Promise<void>;
+  integers(name: string, dims: readonly number[], values: Int32Array): Promise<void>;
+}
+
+async function putSums(put: Put, of: string, { mean, variance, gram }: ChannelStatistics): Promise<void> {
+  const names = sumNames(of);
+  const size = mean.length;
+  await put.doubles(names.mean, [size], mean);
+  await put.doubles(names.variance, [size], variance);
+  if (gram === undefined) return;
+  const covariance = packTriangle(size, (row, column) => gram[row * size + column]! - mean[row]! * mean[column]!);
+  await put.floats(names.covariance, [covariance.length], covariance);
+}
+
+async function putFunctions(
+  put: Put,
+  module: PrunableModule,
+  { contexts, groups, affinity }: FunctionalModule,
+): Promise<void> {
+  const names = tensorNames(module);
+  const { pca, centers, contextCount, contextOfToken, typicalTokens } = contexts;
+  const groupOf = new Int32Array(module.unitCount).fill(-1);
+  groups.functions.forEach((units, group) => {
+    for (const unit of units) groupOf[unit] = group;
+  });
+  const typicalCount = mostTypical(contexts);
+  const typical = new Int32Array(contextCount * typicalCount).fill(-1);
+  typicalTokens.forEach((tokens, context) => {
+    typical.set(tokens, context * typicalCount);
+  });
+  await put.floats(names.affinity, [contextCount, module.unitCount], affinity);
+  await put.integers(names.groups, [module.unitCount], groupOf);
+  await put.doubles(names.centers, [contextCount, pca.componentCount], centers);
+  await put.integers(names.contextOfToken, [contextOfToken.length], contextOfToken);
+  await put.integers(names.typicalTokens, [contextCount, typicalCount], typical);
+  await put.doubles(names.pcaMean, [pca.size], pca.mean);
+  await put.floats(names.pcaComponents, [pca.size, pca.componentCount], pca.components);
+  await put.doubles(names.pcaVariances, [pca.componentCount], pca.variances);
+}
+
+function describeModule({ index, block, kind }: PrunableModule, found: FunctionalModule | undefined): SavedModule {
+  if (found === undefined) return { index, block, kind };
+  const { feature, pca, contextCount } = found.contexts;
+  const contexts = {
+    feature,
+    featureCount: pca.size,
+    componentCount: pca.componentCount,
+    contextCount,
+    typicalCount: mostTypical(found.contexts),
+  };
+  return { index, block, kind, contexts };
+}
+
+const mostTypical = ({ typicalTokens }: FunctionalModule['contexts']): number =>
+  Math.max(0, ...typicalTokens.map(({ length }) => length));

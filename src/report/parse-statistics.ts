@@ -1,0 +1,227 @@
+import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
+import type { ChannelStatistics } from '../compensation/adapter.js';
+import { ModelFormatError } from '../errors.js';
+import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
+import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
+import type { FunctionalModule } from '../prune/dense-observation.js';
+import type { DenseStatistics, KeptSums } from '../prune/dense-statistics.js';
+import type { HiddenStates } from '../runtime/hidden-states.js';
+import { findTensor, type KeptTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
+import {
+  MODEL_TENSORS,
+  type SavedModule,
+  type SavedStatistics,
+  STATISTICS_SCHEMA,
+  sumNames,
+  tensorNames,
+} from './statistics-schema.js';
+
+/**
+ * Checks that a JSON object is saved statistics, as far as that shows without model and tensors.
+ * @param file for messages
+ * @throws ModelFormatError naming file and field.
+ */
+export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, file: string): SavedStatistics {
+  const found = json as Partial<SavedStatistics>;
+  const broken = (what: string) =>
+    new ModelFormatError(`${file}: ${what}. Get the statistics again, or make them anew.`);
+  if (found.schema !== STATISTICS_SCHEMA)
+    throw broken(`its schema is ${JSON.stringify(found.schema)}, expected "${STATISTICS_SCHEMA}"`);
+  const { model, tensors, calibration, settings } = found;
+  const texts = {
+    version: found.version,
+    'model.sha256': model?.sha256,
+    'model.layout': model?.layout,
+    'tensors.file': tensors?.file,
+    'tensors.sha256': tensors?.sha256,
+    'calibration.tokensSha256': calibration?.tokensSha256,
+  };
+  const missing = Object.entries(texts).find(([, value]) => typeof value !== 'string');
+  if (missing !== undefined) throw broken(`${missing[0]} is ${JSON.stringify(missing[1])}, expected a text`);
+  const counts = {
+    seed: found.seed,
+    'calibration.windowCount': calibration?.windowCount,
+    'calibration.windowLength': calibration?.windowLength,
+  };
+  const stray = Object.entries(counts).find(([, value]) => !isCount(value));
+  if (stray !== undefined) throw broken(`${stray[0]} is ${JSON.stringify(stray[1])}, expected a whole number`);
+  const names = { sums: ['moments', 'gram'], metric: ['output', 'loss'] } as const;
+  for (const [name, allowed] of Object.entries(names)) {
+    const value = found[name as keyof typeof names];
+    if (!(allowed as readonly unknown[]).includes(value))
+      throw broken(`${name} is ${JSON.stringify(value)}, expected ${allowed.join(' or ')}`);
+  }
+  if (!Array.isArray(found.modules) || !Array.isArray(found.remarks)) throw broken('modules or remarks are no list');
+  if (typeof settings !== 'object' || settings === null) throw broken('settings is no object');
+  return found as SavedStatistics;
+}
+
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+
+export interface StatisticsContext extends KeptTensors {
+  readonly layout: ModelLayout;
+}
+
+/** Statistics that stand ready to be read, and the windows that they were taken on. */
+export interface OpenStatistics {
+  readonly statistics: DenseStatistics;
+  readonly windows: readonly Int32Array[];
+}
+
+/**
+ * Opens statistics for a model. Sums stay in the file until they are read; their shapes are checked at once.
+ * @throws ModelFormatError naming file and module or tensor where one does not fit.
+ */
+export async function parseStatistics(saved: SavedStatistics, context: StatisticsContext): Promise<OpenStatistics> {
+  const { layout, tensors, files } = context;
+  const { windowCount, windowLength } = saved.calibration;
+  const tokenCount = windowCount * windowLength;
+  const ids = { dims: [windowCount, windowLength], least: 0, limit: layout.vocabularySize };
+  const tokens = await readIntegers(MODEL_TENSORS.windows, ids, context);
+  const modules = saved.modules.map((entry, at) => findModule(entry, at, context));
+  const functional = new Map<PrunableModule, FunctionalModule>();
+  for (const [at, module] of modules.entries()) {
+    const found = await readFunctions(module, { ...context, contexts: saved.modules[at]!.contexts, tokenCount });
+    if (found !== undefined) functional.set(module, found);
+    checkShapes(module, { ...context, saved, found });
+  }
+  const perBlock = [layout.blockCount];
+  const hasSensitivity = tensors.has(MODEL_TENSORS.sensitivity);
+  return {
+    windows: Array.from({ length: windowCount }, (_, at) => tokens.slice(at * windowLength, (at + 1) * windowLength)),
+    statistics: {
+      name: files.json,
+      modules: new Set(modules),
+      sums: saved.sums,
+      seed: saved.seed,
+      ...parseSettings(saved),
+      functional,
+      blockChange: await readDoubles(MODEL_TENSORS.blockChange, perBlock, context),
+      ...(hasSensitivity && { sensitivity: await readDoubles(MODEL_TENSORS.sensitivity, perBlock, context) }),
+      curvatures: saved.metric === 'loss' ? readCurvatures(context) : undefined,
+      remarks: saved.remarks,
+      read: (module, { of, needs }) => {
+        const { functions } = functional.get(module)?.groups ?? {};
+        const { sumsOf } = tensorNames(module);
+        const channels = { tokenCount, needs, context };
+        if (of === 'module' || functions === undefined)
+          return Promise.all([readSums(sumsOf(), { ...channels, size: module.output.inputCount })]);
+        return Promise.all(
+          functions.map((units, group) =>
+            readSums(sumsOf(group), { ...channels, size: units.length * module.unitSize }),
+          ),
+        );
+      },
+    },
+  };
+}
+
+function findModule(entry: unknown, at: number, { layout, files }: StatisticsContext): PrunableModule {
+  const { index, block, kind } = Object(entry) as SavedModule;
+  const module = layout.modules[index];
+  if (module?.block === block && module.kind === kind) return module;
+  throw new ModelFormatError(
+    `${files.json}: modules[${at}] (block ${block} ${kind}) is no module of the model. Get the statistics again, or make them anew.`,
+  );
+}
+
+/** Grouping and weighting as they were resolved; infinite numbers stand there in words. */
+function parseSettings({ settings }: SavedStatistics): Pick<DenseStatistics, 'grouping' | 'weighting'> {
+  const grouping = settings.grouping as (ResolvedGrouping & { readonly clusterBalance: unknown }) | undefined;
+  return {
+    grouping: grouping && { ...grouping, clusterBalance: Number(grouping.clusterBalance) },
+    weighting: settings.weighting as unknown as ResolvedOptions['weighting'],
+  };
+}
+
+interface ShapeCase extends StatisticsContext {
+  readonly saved: SavedStatistics;
+  readonly found: FunctionalModule | undefined;
+}
+
+/** Damage should show before the work begins. */
+function checkShapes(module: PrunableModule, { saved, found, ...context }: ShapeCase): void {
+  const { output, unitSize } = module;
+  const names = tensorNames(module);
+  const groups = (found?.groups.functions ?? []).map(
+    (units, group) => [names.sumsOf(group), units.length * unitSize] as const,
+  );
+  const triangle = (name: string, size: number) =>
+    findTensor(name, { dataType: TENSOR_TYPES.float, dims: [triangleLength(size)] }, context);
+  for (const [of, size] of [[names.sumsOf(), output.inputCount] as const, ...groups]) {
+    const { mean, variance, covariance } = sumNames(of);
+    for (const name of [mean, variance]) findTensor(name, { dataType: TENSOR_TYPES.double, dims: [size] }, context);
+    if (saved.sums === 'gram') triangle(covariance, size);
+  }
+  if (saved.metric === 'loss') triangle(names.curvature, output.outputCount);
+}
+
+interface SumsCase {
+  readonly size: number;
+  readonly tokenCount: number;
+  readonly needs: KeptSums;
+  readonly context: StatisticsContext;
+}
+
+async function readSums(of: string, { size, tokenCount, needs, context }: SumsCase): Promise<ChannelStatistics> {
+  const names = sumNames(of);
+  const mean = await readDoubles(names.mean, [size], context);
+  const variance = await readDoubles(names.variance, [size], context);
+  if (needs === 'moments') return { tokenCount, mean, variance };
+  const covariance = await readFloats(names.covariance, [triangleLength(size)], context);
+  const gram = unpackTriangle(covariance, size, (row, column) => mean[row]! * mean[column]!);
+  return { tokenCount, mean, variance, gram };
+}
+
+function readCurvatures(context: StatisticsContext): Pick<HiddenStates, 'get'> {
+  return {
+    async get(index) {
+      const module = context.layout.modules[index]!;
+      const size = module.output.outputCount;
+      const triangle = await readFloats(tensorNames(module).curvature, [triangleLength(size)], context);
+      return { type: 'float32', dims: [size, size], data: Float32Array.from(unpackTriangle(triangle, size)) };
+    },
+  };
+}
+
+interface FunctionsCase extends StatisticsContext {
+  readonly contexts: SavedModule['contexts'];
+  readonly tokenCount: number;
+}
+
+async function readFunctions(
+  module: PrunableModule,
+  { contexts, tokenCount, ...context }: FunctionsCase,
+): Promise<FunctionalModule | undefined> {
+  if (contexts === undefined) return undefined;
+  const { feature, featureCount, componentCount, contextCount, typicalCount } = contexts;
+  const { unitCount } = module;
+  const names = tensorNames(module);
+  const integers = (name: string, dims: readonly number[], [least, limit]: readonly [number, number]) =>
+    readIntegers(name, { dims, least, limit }, context);
+  const groupOf = await integers(names.groups, [unitCount], [-1, contextCount]);
+  const typical = await integers(names.typicalTokens, [contextCount, typicalCount], [-1, tokenCount]);
+  const membersOf = (group: number) =>
+    Int32Array.from({ length: unitCount }, (_, unit) => unit).filter((unit) => groupOf[unit] === group);
+  const all = Array.from({ length: contextCount }, (_, context) => context);
+  return {
+    contexts: {
+      feature,
+      contextCount,
+      pca: {
+        size: featureCount,
+        componentCount,
+        mean: await readDoubles(names.pcaMean, [featureCount], context),
+        components: Float64Array.from(await readFloats(names.pcaComponents, [featureCount, componentCount], context)),
+        variances: await readDoubles(names.pcaVariances, [componentCount], context),
+      },
+      centers: await readDoubles(names.centers, [contextCount, componentCount], context),
+      contextOfToken: await integers(names.contextOfToken, [tokenCount], [0, contextCount]),
+      typicalTokens: all.map((of) =>
+        typical.slice(of * typicalCount, (of + 1) * typicalCount).filter((token) => token >= 0),
+      ),
+    },
+    groups: { shared: membersOf(-1), functions: all.map(membersOf) },
+    affinity: Float64Array.from(await readFloats(names.affinity, [contextCount, unitCount], context)),
+  };
+}

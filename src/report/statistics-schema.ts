@@ -1,0 +1,101 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import type { MetricName } from '../options.js';
+import type { KeptSums } from '../prune/dense-statistics.js';
+import type { ModelOrigin } from './model-origin.js';
+import type { JsonValue } from './report-schema.js';
+
+/** What `schema` says; the number rises when a field changes its meaning or goes. */
+export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
+
+/**
+ * What one look at a dense model left behind, as plain data; what `statistics.json` holds. Sums over tokens lie in
+ * `statistics.safetensors`, see `tensorNames`.
+ */
+export interface SavedStatistics {
+  readonly schema: typeof STATISTICS_SCHEMA;
+  /** Version of this library. */
+  readonly version: string;
+  readonly model: ModelOrigin;
+  /** Method that the look was meant for. */
+  readonly method: string;
+  readonly seed: number;
+  /** Of every channel: means and variances, or Gram matrices too. */
+  readonly sums: KeptSums;
+  /** `loss`: the loss's curvature at each module's output is among the tensors. */
+  readonly metric: MetricName;
+  /** Every option of the look; `grouping` and `weighting` bind later runs. */
+  readonly settings: Readonly<Record<string, JsonValue>>;
+  readonly calibration: CalibrationProvenance;
+  readonly modules: readonly SavedModule[];
+  readonly remarks: readonly string[];
+  readonly tensors: {
+    /** File beside this one. */
+    readonly file: string;
+    readonly sha256: string;
+  };
+}
+
+/** A module that was measured. */
+export interface SavedModule extends Pick<PrunableModule, 'index' | 'block' | 'kind'> {
+  /** Shapes of what tells its contexts apart, where its neurons are grouped by function. */
+  readonly contexts?: {
+    /** Value that they are seen in. */
+    readonly feature: string;
+    readonly featureCount: number;
+    readonly componentCount: number;
+    readonly contextCount: number;
+    /** Tokens listed as typical of each. */
+    readonly typicalCount: number;
+  };
+}
+
+/** Tensors of the model as a whole: T tokens in W windows, L blocks. */
+export const MODEL_TENSORS = {
+  /** int32 `[W, T / W]`: token ids. */
+  windows: 'windows',
+  /** float64 `[L]` */
+  blockChange: 'block_change',
+  /** float64 `[L]`; absent where no gradient was taken. */
+  sensitivity: 'sensitivity',
+} as const;
+
+/**
+ * Tensors of one module: N channels, O outputs, K contexts, D features, C components. Symmetric matrices are lower
+ * triangles, row by row.
+ */
+export function tensorNames({ index, block, kind }: Pick<PrunableModule, 'index' | 'block' | 'kind'>) {
+  const name = `block.${block}.${kind}.${index}`;
+  return {
+    /** Sums over all channels, or over a function group's; see `sumNames`. */
+    sumsOf: (group?: number) => (group === undefined ? name : `${name}.group.${group}`),
+    /** float32, triangle of `[O, O]` */
+    curvature: `${name}.curvature`,
+    /** float32 `[K, N]` */
+    affinity: `${name}.affinity`,
+    /** int32 `[N]`: function group, -1 for the shared one */
+    groups: `${name}.groups`,
+    /** float64 `[K, C]` */
+    centers: `${name}.contexts.centers`,
+    /** int32 `[T]` */
+    contextOfToken: `${name}.contexts.of_token`,
+    /** int32 `[K, typicalCount]`, filled up with -1 */
+    typicalTokens: `${name}.contexts.typical`,
+    /** float64 `[D]` */
+    pcaMean: `${name}.pca.mean`,
+    /** float32 `[D, C]` */
+    pcaComponents: `${name}.pca.components`,
+    /** float64 `[C]` */
+    pcaVariances: `${name}.pca.variances`,
+  };
+}
+
+/** Tensors of some channels' sums. */
+export const sumNames = (of: string) => ({
+  /** float64 `[N]` */
+  mean: `${of}.mean`,
+  /** float64 `[N]` */
+  variance: `${of}.variance`,
+  /** float32, triangle of `[N, N]`: the Gram matrix less the product of the means, which can dwarf it */
+  covariance: `${of}.covariance`,
+});
