@@ -181,6 +181,19 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
+  it('calls texts by their file names, unless two would be called alike', async () => {
+    const metric = { kind: 'perplexity', dense: 10, pruned: 12, better: 'lower' } as const;
+    const named = (...names: string[]) => ({ ...PRUNE_REPORT, metrics: names.map((name) => ({ ...metric, name })) });
+    for (const [report, names] of [
+      [named('texts/a.txt', 'texts/b.txt'), ['perplexity, a.txt', 'perplexity, b.txt']],
+      [named('one/a.txt', 'two/a.txt'), ['perplexity, one/a.txt', 'perplexity, two/a.txt']],
+    ] as const) {
+      const { page, close } = await open(report, { width: 1280 });
+      expect((await page.locator('#cost > .scroller tbody th').allTextContents()).slice(2)).toEqual(names);
+      await close();
+    }
+  });
+
   it('says which rungs are beaten by a smaller one', async () => {
     const report = sampleReport();
     const perplexities = (perplexity: number) => [{ text: 'prose.txt', perplexity }];

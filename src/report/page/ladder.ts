@@ -5,6 +5,7 @@ import type { PruneReport, RungReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
 import { figure } from './figure.js';
 import { formatPerplexity } from './format-perplexity.js';
+import { shortNames } from './short-names.js';
 
 /** A rung as it is drawn. */
 interface Rung extends RungReport {
@@ -71,10 +72,12 @@ function lossCells({ bytes, loss }: Rung, measured: readonly MeasuredRung[]): st
 
 /** Perplexity against size: a faint line a text, and their mean. */
 function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
-  const names = rungs[0]?.perplexities?.map((found) => found.text) ?? [];
+  const paths = rungs[0]?.perplexities?.map((found) => found.text) ?? [];
+  const texts = shortNames(paths);
+  const names = [...texts.values()];
   const isMean = names.length > 1;
   const byText = rungs.flatMap(({ bytes, name, perplexities = [] }) =>
-    perplexities.map((found) => ({ of: found.text, bytes, name, loss: found.perplexity })),
+    perplexities.map((found) => ({ of: texts.get(found.text)!, bytes, name, loss: found.perplexity })),
   );
   const what = isMean
     ? `The geometric mean over ${names.length} texts is drawn strong, each text faint.`
@@ -104,7 +107,7 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
         marginTop: 28,
         marginBottom: 36,
         x: { nice: true },
-        y: { type: 'log', nice: true, label: null },
+        y: { type: 'log', label: null, inset: 8 },
         marks: [
           gridX({ ticks }),
           gridY({ ticks: 4 }),

@@ -2,10 +2,14 @@ import { axisX, axisY, dot, gridX, link } from '@observablehq/plot';
 import type { MetricReport } from '../report-schema.js';
 import { table } from './dom.js';
 import { figure } from './figure.js';
+import { shortNames } from './short-names.js';
 
 /** Perplexity of both models, a line a text. */
 export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement {
-  const rows = metrics.flatMap(({ name, dense, pruned }) => (dense === undefined ? [] : [{ name, dense, pruned }]));
+  const texts = shortNames(metrics.map(({ name }) => name));
+  const rows = metrics.flatMap(({ name, dense, pruned }) =>
+    dense === undefined ? [] : [{ name: texts.get(name)!, dense, pruned }],
+  );
   const all = rows.flatMap(({ dense, pruned }) => [dense, pruned]);
   const range = [Math.min(...all), Math.max(...all)] as const;
   const names = rows.map(({ name }) => name);

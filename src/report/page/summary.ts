@@ -4,16 +4,7 @@ import type { MetricReport, PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
 import { formatPerplexity } from './format-perplexity.js';
 import { perplexityFigure } from './perplexity-figure.js';
-
-/** Name of a model without the folders it lies in. */
-export function shortName(path: string): string {
-  return (
-    path
-      .replace(/[\\/]+$/, '')
-      .split(/[\\/]/)
-      .at(-1) || path
-  );
-}
+import { shortName, shortNames } from './short-names.js';
 
 /** What a newcomer wants to know first, in a sentence and a few large figures. */
 export function header(report: PruneReport): HTMLElement {
@@ -79,8 +70,8 @@ function certificateNote({ certificate }: PruneReport): HTMLElement | undefined 
     'p',
     { class: 'small', id: 'certificate' },
     h('strong', {}, 'Checked: '),
-    'opened anew, the written model computes what the dense one does with the same parts switched off. On ' +
-      `${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
+    'opened anew, the written model computes what the dense one does with the same parts switched off and the same ' +
+      `repairs. On ${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
       `${tolerance.toExponential(0)} is rounding.`,
   );
 }
@@ -114,8 +105,9 @@ export function costSection(report: PruneReport): HTMLElement {
     ['parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)],
     ['bytes on disk', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)],
   ];
+  const texts = shortNames(metrics.filter(({ kind }) => kind === 'perplexity').map(({ name }) => name));
   const rows = metrics.map((metric) => [
-    metricName(metric),
+    metricName(metric, texts),
     metric.dense === undefined ? 'not measured' : formatFigure(metric, metric.dense),
     formatFigure(metric, metric.pruned),
     metric.dense === undefined ? '' : verdict(metric, metric.dense),
@@ -155,9 +147,9 @@ const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
   accuracy: 'accuracy',
 };
 
-function metricName({ kind, name, unit }: MetricReport): string {
+function metricName({ kind, name, unit }: MetricReport, texts: ReadonlyMap<string, string>): string {
   const what = KIND_NAMES[kind];
-  return `${what === undefined ? name : `${what}, ${name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
+  return `${what === undefined ? name : `${what}, ${texts.get(name) ?? name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
 }
 
 /** A figure with as many digits as it deserves. */
