@@ -1,89 +1,102 @@
 /** Prunes the bundled model at three sparsities and shows what that costs and what it saves. `npm run demo` */
 import { readdirSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { generateText, perplexity, prune } from 'fang-prune';
-import { formatBytes, formatCount } from '../src/cli/format-quantity.js';
+import { benchmark, generateText, type PruneReport, pruneLadder, rebuildReport } from 'fang-prune';
+import { formatBytes, formatCount, formatPercent } from '../src/cli/format-quantity.js';
 import { formatTable } from '../src/cli/format-table.js';
+import { createProgressDisplay } from '../src/cli/progress-display.js';
+import { processTerminal } from '../src/cli/terminal.js';
 
 const MODEL = 'examples/models/tiny-llama';
-const OUTPUT = 'demo-output';
-const SPARSITIES = [0.2, 0.3, 0.4];
-const PROMPT = 'The Moon is';
+const OUTPUT = 'demo-output/tiny-llama';
+const SPARSITY = [0.2, 0.3, 0.4];
+const PROMPT = 'Once upon a time';
+
+/** Whose report the reader is sent to: enough is gone for it to be worth it, and to see a price. */
+const SHOWN = 0.3;
 
 /** The length the model was trained on. */
-const CALIBRATION = { windowLength: 256 };
+const WINDOW_LENGTH = 256;
 
 /** Enough of each text for a steady figure, in seconds rather than minutes. */
-const WINDOWS = { windowLength: 256, windowCount: 8 };
+const EVALUATION = {
+  texts: readdirSync(join(MODEL, 'text')).map((name) => join(MODEL, 'text', name)),
+  windowLength: WINDOW_LENGTH,
+  windowCount: 8,
+};
 
-interface Column {
-  readonly name: string;
-  readonly folder: string;
-  readonly parameters: number;
-  readonly bytes: number;
+const BENCHMARK = { promptLength: 128, newTokens: 16, rounds: 3, probe: false };
+
+/** How rows are called; by their own name when absent. */
+const METRIC_NAMES: Readonly<Record<string, (name: string, unit: string) => string>> = {
+  perplexity: (name) => `perplexity, ${basename(name, '.txt')}`,
+  speed: (name, unit) => `${name}, ${unit}`,
+};
+
+const terminal = processTerminal();
+const display = createProgressDisplay(terminal);
+const onProgress = display.listener;
+try {
+  terminal.err(`Pruning ${MODEL} at ${SPARSITY.map(formatPercent).join(', ')}\n`);
+  const reports = await pruneLadder({
+    model: MODEL,
+    out: OUTPUT,
+    sparsity: SPARSITY,
+    calibration: { windowLength: WINDOW_LENGTH },
+    evaluation: EVALUATION,
+    force: true,
+    onProgress,
+  });
+  const models = [MODEL, ...reports.map(({ out }) => out!)];
+  const bench = join(OUTPUT, 'bench.json');
+  await writeFile(bench, JSON.stringify(await benchmark({ models, ...BENCHMARK, onProgress })));
+  const measured: PruneReport[] = [];
+  for (const { out } of reports) measured.push((await rebuildReport({ report: out!, add: [bench] })).report);
+  display.close();
+  terminal.out(`\n${formatLadder(measured)}\n${await formatSamples(models)}\n`);
+  terminal.out(`The pruned models are in ${OUTPUT}/, ready for onnxruntime and transformers.js.\n`);
+  const shown = measured.find(({ sparsity }) => sparsity.requested === SHOWN) ?? measured[0]!;
+  terminal.out(`Open ${join(shown.out!, 'fang-prune-report.html')} in a browser to see what was removed and why.\n`);
+} finally {
+  display.close();
 }
 
-const texts = readdirSync(join(MODEL, 'text')).map((name) => join(MODEL, 'text', name));
-const columns = await pruneAll();
-const measured: (Column & Awaited<ReturnType<typeof measure>>)[] = [];
-for (const column of columns) measured.push({ ...column, ...(await measure(column.folder)) });
-
-const cells = (name: string, cell: (column: (typeof measured)[number]) => string) => [name, ...measured.map(cell)];
-process.stdout.write(
-  `\n${formatTable(
-    [{ heading: '' }, ...measured.map(({ name }) => ({ heading: name, numeric: true }))],
+/** A column a model, the dense one first; what was measured, a row each. */
+function formatLadder(reports: readonly PruneReport[]): string {
+  const [first] = reports;
+  const row = (name: string, pick: (report: PruneReport) => readonly [dense: string, pruned: string]) => [
+    name,
+    pick(first!)[0],
+    ...reports.map((report) => pick(report)[1]),
+  ];
+  const metrics = (first?.metrics ?? []).map(({ kind, name, unit = '' }) =>
+    row(METRIC_NAMES[kind]?.(name, unit) ?? name, (report) => {
+      const { dense, pruned } = report.metrics!.find((found) => found.kind === kind && found.name === name)!;
+      const show = unit === 'bytes' ? formatBytes : (value: number) => String(Number(value.toPrecision(3)));
+      return [dense === undefined ? '' : show(dense), show(pruned)];
+    }),
+  );
+  return formatTable(
     [
-      cells('parameters', ({ parameters }) => formatCount(parameters)),
-      cells('bytes', ({ bytes }) => formatBytes(bytes)),
-      cells('tokens read a second', ({ tokensPerSecond }) => formatCount(tokensPerSecond)),
-      ...texts.map((text, index) =>
-        cells(`perplexity, ${basename(text, '.txt')}`, ({ perplexities }) => perplexities[index]?.toFixed(2) ?? ''),
-      ),
+      { heading: '' },
+      { heading: 'dense', numeric: true },
+      ...reports.map(({ sparsity }) => ({ heading: `${formatPercent(sparsity.requested)} pruned`, numeric: true })),
     ],
-  )}\n`,
-);
-for (const { name, sample } of measured) process.stdout.write(`${name}: ${JSON.stringify(PROMPT + sample)}\n`);
-process.stdout.write(`\nThe pruned models are in ${OUTPUT}/, ready for onnxruntime and transformers.js.\n`);
-
-async function pruneAll(): Promise<Column[]> {
-  const pruned: Column[] = [];
-  let dense: Column | undefined;
-  for (const sparsity of SPARSITIES) {
-    const name = `${sparsity * 100} % pruned`;
-    say(`pruning ${MODEL} at ${sparsity * 100} %`);
-    const folder = join(OUTPUT, `tiny-llama-${sparsity * 100}`);
-    const { parameters, bytes } = await prune({
-      model: MODEL,
-      out: folder,
-      sparsity,
-      calibration: CALIBRATION,
-      force: true,
-    });
-    dense ??= { name: 'dense', folder: MODEL, parameters: parameters.before, bytes: bytes.before };
-    pruned.push({ name, folder, parameters: parameters.after, bytes: bytes.after });
-  }
-  return dense ? [dense, ...pruned] : pruned;
+    [
+      row('parameters', ({ parameters }) => [formatCount(parameters.before), formatCount(parameters.after)]),
+      row('bytes', ({ bytes }) => [formatBytes(bytes.before), formatBytes(bytes.after)]),
+      ...metrics,
+    ],
+  );
 }
 
-async function measure(model: string) {
-  say(`measuring ${model}`);
-  const perplexities: number[] = [];
-  let windowCount = 0;
-  let ms = 0;
-  for (const file of texts) {
-    // The first window also pays for loading the model, so the clock starts behind it.
-    let startedAt: number | undefined;
-    const onProgress = () => {
-      if (startedAt !== undefined) windowCount++;
-      startedAt ??= performance.now();
-    };
-    perplexities.push((await perplexity({ model, file, ...WINDOWS, onProgress })).perplexity);
-    ms += performance.now() - (startedAt ?? performance.now());
+/** How each model goes on with a prompt. */
+async function formatSamples(models: readonly string[]): Promise<string> {
+  const lines: string[] = [];
+  for (const model of models) {
+    const { text } = await generateText({ model, prompt: PROMPT, maxNewTokens: 40 });
+    lines.push(`${model}\n  ${JSON.stringify(PROMPT + text)}\n`);
   }
-  const { text: sample } = await generateText({ model, prompt: PROMPT, maxNewTokens: 40 });
-  return { perplexities, tokensPerSecond: (1000 * windowCount * WINDOWS.windowLength) / ms, sample };
-}
-
-function say(message: string): void {
-  process.stderr.write(`${message}\n`);
+  return lines.join('');
 }
