@@ -7,6 +7,7 @@ import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 import { refuseNaN } from './onnx/refuse-nan.js';
 import { type ResolvedOptions, ruleMeasure } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
+import { checkBudget } from './prune/check-budget.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
 import type { DenseStatistics } from './prune/dense-statistics.js';
 import { judgeSegment } from './prune/judge-segment.js';
@@ -102,6 +103,7 @@ export interface ObservedModel {
  * the result raises a NumericalError where a weight that no stage read holds NaN.
  */
 export async function pruneModel(job: PruneJob): Promise<PruneOutcome> {
+  checkBudget(job);
   if (job.options.shots === 1) return pruneOnce(job);
   const outcome = await pruneInShots(job, pruneOnce);
   return { ...outcome, timings: joinTimings(outcome.timings) };

@@ -1,4 +1,5 @@
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
+import { checkBudget } from '../prune/check-budget.js';
 import type { PruneJob, StageTiming } from '../prune.js';
 import type { StatisticsReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
@@ -16,6 +17,8 @@ export interface PruneJobRequest {
   readonly calibration: ResolvedCalibration | undefined;
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
+  /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
+  readonly sparsities?: readonly number[] | undefined;
 }
 
 /** A model folder that stands ready to be pruned: loaded, understood, with its calibration windows. */
@@ -49,7 +52,7 @@ export async function withPruneJob<T>(request: PruneJobRequest, use: (job: Folde
 }
 
 async function openPruneJob(
-  { folder, options, calibration: calibrationOptions, executionProvider, hiddenStates }: PruneJobRequest,
+  { folder, options, calibration: calibrationOptions, executionProvider, hiddenStates, sparsities }: PruneJobRequest,
   spill: () => Promise<SpillFile>,
 ): Promise<FolderJob> {
   const timings: StageTiming[] = [];
@@ -63,6 +66,7 @@ async function openPruneJob(
   const engine = await createNodeEngine(executionProvider);
   const model = await timed('load', () => folder.load());
   const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
+  checkBudget({ analysed, options }, sparsities ?? []);
   const { hiddenSize, vocabularySize } = analysed.detected.layout;
   const { seed, onProgress, signal } = options;
   const reads = calibrationOptions !== undefined && readsTokens(options);

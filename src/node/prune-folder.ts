@@ -163,7 +163,8 @@ async function pruneTo(
     }
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const needed = statistics === undefined ? calibration : undefined;
-    const job = { folder, options: options!, calibration: needed, executionProvider, hiddenStates };
+    const sparsities = results.map(({ sparsity }) => sparsity);
+    const job = { folder, options: options!, calibration: needed, executionProvider, hiddenStates, sparsities };
     const reports = await withPruneJob(job, (opened) => {
       if (statistics !== undefined) return pruneRecalled(statistics, { opened, request, results });
       return (options!.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });

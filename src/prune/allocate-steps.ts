@@ -1,9 +1,10 @@
 import { allocateSparsity } from '../allocation/allocate-sparsity.js';
-import { allocateStandardised } from '../allocation/allocate-standardised.js';
+import { allocateStandardised, type StandardisedEntry } from '../allocation/allocate-standardised.js';
 import type { BlockMeasure } from '../allocation/allocation-rules.js';
 import { outlierRatio } from '../allocation/outlier-ratio.js';
 import { roundBudget } from '../allocation/round-budget.js';
 import type { PrunableModule } from '../architecture/layout.js';
+import { OptionError } from '../errors.js';
 import { type ResolvedOptions, ruleMeasure } from '../options.js';
 import { checkEvenHeads, evenCount, type StepCounts } from '../removal/allocate-steps.js';
 import { roundSteps, shrinkSteps } from '../removal/plan-removal.js';
@@ -69,36 +70,66 @@ function highestSparsity(
   return 1 - Math.max(1, shared) / shrinkSteps(module, headUnit).stepCount;
 }
 
-/** FLAP's AL-AM: scores of the dense model, one threshold over all modules; attention evenly where runtimes need that. */
+/**
+ * FLAP's AL-AM: scores of the dense model, one threshold over all modules; attention evenly where runtimes need that. The
+ * others make up for modules whose sparsity is fixed.
+ */
 function allocateStandardisedSteps(
   options: ResolvedOptions,
   modules: readonly PrunableModule[],
   orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>,
 ): StepCounts {
+  const { headUnit, perBlockKvHeads } = options;
   const entries = modules.map((module) => ({
     module,
     scores: orders.get(module)!.costs,
-    parametersPerUnit: shrinkSteps(module, options.headUnit).parametersPerStep,
+    parametersPerUnit: shrinkSteps(module, headUnit).parametersPerStep,
+    widthMultiple: module.kind === 'ffn' ? options.widthMultiple : 1,
+    fixed: fixedSparsity(module, options),
   }));
-  const total = entries.reduce((sum, entry) => sum + entry.scores.length * entry.parametersPerUnit, 0);
-  const counts = allocateStandardised(entries, options.sparsity);
-  const even = options.perBlockKvHeads ? [] : entries.filter(({ module }) => module.kind === 'attention');
-  const evenSteps = evenCount(even.map((entry) => counts[entries.indexOf(entry)] ?? 0));
-  const spent = even.reduce((sum, entry) => sum + evenSteps * entry.parametersPerUnit, 0);
-  const free = entries.filter((entry) => !even.includes(entry));
-  const freeTotal = free.reduce((sum, entry) => sum + entry.scores.length * entry.parametersPerUnit, 0);
-  const rest = freeTotal === 0 ? 0 : Math.min(Math.max((options.sparsity * total - spent) / freeTotal, 0), 0.99);
-  const freeCounts = allocateStandardised(free, rest);
+  const set = new Map<StandardisedModule, number>();
+  for (const entry of entries)
+    if (entry.fixed !== undefined) set.set(entry, roundSteps(entry.scores.length, entry.fixed, entry.widthMultiple));
+  const competing = entries.filter((entry) => !set.has(entry));
+  const left = sparsityLeft(options.sparsity, entries, set);
+  if (left >= 1) {
+    throw new OptionError(
+      `sparsity ${options.sparsity} asks for ${(100 * left).toFixed(1)} % of what is neither skipped nor fixed; lower the sparsity or free more blocks`,
+    );
+  }
+  const counts = allocateStandardised(competing, left);
+  const even = perBlockKvHeads ? [] : competing.filter(({ module }) => module.kind === 'attention');
+  const evenSteps = evenCount(even.map((entry) => counts[competing.indexOf(entry)] ?? 0));
+  for (const entry of even) set.set(entry, evenSteps);
+  const free = entries.filter((entry) => !set.has(entry));
+  const freeCounts = allocateStandardised(free, Math.min(sparsityLeft(options.sparsity, entries, set), 0.99));
   const rounded = roundBudget(
-    free.map((entry, at) => ({
-      unitCount: entry.scores.length,
-      requested: freeCounts[at] ?? 0,
-      parametersPerUnit: entry.parametersPerUnit,
-      widthMultiple: entry.module.kind === 'ffn' ? options.widthMultiple : 1,
-    })),
+    free.map((entry, at) => ({ ...entry, unitCount: entry.scores.length, requested: freeCounts[at] ?? 0 })),
   );
-  return new Map([
-    ...even.map(({ module }) => [module.index, evenSteps] as const),
-    ...free.map(({ module }, at) => [module.index, rounded[at] ?? 0] as const),
-  ]);
+  free.forEach((entry, at) => {
+    set.set(entry, rounded[at] ?? 0);
+  });
+  const found = new Map(entries.map((entry) => [entry.module.index, set.get(entry)!] as const));
+  if (!perBlockKvHeads) checkEvenHeads(modules, found);
+  return found;
+}
+
+interface StandardisedModule extends StandardisedEntry {
+  readonly module: PrunableModule;
+}
+
+/** What the entries whose steps are not set yet must lose, as a fraction of theirs. */
+function sparsityLeft(
+  sparsity: number,
+  entries: readonly StandardisedModule[],
+  set: ReadonlyMap<StandardisedModule, number>,
+): number {
+  let budget = 0;
+  let open = 0;
+  for (const entry of entries) {
+    const { scores, parametersPerUnit } = entry;
+    budget += (sparsity * scores.length - (set.get(entry) ?? 0)) * parametersPerUnit;
+    if (!set.has(entry)) open += scores.length * parametersPerUnit;
+  }
+  return open === 0 ? 0 : Math.max(0, budget / open);
 }

@@ -1,0 +1,65 @@
+import { OptionError } from '../src/errors.js';
+import { ALLOCATIONS, type PruneOptions } from '../src/options.js';
+import type { Engine } from '../src/runtime/engine.js';
+import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
+
+let loaded: Loaded;
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+});
+
+/** An engine that no look at the model can do with. */
+const blind: Engine = { name: 'blind', load: () => Promise.reject(new Error('looked at the model')) };
+
+async function expectRefusal(options: PruneOptions, said: RegExp) {
+  const pruning = pruneLoaded(loaded, options, { engine: blind });
+  await expect(pruning).rejects.toThrow(OptionError);
+  await expect(pruning).rejects.toThrow(said);
+}
+
+describe('what cannot be met is refused before the model is looked at', () => {
+  it.each(ALLOCATIONS)('blocks that are skipped leave no room (%s)', (allocation) =>
+    expectRefusal(
+      { sparsity: 0.5, method: 'flap', allocation, skipBlocks: [0, 1, 2, 3, 4] },
+      /(0\.5|50\.00 %).*lower the sparsity/,
+    ),
+  );
+
+  it.each(['uniform', 'adaptive', 'owl'] as const)('head counts differ (%s)', (allocation) =>
+    expectRefusal({ sparsity: 0.3, method: 'flap', allocation, skipBlocks: [0] }, /set perBlockKvHeads/),
+  );
+
+  it('floors leave no room', () =>
+    expectRefusal({ sparsity: 0.5, modules: 'ffn', minimumWidth: 0.9 }, /lower the sparsity or the floor/));
+
+  it('and what can be met is not', async () => {
+    const options: PruneOptions = { sparsity: 0.3, method: 'flap', skipBlocks: [0], modules: 'ffn' };
+    await expect(pruneLoaded(loaded, options, { engine: blind })).rejects.toThrow('looked at the model');
+  });
+});
+
+it.each([true, false])(
+  'standardised scores leave fixed blocks alone, others make up (KV heads by block: %s)',
+  async (perBlockKvHeads) => {
+    const attention = { 0: { ffn: 0, attention: 0.25 }, 3: { ffn: 0.5, attention: 0.25 } };
+    const { modules } = await pruneLoaded(loaded, {
+      sparsity: 0.3,
+      method: 'flap',
+      allocation: 'standardised',
+      blockSparsity: perBlockKvHeads ? attention : { 0: { ffn: 0 }, 3: { ffn: 0.5 } },
+      perBlockKvHeads,
+    });
+    const keptOf = (kind: string, block: number) =>
+      modules.find(({ module }) => module.kind === kind && module.block === block)?.keep.length;
+    expect(keptOf('ffn', 0)).toBeUndefined();
+    expect(keptOf('ffn', 3)).toBe(256);
+    if (perBlockKvHeads) expect([keptOf('attention', 0), keptOf('attention', 3)]).toEqual([6, 6]);
+    const removed = modules.reduce((sum, { module, keep }) => {
+      const units = module.unitCount - keep.length;
+      const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);
+      return sum + units * module.parametersPerUnit + groups * module.parametersPerGroup;
+    }, 0);
+    const total = loaded.analysed.detected.layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+    expect(removed / total).toBeCloseTo(0.3, 3);
+  },
+);
