@@ -12,7 +12,7 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(targets.filter((target) => !existsSync(target))).toEqual([]);
 });
 
-it.each(['prune', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
+it.each(['prune', 'observe', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
   'the README names every option of %s',
   async (command) => {
     const { out } = await runWithDouble(`${command} --help`);

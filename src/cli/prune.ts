@@ -1,9 +1,10 @@
 import { type Command, Option } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import { FLUCTUATION_METRICS } from '../importance/fluctuation.js';
-import type { CalibrationOptions, HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
+import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
 import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
+import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
@@ -22,19 +23,12 @@ import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
-interface PruneFlags extends SharedOptions, GroupingFlags {
+interface PruneFlags extends SharedOptions, CalibrationFlags, GroupingFlags {
   readonly out?: string;
   readonly sparsity: readonly number[];
   readonly text?: readonly string[];
   readonly textWindows?: number;
   readonly method?: string;
-  readonly calibration?: string;
-  readonly windows?: number;
-  readonly windowLength?: number;
-  readonly selection?: CalibrationOptions['selection'];
-  readonly generateCalibration?: number | boolean;
-  readonly startToken?: number;
-  readonly windowsFile?: string;
   readonly modules?: ModuleSelection;
   readonly headUnit?: HeadUnit;
   readonly allocation?: PruneOptions['allocation'];
@@ -54,6 +48,7 @@ interface PruneFlags extends SharedOptions, GroupingFlags {
   readonly report?: string | boolean;
   readonly quotes: boolean;
   readonly recipe?: string;
+  readonly statistics?: string;
   readonly certify: boolean;
 }
 
@@ -76,27 +71,6 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       parseCount,
     )
     .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
-    .option('-c, --calibration <file>', 'a .txt or .jsonl file to measure on (default: a text that comes along)')
-    .option('--windows <count>', `calibration windows (default ${PRUNE_DEFAULTS.calibration.windowCount})`, parseCount)
-    .option(
-      '--window-length <tokens>',
-      `tokens per window (default ${PRUNE_DEFAULTS.calibration.windowLength}, or the model's context length)`,
-      parseCount,
-    )
-    .addOption(
-      new Option(
-        '--selection <rule>',
-        'windows from the start of the text, or drawn from all of it by the seed (default first)',
-      ).choices(['first', 'sample']),
-    )
-    .option(
-      '--generate-calibration [share]',
-      'let the model write this fraction of the windows itself, such as 50% (default 0.5)',
-      parseFraction,
-    )
-    .option('--no-generate-calibration', 'measure on text alone')
-    .option('--start-token <id>', 'token that the windows the model writes begin with', parseCount)
-    .option('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it')
     .addOption(new Option('--modules <kind>', 'what may go').choices(['ffn', 'attention', 'all']))
     .addOption(
       new Option('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads').choices([
@@ -149,37 +123,40 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--no-report', 'write no report')
     .option('--no-quotes', 'quote no calibration text in the report')
     .option('--recipe <path>', 'write what was decided into this folder or .json file, for apply')
+    .option('--statistics <path>', 'prune from what observe kept of the model, without running it on text again')
     .option('--no-certify', 'do not compare what was written with the masked original');
-  withSharedOptions(withGroupingOptions(command)).action(async (model: string, flags: PruneFlags) => {
-    if (flags.out === undefined && !flags.dryRun) {
-      command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
-    }
-    const [sparsity] = flags.sparsity;
-    const isLadder = flags.sparsity.length > 1;
-    if (flags.text === undefined && flags.textWindows !== undefined) {
-      command.error("error: '--text-windows' says how much of a text is measured; name the text with '--text'");
-    }
-    const api = await context.loadApi();
-    const { colors } = context.terminal;
-    if (isLadder) {
-      await runJob(context, flags, {
-        job: async (control): Promise<LadderResult> => ({
-          reports: await api.pruneLadder({
-            ...modelRequest(model, flags, control),
-            ...pruneOptions(flags),
-            sparsity: flags.sparsity,
+  withSharedOptions(withGroupingOptions(withCalibrationOptions(command))).action(
+    async (model: string, flags: PruneFlags) => {
+      if (flags.out === undefined && !flags.dryRun) {
+        command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
+      }
+      const [sparsity] = flags.sparsity;
+      const isLadder = flags.sparsity.length > 1;
+      if (flags.text === undefined && flags.textWindows !== undefined) {
+        command.error("error: '--text-windows' says how much of a text is measured; name the text with '--text'");
+      }
+      const api = await context.loadApi();
+      const { colors } = context.terminal;
+      if (isLadder) {
+        await runJob(context, flags, {
+          job: async (control): Promise<LadderResult> => ({
+            reports: await api.pruneLadder({
+              ...modelRequest(model, flags, control),
+              ...pruneOptions(flags),
+              sparsity: flags.sparsity,
+            }),
           }),
-        }),
-        format: (result) => formatLadder(result, colors),
+          format: (result) => formatLadder(result, colors),
+        });
+        return;
+      }
+      await runJob(context, flags, {
+        job: (control) =>
+          api.prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags), sparsity: sparsity! }),
+        format: (report) => formatPruneReport(report, colors),
       });
-      return;
-    }
-    await runJob(context, flags, {
-      job: (control) =>
-        api.prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags), sparsity: sparsity! }),
-      format: (report) => formatPruneReport(report, colors),
-    });
-  });
+    },
+  );
 }
 
 const PASSED_ON = [
@@ -203,39 +180,21 @@ const PASSED_ON = [
   'dryRun',
   'report',
   'recipe',
+  'statistics',
 ] as const satisfies readonly (keyof PruneFlags)[];
 
 function pruneOptions(flags: PruneFlags) {
-  const calibration = {
-    ...(flags.calibration === undefined ? {} : { source: { file: flags.calibration } }),
-    ...(flags.windows === undefined ? {} : { windowCount: flags.windows }),
-    ...(flags.windowLength === undefined ? {} : { windowLength: flags.windowLength }),
-    ...(flags.selection === undefined ? {} : { selection: flags.selection }),
-    ...generateOptions(flags),
-  };
   const given = Object.fromEntries(
     PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
   );
   return {
     ...given,
     ...groupingOptions(flags),
-    calibration,
+    calibration: calibrationOptions(flags),
     ...(flags.quotes ? {} : { quoteText: false }),
     ...(flags.certify ? {} : { certify: false }),
     ...evaluationOptions(flags),
   };
-}
-
-/** What was said about windows that the model writes; a setting of theirs asks for them. */
-function generateOptions({ generateCalibration: share, startToken, windowsFile: file }: PruneFlags) {
-  if (share === false) return { generate: false };
-  const settings = {
-    ...(typeof share === 'number' ? { share } : {}),
-    ...(startToken === undefined ? {} : { startToken }),
-    ...(file === undefined ? {} : { file }),
-  };
-  if (Object.keys(settings).length > 0) return { generate: settings };
-  return share === true ? { generate: true } : {};
 }
 
 function evaluationOptions({ text: texts, textWindows: windowCount }: PruneFlags) {

@@ -9,6 +9,7 @@ import { addDescribeCommand } from './describe.js';
 import { addEvalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { InterruptedError } from './interrupted-error.js';
+import { addObserveCommand } from './observe.js';
 import { addPruneCommand } from './prune.js';
 import { addReportCommand } from './report.js';
 
@@ -30,6 +31,7 @@ function buildProgram(context: CommandContext): Command {
     .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
     .exitOverride();
   addPruneCommand(program, context);
+  addObserveCommand(program, context);
   addApplyCommand(program, context);
   addDescribeCommand(program, context);
   addEvalCommand(program, context);

@@ -7,6 +7,7 @@ import type { BiasResult } from '../../src/node/bias-folder.js';
 import { compareEvaluations } from '../../src/node/compare-evaluations.js';
 import type { EvaluateRequest, Evaluation } from '../../src/node/evaluate-models.js';
 import type { TaskReport } from '../../src/node/measurements.js';
+import type { ObservedFolder } from '../../src/node/observe-folder.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 
@@ -175,6 +176,27 @@ export const BIAS_RESULT: BiasResult = {
   perplexity: { kind: 'perplexity', name: 'code.txt', dense: 12.2, pruned: 33.1, better: 'lower' },
 };
 
+const OBSERVED: Omit<ObservedFolder, 'model' | 'out' | 'method'> = {
+  seed: 0,
+  sums: 'gram',
+  metric: 'loss',
+  grouped: false,
+  moduleCount: 12,
+  calibration: {
+    kind: 'default-text',
+    tokensSha256: 'ab',
+    documentCount: 1,
+    tokenCount: 8192,
+    windowCount: 64,
+    requestedWindowCount: 64,
+    windowLength: 128,
+    selection: 'first',
+  },
+  bytes: 12_345_678,
+  timings: [{ stage: 'measure', ms: 1500 }],
+  remarks: [],
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -192,6 +214,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         sparsity: { ...PRUNE_REPORT.sparsity, requested, achieved: requested },
         bytes: { before: 11_566_780, after: 9_000_000 - at * 1_000_000 },
       })),
+    observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
     applyRecipe: async ({ model, out }) => ({
       model,
       out,
@@ -218,6 +241,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const api: CliApi = {
     prune: record('prune', answers.prune),
     pruneLadder: record('pruneLadder', answers.pruneLadder),
+    observe: record('observe', answers.observe),
     applyRecipe: record('applyRecipe', answers.applyRecipe),
     describe: record('describe', answers.describe),
     evaluateModels: record('evaluateModels', answers.evaluateModels),

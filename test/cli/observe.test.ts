@@ -1,0 +1,35 @@
+import { runWithDouble } from '../support/cli.js';
+
+it('passes on only what was said, and says what was kept', async () => {
+  const { calls, out } = await runWithDouble('observe dense --out stats');
+  const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
+  expect(calls).toEqual([['observe', { model: 'dense', out: 'stats', calibration: {}, ...control }]]);
+  expect(out).toBe(
+    'Observed dense -> stats (auto, seed 0)\n' +
+      "Gram matrices, the loss's curvature of 12 modules on 64 windows of 128 tokens, 12.3 MB\n" +
+      '1.5 s\n',
+  );
+});
+
+it('passes on everything that was said', async () => {
+  const { calls } = await runWithDouble(
+    'observe dense -o stats -m o-fang --metric loss --modules ffn --contexts 5 --weighting uniform -c cal.txt --windows 8 ' +
+      '--no-generate-calibration --seed 7 --batch-size 2 --force',
+  );
+  expect(calls[0]?.[1]).toMatchObject({
+    method: 'o-fang',
+    metric: 'loss',
+    modules: 'ffn',
+    grouping: { contextCount: 5 },
+    weighting: { variant: 'uniform' },
+    calibration: { source: { file: 'cal.txt' }, windowCount: 8, generate: false },
+    seed: 7,
+    batchSize: 2,
+    force: true,
+  });
+});
+
+it('prune takes statistics', async () => {
+  const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --statistics stats');
+  expect(calls[0]).toMatchObject(['prune', { statistics: 'stats', calibration: {} }]);
+});
