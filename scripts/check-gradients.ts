@@ -7,7 +7,11 @@
  * all tokens of |h dL/dh| with h the input of the FFN's last linear map; with KEY, `loss` and `taylor` lie under that key.
  */
 import { readFileSync } from 'node:fs';
-import { type BlockGradient, differentiateModel } from './whole-model-gradient.js';
+import { openModelFolder } from '../src/node/model-folder.js';
+import { createNodeEngine } from '../src/node/node-engine.js';
+import { analyseModel } from '../src/runtime/analyse-model.js';
+import { differentiateModel } from '../src/runtime/differentiate-model.js';
+import { prefillFeeds } from '../src/runtime/prefill-feeds.js';
 
 /** Largest error of a neuron's score, relative to the mean score of its block. */
 const TOLERANCE = 1e-3;
@@ -21,24 +25,53 @@ const [model, referencePath, key] = process.argv.slice(2);
 if (model === undefined || referencePath === undefined)
   throw new Error('Usage: check-gradients MODEL REFERENCE.json [KEY]');
 const reference = JSON.parse(readFileSync(referencePath, 'utf8'));
-const { loss, taylor }: Scores = key === undefined ? reference : reference[key];
-const result = await differentiateModel(model, reference.input_ids, taylor[0]?.length ?? 0);
-const errors = taylor.map((want, block) => worstError(scoresOf(result.blocks[block], want.length), want));
+const want: Scores = key === undefined ? reference : reference[key];
+const found = await differentiate(model, reference.input_ids);
+const errors = want.taylor.map((scores, block) => worstError(found.taylor[block] ?? [], scores));
 console.log(
-  `loss ${result.loss} (reference ${loss}), worst error per block ${errors.map((error) => error.toExponential(1))}`,
+  `loss ${found.loss} (reference ${want.loss}), worst error per block ${errors.map((error) => error.toExponential(1))}`,
 );
-if (result.blocks.length !== taylor.length || errors.some((error) => !(error < TOLERANCE))) process.exitCode = 1;
+if (found.taylor.length !== want.taylor.length || errors.some((error) => !(error < TOLERANCE))) process.exitCode = 1;
 
-function scoresOf(block: BlockGradient | undefined, size: number): Float64Array {
-  const scores = new Float64Array(size);
-  const { h = new Float32Array(), gradient = h } = block ?? {};
-  h.forEach((value, at) => {
-    scores[at % size] = (scores[at % size] ?? 0) + (Math.abs(value * (gradient[at] ?? 0)) * size) / h.length;
-  });
-  return scores;
+async function differentiate(path: string, windows: readonly (readonly number[])[]): Promise<Scores> {
+  const engine = await createNodeEngine();
+  const folder = await openModelFolder(path);
+  try {
+    const model = await folder.load();
+    const analysed = await analyseModel(model, engine);
+    const ffns = analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
+    const size = { batchSize: windows.length, sequenceLength: windows[0]?.length ?? 0 };
+    const wanted = ffns.map(({ output }) => output.input);
+    const { bytes, tokens, loss, gradients } = await differentiateModel({ model, analysed, wanted, ...size });
+    const ids = windows.flat();
+    const session = await engine.load(bytes);
+    const results = await session.run({
+      ...prefillFeeds(analysed.inputs, size, ids),
+      [tokens]: { type: 'int64', dims: [size.batchSize, size.sequenceLength], data: BigInt64Array.from(ids, BigInt) },
+    });
+    await session.release();
+    const floats = (name: string) => results[name]!.data as Float32Array;
+    return {
+      loss: floats(loss)[0]!,
+      taylor: ffns.map(({ output: { input, inputCount } }) =>
+        meanProducts(floats(input), floats(gradients.get(input)!), inputCount),
+      ),
+    };
+  } finally {
+    await folder.close();
+  }
 }
 
-function worstError(scores: Float64Array, want: readonly number[]): number {
+/** Mean over all tokens of |value * gradient|, by channel. */
+function meanProducts(values: Float32Array, gradients: Float32Array, channelCount: number): number[] {
+  const means = new Array<number>(channelCount).fill(0);
+  values.forEach((value, at) => {
+    means[at % channelCount]! += (Math.abs(value * gradients[at]!) * channelCount) / values.length;
+  });
+  return means;
+}
+
+function worstError(scores: readonly number[], want: readonly number[]): number {
   const mean = want.reduce((sum, value) => sum + value, 0) / want.length;
   return Math.max(...want.map((value, at) => Math.abs(value - (scores[at] ?? Number.NaN)))) / mean;
 }
