@@ -3,9 +3,9 @@ import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
-import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
+import { createGramStrips, type GramStrips, mirrorUpper } from './gram-strips.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** Whose statistics are wanted, and how its tokens count. */
@@ -45,13 +45,14 @@ export interface StatisticsMeter extends StageMeter {
 /** @param at Tells the meter's values from those of other meters on the same stage. */
 export function createStatisticsMeter(target: StatisticsTarget, at: number): StatisticsMeter {
   const sums = target.groups.map((group) => startSums(group.length, target.needs));
+  const { extension, grams } = statisticsNodes(target, at);
   return {
     reads: [target.linear.input],
-    extension: statisticsNodes(target, at),
+    extension,
     feeds: (batch) => weightFeeds(target, at, batch),
     add(batch, values) {
       target.groups.forEach((group, k) => {
-        sums[k] = addBatch(sums[k]!, { target, at, k, group, batch, values });
+        sums[k] = addBatch(sums[k]!, { target, at, k, group, gram: grams[k], batch, values });
       });
     },
     finish: () => sums.map((sum, k) => finish(sum, target, k)),
@@ -61,7 +62,7 @@ export function createStatisticsMeter(target: StatisticsTarget, at: number): Sta
 interface Sums {
   readonly tokenCount: number;
   readonly moments: ChannelMoments;
-  /** Sum of w h h^T, only when needed. */
+  /** Sum of w h h^T, only when needed; its upper triangle until the end. */
   readonly gram?: Float64Array;
 }
 
@@ -76,10 +77,10 @@ const valueName = (at: number, what: string, k?: number): string =>
 
 /**
  * T = tokens, F = channels, G = groups. With m the batch mean and d = h - m: W d and W d^2, each `[G, F]`, and per group
- * (w h_G)^T h_G. Only operators whose form is the same in every opset.
+ * the upper triangle of (w h_G)^T h_G. Only operators whose form is the same in every opset.
  */
-function statisticsNodes(target: StatisticsTarget, at: number): StageExtension {
-  const { linear, needs, groups } = target;
+function statisticsNodes(target: StatisticsTarget, at: number) {
+  const { linear, needs, groups, tokenWeights } = target;
   const name = (what: string, k?: number): string => valueName(at, what, k);
   const node = (op: string, inputs: string[], output: string, attributes = {}) =>
     makeNode({ op, inputs, outputs: [output], attributes });
@@ -94,34 +95,32 @@ function statisticsNodes(target: StatisticsTarget, at: number): StageExtension {
   ];
   const initializers = [makeInt64Initializer(name('shape'), [-1, linear.inputCount])];
   const outputs = [name('mean'), name('first'), name('second')];
+  const grams: GramStrips[] = [];
   if (needs === 'gram') {
-    nodes.push(node('Transpose', [name('weights')], name('weight_columns'), { perm: [1, 0] }));
+    nodes.push(node('Transpose', [name('h')], name('channels'), { perm: [1, 0] }));
     groups.forEach((group, k) => {
-      const whole = group.length === linear.inputCount;
-      const members = whole ? name('h') : name('members', k);
-      if (!whole) {
-        initializers.push(makeInt64Initializer(name('channels', k), [...group]));
-        nodes.push(node('Gather', [name('h'), name('channels', k)], members, { axis: 1 }));
+      const right = group.length === linear.inputCount ? name('channels') : name('members', k);
+      if (right !== name('channels')) {
+        initializers.push(makeInt64Initializer(name('group', k), [...group]));
+        nodes.push(node('Gather', [name('channels'), name('group', k)], right, { axis: 0 }));
       }
-      initializers.push(makeInt64Initializer(name('group', k), [k]));
-      nodes.push(
-        node('Gather', [name('weight_columns'), name('group', k)], name('weight_column', k), { axis: 1 }),
-        node('Mul', [members, name('weight_column', k)], name('weighted', k)),
-        node('Transpose', [name('weighted', k)], name('weighted_rows', k), { perm: [1, 0] }),
-        node('MatMul', [name('weighted_rows', k), members], name('gram', k)),
-      );
-      outputs.push(name('gram', k));
+      const left = tokenWeights === undefined ? right : name('weighted', k);
+      if (left !== right) {
+        initializers.push(makeInt64Initializer(name('row', k), [k]));
+        nodes.push(
+          node('Gather', [name('weights'), name('row', k)], name('weight', k), { axis: 0 }),
+          node('Mul', [right, name('weight', k)], left),
+        );
+      }
+      const gram = createGramStrips({ name: name('gram', k), left, right, size: group.length });
+      nodes.push(...gram.nodes);
+      initializers.push(...gram.initializers);
+      outputs.push(...gram.outputs);
+      grams.push(gram);
     });
   }
-  return {
-    nodes,
-    initializers,
-    inputs: [
-      { name: name('mean_weights'), type: 'float32' },
-      { name: name('weights'), type: 'float32' },
-    ],
-    outputs,
-  };
+  const inputs = ['mean_weights', 'weights'].map((what) => ({ name: name(what), type: 'float32' as const }));
+  return { extension: { nodes, initializers, inputs, outputs }, grams };
 }
 
 function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: number, batch: Batch): Tensors {
@@ -140,11 +139,12 @@ interface GroupBatch {
   readonly at: number;
   readonly k: number;
   readonly group: Int32Array;
+  readonly gram: GramStrips | undefined;
   readonly batch: Batch;
   readonly values: Tensors;
 }
 
-function addBatch(sums: Sums, { target, at, k, group, batch, values }: GroupBatch): Sums {
+function addBatch(sums: Sums, { target, at, k, group, gram: strips, batch, values }: GroupBatch): Sums {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
   const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
@@ -160,10 +160,7 @@ function addBatch(sums: Sums, { target, at, k, group, batch, values }: GroupBatc
     second: row('second'),
   });
   const { gram } = sums;
-  if (gram !== undefined) {
-    const added = values[valueName(at, 'gram', k)]!.data as Float32Array;
-    for (let i = 0; i < gram.length; i += 1) gram[i]! += added[i]!;
-  }
+  if (gram !== undefined) strips?.addTo(gram, values);
   return { tokenCount: sums.tokenCount + tokenCount, moments, ...(gram && { gram }) };
 }
 
@@ -174,10 +171,12 @@ function finish({ tokenCount, moments, gram }: Sums, target: StatisticsTarget, k
       `channel ${target.groups[k]?.[broken]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
     );
   }
+  const gramMean = gram?.map((value) => value / tokenCount);
+  if (gramMean) mirrorUpper(gramMean, moments.mean.length);
   return {
     tokenCount,
     mean: moments.mean,
     variance: moments.scatter.map((value) => value / tokenCount),
-    ...(gram && { gram: gram.map((value) => value / tokenCount) }),
+    ...(gramMean && { gram: gramMean }),
   };
 }

@@ -1,6 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { createGramStrips, mirrorUpper } from './gram-strips.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of the loss's curvature at one module's output. */
@@ -22,6 +23,7 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
   const name = (what: string) => `curvature/${index}/${what}`;
   const node = (op: string, inputs: string[], result: string, attributes = {}) =>
     makeNode({ op, inputs, outputs: [result], attributes });
+  const gram = createGramStrips({ name: name('gram'), left: name('channels'), right: name('channels'), size });
   return {
     reads: [],
     wanted: [output.result],
@@ -29,23 +31,22 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
       reads: [],
       extension: {
         nodes: [
-          node('Reshape', [gradientOf(output.result), name('shape')], name('rows')),
-          node('Transpose', [name('rows')], name('columns'), { perm: [1, 0] }),
-          node('MatMul', [name('columns'), name('rows')], name('sum')),
+          node('Reshape', [gradientOf(output.result), name('shape')], name('tokens')),
+          node('Transpose', [name('tokens')], name('channels'), { perm: [1, 0] }),
+          ...gram.nodes,
         ],
-        initializers: [makeInt64Initializer(name('shape'), [-1, size])],
+        initializers: [makeInt64Initializer(name('shape'), [-1, size]), ...gram.initializers],
         inputs: [],
-        outputs: [name('sum')],
+        outputs: gram.outputs,
       },
       feeds: () => ({}),
       add(batch, values) {
         tokenCount += batch.tokens.length;
-        (values[name('sum')]!.data as Float32Array).forEach((value, at) => {
-          sum[at]! += value;
-        });
+        gram.addTo(sum, values);
       },
     }),
     finish() {
+      mirrorUpper(sum, size);
       const trace = Array.from({ length: size }, (_, i) => sum[i * size + i]!).reduce(
         (total, value) => total + value,
         0,
