@@ -40,7 +40,7 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
       'p',
       {},
       `The same look at the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
-        `${formatPercent(sparsity.requested)}; take the smallest whose quality you can bear.`,
+        `${formatPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest whose quality you can bear.`,
     ),
     rungsTable(rungs, measured),
     measured.length > 1 && ladderFigure(measured),
@@ -50,17 +50,17 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
 function rungsTable(rungs: readonly Rung[], measured: readonly MeasuredRung[]): HTMLElement {
   const columns = [
     { heading: 'sparsity' },
-    { heading: 'parameters', numeric: true },
     { heading: 'file size', numeric: true },
     ...(measured.length > 0
       ? [{ heading: 'perplexity', numeric: true }, { heading: 'nothing smaller is better' }]
       : []),
+    { heading: 'parameters', numeric: true },
   ];
   const rows = rungs.map((rung) => [
     rung.isThis ? h('strong', {}, `${rung.name} (this one)`) : rung.name,
-    formatCount(rung.parameters),
     formatBytes(rung.bytes),
     ...(measured.length > 0 ? lossCells(rung, measured) : []),
+    formatCount(rung.parameters),
   ]);
   return table('Models of the ladder', columns, rows);
 }
