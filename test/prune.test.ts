@@ -4,7 +4,8 @@ import { createLanguageModel } from '../src/evaluation/session-language-model.js
 import { createSpillFile } from '../src/node/spill-file.js';
 import type { MethodChoice, PruneOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune.js';
-import { createSpilledStates } from '../src/runtime/hidden-states.js';
+import type { Tensor } from '../src/runtime/engine.js';
+import { createMemoryStates, createSpilledStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';
 import { gapToMasked as gapToDenseMasked } from './support/masked.js';
 import {
@@ -169,6 +170,24 @@ describe('the same run', () => {
       await file.dispose();
     }
   });
+
+  it.each<Partial<PruneOptions>>([{ method: 'obc', allocation: 'adaptive' }, { method: 'o-fang' }])(
+    'keeps no more hidden states than it asked room for (%j)',
+    async (options) => {
+      const createStates = (windowCount: number) => {
+        const states = createMemoryStates();
+        return {
+          ...states,
+          put: (batch: number, tensor: Tensor) => {
+            if (batch >= windowCount) throw new RangeError(`window ${batch} of ${windowCount}`);
+            return states.put(batch, tensor);
+          },
+        };
+      };
+      const outcome = await pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, ...options }, { createStates });
+      expect(outcome.dense.blockChange?.every((change) => change > 0)).toBe(true);
+    },
+  );
 
   it('leaves the model it was given as it was', async () => {
     await pruneLoaded(loaded, { sparsity: 0.5, method: 'flap' });

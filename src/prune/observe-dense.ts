@@ -78,8 +78,10 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   const blockChange = new Float64Array(layout.blockCount);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   await run.advance(runner);
+  // The way back starts from every block's input; block change needs the last one alone.
+  const place = (span: number, batch: number) => (looksBackwards(needs) ? span * batches.length : 0) + batch;
   const keep = async (span: number) => {
-    for (const { index } of batches) await archive.put(span * batches.length + index, await runner.states.get(index));
+    for (const { index } of batches) await archive.put(place(span, index), await runner.states.get(index));
   };
   const [first] = batches;
   const meter = await createChangeMeter(
@@ -101,7 +103,7 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
         await run.advance(runner);
       }
       for (const { index } of batches) {
-        const before = await archive.get(at * batches.length + index);
+        const before = await archive.get(place(at, index));
         blockChange[span.block]! += (await meter.measure(before, await runner.states.get(index))) / tokenCount;
       }
       await keep(at + 1);
