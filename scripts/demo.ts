@@ -26,7 +26,7 @@ const EVALUATION = {
   windowCount: 8,
 };
 
-const BENCHMARK = { promptLength: 128, newTokens: 16, rounds: 3, probe: false };
+const BENCHMARK = { promptLength: 128, newTokens: 16, rounds: 9, probe: false };
 
 /** How rows are called; by their own name when absent. */
 const METRIC_NAMES: Readonly<Record<string, (name: string, unit: string) => string>> = {
@@ -54,7 +54,9 @@ try {
   const measured: PruneReport[] = [];
   for (const { out } of reports) measured.push((await rebuildReport({ report: out!, add: [bench] })).report);
   display.close();
-  terminal.out(`\n${formatLadder(measured)}\n${await formatSamples(models)}\n`);
+  terminal.out(
+    `\n${formatLadder(measured)}~: no different from the dense model beyond noise.\n\n${await formatSamples(models)}\n`,
+  );
   terminal.out(`The pruned models are in ${OUTPUT}/, ready for onnxruntime and transformers.js.\n`);
   const shown = measured.find(({ sparsity }) => sparsity.requested === SHOWN) ?? measured[0]!;
   terminal.out(`Open ${join(shown.out!, 'fang-prune-report.html')} in a browser to see what was removed and why.\n`);
@@ -72,9 +74,9 @@ function formatLadder(reports: readonly PruneReport[]): string {
   ];
   const metrics = (first?.metrics ?? []).map(({ kind, name, unit = '' }) =>
     row(METRIC_NAMES[kind]?.(name, unit) ?? name, (report) => {
-      const { dense, pruned } = report.metrics!.find((found) => found.kind === kind && found.name === name)!;
+      const { dense, pruned, verdict } = report.metrics!.find((found) => found.kind === kind && found.name === name)!;
       const show = unit === 'bytes' ? formatBytes : (value: number) => String(Number(value.toPrecision(3)));
-      return [dense === undefined ? '' : show(dense), show(pruned)];
+      return [dense === undefined ? '' : show(dense), `${verdict === 'same' ? '~' : ''}${show(pruned)}`];
     }),
   );
   return formatTable(
