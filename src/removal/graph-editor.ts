@@ -29,12 +29,14 @@ const INT64 = 7;
 export function editGraph(model: OnnxModel): GraphEditor {
   const nodes = model.proto.graph?.node ?? [];
   const sharedInts = new Map<string, string>();
-  const names = new Set([
-    ...(model.proto.graph?.input ?? []).map(({ name }) => name),
-    ...model.weights.keys(),
-    ...nodes.flatMap(({ output }) => output),
-  ]);
+  let names: Set<string> | undefined;
   const freshName = (base: string): string => {
+    // Most edits name nothing, and a graph has thousands of names.
+    names ??= new Set([
+      ...(model.proto.graph?.input ?? []).map(({ name }) => name),
+      ...model.weights.keys(),
+      ...nodes.flatMap(({ output }) => output),
+    ]);
     let name = base;
     for (let count = 2; names.has(name); count += 1) name = `${base}_${count}`;
     names.add(name);

@@ -1,6 +1,6 @@
 import { UnsupportedModelError } from '../errors.js';
 import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
-import { indexGraph } from '../graph/graph-index.js';
+import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
 import { lowerForRun } from '../graph/lower-for-run.js';
 import { readModelInputs } from '../graph/model-inputs.js';
 import { partitionGraph } from '../graph/partition.js';
@@ -78,17 +78,16 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const held = createHeldValues();
   let stage = 0;
 
-  const compile = ({ fetches, reads = [], extension }: StageRun): Promise<CompiledStage> => {
-    const index = indexRunGraph(model);
+  const compile = ({ fetches, reads = [], extension }: StageRun, index: GraphIndex): Promise<CompiledStage> => {
     const atHand = (value: string) =>
       index.inputs.has(value) || value === cuts[stage - 1] || side.has(value) || held.has(value);
     const { widths } = held;
     return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, widths });
   };
 
-  async function* observe(run: StageRun) {
+  async function* observe(run: StageRun, index = indexRunGraph(model)) {
     const kept = held.wantedAmong([...run.fetches, ...(run.reads ?? [])]);
-    const compiled = await compile({ ...run, fetches: [...new Set([...run.fetches, ...kept])] });
+    const compiled = await compile({ ...run, fetches: [...new Set([...run.fetches, ...kept])] }, index);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
@@ -129,7 +128,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
       );
     }
     const fetches = [output, ...carried.filter((name) => name !== output)];
-    for await (const { batch, values } of observe({ fetches })) {
+    for await (const { batch, values } of observe({ fetches }, index)) {
       await states.put(batch.index, values[output]!);
       for (const name of carried) side.put(name, batch, values[name]!, dependent.has(name));
       onBatch?.(batch);
@@ -145,7 +144,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     },
     states,
     side,
-    observe,
+    observe: (run) => observe(run),
     hold: held.want,
     narrowHeld: held.narrow,
     advance,
