@@ -218,11 +218,12 @@ export async function pruneObserved(
         : runner && needs !== 'none'
           ? await measureModules(run, { runner, modules, needs, functional })
           : [];
-      const scored = await judgeSegment(run, { model, modules, statistics, adapter, functional, curvatures });
+      const orderOf = (module: PrunableModule) => decidingOrder(options, dense, module);
+      const judged = { model, modules, statistics, adapter, functional, curvatures, orderOf };
+      const scored = await judgeSegment(run, judged);
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
-        const order = decidingOrder(options, dense, module);
-        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, order, meter, bridges };
+        const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, meter, bridges };
         const outcome = await shrink(run, model, shrinking);
         runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
         outcomes.push(outcome);
@@ -310,7 +311,6 @@ interface Shrinking {
   readonly module: PrunableModule;
   readonly scored: ScoredModule;
   readonly stepCount: number;
-  readonly order: Float64Array | undefined;
   readonly meter: ErrorMeter;
   /** Gets the values that stand for another where a module is gone. */
   readonly bridges: string[];
@@ -320,10 +320,10 @@ interface Shrinking {
 async function shrink(
   { job, timed, remarks }: Run,
   model: OnnxModel,
-  { module, scored, stepCount, order, meter, bridges }: Shrinking,
+  { module, scored, stepCount, meter, bridges }: Shrinking,
 ): Promise<ModuleOutcome> {
   const { detected, facts } = job.analysed;
-  const judge = (count: number): Promise<Verdict> => timed('repair', () => scored.remove(count, order));
+  const judge = (count: number): Promise<Verdict> => timed('repair', () => scored.remove(count));
   const wanted = await judge(stepCount);
   const { engine } = job;
   const whole = { engine, facts, linear: module.output, bias: wanted.bias };

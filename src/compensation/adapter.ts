@@ -36,6 +36,8 @@ export interface ImportanceProblem {
    */
   readonly unitOfChannel: Int32Array;
   readonly unitCount: number;
+  /** Importance by unit, where it is known already and decides: a method whose scores cost much may hand it out again. */
+  readonly knownScores?: Float64Array | undefined;
   /** Seeded generator in [0, 1) for methods that draw. */
   readonly random: () => number;
   /** Runs the large products of factorisations, for instance in ONNX Runtime; default: this library's own loops. */

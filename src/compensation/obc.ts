@@ -29,8 +29,9 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     async prepare(problem) {
       validateProblem(problem, 'gram');
       const hessian = await factoriseHessian(problem, { dampening });
-      const scored =
-        step < problem.unitCount
+      const scored = problem.knownScores
+        ? { scores: problem.knownScores }
+        : step < problem.unitCount
           ? await orderByObc(problem, hessian, step)
           : { scores: await scoreByObc(problem, hessian) };
       // The factor is as large as the Gram; only what the repair reads outlives the scoring.

@@ -25,6 +25,8 @@ export interface SegmentCase {
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
   /** The loss's curvature at each module's output, by module index, where scores are taken in its metric. */
   readonly curvatures?: Pick<HiddenStates, 'get'> | undefined;
+  /** Importance by unit that decides in place of what the adapter would find, where there is one. */
+  orderOf(module: PrunableModule): Float64Array | undefined;
 }
 
 /** Scores the units of a segment's modules by their statistics. */
@@ -38,12 +40,14 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
       units,
       statistics: statistics[at]?.[k] ?? EMPTY_STATISTICS,
     }));
+    const order = given.orderOf(module);
     const judged = await run.timed('score', async () =>
       judgeModule({
         module,
         weight,
-        scoredWeight: await inLossMetric(run, { weight, module, curvatures }),
+        scoredWeight: order === undefined ? await inLossMetric(run, { weight, module, curvatures }) : undefined,
         groups,
+        order,
         adapter,
         headUnit: options.headUnit,
         random: run.random,

@@ -31,6 +31,8 @@ export interface ModuleCase {
   readonly groups: readonly JudgedGroup[];
   readonly adapter: CompensationAdapter;
   readonly headUnit: HeadUnit;
+  /** Importance by unit that decides in place of the adapter's. */
+  readonly order?: Float64Array | undefined;
   readonly random: () => number;
   /** Runs the large products of factorisations; default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;
@@ -43,11 +45,8 @@ export interface ScoredModule {
   /** What the removal of one more unit costs, in the order of rising scores, never falling; one entry for each finite score. */
   readonly costs: Float64Array;
   readonly remarks: readonly string[];
-  /**
-   * Chooses what leaves and repairs the rest.
-   * @param stepCount Steps to remove, see `shrinkSteps`. @param order Importance by unit that decides in place of `scores`.
-   */
-  remove(stepCount: number, order?: Float64Array): Promise<Verdict>;
+  /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
+  remove(stepCount: number): Promise<Verdict>;
 }
 
 /** What stays of a module. */
@@ -78,7 +77,7 @@ export interface RepairedGroup {
  * @throws NumericalError, naming the module; OptionError when the adapter breaks its promises.
  */
 export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
-  const { module, groups, adapter, random } = given;
+  const { module, groups, adapter, random, order } = given;
   const parts: GroupPart[] = [];
   for (const group of groups) {
     const channels = channelsOf(module, group.units);
@@ -88,6 +87,7 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
       statistics: group.statistics,
       unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
       unitCount: group.units.length,
+      ...(order && { knownScores: Float64Array.from(group.units, (unit) => order[unit]!) }),
       random,
       multiply: given.multiply,
     };
@@ -98,7 +98,7 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
   const scores = new Float64Array(module.unitCount).fill(Number.POSITIVE_INFINITY);
   for (const { group, prepared } of parts) {
     group.units.forEach((unit, at) => {
-      scores[unit] = prepared.scores[at]!;
+      scores[unit] = order === undefined ? prepared.scores[at]! : order[unit]!;
     });
   }
   const costs = parts.flatMap(({ prepared }) => [...(prepared.costs ?? prepared.scores.slice().sort())]);
@@ -106,8 +106,8 @@ export async function judgeModule(given: ModuleCase): Promise<ScoredModule> {
     scores,
     costs: Float64Array.from(costs).sort(),
     remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
-    async remove(stepCount, order = scores) {
-      const choice = choose(given, order, parts, stepCount);
+    async remove(stepCount) {
+      const choice = choose(given, scores, parts, stepCount);
       const repaired = await naming(module, () => repairGroups(given, parts, choice.keep));
       return {
         keep: choice.keep,

@@ -84,6 +84,22 @@ describe('judgeModule', () => {
     expect([...(await judged.remove(1)).keep]).toEqual([1, 3]);
   });
 
+  it('lets a known order decide, and tells the method', async () => {
+    let known: Float64Array | undefined;
+    const adapter: CompensationAdapter = {
+      needs: telling.needs,
+      prepare: (problem) => {
+        known = problem.knownScores;
+        return telling.prepare(problem);
+      },
+    };
+    const order = Float64Array.of(3, 1, 2, 0);
+    const judged = await judge({ module: moduleOf(4), adapter, order });
+    expect([...known!]).toEqual([...order]);
+    expect([...judged.scores]).toEqual([...order]);
+    expect([...(await judged.remove(2)).keep]).toEqual([0, 2]);
+  });
+
   it('judges function groups apart, spares units in none, and joins repairs and biases', async () => {
     const groups = [
       { units: Int32Array.of(0, 4), statistics: statisticsOf(2) },
