@@ -1,9 +1,10 @@
 import { UnsupportedModelError } from '../errors.js';
+import { joinStages } from '../graph/join-stages.js';
 import { decodeFloats } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { createBlockRunner, makeBatches } from '../runtime/block-runner.js';
+import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
 import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
 import { createMemoryStates } from '../runtime/hidden-states.js';
 
@@ -16,19 +17,24 @@ export interface LogitsRequest extends Pick<JobControl, 'signal'> {
   readonly windows: readonly Int32Array[];
 }
 
-/** A model's logits on a few windows, `[windows, length, vocabulary]`; run block by block, so that little of it is in memory at once. */
+/** A model's logits on a few windows, `[windows, length, vocabulary]`; run some blocks at a time, so that little of it is in memory at once. */
 export async function runForLogits({ analysed, ...request }: LogitsRequest): Promise<Float32Array> {
   const { layout, partition } = analysed.detected;
+  const cuts = joinStages(request.model, {
+    index: indexRunGraph(request.model),
+    cuts: partition.cuts,
+    logits: layout.logits,
+  });
   const runner = createBlockRunner({
     ...request,
-    cuts: partition.cuts,
+    cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
     batches: makeBatches(request.windows, request.windows.length),
     states: createMemoryStates(),
   });
   try {
-    while (runner.stage < partition.cuts.length) await runner.advance();
+    while (runner.stage < cuts.length) await runner.advance();
     for await (const { values } of runner.observe({ fetches: [layout.logits] }))
       return toFloat32(values[layout.logits]!);
     throw new RangeError('there are no windows to run');

@@ -1,0 +1,33 @@
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { extractStage } from './extract-stage.js';
+import type { GraphIndex } from './graph-index.js';
+
+export interface JoinRequest {
+  /** Of the graph as it runs. */
+  readonly index: GraphIndex;
+  /** Hidden states on the stream, in order. */
+  readonly cuts: readonly string[];
+  readonly logits: string;
+}
+
+/**
+ * Leaves out cuts of a graph as long as no stage's weights come to more than the heaviest stage has anyway: for runs that
+ * change nothing on the way, where every stage costs a session.
+ *
+ * @returns Some of the cuts, in order.
+ */
+export function joinStages({ weights }: OnnxModel, { index, cuts, logits }: JoinRequest): string[] {
+  const bytes = [...cuts, logits].map((output, stage) => {
+    const atHand = (value: string) => value === cuts[stage - 1] || index.inputs.has(value);
+    const { initializers } = extractStage(index, { outputs: [output], atHand });
+    return initializers.reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
+  });
+  const limit = Math.max(...bytes);
+  let [together = 0] = bytes;
+  return cuts.filter((_, at) => {
+    const next = bytes[at + 1]!;
+    const isKept = together + next > limit;
+    together = isKept ? next : together + next;
+    return isKept;
+  });
+}

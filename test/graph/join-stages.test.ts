@@ -1,0 +1,37 @@
+import { indexGraph } from '../../src/graph/graph-index.js';
+import { joinStages } from '../../src/graph/join-stages.js';
+import { loadModel } from '../../src/onnx/load-model.js';
+import { createMemoryFolder } from '../../src/onnx/memory-folder.js';
+import { createGraphBuilder } from '../support/graph-builder.js';
+
+/** A chain of products whose weights have these sizes, cut behind every one but the last. */
+async function joined(widths: readonly number[]): Promise<string[]> {
+  const graph = createGraphBuilder();
+  let value = graph.input('x', 1, [1, 4]);
+  widths.forEach((width, at) => {
+    const weight = graph.weight([4, width]);
+    // A weight that is turned over first counts as well.
+    const turned = graph.op('Transpose', [graph.op('Transpose', [weight])]);
+    const wide = graph.op('MatMul', [value, turned]);
+    value = graph.named(`h${at}`, 'ReduceSum', [wide], { keepdims: 1 });
+  });
+  graph.output(value, 1, [1, 1]);
+  const folder = createMemoryFolder('memory', new Map([['model.onnx', graph.bytes()]]));
+  const model = await loadModel((await folder.open('model.onnx'))!, folder);
+  const cuts = widths.slice(0, -1).map((_, at) => `h${at}`);
+  return joinStages(model, { index: indexGraph(model.proto.graph!), cuts, logits: value });
+}
+
+describe('joinStages', () => {
+  it('puts as many stages together as weigh what the heaviest does', async () => {
+    expect(await joined([40, 10, 10, 15, 10, 10, 40])).toEqual(['h0', 'h3', 'h5']);
+  });
+
+  it('takes a graph without cuts as it is', async () => {
+    expect(await joined([40])).toEqual([]);
+  });
+
+  it('keeps stages apart that weigh the same', async () => {
+    expect(await joined([10, 10, 10])).toEqual(['h0', 'h1']);
+  });
+});
