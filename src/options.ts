@@ -111,8 +111,7 @@ export interface PruneOptions extends JobControl {
   readonly widthMultiple?: number | undefined;
   /**
    * Fraction of its neurons that every FFN keeps in any case under `allocation: 'global'`, in [0, 1]. At 0 an FFN may go
-   * whole: it is no longer in the graph. Above 0 one neuron stays, and attention always keeps a KV group. Default: no FFN
-   * loses more than 1.25 times what all FFNs would lose if they met the budget alone.
+   * whole: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;
   /**
@@ -207,10 +206,10 @@ export interface ResolvedOptions extends JobControl {
   readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
   readonly headUnit: HeadUnit;
   readonly widthMultiple: number;
-  /** Undefined: see `leastWidths` of `allocate-globally.ts`. */
+  /** Undefined: one neuron stays. */
   readonly minimumWidth: number | undefined;
-  /** Neurons that FFNs keep in any case, by module index, where the dense model settled them: in a shot. */
-  readonly leastWidths?: ReadonlyMap<number, number> | undefined;
+  /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
+  readonly denseWidths?: ReadonlyMap<number, number> | undefined;
   readonly shots: number;
   readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;

@@ -52,8 +52,7 @@ it.each(['ffn', 'all'] as const)('meets the budget to one channel over the whole
 });
 
 it('prices blocks differently, and keeps the floor and the multiple it was told', async () => {
-  const free = auto({ modules: 'ffn', minimumWidth: 0.01 });
-  expect(new Set(widths(await pruneLoaded(loaded, free))).size).toBeGreaterThan(3);
+  expect(new Set(widths(await pruneLoaded(loaded, auto({ modules: 'ffn' })))).size).toBeGreaterThan(3);
   const outcome = await pruneLoaded(
     loaded,
     auto({ modules: 'ffn', sparsity: 0.5, minimumWidth: 0.45, widthMultiple: 32 }),
@@ -63,20 +62,6 @@ it('prices blocks differently, and keeps the floor and the multiple it was told'
     expect(width).toBeGreaterThanOrEqual(0.45 * 512);
   }
   expect(Math.abs(widths(outcome).reduce((sum, width) => sum + width, 0) - 0.5 * 6 * 512)).toBeLessThanOrEqual(32);
-});
-
-it('takes at most 1.25 times its even share from an FFN unless told otherwise', async () => {
-  for (const [sparsity, widthMultiple] of [
-    [0.3, 1],
-    [0.3, 256],
-  ] as const) {
-    const outcome = await pruneLoaded(loaded, auto({ modules: 'ffn', sparsity, widthMultiple }));
-    const least = Math.floor(((1 - 1.25 * sparsity) * 512) / widthMultiple) * widthMultiple;
-    for (const width of widths(outcome)) expect(width).toBeGreaterThanOrEqual(Math.max(1, least));
-    expect(outcome.modules.length).toBeGreaterThan(0);
-  }
-  const free = widths(await pruneLoaded(loaded, auto({ modules: 'ffn', minimumWidth: 0.01 })));
-  expect(Math.min(...free)).toBeLessThan(Math.floor((1 - 1.25 * 0.3) * 512));
 });
 
 it('refuses a floor that leaves too little', async () => {

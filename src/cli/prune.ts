@@ -98,11 +98,7 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       ),
     )
     .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
-    .option(
-      '--minimum-width <fraction>',
-      'neurons that every FFN keeps under --allocation global (default: 1.25 times the even share may go)',
-      parseFraction,
-    )
+    .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
     .option('--shots <count>', 'rounds that reach the sparsity together (default 1)', parseCount)
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
     .option(

@@ -6,12 +6,6 @@ import { roundSteps, shrinkSteps } from '../removal/plan-removal.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
 /**
- * How much more than its even share an FFN may lose by default. Costs are read off the dense model, and the farther an FFN
- * is cut the less they hold; on SmolLM2 this cut the rise of ln perplexity at 40 % by a seventh.
- */
-const LARGEST_EXCESS = 1.25;
-
-/**
  * One threshold on what removals cost the dense model, over all modules. Where runtimes read one head count for all
  * blocks, attention's n-th steps leave together in all of them: one entry with the sum of their costs.
  */
@@ -24,10 +18,7 @@ export function allocateGlobally(
   const joint = even.filter((module) => fixedSparsity(module, options) === undefined);
   const single = modules.filter((module) => !joint.includes(module)).map((module) => [module]);
   const teams = [...(joint.length > 0 ? [joint] : []), ...single];
-  const least = options.leastWidths ?? leastWidths(options, modules);
-  const entries = teams.map((team) =>
-    joinEntries(team.map((module) => entryOf(module, orders.get(module)!, options, least.get(module.index) ?? 1))),
-  );
+  const entries = teams.map((team) => joinEntries(team.map((module) => entryOf(module, orders.get(module)!, options))));
   const counts = allocateByThreshold(entries, options.sparsity);
   const found = new Map(teams.flatMap((team, at) => team.map((module) => [module.index, counts[at]!] as const)));
   if (even.length > 0) checkEvenHeads(modules, found);
@@ -44,52 +35,20 @@ export function fixedSparsity(
   return own ?? (skipBlocks.has(block) ? 0 : undefined);
 }
 
-/**
- * Neurons that each FFN keeps in any case, by module index. By default no FFN loses more than `LARGEST_EXCESS` times what
- * all FFNs would lose if they met the budget alone; that gives way to multiples, what the user asked for does not.
- */
-export function leastWidths(options: ResolvedOptions, modules: readonly PrunableModule[]): ReadonlyMap<number, number> {
-  const { minimumWidth, widthMultiple } = options;
-  const ffns = modules.filter(({ kind }) => kind === 'ffn');
-  const largest = LARGEST_EXCESS * sparsityOfFfnsAlone(options, modules);
-  const least = ({ unitCount }: PrunableModule): number => {
-    if (minimumWidth === 0) return 0;
-    if (minimumWidth !== undefined) return Math.max(1, Math.ceil(minimumWidth * unitCount));
-    return Math.max(1, Math.floor(((1 - largest) * unitCount) / widthMultiple) * widthMultiple);
-  };
-  return new Map(ffns.map((module) => [module.index, least(module)]));
-}
-
-/** What the FFNs that are free to shrink would lose if no attention head left. */
-function sparsityOfFfnsAlone(options: ResolvedOptions, modules: readonly PrunableModule[]): number {
-  let budget = options.sparsity * modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
-  let free = 0;
-  for (const module of modules) {
-    const fixed = fixedSparsity(module, options);
-    if (fixed !== undefined) budget -= fixed * module.parameterCount;
-    else if (module.kind === 'ffn') free += module.parameterCount;
-  }
-  return free === 0 ? 0 : Math.max(0, budget / free);
-}
-
-function entryOf(
-  module: PrunableModule,
-  { costs }: RemovalOrderOfModule,
-  options: ResolvedOptions,
-  minimumKept: number,
-): ThresholdEntry {
+function entryOf(module: PrunableModule, { costs }: RemovalOrderOfModule, options: ResolvedOptions): ThresholdEntry {
   const { stepCount, parametersPerStep } = shrinkSteps(module, options.headUnit);
   const multiple = module.kind === 'ffn' ? options.widthMultiple : 1;
+  const mayGo = module.kind === 'ffn' && options.minimumWidth === 0;
+  const width = options.denseWidths?.get(module.index) ?? stepCount;
+  const floor = module.kind === 'ffn' ? Math.ceil((options.minimumWidth ?? 0) * width) : 1;
   const fixed = fixedSparsity(module, options);
   return {
     costs,
     parametersPerStep,
     parameterCount: module.parameterCount,
-    minimumKept,
+    minimumKept: mayGo ? 0 : Math.max(1, floor),
     multiple,
-    ...(fixed !== undefined && {
-      fixed: fixed === 1 && minimumKept === 0 ? stepCount : roundSteps(stepCount, fixed, multiple),
-    }),
+    ...(fixed !== undefined && { fixed: fixed === 1 && mayGo ? stepCount : roundSteps(stepCount, fixed, multiple) }),
   };
 }
 

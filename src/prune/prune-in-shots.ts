@@ -3,7 +3,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { partOfProgress } from '../progress.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome } from '../prune.js';
 import { analyseModel } from '../runtime/analyse-model.js';
-import { fixedSparsity, leastWidths } from './allocate-globally.js';
+import { fixedSparsity } from './allocate-globally.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
@@ -47,7 +47,7 @@ interface Shot extends Pick<PruneJob, 'model' | 'analysed'> {
 
 /** What one round is told, in terms of the model that it finds. */
 function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot, shot: number): PruneJob['options'] {
-  const { shots, sparsity } = options;
+  const { shots, sparsity, minimumWidth } = options;
   const isLast = shot === shots;
   const now = analysed.detected.layout.modules;
   const pairs = dense.detected.layout.modules.map((module, at) => ({ module, now: counterpart(module, now[at]) }));
@@ -64,18 +64,15 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     const { block, kind } = pair.module;
     blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - kept) });
   }
-  const least = leastWidths(
-    options,
-    chosen.map(({ module }) => module),
-  );
+  const widthOf = new Map(pairs.map(({ module }) => [module.index, module.unitCount]));
   const { onProgress } = options;
   return {
     ...options,
     sparsity: Math.max(0, goal / left),
     blockSparsity,
     skipBlocks: new Set(),
-    minimumWidth: isLast ? options.minimumWidth : undefined,
-    leastWidths: isLast ? least : new Map([...least].map(([index, width]) => [index, Math.max(1, width)])),
+    minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
+    denseWidths: widthOf,
     onProgress: onProgress && partOfProgress(onProgress, shot - 1, shots),
   };
 }
