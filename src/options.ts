@@ -9,6 +9,7 @@ import { type GenerateOptions, type ResolvedGenerate, resolveGenerate } from './
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { createAdapter, type MethodName, type MethodSettings, resolveAdapter } from './compensation/adapters.js';
+import { definedOf } from './defined-of.js';
 import { OptionError } from './errors.js';
 import { ASSIGNMENTS, type AssignmentName } from './grouping/group-neurons.js';
 import { FLUCTUATION_METRICS, type FluctuationMetric } from './importance/fluctuation.js';
@@ -381,12 +382,6 @@ function resolveWeighting(given: WeightingOptions | undefined, isGrouped: boolea
     );
   }
   return { variant, temperature };
-}
-
-function definedOf<T extends object>(given: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
 }
 
 function checkBlockSparsity(block: number, value: BlockSparsity, mayGoWhole: boolean): void {

@@ -1,6 +1,8 @@
 import type { Command } from 'commander';
+import { definedOf } from '../defined-of.js';
 import type { LossPair } from '../evaluation/measure-bias.js';
 import type { BiasResult } from '../node/bias-folder.js';
+import { calibrationOptions } from './calibration-flags.js';
 import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
@@ -39,16 +41,19 @@ export function addBiasCommand(program: Command, context: CommandContext): void 
   withSharedOptions(command).action(async (dense: string, pruned: string, flags: BiasFlags) => {
     const { measureCalibrationBias } = await context.loadApi();
     const { text: file, executionProvider, block, seed, read: windowCount, contexts: contextCount } = flags;
-    const calibration = {
-      ...(flags.calibration !== undefined && { source: { file: flags.calibration } }),
-      ...(flags.windows !== undefined && { windowCount: flags.windows }),
-      ...(flags.windowLength !== undefined && { windowLength: flags.windowLength }),
-    };
-    const chosen = { executionProvider, block, seed, windowCount, contextCount };
-    const given = Object.fromEntries(Object.entries(chosen).filter(([, value]) => value !== undefined));
+    const given = definedOf({ executionProvider, block, seed, windowCount, contextCount });
     const quoting = flags.quotes ? {} : { quoteText: false };
     await runJob(context, flags, {
-      job: (control) => measureCalibrationBias({ dense, pruned, file, calibration, ...given, ...quoting, ...control }),
+      job: (control) =>
+        measureCalibrationBias({
+          dense,
+          pruned,
+          file,
+          calibration: calibrationOptions(flags),
+          ...given,
+          ...quoting,
+          ...control,
+        }),
       format: (result) => formatBias(result, context.terminal.colors),
     });
   });

@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { definedOf } from '../defined-of.js';
 import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
 import { FEATURES, type FeaturesName, GROUPING_DEFAULTS, type PruneOptions, WEIGHTING_DEFAULTS } from '../options.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
@@ -66,8 +67,8 @@ export function withGroupingOptions(command: Command): Command {
 /** The options of a run that these flags ask for; empty where nothing was said. */
 export function groupingOptions(flags: GroupingFlags): Pick<PruneOptions, 'grouping' | 'weighting'> {
   const { contexts: contextCount, clusterBalance, features, assignment, fitCount } = flags;
-  const groups = definedOf({ contextCount, clusterBalance, features, assignment, fitCount });
-  if (!flags.sharedGroup) groups.sharedGroup = false;
+  const sharedGroup = flags.sharedGroup ? undefined : false;
+  const groups = definedOf({ contextCount, clusterBalance, features, assignment, fitCount, sharedGroup });
   const weights = definedOf({ variant: flags.weighting, temperature: temperatureOf(flags) });
   const isGrouped = Object.keys(groups).length > 0 && flags.grouping !== false;
   const grouping = isGrouped ? groups : flags.grouping;
@@ -80,8 +81,4 @@ export function groupingOptions(flags: GroupingFlags): Pick<PruneOptions, 'group
 function temperatureOf({ temperature: absolute, relativeTemperature: relative }: GroupingFlags) {
   if (absolute !== undefined) return { absolute };
   return relative === undefined ? undefined : { relative };
-}
-
-function definedOf(given: Readonly<Record<string, unknown>>): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }

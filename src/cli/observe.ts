@@ -1,4 +1,5 @@
 import { type Command, Option } from 'commander';
+import { definedOf } from '../defined-of.js';
 import type { ObservedFolder, ObserveRequest } from '../node/observe-folder.js';
 import { METRICS, type ModuleSelection, PRUNE_DEFAULTS } from '../options.js';
 import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
@@ -54,11 +55,7 @@ export function addObserveCommand(program: Command, context: CommandContext): vo
 
 function lookOptions(flags: ObserveFlags) {
   const { out, method, modules, metric, batchSize, seed, force } = flags;
-  const given = Object.entries({ method, modules, metric, batchSize, seed, force });
-  const said = Object.fromEntries(given.filter(([, value]) => value !== undefined)) as Omit<
-    ObserveRequest,
-    'model' | 'out'
-  >;
+  const said = definedOf({ method, modules, metric, batchSize, seed, force });
   return { out, ...said, ...groupingOptions(flags), calibration: calibrationOptions(flags) };
 }
 
