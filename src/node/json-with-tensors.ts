@@ -5,29 +5,18 @@ import { ModelFormatError, OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
 import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
 import { formatJson } from '../report/format-json.js';
+import type { SavedFile, SavedKind } from '../report/saved-file.js';
 import { contains, exists } from './check-output.js';
 import { createFileSink, writing } from './file-folder.js';
 import { openFileSource } from './file-source.js';
 import { hashFiles } from './hash-files.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
-/** What is kept as a JSON file with tensors beside it; also the name of the file in a folder. */
-export type PairKind = 'recipe' | 'statistics';
-
 /** The two files, absolute. */
 export interface PairPlace {
-  readonly kind: PairKind;
+  readonly kind: SavedKind;
   readonly json: string;
   readonly tensors: string;
-}
-
-/** What the JSON file says of the other one. */
-export interface NamedTensors {
-  readonly tensors: {
-    /** File beside this one. */
-    readonly file: string;
-    readonly sha256: string;
-  };
 }
 
 /**
@@ -35,7 +24,7 @@ export interface NamedTensors {
  * @param path A file ending in `.json`, its tensors beside it under the same name; or a folder with a file called after `kind`.
  * @throws OptionError
  */
-export function resolvePair(kind: PairKind, path: string): PairPlace {
+export function resolvePair(kind: SavedKind, path: string): PairPlace {
   if (typeof path !== 'string' || path.trim() === '')
     throw new OptionError(`${kind} is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
   const stem = path.endsWith('.json') ? resolve(path).slice(0, -'.json'.length) : join(resolve(path), kind);
@@ -69,7 +58,9 @@ export async function writePair(place: PairPlace, json: object, tensors: TensorM
       },
     };
     await writeSafetensors(sink, tensors).finally(() => file.close());
-    const named: NamedTensors = { tensors: { file: basename(place.tensors), sha256: hash.digest('hex') } };
+    const named: Pick<SavedFile, 'tensors'> = {
+      tensors: { file: basename(place.tensors), sha256: hash.digest('hex') },
+    };
     await writing(place.json, async () => {
       await writeFile(partials.json, formatJson({ ...json, ...named }));
       await rename(partials.tensors, place.tensors);
@@ -97,7 +88,7 @@ interface PairUse<T, Result> {
  * Opens both files while `use` works with them.
  * @throws OptionError when there are none; ModelFormatError naming the file that is damaged.
  */
-export async function withPair<T extends NamedTensors, Result>(
+export async function withPair<T extends SavedFile, Result>(
   place: PairPlace,
   { check, use, signal }: PairUse<T, Result>,
 ): Promise<Result> {

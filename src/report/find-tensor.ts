@@ -1,8 +1,9 @@
-import { ModelFormatError } from '../errors.js';
+import type { ModelFormatError } from '../errors.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
 import { describeShape, type TensorShape } from '../onnx/tensor-handle.js';
+import { damaged, type SavedKind } from './saved-file.js';
 
 /** `TensorProto.DataType` numbers of what is kept beside JSON files. */
 export const TENSOR_TYPES = { float: 1, int: 6, double: 11 } as const;
@@ -11,7 +12,7 @@ export const TENSOR_TYPES = { float: 1, int: 6, double: 11 } as const;
 export interface KeptTensors {
   readonly tensors: TensorMap;
   /** For messages: what is kept, and in which files. */
-  readonly files: { readonly kind: string; readonly json: string; readonly tensors: string };
+  readonly files: { readonly kind: SavedKind; readonly json: string; readonly tensors: string };
 }
 
 /** A tensor of the shape that is expected. @throws ModelFormatError naming file and tensor. */
@@ -53,7 +54,5 @@ function finite<T extends Float32Array | Float64Array>(name: string, values: T, 
 }
 
 function brokenTensor(name: string, what: string, { files }: KeptTensors): ModelFormatError {
-  return new ModelFormatError(
-    `${files.tensors}: tensor "${name}" ${what}. Get the ${files.kind} again, or make the ${files.kind} anew.`,
-  );
+  return damaged(files.kind, `${files.tensors}: tensor "${name}" ${what}`);
 }

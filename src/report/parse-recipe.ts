@@ -1,11 +1,11 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
-import { ModelFormatError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { linearWeightName } from '../removal/repair-linear.js';
 import { findTensor, type KeptTensors, readDoubles } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
+import { checkSavedFile, damaged } from './saved-file.js';
 
 /**
  * Checks that a JSON object is a recipe, as far as that shows without model and tensors.
@@ -14,21 +14,10 @@ import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
  */
 export function checkRecipe(json: Readonly<Record<string, unknown>>, file: string): Recipe {
   const found = json as Partial<Recipe>;
-  const broken = (what: string) => new ModelFormatError(`${file}: ${what}. Get the recipe again, or make it anew.`);
-  if (found.schema !== RECIPE_SCHEMA)
-    throw broken(`its schema is ${JSON.stringify(found.schema)}, expected "${RECIPE_SCHEMA}"`);
-  const { model, tensors, modules, result } = found;
-  const texts = {
-    version: found.version,
-    'model.sha256': model?.sha256,
-    'model.layout': model?.layout,
-    'tensors.file': tensors?.file,
-    'tensors.sha256': tensors?.sha256,
-    ...(result !== undefined && { 'result.sha256': result?.sha256 }),
-  };
-  const missing = Object.entries(texts).find(([, value]) => typeof value !== 'string');
-  if (missing !== undefined) throw broken(`${missing[0]} is ${JSON.stringify(missing[1])}, expected a text`);
-  if (!Array.isArray(modules)) throw broken('modules is no list');
+  const { modules, result } = found;
+  const texts = result === undefined ? {} : { 'result.sha256': result.sha256 };
+  checkSavedFile(found, file, { kind: 'recipe', schema: RECIPE_SCHEMA, texts });
+  if (!Array.isArray(modules)) throw damaged('recipe', `${file}: modules is no list`);
   return found as Recipe;
 }
 
@@ -48,8 +37,7 @@ export async function parseRemovals(recipe: Recipe, context: RecipeContext): Pro
   for (const [at, entry] of recipe.modules.entries()) {
     const { index, block, kind, keep, weight, bias } = Object(entry) as Recipe['modules'][number];
     const module = context.layout.modules[index];
-    const broken = (what: string) =>
-      new ModelFormatError(`${context.files.json}: modules[${at}] ${what}. Get the recipe again, or make it anew.`);
+    const broken = (what: string) => damaged('recipe', `${context.files.json}: modules[${at}] ${what}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
       throw broken(`(block ${block} ${kind}) is no module of the model that is still whole`);
     seen.add(index);

@@ -1,12 +1,12 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
-import { ModelFormatError } from '../errors.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/dense-observation.js';
 import type { DenseStatistics, KeptSums } from '../prune/dense-statistics.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { findTensor, type KeptTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
+import { checkSavedFile, damaged } from './saved-file.js';
 import {
   MODEL_TENSORS,
   type SavedModule,
@@ -23,21 +23,10 @@ import {
  */
 export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, file: string): SavedStatistics {
   const found = json as Partial<SavedStatistics>;
-  const broken = (what: string) =>
-    new ModelFormatError(`${file}: ${what}. Get the statistics again, or make them anew.`);
-  if (found.schema !== STATISTICS_SCHEMA)
-    throw broken(`its schema is ${JSON.stringify(found.schema)}, expected "${STATISTICS_SCHEMA}"`);
-  const { model, tensors, calibration, settings } = found;
-  const texts = {
-    version: found.version,
-    'model.sha256': model?.sha256,
-    'model.layout': model?.layout,
-    'tensors.file': tensors?.file,
-    'tensors.sha256': tensors?.sha256,
-    'calibration.tokensSha256': calibration?.tokensSha256,
-  };
-  const missing = Object.entries(texts).find(([, value]) => typeof value !== 'string');
-  if (missing !== undefined) throw broken(`${missing[0]} is ${JSON.stringify(missing[1])}, expected a text`);
+  const { calibration, settings } = found;
+  const texts = { 'calibration.tokensSha256': calibration?.tokensSha256 };
+  checkSavedFile(found, file, { kind: 'statistics', schema: STATISTICS_SCHEMA, texts });
+  const broken = (what: string) => damaged('statistics', `${file}: ${what}`);
   const counts = {
     seed: found.seed,
     'calibration.windowCount': calibration?.windowCount,
@@ -120,9 +109,7 @@ function findModule(entry: unknown, at: number, { layout, files }: StatisticsCon
   const { index, block, kind } = Object(entry) as SavedModule;
   const module = layout.modules[index];
   if (module?.block === block && module.kind === kind) return module;
-  throw new ModelFormatError(
-    `${files.json}: modules[${at}] (block ${block} ${kind}) is no module of the model. Get the statistics again, or make them anew.`,
-  );
+  throw damaged('statistics', `${files.json}: modules[${at}] (block ${block} ${kind}) is no module of the model`);
 }
 
 /** Grouping and weighting as they were resolved; infinite numbers stand there in words. */

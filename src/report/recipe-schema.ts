@@ -1,17 +1,14 @@
 import type { ModuleKind } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import type { ModelOrigin } from './model-origin.js';
 import type { JsonValue } from './report-schema.js';
+import type { SavedFile } from './saved-file.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
 export const RECIPE_SCHEMA = 'fang-prune-recipe/1';
 
 /** What a run decided, as plain data; what `recipe.json` holds. Repaired weights and biases lie in `recipe.safetensors`. */
-export interface Recipe {
+export interface Recipe extends SavedFile {
   readonly schema: typeof RECIPE_SCHEMA;
-  /** Version of this library. */
-  readonly version: string;
-  readonly model: ModelOrigin;
   readonly method: string;
   readonly seed: number;
   /** Every option of the run, for readers; `apply` does not look at them. */
@@ -19,11 +16,6 @@ export interface Recipe {
   readonly calibration?: CalibrationProvenance;
   /** Modules that lose units, in the order in which the run cut them. */
   readonly modules: readonly RecipeModule[];
-  readonly tensors: {
-    /** File beside this one. */
-    readonly file: string;
-    readonly sha256: string;
-  };
   /** SHA-256 of the pruned model file and its external data; absent for a dry run. */
   readonly result?: { readonly sha256: string };
 }

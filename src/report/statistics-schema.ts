@@ -2,8 +2,8 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { MetricName } from '../options.js';
 import type { KeptSums } from '../prune/dense-statistics.js';
-import type { ModelOrigin } from './model-origin.js';
 import type { JsonValue } from './report-schema.js';
+import type { SavedFile } from './saved-file.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
 export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
@@ -12,11 +12,8 @@ export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
  * What one look at a dense model left behind, as plain data; what `statistics.json` holds. Sums over tokens lie in
  * `statistics.safetensors`, see `tensorNames`.
  */
-export interface SavedStatistics {
+export interface SavedStatistics extends SavedFile {
   readonly schema: typeof STATISTICS_SCHEMA;
-  /** Version of this library. */
-  readonly version: string;
-  readonly model: ModelOrigin;
   /** Method that the look was meant for. */
   readonly method: string;
   readonly seed: number;
@@ -29,11 +26,6 @@ export interface SavedStatistics {
   readonly calibration: CalibrationProvenance;
   readonly modules: readonly SavedModule[];
   readonly remarks: readonly string[];
-  readonly tensors: {
-    /** File beside this one. */
-    readonly file: string;
-    readonly sha256: string;
-  };
 }
 
 /** A module that was measured. */
