@@ -140,11 +140,10 @@ export type { ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
+export { type ObservedModel, observeModel } from './prune/observe-model.js';
 export {
   type ModuleOutcome,
-  type ObservedModel,
   type ObservedResult,
-  observeModel,
   type PruneJob,
   type PruneOutcome,
   pruneModel,

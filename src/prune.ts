@@ -1,23 +1,17 @@
 import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
 import type { ChannelStatistics, RepairNumerics } from './compensation/adapter.js';
-import { createAdapter } from './compensation/adapters.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
-import { refuseNaN } from './onnx/refuse-nan.js';
-import { type ResolvedOptions, ruleMeasure } from './options.js';
+import type { ResolvedOptions } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
 import { checkBudget } from './prune/check-budget.js';
-import { type DenseNeeds, type DenseObservation, looksBackwards } from './prune/dense-observation.js';
-import type { DenseStatistics } from './prune/dense-statistics.js';
+import type { DenseObservation } from './prune/dense-observation.js';
 import { judgeSegment } from './prune/judge-segment.js';
-import { createCurvatureStates } from './prune/look-back.js';
 import { measureModules } from './prune/measure-modules.js';
-import { observeDense } from './prune/observe-dense.js';
+import { type ObservedModel, observeModel } from './prune/observe-model.js';
 import { pruneInShots } from './prune/prune-in-shots.js';
-import { recallDense } from './prune/recall-dense.js';
 import { type Run, segmentName, startRun } from './prune/run.js';
-import { selectModules } from './prune/select-modules.js';
 import { joinBridges } from './removal/join-bridges.js';
 import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
 import { planModuleRemoval } from './removal/plan-module-removal.js';
@@ -76,23 +70,6 @@ export interface PruneOutcome {
   readonly remarks: readonly string[];
 }
 
-/** A dense model that was looked at once, to be pruned once or several times. */
-export interface ObservedModel {
-  readonly job: PruneJob;
-  /** Modules that may shrink. */
-  readonly modules: readonly PrunableModule[];
-  readonly dense: DenseObservation;
-  /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
-  readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
-  /** The loss's curvature at each module's output, by module index, where the metric asks for it. */
-  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
-  /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
-  readonly recall?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
-  readonly timings: readonly StageTiming[];
-  readonly remarks: readonly string[];
-  dispose(): Promise<void>;
-}
-
 /**
  * Prunes a model: the one place that knows the order of the stages.
  *
@@ -116,70 +93,6 @@ async function pruneOnce(job: PruneJob): Promise<PruneOutcome> {
   } finally {
     await observed.dispose();
   }
-}
-
-/**
- * Looks at the dense model, as far as the options need it.
- * @param resultCount How often it will be pruned, for the progress.
- */
-export async function observeModel(given: PruneJob, resultCount = 1): Promise<ObservedModel> {
-  const job = { ...given, model: refuseNaN(given.model) };
-  const { options } = job;
-  const modules = selectModules(job);
-  const curvatures = options.metric === 'loss' ? await createCurvatureStates(job, modules) : undefined;
-  try {
-    const needs = { ...denseNeeds(modules, options), curvatures };
-    const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
-    const run = startRun(job, { all: passes.all, before: 0 });
-    const dense = await observeDense(run, needs).finally(() => run.dispose());
-    const { remarks } = run;
-    return {
-      job,
-      modules,
-      dense,
-      passes,
-      curvatures,
-      timings: run.timings(),
-      remarks,
-      dispose: async () => curvatures?.dispose(),
-    };
-  } catch (error) {
-    await curvatures?.dispose();
-    throw error;
-  }
-}
-
-/**
- * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
- * `pruneObserved` on the dense model's statistics, not on what the pruned blocks before produce.
- * @param resultCount How often it will be pruned, for the progress.
- * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
- */
-export async function recallModel(
-  given: PruneJob,
-  statistics: DenseStatistics,
-  resultCount = 1,
-): Promise<ObservedModel> {
-  const job = { ...given, model: refuseNaN(given.model), windows: [] };
-  const { options } = job;
-  const { needs } = options.adapter;
-  const modules = selectModules(job);
-  const passes = planPasses(1, 1, resultCount);
-  const run = startRun(job, { all: passes.all, before: 0 });
-  const request = { ...denseNeeds(modules, options), statistics };
-  const dense = await recallDense(run, request).finally(() => run.dispose());
-  const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
-  return {
-    job,
-    modules,
-    dense,
-    passes,
-    curvatures: options.metric === 'loss' ? statistics.curvatures : undefined,
-    recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
-    timings: run.timings(),
-    remarks: [...statistics.remarks, ...run.remarks],
-    dispose: async () => undefined,
-  };
 }
 
 /** One of the results that are made from one look. */
@@ -270,36 +183,6 @@ function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming
   for (const { stage, ms } of lists.flat()) sums.set(stage, (sums.get(stage) ?? 0) + ms);
   return [...sums].map(([stage, ms]) => ({ stage, ms }));
 }
-
-/** What the options want to know of the dense model. */
-function denseNeeds(
-  modules: readonly PrunableModule[],
-  { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
-): Omit<DenseNeeds, 'curvatures'> {
-  const measure = ruleMeasure(allocation);
-  const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
-  return {
-    blockChange: measure === 'blockChange',
-    sensitivity: measure === 'sensitivity',
-    grouping,
-    modules,
-    order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
-  };
-}
-
-/** How often the tokens go through the model to look at it, roughly, for the remaining time. */
-function countDensePasses(needs: DenseNeeds): number {
-  const backwards = looksBackwards(needs) ? 1 : 0;
-  return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
-}
-
-const planPasses = (dense: number, each: number, resultCount: number): ObservedModel['passes'] => ({
-  dense,
-  each,
-  all: dense + resultCount * each,
-});
-
-const countPruningPasses = ({ adapter }: ResolvedOptions): number => (adapter.needs === 'none' ? 0 : 1.5);
 
 /** Channels of a module that are left under their old name; none where the graph now reads another. */
 function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {

@@ -7,7 +7,8 @@ import {
   resolveOptions,
 } from '../options.js';
 import { partOfProgress } from '../progress.js';
-import { type ObservedModel, observeModel, pruneModel, pruneObserved, recallModel } from '../prune.js';
+import { type ObservedModel, observeModel, recallModel } from '../prune/observe-model.js';
+import { pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';

@@ -62,11 +62,11 @@ export async function collectDense(
     const run = startRun(job, { all: (sensitivity ? 2 : 1) + MEASURING_PASSES, before: 0 });
     try {
       const { blockChange, functional, ...seen } = await observeDense(run, needs);
-      const dense = {
-        blockChange,
+      const dense: DenseObservation = {
         functional,
-        ...(sensitivity && { sensitivity: seen.sensitivity }),
-      } as DenseObservation;
+        ...(blockChange && { blockChange }),
+        ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
+      };
       await measureAll(run, { modules, dense }, async (measured) => {
         const { index } = measured.module;
         await keep({ ...measured, curvature: curvatures && ((await curvatures.get(index)).data as Float32Array) });
