@@ -3,7 +3,7 @@ import { type Import, readImports, sourceFiles } from './support/read-imports.js
 
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
-  ['errors', 'progress', 'version'],
+  ['defined-of', 'errors', 'progress', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
   ['graph'],
