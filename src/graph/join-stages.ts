@@ -1,6 +1,7 @@
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { extractStage } from './extract-stage.js';
+import { carriedValues, extractStage } from './extract-stage.js';
 import type { GraphIndex } from './graph-index.js';
+import { partitionGraph } from './partition.js';
 
 export interface JoinRequest {
   /** Of the graph as it runs. */
@@ -17,8 +18,9 @@ export interface JoinRequest {
  * @returns Some of the cuts, in order.
  */
 export function joinStages({ weights }: OnnxModel, { index, cuts, logits }: JoinRequest): string[] {
+  const carried = new Set(carriedValues(index, partitionGraph(index, cuts)).flat());
   const bytes = [...cuts, logits].map((output, stage) => {
-    const atHand = (value: string) => value === cuts[stage - 1] || index.inputs.has(value);
+    const atHand = (value: string) => value === cuts[stage - 1] || index.inputs.has(value) || carried.has(value);
     const { initializers } = extractStage(index, { outputs: [output], atHand });
     return initializers.reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);
   });

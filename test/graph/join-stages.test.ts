@@ -4,16 +4,24 @@ import { loadModel } from '../../src/onnx/load-model.js';
 import { createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import { createGraphBuilder } from '../support/graph-builder.js';
 
+interface Chain {
+  /** Whether every stage reads something that the first one made, beside the stream. */
+  readonly carries?: boolean;
+}
+
 /** A chain of products whose weights have these sizes, cut behind every one but the last. */
-async function joined(widths: readonly number[]): Promise<string[]> {
+async function joined(widths: readonly number[], { carries = false }: Chain = {}): Promise<string[]> {
   const graph = createGraphBuilder();
   let value = graph.input('x', 1, [1, 4]);
+  let beside = '';
   widths.forEach((width, at) => {
     const weight = graph.weight([4, width]);
     // A weight that is turned over first counts as well.
     const turned = graph.op('Transpose', [graph.op('Transpose', [weight])]);
     const wide = graph.op('MatMul', [value, turned]);
-    value = graph.named(`h${at}`, 'ReduceSum', [wide], { keepdims: 1 });
+    if (at === 0) beside = graph.op('ReduceMax', [wide], { keepdims: 1 });
+    const sum = graph.op('ReduceSum', [wide], { keepdims: 1 });
+    value = graph.named(`h${at}`, 'Add', [sum, carries ? beside : sum]);
   });
   graph.output(value, 1, [1, 1]);
   const folder = createMemoryFolder('memory', new Map([['model.onnx', graph.bytes()]]));
@@ -25,6 +33,10 @@ async function joined(widths: readonly number[]): Promise<string[]> {
 describe('joinStages', () => {
   it('puts as many stages together as weigh what the heaviest does', async () => {
     expect(await joined([40, 10, 10, 15, 10, 10, 40])).toEqual(['h0', 'h3', 'h5']);
+  });
+
+  it('does not count what is carried from an earlier stage', async () => {
+    expect(await joined([40, 10, 10, 15, 10, 10, 40], { carries: true })).toEqual(['h0', 'h3', 'h5']);
   });
 
   it('takes a graph without cuts as it is', async () => {
