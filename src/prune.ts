@@ -122,7 +122,7 @@ export async function pruneObserved(
   const looksAtNone = needs === 'none' || shrinking.length === 0 || recall !== undefined;
   const runner = looksAtNone ? undefined : await run.startRunner(model);
   try {
-    if (runner !== undefined) await run.advance(runner);
+    if (runner !== undefined) await run.pass(runner);
     for (const segment of layout.segments.filter(({ index }) => index <= lastSegment)) {
       const modules = shrinking.filter((module) => module.segment === segment.index);
       const { functional } = dense;
@@ -141,7 +141,7 @@ export async function pruneObserved(
         runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
         outcomes.push(outcome);
       }
-      if (runner !== undefined && segment.index < lastSegment) await run.advance(runner);
+      if (runner !== undefined && segment.index < lastSegment) await run.pass(runner);
     }
   } finally {
     await Promise.all([runner?.dispose(), meter.release(), run.dispose()]);

@@ -95,7 +95,7 @@ async function measureAll(
   const runner = await run.startRunner(copyModel(run.job.model));
   try {
     while (runner.stage < lastSegment) {
-      await run.advance(runner);
+      await run.pass(runner);
       const here = modules.filter((module) => module.segment === runner.stage);
       const grouped = here.filter((module) => functional.has(module));
       const whole = await measureModules(run, { runner, modules: here, needs, functional: new Map() });

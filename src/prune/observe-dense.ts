@@ -100,7 +100,7 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
           for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
             orders.set(module, order);
         }
-        await run.advance(runner);
+        await (segment === span.last ? run.advance(runner) : run.pass(runner));
       }
       for (const { index } of batches) {
         const before = await archive.get(place(at, index));

@@ -22,6 +22,8 @@ export interface Run {
   startRunner(model: OnnxModel): Promise<BlockRunner>;
   /** Moves on by one segment. */
   advance(runner: BlockRunner): Promise<void>;
+  /** The same, but together with the next look. */
+  pass(runner: BlockRunner): Promise<void>;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */
   dispose(): Promise<void>;
@@ -49,6 +51,10 @@ export function startRun(job: PruneJob, passes: Passes): Run {
   const perPass = layout.segments.length * Math.max(1, batches.length);
   const total = Math.max(1, passes.all * perPass);
   let done = passes.before * perPass;
+  const tickAt = ({ stage }: BlockRunner) => {
+    const detail = stage === 0 ? 'embedding' : segmentName(stage, layout.modules);
+    return () => run.tick(detail);
+  };
   const products = createEngineMultiply(engine);
   const run: Run = {
     job,
@@ -79,10 +85,8 @@ export function startRun(job: PruneJob, passes: Passes): Run {
         states: await job.createStates(windows.length),
         signal: options.signal,
       }),
-    advance: (runner) => {
-      const detail = runner.stage === 0 ? 'embedding' : segmentName(runner.stage, layout.modules);
-      return run.timed('advance', () => runner.advance(() => run.tick(detail)));
-    },
+    advance: (runner) => run.timed('advance', () => runner.advance(tickAt(runner))),
+    pass: (runner) => run.timed('advance', () => runner.pass(tickAt(runner))),
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
     dispose: products.release,
   };

@@ -33,19 +33,19 @@ export interface StageRun {
 }
 
 /**
- * Runs a model stage by stage over all calibration windows, one stage's weights in memory at a time.
- * The hidden states wait in a store between stages; `advance` moves all of them through the next stage as the model
- * stands now, `observe` looks at the next stage without moving them.
+ * Runs a model stage by stage over all calibration windows, few stages' weights in memory at a time.
+ * The hidden states wait in a store between stages; `advance` moves all of them through the next stage, `observe` looks at
+ * the next stage without moving them. Every run takes the model as it stands then.
  */
 export interface BlockRunner {
   readonly batches: readonly Batch[];
-  /** Stage whose input the hidden states are now. */
+  /** Stage that is looked at next. */
   readonly stage: number;
-  /** The hidden states now. */
+  /** The hidden states at the input of the stage, but for stages that were passed and still wait for a look. */
   readonly states: HiddenStates;
   /** Values beside the hidden states that were made on the way. */
   readonly side: SideValues;
-  /** Runs the current stage for what `fetches` and the extension hand out, batch by batch. */
+  /** Runs the current stage for what `fetches` and the extension hand out, batch by batch; to be read to its end. */
   observe(run: StageRun): AsyncGenerator<{ readonly batch: Batch; readonly values: Tensors }>;
   /**
    * Has values of the current stage kept in memory when they are next computed, so that later runs of the stage start from
@@ -56,6 +56,11 @@ export interface BlockRunner {
   narrowHeld(value: string, keep: Int32Array): void;
   /** Moves the hidden states through the current stage; `onBatch` hears of each batch. */
   advance(onBatch?: (batch: Batch) => void): Promise<void>;
+  /**
+   * Leaves the current stage behind like `advance`, but has the next look run it in the same graph: one session in place of
+   * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
+   */
+  pass(onBatch?: (batch: Batch) => void): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -71,85 +76,138 @@ export interface BlockRunnerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Stages that wait for the next look, so that the weights of few are in memory together. */
+const MOST_PASSED = 2;
+
 /** Starts at the token ids; the first `advance` makes the first hidden state. */
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { engine, model, cuts, facts, batches, states, signal } = options;
   const side = createSideValues();
   const held = createHeldValues();
-  let stage = 0;
+  /** Stage whose input the hidden states are. */
+  let from = 0;
+  /** Stages from there on that were passed, by who hears of them. */
+  let passed: ((batch: Batch) => void)[] = [];
+  const stageNow = () => from + passed.length;
 
-  const compile = ({ fetches, reads = [], extension }: StageRun, index: GraphIndex): Promise<CompiledStage> => {
-    const atHand = (value: string) =>
-      index.inputs.has(value) || value === cuts[stage - 1] || side.has(value) || held.has(value);
-    const { widths } = held;
-    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, widths });
-  };
-
-  async function* observe(run: StageRun, index = indexRunGraph(model)) {
+  async function* observe(run: StageRun) {
+    const index = indexRunGraph(model);
+    const moved = passed.length === 0 ? [] : findMoved(index);
     const kept = held.wantedAmong([...run.fetches, ...(run.reads ?? [])]);
-    const compiled = await compile({ ...run, fetches: [...new Set([...run.fetches, ...kept])] }, index);
+    const fetches = [...new Set([...run.fetches, ...kept, ...moved.map(({ name }) => name)])];
+    const compiled = await compile({ ...run, fetches }, index);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
-        const feeds = await feedsOf(compiled.inputs, batch);
+        const feeds = await feedsOf(compiled, batch);
         const values = await compiled.session.run({ ...feeds, ...run.extensionFeeds?.(batch) });
         for (const value of kept) held.put(value, batch.index, values[value]!);
+        await move(moved, batch, values);
         yield { batch, values };
       }
       held.finish(kept);
     } finally {
       await compiled.session.release();
     }
+    if (moved.length === 0) return;
+    held.forget();
+    from = stageNow();
+    passed = [];
   }
 
-  async function feedsOf(names: readonly string[], batch: Batch): Promise<Record<string, Tensor>> {
+  function compile({ fetches, reads = [], extension }: StageRun, index: GraphIndex): Promise<CompiledStage> {
+    const atHand = (value: string) =>
+      index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || held.has(value);
+    const { narrowed } = held;
+    const session = { isBrief: batches.length === 1 };
+    return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, narrowed, session });
+  }
+
+  async function feedsOf({ inputs: names, narrowed }: CompiledStage, batch: Batch): Promise<Record<string, Tensor>> {
     // Read anew each time: cutting heads narrows the cache inputs.
     const inputs = readModelInputs(model.proto.graph!).filter(({ name }) => names.includes(name));
     const given = prefillFeeds(inputs, batch, batch.tokens);
     for (const name of names) {
       if (given[name] !== undefined) continue;
-      if (held.has(name)) given[name] = held.get(name, batch.index);
-      else given[name] = name === cuts[stage - 1] ? await states.get(batch.index) : side.get(name, batch);
+      const whole = narrowed.get(name);
+      if (held.has(name)) given[whole ?? name] = held.get(name, batch.index);
+      else given[name] = name === cuts[from - 1] ? await states.get(batch.index) : side.get(name, batch);
     }
     return given;
   }
 
-  async function advance(onBatch?: (batch: Batch) => void): Promise<void> {
-    const output = cuts[stage];
-    if (output === undefined)
-      throw new RangeError(`stage ${stage} is the last one; there is no hidden state behind it`);
-    const index = indexRunGraph(model);
-    const carried = carriedValues(index, partitionGraph(index, cuts))[stage] ?? [];
+  /** What has to be handed out to stand behind the stages that were passed: the hidden state, and what later stages read beside it. */
+  function findMoved(index: GraphIndex): Moved[] {
+    const end = stageNow();
+    const carried = carriedValues(index, partitionGraph(index, cuts)).slice(from, end);
     const dependent = tokenDependentValues(index, options.tokenInput);
-    const reread = carried.find((name) => dependent.has(name) && stage > 0);
+    const reread = carried.flatMap((names, at) => (from + at > 0 ? names : [])).find((name) => dependent.has(name));
     if (reread !== undefined) {
       throw new UnsupportedModelError(
         `"${reread}" is made in one block and read again by a later one; such models cannot be run block by block yet`,
       );
     }
-    const fetches = [output, ...carried.filter((name) => name !== output)];
-    for await (const { batch, values } of observe({ fetches }, index)) {
-      await states.put(batch.index, values[output]!);
-      for (const name of carried) side.put(name, batch, values[name]!, dependent.has(name));
-      onBatch?.(batch);
+    const state = cuts[end - 1]!;
+    return [...new Set([state, ...carried.flat()])].map((name) => ({
+      name,
+      isState: name === state,
+      tokenDependent: dependent.has(name),
+    }));
+  }
+
+  async function move(moved: readonly Moved[], batch: Batch, values: Tensors): Promise<void> {
+    for (const { name, isState, tokenDependent } of moved) {
+      if (isState) await states.put(batch.index, values[name]!);
+      else side.put(name, batch, values[name]!, tokenDependent);
     }
-    held.clear();
-    stage += 1;
+    if (moved.length === 0) return;
+    held.drop(batch.index);
+    for (const onBatch of passed) {
+      signal?.throwIfAborted();
+      onBatch(batch);
+    }
+    signal?.throwIfAborted();
+  }
+
+  async function pass(onBatch: (batch: Batch) => void = () => undefined): Promise<void> {
+    const stage = stageNow();
+    if (cuts[stage] === undefined)
+      throw new RangeError(`stage ${stage} is the last one; there is no hidden state behind it`);
+    if (passed.length === MOST_PASSED) await settle();
+    held.leave();
+    passed.push(onBatch);
+  }
+
+  /** Runs the stages that were passed. */
+  async function settle(): Promise<void> {
+    for await (const _ of observe({ fetches: [] }));
   }
 
   return {
     batches,
     get stage() {
-      return stage;
+      return stageNow();
     },
     states,
     side,
-    observe: (run) => observe(run),
+    observe,
     hold: held.want,
     narrowHeld: held.narrow,
-    advance,
+    pass,
+    async advance(onBatch) {
+      await pass(onBatch);
+      await settle();
+    },
     dispose: () => states.dispose(),
   };
+}
+
+/** A value that is handed out when stages were passed. */
+interface Moved {
+  readonly name: string;
+  /** The hidden state itself. */
+  readonly isState: boolean;
+  readonly tokenDependent: boolean;
 }
 
 /** The graph that runs: the model's own with the residual stream laid bare and no operator that cannot run. */

@@ -9,13 +9,13 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
-import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { dataTypeOf, type Engine, type Session, type TensorType } from './engine.js';
+import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 
 /** Nodes put behind a stage, such as sums over its values, with the inputs they need beside them. */
 export interface StageExtension {
@@ -48,14 +48,17 @@ export interface CompileRequest {
   readonly reads?: readonly string[];
   /** What is known of the values that come from outside. */
   readonly facts: TwinFacts;
-  /** Size of the last axis of values from outside that have been narrowed since. */
-  readonly widths?: ReadonlyMap<string, number>;
+  /** Channels of the last axis that the graph reads of values from outside, where not all. */
+  readonly narrowed?: ReadonlyMap<string, Int32Array>;
+  readonly session?: SessionOptions;
 }
 
 export interface CompiledStage {
   readonly session: Session;
   /** Values to feed, the extension's own left out. */
   readonly inputs: readonly string[];
+  /** Name under which a narrowed value is fed whole. */
+  readonly narrowed: ReadonlyMap<string, string>;
 }
 
 /** Compiles one stage with its weights inside; they are read here and live as long as the session. */
@@ -77,16 +80,18 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
           initializers: new Map(initializers.map((tensor) => [tensor.name, tensor])),
         })
       : request.extension;
+  const narrowings = slice.inputs.flatMap((name) => narrowInput(name, request.narrowed?.get(name)));
+  const narrowed = new Map(narrowings.map(({ name, whole }) => [name, whole]));
   const proto = create(ModelProtoSchema, {
     irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
     opsetImport: importDomains(model, extension?.domains ?? []),
     functions: model.proto.functions,
     graph: create(GraphProtoSchema, {
       name: 'stage',
-      node: [...slice.nodes, ...(extension?.nodes ?? [])],
-      initializer: [...initializers, ...(extension?.initializers ?? [])],
+      node: [...narrowings.map(({ node }) => node), ...slice.nodes, ...(extension?.nodes ?? [])],
+      initializer: [...narrowings.map(({ channels }) => channels), ...initializers, ...(extension?.initializers ?? [])],
       input: [
-        ...slice.inputs.map((name) => declareInput(name, request)),
+        ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
       output: [...fetches, ...(extension?.outputs ?? [])].map((name) => create(ValueInfoProtoSchema, { name })),
@@ -94,7 +99,16 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   });
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
-  return { session: await engine.load(toBinary(ModelProtoSchema, proto)), inputs: slice.inputs };
+  const session = await engine.load(toBinary(ModelProtoSchema, proto), request.session);
+  return { session, inputs: slice.inputs, narrowed };
+}
+
+/** Takes some channels of a value that is fed whole. */
+function narrowInput(name: string, keep: Int32Array | undefined) {
+  if (keep === undefined) return [];
+  const [whole, kept] = [`${name}/whole`, `${name}/kept`];
+  const node = makeNode({ op: 'Gather', inputs: [whole, kept], outputs: [name], attributes: { axis: -1 } });
+  return [{ name, whole, node, channels: makeInt64Initializer(kept, [...keep]) }];
 }
 
 function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
@@ -103,13 +117,12 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
 }
 
 /** Declares an input: as the model does, or with the dims that did not change between two runs and the others open. */
-function declareInput(name: string, { model, facts: { first, second }, widths }: CompileRequest): ValueInfoProto {
+function declareInput(name: string, { model, facts: { first, second } }: CompileRequest): ValueInfoProto {
   const declared = model.proto.graph?.input.find((info) => info.name === name);
   if (declared !== undefined) return declared;
   const [fact, twin] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
   const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] ? dim : `${name}/${axis}`));
-  const width = widths?.get(name);
-  return makeValueInfo(name, fact.dataType, width === undefined ? dims : dims.with(-1, width));
+  return makeValueInfo(name, fact.dataType, dims);
 }

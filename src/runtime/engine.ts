@@ -24,6 +24,8 @@ export type Tensors = Readonly<Record<string, Tensor>>;
 export interface SessionOptions {
   /** `none` keeps every node as it stands (probing, gradient checks); `all` is for speed. Default `all`. */
   readonly optimization?: 'none' | 'all';
+  /** Whether the graph runs so seldom that packing its weights for speed would take longer than it saves. Default false. */
+  readonly isBrief?: boolean;
 }
 
 /** What a compiled graph declares about an input or output; a symbolic dimension is its name, one without a name `''`. */

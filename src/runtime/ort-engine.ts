@@ -16,12 +16,13 @@ export interface OrtEngineOptions {
 /** Makes an engine of an ONNX Runtime package. */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
-  const load = async (model: Uint8Array | string, { optimization = 'all' }: SessionOptions = {}) => {
+  const load = async (model: Uint8Array | string, { optimization = 'all', isBrief = false }: SessionOptions = {}) => {
     const what = typeof model === 'string' ? model : 'a graph';
     const settings: Ort.InferenceSession.SessionOptions = {
       executionProviders,
       graphOptimizationLevel: optimization === 'all' ? 'all' : 'disabled',
       logSeverityLevel: 4,
+      ...(isBrief && { extra: { session: { disable_prepacking: '1' } } }),
     };
     // The overloads of `create` take a path or bytes, never their union.
     const session = await attempt(`cannot load ${what} on ${executionProviders.join(', ')}`, () =>

@@ -73,7 +73,7 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
   it('carry on to what the narrowed model computes from the start', async () => {
     const [held, whole] = [await advancePruned(true), await advancePruned(false)];
     expect(relativeGap(held.states, whole.states)).toBeLessThan(1e-6);
-    expect(held.inputs).toContain(module.output.input);
+    expect(held.inputs).toContain(`${module.output.input}/whole`);
     expect(whole.inputs).not.toContain(module.output.input);
   });
 
@@ -95,4 +95,42 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
     await runner.advance();
     expect(fed.at(-1)).not.toContain(input);
   });
+
+  it('carry on in the same graph as the next look', async () => {
+    const states = await Promise.all(
+      (['advance', 'pass'] as const).map(async (step) => {
+        const { engine, fed } = countingEngine();
+        const model = copyModel(loaded.model);
+        const runner = startRunner(model, engine);
+        while (runner.stage < module.segment) await runner[step]();
+        const { input } = module.output;
+        runner.hold([input]);
+        for await (const _ of runner.observe({ fetches: [], reads: [input] }));
+        const keep = Int32Array.from({ length: module.unitCount / 2 }, (_, at) => 2 * at);
+        const { detected, facts } = loaded.analysed;
+        removeUnits(model, { detected, facts, module: module.index, keep });
+        runner.narrowHeld(input, channelsOf(module, keep));
+        const before = fed.length;
+        await runner[step]();
+        await runner[step]();
+        if (step === 'pass') for await (const _ of runner.observe({ fetches: [] }));
+        return { sessions: fed.length - before, at: runner.stage, values: await stateValues(runner) };
+      }),
+    );
+    expect(states.map(({ sessions }) => sessions)).toEqual([2, 1]);
+    expect(states[1]!.at).toBe(states[0]!.at);
+    expect(relativeGap(states[1]!.values, states[0]!.values)).toBeLessThan(1e-6);
+  });
+});
+
+it('stages that are passed run before a third waits with them', async () => {
+  const { engine, fed } = countingEngine();
+  const runner = startRunner(loaded.model, engine);
+  const sessions: number[] = [];
+  for (let at = 0; at < 4; at += 1) {
+    await runner.pass();
+    sessions.push(fed.length);
+  }
+  expect(sessions).toEqual([0, 0, 1, 1]);
+  expect(runner.stage).toBe(4);
 });
