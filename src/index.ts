@@ -127,10 +127,17 @@ export { adviseWidth, neighbouringWidths, type WidthAdvice, type WidthTiming } f
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
-export { factoriseHessian, type Hessian, type HessianOptions } from './importance/hessian.js';
+export {
+  buildHessian,
+  type DampenedHessian,
+  factoriseHessian,
+  type Hessian,
+  type HessianOptions,
+} from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';
 export { type LossMetricWeight, weightInLossMetric } from './importance/loss-metric.js';
-export { orderByObc, type RemovalOrder, scoreByObc } from './importance/obc.js';
+export { scoreByObc } from './importance/obc.js';
+export { orderByObc, type RemovalOrder } from './importance/obc-order.js';
 export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';

@@ -214,6 +214,8 @@ async function shrink(
   const isStuck = wanted.keep.length === 0 && removal === undefined;
   if (isStuck) remarks.push(`block ${module.block} ${module.kind}: one unit stays, for its result cannot be taken out`);
   const { keep, weight, bias, parts, overflow } = isStuck ? await judge(stepCount - 1) : wanted;
+  for (const { repaired } of parts)
+    remarks.push(...(repaired.remarks ?? []).map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
   if (overflow > 0) remarks.push(`block ${module.block} ${module.kind}: ${overflow} units could not be removed`);
   const error = await timed('output error', () => meter.measure(parts));
   const outcome = { module, keep, bias, error, numerics: parts.map(({ repaired }) => repaired.numerics) };

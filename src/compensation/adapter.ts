@@ -59,13 +59,15 @@ export interface Compensated {
   readonly bias?: Float64Array;
   /** How well posed the repair was; absent for repairs that solve nothing. */
   readonly numerics?: RepairNumerics;
+  /** What a reader of the report should know, such as a dampening that was raised. */
+  readonly remarks?: readonly string[];
 }
 
 /** Condition of a least-squares repair. */
 export interface RepairNumerics {
   /** Dampening used, as a fraction of the mean of the Hessian's diagonal; above the one asked for where it was raised. */
   readonly dampening: number;
-  /** Estimate of the dampened Hessian's condition number, from below; at least 1. */
+  /** Estimate of the condition number of the kept channels' dampened Hessian, from below; at least 1. */
   readonly condition: number;
 }
 

@@ -1,6 +1,8 @@
 import { pickColumns } from '../importance/column-sums.js';
-import type { Hessian } from '../importance/hessian.js';
-import { choleskyInPlace, solveRowsInPlace } from '../linalg/cholesky.js';
+import type { DampenedHessian } from '../importance/hessian.js';
+import { solveRowsInPlace } from '../linalg/cholesky.js';
+import { estimateCondition } from '../linalg/estimate-condition.js';
+import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { pickSubmatrix } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import type { Compensated, ImportanceProblem } from './adapter.js';
@@ -9,30 +11,31 @@ import { removedChannels } from './removed-channels.js';
 /**
  * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that reproduce the map's output on
  * the calibration tokens best. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` that is added to the kept
- * columns, which is the same and leaves them untouched when nothing is removed.
+ * columns, which is the same and leaves them untouched when nothing is removed. The dampening is raised where the
+ * factorisation needs it, see `factoriseDampened`.
  *
  * @param keep Ascending channel indices.
- * @returns `[out, keep.length]` weight.
+ * @returns `[out, keep.length]` weight, and how well posed the repair was, if anything was repaired.
+ * @throws NumericalError when even the largest dampening fails.
  */
 export async function compensateByLeastSquares(
   problem: ImportanceProblem,
-  hessian: Pick<Hessian, 'size' | 'gram' | 'shift'>,
+  hessian: DampenedHessian,
   keep: Int32Array,
 ): Promise<Compensated & { readonly weight: Float32Array }> {
-  const { size, gram, shift } = hessian;
+  const { size, gram } = hessian;
   const { multiply = multiplyTransposed } = problem;
   const removed = removedChannels(keep, size);
   const kept = pickColumns(problem.weight, keep);
   if (removed.length === 0 || keep.length === 0) return { weight: Float32Array.from(kept) };
   const count = keep.length;
-  const lower = pickSubmatrix(gram, size, { rows: keep, columns: keep });
-  for (let i = 0; i < lower.length; i++) lower[i]! *= 2;
-  for (let i = 0; i < count; i++) lower[i * count + i]! += shift;
-  await choleskyInPlace(lower, count, multiply);
+  const copy = () => pickSubmatrix(gram, size, { rows: keep, columns: keep }).map((value) => 2 * value);
+  const { lower, dampening, remarks } = await factoriseDampened({ ...hessian, size: count, copy, multiply });
   const coupling = pickSubmatrix(gram, size, { rows: keep, columns: removed });
   const shape = { rows: problem.weight.shape[0]!, columns: count, inner: removed.length };
   const correction = await multiply(pickColumns(problem.weight, removed), coupling, shape);
   await solveRowsInPlace(lower, correction, { size: count, multiply });
   // H is twice the Gram; the coupling above was not doubled.
-  return { weight: Float32Array.from(kept, (value, at) => value + 2 * correction[at]!) };
+  const weight = Float32Array.from(kept, (value, at) => value + 2 * correction[at]!);
+  return { weight, numerics: { dampening, condition: estimateCondition(lower, count) }, remarks };
 }

@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
-import { factoriseHessian } from '../importance/hessian.js';
-import { orderByObc, scoreByObc } from '../importance/obc.js';
+import { buildHessian, factoriseHessian } from '../importance/hessian.js';
+import { scoreByObc } from '../importance/obc.js';
+import { orderByObc } from '../importance/obc-order.js';
 import type { CompensationAdapter } from './adapter.js';
 import { checkDampening } from './importance-adapter.js';
 import { compensateByLeastSquares } from './least-squares.js';
@@ -28,19 +29,20 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     needs: 'gram',
     async prepare(problem) {
       validateProblem(problem, 'gram');
-      const hessian = await factoriseHessian(problem, { dampening });
-      const scored = problem.knownScores
-        ? { scores: problem.knownScores }
-        : step < problem.unitCount
-          ? await orderByObc(problem, hessian, step)
-          : { scores: await scoreByObc(problem, hessian) };
+      const { knownScores } = problem;
+      // Whoever knows the order has no use for the whole Hessian's factor.
+      if (knownScores !== undefined) {
+        const hessian = buildHessian(problem, { dampening });
+        return { scores: knownScores, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
+      }
+      const factorised = await factoriseHessian(problem, { dampening });
+      const scored =
+        step < problem.unitCount
+          ? await orderByObc(problem, factorised, step)
+          : { scores: await scoreByObc(problem, factorised) };
       // The factor is as large as the Gram; only what the repair reads outlives the scoring.
-      const { size, gram, shift, dampening: used, condition, remarks } = hessian;
-      const compensate = async (keep: Int32Array) => ({
-        ...(await compensateByLeastSquares(problem, { size, gram, shift }, keep)),
-        numerics: { dampening: used, condition },
-      });
-      return { ...scored, remarks, compensate };
+      const { lower: _, remarks, ...hessian } = factorised;
+      return { ...scored, remarks, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
     },
   };
 }

@@ -1,5 +1,5 @@
-import { factoriseHessian, type Hessian } from '../importance/hessian.js';
-import type { Compensated, ImportanceProblem, RepairNumerics, StatisticsNeed } from './adapter.js';
+import { buildHessian } from '../importance/hessian.js';
+import type { Compensated, ImportanceProblem, StatisticsNeed } from './adapter.js';
 import { compensateByLeastSquares } from './least-squares.js';
 import { compensateByMeanBias, outputOfMean } from './mean-bias.js';
 
@@ -30,26 +30,21 @@ export const REPAIRS = {
   'least-squares': {
     description: 'the kept columns reproduce the output best on the calibration tokens (OBC)',
     needs: 'gram',
-    async compensate(problem, keep, { dampening }) {
-      const hessian = await factoriseHessian(problem, { dampening });
-      return { ...(await compensateByLeastSquares(problem, hessian, keep)), numerics: numericsOf(hessian) };
-    },
+    compensate: (problem, keep, options) => compensateByLeastSquares(problem, buildHessian(problem, options), keep),
   },
   'least-squares-and-bias': {
     description:
       'least squares around the means, which a bias restores: never worse on the calibration tokens than either',
     needs: 'gram',
     async compensate(problem, keep, { dampening }) {
-      const hessian = await factoriseHessian(problem, { dampening, centred: true });
-      const { weight } = await compensateByLeastSquares(problem, hessian, keep);
-      return { weight, bias: restoredMean(problem, keep, weight), numerics: numericsOf(hessian) };
+      const hessian = buildHessian(problem, { dampening, centred: true });
+      const repaired = await compensateByLeastSquares(problem, hessian, keep);
+      return { ...repaired, bias: restoredMean(problem, keep, repaired.weight) };
     },
   },
 } as const satisfies Record<string, Repair>;
 
 export type RepairName = keyof typeof REPAIRS;
-
-const numericsOf = ({ dampening, condition }: Hessian): RepairNumerics => ({ dampening, condition });
 
 /** What the repaired columns lack of the whole map's mean output: `W mu - W'_keep mu_keep`. */
 function restoredMean(problem: ImportanceProblem, keep: Int32Array, repaired: Float32Array): Float64Array {

@@ -1,5 +1,5 @@
 import { NumericalError } from '../errors.js';
-import { copyBlock, copyBlockTransposed, type MatrixBlock, subtractFromBlock } from './matrix-block.js';
+import { copyBlock, copyBlockTransposed, subtractFromBlock } from './matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 
 /** Columns handled at once: small blocks stay in the cache, large ones keep an external `multiply` busy. */
@@ -93,47 +93,69 @@ export async function invertFactorTransposed(
   return inverse;
 }
 
+interface RowsSolve {
+  readonly size: number;
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
 /**
  * Solves `X (L Lᵀ) = B` in place for many right-hand sides given as rows.
  *
  * @param lower `L`, `[size, size]` row-major.
  * @param rows `B`, `[rowCount, size]` row-major; overwritten with `X`.
  */
-export async function solveRowsInPlace(
-  lower: Float64Array,
-  rows: Float64Array,
-  {
-    size,
-    multiply = multiplyTransposed,
-  }: { readonly size: number; readonly multiply?: MultiplyTransposed | undefined },
-): Promise<void> {
-  const rowCount = size === 0 ? 0 : rows.length / size;
+export async function solveRowsInPlace(lower: Float64Array, rows: Float64Array, solve: RowsSolve): Promise<void> {
+  const { size } = solve;
+  await halfSolveRowsInPlace(lower, rows, solve);
   const blockSize = blockSizeOf(size);
-  const update = async (block: MatrixBlock, inner: readonly [number, number], right: Float64Array) => {
-    const [columnStart, columnEnd] = inner;
-    const left = copyBlock(rows, size, { rowStart: 0, rowEnd: rowCount, columnStart, columnEnd });
-    const columns = block.columnEnd - block.columnStart;
-    const values = await multiply(left, right, { rows: rowCount, columns, inner: columnEnd - columnStart });
-    subtractFromBlock(rows, size, { block, values });
-  };
-  for (let start = 0; start < size; start += blockSize) {
-    const end = Math.min(size, start + blockSize);
-    const block = { rowStart: 0, rowEnd: rowCount, columnStart: start, columnEnd: end };
-    if (start > 0) {
-      const known = { rowStart: start, rowEnd: end, columnStart: 0, columnEnd: start };
-      await update(block, [0, start], copyBlock(lower, size, known));
-    }
-    substituteForwards(rows, lower, { size, rowCount, start, end });
-  }
+  const rowCount = size === 0 ? 0 : rows.length / size;
   for (let start = Math.floor((size - 1) / blockSize) * blockSize; start >= 0; start -= blockSize) {
     const end = Math.min(size, start + blockSize);
-    const block = { rowStart: 0, rowEnd: rowCount, columnStart: start, columnEnd: end };
     if (end < size) {
-      const known = { rowStart: end, rowEnd: size, columnStart: start, columnEnd: end };
-      await update(block, [end, size], copyBlockTransposed(lower, size, known));
+      const right = copyBlockTransposed(lower, size, {
+        rowStart: end,
+        rowEnd: size,
+        columnStart: start,
+        columnEnd: end,
+      });
+      await subtractProduct(rows, { ...solve, right, columns: [start, end], inner: [end, size] });
     }
     substituteBackwards(rows, lower, { size, rowCount, start, end });
   }
+}
+
+/** Solves `X Lᵀ = B` in place, the first half of `solveRowsInPlace`: then `X Xᵀ = B (L Lᵀ)⁻¹ Bᵀ`. */
+export async function halfSolveRowsInPlace(lower: Float64Array, rows: Float64Array, solve: RowsSolve): Promise<void> {
+  const { size } = solve;
+  const blockSize = blockSizeOf(size);
+  const rowCount = size === 0 ? 0 : rows.length / size;
+  for (let start = 0; start < size; start += blockSize) {
+    const end = Math.min(size, start + blockSize);
+    if (start > 0) {
+      const right = copyBlock(lower, size, { rowStart: start, rowEnd: end, columnStart: 0, columnEnd: start });
+      await subtractProduct(rows, { ...solve, right, columns: [start, end], inner: [0, start] });
+    }
+    substituteForwards(rows, lower, { size, rowCount, start, end });
+  }
+}
+
+interface RowsProduct extends RowsSolve {
+  /** `[columns, inner]`. */
+  readonly right: Float64Array;
+  readonly columns: readonly [number, number];
+  readonly inner: readonly [number, number];
+}
+
+/** Takes the product of some columns of all rows and `rightᵀ` from other columns. */
+async function subtractProduct(rows: Float64Array, { size, multiply, right, ...given }: RowsProduct): Promise<void> {
+  const rowCount = rows.length / size;
+  const [columnStart, columnEnd] = given.columns;
+  const [innerStart, innerEnd] = given.inner;
+  const every = { rowStart: 0, rowEnd: rowCount };
+  const left = copyBlock(rows, size, { ...every, columnStart: innerStart, columnEnd: innerEnd });
+  const shape = { rows: rowCount, columns: columnEnd - columnStart, inner: innerEnd - innerStart };
+  const values = await (multiply ?? multiplyTransposed)(left, right, shape);
+  subtractFromBlock(rows, size, { block: { ...every, columnStart, columnEnd }, values });
 }
 
 interface Substitution {
