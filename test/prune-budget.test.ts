@@ -54,12 +54,32 @@ it.each([true, false])(
     expect(keptOf('ffn', 0)).toBeUndefined();
     expect(keptOf('ffn', 3)).toBe(256);
     if (perBlockKvHeads) expect([keptOf('attention', 0), keptOf('attention', 3)]).toEqual([6, 6]);
-    const removed = modules.reduce((sum, { module, keep }) => {
-      const units = module.unitCount - keep.length;
-      const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);
-      return sum + units * module.parametersPerUnit + groups * module.parametersPerGroup;
-    }, 0);
-    const total = loaded.analysed.detected.layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
-    expect(removed / total).toBeCloseTo(0.3, 3);
+    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
   },
 );
+
+it.each(['uniform', 'adaptive', 'owl', 'taylor'] as const)(
+  'FFNs make up for what rounding whole KV groups leaves of the budget (%s)',
+  async (allocation) => {
+    const { modules } = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', allocation });
+    const kept = (kind: string) => modules.filter(({ module }) => module.kind === kind).map(({ keep }) => keep.length);
+    expect(new Set(kept('attention')).size).toBe(1);
+    if (allocation === 'uniform') expect(new Set(kept('ffn')).size).toBe(1);
+    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
+  },
+);
+
+it('a budget that leaves little but the heads that stay is met', async () => {
+  const { modules } = await pruneLoaded(loaded, { sparsity: 0.89, method: 'magnitude' });
+  expect(removedShare(modules)).toBeCloseTo(0.89, 2);
+});
+
+/** Part of all prunable parameters that left. */
+function removedShare(modules: Awaited<ReturnType<typeof pruneLoaded>>['modules']): number {
+  const removed = modules.reduce((sum, { module, keep }) => {
+    const units = module.unitCount - keep.length;
+    const groups = module.groupCount === undefined ? 0 : units / (module.unitCount / module.groupCount);
+    return sum + units * module.parametersPerUnit + groups * module.parametersPerGroup;
+  }, 0);
+  return removed / loaded.analysed.detected.layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+}

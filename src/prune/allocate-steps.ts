@@ -1,6 +1,6 @@
 import { allocateSparsity } from '../allocation/allocate-sparsity.js';
 import { allocateStandardised, type StandardisedEntry } from '../allocation/allocate-standardised.js';
-import type { BlockMeasure } from '../allocation/allocation-rules.js';
+import type { AllocationRuleName, BlockMeasure } from '../allocation/allocation-rules.js';
 import { outlierRatio } from '../allocation/outlier-ratio.js';
 import { roundBudget } from '../allocation/round-budget.js';
 import type { PrunableModule } from '../architecture/layout.js';
@@ -21,30 +21,62 @@ export function allocateSteps(
   const orders = dense.orders ?? new Map<PrunableModule, RemovalOrderOfModule>();
   if (options.allocation === 'standardised') return allocateStandardisedSteps(options, modules, orders);
   if (options.allocation === 'global') return allocateGlobally(options, modules, orders);
+  return allocateByRule(options, options.allocation, { modules, dense });
+}
+
+interface RuleCase {
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseObservation;
+}
+
+/** A rule gives every module its sparsity. Heads are few and large: what rounding them leaves of the budget is the FFNs'. */
+function allocateByRule(options: ResolvedOptions, rule: AllocationRuleName, { modules, dense }: RuleCase): StepCounts {
   const measures = measureBlocks(options, modules, dense);
+  const allocate = (sparsity: number, fixedOf: (module: PrunableModule) => number | undefined) =>
+    allocateSparsity({
+      rule,
+      sparsity,
+      entries: modules.map((module, at) => ({
+        parameterCount: module.parameterCount,
+        fixed: fixedOf(module),
+        maximum: highestSparsity(module, options, dense),
+        ...measures[at],
+      })),
+    });
   const fixedOf = (module: PrunableModule) => fixedSparsity(module, options);
-  const sparsities = allocateSparsity({
-    rule: options.allocation,
-    sparsity: options.sparsity,
-    entries: modules.map((module, at) => ({
-      parameterCount: module.parameterCount,
-      fixed: fixedOf(module),
-      maximum: highestSparsity(module, options, dense),
-      ...measures[at],
-    })),
-  });
+  const stepsOf = (module: PrunableModule, sparsity: number) =>
+    roundSteps(
+      shrinkSteps(module, options.headUnit).stepCount,
+      sparsity,
+      module.kind === 'ffn' ? options.widthMultiple : 1,
+    );
   const counts = new Map<number, number>();
-  const even = options.perBlockKvHeads ? [] : modules.filter(({ kind }) => kind === 'attention');
-  const uniform = options.allocation === 'uniform';
+  let sparsities = allocate(options.sparsity, fixedOf);
   modules.forEach((module, at) => {
-    const multiple = module.kind === 'ffn' ? options.widthMultiple : 1;
-    const evened = even.includes(module) && !uniform && fixedOf(module) === undefined;
-    const sparsity = evened ? options.sparsity : (sparsities[at] ?? 0);
-    counts.set(module.index, roundSteps(shrinkSteps(module, options.headUnit).stepCount, sparsity, multiple));
+    const isEven = module.kind === 'attention' && needsEvenHeads(options) && fixedOf(module) === undefined;
+    counts.set(module.index, stepsOf(module, isEven ? options.sparsity : sparsities[at]!));
   });
   if (!options.perBlockKvHeads) checkEvenHeads(modules, counts);
+  const isOpen = (module: PrunableModule) => module.kind === 'ffn' && fixedOf(module) === undefined;
+  if (modules.every(({ kind }) => kind === 'ffn') || !modules.some(isOpen)) return counts;
+  const rounded = (module: PrunableModule) =>
+    counts.get(module.index)! / shrinkSteps(module, options.headUnit).stepCount;
+  const known = (module: PrunableModule) => (isOpen(module) ? undefined : (fixedOf(module) ?? rounded(module)));
+  const shareAt = (sparsityOf: (module: PrunableModule) => number) =>
+    modules.reduce((sum, module) => sum + sparsityOf(module) * module.parameterCount, 0) /
+    modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const least = shareAt((module) => known(module) ?? 0);
+  const most = shareAt((module) => known(module) ?? highestSparsity(module, options, dense));
+  sparsities = allocate(Math.min(most, Math.max(least, options.sparsity)), known);
+  modules.forEach((module, at) => {
+    if (isOpen(module)) counts.set(module.index, stepsOf(module, sparsities[at]!));
+  });
   return counts;
 }
+
+/** Whether blocks that the rule would treat differently must still lose equally many heads. */
+const needsEvenHeads = ({ perBlockKvHeads, allocation }: ResolvedOptions): boolean =>
+  !perBlockKvHeads && allocation !== 'uniform';
 
 /** What the allocation rule goes by, one entry a module. */
 function measureBlocks(
