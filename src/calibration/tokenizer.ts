@@ -63,11 +63,25 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig: unknown
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
   try {
-    return new HuggingFaceTokenizer(json, config);
+    return new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);
     throw new ModelFormatError(`tokenizer.json describes no tokenizer that can be used: ${said}`, { cause });
   }
+}
+
+/**
+ * Writes the pre-tokenizer `Digits` out as the split that it stands for. `tokenizers` takes every numeric character for a
+ * digit (Rust's `char::is_numeric`: ½, ², Ⅳ), `@huggingface/tokenizers` 0.2.0 only 0 to 9.
+ */
+function spellOutDigits(preTokenizer: unknown): unknown {
+  if (!isRecord(preTokenizer)) return preTokenizer;
+  const { type, pretokenizers, individual_digits: individual } = preTokenizer;
+  if (type === 'Sequence' && Array.isArray(pretokenizers))
+    return { ...preTokenizer, pretokenizers: pretokenizers.map(spellOutDigits) };
+  if (type !== 'Digits') return preTokenizer;
+  const pattern = { Regex: individual === true ? '\\p{N}' : '\\p{N}+' };
+  return { type: 'Split', pattern, behavior: 'Isolated', invert: false };
 }
 
 /** Special tokens are written as a string or as an object with its `content`. */
