@@ -13,7 +13,7 @@ const GROWTH = 1.25;
 /** A larger share of the whole space costs more than the full decomposition. */
 const LARGEST_SHARE = 0.75;
 /** Largest angle between the space found and the true one, as far as residuals tell. */
-const TOLERANCE = 1e-11;
+const TOLERANCE = 1e-8;
 /** Share of the largest eigenvalue by which one that was missed must exceed the last wanted one to be told from it. */
 const MISSED = 1e-10;
 
