@@ -5,7 +5,7 @@ import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
-import { createGramStrips, type GramStrips, mirrorUpper } from './gram-strips.js';
+import { createGramSum, type GramSum } from './gram-sum.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** Whose statistics are wanted, and how its tokens count. */
@@ -44,33 +44,26 @@ export interface StatisticsMeter extends StageMeter {
 
 /** @param at Tells the meter's values from those of other meters on the same stage. */
 export function createStatisticsMeter(target: StatisticsTarget, at: number): StatisticsMeter {
-  const sums = target.groups.map((group) => startSums(group.length, target.needs));
+  const sums = target.groups.map((group): Sums => ({ tokenCount: 0, moments: startMoments(group.length) }));
   const { extension, grams } = statisticsNodes(target, at);
   return {
     reads: [target.linear.input],
     extension,
-    feeds: (batch) => weightFeeds(target, at, batch),
+    feeds: (batch) => Object.assign(weightFeeds(target, at, batch), ...grams.map((gram) => gram.feeds())),
     add(batch, values) {
       target.groups.forEach((group, k) => {
-        sums[k] = addBatch(sums[k]!, { target, at, k, group, gram: grams[k], batch, values });
+        sums[k] = addBatch(sums[k]!, { target, at, k, group, batch, values });
+        grams[k]?.add(values);
       });
     },
-    finish: () => sums.map((sum, k) => finish(sum, target, k)),
+    finish: () => sums.map((sum, k) => finish({ ...sum, gram: grams[k] }, target, k)),
   };
 }
 
 interface Sums {
   readonly tokenCount: number;
   readonly moments: ChannelMoments;
-  /** Sum of w h h^T, only when needed; its upper triangle until the end. */
-  readonly gram?: Float64Array;
 }
-
-const startSums = (channelCount: number, needs: StatisticsNeed): Sums => ({
-  tokenCount: 0,
-  moments: startMoments(channelCount),
-  ...(needs === 'gram' && { gram: new Float64Array(channelCount * channelCount) }),
-});
 
 const valueName = (at: number, what: string, k?: number): string =>
   `statistics/${at}/${what}${k === undefined ? '' : `/${k}`}`;
@@ -95,7 +88,7 @@ function statisticsNodes(target: StatisticsTarget, at: number) {
   ];
   const initializers = [makeInt64Initializer(name('shape'), [-1, linear.inputCount])];
   const outputs = [name('mean'), name('first'), name('second')];
-  const grams: GramStrips[] = [];
+  const grams: GramSum[] = [];
   if (needs === 'gram') {
     nodes.push(node('Transpose', [name('h')], name('channels'), { perm: [1, 0] }));
     groups.forEach((group, k) => {
@@ -112,14 +105,17 @@ function statisticsNodes(target: StatisticsTarget, at: number) {
           node('Mul', [right, name('weight', k)], left),
         );
       }
-      const gram = createGramStrips({ name: name('gram', k), left, right, size: group.length });
+      const gram = createGramSum({ name: name('gram', k), left, right, size: group.length });
       nodes.push(...gram.nodes);
       initializers.push(...gram.initializers);
       outputs.push(...gram.outputs);
       grams.push(gram);
     });
   }
-  const inputs = ['mean_weights', 'weights'].map((what) => ({ name: name(what), type: 'float32' as const }));
+  const inputs = [
+    ...['mean_weights', 'weights'].map((what) => ({ name: name(what), type: 'float32' as const })),
+    ...grams.flatMap((gram) => gram.inputs),
+  ];
   return { extension: { nodes, initializers, inputs, outputs }, grams };
 }
 
@@ -139,12 +135,11 @@ interface GroupBatch {
   readonly at: number;
   readonly k: number;
   readonly group: Int32Array;
-  readonly gram: GramStrips | undefined;
   readonly batch: Batch;
   readonly values: Tensors;
 }
 
-function addBatch(sums: Sums, { target, at, k, group, gram: strips, batch, values }: GroupBatch): Sums {
+function addBatch(sums: Sums, { target, at, k, group, batch, values }: GroupBatch): Sums {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
   const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
@@ -159,20 +154,21 @@ function addBatch(sums: Sums, { target, at, k, group, gram: strips, batch, value
     first: row('first'),
     second: row('second'),
   });
-  const { gram } = sums;
-  if (gram !== undefined) strips?.addTo(gram, values);
-  return { tokenCount: sums.tokenCount + tokenCount, moments, ...(gram && { gram }) };
+  return { tokenCount: sums.tokenCount + tokenCount, moments };
 }
 
-function finish({ tokenCount, moments, gram }: Sums, target: StatisticsTarget, k: number): ChannelStatistics {
+function finish(
+  { tokenCount, moments, gram }: Sums & { readonly gram: GramSum | undefined },
+  target: StatisticsTarget,
+  k: number,
+): ChannelStatistics {
   const broken = moments.scatter.findIndex((value) => !Number.isFinite(value));
   if (broken >= 0) {
     throw new NumericalError(
       `channel ${target.groups[k]?.[broken]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
     );
   }
-  const gramMean = gram?.map((value) => value / tokenCount);
-  if (gramMean) mirrorUpper(gramMean, moments.mean.length);
+  const gramMean = gram?.finish().map((value) => value / tokenCount);
   return {
     tokenCount,
     mean: moments.mean,

@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
-import { createGramStrips, mirrorUpper } from './gram-strips.js';
+import { createGramSum } from './gram-sum.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of the loss's curvature at one module's output. */
@@ -18,12 +18,11 @@ export interface CurvatureMeter extends BackwardMeter {
  */
 export function createCurvatureMeter({ output, index, block, kind }: PrunableModule): CurvatureMeter {
   const size = output.outputCount;
-  const sum = new Float64Array(size * size);
   let tokenCount = 0;
   const name = (what: string) => `curvature/${index}/${what}`;
   const node = (op: string, inputs: string[], result: string, attributes = {}) =>
     makeNode({ op, inputs, outputs: [result], attributes });
-  const gram = createGramStrips({ name: name('gram'), left: name('channels'), right: name('channels'), size });
+  const gram = createGramSum({ name: name('gram'), left: name('channels'), right: name('channels'), size });
   return {
     reads: [],
     wanted: [output.result],
@@ -36,17 +35,17 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
           ...gram.nodes,
         ],
         initializers: [makeInt64Initializer(name('shape'), [-1, size]), ...gram.initializers],
-        inputs: [],
+        inputs: gram.inputs,
         outputs: gram.outputs,
       },
-      feeds: () => ({}),
+      feeds: gram.feeds,
       add(batch, values) {
         tokenCount += batch.tokens.length;
-        gram.addTo(sum, values);
+        gram.add(values);
       },
     }),
     finish() {
-      mirrorUpper(sum, size);
+      const sum = gram.finish();
       const trace = Array.from({ length: size }, (_, i) => sum[i * size + i]!).reduce(
         (total, value) => total + value,
         0,
