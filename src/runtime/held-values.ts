@@ -54,7 +54,7 @@ export function createHeldValues(): HeldValues {
     },
     narrow(value, keep) {
       if (keep.length === 0) forget(value);
-      else narrowed.set(value, keep);
+      else if (complete.has(value)) narrowed.set(value, keep);
     },
     leave() {
       for (const value of complete) left.add(value);
