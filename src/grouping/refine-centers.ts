@@ -1,3 +1,4 @@
+import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { assignWithCapacities } from './assign-with-capacities.js';
 
 /** Gives every point a context, from the centres as they are. */
@@ -78,21 +79,29 @@ export function assignContexts(points: Float64Array, centers: Float64Array, dime
   return nearest;
 }
 
-/** `[pointCount, contextCount]`, row-major. */
+/** `|x|^2 - 2 x c + |c|^2`, which is a matrix product: several times as fast as differences. `[pointCount, contextCount]`, row-major. */
 function squaredDistances(points: Float64Array, centers: Float64Array, dimensionCount: number): Float64Array {
-  const contextCount = centers.length / dimensionCount;
-  const distances = new Float64Array((points.length / dimensionCount) * contextCount);
-  for (let start = 0, at = 0; start < points.length; start += dimensionCount) {
-    for (let center = 0; center < centers.length; center += dimensionCount, at++) {
-      let sum = 0;
-      for (let i = 0; i < dimensionCount; i++) {
-        const difference = points[start + i]! - centers[center + i]!;
-        sum += difference * difference;
-      }
-      distances[at] = sum;
+  const rows = points.length / dimensionCount;
+  const columns = centers.length / dimensionCount;
+  const distances = multiplyTransposed(points, centers, { rows, columns, inner: dimensionCount });
+  const [ofPoints, ofCenters] = [squaredLengths(points, dimensionCount), squaredLengths(centers, dimensionCount)];
+  for (let point = 0, at = 0; point < rows; point++) {
+    for (let center = 0; center < columns; center++, at++) {
+      // Rounding may leave a point that is a centre a little less than nothing away.
+      distances[at] = Math.max(0, ofPoints[point]! - 2 * distances[at]! + ofCenters[center]!);
     }
   }
   return distances;
+}
+
+function squaredLengths(vectors: Float64Array, dimensionCount: number): Float64Array {
+  const lengths = new Float64Array(vectors.length / dimensionCount);
+  for (let vector = 0, at = 0; vector < lengths.length; vector++) {
+    let sum = 0;
+    for (const end = at + dimensionCount; at < end; at++) sum += vectors[at]! * vectors[at]!;
+    lengths[vector] = sum;
+  }
+  return lengths;
 }
 
 /** A centre without points stays where it was. */
