@@ -19,9 +19,9 @@ interface Rung extends RungReport {
 
 type MeasuredRung = Rung & ParetoPoint;
 
-/** All models of a ladder: what each is like, and what its size costs. */
+/** All models of a ladder, where it has more than one rung beside the dense model: what each is like, and what its size costs. */
 export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLElement | undefined {
-  if (ladder.length < 2) return undefined;
+  if (ladder.length < 3) return undefined;
   const rungs = ladder.map((rung, at): Rung => {
     const isDense = at === 0;
     return {
