@@ -29,7 +29,10 @@ interface RuleCase {
   readonly dense: DenseObservation;
 }
 
-/** A rule gives every module its sparsity. Heads are few and large: what rounding them leaves of the budget is the FFNs'. */
+/**
+ * A rule gives every module its sparsity. Heads are few and large: what rounding them leaves of the budget is the FFNs', but
+ * where all modules are to lose the same share.
+ */
 function allocateByRule(options: ResolvedOptions, rule: AllocationRuleName, { modules, dense }: RuleCase): StepCounts {
   const measures = measureBlocks(options, modules, dense);
   const allocate = (sparsity: number, fixedOf: (module: PrunableModule) => number | undefined) =>
@@ -58,7 +61,7 @@ function allocateByRule(options: ResolvedOptions, rule: AllocationRuleName, { mo
   });
   if (!options.perBlockKvHeads) checkEvenHeads(modules, counts);
   const isOpen = (module: PrunableModule) => module.kind === 'ffn' && fixedOf(module) === undefined;
-  if (modules.every(({ kind }) => kind === 'ffn') || !modules.some(isOpen)) return counts;
+  if (rule === 'uniform' || modules.every(({ kind }) => kind === 'ffn') || !modules.some(isOpen)) return counts;
   const rounded = (module: PrunableModule) =>
     counts.get(module.index)! / shrinkSteps(module, options.headUnit).stepCount;
   const known = (module: PrunableModule) => (isOpen(module) ? undefined : (fixedOf(module) ?? rounded(module)));
