@@ -130,8 +130,10 @@ export { assignContexts } from './grouping/refine-centers.js';
 export {
   buildHessian,
   type DampenedHessian,
+  factoriseChannels,
   factoriseHessian,
   type Hessian,
+  type HessianFactor,
   type HessianOptions,
 } from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';

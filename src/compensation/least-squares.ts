@@ -1,8 +1,7 @@
 import { pickColumns } from '../importance/column-sums.js';
-import type { DampenedHessian } from '../importance/hessian.js';
+import { type DampenedHessian, factoriseChannels } from '../importance/hessian.js';
 import { solveRowsInPlace } from '../linalg/cholesky.js';
 import { estimateCondition } from '../linalg/estimate-condition.js';
-import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { pickSubmatrix } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import type { Compensated, ImportanceProblem } from './adapter.js';
@@ -12,7 +11,7 @@ import { removedChannels } from './removed-channels.js';
  * Least-squares repair (OBC): `W_keep <- W H_:,keep (H_keep,keep)^-1`, the columns that reproduce the map's output on
  * the calibration tokens best. Computed as the correction `W_P H_P,keep (H_keep,keep)^-1` that is added to the kept
  * columns, which is the same and leaves them untouched when nothing is removed. The dampening is raised where the
- * factorisation needs it, see `factoriseDampened`.
+ * factorisation needs it, see `factoriseChannels`.
  *
  * @param keep Ascending channel indices.
  * @returns `[out, keep.length]` weight, and how well posed the repair was, if anything was repaired.
@@ -29,8 +28,7 @@ export async function compensateByLeastSquares(
   const kept = pickColumns(problem.weight, keep);
   if (removed.length === 0 || keep.length === 0) return { weight: Float32Array.from(kept) };
   const count = keep.length;
-  const copy = () => pickSubmatrix(gram, size, { rows: keep, columns: keep }).map((value) => 2 * value);
-  const { lower, dampening, remarks } = await factoriseDampened({ ...hessian, size: count, copy, multiply });
+  const { lower, dampening, remarks } = await factoriseChannels(hessian, keep, multiply);
   const coupling = pickSubmatrix(gram, size, { rows: keep, columns: removed });
   const shape = { rows: problem.weight.shape[0]!, columns: count, inner: removed.length };
   const correction = await multiply(pickColumns(problem.weight, removed), coupling, shape);

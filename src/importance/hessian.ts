@@ -1,5 +1,7 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
-import { factoriseDampened } from '../linalg/factorise-dampened.js';
+import { type DampenedFactor, factoriseDampened } from '../linalg/factorise-dampened.js';
+import { pickSubmatrix } from '../linalg/matrix-block.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 
 /** `H = 2 A + dampening unit I` of the layer-wise squared error. */
 export interface DampenedHessian {
@@ -11,11 +13,15 @@ export interface DampenedHessian {
   readonly dampening: number;
 }
 
-/** A Hessian known to be positive definite with its dampening. */
-export interface Hessian extends DampenedHessian {
-  /** Cholesky factor of `H`, lower triangular, `[size, size]` row-major. */
-  readonly lower: Float64Array;
+/** Cholesky factor of the Hessian of some channels, with the dampening that it took. */
+export interface HessianFactor extends DampenedFactor {
+  /** Says so where more than the Hessian's own dampening was needed. */
   readonly remarks: readonly string[];
+}
+
+/** A Hessian known to be positive definite with its dampening, and its factor. */
+export interface Hessian extends DampenedHessian, HessianFactor {
+  readonly dampening: number;
 }
 
 export interface HessianOptions {
@@ -39,15 +45,34 @@ export function buildHessian(
 }
 
 /**
- * Builds the Hessian and factorises it. Where rounding or channels that were never excited defeat the factorisation, the
+ * Factorises the Hessian of some channels. Where rounding or channels that were never excited defeat the factorisation, the
  * dampening is raised tenfold up to three times and a remark says so.
  *
+ * @param channels Ascending.
  * @throws NumericalError when even the largest dampening fails.
  */
+export async function factoriseChannels(
+  hessian: DampenedHessian,
+  channels: Int32Array,
+  multiply?: MultiplyTransposed,
+): Promise<HessianFactor> {
+  const { gram, unit, dampening: asked } = hessian;
+  const size = channels.length;
+  const copy = () => {
+    const picked = pickSubmatrix(gram, hessian.size, { rows: channels, columns: channels });
+    for (let at = 0; at < picked.length; at++) picked[at]! *= 2;
+    return picked;
+  };
+  const { lower, dampening } = await factoriseDampened({ size, copy, unit, dampening: asked, multiply });
+  const raised = `dampening raised from ${asked} to ${dampening}: the Hessian of ${size} channels was not positive definite`;
+  return { lower, dampening, remarks: dampening === asked ? [] : [raised] };
+}
+
+/** Builds the Hessian of all channels and factorises it, see `factoriseChannels`. */
 export async function factoriseHessian(problem: ImportanceProblem, options: HessianOptions): Promise<Hessian> {
   const built = buildHessian(problem, options);
-  const copy = () => built.gram.map((value) => 2 * value);
-  return { ...built, ...(await factoriseDampened({ ...built, copy, multiply: problem.multiply })) };
+  const all = Int32Array.from({ length: built.size }, (_, channel) => channel);
+  return { ...built, ...(await factoriseChannels(built, all, problem.multiply)) };
 }
 
 function centreGram({ statistics }: ImportanceProblem, size: number): Float64Array {

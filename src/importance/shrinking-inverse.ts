@@ -54,8 +54,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     const picked = pickSubmatrix(inverse, size, { rows: range(size), columns });
     for (const { half, count } of waiting) {
       const right = pickSubmatrix(half, count, { rows: columns, columns: range(count) });
-      const gone = await multiply(half, right, { rows: size, columns: columns.length, inner: count });
-      for (let at = 0; at < picked.length; at++) picked[at]! -= gone[at]!;
+      subtractInPlace(picked, await multiply(half, right, { rows: size, columns: columns.length, inner: count }));
     }
     return picked;
   }
@@ -72,9 +71,9 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       });
       from += width;
     }
-    const gone = await multiply(joined, joined, { rows: stay.length, columns: stay.length, inner: count });
-    const next = pickSubmatrix(inverse, size, { rows: stay, columns: stay });
-    for (let at = 0; at < next.length; at++) next[at]! -= gone[at]!;
+    inverse = pickSubmatrix(inverse, size, { rows: stay, columns: stay });
+    const shape = { rows: stay.length, columns: stay.length, inner: count };
+    subtractInPlace(inverse, await multiply(joined, joined, shape));
     weight = pickSubmatrix(weight, size, { rows: range(rowCount), columns: stay });
     const moved = new Int32Array(size).fill(-1);
     stay.forEach((position, at) => {
@@ -83,7 +82,6 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     positionOf.forEach((position, channel) => {
       positionOf[channel] = position < 0 ? -1 : moved[position]!;
     });
-    inverse = next;
     norms = norms.filter((_, position) => moved[position]! >= 0);
     size = stay.length;
     diagonal = diagonalOf(inverse, size);
@@ -92,14 +90,11 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 
   return {
     async errorOf(channels) {
+      // Channels that leave together ask for more than the diagonal.
+      if (channels.length > 1 && waiting.length > 0) await settle();
       const positions = channels.map((channel) => positionOf[channel]!);
       const [only = 0] = positions;
       if (positions.length === 1) return norms[only]! / diagonal[only]!;
-      // Channels that leave together ask for more than the diagonal.
-      if (waiting.length > 0) {
-        await settle();
-        return this.errorOf(channels);
-      }
       const columns = pickSubmatrix(weight, size, { rows: range(rowCount), columns: positions });
       const block = pickSubmatrix(inverse, size, { rows: positions, columns: positions });
       return removalError(columns, block, positions.length);
@@ -113,7 +108,8 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       await halfSolveRowsInPlace(lower, half, { size: count, multiply });
       const columns = pickSubmatrix(weight, size, { rows: range(rowCount), columns: gone });
       await halfSolveRowsInPlace(lower, columns, { size: count, multiply });
-      norms = subtract(weight, await multiply(columns, half, { rows: rowCount, columns: size, inner: count }), size);
+      subtractInPlace(weight, await multiply(columns, half, { rows: rowCount, columns: size, inner: count }));
+      norms = squaredColumnNorms(weight, size);
       for (let position = 0; position < size; position++) {
         for (let at = position * count; at < (position + 1) * count; at++) diagonal[position]! -= half[at]! ** 2;
       }
@@ -130,18 +126,14 @@ const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i)
 const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
 
-const squaredColumnNorms = (matrix: Float64Array, columnCount: number): Float64Array =>
-  subtract(matrix, new Float64Array(matrix.length), columnCount);
-
-/** Takes values from a matrix. @returns What is left of each column, squared and summed. */
-function subtract(matrix: Float64Array, values: Float64Array, columnCount: number): Float64Array {
+function squaredColumnNorms(matrix: Float64Array, columnCount: number): Float64Array {
   const norms = new Float64Array(columnCount);
   for (let start = 0; start < matrix.length; start += columnCount) {
-    for (let column = 0; column < columnCount; column++) {
-      const left = matrix[start + column]! - values[start + column]!;
-      matrix[start + column] = left;
-      norms[column]! += left * left;
-    }
+    for (let column = 0; column < columnCount; column++) norms[column]! += matrix[start + column]! ** 2;
   }
   return norms;
+}
+
+function subtractInPlace(matrix: Float64Array, values: Float64Array): void {
+  for (let at = 0; at < matrix.length; at++) matrix[at]! -= values[at]!;
 }

@@ -19,8 +19,6 @@ export interface DampenedFactor {
   readonly lower: Float64Array;
   /** Dampening used. */
   readonly dampening: number;
-  /** Says so where that is not what was asked for. */
-  readonly remarks: readonly string[];
 }
 
 /** Dampening grows tenfold after each failed factorisation, this many times at most. */
@@ -42,7 +40,7 @@ export async function factoriseDampened(given: DampenedMatrix): Promise<Dampened
     for (let i = 0; i < size; i++) lower[i * size + i]! += dampening * unit;
     try {
       await choleskyInPlace(lower, size, multiply);
-      return { lower, dampening, remarks: dampening === given.dampening ? [] : [raisedRemark(given, dampening)] };
+      return { lower, dampening };
     } catch (cause) {
       if (!(cause instanceof NumericalError)) throw cause;
       if (attempt === RETRY_COUNT)
@@ -55,9 +53,6 @@ export async function factoriseDampened(given: DampenedMatrix): Promise<Dampened
     }
   }
 }
-
-const raisedRemark = ({ size, dampening: asked }: DampenedMatrix, dampening: number): string =>
-  `dampening raised from ${asked} to ${dampening}: the Hessian of ${size} channels was not positive definite`;
 
 /** Tenfold, and a round number that messages can show. */
 function raise(dampening: number): number {

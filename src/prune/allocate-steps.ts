@@ -65,16 +65,19 @@ function allocateByRule(options: ResolvedOptions, rule: AllocationRuleName, { mo
   const rounded = (module: PrunableModule) =>
     counts.get(module.index)! / shrinkSteps(module, options.headUnit).stepCount;
   const known = (module: PrunableModule) => (isOpen(module) ? undefined : (fixedOf(module) ?? rounded(module)));
-  const shareAt = (sparsityOf: (module: PrunableModule) => number) =>
-    modules.reduce((sum, module) => sum + sparsityOf(module) * module.parameterCount, 0) /
-    modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
-  const least = shareAt((module) => known(module) ?? 0);
-  const most = shareAt((module) => known(module) ?? highestSparsity(module, options, dense));
+  const highest = (module: PrunableModule) => known(module) ?? highestSparsity(module, options, dense);
+  const [least, most] = [meanSparsity(modules, (module) => known(module) ?? 0), meanSparsity(modules, highest)];
   sparsities = allocate(Math.min(most, Math.max(least, options.sparsity)), known);
   modules.forEach((module, at) => {
     if (isOpen(module)) counts.set(module.index, stepsOf(module, sparsities[at]!));
   });
   return counts;
+}
+
+/** Part of the modules' parameters that leaves. */
+function meanSparsity(modules: readonly PrunableModule[], sparsityOf: (module: PrunableModule) => number): number {
+  const total = modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  return modules.reduce((sum, module) => sum + (sparsityOf(module) * module.parameterCount) / total, 0);
 }
 
 /** Whether blocks that the rule would treat differently must still lose equally many heads. */
