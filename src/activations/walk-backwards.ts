@@ -1,6 +1,7 @@
 import type { BlockSpan } from '../architecture/layout.js';
 import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import type { GraphIndex } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
@@ -48,8 +49,9 @@ export interface BackwardWalk {
  * @returns Mean loss over all windows, in nats.
  * @throws UnsupportedModelError when an operator on the way has no gradient rule.
  */
-export async function walkBackwards(walk: BackwardWalk): Promise<number> {
-  const { spans } = walk;
+export async function walkBackwards(given: BackwardWalk): Promise<number> {
+  const { spans } = given;
+  const walk = { ...given, index: indexRunGraph(given.model) };
   const loss = await startAtLoss(walk);
   for (const [at, span] of [...spans.entries()].reverse()) {
     await stepBack(walk, { at, span });
@@ -58,14 +60,18 @@ export async function walkBackwards(walk: BackwardWalk): Promise<number> {
   return loss;
 }
 
+/** A walk over a graph that was indexed once, since it stays as it is. */
+interface IndexedWalk extends BackwardWalk {
+  readonly index: GraphIndex;
+}
+
 /** Loss of every window and its cotangent at the last hidden state, one window at a time: logits are large. */
-async function startAtLoss(walk: BackwardWalk): Promise<number> {
-  const { engine, model, analysed, batches, spans, archive, cotangents } = walk;
+async function startAtLoss(walk: IndexedWalk): Promise<number> {
+  const { engine, model, index, analysed, batches, spans, archive, cotangents } = walk;
   const { layout, partition } = analysed.detected;
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
   const facts = factsForSize(analysed, { batchSize: 1, sequenceLength });
-  const index = indexRunGraph(model);
   const opset = opsetOf(model);
   let names = { loss: '', cotangent: '' };
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
@@ -144,7 +150,7 @@ interface Step {
 }
 
 /** Moves the cotangents back through one block, under its meters. */
-async function stepBack(walk: BackwardWalk, { at, span }: Step): Promise<void> {
+async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = walk;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = walk.metersOf(span);
@@ -180,13 +186,12 @@ interface BlockStep {
   readonly batchSize: number;
 }
 
-async function compileStep(walk: BackwardWalk, { span, meters, batchSize }: BlockStep) {
-  const { engine, model, analysed, batches, side } = walk;
+async function compileStep(walk: IndexedWalk, { span, meters, batchSize }: BlockStep) {
+  const { engine, model, index, analysed, batches, side } = walk;
   const { cuts } = analysed.detected.partition;
   const input = cuts[span.first - 1]!;
   const output = cuts[span.last]!;
   const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
-  const index = indexRunGraph(model);
   const facts = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
   let cotangent = '';
   let opened: readonly StageMeter[] = [];
