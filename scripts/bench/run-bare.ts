@@ -1,4 +1,5 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
+import { indexGraph } from '../../src/graph/graph-index.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
@@ -33,13 +34,16 @@ export async function runBare(
       windowLength,
     });
     const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
-    const index = indexRunGraph(model);
+    const end = detected.partition.cuts.at(-1)!;
+    // As the model runs anywhere else, without what is spared while pruning.
+    const own = indexGraph(model.proto.graph!);
+    const index = own.producerOf.has(end) ? own : indexRunGraph(model);
     const { session, inputs: names } = await compileStage({
       engine,
       model,
       index,
       atHand: (value) => index.inputs.has(value),
-      fetches: [detected.partition.cuts.at(-1)!],
+      fetches: [end],
       facts,
     });
     const fed = inputs.filter(({ name }) => names.includes(name));
