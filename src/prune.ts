@@ -32,8 +32,8 @@ export interface PruneJob {
   readonly options: ResolvedOptions;
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;
-  /** Makes a place where the hidden states of `windowCount` windows wait, between blocks or for the way back. */
-  createStates(windowCount: number): HiddenStates | Promise<HiddenStates>;
+  /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
+  createStates(windowCount: number, blockCount?: number): HiddenStates | Promise<HiddenStates>;
   /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
 }

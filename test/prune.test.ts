@@ -174,12 +174,13 @@ describe('the same run', () => {
   it.each<Partial<PruneOptions>>([{ method: 'obc', allocation: 'adaptive' }, { method: 'o-fang' }])(
     'keeps no more hidden states than it asked room for (%j)',
     async (options) => {
-      const createStates = (windowCount: number) => {
+      const createStates = (windowCount: number, blockCount = 1) => {
         const states = createMemoryStates();
         return {
           ...states,
           put: (batch: number, tensor: Tensor) => {
-            if (batch >= windowCount) throw new RangeError(`window ${batch} of ${windowCount}`);
+            const room = windowCount * blockCount;
+            if (batch >= room) throw new RangeError(`window ${batch} of ${room}`);
             return states.put(batch, tensor);
           },
         };

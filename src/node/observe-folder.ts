@@ -42,7 +42,7 @@ export interface ObserveRequest extends LookOptions {
   readonly calibration?: CalibrationOptions | undefined;
   /** Default `cpu`. A list is in order of preference. */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
-  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB, else in a temporary file. */
+  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
 }
 

@@ -35,6 +35,8 @@ export interface FolderJob {
 
 /** Hidden states beyond this go to a temporary file: a laptop's browser and editor need memory too. */
 const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+/** The same for what grows with the blocks, so that memory hardly does. */
+const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Loads and analyses a folder's model and makes its calibration windows; temporary files go when `use` is done. */
 export async function withPruneJob<T>(request: PruneJobRequest, use: (job: FolderJob) => Promise<T>): Promise<T> {
@@ -95,8 +97,9 @@ async function openPruneJob(
       engine,
       windows,
       options,
-      async createStates(windowCount): Promise<HiddenStates> {
-        const place = hiddenStates ?? (windowCount * windowBytes > MEMORY_STATES_BYTES ? 'spill' : 'memory');
+      async createStates(windowCount, blockCount = 1): Promise<HiddenStates> {
+        const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
+        const place = hiddenStates ?? (windowCount * blockCount * windowBytes > limit ? 'spill' : 'memory');
         return place === 'memory' ? createMemoryStates() : createSpilledStates(await spill());
       },
     },

@@ -40,7 +40,7 @@ export interface PruneRequest extends PruneOptions {
   /** Default `cpu`. A list is in order of preference. */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   readonly calibration?: CalibrationOptions | undefined;
-  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB, else in a temporary file. */
+  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
   /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
   readonly report?: string | boolean | undefined;

@@ -95,9 +95,9 @@ export async function createCurvatureStates(
   { analysed, windows, createStates }: Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>,
   modules: readonly PrunableModule[],
 ): Promise<HiddenStates> {
-  // As many windows of hidden states as the curvatures of all modules take the room of.
-  const room = (modules.length * analysed.detected.layout.hiddenSize) / (windows[0]?.length ?? 1);
-  return createStates(Math.ceil(room));
+  // As many windows of hidden states as a module's curvature takes the room of.
+  const room = analysed.detected.layout.hiddenSize / (windows[0]?.length ?? 1);
+  return createStates(Math.ceil(room), modules.length);
 }
 
 /** All tokens alike. */

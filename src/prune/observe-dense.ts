@@ -29,7 +29,7 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   const spans = blockSpans(layout);
   const model = copyModel(job.model);
   const runner = await run.startRunner(model);
-  const archive = await job.createStates((backwards ? spans.length + 1 : 1) * job.windows.length);
+  const archive = await job.createStates(job.windows.length, backwards ? spans.length + 1 : 1);
   const cotangents = await job.createStates(job.windows.length);
   try {
     const seen = await lookForwards(run, { runner, archive, spans, needs });
