@@ -133,7 +133,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     sum: reduce('ReduceSum', 13),
     mean: reduce('ReduceMean', 18),
     sumSquare: reduce('ReduceSumSquare', 18),
-    logSumExp: reduce('ReduceLogSumExp', 18),
+    max: reduce('ReduceMax', 18),
     /** Softmax over the last axis. */
     softmax: (x: Value) => emitter.node('Softmax', [x], { ...x, attributes: { axis: -1 } }),
     reshape,
