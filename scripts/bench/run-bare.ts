@@ -1,11 +1,12 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { indexGraph } from '../../src/graph/graph-index.js';
+import { lowerForRun } from '../../src/graph/lower-for-run.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
 import { TOKENS_PER_BATCH } from '../../src/prune/run.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
-import { indexRunGraph, makeBatches } from '../../src/runtime/block-runner.js';
+import { makeBatches } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
@@ -34,16 +35,15 @@ export async function runBare(
       windowLength,
     });
     const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
-    const end = detected.partition.cuts.at(-1)!;
-    // As the model runs anywhere else, without what is spared while pruning.
-    const own = indexGraph(model.proto.graph!);
-    const index = own.producerOf.has(end) ? own : indexRunGraph(model);
+    const graph = model.proto.graph!;
+    // As the model runs anywhere else: with the guards that pruning spares.
+    const index = indexGraph({ ...graph, node: lowerForRun(graph) });
     const { session, inputs: names } = await compileStage({
       engine,
       model,
       index,
       atHand: (value) => index.inputs.has(value),
-      fetches: [end],
+      fetches: [detected.partition.cuts.at(-1)!],
       facts,
     });
     const fed = inputs.filter(({ name }) => names.includes(name));

@@ -1,17 +1,15 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { dropNanGuards } from './drop-nan-guards.js';
 import { qualifiedOp } from './graph-index.js';
 import { lowerFusedNorms } from './lower-fused-norms.js';
 import { lowerGroupQuery } from './lower-group-query.js';
 
 /**
- * The nodes that run during pruning instead of the model's own: the residual stream laid bare, operators that ONNX Runtime
- * cannot run in the form they have written out in primitives, and no guards against what cannot come about. Values keep their names.
+ * The nodes that run during pruning instead of the model's own: the residual stream laid bare, and operators that
+ * ONNX Runtime cannot run in the form they have written out in primitives. Values keep their names.
  * The model that is written keeps the operators it came with.
  */
 export function lowerForRun(graph: GraphProto): NodeProto[] {
-  const nodes = dropNanGuards(lowerFusedNorms(graph.node));
-  return nodes.flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
+  return lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
 }
 
 /** A lowering gives `undefined` for a node that runs as it is. */

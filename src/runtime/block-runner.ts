@@ -1,4 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
+import { dropNanGuards } from '../graph/drop-nan-guards.js';
 import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
 import { lowerForRun } from '../graph/lower-for-run.js';
@@ -210,10 +211,10 @@ interface Moved {
   readonly tokenDependent: boolean;
 }
 
-/** The graph that runs: the model's own with the residual stream laid bare and no operator that cannot run. */
+/** The graph that runs over whole windows: the model's own with the residual stream laid bare, no operator that cannot run and no guard against padding. */
 export function indexRunGraph(model: OnnxModel) {
   const graph = model.proto.graph!;
-  return indexGraph({ ...graph, node: lowerForRun(graph) });
+  return indexGraph({ ...graph, node: dropNanGuards(lowerForRun(graph)) });
 }
 
 /** Rotary tables, masks and sizes that many stages read: one copy per batch size, unless the tokens matter. */
