@@ -13,13 +13,14 @@ import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
 
-/**
- * The yardstick: embedding and all blocks (no LM head) in one session, over the windows that pruning sees. Loading the
- * session is not counted.
- */
+/** What a bare forward pass computes: the model whole, logits handed out, or embedding and blocks without the LM head. */
+export type BareExtent = 'model' | 'blocks';
+
+/** The yardstick: the model in one session, over the windows that pruning sees. Loading the session is not counted. */
 export async function runBare(
   { model: path, calibration, options }: BenchTask,
   engine: Engine,
+  extent: BareExtent,
 ): Promise<Omit<BenchRun, 'peakBytes'>> {
   const folder = await openModelFolder(path);
   try {
@@ -43,7 +44,7 @@ export async function runBare(
       model,
       index,
       atHand: (value) => index.inputs.has(value),
-      fetches: [detected.partition.cuts.at(-1)!],
+      fetches: [extent === 'model' ? detected.layout.logits : detected.partition.cuts.at(-1)!],
       facts,
     });
     const fed = inputs.filter(({ name }) => names.includes(name));

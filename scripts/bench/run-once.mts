@@ -1,14 +1,16 @@
-/** Runs the bare blocks, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
+/** Runs the bare model or its blocks, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
 import { createNodeEngine } from '../../src/node/node-engine.js';
 import { prune } from '../../src/node.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
-import { runBare } from './run-bare.js';
+import { type BareExtent, runBare } from './run-bare.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as BenchTask;
 const { model, method, calibration, workFolder } = task;
-const run = method === 'bare' ? await runBare(task, await createNodeEngine()) : await pruneOnce();
+const EXTENTS: Readonly<Partial<Record<string, BareExtent>>> = { bare: 'model', blocks: 'blocks' };
+const extent = EXTENTS[method];
+const run = extent === undefined ? await pruneOnce() : await runBare(task, await createNodeEngine(), extent);
 process.stdout.write(`${JSON.stringify({ ...run, peakBytes: process.resourceUsage().maxRSS * 1024 })}\n`);
 
 async function pruneOnce(): Promise<Omit<BenchRun, 'peakBytes'>> {
