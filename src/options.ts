@@ -30,8 +30,11 @@ export type ModuleSelection = 'ffn' | 'attention' | 'all';
  */
 export type AllocationName = AllocationRuleName | 'standardised' | 'global';
 
-/** How errors at a module's output are measured: as plain squared distance, or by what the loss makes of them. */
-export type MetricName = 'output' | 'loss';
+/**
+ * How errors at a module's output are measured: as plain squared distance, by what the loss makes of them, or by how far they
+ * lead away from what the dense model predicts.
+ */
+export type MetricName = 'output' | 'loss' | 'divergence';
 
 /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
@@ -94,8 +97,9 @@ export interface PruneOptions extends JobControl {
   /** Default: the method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`). */
   readonly allocation?: AllocationName | undefined;
   /**
-   * What scores measure errors in. `loss` weighs directions by the loss's curvature, from one pass backwards; repairs do
-   * not depend on it. Default: the method's own (`output`; `loss` for `auto`).
+   * What scores measure errors in. `loss` weighs directions by the curvature of the loss on the calibration tokens,
+   * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
+   * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
    */
   readonly metric?: MetricName | undefined;
   /** Fraction of the mean of the Hessian's diagonal added to it, at least 0. Default: the method's own. */
@@ -139,7 +143,7 @@ export interface PruneOptions extends JobControl {
 export const ALLOCATIONS = [...Object.keys(ALLOCATION_RULES), 'standardised', 'global'] as readonly AllocationName[];
 
 /** Every metric, by name. */
-export const METRICS = ['output', 'loss'] as const satisfies readonly MetricName[];
+export const METRICS = ['output', 'loss', 'divergence'] as const satisfies readonly MetricName[];
 
 /** Everything that contexts can be seen in, by name. */
 export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
@@ -175,7 +179,7 @@ export const WEIGHTING_DEFAULTS = { variant: 'softmax', temperature: { relative:
 export const COMBINATIONS = {
   'f-fang': { adapter: 'flap', allocation: 'adaptive', grouping: true, metric: 'output' },
   'o-fang': { adapter: 'obc', allocation: 'adaptive', grouping: true, metric: 'output' },
-  auto: { adapter: 'obc', allocation: 'global', grouping: false, metric: 'loss', dampening: 0.1, generate: true },
+  auto: { adapter: 'obc', allocation: 'global', grouping: false, metric: 'divergence', dampening: 0.1, generate: true },
 } as const satisfies Record<string, Combination>;
 
 /** A method's name with what it sets where the user says nothing. */

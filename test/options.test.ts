@@ -10,7 +10,7 @@ describe('resolveOptions', () => {
       adapter: { needs: 'gram' },
       modules: new Set(['ffn', 'attention']),
       allocation: 'global',
-      metric: 'loss',
+      metric: 'divergence',
       calibrationDefaults: { generate: true },
       headUnit: 'group',
       widthMultiple: 1,

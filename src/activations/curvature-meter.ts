@@ -4,7 +4,7 @@ import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { createGramSum } from './gram-sum.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
-/** A meter of the loss's curvature at one module's output. */
+/** A meter of the metric's curvature at one module's output. */
 export interface CurvatureMeter extends BackwardMeter {
   /** G, `[out, out]` row-major. @throws NumericalError when the gradients are NaN, infinite or all zero, naming the block. */
   finish(): Float64Array;

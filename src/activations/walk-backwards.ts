@@ -1,5 +1,5 @@
 import type { BlockSpan } from '../architecture/layout.js';
-import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
+import { appendCrossEntropy, type Softening } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -33,6 +33,8 @@ export interface BackwardWalk {
   readonly side: SideValues;
   /** Where cotangents of the hidden states wait between blocks. */
   readonly cotangents: HiddenStates;
+  /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
+  readonly softened?: Softening | undefined;
   /** Meters of one block. */
   metersOf(span: BlockSpan): readonly BackwardMeter[];
   /** Hears of a block whose meters have seen all batches. */
@@ -79,6 +81,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       logits: { value: layout.logits, fact: facts.get(layout.logits)! },
       tokens: 'loss_tokens',
       opset,
+      softened: walk.softened,
     });
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset },

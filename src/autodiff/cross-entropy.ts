@@ -4,7 +4,7 @@ import type { ValueFact } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { createNodeEmitter } from './node-emitter.js';
 import { createTensorOps, type TensorOps } from './tensor-ops.js';
-import { gradientType, INT64, type Value } from './value.js';
+import { FLOAT32, gradientType, INT64, type Value } from './value.js';
 
 /** Where the loss is taken. */
 export interface CrossEntropyOptions {
@@ -19,8 +19,22 @@ export interface CrossEntropyOptions {
    * the mean over each window, 1 for the plain sum.
    */
   readonly scale?: number;
+  /** Predictions are made by softened logits, and for tokens drawn from them in place of the windows' own. */
+  readonly softened?: Softening | undefined;
   /** Start of all new names. Default `loss/`. */
   readonly prefix?: string;
+}
+
+/**
+ * A model's own softened prediction, q = softmax(logits / temperature), as the target. With g the gradient of -ln q at a token
+ * drawn from q, the mean of g g' is the Fisher information: the curvature of KL(q || q changed), and so of how far a change
+ * leads away from what the model predicts.
+ */
+export interface Softening {
+  /** Above 0. */
+  readonly temperature: number;
+  /** Runs of one session draw from one stream. */
+  readonly seed: number;
 }
 
 /** Nodes that compute the loss and its gradient; both are of the logits' gradient type (float32). */
@@ -37,11 +51,13 @@ export interface CrossEntropy {
  * Next-token cross-entropy of a language model, appended to its graph.
  *
  * With p = softmax(logits): loss = scale sum (ln sum exp(logits) - logit of the target), d logits = scale (p - onehot).
+ * Softened, both are of logits / temperature, and the gradient is divided by it once more.
  * The one-hot is never built and no copy of the logits is made: two tensors of B x S x V floats are alive besides the logits.
- * @throws OptionError when the logits are not `[B, S, V]` with S at least 2.
+ * @throws OptionError when the logits are not `[B, S, V]` with S at least 2, or the temperature is not above 0.
+ * @see K-FAC (Martens & Grosse, ICML 2015), section 2, for targets drawn from the model; Hinton et al. (arXiv 1503.02531) for softened ones
  */
 export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
-  const { logits, tokens, opset, prefix = 'loss/' } = options;
+  const { logits, tokens, opset, softened, prefix = 'loss/' } = options;
   const { dims, dataType } = logits.fact;
   const [batch = 0, length = 0] = dims;
   if (dims.length !== 3 || length < 2 || !isFloatType(dataType)) {
@@ -49,10 +65,19 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
       `Logits "${logits.value}" have dims [${dims}] and data type ${dataType}; a next-token loss needs floats [batch, length >= 2, vocabulary].`,
     );
   }
+  const { temperature = 1 } = softened ?? {};
+  if (!(temperature > 0))
+    throw new OptionError(`The temperature of a softened loss is ${temperature}; expected above 0.`);
   const emitter = createNodeEmitter(prefix);
   const o = createTensorOps(emitter, opset);
-  const x = o.cast({ name: logits.value, dims, dataType }, gradientType(dataType));
-  const targets = nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 });
+  const raw = o.cast({ name: logits.value, dims, dataType }, gradientType(dataType));
+  const scaled = (value: Value) =>
+    temperature === 1 ? value : o.mul(value, emitter.constant(raw.dataType, [], [1 / temperature]));
+  const x = scaled(raw);
+  const targets =
+    softened === undefined
+      ? nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 })
+      : drawTokens(o, x, softened.seed);
   const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
 
   const probabilities = o.softmax(x);
@@ -61,7 +86,7 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const loss = o.total(o.mul(o.sub(normaliser, o.gatherElements(x, targets, 2)), weights));
   const weighted = o.mul(probabilities, weights);
   const updates = o.sub(o.gatherElements(weighted, targets, 2), weights);
-  const cotangent = o.scatterElements(weighted, targets, { updates, axis: 2 });
+  const cotangent = scaled(o.scatterElements(weighted, targets, { updates, axis: 2 }));
   const { nodes, initializers } = emitter.finish([loss.name, cotangent.name]);
   return { nodes, initializers, loss: loss.name, cotangent: cotangent.name };
 }
@@ -71,6 +96,18 @@ function nextTokens(o: TensorOps, tokens: Value): Value {
   const [batch = 1, length = 1] = tokens.dims;
   const next = o.concat([o.slice(tokens, 1, { start: 1, end: length }), o.slice(tokens, 1, { start: 0, end: 1 })], 1);
   return o.reshape(next, [batch, length, 1]);
+}
+
+/** One token a position, `[B, S, 1]`, each from the softmax of its logits. */
+function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
+  const [batch = 1, length = 1, size = 1] = logits.dims;
+  const rows = o.cast(o.reshape(logits, [batch * length, size]), FLOAT32);
+  const drawn = o.emitter.node('Multinomial', [rows], {
+    dims: [batch * length, 1],
+    dataType: INT64,
+    attributes: { dtype: INT64, sample_size: 1, seed: { float: seed } },
+  });
+  return o.reshape(drawn, [batch, length, 1]);
 }
 
 function positionWeights(batch: number, length: number, scale = 1 / (batch * (length - 1))): number[] {

@@ -29,7 +29,7 @@ export function addObserveCommand(program: Command, context: CommandContext): vo
     .requiredOption('-o, --out <path>', 'where the statistics go: a folder, or a path ending in .json')
     .option(
       '-m, --method <name>',
-      `method that the statistics must do for (default ${PRUNE_DEFAULTS.method}); o-fang with --metric loss: any`,
+      `method that the statistics must do for (default ${PRUNE_DEFAULTS.method}); o-fang with --metric divergence: any`,
     )
     .addOption(new Option('--modules <kind>', 'what may go later').choices(['ffn', 'attention', 'all']))
     .addOption(
@@ -64,7 +64,7 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
   const { windowCount, windowLength } = found.calibration;
   const kept = [
     found.sums === 'gram' ? 'Gram matrices' : 'means and variances',
-    ...(found.metric === 'loss' ? ["the loss's curvature"] : []),
+    ...(found.metric === 'output' ? [] : [`the curvature of the ${found.metric}`]),
     ...(found.grouped ? ['function groups'] : []),
   ];
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);

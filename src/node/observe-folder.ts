@@ -55,7 +55,7 @@ export interface ObservedFolder {
   readonly seed: number;
   /** Of every channel: means and variances, or Gram matrices too. */
   readonly sums: KeptSums;
-  /** `loss`: gradients of the loss were taken. */
+  /** `loss` and `divergence`: its gradients were taken. */
   readonly metric: MetricName;
   /** Whether neurons were grouped by function. */
   readonly grouped: boolean;
@@ -71,7 +71,7 @@ export interface ObservedFolder {
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
  * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
- * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'loss' }` sees what any method reads. The files
+ * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files
  * appear under their names when they are complete.
  *
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.

@@ -47,7 +47,7 @@ export async function collectDense(
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const modules = selectModules(job);
-  const curvatures = options.metric === 'loss' ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
   try {
     // The way back is what costs; sensitivity comes with it.
     const sensitivity = options.grouping !== undefined || curvatures !== undefined;

@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
-import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
+import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { DenseObservation } from './dense-observation.js';
 
@@ -28,7 +28,8 @@ export interface DenseStatistics extends Pick<DenseObservation, 'sensitivity' | 
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: ResolvedOptions['weighting'];
   readonly blockChange: Float64Array;
-  /** The loss's curvature at each module's output, by module index; absent: it was not looked at. */
+  readonly metric: MetricName;
+  /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */
   readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
   /** What clustering and the like had to say. */
   readonly remarks: readonly string[];

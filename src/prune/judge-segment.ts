@@ -23,7 +23,7 @@ export interface SegmentCase {
   readonly adapter: CompensationAdapter;
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
-  /** The loss's curvature at each module's output, by module index, where scores are taken in its metric. */
+  /** The metric's curvature at each module's output, by module index, where scores are taken in its metric. */
   readonly curvatures?: Pick<HiddenStates, 'get'> | undefined;
   /** Importance by unit that decides in place of what the adapter would find, where there is one. */
   orderOf(module: PrunableModule): Float64Array | undefined;

@@ -90,7 +90,7 @@ export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasu
   });
 }
 
-/** A place for the loss's curvatures at the outputs of some modules. */
+/** A place for the metric's curvatures at the outputs of some modules. */
 export async function createCurvatureStates(
   { analysed, windows, createStates }: Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>,
   modules: readonly PrunableModule[],

@@ -3,9 +3,11 @@ import type { TokenContexts } from '../activations/measure-affinity.js';
 import { createChangeMeter } from '../activations/measure-change.js';
 import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
+import type { Softening } from '../autodiff/cross-entropy.js';
 import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
 import { groupNeurons } from '../grouping/group-neurons.js';
 import { copyModel } from '../onnx/edit-weights.js';
+import type { ResolvedOptions } from '../options.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import {
@@ -49,6 +51,7 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
         archive,
         side: runner.side,
         cotangents,
+        softened: softeningOf(job.options),
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
         onSpan: async (span) => {
           for (const look of inSpan(span)) await look.finish();
@@ -61,6 +64,16 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   } finally {
     await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
   }
+}
+
+/**
+ * Softer than the model itself, so that what it is sure of counts as well: at 1 tokens that it is sure of have next to no
+ * gradient, and code, which is full of them, loses most (docs/auto.md).
+ */
+const DIVERGENCE_TEMPERATURE = 2;
+
+function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
+  return metric === 'divergence' ? { temperature: DIVERGENCE_TEMPERATURE, seed } : undefined;
 }
 
 interface Look {

@@ -21,7 +21,7 @@ export interface ObservedModel {
   readonly dense: DenseObservation;
   /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
   readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
-  /** The loss's curvature at each module's output, by module index, where the metric asks for it. */
+  /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
   /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
   readonly recall?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
@@ -38,7 +38,7 @@ export async function observeModel(given: PruneJob, resultCount = 1): Promise<Ob
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const modules = selectModules(job);
-  const curvatures = options.metric === 'loss' ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
@@ -86,7 +86,7 @@ export async function recallModel(
     modules,
     dense,
     passes,
-    curvatures: options.metric === 'loss' ? statistics.curvatures : undefined,
+    curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
     recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: run.timings(),
     remarks: [...statistics.remarks, ...run.remarks],

@@ -39,7 +39,7 @@ async function recallOrders(
     const { needs } = adapter!;
     const [measured = EMPTY_STATISTICS] =
       needs === 'none' ? [] : await statistics.read(module, { of: 'module', needs });
-    const found = job.options.metric === 'loss' ? await statistics.curvatures!.get(module.index) : undefined;
+    const found = job.options.metric !== 'output' ? await statistics.curvatures!.get(module.index) : undefined;
     const curvature = found && Float64Array.from(found.data as Float32Array);
     orders.set(
       module,
@@ -66,8 +66,11 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   const needs: readonly (StatisticsNeed | undefined)[] = [options.adapter.needs, order?.needs];
   if (needs.includes('gram') && sums !== 'gram')
     throw lacking(`has no Gram matrices, which ${options.methodName} reads`, `with method: '${options.methodName}'`);
-  if (options.metric === 'loss' && statistics.curvatures === undefined)
-    throw lacking("has no gradients of the loss, which metric 'loss' reads", "with metric: 'loss'");
+  if (options.metric !== 'output' && options.metric !== statistics.metric)
+    throw lacking(
+      `was measured by metric '${statistics.metric}', and the run asks for '${options.metric}'`,
+      `with metric: '${options.metric}'`,
+    );
   if (sensitivity && statistics.sensitivity === undefined)
     throw lacking(
       `has no gradients of the loss, which allocation '${options.allocation}' reads`,

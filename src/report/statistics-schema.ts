@@ -19,7 +19,7 @@ export interface SavedStatistics extends SavedFile {
   readonly seed: number;
   /** Of every channel: means and variances, or Gram matrices too. */
   readonly sums: KeptSums;
-  /** `loss`: the loss's curvature at each module's output is among the tensors. */
+  /** `loss` and `divergence`: the metric's curvature at each module's output is among the tensors. */
   readonly metric: MetricName;
   /** Every option of the look; `grouping` and `weighting` bind later runs. */
   readonly settings: Readonly<Record<string, JsonValue>>;

@@ -81,6 +81,72 @@ describe('appendCrossEntropy', () => {
     expect(Array.from(results[parts.cotangent]?.data as Float32Array)).toEqual([-1, 1, 0, 0]);
   });
 
+  describe('softened', () => {
+    const TEMPERATURE = 2;
+    const ROWS = 2000;
+    const logits = Float32Array.of(1.5, -0.5, 0, 3);
+    const weights = Array.from(logits, (logit) => Math.exp(logit / TEMPERATURE));
+    const softmax = weights.map((weight) => weight / weights.reduce((sum, one) => sum + one));
+
+    async function draw(seed: number) {
+      const dims = [ROWS, 2, 4];
+      const parts = appendCrossEntropy({
+        logits: { value: 'logits', fact: { dims, dataType: 1 } },
+        tokens: 'tokens',
+        opset: 17,
+        scale: 1,
+        softened: { temperature: TEMPERATURE, seed },
+      });
+      const results = await runGraph({
+        ...parts,
+        opset: 17,
+        inputs: {
+          logits: { type: 'float32', dims, data: Float32Array.from({ length: 8 * ROWS }, (_, at) => logits[at % 4]!) },
+          tokens: { type: 'int64', dims: [ROWS, 2], data: new BigInt64Array(2 * ROWS) },
+        },
+        outputs: [parts.loss, parts.cotangent],
+      });
+      const gradient = results[parts.cotangent]!.data as Float32Array;
+      const predictions = Array.from({ length: ROWS }, (_, row) => [...gradient.subarray(8 * row, 8 * row + 4)]);
+      return { loss: results[parts.loss]!.data[0] as number, predictions, gradient };
+    }
+    const tokenOf = (gradient: readonly number[]) => gradient.findIndex((value) => value < 0);
+
+    it('takes the gradient of the softened logits at the tokens drawn', async () => {
+      const { loss, predictions } = await draw(3);
+      for (const gradient of predictions) {
+        const token = tokenOf(gradient);
+        gradient.forEach((value, at) => {
+          expect(value).toBeCloseTo((softmax[at]! - (at === token ? 1 : 0)) / TEMPERATURE, 6);
+        });
+      }
+      const drawn = predictions.map(tokenOf);
+      expect(loss / -drawn.reduce((sum, token) => sum + Math.log(softmax[token]!), 0)).toBeCloseTo(1, 5);
+    });
+
+    it('draws from the softened prediction, so that the gradients are zero on average', async () => {
+      const { predictions } = await draw(3);
+      const counts = [0, 0, 0, 0];
+      for (const gradient of predictions) counts[tokenOf(gradient)]! += 1;
+      // Five standard errors.
+      counts.forEach((count, token) => {
+        const share = softmax[token]!;
+        expect(Math.abs(count / ROWS - share)).toBeLessThan(5 * Math.sqrt((share * (1 - share)) / ROWS));
+      });
+    });
+
+    it('draws the same tokens from the same seed', async () => {
+      const [first, second, other] = [await draw(3), await draw(3), await draw(4)];
+      expect(second.gradient).toEqual(first.gradient);
+      expect(other.gradient).not.toEqual(first.gradient);
+    });
+
+    it.each([0, -1, Number.NaN])('refuses a temperature of %d', (temperature) => {
+      const options = { logits: { value: 'logits', fact: { dims: DIMS, dataType: 1 } }, tokens: 'tokens', opset: 17 };
+      expect(() => appendCrossEntropy({ ...options, softened: { temperature, seed: 0 } })).toThrow(OptionError);
+    });
+  });
+
   it.each([
     ['one token', [2, 1, 7], 1],
     ['no batch', [4, 7], 1],

@@ -6,7 +6,7 @@ it('passes on only what was said, and says what was kept', async () => {
   expect(calls).toEqual([['observe', { model: 'dense', out: 'stats', calibration: {}, ...control }]]);
   expect(out).toBe(
     'Observed dense -> stats (auto, seed 0)\n' +
-      "Gram matrices, the loss's curvature of 12 modules on 64 windows of 128 tokens, 12.3 MB\n" +
+      'Gram matrices, the curvature of the loss of 12 modules on 64 windows of 128 tokens, 12.3 MB\n' +
       '1.5 s\n',
   );
 });

@@ -23,7 +23,7 @@ const QUICK = { windowCount: 2, windowLength: 24, generate: false };
 const look = (request: Partial<ObserveRequest> = {}) =>
   observe({ model: TINY_LLAMA, out: at('stats'), calibration: CALIBRATION, ...request });
 /** Sees what any method reads. */
-const ALL = { method: 'o-fang', metric: 'loss' } as const;
+const ALL = { method: 'o-fang', metric: 'divergence' } as const;
 const recall = (request: Partial<PruneRequest> = {}) =>
   prune({ model: TINY_LLAMA, sparsity: 0.3, statistics: at('stats'), certify: false, out: at('out'), ...request });
 
@@ -47,7 +47,7 @@ describe('saved statistics', () => {
   it('prune by every method without a run over tokens, far better than by lot', async () => {
     const seen = await look(ALL);
     expect(await listFiles(at('stats'))).toEqual(['statistics.json', 'statistics.safetensors']);
-    expect(seen).toMatchObject({ sums: 'gram', metric: 'loss', grouped: true, moduleCount: 12 });
+    expect(seen).toMatchObject({ sums: 'gram', metric: 'divergence', grouped: true, moduleCount: 12 });
     await prune({ model: TINY_LLAMA, out: at('random'), sparsity: 0.3, method: 'random', certify: false });
     const [dense, random] = [await lossOf(TINY_LLAMA), await lossOf(at('random'))];
     for (const method of ['flap', 'obc', 'f-fang', 'o-fang', 'auto']) {
@@ -88,7 +88,7 @@ describe('saved statistics', () => {
     const refused = (request: Partial<PruneRequest>) => recall({ modules: 'ffn', method: 'f-fang', ...request });
     const cases: [Partial<PruneRequest>, RegExp][] = [
       [{ method: 'obc' }, /statistics\.json has no Gram matrices.*observe with method: 'obc'/],
-      [{ method: 'flap', metric: 'loss' }, /no gradients of the loss.*with metric: 'loss'/],
+      [{ method: 'flap', metric: 'loss' }, /measured by metric 'output'.*with metric: 'loss'/],
       [{ modules: 'all' }, /nothing of block 0 attention.*with modules: 'all'/],
       [{ seed: 7 }, /made with seed 0, and the run has seed 7/],
       [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/],
