@@ -62,6 +62,7 @@ const ablation: readonly (readonly [string, Partial<PruneRequest>])[] = [
 ];
 
 const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
+  ['auto, metric loss', { method: 'auto', metric: 'loss', ...WRITTEN }],
   ['auto, metric output', { method: 'auto', metric: 'output', ...WRITTEN }],
   ['auto, uniform', { method: 'auto', allocation: 'uniform', ...WRITTEN }],
   ['auto, dampening 0.01', { method: 'auto', dampening: 0.01, ...WRITTEN }],

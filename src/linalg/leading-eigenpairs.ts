@@ -123,25 +123,29 @@ interface Space {
   readonly random: Random;
 }
 
-/** Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row that holds nothing new is drawn afresh. */
+/**
+ * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row that holds nothing new is drawn afresh.
+ * @param rows What the span of the basis was taken out of once: a second time takes out the rounding errors of the first.
+ */
 function orthonormalise({ size, basis, random }: Space, width: number, rows: Float64Array): Float64Array {
   const known = basis.subarray(0, width * size);
+  removeSpan(rows, known, size);
   for (let start = 0; start < rows.length; start += size) {
     const row = rows.subarray(start, start + size);
     const earlier = rows.subarray(0, start);
     for (;;) {
       const before = norm(row);
-      // Twice is enough: one pass leaves rounding errors of the size of what it removed.
-      for (let pass = 0; pass < 2; pass++) {
-        removeSpan(row, known, size);
-        removeSpan(row, earlier, size);
-      }
+      removeSpan(row, earlier, size);
+      removeSpan(row, earlier, size);
+      // Errors that were small beside the whole row are large beside a little that is left of it.
+      if (norm(row) < 0.1 * before) for (const span of [known, earlier]) removeSpan(row, span, size);
       const after = norm(row);
       if (after > 1e-10 * before && after > Number.MIN_VALUE / Number.EPSILON) {
         for (let i = 0; i < size; i++) row[i]! /= after;
         break;
       }
       for (let i = 0; i < size; i++) row[i] = drawNormal(random);
+      for (const span of [known, known]) removeSpan(row, span, size);
     }
   }
   return rows;

@@ -1,4 +1,4 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema, type TensorProto } from 'onnx-buf';
 import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
@@ -6,6 +6,7 @@ import { OptionError } from '../errors.js';
 import { makeInitializer, makeValueInfo } from '../graph/build.js';
 import { lowerForRun } from '../graph/lower-for-run.js';
 import type { PrefillSize } from '../graph/model-inputs.js';
+import { encodeModel } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type AnalysedModel, factsForSize } from './analyse-model.js';
 
@@ -85,7 +86,7 @@ export async function differentiateModel(request: DifferentiationRequest): Promi
     }),
   });
   return {
-    bytes: toBinary(ModelProtoSchema, differentiated),
+    bytes: encodeModel(differentiated),
     tokens: TOKENS,
     loss: entropy.loss,
     gradients: backward.gradients,
