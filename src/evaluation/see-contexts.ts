@@ -99,6 +99,7 @@ async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
   const { engine, model, analysed, windows, signal, createStates = createMemoryStates } = request;
   const length = windows[0]?.length ?? 1;
   return createBlockRunner({
+    isFixed: true,
     engine,
     model: copyModel(model),
     cuts: analysed.detected.partition.cuts,

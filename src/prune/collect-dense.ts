@@ -92,7 +92,7 @@ async function measureAll(
 ): Promise<void> {
   const needs = keptSums(run.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
-  const runner = await run.startRunner(copyModel(run.job.model));
+  const runner = await run.startRunner(copyModel(run.job.model), { isFixed: true });
   try {
     while (runner.stage < lastSegment) {
       await run.pass(runner);

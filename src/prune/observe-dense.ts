@@ -30,7 +30,7 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   if (!backwards && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
   const spans = blockSpans(layout);
   const model = copyModel(job.model);
-  const runner = await run.startRunner(model);
+  const runner = await run.startRunner(model, { isFixed: true });
   const archive = await job.createStates(job.windows.length, backwards ? spans.length + 1 : 1);
   const cotangents = await job.createStates(job.windows.length);
   try {

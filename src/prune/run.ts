@@ -3,7 +3,13 @@ import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { PruneJob, StageTiming } from '../prune.js';
-import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
+import {
+  type Batch,
+  type BlockRunner,
+  type BlockRunnerOptions,
+  createBlockRunner,
+  makeBatches,
+} from '../runtime/block-runner.js';
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
 
 /** One run's clock, progress, remarks and random numbers. */
@@ -19,7 +25,7 @@ export interface Run {
   /** Reports one more batch done. */
   tick(detail: string): void;
   /** Starts at the token ids with the model given, which may be edited while it runs. */
-  startRunner(model: OnnxModel): Promise<BlockRunner>;
+  startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
   advance(runner: BlockRunner): Promise<void>;
   /** The same, but together with the next look. */
@@ -74,8 +80,9 @@ export function startRun(job: PruneJob, passes: Passes): Run {
       done = Math.min(done + 1, total);
       options.onProgress?.({ stage: 'prune', done, total, detail });
     },
-    startRunner: async (model) =>
+    startRunner: async (model, { isFixed = false } = {}) =>
       createBlockRunner({
+        isFixed,
         engine,
         model,
         cuts: partition.cuts,

@@ -67,8 +67,10 @@ export interface BlockRunner {
 
 export interface BlockRunnerOptions {
   readonly engine: Engine;
-  /** Edited in place between calls by whoever prunes. */
+  /** Edited in place between calls by whoever prunes, unless it `isFixed`. */
   readonly model: OnnxModel;
+  /** Nobody edits the model while the runner lives, so that its graph is looked at once. Default false. */
+  readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwinFacts;
   readonly tokenInput: string;
@@ -89,11 +91,13 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   let from = 0;
   /** Stages from there on that were passed, by who hears of them. */
   let passed: ((batch: Batch) => void)[] = [];
+  let seen: SeenGraph | undefined;
   const stageNow = () => from + passed.length;
 
   async function* observe(run: StageRun) {
-    const index = indexRunGraph(model);
-    const moved = passed.length === 0 ? [] : findMoved(index);
+    if (seen === undefined || !options.isFixed) seen = lookAtGraph(options);
+    const { index } = seen;
+    const moved = passed.length === 0 ? [] : findMoved(seen);
     const kept = held.wantedAmong([...run.fetches, ...(run.reads ?? [])]);
     const fetches = [...new Set([...run.fetches, ...kept, ...moved.map(({ name }) => name)])];
     const compiled = await compile({ ...run, fetches }, index);
@@ -138,10 +142,10 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   }
 
   /** What has to be handed out to stand behind the stages that were passed: the hidden state, and what later stages read beside it. */
-  function findMoved(index: GraphIndex): Moved[] {
+  function findMoved(graph: SeenGraph): Moved[] {
     const end = stageNow();
-    const carried = carriedValues(index, partitionGraph(index, cuts)).slice(from, end);
-    const dependent = tokenDependentValues(index, options.tokenInput);
+    const carried = graph.carried().slice(from, end);
+    const dependent = graph.tokenDependent();
     const reread = carried.flatMap((names, at) => (from + at > 0 ? names : [])).find((name) => dependent.has(name));
     if (reread !== undefined) {
       throw new UnsupportedModelError(
@@ -200,6 +204,30 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
       await settle();
     },
     dispose: () => states.dispose(),
+  };
+}
+
+/** A model's graph, and what is asked of it as a whole, found when it is first asked. */
+interface SeenGraph {
+  readonly index: GraphIndex;
+  readonly carried: () => ReturnType<typeof carriedValues>;
+  readonly tokenDependent: () => ReadonlySet<string>;
+}
+
+function lookAtGraph({ model, cuts, tokenInput }: BlockRunnerOptions): SeenGraph {
+  const index = indexRunGraph(model);
+  return {
+    index,
+    carried: once(() => carriedValues(index, partitionGraph(index, cuts))),
+    tokenDependent: once(() => tokenDependentValues(index, tokenInput)),
+  };
+}
+
+function once<T extends object>(find: () => T): () => T {
+  let found: T | undefined;
+  return () => {
+    found ??= find();
+    return found;
   };
 }
 
