@@ -1,7 +1,7 @@
 /**
- * Compares the time of whole pruning runs with that of bare forward passes over the same windows (the whole model, logits
- * handed out; beside it the blocks without the LM head), and tells the peak memory. All take turns, each in a process of its
- * own; medians are printed.
+ * Compares the time of whole pruning runs with that of bare forward passes of the same windows through the same blocks (and,
+ * beside it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
+ * its own; medians are printed.
  *
  *   npm run bench -- MODEL_FOLDER --text FILE [--methods flap,obc,o-fang] [--windows 16] [--window-length 512]
  *     [--modules ffn] [--repeat 3]
@@ -32,20 +32,20 @@ if (model === undefined || values.text === undefined) {
 const methods = values.methods.split(',');
 const runs: Record<string, BenchRun>[] = [];
 for (let round = 0; round < Number(values.repeat); round += 1) {
-  runs.push(Object.fromEntries(['bare', 'blocks', ...methods].map((method) => [method, runOnce(method)])));
+  runs.push(Object.fromEntries(['bare', 'model', ...methods].map((method) => [method, runOnce(method)])));
 }
 const over = (method: string, of: (run: BenchRun) => number, yardstick = 'bare') =>
   median(runs.map((run) => of(run[method]!) / run[yardstick]!.wallMs));
 const wallOf = ({ wallMs }: BenchRun) => wallMs;
 const wallSeconds = (method: string) => seconds(median(runs.map((run) => wallOf(run[method]!))));
-console.log(`bare forward passes: ${wallSeconds('bare')} (blocks alone: ${wallSeconds('blocks')})`);
+console.log(`bare forward passes: ${wallSeconds('bare')} (with LM head and logits: ${wallSeconds('model')})`);
 for (const method of methods) {
   const own = runs.map((run) => run[method]!);
   const processor = median(runs.map((run) => run[method]!.cpuMs / run.bare!.cpuMs));
   const peak = Math.max(...own.map(({ peakBytes }) => peakBytes));
   console.log(
     `${method}: ${over(method, wallOf).toFixed(2)} x bare (processor time ${processor.toFixed(2)} x; ` +
-      `${over(method, wallOf, 'blocks').toFixed(2)} x the blocks alone), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
+      `${over(method, wallOf, 'model').toFixed(2)} x the whole model), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
   );
   for (const { stage } of own[0]!.stages) {
     const msOf = ({ stages }: BenchRun) => stages.find((one) => one.stage === stage)?.ms ?? 0;

@@ -4,7 +4,7 @@ import type { StageTiming } from '../../src/prune.js';
 /** What a process of its own is asked to run. */
 export interface BenchTask {
   readonly model: string;
-  /** A pruning method; or the same windows with nothing collected, `bare` through the whole model, `blocks` without its LM head. */
+  /** A pruning method; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */
   readonly method: string;
   readonly options: Pick<PruneOptions, 'sparsity' | 'modules' | 'batchSize'>;
   readonly calibration: CalibrationOptions;

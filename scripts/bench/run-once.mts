@@ -1,4 +1,4 @@
-/** Runs the bare model or its blocks, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
+/** Runs the bare blocks or the whole model, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
 import { createNodeEngine } from '../../src/node/node-engine.js';
 import { prune } from '../../src/node.js';
@@ -8,7 +8,7 @@ import { type BareExtent, runBare } from './run-bare.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as BenchTask;
 const { model, method, calibration, workFolder } = task;
-const EXTENTS: Readonly<Partial<Record<string, BareExtent>>> = { bare: 'model', blocks: 'blocks' };
+const EXTENTS: Readonly<Partial<Record<string, BareExtent>>> = { bare: 'blocks', model: 'model' };
 const extent = EXTENTS[method];
 const run = extent === undefined ? await pruneOnce() : await runBare(task, await createNodeEngine(), extent);
 process.stdout.write(`${JSON.stringify({ ...run, peakBytes: process.resourceUsage().maxRSS * 1024 })}\n`);
