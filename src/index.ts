@@ -26,7 +26,12 @@ export type {
   Segment,
   Unrecognised,
 } from './architecture/layout.js';
-export { appendCrossEntropy, type CrossEntropy, type CrossEntropyOptions } from './autodiff/cross-entropy.js';
+export {
+  appendCrossEntropy,
+  type CrossEntropy,
+  type CrossEntropyOptions,
+  type Softening,
+} from './autodiff/cross-entropy.js';
 export type { ForwardGraph } from './autodiff/forward-graph.js';
 export { buildGradientGraph, type GradientGraph, type GradientProblem } from './autodiff/gradient-graph.js';
 export {

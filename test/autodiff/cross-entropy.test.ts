@@ -88,7 +88,7 @@ describe('appendCrossEntropy', () => {
     const weights = Array.from(logits, (logit) => Math.exp(logit / TEMPERATURE));
     const softmax = weights.map((weight) => weight / weights.reduce((sum, one) => sum + one));
 
-    async function draw(seed: number) {
+    async function draw(seed: number, given = logits) {
       const dims = [ROWS, 2, 4];
       const parts = appendCrossEntropy({
         logits: { value: 'logits', fact: { dims, dataType: 1 } },
@@ -101,7 +101,7 @@ describe('appendCrossEntropy', () => {
         ...parts,
         opset: 17,
         inputs: {
-          logits: { type: 'float32', dims, data: Float32Array.from({ length: 8 * ROWS }, (_, at) => logits[at % 4]!) },
+          logits: { type: 'float32', dims, data: Float32Array.from({ length: 8 * ROWS }, (_, at) => given[at % 4]!) },
           tokens: { type: 'int64', dims: [ROWS, 2], data: new BigInt64Array(2 * ROWS) },
         },
         outputs: [parts.loss, parts.cotangent],
@@ -139,6 +139,12 @@ describe('appendCrossEntropy', () => {
       const [first, second, other] = [await draw(3), await draw(3), await draw(4)];
       expect(second.gradient).toEqual(first.gradient);
       expect(other.gradient).not.toEqual(first.gradient);
+    });
+
+    it('leaves it to the gradient to say that logits are no numbers', async () => {
+      const { gradient, predictions } = await draw(3, logits.with(2, Number.NaN));
+      expect(predictions.flat().every(Number.isNaN)).toBe(true);
+      expect(gradient).toHaveLength(8 * ROWS);
     });
 
     it.each([0, -1, Number.NaN])('refuses a temperature of %d', (temperature) => {

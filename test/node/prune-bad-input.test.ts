@@ -239,8 +239,9 @@ const ODDITIES: Readonly<Record<string, Oddity>> = {
     first: [3, 4],
   },
   'a Hessian of rank 1': { options: { method: 'obc', ...calibration(ONE_TOKEN) } },
+  'a Hessian of low rank': { options: { method: 'auto', ...calibration(ONE_TOKEN) } },
   'a curvature and a Hessian of low rank': {
-    options: { method: 'auto', ...calibration(ONE_TOKEN) },
+    options: { method: 'auto', metric: 'loss', ...calibration(ONE_TOKEN) },
     remark: /^block 0 ffn: floor under the curvature of 192 outputs raised from 0\.000001 to .*: few tokens/,
   },
   'windows without a token of some contexts': {
