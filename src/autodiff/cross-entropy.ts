@@ -52,7 +52,8 @@ export interface CrossEntropy {
  *
  * With p = softmax(logits): loss = scale sum (ln sum exp(logits) - logit of the target), d logits = scale (p - onehot).
  * Softened, both are of logits / temperature, and the gradient is divided by it once more.
- * The one-hot is never built and no copy of the logits is made: two tensors of B x S x V floats are alive besides the logits.
+ * The one-hot is never built, and of the logits only softened ones are a copy: two tensors of B x S x V floats are alive besides
+ * the logits, three where they are softened.
  * @throws OptionError when the logits are not `[B, S, V]` with S at least 2, or the temperature is not above 0.
  * @see K-FAC (Martens & Grosse, ICML 2015), section 2, for targets drawn from the model; Hinton et al. (arXiv 1503.02531) for softened ones
  */

@@ -1,43 +1,56 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { GraphProtoSchema, type ModelProto, ModelProtoSchema, type TensorProto, TensorProtoSchema } from 'onnx-buf';
+import { GraphProtoSchema, type ModelProto, ModelProtoSchema, type TensorProto } from 'onnx-buf';
+import { concatBytes } from './memory-folder.js';
+import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
+import { bytesHandle } from './tensor-handle.js';
 
-/** Payloads below this are copied as quickly by the general encoder. */
-const LARGE = 4096;
+/** A model without its graph, and the graph without its initializers. */
+export interface EncodedStructure {
+  readonly model: Uint8Array<ArrayBuffer>;
+  readonly graph: Uint8Array<ArrayBuffer>;
+}
+
+export function encodeStructure(proto: ModelProto): EncodedStructure {
+  const model = Object.assign(create(ModelProtoSchema), proto);
+  delete (model as Partial<typeof model>).graph;
+  const graph = Object.assign(create(GraphProtoSchema), proto.graph, { initializer: [] });
+  return { model: toBinary(ModelProtoSchema, model), graph: toBinary(GraphProtoSchema, graph) };
+}
+
+/** What a file begins with, up to the initializers: protobuf lets the fields of a message come in any order. */
+export function encodeHead({ model, graph }: EncodedStructure, initializerBytes: number): Uint8Array<ArrayBuffer> {
+  return new BinaryWriter()
+    .raw(model)
+    .tag(ModelProtoSchema.field.graph.number, WireType.LengthDelimited)
+    .uint32(graph.byteLength + initializerBytes)
+    .raw(graph)
+    .finish();
+}
+
+/** An initializer as a field of its graph. */
+export function initializerField(fragment: TensorFragment): TensorFragment {
+  const head = new BinaryWriter()
+    .tag(GraphProtoSchema.field.initializer.number, WireType.LengthDelimited)
+    .uint32(fragment.byteLength)
+    .raw(fragment.head)
+    .finish();
+  return { ...fragment, head, byteLength: head.byteLength + fragment.byteLength - fragment.head.byteLength };
+}
 
 /**
- * Encodes a model whose weights are in memory, as `toBinary` does, but copies every large payload once: the general encoder
- * copies it at every level of nesting. Large initializers follow the others, in a second piece of the graph, which readers
- * join to the first (protobuf's rule for a message field that comes twice).
+ * Encodes a model whose weights are in memory as `toBinary` does, but copies every payload once: the general encoder copies
+ * it at every level of nesting.
  */
-export function encodeModel(model: ModelProto): Uint8Array<ArrayBuffer> {
-  const graph = model.graph!;
-  const isLarge = ({ rawData }: TensorProto) => rawData.byteLength >= LARGE;
-  const initializer = graph.initializer.filter((tensor) => !isLarge(tensor));
-  const head = toBinary(ModelProtoSchema, { ...model, graph: { ...graph, initializer } });
-  const pieces = graph.initializer.filter(isLarge).flatMap(encodeTensor);
-  if (pieces.length === 0) return head;
-  return join([head, startOf(ModelProtoSchema.field.graph.number, lengthOf(pieces)), ...pieces]);
+export function encodeModel(proto: ModelProto): Uint8Array<ArrayBuffer> {
+  const initializers = proto.graph!.initializer.flatMap(encodeInitializer);
+  const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
+  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]);
 }
 
-function encodeTensor({ rawData, ...rest }: TensorProto): Uint8Array[] {
-  const own = toBinary(TensorProtoSchema, Object.assign(create(TensorProtoSchema), rest));
-  const tensor = [own, startOf(TensorProtoSchema.field.rawData.number, rawData.byteLength), rawData];
-  return [startOf(GraphProtoSchema.field.initializer.number, lengthOf(tensor)), ...tensor];
-}
-
-/** Tag and length of a field whose bytes follow. */
-const startOf = (field: number, byteLength: number): Uint8Array =>
-  new BinaryWriter().tag(field, WireType.LengthDelimited).uint32(byteLength).finish();
-
-const lengthOf = (pieces: readonly Uint8Array[]): number => pieces.reduce((sum, { byteLength }) => sum + byteLength, 0);
-
-function join(pieces: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const joined = new Uint8Array(lengthOf(pieces));
-  let at = 0;
-  for (const piece of pieces) {
-    joined.set(piece, at);
-    at += piece.byteLength;
-  }
-  return joined;
+function encodeInitializer(tensor: TensorProto): Uint8Array[] {
+  const { rawData, ...rest } = tensor;
+  if (rawData.byteLength === 0) return [initializerField(tensorFragment({ tensor }, '')).head];
+  const handle = bytesHandle({ dataType: tensor.dataType, dims: tensor.dims.map(Number) }, rawData);
+  return [initializerField(tensorFragment({ tensor: rest as TensorProto, handle }, '')).head, rawData];
 }

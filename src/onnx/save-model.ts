@@ -1,9 +1,7 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { ByteSink, SinkFolder } from './byte-source.js';
+import { type EncodedStructure, encodeHead, encodeStructure, initializerField } from './encode-model.js';
 import type { OnnxModel, TensorHandle } from './onnx-model.js';
 import { MAX_PROTOBUF_BYTES, planStorage, type StorageChoice, type StoragePlan, TAG_BYTES } from './plan-storage.js';
 import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
@@ -44,13 +42,13 @@ export async function saveModel(
   { layout = 'source', ...control }: SaveOptions = {},
 ): Promise<SavedModel> {
   const slash = fileName.lastIndexOf('/') + 1;
-  const structure = encodeStructure(model);
+  const structure = encodeStructure(model.proto);
   const structureBytes = structure.model.byteLength + structure.graph.byteLength;
   const plan = planStorage(model, { modelFile: fileName.slice(slash), choice: layout, structureBytes });
-  const encoded = encodeModel(structure, plan, fileName);
+  const planned = planModelFile(structure, plan, fileName);
   const step = createSteps(plan, control);
   const files = [
-    await writeFile(folder, fileName, (sink) => writeModelFile(sink, encoded, step)),
+    await writeFile(folder, fileName, (sink) => writeModelFile(sink, planned, step)),
     ...(plan.location === undefined
       ? []
       : [await writeFile(folder, fileName.slice(0, slash) + plan.location, (sink) => writeExternal(sink, plan, step))]),
@@ -58,52 +56,25 @@ export async function saveModel(
   return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
 }
 
-/** A model without its graph, and the graph without its initializers. */
-interface EncodedStructure {
-  readonly model: Uint8Array<ArrayBuffer>;
-  readonly graph: Uint8Array<ArrayBuffer>;
-}
-
-function encodeStructure({ proto }: OnnxModel): EncodedStructure {
-  const model = Object.assign(create(ModelProtoSchema), proto);
-  delete (model as Partial<typeof model>).graph;
-  const graph = Object.assign(create(GraphProtoSchema), proto.graph, { initializer: [] });
-  return { model: toBinary(ModelProtoSchema, model), graph: toBinary(GraphProtoSchema, graph) };
-}
-
-/** A model file in the order of its bytes: protobuf lets the fields of a message come in any order. */
-interface EncodedModel {
+/** A model file in the order of its bytes. */
+interface PlannedFile {
   readonly head: Uint8Array<ArrayBuffer>;
   readonly initializers: readonly TensorFragment[];
 }
 
-function encodeModel({ model, graph }: EncodedStructure, plan: StoragePlan, fileName: string): EncodedModel {
-  const initializers = plan.tensors.map((planned) => withTag(tensorFragment(planned, plan.location ?? '')));
-  const graphBytes = initializers.reduce((sum, { byteLength }) => sum + byteLength, graph.byteLength);
-  if (model.byteLength + TAG_BYTES + graphBytes > MAX_PROTOBUF_BYTES) {
+function planModelFile(structure: EncodedStructure, plan: StoragePlan, fileName: string): PlannedFile {
+  const initializers = plan.tensors.map((planned) => initializerField(tensorFragment(planned, plan.location ?? '')));
+  const initializerBytes = initializers.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const byteLength = structure.model.byteLength + structure.graph.byteLength + initializerBytes;
+  if (TAG_BYTES + byteLength > MAX_PROTOBUF_BYTES) {
     throw new UnsupportedModelError(
-      `${fileName} would take ${model.byteLength + graphBytes} bytes besides its external data; protobuf ends at 2 GiB.`,
+      `${fileName} would take ${byteLength} bytes besides its external data; protobuf ends at 2 GiB.`,
     );
   }
-  const head = new BinaryWriter()
-    .raw(model)
-    .tag(ModelProtoSchema.field.graph.number, WireType.LengthDelimited)
-    .uint32(graphBytes)
-    .raw(graph)
-    .finish();
-  return { head, initializers };
+  return { head: encodeHead(structure, initializerBytes), initializers };
 }
 
-function withTag(fragment: TensorFragment): TensorFragment {
-  const head = new BinaryWriter()
-    .tag(GraphProtoSchema.field.initializer.number, WireType.LengthDelimited)
-    .uint32(fragment.byteLength)
-    .raw(fragment.head)
-    .finish();
-  return { ...fragment, head, byteLength: head.byteLength + fragment.byteLength - fragment.head.byteLength };
-}
-
-async function writeModelFile(sink: ByteSink, { head, initializers }: EncodedModel, step: Step): Promise<void> {
+async function writeModelFile(sink: ByteSink, { head, initializers }: PlannedFile, step: Step): Promise<void> {
   await sink.write(head);
   for (const fragment of initializers) {
     await sink.write(fragment.head);
