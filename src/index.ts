@@ -142,9 +142,9 @@ export {
   type HessianOptions,
 } from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';
-export { type LossMetricWeight, weightInLossMetric } from './importance/loss-metric.js';
 export { scoreByObc } from './importance/obc.js';
 export { orderByObc, type RemovalOrder } from './importance/obc-order.js';
+export { type MetricWeight, weightInMetric } from './importance/weight-in-metric.js';
 export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';

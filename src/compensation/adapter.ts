@@ -26,7 +26,7 @@ export interface ChannelStatistics {
 export interface ImportanceProblem {
   /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
   readonly weight: LinearWeight;
-  /** The weight as scores see it, where that is another: in the loss's metric, `R W` with `R'R = G`. */
+  /** The weight as scores see it, where that is another: in a metric with curvature G, `R W` with `R'R = G`. */
   readonly scoredWeight?: LinearWeight | undefined;
   /** What the adapter's `needs` promises; `EMPTY_STATISTICS` will do for an adapter that needs none. */
   readonly statistics: ChannelStatistics;

@@ -12,7 +12,7 @@ import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { FunctionalModule } from './dense-observation.js';
 import { judgedUnits } from './measure-modules.js';
 import type { Run } from './run.js';
-import { seeInLossMetric } from './see-in-loss-metric.js';
+import { seeInMetric } from './see-in-metric.js';
 
 export interface SegmentCase {
   readonly model: OnnxModel;
@@ -45,7 +45,7 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
       judgeModule({
         module,
         weight,
-        scoredWeight: order === undefined ? await inLossMetric(run, { weight, module, curvatures }) : undefined,
+        scoredWeight: order === undefined ? await inMetric(run, { weight, module, curvatures }) : undefined,
         groups,
         order,
         adapter,
@@ -60,7 +60,7 @@ export async function judgeSegment(run: Run, given: SegmentCase): Promise<Scored
   return scored;
 }
 
-async function inLossMetric(
+async function inMetric(
   run: Run,
   {
     weight,
@@ -73,5 +73,5 @@ async function inLossMetric(
 ): Promise<LinearWeight | undefined> {
   if (curvatures === undefined) return undefined;
   const { data } = await curvatures.get(module.index);
-  return seeInLossMetric(run, module, { weight, curvature: Float64Array.from(data as Float32Array) });
+  return seeInMetric(run, module, { weight, curvature: Float64Array.from(data as Float32Array) });
 }

@@ -11,7 +11,7 @@ import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
-import { seeInLossMetric } from './see-in-loss-metric.js';
+import { seeInMetric } from './see-in-metric.js';
 
 interface BackwardLook {
   readonly module: PrunableModule;
@@ -84,7 +84,7 @@ export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasu
   const { random, multiply } = run;
   const weight = await readLinearWeight(model, module.output);
   return run.timed('order', async () => {
-    const scoredWeight = curvature && (await seeInLossMetric(run, module, { weight, curvature }));
+    const scoredWeight = curvature && (await seeInMetric(run, module, { weight, curvature }));
     const { headUnit } = run.job.options;
     return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });

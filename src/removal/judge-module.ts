@@ -25,7 +25,7 @@ export interface ModuleCase {
   readonly module: PrunableModule;
   /** The output map's weight, `[out, in]`. */
   readonly weight: LinearWeight;
-  /** The same in the loss's metric, where scores see that. */
+  /** The same in a metric with a curvature, where scores see that. */
   readonly scoredWeight?: LinearWeight | undefined;
   /** Function groups; units in none of them are never removed. */
   readonly groups: readonly JudgedGroup[];

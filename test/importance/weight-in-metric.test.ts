@@ -1,6 +1,6 @@
 import ndarray from 'ndarray';
 import { columnSums } from '../../src/importance/column-sums.js';
-import { weightInLossMetric } from '../../src/importance/loss-metric.js';
+import { weightInMetric } from '../../src/importance/weight-in-metric.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const random = createRandom(3);
@@ -21,7 +21,7 @@ it.each([
   const [rows, columns] = [12, 7];
   const weight = ndarray(floats(rows * columns), [columns, rows]).transpose(1, 0);
   const curvature = curvatureOf(rows, tokenCount);
-  const lengths = columnSums((await weightInLossMetric(weight, curvature)).weight, 'squares');
+  const lengths = columnSums((await weightInMetric(weight, curvature)).weight, 'squares');
   for (let j = 0; j < columns; j++) {
     let expected = 0;
     for (let a = 0; a < rows; a++)
@@ -33,7 +33,7 @@ it.each([
 it('is the plain metric, scaled, where the loss minds all directions alike', async () => {
   const weight = ndarray(floats(20), [4, 5]);
   const curvature = Float64Array.from({ length: 16 }, (_, at) => (at % 5 === 0 ? 9 : 0));
-  const seen = columnSums((await weightInLossMetric(weight, curvature)).weight, 'squares');
+  const seen = columnSums((await weightInMetric(weight, curvature)).weight, 'squares');
   columnSums(weight, 'squares').forEach((length, j) => {
     expect(seen[j]! / (9 * length)).toBeCloseTo(1, 5);
   });

@@ -5,8 +5,8 @@ import { transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { pickColumns } from './column-sums.js';
 
-/** A map's weight as the loss sees it. */
-export interface LossMetricWeight {
+/** A map's weight as a metric sees it. */
+export interface MetricWeight {
   /** `[out, in]`. */
   readonly weight: LinearWeight;
   readonly remarks: readonly string[];
@@ -16,20 +16,20 @@ export interface LossMetricWeight {
 const FLOOR = 1e-6;
 
 /**
- * Sees a linear map through the loss: `R W` with `R'R = G`, so that plain squared lengths of its columns become
- * `w_j' G w_j`, the loss's own measure of an error along them. Every score that measures columns of a weight then measures
- * loss, and scores of different maps can be compared.
+ * Sees a linear map through a metric's curvature: `R W` with `R'R = G`, so that plain squared lengths of its columns become
+ * `w_j' G w_j`, what the metric makes of an error along them. Every score that measures columns of a weight then measures
+ * that, and scores of different maps can be compared.
  *
  * @param weight W, `[out, in]`.
- * @param curvature G, `[out, out]` row-major: the uncentred covariance of the loss's gradient at the map's output.
+ * @param curvature G, `[out, out]` row-major: the uncentred covariance of the metric's gradient at the map's output.
  * @throws NumericalError when G cannot be factorised, even with a larger floor under it.
  * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3
  */
-export async function weightInLossMetric(
+export async function weightInMetric(
   weight: LinearWeight,
   curvature: Float64Array,
   multiply: MultiplyTransposed = multiplyTransposed,
-): Promise<LossMetricWeight> {
+): Promise<MetricWeight> {
   const [outputCount = 0, inputCount = 0] = weight.shape;
   let mean = 0;
   for (let i = 0; i < outputCount; i++) mean += curvature[i * outputCount + i]! / outputCount;

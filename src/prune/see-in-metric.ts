@@ -1,16 +1,16 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { LinearWeight } from '../compensation/adapter.js';
-import { weightInLossMetric } from '../importance/loss-metric.js';
+import { weightInMetric } from '../importance/weight-in-metric.js';
 import { naming } from '../removal/judge-module.js';
 import type { Run } from './run.js';
 
-/** A module's output weight as the loss sees it, with a remark where that took more than usual. */
-export async function seeInLossMetric(
+/** A module's output weight as the metric sees it, with a remark where that took more than usual. */
+export async function seeInMetric(
   run: Pick<Run, 'multiply' | 'remarks'>,
   module: PrunableModule,
   { weight, curvature }: { readonly weight: LinearWeight; readonly curvature: Float64Array },
 ): Promise<LinearWeight> {
-  const seen = await naming(module, () => weightInLossMetric(weight, curvature, run.multiply));
+  const seen = await naming(module, () => weightInMetric(weight, curvature, run.multiply));
   run.remarks.push(...seen.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
   return seen.weight;
 }
