@@ -34,6 +34,7 @@ export async function compensateByLeastSquares(
   const correction = await multiply(pickColumns(problem.weight, removed), coupling, shape);
   await solveRowsInPlace(lower, correction, { size: count, multiply });
   // H is twice the Gram; the coupling above was not doubled.
-  const weight = Float32Array.from(kept, (value, at) => value + 2 * correction[at]!);
+  const weight = new Float32Array(kept.length);
+  for (let at = 0; at < weight.length; at++) weight[at] = kept[at]! + 2 * correction[at]!;
   return { weight, numerics: { dampening, condition: estimateCondition(lower, count) }, remarks };
 }

@@ -33,25 +33,26 @@ export async function choleskyInPlace(
   for (let row = 0; row < size; row++) matrix.fill(0, row * size + row + 1, (row + 1) * size);
 }
 
+/** Factorises the block on the diagonal, and makes what stands below it the factor's rows. */
 function factorisePanel(
   matrix: Float64Array,
   { size, start, end, smallestPivots }: { size: number; start: number; end: number; smallestPivots: Float64Array },
 ): void {
-  for (let row = start; row < size; row++) {
+  for (let row = start; row < end; row++) {
     const rowAt = row * size;
-    for (let column = start; column < Math.min(row, end); column++) {
+    for (let column = start; column < row; column++) {
       const columnAt = column * size;
       let sum = matrix[rowAt + column]!;
       for (let i = start; i < column; i++) sum -= matrix[rowAt + i]! * matrix[columnAt + i]!;
       matrix[rowAt + column] = sum / matrix[columnAt + column]!;
     }
-    if (row >= end) continue;
     let pivot = matrix[rowAt + row]!;
     for (let i = start; i < row; i++) pivot -= matrix[rowAt + i]! ** 2;
     // Rounding leaves a pivot of this order where the exact one is zero; dividing by it would amplify noise.
     if (!(pivot > smallestPivots[row]!)) throw notPositiveDefinite(row, size, pivot);
     matrix[rowAt + row] = Math.sqrt(pivot);
   }
+  substituteForwards(matrix, matrix, { size, rowStart: end, rowEnd: size, start, end });
 }
 
 function notPositiveDefinite(pivot: number, size: number, value: number): NumericalError {
@@ -88,7 +89,7 @@ export async function invertFactorTransposed(
       subtractFromBlock(inverse, size, { block, values: await multiply(left, right, shape) });
     }
     for (let row = start; row < end; row++) inverse[row * size + row] = 1;
-    substituteForwards(inverse, lower, { size, rowCount: end, start, end });
+    substituteForwards(inverse, lower, { size, rowStart: 0, rowEnd: end, start, end });
   }
   return inverse;
 }
@@ -120,7 +121,7 @@ export async function solveRowsInPlace(lower: Float64Array, rows: Float64Array, 
       });
       await subtractProduct(rows, { ...solve, right, columns: [start, end], inner: [end, size] });
     }
-    substituteBackwards(rows, lower, { size, rowCount, start, end });
+    substituteBackwards(rows, lower, { size, rowStart: 0, rowEnd: rowCount, start, end });
   }
 }
 
@@ -135,7 +136,7 @@ export async function halfSolveRowsInPlace(lower: Float64Array, rows: Float64Arr
       const right = copyBlock(lower, size, { rowStart: start, rowEnd: end, columnStart: 0, columnEnd: start });
       await subtractProduct(rows, { ...solve, right, columns: [start, end], inner: [0, start] });
     }
-    substituteForwards(rows, lower, { size, rowCount, start, end });
+    substituteForwards(rows, lower, { size, rowStart: 0, rowEnd: rowCount, start, end });
   }
 }
 
@@ -158,32 +159,73 @@ async function subtractProduct(rows: Float64Array, { size, multiply, right, ...g
   subtractFromBlock(rows, size, { block: { ...every, columnStart, columnEnd }, values });
 }
 
+/** Rows `[rowStart, rowEnd)`, columns `[start, end)`; both matrices have `size` columns. */
 interface Substitution {
   readonly size: number;
-  readonly rowCount: number;
+  readonly rowStart: number;
+  readonly rowEnd: number;
   readonly start: number;
   readonly end: number;
 }
 
-function substituteForwards(rows: Float64Array, lower: Float64Array, { size, rowCount, start, end }: Substitution) {
-  for (let row = 0; row < rowCount; row++) {
-    const rowAt = row * size;
+/**
+ * Four rows at a time, as a sum waits for its last term; where fewer are left the last one is worked out several times over,
+ * always to the same result.
+ */
+function substituteForwards(rows: Float64Array, lower: Float64Array, given: Substitution): void {
+  const { size, rowStart, rowEnd, start, end } = given;
+  for (let row = rowStart; row < rowEnd; row += 4) {
+    const [a, b, c, d] = fourRows(row, given);
     for (let column = start; column < end; column++) {
       const columnAt = column * size;
-      let sum = rows[rowAt + column]!;
-      for (let i = start; i < column; i++) sum -= rows[rowAt + i]! * lower[columnAt + i]!;
-      rows[rowAt + column] = sum / lower[columnAt + column]!;
+      let p = rows[a + column]!;
+      let q = rows[b + column]!;
+      let r = rows[c + column]!;
+      let s = rows[d + column]!;
+      for (let i = start; i < column; i++) {
+        const factor = lower[columnAt + i]!;
+        p -= rows[a + i]! * factor;
+        q -= rows[b + i]! * factor;
+        r -= rows[c + i]! * factor;
+        s -= rows[d + i]! * factor;
+      }
+      const pivot = lower[columnAt + column]!;
+      rows[a + column] = p / pivot;
+      rows[b + column] = q / pivot;
+      rows[c + column] = r / pivot;
+      rows[d + column] = s / pivot;
     }
   }
 }
 
-function substituteBackwards(rows: Float64Array, lower: Float64Array, { size, rowCount, start, end }: Substitution) {
-  for (let row = 0; row < rowCount; row++) {
-    const rowAt = row * size;
+/** As `substituteForwards`. */
+function substituteBackwards(rows: Float64Array, lower: Float64Array, given: Substitution): void {
+  const { size, rowStart, rowEnd, start, end } = given;
+  for (let row = rowStart; row < rowEnd; row += 4) {
+    const [a, b, c, d] = fourRows(row, given);
     for (let column = end - 1; column >= start; column--) {
-      let sum = rows[rowAt + column]!;
-      for (let i = column + 1; i < end; i++) sum -= rows[rowAt + i]! * lower[i * size + column]!;
-      rows[rowAt + column] = sum / lower[column * size + column]!;
+      let p = rows[a + column]!;
+      let q = rows[b + column]!;
+      let r = rows[c + column]!;
+      let s = rows[d + column]!;
+      for (let i = column + 1; i < end; i++) {
+        const factor = lower[i * size + column]!;
+        p -= rows[a + i]! * factor;
+        q -= rows[b + i]! * factor;
+        r -= rows[c + i]! * factor;
+        s -= rows[d + i]! * factor;
+      }
+      const pivot = lower[column * size + column]!;
+      rows[a + column] = p / pivot;
+      rows[b + column] = q / pivot;
+      rows[c + column] = r / pivot;
+      rows[d + column] = s / pivot;
     }
   }
+}
+
+/** Where four rows begin, the last one standing in for those there are not. */
+function fourRows(row: number, { size, rowEnd }: Substitution): readonly [number, number, number, number] {
+  const at = (offset: number) => Math.min(row + offset, rowEnd - 1) * size;
+  return [at(0), at(1), at(2), at(3)];
 }

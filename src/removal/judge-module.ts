@@ -9,6 +9,7 @@ import type {
   PreparedImportance,
 } from '../compensation/adapter.js';
 import { NumericalError, OptionError } from '../errors.js';
+import { pickColumns as copyColumns } from '../importance/column-sums.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
@@ -207,7 +208,7 @@ function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: 
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
     if (fixed.weight === undefined) return;
-    joined ??= Float32Array.from(rowMajor(pickColumns(weight, channelsOf(module, keep))));
+    joined ??= Float32Array.from(copyColumns(weight, channelsOf(module, keep)));
     for (let at = 0; at < kept.length; at += 1) {
       const column = columnOf.get(channels[kept[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
@@ -231,22 +232,5 @@ export function channelsOf({ unitSize }: PrunableModule, units: Int32Array): Int
 function pickColumns(weight: LinearWeight, columns: Int32Array): LinearWeight {
   const [rowCount = 0, columnCount = 0] = weight.shape;
   if (columns.length === columnCount) return weight;
-  const [rowStride = 0, columnStride = 0] = weight.stride;
-  const picked = new Float32Array(rowCount * columns.length);
-  for (let row = 0; row < rowCount; row += 1) {
-    for (let at = 0; at < columns.length; at += 1) {
-      picked[row * columns.length + at] = weight.data[weight.offset + row * rowStride + columns[at]! * columnStride]!;
-    }
-  }
-  return ndarray(picked, [rowCount, columns.length]);
-}
-
-function rowMajor(weight: LinearWeight): Float32Array {
-  const [rowCount = 0, columnCount = 0] = weight.shape;
-  const [rowStride = 0, columnStride = 0] = weight.stride;
-  return Float32Array.from(
-    { length: rowCount * columnCount },
-    (_, at) =>
-      weight.data[weight.offset + Math.floor(at / columnCount) * rowStride + (at % columnCount) * columnStride]!,
-  );
+  return ndarray(Float32Array.from(copyColumns(weight, columns)), [rowCount, columns.length]);
 }
