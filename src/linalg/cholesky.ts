@@ -75,23 +75,45 @@ export async function invertFactorTransposed(
   multiply: MultiplyTransposed = multiplyTransposed,
 ): Promise<Float64Array> {
   const inverse = new Float64Array(size * size);
-  const blockSize = blockSizeOf(size);
-  for (let start = 0; start < size; start += blockSize) {
-    const end = Math.min(size, start + blockSize);
-    // Row c of the answer starts at column c: strips skip the zeros to the left of it.
-    for (let rowStart = 0; rowStart < start; rowStart += blockSize) {
-      const rowEnd = Math.min(start, rowStart + blockSize);
-      const inner = { columnStart: rowStart, columnEnd: start };
-      const left = copyBlock(inverse, size, { rowStart, rowEnd, ...inner });
-      const right = copyBlock(lower, size, { rowStart: start, rowEnd: end, ...inner });
-      const shape = { rows: rowEnd - rowStart, columns: end - start, inner: start - rowStart };
-      const block = { rowStart, rowEnd, columnStart: start, columnEnd: end };
-      subtractFromBlock(inverse, size, { block, values: await multiply(left, right, shape) });
-    }
-    for (let row = start; row < end; row++) inverse[row * size + row] = 1;
-    substituteForwards(inverse, lower, { size, rowStart: 0, rowEnd: end, start, end });
-  }
+  await invertSpan(inverse, lower, { size, start: 0, end: size, multiply });
   return inverse;
+}
+
+interface InvertedSpan {
+  readonly size: number;
+  readonly start: number;
+  readonly end: number;
+  readonly multiply: MultiplyTransposed;
+}
+
+/** Inverts `[start, end)` of the diagonal by halves: what couples them is `-Y₁ L₂₁ᵀ Y₂`. */
+async function invertSpan(inverse: Float64Array, lower: Float64Array, span: InvertedSpan): Promise<void> {
+  const { size, start, end, multiply } = span;
+  const blockCount = Math.ceil((end - start) / blockSizeOf(size));
+  if (blockCount <= 1) {
+    for (let row = start; row < end; row++) inverse[row * size + row] = 1;
+    substituteForwards(inverse, lower, { size, rowStart: start, rowEnd: end, start, end });
+    return;
+  }
+  const middle = start + Math.ceil(blockCount / 2) * blockSizeOf(size);
+  await invertSpan(inverse, lower, { ...span, end: middle });
+  await invertSpan(inverse, lower, { ...span, start: middle });
+  const [first, second] = [middle - start, end - middle];
+  const upper = { rowStart: start, rowEnd: middle, columnStart: start, columnEnd: middle };
+  const coupling = { rowStart: middle, rowEnd: end, columnStart: start, columnEnd: middle };
+  const last = { rowStart: middle, rowEnd: end, columnStart: middle, columnEnd: end };
+  const half = await multiply(copyBlock(inverse, size, upper), copyBlock(lower, size, coupling), {
+    rows: first,
+    columns: second,
+    inner: first,
+  });
+  const values = await multiply(half, copyBlockTransposed(inverse, size, last), {
+    rows: first,
+    columns: second,
+    inner: second,
+  });
+  const block = { rowStart: start, rowEnd: middle, columnStart: middle, columnEnd: end };
+  subtractFromBlock(inverse, size, { block, values });
 }
 
 interface RowsSolve {
