@@ -1,5 +1,5 @@
 import { choleskyInPlace, halfSolveRowsInPlace } from '../linalg/cholesky.js';
-import { pickSubmatrix } from '../linalg/matrix-block.js';
+import { pickSubmatrix, transposeMatrix } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { removalError } from './obc.js';
 
@@ -14,67 +14,45 @@ export interface ShrinkingInverse {
 export interface ShrinkingStart {
   /** `H^-1`, `[size, size]` row-major. */
   readonly inverse: Float64Array;
-  /** `[rowCount, size]` row-major; overwritten. */
+  /** `[rowCount, size]` row-major. */
   readonly weight: Float64Array;
   readonly size: number;
   readonly rowCount: number;
   readonly multiply: MultiplyTransposed;
 }
 
-/** A Schur update that waits: the inverse is to lose `half · halfᵀ`. */
-interface WaitingUpdate {
-  /** `[size, count]` row-major. */
-  readonly half: Float64Array;
-  readonly count: number;
-}
-
 /**
- * Channels that leave before the inverse is written anew. Writing it is what takes time, and a product of many columns is
- * quicker than many of few; more would have the columns that are asked for in between cost as much.
+ * Channels that leave before inverse and weight are written anew. Writing them is what takes time, and a product of many
+ * columns is quicker than many of few; more would have the columns that are asked for in between cost as much.
  */
 const MOST_WAITING = 256;
 
 /**
  * When the channels P go, with `U` their columns of `H^-1`, `L Lᵀ = [H^-1]_PP` and `Y = U L⁻ᵀ`: `H^-1` loses `Y Yᵀ`, and the
- * weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. Weight and diagonal are kept up to date, the rest of the
- * inverse a few updates behind.
+ * weight `Z Yᵀ` with `Z = W_P L⁻ᵀ`, which adds the error `||Z||^2`. The inverse's diagonal and the lengths of the weight's
+ * columns are kept up to date, the rest a few updates behind.
  *
  * @see Hassibi & Stork, NIPS 1993
  */
 export function createShrinkingInverse({ multiply, rowCount, ...start }: ShrinkingStart): ShrinkingInverse {
-  let { inverse, weight, size } = start;
+  let { inverse, size } = start;
+  /** `Wᵀ`, so that what is left of it lies together. */
+  let columns = transposeMatrix(start.weight, rowCount, size);
   /** Where a channel's column is now; -1 once it is gone. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
-  let waiting: WaitingUpdate[] = [];
+  let waiting = noUpdates(size, rowCount, MOST_WAITING);
   let diagonal = diagonalOf(inverse, size);
-  let norms = squaredColumnNorms(weight, size);
+  let norms = squaredRowNorms(columns, rowCount);
 
-  /** Columns of the inverse as it is now, `[size, columns.length]`. */
-  async function columnsNow(columns: Int32Array): Promise<Float64Array> {
-    const picked = pickSubmatrix(inverse, size, { rows: range(size), columns });
-    for (const { half, count } of waiting) {
-      const right = pickSubmatrix(half, count, { rows: columns, columns: range(count) });
-      subtractInPlace(picked, await multiply(half, right, { rows: size, columns: columns.length, inner: count }));
-    }
-    return picked;
-  }
-
-  /** Writes what waits into the inverse and leaves out what is gone. */
-  async function settle(): Promise<void> {
+  /** Writes what waits, and leaves out what is gone; makes room for updates of so many channels. */
+  async function settle(room: number): Promise<void> {
     const stay = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
-    const count = waiting.reduce((sum, update) => sum + update.count, 0);
-    const joined = new Float64Array(stay.length * count);
-    let from = 0;
-    for (const { half, count: width } of waiting) {
-      stay.forEach((position, row) => {
-        joined.set(half.subarray(position * width, (position + 1) * width), row * count + from);
-      });
-      from += width;
-    }
+    const { halves, solved, capacity } = waiting;
+    const left = pickRows(halves, capacity, stay);
     inverse = pickSubmatrix(inverse, size, { rows: stay, columns: stay });
-    const shape = { rows: stay.length, columns: stay.length, inner: count };
-    subtractInPlace(inverse, await multiply(joined, joined, shape));
-    weight = pickSubmatrix(weight, size, { rows: range(rowCount), columns: stay });
+    subtractInPlace(inverse, await multiply(left, left, { rows: stay.length, columns: stay.length, inner: capacity }));
+    columns = pickRows(columns, rowCount, stay);
+    subtractInPlace(columns, await multiply(left, solved, { rows: stay.length, columns: rowCount, inner: capacity }));
     const moved = new Int32Array(size).fill(-1);
     stay.forEach((position, at) => {
       moved[position] = at;
@@ -82,43 +60,122 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     positionOf.forEach((position, channel) => {
       positionOf[channel] = position < 0 ? -1 : moved[position]!;
     });
-    norms = norms.filter((_, position) => moved[position]! >= 0);
     size = stay.length;
     diagonal = diagonalOf(inverse, size);
-    waiting = [];
+    norms = squaredRowNorms(columns, rowCount);
+    waiting = noUpdates(size, rowCount, Math.max(room, MOST_WAITING));
+  }
+
+  /** `Y` of some channels, and the factor `L` that it took. */
+  async function halveInverse(gone: Int32Array) {
+    const { halves, capacity } = waiting;
+    const count = gone.length;
+    const half = pickSubmatrix(inverse, size, { rows: range(size), columns: gone });
+    const shape = { rows: size, columns: count, inner: capacity };
+    subtractInPlace(half, await multiply(halves, pickRows(halves, capacity, gone), shape));
+    const lower = pickRows(half, count, gone);
+    await choleskyInPlace(lower, count, multiply);
+    await halfSolveRowsInPlace(lower, half, { size: count, multiply });
+    return { half, lower };
+  }
+
+  /** `Z` of some channels. */
+  async function solveWeight(gone: Int32Array, lower: Float64Array): Promise<Float64Array> {
+    const { halves, solved, capacity } = waiting;
+    const count = gone.length;
+    const found = transposeMatrix(pickRows(columns, rowCount, gone), count, rowCount);
+    const shape = { rows: rowCount, columns: count, inner: capacity };
+    subtractInPlace(found, await multiply(solved, pickRows(halves, capacity, gone), shape));
+    await halfSolveRowsInPlace(lower, found, { size: count, multiply });
+    return found;
+  }
+
+  /** Keeps diagonal and lengths up to date: a column w loses `Z y`, and of its squared length `2 (Zᵀ w) y - (Zᵀ Z y) y`. */
+  async function follow({ half, foundRows, count }: Update): Promise<void> {
+    const { halves, solvedRows, capacity } = waiting;
+    const shared = await multiply(columns, foundRows, { rows: size, columns: count, inner: rowCount });
+    const behind = await multiply(foundRows, solvedRows, { rows: count, columns: capacity, inner: rowCount });
+    subtractInPlace(shared, await multiply(halves, behind, { rows: size, columns: count, inner: capacity }));
+    const own = await multiply(foundRows, foundRows, { rows: count, columns: count, inner: rowCount });
+    const lost = await multiply(half, own, { rows: size, columns: count, inner: count });
+    for (let position = 0; position < size; position++) {
+      let shorter = 0;
+      for (let at = position * count; at < (position + 1) * count; at++) {
+        shorter += half[at]! * (2 * shared[at]! - lost[at]!);
+        diagonal[position]! -= half[at]! ** 2;
+      }
+      // Rounding may leave a column of nothing a little less than that.
+      norms[position] = Math.max(0, norms[position]! - shorter);
+    }
   }
 
   return {
     async errorOf(channels) {
       // Channels that leave together ask for more than the diagonal.
-      if (channels.length > 1 && waiting.length > 0) await settle();
+      if (channels.length > 1 && waiting.count > 0) await settle(MOST_WAITING);
       const positions = channels.map((channel) => positionOf[channel]!);
       const [only = 0] = positions;
       if (positions.length === 1) return norms[only]! / diagonal[only]!;
-      const columns = pickSubmatrix(weight, size, { rows: range(rowCount), columns: positions });
       const block = pickSubmatrix(inverse, size, { rows: positions, columns: positions });
-      return removalError(columns, block, positions.length);
+      const count = positions.length;
+      return removalError(transposeMatrix(pickRows(columns, rowCount, positions), count, rowCount), block, count);
     },
     async remove(channels) {
+      const count = channels.length;
+      if (waiting.count + count > waiting.capacity) await settle(count);
       const gone = channels.map((channel) => positionOf[channel]!);
-      const count = gone.length;
-      const half = await columnsNow(gone);
-      const lower = pickSubmatrix(half, count, { rows: gone, columns: range(count) });
-      await choleskyInPlace(lower, count, multiply);
-      await halfSolveRowsInPlace(lower, half, { size: count, multiply });
-      const columns = pickSubmatrix(weight, size, { rows: range(rowCount), columns: gone });
-      await halfSolveRowsInPlace(lower, columns, { size: count, multiply });
-      subtractInPlace(weight, await multiply(columns, half, { rows: rowCount, columns: size, inner: count }));
-      norms = squaredColumnNorms(weight, size);
-      for (let position = 0; position < size; position++) {
-        for (let at = position * count; at < (position + 1) * count; at++) diagonal[position]! -= half[at]! ** 2;
-      }
+      const { half, lower } = await halveInverse(gone);
+      const found = await solveWeight(gone, lower);
+      const update = { half, found, foundRows: transposeMatrix(found, rowCount, count), count };
+      await follow(update);
       for (const position of gone) diagonal[position] = Number.NEGATIVE_INFINITY;
-      waiting.push({ half, count });
-      if (waiting.reduce((sum, update) => sum + update.count, 0) >= MOST_WAITING) await settle();
-      return columns.reduce((sum, value) => sum + value * value, 0);
+      addUpdate(waiting, update);
+      if (waiting.count >= MOST_WAITING) await settle(MOST_WAITING);
+      return found.reduce((sum, value) => sum + value * value, 0);
     },
   };
+}
+
+/** Updates that wait, side by side; zero where there is none yet. */
+interface WaitingUpdates {
+  /** `Y`, `[size, capacity]`. */
+  readonly halves: Float64Array;
+  /** `Z`, `[rowCount, capacity]`. */
+  readonly solved: Float64Array;
+  /** `Zᵀ`. */
+  readonly solvedRows: Float64Array;
+  readonly capacity: number;
+  count: number;
+}
+
+const noUpdates = (size: number, rowCount: number, capacity: number): WaitingUpdates => ({
+  halves: new Float64Array(size * capacity),
+  solved: new Float64Array(rowCount * capacity),
+  solvedRows: new Float64Array(capacity * rowCount),
+  capacity,
+  count: 0,
+});
+
+interface Update {
+  /** `Y`, `[size, count]`. */
+  readonly half: Float64Array;
+  /** `Z`, `[rowCount, count]`, and `Zᵀ`. */
+  readonly found: Float64Array;
+  readonly foundRows: Float64Array;
+  readonly count: number;
+}
+
+function addUpdate(waiting: WaitingUpdates, { half, found, foundRows, count }: Update): void {
+  const { halves, solved, solvedRows, capacity } = waiting;
+  for (const [side, added] of [
+    [halves, half],
+    [solved, found],
+  ] as const) {
+    for (let from = 0, to = waiting.count; from < added.length; from += count, to += capacity)
+      side.set(added.subarray(from, from + count), to);
+  }
+  solvedRows.set(foundRows, waiting.count * (foundRows.length / count));
+  waiting.count += count;
 }
 
 const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i) => i);
@@ -126,10 +183,21 @@ const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i)
 const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
 
-function squaredColumnNorms(matrix: Float64Array, columnCount: number): Float64Array {
-  const norms = new Float64Array(columnCount);
-  for (let start = 0; start < matrix.length; start += columnCount) {
-    for (let column = 0; column < columnCount; column++) norms[column]! += matrix[start + column]! ** 2;
+/** Rows of a row-major matrix, one below the other. */
+function pickRows(matrix: Float64Array, columnCount: number, rows: Int32Array): Float64Array {
+  const picked = new Float64Array(rows.length * columnCount);
+  rows.forEach((row, at) => {
+    picked.set(matrix.subarray(row * columnCount, (row + 1) * columnCount), at * columnCount);
+  });
+  return picked;
+}
+
+function squaredRowNorms(matrix: Float64Array, columnCount: number): Float64Array {
+  const norms = new Float64Array(matrix.length / columnCount);
+  for (let row = 0, at = 0; row < norms.length; row++) {
+    let sum = 0;
+    for (const end = at + columnCount; at < end; at++) sum += matrix[at]! ** 2;
+    norms[row] = sum;
   }
   return norms;
 }
