@@ -1,66 +1,95 @@
 /**
  * Compares the time of whole pruning runs with that of bare forward passes of the same windows through the same blocks (and,
  * beside it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
- * its own; medians are printed.
+ * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
+ * every method runs as a ladder, and then once for each of them alone.
  *
  *   npm run bench -- MODEL_FOLDER --text FILE [--methods flap,obc,o-fang] [--windows 16] [--window-length 512]
- *     [--modules ffn] [--repeat 3]
+ *     [--modules ffn] [--sparsity 0.3 | 0.1,0.2,...] [--repeat 3]
  */
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { ModuleSelection } from '../src/options.js';
 import type { BenchRun, BenchTask } from './bench/bench-task.js';
+import { readArguments, refuse } from './read-arguments.js';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    text: { type: 'string' },
-    methods: { type: 'string', default: 'flap,obc,o-fang' },
-    windows: { type: 'string', default: '16' },
-    'window-length': { type: 'string', default: '512' },
-    modules: { type: 'string', default: 'ffn' },
-    sparsity: { type: 'string', default: '0.3' },
-    repeat: { type: 'string', default: '3' },
-  },
+const USAGE =
+  'npm run bench -- MODEL_FOLDER --text FILE [--methods LIST] [--windows N] [--window-length N] [--modules ffn] ' +
+  '[--sparsity LIST] [--repeat N]';
+const { values, positionals } = readArguments(USAGE, {
+  text: { type: 'string' },
+  methods: { type: 'string', default: 'flap,obc,o-fang' },
+  windows: { type: 'string', default: '16' },
+  'window-length': { type: 'string', default: '512' },
+  modules: { type: 'string', default: 'ffn' },
+  sparsity: { type: 'string', default: '0.3' },
+  repeat: { type: 'string', default: '3' },
 });
 const [model] = positionals;
-if (model === undefined || values.text === undefined) {
-  throw new Error('usage: npm run bench -- MODEL_FOLDER --text FILE [--methods LIST] [--windows N] [--repeat N]');
-}
+if (model === undefined || values.text === undefined) refuse(USAGE, 'a model folder and --text are missing');
 const methods = values.methods.split(',');
-const runs: Record<string, BenchRun>[] = [];
-for (let round = 0; round < Number(values.repeat); round += 1) {
-  runs.push(Object.fromEntries(['bare', 'model', ...methods].map((method) => [method, runOnce(method)])));
-}
-const over = (method: string, of: (run: BenchRun) => number, yardstick = 'bare') =>
-  median(runs.map((run) => of(run[method]!) / run[yardstick]!.wallMs));
-const wallOf = ({ wallMs }: BenchRun) => wallMs;
-const wallSeconds = (method: string) => seconds(median(runs.map((run) => wallOf(run[method]!))));
-console.log(`bare forward passes: ${wallSeconds('bare')} (with LM head and logits: ${wallSeconds('model')})`);
-for (const method of methods) {
-  const own = runs.map((run) => run[method]!);
-  const processor = median(runs.map((run) => run[method]!.cpuMs / run.bare!.cpuMs));
-  const peak = Math.max(...own.map(({ peakBytes }) => peakBytes));
-  console.log(
-    `${method}: ${over(method, wallOf).toFixed(2)} x bare (processor time ${processor.toFixed(2)} x; ` +
-      `${over(method, wallOf, 'model').toFixed(2)} x the whole model), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
+const sparsities = values.sparsity.split(',').map(Number);
+const rounds = Array.from({ length: Number(values.repeat) });
+if (sparsities.length === 1) compareWithBare();
+else compareWithLadder();
+
+function compareWithBare(): void {
+  const runs = rounds.map(() =>
+    Object.fromEntries(['bare', 'model', ...methods].map((method) => [method, runOnce(method, sparsities)])),
   );
-  for (const { stage } of own[0]!.stages) {
-    const msOf = ({ stages }: BenchRun) => stages.find((one) => one.stage === stage)?.ms ?? 0;
+  const over = (method: string, of: (run: BenchRun) => number, yardstick = 'bare') =>
+    median(runs.map((run) => of(run[method]!) / run[yardstick]!.wallMs));
+  const wallSeconds = (method: string) => seconds(median(runs.map((run) => ownWallMs(run[method]!))));
+  console.log(`bare forward passes: ${wallSeconds('bare')} (with LM head and logits: ${wallSeconds('model')})`);
+  for (const method of methods) {
+    const own = runs.map((run) => run[method]!);
+    const processor = median(runs.map((run) => run[method]!.cpuMs / run.bare!.cpuMs));
+    const peak = Math.max(...own.map(({ peakBytes }) => peakBytes));
     console.log(
-      `  ${stage.padEnd(12)} ${seconds(median(own.map(msOf))).padStart(9)} ${over(method, msOf).toFixed(2)} x bare`,
+      `${method}: ${over(method, ownWallMs).toFixed(2)} x bare (processor time of all ${processor.toFixed(2)} x; ` +
+        `${over(method, ownWallMs, 'model').toFixed(2)} x the whole model), ${wallSeconds(method)}, peak ${(peak / 1e6).toFixed(0)} MB`,
+    );
+    for (const { stage } of own[0]!.stages) {
+      const msOf = (run: BenchRun) => stageMs(run, stage);
+      console.log(
+        `  ${stage.padEnd(12)} ${seconds(median(own.map(msOf))).padStart(9)} ${over(method, msOf).toFixed(2)} x bare`,
+      );
+    }
+  }
+}
+
+function compareWithLadder(): void {
+  for (const method of methods) {
+    const runs = rounds.map(() => {
+      const ladder = ownWallMs(runOnce(method, sparsities));
+      const alone = sparsities.map((sparsity) => ownWallMs(runOnce(method, [sparsity])));
+      return { ladder, alone: alone.reduce((sum, ms) => sum + ms, 0) };
+    });
+    const of = (pick: (run: (typeof runs)[number]) => number) => median(runs.map(pick));
+    console.log(
+      `${method}: a ladder of ${sparsities.length} ${seconds(of(({ ladder }) => ladder))}, ${sparsities.length} runs ` +
+        `${seconds(of(({ alone }) => alone))}: ${of(({ ladder, alone }) => ladder / alone).toFixed(2)} x`,
     );
   }
 }
 
-function runOnce(method: string): BenchRun {
-  process.stderr.write(`${new Date().toLocaleTimeString()} ${method}\n`);
+function stageMs({ stages }: BenchRun, stage: string): number {
+  return stages.find((one) => one.stage === stage)?.ms ?? 0;
+}
+
+/** Wall time but for what the model wrote. */
+function ownWallMs(run: BenchRun): number {
+  return run.wallMs - stageMs(run, 'generate');
+}
+
+function runOnce(method: string, sparsity: readonly number[]): BenchRun {
+  process.stderr.write(`${new Date().toLocaleTimeString()} ${method} ${sparsity.join(', ')}\n`);
   const task: BenchTask = {
     model: resolve(model!),
     method,
-    options: { sparsity: Number(values.sparsity), modules: values.modules as ModuleSelection },
+    options: { modules: values.modules as ModuleSelection },
+    sparsity,
     calibration: {
       source: { file: resolve(values.text!) },
       windowCount: Number(values.windows),

@@ -15,25 +15,25 @@
 import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readArguments, refuse } from './read-arguments.js';
 import { EXPERIMENTS, type Experiment } from './results/experiments.js';
 import { joinToLadders } from './results/ladders.js';
 import { planTask, type Setup, stateOptions } from './results/plan-task.js';
 import { runTask } from './results/run-task.js';
 import { readMeasurements, storeMeasurement, writePage } from './results/store.js';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    data: { type: 'string' },
-    name: { type: 'string' },
-    only: { type: 'string', multiple: true },
-    table: { type: 'string', multiple: true },
-    keep: { type: 'string' },
-    windows: { type: 'string', default: '64' },
-    tasks: { type: 'string', default: '0' },
-    'format-only': { type: 'boolean', default: false },
-  },
+const USAGE =
+  'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows N] ' +
+  '[--keep FOLDER] [--tasks N], or -- --format-only';
+const { values, positionals } = readArguments(USAGE, {
+  data: { type: 'string' },
+  name: { type: 'string' },
+  only: { type: 'string', multiple: true },
+  table: { type: 'string', multiple: true },
+  keep: { type: 'string' },
+  windows: { type: 'string', default: '64' },
+  tasks: { type: 'string', default: '0' },
+  'format-only': { type: 'boolean', default: false },
 });
 
 if (!values['format-only']) await measureAll();
@@ -41,11 +41,10 @@ writePage();
 
 async function measureAll(): Promise<void> {
   const [model] = positionals;
-  if (model === undefined || values.data === undefined)
-    throw new Error('a model folder and --data are missing; see the top of scripts/results.ts');
+  if (model === undefined || values.data === undefined) return refuse(USAGE, 'a model folder and --data are missing');
   const wanted = EXPERIMENTS.filter(isWanted);
   if (wanted.length === 0)
-    throw new Error(`no such experiment; there are: ${EXPERIMENTS.map(({ id }) => id).join('; ')}`);
+    return refuse(USAGE, `no such experiment; there are: ${EXPERIMENTS.map(({ id }) => id).join('; ')}`);
   const name = values.name ?? basename(resolve(model));
   const setup = setUp(name, resolve(model), resolve(values.data));
   for (const ladder of joinToLadders(wanted)) {

@@ -6,7 +6,9 @@ export interface BenchTask {
   readonly model: string;
   /** A pruning method; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */
   readonly method: string;
-  readonly options: Pick<PruneOptions, 'sparsity' | 'modules' | 'batchSize'>;
+  readonly options: Pick<PruneOptions, 'modules' | 'batchSize'>;
+  /** What to prune to; several make a ladder. */
+  readonly sparsity: readonly number[];
   readonly calibration: CalibrationOptions;
   readonly workFolder: string;
 }

@@ -1,13 +1,13 @@
 /** Runs the bare blocks or the whole model, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
 import { createNodeEngine } from '../../src/node/node-engine.js';
-import { prune } from '../../src/node.js';
+import { pruneLadder } from '../../src/node.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
 import { type BareExtent, runBare } from './run-bare.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as BenchTask;
-const { model, method, calibration, workFolder } = task;
+const { model, method, calibration, sparsity, workFolder } = task;
 const EXTENTS: Readonly<Partial<Record<string, BareExtent>>> = { bare: 'blocks', model: 'model' };
 const extent = EXTENTS[method];
 const run = extent === undefined ? await pruneOnce() : await runBare(task, await createNodeEngine(), extent);
@@ -16,9 +16,9 @@ process.stdout.write(`${JSON.stringify({ ...run, peakBytes: process.resourceUsag
 async function pruneOnce(): Promise<Omit<BenchRun, 'peakBytes'>> {
   try {
     const { result, ...cost } = await measureCost(() =>
-      prune({ ...task.options, model, method, calibration, out: workFolder, force: true }),
+      pruneLadder({ ...task.options, sparsity, model, method, calibration, out: workFolder, force: true }),
     );
-    return { ...cost, stages: result.timings };
+    return { ...cost, stages: result[0]!.timings };
   } finally {
     await rm(workFolder, { recursive: true, force: true });
   }
