@@ -40,12 +40,17 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   let columns = transposeMatrix(start.weight, rowCount, size);
   /** Where a channel's column is now; -1 once it is gone. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
-  let waiting = noUpdates(size, rowCount, MOST_WAITING);
+  let waiting = noUpdates(size, rowCount, roomFor(0));
   let diagonal = diagonalOf(inverse, size);
   let norms = squaredRowNorms(columns, rowCount);
 
-  /** Writes what waits, and leaves out what is gone; makes room for updates of so many channels. */
-  async function settle(room: number): Promise<void> {
+  /** Channels whose updates may wait: no more than there are, but at least as many as must. */
+  function roomFor(least: number): number {
+    return Math.max(least, Math.min(MOST_WAITING, size));
+  }
+
+  /** Writes what waits, and leaves out what is gone; makes room for updates of at least so many channels. */
+  async function settle(least: number): Promise<void> {
     const stay = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
     const { halves, solved, capacity } = waiting;
     const left = pickRows(halves, capacity, stay);
@@ -63,7 +68,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     size = stay.length;
     diagonal = diagonalOf(inverse, size);
     norms = squaredRowNorms(columns, rowCount);
-    waiting = noUpdates(size, rowCount, Math.max(room, MOST_WAITING));
+    waiting = noUpdates(size, rowCount, roomFor(least));
   }
 
   /** `Y` of some channels, and the factor `L` that it took. */
@@ -112,7 +117,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   return {
     async errorOf(channels) {
       // Channels that leave together ask for more than the diagonal.
-      if (channels.length > 1 && waiting.count > 0) await settle(MOST_WAITING);
+      if (channels.length > 1 && waiting.count > 0) await settle(0);
       const positions = channels.map((channel) => positionOf[channel]!);
       const [only = 0] = positions;
       if (positions.length === 1) return norms[only]! / diagonal[only]!;
@@ -130,7 +135,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       await follow(update);
       for (const position of gone) diagonal[position] = Number.NEGATIVE_INFINITY;
       addUpdate(waiting, update);
-      if (waiting.count >= MOST_WAITING) await settle(MOST_WAITING);
+      if (waiting.count >= waiting.capacity) await settle(0);
       return found.reduce((sum, value) => sum + value * value, 0);
     },
   };

@@ -1,0 +1,90 @@
+import { createShrinkingInverse } from '../../src/importance/shrinking-inverse.js';
+import { choleskyInPlace, invertFactorTransposed, solveRowsInPlace } from '../../src/linalg/cholesky.js';
+import { pickSubmatrix } from '../../src/linalg/matrix-block.js';
+import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
+import { createRandom, drawNormal } from '../../src/linalg/random.js';
+
+const ROW_COUNT = 7;
+
+/** A Hessian with strongly coupled channels, and a weight on them. */
+function makeCase(size: number) {
+  const random = createRandom(3);
+  const draw = (length: number) => Float64Array.from({ length }, () => drawNormal(random));
+  const samples = draw(size * (size + 20));
+  const hessian = multiplyTransposed(samples, samples, { rows: size, columns: size, inner: size + 20 });
+  return { size, hessian, weight: draw(ROW_COUNT * size) };
+}
+
+async function invert(matrix: Float64Array, size: number): Promise<Float64Array> {
+  const lower = matrix.slice();
+  await choleskyInPlace(lower, size);
+  const factor = await invertFactorTransposed(lower, size);
+  return multiplyTransposed(factor, factor, { rows: size, columns: size, inner: size });
+}
+
+/** Squared errors of removing single channels when some are gone, from the Hessian of those that are left. */
+async function errorsWithout({ size, hessian, weight }: ReturnType<typeof makeCase>, gone: readonly number[]) {
+  const left = Array.from({ length: size }, (_, channel) => channel).filter((channel) => !gone.includes(channel));
+  const rest = pickSubmatrix(hessian, size, { rows: left, columns: left });
+  const rows = Array.from({ length: ROW_COUNT }, (_, row) => row);
+  const lower = rest.slice();
+  await choleskyInPlace(lower, left.length);
+  const coupling = pickSubmatrix(hessian, size, { rows: left, columns: gone });
+  const repair = multiplyTransposed(pickSubmatrix(weight, size, { rows, columns: gone }), coupling, {
+    rows: ROW_COUNT,
+    columns: left.length,
+    inner: gone.length,
+  });
+  await solveRowsInPlace(lower, repair, { size: left.length });
+  const kept = pickSubmatrix(weight, size, { rows, columns: left });
+  const inverse = await invert(rest, left.length);
+  return new Map(
+    left.map((channel, at) => {
+      const squares = rows.map((row) => (kept[row * left.length + at]! + repair[row * left.length + at]!) ** 2);
+      return [channel, squares.reduce((sum, square) => sum + square, 0) / inverse[at * left.length + at]!] as const;
+    }),
+  );
+}
+
+describe('a shrinking inverse', () => {
+  test.each([
+    { size: 40, step: 1, removed: 25 },
+    { size: 300, step: 32, removed: 288 },
+    { size: 300, step: 270, removed: 270 },
+  ])('knows what removals cost after $removed of $size channels in steps of $step', async ({ size, step, removed }) => {
+    const given = makeCase(size);
+    const shrinking = createShrinkingInverse({
+      inverse: await invert(given.hessian, size),
+      weight: given.weight,
+      size,
+      rowCount: ROW_COUNT,
+      multiply: multiplyTransposed,
+    });
+    // Every third channel first, so that what is left does not lie together.
+    const order = [0, 1, 2].flatMap((start) =>
+      Array.from({ length: Math.ceil((size - start) / 3) }, (_, at) => start + 3 * at),
+    );
+    for (let at = 0; at < removed; at += step) await shrinking.remove(Int32Array.from(order.slice(at, at + step)));
+    const expected = await errorsWithout(given, order.slice(0, removed));
+    expect(expected.size).toBe(size - removed);
+    for (const [channel, error] of expected)
+      expect((await shrinking.errorOf(Int32Array.of(channel))) / error).toBeCloseTo(1, 9);
+  });
+
+  test('adds up to the error of removing all', async () => {
+    const given = makeCase(40);
+    const shrinking = createShrinkingInverse({
+      inverse: await invert(given.hessian, 40),
+      weight: given.weight,
+      size: 40,
+      rowCount: ROW_COUNT,
+      multiply: multiplyTransposed,
+    });
+    let sum = 0;
+    for (let channel = 0; channel < 40; channel += 8)
+      sum += await shrinking.remove(Int32Array.from({ length: 8 }, (_, at) => channel + at));
+    const products = multiplyTransposed(given.weight, given.hessian, { rows: ROW_COUNT, columns: 40, inner: 40 });
+    const whole = given.weight.reduce((total, value, at) => total + value * products[at]!, 0);
+    expect(sum / whole).toBeCloseTo(1, 10);
+  });
+});
