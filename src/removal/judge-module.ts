@@ -9,7 +9,6 @@ import type {
   PreparedImportance,
 } from '../compensation/adapter.js';
 import { NumericalError, OptionError } from '../errors.js';
-import { pickColumns as copyColumns } from '../importance/column-sums.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
@@ -208,7 +207,7 @@ function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: 
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
     if (fixed.weight === undefined) return;
-    joined ??= Float32Array.from(copyColumns(weight, channelsOf(module, keep)));
+    joined ??= copyColumns(weight, channelsOf(module, keep));
     for (let at = 0; at < kept.length; at += 1) {
       const column = columnOf.get(channels[kept[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
@@ -232,5 +231,17 @@ export function channelsOf({ unitSize }: PrunableModule, units: Int32Array): Int
 function pickColumns(weight: LinearWeight, columns: Int32Array): LinearWeight {
   const [rowCount = 0, columnCount = 0] = weight.shape;
   if (columns.length === columnCount) return weight;
-  return ndarray(Float32Array.from(copyColumns(weight, columns)), [rowCount, columns.length]);
+  return ndarray(copyColumns(weight, columns), [rowCount, columns.length]);
+}
+
+/** `[out, columns.length]` row-major. */
+function copyColumns({ data, offset, shape, stride }: LinearWeight, columns: Int32Array): Float32Array {
+  const [rowCount = 0] = shape;
+  const [rowStride = 0, columnStride = 0] = stride;
+  const copy = new Float32Array(rowCount * columns.length);
+  for (let row = 0; row < rowCount; row += 1) {
+    for (let at = 0; at < columns.length; at += 1)
+      copy[row * columns.length + at] = data[offset + row * rowStride + columns[at]! * columnStride]!;
+  }
+  return copy;
 }
