@@ -3,9 +3,6 @@
  * beside it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
  * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
  * every method runs as a ladder, and then once for each of them alone.
- *
- *   npm run bench -- MODEL_FOLDER --text FILE [--methods flap,obc,o-fang] [--windows 16] [--window-length 512]
- *     [--modules ffn] [--sparsity 0.3 | 0.1,0.2,...] [--repeat 3]
  */
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
@@ -15,8 +12,8 @@ import type { BenchRun, BenchTask } from './bench/bench-task.js';
 import { readArguments, refuse } from './read-arguments.js';
 
 const USAGE =
-  'npm run bench -- MODEL_FOLDER --text FILE [--methods LIST] [--windows N] [--window-length N] [--modules ffn] ' +
-  '[--sparsity LIST] [--repeat N]';
+  'npm run bench -- MODEL_FOLDER --text FILE [--methods flap,obc,o-fang] [--windows 16] [--window-length 512] ' +
+  '[--modules ffn] [--sparsity 0.3 | 0.1,0.2,...] [--repeat 3]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string' },
   methods: { type: 'string', default: 'flap,obc,o-fang' },

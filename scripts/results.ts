@@ -4,10 +4,6 @@
  * again, so that a run can be stopped and resumed; what was pruned by then waits in a temporary folder. docs/results.md
  * gets the tables of all docs/results/*.json.
  *
- *   npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name smollm2] [--only ID]... [--table TABLE]... [--windows 64]
- *     [--keep FOLDER] [--tasks 200]
- *   npm run results -- --format-only
- *
  * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
  * the windows that the dense model wrote stay there, and a figure that is wanted later is measured without pruning again.
  * --tasks N measures the first N items of every task too. --only takes experiments by name, such as "flap 30 %".
@@ -23,8 +19,8 @@ import { runTask } from './results/run-task.js';
 import { readMeasurements, storeMeasurement, writePage } from './results/store.js';
 
 const USAGE =
-  'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows N] ' +
-  '[--keep FOLDER] [--tasks N], or -- --format-only';
+  'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows 64] ' +
+  '[--keep FOLDER] [--tasks 200], or npm run results -- --format-only';
 const { values, positionals } = readArguments(USAGE, {
   data: { type: 'string' },
   name: { type: 'string' },

@@ -1,5 +1,6 @@
 import { kmeans } from 'ml-kmeans';
 import { NumericalError, OptionError } from '../errors.js';
+import { pickRows } from '../linalg/matrix-block.js';
 import { createRandom, drawPermutation } from '../linalg/random.js';
 import { assignContexts, balancedContexts, nearestContexts, refineCenters } from './refine-centers.js';
 
@@ -62,7 +63,7 @@ export function clusterContexts(input: ClusteringInput): Contexts {
   }
   const order = drawPermutation(createRandom(seed), tokenCount);
   const drawn = order.slice(0, fitCount).sort();
-  const sample = pickPoints(points, drawn, dimensionCount);
+  const sample = pickRows(points, dimensionCount, drawn);
   const first = order.slice(0, Math.max(START_COUNT, contextCount)).sort();
   const start = startCenters(points, first, { dimensionCount, contextCount, seed });
   const plain = refineCenters({ points: sample, centers: start, assign: nearestContexts(dimensionCount) });
@@ -83,14 +84,6 @@ export function clusterContexts(input: ClusteringInput): Contexts {
 
 function rowOf(matrix: Float64Array, row: number, width: number): Float64Array {
   return matrix.subarray(row * width, (row + 1) * width);
-}
-
-function pickPoints(points: Float64Array, tokens: Int32Array, dimensionCount: number): Float64Array {
-  const picked = new Float64Array(tokens.length * dimensionCount);
-  tokens.forEach((token, at) => {
-    picked.set(rowOf(points, token, dimensionCount), at * dimensionCount);
-  });
-  return picked;
 }
 
 function startCenters(

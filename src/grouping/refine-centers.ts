@@ -1,3 +1,4 @@
+import { squaredRowNorms } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { assignWithCapacities } from './assign-with-capacities.js';
 
@@ -84,7 +85,7 @@ function squaredDistances(points: Float64Array, centers: Float64Array, dimension
   const rows = points.length / dimensionCount;
   const columns = centers.length / dimensionCount;
   const distances = multiplyTransposed(points, centers, { rows, columns, inner: dimensionCount });
-  const [ofPoints, ofCenters] = [squaredLengths(points, dimensionCount), squaredLengths(centers, dimensionCount)];
+  const [ofPoints, ofCenters] = [squaredRowNorms(points, dimensionCount), squaredRowNorms(centers, dimensionCount)];
   for (let point = 0, at = 0; point < rows; point++) {
     for (let center = 0; center < columns; center++, at++) {
       // Rounding may leave a point that is a centre a little less than nothing away.
@@ -92,16 +93,6 @@ function squaredDistances(points: Float64Array, centers: Float64Array, dimension
     }
   }
   return distances;
-}
-
-function squaredLengths(vectors: Float64Array, dimensionCount: number): Float64Array {
-  const lengths = new Float64Array(vectors.length / dimensionCount);
-  for (let vector = 0, at = 0; vector < lengths.length; vector++) {
-    let sum = 0;
-    for (const end = at + dimensionCount; at < end; at++) sum += vectors[at]! * vectors[at]!;
-    lengths[vector] = sum;
-  }
-  return lengths;
 }
 
 /** A centre without points stays where it was. */

@@ -1,5 +1,6 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
 import { choleskyInPlace, invertFactorTransposed, solveRowsInPlace } from '../linalg/cholesky.js';
+import { pickRows, squaredRowNorms } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { columnSums, pickColumns } from './column-sums.js';
 import type { Hessian } from './hessian.js';
@@ -17,9 +18,9 @@ export async function scoreByObc(problem: ImportanceProblem, hessian: Hessian): 
   const inverseFactor = await invertFactorTransposed(hessian.lower, size, problem.multiply);
   if (problem.unitCount === size) {
     const norms = columnSums(problem.scoredWeight ?? problem.weight, 'squares');
+    const diagonal = squaredRowNorms(inverseFactor, size);
     const scores = new Float64Array(size);
-    for (let j = 0; j < size; j++)
-      scores[problem.unitOfChannel[j]!] = norms[j]! / squaredRowNorm(inverseFactor, size, j);
+    for (let j = 0; j < size; j++) scores[problem.unitOfChannel[j]!] = norms[j]! / diagonal[j]!;
     return scores;
   }
   const scores = new Float64Array(problem.unitCount);
@@ -34,18 +35,9 @@ export async function scoreByObc(problem: ImportanceProblem, hessian: Hessian): 
   return scores;
 }
 
-function squaredRowNorm(matrix: Float64Array, size: number, row: number): number {
-  let sum = 0;
-  for (let at = row * size; at < (row + 1) * size; at++) sum += matrix[at]! * matrix[at]!;
-  return sum;
-}
-
 /** `[H^-1]_PP` from the transposed inverse factor. */
 function inverseBlock(inverseFactor: Float64Array, size: number, channels: Int32Array): Float64Array {
-  const rows = new Float64Array(channels.length * size);
-  channels.forEach((channel, i) => {
-    rows.set(inverseFactor.subarray(channel * size, (channel + 1) * size), i * size);
-  });
+  const rows = pickRows(inverseFactor, size, channels);
   return multiplyTransposed(rows, rows, { rows: channels.length, columns: channels.length, inner: size });
 }
 

@@ -1,5 +1,5 @@
 import { choleskyInPlace, halfSolveRowsInPlace } from '../linalg/cholesky.js';
-import { pickSubmatrix, transposeMatrix } from '../linalg/matrix-block.js';
+import { pickRows, pickSubmatrix, squaredRowNorms, transposeMatrix } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { removalError } from './obc.js';
 
@@ -86,22 +86,22 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
 
   /** `Z` of some channels. */
   async function solveWeight(gone: Int32Array, lower: Float64Array): Promise<Float64Array> {
-    const { halves, solved, capacity } = waiting;
+    const { halves, capacity } = waiting;
     const count = gone.length;
-    const found = transposeMatrix(pickRows(columns, rowCount, gone), count, rowCount);
+    const solved = transposeMatrix(pickRows(columns, rowCount, gone), count, rowCount);
     const shape = { rows: rowCount, columns: count, inner: capacity };
-    subtractInPlace(found, await multiply(solved, pickRows(halves, capacity, gone), shape));
-    await halfSolveRowsInPlace(lower, found, { size: count, multiply });
-    return found;
+    subtractInPlace(solved, await multiply(waiting.solved, pickRows(halves, capacity, gone), shape));
+    await halfSolveRowsInPlace(lower, solved, { size: count, multiply });
+    return solved;
   }
 
   /** Keeps diagonal and lengths up to date: a column w loses `Z y`, and of its squared length `2 (Zᵀ w) y - (Zᵀ Z y) y`. */
-  async function follow({ half, foundRows, count }: Update): Promise<void> {
-    const { halves, solvedRows, capacity } = waiting;
-    const shared = await multiply(columns, foundRows, { rows: size, columns: count, inner: rowCount });
-    const behind = await multiply(foundRows, solvedRows, { rows: count, columns: capacity, inner: rowCount });
+  async function follow({ half, solvedRows, count }: Update): Promise<void> {
+    const { halves, capacity } = waiting;
+    const shared = await multiply(columns, solvedRows, { rows: size, columns: count, inner: rowCount });
+    const behind = await multiply(solvedRows, waiting.solvedRows, { rows: count, columns: capacity, inner: rowCount });
     subtractInPlace(shared, await multiply(halves, behind, { rows: size, columns: count, inner: capacity }));
-    const own = await multiply(foundRows, foundRows, { rows: count, columns: count, inner: rowCount });
+    const own = await multiply(solvedRows, solvedRows, { rows: count, columns: count, inner: rowCount });
     const lost = await multiply(half, own, { rows: size, columns: count, inner: count });
     for (let position = 0; position < size; position++) {
       let shorter = 0;
@@ -130,13 +130,13 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
       if (waiting.count + count > waiting.capacity) await settle(count);
       const gone = channels.map((channel) => positionOf[channel]!);
       const { half, lower } = await halveInverse(gone);
-      const found = await solveWeight(gone, lower);
-      const update = { half, found, foundRows: transposeMatrix(found, rowCount, count), count };
+      const solved = await solveWeight(gone, lower);
+      const update = { half, solved, solvedRows: transposeMatrix(solved, rowCount, count), count };
       await follow(update);
       for (const position of gone) diagonal[position] = Number.NEGATIVE_INFINITY;
       addUpdate(waiting, update);
       if (waiting.count >= waiting.capacity) await settle(0);
-      return found.reduce((sum, value) => sum + value * value, 0);
+      return solved.reduce((sum, value) => sum + value * value, 0);
     },
   };
 }
@@ -165,21 +165,21 @@ interface Update {
   /** `Y`, `[size, count]`. */
   readonly half: Float64Array;
   /** `Z`, `[rowCount, count]`, and `Zᵀ`. */
-  readonly found: Float64Array;
-  readonly foundRows: Float64Array;
+  readonly solved: Float64Array;
+  readonly solvedRows: Float64Array;
   readonly count: number;
 }
 
-function addUpdate(waiting: WaitingUpdates, { half, found, foundRows, count }: Update): void {
-  const { halves, solved, solvedRows, capacity } = waiting;
+function addUpdate(waiting: WaitingUpdates, { half, solved, solvedRows, count }: Update): void {
+  const { capacity } = waiting;
   for (const [side, added] of [
-    [halves, half],
-    [solved, found],
+    [waiting.halves, half],
+    [waiting.solved, solved],
   ] as const) {
     for (let from = 0, to = waiting.count; from < added.length; from += count, to += capacity)
       side.set(added.subarray(from, from + count), to);
   }
-  solvedRows.set(foundRows, waiting.count * (foundRows.length / count));
+  waiting.solvedRows.set(solvedRows, waiting.count * (solvedRows.length / count));
   waiting.count += count;
 }
 
@@ -187,25 +187,6 @@ const range = (length: number): Int32Array => Int32Array.from({ length }, (_, i)
 
 const diagonalOf = (matrix: Float64Array, size: number): Float64Array =>
   Float64Array.from({ length: size }, (_, at) => matrix[at * size + at]!);
-
-/** Rows of a row-major matrix, one below the other. */
-function pickRows(matrix: Float64Array, columnCount: number, rows: Int32Array): Float64Array {
-  const picked = new Float64Array(rows.length * columnCount);
-  rows.forEach((row, at) => {
-    picked.set(matrix.subarray(row * columnCount, (row + 1) * columnCount), at * columnCount);
-  });
-  return picked;
-}
-
-function squaredRowNorms(matrix: Float64Array, columnCount: number): Float64Array {
-  const norms = new Float64Array(matrix.length / columnCount);
-  for (let row = 0, at = 0; row < norms.length; row++) {
-    let sum = 0;
-    for (const end = at + columnCount; at < end; at++) sum += matrix[at]! ** 2;
-    norms[row] = sum;
-  }
-  return norms;
-}
 
 function subtractInPlace(matrix: Float64Array, values: Float64Array): void {
   for (let at = 0; at < matrix.length; at++) matrix[at]! -= values[at]!;

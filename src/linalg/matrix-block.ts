@@ -60,6 +60,26 @@ export function pickSubmatrix(
   return picked;
 }
 
+/** Rows of a row-major matrix with `columnCount` columns, one below the other. */
+export function pickRows(matrix: Float64Array, columnCount: number, rows: Int32Array): Float64Array {
+  const picked = new Float64Array(rows.length * columnCount);
+  rows.forEach((row, at) => {
+    picked.set(matrix.subarray(row * columnCount, (row + 1) * columnCount), at * columnCount);
+  });
+  return picked;
+}
+
+/** Squared length of each row of a row-major matrix. */
+export function squaredRowNorms(matrix: Float64Array, columnCount: number): Float64Array {
+  const norms = new Float64Array(matrix.length / columnCount);
+  for (let row = 0, at = 0; row < norms.length; row++) {
+    let sum = 0;
+    for (const end = at + columnCount; at < end; at++) sum += matrix[at]! * matrix[at]!;
+    norms[row] = sum;
+  }
+  return norms;
+}
+
 /** `[rows, columns]` to `[columns, rows]`. */
 export function transposeMatrix(matrix: Float64Array, rows: number, columns: number): Float64Array {
   return copyBlockTransposed(matrix, columns, { rowStart: 0, rowEnd: rows, columnStart: 0, columnEnd: columns });
