@@ -1,57 +1,68 @@
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
-import { makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
-import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { Batch } from '../runtime/block-runner.js';
+import type { Tensor } from '../runtime/engine.js';
+import type { StageMeter } from './stage-meter.js';
 
-/** Sums 1 - cos over the tokens of two hidden states of equal size; one may hold `[B, S, C]` and the other `[B S, C]`. */
-export interface ChangeMeter {
-  measure(before: Tensor, after: Tensor): Promise<number>;
-  release(): Promise<void>;
+/** Whose change is measured. */
+export interface ChangeRequest {
+  /** Tells the meter's values from those of other meters on the same stage. */
+  readonly index: number;
+  /** Value that holds the block's output, `channelCount` channels on its last axis. */
+  readonly output: string;
+  readonly channelCount: number;
+  /** The block's input, which may be flattened where the output is not: one may hold `[B, S, C]` and the other `[B S, C]`. */
+  before(batch: Batch): Promise<Tensor>;
+  /** Element type of the input. */
+  readonly type: Tensor['type'];
+}
+
+export interface ChangeMeter extends StageMeter {
+  /** Sum of 1 - cos over the tokens of all batches. */
+  finish(): number;
 }
 
 /**
  * How much a block changes its input: `FC = 1 - mean over tokens of cos(X_l, X_{l+1})`; this hands out the sum.
  * @see FANG (arXiv 2512.23014), Eq. 8
  */
-export async function createChangeMeter(engine: Engine, type: Tensor['type']): Promise<ChangeMeter> {
-  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
-    makeNode({ op, inputs, outputs: [output], attributes });
-  const sumLast = (input: string, output: string) => node('ReduceSum', [input, 'last'], output);
-  const model = create(ModelProtoSchema, {
-    irVersion: 8n,
-    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-    graph: create(GraphProtoSchema, {
-      name: 'change',
-      node: [
-        node('Cast', ['before'], 'a', { to: 1 }),
-        node('Cast', ['after'], 'b', { to: 1 }),
-        node('Mul', ['a', 'b'], 'ab'),
-        node('Mul', ['a', 'a'], 'aa'),
-        node('Mul', ['b', 'b'], 'bb'),
-        sumLast('ab', 'dot'),
-        sumLast('aa', 'a_square'),
-        sumLast('bb', 'b_square'),
-        node('Mul', ['a_square', 'b_square'], 'square'),
-        node('Sqrt', ['square'], 'norms'),
-        node('Div', ['dot', 'norms'], 'cosine'),
-      ],
-      initializer: [makeInt64Initializer('last', [-1])],
-      input: ['before', 'after'].map((name) => makeValueInfo(name, dataTypeOf(type))),
-      output: [makeValueInfo('cosine', 1)],
-    }),
-  });
-  const session = await engine.load(toBinary(ModelProtoSchema, model));
+export function createChangeMeter({ index, output, channelCount, before, type }: ChangeRequest): ChangeMeter {
+  let sum = 0;
+  const name = (what: string) => `change/${index}/${what}`;
+  const node = (op: string, inputs: string[], result: string, attributes = {}) =>
+    makeNode({ op, inputs: inputs.map(name), outputs: [name(result)], attributes });
+  const rows = (value: string, result: string) => [
+    makeNode({ op: 'Cast', inputs: [value], outputs: [name(`${result}_float`)], attributes: { to: 1 } }),
+    node('Reshape', [`${result}_float`, 'shape'], result),
+  ];
+  // A product with ones adds up the channels: the form of ReduceSum depends on the opset.
+  const dot = (one: string, other: string, result: string) => [
+    node('Mul', [one, other], `${result}_products`),
+    node('MatMul', [`${result}_products`, 'ones'], result),
+  ];
   return {
-    async measure(before, after) {
-      const { cosine } = await session.run({ before: byToken(before), after: byToken(after) });
-      return (cosine!.data as Float32Array).reduce((sum, value) => sum + 1 - value, 0);
+    reads: [output],
+    extension: {
+      nodes: [
+        ...rows(name('before'), 'a'),
+        ...rows(output, 'b'),
+        ...dot('a', 'b', 'ab'),
+        ...dot('a', 'a', 'aa'),
+        ...dot('b', 'b', 'bb'),
+        node('Mul', ['aa', 'bb'], 'square'),
+        node('Sqrt', ['square'], 'norms'),
+        node('Div', ['ab', 'norms'], 'cosine'),
+      ],
+      initializers: [
+        makeInt64Initializer(name('shape'), [-1, channelCount]),
+        makeFloatInitializer(name('ones'), [channelCount, 1], new Float32Array(channelCount).fill(1)),
+      ],
+      inputs: [{ name: name('before'), type }],
+      outputs: [name('cosine')],
     },
-    release: () => session.release(),
+    feeds: async (batch) => ({ [name('before')]: await before(batch) }),
+    add(_batch, values) {
+      for (const cosine of values[name('cosine')]!.data as Float32Array) sum += 1 - cosine;
+    },
+    finish: () => sum,
   };
-}
-
-/** `[tokens, channels]`: some exporters flatten the residual stream on the way. */
-function byToken(tensor: Tensor): Tensor {
-  const channelCount = tensor.dims.at(-1) ?? 1;
-  return { ...tensor, dims: [tensor.data.length / channelCount, channelCount] };
 }

@@ -1,5 +1,5 @@
-import type { Batch, BlockRunner } from '../runtime/block-runner.js';
-import type { StageExtension } from '../runtime/compile-stage.js';
+import type { Batch, BlockRunner, StageRun } from '../runtime/block-runner.js';
+import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';
 
 /** Something measured of a stage while it runs: nodes put behind it, and what becomes of their results. */
@@ -8,7 +8,7 @@ export interface StageMeter {
   readonly reads: readonly string[];
   readonly extension: StageExtension;
   /** Feeds of the extension's own inputs. */
-  feeds(batch: Batch): Tensors;
+  feeds(batch: Batch): Tensors | Promise<Tensors>;
   /** Takes up the extension's results for one batch. */
   add(batch: Batch, values: Tensors): void;
 }
@@ -19,27 +19,21 @@ export async function runMeters(
   meters: readonly StageMeter[],
   onBatch?: (batch: Batch) => void,
 ): Promise<void> {
-  const run = {
-    fetches: [],
-    reads: meters.flatMap(({ reads }) => reads),
-    extension: joinExtensions(meters.map(({ extension }) => extension)),
-    extensionFeeds: (batch: Batch) => joinFeeds(meters, batch),
-  };
-  for await (const { batch, values } of runner.observe(run)) {
+  for await (const { batch, values } of runner.observe({ fetches: [], ...readingOf(meters) })) {
     for (const meter of meters) meter.add(batch, values);
     onBatch?.(batch);
   }
 }
 
-export function joinExtensions(parts: readonly StageExtension[]): StageExtension {
+/** What a run of a stage needs so that some meters can take up its results. */
+export function readingOf(meters: readonly StageMeter[]): Omit<StageRun, 'fetches'> {
   return {
-    nodes: parts.flatMap(({ nodes }) => nodes),
-    initializers: parts.flatMap(({ initializers }) => initializers),
-    inputs: parts.flatMap(({ inputs }) => inputs),
-    outputs: parts.flatMap(({ outputs }) => outputs),
-    domains: [...new Set(parts.flatMap(({ domains = [] }) => domains))],
+    reads: meters.flatMap(({ reads }) => reads),
+    extension: joinExtensions(meters.map(({ extension }) => extension)),
+    extensionFeeds: (batch) => joinFeeds(meters, batch),
   };
 }
 
-export const joinFeeds = (meters: readonly StageMeter[], batch: Batch): Tensors =>
-  Object.assign({}, ...meters.map((meter) => meter.feeds(batch)));
+export async function joinFeeds(meters: readonly StageMeter[], batch: Batch): Promise<Tensors> {
+  return Object.assign({}, ...(await Promise.all(meters.map((meter) => meter.feeds(batch)))));
+}

@@ -5,11 +5,11 @@ import type { GraphIndex } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
-import { compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
+import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { prefillFeeds } from '../runtime/prefill-feeds.js';
-import { joinExtensions, joinFeeds, type StageMeter } from './stage-meter.js';
+import { joinFeeds, type StageMeter } from './stage-meter.js';
 
 /** Something measured of a block on the way back, once the cotangents that it wants have names. */
 export interface BackwardMeter {
@@ -167,7 +167,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
         const cotangent = await cotangents.get(batch.index);
         const results = await compiled.session.run({
           ...feeds,
-          ...joinFeeds(compiled.meters, batch),
+          ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
         });
         await cotangents.put(batch.index, results[compiled.cotangent]!);

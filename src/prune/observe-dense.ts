@@ -1,6 +1,7 @@
 import { collectStatistics } from '../activations/collect-statistics.js';
 import type { TokenContexts } from '../activations/measure-affinity.js';
-import { createChangeMeter } from '../activations/measure-change.js';
+import { type ChangeMeter, createChangeMeter } from '../activations/measure-change.js';
+import { readingOf } from '../activations/stage-meter.js';
 import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
 import type { Softening } from '../autodiff/cross-entropy.js';
@@ -8,7 +9,7 @@ import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from 
 import { groupNeurons } from '../grouping/group-neurons.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { ResolvedOptions } from '../options.js';
-import type { BlockRunner } from '../runtime/block-runner.js';
+import type { Batch, BlockRunner, PassLook } from '../runtime/block-runner.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import {
   type DenseNeeds,
@@ -85,45 +86,52 @@ interface Look {
 
 async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   const { job, batches } = run;
-  const { layout } = job.analysed.detected;
+  const { layout, partition } = job.analysed.detected;
   const contexts = new Map<PrunableModule, ModuleContexts>();
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  const blockChange = new Float64Array(layout.blockCount);
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  await run.advance(runner);
+  const meters: ChangeMeter[] = [];
   // The way back starts from every block's input; block change needs the last one alone.
   const place = (span: number, batch: number) => (looksBackwards(needs) ? span * batches.length : 0) + batch;
-  const keep = async (span: number) => {
-    for (const { index } of batches) await archive.put(place(span, index), await runner.states.get(index));
-  };
-  const [first] = batches;
-  const meter = await createChangeMeter(
-    job.engine,
-    first === undefined ? 'float32' : (await runner.states.get(first.index)).type,
-  );
-  try {
-    await keep(0);
-    for (const [at, span] of spans.entries()) {
-      for (let segment = span.first; segment <= span.last; segment += 1) {
-        const modules = needs.modules.filter((module) => module.segment === segment);
-        for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
-          contexts.set(module, await run.timed('contexts', () => findContexts(run, runner, module)));
-        }
-        if (needs.order && needs.curvatures === undefined) {
-          for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
-            orders.set(module, order);
-        }
-        await (segment === span.last ? run.advance(runner) : run.pass(runner));
+  const keep = (value: string, span: number): PassLook => ({
+    fetches: [value],
+    onBatch: (batch, values) => archive.put(place(span, batch.index), values[value]!),
+  });
+  await run.advance(runner, keep(partition.cuts[0]!, 0));
+  const { type } = await archive.get(0);
+  for (const [at, span] of spans.entries()) {
+    for (let segment = span.first; segment <= span.last; segment += 1) {
+      const modules = needs.modules.filter((module) => module.segment === segment);
+      for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
+        contexts.set(module, await run.timed('contexts', () => findContexts(run, runner, module)));
       }
-      for (const { index } of batches) {
-        const before = await archive.get(place(at, index));
-        blockChange[span.block]! += (await meter.measure(before, await runner.states.get(index))) / tokenCount;
+      if (needs.order && needs.curvatures === undefined) {
+        for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
+          orders.set(module, order);
       }
-      await keep(at + 1);
+      if (segment < span.last) await run.pass(runner);
     }
-  } finally {
-    await meter.release();
+    const output = partition.cuts[span.last]!;
+    const before = (batch: Batch) => archive.get(place(at, batch.index));
+    const meter = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
+    meters.push(meter);
+    const kept = keep(output, at + 1);
+    const look: PassLook = {
+      ...readingOf([meter]),
+      ...kept,
+      onBatch: async (batch, values) => {
+        meter.add(batch, values);
+        await kept.onBatch?.(batch, values);
+      },
+    };
+    // The input must be at hand when the block runs, so a block that is one stage cannot wait together with the one before it.
+    const isLast = at === spans.length - 1;
+    await (isLast || span.first === span.last ? run.advance(runner, look) : run.pass(runner, look));
   }
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const blockChange = new Float64Array(layout.blockCount);
+  spans.forEach(({ block }, at) => {
+    blockChange[block]! += meters[at]!.finish() / tokenCount;
+  });
   return { contexts, blockChange, orders };
 }
 

@@ -9,6 +9,7 @@ import {
   type BlockRunnerOptions,
   createBlockRunner,
   makeBatches,
+  type PassLook,
 } from '../runtime/block-runner.js';
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
 
@@ -27,9 +28,9 @@ export interface Run {
   /** Starts at the token ids with the model given, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
-  advance(runner: BlockRunner): Promise<void>;
+  advance(runner: BlockRunner, look?: PassLook): Promise<void>;
   /** The same, but together with the next look. */
-  pass(runner: BlockRunner): Promise<void>;
+  pass(runner: BlockRunner, look?: PassLook): Promise<void>;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */
   dispose(): Promise<void>;
@@ -57,9 +58,15 @@ export function startRun(job: PruneJob, passes: Passes): Run {
   const perPass = layout.segments.length * Math.max(1, batches.length);
   const total = Math.max(1, passes.all * perPass);
   let done = passes.before * perPass;
-  const tickAt = ({ stage }: BlockRunner) => {
+  const ticking = ({ stage }: BlockRunner, look: PassLook = {}): PassLook => {
     const detail = stage === 0 ? 'embedding' : segmentName(stage, layout.modules);
-    return () => run.tick(detail);
+    return {
+      ...look,
+      async onBatch(batch, values) {
+        await look.onBatch?.(batch, values);
+        run.tick(detail);
+      },
+    };
   };
   const products = createEngineMultiply(engine);
   const run: Run = {
@@ -92,8 +99,8 @@ export function startRun(job: PruneJob, passes: Passes): Run {
         states: await job.createStates(windows.length),
         signal: options.signal,
       }),
-    advance: (runner) => run.timed('advance', () => runner.advance(tickAt(runner))),
-    pass: (runner) => run.timed('advance', () => runner.pass(tickAt(runner))),
+    advance: (runner, look) => run.timed('advance', () => runner.advance(ticking(runner, look))),
+    pass: (runner, look) => run.timed('advance', () => runner.pass(ticking(runner, look))),
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
     dispose: products.release,
   };

@@ -7,7 +7,7 @@ import { readModelInputs } from '../graph/model-inputs.js';
 import { partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { type CompiledStage, compileStage, type StageExtension } from './compile-stage.js';
+import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
@@ -30,7 +30,13 @@ export interface StageRun {
   readonly reads?: readonly string[];
   readonly extension?: StageExtension;
   /** Feeds of the extension's own inputs. */
-  readonly extensionFeeds?: (batch: Batch) => Tensors;
+  readonly extensionFeeds?: (batch: Batch) => Tensors | Promise<Tensors>;
+}
+
+/** What is looked at of a stage while the hidden states move through it. */
+export interface PassLook extends Partial<StageRun> {
+  /** Takes what was asked for of one batch, and hears that the batch has moved. */
+  readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
 }
 
 /**
@@ -55,13 +61,13 @@ export interface BlockRunner {
   hold(values: readonly string[]): void;
   /** Narrows a held value to some channels of its last axis, as the model was narrowed; with none it is forgotten. */
   narrowHeld(value: string, keep: Int32Array): void;
-  /** Moves the hidden states through the current stage; `onBatch` hears of each batch. */
-  advance(onBatch?: (batch: Batch) => void): Promise<void>;
+  /** Moves the hidden states through the current stage. */
+  advance(look?: PassLook): Promise<void>;
   /**
    * Leaves the current stage behind like `advance`, but has the next look run it in the same graph: one session in place of
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
-  pass(onBatch?: (batch: Batch) => void): Promise<void>;
+  pass(look?: PassLook): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -89,8 +95,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const held = createHeldValues();
   /** Stage whose input the hidden states are. */
   let from = 0;
-  /** Stages from there on that were passed, by who hears of them. */
-  let passed: ((batch: Batch) => void)[] = [];
+  /** Stages from there on that were passed, by what is looked at in each. */
+  let passed: PassLook[] = [];
   let seen: SeenGraph | undefined;
   const stageNow = () => from + passed.length;
 
@@ -98,14 +104,15 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     if (seen === undefined || !options.isFixed) seen = lookAtGraph(options);
     const { index } = seen;
     const moved = passed.length === 0 ? [] : findMoved(seen);
-    const kept = held.wantedAmong([...run.fetches, ...(run.reads ?? [])]);
-    const fetches = [...new Set([...run.fetches, ...kept, ...moved.map(({ name }) => name)])];
-    const compiled = await compile({ ...run, fetches }, index);
+    const all = joinRuns([...passed, run]);
+    const kept = held.wantedAmong([...all.fetches, ...all.reads]);
+    const fetches = [...new Set([...all.fetches, ...kept, ...moved.map(({ name }) => name)])];
+    const compiled = await compile({ ...all, fetches }, index);
     try {
       for (const batch of batches) {
         signal?.throwIfAborted();
         const feeds = await feedsOf(compiled, batch);
-        const values = await compiled.session.run({ ...feeds, ...run.extensionFeeds?.(batch) });
+        const values = await compiled.session.run({ ...feeds, ...(await all.extensionFeeds(batch)) });
         for (const value of kept) held.put(value, batch.index, values[value]!);
         await move(moved, batch, values);
         yield { batch, values };
@@ -167,20 +174,20 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     }
     if (moved.length === 0) return;
     held.drop(batch.index);
-    for (const onBatch of passed) {
+    for (const { onBatch } of passed) {
       signal?.throwIfAborted();
-      onBatch(batch);
+      await onBatch?.(batch, values);
     }
     signal?.throwIfAborted();
   }
 
-  async function pass(onBatch: (batch: Batch) => void = () => undefined): Promise<void> {
+  async function pass(look: PassLook = {}): Promise<void> {
     const stage = stageNow();
     if (cuts[stage] === undefined)
       throw new RangeError(`stage ${stage} is the last one; there is no hidden state behind it`);
     if (passed.length === MOST_PASSED) await settle();
     held.leave();
-    passed.push(onBatch);
+    passed.push(look);
   }
 
   /** Runs the stages that were passed. */
@@ -199,11 +206,24 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     hold: held.want,
     narrowHeld: held.narrow,
     pass,
-    async advance(onBatch) {
-      await pass(onBatch);
+    async advance(look) {
+      await pass(look);
       await settle();
     },
     dispose: () => states.dispose(),
+  };
+}
+
+/** One run of what several ask for. */
+function joinRuns(parts: readonly PassLook[]) {
+  return {
+    fetches: parts.flatMap(({ fetches = [] }) => fetches),
+    reads: parts.flatMap(({ reads = [] }) => reads),
+    extension: joinExtensions(parts.flatMap(({ extension = [] }) => extension)),
+    async extensionFeeds(batch: Batch): Promise<Tensors> {
+      const fed = await Promise.all(parts.map(({ extensionFeeds }) => extensionFeeds?.(batch)));
+      return Object.assign({}, ...fed);
+    },
   };
 }
 

@@ -29,6 +29,17 @@ export interface StageExtension {
   readonly domains?: readonly string[];
 }
 
+/** Puts several extensions behind one stage; their names must differ. */
+export function joinExtensions(parts: readonly StageExtension[]): StageExtension {
+  return {
+    nodes: parts.flatMap(({ nodes }) => nodes),
+    initializers: parts.flatMap(({ initializers }) => initializers),
+    inputs: parts.flatMap(({ inputs }) => inputs),
+    outputs: parts.flatMap(({ outputs }) => outputs),
+    domains: [...new Set(parts.flatMap(({ domains = [] }) => domains))],
+  };
+}
+
 /** The nodes of a stage with their weights at hand. */
 export interface LoadedSlice {
   readonly nodes: readonly NodeProto[];

@@ -2,8 +2,8 @@ import type { PrunableModule } from '../../src/architecture/layout.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
 import { channelsOf } from '../../src/removal/judge-module.js';
 import { removeUnits } from '../../src/removal/remove-units.js';
-import { type BlockRunner, createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
-import type { Engine } from '../../src/runtime/engine.js';
+import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
+import type { Engine, Tensors } from '../../src/runtime/engine.js';
 import { createMemoryStates } from '../../src/runtime/hidden-states.js';
 import { testEngine } from '../support/engine.js';
 import { type Loaded, loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
@@ -133,4 +133,32 @@ it('stages that are passed run before a third waits with them', async () => {
   }
   expect(sessions).toEqual([0, 0, 1, 1]);
   expect(runner.stage).toBe(4);
+});
+
+it('what is looked at in passed stages is handed out when they run, batch by batch', async () => {
+  const { cuts } = loaded.analysed.detected.partition;
+  const { engine } = countingEngine();
+  const runner = startRunner(loaded.model, engine);
+  await runner.advance();
+  const seen: unknown[] = [];
+  const look = (value: string) => ({
+    fetches: [value],
+    onBatch({ index }: Batch, values: Tensors) {
+      seen.push([value, index, values[value]!.data]);
+    },
+  });
+  await runner.pass(look(cuts[1]!));
+  await runner.pass(look(cuts[2]!));
+  expect(seen).toEqual([]);
+  for await (const { values } of runner.observe({ fetches: [cuts[3]!] }))
+    seen.push(Object.keys(values).includes(cuts[3]!));
+  const plain = startRunner(loaded.model, engine);
+  const expected: unknown[] = [];
+  await plain.advance();
+  for (const at of [1, 2]) {
+    await plain.advance();
+    for (const { index } of plain.batches) expected.push([cuts[at], index, (await plain.states.get(index)).data]);
+  }
+  const [one, two, three, four] = expected;
+  expect(seen).toEqual([one, three, true, two, four, true]);
 });
