@@ -36,21 +36,38 @@ export interface ScratchFile {
   dispose(): Promise<void>;
 }
 
-/** Hidden states in a scratch file; every batch has its own place, as large as its first tensor. */
+/**
+ * Hidden states in a scratch file; every batch has its own place, as large as its first tensor. An engine that runs on the
+ * calling thread leaves the disk idle meanwhile, so one write goes on behind the caller's back, and one read, of the batch
+ * after the last one asked for, ahead of it. A write that failed is the next call's error.
+ */
 export function createSpilledStates(file: ScratchFile): HiddenStates {
   const places = new Map<
     number,
     { readonly offset: number; readonly room: number; tensor: Omit<Tensor, 'data'>; byteLength: number }
   >();
   let end = 0;
+  let written = Promise.resolve();
+  let ahead: { readonly batch: number; readonly tensor: Promise<Tensor> } | undefined;
+
+  async function read(batch: number): Promise<Tensor> {
+    const place = places.get(batch);
+    if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
+    await written;
+    const bytes = await file.read(place.offset, place.byteLength);
+    return { ...place.tensor, data: VIEWS[place.tensor.type](bytes.buffer) } as Tensor;
+  }
+
   return {
     async get(batch) {
-      const place = places.get(batch);
-      if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
-      const bytes = await file.read(place.offset, place.byteLength);
-      return { ...place.tensor, data: VIEWS[place.tensor.type](bytes.buffer) } as Tensor;
+      const tensor = await (ahead?.batch === batch ? ahead.tensor : read(batch));
+      ahead = places.has(batch + 1) ? { batch: batch + 1, tensor: noticed(read(batch + 1)) } : undefined;
+      return tensor;
     },
     async put(batch, { data, ...tensor }) {
+      // What is read ahead may lie where this goes.
+      await Promise.allSettled([ahead?.tensor]);
+      await written;
       const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
       const known = places.get(batch);
       const fits = known !== undefined && known.room >= bytes.byteLength;
@@ -58,10 +75,20 @@ export function createSpilledStates(file: ScratchFile): HiddenStates {
       const room = fits ? known.room : bytes.byteLength;
       if (!fits) end += bytes.byteLength;
       places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
-      await file.write(offset, bytes);
+      if (ahead?.batch === batch) ahead = undefined;
+      written = noticed(written.then(() => file.write(offset, bytes)));
     },
-    dispose: () => file.dispose(),
+    async dispose() {
+      await Promise.allSettled([written, ahead?.tensor]);
+      await file.dispose();
+    },
   };
+}
+
+/** Keeps a failure that nobody waits for yet from ending the process. */
+function noticed<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
 }
 
 const VIEWS: Readonly<Record<TensorType, (buffer: ArrayBuffer) => Tensor['data']>> = {
