@@ -2,6 +2,7 @@ import type { OutputLinear } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
@@ -162,17 +163,16 @@ function finish(
   target: StatisticsTarget,
   k: number,
 ): ChannelStatistics {
-  const broken = moments.scatter.findIndex((value) => !Number.isFinite(value));
+  const broken = findNonFinite(moments.scatter);
   if (broken >= 0) {
     throw new NumericalError(
       `channel ${target.groups[k]?.[broken]} at the input of ${target.linear.node} is NaN or infinite; check the model's weights, or run it in float32`,
     );
   }
-  const gramMean = gram?.finish().map((value) => value / tokenCount);
   return {
     tokenCount,
     mean: moments.mean,
     variance: moments.scatter.map((value) => value / tokenCount),
-    ...(gramMean && { gram: gramMean }),
+    ...(gram && { gram: gram.finish(tokenCount) }),
   };
 }

@@ -45,11 +45,9 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
       },
     }),
     finish() {
-      const sum = gram.finish();
-      const trace = Array.from({ length: size }, (_, i) => sum[i * size + i]!).reduce(
-        (total, value) => total + value,
-        0,
-      );
+      const mean = gram.finish(tokenCount);
+      let trace = 0;
+      for (let i = 0; i < size; i += 1) trace += mean[i * size + i]!;
       if (!Number.isFinite(trace)) {
         throw new NumericalError(
           `block ${block} ${kind}: the gradient of the loss is NaN or infinite; check the weights, or run the model in float32`,
@@ -61,7 +59,7 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
             "use other calibration text, or set metric: 'output'",
         );
       }
-      return sum.map((value) => value / tokenCount);
+      return mean;
     },
   };
 }

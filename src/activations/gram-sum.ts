@@ -3,14 +3,14 @@ import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 
-/** A symmetric product that the graph works out, summed over many runs. */
+/** A symmetric product over tokens that the graph works out, summed over many runs. */
 export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs' | 'outputs'> {
   /** What the next run starts from. */
   feeds(): Tensors;
   /** Takes up one run's results. */
   add(values: Tensors): void;
-  /** Hands over the sum over all runs, `[size, size]` row-major, and starts anew. */
-  finish(): Float64Array;
+  /** Hands over the mean over the tokens of all runs, `[size, size]` row-major, and starts anew. */
+  finish(tokenCount: number): Float64Array;
 }
 
 export interface GramFactors {
@@ -82,10 +82,11 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
       runCount += 1;
       if (runCount === JOINED_RUNS) settle();
     },
-    finish() {
+    finish(tokenCount) {
       settle();
       const whole = sum ?? new Float64Array(size * size);
       sum = undefined;
+      for (let at = 0; at < whole.length; at += 1) whole[at]! /= tokenCount;
       mirrorUpper(whole, size);
       return whole;
     },

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 
 /** A module whose units compete with all others. */
 export interface StandardisedEntry {
@@ -66,7 +67,7 @@ function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
 /** `(x - mean) / standard deviation`; all equal gives zeros. */
 function standardise(scores: ArrayLike<number>, entry: number): Float64Array {
   const values = Float64Array.from(scores);
-  const bad = values.findIndex((value) => !Number.isFinite(value));
+  const bad = findNonFinite(values);
   if (bad >= 0)
     throw new OptionError(`the score of unit ${bad} in module ${entry} is ${values[bad]}; scores must be finite`);
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;

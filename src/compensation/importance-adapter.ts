@@ -1,5 +1,6 @@
 import { NumericalError, OptionError } from '../errors.js';
 import type { ImportanceScore } from '../importance/importance-score.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 import type { CompensationAdapter, ImportanceProblem, StatisticsNeed } from './adapter.js';
 import { REPAIRS, type Repair, type RepairName } from './repairs.js';
 import { validateProblem } from './validate-problem.js';
@@ -62,7 +63,7 @@ async function checkedScores(problem: ImportanceProblem, score: ImportanceScore)
   if (scores.length !== problem.unitCount) {
     throw new OptionError(`the importance function gave ${scores.length} scores for ${problem.unitCount} units`);
   }
-  const bad = scores.findIndex((value) => !Number.isFinite(value));
+  const bad = findNonFinite(scores);
   if (bad >= 0) throw new NumericalError(`the importance of unit ${bad} is ${scores[bad]}; scores must be finite`);
   return scores;
 }

@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 import type { ImportanceProblem, StatisticsNeed } from './adapter.js';
 
 /**
@@ -60,7 +61,7 @@ function validateSums(sums: Float64Array, name: string, length: number): void {
   if (sums.length !== length) {
     throw new OptionError(`this method needs the ${name} of its channels: ${length} numbers, found ${sums.length}`);
   }
-  const bad = sums.findIndex((value) => !Number.isFinite(value));
+  const bad = findNonFinite(sums);
   if (bad >= 0) {
     throw new NumericalError(
       `the ${name} of the activations holds ${sums[bad]} at position ${bad}: an activation overflowed, or the model is damaged`,

@@ -56,9 +56,12 @@ function toFloat32({ type, data }: Tensor): Float32Array {
  */
 export function logitsGap(actual: Float32Array, expected: Float32Array): number {
   if (actual.length !== expected.length) return Number.POSITIVE_INFINITY;
-  let [least, most, farthest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+  let least = Number.POSITIVE_INFINITY;
+  let most = Number.NEGATIVE_INFINITY;
+  let farthest = 0;
   for (let at = 0; at < expected.length; at += 1) {
-    const [found, value] = [actual[at]!, expected[at]!];
+    const found = actual[at]!;
+    const value = expected[at]!;
     if (!Number.isFinite(found) || !Number.isFinite(value)) return Number.POSITIVE_INFINITY;
     least = Math.min(least, value);
     most = Math.max(most, value);

@@ -1,6 +1,6 @@
 import { kmeans } from 'ml-kmeans';
 import { NumericalError, OptionError } from '../errors.js';
-import { pickRows } from '../linalg/matrix-block.js';
+import { findNonFinite, pickRows } from '../linalg/matrix-block.js';
 import { createRandom, drawPermutation } from '../linalg/random.js';
 import { assignContexts, balancedContexts, nearestContexts, refineCenters } from './refine-centers.js';
 
@@ -143,7 +143,7 @@ function checkInput({
       `${Math.min(tokenCount, fitCount)} tokens cannot make ${contextCount} contexts: use more calibration tokens or fewer contexts`,
     );
   }
-  const bad = points.findIndex((value) => !Number.isFinite(value));
+  const bad = findNonFinite(points);
   if (bad >= 0)
     throw new NumericalError(`token ${Math.floor(bad / dimensionCount)} has ${points[bad]} among its coordinates`);
 }

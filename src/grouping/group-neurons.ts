@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { findNonFinite } from '../linalg/matrix-block.js';
 import { drawPermutation, type Random } from '../linalg/random.js';
 import { assignWithCapacities } from './assign-with-capacities.js';
 
@@ -156,7 +157,7 @@ function checkInput({ affinity, contextCount, assignment = 'greedy' }: GroupingI
   if (neuronCount < contextCount + 1) {
     throw new OptionError(`${neuronCount} neurons cannot make ${contextCount + 1} groups: use fewer contexts`);
   }
-  const bad = affinity.findIndex((value) => !Number.isFinite(value));
+  const bad = findNonFinite(affinity);
   if (bad >= 0) {
     throw new NumericalError(
       `the affinity of context ${Math.floor(bad / neuronCount)} to neuron ${bad % neuronCount} is ${affinity[bad]}`,

@@ -102,9 +102,11 @@ export async function areLargest(
   const count = values.length;
   const size = vectors.length / count;
   const columns = transposeMatrix(vectors, count, size);
-  const scaled = columns.map((value, at) => value * values[at % count]!);
+  const scaled = columns.slice();
+  for (let at = 0; at < scaled.length; at++) scaled[at]! *= values[at % count]!;
   const found = await multiply(scaled, columns, { rows: size, columns: size, inner: count });
-  const gap = symmetric.map((value, at) => found[at]! - value);
+  const gap = new Float64Array(found.length);
+  for (let at = 0; at < gap.length; at++) gap[at] = found[at]! - symmetric[at]!;
   const bound = values[count - 1]! + MISSED * Math.abs(values[0]!);
   for (let i = 0; i < size; i++) gap[i * size + i]! += bound;
   try {
@@ -174,4 +176,8 @@ function removeSpan(rows: Float64Array, orthonormal: Float64Array, size: number)
 const overlaps = (rows: Float64Array, others: Float64Array, size: number): Float64Array =>
   multiplyTransposed(rows, others, { rows: rows.length / size, columns: others.length / size, inner: size });
 
-const norm = (vector: Float64Array): number => Math.sqrt(vector.reduce((sum, value) => sum + value * value, 0));
+function norm(vector: Float64Array): number {
+  let sum = 0;
+  for (let i = 0; i < vector.length; i++) sum += vector[i]! * vector[i]!;
+  return Math.sqrt(sum);
+}

@@ -69,6 +69,12 @@ export function pickRows(matrix: Float64Array, columnCount: number, rows: Int32A
   return picked;
 }
 
+/** Position of the first entry that is NaN or infinite; -1 when there is none. */
+export function findNonFinite(values: ArrayLike<number>): number {
+  for (let at = 0; at < values.length; at++) if (!Number.isFinite(values[at])) return at;
+  return -1;
+}
+
 /** Squared length of each row of a row-major matrix. */
 export function squaredRowNorms(matrix: Float64Array, columnCount: number): Float64Array {
   const norms = new Float64Array(matrix.length / columnCount);

@@ -64,11 +64,24 @@ export function multiplyTransposed(left: Float64Array, right: Float64Array, shap
       product[at + 3 * columns] = s30;
       product[at + 3 * columns + 1] = s31;
     }
-    for (let column = tiledColumns; column < columns; column++) {
-      for (let r = row; r < row + 4; r++) {
-        product[r * columns + column] = dot(left, r * inner, right, column * inner, inner);
-      }
+    if (tiledColumns === columns) continue;
+    const b0 = tiledColumns * inner;
+    let s0 = 0;
+    let s1 = 0;
+    let s2 = 0;
+    let s3 = 0;
+    for (let i = 0; i < inner; i++) {
+      const x = right[b0 + i]!;
+      s0 += left[a0 + i]! * x;
+      s1 += left[a1 + i]! * x;
+      s2 += left[a2 + i]! * x;
+      s3 += left[a3 + i]! * x;
     }
+    const at = row * columns + tiledColumns;
+    product[at] = s0;
+    product[at + columns] = s1;
+    product[at + 2 * columns] = s2;
+    product[at + 3 * columns] = s3;
   }
   for (let row = tiledRows; row < rows; row++) {
     for (let column = 0; column < columns; column++) {

@@ -1,6 +1,7 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { decomposeSymmetric } from './eigenpairs.js';
 import { findLeadingEigenpairs } from './leading-eigenpairs.js';
+import { findNonFinite } from './matrix-block.js';
 import type { MultiplyTransposed } from './multiply-transposed.js';
 
 /** Principal axes of a cloud of points with `size` coordinates. */
@@ -45,7 +46,7 @@ export async function fitPca(
         `${size}, ${covariance.length} and ${componentCount}`,
     );
   }
-  if (!covariance.every(Number.isFinite) || !mean.every(Number.isFinite)) {
+  if (findNonFinite(covariance) >= 0 || findNonFinite(mean) >= 0) {
     throw new NumericalError(
       'the mean or covariance of the tokens holds NaN or Infinity: check the model and its text',
     );

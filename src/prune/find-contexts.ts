@@ -54,5 +54,9 @@ export async function findContexts(run: Run, runner: BlockRunner, module: Prunab
 
 function covariance({ gram, mean }: ChannelStatistics): Float64Array {
   const size = mean.length;
-  return gram!.map((value, at) => value - mean[Math.floor(at / size)]! * mean[at % size]!);
+  const found = gram!.slice();
+  for (let row = 0, at = 0; row < size; row++) {
+    for (let column = 0; column < size; column++, at++) found[at]! -= mean[row]! * mean[column]!;
+  }
+  return found;
 }
