@@ -1,7 +1,8 @@
 import type { BlockSpan, PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
-import { oneHot } from './sum-by-context.js';
+import type { Batch } from '../runtime/block-runner.js';
+import type { Tensor } from '../runtime/engine.js';
 import { type BackwardMeter, type BackwardWalk, walkBackwards } from './walk-backwards.js';
 
 /** Contexts of the tokens as one FFN sees them. */
@@ -50,7 +51,7 @@ export interface AffinityMeter extends BackwardMeter {
  * @see FANG (arXiv 2512.23014), Eq. 5
  */
 export function createAffinityMeter(module: PrunableModule, contexts: TokenContexts): AffinityMeter {
-  const { contextCount, contextOfToken } = contexts;
+  const { contextCount } = contexts;
   const { input } = module.output;
   const sums = new Float64Array(contextCount * module.unitCount);
   const name = (what: string) => `affinity/${module.index}/${what}`;
@@ -74,7 +75,7 @@ export function createAffinityMeter(module: PrunableModule, contexts: TokenConte
         outputs: [name('sums')],
       },
       feeds: (batch) => ({
-        [name('onehot')]: oneHot(batch, contextCount, (token) => contextOfToken[batch.firstToken + token]!),
+        [name('onehot')]: oneHot(batch, contexts),
       }),
       add(_batch, values) {
         (values[name('sums')]!.data as Float32Array).forEach((value, at) => {
@@ -84,6 +85,15 @@ export function createAffinityMeter(module: PrunableModule, contexts: TokenConte
     }),
     finish: () => takeMeans(module, sums, contexts),
   };
+}
+
+/** Rows of a batch's tokens by context, `[contextCount, tokens]`. */
+function oneHot({ firstToken, tokens }: Batch, { contextCount, contextOfToken }: TokenContexts): Tensor {
+  const tokenCount = tokens.length;
+  const data = new Float32Array(contextCount * tokenCount);
+  for (let token = 0; token < tokenCount; token += 1)
+    data[contextOfToken[firstToken + token]! * tokenCount + token] = 1;
+  return { type: 'float32', dims: [contextCount, tokenCount], data };
 }
 
 function takeMeans(

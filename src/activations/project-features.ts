@@ -1,7 +1,7 @@
+import type { NodeProto, TensorProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { Pca } from '../linalg/pca.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
-import type { StageExtension } from '../runtime/compile-stage.js';
 
 /** Tokens seen as points in the space of a PCA, which the graph projects them into. */
 export interface FeatureRequest {
@@ -14,25 +14,11 @@ export interface FeatureRequest {
  * Projects a value of the current stage into PCA space, for all tokens.
  * @returns `[tokens, componentCount]` row-major, tokens in the order of the batches.
  */
-export async function projectFeatures(runner: BlockRunner, { value, pca }: FeatureRequest): Promise<Float64Array> {
-  const { size, componentCount } = pca;
-  const extension: StageExtension = {
-    nodes: [
-      makeNode({ op: 'Cast', inputs: [value], outputs: ['features/float'], attributes: { to: 1 } }),
-      makeNode({ op: 'Reshape', inputs: ['features/float', 'features/shape'], outputs: ['features/rows'] }),
-      makeNode({ op: 'Sub', inputs: ['features/rows', 'features/mean'], outputs: ['features/centred'] }),
-      makeNode({ op: 'MatMul', inputs: ['features/centred', 'features/components'], outputs: ['features/points'] }),
-    ],
-    initializers: [
-      makeInt64Initializer('features/shape', [-1, size]),
-      makeFloatInitializer('features/mean', [size], pca.mean),
-      makeFloatInitializer('features/components', [size, componentCount], pca.components),
-    ],
-    inputs: [],
-    outputs: ['features/points'],
-  };
+export async function projectFeatures(runner: BlockRunner, request: FeatureRequest): Promise<Float64Array> {
+  const { value, pca } = request;
+  const extension = { ...projectionNodes(request, 'features/points'), inputs: [], outputs: ['features/points'] };
   const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const points = new Float64Array(tokenCount * componentCount);
+  const points = new Float64Array(tokenCount * pca.componentCount);
   let filled = 0;
   for await (const { values } of runner.observe({ fetches: [], reads: [value], extension })) {
     const batch = values['features/points']!.data as Float32Array;
@@ -40,4 +26,26 @@ export async function projectFeatures(runner: BlockRunner, { value, pca }: Featu
     filled += batch.length;
   }
   return points;
+}
+
+/** What makes points, `[tokens, componentCount]`, of a value with one row of features a token. */
+export function projectionNodes(
+  { value, pca }: FeatureRequest,
+  points: string,
+): { readonly nodes: readonly NodeProto[]; readonly initializers: readonly TensorProto[] } {
+  const { size, componentCount } = pca;
+  const name = (what: string) => `features/${what}`;
+  return {
+    nodes: [
+      makeNode({ op: 'Cast', inputs: [value], outputs: [name('float')], attributes: { to: 1 } }),
+      makeNode({ op: 'Reshape', inputs: [name('float'), name('shape')], outputs: [name('rows')] }),
+      makeNode({ op: 'Sub', inputs: [name('rows'), name('mean')], outputs: [name('centred')] }),
+      makeNode({ op: 'MatMul', inputs: [name('centred'), name('components')], outputs: [points] }),
+    ],
+    initializers: [
+      makeInt64Initializer(name('shape'), [-1, size]),
+      makeFloatInitializer(name('mean'), [size], pca.mean),
+      makeFloatInitializer(name('components'), [size, componentCount], pca.components),
+    ],
+  };
 }

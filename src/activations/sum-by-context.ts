@@ -1,53 +1,86 @@
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import { squaredRowNorms } from '../linalg/matrix-block.js';
+import type { Pca } from '../linalg/pca.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
-import type { Tensor } from '../runtime/engine.js';
-
-/** One-hot rows of a batch's tokens, `[rowCount, tokens]`, to be multiplied with rows of token values. */
-export function oneHot(batch: Batch, rowCount: number, rowOf: (token: number) => number): Tensor {
-  const tokenCount = batch.tokens.length;
-  const data = new Float32Array(rowCount * tokenCount);
-  for (let token = 0; token < tokenCount; token += 1) data[rowOf(token) * tokenCount + token] = 1;
-  return { type: 'float32', dims: [rowCount, tokenCount], data };
-}
+import { projectionNodes } from './project-features.js';
 
 export interface ContextSumRequest {
+  /** Value of the current stage that contexts are told by, one row of features a token. */
+  readonly feature: string;
+  readonly pca: Pca;
+  /** `[contextCount, pca.componentCount]` row-major. */
+  readonly centers: Float64Array;
+  readonly contextCount: number;
   /** Value of the current stage with `channelCount` channels on its last axis. */
   readonly value: string;
   readonly channelCount: number;
-  /** Context of every calibration token. */
-  readonly contextOfToken: Int32Array;
-  readonly contextCount: number;
   readonly onBatch?: (batch: Batch) => void;
 }
 
-/**
- * Sums a value's channels over the tokens of each context, window by window.
- * @returns For every window `[contextCount, channelCount]` row-major.
- */
-export async function sumByContext(runner: BlockRunner, request: ContextSumRequest): Promise<Float32Array[]> {
-  const { value, channelCount, contextOfToken, contextCount } = request;
-  const extension: StageExtension = {
-    nodes: [
-      makeNode({ op: 'Cast', inputs: [value], outputs: ['contexts/float'], attributes: { to: 1 } }),
-      makeNode({ op: 'Reshape', inputs: ['contexts/float', 'contexts/shape'], outputs: ['contexts/rows'] }),
-      makeNode({ op: 'MatMul', inputs: ['contexts/onehot', 'contexts/rows'], outputs: ['contexts/sums'] }),
-    ],
-    initializers: [makeInt64Initializer('contexts/shape', [-1, channelCount])],
-    inputs: [{ name: 'contexts/onehot', type: 'float32' }],
-    outputs: ['contexts/sums'],
-  };
-  const extensionFeeds = (batch: Batch) => {
-    const rowOf = (token: number) =>
-      Math.floor(token / batch.sequenceLength) * contextCount + contextOfToken[batch.firstToken + token]!;
-    return { 'contexts/onehot': oneHot(batch, batch.batchSize * contextCount, rowOf) };
-  };
-  const sums: Float32Array[] = [];
-  for await (const { batch, values } of runner.observe({ fetches: [], reads: [value], extension, extensionFeeds })) {
+export interface ContextSums {
+  /** Nearest centre of every calibration token, told in single precision. */
+  readonly contextOfToken: Int32Array;
+  /** Sums of the value over the tokens of each context, by window: `[contextCount, channelCount]` row-major. */
+  readonly sumsOfWindow: Float32Array[];
+}
+
+/** Gives every token the context with the nearest centre, and sums a value's channels over the tokens of each context, in one look. */
+export async function sumByContext(runner: BlockRunner, request: ContextSumRequest): Promise<ContextSums> {
+  const { feature, value, channelCount, contextCount } = request;
+  const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const contextOfToken = new Int32Array(tokenCount);
+  const sumsOfWindow: Float32Array[] = [];
+  const extension = sumNodes(request, runner.batches[0]?.sequenceLength ?? 1);
+  for await (const { batch, values } of runner.observe({ fetches: [], reads: [feature, value], extension })) {
+    contextOfToken.set(Int32Array.from(values['contexts/nearest']!.data as BigInt64Array, Number), batch.firstToken);
     const rows = values['contexts/sums']!.data as Float32Array;
     const size = contextCount * channelCount;
-    for (let row = 0; row < batch.batchSize; row += 1) sums.push(rows.slice(row * size, (row + 1) * size));
+    for (let row = 0; row < batch.batchSize; row += 1) sumsOfWindow.push(rows.slice(row * size, (row + 1) * size));
     request.onBatch?.(batch);
   }
-  return sums;
+  return { contextOfToken, sumsOfWindow };
+}
+
+/** The nearest centre c of a point x has the largest `x c - |c|² / 2`. */
+function sumNodes(request: ContextSumRequest, windowLength: number): StageExtension {
+  const { feature, pca, centers, contextCount, value, channelCount } = request;
+  const { componentCount } = pca;
+  const name = (what: string) => `contexts/${what}`;
+  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
+    makeNode({ op, inputs, outputs: [name(output)], attributes });
+  const own = (op: string, inputs: string[], output: string, attributes = {}) =>
+    node(op, inputs.map(name), output, attributes);
+  const projection = projectionNodes({ value: feature, pca }, name('points'));
+  return {
+    nodes: [
+      ...projection.nodes,
+      own('Gemm', ['points', 'centers', 'offsets'], 'nearness', { transB: 1 }),
+      own('ArgMax', ['nearness'], 'nearest', { axis: 1, keepdims: 1 }),
+      own('Equal', ['nearest', 'indices'], 'isNearest'),
+      own('Cast', ['isNearest'], 'onehot', { to: 1 }),
+      own('Reshape', ['onehot', 'onehotShape'], 'byWindow'),
+      own('Transpose', ['byWindow'], 'members', { perm: [0, 2, 1] }),
+      node('Cast', [value], 'float', { to: 1 }),
+      own('Reshape', ['float', 'shape'], 'rows'),
+      own('MatMul', ['members', 'rows'], 'sums'),
+    ],
+    initializers: [
+      ...projection.initializers,
+      makeFloatInitializer(name('centers'), [contextCount, componentCount], centers),
+      makeFloatInitializer(
+        name('offsets'),
+        [contextCount],
+        squaredRowNorms(centers, componentCount).map((square) => -square / 2),
+      ),
+      makeInt64Initializer(
+        name('indices'),
+        Array.from({ length: contextCount }, (_, context) => context),
+      ),
+      makeInt64Initializer(name('onehotShape'), [-1, windowLength, contextCount]),
+      makeInt64Initializer(name('shape'), [-1, windowLength, channelCount]),
+    ],
+    inputs: [],
+    outputs: [name('nearest'), name('sums')],
+  };
 }

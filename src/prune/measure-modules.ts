@@ -1,9 +1,7 @@
 import { collectStatistics, type StatisticsTarget } from '../activations/collect-statistics.js';
-import { projectFeatures } from '../activations/project-features.js';
 import { sumByContext } from '../activations/sum-by-context.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
-import { assignContexts } from '../grouping/refine-centers.js';
 import { channelsOf } from '../removal/judge-module.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import type { FunctionalModule } from './dense-observation.js';
@@ -74,10 +72,7 @@ async function weighTokens(
   const { weighting } = run.job.options;
   if (weighting.variant === 'uniform') return undefined;
   const { feature, pca, centers, contextCount } = found.contexts;
-  const points = await projectFeatures(runner, { value: feature, pca });
-  const contextOfToken = assignContexts(points, centers, pca.componentCount);
   const { input: value, inputCount: channelCount } = module.output;
-  const sumsOfWindow = await sumByContext(runner, { value, channelCount, contextOfToken, contextCount });
-  const windowLength = run.batches[0]?.sequenceLength ?? 1;
-  return weighGroups({ sumsOfWindow, contextOfToken, contextCount, windowLength }, weighting);
+  const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });
+  return weighGroups({ ...sums, contextCount, windowLength: run.batches[0]?.sequenceLength ?? 1 }, weighting);
 }
