@@ -1,12 +1,12 @@
 import { join } from 'node:path';
 import { createTokenizer, type Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
-import type { ModelFolder } from './model-folder.js';
+import { type ModelFolder, TOKENIZER } from './model-folder.js';
 import { readJsonFile } from './read-json.js';
 
 /** The model's own tokenizer; `undefined` when there is none. @throws ModelFormatError when its files are damaged. */
-export async function findTokenizer({ root, documents }: ModelFolder): Promise<Tokenizer | undefined> {
-  const tokenizer = documents['tokenizer.json'];
+export async function findTokenizer({ root }: ModelFolder): Promise<Tokenizer | undefined> {
+  const tokenizer = await readJsonFile(join(root, TOKENIZER));
   if (tokenizer === undefined) return undefined;
   return createTokenizer(tokenizer, (await readJsonFile(join(root, 'tokenizer_config.json'))) ?? {});
 }

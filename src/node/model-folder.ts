@@ -8,12 +8,10 @@ import { isMissing, reason } from './file-source.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
 /** JSON files beside a model that say how to run it. */
-export const MODEL_DOCUMENTS = [
-  'config.json',
-  'generation_config.json',
-  'genai_config.json',
-  'tokenizer.json',
-] as const;
+export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
+
+/** The tokenizer beside a model. */
+export const TOKENIZER = 'tokenizer.json';
 
 export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 
@@ -51,6 +49,8 @@ export async function openModelFolder(path: string, { file }: OpenModelOptions =
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(join(root, name))] as const),
   );
+  // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
+  await readJsonFile(join(root, TOKENIZER));
   const modelPath = join(root, modelFile);
   const folder = openFileFolder(dirname(modelPath));
   return {

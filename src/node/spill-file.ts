@@ -14,6 +14,8 @@ export interface SpillFile extends ByteSource {
   append(bytes: Uint8Array): Promise<number>;
   /** Writes bytes over what lies at `offset`, or behind the end. @throws OptionError when the disk is full. */
   write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Fills `bytes` from `offset` on. @throws ModelFormatError when the file ends before. */
+  readInto(offset: number, bytes: Uint8Array): Promise<void>;
   /** Writes a tensor's raw bytes; it can be read until `dispose`. @throws ModelFormatError when their number is not the shape's. */
   appendTensor(shape: TensorShape, bytes: Uint8Array): Promise<TensorHandle>;
   /** Frees the space. Nothing can be read afterwards. */
@@ -68,6 +70,11 @@ export async function createSpillFile({ parent = tmpdir() }: SpillOptions = {}):
     },
     async read(offset, length) {
       const bytes = new Uint8Array(length);
+      await spill.readInto(offset, bytes);
+      return bytes;
+    },
+    async readInto(offset, bytes) {
+      const { byteLength: length } = bytes;
       for (let filled = 0; filled < length; ) {
         const { bytesRead } = await file.read(bytes, filled, length - filled, offset + filled).catch((cause) => {
           throw new ModelFormatError(`Cannot read the temporary file ${path}: ${reason(cause)}.`, { cause });
@@ -76,7 +83,6 @@ export async function createSpillFile({ parent = tmpdir() }: SpillOptions = {}):
           throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave its ${byteLength} bytes.`);
         filled += bytesRead;
       }
-      return bytes;
     },
     async dispose() {
       await file.close().catch(() => undefined);

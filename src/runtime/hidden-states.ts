@@ -5,6 +5,7 @@ import type { Tensor, TensorType } from './engine.js';
  * store never holds more than one generation.
  */
 export interface HiddenStates {
+  /** The tensor of a batch; it stays as it is until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
   put(batch: number, tensor: Tensor): Promise<void>;
   /** Frees memory or removes the file. */
@@ -31,7 +32,8 @@ export function createMemoryStates(): HiddenStates {
 
 /** A scratch file that can be overwritten in place. */
 export interface ScratchFile {
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /** Fills `bytes` with what was written from `offset` on. */
+  readInto(offset: number, bytes: Uint8Array): Promise<void>;
   write(offset: number, bytes: Uint8Array): Promise<void>;
   dispose(): Promise<void>;
 }
@@ -49,19 +51,24 @@ export function createSpilledStates(file: ScratchFile): HiddenStates {
   let end = 0;
   let written = Promise.resolve();
   let ahead: { readonly batch: number; readonly tensor: Promise<Tensor> } | undefined;
+  /** What was handed out last, to be read into again. */
+  let spare: ArrayBuffer | undefined;
 
   async function read(batch: number): Promise<Tensor> {
     const place = places.get(batch);
     if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
+    const buffer = spare?.byteLength === place.byteLength ? spare : new ArrayBuffer(place.byteLength);
+    spare = undefined;
     await written;
-    const bytes = await file.read(place.offset, place.byteLength);
-    return { ...place.tensor, data: VIEWS[place.tensor.type](bytes.buffer) } as Tensor;
+    await file.readInto(place.offset, new Uint8Array(buffer));
+    return { ...place.tensor, data: VIEWS[place.tensor.type](buffer) } as Tensor;
   }
 
   return {
     async get(batch) {
       const tensor = await (ahead?.batch === batch ? ahead.tensor : read(batch));
       ahead = places.has(batch + 1) ? { batch: batch + 1, tensor: noticed(read(batch + 1)) } : undefined;
+      spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
     async put(batch, { data, ...tensor }) {

@@ -14,9 +14,9 @@ function slowFile() {
       });
     });
   const file: ScratchFile = {
-    async read(offset, length) {
+    async readInto(offset, into) {
       await turn(`read ${offset}`);
-      return bytes.slice(offset, offset + length);
+      into.set(bytes.subarray(offset, offset + into.length));
     },
     async write(offset, part) {
       await turn(`write ${offset}`);
