@@ -22,17 +22,16 @@ export function assignWithCapacities(costs: Float64Array, binCount: number, capa
   checkCapacities(itemCount, binCount, capacities);
   const binOf = new Int32Array(itemCount);
   const sizes = new Int32Array(binCount);
-  const queues = createMoveQueues(costs, binCount, binOf);
   for (let item = 0; item < itemCount; item++) {
     binOf[item] = cheapestBin(costs, binCount, item);
     sizes[binOf[item]!]!++;
   }
-  for (let item = 0; item < itemCount; item++) queues.add(item);
+  const queues = createMoveQueues(costs, binCount, binOf);
   const bins = Array.from({ length: binCount }, (_, bin) => bin);
   const move = (sources: readonly number[], targets: readonly number[]) => {
     const path = shortestPath(queues, { binCount, sources, targets });
     for (let step = 0; step + 1 < path.length; step++) {
-      const item = queues.cheapest(path[step]!, path[step + 1]!)!.item;
+      const item = queues.cheapest(path[step]!, path[step + 1]!);
       binOf[item] = path[step + 1]!;
       queues.add(item);
     }
@@ -56,34 +55,39 @@ export function assignWithCapacities(costs: Float64Array, binCount: number, capa
   return binOf;
 }
 
-interface Move {
-  readonly item: number;
-  readonly cost: number;
-}
-
 /** Cheapest item to move between each pair of bins; items that have left a bin are dropped when they come to the top. */
 interface MoveQueues {
+  /** Lets an item that has come to a bin leave it again. */
   add(item: number): void;
-  cheapest(from: number, to: number): Move | undefined;
+  /** -1 when the bin holds none. */
+  cheapest(from: number, to: number): number;
+  cost(item: number, from: number, to: number): number;
 }
 
 function createMoveQueues(costs: Float64Array, binCount: number, binOf: Int32Array): MoveQueues {
-  const heaps = Array.from({ length: binCount * binCount }, createHeap);
+  const cost = (item: number, from: number, to: number) =>
+    costs[item * binCount + to]! - costs[item * binCount + from]!;
+  const members = Array.from({ length: binCount }, () => [] as number[]);
+  binOf.forEach((bin, item) => {
+    members[bin]!.push(item);
+  });
+  const heaps = Array.from({ length: binCount * binCount }, (_, pair) => {
+    const [from, to] = [Math.floor(pair / binCount), pair % binCount];
+    return createHeap(from === to ? [] : members[from]!, (item) => cost(item, from, to));
+  });
   return {
+    cost,
     add(item) {
       const from = binOf[item]!;
-      for (let to = 0; to < binCount; to++) {
-        if (to === from) continue;
-        heaps[from * binCount + to]!.push(item, costs[item * binCount + to]! - costs[item * binCount + from]!);
-      }
+      for (let to = 0; to < binCount; to++) if (to !== from) heaps[from * binCount + to]!.push(item);
     },
     cheapest(from, to) {
       const heap = heaps[from * binCount + to]!;
-      for (let top = heap.top(); top !== undefined; top = heap.top()) {
-        if (binOf[top.item] === from) return top;
+      for (let top = heap.top(); top >= 0; top = heap.top()) {
+        if (binOf[top] === from) return top;
         heap.pop();
       }
-      return undefined;
+      return -1;
     },
   };
 }
@@ -101,8 +105,9 @@ function shortestPath(
     for (let from = 0; from < binCount; from++) {
       if (distance[from] === Number.POSITIVE_INFINITY) continue;
       for (let to = 0; to < binCount; to++) {
-        const cost = from === to ? undefined : queues.cheapest(from, to)?.cost;
-        if (cost === undefined) continue;
+        const item = from === to ? -1 : queues.cheapest(from, to);
+        if (item < 0) continue;
+        const cost = queues.cost(item, from, to);
         // The margin keeps rounding errors from closing a circle.
         const margin = 1e-12 * Math.abs(distance[from]! + cost);
         if (!(distance[from]! + cost + margin < distance[to]!)) continue;
@@ -129,47 +134,47 @@ function cheapestBin(costs: Float64Array, binCount: number, item: number): numbe
   return best;
 }
 
-/** Moves by rising cost, of equal ones by item. */
+/** Items by rising cost, of equal ones by number. */
 interface Heap {
-  top(): Move | undefined;
-  push(item: number, cost: number): void;
+  /** -1 when it is empty. */
+  top(): number;
+  push(item: number): void;
   pop(): void;
 }
 
-/** Two lists of plain numbers in place of one of objects: there are many moves, and few come to the top. */
-function createHeap(): Heap {
-  const items: number[] = [];
-  const costs: number[] = [];
-  const isBefore = (a: number, b: number) => costs[a]! < costs[b]! || (costs[a] === costs[b] && items[a]! < items[b]!);
-  const swap = (a: number, b: number) => {
-    const [item, cost] = [items[a]!, costs[a]!];
-    items[a] = items[b]!;
-    costs[a] = costs[b]!;
-    items[b] = item;
-    costs[b] = cost;
+function createHeap(start: readonly number[], costOf: (item: number) => number): Heap {
+  const items = [...start];
+  const isBefore = (one: number, other: number) => {
+    const gap = costOf(one) - costOf(other);
+    return gap < 0 || (gap === 0 && one < other);
   };
+  const sink = (from: number): void => {
+    const item = items[from]!;
+    let at = from;
+    for (let child = 2 * at + 1; child < items.length; child = 2 * at + 1) {
+      if (child + 1 < items.length && isBefore(items[child + 1]!, items[child]!)) child++;
+      if (!isBefore(items[child]!, item)) break;
+      items[at] = items[child]!;
+      at = child;
+    }
+    items[at] = item;
+  };
+  for (let at = (items.length >> 1) - 1; at >= 0; at--) sink(at);
   return {
-    top: () => (items.length === 0 ? undefined : { item: items[0]!, cost: costs[0]! }),
-    push(item, cost) {
+    top: () => (items.length === 0 ? -1 : items[0]!),
+    push(item) {
       let at = items.push(item) - 1;
-      costs.push(cost);
-      for (let parent = (at - 1) >> 1; at > 0 && isBefore(at, parent); parent = (at - 1) >> 1) {
-        swap(at, parent);
+      for (let parent = (at - 1) >> 1; at > 0 && isBefore(item, items[parent]!); parent = (at - 1) >> 1) {
+        items[at] = items[parent]!;
         at = parent;
       }
+      items[at] = item;
     },
     pop() {
-      swap(0, items.length - 1);
-      items.pop();
-      costs.pop();
-      for (let at = 0; ; ) {
-        let child = 2 * at + 1;
-        if (child >= items.length) return;
-        if (child + 1 < items.length && isBefore(child + 1, child)) child++;
-        if (!isBefore(child, at)) return;
-        swap(at, child);
-        at = child;
-      }
+      const last = items.pop()!;
+      if (items.length === 0) return;
+      items[0] = last;
+      sink(0);
     },
   };
 }

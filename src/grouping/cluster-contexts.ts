@@ -66,14 +66,14 @@ export function clusterContexts(input: ClusteringInput): Contexts {
   const sample = pickRows(points, dimensionCount, drawn);
   const first = order.slice(0, Math.max(START_COUNT, contextCount)).sort();
   const start = startCenters(points, first, { dimensionCount, contextCount, seed });
-  const plain = refineCenters({ points: sample, centers: start, assign: nearestContexts(dimensionCount) });
+  const plain = refineCenters({ points: sample, centers: start, assign: nearestContexts(sample, dimensionCount) });
   if (clusterBalance === Number.POSITIVE_INFINITY) {
     return withoutEmpty(plain.centers, assignContexts(points, plain.centers, dimensionCount), dimensionCount);
   }
   const balanced = refineCenters({
     points: sample,
     centers: plain.centers,
-    assign: balancedContexts({ dimensionCount, contextCount, clusterBalance }),
+    assign: balancedContexts(sample, { dimensionCount, contextCount, clusterBalance }),
   });
   const contextOfToken = assignContexts(points, balanced.centers, dimensionCount);
   drawn.forEach((token, position) => {

@@ -18,11 +18,14 @@ export function findTypicalTokens(input: TypicalTokensInput): Int32Array[] {
   const contextCount = centers.length / dimensionCount;
   const members = Array.from({ length: contextCount }, () => [] as number[]);
   const distances = new Float64Array(contextOfToken.length);
-  contextOfToken.forEach((context, token) => {
+  for (let token = 0, at = 0; token < contextOfToken.length; token++) {
+    const context = contextOfToken[token]!;
     members[context]!.push(token);
-    for (let i = 0; i < dimensionCount; i++)
-      distances[token]! += (points[token * dimensionCount + i]! - centers[context * dimensionCount + i]!) ** 2;
-  });
+    let sum = 0;
+    for (let i = context * dimensionCount; i < (context + 1) * dimensionCount; i++, at++)
+      sum += (points[at]! - centers[i]!) ** 2;
+    distances[token] = sum;
+  }
   return members.map((tokens) => {
     // A typed array is sorted many times as fast as tokens are, of which hardly any are wanted.
     const farthest = Float64Array.from(tokens, (token) => distances[token]!).sort()[count - 1] ?? Infinity;
