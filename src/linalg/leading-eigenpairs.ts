@@ -1,6 +1,7 @@
 import { NumericalError } from '../errors.js';
 import { choleskyInPlace } from './cholesky.js';
-import { decomposeSymmetric, type Eigenpairs } from './eigenpairs.js';
+import { decomposeLeading } from './decompose-leading.js';
+import type { Eigenpairs } from './eigenpairs.js';
 import { pickSubmatrix, transposeMatrix } from './matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 import { createRandom, drawNormal, type Random } from './random.js';
@@ -55,7 +56,12 @@ export async function findLeadingEigenpairs(
     removeSpan(fresh, known, size);
     if (width < lookAt) continue;
     const indices = Int32Array.from({ length: width }, (_, i) => i);
-    const ritz = decomposeSymmetric(pickSubmatrix(projected, limit, { rows: indices, columns: indices }), width);
+    // One more than wanted tells how far off the rest is.
+    const ritz = decomposeLeading(
+      pickSubmatrix(projected, limit, { rows: indices, columns: indices }),
+      width,
+      count + 1,
+    );
     if (isAccurate(ritz, { count, width, residual: fresh })) {
       const found = {
         values: ritz.values.slice(0, count),
