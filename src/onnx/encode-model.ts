@@ -48,9 +48,37 @@ export function encodeModel(proto: ModelProto): Uint8Array<ArrayBuffer> {
   return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]);
 }
 
+/** A model and, beside it, the payloads that it names as external data. */
+export interface DetachedModel {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** By location, each whole. */
+  readonly weights: ReadonlyMap<string, Uint8Array>;
+}
+
+/** Smaller payloads stay inside: shapes and indices, which engines look at while they load. */
+const LEAST_DETACHED = 1024;
+
+/** Encodes a model whose weights are in memory without copying the large ones. */
+export function encodeDetached(proto: ModelProto): DetachedModel {
+  const weights = new Map<string, Uint8Array>();
+  const initializers = proto.graph!.initializer.flatMap((tensor) => {
+    if (tensor.rawData.byteLength < LEAST_DETACHED) return encodeInitializer(tensor);
+    const location = `weights/${weights.size}`;
+    weights.set(location, tensor.rawData);
+    const { rest, handle } = detachPayload(tensor);
+    return [initializerField(tensorFragment({ tensor: rest, handle, offset: 0 }, location)).head];
+  });
+  const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
+  return { bytes: concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]), weights };
+}
+
 function encodeInitializer(tensor: TensorProto): Uint8Array[] {
-  const { rawData, ...rest } = tensor;
-  if (rawData.byteLength === 0) return [initializerField(tensorFragment({ tensor }, '')).head];
-  const handle = bytesHandle({ dataType: tensor.dataType, dims: tensor.dims.map(Number) }, rawData);
-  return [initializerField(tensorFragment({ tensor: rest as TensorProto, handle }, '')).head, rawData];
+  if (tensor.rawData.byteLength === 0) return [initializerField(tensorFragment({ tensor }, '')).head];
+  const { rest, handle } = detachPayload(tensor);
+  return [initializerField(tensorFragment({ tensor: rest, handle }, '')).head, tensor.rawData];
+}
+
+function detachPayload({ rawData, ...rest }: TensorProto) {
+  const handle = bytesHandle({ dataType: rest.dataType, dims: rest.dims.map(Number) }, rawData);
+  return { rest: rest as TensorProto, handle };
 }

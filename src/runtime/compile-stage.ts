@@ -14,7 +14,7 @@ import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
-import { encodeModel } from '../onnx/encode-model.js';
+import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 
@@ -111,7 +111,8 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   });
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
-  const session = await engine.load(encodeModel(proto), request.session);
+  const { bytes, weights } = encodeDetached(proto);
+  const session = await engine.load(bytes, { ...request.session, weights });
   return { session, inputs: slice.inputs, narrowed };
 }
 

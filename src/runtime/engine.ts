@@ -26,6 +26,8 @@ export interface SessionOptions {
   readonly optimization?: 'none' | 'all';
   /** Whether the graph runs so seldom that packing its weights for speed would take longer than it saves. Default false. */
   readonly isBrief?: boolean;
+  /** What the graph names as external data, by location; to be left as it is until the session is released. */
+  readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
 /** What a compiled graph declares about an input or output; a symbolic dimension is its name, one without a name `''`. */
@@ -49,7 +51,7 @@ export interface Session {
 /** Port to whatever runs ONNX graphs: onnxruntime-node, onnxruntime-web, or a test double. */
 export interface Engine {
   readonly name: string;
-  /** Compiles a serialized ModelProto (weights inside, at most 2 GiB). @throws EngineError */
+  /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie beside it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**
    * Compiles a model file with its external data, by path (Node) or URL (browsers), without reading it into JavaScript:

@@ -16,13 +16,17 @@ export interface OrtEngineOptions {
 /** Makes an engine of an ONNX Runtime package. */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
-  const load = async (model: Uint8Array | string, { optimization = 'all', isBrief = false }: SessionOptions = {}) => {
+  const load = async (
+    model: Uint8Array | string,
+    { optimization = 'all', isBrief = false, weights = new Map() }: SessionOptions = {},
+  ) => {
     const what = typeof model === 'string' ? model : 'a graph';
     const settings: Ort.InferenceSession.SessionOptions = {
       executionProviders,
       graphOptimizationLevel: optimization === 'all' ? 'all' : 'disabled',
       logSeverityLevel: 4,
       ...(isBrief && { extra: { session: { disable_prepacking: '1' } } }),
+      ...(weights.size > 0 && { externalData: Array.from(weights, ([path, data]) => ({ path, data })) }),
     };
     // The overloads of `create` take a path or bytes, never their union.
     const session = await attempt(`cannot load ${what} on ${executionProviders.join(', ')}`, () =>
@@ -30,10 +34,14 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
         ? ort.InferenceSession.create(model, settings)
         : ort.InferenceSession.create(model, settings),
     );
+    HELD_WEIGHTS.set(session, weights);
     return wrapSession(ort, session);
   };
   return { name: `onnxruntime (${executionProviders.join(', ')})`, load, loadFile: load };
 }
+
+/** Weights of sessions that live: ONNX Runtime does not say that it keeps no pointer to them. */
+const HELD_WEIGHTS = new WeakMap<Ort.InferenceSession, ReadonlyMap<string, Uint8Array>>();
 
 function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
   return {
@@ -49,7 +57,10 @@ function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
       );
       return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, toTensor(value)])) as Tensors;
     },
-    release: () => session.release(),
+    async release() {
+      await session.release();
+      HELD_WEIGHTS.delete(session);
+    },
   };
 }
 

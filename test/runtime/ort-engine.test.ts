@@ -7,6 +7,8 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { EngineError } from '../../src/errors.js';
+import { makeInitializer } from '../../src/graph/build.js';
+import { encodeDetached } from '../../src/onnx/encode-model.js';
 import { testEngine } from '../support/engine.js';
 
 const valueInfo = (name: string) =>
@@ -38,6 +40,38 @@ describe('createOrtEngine', () => {
     const { y } = await session.run({ x: { type: 'float32', dims: [2], data: Float32Array.of(1, 2) } });
     expect(y?.data).toEqual(Float32Array.of(2, 4));
     await session.release();
+  });
+
+  it('takes large weights beside the graph, wherever in memory they lie', async () => {
+    const values = Float32Array.from({ length: 600 }, (_, at) => at);
+    const memory = new Uint8Array(64 + values.byteLength + 64);
+    memory.set(new Uint8Array(values.buffer), 64);
+    const part = memory.subarray(64, 64 + values.byteLength);
+    const model = create(ModelProtoSchema, {
+      irVersion: 8n,
+      opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
+      graph: create(GraphProtoSchema, {
+        name: 'g',
+        node: [
+          create(NodeProtoSchema, { opType: 'Add', input: ['x', 'large'], output: ['sum'] }),
+          create(NodeProtoSchema, { opType: 'Mul', input: ['sum', 'small'], output: ['y'] }),
+        ],
+        initializer: [
+          makeInitializer('large', 1, [600], part),
+          makeInitializer('small', 1, [1], new Uint8Array(Float32Array.of(2).buffer)),
+        ],
+        input: [valueInfo('x')],
+        output: [valueInfo('y')],
+      }),
+    });
+    const { bytes, weights } = encodeDetached(model);
+    expect([...weights.values()]).toEqual([part]);
+    expect(bytes.byteLength).toBeLessThan(values.byteLength);
+    const session = await testEngine.load(bytes, { weights });
+    const { y } = await session.run({ x: { type: 'float32', dims: [1], data: Float32Array.of(1) } });
+    expect(y?.data).toEqual(values.map((value) => 2 * (value + 1)));
+    await session.release();
+    await expect(testEngine.load(bytes)).rejects.toThrow(EngineError);
   });
 
   it('loads a file and names it when it cannot', async () => {
