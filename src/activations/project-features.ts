@@ -1,13 +1,16 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { Pca } from '../linalg/pca.js';
-import type { BlockRunner } from '../runtime/block-runner.js';
+import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** Tokens seen as points in the space of a PCA, which the graph projects them into. */
 export interface FeatureRequest {
   /** Value with one row of features a token. */
   readonly value: string;
   readonly pca: Pca;
+  /** Tells the request's values from those of others on the same stage. Default 0. */
+  readonly index?: number;
 }
 
 /**
@@ -15,27 +18,53 @@ export interface FeatureRequest {
  * @returns `[tokens, componentCount]` row-major, tokens in the order of the batches.
  */
 export async function projectFeatures(runner: BlockRunner, request: FeatureRequest): Promise<Float64Array> {
-  const { value, pca } = request;
-  const extension = { ...projectionNodes(request, 'features/points'), inputs: [], outputs: ['features/points'] };
-  const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const points = new Float64Array(tokenCount * pca.componentCount);
-  let filled = 0;
-  for await (const { values } of runner.observe({ fetches: [], reads: [value], extension })) {
-    const batch = values['features/points']!.data as Float32Array;
-    points.set(batch, filled);
-    filled += batch.length;
-  }
-  return points;
+  const meter = createPointMeter(request, runner.batches);
+  await runMeters(runner, [meter]);
+  return meter.points;
 }
 
-/** What makes points, `[tokens, componentCount]`, of a value with one row of features a token. */
-export function projectionNodes(
-  { value, pca }: FeatureRequest,
-  points: string,
-): { readonly nodes: readonly NodeProto[]; readonly initializers: readonly TensorProto[] } {
-  const { size, componentCount } = pca;
-  const name = (what: string) => `features/${what}`;
+export interface PointMeter extends StageMeter {
+  /** `[tokens, componentCount]` row-major, tokens in the order of the batches. */
+  readonly points: Float64Array;
+  /** Whether all batches were seen. */
+  readonly isComplete: boolean;
+}
+
+/** A meter of tokens as points. */
+export function createPointMeter(request: FeatureRequest, batches: readonly Batch[]): PointMeter {
+  const { componentCount } = request.pca;
+  const projection = projectionNodes(request);
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const points = new Float64Array(tokenCount * componentCount);
+  let missing = batches.length;
   return {
+    points,
+    get isComplete() {
+      return missing === 0;
+    },
+    reads: [request.value],
+    extension: { ...projection, inputs: [], outputs: [projection.points] },
+    feeds: () => ({}),
+    add({ firstToken }, values) {
+      points.set(values[projection.points]!.data as Float32Array, firstToken * componentCount);
+      missing -= 1;
+    },
+  };
+}
+
+/** Nodes that make a value `points`, `[tokens, componentCount]`, of one with a row of features a token. */
+export interface Projection {
+  readonly nodes: readonly NodeProto[];
+  readonly initializers: readonly TensorProto[];
+  readonly points: string;
+}
+
+export function projectionNodes({ value, pca, index = 0 }: FeatureRequest): Projection {
+  const { size, componentCount } = pca;
+  const name = (what: string) => `features/${index}/${what}`;
+  const points = name('points');
+  return {
+    points,
     nodes: [
       makeNode({ op: 'Cast', inputs: [value], outputs: [name('float')], attributes: { to: 1 } }),
       makeNode({ op: 'Reshape', inputs: [name('float'), name('shape')], outputs: [name('rows')] }),

@@ -1,4 +1,4 @@
-import type { Batch, BlockRunner, StageRun } from '../runtime/block-runner.js';
+import type { Batch, BlockRunner, PassLook, StageRun } from '../runtime/block-runner.js';
 import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';
 
@@ -25,8 +25,20 @@ export async function runMeters(
   }
 }
 
+/** A look at a stage that is passed under some meters, together with another look at it. */
+export function lookUnder(meters: readonly StageMeter[], other: PassLook = {}): PassLook {
+  return {
+    ...other,
+    ...readingOf(meters),
+    async onBatch(batch, values) {
+      for (const meter of meters) meter.add(batch, values);
+      await other.onBatch?.(batch, values);
+    },
+  };
+}
+
 /** What a run of a stage needs so that some meters can take up its results. */
-export function readingOf(meters: readonly StageMeter[]): Omit<StageRun, 'fetches'> {
+function readingOf(meters: readonly StageMeter[]): Omit<StageRun, 'fetches'> {
   return {
     reads: meters.flatMap(({ reads }) => reads),
     extension: joinExtensions(meters.map(({ extension }) => extension)),

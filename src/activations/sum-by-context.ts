@@ -51,11 +51,11 @@ function sumNodes(request: ContextSumRequest, windowLength: number): StageExtens
     makeNode({ op, inputs, outputs: [name(output)], attributes });
   const own = (op: string, inputs: string[], output: string, attributes = {}) =>
     node(op, inputs.map(name), output, attributes);
-  const projection = projectionNodes({ value: feature, pca }, name('points'));
+  const projection = projectionNodes({ value: feature, pca });
   return {
     nodes: [
       ...projection.nodes,
-      own('Gemm', ['points', 'centers', 'offsets'], 'nearness', { transB: 1 }),
+      node('Gemm', [projection.points, name('centers'), name('offsets')], 'nearness', { transB: 1 }),
       own('ArgMax', ['nearness'], 'nearest', { axis: 1, keepdims: 1 }),
       own('Equal', ['nearest', 'indices'], 'isNearest'),
       own('Cast', ['isNearest'], 'onehot', { to: 1 }),

@@ -1,5 +1,5 @@
 import { collectStatistics } from '../activations/collect-statistics.js';
-import { projectFeatures } from '../activations/project-features.js';
+import { createPointMeter, type PointMeter } from '../activations/project-features.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import { clusterContexts } from '../grouping/cluster-contexts.js';
@@ -15,13 +15,21 @@ const PCA_DIMENSIONS = 64;
 /** Enough that a few different ones are among them. */
 const TYPICAL_TOKEN_COUNT = 64;
 
-/** Clusters the tokens by what the FFN reads; cheap, since nothing but the norm in front of it runs. */
-export async function findContexts(run: Run, runner: BlockRunner, module: PrunableModule): Promise<ModuleContexts> {
+/** Contexts of an FFN whose tokens are still to be seen as points. */
+export interface ContextSearch {
+  readonly module: PrunableModule;
+  /** To go with the run of the FFN's segment. */
+  readonly meter: PointMeter;
+  /** Clusters the points, once the meter has seen all batches. */
+  finish(): ModuleContexts;
+}
+
+/** Finds the principal components of what an FFN reads; cheap, since nothing but the norm in front of it runs. */
+export async function searchContexts(run: Run, runner: BlockRunner, module: PrunableModule): Promise<ContextSearch> {
   const { options, analysed } = run.job;
   const grouping = options.grouping!;
   const { layout } = analysed.detected;
   const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
-  const detail = segmentName(module.segment, layout.modules);
   const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
   const all = [Int32Array.from({ length: width }, (_, channel) => channel)];
   const target = { linear: { node: feature, input: feature, inputCount: width }, needs: 'gram' as const, groups: all };
@@ -30,25 +38,33 @@ export async function findContexts(run: Run, runner: BlockRunner, module: Prunab
     componentCount: Math.min(PCA_DIMENSIONS, width),
     multiply: run.multiply,
   });
-  const points = await projectFeatures(runner, { value: feature, pca });
-  const { contextCount, clusterBalance, fitCount } = grouping;
-  const found = clusterContexts({
-    points,
-    dimensionCount: pca.componentCount,
-    contextCount,
-    clusterBalance,
-    fitCount,
-    seed: options.seed,
-    centers: run.job.centersOf?.(module),
-  });
-  run.remarks.push(...found.remarks.map((remark) => `${detail}: ${remark}`));
+  const meter = createPointMeter({ value: feature, pca, index: module.index }, run.batches);
   return {
-    feature,
-    pca,
-    centers: found.centers,
-    contextCount: found.contextCount,
-    contextOfToken: found.contextOfToken,
-    typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+    module,
+    meter,
+    finish() {
+      const { points } = meter;
+      const { contextCount, clusterBalance, fitCount } = grouping;
+      const found = clusterContexts({
+        points,
+        dimensionCount: pca.componentCount,
+        contextCount,
+        clusterBalance,
+        fitCount,
+        seed: options.seed,
+        centers: run.job.centersOf?.(module),
+      });
+      const detail = segmentName(module.segment, layout.modules);
+      run.remarks.push(...found.remarks.map((remark) => `${detail}: ${remark}`));
+      return {
+        feature,
+        pca,
+        centers: found.centers,
+        contextCount: found.contextCount,
+        contextOfToken: found.contextOfToken,
+        typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+      };
+    },
   };
 }
 

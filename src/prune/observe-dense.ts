@@ -1,7 +1,7 @@
 import { collectStatistics } from '../activations/collect-statistics.js';
 import type { TokenContexts } from '../activations/measure-affinity.js';
 import { type ChangeMeter, createChangeMeter } from '../activations/measure-change.js';
-import { readingOf } from '../activations/stage-meter.js';
+import { lookUnder, type StageMeter } from '../activations/stage-meter.js';
 import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
 import type { Softening } from '../autodiff/cross-entropy.js';
@@ -18,7 +18,7 @@ import {
   looksBackwards,
   type ModuleContexts,
 } from './dense-observation.js';
-import { findContexts } from './find-contexts.js';
+import { type ContextSearch, searchContexts } from './find-contexts.js';
 import { lookBackAt, type ModuleLook, oneContext, orderModule } from './look-back.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
@@ -89,7 +89,16 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   const { layout, partition } = job.analysed.detected;
   const contexts = new Map<PrunableModule, ModuleContexts>();
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  const meters: ChangeMeter[] = [];
+  const changes: ChangeMeter[] = [];
+  let searches: ContextSearch[] = [];
+  const clusterSeen = () =>
+    run.timed('contexts', async () => {
+      for (const search of searches.filter(({ meter }) => meter.isComplete)) {
+        run.job.options.signal?.throwIfAborted();
+        contexts.set(search.module, search.finish());
+      }
+      searches = searches.filter(({ module }) => !contexts.has(module));
+    });
   // The way back starts from every block's input; block change needs the last one alone.
   const place = (span: number, batch: number) => (looksBackwards(needs) ? span * batches.length : 0) + batch;
   const keep = (value: string, span: number): PassLook => ({
@@ -101,36 +110,34 @@ async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
   for (const [at, span] of spans.entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
       const modules = needs.modules.filter((module) => module.segment === segment);
+      const meters: StageMeter[] = [];
       for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
-        contexts.set(module, await run.timed('contexts', () => findContexts(run, runner, module)));
+        const search = await run.timed('contexts', () => searchContexts(run, runner, module));
+        meters.push(search.meter);
+        searches.push(search);
       }
       if (needs.order && needs.curvatures === undefined) {
         for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
           orders.set(module, order);
       }
-      if (segment < span.last) await run.pass(runner);
+      if (segment === span.last) {
+        const before = (batch: Batch) => archive.get(place(at, batch.index));
+        const output = partition.cuts[span.last]!;
+        const change = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
+        changes.push(change);
+        meters.push(change);
+      }
+      const look = lookUnder(meters, segment === span.last ? keep(partition.cuts[segment]!, at + 1) : {});
+      // A block's input must be at hand when the block runs, so one that is a single stage cannot wait together with the one before it.
+      const isAwaited = segment === span.last && (at === spans.length - 1 || span.first === span.last);
+      await (isAwaited ? run.advance(runner, look) : run.pass(runner, look));
+      await clusterSeen();
     }
-    const output = partition.cuts[span.last]!;
-    const before = (batch: Batch) => archive.get(place(at, batch.index));
-    const meter = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
-    meters.push(meter);
-    const kept = keep(output, at + 1);
-    const look: PassLook = {
-      ...readingOf([meter]),
-      ...kept,
-      onBatch: async (batch, values) => {
-        meter.add(batch, values);
-        await kept.onBatch?.(batch, values);
-      },
-    };
-    // The input must be at hand when the block runs, so a block that is one stage cannot wait together with the one before it.
-    const isLast = at === spans.length - 1;
-    await (isLast || span.first === span.last ? run.advance(runner, look) : run.pass(runner, look));
   }
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const blockChange = new Float64Array(layout.blockCount);
   spans.forEach(({ block }, at) => {
-    blockChange[block]! += meters[at]!.finish() / tokenCount;
+    blockChange[block]! += changes[at]!.finish() / tokenCount;
   });
   return { contexts, blockChange, orders };
 }
