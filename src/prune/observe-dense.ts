@@ -1,26 +1,13 @@
-import { collectStatistics } from '../activations/collect-statistics.js';
 import type { TokenContexts } from '../activations/measure-affinity.js';
-import { type ChangeMeter, createChangeMeter } from '../activations/measure-change.js';
-import { lookUnder, type StageMeter } from '../activations/stage-meter.js';
 import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
 import type { Softening } from '../autodiff/cross-entropy.js';
-import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
 import { groupNeurons } from '../grouping/group-neurons.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { ResolvedOptions } from '../options.js';
-import type { Batch, BlockRunner, PassLook } from '../runtime/block-runner.js';
-import type { HiddenStates } from '../runtime/hidden-states.js';
-import {
-  type DenseNeeds,
-  type DenseObservation,
-  type FunctionalModule,
-  looksBackwards,
-  type ModuleContexts,
-} from './dense-observation.js';
-import { type ContextSearch, searchContexts } from './find-contexts.js';
-import { lookBackAt, type ModuleLook, oneContext, orderModule } from './look-back.js';
-import type { RemovalOrderOfModule } from './order-units.js';
+import { type DenseNeeds, type DenseObservation, type FunctionalModule, looksBackwards } from './dense-observation.js';
+import { lookBackAt, type ModuleLook, oneContext } from './look-back.js';
+import { lookForwards, type SeenForwards } from './look-forwards.js';
 import type { Run } from './run.js';
 
 /** Looks at the dense model once forwards and, for whatever hangs on the loss, once backwards. */
@@ -77,99 +64,9 @@ function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
   return metric === 'divergence' ? { temperature: DIVERGENCE_TEMPERATURE, seed } : undefined;
 }
 
-interface Look {
-  readonly runner: BlockRunner;
-  readonly archive: HiddenStates;
-  readonly spans: readonly BlockSpan[];
-  readonly needs: DenseNeeds;
-}
-
-async function lookForwards(run: Run, { runner, archive, spans, needs }: Look) {
-  const { job, batches } = run;
-  const { layout, partition } = job.analysed.detected;
-  const contexts = new Map<PrunableModule, ModuleContexts>();
-  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  const changes: ChangeMeter[] = [];
-  let searches: ContextSearch[] = [];
-  const clusterSeen = () =>
-    run.timed('contexts', async () => {
-      for (const search of searches.filter(({ meter }) => meter.isComplete)) {
-        run.job.options.signal?.throwIfAborted();
-        contexts.set(search.module, search.finish());
-      }
-      searches = searches.filter(({ module }) => !contexts.has(module));
-    });
-  // The way back starts from every block's input; block change needs the last one alone.
-  const place = (span: number, batch: number) => (looksBackwards(needs) ? span * batches.length : 0) + batch;
-  const keep = (value: string, span: number): PassLook => ({
-    fetches: [value],
-    onBatch: (batch, values) => archive.put(place(span, batch.index), values[value]!),
-  });
-  await run.advance(runner, keep(partition.cuts[0]!, 0));
-  const { type } = await archive.get(0);
-  for (const [at, span] of spans.entries()) {
-    for (let segment = span.first; segment <= span.last; segment += 1) {
-      const modules = needs.modules.filter((module) => module.segment === segment);
-      const meters: StageMeter[] = [];
-      for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
-        const search = await run.timed('contexts', () => searchContexts(run, runner, module));
-        meters.push(search.meter);
-        searches.push(search);
-      }
-      if (needs.order && needs.curvatures === undefined) {
-        for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
-          orders.set(module, order);
-      }
-      if (segment === span.last) {
-        const before = (batch: Batch) => archive.get(place(at, batch.index));
-        const output = partition.cuts[span.last]!;
-        const change = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
-        changes.push(change);
-        meters.push(change);
-      }
-      const look = lookUnder(meters, segment === span.last ? keep(partition.cuts[segment]!, at + 1) : {});
-      // A block's input must be at hand when the block runs, so one that is a single stage cannot wait together with the one before it.
-      const isAwaited = segment === span.last && (at === spans.length - 1 || span.first === span.last);
-      await (isAwaited ? run.advance(runner, look) : run.pass(runner, look));
-      await clusterSeen();
-    }
-  }
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const blockChange = new Float64Array(layout.blockCount);
-  spans.forEach(({ block }, at) => {
-    blockChange[block]! += changes[at]!.finish() / tokenCount;
-  });
-  return { contexts, blockChange, orders };
-}
-
-interface Ordering {
-  readonly modules: readonly PrunableModule[];
-  readonly adapter: CompensationAdapter;
-}
-
-/** Orders of the modules of the segment that the runner stands at. */
-async function orderSegment(run: Run, runner: BlockRunner, { modules, adapter }: Ordering) {
-  const { needs } = adapter;
-  const targets = modules.map(({ output }) => ({
-    linear: output,
-    needs: needs as Exclude<StatisticsNeed, 'none'>,
-    groups: [Int32Array.from({ length: output.inputCount }, (_, channel) => channel)],
-  }));
-  const measured =
-    needs === 'none' || targets.length === 0
-      ? []
-      : await run.timed('measure', () => collectStatistics(runner, { targets }));
-  const orders: [PrunableModule, RemovalOrderOfModule][] = [];
-  for (const [at, module] of modules.entries()) {
-    const statistics = measured[at]?.[0] ?? EMPTY_STATISTICS;
-    orders.push([module, await orderModule(run, run.job.model, { module, adapter, curvature: undefined, statistics })]);
-  }
-  return orders;
-}
-
 interface Looked {
   readonly needs: DenseNeeds;
-  readonly seen: Awaited<ReturnType<typeof lookForwards>>;
+  readonly seen: SeenForwards;
   readonly looks: readonly ModuleLook[];
 }
 
