@@ -75,8 +75,9 @@ export async function lookForwards(run: Run, { runner, archive, spans, needs }: 
         meters.push(change);
       }
       const look = lookUnder(meters, segment === span.last ? keep(partition.cuts[segment]!, at + 1) : {});
-      // A block's input must be at hand when the block runs, so one that is a single stage cannot wait together with the one before it.
-      const isAwaited = segment === span.last && (at === spans.length - 1 || span.first === span.last);
+      // The next block's input must be at hand when that runs to its end: it may not be a single stage that waits together with this one.
+      const next = spans[at + 1];
+      const isAwaited = segment === span.last && (next === undefined || next.first === next.last);
       await (isAwaited ? run.advance(runner, look) : run.pass(runner, look));
       await clusterSeen();
     }
