@@ -1,8 +1,34 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
-import type { Pca } from '../linalg/pca.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
+import { fitPca, type Pca } from '../linalg/pca.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import { collectStatistics } from './collect-statistics.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
+
+/** PCA keeps at most this many dimensions (method section 1). */
+const PCA_DIMENSIONS = 64;
+
+export interface PrincipalRequest {
+  /** Value of the current stage with one row of `width` features a token. */
+  readonly value: string;
+  readonly width: number;
+  /** Who runs the large products. Default: this library's own loops. */
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
+/** Finds the principal components of a value of the current stage, over all tokens. */
+export async function fitFeatures(runner: BlockRunner, { value, width, multiply }: PrincipalRequest): Promise<Pca> {
+  const linear = { node: value, input: value, inputCount: width };
+  const groups = [Int32Array.from({ length: width }, (_, channel) => channel)];
+  const [[statistics] = []] = await collectStatistics(runner, { targets: [{ linear, needs: 'gram', groups }] });
+  const { gram, mean } = statistics!;
+  const covariance = gram!.slice();
+  for (let row = 0, at = 0; row < width; row++) {
+    for (let column = 0; column < width; column++, at++) covariance[at]! -= mean[row]! * mean[column]!;
+  }
+  return fitPca(mean, covariance, { componentCount: Math.min(PCA_DIMENSIONS, width), multiply });
+}
 
 /** Tokens seen as points in the space of a PCA, which the graph projects them into. */
 export interface FeatureRequest {

@@ -25,14 +25,17 @@ export async function runMeters(
   }
 }
 
-/** A look at a stage that is passed under some meters, together with another look at it. */
-export function lookUnder(meters: readonly StageMeter[], other: PassLook = {}): PassLook {
+/** A look at a stage that is passed under some meters, with what else is to be handed out of it. */
+export function lookUnder(
+  meters: readonly StageMeter[],
+  { fetches = [], onBatch }: Pick<PassLook, 'fetches' | 'onBatch'> = {},
+): PassLook {
   return {
-    ...other,
+    fetches,
     ...readingOf(meters),
     async onBatch(batch, values) {
       for (const meter of meters) meter.add(batch, values);
-      await other.onBatch?.(batch, values);
+      await onBatch?.(batch, values);
     },
   };
 }

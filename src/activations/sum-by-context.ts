@@ -1,7 +1,7 @@
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
 import { squaredRowNorms } from '../linalg/matrix-block.js';
 import type { Pca } from '../linalg/pca.js';
-import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import { projectionNodes } from './project-features.js';
 
@@ -15,7 +15,6 @@ export interface ContextSumRequest {
   /** Value of the current stage with `channelCount` channels on its last axis. */
   readonly value: string;
   readonly channelCount: number;
-  readonly onBatch?: (batch: Batch) => void;
 }
 
 export interface ContextSums {
@@ -37,7 +36,6 @@ export async function sumByContext(runner: BlockRunner, request: ContextSumReque
     const rows = values['contexts/sums']!.data as Float32Array;
     const size = contextCount * channelCount;
     for (let row = 0; row < batch.batchSize; row += 1) sumsOfWindow.push(rows.slice(row * size, (row + 1) * size));
-    request.onBatch?.(batch);
   }
   return { contextOfToken, sumsOfWindow };
 }

@@ -1,11 +1,8 @@
-import { collectStatistics } from '../activations/collect-statistics.js';
-import { projectFeatures } from '../activations/project-features.js';
+import { fitFeatures, projectFeatures } from '../activations/project-features.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import type { ChannelStatistics } from '../compensation/adapter.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { clusterContexts } from '../grouping/cluster-contexts.js';
 import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
-import { fitPca } from '../linalg/pca.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
@@ -40,9 +37,7 @@ export interface SeenContexts {
   readonly typicalTokens: readonly Int32Array[];
 }
 
-const PCA_DIMENSIONS = 64;
 const TOKENS_PER_BATCH = 2048;
-const TYPICAL_TOKEN_COUNT = 64;
 
 /**
  * Clusters tokens by what one FFN of a model reads, as FANG does, with as many tokens in a context as belong together.
@@ -75,7 +70,7 @@ export async function seeContexts(request: SeenContextsRequest): Promise<SeenCon
       block: module.block,
       contextCount: found.contextCount,
       contextOfToken: found.contextOfToken,
-      typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+      typicalTokens: findTypicalTokens({ points, ...found }),
     };
   } finally {
     await runner.dispose();
@@ -114,11 +109,6 @@ async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
 /** Tokens as points among the principal components of what the FFN reads. */
 async function projectTokens(runner: BlockRunner, { input }: PrunableModule, { facts, detected }: AnalysedModel) {
   const width = facts.first.get(input)?.dims.at(-1) ?? detected.layout.hiddenSize;
-  const channels = Int32Array.from({ length: width }, (_, channel) => channel);
-  const linear = { node: input, input, inputCount: width };
-  const targets = [{ linear, needs: 'gram' as const, groups: [channels] }];
-  const [[{ gram, mean }]] = (await collectStatistics(runner, { targets })) as [[ChannelStatistics]];
-  const covariance = gram!.map((value, at) => value - mean[Math.floor(at / width)]! * mean[at % width]!);
-  const pca = await fitPca(mean, covariance, { componentCount: Math.min(PCA_DIMENSIONS, width) });
+  const pca = await fitFeatures(runner, { value: input, width });
   return { pca, points: await projectFeatures(runner, { value: input, pca }) };
 }

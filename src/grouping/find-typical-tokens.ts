@@ -5,8 +5,8 @@ export interface TypicalTokensInput {
   /** `[contextCount, dimensionCount]` row-major. */
   readonly centers: Float64Array;
   readonly contextOfToken: Int32Array;
-  /** Tokens wanted of each context. */
-  readonly count: number;
+  /** Tokens wanted of each context. Default 64: enough that a few different ones are among them. */
+  readonly count?: number;
 }
 
 /**
@@ -14,7 +14,7 @@ export interface TypicalTokensInput {
  * @returns Token indices by context, nearest first (of equally near ones the earlier); fewer where a context is small.
  */
 export function findTypicalTokens(input: TypicalTokensInput): Int32Array[] {
-  const { points, dimensionCount, centers, contextOfToken, count } = input;
+  const { points, dimensionCount, centers, contextOfToken, count = 64 } = input;
   const contextCount = centers.length / dimensionCount;
   const members = Array.from({ length: contextCount }, () => [] as number[]);
   const distances = new Float64Array(contextOfToken.length);

@@ -22,7 +22,7 @@ const CLOSE = 1e-3;
 
 /**
  * The `count` largest eigenpairs of a small symmetric `[size, size]` matrix: bisection and inverse iteration on its
- * tridiagonal form. For a quarter of all pairs a third of the time that all of them take.
+ * tridiagonal form. A quarter of all pairs takes less than a third of the time that all of them take.
  *
  * @see Golub & Van Loan, Matrix Computations, sections 8.3.1, 8.4.1 and 8.2.2
  */

@@ -2,10 +2,10 @@ import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hashFiles } from './hash-files.js';
 import { listModelFiles } from './list-model-files.js';
-import type { ModelFolder } from './model-folder.js';
+import { type ModelFolder, TOKENIZER } from './model-folder.js';
 
 /** What turns text into the model's tokens. */
-const TOKENIZER_FILES = ['tokenizer.json', 'tokenizer_config.json'];
+const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
 
 /**
  * SHA-256 of all that decides what a model says to a text: its graph, its weights, its tokenizer.

@@ -10,10 +10,10 @@ import { type JsonObject, readJsonFile } from './read-json.js';
 /** JSON files beside a model that say how to run it. */
 export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
 
+export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
+
 /** The tokenizer beside a model. */
 export const TOKENIZER = 'tokenizer.json';
-
-export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
 
 /** A model on disk, with the files that belong to it. */
 export interface ModelFolder {

@@ -1,19 +1,10 @@
-import { collectStatistics } from '../activations/collect-statistics.js';
-import { createPointMeter, type PointMeter } from '../activations/project-features.js';
+import { createPointMeter, fitFeatures, type PointMeter } from '../activations/project-features.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import type { ChannelStatistics } from '../compensation/adapter.js';
 import { clusterContexts } from '../grouping/cluster-contexts.js';
 import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
-import { fitPca } from '../linalg/pca.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { ModuleContexts } from './dense-observation.js';
 import { type Run, segmentName } from './run.js';
-
-/** PCA keeps at most this many dimensions (method section 1). */
-const PCA_DIMENSIONS = 64;
-
-/** Enough that a few different ones are among them. */
-const TYPICAL_TOKEN_COUNT = 64;
 
 /** Contexts of an FFN whose tokens are still to be seen as points. */
 export interface ContextSearch {
@@ -31,13 +22,7 @@ export async function searchContexts(run: Run, runner: BlockRunner, module: Prun
   const { layout } = analysed.detected;
   const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
   const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
-  const all = [Int32Array.from({ length: width }, (_, channel) => channel)];
-  const target = { linear: { node: feature, input: feature, inputCount: width }, needs: 'gram' as const, groups: all };
-  const [[statistics]] = (await collectStatistics(runner, { targets: [target] })) as [[ChannelStatistics]];
-  const pca = await fitPca(statistics.mean, covariance(statistics), {
-    componentCount: Math.min(PCA_DIMENSIONS, width),
-    multiply: run.multiply,
-  });
+  const pca = await fitFeatures(runner, { value: feature, width, multiply: run.multiply });
   const meter = createPointMeter({ value: feature, pca, index: module.index }, run.batches);
   return {
     module,
@@ -62,17 +47,8 @@ export async function searchContexts(run: Run, runner: BlockRunner, module: Prun
         centers: found.centers,
         contextCount: found.contextCount,
         contextOfToken: found.contextOfToken,
-        typicalTokens: findTypicalTokens({ points, ...found, count: TYPICAL_TOKEN_COUNT }),
+        typicalTokens: findTypicalTokens({ points, ...found }),
       };
     },
   };
-}
-
-function covariance({ gram, mean }: ChannelStatistics): Float64Array {
-  const size = mean.length;
-  const found = gram!.slice();
-  for (let row = 0, at = 0; row < size; row++) {
-    for (let column = 0; column < size; column++, at++) found[at]! -= mean[row]! * mean[column]!;
-  }
-  return found;
 }

@@ -7,6 +7,7 @@ import type { Tensor, TensorType } from './engine.js';
 export interface HiddenStates {
   /** The tensor of a batch; it stays as it is until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
+  /** Takes a tensor, which must not change any more. */
   put(batch: number, tensor: Tensor): Promise<void>;
   /** Frees memory or removes the file. */
   dispose(): Promise<void>;

@@ -1,39 +1,28 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
   GraphProtoSchema,
+  type ModelProto,
   ModelProtoSchema,
-  NodeProtoSchema,
+  type NodeProto,
   OperatorSetIdProtoSchema,
-  ValueInfoProtoSchema,
+  type TensorProto,
 } from 'onnx-buf';
 import { EngineError } from '../../src/errors.js';
-import { makeInitializer } from '../../src/graph/build.js';
+import { makeFloatInitializer, makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
 import { testEngine } from '../support/engine.js';
 
-const valueInfo = (name: string) =>
-  create(ValueInfoProtoSchema, {
-    name,
-    type: {
-      value: {
-        case: 'tensorType',
-        value: { elemType: 1, shape: { dim: [{ value: { case: 'dimParam', value: 'n' } }] } },
-      },
-    },
-  });
+/** A model from a vector `x` to `y`. */
+function modelOf(node: NodeProto[], initializer: TensorProto[] = []): ModelProto {
+  const [input, output] = [[makeValueInfo('x', 1, ['n'])], [makeValueInfo('y', 1, ['n'])]];
+  const opsetImport = [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })];
+  const graph = create(GraphProtoSchema, { name: 'g', node, initializer, input, output });
+  return create(ModelProtoSchema, { irVersion: 8n, opsetImport, graph });
+}
 
 describe('createOrtEngine', () => {
   it('runs a graph on host typed arrays', async () => {
-    const model = create(ModelProtoSchema, {
-      irVersion: 8n,
-      opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-      graph: create(GraphProtoSchema, {
-        name: 'g',
-        node: [create(NodeProtoSchema, { opType: 'Add', input: ['x', 'x'], output: ['y'] })],
-        input: [valueInfo('x')],
-        output: [valueInfo('y')],
-      }),
-    });
+    const model = modelOf([makeNode({ op: 'Add', inputs: ['x', 'x'], outputs: ['y'] })]);
     const session = await testEngine.load(toBinary(ModelProtoSchema, model));
     expect(session.inputs).toEqual([{ name: 'x', type: 'float32', dims: ['n'] }]);
     expect(session.outputs.map(({ name }) => name)).toEqual(['y']);
@@ -47,23 +36,13 @@ describe('createOrtEngine', () => {
     const memory = new Uint8Array(64 + values.byteLength + 64);
     memory.set(new Uint8Array(values.buffer), 64);
     const part = memory.subarray(64, 64 + values.byteLength);
-    const model = create(ModelProtoSchema, {
-      irVersion: 8n,
-      opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-      graph: create(GraphProtoSchema, {
-        name: 'g',
-        node: [
-          create(NodeProtoSchema, { opType: 'Add', input: ['x', 'large'], output: ['sum'] }),
-          create(NodeProtoSchema, { opType: 'Mul', input: ['sum', 'small'], output: ['y'] }),
-        ],
-        initializer: [
-          makeInitializer('large', 1, [600], part),
-          makeInitializer('small', 1, [1], new Uint8Array(Float32Array.of(2).buffer)),
-        ],
-        input: [valueInfo('x')],
-        output: [valueInfo('y')],
-      }),
-    });
+    const model = modelOf(
+      [
+        makeNode({ op: 'Add', inputs: ['x', 'large'], outputs: ['sum'] }),
+        makeNode({ op: 'Mul', inputs: ['sum', 'small'], outputs: ['y'] }),
+      ],
+      [makeInitializer('large', 1, [600], part), makeFloatInitializer('small', [1], [2])],
+    );
     const { bytes, weights } = encodeDetached(model);
     expect([...weights.values()]).toEqual([part]);
     expect(bytes.byteLength).toBeLessThan(values.byteLength);
