@@ -197,5 +197,6 @@ export {
 } from './runtime/hidden-states.js';
 export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';
 export { prefillFeeds } from './runtime/prefill-feeds.js';
+export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';
 export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
 export { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting/weighting-variants.js';

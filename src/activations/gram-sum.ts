@@ -2,6 +2,7 @@ import type { NodeProto, TensorProto } from 'onnx-buf';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
+import { releaseTensors, retainTensor } from '../runtime/tensor-memory.js';
 
 /** A symmetric product over tokens that the graph works out, summed over many runs. */
 export interface GramSum extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs' | 'outputs'> {
@@ -64,11 +65,15 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
   const zero: Tensor = { type: 'float32', dims: [1], data: new Float32Array(1) };
   let waiting: Tensors | undefined;
   let runCount = 0;
+  const wait = (next: Tensors | undefined): void => {
+    releaseTensors(waiting ?? {});
+    waiting = next;
+  };
   const settle = (): void => {
     if (waiting === undefined) return;
     sum ??= new Float64Array(size * size);
     for (const { start, strip } of strips) addStrip(sum, waiting[strip]!.data as Float32Array, { start, size });
-    waiting = undefined;
+    wait(undefined);
     runCount = 0;
   };
   return {
@@ -78,7 +83,9 @@ export function createGramSum({ name, left, right, size }: GramFactors): GramSum
     outputs: strips.map(({ strip }) => strip),
     feeds: () => Object.fromEntries(strips.map(({ strip, before }) => [before, waiting?.[strip] ?? zero])),
     add(values) {
-      waiting = Object.fromEntries(strips.map(({ strip }) => [strip, values[strip]!]));
+      const next = Object.fromEntries(strips.map(({ strip }) => [strip, values[strip]!]));
+      Object.values(next).forEach(retainTensor);
+      wait(next);
       runCount += 1;
       if (runCount === JOINED_RUNS) settle();
     },

@@ -1,6 +1,7 @@
 import type { Batch, BlockRunner, PassLook, StageRun } from '../runtime/block-runner.js';
 import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
 
 /** Something measured of a stage while it runs: nodes put behind it, and what becomes of their results. */
 export interface StageMeter {
@@ -9,7 +10,7 @@ export interface StageMeter {
   readonly extension: StageExtension;
   /** Feeds of the extension's own inputs. */
   feeds(batch: Batch): Tensors | Promise<Tensors>;
-  /** Takes up the extension's results for one batch. */
+  /** Takes up the extension's results for one batch, which are released afterwards. */
   add(batch: Batch, values: Tensors): void;
 }
 
@@ -21,6 +22,7 @@ export async function runMeters(
 ): Promise<void> {
   for await (const { batch, values } of runner.observe({ fetches: [], ...readingOf(meters) })) {
     for (const meter of meters) meter.add(batch, values);
+    releaseTensors(values);
     onBatch?.(batch);
   }
 }

@@ -3,6 +3,7 @@ import { squaredRowNorms } from '../linalg/matrix-block.js';
 import type { Pca } from '../linalg/pca.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StageExtension } from '../runtime/compile-stage.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
 import { projectionNodes } from './project-features.js';
 
 export interface ContextSumRequest {
@@ -36,6 +37,7 @@ export async function sumByContext(runner: BlockRunner, request: ContextSumReque
     const rows = values['contexts/sums']!.data as Float32Array;
     const size = contextCount * channelCount;
     for (let row = 0; row < batch.batchSize; row += 1) sumsOfWindow.push(rows.slice(row * size, (row + 1) * size));
+    releaseTensors(values);
   }
   return { contextOfToken, sumsOfWindow };
 }

@@ -9,6 +9,7 @@ import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } f
 import type { Engine, Tensor } from '../runtime/engine.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { prefillFeeds } from '../runtime/prefill-feeds.js';
+import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
 /** Something measured of a block on the way back, once the cotangents that it wants have names. */
@@ -114,7 +115,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   try {
     for (const batch of batches) {
       const hidden = await archive.get(spans.length * batches.length + batch.index);
-      const rows: Float32Array[] = [];
+      const rows: Tensor[] = [];
       for (let row = 0; row < batch.batchSize; row += 1) {
         walk.signal?.throwIfAborted();
         const window = oneWindow(batch, row);
@@ -131,12 +132,13 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
         };
         const results = await head.session.run({ ...feeds, loss_tokens: tokens });
         total += (results[names.loss]!.data as Float32Array)[0]!;
-        rows.push(results[names.cotangent]!.data as Float32Array);
+        rows.push(results[names.cotangent]!);
       }
       const { dims } = hidden;
       const data = new Float32Array(hidden.data.length);
       rows.forEach((part, row) => {
-        data.set(part, row * part.length);
+        data.set(part.data as Float32Array, row * part.data.length);
+        releaseTensor(part);
       });
       await cotangents.put(batch.index, { type: 'float32', dims, data });
       walk.onBatch?.('loss');
@@ -172,6 +174,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
         });
         await cotangents.put(batch.index, results[compiled.cotangent]!);
         for (const meter of compiled.meters) meter.add(batch, results);
+        releaseTensors(results);
         walk.onBatch?.(`block ${span.block} backwards`);
       }
     } finally {

@@ -12,6 +12,7 @@ import type { Engine, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
 import { prefillFeeds } from './prefill-feeds.js';
+import { releaseTensors, retainTensor } from './tensor-memory.js';
 
 /** Some windows that run through a block together. */
 export interface Batch {
@@ -35,7 +36,7 @@ export interface StageRun {
 
 /** What is looked at of a stage while the hidden states move through it. */
 export interface PassLook extends Partial<StageRun> {
-  /** Takes what was asked for of one batch, and hears that the batch has moved. */
+  /** Takes what was asked for of one batch, which is released when this is done, and hears that the batch has moved. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
 }
 
@@ -192,7 +193,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 
   /** Runs the stages that were passed. */
   async function settle(): Promise<void> {
-    for await (const _ of observe({ fetches: [] }));
+    for await (const { values } of observe({ fetches: [] })) releaseTensors(values);
   }
 
   return {
@@ -282,7 +283,9 @@ function createSideValues(): SideValues {
       const [own = '', shared = ''] = keys(name, batch);
       const key = tokenDependent ? own : shared;
       names.add(name);
-      if (!values.has(key)) values.set(key, tensor);
+      if (values.has(key)) return;
+      retainTensor(tensor);
+      values.set(key, tensor);
     },
     get(name: string, batch: Batch): Tensor {
       const found = keys(name, batch)

@@ -42,7 +42,10 @@ export interface DeclaredValue {
 export interface Session {
   readonly inputs: readonly DeclaredValue[];
   readonly outputs: readonly DeclaredValue[];
-  /** Runs the graph. `fetches` defaults to all outputs. @throws EngineError naming what ONNX Runtime said. */
+  /**
+   * Runs the graph. `fetches` defaults to all outputs. Whoever has done with the results may release them
+   * (`releaseTensors`), which spares the garbage collector. @throws EngineError naming what ONNX Runtime said.
+   */
   run(feeds: Tensors, fetches?: readonly string[]): Promise<Tensors>;
   /** Frees the session's memory; it cannot be run again. */
   release(): Promise<void>;

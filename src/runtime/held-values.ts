@@ -1,4 +1,5 @@
 import type { Tensor } from './engine.js';
+import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /** Values of a stage kept in memory for all batches, so that what comes before them need not run again. */
 export interface HeldValues {
@@ -30,7 +31,13 @@ export function createHeldValues(): HeldValues {
   const left = new Set<string>();
   const tensors = new Map<string, Map<number, Tensor>>();
   const narrowed = new Map<string, Int32Array>();
+  const drop = (value: string, batch: number): void => {
+    const tensor = tensors.get(value)?.get(batch);
+    tensors.get(value)?.delete(batch);
+    if (tensor !== undefined) releaseTensor(tensor);
+  };
   const forget = (value: string): void => {
+    tensors.get(value)?.forEach(releaseTensor);
     for (const part of [wanted, complete, left, tensors, narrowed]) part.delete(value);
   };
   return {
@@ -41,6 +48,7 @@ export function createHeldValues(): HeldValues {
     wantedAmong: (values) => [...new Set(values)].filter((value) => wanted.has(value) && !complete.has(value)),
     put(value, batch, tensor) {
       const batches = tensors.get(value) ?? new Map<number, Tensor>();
+      retainTensor(tensor);
       tensors.set(value, batches.set(batch, tensor));
     },
     finish(values) {
@@ -61,7 +69,7 @@ export function createHeldValues(): HeldValues {
       wanted.clear();
     },
     drop(batch) {
-      for (const value of left) tensors.get(value)?.delete(batch);
+      for (const value of left) drop(value, batch);
     },
     forget() {
       for (const value of left) forget(value);

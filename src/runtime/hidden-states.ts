@@ -1,4 +1,5 @@
 import type { Tensor, TensorType } from './engine.js';
+import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /**
  * Where one tensor per batch waits between blocks. A batch is overwritten in place by the next block's output, so the
@@ -7,7 +8,7 @@ import type { Tensor, TensorType } from './engine.js';
 export interface HiddenStates {
   /** The tensor of a batch; it stays as it is until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
-  /** Takes a tensor, which must not change any more. */
+  /** Takes a tensor, which must not change any more, and retains it as long as it needs it. */
   put(batch: number, tensor: Tensor): Promise<void>;
   /** Frees memory or removes the file. */
   dispose(): Promise<void>;
@@ -23,9 +24,13 @@ export function createMemoryStates(): HiddenStates {
       return tensor;
     },
     async put(batch, tensor) {
+      const old = tensors.get(batch);
+      retainTensor(tensor);
       tensors.set(batch, tensor);
+      if (old !== undefined) releaseTensor(old);
     },
     async dispose() {
+      tensors.forEach(releaseTensor);
       tensors.clear();
     },
   };
@@ -72,7 +77,9 @@ export function createSpilledStates(file: ScratchFile): HiddenStates {
       spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
-    async put(batch, { data, ...tensor }) {
+    async put(batch, given) {
+      const { data, ...tensor } = given;
+      retainTensor(given);
       // What is read ahead may lie where this goes.
       await Promise.allSettled([ahead?.tensor]);
       await written;
@@ -84,7 +91,7 @@ export function createSpilledStates(file: ScratchFile): HiddenStates {
       if (!fits) end += bytes.byteLength;
       places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
       if (ahead?.batch === batch) ahead = undefined;
-      written = noticed(written.then(() => file.write(offset, bytes)));
+      written = noticed(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
     },
     async dispose() {
       await Promise.allSettled([written, ahead?.tensor]);

@@ -1,6 +1,7 @@
 import type * as Ort from 'onnxruntime-common';
 import { EngineError } from '../errors.js';
 import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
+import { trackTensor } from './tensor-memory.js';
 
 /** The part of an ONNX Runtime package that the engine uses; onnxruntime-node and onnxruntime-web both fit. */
 export interface OrtModule {
@@ -71,7 +72,9 @@ function toDeclaredValue(value: Ort.InferenceSession.ValueMetadata): DeclaredVal
 }
 
 function toTensor(value: Ort.Tensor): Tensor {
-  return { type: value.type as TensorType, dims: value.dims, data: rawHalves(value) } as Tensor;
+  const tensor = { type: value.type as TensorType, dims: value.dims, data: rawHalves(value) } as Tensor;
+  trackTensor(tensor);
+  return tensor;
 }
 
 /** Half-precision bits: newer JavaScript hands out numbers (Float16Array), and the engine's border promises bits. */

@@ -144,7 +144,7 @@ it('what is looked at in passed stages is handed out when they run, batch by bat
   const look = (value: string) => ({
     fetches: [value],
     onBatch({ index }: Batch, values: Tensors) {
-      seen.push([value, index, values[value]!.data]);
+      seen.push([value, index, values[value]!.data.slice()]);
     },
   });
   await runner.pass(look(cuts[1]!));
@@ -157,7 +157,8 @@ it('what is looked at in passed stages is handed out when they run, batch by bat
   await plain.advance();
   for (const at of [1, 2]) {
     await plain.advance();
-    for (const { index } of plain.batches) expected.push([cuts[at], index, (await plain.states.get(index)).data]);
+    for (const { index } of plain.batches)
+      expected.push([cuts[at], index, (await plain.states.get(index)).data.slice()]);
   }
   const [one, two, three, four] = expected;
   expect(seen).toEqual([one, three, true, two, four, true]);

@@ -1,0 +1,134 @@
+import { collectStatistics } from '../../src/activations/collect-statistics.js';
+import { createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
+import type { Engine, Tensor, Tensors } from '../../src/runtime/engine.js';
+import { createHeldValues } from '../../src/runtime/held-values.js';
+import { createMemoryStates, createSpilledStates, type ScratchFile } from '../../src/runtime/hidden-states.js';
+import { releaseTensor, retainTensor, trackTensor } from '../../src/runtime/tensor-memory.js';
+import { testEngine } from '../support/engine.js';
+import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
+
+/** A tensor as an engine hands it out. */
+function lent(...data: number[]): Tensor {
+  const tensor: Tensor = { type: 'float32', dims: [data.length], data: Float32Array.from(data) };
+  trackTensor(tensor);
+  return tensor;
+}
+
+const isFreed = ({ data }: Tensor): boolean => data.length === 0;
+
+describe('releaseTensor', () => {
+  it('frees a tensor when the last one who holds it lets go', () => {
+    const tensor = lent(1, 2);
+    retainTensor(tensor);
+    releaseTensor(tensor);
+    expect(tensor.data).toEqual(Float32Array.of(1, 2));
+    releaseTensor(tensor);
+    expect(isFreed(tensor)).toBe(true);
+    releaseTensor(tensor);
+  });
+
+  it('leaves alone what no engine has made, and what shares its memory', () => {
+    const own: Tensor = { type: 'float32', dims: [1], data: Float32Array.of(3) };
+    const part: Tensor = { ...own, data: new Float32Array(new ArrayBuffer(8), 4) };
+    trackTensor(part);
+    for (const tensor of [own, part]) {
+      retainTensor(tensor);
+      releaseTensor(tensor);
+      releaseTensor(tensor);
+      expect(tensor.data).toHaveLength(1);
+    }
+  });
+});
+
+describe('who keeps a tensor', () => {
+  it('hidden states in memory hold it until another takes its place or they are disposed of', async () => {
+    const states = createMemoryStates();
+    const tensors = [lent(1), lent(2)];
+    for (const tensor of tensors) {
+      await states.put(0, tensor);
+      releaseTensor(tensor);
+    }
+    expect(tensors.map(isFreed)).toEqual([true, false]);
+    expect((await states.get(0)).data).toEqual(Float32Array.of(2));
+    await states.put(0, tensors[1]!);
+    expect(isFreed(tensors[1]!)).toBe(false);
+    await states.dispose();
+    expect(isFreed(tensors[1]!)).toBe(true);
+  });
+
+  it('spilled hidden states hold it until it is written', async () => {
+    let written = new Uint8Array();
+    let finish = () => {};
+    const file: ScratchFile = {
+      readInto: async (_offset, bytes) => bytes.set(written),
+      async write(_offset, bytes) {
+        await new Promise<void>((resolve) => {
+          finish = resolve;
+        });
+        written = bytes.slice();
+      },
+      dispose: async () => undefined,
+    };
+    const states = createSpilledStates(file);
+    const tensor = lent(5, 6);
+    await states.put(0, tensor);
+    releaseTensor(tensor);
+    await Promise.resolve();
+    expect(isFreed(tensor)).toBe(false);
+    finish();
+    expect((await states.get(0)).data).toEqual(Float32Array.of(5, 6));
+    expect(isFreed(tensor)).toBe(true);
+  });
+
+  it('held values hold it until it has moved on or is forgotten', () => {
+    const held = createHeldValues();
+    const tensors = [lent(1), lent(2)];
+    held.want(['x']);
+    tensors.forEach((tensor, batch) => {
+      held.put('x', batch, tensor);
+      releaseTensor(tensor);
+    });
+    held.finish(['x']);
+    held.leave();
+    held.drop(0);
+    expect(tensors.map(isFreed)).toEqual([true, false]);
+    held.forget();
+    expect(tensors.map(isFreed)).toEqual([true, true]);
+  });
+});
+
+it('a walk forwards frees what its runs hand out, but for the hidden states where it stands and what lies beside them', async () => {
+  const { model, analysed } = await loadTinyLlama();
+  const results: Tensors[] = [];
+  const engine: Engine = {
+    ...testEngine,
+    async load(bytes, options) {
+      const session = await testEngine.load(bytes, options);
+      return {
+        ...session,
+        async run(feeds, fetches) {
+          const found = await session.run(feeds, fetches);
+          results.push(found);
+          return found;
+        },
+      };
+    },
+  };
+  const { detected, facts, tokenInput } = analysed;
+  const { cuts } = detected.partition;
+  const batches = makeBatches(someWindows(3, 20), 2);
+  const states = createMemoryStates();
+  const runner = createBlockRunner({ engine, model, cuts, facts, tokenInput, batches, states });
+  await runner.advance();
+  await runner.pass();
+  const linear = detected.layout.modules.find(({ segment }) => segment === 2)!.output;
+  const channels = Int32Array.from({ length: linear.inputCount }, (_, channel) => channel);
+  await collectStatistics(runner, { targets: [{ linear, needs: 'gram', groups: [channels] }] });
+  const alive = results.flatMap((found) => Object.entries(found)).filter(([, tensor]) => !isFreed(tensor));
+  const beside = alive.filter(([name]) => name !== cuts[1]);
+  expect(results).toHaveLength(2 * batches.length);
+  expect(alive).toHaveLength(batches.length + beside.length);
+  expect(beside.map(([name]) => runner.side.has(name))).toEqual(beside.map(() => true));
+  await runner.dispose();
+  expect(alive.filter(([name, tensor]) => name === cuts[1] && !isFreed(tensor))).toEqual([]);
+});
