@@ -340,7 +340,7 @@ function resolveMethodOptions(
 /** Whether a run looks at calibration tokens at all. */
 export function readsTokens({ adapter, allocation, grouping, metric }: ResolvedOptions): boolean {
   return (
-    adapter.needs !== 'none' || metric === 'loss' || grouping !== undefined || ruleMeasure(allocation) !== undefined
+    adapter.needs !== 'none' || metric !== 'output' || grouping !== undefined || ruleMeasure(allocation) !== undefined
   );
 }
 

@@ -1,6 +1,6 @@
 import { createAdapter } from '../src/compensation/adapters.js';
 import { OptionError } from '../src/errors.js';
-import { type PruneOptions, resolveOptions } from '../src/options.js';
+import { METRICS, type PruneOptions, readsTokens, resolveOptions } from '../src/options.js';
 
 describe('resolveOptions', () => {
   it('fills in the defaults', () => {
@@ -42,6 +42,11 @@ describe('resolveOptions', () => {
     expect(resolveOptions({ sparsity: 0.1, method: adapter })).toMatchObject({ methodName: 'custom', adapter });
     const formula = resolveOptions({ sparsity: 0.1, method: ({ statistics }) => statistics.variance });
     expect(formula.adapter.needs).toBe('moments');
+  });
+
+  it('knows that a metric made of gradients reads tokens, even where the method does not', () => {
+    const reads = METRICS.map((metric) => readsTokens(resolveOptions({ sparsity: 0.3, method: 'magnitude', metric })));
+    expect(reads).toEqual(METRICS.map((metric) => metric !== 'output'));
   });
 
   const bad: readonly (readonly [keyof PruneOptions, unknown, RegExp])[] = [
