@@ -1,3 +1,4 @@
+import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { Bundle, SequenceScore } from './bundle.js';
 import { gatherPast, type Past } from './cached-feeds.js';
 import { checkRowCount, type Decoder, NO_PAST } from './decoder.js';
@@ -33,6 +34,7 @@ export async function scoreBatch(
     const found = await scorePass(parts, { pass, batch, past });
     for (const [at, { member, sequence }] of pass.entries()) scores[member]![sequence] = found[at]!;
   }
+  releaseTensors(past.tensors);
   return scores;
 }
 
@@ -46,11 +48,13 @@ async function readPrefixes(decoder: Decoder, prefixes: readonly Int32Array[]): 
   const step = prefixes.length === 1 ? PIECE_LENGTH : length;
   let past = NO_PAST;
   while (past.length < length) {
-    const [start, end] = [past.length, Math.min(length, past.length + step)];
+    const before = past;
+    const [start, end] = [before.length, Math.min(length, before.length + step)];
     past = await decoder.extend(
       prefixes.map((prefix) => prefix.subarray(start, end)),
-      past,
+      before,
     );
+    releaseTensors(before.tensors);
   }
   return past;
 }
@@ -83,5 +87,6 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
     const targets = whole.subarray(firstScored);
     scores.push({ nll: await scorer.score(rows, targets), isGreedy: isLikeliest(rows, targets) });
   }
+  releaseTensor(logits);
   return scores;
 }

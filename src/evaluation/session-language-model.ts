@@ -1,6 +1,7 @@
 import type { Items } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
 import type { Engine, Session } from '../runtime/engine.js';
+import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { Bundle } from './bundle.js';
 import { checkRowCount, commonLength, createDecoder, type Decoder } from './decoder.js';
 import { findBatchLimits } from './find-batch-limits.js';
@@ -77,6 +78,7 @@ function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['scor
       const rows = rowsOf(logits, index * (length - 1) + firstScored - 1, (index + 1) * (length - 1));
       scores.set(await scorer.score(rows, sequence.subarray(firstScored)), index * scoredCount);
     }
+    releaseTensor(logits);
     return scores;
   };
 }

@@ -1,3 +1,4 @@
+import { releaseTensors } from '../runtime/tensor-memory.js';
 import { commonLength, type Decoder, NO_PAST } from './decoder.js';
 import type { Reader } from './language-model.js';
 import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
@@ -6,8 +7,10 @@ import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 export function createCachedReader(decoder: Decoder, scorer: TokenScorer): Reader {
   let past = NO_PAST;
   const advance = async (tokens: readonly Int32Array[]) => {
-    const step = await decoder.advance(tokens, past);
+    const before = past;
+    const step = await decoder.advance(tokens, before);
     past = step.past;
+    releaseTensors(before.tensors);
     return lastRows(step.logits, scorer);
   };
   return {
