@@ -32,7 +32,7 @@ export interface BackwardWalk {
   /** Hidden states of the dense model on the stream: batch `b` at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
   readonly archive: HiddenStates;
   readonly side: SideValues;
-  /** Where cotangents of the hidden states wait between blocks. */
+  /** Where cotangents of the hidden states wait between blocks; in the end those of the first block's output. */
   readonly cotangents: HiddenStates;
   /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
   readonly softened?: Softening | undefined;
@@ -159,8 +159,10 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = walk;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = walk.metersOf(span);
+  // Nothing lies before the first block that wants its input's cotangent.
+  if (at === 0 && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
-    const compiled = await compileStep(walk, { span, meters, batchSize });
+    const compiled = await compileStep(walk, { span, meters, batchSize, goesOn: at > 0 });
     try {
       for (const batch of batches.filter((candidate) => candidate.batchSize === batchSize)) {
         walk.signal?.throwIfAborted();
@@ -172,7 +174,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
           ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
         });
-        await cotangents.put(batch.index, results[compiled.cotangent]!);
+        if (compiled.cotangent !== undefined) await cotangents.put(batch.index, results[compiled.cotangent]!);
         for (const meter of compiled.meters) meter.add(batch, results);
         releaseTensors(results);
         walk.onBatch?.(`block ${span.block} backwards`);
@@ -190,31 +192,33 @@ interface BlockStep {
   readonly span: BlockSpan;
   readonly meters: readonly BackwardMeter[];
   readonly batchSize: number;
+  /** Whether another block comes after it on the way back. */
+  readonly goesOn: boolean;
 }
 
-async function compileStep(walk: IndexedWalk, { span, meters, batchSize }: BlockStep) {
+async function compileStep(walk: IndexedWalk, { span, meters, batchSize, goesOn }: BlockStep) {
   const { engine, model, index, analysed, batches, side } = walk;
   const { cuts } = analysed.detected.partition;
   const input = cuts[span.first - 1]!;
   const output = cuts[span.last]!;
   const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
   const facts = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
-  let cotangent = '';
+  let cotangent: string | undefined;
   let opened: readonly StageMeter[] = [];
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset: opsetOf(model) },
       shapes: facts,
       outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
-      wanted: [input, ...wanted],
+      wanted: goesOn || wanted.length === 0 ? [input, ...wanted] : wanted,
     });
-    cotangent = gradient.gradients.get(input)!;
+    cotangent = gradient.gradients.get(input);
     opened = meters.map((meter) => meter.open((value) => gradient.gradients.get(value)!));
     return joinExtensions([
       {
         ...gradient,
         inputs: [{ name: OUTPUT_COTANGENT, type: 'float32' }],
-        outputs: [cotangent],
+        outputs: cotangent === undefined ? [] : [cotangent],
       },
       ...opened.map((meter) => meter.extension),
     ]);
