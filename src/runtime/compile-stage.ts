@@ -17,6 +17,7 @@ import type { TwinFacts } from '../graph/value-facts.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
+import { freeBytes } from './tensor-memory.js';
 
 /** Nodes put behind a stage, such as sums over its values, with the inputs they need beside them. */
 export interface StageExtension {
@@ -78,11 +79,14 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   const { engine, model, index, fetches } = request;
   const outputs = [...fetches, ...(request.reads ?? [])];
   const slice = extractStage(index, { outputs, atHand: request.atHand });
+  const read: Uint8Array<ArrayBuffer>[] = [];
   const initializers = await Promise.all(
     slice.initializers.map(async (name) => {
       const handle = model.weights.get(name);
       if (handle === undefined) return model.proto.graph!.initializer.find((tensor) => tensor.name === name)!;
-      return makeInitializer(name, handle.dataType, handle.dims, await handle.read());
+      const bytes = await handle.read();
+      read.push(bytes);
+      return makeInitializer(name, handle.dataType, handle.dims, bytes);
     }),
   );
   const extension =
@@ -113,7 +117,20 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
   const session = await engine.load(bytes, { ...request.session, weights });
-  return { session, inputs: slice.inputs, narrowed };
+  return { session: owning(session, read), inputs: slice.inputs, narrowed };
+}
+
+/** The session with the weights that were read for it, which go when it goes. */
+function owning(session: Session, weights: readonly Uint8Array<ArrayBuffer>[]): Session {
+  return {
+    inputs: session.inputs,
+    outputs: session.outputs,
+    run: (feeds, fetches) => session.run(feeds, fetches),
+    async release() {
+      await session.release();
+      weights.forEach(freeBytes);
+    },
+  };
 }
 
 /** Takes some channels of a value that is fed whole. */

@@ -30,6 +30,11 @@ export function releaseTensor({ data }: Tensor): void {
   freeBuffer(buffer as ArrayBuffer);
 }
 
+/** Frees bytes that nobody else holds: they are none afterwards. Bytes that share their memory are left alone. */
+export function freeBytes({ buffer, byteLength }: Uint8Array<ArrayBuffer>): void {
+  if (buffer.byteLength === byteLength) freeBuffer(buffer);
+}
+
 /** Gives up all results of a run. */
 export function releaseTensors(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) releaseTensor(tensor);
