@@ -5,7 +5,7 @@ import type { BlockSpan, PrunableModule } from '../architecture/layout.js';
 import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
 import type { Batch, BlockRunner, PassLook } from '../runtime/block-runner.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
-import { type DenseNeeds, looksBackwards, type ModuleContexts } from './dense-observation.js';
+import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
 import { orderModule } from './look-back.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
@@ -15,8 +15,10 @@ import { type ContextSearch, searchContexts } from './search-contexts.js';
 export interface ForwardLook {
   /** Stands at the token ids. */
   readonly runner: BlockRunner;
-  /** Gets every block's input for the way back; without one, the last that was seen. */
-  readonly archive: HiddenStates;
+  /** Gets the input of the block that comes next. */
+  readonly inputs: HiddenStates;
+  /** Gets every block's input, and the last one's output, where there is a way back. */
+  readonly archive: HiddenStates | undefined;
   readonly spans: readonly BlockSpan[];
   readonly needs: DenseNeeds;
 }
@@ -31,7 +33,10 @@ export interface SeenForwards {
 }
 
 /** Goes through the dense model once. */
-export async function lookForwards(run: Run, { runner, archive, spans, needs }: ForwardLook): Promise<SeenForwards> {
+export async function lookForwards(
+  run: Run,
+  { runner, inputs, archive, spans, needs }: ForwardLook,
+): Promise<SeenForwards> {
   const { job, batches } = run;
   const { layout, partition } = job.analysed.detected;
   const contexts = new Map<PrunableModule, ModuleContexts>();
@@ -46,14 +51,15 @@ export async function lookForwards(run: Run, { runner, archive, spans, needs }: 
       }
       searches = searches.filter(({ module }) => !contexts.has(module));
     });
-  // The way back starts from every block's input; block change needs the last one alone.
-  const place = (span: number, batch: number) => (looksBackwards(needs) ? span * batches.length : 0) + batch;
   const keep = (value: string, span: number): PassLook => ({
     fetches: [value],
-    onBatch: (batch, values) => archive.put(place(span, batch.index), values[value]!),
+    async onBatch({ index }, values) {
+      await inputs.put(index, values[value]!);
+      await archive?.put(span * batches.length + index, values[value]!);
+    },
   });
   await run.advance(runner, keep(partition.cuts[0]!, 0));
-  const { type } = batches.length > 0 ? await archive.get(0) : { type: 'float32' as const };
+  const { type } = batches.length > 0 ? await inputs.get(0) : { type: 'float32' as const };
   for (const [at, span] of spans.entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
       const modules = needs.modules.filter((module) => module.segment === segment);
@@ -68,7 +74,7 @@ export async function lookForwards(run: Run, { runner, archive, spans, needs }: 
           orders.set(module, order);
       }
       if (segment === span.last) {
-        const before = (batch: Batch) => archive.get(place(at, batch.index));
+        const before = (batch: Batch) => inputs.get(batch.index);
         const output = partition.cuts[span.last]!;
         const change = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
         changes.push(change);

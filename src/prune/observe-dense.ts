@@ -19,11 +19,12 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   const spans = blockSpans(layout);
   const model = copyModel(job.model);
   const runner = await run.startRunner(model, { isFixed: true });
-  const archive = await job.createStates(job.windows.length, backwards ? spans.length + 1 : 1);
+  const inputs = await job.createStates(job.windows.length);
+  const archive = backwards ? await job.createStates(job.windows.length, spans.length + 1) : undefined;
   const cotangents = await job.createStates(job.windows.length);
   try {
-    const seen = await lookForwards(run, { runner, archive, spans, needs });
-    if (!backwards) return collect(run, { needs, seen, looks: [] });
+    const seen = await lookForwards(run, { runner, inputs, archive, spans, needs }).finally(() => inputs.dispose());
+    if (archive === undefined) return collect(run, { needs, seen, looks: [] });
     const looks = needs.modules.map((module) =>
       lookBackAt(run, model, { module, needs, contexts: seen.contexts.get(module) }),
     );
@@ -50,7 +51,7 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
     );
     return collect(run, { needs, seen, looks });
   } finally {
-    await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
+    await Promise.all([runner, archive, cotangents].map((part) => part?.dispose()));
   }
 }
 
