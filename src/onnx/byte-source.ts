@@ -3,7 +3,7 @@ export interface ByteSource {
   /** For messages: a file name or URL. */
   readonly name: string;
   readonly byteLength: number;
-  /** @throws ModelFormatError when the range leaves the source. */
+  /** A buffer of its own each call, for the reader may free it. @throws ModelFormatError when the range leaves the source. */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }
 

@@ -2,7 +2,7 @@ import type { ModelProto } from 'onnx-buf';
 
 /**
  * A weight that is read only when a stage needs it.
- * `read` returns the raw little-endian bytes in row-major order, a fresh buffer each call; nothing is cached.
+ * `read` returns the raw little-endian bytes in row-major order, a fresh buffer each call, which the reader may free; nothing is cached.
  */
 export interface TensorHandle {
   /** ONNX `TensorProto.DataType` number (1 = float32, 10 = float16, 16 = bfloat16, 7 = int64 ...). */
