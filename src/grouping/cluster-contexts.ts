@@ -2,7 +2,8 @@ import { kmeans } from 'ml-kmeans';
 import { NumericalError, OptionError } from '../errors.js';
 import { findNonFinite, pickRows } from '../linalg/matrix-block.js';
 import { createRandom, drawPermutation } from '../linalg/random.js';
-import { assignContexts, balancedContexts, nearestContexts, refineCenters } from './refine-centers.js';
+import { drawStartCenters, type StartRequest } from './draw-start-centers.js';
+import { assignContexts, balancedContexts, nearestContexts, refineCenters, sumOfSquares } from './refine-centers.js';
 
 export interface ClusteringInput {
   /** Tokens in PCA space, `[tokenCount, dimensionCount]` row-major. */
@@ -37,13 +38,16 @@ export interface Contexts {
   readonly remarks: readonly string[];
 }
 
-/** Tokens that the first centres are found on: enough to see the clusters, few enough to try often. */
-const START_COUNT = 2048;
-const ITERATION_LIMIT = 100;
+/** Tokens that a first try at the centres is made on: enough to see the clusters, few enough to try several times. */
+const TRY_COUNT = 1024;
+/** Where one try gets stuck depends on rounding; the best of a few is better, and mostly the same for a model in float16. */
+const TRIES = 4;
+/** Enough to tell a good try from a bad one; all tokens refine it. */
+const TRY_ITERATIONS = 5;
 
 /**
- * Clusters tokens into contexts: k-means with k-means++ start on a bounded sample (first on a part of it), then, unless
- * `clusterBalance` is infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
+ * Clusters tokens into contexts: k-means on a bounded sample, begun at the best of some tries by k-means++ on a part of it, then,
+ * unless `clusterBalance` is infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
  * nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
  *
  * @throws OptionError when there are fewer tokens than contexts or an option is out of range; NumericalError when a point
@@ -64,8 +68,8 @@ export function clusterContexts(input: ClusteringInput): Contexts {
   const order = drawPermutation(createRandom(seed), tokenCount);
   const drawn = order.slice(0, fitCount).sort();
   const sample = pickRows(points, dimensionCount, drawn);
-  const first = order.slice(0, Math.max(START_COUNT, contextCount)).sort();
-  const start = startCenters(points, first, { dimensionCount, contextCount, seed });
+  const tried = pickRows(points, dimensionCount, order.slice(0, Math.max(TRY_COUNT, contextCount)).sort());
+  const start = bestOfTries({ points: tried, dimensionCount, contextCount, random: createRandom(seed) });
   const plain = refineCenters({ points: sample, centers: start, assign: nearestContexts(sample, dimensionCount) });
   if (clusterBalance === Number.POSITIVE_INFINITY) {
     return withoutEmpty(plain.centers, assignContexts(points, plain.centers, dimensionCount), dimensionCount);
@@ -86,24 +90,21 @@ function rowOf(matrix: Float64Array, row: number, width: number): Float64Array {
   return matrix.subarray(row * width, (row + 1) * width);
 }
 
-function startCenters(
-  points: Float64Array,
-  tokens: Int32Array,
-  { dimensionCount, contextCount, seed }: Required<Pick<ClusteringInput, 'dimensionCount' | 'contextCount' | 'seed'>>,
-): Float64Array {
-  const rows = Array.from(tokens, (token) => Array.from(rowOf(points, token, dimensionCount)));
-  const { centroids } = kmeans(rows, contextCount, {
-    initialization: 'kmeans++',
-    seed: seedOf(seed),
-    maxIterations: ITERATION_LIMIT,
+/** Centres that leave the least sum of squared distances to them. */
+function bestOfTries(request: StartRequest): Float64Array {
+  const { points, dimensionCount, contextCount } = request;
+  const rows = toRows(points, dimensionCount);
+  const tries = Array.from({ length: TRIES }, () => {
+    const initialization = toRows(drawStartCenters(request), dimensionCount);
+    const { centroids } = kmeans(rows, contextCount, { initialization, maxIterations: TRY_ITERATIONS });
+    const centers = Float64Array.from(centroids.flat());
+    return { centers, spread: sumOfSquares(points, centers, dimensionCount) };
   });
-  return Float64Array.from(centroids.flat());
+  return tries.reduce((best, one) => (one.spread < best.spread ? one : best)).centers;
 }
 
-/** ml-kmeans takes whole seeds above 0. */
-function seedOf(seed: number): number {
-  return Math.floor(createRandom(seed)() * 0x7fffffff) + 1;
-}
+const toRows = (matrix: Float64Array, width: number): number[][] =>
+  Array.from({ length: matrix.length / width }, (_, row) => [...rowOf(matrix, row, width)]);
 
 function withoutEmpty(centers: Float64Array, contextOfToken: Int32Array, dimensionCount: number): Contexts {
   const asked = centers.length / dimensionCount;

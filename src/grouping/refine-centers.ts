@@ -87,8 +87,21 @@ export function assignContexts(points: Float64Array, centers: Float64Array, dime
   return nearestContexts(points, dimensionCount)(centers);
 }
 
+/** Sum over some points of the squared distance to the nearest centre. */
+export function sumOfSquares(points: Float64Array, centers: Float64Array, dimensionCount: number): number {
+  const distances = squaredDistances(points, dimensionCount)(centers);
+  const contextCount = centers.length / dimensionCount;
+  return assignContexts(points, centers, dimensionCount).reduce(
+    (sum, context, point) => sum + distances[point * contextCount + context]!,
+    0,
+  );
+}
+
 /** `|x|^2 - 2 x c + |c|^2`, which is a matrix product: several times as fast as differences. `[pointCount, contextCount]`, row-major. */
-function squaredDistances(points: Float64Array, dimensionCount: number): (centers: Float64Array) => Float64Array {
+export function squaredDistances(
+  points: Float64Array,
+  dimensionCount: number,
+): (centers: Float64Array) => Float64Array {
   const ofPoints = squaredRowNorms(points, dimensionCount);
   return (centers) => {
     const [rows, columns] = [ofPoints.length, centers.length / dimensionCount];

@@ -1,0 +1,60 @@
+import { pickRows } from '../linalg/matrix-block.js';
+import type { Random } from '../linalg/random.js';
+import { squaredDistances } from './refine-centers.js';
+
+export interface StartRequest {
+  /** `[pointCount, dimensionCount]`, row-major. */
+  readonly points: Float64Array;
+  readonly dimensionCount: number;
+  /** K, at most the number of points. */
+  readonly contextCount: number;
+  readonly random: Random;
+}
+
+/**
+ * Draws points to begin k-means at: each by its squared distance from those drawn before, the best of a few draws at a
+ * time.
+ *
+ * Every draw is a race: point i arrives after `-ln(u_i) / weight_i`, and the first one wins with a probability in proportion
+ * to its weight. Its u_i belong to the point, so that points which moved a little (a model in fp16) give the same centres but
+ * for near ties, which a draw from cumulated weights does not.
+ *
+ * @returns `[contextCount, dimensionCount]`, row-major.
+ * @see Arthur & Vassilvitskii, SODA 2007 (k-means++); Efraimidis & Spirakis, 2006 (the race)
+ */
+export function drawStartCenters({ points, dimensionCount, contextCount, random }: StartRequest): Float64Array {
+  const pointCount = points.length / dimensionCount;
+  const distancesTo = squaredDistances(points, dimensionCount);
+  const trialCount = 2 + Math.floor(Math.log(contextCount));
+  const centers = new Float64Array(contextCount * dimensionCount);
+  /** Squared distance from the nearest centre; where there is none yet, all points weigh the same. */
+  let nearest = new Float64Array(pointCount).fill(Number.POSITIVE_INFINITY);
+  for (let context = 0; context < contextCount; context++) {
+    const weights = context === 0 ? nearest.map(() => 1) : nearest;
+    const candidates = pickRows(points, dimensionCount, firstToArrive(weights, random, trialCount));
+    const distances = distancesTo(candidates);
+    const count = candidates.length / dimensionCount;
+    const outcomes = Array.from({ length: count }, (_, at) =>
+      nearest.map((before, point) => Math.min(before, distances[point * count + at]!)),
+    );
+    const sums = outcomes.map((outcome) => outcome.reduce((sum, distance) => sum + distance, 0));
+    const best = sums.indexOf(Math.min(...sums));
+    nearest = outcomes[best]!;
+    centers.set(candidates.subarray(best * dimensionCount, (best + 1) * dimensionCount), context * dimensionCount);
+  }
+  return centers;
+}
+
+/** Winners of a race, see `drawStartCenters`; of points that never arrive the lower ones. */
+function firstToArrive(weights: Float64Array, random: Random, count: number): Int32Array {
+  const arrivals = weights.map((weight) => {
+    const wait = -Math.log(1 - random());
+    return weight > 0 ? wait / weight : Number.POSITIVE_INFINITY;
+  });
+  return Int32Array.from(arrivals.keys())
+    .sort((a, b) => compare(arrivals[a]!, arrivals[b]!) || a - b)
+    .slice(0, count);
+}
+
+/** Without the NaN of a difference of infinities. */
+const compare = (a: number, b: number): number => (a < b ? -1 : a > b ? 1 : 0);
