@@ -52,8 +52,6 @@ export async function projectFeatures(runner: BlockRunner, request: FeatureReque
 export interface PointMeter extends StageMeter {
   /** `[tokens, componentCount]` row-major, tokens in the order of the batches. */
   readonly points: Float64Array;
-  /** Whether all batches were seen. */
-  readonly isComplete: boolean;
 }
 
 /** A meter of tokens as points. */
@@ -62,18 +60,13 @@ export function createPointMeter(request: FeatureRequest, batches: readonly Batc
   const projection = projectionNodes(request);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const points = new Float64Array(tokenCount * componentCount);
-  let missing = batches.length;
   return {
     points,
-    get isComplete() {
-      return missing === 0;
-    },
     reads: [request.value],
     extension: { ...projection, inputs: [], outputs: [projection.points] },
     feeds: () => ({}),
     add({ firstToken }, values) {
       points.set(values[projection.points]!.data as Float32Array, firstToken * componentCount);
-      missing -= 1;
     },
   };
 }

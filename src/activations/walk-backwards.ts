@@ -27,9 +27,10 @@ export interface BackwardWalk {
   /** The dense model. */
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
+  /** Some or all of those that `side` was made for. */
   readonly batches: readonly Batch[];
   readonly spans: readonly BlockSpan[];
-  /** Hidden states of the dense model on the stream: batch `b` at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
+  /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
   readonly archive: HiddenStates;
   readonly side: SideValues;
   /** Where cotangents of the hidden states wait between blocks; in the end those of the first block's output. */
@@ -113,8 +114,8 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   });
   let total = 0;
   try {
-    for (const batch of batches) {
-      const hidden = await archive.get(spans.length * batches.length + batch.index);
+    for (const [position, batch] of batches.entries()) {
+      const hidden = await archive.get(spans.length * batches.length + position);
       const rows: Tensor[] = [];
       for (let row = 0; row < batch.batchSize; row += 1) {
         walk.signal?.throwIfAborted();
@@ -140,7 +141,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
         data.set(part.data as Float32Array, row * part.data.length);
         releaseTensor(part);
       });
-      await cotangents.put(batch.index, { type: 'float32', dims, data });
+      await cotangents.put(position, { type: 'float32', dims, data });
       walk.onBatch?.('loss');
     }
   } finally {
@@ -164,17 +165,18 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
     const compiled = await compileStep(walk, { span, meters, batchSize, goesOn: at > 0 });
     try {
-      for (const batch of batches.filter((candidate) => candidate.batchSize === batchSize)) {
+      for (const [position, batch] of batches.entries()) {
+        if (batch.batchSize !== batchSize) continue;
         walk.signal?.throwIfAborted();
-        const hidden = await archive.get(at * batches.length + batch.index);
+        const hidden = await archive.get(at * batches.length + position);
         const feeds = await feedsOf(walk, { names: compiled.inputs, input, hidden, batch });
-        const cotangent = await cotangents.get(batch.index);
+        const cotangent = await cotangents.get(position);
         const results = await compiled.session.run({
           ...feeds,
           ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
         });
-        if (compiled.cotangent !== undefined) await cotangents.put(batch.index, results[compiled.cotangent]!);
+        if (compiled.cotangent !== undefined) await cotangents.put(position, results[compiled.cotangent]!);
         for (const meter of compiled.meters) meter.add(batch, results);
         releaseTensors(results);
         walk.onBatch?.(`block ${span.block} backwards`);

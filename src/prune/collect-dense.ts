@@ -5,7 +5,7 @@ import { refuseNaN } from '../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../prune.js';
 import type { DenseObservation } from './dense-observation.js';
 import type { KeptSums } from './dense-statistics.js';
-import { createCurvatureStates } from './look-back.js';
+import { createCurvatureStates } from './kept-statistics.js';
 import { measureModules } from './measure-modules.js';
 import { observeDense } from './observe-dense.js';
 import { type Run, startRun } from './run.js';

@@ -1,14 +1,12 @@
-import { createStatisticsMeter } from '../activations/collect-statistics.js';
 import { createCurvatureMeter } from '../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../activations/measure-affinity.js';
 import type { BackwardMeter } from '../activations/walk-backwards.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../compensation/adapter.js';
+import type { ChannelStatistics, CompensationAdapter } from '../compensation/adapter.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { PruneJob } from '../prune.js';
 import { readLinearWeight } from '../removal/repair-linear.js';
-import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
+import type { KeptStatistics } from './kept-statistics.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
 import { seeInMetric } from './see-in-metric.js';
@@ -16,6 +14,8 @@ import { seeInMetric } from './see-in-metric.js';
 interface BackwardLook {
   readonly module: PrunableModule;
   readonly needs: DenseNeeds;
+  /** What the way forwards measured for the orders. */
+  readonly kept: Pick<KeptStatistics, 'get'> | undefined;
   readonly contexts: ModuleContexts | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface ModuleLook {
 }
 
 /** Measures what hangs on the loss at one module: affinity to contexts, curvature, and the order of removal in its metric. */
-export function lookBackAt(run: Run, model: OnnxModel, { module, needs, contexts }: BackwardLook): ModuleLook {
+export function lookBackAt(run: Run, model: OnnxModel, { module, needs, kept, contexts }: BackwardLook): ModuleLook {
   const { curvatures } = needs;
   const found: ModuleLook['found'] = {};
   const affinity =
@@ -37,20 +37,9 @@ export function lookBackAt(run: Run, model: OnnxModel, { module, needs, contexts
       ? createAffinityMeter(module, contexts ?? oneContext(run))
       : undefined;
   const curvature = curvatures && createCurvatureMeter(module);
-  const channels = Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel);
-  // Without curvature the order was found on the way forwards.
-  const adapter = curvature && needs.order;
-  const statistics =
-    adapter &&
-    adapter.needs !== 'none' &&
-    createStatisticsMeter({ linear: module.output, needs: adapter.needs, groups: [channels] }, module.index);
   return {
     module,
-    meters: [
-      ...(affinity ? [affinity] : []),
-      ...(curvature ? [curvature] : []),
-      ...(statistics ? [{ reads: statistics.reads, wanted: [], open: () => statistics }] : []),
-    ],
+    meters: [...(affinity ? [affinity] : []), ...(curvature ? [curvature] : [])],
     found,
     async finish() {
       if (affinity) found.affinity = affinity.finish();
@@ -59,14 +48,11 @@ export function lookBackAt(run: Run, model: OnnxModel, { module, needs, contexts
         const dims = [module.output.outputCount, module.output.outputCount];
         await curvatures.put(module.index, { type: 'float32', dims, data: Float32Array.from(matrix) });
       }
+      // Without curvature the order was found on the way forwards.
+      const adapter = matrix && needs.order;
       if (adapter === undefined) return;
-      const [measured = EMPTY_STATISTICS] = statistics ? statistics.finish() : [];
-      found.order = await orderModule(run, model, {
-        module,
-        adapter,
-        curvature: matrix,
-        statistics: measured,
-      });
+      const statistics = await kept!.get(module);
+      found.order = await orderModule(run, model, { module, adapter, curvature: matrix, statistics });
     },
   };
 }
@@ -88,16 +74,6 @@ export async function orderModule(run: Run, model: OnnxModel, given: ModuleMeasu
     const { headUnit } = run.job.options;
     return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });
-}
-
-/** A place for the metric's curvatures at the outputs of some modules. */
-export async function createCurvatureStates(
-  { analysed, windows, createStates }: Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>,
-  modules: readonly PrunableModule[],
-): Promise<HiddenStates> {
-  // As many windows of hidden states as a module's curvature takes the room of.
-  const room = analysed.detected.layout.hiddenSize / (windows[0]?.length ?? 1);
-  return createStates(Math.ceil(room), modules.length);
 }
 
 /** All tokens alike. */

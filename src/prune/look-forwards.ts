@@ -1,15 +1,16 @@
-import { collectStatistics } from '../activations/collect-statistics.js';
-import { type ChangeMeter, createChangeMeter } from '../activations/measure-change.js';
-import { lookUnder, type StageMeter } from '../activations/stage-meter.js';
+import { createStatisticsMeter } from '../activations/collect-statistics.js';
+import { createChangeMeter } from '../activations/measure-change.js';
 import type { BlockSpan, PrunableModule } from '../architecture/layout.js';
-import { type CompensationAdapter, EMPTY_STATISTICS, type StatisticsNeed } from '../compensation/adapter.js';
+import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../compensation/adapter.js';
 import type { Batch, BlockRunner, PassLook } from '../runtime/block-runner.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import type { DenseNeeds, ModuleContexts } from './dense-observation.js';
+import { createErrands, type Errand } from './errands.js';
+import type { KeptStatistics } from './kept-statistics.js';
 import { orderModule } from './look-back.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import type { Run } from './run.js';
-import { type ContextSearch, searchContexts } from './search-contexts.js';
+import { searchContexts } from './search-contexts.js';
 
 /** Who walks where, and for what. */
 export interface ForwardLook {
@@ -17,10 +18,18 @@ export interface ForwardLook {
   readonly runner: BlockRunner;
   /** Gets the input of the block that comes next. */
   readonly inputs: HiddenStates;
-  /** Gets every block's input, and the last one's output, where there is a way back. */
-  readonly archive: HiddenStates | undefined;
+  readonly wayBack: WayBack | undefined;
+  /** Gets what orders are found from, where that waits for the way back. */
+  readonly kept: KeptStatistics | undefined;
   readonly spans: readonly BlockSpan[];
   readonly needs: DenseNeeds;
+}
+
+/** Batches that go back through the model, and what they find there. */
+export interface WayBack {
+  readonly batches: readonly Batch[];
+  /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
+  readonly archive: HiddenStates;
 }
 
 /** What was seen on the way forwards. */
@@ -33,90 +42,110 @@ export interface SeenForwards {
 }
 
 /** Goes through the dense model once. */
-export async function lookForwards(
-  run: Run,
-  { runner, inputs, archive, spans, needs }: ForwardLook,
-): Promise<SeenForwards> {
-  const { job, batches } = run;
-  const { layout, partition } = job.analysed.detected;
-  const contexts = new Map<PrunableModule, ModuleContexts>();
-  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  const changes: ChangeMeter[] = [];
-  let searches: ContextSearch[] = [];
-  const clusterSeen = () =>
-    run.timed('contexts', async () => {
-      for (const search of searches.filter(({ meter }) => meter.isComplete)) {
-        run.job.options.signal?.throwIfAborted();
-        contexts.set(search.module, search.finish());
-      }
-      searches = searches.filter(({ module }) => !contexts.has(module));
-    });
+export async function lookForwards(run: Run, look: ForwardLook): Promise<SeenForwards> {
+  const { runner, inputs, wayBack, kept, spans, needs } = look;
+  const { batches } = run;
+  const { layout, partition } = run.job.analysed.detected;
+  const seen = {
+    contexts: new Map<PrunableModule, ModuleContexts>(),
+    blockChange: new Float64Array(layout.blockCount),
+    orders: new Map<PrunableModule, RemovalOrderOfModule>(),
+  };
   const keep = (value: string, span: number): PassLook => ({
     fetches: [value],
-    async onBatch({ index }, values) {
-      await inputs.put(index, values[value]!);
-      await archive?.put(span * batches.length + index, values[value]!);
+    async onBatch(batch, values) {
+      await inputs.put(batch.index, values[value]!);
+      const position = wayBack?.batches.indexOf(batch) ?? -1;
+      if (position >= 0) await wayBack!.archive.put(span * wayBack!.batches.length + position, values[value]!);
     },
   });
+  const errands = createErrands(batches.length, run.job.options.signal);
   await run.advance(runner, keep(partition.cuts[0]!, 0));
-  const { type } = batches.length > 0 ? await inputs.get(0) : { type: 'float32' as const };
   for (const [at, span] of spans.entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
-      const modules = needs.modules.filter((module) => module.segment === segment);
-      const meters: StageMeter[] = [];
-      for (const module of needs.grouping === undefined ? [] : modules.filter(({ kind }) => kind === 'ffn')) {
-        const search = await run.timed('contexts', () => searchContexts(run, runner, module));
-        meters.push(search.meter);
-        searches.push(search);
+      const here: Errand[] = [];
+      for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {
+        if (needs.grouping !== undefined && module.kind === 'ffn')
+          here.push(await findContexts(run, runner, module, seen));
+        if (needs.order !== undefined)
+          here.push(...(await findOrder(run, { module, adapter: needs.order, kept }, seen)));
       }
-      if (needs.order && needs.curvatures === undefined) {
-        for (const [module, order] of await orderSegment(run, runner, { modules, adapter: needs.order }))
-          orders.set(module, order);
-      }
-      if (segment === span.last) {
-        const before = (batch: Batch) => inputs.get(batch.index);
-        const output = partition.cuts[span.last]!;
-        const change = createChangeMeter({ index: at, output, channelCount: layout.hiddenSize, before, type });
-        changes.push(change);
-        meters.push(change);
-      }
-      const look = lookUnder(meters, segment === span.last ? keep(partition.cuts[segment]!, at + 1) : {});
+      const output = partition.cuts[segment]!;
+      const isLast = segment === span.last;
+      if (isLast) here.push(await findChange(run, { at, span, inputs }, seen));
+      const passed = errands.under(here, isLast ? keep(output, at + 1) : {});
       // The next block's input must be at hand when that runs to its end: it may not be a single stage that waits together with this one.
       const next = spans[at + 1];
-      const isAwaited = segment === span.last && (next === undefined || next.first === next.last);
-      await (isAwaited ? run.advance(runner, look) : run.pass(runner, look));
-      await clusterSeen();
+      const isAwaited = isLast && (next === undefined || next.first === next.last);
+      await (isAwaited ? run.advance(runner, passed) : run.pass(runner, passed));
+      await errands.finishDone();
     }
   }
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const blockChange = new Float64Array(layout.blockCount);
-  spans.forEach(({ block }, at) => {
-    blockChange[block]! += changes[at]!.finish() / tokenCount;
-  });
-  return { contexts, blockChange, orders };
+  return seen;
+}
+
+interface Seen {
+  readonly contexts: Map<PrunableModule, ModuleContexts>;
+  readonly blockChange: Float64Array;
+  readonly orders: Map<PrunableModule, RemovalOrderOfModule>;
+}
+
+async function findContexts(
+  run: Run,
+  runner: BlockRunner,
+  module: PrunableModule,
+  { contexts }: Seen,
+): Promise<Errand> {
+  const search = await run.timed('contexts', () => searchContexts(run, runner, module));
+  const finish = async () => {
+    contexts.set(module, search.finish());
+  };
+  return { meter: search.meter, finish: () => run.timed('contexts', finish) };
 }
 
 interface Ordering {
-  readonly modules: readonly PrunableModule[];
+  readonly module: PrunableModule;
   readonly adapter: CompensationAdapter;
+  readonly kept: KeptStatistics | undefined;
 }
 
-/** Orders of the modules of the segment that the runner stands at. */
-async function orderSegment(run: Run, runner: BlockRunner, { modules, adapter }: Ordering) {
+/** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */
+async function findOrder(run: Run, { module, adapter, kept }: Ordering, { orders }: Seen): Promise<Errand[]> {
+  const take = async (statistics: ChannelStatistics) => {
+    if (kept !== undefined) return kept.put(module, statistics);
+    orders.set(module, await orderModule(run, run.job.model, { module, adapter, curvature: undefined, statistics }));
+  };
   const { needs } = adapter;
-  const targets = modules.map(({ output }) => ({
-    linear: output,
-    needs: needs as Exclude<StatisticsNeed, 'none'>,
-    groups: [Int32Array.from({ length: output.inputCount }, (_, channel) => channel)],
-  }));
-  const measured =
-    needs === 'none' || targets.length === 0
-      ? []
-      : await run.timed('measure', () => collectStatistics(runner, { targets }));
-  const orders: [PrunableModule, RemovalOrderOfModule][] = [];
-  for (const [at, module] of modules.entries()) {
-    const statistics = measured[at]?.[0] ?? EMPTY_STATISTICS;
-    orders.push([module, await orderModule(run, run.job.model, { module, adapter, curvature: undefined, statistics })]);
+  if (needs === 'none') {
+    await take(EMPTY_STATISTICS);
+    return [];
   }
-  return orders;
+  const groups = [Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel)];
+  const meter = createStatisticsMeter({ linear: module.output, needs, groups }, `order/${module.index}`);
+  return [{ meter, finish: () => take(meter.finish()[0]!) }];
+}
+
+interface Crossing {
+  readonly at: number;
+  readonly span: BlockSpan;
+  readonly inputs: HiddenStates;
+}
+
+/** Measures the block change of a span over its output. */
+async function findChange(run: Run, { at, span, inputs }: Crossing, { blockChange }: Seen): Promise<Errand> {
+  const { batches } = run;
+  const { layout, partition } = run.job.analysed.detected;
+  const { type } = batches.length > 0 ? await inputs.get(0) : { type: 'float32' as const };
+  const meter = createChangeMeter({
+    index: at,
+    output: partition.cuts[span.last]!,
+    channelCount: layout.hiddenSize,
+    before: (batch) => inputs.get(batch.index),
+    type,
+  });
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const finish = () => {
+    blockChange[span.block]! += meter.finish() / tokenCount;
+  };
+  return { meter, finish };
 }

@@ -5,14 +5,16 @@ import type { Softening } from '../autodiff/cross-entropy.js';
 import { groupNeurons } from '../grouping/group-neurons.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { ResolvedOptions } from '../options.js';
+import { chooseWayBack } from './choose-way-back.js';
 import { type DenseNeeds, type DenseObservation, type FunctionalModule, looksBackwards } from './dense-observation.js';
+import { keepStatistics } from './kept-statistics.js';
 import { lookBackAt, type ModuleLook, oneContext } from './look-back.js';
-import { lookForwards, type SeenForwards } from './look-forwards.js';
+import { lookForwards, type SeenForwards, type WayBack } from './look-forwards.js';
 import type { Run } from './run.js';
 
 /** Looks at the dense model once forwards and, for whatever hangs on the loss, once backwards. */
 export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseObservation> {
-  const { job, batches } = run;
+  const { job } = run;
   const { layout } = job.analysed.detected;
   const backwards = looksBackwards(needs);
   if (!backwards && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
@@ -20,13 +22,17 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   const model = copyModel(job.model);
   const runner = await run.startRunner(model, { isFixed: true });
   const inputs = await job.createStates(job.windows.length);
-  const archive = backwards ? await job.createStates(job.windows.length, spans.length + 1) : undefined;
+  const wayBack = backwards ? await startWayBack(run, spans, needs) : undefined;
   const cotangents = await job.createStates(job.windows.length);
+  // In the metric, orders take the curvature, which the way back measures.
+  const kept = needs.order && needs.curvatures ? await keepStatistics(job, needs.modules) : undefined;
   try {
-    const seen = await lookForwards(run, { runner, inputs, archive, spans, needs }).finally(() => inputs.dispose());
-    if (archive === undefined) return collect(run, { needs, seen, looks: [] });
+    const seen = await lookForwards(run, { runner, inputs, wayBack, kept, spans, needs }).finally(() =>
+      inputs.dispose(),
+    );
+    if (wayBack === undefined) return collect(run, { needs, seen, looks: [] });
     const looks = needs.modules.map((module) =>
-      lookBackAt(run, model, { module, needs, contexts: seen.contexts.get(module) }),
+      lookBackAt(run, model, { module, needs, kept, contexts: seen.contexts.get(module) }),
     );
     const inSpan = (span: BlockSpan) =>
       looks.filter(({ module }) => module.segment >= span.first && module.segment <= span.last);
@@ -35,9 +41,8 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
         engine: job.engine,
         model,
         analysed: job.analysed,
-        batches,
+        ...wayBack,
         spans,
-        archive,
         side: runner.side,
         cotangents,
         softened: softeningOf(job.options),
@@ -45,14 +50,21 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
         onSpan: async (span) => {
           for (const look of inSpan(span)) await look.finish();
         },
-        onBatch: (detail) => run.tick(detail),
+        onBatch: (detail) => run.tick(detail, run.batches.length / wayBack.batches.length),
         signal: job.options.signal,
       }),
     );
     return collect(run, { needs, seen, looks });
   } finally {
-    await Promise.all([runner, archive, cotangents].map((part) => part?.dispose()));
+    await Promise.all([runner, wayBack?.archive, cotangents, kept].map((part) => part?.dispose()));
   }
+}
+
+async function startWayBack(run: Run, spans: readonly BlockSpan[], needs: DenseNeeds): Promise<WayBack> {
+  const { job, batches } = run;
+  const chosen = chooseWayBack(batches, needs);
+  const windowCount = chosen.reduce((sum, { batchSize }) => sum + batchSize, 0);
+  return { batches: chosen, archive: await job.createStates(windowCount, spans.length + 1) };
 }
 
 /**

@@ -7,7 +7,7 @@ import type { PruneJob, StageTiming } from '../prune.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './dense-observation.js';
 import type { DenseStatistics } from './dense-statistics.js';
-import { createCurvatureStates } from './look-back.js';
+import { createCurvatureStates } from './kept-statistics.js';
 import { observeDense } from './observe-dense.js';
 import { recallDense } from './recall-dense.js';
 import { startRun } from './run.js';

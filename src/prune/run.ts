@@ -23,8 +23,8 @@ export interface Run {
   readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Reports one more batch done. */
-  tick(detail: string): void;
+  /** Reports one more batch done, or one that stands for several. */
+  tick(detail: string, count?: number): void;
   /** Starts at the token ids with the model given, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
@@ -83,8 +83,8 @@ export function startRun(job: PruneJob, passes: Passes): Run {
         clock.set(stage, (clock.get(stage) ?? 0) + performance.now() - start);
       }
     },
-    tick(detail) {
-      done = Math.min(done + 1, total);
+    tick(detail, count = 1) {
+      done = Math.min(done + count, total);
       options.onProgress?.({ stage: 'prune', done, total, detail });
     },
     startRunner: async (model, { isFixed = false } = {}) =>

@@ -1,0 +1,21 @@
+import type { Batch } from '../runtime/block-runner.js';
+import type { DenseNeeds } from './dense-observation.js';
+
+/**
+ * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Four times as many
+ * change results less than another sample of text does (docs/auto.md).
+ */
+const CURVATURE_TOKENS = { least: 8192, perOutput: 8 };
+
+/**
+ * Batches that go back through the model: every n-th where nothing but curvature is wanted, else all, for affinities are
+ * means over the tokens of single contexts.
+ */
+export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity, modules }: DenseNeeds): Batch[] {
+  if (grouping !== undefined || sensitivity) return [...batches];
+  const outputs = Math.max(0, ...modules.map(({ output }) => output.outputCount));
+  const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const stride = Math.max(1, Math.floor(tokenCount / wanted));
+  return batches.filter((_, at) => at % stride === 0);
+}
