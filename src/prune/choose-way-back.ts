@@ -2,10 +2,10 @@ import type { Batch } from '../runtime/block-runner.js';
 import type { DenseNeeds } from './dense-observation.js';
 
 /**
- * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Four times as many
- * change results less than another sample of text does (docs/auto.md).
+ * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. A quarter of them
+ * costs up to a twentieth of what pruning leaves (docs/auto.md).
  */
-const CURVATURE_TOKENS = { least: 8192, perOutput: 8 };
+const CURVATURE_TOKENS = { least: 32768, perOutput: 8 };
 
 /**
  * Batches that go back through the model: every n-th where nothing but curvature is wanted, else all, for affinities are
