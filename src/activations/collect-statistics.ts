@@ -32,7 +32,7 @@ export async function collectStatistics(
   runner: BlockRunner,
   { targets, onBatch }: { readonly targets: readonly StatisticsTarget[]; readonly onBatch?: (batch: Batch) => void },
 ): Promise<ChannelStatistics[][]> {
-  const meters = targets.map(createStatisticsMeter);
+  const meters = targets.map((target, at) => createStatisticsMeter(target, String(at)));
   await runMeters(runner, meters, onBatch);
   return meters.map((meter) => meter.finish());
 }
@@ -44,7 +44,7 @@ export interface StatisticsMeter extends StageMeter {
 }
 
 /** @param at Tells the meter's values from those of other meters on the same stage. */
-export function createStatisticsMeter(target: StatisticsTarget, at: number | string): StatisticsMeter {
+export function createStatisticsMeter(target: StatisticsTarget, at: string): StatisticsMeter {
   const sums = target.groups.map((group): Sums => ({ tokenCount: 0, moments: startMoments(group.length) }));
   const { extension, grams } = statisticsNodes(target, at);
   return {
@@ -66,14 +66,14 @@ interface Sums {
   readonly moments: ChannelMoments;
 }
 
-const valueName = (at: number | string, what: string, k?: number): string =>
+const valueName = (at: string, what: string, k?: number): string =>
   `statistics/${at}/${what}${k === undefined ? '' : `/${k}`}`;
 
 /**
  * T = tokens, F = channels, G = groups. With m the batch mean and d = h - m: W d and W d^2, each `[G, F]`, and per group
  * the upper triangle of (w h_G)^T h_G. Only operators whose form is the same in every opset.
  */
-function statisticsNodes(target: StatisticsTarget, at: number | string) {
+function statisticsNodes(target: StatisticsTarget, at: string) {
   const { linear, needs, groups, tokenWeights } = target;
   const name = (what: string, k?: number): string => valueName(at, what, k);
   const node = (op: string, inputs: string[], output: string, attributes = {}) =>
@@ -120,7 +120,7 @@ function statisticsNodes(target: StatisticsTarget, at: number | string) {
   return { extension: { nodes, initializers, inputs, outputs }, grams };
 }
 
-function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: number | string, batch: Batch): Tensors {
+function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: string, batch: Batch): Tensors {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const groupCount = groups.length;
   const float = (dims: number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
@@ -133,7 +133,7 @@ function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: number | st
 
 interface GroupBatch {
   readonly target: StatisticsTarget;
-  readonly at: number | string;
+  readonly at: string;
   readonly k: number;
   readonly group: Int32Array;
   readonly batch: Batch;

@@ -84,9 +84,9 @@ export async function lookForwards(run: Run, look: ForwardLook): Promise<SeenFor
   return seen;
 }
 
-interface Seen {
+/** The same while it fills. */
+interface Filling extends SeenForwards {
   readonly contexts: Map<PrunableModule, ModuleContexts>;
-  readonly blockChange: Float64Array;
   readonly orders: Map<PrunableModule, RemovalOrderOfModule>;
 }
 
@@ -94,7 +94,7 @@ async function findContexts(
   run: Run,
   runner: BlockRunner,
   module: PrunableModule,
-  { contexts }: Seen,
+  { contexts }: Filling,
 ): Promise<Errand> {
   const search = await run.timed('contexts', () => searchContexts(run, runner, module));
   const finish = async () => {
@@ -110,7 +110,7 @@ interface Ordering {
 }
 
 /** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */
-async function findOrder(run: Run, { module, adapter, kept }: Ordering, { orders }: Seen): Promise<Errand[]> {
+async function findOrder(run: Run, { module, adapter, kept }: Ordering, { orders }: Filling): Promise<Errand[]> {
   const take = async (statistics: ChannelStatistics) => {
     if (kept !== undefined) return kept.put(module, statistics);
     orders.set(module, await orderModule(run, run.job.model, { module, adapter, curvature: undefined, statistics }));
@@ -132,7 +132,7 @@ interface Crossing {
 }
 
 /** Measures the block change of a span over its output. */
-async function findChange(run: Run, { at, span, inputs }: Crossing, { blockChange }: Seen): Promise<Errand> {
+async function findChange(run: Run, { at, span, inputs }: Crossing, { blockChange }: Filling): Promise<Errand> {
   const { batches } = run;
   const { layout, partition } = run.job.analysed.detected;
   const { type } = batches.length > 0 ? await inputs.get(0) : { type: 'float32' as const };
