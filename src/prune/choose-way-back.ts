@@ -1,5 +1,6 @@
 import type { Batch } from '../runtime/block-runner.js';
 import type { DenseNeeds } from './dense-observation.js';
+import { thinBatches } from './thin-batches.js';
 
 /**
  * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. A quarter of them
@@ -8,7 +9,7 @@ import type { DenseNeeds } from './dense-observation.js';
 const CURVATURE_TOKENS = { least: 32768, perOutput: 8 };
 
 /**
- * Batches that go back through the model: every n-th where nothing but curvature is wanted, else all, for affinities are
+ * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
  * means over the tokens of single contexts.
  */
 export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity, modules }: DenseNeeds): Batch[] {
@@ -17,5 +18,5 @@ export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity
   const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.floor(tokenCount / wanted));
-  return batches.filter((_, at) => at % stride === 0);
+  return thinBatches(batches, stride);
 }
