@@ -3,7 +3,7 @@
  * channels zeroed and the repairs applied. Also steps through the KV cache token by token and compares with one prefill.
  *
  *   npx tsx scripts/check-models.ts FILE.onnx ... [--method flap] [--modules ffn,attention,all] [--sparsity 0.1,0.3,0.5]
- *     [--head-unit group,query] [--allocation uniform] [--gone 1,2]
+ *     [--head-unit group,query] [--allocation uniform] [--gone 1,2] [--input-steps 2]
  *
  * `--gone` names blocks whose FFN goes whole.
  */
@@ -13,15 +13,14 @@ import { lowerForRun } from '../src/graph/lower-for-run.js';
 import { type ModelInput, readModelInputs } from '../src/graph/model-inputs.js';
 import { createRandom } from '../src/linalg/random.js';
 import { openModelFolder } from '../src/node/model-folder.js';
-import { copyModel } from '../src/onnx/edit-weights.js';
 import { decodeFloats } from '../src/onnx/float-encoding.js';
 import { createMemoryFolder } from '../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { saveModel } from '../src/onnx/save-model.js';
 import { type AllocationName, type HeadUnit, type ModuleSelection, resolveOptions } from '../src/options.js';
 import { type PruneOutcome, pruneModel } from '../src/prune.js';
-import { maskUnits } from '../src/removal/mask-units.js';
-import { readLinearWeight, storeInMemory } from '../src/removal/repair-linear.js';
+import { maskModel } from '../src/removal/mask-model.js';
+import { storeInMemory } from '../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../src/runtime/analyse-model.js';
 import type { Tensor, Tensors } from '../src/runtime/engine.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
@@ -36,6 +35,7 @@ const { values: flags, positionals: files } = parseArgs({
     sparsity: { type: 'string', default: '0.1,0.3,0.5' },
     'head-unit': { type: 'string', default: 'group' },
     allocation: { type: 'string', default: 'uniform' },
+    'input-steps': { type: 'string', default: '0' },
     gone: { type: 'string', default: '' },
   },
 });
@@ -100,6 +100,7 @@ async function checkPruning(
       ...variant,
       method: flags.method,
       allocation: flags.allocation as AllocationName,
+      inputSteps: Number(flags['input-steps']),
       ...wholeFfns(),
     });
     const job = {
@@ -113,7 +114,11 @@ async function checkPruning(
     };
     const outcome = await pruneModel(job);
     const pruned = await logitsOf(outcome.model, logits, windows[0]!);
-    const masked = await logitsOf(await maskedModel(model, outcome), logits, windows[0]!);
+    const masked = await logitsOf(
+      await maskModel(model, outcome.modules, { detected: analysed.detected, store: storeInMemory }),
+      logits,
+      windows[0]!,
+    );
     const gap = distance(pruned, masked);
     const stepped = hasCache(model)
       ? distance(await stepByStep(outcome.model, logits, windows[0]!), pruned)
@@ -137,21 +142,6 @@ function wholeFfns() {
   if (flags.gone === '') return {};
   const blockSparsity = Object.fromEntries(flags.gone.split(',').map((block) => [block, { ffn: 1 }]));
   return { allocation: 'global', minimumWidth: 0, blockSparsity } as const;
-}
-
-async function maskedModel(model: OnnxModel, outcome: PruneOutcome): Promise<OnnxModel> {
-  const masked = copyModel(model);
-  for (const { module, keep, bias } of outcome.modules) {
-    if (keep.length === 0) {
-      await maskUnits(masked, { module, keep, bias });
-      continue;
-    }
-    const kept = await readLinearWeight(outcome.model, module.output);
-    const [, width = 1] = kept.shape;
-    const weight = Float32Array.from({ length: kept.size }, (_, at) => kept.get(Math.floor(at / width), at % width));
-    await maskUnits(masked, { module, keep, bias, weight });
-  }
-  return masked;
 }
 
 function removedOf({ modules }: PruneOutcome): string {

@@ -9,6 +9,13 @@ export {
   measureAffinity,
   type TokenContexts,
 } from './activations/measure-affinity.js';
+export {
+  createInputMeter,
+  type InputMeter,
+  type MeasuredInput,
+  type MeasuredInputs,
+  type PrunedFfn,
+} from './activations/measure-inputs.js';
 export { runMeters, type StageMeter } from './activations/stage-meter.js';
 export { type BackwardMeter, type BackwardWalk, walkBackwards } from './activations/walk-backwards.js';
 export { allocateByThreshold, type ThresholdEntry } from './allocation/allocate-by-threshold.js';
@@ -57,6 +64,13 @@ export type {
 } from './compensation/adapter.js';
 export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/adapters.js';
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
+export {
+  conjugacy,
+  createInputCurvature,
+  type Gradients,
+  type InputCurvature,
+  type InputCurvatureProblem,
+} from './compensation/input-step.js';
 export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js';
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';

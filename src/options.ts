@@ -124,6 +124,11 @@ export interface PruneOptions extends JobControl {
    * times as long. Default 1.
    */
   readonly shots?: number | undefined;
+  /**
+   * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
+   * Default: the method's own.
+   */
+  readonly inputSteps?: number | undefined;
   /** Blocks that stay whole; the others make up for them. Default none. */
   readonly skipBlocks?: readonly number[] | undefined;
   /**
@@ -156,6 +161,7 @@ export const PRUNE_DEFAULTS = {
   headUnit: 'group',
   widthMultiple: 1,
   shots: 1,
+  inputSteps: 0,
   perBlockKvHeads: false,
   seed: 0,
   calibration: { windowCount: 64, windowLength: 512, generate: false },
@@ -175,11 +181,18 @@ export const GROUPING_DEFAULTS: ResolvedGrouping = {
 
 export const WEIGHTING_DEFAULTS = { variant: 'softmax', temperature: { relative: 0.5 } } as const;
 
-/** Named combinations of an adapter with grouping, allocation, metric and dampening. */
+/** Named combinations of an adapter with grouping, allocation, metric, dampening and steps on inputs. */
 export const COMBINATIONS = {
   'f-fang': { adapter: 'flap', allocation: 'adaptive', grouping: true, metric: 'output' },
   'o-fang': { adapter: 'obc', allocation: 'adaptive', grouping: true, metric: 'output' },
-  auto: { adapter: 'obc', allocation: 'global', grouping: false, metric: 'divergence', dampening: 0.1, generate: true },
+  auto: {
+    adapter: 'obc',
+    allocation: 'global',
+    grouping: false,
+    metric: 'divergence',
+    dampening: 0.1,
+    generate: true,
+  },
 } as const satisfies Record<string, Combination>;
 
 /** A method's name with what it sets where the user says nothing. */
@@ -189,6 +202,7 @@ interface Combination {
   readonly grouping: boolean;
   readonly metric: MetricName;
   readonly dampening?: number;
+  readonly inputSteps?: number;
   /** The model writes half the calibration windows. */
   readonly generate?: boolean;
 }
@@ -216,6 +230,7 @@ export interface ResolvedOptions extends JobControl {
   /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
   readonly denseWidths?: ReadonlyMap<number, number> | undefined;
   readonly shots: number;
+  readonly inputSteps: number;
   readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
   readonly perBlockKvHeads: boolean;
@@ -271,6 +286,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
     minimumWidth,
     shots: checkWhole('shots', options.shots ?? PRUNE_DEFAULTS.shots, 1),
+    inputSteps: checkWhole('inputSteps', options.inputSteps ?? combination?.inputSteps ?? PRUNE_DEFAULTS.inputSteps, 0),
     skipBlocks,
     blockSparsity,
     perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,

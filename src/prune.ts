@@ -11,6 +11,7 @@ import { judgeSegment } from './prune/judge-segment.js';
 import { measureModules } from './prune/measure-modules.js';
 import { type ObservedModel, observeModel } from './prune/observe-model.js';
 import { pruneInShots } from './prune/prune-in-shots.js';
+import { type Examples, repairInputs, startExamples } from './prune/repair-inputs.js';
 import { type Run, segmentName, startRun } from './prune/run.js';
 import { joinBridges } from './removal/join-bridges.js';
 import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
@@ -45,6 +46,8 @@ export interface ModuleOutcome {
   readonly keep: Int32Array;
   /** Repaired weight of the output map as it is saved, kept channels alone, in the file's own layout; absent: sliced only. */
   readonly weight?: TensorHandle | undefined;
+  /** Repaired weights of the maps into an FFN as they are saved, in the order of `findInputMaps`; absent: sliced only. */
+  readonly inputs?: readonly TensorHandle[] | undefined;
   /** What was added to the output map's result, if anything. */
   readonly bias?: Float64Array | undefined;
   /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
@@ -121,15 +124,18 @@ export async function pruneObserved(
   const meter = await createErrorMeter(job.engine);
   const looksAtNone = needs === 'none' || shrinking.length === 0 || recall !== undefined;
   const runner = looksAtNone ? undefined : await run.startRunner(model);
+  if (runner === undefined && options.inputSteps > 0 && shrinking.some(({ kind }) => kind === 'ffn'))
+    run.remarks.push('the maps into FFNs stay as they were: no token was looked at on the way');
   try {
     if (runner !== undefined) await run.pass(runner);
     for (const segment of layout.segments.filter(({ index }) => index <= lastSegment)) {
       const modules = shrinking.filter((module) => module.segment === segment.index);
       const { functional } = dense;
+      const examples = startExamples(run, model, runner === undefined ? [] : modules);
       const statistics = recall
         ? await recallModules(run, modules, recall)
         : runner && needs !== 'none'
-          ? await measureModules(run, { runner, modules, needs, functional })
+          ? await measureModules(run, { runner, modules, needs, functional, ...examples.request })
           : [];
       const orderOf = (module: PrunableModule) => decidingOrder(options, dense, module);
       const judged = { model, modules, statistics, adapter, functional, curvatures, orderOf };
@@ -137,10 +143,11 @@ export async function pruneObserved(
       for (const [at, module] of modules.entries()) {
         options.signal?.throwIfAborted();
         const shrinking = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, meter, bridges };
-        const outcome = await shrink(run, model, shrinking);
+        const outcome = await refine(run, model, { outcome: await shrink(run, model, shrinking), examples });
         runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
         outcomes.push(outcome);
       }
+      examples.dispose();
       if (runner !== undefined && segment.index < lastSegment) await run.pass(runner);
     }
   } finally {
@@ -227,4 +234,19 @@ async function shrink(
   const written = weight && (await writeLinearWeight(model, module.output, { values: weight, store: job.store }));
   if (bias) await addLinearBias(model, module.output, bias);
   return { ...outcome, weight: written };
+}
+
+interface Refining {
+  readonly outcome: ModuleOutcome;
+  readonly examples: Examples;
+}
+
+/** Repairs the maps into an FFN that lost neurons, where there is anything to learn from. */
+async function refine(run: Run, model: OnnxModel, { outcome, examples }: Refining): Promise<ModuleOutcome> {
+  const { module, keep, error } = outcome;
+  const seen = examples.of(module);
+  if (seen.length === 0 || keep.length === 0 || keep.length === module.unitCount) return outcome;
+  const repair = await run.timed('input repair', () => repairInputs(run, model, { module, keep, examples: seen }));
+  if (repair === undefined) return outcome;
+  return { ...outcome, inputs: repair.weights, error: error && { ...error, after: error.after * repair.remaining } };
 }

@@ -202,8 +202,10 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
 
   it('has the gradients that the default method looks at', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
-    const { outcome, maskedGap } = await checkPruning(loaded, { sparsity: 0.3 }, VOCABULARY);
+    const { outcome, maskedGap } = await checkPruning(loaded, { sparsity: 0.3, inputSteps: 2 }, VOCABULARY);
     expect(outcome.modules.length).toBeGreaterThan(0);
+    expect(outcome.remarks.filter((remark) => remark.includes('the maps into it'))).toEqual([]);
+    for (const { module, inputs } of outcome.modules) expect(inputs !== undefined).toBe(module.kind === 'ffn');
     expect(maskedGap).toBeLessThan(1e-5);
   });
 });

@@ -20,6 +20,13 @@ export interface StatisticsTarget {
   readonly tokenWeights?: (batch: Batch) => Float32Array;
 }
 
+export interface StatisticsRequest {
+  readonly targets: readonly StatisticsTarget[];
+  /** Meters that look at the same runs. */
+  readonly beside?: readonly StageMeter[];
+  readonly onBatch?: (batch: Batch) => void;
+}
+
 /**
  * Measures the input channels of linear maps of one stage over all tokens, per function group and token-weighted.
  * The sums and the Gram products run inside the stage's graph; only sums leave it.
@@ -30,10 +37,10 @@ export interface StatisticsTarget {
  */
 export async function collectStatistics(
   runner: BlockRunner,
-  { targets, onBatch }: { readonly targets: readonly StatisticsTarget[]; readonly onBatch?: (batch: Batch) => void },
+  { targets, beside = [], onBatch }: StatisticsRequest,
 ): Promise<ChannelStatistics[][]> {
   const meters = targets.map((target, at) => createStatisticsMeter(target, String(at)));
-  await runMeters(runner, meters, onBatch);
+  await runMeters(runner, [...meters, ...beside], onBatch);
   return meters.map((meter) => meter.finish());
 }
 

@@ -280,6 +280,7 @@ function oneWindow({ index, firstToken, sequenceLength, tokens }: Batch, row: nu
   };
 }
 
-function opsetOf({ proto }: OnnxModel): number {
+/** Version of ONNX's own operators that a model imports. */
+export function opsetOf({ proto }: OnnxModel): number {
   return Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0n);
 }

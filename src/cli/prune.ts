@@ -34,6 +34,7 @@ interface PruneFlags extends SharedOptions, CalibrationFlags, GroupingFlags {
   readonly allocation?: PruneOptions['allocation'];
   readonly metric?: PruneOptions['metric'];
   readonly dampening?: number;
+  readonly inputSteps?: number;
   readonly fluctuation?: PruneOptions['fluctuation'];
   readonly widthMultiple?: number;
   readonly minimumWidth?: number;
@@ -100,6 +101,11 @@ export function addPruneCommand(program: Command, context: CommandContext): void
     .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
     .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
     .option('--shots <count>', 'rounds that reach the sparsity together (default 1)', parseCount)
+    .option(
+      '--input-steps <count>',
+      "steps that repair the maps into FFNs that lost neurons (default: the method's own)",
+      parseCount,
+    )
     .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
     .option(
       '--block-sparsity <list>',
@@ -167,6 +173,7 @@ const PASSED_ON = [
   'widthMultiple',
   'minimumWidth',
   'shots',
+  'inputSteps',
   'skipBlocks',
   'blockSparsity',
   'perBlockKvHeads',

@@ -60,7 +60,12 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       const analysed = await analyseModel(dense, await createNodeEngine(request.executionProvider), signal);
       await checkLayout(made, analysed);
       const { layout } = analysed.detected;
-      const removals = await parseRemovals(recipe, { layout, model: dense, tensors, files: place });
+      const removals = await parseRemovals(recipe, {
+        detected: analysed.detected,
+        model: dense,
+        tensors,
+        files: place,
+      });
       const model = await applyRemovals(dense, analysed, removals);
       let sha256 = '';
       const complete = async (partial: string, saved: SavedModel) => {

@@ -46,12 +46,12 @@ export async function certifyFolder(request: CertifyRequest): Promise<Certificat
   const heldOut = await findHeldOutWindows({ ...shape, calibration: request.windows, tokenizer, vocabularySize });
   const { windows } = heldOut;
   const run = (subject: OnnxModel) => runForLogits({ model: subject, analysed, engine, windows, signal });
-  const expected = await withTensorStore(async (store) => run(await maskModel(model, request.modules, store))).catch(
-    (error) => {
-      if (error instanceof UnsupportedModelError) return error;
-      throw error;
-    },
-  );
+  const expected = await withTensorStore(async (store) =>
+    run(await maskModel(model, request.modules, { detected: analysed.detected, store })),
+  ).catch((error) => {
+    if (error instanceof UnsupportedModelError) return error;
+    throw error;
+  });
   if (expected instanceof UnsupportedModelError) return `not checked against the masked original: ${expected.message}`;
   const path = join(request.written, folder.modelFile);
   const actual = await withModelFolder(path, async (written) => run(await written.load()));

@@ -1,4 +1,5 @@
 import { collectStatistics, type StatisticsTarget } from '../activations/collect-statistics.js';
+import type { StageMeter } from '../activations/stage-meter.js';
 import { sumByContext } from '../activations/sum-by-context.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
@@ -16,6 +17,10 @@ export interface MeasureRequest {
   readonly needs: Exclude<StatisticsNeed, 'none'>;
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
+  /** Meters that look at the same runs. */
+  readonly beside?: readonly StageMeter[];
+  /** Value that later looks at the segment and the pruned module start from. Default: the module's channels. */
+  readonly held?: string | undefined;
 }
 
 /**
@@ -23,11 +28,12 @@ export interface MeasureRequest {
  * @returns By module and function group.
  */
 export async function measureModules(run: Run, request: MeasureRequest): Promise<ChannelStatistics[][]> {
-  const { runner, modules, needs, functional } = request;
+  const { runner, modules, needs, functional, beside = [] } = request;
   const [first] = modules;
   if (first === undefined) return [];
   const detail = segmentName(first.segment, run.job.analysed.detected.layout.modules);
-  if (modules.length === 1) holdChannels(run, runner, first);
+  if (request.held !== undefined) runner.hold([request.held]);
+  else if (modules.length === 1) holdChannels(run, runner, first);
   return run.timed('measure', async () => {
     const targets: StatisticsTarget[] = [];
     for (const module of modules) {
@@ -36,7 +42,7 @@ export async function measureModules(run: Run, request: MeasureRequest): Promise
       const tokenWeights = found && (await weighTokens(run, { runner, module, found }));
       targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
     }
-    return collectStatistics(runner, { targets, onBatch: () => run.tick(detail) });
+    return collectStatistics(runner, { targets, beside, onBatch: () => run.tick(detail) });
   });
 }
 

@@ -122,4 +122,6 @@ const planPasses = (dense: number, each: number, resultCount: number): ObservedM
   all: dense + resultCount * each,
 });
 
-const countPruningPasses = ({ adapter }: ResolvedOptions): number => (adapter.needs === 'none' ? 0 : 1.5);
+/** Steps on inputs look at half the tokens or fewer, of every other segment. */
+const countPruningPasses = ({ adapter, inputSteps }: ResolvedOptions): number =>
+  adapter.needs === 'none' ? 0 : 1.5 + 0.3 * inputSteps;

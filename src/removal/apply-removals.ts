@@ -2,6 +2,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { replaceInputWeights } from './input-maps.js';
 import { removeUnits } from './remove-units.js';
 import { addLinearBias, replaceLinearWeight } from './repair-linear.js';
 import { tidyModel } from './tidy-model.js';
@@ -13,6 +14,8 @@ export interface DecidedRemoval {
   readonly keep: Int32Array;
   /** Repaired weight of the output map, kept channels alone, in the file's own layout and data type. */
   readonly weight?: TensorHandle | undefined;
+  /** Repaired weights of the maps into an FFN, kept neurons alone. @see replaceInputWeights */
+  readonly inputs?: readonly TensorHandle[] | undefined;
   /** Added to the output map's result. */
   readonly bias?: Float64Array | undefined;
 }
@@ -24,9 +27,10 @@ export async function applyRemovals(
   removals: readonly DecidedRemoval[],
 ): Promise<OnnxModel> {
   const model = copyModel(dense);
-  for (const { module, keep, weight, bias } of removals) {
+  for (const { module, keep, weight, inputs, bias } of removals) {
     removeUnits(model, { detected, facts, module: module.index, keep });
     if (weight !== undefined) replaceLinearWeight(model, module.output, weight);
+    if (inputs !== undefined) replaceInputWeights(model, { detected, module, keep }, inputs);
     if (bias !== undefined) await addLinearBias(model, module.output, bias);
   }
   tidyModel(model);

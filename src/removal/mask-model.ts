@@ -1,11 +1,15 @@
+import type { DetectedModel } from '../architecture/detect-layout.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { maskInputWeights } from './input-maps.js';
 import { type Masking, maskUnits } from './mask-units.js';
 import type { StoreTensor } from './repair-linear.js';
 
 /** What pruning did to one module, as `maskModel` does it to the dense model. */
 export interface MaskedModule extends Pick<Masking, 'module' | 'keep' | 'bias'> {
+  /** Repaired weights of the maps into an FFN as they were written. @see replaceInputWeights */
+  readonly inputs?: readonly TensorHandle[] | undefined;
   /** Repaired weight of the output map as it was written, kept channels alone, in the file's own layout. */
   readonly weight?: TensorHandle | undefined;
 }
@@ -17,12 +21,13 @@ export interface MaskedModule extends Pick<Masking, 'module' | 'keep' | 'bias'> 
 export async function maskModel(
   dense: OnnxModel,
   modules: readonly MaskedModule[],
-  store: StoreTensor,
+  { detected, store }: { readonly detected: DetectedModel; readonly store: StoreTensor },
 ): Promise<OnnxModel> {
   const masked = copyModel(dense);
-  for (const { weight, ...masking } of modules) {
+  for (const { weight, inputs, ...masking } of modules) {
     const repaired = weight && (await readRepaired(weight, masking.module.output.inputAxis));
     await maskUnits(masked, { ...masking, weight: repaired, store });
+    if (inputs !== undefined) await maskInputWeights(masked, { ...masking, detected }, { weights: inputs, store });
   }
   return masked;
 }

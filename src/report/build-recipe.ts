@@ -19,7 +19,7 @@ export function buildRecipeParts(removals: readonly DecidedRemoval[]): RecipePar
     tensors.set(name, handle);
     return name;
   };
-  const modules = removals.map(({ module, keep, weight, bias }): RecipeModule => {
+  const modules = removals.map(({ module, keep, weight, inputs, bias }): RecipeModule => {
     const { index, block, kind } = module;
     const name = `block.${block}.${kind}.${index}`;
     return {
@@ -28,6 +28,7 @@ export function buildRecipeParts(removals: readonly DecidedRemoval[]): RecipePar
       kind,
       keep: [...keep],
       ...(weight && { weight: keepTensor(`${name}.weight`, weight) }),
+      ...(inputs && { inputs: inputs.map((input, at) => keepTensor(`${name}.input.${at}`, input)) }),
       ...(bias && {
         bias: keepTensor(`${name}.bias`, floatsHandle({ dataType: DOUBLE, dims: [bias.length] }, bias)),
       }),

@@ -1,7 +1,9 @@
-import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { DetectedModel } from '../architecture/detect-layout.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
+import { inputShapes } from '../removal/input-maps.js';
 import { linearWeightName } from '../removal/repair-linear.js';
 import { findTensor, type KeptTensors, readDoubles } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
@@ -22,7 +24,7 @@ export function checkRecipe(json: Readonly<Record<string, unknown>>, file: strin
 }
 
 export interface RecipeContext extends KeptTensors {
-  readonly layout: ModelLayout;
+  readonly detected: DetectedModel;
   /** The dense model. */
   readonly model: OnnxModel;
 }
@@ -35,8 +37,8 @@ export async function parseRemovals(recipe: Recipe, context: RecipeContext): Pro
   const removals: DecidedRemoval[] = [];
   const seen = new Set<number>();
   for (const [at, entry] of recipe.modules.entries()) {
-    const { index, block, kind, keep, weight, bias } = Object(entry) as Recipe['modules'][number];
-    const module = context.layout.modules[index];
+    const { index, block, kind, keep, weight, inputs, bias } = Object(entry) as Recipe['modules'][number];
+    const module = context.detected.layout.modules[index];
     const broken = (what: string) => damaged('recipe', `${context.files.json}: modules[${at}] ${what}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
       throw broken(`(block ${block} ${kind}) is no module of the model that is still whole`);
@@ -49,6 +51,7 @@ export async function parseRemovals(recipe: Recipe, context: RecipeContext): Pro
       module,
       keep: kept,
       ...(weight !== undefined && { weight: findTensor(String(weight), weightShape(module, kept, context), context) }),
+      ...(inputs !== undefined && { inputs: findInputs(module, kept, { names: inputs, context, broken }) }),
       ...(bias !== undefined && { bias: await readDoubles(String(bias), [module.output.outputCount], context) }),
     });
   }
@@ -68,6 +71,19 @@ function isEven(keep: readonly number[], { groupOfUnit }: PrunableModule): boole
   const counts = new Map<number, number>();
   for (const unit of keep) counts.set(groupOfUnit[unit]!, (counts.get(groupOfUnit[unit]!) ?? 0) + 1);
   return new Set(counts.values()).size === 1;
+}
+
+interface InputNames {
+  readonly names: unknown;
+  readonly context: RecipeContext;
+  broken(what: string): Error;
+}
+
+function findInputs(module: PrunableModule, keep: Int32Array, { names, context, broken }: InputNames): TensorHandle[] {
+  const shapes = inputShapes(context.model, { detected: context.detected, module, keep });
+  if (!Array.isArray(names) || names.length !== shapes.length)
+    throw broken(`names no list of ${shapes.length} tensors with the weights of the maps into the FFN`);
+  return names.map((name, at) => findTensor(String(name), shapes[at]!, context));
 }
 
 function weightShape({ output, unitSize }: PrunableModule, keep: Int32Array, { model }: RecipeContext): TensorShape {

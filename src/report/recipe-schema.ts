@@ -30,6 +30,8 @@ export interface RecipeModule {
   readonly keep: readonly number[];
   /** Tensor with the repaired weight of the output map, as the model file holds it; absent: the kept columns as they were. */
   readonly weight?: string;
+  /** Tensors with the repaired weights of the maps into an FFN, in the order of its nodes; absent: the kept rows as they were. */
+  readonly inputs?: readonly string[];
   /** Tensor with what is added to the output map's result, float64; absent: nothing. */
   readonly bias?: string;
 }

@@ -65,8 +65,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
   try {
     const results = await session.run(feeds);
     for (const [name, tensor] of [...Object.entries(feeds), ...Object.entries(results)]) {
-      if (!facts.has(name))
-        facts.set(name, { dims: tensor.dims, dataType: dataTypeOf(tensor.type), ...smallInts(tensor) });
+      if (!facts.has(name)) facts.set(name, factOf(tensor));
     }
   } finally {
     await session.release();
@@ -115,6 +114,18 @@ function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tenso
   return dataType === 1
     ? { type: 'float32', dims, data: new Float32Array(zeros, 0, length) }
     : { type: 'float16', dims, data: new Uint16Array(zeros, 0, length) };
+}
+
+/** What is known of a weight, its contents where they are few integers. */
+export async function factOfWeight(handle: TensorHandle): Promise<ValueFact> {
+  const { dataType, dims } = handle;
+  const isInts = (dataType === 6 || dataType === 7) && elementCount(dims) <= INTS_LIMIT;
+  return { dims, dataType, ...(isInts && bytesAsInts(dataType, await handle.read())) };
+}
+
+/** The same of a tensor. */
+export function factOf(tensor: Tensor): ValueFact {
+  return { dims: tensor.dims, dataType: dataTypeOf(tensor.type), ...smallInts(tensor) };
 }
 
 /**

@@ -12,11 +12,11 @@ import { listFiles, useTemporaryFolder } from './temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-async function pruneWithRecipe(method: string) {
+async function pruneWithRecipe(method: string, inputSteps = 0) {
   const model = await copyTinyLlama(at('in'));
   const calibration = { windowCount: 2, windowLength: 24, generate: false };
   const shared = { sparsity: 0.3, calibration, certify: false, report: false };
-  await prune({ ...shared, model, out: at('out'), method, recipe: at('recipe') });
+  await prune({ ...shared, model, out: at('out'), method, inputSteps, recipe: at('recipe') });
   return model;
 }
 
@@ -26,10 +26,14 @@ async function contents(path: string): Promise<Record<string, string>> {
 }
 
 describe('a recipe', () => {
-  it.each(['obc', 'flap'])(
-    'gives the same bytes (%s)',
-    async (method) => {
-      await pruneWithRecipe(method);
+  it.each([
+    ['obc', 0],
+    ['obc', 1],
+    ['flap', 0],
+  ])(
+    'gives the same bytes (%s, %i input steps)',
+    async (method, inputSteps) => {
+      await pruneWithRecipe(method, inputSteps);
       expect(await listFiles(at('recipe'))).toEqual(['recipe.json', 'recipe.safetensors']);
       const model = await copyTinyLlama(at('copy'));
       const applied = await applyRecipe({ model, recipe: at('recipe'), out: at('again') });
@@ -66,6 +70,10 @@ describe('a recipe', () => {
       copy.modules[1].weight = copy.modules[1].bias;
     });
     await expect(apply()).rejects.toThrow(/tensor "block.*bias" is double\[192\], expected float\[/);
+    await change((copy) => {
+      copy.modules[1].inputs = ['one'];
+    });
+    await expect(apply()).rejects.toThrow(/modules\[1\] names no list of 2 tensors/);
     await change((copy) => copy.modules[0].keep.shift());
     await expect(apply()).rejects.toThrow(ModelFormatError);
     await change(() => {});

@@ -1,10 +1,9 @@
 import { readModelInputs } from '../../src/graph/model-inputs.js';
-import { copyModel } from '../../src/onnx/edit-weights.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../../src/options.js';
 import type { PruneOutcome } from '../../src/prune.js';
-import { maskUnits } from '../../src/removal/mask-units.js';
-import { readLinearWeight } from '../../src/removal/repair-linear.js';
+import { maskModel } from '../../src/removal/mask-model.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Tensor, Tensors } from '../../src/runtime/engine.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { testEngine } from './engine.js';
@@ -33,26 +32,19 @@ export async function checkPruning(
   const pruned = await prefill(outcome.model, logits, windows[0]!);
   return {
     outcome,
-    maskedGap: relativeGap(pruned, await prefill(await maskLike(loaded.model, outcome), logits, windows[0]!)),
+    maskedGap: relativeGap(
+      pruned,
+      await prefill(
+        await maskModel(loaded.model, outcome.modules, { detected: loaded.analysed.detected, store: storeInMemory }),
+        logits,
+        windows[0]!,
+      ),
+    ),
     cacheGap: hasCache(outcome.model) ? relativeGap(await stepByStep(outcome.model, logits, windows[0]!), pruned) : 0,
   };
 }
 
 const hasCache = ({ proto }: OnnxModel): boolean => readModelInputs(proto.graph!).some(({ role }) => role === 'past');
-
-/** The dense model with what was removed set to zero and what was repaired repaired. */
-export async function maskLike(model: OnnxModel, outcome: PruneOutcome): Promise<OnnxModel> {
-  const masked = copyModel(model);
-  for (const { module, keep, bias } of outcome.modules) {
-    const kept = await readLinearWeight(outcome.model, module.output);
-    const [, columns = 0] = kept.shape;
-    const weight = Float32Array.from({ length: kept.size }, (_, at) =>
-      kept.get(Math.floor(at / columns), at % columns),
-    );
-    await maskUnits(masked, { module, keep, bias, weight });
-  }
-  return masked;
-}
 
 async function prefill(model: OnnxModel, logits: string, tokens: Int32Array): Promise<Float32Array> {
   const session = await testEngine.load(await bytesOf(model));

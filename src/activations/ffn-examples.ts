@@ -1,0 +1,59 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { makeNode } from '../graph/build.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { Batch } from '../runtime/block-runner.js';
+import type { Tensor } from '../runtime/engine.js';
+import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
+import type { StageMeter } from './stage-meter.js';
+
+/** What an FFN read and what came of it, for the tokens of one batch. */
+export interface FfnExample {
+  /** Value that `sourceOf` names, channels on its last axis. */
+  readonly source: Tensor;
+  /** The output map's result before anything was removed, `[.., out]`. */
+  readonly target: Tensor;
+}
+
+/** Value that an FFN can be run from: its input, before a graph flattens it, whose dims it then asks for again. */
+export function sourceOf({ proto }: OnnxModel, { input }: PrunableModule): string {
+  const producer = proto.graph?.node.find(({ output }) => output.includes(input));
+  return producer?.opType === 'Reshape' ? producer.input[0]! : input;
+}
+
+/** A meter that keeps examples of some batches in memory. */
+export interface ExampleMeter extends StageMeter {
+  readonly examples: readonly FfnExample[];
+  /** Frees them. */
+  dispose(): void;
+}
+
+/** Keeps what an FFN reads and gives, of the batches that are wanted. */
+export function createExampleMeter(
+  { index, output }: PrunableModule,
+  { source, isWanted }: { readonly source: string; isWanted(batch: Batch): boolean },
+): ExampleMeter {
+  const examples: FfnExample[] = [];
+  const [kept, target] = [`examples/${index}/source`, `examples/${index}/target`];
+  // The stage's own names may be handed out already; an output is named once.
+  const copy = (value: string, to: string) => makeNode({ op: 'Identity', inputs: [value], outputs: [to] });
+  return {
+    reads: [source, output.result],
+    extension: {
+      nodes: [copy(source, kept), copy(output.result, target)],
+      initializers: [],
+      inputs: [],
+      outputs: [kept, target],
+    },
+    feeds: () => ({}),
+    add(batch, values) {
+      if (!isWanted(batch)) return;
+      const example = { source: values[kept]!, target: values[target]! };
+      Object.values(example).forEach(retainTensor);
+      examples.push(example);
+    },
+    examples,
+    dispose: () => {
+      for (const { source: read, target: gave } of examples.splice(0)) [read, gave].forEach(releaseTensor);
+    },
+  };
+}

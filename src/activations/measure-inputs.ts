@@ -1,0 +1,384 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import { extractStage } from '../graph/extract-stage.js';
+import type { TwinFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { indexRunGraph } from '../runtime/block-runner.js';
+import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
+import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
+import { factOf, factOfWeight } from '../runtime/probe-values.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
+import type { FfnExample } from './ffn-examples.js';
+import { createGramSum, type GramSum } from './gram-sum.js';
+import { createProductSum } from './product-sum.js';
+import { opsetOf } from './walk-backwards.js';
+
+/** A linear map into the FFN, as far as measuring it goes. */
+export interface MeasuredInput {
+  /** Value it writes. */
+  readonly result: string;
+  /** Where each neuron lies on its last axis, one list for each time that neurons occur. */
+  readonly columns: readonly Int32Array[];
+}
+
+/** A pruned FFN beside what it gave before. */
+export interface PrunedFfn {
+  readonly engine: Engine;
+  /** As it stands now. */
+  readonly model: OnnxModel;
+  readonly facts: TwinFacts;
+  readonly module: PrunableModule;
+  readonly maps: readonly MeasuredInput[];
+  /** Value that examples hold of what the FFN reads. */
+  readonly source: string;
+  /** Of equal size, at least one. */
+  readonly examples: readonly FfnExample[];
+  readonly signal?: AbortSignal | undefined;
+  readonly onExample?: (() => void) | undefined;
+}
+
+export interface MeasuredInputs {
+  /** Mean over tokens of half the squared distance from the targets. */
+  readonly error: number;
+  /**
+   * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient by what a map gives: `[in, neurons]` row-major, one
+   * for each list of columns, map by map.
+   */
+  readonly gradients: readonly Float64Array[];
+  /** Where it was asked for. */
+  readonly factors: InputFactors | undefined;
+}
+
+/** What the curvature of the error is made of. */
+export interface InputFactors {
+  /** Mean over tokens of `x x'`, `[in, in]`. */
+  readonly inputGram: Float64Array;
+  /**
+   * Mean over tokens of `d d'`, d how fast each neuron's value rises with what a map gives it: `[neurons, neurons]`, one for each
+   * list of columns.
+   */
+  readonly rates: readonly Float64Array[];
+}
+
+/** What the graph of an FFN's neurons looks like once it was run. */
+export interface InputMeter {
+  /** Error and gradients at the weights as they are now, and with them the factors of the curvature. */
+  measure(wants: { readonly factors: boolean }): Promise<MeasuredInputs>;
+  /** The error alone. */
+  measureError(): Promise<number>;
+  /**
+   * Mean over tokens of the squared change of the output along a step, to first order.
+   * @param steps `[in, neurons]` row-major, one for each list of columns. @param outputWeight `[neurons, out]` row-major.
+   * @param stride Every n-th example is looked at.
+   */
+  measureChange(steps: readonly Float64Array[], outputWeight: Float32Array, stride: number): Promise<number>;
+}
+
+/**
+ * Prepares to measure how an FFN's error depends on the maps into it.
+ * @returns undefined where the FFN reads more than its input.
+ * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
+ */
+export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | undefined> {
+  const facts = await probe(given);
+  if (facts === undefined) return undefined;
+  const neuronCount = given.maps[0]!.columns[0]!.length;
+  const inputCount = facts.get(given.module.input)!.dims.at(-1)!;
+  const tokenCount = given.examples.reduce((sum, { source }) => sum + source.data.length / inputCount, 0);
+  const shape: Shape = { facts, inputCount, neuronCount, tokenCount };
+  return {
+    measure: (wants) => measure(given, shape, wants),
+    async measureError() {
+      let sum = 0;
+      await runExamples(given, {
+        extension: () => errorNodes(given),
+        take: (values) => {
+          sum += scalar(values[ERROR]!);
+        },
+      });
+      return sum / tokenCount / 2;
+    },
+    measureChange(steps, outputWeight, stride) {
+      const examples = given.examples.filter((_, at) => at % stride === 0);
+      const tokens = (tokenCount * examples.length) / given.examples.length;
+      return measureChange({ ...given, examples }, { ...shape, tokenCount: tokens }, { steps, outputWeight });
+    },
+  };
+}
+
+interface Shape {
+  readonly facts: ValueFacts;
+  readonly inputCount: number;
+  readonly neuronCount: number;
+  readonly tokenCount: number;
+}
+
+const TARGET = 'inputs/target';
+const RESIDUAL = 'inputs/residual';
+const ERROR = 'inputs/error';
+const ROWS = 'inputs/rows';
+
+const node = (op: string, inputs: readonly string[], output: string, attributes = {}) =>
+  makeNode({ op, inputs, outputs: [output], attributes });
+
+/** Distance from the targets, and the sum of its squares. */
+function errorNodes({ module, examples }: PrunedFfn): StageExtension {
+  return {
+    nodes: [
+      node('Cast', [module.output.result], 'inputs/result', { to: 1 }),
+      node('Cast', [TARGET], 'inputs/wanted', { to: 1 }),
+      node('Sub', ['inputs/result', 'inputs/wanted'], RESIDUAL),
+      node('Mul', [RESIDUAL, RESIDUAL], 'inputs/squares'),
+      node('ReduceSum', ['inputs/squares'], ERROR, { keepdims: 0 }),
+    ],
+    initializers: [],
+    inputs: [{ name: TARGET, type: examples[0]!.target.type }],
+    outputs: [ERROR],
+  };
+}
+
+/** The FFN's input as rows of single precision. */
+function rowNodes({ module }: PrunedFfn, { inputCount }: Shape): StageExtension {
+  return {
+    nodes: [
+      node('Cast', [module.input], 'inputs/float', { to: 1 }),
+      node('Reshape', ['inputs/float', 'inputs/row_shape'], ROWS),
+    ],
+    initializers: [makeInt64Initializer('inputs/row_shape', [-1, inputCount])],
+    inputs: [],
+    outputs: [],
+  };
+}
+
+interface Lists {
+  readonly result: string;
+  readonly columns: Int32Array;
+  /** Start of the names of what is made of the list. */
+  readonly name: string;
+}
+
+const listsOf = ({ maps }: PrunedFfn): Lists[] =>
+  maps.flatMap(({ result, columns }, map) =>
+    columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
+  );
+
+/** One list's columns of a value with the dims of its map's result, `[tokens, neurons]`. */
+function columnNodes({ columns }: Lists, value: string, to: string, width: number): StageExtension {
+  const isWhole = columns.length === width && columns.every((column, at) => column === at);
+  const picked = isWhole ? value : `${to}/picked`;
+  return {
+    nodes: [
+      ...(isWhole ? [] : [node('Gather', [value, `${to}/columns`], picked, { axis: -1 })]),
+      node('Reshape', [picked, `${to}/shape`], to),
+    ],
+    initializers: [
+      ...(isWhole ? [] : [makeInt64Initializer(`${to}/columns`, [...columns])]),
+      makeInt64Initializer(`${to}/shape`, [-1, columns.length]),
+    ],
+    inputs: [],
+    outputs: [],
+  };
+}
+
+/** How fast each neuron's value rises with what each map gives it: the gradient of the sum of all values. */
+function rateNodes(given: PrunedFfn, { facts }: Shape, slice: LoadedSlice) {
+  const { module, maps, model } = given;
+  const ones = 'inputs/ones';
+  const gradient = buildGradientGraph({
+    graph: { ...slice, opset: opsetOf(model) },
+    shapes: facts,
+    outputs: [{ value: module.output.input, cotangent: ones }],
+    wanted: maps.map(({ result }) => result),
+    prefix: 'inputs/rate/',
+  });
+  const extension: StageExtension = {
+    nodes: [
+      node('Shape', [module.output.input], 'inputs/shape'),
+      node('Expand', ['inputs/one', 'inputs/shape'], ones),
+      ...gradient.nodes,
+    ],
+    initializers: [makeFloatInitializer('inputs/one', [1], [1]), ...gradient.initializers],
+    inputs: [],
+    outputs: [],
+    domains: gradient.domains,
+  };
+  return { extension, rateOf: (result: string) => gradient.gradients.get(result)! };
+}
+
+async function measure(given: PrunedFfn, shape: Shape, wants: { readonly factors: boolean }): Promise<MeasuredInputs> {
+  const { maps, model, module } = given;
+  const { facts, inputCount, neuronCount, tokenCount } = shape;
+  const lists = listsOf(given);
+  const grams: GramSum[] = [];
+  const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
+  const gramOf = (name: string, rows: string, size: number): StageExtension => {
+    const gram = createGramSum({ name: `${name}/gram`, left: `${name}/turned`, right: `${name}/turned`, size });
+    grams.push(gram);
+    return { ...gram, nodes: [node('Transpose', [rows], `${name}/turned`, { perm: [1, 0] }), ...gram.nodes] };
+  };
+  const extension = (slice: LoadedSlice): StageExtension => {
+    const rates = wants.factors ? rateNodes(given, shape, slice) : undefined;
+    const loss = buildGradientGraph({
+      graph: { ...slice, opset: opsetOf(model) },
+      shapes: facts,
+      outputs: [{ value: module.output.result, cotangent: RESIDUAL }],
+      wanted: maps.map(({ result }) => result),
+      prefix: 'inputs/loss/',
+    });
+    const widthOf = (result: string) => facts.get(result)!.dims.at(-1)!;
+    return joinExtensions([
+      errorNodes(given),
+      rowNodes(given, shape),
+      { ...loss, inputs: [], outputs: [] },
+      ...(rates === undefined ? [] : [rates.extension]),
+      ...lists.flatMap((list, at) => [
+        columnNodes(list, loss.gradients.get(list.result)!, `${list.name}/cotangent`, widthOf(list.result)),
+        sums[at]!.extension,
+        ...(rates === undefined
+          ? []
+          : [
+              columnNodes(list, rates.rateOf(list.result), `${list.name}/rate`, widthOf(list.result)),
+              gramOf(list.name, `${list.name}/rate`, neuronCount),
+            ]),
+      ]),
+      ...(wants.factors ? [gramOf('inputs/input', ROWS, inputCount)] : []),
+    ]);
+  };
+  let error = 0;
+  await runExamples(given, {
+    extension,
+    feeds: () => Object.assign({}, ...[...sums, ...grams].map((sum) => sum.feeds())),
+    take(values) {
+      error += scalar(values[ERROR]!);
+      for (const sum of [...sums, ...grams]) sum.add(values);
+    },
+  });
+  const finished = grams.map((gram) => gram.finish(tokenCount));
+  return {
+    error: error / tokenCount / 2,
+    gradients: sums.map((sum) => sum.finish(tokenCount)),
+    factors: wants.factors ? { inputGram: finished.at(-1)!, rates: finished.slice(0, -1) } : undefined,
+  };
+}
+
+async function measureChange(
+  given: PrunedFfn,
+  shape: Shape,
+  { steps, outputWeight }: { readonly steps: readonly Float64Array[]; readonly outputWeight: Float32Array },
+): Promise<number> {
+  const { inputCount, neuronCount, tokenCount, facts } = shape;
+  const { module } = given;
+  const lists = listsOf(given);
+  const extension = (slice: LoadedSlice): StageExtension => {
+    const rates = rateNodes(given, shape, slice);
+    const parts = lists.map((list) => {
+      const { name, result } = list;
+      const picked = columnNodes(list, rates.rateOf(result), `${name}/rate`, facts.get(result)!.dims.at(-1)!);
+      const nodes = [
+        ...picked.nodes,
+        node('MatMul', [ROWS, `${name}/step`], `${name}/given`),
+        node('Mul', [`${name}/given`, `${name}/rate`], `${name}/change`),
+      ];
+      return { ...picked, nodes, inputs: [{ name: `${name}/step`, type: 'float32' as const }] };
+    });
+    const total: StageExtension = {
+      nodes: [
+        node(
+          'Sum',
+          lists.map(({ name }) => `${name}/change`),
+          'inputs/neurons',
+        ),
+        node('MatMul', ['inputs/neurons', 'inputs/output'], 'inputs/moved'),
+        node('Mul', ['inputs/moved', 'inputs/moved'], 'inputs/moved_squares'),
+        node('ReduceSum', ['inputs/moved_squares'], 'inputs/change', { keepdims: 0 }),
+      ],
+      initializers: [],
+      inputs: [{ name: 'inputs/output', type: 'float32' }],
+      outputs: ['inputs/change'],
+    };
+    return joinExtensions([rowNodes(given, shape), rates.extension, ...parts, total]);
+  };
+  const feeds: Record<string, Tensor> = {
+    'inputs/output': { type: 'float32', dims: [neuronCount, module.output.outputCount], data: outputWeight },
+  };
+  lists.forEach(({ name }, at) => {
+    feeds[`${name}/step`] = {
+      type: 'float32',
+      dims: [inputCount, neuronCount],
+      data: Float32Array.from(steps[at]!),
+    };
+  });
+  let sum = 0;
+  await runExamples(given, {
+    extension,
+    readsTarget: false,
+    feeds: () => feeds,
+    take: (values) => {
+      sum += scalar(values['inputs/change']!);
+    },
+  });
+  return sum / tokenCount;
+}
+
+interface ExampleRun {
+  readonly extension: (slice: LoadedSlice) => StageExtension;
+  /** Default true. */
+  readonly readsTarget?: boolean;
+  readonly feeds?: () => Tensors;
+  take(values: Tensors): void;
+}
+
+/** Runs the FFN as it is now on all examples. */
+async function runExamples(given: PrunedFfn, run: ExampleRun): Promise<void> {
+  const { engine, model, facts, module, maps, source, examples, signal } = given;
+  const compiled = await compileStage({
+    engine,
+    model,
+    index: indexRunGraph(model),
+    atHand: (value) => value === source,
+    fetches: [],
+    reads: [module.output.result, module.output.input, ...maps.map(({ result }) => result)],
+    extension: run.extension,
+    facts,
+  });
+  try {
+    for (const { source: read, target } of examples) {
+      signal?.throwIfAborted();
+      const feeds = { [source]: read, ...(run.readsTarget !== false && { [TARGET]: target }), ...run.feeds?.() };
+      const values = await compiled.session.run(feeds);
+      run.take(values);
+      releaseTensors(values);
+      given.onExample?.();
+    }
+  } finally {
+    await compiled.session.release();
+  }
+}
+
+/** Dims and small integers of every value between the FFN's source and its result; undefined where it starts from more. */
+async function probe({ engine, model, facts, module, source, examples }: PrunedFfn): Promise<ValueFacts | undefined> {
+  const index = indexRunGraph(model);
+  const atHand = (value: string) => value === source;
+  const { nodes, inputs, initializers } = extractStage(index, { outputs: [module.output.result], atHand });
+  if (inputs.some((name) => name !== source)) return undefined;
+  const fetches = nodes.flatMap(({ output }) => output.filter((value) => value !== ''));
+  if (!fetches.includes(module.output.input)) return undefined;
+  const found = new Map<string, ValueFact>();
+  for (const name of initializers) {
+    const handle = model.weights.get(name);
+    if (handle !== undefined) found.set(name, await factOfWeight(handle));
+  }
+  const { session } = await compileStage({ engine, model, index, atHand, fetches, facts });
+  try {
+    const read = examples[0]!.source;
+    const values = await session.run({ [source]: read });
+    for (const [name, tensor] of Object.entries({ ...values, [source]: read })) found.set(name, factOf(tensor));
+    releaseTensors(values);
+    return found;
+  } finally {
+    await session.release();
+  }
+}
+
+const scalar = ({ data }: Tensor): number => Number(data[0]);

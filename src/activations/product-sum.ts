@@ -1,0 +1,44 @@
+import { makeNode } from '../graph/build.js';
+import type { StageExtension } from '../runtime/compile-stage.js';
+import type { Tensor, Tensors } from '../runtime/engine.js';
+import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
+
+/** A product over tokens that the graph works out and adds up over many runs, in single precision. */
+export interface ProductSum {
+  readonly extension: StageExtension;
+  /** What the next run starts from. */
+  feeds(): Tensors;
+  /** Takes up one run's result. */
+  add(values: Tensors): void;
+  /** Hands over the mean over the tokens of all runs, row-major. */
+  finish(tokenCount: number): Float64Array;
+}
+
+/**
+ * A node for `leftᵀ · right`.
+ * @param name Of the value that holds the sum. @param left,right Values with one row a token.
+ */
+export function createProductSum(name: string, left: string, right: string): ProductSum {
+  const before = `${name}/before`;
+  let sum: Tensor = { type: 'float32', dims: [1], data: new Float32Array(1) };
+  return {
+    extension: {
+      nodes: [makeNode({ op: 'Gemm', inputs: [left, right, before], outputs: [name], attributes: { transA: 1 } })],
+      initializers: [],
+      inputs: [{ name: before, type: 'float32' }],
+      outputs: [name],
+    },
+    feeds: () => ({ [before]: sum }),
+    add(values) {
+      const next = values[name]!;
+      retainTensor(next);
+      releaseTensor(sum);
+      sum = next;
+    },
+    finish(tokenCount) {
+      const mean = Float64Array.from(sum.data as Float32Array, (value) => value / tokenCount);
+      releaseTensor(sum);
+      return mean;
+    },
+  };
+}

@@ -1,0 +1,83 @@
+import { solveRowsInPlace } from '../linalg/cholesky.js';
+import { factoriseDampened } from '../linalg/factorise-dampened.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
+import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
+
+/** What the curvature of an FFN's squared output error by the maps into it is made of. */
+export interface InputCurvatureProblem {
+  readonly inputCount: number;
+  readonly neuronCount: number;
+  /** Mean over tokens of `x x'`, x the FFN's input: `[in, in]` row-major. */
+  readonly inputGram: Float64Array;
+  /**
+   * Mean over tokens of `d d'`, d how fast each neuron's value rises with what a map gives it: `[neurons, neurons]` row-major,
+   * one for each map.
+   */
+  readonly rates: readonly Float64Array[];
+  /** `W' W` of the output map's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
+  readonly outputGram: Float64Array;
+  /** Fraction of the mean of each factor's diagonal that is added to it, above 0. */
+  readonly dampening: number;
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
+/** Turns gradients by the weights of the maps into an FFN into the steps that a quadratic model of the error would take. */
+export interface InputCurvature {
+  /** `A⁻¹ gradient S⁻¹` for one map, both `[in, neurons]` row-major. */
+  precondition(gradient: Float64Array, map: number): Promise<Float64Array>;
+}
+
+/**
+ * Gauss-Newton curvature in Kronecker form, a map at a time: `A ⊗ S` with `A = mean x x'` and `S = (mean d d') ∘ (W' W)`, as if
+ * x and d were independent over tokens. Both are dampened.
+ *
+ * @throws NumericalError when a factor cannot be factorised.
+ * @see K-FAC (Martens and Grosse, ICML 2015, arXiv 1503.05671), sections 3 and 6.3
+ */
+export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
+  const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
+  const factorise = async (matrix: Float64Array, size: number): Promise<Float64Array> => {
+    let trace = 0;
+    for (let i = 0; i < size; i += 1) trace += matrix[i * size + i]!;
+    const unit = trace > 0 ? trace / size : 1;
+    return (await factoriseDampened({ size, copy: () => matrix.slice(), unit, dampening, multiply })).lower;
+  };
+  const inputFactor = await factorise(inputGram, inputCount);
+  const neuronFactors: Float64Array[] = [];
+  for (const rate of rates) {
+    const product = rate.map((value, at) => value * outputGram[at]!);
+    neuronFactors.push(await factorise(product, neuronCount));
+  }
+  return {
+    async precondition(gradient, map) {
+      const rows = gradient.slice();
+      await solveRowsInPlace(neuronFactors[map]!, rows, { size: neuronCount, multiply });
+      const turned = transposeMatrix(rows, inputCount, neuronCount);
+      await solveRowsInPlace(inputFactor, turned, { size: inputCount, multiply });
+      return transposeMatrix(turned, neuronCount, inputCount);
+    },
+  };
+}
+
+/**
+ * How much of the last direction the next one keeps: `max(0, <z, g - g₀> / <g₀, z₀>)`, z the preconditioned gradient g.
+ * @see Polak and Ribière (1969); Nocedal and Wright, Numerical Optimization, section 5.2
+ */
+export function conjugacy(now: readonly Gradients[], before: readonly Gradients[]): number {
+  let above = 0;
+  let below = 0;
+  for (const [k, { gradient, preconditioned }] of now.entries()) {
+    const last = before[k]!;
+    for (let at = 0; at < gradient.length; at += 1) {
+      above += preconditioned[at]! * (gradient[at]! - last.gradient[at]!);
+      below += last.gradient[at]! * last.preconditioned[at]!;
+    }
+  }
+  return below > 0 ? Math.max(0, above / below) : 0;
+}
+
+/** A gradient, and what the curvature makes of it. */
+export interface Gradients {
+  readonly gradient: Float64Array;
+  readonly preconditioned: Float64Array;
+}

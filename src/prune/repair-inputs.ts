@@ -1,0 +1,251 @@
+import { createExampleMeter, type FfnExample, sourceOf } from '../activations/ffn-examples.js';
+import { createInputMeter, type InputMeter } from '../activations/measure-inputs.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import { conjugacy, createInputCurvature, type Gradients, type InputCurvature } from '../compensation/input-step.js';
+import { NumericalError, UnsupportedModelError } from '../errors.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import {
+  findInputMaps,
+  type InputMap,
+  readInputWeight,
+  replaceInputWeights,
+  writeInputWeight,
+} from '../removal/input-maps.js';
+import { readLinearWeight, type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
+import type { Batch } from '../runtime/block-runner.js';
+import type { MeasureRequest } from './measure-modules.js';
+import type { Run } from './run.js';
+import { thinBatches } from './thin-batches.js';
+
+/** Added to both factors of the curvature, as fractions of their mean diagonals. */
+const DAMPENING = 0.1;
+
+/** Tokens that the steps are found on; a square over all of them needs fewer. */
+const STEP_TOKENS = 16384;
+const CHANGE_TOKENS = 2048;
+
+/** Beyond this, examples are taken of fewer tokens. */
+const EXAMPLE_BYTES = 512 * 2 ** 20;
+
+export interface InputRepairRequest {
+  readonly module: PrunableModule;
+  /** Neurons that stay, ascending; the others are out of the graph, and the output map is repaired. */
+  readonly keep: Int32Array;
+  readonly examples: readonly FfnExample[];
+}
+
+/** What the steps did. */
+export interface InputRepair {
+  /** Weights of the maps into the FFN as they are saved, in the order of `findInputMaps`. */
+  readonly weights: readonly TensorHandle[];
+  /** Squared error on the examples after the steps, as a fraction of that before them. */
+  readonly remaining: number;
+}
+
+/** Examples of a segment's FFNs, taken while they are measured. */
+export interface Examples {
+  /** What measuring has to know for it. */
+  readonly request: Pick<MeasureRequest, 'beside' | 'held'>;
+  of(module: PrunableModule): readonly FfnExample[];
+  dispose(): void;
+}
+
+/** Prepares to take examples of what FFNs read and give, where the maps into them are to be repaired. */
+export function startExamples(run: Run, model: OnnxModel, modules: readonly PrunableModule[]): Examples {
+  const ffns = run.job.options.inputSteps > 0 ? modules.filter(({ kind }) => kind === 'ffn') : [];
+  const meters = new Map(
+    ffns.map((module) => {
+      const chosen = chooseExamples(run.batches, module);
+      const source = sourceOf(model, module);
+      return [module, createExampleMeter(module, { source, isWanted: (batch) => chosen.has(batch) })];
+    }),
+  );
+  const [only] = modules;
+  return {
+    // Channels change with the maps that make them; their input stays, unless another module of the segment makes it.
+    request: {
+      beside: [...meters.values()],
+      held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,
+    },
+    of: (module) => meters.get(module)?.examples ?? [],
+    dispose: () => {
+      for (const meter of meters.values()) meter.dispose();
+    },
+  };
+}
+
+/** Batches that examples are taken of: of one size, evenly spread. */
+function chooseExamples(batches: readonly Batch[], { output }: PrunableModule): Set<Batch> {
+  const [first] = batches;
+  if (first === undefined) return new Set();
+  const alike = batches.filter(({ batchSize }) => batchSize === first.batchSize);
+  // An FFN reads what it writes to: as many channels.
+  const bytesPerToken = 2 * output.outputCount * Float32Array.BYTES_PER_ELEMENT;
+  const tokens = Math.min(STEP_TOKENS, Math.floor(EXAMPLE_BYTES / bytesPerToken));
+  const stride = Math.max(1, Math.ceil((alike.length * first.tokens.length) / Math.max(1, tokens)));
+  return new Set(thinBatches(alike, stride));
+}
+
+/**
+ * Moves the weights of the maps into a pruned FFN so that its output comes closer to what it was before, in place: Gauss-Newton
+ * steps on the squared error, conjugate to each other, each as long as its effect asks for. A step after which the error is
+ * not smaller is taken back.
+ *
+ * @returns undefined, with a remark, for an FFN that this cannot be done to.
+ */
+export async function repairInputs(
+  run: Run,
+  model: OnnxModel,
+  { module, keep, examples }: InputRepairRequest,
+): Promise<InputRepair | undefined> {
+  const { engine, analysed, options } = run.job;
+  const maps = findInputMaps(model, { detected: analysed.detected, module, keep });
+  const refuse = (reason: string): undefined => {
+    run.remarks.push(`block ${module.block} ${module.kind}: the maps into it stay as they were: ${reason}`);
+    return undefined;
+  };
+  if (maps.length === 0) return refuse('they are no plain products with float weights');
+  const { signal } = options;
+  const { detected, facts } = analysed;
+  const before = maps.map(({ weight }) => model.weights.get(weight)!);
+  try {
+    const meter = await createInputMeter({
+      engine,
+      model,
+      facts,
+      module,
+      maps,
+      source: sourceOf(model, module),
+      examples,
+      signal,
+      onExample: () => run.tick(`block ${module.block} ${module.kind} inputs`),
+    });
+    if (meter === undefined) return refuse('the FFN reads more than its input');
+    return await descend(run, { model, module, maps, meter, exampleTokens: countTokens(examples) });
+  } catch (error) {
+    if (!(error instanceof UnsupportedModelError || error instanceof NumericalError)) throw error;
+    replaceInputWeights(model, { detected, module, keep }, before);
+    return refuse(error.message);
+  }
+}
+
+const countTokens = (examples: readonly FfnExample[]): number =>
+  examples.reduce((sum, { target }) => sum + target.data.length / target.dims.at(-1)!, 0);
+
+interface Descent {
+  readonly model: OnnxModel;
+  readonly module: PrunableModule;
+  readonly maps: readonly InputMap[];
+  readonly meter: InputMeter;
+  readonly exampleTokens: number;
+}
+
+async function descend(run: Run, given: Descent): Promise<InputRepair> {
+  const { model, maps, meter } = given;
+  const { options, store } = run.job;
+  const write = (weights: readonly Float64Array[], keep: StoreTensor) =>
+    Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store: keep })));
+  const output = await readOutput(run, given);
+  const stride = Math.max(1, Math.floor(given.exampleTokens / CHANGE_TOKENS));
+  let best = await Promise.all(maps.map((map) => readInputWeight(model, map)));
+  let tried = best;
+  let first: number | undefined;
+  let error = Number.POSITIVE_INFINITY;
+  let curvature: InputCurvature | undefined;
+  let last: Direction | undefined;
+  for (let step = 0; step < options.inputSteps; step += 1) {
+    const measured = await meter.measure({ factors: curvature === undefined });
+    if (!(measured.error < error)) break;
+    ({ error } = measured);
+    first ??= error;
+    best = tried;
+    curvature ??= await createInputCurvature({
+      ...output,
+      ...measured.factors!,
+      dampening: DAMPENING,
+      multiply: run.multiply,
+    });
+    last = await findDirection(measured.gradients, curvature, last);
+    const change = await meter.measureChange(last.steps, output.weight, stride);
+    if (!(last.slope > 0 && change > 0)) break;
+    tried = moved(best, maps, { steps: last.steps, length: last.slope / change });
+    await write(tried, storeInMemory);
+  }
+  const final = tried === best ? error : await meter.measureError();
+  if (final < error) {
+    error = final;
+    best = tried;
+  }
+  return { weights: await write(best, store), remaining: first === undefined || first === 0 ? 1 : error / first };
+}
+
+/** Where to go, one part for each list of columns, and how fast the error falls that way at first. */
+interface Direction {
+  readonly gradients: readonly Gradients[];
+  readonly steps: readonly Float64Array[];
+  readonly slope: number;
+}
+
+async function findDirection(
+  found: readonly Float64Array[],
+  curvature: InputCurvature,
+  last: Direction | undefined,
+): Promise<Direction> {
+  const gradients: Gradients[] = [];
+  for (const [map, gradient] of found.entries())
+    gradients.push({ gradient, preconditioned: await curvature.precondition(gradient, map) });
+  const kept = last === undefined ? 0 : conjugacy(gradients, last.gradients);
+  const steps = gradients.map(({ preconditioned }, k) => {
+    const before = last?.steps[k];
+    return before === undefined ? preconditioned : preconditioned.map((value, at) => value + kept * before[at]!);
+  });
+  let slope = 0;
+  for (const [k, { gradient }] of gradients.entries()) {
+    const step = steps[k]!;
+    for (let at = 0; at < gradient.length; at += 1) slope += gradient[at]! * step[at]!;
+  }
+  return { gradients, steps, slope };
+}
+
+/** The output map's weight, `[neurons, out]`, and the inner products of its columns. */
+async function readOutput(run: Run, { model, module, maps }: Descent) {
+  const read = await readLinearWeight(model, module.output);
+  const [outputCount = 0, neuronCount = 0] = read.shape;
+  const [rowStride = 0, columnStride = 0] = read.stride;
+  const columns = new Float64Array(neuronCount * outputCount);
+  for (let neuron = 0; neuron < neuronCount; neuron += 1) {
+    for (let out = 0; out < outputCount; out += 1)
+      columns[neuron * outputCount + out] = read.data[read.offset + out * rowStride + neuron * columnStride]!;
+  }
+  const shape = { rows: neuronCount, columns: neuronCount, inner: outputCount };
+  const { weight, outputAxis } = maps[0]!;
+  return {
+    neuronCount,
+    inputCount: model.weights.get(weight)!.dims[1 - outputAxis]!,
+    weight: Float32Array.from(columns),
+    outputGram: await run.multiply(columns, columns, shape),
+  };
+}
+
+/** Weights a step down from where they are; steps come one for each list of columns, map by map. */
+function moved(
+  weights: readonly Float64Array[],
+  maps: readonly InputMap[],
+  { steps, length }: { readonly steps: readonly Float64Array[]; readonly length: number },
+): Float64Array[] {
+  let next = 0;
+  return maps.map(({ columns }, map) => {
+    const values = weights[map]!.slice();
+    const inputCount = steps[next]!.length / columns[0]!.length;
+    const width = values.length / inputCount;
+    for (const list of columns) {
+      const step = steps[next]!;
+      next += 1;
+      for (let row = 0; row < inputCount; row += 1) {
+        for (let at = 0; at < list.length; at += 1)
+          values[row * width + list[at]!]! -= length * step[row * list.length + at]!;
+      }
+    }
+    return values;
+  });
+}

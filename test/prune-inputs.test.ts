@@ -1,0 +1,115 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createTokenizer } from '../src/calibration/tokenizer.js';
+import { OptionError } from '../src/errors.js';
+import type { OnnxModel } from '../src/onnx/onnx-model.js';
+import { type PruneOptions, resolveOptions } from '../src/options.js';
+import type { PruneOutcome } from '../src/prune.js';
+import { maskModel } from '../src/removal/mask-model.js';
+import { storeInMemory } from '../src/removal/repair-linear.js';
+import {
+  bytesOf,
+  type Loaded,
+  loadTinyLlama,
+  meanLoss,
+  pruneLoaded,
+  relativeGap,
+  runModel,
+  someWindows,
+  TINY_LLAMA,
+} from './support/tiny-llama.js';
+
+let loaded: Loaded;
+let windows: Int32Array[];
+beforeAll(async () => {
+  loaded = await loadTinyLlama();
+  const read = (name: string) => readFileSync(join(TINY_LLAMA, name), 'utf8');
+  const tokenizer = createTokenizer(JSON.parse(read('tokenizer.json')), JSON.parse(read('tokenizer_config.json')));
+  const ids = Int32Array.from(tokenizer.encode(read('text/prose.txt').slice(0, 8000)));
+  windows = Array.from({ length: 8 }, (_, window) => ids.slice(window * 128, (window + 1) * 128));
+});
+
+const pruneBy = (inputSteps: number, more: Partial<PruneOptions> = {}): Promise<PruneOutcome> =>
+  pruneLoaded(loaded, { sparsity: 0.4, method: 'obc', modules: 'ffn', inputSteps, ...more }, { windows });
+const errors = ({ modules }: PruneOutcome) => modules.map(({ error }) => error!.after);
+const logitsOf = async (model: OnnxModel) => (await runModel(model, someWindows(2, 16))).logits!.data as Float32Array;
+
+it('brings every FFN closer to what it gave, step by step, and with them the model', async () => {
+  const plain = await pruneBy(0);
+  const repaired = [await pruneBy(1), await pruneBy(3)];
+  expect(plain.modules.every(({ inputs }) => inputs === undefined)).toBe(true);
+  // The first block reads the same in all three; what later ones read depends on those before them.
+  const [first, one, three] = [plain, ...repaired].map((outcome) => errors(outcome)[0]!);
+  expect(one!).toBeLessThan(0.95 * first!);
+  expect(three!).toBeLessThan(0.95 * one!);
+  const losses = await Promise.all([plain, ...repaired].map(({ model }) => meanLoss(model, windows)));
+  expect(losses[1]!).toBeLessThan(losses[0]!);
+  expect(losses[2]!).toBeLessThan(losses[1]!);
+});
+
+it('reports the error that is left as it is when measured anew', async () => {
+  const outcome = await pruneBy(2);
+  const [{ module, error }] = outcome.modules as [PruneOutcome['modules'][number]];
+  const { result } = module.output;
+  const give = async (model: OnnxModel) => {
+    const { proto } = model;
+    const output = proto.graph!.output.find(({ name }) => name === result);
+    if (output === undefined)
+      proto.graph!.output.push({ ...proto.graph!.output[0]!, name: result, type: undefined } as never);
+    return (await runModel(model, windows, [result]))[result]!.data as Float32Array;
+  };
+  const [dense, pruned] = [await give((await loadTinyLlama()).model), await give(outcome.model)];
+  let missing = 0;
+  let whole = 0;
+  dense.forEach((value, at) => {
+    missing += (value - pruned[at]!) ** 2;
+    whole += value ** 2;
+  });
+  expect(error!.after).toBeCloseTo(missing / whole, 4);
+  expect(Math.abs(error!.after / (missing / whole) - 1)).toBeLessThan(1e-3);
+});
+
+it('computes what the masked original does, with the columns that stay repaired', async () => {
+  const outcome = await pruneBy(1);
+  const { detected } = loaded.analysed;
+  const masked = await maskModel(loaded.model, outcome.modules, { detected, store: storeInMemory });
+  expect(relativeGap(await logitsOf(outcome.model), await logitsOf(masked))).toBeLessThan(1e-5);
+  const bare = outcome.modules.map(({ inputs, ...module }) => module);
+  const unrepaired = await maskModel(loaded.model, bare, { detected, store: storeInMemory });
+  expect(relativeGap(await logitsOf(outcome.model), await logitsOf(unrepaired))).toBeGreaterThan(1e-4);
+});
+
+it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])('goes with %s', async (method) => {
+  const options = { sparsity: 0.4, method };
+  const few = { windows: windows.slice(0, 4).map((window) => window.slice(0, 64)) };
+  const plain = await pruneLoaded(loaded, { ...options, inputSteps: 0 }, few);
+  const repaired = await pruneLoaded(loaded, { ...options, inputSteps: 1 }, few);
+  const ffn = plain.modules.findIndex(({ module }) => module.kind === 'ffn');
+  expect(errors(repaired)[ffn]!).toBeLessThan(errors(plain)[ffn]!);
+});
+
+it('gives the same bytes again', async () => {
+  const bytes = async () => bytesOf((await pruneLoaded(loaded, { sparsity: 0.4, inputSteps: 2 })).model);
+  expect(await bytes()).toEqual(await bytes());
+});
+
+it('leaves a model alone that loses nothing, and says what it cannot do', async () => {
+  const { model } = await pruneBy(3, { sparsity: 0 });
+  expect(await logitsOf(model)).toEqual(await logitsOf(loaded.model));
+  for (const inputSteps of [-1, 1.5, Number.NaN])
+    expect(() => resolveOptions({ sparsity: 0.3, inputSteps })).toThrow(OptionError);
+  const { modules, remarks } = await pruneBy(2, { method: 'magnitude' });
+  expect(modules.every(({ inputs }) => inputs === undefined)).toBe(true);
+  expect(remarks).toContainEqual(expect.stringMatching(/^the maps into FFNs stay as they were: no token/));
+});
+
+it('stops when it is told to', async () => {
+  const controller = new AbortController();
+  const options = {
+    signal: controller.signal,
+    onProgress: ({ detail }: { readonly detail?: string | undefined }) => {
+      if (detail?.includes('inputs')) controller.abort(new Error('enough'));
+    },
+  };
+  await expect(pruneBy(2, options)).rejects.toThrow('enough');
+});
