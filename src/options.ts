@@ -126,7 +126,7 @@ export interface PruneOptions extends JobControl {
   readonly shots?: number | undefined;
   /**
    * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
-   * Default: the method's own.
+   * Default: the method's own (0; 3 for `auto`).
    */
   readonly inputSteps?: number | undefined;
   /** Blocks that stay whole; the others make up for them. Default none. */
@@ -191,6 +191,7 @@ export const COMBINATIONS = {
     grouping: false,
     metric: 'divergence',
     dampening: 0.1,
+    inputSteps: 3,
     generate: true,
   },
 } as const satisfies Record<string, Combination>;

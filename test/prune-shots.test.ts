@@ -22,7 +22,7 @@ it.each(['auto', 'o-fang'])('meets the budget in two shots and removes what it s
     expect(loaded.analysed.detected.layout.modules).toContain(module);
     expect(keep.every((unit, at) => unit < 512 && (at === 0 || unit > keep[at - 1]!))).toBe(true);
   }
-  expect(await gapToMasked(loaded.model, outcome)).toBeLessThan(1e-4);
+  expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-4);
 });
 
 it('adds up biases, prunes heads, and gives the same bytes again', async () => {
@@ -32,7 +32,7 @@ it('adds up biases, prunes heads, and gives the same bytes again', async () => {
   expect(widths(first)).toEqual(Array(6).fill(256));
   const heads = first.modules.filter(({ module }) => module.kind === 'attention');
   expect(heads.map(({ keep }) => keep.length)).toEqual(Array(6).fill(4));
-  expect(await gapToMasked(loaded.model, first)).toBeLessThan(1e-4);
+  expect(await gapToMasked(loaded, first)).toBeLessThan(1e-4);
 });
 
 it('looks anew, and in one shot does what it does without being told', async () => {
@@ -55,7 +55,7 @@ it('keeps floors, blocks and whole FFNs to what was said of the dense model', as
   expect(gone.modules.filter(({ module }) => [2, 3].includes(module.block)).map(({ keep }) => keep.length)).toEqual([
     0, 384,
   ]);
-  expect(await gapToMasked(loaded.model, gone)).toBeLessThan(1e-4);
+  expect(await gapToMasked(loaded, gone)).toBeLessThan(1e-4);
 });
 
 it('refuses what is no number of rounds', () => {

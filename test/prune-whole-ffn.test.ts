@@ -47,7 +47,7 @@ it.each(['flap', 'magnitude', 'auto'])('takes FFNs out of the graph and computes
   expect(nodeNames(outcome).filter((name) => /layers\.[14]\/mlp/.test(name))).toEqual([]);
   expect(nodeNames(outcome).filter((name) => /layers\.[0235]\/mlp/.test(name))).not.toEqual([]);
   expect(outcome.remarks.filter((remark) => remark.includes('one unit stays'))).toEqual([]);
-  expect(await gapToMasked(loaded.model, outcome)).toBeLessThan(1e-4);
+  expect(await gapToMasked(loaded, outcome)).toBeLessThan(1e-4);
 });
 
 it('keeps one neuron unless a floor of 0 is asked for', async () => {
@@ -55,7 +55,7 @@ it('keeps one neuron unless a floor of 0 is asked for', async () => {
   expect(Math.min(...widths(await pruneLoaded(loaded, high)))).toBeGreaterThanOrEqual(1);
   const freed = await pruneLoaded(loaded, { ...high, minimumWidth: 0 });
   expect(widths(freed)).toContain(0);
-  expect(await gapToMasked(loaded.model, freed)).toBeLessThan(1e-4);
+  expect(await gapToMasked(loaded, freed)).toBeLessThan(1e-4);
   expect(() => resolveOptions(options({ ...GONE, minimumWidth: undefined }))).toThrow(OptionError);
   expect(() => resolveOptions(options({ ...GONE, allocation: 'uniform' }))).toThrow(OptionError);
 });

@@ -30,7 +30,7 @@ const keptCounts = ({ modules }: PruneOutcome, kind: 'ffn' | 'attention') =>
 const evaluationWindows = someWindows(2, 16);
 const logitsOf = async (model: Loaded['model']) =>
   (await runModel(model, evaluationWindows)).logits!.data as Float32Array;
-const gapToMasked = (outcome: PruneOutcome) => gapToDenseMasked(loaded.model, outcome);
+const gapToMasked = (outcome: PruneOutcome) => gapToDenseMasked(loaded, outcome);
 
 describe('every method', () => {
   const methods: readonly (readonly [string, MethodChoice])[] = [

@@ -66,6 +66,7 @@ const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto, metric output', { method: 'auto', metric: 'output', ...WRITTEN }],
   ['auto, uniform', { method: 'auto', allocation: 'uniform', ...WRITTEN }],
   ['auto, dampening 0.01', { method: 'auto', dampening: 0.01, ...WRITTEN }],
+  ['auto, without input steps', { method: 'auto', inputSteps: 0, ...WRITTEN }],
   ['auto, text alone', { method: 'auto', calibration: { generate: false } }],
 ];
 

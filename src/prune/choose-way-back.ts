@@ -3,10 +3,10 @@ import type { DenseNeeds } from './dense-observation.js';
 import { thinBatches } from './thin-batches.js';
 
 /**
- * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. A quarter of them
- * costs up to a twentieth of what pruning leaves (docs/auto.md).
+ * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
+ * again cost up to a twentieth of what pruning leaves (docs/auto.md).
  */
-const CURVATURE_TOKENS = { least: 32768, perOutput: 8 };
+const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 
 /**
  * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
