@@ -34,7 +34,7 @@ export function createExampleMeter(
 ): ExampleMeter {
   const examples: FfnExample[] = [];
   const [kept, target] = [`examples/${index}/source`, `examples/${index}/target`];
-  // The stage's own names may be handed out already; an output is named once.
+  // The stage may hand these values out itself, to be held, and names each output once.
   const copy = (value: string, to: string) => makeNode({ op: 'Identity', inputs: [value], outputs: [to] });
   return {
     reads: [source, output.result],

@@ -61,7 +61,7 @@ export interface InputFactors {
   readonly rates: readonly Float64Array[];
 }
 
-/** What the graph of an FFN's neurons looks like once it was run. */
+/** Measures a pruned FFN on its examples, at the weights that the model has then. */
 export interface InputMeter {
   /** Error and gradients at the weights as they are now, and with them the factors of the curvature. */
   measure(wants: { readonly factors: boolean }): Promise<MeasuredInputs>;
