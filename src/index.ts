@@ -3,6 +3,8 @@
 export { addMoments, type BatchMoments, type ChannelMoments, startMoments } from './activations/channel-moments.js';
 export { collectStatistics, createStatisticsMeter, type StatisticsTarget } from './activations/collect-statistics.js';
 export { type CurvatureMeter, createCurvatureMeter } from './activations/curvature-meter.js';
+export { createExampleMeter, type ExampleMeter, type FfnExample, sourceOf } from './activations/ffn-examples.js';
+export type { PrunedFfn } from './activations/input-nodes.js';
 export {
   type AffinityMeter,
   createAffinityMeter,
@@ -11,10 +13,9 @@ export {
 } from './activations/measure-affinity.js';
 export {
   createInputMeter,
+  type InputFactors,
   type InputMeter,
-  type MeasuredInput,
   type MeasuredInputs,
-  type PrunedFfn,
 } from './activations/measure-inputs.js';
 export { runMeters, type StageMeter } from './activations/stage-meter.js';
 export { type BackwardMeter, type BackwardWalk, walkBackwards } from './activations/walk-backwards.js';
@@ -180,6 +181,7 @@ export {
 } from './prune.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
+export { findInputMaps, type InputMap, type InputMapsRequest } from './removal/input-maps.js';
 export { type Masking, maskUnits } from './removal/mask-units.js';
 export { type Removal, removeUnits } from './removal/remove-units.js';
 export {

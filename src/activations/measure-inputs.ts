@@ -1,42 +1,28 @@
-import type { PrunableModule } from '../architecture/layout.js';
-import { buildGradientGraph } from '../autodiff/gradient-graph.js';
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
 import { extractStage } from '../graph/extract-stage.js';
-import type { TwinFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import { indexRunGraph } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
-import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
+import type { Tensor, Tensors } from '../runtime/engine.js';
 import { factOf, factOfWeight } from '../runtime/probe-values.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
-import type { FfnExample } from './ffn-examples.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
+import {
+  type ColumnList,
+  columnNodes,
+  cotangentNodes,
+  ERROR,
+  errorNodes,
+  type FfnShape,
+  listsOf,
+  type MapGradients,
+  node,
+  type PrunedFfn,
+  ROWS,
+  rateNodes,
+  rowNodes,
+  TARGET,
+} from './input-nodes.js';
 import { createProductSum } from './product-sum.js';
-import { opsetOf } from './walk-backwards.js';
-
-/** A linear map into the FFN, as far as measuring it goes. */
-export interface MeasuredInput {
-  /** Value it writes. */
-  readonly result: string;
-  /** Where each neuron lies on its last axis, one list for each time that neurons occur. */
-  readonly columns: readonly Int32Array[];
-}
-
-/** A pruned FFN beside what it gave before. */
-export interface PrunedFfn {
-  readonly engine: Engine;
-  /** As it stands now. */
-  readonly model: OnnxModel;
-  readonly facts: TwinFacts;
-  readonly module: PrunableModule;
-  readonly maps: readonly MeasuredInput[];
-  /** Value that examples hold of what the FFN reads. */
-  readonly source: string;
-  /** Of equal size, at least one. */
-  readonly examples: readonly FfnExample[];
-  readonly signal?: AbortSignal | undefined;
-  readonly onExample?: (() => void) | undefined;
-}
 
 export interface MeasuredInputs {
   /** Mean over tokens of half the squared distance from the targets. */
@@ -63,6 +49,8 @@ export interface InputFactors {
 
 /** Measures a pruned FFN on its examples, at the weights that the model has then. */
 export interface InputMeter {
+  /** Of all examples. */
+  readonly tokenCount: number;
   /** Error and gradients at the weights as they are now, and with them the factors of the curvature. */
   measure(wants: { readonly factors: boolean }): Promise<MeasuredInputs>;
   /** The error alone. */
@@ -86,8 +74,9 @@ export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | u
   const neuronCount = given.maps[0]!.columns[0]!.length;
   const inputCount = facts.get(given.module.input)!.dims.at(-1)!;
   const tokenCount = given.examples.reduce((sum, { source }) => sum + source.data.length / inputCount, 0);
-  const shape: Shape = { facts, inputCount, neuronCount, tokenCount };
+  const shape: FfnShape = { facts, inputCount, neuronCount, tokenCount };
   return {
+    tokenCount,
     measure: (wants) => measure(given, shape, wants),
     async measureError() {
       let sum = 0;
@@ -107,108 +96,12 @@ export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | u
   };
 }
 
-interface Shape {
-  readonly facts: ValueFacts;
-  readonly inputCount: number;
-  readonly neuronCount: number;
-  readonly tokenCount: number;
-}
-
-const TARGET = 'inputs/target';
-const RESIDUAL = 'inputs/residual';
-const ERROR = 'inputs/error';
-const ROWS = 'inputs/rows';
-
-const node = (op: string, inputs: readonly string[], output: string, attributes = {}) =>
-  makeNode({ op, inputs, outputs: [output], attributes });
-
-/** Distance from the targets, and the sum of its squares. */
-function errorNodes({ module, examples }: PrunedFfn): StageExtension {
-  return {
-    nodes: [
-      node('Cast', [module.output.result], 'inputs/result', { to: 1 }),
-      node('Cast', [TARGET], 'inputs/wanted', { to: 1 }),
-      node('Sub', ['inputs/result', 'inputs/wanted'], RESIDUAL),
-      node('Mul', [RESIDUAL, RESIDUAL], 'inputs/squares'),
-      node('ReduceSum', ['inputs/squares'], ERROR, { keepdims: 0 }),
-    ],
-    initializers: [],
-    inputs: [{ name: TARGET, type: examples[0]!.target.type }],
-    outputs: [ERROR],
-  };
-}
-
-/** The FFN's input as rows of single precision. */
-function rowNodes({ module }: PrunedFfn, { inputCount }: Shape): StageExtension {
-  return {
-    nodes: [
-      node('Cast', [module.input], 'inputs/float', { to: 1 }),
-      node('Reshape', ['inputs/float', 'inputs/row_shape'], ROWS),
-    ],
-    initializers: [makeInt64Initializer('inputs/row_shape', [-1, inputCount])],
-    inputs: [],
-    outputs: [],
-  };
-}
-
-interface Lists {
-  readonly result: string;
-  readonly columns: Int32Array;
-  /** Start of the names of what is made of the list. */
-  readonly name: string;
-}
-
-const listsOf = ({ maps }: PrunedFfn): Lists[] =>
-  maps.flatMap(({ result, columns }, map) =>
-    columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
-  );
-
-/** One list's columns of a value with the dims of its map's result, `[tokens, neurons]`. */
-function columnNodes({ columns }: Lists, value: string, to: string, width: number): StageExtension {
-  const isWhole = columns.length === width && columns.every((column, at) => column === at);
-  const picked = isWhole ? value : `${to}/picked`;
-  return {
-    nodes: [
-      ...(isWhole ? [] : [node('Gather', [value, `${to}/columns`], picked, { axis: -1 })]),
-      node('Reshape', [picked, `${to}/shape`], to),
-    ],
-    initializers: [
-      ...(isWhole ? [] : [makeInt64Initializer(`${to}/columns`, [...columns])]),
-      makeInt64Initializer(`${to}/shape`, [-1, columns.length]),
-    ],
-    inputs: [],
-    outputs: [],
-  };
-}
-
-/** How fast each neuron's value rises with what each map gives it: the gradient of the sum of all values. */
-function rateNodes(given: PrunedFfn, { facts }: Shape, slice: LoadedSlice) {
-  const { module, maps, model } = given;
-  const ones = 'inputs/ones';
-  const gradient = buildGradientGraph({
-    graph: { ...slice, opset: opsetOf(model) },
-    shapes: facts,
-    outputs: [{ value: module.output.input, cotangent: ones }],
-    wanted: maps.map(({ result }) => result),
-    prefix: 'inputs/rate/',
-  });
-  const extension: StageExtension = {
-    nodes: [
-      node('Shape', [module.output.input], 'inputs/shape'),
-      node('Expand', ['inputs/one', 'inputs/shape'], ones),
-      ...gradient.nodes,
-    ],
-    initializers: [makeFloatInitializer('inputs/one', [1], [1]), ...gradient.initializers],
-    inputs: [],
-    outputs: [],
-    domains: gradient.domains,
-  };
-  return { extension, rateOf: (result: string) => gradient.gradients.get(result)! };
-}
-
-async function measure(given: PrunedFfn, shape: Shape, wants: { readonly factors: boolean }): Promise<MeasuredInputs> {
-  const { maps, model, module } = given;
-  const { facts, inputCount, neuronCount, tokenCount } = shape;
+async function measure(
+  given: PrunedFfn,
+  shape: FfnShape,
+  wants: { readonly factors: boolean },
+): Promise<MeasuredInputs> {
+  const { inputCount, neuronCount, tokenCount } = shape;
   const lists = listsOf(given);
   const grams: GramSum[] = [];
   const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
@@ -217,30 +110,22 @@ async function measure(given: PrunedFfn, shape: Shape, wants: { readonly factors
     grams.push(gram);
     return { ...gram, nodes: [node('Transpose', [rows], `${name}/turned`, { perm: [1, 0] }), ...gram.nodes] };
   };
+  const rateParts = (list: ColumnList, rates: MapGradients): StageExtension[] => {
+    const to = `${list.name}/rate`;
+    return [columnNodes(list, shape, { value: rates.of(list.result), to }), gramOf(list.name, to, neuronCount)];
+  };
   const extension = (slice: LoadedSlice): StageExtension => {
+    const cotangents = cotangentNodes(given, shape, slice);
     const rates = wants.factors ? rateNodes(given, shape, slice) : undefined;
-    const loss = buildGradientGraph({
-      graph: { ...slice, opset: opsetOf(model) },
-      shapes: facts,
-      outputs: [{ value: module.output.result, cotangent: RESIDUAL }],
-      wanted: maps.map(({ result }) => result),
-      prefix: 'inputs/loss/',
-    });
-    const widthOf = (result: string) => facts.get(result)!.dims.at(-1)!;
     return joinExtensions([
       errorNodes(given),
       rowNodes(given, shape),
-      { ...loss, inputs: [], outputs: [] },
+      cotangents.extension,
       ...(rates === undefined ? [] : [rates.extension]),
       ...lists.flatMap((list, at) => [
-        columnNodes(list, loss.gradients.get(list.result)!, `${list.name}/cotangent`, widthOf(list.result)),
+        columnNodes(list, shape, { value: cotangents.of(list.result), to: `${list.name}/cotangent` }),
         sums[at]!.extension,
-        ...(rates === undefined
-          ? []
-          : [
-              columnNodes(list, rates.rateOf(list.result), `${list.name}/rate`, widthOf(list.result)),
-              gramOf(list.name, `${list.name}/rate`, neuronCount),
-            ]),
+        ...(rates === undefined ? [] : rateParts(list, rates)),
       ]),
       ...(wants.factors ? [gramOf('inputs/input', ROWS, inputCount)] : []),
     ]);
@@ -264,17 +149,17 @@ async function measure(given: PrunedFfn, shape: Shape, wants: { readonly factors
 
 async function measureChange(
   given: PrunedFfn,
-  shape: Shape,
+  shape: FfnShape,
   { steps, outputWeight }: { readonly steps: readonly Float64Array[]; readonly outputWeight: Float32Array },
 ): Promise<number> {
-  const { inputCount, neuronCount, tokenCount, facts } = shape;
+  const { inputCount, neuronCount, tokenCount } = shape;
   const { module } = given;
   const lists = listsOf(given);
   const extension = (slice: LoadedSlice): StageExtension => {
     const rates = rateNodes(given, shape, slice);
     const parts = lists.map((list) => {
       const { name, result } = list;
-      const picked = columnNodes(list, rates.rateOf(result), `${name}/rate`, facts.get(result)!.dims.at(-1)!);
+      const picked = columnNodes(list, shape, { value: rates.of(result), to: `${name}/rate` });
       const nodes = [
         ...picked.nodes,
         node('MatMul', [ROWS, `${name}/step`], `${name}/given`),

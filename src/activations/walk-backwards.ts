@@ -3,6 +3,7 @@ import { appendCrossEntropy, type Softening } from '../autodiff/cross-entropy.js
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import type { GraphIndex } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
@@ -76,7 +77,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
   const facts = factsForSize(analysed, { batchSize: 1, sequenceLength });
-  const opset = opsetOf(model);
+  const opset = opsetOf(model.proto);
   let names = { loss: '', cotangent: '' };
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const entropy = appendCrossEntropy({
@@ -209,7 +210,7 @@ async function compileStep(walk: IndexedWalk, { span, meters, batchSize, goesOn 
   let opened: readonly StageMeter[] = [];
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const gradient = buildGradientGraph({
-      graph: { nodes, initializers, opset: opsetOf(model) },
+      graph: { nodes, initializers, opset: opsetOf(model.proto) },
       shapes: facts,
       outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
       wanted: goesOn || wanted.length === 0 ? [input, ...wanted] : wanted,
@@ -278,9 +279,4 @@ function oneWindow({ index, firstToken, sequenceLength, tokens }: Batch, row: nu
     sequenceLength,
     tokens: tokens.subarray(start, start + sequenceLength),
   };
-}
-
-/** Version of ONNX's own operators that a model imports. */
-export function opsetOf({ proto }: OnnxModel): number {
-  return Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0n);
 }

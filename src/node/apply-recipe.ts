@@ -59,13 +59,8 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       await checkModelHash(made, folder, { model: dense, signal });
       const analysed = await analyseModel(dense, await createNodeEngine(request.executionProvider), signal);
       await checkLayout(made, analysed);
-      const { layout } = analysed.detected;
-      const removals = await parseRemovals(recipe, {
-        detected: analysed.detected,
-        model: dense,
-        tensors,
-        files: place,
-      });
+      const { detected } = analysed;
+      const removals = await parseRemovals(recipe, { detected, model: dense, tensors, files: place });
       const model = await applyRemovals(dense, analysed, removals);
       let sha256 = '';
       const complete = async (partial: string, saved: SavedModel) => {
@@ -79,7 +74,7 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
         model: request.model,
         out,
         sha256,
-        parameters: { before: layout.parameterCount, after: countParameters(model) },
+        parameters: { before: detected.layout.parameterCount, after: countParameters(model) },
         bytes: { before: await storedBytes(folder, dense), after: byteLength },
       };
     });

@@ -1,8 +1,10 @@
-import { createExampleMeter, type FfnExample, sourceOf } from '../activations/ffn-examples.js';
+import { type FfnExample, sourceOf } from '../activations/ffn-examples.js';
 import { createInputMeter, type InputMeter } from '../activations/measure-inputs.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import { conjugacy, createInputCurvature, type Gradients, type InputCurvature } from '../compensation/input-step.js';
 import { NumericalError, UnsupportedModelError } from '../errors.js';
+import { pickColumns } from '../importance/column-sums.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import {
   findInputMaps,
@@ -12,20 +14,13 @@ import {
   writeInputWeight,
 } from '../removal/input-maps.js';
 import { readLinearWeight, type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
-import type { Batch } from '../runtime/block-runner.js';
-import type { MeasureRequest } from './measure-modules.js';
 import type { Run } from './run.js';
-import { thinBatches } from './thin-batches.js';
 
 /** Added to both factors of the curvature, as fractions of their mean diagonals. */
 const DAMPENING = 0.1;
 
-/** Tokens that the steps are found on; a square over all of them needs fewer. */
-const STEP_TOKENS = 16384;
+/** Tokens that the length of a step is found on: it is one number. */
 const CHANGE_TOKENS = 2048;
-
-/** Beyond this, examples are taken of fewer tokens. */
-const EXAMPLE_BYTES = 512 * 2 ** 20;
 
 export interface InputRepairRequest {
   readonly module: PrunableModule;
@@ -40,50 +35,6 @@ export interface InputRepair {
   readonly weights: readonly TensorHandle[];
   /** Squared error on the examples after the steps, as a fraction of that before them. */
   readonly remaining: number;
-}
-
-/** Examples of a segment's FFNs, taken while they are measured. */
-export interface Examples {
-  /** What measuring has to know for it. */
-  readonly request: Pick<MeasureRequest, 'beside' | 'held'>;
-  of(module: PrunableModule): readonly FfnExample[];
-  dispose(): void;
-}
-
-/** Prepares to take examples of what FFNs read and give, where the maps into them are to be repaired. */
-export function startExamples(run: Run, model: OnnxModel, modules: readonly PrunableModule[]): Examples {
-  const ffns = run.job.options.inputSteps > 0 ? modules.filter(({ kind }) => kind === 'ffn') : [];
-  const meters = new Map(
-    ffns.map((module) => {
-      const chosen = chooseExamples(run.batches, module);
-      const source = sourceOf(model, module);
-      return [module, createExampleMeter(module, { source, isWanted: (batch) => chosen.has(batch) })];
-    }),
-  );
-  const [only] = modules;
-  return {
-    // Channels change with the maps that make them; their input stays, unless another module of the segment makes it.
-    request: {
-      beside: [...meters.values()],
-      held: meters.size === 1 && modules.length === 1 ? sourceOf(model, only!) : undefined,
-    },
-    of: (module) => meters.get(module)?.examples ?? [],
-    dispose: () => {
-      for (const meter of meters.values()) meter.dispose();
-    },
-  };
-}
-
-/** Batches that examples are taken of: of one size, evenly spread. */
-function chooseExamples(batches: readonly Batch[], { output }: PrunableModule): Set<Batch> {
-  const [first] = batches;
-  if (first === undefined) return new Set();
-  const alike = batches.filter(({ batchSize }) => batchSize === first.batchSize);
-  // An FFN reads what it writes to: as many channels.
-  const bytesPerToken = 2 * output.outputCount * Float32Array.BYTES_PER_ELEMENT;
-  const tokens = Math.min(STEP_TOKENS, Math.floor(EXAMPLE_BYTES / bytesPerToken));
-  const stride = Math.max(1, Math.ceil((alike.length * first.tokens.length) / Math.max(1, tokens)));
-  return new Set(thinBatches(alike, stride));
 }
 
 /**
@@ -121,7 +72,7 @@ export async function repairInputs(
       onExample: () => run.tick(`block ${module.block} ${module.kind} inputs`),
     });
     if (meter === undefined) return refuse('the FFN reads more than its input');
-    return await descend(run, { model, module, maps, meter, exampleTokens: countTokens(examples) });
+    return await descend(run, { model, module, maps, meter });
   } catch (error) {
     if (!(error instanceof UnsupportedModelError || error instanceof NumericalError)) throw error;
     replaceInputWeights(model, { detected, module, keep }, before);
@@ -129,15 +80,11 @@ export async function repairInputs(
   }
 }
 
-const countTokens = (examples: readonly FfnExample[]): number =>
-  examples.reduce((sum, { target }) => sum + target.data.length / target.dims.at(-1)!, 0);
-
 interface Descent {
   readonly model: OnnxModel;
   readonly module: PrunableModule;
   readonly maps: readonly InputMap[];
   readonly meter: InputMeter;
-  readonly exampleTokens: number;
 }
 
 async function descend(run: Run, given: Descent): Promise<InputRepair> {
@@ -146,7 +93,7 @@ async function descend(run: Run, given: Descent): Promise<InputRepair> {
   const write = (weights: readonly Float64Array[], keep: StoreTensor) =>
     Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store: keep })));
   const output = await readOutput(run, given);
-  const stride = Math.max(1, Math.floor(given.exampleTokens / CHANGE_TOKENS));
+  const stride = Math.max(1, Math.floor(meter.tokenCount / CHANGE_TOKENS));
   let best = await Promise.all(maps.map((map) => readInputWeight(model, map)));
   let tried = best;
   let first: number | undefined;
@@ -211,12 +158,8 @@ async function findDirection(
 async function readOutput(run: Run, { model, module, maps }: Descent) {
   const read = await readLinearWeight(model, module.output);
   const [outputCount = 0, neuronCount = 0] = read.shape;
-  const [rowStride = 0, columnStride = 0] = read.stride;
-  const columns = new Float64Array(neuronCount * outputCount);
-  for (let neuron = 0; neuron < neuronCount; neuron += 1) {
-    for (let out = 0; out < outputCount; out += 1)
-      columns[neuron * outputCount + out] = read.data[read.offset + out * rowStride + neuron * columnStride]!;
-  }
+  const neurons = Array.from({ length: neuronCount }, (_, neuron) => neuron);
+  const columns = transposeMatrix(pickColumns(read, neurons), outputCount, neuronCount);
   const shape = { rows: neuronCount, columns: neuronCount, inner: outputCount };
   const { weight, outputAxis } = maps[0]!;
   return {

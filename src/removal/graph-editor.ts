@@ -15,6 +15,8 @@ export interface GraphEditor {
   addWeight(base: string, handle: TensorHandle): string;
   /** A one-dimensional constant of int64, or of int32 where ONNX's number 6 asks for it; equal ones are shared. */
   addInts(values: readonly number[], dataType?: number): string;
+  /** Gives the node that writes `result` another weight in place of `name`; other readers keep theirs. */
+  replaceWeightFor(result: string, name: string, handle: TensorHandle): void;
   insertBefore(node: NodeProto, spec: NodeSpec): void;
   insertAfter(node: NodeProto, spec: NodeSpec): void;
   /** Makes `readers` read `to` where they read `from`. */
@@ -50,12 +52,16 @@ export function editGraph(model: OnnxModel): GraphEditor {
   const insertAt = (at: number, spec: NodeSpec): void => {
     nodes.splice(at, 0, makeNode(spec));
   };
+  const consumersOf = (value: string) => nodes.filter(({ input }) => input.includes(value));
+  const rewire = (readers: readonly NodeProto[], from: string, to: string): void => {
+    for (const reader of readers) reader.input = reader.input.map((value) => (value === from ? to : value));
+  };
   return {
     model,
     freshName,
     addWeight,
     producerOf: (value) => nodes.find(({ output }) => output.includes(value)),
-    consumersOf: (value) => nodes.filter(({ input }) => input.includes(value)),
+    consumersOf,
     addInts(values, dataType = INT64) {
       const key = `${dataType === INT32 ? 'int32/' : ''}${values.join(',')}`;
       const known = sharedInts.get(key);
@@ -68,8 +74,16 @@ export function editGraph(model: OnnxModel): GraphEditor {
     },
     insertBefore: (node, spec) => insertAt(nodes.indexOf(node), spec),
     insertAfter: (node, spec) => insertAt(nodes.indexOf(node) + 1, spec),
-    rewire(readers, from, to) {
-      for (const reader of readers) reader.input = reader.input.map((value) => (value === from ? to : value));
+    replaceWeightFor(result, name, handle) {
+      const readers = consumersOf(name);
+      if (readers.length === 1) setWeight(model, name, handle);
+      else
+        rewire(
+          readers.filter(({ output }) => output.includes(result)),
+          name,
+          addWeight(`${name}/own`, handle),
+        );
     },
+    rewire,
   };
 }

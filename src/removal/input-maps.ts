@@ -1,5 +1,5 @@
 import type { NodeProto } from 'onnx-buf';
-import { FREE } from '../architecture/axis-rules/axis-rule.js';
+import { type AxisLabel, FREE } from '../architecture/axis-rules/axis-rule.js';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
@@ -11,7 +11,6 @@ import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.j
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import { editGraph } from './graph-editor.js';
-import { channelsOf } from './judge-module.js';
 import { keptPositions, keptUnits } from './kept-positions.js';
 import type { StoreTensor } from './repair-linear.js';
 
@@ -32,8 +31,8 @@ export interface InputMap {
 export interface InputMapsRequest {
   readonly detected: DetectedModel;
   readonly module: PrunableModule;
-  /** Neurons that the graph still has, ascending. */
-  readonly keep: Int32Array;
+  /** Neurons that the graph still has, ascending. Absent: all. */
+  readonly keep?: Int32Array | undefined;
 }
 
 /**
@@ -41,26 +40,30 @@ export interface InputMapsRequest {
  * @returns none where a neuron is not one column of each of them, or where they hold more than float weights.
  */
 export function findInputMaps(model: OnnxModel, { detected, module, keep }: InputMapsRequest): InputMap[] {
-  const trace = detected.traces[module.index];
-  if (trace === undefined || module.kind !== 'ffn' || module.unitSize !== 1) return [];
-  const kept = keptUnits(keep, undefined);
-  const rankOf = new Map(Array.from(channelsOf(module, keep), (channel, at) => [module.unitOfChannel[channel]!, at]));
+  if (module.kind !== 'ffn' || module.unitSize !== 1) return [];
   const maps: InputMap[] = [];
   for (const node of model.proto.graph?.node ?? []) {
     const [result = ''] = node.output;
-    const label = trace.labels.get(result);
+    const label = labelOf(detected, module, result);
     if (label === undefined || node.input[0] !== module.input) continue;
     const [, weight = ''] = node.input;
     const handle = model.weights.get(weight);
     const outputAxis = outputAxisOf(node);
     if (outputAxis === undefined || handle?.dims.length !== 2 || !isFloatType(handle.dataType)) return [];
-    const codes = Array.from(keptPositions(label, kept), (position) => label.codes[position]!);
-    const columns = columnsOf(codes, rankOf);
+    const positions = keep && positionsLeft(label, keep);
+    const codes = positions === undefined ? label.codes : positions.map((position) => label.codes[position]!);
+    const columns = columnsOf(codes, keep ?? Int32Array.from({ length: module.unitCount }, (_, unit) => unit));
     if (columns === undefined || codes.length !== handle.dims[outputAxis]) return [];
     maps.push({ result, weight, outputAxis, columns });
   }
   return maps;
 }
+
+const labelOf = ({ traces }: DetectedModel, { index }: PrunableModule, value: string): AxisLabel | undefined =>
+  traces[index]?.labels.get(value);
+
+const positionsLeft = (label: AxisLabel, keep: Int32Array): Int32Array =>
+  keptPositions(label, keptUnits(keep, undefined));
 
 /** Axis of a map's weight that its output lies on; undefined for an operator that is more than a product. */
 function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
@@ -72,7 +75,8 @@ function outputAxisOf(node: NodeProto): 0 | 1 | undefined {
 }
 
 /** Undefined where neurons do not all occur equally often. */
-function columnsOf(codes: readonly number[], rankOf: ReadonlyMap<number, number>): Int32Array[] | undefined {
+function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undefined {
+  const rankOf = new Map(Array.from(neurons, (neuron, rank) => [neuron, rank]));
   const lists: number[][] = [];
   const seen = new Map<number, number>();
   for (const [position, code] of codes.entries()) {
@@ -88,13 +92,14 @@ function columnsOf(codes: readonly number[], rankOf: ReadonlyMap<number, number>
   return lists.length > 0 && lists.every(isFull) ? lists.map((list) => Int32Array.from(list)) : undefined;
 }
 
-/** Shapes of the weights of the maps into an FFN once only some neurons stay; `model` is the dense one. */
-export function inputShapes(model: OnnxModel, { detected, module, keep }: InputMapsRequest): TensorShape[] {
-  const whole = Int32Array.from({ length: module.unitCount }, (_, unit) => unit);
-  return findInputMaps(model, { detected, module, keep: whole }).map(({ result, weight, outputAxis }) => {
+/** Shapes of the weights of the maps into an FFN once only `keep` stay; `model` is the dense one. */
+export function inputShapes(
+  model: OnnxModel,
+  { detected, module, keep }: InputMapsRequest & { readonly keep: Int32Array },
+): TensorShape[] {
+  return findInputMaps(model, { detected, module }).map(({ result, weight, outputAxis }) => {
     const { dataType, dims } = model.weights.get(weight)!;
-    const label = detected.traces[module.index]!.labels.get(result)!;
-    const width = keptPositions(label, keptUnits(keep, undefined)).length;
+    const width = positionsLeft(labelOf(detected, module, result)!, keep).length;
     return { dataType, dims: dims.map((dim, axis) => (axis === outputAxis ? width : dim)) };
   });
 }
@@ -106,7 +111,7 @@ export function replaceInputWeights(
   weights: readonly TensorHandle[],
 ): void {
   const maps = findInputMaps(model, request);
-  if (maps.length !== weights.length) throw mismatch(request.module, maps.length, weights.length);
+  checkNumber(request.module, maps, weights);
   for (const [at, { weight }] of maps.entries()) setWeight(model, weight, weights[at]!);
 }
 
@@ -117,62 +122,61 @@ export function replaceInputWeights(
  */
 export async function maskInputWeights(
   model: OnnxModel,
-  { detected, module, keep }: InputMapsRequest,
+  { detected, module, keep }: InputMapsRequest & { readonly keep: Int32Array },
   { weights, store }: { readonly weights: readonly TensorHandle[]; readonly store: StoreTensor },
 ): Promise<void> {
-  const whole = Int32Array.from({ length: module.unitCount }, (_, unit) => unit);
-  const maps = findInputMaps(model, { detected, module, keep: whole });
-  if (maps.length !== weights.length) throw mismatch(module, maps.length, weights.length);
+  const maps = findInputMaps(model, { detected, module });
+  checkNumber(module, maps, weights);
   const editor = editGraph(model);
   for (const [at, map] of maps.entries()) {
-    const positions = keptPositions(detected.traces[module.index]!.labels.get(map.result)!, keptUnits(keep, undefined));
     const handle = model.weights.get(map.weight)!;
-    const [values, kept] = await Promise.all([readFloat32(handle), readFloat32(weights[at]!)]);
-    const [, width = 0] = handle.dims;
-    const rows = values.length / width;
-    for (const [column, position] of positions.entries()) {
-      const length = map.outputAxis === 1 ? rows : width;
-      for (let i = 0; i < length; i += 1) {
-        if (map.outputAxis === 1) values[i * width + position] = kept[i * positions.length + column]!;
-        else values[position * width + i] = kept[column * width + i]!;
-      }
+    const [values, repaired] = [await readRows(handle, map), await readRows(weights[at]!, map)];
+    const width = handle.dims[map.outputAxis]!;
+    const positions = positionsLeft(labelOf(detected, module, map.result)!, keep);
+    for (let row = 0; row * width < values.length; row += 1) {
+      for (const [column, position] of positions.entries())
+        values[row * width + position] = repaired[row * positions.length + column]!;
     }
     const { dataType, dims } = handle;
-    const masked = await store({ dataType, dims }, encodeFloats(dataType, values));
-    const readers = editor.consumersOf(map.weight);
-    if (readers.length === 1) setWeight(model, map.weight, masked);
-    else
-      editor.rewire(
-        readers.filter((node) => node.output.includes(map.result)),
-        map.weight,
-        editor.addWeight(`${map.weight}/masked`, masked),
-      );
+    const masked = await store({ dataType, dims }, encodeRows(values, handle, map));
+    editor.replaceWeightFor(map.result, map.weight, masked);
   }
 }
 
-const mismatch = ({ block, kind }: PrunableModule, found: number, given: number): UnsupportedModelError =>
-  new UnsupportedModelError(
-    `block ${block} ${kind} has ${found} maps into it, and ${given} repaired weights were given`,
+function checkNumber({ block, kind }: PrunableModule, maps: readonly unknown[], weights: readonly unknown[]): void {
+  if (maps.length === weights.length) return;
+  throw new UnsupportedModelError(
+    `block ${block} ${kind} has ${maps.length} maps into it, and ${weights.length} repaired weights were given`,
   );
+}
 
 /** An input map's weight, `[in, out]` row-major whatever its layout in the file. */
-export async function readInputWeight(model: OnnxModel, { weight, outputAxis }: InputMap): Promise<Float64Array> {
-  const handle = model.weights.get(weight)!;
+export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float64Array> =>
+  readRows(model.weights.get(map.weight)!, map);
+
+/** Replaces an input map's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
+export async function writeInputWeight(
+  model: OnnxModel,
+  map: InputMap,
+  { values, store }: { readonly values: Float64Array; readonly store: StoreTensor },
+): Promise<TensorHandle> {
+  const { dataType, dims } = model.weights.get(map.weight)!;
+  const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, map));
+  setWeight(model, map.weight, written);
+  return written;
+}
+
+async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise<Float64Array> {
   const values = Float64Array.from(await readFloat32(handle));
   const [rows = 0, columns = 0] = handle.dims;
   return outputAxis === 1 ? values : transposeMatrix(values, rows, columns);
 }
 
-/** Replaces an input map's weight by `values`, `[in, out]` row-major, in the file's own layout and data type. */
-export async function writeInputWeight(
-  model: OnnxModel,
-  { weight, outputAxis }: InputMap,
-  { values, store }: { readonly values: Float64Array; readonly store: StoreTensor },
-): Promise<TensorHandle> {
-  const { dataType, dims } = model.weights.get(weight)!;
+function encodeRows(
+  values: Float64Array,
+  { dataType, dims }: TensorShape,
+  { outputAxis }: InputMap,
+): Uint8Array<ArrayBuffer> {
   const [rows = 0, columns = 0] = dims;
-  const laidOut = outputAxis === 1 ? values : transposeMatrix(values, columns, rows);
-  const written = await store({ dataType, dims }, encodeFloats(dataType, laidOut));
-  setWeight(model, weight, written);
-  return written;
+  return encodeFloats(dataType, outputAxis === 1 ? values : transposeMatrix(values, columns, rows));
 }

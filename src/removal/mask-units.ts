@@ -1,5 +1,4 @@
 import type { PrunableModule } from '../architecture/layout.js';
-import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { editGraph } from './graph-editor.js';
@@ -43,13 +42,6 @@ export async function maskUnits(model: OnnxModel, given: Masking): Promise<void>
   }
   const { dataType, dims } = handle;
   const masked = await store({ dataType, dims }, encodeFloats(dataType, values));
-  const readers = editor.consumersOf(shared);
-  if (readers.length === 1) setWeight(model, shared, masked);
-  else
-    editor.rewire(
-      readers.filter((node) => node.output.includes(linear.result)),
-      shared,
-      editor.addWeight(`${shared}/masked`, masked),
-    );
+  editor.replaceWeightFor(linear.result, shared, masked);
   if (bias !== undefined) await addLinearBias(model, linear, bias);
 }

@@ -8,6 +8,7 @@ import { lowerForRun } from '../graph/lower-for-run.js';
 import type { PrefillSize } from '../graph/model-inputs.js';
 import { encodeModel } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from './analyse-model.js';
 
 export interface DifferentiationRequest extends PrefillSize {
@@ -47,7 +48,7 @@ export async function differentiateModel(request: DifferentiationRequest): Promi
   if (stray !== undefined)
     throw new OptionError(`the model has no value "${stray}"; see its nodes' inputs and outputs`);
   const { logits } = analysed.detected.layout;
-  const opset = Number(proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx')?.version ?? 0);
+  const opset = opsetOf(proto);
   const initializers: TensorProto[] = await Promise.all(
     graph.initializer.map(async (tensor) => {
       const handle = weights.get(tensor.name);

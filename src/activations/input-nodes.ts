@@ -1,0 +1,161 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
+import type { InputMap } from '../removal/input-maps.js';
+import type { LoadedSlice, StageExtension } from '../runtime/compile-stage.js';
+import type { Engine } from '../runtime/engine.js';
+import type { FfnExample } from './ffn-examples.js';
+
+/** A pruned FFN beside what it gave before. */
+export interface PrunedFfn {
+  readonly engine: Engine;
+  /** As it stands now. */
+  readonly model: OnnxModel;
+  readonly facts: TwinFacts;
+  readonly module: PrunableModule;
+  readonly maps: readonly Pick<InputMap, 'result' | 'columns'>[];
+  /** Value that examples hold of what the FFN reads. */
+  readonly source: string;
+  /** Of equal size, at least one. */
+  readonly examples: readonly FfnExample[];
+  readonly signal?: AbortSignal | undefined;
+  readonly onExample?: (() => void) | undefined;
+}
+
+/** What a first run taught about an FFN. */
+export interface FfnShape {
+  /** Of every value between its source and its result. */
+  readonly facts: ValueFacts;
+  readonly inputCount: number;
+  readonly neuronCount: number;
+  /** Of all examples. */
+  readonly tokenCount: number;
+}
+
+/** The examples' target, a graph input. */
+export const TARGET = 'inputs/target';
+/** Distance from it. */
+export const RESIDUAL = 'inputs/residual';
+/** Sum of its squares. */
+export const ERROR = 'inputs/error';
+/** The FFN's input as rows of single precision. */
+export const ROWS = 'inputs/rows';
+
+export const node = (op: string, inputs: readonly string[], output: string, attributes = {}) =>
+  makeNode({ op, inputs, outputs: [output], attributes });
+
+/** Nodes that need and hand out nothing by themselves. */
+const inner = (nodes: StageExtension['nodes'], initializers: StageExtension['initializers'] = []): StageExtension => ({
+  nodes,
+  initializers,
+  inputs: [],
+  outputs: [],
+});
+
+/** Distance from the targets, and the sum of its squares. */
+export function errorNodes({ module, examples }: PrunedFfn): StageExtension {
+  return {
+    nodes: [
+      node('Cast', [module.output.result], 'inputs/result', { to: 1 }),
+      node('Cast', [TARGET], 'inputs/wanted', { to: 1 }),
+      node('Sub', ['inputs/result', 'inputs/wanted'], RESIDUAL),
+      node('Mul', [RESIDUAL, RESIDUAL], 'inputs/squares'),
+      node('ReduceSum', ['inputs/squares'], ERROR, { keepdims: 0 }),
+    ],
+    initializers: [],
+    inputs: [{ name: TARGET, type: examples[0]!.target.type }],
+    outputs: [ERROR],
+  };
+}
+
+export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): StageExtension {
+  return inner(
+    [
+      node('Cast', [module.input], 'inputs/float', { to: 1 }),
+      node('Reshape', ['inputs/float', 'inputs/row_shape'], ROWS),
+    ],
+    [makeInt64Initializer('inputs/row_shape', [-1, inputCount])],
+  );
+}
+
+/** One list of columns of one map. */
+export interface ColumnList {
+  readonly result: string;
+  readonly columns: Int32Array;
+  /** Start of the names of what is made of the list. */
+  readonly name: string;
+}
+
+export const listsOf = ({ maps }: PrunedFfn): ColumnList[] =>
+  maps.flatMap(({ result, columns }, map) =>
+    columns.map((list, time) => ({ result, columns: list, name: `inputs/${map}/${time}` })),
+  );
+
+/** One list's columns of a value with the dims of its map's result, as `[tokens, neurons]` named `to`. */
+export function columnNodes(
+  { columns, result }: ColumnList,
+  { facts }: FfnShape,
+  { value, to }: { readonly value: string; readonly to: string },
+): StageExtension {
+  const width = facts.get(result)!.dims.at(-1)!;
+  const isWhole = columns.length === width && columns.every((column, at) => column === at);
+  const picked = isWhole ? value : `${to}/picked`;
+  return inner(
+    [
+      ...(isWhole ? [] : [node('Gather', [value, `${to}/columns`], picked, { axis: -1 })]),
+      node('Reshape', [picked, `${to}/shape`], to),
+    ],
+    [
+      ...(isWhole ? [] : [makeInt64Initializer(`${to}/columns`, [...columns])]),
+      makeInt64Initializer(`${to}/shape`, [-1, columns.length]),
+    ],
+  );
+}
+
+/** Nodes that hold what each map's result gets of a gradient, by the name of that result. */
+export interface MapGradients {
+  readonly extension: StageExtension;
+  of(result: string): string;
+}
+
+/** The error's gradient by what each map gives. */
+export function cotangentNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
+  const start = { value: given.module.output.result, cotangent: RESIDUAL, prefix: 'inputs/loss/' };
+  return differentiate(given, shape, { slice, ...start });
+}
+
+/** How fast each neuron's value rises with what each map gives it: the gradient of the sum of all values. */
+export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
+  const { input } = given.module.output;
+  const [ones, prefix] = ['inputs/ones', 'inputs/rate/'];
+  const { extension, of } = differentiate(given, shape, { slice, value: input, cotangent: ones, prefix });
+  const nodes = [node('Shape', [input], 'inputs/shape'), node('Expand', ['inputs/one', 'inputs/shape'], ones)];
+  const initializers = [makeFloatInitializer('inputs/one', [1], [1]), ...extension.initializers];
+  return { extension: { ...extension, nodes: [...nodes, ...extension.nodes], initializers }, of };
+}
+
+interface Differentiation {
+  readonly slice: LoadedSlice;
+  /** Value that the gradient starts from, and the name of what comes in there. */
+  readonly value: string;
+  readonly cotangent: string;
+  readonly prefix: string;
+}
+
+function differentiate(
+  { model, maps }: PrunedFfn,
+  { facts }: FfnShape,
+  { slice, value, cotangent, prefix }: Differentiation,
+): MapGradients {
+  const { nodes, initializers, domains, gradients } = buildGradientGraph({
+    graph: { ...slice, opset: opsetOf(model.proto) },
+    shapes: facts,
+    outputs: [{ value, cotangent }],
+    wanted: maps.map(({ result }) => result),
+    prefix,
+  });
+  return { extension: { ...inner(nodes, initializers), domains }, of: (result) => gradients.get(result)! };
+}
