@@ -1,6 +1,6 @@
 import type { Batch } from '../runtime/block-runner.js';
 import type { DenseNeeds } from './dense-observation.js';
-import { thinBatches } from './thin-batches.js';
+import { thinOut } from './thin-out.js';
 
 /**
  * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
@@ -18,5 +18,5 @@ export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity
   const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.floor(tokenCount / wanted));
-  return thinBatches(batches, stride);
+  return thinOut(batches, stride);
 }
