@@ -1,6 +1,5 @@
-import { solveRowsInPlace } from '../linalg/cholesky.js';
+import { invertFactorTransposed } from '../linalg/cholesky.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
-import { transposeMatrix } from '../linalg/matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 
 /** What the curvature of an FFN's squared output error by the maps into it is made of. */
@@ -36,25 +35,27 @@ export interface InputCurvature {
  */
 export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
   const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
-  const factorise = async (matrix: Float64Array, size: number): Promise<Float64Array> => {
+  // A quadratic model needs no more digits than the product with an inverse has, and one product is quicker than a solve.
+  const invert = async (matrix: Float64Array, size: number): Promise<Float64Array> => {
     let trace = 0;
     for (let i = 0; i < size; i += 1) trace += matrix[i * size + i]!;
     const unit = trace > 0 ? trace / size : 1;
-    return (await factoriseDampened({ size, copy: () => matrix.slice(), unit, dampening, multiply })).lower;
+    const { lower } = await factoriseDampened({ size, copy: () => matrix.slice(), unit, dampening, multiply });
+    const half = await invertFactorTransposed(lower, size, multiply);
+    return multiply(half, half, { rows: size, columns: size, inner: size });
   };
-  const inputFactor = await factorise(inputGram, inputCount);
-  const neuronFactors: Float64Array[] = [];
+  const inputInverse = await invert(inputGram, inputCount);
+  const neuronInverses: Float64Array[] = [];
   for (const rate of rates) {
-    const product = rate.map((value, at) => value * outputGram[at]!);
-    neuronFactors.push(await factorise(product, neuronCount));
+    const curvature = new Float64Array(rate.length);
+    for (let at = 0; at < rate.length; at += 1) curvature[at] = rate[at]! * outputGram[at]!;
+    neuronInverses.push(await invert(curvature, neuronCount));
   }
   return {
     async precondition(gradient, map) {
-      const rows = gradient.slice();
-      await solveRowsInPlace(neuronFactors[map]!, rows, { size: neuronCount, multiply });
-      const turned = transposeMatrix(rows, inputCount, neuronCount);
-      await solveRowsInPlace(inputFactor, turned, { size: inputCount, multiply });
-      return transposeMatrix(turned, neuronCount, inputCount);
+      const shape = { rows: neuronCount, columns: inputCount, inner: neuronCount };
+      const turned = await multiply(neuronInverses[map]!, gradient, shape);
+      return multiply(inputInverse, turned, { rows: inputCount, columns: neuronCount, inner: inputCount });
     },
   };
 }
