@@ -5,16 +5,15 @@ import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } f
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { factOf, factOfWeight } from '../runtime/probe-values.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
+import type { FfnExample } from './ffn-examples.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import {
-  type ColumnList,
   columnNodes,
   cotangentNodes,
   ERROR,
   errorNodes,
   type FfnShape,
   listsOf,
-  type MapGradients,
   node,
   type PrunedFfn,
   ROWS,
@@ -32,8 +31,6 @@ export interface MeasuredInputs {
    * for each list of columns, map by map.
    */
   readonly gradients: readonly Float64Array[];
-  /** Where it was asked for. */
-  readonly factors: InputFactors | undefined;
 }
 
 /** What the curvature of the error is made of. */
@@ -49,18 +46,22 @@ export interface InputFactors {
 
 /** Measures a pruned FFN on its examples, at the weights that the model has then. */
 export interface InputMeter {
-  /** Of all examples. */
-  readonly tokenCount: number;
-  /** Error and gradients at the weights as they are now, and with them the factors of the curvature. */
-  measure(wants: { readonly factors: boolean }): Promise<MeasuredInputs>;
+  /** Error and gradients. */
+  measure(): Promise<MeasuredInputs>;
   /** The error alone. */
   measureError(): Promise<number>;
+  /** The factors of the curvature. */
+  measureFactors(): Promise<InputFactors>;
   /**
-   * Mean over tokens of the squared change of the output along a step, to first order.
+   * Mean over the sample's tokens of the squared change of the output along a step, to first order.
    * @param steps `[in, neurons]` row-major, one for each list of columns. @param outputWeight `[neurons, out]` row-major.
-   * @param stride Every n-th example is looked at.
    */
-  measureChange(steps: readonly Float64Array[], outputWeight: Float32Array, stride: number): Promise<number>;
+  measureChange(steps: readonly Float64Array[], outputWeight: Float32Array): Promise<number>;
+}
+
+export interface SampledFfn extends PrunedFfn {
+  /** The examples that changes of the output are measured on, at least one. */
+  readonly sample: readonly FfnExample[];
 }
 
 /**
@@ -68,16 +69,21 @@ export interface InputMeter {
  * @returns undefined where the FFN reads more than its input.
  * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
  */
-export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | undefined> {
+export async function createInputMeter(given: SampledFfn): Promise<InputMeter | undefined> {
   const facts = await probe(given);
   if (facts === undefined) return undefined;
   const neuronCount = given.maps[0]!.columns[0]!.length;
   const inputCount = facts.get(given.module.input)!.dims.at(-1)!;
-  const tokenCount = given.examples.reduce((sum, { source }) => sum + source.data.length / inputCount, 0);
-  const shape: FfnShape = { facts, inputCount, neuronCount, tokenCount };
+  const shapeOf = ({ examples }: PrunedFfn): FfnShape => ({
+    facts,
+    inputCount,
+    neuronCount,
+    tokenCount: examples.reduce((sum, { source }) => sum + source.data.length / inputCount, 0),
+  });
+  const shape = shapeOf(given);
+  const sample = { ...given, examples: given.sample };
   return {
-    tokenCount,
-    measure: (wants) => measure(given, shape, wants),
+    measure: () => measure(given, shape),
     async measureError() {
       let sum = 0;
       await runExamples(given, {
@@ -86,65 +92,63 @@ export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | u
           sum += scalar(values[ERROR]!);
         },
       });
-      return sum / tokenCount / 2;
+      return sum / shape.tokenCount / 2;
     },
-    measureChange(steps, outputWeight, stride) {
-      const examples = given.examples.filter((_, at) => at % stride === 0);
-      const tokens = (tokenCount * examples.length) / given.examples.length;
-      return measureChange({ ...given, examples }, { ...shape, tokenCount: tokens }, { steps, outputWeight });
-    },
+    measureFactors: () => measureFactors(given, shape),
+    measureChange: (steps, outputWeight) => measureChange(sample, shapeOf(sample), { steps, outputWeight }),
   };
 }
 
-async function measure(
-  given: PrunedFfn,
-  shape: FfnShape,
-  wants: { readonly factors: boolean },
-): Promise<MeasuredInputs> {
+async function measure(given: PrunedFfn, shape: FfnShape): Promise<MeasuredInputs> {
+  const { tokenCount } = shape;
+  const lists = listsOf(given);
+  const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
+  let error = 0;
+  await runExamples(given, {
+    extension(slice) {
+      const cotangents = cotangentNodes(given, shape, slice);
+      const products = lists.flatMap((list, at) => [
+        columnNodes(list, shape, { value: cotangents.of(list.result), to: `${list.name}/cotangent` }),
+        sums[at]!.extension,
+      ]);
+      return joinExtensions([errorNodes(given), rowNodes(given, shape), cotangents.extension, ...products]);
+    },
+    feeds: () => Object.assign({}, ...sums.map((sum) => sum.feeds())),
+    take(values) {
+      error += scalar(values[ERROR]!);
+      for (const sum of sums) sum.add(values);
+    },
+  });
+  return { error: error / tokenCount / 2, gradients: sums.map((sum) => sum.finish(tokenCount)) };
+}
+
+async function measureFactors(given: PrunedFfn, shape: FfnShape): Promise<InputFactors> {
   const { inputCount, neuronCount, tokenCount } = shape;
   const lists = listsOf(given);
   const grams: GramSum[] = [];
-  const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
   const gramOf = (name: string, rows: string, size: number): StageExtension => {
     const gram = createGramSum({ name: `${name}/gram`, left: `${name}/turned`, right: `${name}/turned`, size });
     grams.push(gram);
     return { ...gram, nodes: [node('Transpose', [rows], `${name}/turned`, { perm: [1, 0] }), ...gram.nodes] };
   };
-  const rateParts = (list: ColumnList, rates: MapGradients): StageExtension[] => {
-    const to = `${list.name}/rate`;
-    return [columnNodes(list, shape, { value: rates.of(list.result), to }), gramOf(list.name, to, neuronCount)];
-  };
-  const extension = (slice: LoadedSlice): StageExtension => {
-    const cotangents = cotangentNodes(given, shape, slice);
-    const rates = wants.factors ? rateNodes(given, shape, slice) : undefined;
-    return joinExtensions([
-      errorNodes(given),
-      rowNodes(given, shape),
-      cotangents.extension,
-      ...(rates === undefined ? [] : [rates.extension]),
-      ...lists.flatMap((list, at) => [
-        columnNodes(list, shape, { value: cotangents.of(list.result), to: `${list.name}/cotangent` }),
-        sums[at]!.extension,
-        ...(rates === undefined ? [] : rateParts(list, rates)),
-      ]),
-      ...(wants.factors ? [gramOf('inputs/input', ROWS, inputCount)] : []),
-    ]);
-  };
-  let error = 0;
   await runExamples(given, {
-    extension,
-    feeds: () => Object.assign({}, ...[...sums, ...grams].map((sum) => sum.feeds())),
+    extension(slice) {
+      const rates = rateNodes(given, shape, slice);
+      const products = lists.flatMap((list) => {
+        const to = `${list.name}/rate`;
+        return [columnNodes(list, shape, { value: rates.of(list.result), to }), gramOf(list.name, to, neuronCount)];
+      });
+      const input = gramOf('inputs/input', ROWS, inputCount);
+      return joinExtensions([rowNodes(given, shape), rates.extension, ...products, input]);
+    },
+    readsTarget: false,
+    feeds: () => Object.assign({}, ...grams.map((gram) => gram.feeds())),
     take(values) {
-      error += scalar(values[ERROR]!);
-      for (const sum of [...sums, ...grams]) sum.add(values);
+      for (const gram of grams) gram.add(values);
     },
   });
   const finished = grams.map((gram) => gram.finish(tokenCount));
-  return {
-    error: error / tokenCount / 2,
-    gradients: sums.map((sum) => sum.finish(tokenCount)),
-    factors: wants.factors ? { inputGram: finished.at(-1)!, rates: finished.slice(0, -1) } : undefined,
-  };
+  return { inputGram: finished.at(-1)!, rates: finished.slice(0, -1) };
 }
 
 async function measureChange(

@@ -15,12 +15,16 @@ import {
 } from '../removal/input-maps.js';
 import { readLinearWeight, type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
 import type { Run } from './run.js';
+import { thinOut } from './thin-out.js';
 
-/** Added to both factors of the curvature, as fractions of their mean diagonals. */
-const DAMPENING = 0.1;
+/** Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text worse. */
+const DAMPENING = 1;
 
 /** Tokens that the length of a step is found on: it is one number. */
-const CHANGE_TOKENS = 2048;
+const CHANGE_TOKENS = 4096;
+
+/** Lengths of a step that are tried, each at most half the last. */
+const LENGTHS_TRIED = 3;
 
 export interface InputRepairRequest {
   readonly module: PrunableModule;
@@ -39,8 +43,8 @@ export interface InputRepair {
 
 /**
  * Moves the weights of the maps into a pruned FFN so that its output comes closer to what it was before, in place: Gauss-Newton
- * steps on the squared error, conjugate to each other, each as long as its effect asks for. A step after which the error is
- * not smaller is taken back.
+ * steps on the squared error, conjugate to each other, each as long as its effect asks for, or shorter where the error has not
+ * fallen there.
  *
  * @returns undefined, with a remark, for an FFN that this cannot be done to.
  */
@@ -68,6 +72,7 @@ export async function repairInputs(
       maps,
       source: sourceOf(model, module),
       examples,
+      sample: sampleOf(examples, module),
       signal,
       onExample: () => run.tick(`block ${module.block} ${module.kind} inputs`),
     });
@@ -80,6 +85,12 @@ export async function repairInputs(
   }
 }
 
+/** Examples are of equal size. */
+function sampleOf(examples: readonly FfnExample[], { output }: PrunableModule): FfnExample[] {
+  const tokenCount = (examples.length * examples[0]!.target.data.length) / output.outputCount;
+  return thinOut(examples, Math.max(1, Math.floor(tokenCount / CHANGE_TOKENS)));
+}
+
 interface Descent {
   readonly model: OnnxModel;
   readonly module: PrunableModule;
@@ -90,40 +101,59 @@ interface Descent {
 async function descend(run: Run, given: Descent): Promise<InputRepair> {
   const { model, maps, meter } = given;
   const { options, store } = run.job;
-  const write = (weights: readonly Float64Array[], keep: StoreTensor) =>
-    Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store: keep })));
   const output = await readOutput(run, given);
-  const stride = Math.max(1, Math.floor(meter.tokenCount / CHANGE_TOKENS));
-  let best = await Promise.all(maps.map((map) => readInputWeight(model, map)));
-  let tried = best;
+  let weights: readonly Float64Array[] = await Promise.all(maps.map((map) => readInputWeight(model, map)));
   let first: number | undefined;
-  let error = Number.POSITIVE_INFINITY;
+  let error = 0;
   let curvature: InputCurvature | undefined;
   let last: Direction | undefined;
   for (let step = 0; step < options.inputSteps; step += 1) {
-    const measured = await meter.measure({ factors: curvature === undefined });
-    if (!(measured.error < error)) break;
+    const measured = await meter.measure();
     ({ error } = measured);
     first ??= error;
-    best = tried;
     curvature ??= await createInputCurvature({
       ...output,
-      ...measured.factors!,
+      ...(await meter.measureFactors()),
       dampening: DAMPENING,
       multiply: run.multiply,
     });
     last = await findDirection(measured.gradients, curvature, last);
-    const change = await meter.measureChange(last.steps, output.weight, stride);
+    const change = await meter.measureChange(last.steps, output.weight);
     if (!(last.slope > 0 && change > 0)) break;
-    tried = moved(best, maps, { steps: last.steps, length: last.slope / change });
-    await write(tried, storeInMemory);
+    const place = await goAlong(given, { weights, error, direction: last, length: last.slope / change });
+    if (place === undefined) break;
+    ({ weights, error } = place);
   }
-  const final = tried === best ? error : await meter.measureError();
-  if (final < error) {
-    error = final;
-    best = tried;
+  return { weights: await write(given, weights, store), remaining: first ? error / first : 1 };
+}
+
+interface Place {
+  readonly weights: readonly Float64Array[];
+  readonly error: number;
+}
+
+interface Line extends Place {
+  readonly direction: Direction;
+  readonly length: number;
+}
+
+/** The place so far along a line, or less far where the error has not fallen there; undefined where it falls nowhere. */
+async function goAlong(given: Descent, { weights, error, direction, length }: Line): Promise<Place | undefined> {
+  const { steps, slope } = direction;
+  let tried = length;
+  for (let attempt = 0; attempt < LENGTHS_TRIED; attempt += 1) {
+    const moved = moveWeights(weights, given.maps, { steps, length: tried });
+    await write(given, moved, storeInMemory);
+    const found = await given.meter.measureError();
+    if (found < error) return { weights: moved, error: found };
+    // Where the parabola through both errors and the slope at the start is lowest: at half the length or less.
+    tried *= (slope * tried) / (2 * (found - error + slope * tried));
   }
-  return { weights: await write(best, store), remaining: first === undefined || first === 0 ? 1 : error / first };
+  return undefined;
+}
+
+function write({ model, maps }: Descent, weights: readonly Float64Array[], store: StoreTensor) {
+  return Promise.all(maps.map((map, at) => writeInputWeight(model, map, { values: weights[at]!, store })));
 }
 
 /** Where to go, one part for each list of columns, and how fast the error falls that way at first. */
@@ -171,7 +201,7 @@ async function readOutput(run: Run, { model, module, maps }: Descent) {
 }
 
 /** Weights a step down from where they are; steps come one for each list of columns, map by map. */
-function moved(
+function moveWeights(
   weights: readonly Float64Array[],
   maps: readonly InputMap[],
   { steps, length }: { readonly steps: readonly Float64Array[]; readonly length: number },

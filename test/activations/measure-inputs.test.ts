@@ -17,10 +17,10 @@ let maps: InputMap[];
 let examples: FfnExample[];
 let meter: InputMeter;
 
-const meterOf = async (seen: readonly FfnExample[]) => {
+const meterOf = async (seen: readonly FfnExample[], sample = seen) => {
   const { model, analysed } = loaded;
   const { facts } = analysed;
-  const given = { engine: testEngine, model, facts, module, maps, source: module.input, examples: seen };
+  const given = { engine: testEngine, model, facts, module, maps, source: module.input, examples: seen, sample };
   return (await createInputMeter(given))!;
 };
 
@@ -56,8 +56,7 @@ async function shift({ weight, outputAxis }: InputMap, direction: Float64Array, 
 
 it('finds the error, and how it changes with every map, as central differences do', async () => {
   expect(maps).toHaveLength(2);
-  const { error, gradients } = await meter.measure({ factors: true });
-  expect((await meter.measure({ factors: false })).gradients).toEqual(gradients);
+  const { error, gradients } = await meter.measure();
   expect(await meter.measureError()).toBeCloseTo(error, 6);
   for (const [at, map] of maps.entries()) {
     const direction = Float64Array.from(wave(gradients[at]!.length, 0.02, at));
@@ -72,7 +71,7 @@ it('finds the error, and how it changes with every map, as central differences d
 });
 
 it('finds the factors of the curvature', async () => {
-  const { inputGram, rates } = (await meter.measure({ factors: true })).factors!;
+  const { inputGram, rates } = await meter.measureFactors();
   const width = Math.sqrt(inputGram.length);
   const tokens = examples.flatMap(({ source }) =>
     Array.from({ length: TOKENS }, (_, token) => source.data.slice(token * width, (token + 1) * width) as Float32Array),
@@ -132,7 +131,7 @@ it('foretells how far a small step moves the output', async () => {
     output.get(at % outputCount, Math.floor(at / outputCount)),
   );
   const steps = maps.map((_, at) => Float64Array.from(wave(outputCount * neuronCount, 0.02, at)));
-  const change = await still.measureChange(steps, columns, 1);
+  const change = await still.measureChange(steps, columns);
   const errorAt = async (amount: number) => {
     for (const [at, map] of maps.entries()) await shift(map, steps[at]!, amount);
     const error = await still.measureError();
@@ -141,7 +140,7 @@ it('foretells how far a small step moves the output', async () => {
   };
   // Where nothing is missing, half the squared distance is half of `change` times the square of the amount; odd terms cancel.
   expect(((await errorAt(0.1)) + (await errorAt(-0.1))) / 0.01 / change).toBeCloseTo(1, 2);
-  const one = await still.measureChange(steps, columns, 2);
+  const one = await (await meterOf(own, [own[0]!])).measureChange(steps, columns);
   expect(one).not.toBe(change);
   expect(Math.abs(one / change - 1)).toBeLessThan(0.5);
 });
