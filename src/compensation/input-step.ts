@@ -77,6 +77,19 @@ export function conjugacy(now: readonly Gradients[], before: readonly Gradients[
   return below > 0 ? Math.max(0, above / below) : 0;
 }
 
+/**
+ * How far along a line an error is lowest, if it is a parabola: half the length or less where the error has not fallen there.
+ *
+ * @param start The error, and how fast it falls at first (above 0). @param found The error at some length.
+ */
+export function lowestOnParabola(
+  start: { readonly error: number; readonly slope: number },
+  found: { readonly error: number; readonly length: number },
+): number {
+  const { length } = found;
+  return (start.slope * length ** 2) / (2 * (found.error - start.error + start.slope * length));
+}
+
 /** A gradient, and what the curvature makes of it. */
 export interface Gradients {
   readonly gradient: Float64Array;

@@ -1,7 +1,13 @@
 import { type FfnExample, sourceOf } from '../activations/ffn-examples.js';
 import { createInputMeter, type InputMeter } from '../activations/measure-inputs.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import { conjugacy, createInputCurvature, type Gradients, type InputCurvature } from '../compensation/input-step.js';
+import {
+  conjugacy,
+  createInputCurvature,
+  type Gradients,
+  type InputCurvature,
+  lowestOnParabola,
+} from '../compensation/input-step.js';
 import { NumericalError, UnsupportedModelError } from '../errors.js';
 import { pickColumns } from '../importance/column-sums.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
@@ -146,8 +152,7 @@ async function goAlong(given: Descent, { weights, error, direction, length }: Li
     await write(given, moved, storeInMemory);
     const found = await given.meter.measureError();
     if (found < error) return { weights: moved, error: found };
-    // Where the parabola through both errors and the slope at the start is lowest: at half the length or less.
-    tried *= (slope * tried) / (2 * (found - error + slope * tried));
+    tried = lowestOnParabola({ error, slope }, { error: found, length: tried });
   }
   return undefined;
 }

@@ -1,4 +1,4 @@
-import { conjugacy, createInputCurvature } from '../../src/compensation/input-step.js';
+import { conjugacy, createInputCurvature, lowestOnParabola } from '../../src/compensation/input-step.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const random = createRandom(3);
@@ -52,4 +52,13 @@ it('keeps of the last direction what makes the next conjugate, and nothing when 
   expect(conjugacy([two], [one])).toBeCloseTo((3 * 1 + 1 * -2) / 3);
   expect(conjugacy([{ ...two, preconditioned: Float64Array.of(0, 1) }], [one])).toBe(0);
   expect(conjugacy([two], [{ gradient: new Float64Array(2), preconditioned: new Float64Array(2) }])).toBe(0);
+});
+
+it('finds the lowest point of a parabola from both ends, at half the length where the error is what it was', () => {
+  const error = (t: number) => 3 * (t - 0.7) ** 2 + 2;
+  const start = { error: error(0), slope: 4.2 };
+  for (const length of [0.1, 1.4, 5])
+    expect(lowestOnParabola(start, { error: error(length), length })).toBeCloseTo(0.7);
+  expect(lowestOnParabola(start, { error: start.error, length: 8 })).toBe(4);
+  expect(lowestOnParabola(start, { error: Number.POSITIVE_INFINITY, length: 8 })).toBe(0);
 });
