@@ -124,4 +124,4 @@ const planPasses = (dense: number, each: number, resultCount: number): ObservedM
 
 /** Steps on inputs look at half the tokens or fewer, of every other segment. */
 const countPruningPasses = ({ adapter, inputSteps }: ResolvedOptions): number =>
-  adapter.needs === 'none' ? 0 : 1.5 + 0.3 * inputSteps;
+  adapter.needs === 'none' ? 0 : 1.5 + 0.5 * inputSteps;
