@@ -10,8 +10,7 @@ export function formatResults(models: readonly (readonly [name: string, known: M
     "all calibrated on WikiText-2 train, `auto` on half as much of it and half the model's own writing. Tasks: acc_norm in",
     'percent / mean negative log-likelihood of the right answer in nats. Times are of a machine that did other things too:',
     'compare stages within a row, not rows; runs that differ only in sparsity share their look at the dense model. The rows that',
-    'leave out a part of `auto`, and its row with attention, are from before it repaired the maps into FFNs ([auto.md](auto.md)),',
-    'its tasks from when that repair was dampened by 0.1.',
+    'leave out a part of `auto`, and its row with attention, are from before it repaired the maps into FFNs ([auto.md](auto.md)).',
     '',
     ...models.flatMap(([name, known]) => [`## ${name}`, '', ...formatTables(known)]),
   ].join('\n');
