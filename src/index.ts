@@ -71,6 +71,7 @@ export {
   type Gradients,
   type InputCurvature,
   type InputCurvatureProblem,
+  lowestOnParabola,
 } from './compensation/input-step.js';
 export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js';
 export * from './errors.js';

@@ -21,6 +21,8 @@ export interface PrunedFfn {
   readonly source: string;
   /** Of equal size, at least one. */
   readonly examples: readonly FfnExample[];
+  /** Those of them that changes of the output are measured on, at least one. */
+  readonly sample: readonly FfnExample[];
   readonly signal?: AbortSignal | undefined;
   readonly onExample?: (() => void) | undefined;
 }

@@ -5,7 +5,6 @@ import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } f
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { factOf, factOfWeight } from '../runtime/probe-values.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
-import type { FfnExample } from './ffn-examples.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import {
   columnNodes,
@@ -59,17 +58,12 @@ export interface InputMeter {
   measureChange(steps: readonly Float64Array[], outputWeight: Float32Array): Promise<number>;
 }
 
-export interface SampledFfn extends PrunedFfn {
-  /** The examples that changes of the output are measured on, at least one. */
-  readonly sample: readonly FfnExample[];
-}
-
 /**
  * Prepares to measure how an FFN's error depends on the maps into it.
  * @returns undefined where the FFN reads more than its input.
  * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
  */
-export async function createInputMeter(given: SampledFfn): Promise<InputMeter | undefined> {
+export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | undefined> {
   const facts = await probe(given);
   if (facts === undefined) return undefined;
   const neuronCount = given.maps[0]!.columns[0]!.length;

@@ -23,7 +23,10 @@ import { readLinearWeight, type StoreTensor, storeInMemory } from '../removal/re
 import type { Run } from './run.js';
 import { thinOut } from './thin-out.js';
 
-/** Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text worse. */
+/**
+ * Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text
+ * worse (docs/auto.md).
+ */
 const DAMPENING = 1;
 
 /** Tokens that the length of a step is found on: it is one number. */
@@ -147,7 +150,7 @@ interface Line extends Place {
 async function goAlong(given: Descent, { weights, error, direction, length }: Line): Promise<Place | undefined> {
   const { steps, slope } = direction;
   let tried = length;
-  for (let attempt = 0; attempt < LENGTHS_TRIED; attempt += 1) {
+  for (let attempt = 0; attempt < LENGTHS_TRIED && tried > 0; attempt += 1) {
     const moved = moveWeights(weights, given.maps, { steps, length: tried });
     await write(given, moved, storeInMemory);
     const found = await given.meter.measureError();
