@@ -5,8 +5,10 @@ import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } f
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { factOf, factOfWeight } from '../runtime/probe-values.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
-import { createGramSum, type GramSum } from './gram-sum.js';
+import type { FfnExample } from './ffn-examples.js';
+import { createGramSum } from './gram-sum.js';
 import {
+  type ColumnList,
   columnNodes,
   cotangentNodes,
   ERROR,
@@ -45,12 +47,12 @@ export interface InputFactors {
 
 /** Measures a pruned FFN on its examples, at the weights that the model has then. */
 export interface InputMeter {
+  /** Error, gradients and the factors of the curvature, in one run. */
+  measureWithFactors(): Promise<MeasuredInputs & InputFactors>;
   /** Error and gradients. */
   measure(): Promise<MeasuredInputs>;
   /** The error alone. */
   measureError(): Promise<number>;
-  /** The factors of the curvature. */
-  measureFactors(): Promise<InputFactors>;
   /**
    * Mean over the sample's tokens of the squared change of the output along a step, to first order.
    * @param steps `[in, neurons]` row-major, one for each list of columns. @param outputWeight `[neurons, out]` row-major.
@@ -77,72 +79,93 @@ export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | u
   const shape = shapeOf(given);
   const sample = { ...given, examples: given.sample };
   return {
-    measure: () => measure(given, shape),
-    async measureError() {
-      let sum = 0;
-      await runExamples(given, {
-        extension: () => errorNodes(given),
-        take: (values) => {
-          sum += scalar(values[ERROR]!);
-        },
-      });
-      return sum / shape.tokenCount / 2;
+    async measureWithFactors() {
+      const [inputs, factors] = [sumInputs(given, shape), sumFactors(given, shape)];
+      await runExamples(given, shape, [inputs, factors]);
+      return { ...inputs.finish(), ...factors.finish() };
     },
-    measureFactors: () => measureFactors(given, shape),
+    async measure() {
+      const inputs = sumInputs(given, shape);
+      await runExamples(given, shape, [inputs]);
+      return inputs.finish();
+    },
+    async measureError() {
+      const error = sumError(given, shape);
+      await runExamples(given, shape, [error]);
+      return error.finish();
+    },
     measureChange: (steps, outputWeight) => measureChange(sample, shapeOf(sample), { steps, outputWeight }),
   };
 }
 
-async function measure(given: PrunedFfn, shape: FfnShape): Promise<MeasuredInputs> {
-  const { tokenCount } = shape;
-  const lists = listsOf(given);
-  const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
+/** Something added up over the examples. */
+interface ExampleSum {
+  /** Nodes behind the FFN; they may read `ROWS`. */
+  readonly extension: (slice: LoadedSlice) => StageExtension;
+  feeds(example: FfnExample): Tensors;
+  add(values: Tensors): void;
+}
+
+function sumError(given: PrunedFfn, { tokenCount }: FfnShape): ExampleSum & { finish(): number } {
   let error = 0;
-  await runExamples(given, {
+  return {
+    extension: () => errorNodes(given),
+    feeds: ({ target }) => ({ [TARGET]: target }),
+    add(values) {
+      error += scalar(values[ERROR]!);
+    },
+    finish: () => error / tokenCount / 2,
+  };
+}
+
+function sumInputs(given: PrunedFfn, shape: FfnShape): ExampleSum & { finish(): MeasuredInputs } {
+  const lists = listsOf(given);
+  const error = sumError(given, shape);
+  const sums = lists.map(({ name }) => createProductSum(`${name}/gradient`, ROWS, `${name}/cotangent`));
+  return {
     extension(slice) {
       const cotangents = cotangentNodes(given, shape, slice);
       const products = lists.flatMap((list, at) => [
         columnNodes(list, shape, { value: cotangents.of(list.result), to: `${list.name}/cotangent` }),
         sums[at]!.extension,
       ]);
-      return joinExtensions([errorNodes(given), rowNodes(given, shape), cotangents.extension, ...products]);
+      return joinExtensions([error.extension(slice), cotangents.extension, ...products]);
     },
-    feeds: () => Object.assign({}, ...sums.map((sum) => sum.feeds())),
-    take(values) {
-      error += scalar(values[ERROR]!);
+    feeds: (example) => Object.assign({}, error.feeds(example), ...sums.map((sum) => sum.feeds())),
+    add(values) {
+      error.add(values);
       for (const sum of sums) sum.add(values);
     },
-  });
-  return { error: error / tokenCount / 2, gradients: sums.map((sum) => sum.finish(tokenCount)) };
+    finish: () => ({ error: error.finish(), gradients: sums.map((sum) => sum.finish(shape.tokenCount)) }),
+  };
 }
 
-async function measureFactors(given: PrunedFfn, shape: FfnShape): Promise<InputFactors> {
+function sumFactors(given: PrunedFfn, shape: FfnShape): ExampleSum & { finish(): InputFactors } {
   const { inputCount, neuronCount, tokenCount } = shape;
   const lists = listsOf(given);
-  const grams: GramSum[] = [];
-  const gramOf = (name: string, rows: string, size: number): StageExtension => {
-    const gram = createGramSum({ name: `${name}/gram`, left: `${name}/turned`, right: `${name}/turned`, size });
-    grams.push(gram);
-    return { ...gram, nodes: [node('Transpose', [rows], `${name}/turned`, { perm: [1, 0] }), ...gram.nodes] };
+  const gramOf = (name: string, rows: string, size: number) => {
+    const turned = `${name}/turned`;
+    const gram = createGramSum({ name: `${name}/gram`, left: turned, right: turned, size });
+    return { ...gram, nodes: [node('Transpose', [rows], turned, { perm: [1, 0] }), ...gram.nodes] };
   };
-  await runExamples(given, {
+  const rateName = ({ name }: ColumnList) => `${name}/rate`;
+  const rates = lists.map((list) => gramOf(list.name, rateName(list), neuronCount));
+  const input = gramOf('inputs/input', ROWS, inputCount);
+  const grams = [...rates, input];
+  return {
     extension(slice) {
-      const rates = rateNodes(given, shape, slice);
-      const products = lists.flatMap((list) => {
-        const to = `${list.name}/rate`;
-        return [columnNodes(list, shape, { value: rates.of(list.result), to }), gramOf(list.name, to, neuronCount)];
-      });
-      const input = gramOf('inputs/input', ROWS, inputCount);
-      return joinExtensions([rowNodes(given, shape), rates.extension, ...products, input]);
+      const found = rateNodes(given, shape, slice);
+      const picked = lists.map((list) =>
+        columnNodes(list, shape, { value: found.of(list.result), to: rateName(list) }),
+      );
+      return joinExtensions([found.extension, ...picked, ...grams]);
     },
-    readsTarget: false,
     feeds: () => Object.assign({}, ...grams.map((gram) => gram.feeds())),
-    take(values) {
+    add(values) {
       for (const gram of grams) gram.add(values);
     },
-  });
-  const finished = grams.map((gram) => gram.finish(tokenCount));
-  return { inputGram: finished.at(-1)!, rates: finished.slice(0, -1) };
+    finish: () => ({ inputGram: input.finish(tokenCount), rates: rates.map((gram) => gram.finish(tokenCount)) }),
+  };
 }
 
 async function measureChange(
@@ -180,7 +203,7 @@ async function measureChange(
       inputs: [{ name: 'inputs/output', type: 'float32' }],
       outputs: ['inputs/change'],
     };
-    return joinExtensions([rowNodes(given, shape), rates.extension, ...parts, total]);
+    return joinExtensions([rates.extension, ...parts, total]);
   };
   const feeds: Record<string, Tensor> = {
     'inputs/output': { type: 'float32', dims: [neuronCount, module.output.outputCount], data: outputWeight },
@@ -193,27 +216,15 @@ async function measureChange(
     };
   });
   let sum = 0;
-  await runExamples(given, {
-    extension,
-    readsTarget: false,
-    feeds: () => feeds,
-    take: (values) => {
-      sum += scalar(values['inputs/change']!);
-    },
-  });
+  const add = (values: Tensors) => {
+    sum += scalar(values['inputs/change']!);
+  };
+  await runExamples(given, shape, [{ extension, feeds: () => feeds, add }]);
   return sum / tokenCount;
 }
 
-interface ExampleRun {
-  readonly extension: (slice: LoadedSlice) => StageExtension;
-  /** Default true. */
-  readonly readsTarget?: boolean;
-  readonly feeds?: () => Tensors;
-  take(values: Tensors): void;
-}
-
 /** Runs the FFN as it is now on all examples. */
-async function runExamples(given: PrunedFfn, run: ExampleRun): Promise<void> {
+async function runExamples(given: PrunedFfn, shape: FfnShape, sums: readonly ExampleSum[]): Promise<void> {
   const { engine, model, facts, module, maps, source, examples, signal } = given;
   const compiled = await compileStage({
     engine,
@@ -222,15 +233,15 @@ async function runExamples(given: PrunedFfn, run: ExampleRun): Promise<void> {
     atHand: (value) => value === source,
     fetches: [],
     reads: [module.output.result, module.output.input, ...maps.map(({ result }) => result)],
-    extension: run.extension,
+    extension: (slice) => joinExtensions([rowNodes(given, shape), ...sums.map(({ extension }) => extension(slice))]),
     facts,
   });
   try {
-    for (const { source: read, target } of examples) {
+    for (const example of examples) {
       signal?.throwIfAborted();
-      const feeds = { [source]: read, ...(run.readsTarget !== false && { [TARGET]: target }), ...run.feeds?.() };
+      const feeds = Object.assign({ [source]: example.source }, ...sums.map((sum) => sum.feeds(example)));
       const values = await compiled.session.run(feeds);
-      run.take(values);
+      for (const sum of sums) sum.add(values);
       releaseTensors(values);
       given.onExample?.();
     }

@@ -122,6 +122,8 @@ const planPasses = (dense: number, each: number, resultCount: number): ObservedM
   all: dense + resultCount * each,
 });
 
-/** Steps on inputs look at half the tokens or fewer, of every other segment. */
-const countPruningPasses = ({ adapter, inputSteps }: ResolvedOptions): number =>
-  adapter.needs === 'none' ? 0 : 1.5 + 0.5 * inputSteps;
+/** Steps on inputs look at half the tokens or fewer, of every other segment: once before them, and once after each. */
+const countPruningPasses = ({ adapter, inputSteps }: ResolvedOptions): number => {
+  if (adapter.needs === 'none') return 0;
+  return 1.5 + (inputSteps > 0 ? 0.25 + 0.3 * inputSteps : 0);
+};

@@ -1,5 +1,5 @@
 import { type FfnExample, sourceOf } from '../activations/ffn-examples.js';
-import { createInputMeter, type InputMeter } from '../activations/measure-inputs.js';
+import { createInputMeter, type InputMeter, type MeasuredInputs } from '../activations/measure-inputs.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import {
   conjugacy,
@@ -111,51 +111,49 @@ async function descend(run: Run, given: Descent): Promise<InputRepair> {
   const { model, maps, meter } = given;
   const { options, store } = run.job;
   const output = await readOutput(run, given);
-  let weights: readonly Float64Array[] = await Promise.all(maps.map((map) => readInputWeight(model, map)));
-  let first: number | undefined;
-  let error = 0;
-  let curvature: InputCurvature | undefined;
-  let last: Direction | undefined;
-  for (let step = 0; step < options.inputSteps; step += 1) {
-    const measured = await meter.measure();
-    ({ error } = measured);
-    first ??= error;
-    curvature ??= await createInputCurvature({
-      ...output,
-      ...(await meter.measureFactors()),
-      dampening: DAMPENING,
-      multiply: run.multiply,
-    });
-    last = await findDirection(measured.gradients, curvature, last);
-    const change = await meter.measureChange(last.steps, output.weight);
-    if (!(last.slope > 0 && change > 0)) break;
-    const place = await goAlong(given, { weights, error, direction: last, length: last.slope / change });
-    if (place === undefined) break;
-    ({ weights, error } = place);
+  const weights = await Promise.all(maps.map((map) => readInputWeight(model, map)));
+  const start = await meter.measureWithFactors();
+  const curvature = await createInputCurvature({ ...output, ...start, dampening: DAMPENING, multiply: run.multiply });
+  let place: Place = { weights, ...start };
+  let direction: Direction | undefined;
+  for (let step = 1; step <= options.inputSteps; step += 1) {
+    direction = await findDirection(place.gradients, curvature, direction);
+    const change = await meter.measureChange(direction.steps, output.weight);
+    if (!(direction.slope > 0 && change > 0)) break;
+    const isLast = step === options.inputSteps;
+    const next = await goAlong(given, { place, direction, length: direction.slope / change, isLast });
+    if (next === undefined) break;
+    place = next;
   }
-  return { weights: await write(given, weights, store), remaining: first ? error / first : 1 };
+  const remaining = start.error > 0 ? place.error / start.error : 1;
+  return { weights: await write(given, place.weights, store), remaining };
 }
 
-interface Place {
+/** Where the weights are, and what was measured there. */
+interface Place extends MeasuredInputs {
   readonly weights: readonly Float64Array[];
-  readonly error: number;
 }
 
-interface Line extends Place {
+interface Line {
+  readonly place: Place;
   readonly direction: Direction;
   readonly length: number;
+  /** No step follows, so that no gradient is wanted where it ends. */
+  readonly isLast: boolean;
 }
 
 /** The place so far along a line, or less far where the error has not fallen there; undefined where it falls nowhere. */
-async function goAlong(given: Descent, { weights, error, direction, length }: Line): Promise<Place | undefined> {
+async function goAlong(given: Descent, { place, direction, length, isLast }: Line): Promise<Place | undefined> {
   const { steps, slope } = direction;
+  const { meter, maps } = given;
   let tried = length;
   for (let attempt = 0; attempt < LENGTHS_TRIED && tried > 0; attempt += 1) {
-    const moved = moveWeights(weights, given.maps, { steps, length: tried });
-    await write(given, moved, storeInMemory);
-    const found = await given.meter.measureError();
-    if (found < error) return { weights: moved, error: found };
-    tried = lowestOnParabola({ error, slope }, { error: found, length: tried });
+    const weights = moveWeights(place.weights, maps, { steps, length: tried });
+    await write(given, weights, storeInMemory);
+    // Gradients on top cost little: the error mostly falls at the first length.
+    const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
+    if (found.error < place.error) return { weights, ...found };
+    tried = lowestOnParabola({ error: place.error, slope }, { error: found.error, length: tried });
   }
   return undefined;
 }

@@ -71,7 +71,8 @@ it('finds the error, and how it changes with every map, as central differences d
 });
 
 it('finds the factors of the curvature', async () => {
-  const { inputGram, rates } = await meter.measureFactors();
+  const { inputGram, rates, ...inputs } = await meter.measureWithFactors();
+  expect(inputs).toEqual(await meter.measure());
   const width = Math.sqrt(inputGram.length);
   const tokens = examples.flatMap(({ source }) =>
     Array.from({ length: TOKENS }, (_, token) => source.data.slice(token * width, (token + 1) * width) as Float32Array),
