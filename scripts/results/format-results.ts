@@ -9,8 +9,7 @@ export function formatResults(models: readonly (readonly [name: string, known: M
     'Made by `npm run results` from [what was measured](results). Perplexity over 16 windows of 512 tokens each, without BOS;',
     "all calibrated on WikiText-2 train, `auto` on half as much of it and half the model's own writing. Tasks: acc_norm in",
     'percent / mean negative log-likelihood of the right answer in nats. Times are of a machine that did other things too:',
-    'compare stages within a row, not rows; runs that differ only in sparsity share their look at the dense model. The rows that',
-    'leave out a part of `auto`, and its row with attention, are from before it repaired the maps into FFNs ([auto.md](auto.md)).',
+    'compare stages within a row, not rows; runs that differ only in sparsity share their look at the dense model.',
     '',
     ...models.flatMap(([name, known]) => [`## ${name}`, '', ...formatTables(known)]),
   ].join('\n');
