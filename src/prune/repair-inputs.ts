@@ -150,7 +150,7 @@ async function goAlong(given: Descent, { place, direction, length, isLast }: Lin
   for (let attempt = 0; attempt < LENGTHS_TRIED && tried > 0; attempt += 1) {
     const weights = moveWeights(place.weights, maps, { steps, length: tried });
     await write(given, weights, storeInMemory);
-    // Gradients on top cost little: the error mostly falls at the first length.
+    // The next step starts from the gradients here: the error mostly falls at the first length, and they need no run of their own.
     const found = isLast ? { error: await meter.measureError(), gradients: [] } : await meter.measure();
     if (found.error < place.error) return { weights, ...found };
     tried = lowestOnParabola({ error: place.error, slope }, { error: found.error, length: tried });
