@@ -1,4 +1,5 @@
 import { extractStage } from '../graph/extract-stage.js';
+import type { GraphIndex } from '../graph/graph-index.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import { indexRunGraph } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
@@ -65,7 +66,8 @@ export interface InputMeter {
  * @returns undefined where the FFN reads more than its input.
  * @throws UnsupportedModelError when an operator between the maps and the output has no gradient rule.
  */
-export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | undefined> {
+export async function createInputMeter(ffn: PrunedFfn): Promise<InputMeter | undefined> {
+  const given = { ...ffn, index: indexRunGraph(ffn.model) };
   const facts = await probe(given);
   if (facts === undefined) return undefined;
   const neuronCount = given.maps[0]!.columns[0]!.length;
@@ -96,6 +98,11 @@ export async function createInputMeter(given: PrunedFfn): Promise<InputMeter | u
     },
     measureChange: (steps, outputWeight) => measureChange(sample, shapeOf(sample), { steps, outputWeight }),
   };
+}
+
+/** An FFN in a graph that was indexed once: between runs its weights change, its nodes do not. */
+interface IndexedFfn extends PrunedFfn {
+  readonly index: GraphIndex;
 }
 
 /** Something added up over the examples. */
@@ -169,7 +176,7 @@ function sumFactors(given: PrunedFfn, shape: FfnShape): ExampleSum & { finish():
 }
 
 async function measureChange(
-  given: PrunedFfn,
+  given: IndexedFfn,
   shape: FfnShape,
   { steps, outputWeight }: { readonly steps: readonly Float64Array[]; readonly outputWeight: Float32Array },
 ): Promise<number> {
@@ -224,12 +231,12 @@ async function measureChange(
 }
 
 /** Runs the FFN as it is now on all examples. */
-async function runExamples(given: PrunedFfn, shape: FfnShape, sums: readonly ExampleSum[]): Promise<void> {
-  const { engine, model, facts, module, maps, source, examples, signal } = given;
+async function runExamples(given: IndexedFfn, shape: FfnShape, sums: readonly ExampleSum[]): Promise<void> {
+  const { engine, model, index, facts, module, maps, source, examples, signal } = given;
   const compiled = await compileStage({
     engine,
     model,
-    index: indexRunGraph(model),
+    index,
     atHand: (value) => value === source,
     fetches: [],
     reads: [module.output.result, module.output.input, ...maps.map(({ result }) => result)],
@@ -251,8 +258,8 @@ async function runExamples(given: PrunedFfn, shape: FfnShape, sums: readonly Exa
 }
 
 /** Dims and small integers of every value between the FFN's source and its result; undefined where it starts from more. */
-async function probe({ engine, model, facts, module, source, examples }: PrunedFfn): Promise<ValueFacts | undefined> {
-  const index = indexRunGraph(model);
+async function probe(given: IndexedFfn): Promise<ValueFacts | undefined> {
+  const { engine, model, index, facts, module, source, examples } = given;
   const atHand = (value: string) => value === source;
   const { nodes, inputs, initializers } = extractStage(index, { outputs: [module.output.result], atHand });
   if (inputs.some((name) => name !== source)) return undefined;

@@ -36,7 +36,8 @@ export function createProductSum(name: string, left: string, right: string): Pro
       sum = next;
     },
     finish(tokenCount) {
-      const mean = Float64Array.from(sum.data as Float32Array, (value) => value / tokenCount);
+      const mean = new Float64Array(sum.data as Float32Array);
+      for (let at = 0; at < mean.length; at += 1) mean[at]! /= tokenCount;
       releaseTensor(sum);
       return mean;
     },

@@ -75,7 +75,8 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
   async function halveInverse(gone: Int32Array) {
     const { halves, capacity } = waiting;
     const count = gone.length;
-    const half = pickSubmatrix(inverse, size, { rows: range(size), columns: gone });
+    // Columns of a symmetric matrix are its rows, which lie together.
+    const half = transposeMatrix(pickRows(inverse, size, gone), count, size);
     const shape = { rows: size, columns: count, inner: capacity };
     subtractInPlace(half, await multiply(halves, pickRows(halves, capacity, gone), shape));
     const lower = pickRows(half, count, gone);

@@ -180,7 +180,10 @@ async function findDirection(
   const kept = last === undefined ? 0 : conjugacy(gradients, last.gradients);
   const steps = gradients.map(({ preconditioned }, k) => {
     const before = last?.steps[k];
-    return before === undefined ? preconditioned : preconditioned.map((value, at) => value + kept * before[at]!);
+    if (before === undefined) return preconditioned;
+    const step = preconditioned.slice();
+    for (let at = 0; at < step.length; at += 1) step[at]! += kept * before[at]!;
+    return step;
   });
   let slope = 0;
   for (const [k, { gradient }] of gradients.entries()) {
