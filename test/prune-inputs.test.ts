@@ -4,9 +4,12 @@ import { createTokenizer } from '../src/calibration/tokenizer.js';
 import { OptionError } from '../src/errors.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/prune.js';
+import { pruneInShots } from '../src/prune/prune-in-shots.js';
+import { type PruneOutcome, pruneModel } from '../src/prune.js';
 import { maskModel } from '../src/removal/mask-model.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
+import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { testEngine } from './support/engine.js';
 import {
   bytesOf,
   type Loaded,
@@ -77,6 +80,25 @@ it('computes what the masked original does, with the columns that stay repaired'
   const bare = outcome.modules.map(({ inputs, ...module }) => module);
   const unrepaired = await maskModel(loaded.model, bare, { detected, store: storeInMemory });
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(unrepaired))).toBeGreaterThan(1e-4);
+});
+
+it('keeps what an earlier shot repaired where a later one repairs nothing', async () => {
+  const options = resolveOptions({ sparsity: 0.4, method: 'obc', modules: 'ffn', shots: 2 });
+  const base = {
+    ...loaded,
+    options,
+    engine: testEngine,
+    windows,
+    store: storeInMemory,
+    createStates: createMemoryStates,
+  };
+  const steps = [1, 0];
+  const { model, modules } = await pruneInShots(base, (job) =>
+    pruneModel({ ...job, options: { ...job.options, shots: 1, inputSteps: steps.shift()! } }),
+  );
+  expect(modules.every(({ inputs }) => inputs?.length === 2)).toBe(true);
+  const masked = await maskModel(loaded.model, modules, { detected: loaded.analysed.detected, store: storeInMemory });
+  expect(relativeGap(await logitsOf(model), await logitsOf(masked))).toBeLessThan(1e-5);
 });
 
 it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])('goes with %s', async (method) => {

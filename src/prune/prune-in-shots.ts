@@ -2,6 +2,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
 import { partOfProgress } from '../progress.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome } from '../prune.js';
+import { inputWeights } from '../removal/input-maps.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './allocate-globally.js';
 
@@ -26,7 +27,7 @@ export async function pruneInShots(
     const options = roundOptions(job, { ...state, analysed }, shot);
     const round = await pruneOnce({ ...job, model, analysed, options });
     rounds.push(round);
-    state = { model: round.model, analysed, outcomes: join(original, state.outcomes, round.modules) };
+    state = { model: round.model, analysed, outcomes: join(original, state.outcomes, { ...round, analysed }) };
   }
   const [first] = rounds;
   const { model, outcomes } = state;
@@ -93,17 +94,22 @@ const lostToHeads = ({ module, now }: { readonly module: PrunableModule; readonl
 function join(
   original: readonly PrunableModule[],
   before: Shot['outcomes'],
-  round: readonly ModuleOutcome[],
+  { model, analysed, modules }: PruneOutcome & Pick<PruneJob, 'analysed'>,
 ): Shot['outcomes'] {
   const joined = new Map(before);
-  for (const outcome of round) {
-    const { index } = outcome.module;
+  for (const outcome of modules) {
+    const { module, keep } = outcome;
+    const { index } = module;
     const known = before.get(index);
+    // Maps that an earlier round repaired and this one could not are narrower now, and still not the dense model's.
+    const isRepaired = known?.inputs !== undefined && keep.length > 0;
+    const inputsNow = isRepaired ? inputWeights(model, { detected: analysed.detected, module, keep }) : undefined;
     joined.set(index, {
       ...outcome,
       module: original[index]!,
-      keep: known === undefined ? outcome.keep : outcome.keep.map((unit) => known.keep[unit]!),
+      keep: known === undefined ? keep : keep.map((unit) => known.keep[unit]!),
       bias: addBiases(known?.bias, outcome.bias),
+      inputs: outcome.inputs ?? inputsNow,
     });
   }
   return joined;

@@ -104,6 +104,10 @@ export function inputShapes(
   });
 }
 
+/** Weights of the maps into an FFN as they are now, in the order of `findInputMaps`. */
+export const inputWeights = (model: OnnxModel, request: InputMapsRequest): TensorHandle[] =>
+  findInputMaps(model, request).map(({ weight }) => model.weights.get(weight)!);
+
 /** Replaces the weights of the maps into an FFN by others of the same shape and type. @throws UnsupportedModelError when their number differs. */
 export function replaceInputWeights(
   model: OnnxModel,
