@@ -1,8 +1,9 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { partOfProgress } from '../progress.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome } from '../prune.js';
-import { inputWeights } from '../removal/input-maps.js';
+import { findInputMaps, type InputMapsRequest, inputWeights } from '../removal/input-maps.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './allocate-globally.js';
 
@@ -101,18 +102,23 @@ function join(
     const { module, keep } = outcome;
     const { index } = module;
     const known = before.get(index);
-    // Maps that an earlier round repaired and this one could not are narrower now, and still not the dense model's.
-    const isRepaired = known?.inputs !== undefined && keep.length > 0;
-    const inputsNow = isRepaired ? inputWeights(model, { detected: analysed.detected, module, keep }) : undefined;
     joined.set(index, {
       ...outcome,
       module: original[index]!,
       keep: known === undefined ? keep : keep.map((unit) => known.keep[unit]!),
       bias: addBiases(known?.bias, outcome.bias),
-      inputs: outcome.inputs ?? inputsNow,
+      inputs: outcome.inputs ?? (known?.inputs && readInputs(model, { detected: analysed.detected, module, keep })),
     });
   }
   return joined;
+}
+
+/** Maps that an earlier round repaired and this one did not: narrower now, and still not the dense model's. */
+function readInputs(
+  model: OnnxModel,
+  request: InputMapsRequest & { readonly keep: Int32Array },
+): TensorHandle[] | undefined {
+  return request.keep.length === 0 ? undefined : inputWeights(model, findInputMaps(model, request));
 }
 
 function addBiases(first: Float64Array | undefined, second: Float64Array | undefined): Float64Array | undefined {

@@ -15,6 +15,7 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import {
   findInputMaps,
   type InputMap,
+  inputWeights,
   readInputWeight,
   replaceInputWeights,
   writeInputWeight,
@@ -71,7 +72,7 @@ export async function repairInputs(
   if (maps.length === 0) return refuse('they are no plain products with float weights');
   const { signal } = options;
   const { detected, facts } = analysed;
-  const before = maps.map(({ weight }) => model.weights.get(weight)!);
+  const before = inputWeights(model, maps);
   try {
     const meter = await createInputMeter({
       engine,

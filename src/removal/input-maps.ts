@@ -104,9 +104,9 @@ export function inputShapes(
   });
 }
 
-/** Weights of the maps into an FFN as they are now, in the order of `findInputMaps`. */
-export const inputWeights = (model: OnnxModel, request: InputMapsRequest): TensorHandle[] =>
-  findInputMaps(model, request).map(({ weight }) => model.weights.get(weight)!);
+/** Weights of input maps as they are now. */
+export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): TensorHandle[] =>
+  maps.map(({ weight }) => model.weights.get(weight)!);
 
 /** Replaces the weights of the maps into an FFN by others of the same shape and type. @throws UnsupportedModelError when their number differs. */
 export function replaceInputWeights(
