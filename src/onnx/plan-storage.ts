@@ -45,6 +45,9 @@ export const TAG_BYTES = 6;
 /** Below this a weight costs more to find in another file than to carry along. */
 const DEFAULT_THRESHOLD_BYTES = 1024;
 
+/** INT32 and INT64: sizes, axes and splits, which ONNX Runtime's shape inference reads and seeks in no other file. */
+const SHAPE_TYPES: ReadonlySet<number> = new Set([6, 7]);
+
 /** Large tensors begin on a page, so that they can be mapped into memory; small ones on a cache line. */
 const ALIGNMENTS = [
   { fromBytes: 65536, alignment: 4096 },
@@ -110,12 +113,17 @@ function place(tensors: readonly PlannedTensor[], thresholdBytes: number): reado
   let end = 0;
   return tensors.map(({ tensor, handle }) => {
     if (handle === undefined) return { tensor };
-    if (handle.byteLength < thresholdBytes || handle.byteLength === 0) return { tensor, handle };
+    if (handle.byteLength < leastOutside(handle, thresholdBytes) || handle.byteLength === 0) return { tensor, handle };
     const { alignment } = ALIGNMENTS.find(({ fromBytes }) => handle.byteLength >= fromBytes)!;
     const offset = Math.ceil(end / alignment) * alignment;
     end = offset + handle.byteLength;
     return { tensor, handle, offset };
   });
+}
+
+/** Bytes from which a weight may lie outside the protobuf, whatever its source did with such weights. */
+function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): number {
+  return SHAPE_TYPES.has(dataType) ? Math.max(thresholdBytes, DEFAULT_THRESHOLD_BYTES) : thresholdBytes;
 }
 
 /** Most bytes that the initializers can take inside the protobuf. */

@@ -140,6 +140,19 @@ describe('layout', () => {
     expect([...(await save(model, { layout: 'inline' })).files.keys()]).toEqual(['model.onnx']);
   });
 
+  it('keeps the sizes that shapes depend on inside, where all else lies outside', async () => {
+    const ints = new Uint8Array(BigInt64Array.of(2n, 3n).buffer);
+    const initializer = [
+      { name: 'split', dataType: 7, dims: [2n], rawData: ints },
+      { name: 'ids', dataType: 7, dims: [200n], rawData: new Uint8Array(1600) },
+    ];
+    const { files, again } = await saveAndLoad(await loadBytes(encode(smallModel({ initializer }))), {
+      layout: { external: { thresholdBytes: 0 } },
+    });
+    expect(externalEntries(files.get('model.onnx')!).map(([name]) => name)).toEqual(['w', 'ids']);
+    expect(await again.weights.get('split')!.read()).toEqual(ints);
+  });
+
   it('goes outside when the protobuf would exceed 2 GiB', async () => {
     const model = await loadBytes(encode(smallModel()));
     const shape = { dataType: 1, dims: [2 ** 29], byteLength: 2 ** 31 };
