@@ -1,7 +1,8 @@
 import type { BlockSpan } from '../architecture/layout.js';
-import { appendCrossEntropy, type Softening } from '../autodiff/cross-entropy.js';
+import { appendCrossEntropy, type CrossEntropy, type Softening } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import type { GraphIndex } from '../graph/graph-index.js';
+import { createRandom, type Random } from '../linalg/random.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
@@ -78,7 +79,8 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
   const facts = factsForSize(analysed, { batchSize: 1, sequenceLength });
   const opset = opsetOf(model.proto);
-  let names = { loss: '', cotangent: '' };
+  let names: Pick<CrossEntropy, 'loss' | 'cotangent' | 'draws'> = { loss: '', cotangent: '' };
+  const random = createRandom(walk.softened?.seed ?? 0);
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const entropy = appendCrossEntropy({
       logits: { value: layout.logits, fact: facts.get(layout.logits)! },
@@ -92,11 +94,12 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       outputs: [{ value: layout.logits, cotangent: entropy.cotangent }],
       wanted: [input],
     });
-    names = { loss: entropy.loss, cotangent: gradient.gradients.get(input)! };
+    names = { loss: entropy.loss, cotangent: gradient.gradients.get(input)!, draws: entropy.draws };
+    const draws = names.draws === undefined ? [] : [{ name: names.draws, type: 'float32' as const }];
     return {
       nodes: [...entropy.nodes, ...gradient.nodes],
       initializers: [...entropy.initializers, ...gradient.initializers],
-      inputs: [{ name: 'loss_tokens', type: 'int64' }],
+      inputs: [{ name: 'loss_tokens', type: 'int64' }, ...draws],
       outputs: [names.loss, names.cotangent],
       domains: gradient.domains,
     };
@@ -132,7 +135,8 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
           dims: [1, sequenceLength],
           data: BigInt64Array.from(window.tokens, BigInt),
         };
-        const results = await head.session.run({ ...feeds, loss_tokens: tokens });
+        const draws = names.draws === undefined ? {} : { [names.draws]: drawUniformly(random, sequenceLength) };
+        const results = await head.session.run({ ...feeds, loss_tokens: tokens, ...draws });
         total += (results[names.loss]!.data as Float32Array)[0]!;
         rows.push(results[names.cotangent]!);
       }
@@ -149,6 +153,12 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
     await head.session.release();
   }
   return total / batches.reduce((sum, { batchSize }) => sum + batchSize, 0);
+}
+
+/** A number in [0, 1) for every position of a window. */
+function drawUniformly(random: Random, sequenceLength: number): Tensor {
+  const data = Float32Array.from({ length: sequenceLength }, random);
+  return { type: 'float32', dims: [1, sequenceLength, 1], data };
 }
 
 interface Step {

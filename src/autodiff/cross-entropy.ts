@@ -33,9 +33,12 @@ export interface CrossEntropyOptions {
 export interface Softening {
   /** Above 0. */
   readonly temperature: number;
-  /** Runs of one session draw from one stream. */
+  /** Runs of one session draw from one stream. Of no use where the caller draws, see `CrossEntropy.draws`. */
   readonly seed: number;
 }
+
+/** ONNX Runtime has no kernel for `Multinomial` from this version of ONNX's operators on. */
+const MULTINOMIAL_END = 22;
 
 /** Nodes that compute the loss and its gradient; both are of the logits' gradient type (float32). */
 export interface CrossEntropy {
@@ -45,6 +48,11 @@ export interface CrossEntropy {
   readonly loss: string;
   /** `[B, S, V]`: d loss / d logits, for `GradientProblem.outputs`. Zero at each window's last position. */
   readonly cotangent: string;
+  /**
+   * Graph input to declare and feed: `[B, S, 1]` float32, drawn uniformly from [0, 1), one number a position picks its token.
+   * Absent where nothing is drawn, or the graph draws by itself (below opset 22).
+   */
+  readonly draws?: string | undefined;
 }
 
 /**
@@ -75,13 +83,16 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const scaled = (value: Value) =>
     temperature === 1 ? value : o.mul(value, emitter.constant(raw.dataType, [], [1 / temperature]));
   const x = scaled(raw);
+  const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
+  const probabilities = o.softmax(x);
+  const draws = softened !== undefined && opset >= MULTINOMIAL_END ? `${prefix}draws` : undefined;
   const targets =
     softened === undefined
       ? nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 })
-      : drawTokens(o, x, softened.seed);
-  const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
+      : draws === undefined
+        ? drawTokens(o, x, softened.seed)
+        : pickTokens(o, probabilities, { name: draws, dims: [batch, length, 1], dataType: FLOAT32 });
 
-  const probabilities = o.softmax(x);
   // The likeliest token's logit less its ln p; ReduceLogSumExp takes several times as long and is off by more.
   const normaliser = o.sub(o.max(x, [2], true), o.log(o.max(probabilities, [2], true)));
   const loss = o.total(o.mul(o.sub(normaliser, o.gatherElements(x, targets, 2)), weights));
@@ -89,7 +100,7 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const updates = o.sub(o.gatherElements(weighted, targets, 2), weights);
   const cotangent = scaled(o.scatterElements(weighted, targets, { updates, axis: 2 }));
   const { nodes, initializers } = emitter.finish([loss.name, cotangent.name]);
-  return { nodes, initializers, loss: loss.name, cotangent: cotangent.name };
+  return { nodes, initializers, loss: loss.name, cotangent: cotangent.name, ...(draws !== undefined && { draws }) };
 }
 
 /** Token s + 1 at position s, `[B, S, 1]`; the last position, which has weight 0, gets the window's first token. */
@@ -110,6 +121,15 @@ function drawTokens(o: TensorOps, logits: Value, seed: number): Value {
   });
   // Where logits are no numbers the draw is one past the end; the gradient is NaN then, whatever the token.
   return o.reshape(o.where(o.equal(drawn, size), 0, drawn), [batch, length, 1]);
+}
+
+/** The token in whose stretch of the cumulated probabilities each position's number lies, `[B, S, 1]`. */
+function pickTokens(o: TensorOps, probabilities: Value, draws: Value): Value {
+  const size = probabilities.dims[2] ?? 1;
+  const isBehind = o.not(o.greater(o.cumulate(probabilities, 2), o.cast(draws, probabilities.dataType)));
+  const picked = o.cast(o.sum(o.cast(isBehind, FLOAT32), [2], true), INT64);
+  // Rounding may leave the last sum below a number close to 1.
+  return o.where(o.equal(picked, size), size - 1, picked);
 }
 
 function positionWeights(batch: number, length: number, scale = 1 / (batch * (length - 1))): number[] {

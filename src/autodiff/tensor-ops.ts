@@ -136,6 +136,8 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     max: reduce('ReduceMax', 18),
     /** Softmax over the last axis. */
     softmax: (x: Value) => emitter.node('Softmax', [x], { ...x, attributes: { axis: -1 } }),
+    /** Sums of all elements up to each one along `axis`. */
+    cumulate: (x: Value, axis: number) => emitter.node('CumSum', [x, scalar(axis, INT64)], x),
     reshape,
     transpose,
     slice,

@@ -81,7 +81,10 @@ describe('appendCrossEntropy', () => {
     expect(Array.from(results[parts.cotangent]?.data as Float32Array)).toEqual([-1, 1, 0, 0]);
   });
 
-  describe('softened', () => {
+  describe.each([
+    ['where the graph draws', 17],
+    ['where numbers are fed to draw by', 22],
+  ])('softened, %s', (_, opset) => {
     const TEMPERATURE = 2;
     const ROWS = 2000;
     const logits = Float32Array.of(1.5, -0.5, 0, 3);
@@ -93,14 +96,17 @@ describe('appendCrossEntropy', () => {
       const parts = appendCrossEntropy({
         logits: { value: 'logits', fact: { dims, dataType: 1 } },
         tokens: 'tokens',
-        opset: 17,
+        opset,
         scale: 1,
         softened: { temperature: TEMPERATURE, seed },
       });
+      const uniform = createRandom(seed);
+      const draws = Float32Array.from({ length: 2 * ROWS }, uniform);
       const results = await runGraph({
         ...parts,
-        opset: 17,
+        opset,
         inputs: {
+          ...(parts.draws !== undefined && { [parts.draws]: { type: 'float32', dims: [ROWS, 2, 1], data: draws } }),
           logits: { type: 'float32', dims, data: Float32Array.from({ length: 8 * ROWS }, (_, at) => given[at % 4]!) },
           tokens: { type: 'int64', dims: [ROWS, 2], data: new BigInt64Array(2 * ROWS) },
         },
