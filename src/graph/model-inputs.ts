@@ -22,8 +22,13 @@ export interface ModelInput {
   readonly dims: readonly (number | string)[];
 }
 
+const TOKENS = /^input_ids$|^tokens$/;
+
+/** What a decoder reads whose embedding table is in a file of its own. */
+const EMBEDDINGS = /^inputs?_embeds$/;
+
 const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] = [
-  { pattern: /^input_ids$|^tokens$/, role: 'tokens' },
+  { pattern: TOKENS, role: 'tokens' },
   { pattern: /attention_mask$|^mask$/, role: 'attentionMask' },
   { pattern: /position_ids$/, role: 'positions' },
   { pattern: /cache_position$/, role: 'cachePositions' },
@@ -33,13 +38,30 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /past|cache/, role: 'past' },
 ];
 
+/** The input that takes token ids. */
+export function findTokenInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
+  return inputs.find(({ name }) => TOKENS.test(name));
+}
+
+/** The input that takes embeddings, in a graph that takes no token ids. */
+export function findEmbeddingInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
+  return findTokenInput(inputs) === undefined ? inputs.find(({ name }) => EMBEDDINGS.test(name)) : undefined;
+}
+
 /**
  * Reads what the inputs of a decoder graph are for.
  * @throws UnsupportedModelError for an input that no text decoder has (pixels, encoder states), naming it.
  */
 export function readModelInputs(graph: GraphProto): ModelInput[] {
   const initializers = new Set(graph.initializer.map(({ name }) => name));
-  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map((info) => readInput(info, graph));
+  const declared = graph.input.filter(({ name }) => !initializers.has(name));
+  const embeddings = findEmbeddingInput(declared);
+  if (embeddings !== undefined) {
+    throw new UnsupportedModelError(
+      `the model reads "${embeddings.name}" in place of token ids; put its embedding model in front by joinEmbedding`,
+    );
+  }
+  const inputs = declared.map((info) => readInput(info, graph));
   if (!inputs.some(({ role }) => role === 'tokens')) {
     throw new UnsupportedModelError(
       `the model has no input_ids (inputs: ${inputs.map(({ name }) => name).join(', ') || 'none'}); only text decoders can be pruned`,
@@ -87,6 +109,10 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   if (input.role === 'useCache') return [1];
   if (input.role === 'logitsToKeep') return input.dims.map(() => 1);
   if (input.role === 'cachePositions') return [sequenceLength];
+  // One row each for time, height and width, all alike in text.
+  if (input.role === 'positions' && input.dims.length === 3) {
+    return [typeof input.dims[0] === 'number' ? input.dims[0] : 3, batchSize, sequenceLength];
+  }
   if (input.role !== 'past') return [batchSize, sequenceLength];
   const axes = pastAxes(input);
   return input.dims.map((dim, axis) => {

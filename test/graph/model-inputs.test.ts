@@ -25,3 +25,20 @@ it('learns a head size that a cache leaves open from the attention that reads it
   expect(past!.dims).toEqual(['batch', 2, 'past', 16]);
   expect(prefillDims(past!, { batchSize: 3, sequenceLength: 5 })).toEqual([3, 2, 0, 16]);
 });
+
+it('gives every axis of a position its row', () => {
+  const readPositions = (...dims: (number | string)[]) => {
+    const input = [makeValueInfo('input_ids', 7, ['batch', 'sequence']), makeValueInfo('position_ids', 7, dims)];
+    return prefillDims(readModelInputs(create(GraphProtoSchema, { input }))[1]!, { batchSize: 2, sequenceLength: 5 });
+  };
+  expect(readPositions('batch', 'sequence')).toEqual([2, 5]);
+  expect(readPositions(3, 'batch', 'sequence')).toEqual([3, 2, 5]);
+  expect(readPositions('axes', 'batch', 'sequence')).toEqual([3, 2, 5]);
+});
+
+it('says what a decoder needs that reads embeddings', () => {
+  const input = [makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', 64])];
+  expect(() => readModelInputs(create(GraphProtoSchema, { input }))).toThrow(
+    /reads "inputs_embeds" in place of token ids; put its embedding model in front by joinEmbedding/,
+  );
+});
