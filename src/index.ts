@@ -145,6 +145,7 @@ export type {
 } from './evaluation/task-result.js';
 export { measureTokenLosses } from './evaluation/token-losses.js';
 export { adviseWidth, neighbouringWidths, type WidthAdvice, type WidthTiming } from './evaluation/width-advice.js';
+export { joinEmbedding, withoutFront } from './graph/join-embedding.js';
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
@@ -166,7 +167,7 @@ export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
 export { loadModel } from './onnx/load-model.js';
 export { createMemoryFolder } from './onnx/memory-folder.js';
-export type { ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
+export type { GraphFront, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
@@ -214,6 +215,7 @@ export {
 } from './runtime/hidden-states.js';
 export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';
 export { prefillFeeds } from './runtime/prefill-feeds.js';
+export { putEmbeddingInFront } from './runtime/put-embedding-in-front.js';
 export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';
 export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
 export { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting/weighting-variants.js';

@@ -22,6 +22,8 @@ export interface DetectRequest {
   readonly facts: ValueFacts;
   readonly tokenInput: string;
   readonly logits: string;
+  /** Whether a weight is the model's own; others are not counted. */
+  isOwn?(weight: string): boolean;
 }
 
 /**
@@ -94,7 +96,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       })),
       modules,
       unrecognised,
-      parameterCount: countParameters(index, facts),
+      parameterCount: countParameters(request),
       logits,
     },
   };
@@ -281,11 +283,11 @@ function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: Gr
   return { parametersPerUnit: perUnit, parametersPerGroup: perGroup, parameterCount: total };
 }
 
-function countParameters(index: GraphIndex, facts: ValueFacts): number {
+function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {
   const floats = new Set([1, 10, 11, 16]);
   return [...index.initializers].reduce((sum, name) => {
     const fact = facts.get(name);
-    return fact !== undefined && floats.has(fact.dataType)
+    return fact !== undefined && floats.has(fact.dataType) && isOwn(name)
       ? sum + fact.dims.reduce((product, dim) => product * dim, 1)
       : sum;
   }, 0);

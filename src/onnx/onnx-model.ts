@@ -1,4 +1,4 @@
-import type { ModelProto } from 'onnx-buf';
+import type { ModelProto, ValueInfoProto } from 'onnx-buf';
 
 /**
  * A weight that is read only when a stage needs it.
@@ -25,6 +25,18 @@ export interface OnnxModel {
   readonly weights: Map<string, TensorHandle>;
   /** How the weights were stored in the file it came from; saving keeps to it by default. */
   readonly storage?: ModelStorage;
+  /** What stands in front of the graph and is another file's: run with it, but neither counted, pruned nor saved. */
+  readonly front?: GraphFront;
+}
+
+/** Nodes and weights that stand in front of a graph, and what the graph is without them. */
+export interface GraphFront {
+  /** Begins the names of its nodes, values and weights, and no others. */
+  readonly prefix: string;
+  /** How the file it came from stores its weights. */
+  readonly storage?: ModelStorage;
+  /** What the graph behind it declared by itself. */
+  readonly behind: Pick<ModelProto, 'irVersion' | 'opsetImport'> & { readonly input: readonly ValueInfoProto[] };
 }
 
 /** Where a model's weights are stored: inside the protobuf, or in files beside it. */

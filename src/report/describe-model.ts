@@ -1,4 +1,5 @@
 import type { PrunableModule, Unrecognised } from '../architecture/layout.js';
+import { withoutFront } from '../graph/join-embedding.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -41,7 +42,7 @@ export interface ModuleDescription {
 export function describeModel(name: string, model: OnnxModel, { detected }: AnalysedModel): ModelDescription {
   const { layout } = detected;
   const bytesByType = new Map<number, number>();
-  for (const { dataType, byteLength } of model.weights.values()) {
+  for (const { dataType, byteLength } of withoutFront(model).weights.values()) {
     bytesByType.set(dataType, (bytesByType.get(dataType) ?? 0) + byteLength);
   }
   const [mostly] = [...bytesByType].sort((a, b) => b[1] - a[1]);

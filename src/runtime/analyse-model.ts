@@ -60,7 +60,8 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const logits = findLogits(graph, (name) => first.get(name)?.dims);
   const index = indexGraph(lowered);
   refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: FIRST_PROBE.sequenceLength });
-  const detected = detectLayout({ index, facts: first, tokenInput, logits });
+  const isOwn = (weight: string) => model.front === undefined || !weight.startsWith(model.front.prefix);
+  const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   return { detected, facts: { first, second }, inputs, tokenInput };
 }
 

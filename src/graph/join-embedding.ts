@@ -1,0 +1,152 @@
+import { UnsupportedModelError } from '../errors.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
+import { nodeLabel, qualifiedOp } from './graph-index.js';
+import { declared, EMBEDDING_PREFIX, prepareEmbedding } from './prepare-embedding.js';
+
+/**
+ * ONNX's own operators that stand in embedding models, with the opset from which on they mean the same: two files may
+ * import different ones.
+ */
+const SAME_SINCE: Readonly<Record<string, number>> = {
+  Add: 7,
+  And: 7,
+  Cast: 9,
+  Concat: 4,
+  Constant: 13,
+  ConstantOfShape: 9,
+  CumSum: 11,
+  DequantizeLinear: 13,
+  Div: 7,
+  Equal: 11,
+  Expand: 8,
+  Flatten: 11,
+  Gather: 11,
+  GatherND: 12,
+  Gemm: 11,
+  Greater: 9,
+  GreaterOrEqual: 12,
+  Identity: 1,
+  Less: 9,
+  LessOrEqual: 12,
+  LayerNormalization: 17,
+  MatMul: 9,
+  Mod: 10,
+  Mul: 7,
+  NonZero: 9,
+  Not: 1,
+  Or: 7,
+  Range: 11,
+  Reshape: 5,
+  ScatterElements: 11,
+  ScatterND: 11,
+  Shape: 1,
+  Slice: 11,
+  Sqrt: 6,
+  Squeeze: 13,
+  Sub: 7,
+  Tile: 6,
+  Transpose: 1,
+  Unsqueeze: 13,
+  Where: 9,
+};
+
+/**
+ * Puts an embedding model in front of a decoder that reads embeddings in place of token ids, so that the two are one decoder
+ * that reads ids. What stands in front is neither counted nor pruned, and `withoutFront` takes it out again.
+ *
+ * @throws UnsupportedModelError when the two do not fit.
+ * @example
+ * const decoder = joinEmbedding(await loadModel(decoderFile, folder), await loadModel(embeddingFile, folder));
+ */
+export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxModel {
+  const { proto } = decoder;
+  const graph = proto.graph!;
+  const prefix = freePrefix(decoder);
+  const front = prepareEmbedding(embedding, { decoderInputs: graph.input.map(declared), prefix });
+  const own = front.proto.graph!;
+  checkOpsets(decoder, front);
+  const made = new Set(own.output.map(({ name }) => name));
+  const first = graph.input.findIndex(({ name }) => made.has(name));
+  const behind = graph.input.filter(({ name }) => !made.has(name));
+  const missing = front.proto.opsetImport.filter(
+    ({ domain }) => domain !== '' && !proto.opsetImport.some((known) => known.domain === domain),
+  );
+  const newer = proto.irVersion < front.proto.irVersion ? front.proto : proto;
+  return {
+    ...decoder,
+    weights: new Map([...front.weights, ...decoder.weights]),
+    front: {
+      prefix,
+      ...(embedding.storage && { storage: embedding.storage }),
+      behind: { irVersion: proto.irVersion, opsetImport: proto.opsetImport, input: graph.input },
+    },
+    proto: {
+      ...proto,
+      irVersion: newer.irVersion,
+      opsetImport: [...proto.opsetImport, ...missing],
+      graph: {
+        ...graph,
+        node: [...own.node, ...graph.node],
+        initializer: [...own.initializer, ...graph.initializer],
+        input: behind.toSpliced(first, 0, own.input[0]!),
+      },
+    },
+  };
+}
+
+/** The model without what stands in front of it; what was edited behind stays so. */
+export function withoutFront({ front, ...model }: OnnxModel): OnnxModel {
+  if (front === undefined) return model;
+  const { prefix, behind } = front;
+  const graph = model.proto.graph!;
+  const isOwn = ({ name }: { readonly name: string }) => !name.startsWith(prefix);
+  const edited = new Map(graph.input.map((info) => [info.name, info]));
+  return {
+    ...model,
+    weights: new Map([...model.weights].filter(([name]) => isOwn({ name }))),
+    proto: {
+      ...model.proto,
+      irVersion: behind.irVersion,
+      opsetImport: behind.opsetImport,
+      graph: {
+        ...graph,
+        node: graph.node.filter(isOwn),
+        initializer: graph.initializer.filter(isOwn),
+        input: behind.input.map((info) => edited.get(info.name) ?? info),
+      },
+    },
+  };
+}
+
+/** The first prefix that no name of a decoder begins with. */
+function freePrefix({ proto }: OnnxModel): string {
+  const { node, input, initializer } = proto.graph!;
+  const names = [
+    ...node.flatMap(({ name, output }) => [name, ...output]),
+    ...[...input, ...initializer].map(({ name }) => name),
+  ];
+  let prefix = EMBEDDING_PREFIX;
+  while (names.some((name) => name.startsWith(prefix))) prefix = `_${prefix}`;
+  return prefix;
+}
+
+/** @throws UnsupportedModelError naming the operator that means one thing in one file and another in the other. */
+function checkOpsets(decoder: OnnxModel, front: OnnxModel): void {
+  const [behind, before] = [opsetOf(decoder.proto), opsetOf(front.proto)];
+  const least = Math.min(behind, before);
+  const differing = front.proto.opsetImport.find(({ domain, version }) => {
+    const known = decoder.proto.opsetImport.find((other) => other.domain === domain);
+    return domain !== '' && domain !== 'ai.onnx' && known !== undefined && known.version !== version;
+  });
+  const changed = front.proto.graph!.node.find((node) => {
+    if (behind === before || (node.domain !== '' && node.domain !== 'ai.onnx')) return false;
+    return !((SAME_SINCE[qualifiedOp(node)] ?? Number.POSITIVE_INFINITY) <= least);
+  });
+  if (differing === undefined && changed === undefined) return;
+  const what = changed === undefined ? `the operators of "${differing!.domain}"` : nodeLabel(changed);
+  throw new UnsupportedModelError(
+    `the embedding model cannot stand in front of the decoder: ${what} may mean one thing in opset ${before}, the embedding model's, ` +
+      `and another in opset ${behind}, the decoder's; export both for the same opset`,
+  );
+}
