@@ -1,4 +1,6 @@
 import type { ModelLayout } from '../architecture/layout.js';
+import { parseModelName } from '../onnx/model-name.js';
+import { findTextConfig } from './text-config.js';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -55,17 +57,16 @@ export interface StoredAs {
 /**
  * Makes config.json say what the pruned graph is like. One number stands for all blocks, so where blocks differ it is the
  * largest and `fang_prune` lists them all; families that list widths by block get their list. `head_dim` is always
- * written: hidden size / heads no longer gives it. What is not known of any block stays as it was.
+ * written: hidden size / heads no longer gives it. What is not known of any block stays as it was. A part that is the
+ * decoder's own (`text_config`) is mended like the whole.
  */
 export function mendConfig(config: Json, widths: readonly BlockWidths[], storedAs: StoredAs): Json {
-  const mended: Record<string, unknown> = { ...config };
-  for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
-    const largest = largestOf(widths, field);
-    if (largest === undefined) continue;
-    for (const key of keysFor(field, config)) {
-      mended[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
-    }
-  }
+  const text = findTextConfig(config);
+  const mended: Record<string, unknown> = {
+    ...config,
+    ...mendWidths(config, widths, text ? presentKeys : keysFor),
+    ...(text && { [text.key]: { ...text.part, ...mendWidths(text.part, widths, keysFor) } }),
+  };
   const differ = widths.some(
     (width) => width.neuronCount !== widths[0]?.neuronCount || width.headCount !== widths[0]?.headCount,
   );
@@ -75,9 +76,25 @@ export function mendConfig(config: Json, widths: readonly BlockWidths[], storedA
   return mended;
 }
 
+type KeysFor = (field: Width, config: Json) => readonly string[];
+
+function mendWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFor): Json {
+  const mended: Record<string, unknown> = {};
+  for (const field of Object.keys(CONFIG_KEYS) as Width[]) {
+    const largest = largestOf(widths, field);
+    if (largest === undefined) continue;
+    for (const key of keysOf(field, config)) {
+      mended[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
+    }
+  }
+  return mended;
+}
+
+const presentKeys: KeysFor = (field, config) => CONFIG_KEYS[field].filter((key) => key in config);
+
 /** The keys of a width that a config has, or the one under which its readers look for what is not the default. */
 function keysFor(field: Width, config: Json): readonly string[] {
-  const present = CONFIG_KEYS[field].filter((key) => key in config);
+  const present = presentKeys(field, config);
   if (present.length > 0) return present;
   if (field === 'headSize') return CONFIG_KEYS.headSize;
   // GPT-2's family leaves it out where it is four times the hidden size.
@@ -90,14 +107,32 @@ function listByBlock(list: readonly unknown[], widths: readonly BlockWidths[], f
 
 const DTYPE_OF_SUFFIX: Readonly<Record<string, string>> = { '': 'fp32', _fp16: 'fp16' };
 
-/** Only the variant that was pruned lies in the new folder, so it becomes the one that is loaded. */
+/** Only the variant that was pruned lies in the new folder, so it becomes the one that is loaded; other models keep theirs. */
 function mendTransformersJs(js: Json, { modelFile, externalFileCount }: StoredAs): Json {
-  const dtype = DTYPE_OF_SUFFIX[/model(\w*)\.onnx$/.exec(modelFile)?.[1] ?? 'another name'];
+  const file = modelFile.slice(modelFile.lastIndexOf('/') + 1);
+  const { stem = '', variant = '' } = parseModelName(file) ?? {};
+  const dtype = stem.includes('model') ? DTYPE_OF_SUFFIX[variant] : undefined;
   return {
     ...js,
-    ...(js.use_external_data_format !== undefined && { use_external_data_format: externalFileCount }),
-    ...(js.dtype !== undefined && dtype !== undefined && { dtype }),
+    ...(js.use_external_data_format !== undefined && {
+      use_external_data_format: mendEntry(js.use_external_data_format, { stem, name: file, value: externalFileCount }),
+    }),
+    ...(js.dtype !== undefined &&
+      dtype !== undefined && { dtype: mendEntry(js.dtype, { stem, name: stem, value: dtype }) }),
   };
+}
+
+interface ModelEntry {
+  readonly stem: string;
+  readonly name: string;
+  readonly value: string | number;
+}
+
+/** What is said of a model: by itself, or in a list by file or stem, without the variants that are gone. */
+function mendEntry(said: unknown, { stem, name, value }: ModelEntry): unknown {
+  if (!isRecord(said)) return value;
+  const others = Object.entries(said).filter(([key]) => key !== stem && parseModelName(key)?.stem !== stem);
+  return { ...Object.fromEntries(others), [name]: value };
 }
 
 /** Names of the decoder's widths in genai_config.json. */

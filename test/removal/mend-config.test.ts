@@ -85,15 +85,54 @@ describe('mendConfig', () => {
     const js = { dtype: 'q4', use_external_data_format: { 'model.onnx': 2, 'model_q4.onnx': 1 }, kv_cache_dtype: 'x' };
     const mend = (modelFile: string, externalFileCount: number) =>
       mendConfig({ 'transformers.js_config': js }, [], { modelFile, externalFileCount })['transformers.js_config'];
-    expect(mend('onnx/model.onnx', 1)).toEqual({ dtype: 'fp32', use_external_data_format: 1, kv_cache_dtype: 'x' });
-    expect(mend('onnx/model_fp16.onnx', 0)).toEqual({
-      dtype: 'fp16',
-      use_external_data_format: 0,
+    expect(mend('onnx/model.onnx', 1)).toEqual({
+      dtype: 'fp32',
+      use_external_data_format: { 'model.onnx': 1 },
       kv_cache_dtype: 'x',
+    });
+    expect(mend('onnx/model_fp16.onnx', 0)).toMatchObject({
+      dtype: 'fp16',
+      use_external_data_format: { 'model_fp16.onnx': 0 },
     });
     expect(mend('onnx/other.onnx', 0)).toMatchObject({ dtype: 'q4' });
     expect(mendConfig({ 'transformers.js_config': { a: 1 } }, [], inline)).toEqual({
       'transformers.js_config': { a: 1 },
+    });
+  });
+});
+
+describe('mendConfig of a model with images', () => {
+  const vision_config = { hidden_size: 768, intermediate_size: 3072, num_attention_heads: 12 };
+
+  it.each(['text_config', 'llm_config', 'language_config'])('mends %s and leaves the rest', (key) => {
+    const text = { hidden_size: 256, intermediate_size: 512, num_attention_heads: 8, num_key_value_heads: 4 };
+    const mended = mendConfig({ model_type: 'vlm', [key]: text, vision_config }, widths, inline);
+    const plain = mendConfig(text, widths, inline);
+    const { fang_prune, ...inside } = plain;
+    expect(mended).toEqual({ model_type: 'vlm', [key]: inside, vision_config, fang_prune });
+    expect(inside).toHaveProperty('head_dim');
+  });
+
+  it('mends what is said twice', () => {
+    const config = { text_config: { intermediate_size: 512 }, intermediate_size: 512, vision_config };
+    const { intermediate_size } = mendConfig(config.text_config, widths, inline);
+    const mended = mendConfig(config, widths, inline);
+    expect(mended).toMatchObject({ intermediate_size, text_config: { intermediate_size }, vision_config });
+    expect(mended).not.toHaveProperty('head_dim');
+  });
+
+  it('keeps what transformers.js_config says of the other models', () => {
+    const js = {
+      dtype: { decoder_model_merged: 'q4', embed_tokens: 'fp16' },
+      use_external_data_format: { decoder_model_merged: 2, 'vision_encoder.onnx': 1 },
+    };
+    const config = mendConfig({ 'transformers.js_config': js }, [], {
+      modelFile: 'onnx/decoder_model_merged.onnx',
+      externalFileCount: 1,
+    });
+    expect(config['transformers.js_config']).toEqual({
+      dtype: { decoder_model_merged: 'fp32', embed_tokens: 'fp16' },
+      use_external_data_format: { 'decoder_model_merged.onnx': 1, 'vision_encoder.onnx': 1 },
     });
   });
 });

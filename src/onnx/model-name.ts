@@ -1,0 +1,21 @@
+/** A model's file name taken apart: `decoder_model_merged_q4.onnx` is the variant `_q4` of `decoder_model_merged`. */
+export interface ModelName {
+  /** What the model is. */
+  readonly stem: string;
+  /** How its weights are stored, with its separator; `''` for single precision. */
+  readonly variant: string;
+}
+
+/** ONNX files and their external data, as exporters name them. */
+const ONNX_FILE = /^(.+)\.onnx(?:[._]data(?:_\d+)?)?$/i;
+
+/** Ends of names that tell one variant of a model from another. */
+const VARIANT = /(?:[_-](?:fp16|fp32|bf16|u?int[48]|quantized|q\d(?:f16)?|bnb4|o[1-4]|optimized))+$/i;
+
+/** @param file Name without folder. @returns undefined for what is neither an ONNX file nor external data of one. */
+export function parseModelName(file: string): ModelName | undefined {
+  const name = ONNX_FILE.exec(file)?.[1];
+  if (name === undefined) return undefined;
+  const variant = VARIANT.exec(name)?.[0] ?? '';
+  return { stem: name.slice(0, name.length - variant.length), variant };
+}
