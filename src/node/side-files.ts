@@ -1,8 +1,9 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { parseModelName } from '../onnx/model-name.js';
 
-/** ONNX files and their external data, as exporters name them. */
-const ONNX_FILES = /\.onnx([._]data(_\d+)?)?$/i;
+/** What exporters call a decoder: with and without its KV cache, and both in one. */
+const DECODER_STEMS = /^(model|(decoder|model)(_with_past|_merged)+|decoder(_with_past)?_model(_merged)?)$/;
 
 /** The same model's weights in other formats; they are dense, so they do not belong to a pruned model. */
 const OTHER_WEIGHTS =
@@ -16,28 +17,38 @@ const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 
 /** What lies beside a model, relative to its folder, with `/`. */
 export interface SideFiles {
-  /** Tokenizer, templates, licence and whatever else goes with the model. */
+  /** Tokenizer, templates, licence, models of another part (embeddings, images, sounds) and whatever else goes with the model. */
   readonly kept: readonly string[];
-  /** Other variants of the model and their weights, and earlier reports. */
+  /** Other variants of the model and their weights, for they are dense, and earlier reports. */
   readonly leftOut: readonly string[];
 }
 
 /**
  * Sorts a model folder's files into those that go with a pruned copy and those that do not.
  * Links to files are followed, links to folders are not.
- * @param replaced the model's own files, which the copy has anew
+ * @param modelFile the model that is pruned, `replaced` its files, which the copy has anew
  */
-export async function listSideFiles(root: string, replaced: ReadonlySet<string>): Promise<SideFiles> {
+export async function listSideFiles(
+  root: string,
+  { modelFile, replaced }: { readonly modelFile: string; readonly replaced: ReadonlySet<string> },
+): Promise<SideFiles> {
   const kept: string[] = [];
   const leftOut: string[] = [];
+  const own = parseModelName(nameOf(modelFile))?.stem;
+  const isVariant = (name: string) => {
+    const stem = parseModelName(name)?.stem;
+    return stem !== undefined && (stem === own || DECODER_STEMS.test(stem));
+  };
   for await (const path of walkFiles(root, '')) {
-    const name = path.slice(path.lastIndexOf('/') + 1);
+    const name = nameOf(path);
     if (replaced.has(path)) continue;
-    if ([ONNX_FILES, OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
+    if (isVariant(name) || [OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
     else kept.push(path);
   }
   return { kept, leftOut };
 }
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
 async function* walkFiles(root: string, folder: string): AsyncGenerator<string> {
   const entries = await readdir(join(root, folder), { withFileTypes: true });

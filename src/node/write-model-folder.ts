@@ -44,7 +44,10 @@ export async function writeModelFolder(
   const folder = await checkOutput({ output, source: source.root, force });
   const hasSideFiles = Object.keys(source.documents).length > 0;
   const sideFiles = hasSideFiles
-    ? await listSideFiles(source.root, new Set([...modelFiles(model, source), ...Object.keys(documents), WINDOWS_FILE]))
+    ? await listSideFiles(source.root, {
+        modelFile: source.modelFile,
+        replaced: new Set([...modelFiles(model, source), ...Object.keys(documents), WINDOWS_FILE]),
+      })
     : { kept: [], leftOut: [] };
   const build = async (partial: string) => {
     const saved = await saveModel(model, createFileSink(partial), source.modelFile, save);

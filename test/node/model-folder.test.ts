@@ -117,6 +117,35 @@ describe('writeModelFolder', () => {
     return { source, model: await source.load() };
   };
 
+  it('copies models of other parts in all their variants', async () => {
+    const companions = [
+      'onnx/audio_encoder_fp16.onnx_data',
+      'onnx/embed_tokens.onnx',
+      'onnx/embed_tokens_q4f16.onnx',
+      'onnx/vision_encoder.onnx',
+      'onnx/vision_encoder.onnx_data_1',
+      'phi-text-embedding.onnx',
+      'speech.onnx.data',
+    ];
+    const variants = [
+      'decoder_with_past.onnx.data',
+      'model.onnx',
+      'onnx/decoder_model.onnx',
+      'onnx/decoder_model_merged_q4.onnx',
+      'onnx/decoder_model_merged_q4.onnx_data',
+      'onnx/decoder_with_past_model_int8.onnx',
+    ];
+    const own = { 'onnx/decoder_model_merged.onnx': bytes, 'config.json': '{}' };
+    const others = Object.fromEntries([...companions, ...variants].map((path) => [path, 'x']));
+    const files = Object.entries({ ...own, ...others });
+    await put(Object.fromEntries(files.map(([path, content]) => [`vlm/${path}`, content])));
+    const source = await openModelFolder(at('vlm/onnx/decoder_model_merged.onnx'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own)].sort());
+    expect(written.leftOut).toEqual(variants);
+  });
+
   it('copies what belongs to the model and leaves its other variants', async () => {
     const { source, model } = await open();
     const written = await writeModelFolder(model, source, {
