@@ -31,7 +31,12 @@ export {
 } from './node/evaluate-folder.js';
 export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/evaluate-models.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
-export { type ModelFolder, openModelFolder } from './node/model-folder.js';
+export {
+  type EmbeddingsOption,
+  type ModelFolder,
+  type OpenModelOptions,
+  openModelFolder,
+} from './node/model-folder.js';
 export { type ObservedFolder, type ObserveRequest, observe } from './node/observe-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';

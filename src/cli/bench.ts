@@ -32,6 +32,7 @@ export function addBenchCommand(program: Command, context: CommandContext): void
         benchmark({
           models,
           ...control,
+          ...(flags.embeddings && { embeddings: flags.embeddings }),
           ...(flags.executionProvider && { executionProvider: flags.executionProvider }),
           ...(flags.promptLength !== undefined && { promptLength: flags.promptLength }),
           ...(flags.newTokens !== undefined && { newTokens: flags.newTokens }),

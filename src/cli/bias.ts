@@ -40,8 +40,8 @@ export function addBiasCommand(program: Command, context: CommandContext): void 
     .option('--no-quotes', 'quote no text');
   withSharedOptions(command).action(async (dense: string, pruned: string, flags: BiasFlags) => {
     const { measureCalibrationBias } = await context.loadApi();
-    const { text: file, executionProvider, block, seed, read: windowCount, contexts: contextCount } = flags;
-    const given = definedOf({ executionProvider, block, seed, windowCount, contextCount });
+    const { text: file, embeddings, executionProvider, block, seed, read: windowCount, contexts: contextCount } = flags;
+    const given = definedOf({ embeddings, executionProvider, block, seed, windowCount, contextCount });
     const quoting = flags.quotes ? {} : { quoteText: false };
     await runJob(context, flags, {
       job: (control) =>

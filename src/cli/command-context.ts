@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { definedOf } from '../defined-of.js';
 import type { DescribeRequest } from '../node/describe-folder.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
@@ -15,6 +16,7 @@ export interface CommandContext {
 
 /** Options that every command takes. */
 export interface SharedOptions {
+  readonly embeddings?: string;
   readonly executionProvider?: readonly string[];
   readonly json?: boolean;
   readonly quiet?: boolean;
@@ -24,11 +26,16 @@ export interface SharedOptions {
 /** Declares the options that every command with a model takes. */
 export function withSharedOptions(command: Command): Command {
   return withOutputOptions(
-    command.option(
-      '--execution-provider <names>',
-      'ONNX Runtime execution providers in order of preference, such as cuda,cpu',
-      parseNames,
-    ),
+    command
+      .option(
+        '--embeddings <file>',
+        'embedding model of a decoder that reads inputs_embeds (default: the one in its folder)',
+      )
+      .option(
+        '--execution-provider <names>',
+        'ONNX Runtime execution providers in order of preference, such as cuda,cpu',
+        parseNames,
+      ),
   );
 }
 
@@ -44,8 +51,8 @@ export function withOutputOptions(command: Command): Command {
 /** What the shared options and the running job add to a request. */
 export function modelRequest(
   model: string,
-  { executionProvider }: SharedOptions,
+  { embeddings, executionProvider }: SharedOptions,
   control: JobControl,
 ): DescribeRequest {
-  return { model, ...control, ...(executionProvider ? { executionProvider } : {}) };
+  return { model, ...control, ...definedOf({ embeddings, executionProvider }) };
 }

@@ -99,11 +99,12 @@ async function measure(
   models: readonly string[],
   { flags, control }: EvaluationTask,
 ): Promise<readonly Evaluation[]> {
-  const { text: texts, tasks, executionProvider } = flags;
+  const { text: texts, tasks, embeddings, executionProvider } = flags;
   if (!texts && !tasks) return models.map((model) => ({ model, perplexity: [], divergence: [], tasks: [] }));
   return api.evaluateModels({
     models,
     ...control,
+    ...given('embeddings', embeddings),
     ...given('executionProvider', executionProvider),
     ...given('texts', texts),
     ...given('windowLength', flags.windowLength),

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { WrittenReport } from '../node/report-folder.js';
-import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
+import { type CommandContext, type SharedOptions, withOutputOptions } from './command-context.js';
 import { collect } from './option-parsers.js';
 import { runJob } from './run-job.js';
 
@@ -17,7 +17,7 @@ export function addReportCommand(program: Command, context: CommandContext): voi
     .argument('<report>', "a pruned model's folder, or a report's .json file")
     .option('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", collect)
     .option('-o, --out <file>', 'where the result goes, ending in .json (default: in place)');
-  withSharedOptions(command).action(async (report: string, flags: ReportFlags) => {
+  withOutputOptions(command).action(async (report: string, flags: ReportFlags) => {
     const { rebuildReport } = await context.loadApi();
     await runJob(context, flags, {
       job: () => rebuildReport({ report, ...(flags.add && { add: flags.add }), ...(flags.out && { out: flags.out }) }),

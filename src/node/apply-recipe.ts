@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { JobControl } from '../progress.js';
 import { applyRemovals } from '../removal/apply-removals.js';
@@ -9,6 +10,7 @@ import { analyseModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { checkOutput } from './check-output.js';
 import { type OpenPair, resolvePair, withPair } from './json-with-tensors.js';
+import type { EmbeddingsOption } from './model-folder.js';
 import { checkLayout, checkModelHash } from './model-origin.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { withModelFolder } from './with-model-folder.js';
@@ -16,7 +18,7 @@ import { writeModelFolder } from './write-model-folder.js';
 import { countParameters, hashSaved, mendDocuments, storedBytes } from './write-result.js';
 
 /** A recipe, what it was made from, and where the result goes. */
-export interface ApplyRequest extends JobControl {
+export interface ApplyRequest extends JobControl, EmbeddingsOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the dense model of the recipe, byte for byte. */
   readonly model: string;
   /** Folder with `recipe.json`, or the path of such a file. */
@@ -52,7 +54,7 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
   const { out, force, signal, onProgress } = request;
   const place = resolvePair('recipe', request.recipe);
   const use = ({ json: recipe, tensors }: OpenPair<Recipe>) =>
-    withModelFolder(request.model, async (folder) => {
+    withModelFolder(request.model, request, async (folder) => {
       await checkOutput({ output: out, source: folder.root, force });
       const dense = await folder.load();
       const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
@@ -61,7 +63,7 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       await checkLayout(made, analysed);
       const { detected } = analysed;
       const removals = await parseRemovals(recipe, { detected, model: dense, tensors, files: place });
-      const model = await applyRemovals(dense, analysed, removals);
+      const model = withoutFront(await applyRemovals(dense, analysed, removals));
       let sha256 = '';
       const complete = async (partial: string, saved: SavedModel) => {
         sha256 = await hashSaved(partial, saved, signal);

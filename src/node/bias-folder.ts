@@ -8,13 +8,13 @@ import { analyseModel } from '../runtime/analyse-model.js';
 import { calibrateFolder } from './calibrate-folder.js';
 import { compareOnTexts } from './compare-texts.js';
 import { requireTokenizer } from './load-tokenizer.js';
-import { openModelFolder } from './model-folder.js';
+import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { readJsonFile } from './read-json.js';
 import { openTextSource } from './read-text.js';
 import { REPORT_NAME } from './write-report.js';
 
-export interface BiasRequest extends JobControl {
+export interface BiasRequest extends JobControl, EmbeddingsOption {
   /** The model that was pruned, and the result. */
   readonly dense: string;
   readonly pruned: string;
@@ -57,8 +57,9 @@ export async function measureCalibrationBias(request: BiasRequest): Promise<Bias
     throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
   }
   const engine = await createNodeEngine(request.executionProvider);
-  const folder = await openModelFolder(request.dense);
-  const pruned = await openModelFolder(request.pruned);
+  const { embeddings } = request;
+  const folder = await openModelFolder(request.dense, { embeddings });
+  const pruned = await openModelFolder(request.pruned, { embeddings });
   try {
     const tokenizer = await requireTokenizer(folder, 'a second text');
     const model = await folder.load();

@@ -54,7 +54,7 @@ export async function certifyFolder(request: CertifyRequest): Promise<Certificat
   });
   if (expected instanceof UnsupportedModelError) return `not checked against the masked original: ${expected.message}`;
   const path = join(request.written, folder.modelFile);
-  const actual = await withModelFolder(path, async (written) => run(await written.load()));
+  const actual = await withModelFolder(path, folder, async (written) => run(await written.load()));
   const gap = logitsGap(actual, expected);
   const isHalf = [...model.weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
   const tolerance = isHalf ? TOLERANCES.half : TOLERANCES.float32;

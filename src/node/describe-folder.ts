@@ -1,10 +1,10 @@
 import type { JobControl } from '../progress.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
-import { openModelFolder } from './model-folder.js';
+import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 
-export interface DescribeRequest extends JobControl {
+export interface DescribeRequest extends JobControl, EmbeddingsOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Default `cpu`. */
@@ -18,7 +18,7 @@ export interface DescribeRequest extends JobControl {
  */
 export async function describe(request: DescribeRequest): Promise<ModelDescription> {
   const engine = await createNodeEngine(request.executionProvider);
-  const folder = await openModelFolder(request.model);
+  const folder = await openModelFolder(request.model, { embeddings: request.embeddings });
   try {
     const model = await folder.load();
     request.onProgress?.({ stage: 'analyse', done: 0, total: 1 });

@@ -8,14 +8,14 @@ import type { JobControl } from '../progress.js';
 import { evaluateModels } from './evaluate-models.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
-import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
+import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
 import { naming, type TextWindows, windowOptions } from './text-windows.js';
 
 /** What every evaluation needs to know. */
-export interface EvaluationRequest extends JobControl {
+export interface EvaluationRequest extends JobControl, EmbeddingsOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Default `cpu`. */
@@ -113,11 +113,11 @@ export async function generateText(request: GenerationRequest): Promise<Generati
 }
 
 async function withLanguageModel<T>(
-  { model: path, executionProvider }: EvaluationRequest,
+  { model: path, embeddings, executionProvider }: EvaluationRequest,
   use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
 ): Promise<T> {
   const engine = await createNodeEngine(executionProvider);
-  const folder = await openModelFolder(path);
+  const folder = await openModelFolder(path, { embeddings });
   try {
     const model = await openLanguageModel(engine, folder);
     try {

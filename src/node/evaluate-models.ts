@@ -15,7 +15,7 @@ import {
   type TaskEncoding,
   taskOf,
 } from './measurements.js';
-import { contextLength, type ModelFolder, openModelFolder } from './model-folder.js';
+import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
@@ -24,7 +24,7 @@ import { readTaskFile, type TaskFile } from './task-file.js';
 import type { TextWindows } from './text-windows.js';
 
 /** What to measure on which models. */
-export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl {
+export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption {
   /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
   readonly models: readonly string[];
   /** Default `cpu`. */
@@ -62,7 +62,7 @@ export async function evaluateModels(request: EvaluateRequest): Promise<Evaluati
   const engine = await createNodeEngine(request.executionProvider);
   const folders: ModelFolder[] = [];
   const open = async (path: string) => {
-    const folder = await openModelFolder(path);
+    const folder = await openModelFolder(path, { embeddings: request.embeddings });
     folders.push(folder);
     return folder;
   };

@@ -41,7 +41,7 @@ export async function evaluateResults(
   const evaluated: PruneReport[] = [];
   for (const [at, report] of reports.entries()) {
     const path = join(report.out!, folder.modelFile);
-    const pruned = await withModelFolder(path, (written) => measure(written, 1 + at));
+    const pruned = await withModelFolder(path, folder, (written) => measure(written, 1 + at));
     evaluated.push({
       ...report,
       metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),

@@ -10,7 +10,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashFiles } from './hash-files.js';
-import { type ModelFolder, modelPaths } from './model-folder.js';
+import { decoderConfig, type ModelFolder, runPaths } from './model-folder.js';
 import { openLanguageModel } from './open-language-model.js';
 import { formatWindowsFile, openWindowsFile } from './windows-file.js';
 
@@ -43,7 +43,7 @@ export async function generateFolderWindows(job: FolderGeneration): Promise<Writ
   const { generate, windowLength, signal } = job;
   const hints = hintsOf(job);
   const { temperature, seed = job.seed, startToken = requireStartToken(hints), file } = generate;
-  const paths = modelPaths(job.folder, job.model);
+  const paths = runPaths(job.folder, job.model);
   const origin = { modelSha256: await hashFiles(paths, signal), seed, startToken, temperature, windowLength };
   const store = file === undefined ? undefined : await openWindowsFile(file, origin);
   const drawing = { seed, startToken, temperature };
@@ -106,6 +106,6 @@ async function totalBytes(paths: readonly string[]): Promise<number> {
 /** What names special tokens, the most trusted configuration first. */
 function hintsOf({ folder: { documents }, tokenizer, vocabularySize }: FolderGeneration): TokenHints {
   const genai = documents['genai_config.json']?.model as Record<string, unknown> | undefined;
-  const configs = [documents['generation_config.json'], documents['config.json'], genai];
+  const configs = [documents['generation_config.json'], decoderConfig(documents), genai];
   return { configs: configs.filter((config) => config !== undefined), tokenizer, vocabularySize };
 }

@@ -1,8 +1,7 @@
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hashFiles } from './hash-files.js';
-import { listModelFiles } from './list-model-files.js';
-import { type ModelFolder, TOKENIZER } from './model-folder.js';
+import { type ModelFolder, runPaths, TOKENIZER } from './model-folder.js';
 
 /** What turns text into the model's tokens. */
 const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
@@ -21,5 +20,5 @@ export async function hashModel(folder: ModelFolder, signal?: AbortSignal): Prom
     );
     if (exists) tokenizer.push(path);
   }
-  return hashFiles([...(await listModelFiles(folder)), ...tokenizer], signal);
+  return hashFiles([...runPaths(folder, await folder.load()), ...tokenizer], signal);
 }

@@ -1,10 +1,15 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
+import { joinEmbedding } from '../graph/join-embedding.js';
+import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
-import { openFileFolder } from './file-folder.js';
+import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
+import { normaliseRelativePath } from '../onnx/relative-path.js';
+import { findTextConfig } from '../removal/text-config.js';
+import { type FileFolder, openFileFolder } from './file-folder.js';
 import { isMissing, reason } from './file-source.js';
+import { findEmbeddings } from './find-embeddings.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
 /** JSON files beside a model that say how to run it. */
@@ -23,19 +28,43 @@ export interface ModelFolder {
   readonly modelFile: string;
   /** Parsed JSON files, as far as they exist. */
   readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
-  /** Loads the model; its weights can be read until `close`. @throws ModelFormatError */
+  /** Absolute path of the embedding model, where there is one. */
+  readonly embeddings: string | undefined;
+  /**
+   * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
+   * @throws ModelFormatError; OptionError when it reads embeddings and no embedding model is known.
+   */
   load(): Promise<OnnxModel>;
+  /** Loads the embedding model. @throws ModelFormatError; OptionError when none is known. */
+  loadEmbeddings(): Promise<OnnxModel>;
   /** Closes the files that are open. */
   close(): Promise<void>;
 }
 
-export interface OpenModelOptions {
-  /** Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, then `model.onnx`. */
+/** Where the embedding model is. */
+export interface EmbeddingsOption {
+  /**
+   * Embedding model of a decoder that reads `inputs_embeds` in place of token ids: an `.onnx` file. Decoders that read ids need
+   * none. Default: the one in the model's folder, as transformers.js (`embed_tokens.onnx`) and onnxruntime-genai
+   * (`genai_config.json`) name it.
+   */
+  readonly embeddings?: string | undefined;
+}
+
+export interface OpenModelOptions extends EmbeddingsOption {
+  /**
+   * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, then `model.onnx`, then the decoder that
+   * `genai_config.json` names, then `onnx/decoder_model_merged.onnx` and `onnx/decoder_model.onnx`.
+   */
   readonly file?: string | undefined;
 }
 
 /** Where full-precision models lie, best first. */
 const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
+
+/** The same of decoders beside models of other parts. An encoder beside it makes it a decoder that nothing can be made of alone. */
+const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
+const ENCODER_FILE = 'onnx/encoder_model.onnx';
 
 /**
  * Finds a model and what belongs to it.
@@ -43,7 +72,10 @@ const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
  * @throws OptionError saying what was looked for when nothing is found.
  * @throws ModelFormatError when a JSON file is damaged.
  */
-export async function openModelFolder(path: string, { file }: OpenModelOptions = {}): Promise<ModelFolder> {
+export async function openModelFolder(
+  path: string,
+  { file, embeddings: given }: OpenModelOptions = {},
+): Promise<ModelFolder> {
   if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
   const { root, modelFile } = await locate(resolve(path), file);
   const entries = await Promise.all(
@@ -52,18 +84,49 @@ export async function openModelFolder(path: string, { file }: OpenModelOptions =
   // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
   await readJsonFile(join(root, TOKENIZER));
   const modelPath = join(root, modelFile);
-  const folder = openFileFolder(dirname(modelPath));
+  const documents: ModelFolder['documents'] = Object.fromEntries(
+    entries.filter(([, document]) => document !== undefined),
+  );
+  const genai = documents['genai_config.json'];
+  const embeddings =
+    given === undefined ? await findEmbeddings({ root, modelFile, genai }) : await locateEmbeddings(given);
+  const opened: FileFolder[] = [];
+  const loadFile = async (target: string) => {
+    const folder = openFileFolder(dirname(target));
+    opened.push(folder);
+    const source = await folder.open(basename(target));
+    if (source === undefined) throw new ModelFormatError(`${target} is gone.`);
+    return loadModel(source, folder);
+  };
+  const loadEmbeddings = async () => {
+    if (embeddings !== undefined) return loadFile(embeddings);
+    throw new OptionError(
+      `${modelPath} reads inputs_embeds in place of input_ids, and no embedding model lies beside it (embed_tokens.onnx, ` +
+        'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
+    );
+  };
   return {
     root,
     modelFile,
-    documents: Object.fromEntries(entries.filter(([, document]) => document !== undefined)),
+    documents,
+    embeddings,
     async load() {
-      const source = await folder.open(basename(modelPath));
-      if (source === undefined) throw new ModelFormatError(`${modelPath} is gone.`);
-      return loadModel(source, folder);
+      const model = await loadFile(modelPath);
+      const readsEmbeddings = findEmbeddingInput(model.proto.graph?.input ?? []) !== undefined;
+      return readsEmbeddings ? joinEmbedding(model, await loadEmbeddings()) : model;
     },
-    close: () => folder.close(),
+    loadEmbeddings,
+    async close() {
+      await Promise.all(opened.splice(0).map((folder) => folder.close()));
+    },
   };
+}
+
+async function locateEmbeddings(path: string): Promise<string> {
+  if (typeof path !== 'string') throw new OptionError(`embeddings is ${String(path)}; expected the path of a file`);
+  const target = resolve(path);
+  if (target.endsWith('.onnx') && (await isFile(target))) return target;
+  throw new OptionError(`embeddings is ${target}; there is no such .onnx file`);
 }
 
 /** Where something is found: the folder with its documents, and the model file in it. */
@@ -78,7 +141,7 @@ async function locate(path: string, file: string | undefined): Promise<Location>
     throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
   });
   if (!stats.isDirectory()) return locateFile(path, file);
-  const candidates = file === undefined ? MODEL_FILES : [file];
+  const candidates = file === undefined ? await candidateFiles(path) : [file];
   for (const candidate of candidates) {
     if (await isFile(join(path, candidate))) return { root: path, modelFile: toSlashes(candidate) };
   }
@@ -89,6 +152,15 @@ async function locate(path: string, file: string | undefined): Promise<Location>
         ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
         : 'It holds no .onnx file: export the model to ONNX first.'),
   );
+}
+
+/** Where a folder's model may lie, best first: where it says itself, then where exporters put it. */
+async function candidateFiles(root: string): Promise<readonly string[]> {
+  const genai = await readJsonFile(join(root, 'genai_config.json'));
+  const named = Object(Object(genai?.model).decoder).filename as unknown;
+  const inside = typeof named === 'string' ? normaliseRelativePath(named) : undefined;
+  const decoders = (await isFile(join(root, ENCODER_FILE))) ? [] : DECODER_FILES;
+  return [...new Set([...MODEL_FILES, ...(inside === undefined ? [] : [inside]), ...decoders])];
 }
 
 /** The documents of `onnx/model.onnx` lie one folder up. */
@@ -124,14 +196,29 @@ function toSlashes(path: string): string {
 
 /** Absolute paths of the model file and its external data. */
 export function modelPaths({ root, modelFile }: ModelFolder, { storage }: OnnxModel): readonly string[] {
-  const path = join(root, modelFile);
+  return filesOf(join(root, modelFile), storage);
+}
+
+/** The same, and those of the embedding model that is run in front: all that decides what the model says. */
+export function runPaths(folder: ModelFolder, model: OnnxModel): readonly string[] {
+  const { front } = model;
+  return [...modelPaths(folder, model), ...(front ? filesOf(folder.embeddings!, front.storage) : [])];
+}
+
+function filesOf(path: string, storage: ModelStorage | undefined): readonly string[] {
   return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
 }
 
 /** Longest window the model was made for, under the names that families give it. */
 export function contextLength({ documents }: ModelFolder): number | undefined {
-  const config = documents['config.json'] ?? {};
+  const config = decoderConfig(documents);
   const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
   const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
+}
+
+/** config.json, with what it says of the decoder alone in front of what it says of the whole. */
+export function decoderConfig(documents: ModelFolder['documents']): JsonObject {
+  const config = documents['config.json'] ?? {};
+  return { ...config, ...findTextConfig(config)?.part };
 }

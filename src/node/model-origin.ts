@@ -5,7 +5,7 @@ import { layoutFingerprint, type ModelOrigin } from '../report/model-origin.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { hashFiles } from './hash-files.js';
-import { type ModelFolder, modelPaths } from './model-folder.js';
+import { type ModelFolder, runPaths } from './model-folder.js';
 
 /** What is made from a model and may only be used with it. */
 export interface MadeFrom {
@@ -48,4 +48,4 @@ export async function checkLayout({ name, version, origin }: MadeFrom, { detecte
 }
 
 const hashModelFile = (folder: ModelFolder, model: OnnxModel, signal?: AbortSignal) =>
-  hashFiles(modelPaths(folder, model), signal);
+  hashFiles(runPaths(folder, model), signal);

@@ -18,6 +18,7 @@ import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { VERSION } from '../version.js';
 import { checkPairPlace, resolvePair, writePair } from './json-with-tensors.js';
+import type { EmbeddingsOption } from './model-folder.js';
 import { originOf } from './model-origin.js';
 import type { ExecutionProviderChoice } from './node-engine.js';
 import { withPruneJob } from './open-prune-job.js';
@@ -32,7 +33,7 @@ type LookOptions = Pick<
 >;
 
 /** A look at a model folder whose statistics are kept. */
-export interface ObserveRequest extends LookOptions {
+export interface ObserveRequest extends LookOptions, EmbeddingsOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
@@ -89,7 +90,7 @@ export async function observe(request: ObserveRequest): Promise<ObservedFolder> 
   const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
   const { executionProvider, hiddenStates, force } = request;
   await checkPairPlace(place, { force });
-  return withModelFolder(request.model, (folder) =>
+  return withModelFolder(request.model, request, (folder) =>
     withPruneJob({ folder, options, calibration, executionProvider, hiddenStates }, (opened) =>
       withTensorStore(async (store) => {
         const { job } = opened;

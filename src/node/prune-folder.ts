@@ -16,7 +16,7 @@ import { checkOutput } from './check-output.js';
 import { evaluateResults } from './evaluate-results.js';
 import { checkPairPlace, type PairPlace, resolvePair } from './json-with-tensors.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
-import type { ModelFolder } from './model-folder.js';
+import type { EmbeddingsOption, ModelFolder } from './model-folder.js';
 import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
 import { withStatistics } from './recall-statistics.js';
@@ -28,7 +28,7 @@ import { type ReportPlace, resolveReportPlace, rewriteReports } from './write-re
 import { type ResultRequest, writeResult } from './write-result.js';
 
 /** A pruning run over a model folder. */
-export interface PruneRequest extends PruneOptions {
+export interface PruneRequest extends PruneOptions, EmbeddingsOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder to be made; may be left out for a dry run. */
@@ -157,7 +157,7 @@ async function pruneTo(
   if (hiddenStates !== undefined && !['memory', 'spill'].includes(hiddenStates)) {
     throw new OptionError(`hiddenStates is "${hiddenStates}"; expected memory or spill`);
   }
-  return withModelFolder(request.model, async (folder) => {
+  return withModelFolder(request.model, request, async (folder) => {
     for (const { out, recipe } of results) {
       if (recipe !== undefined) await checkPairPlace(recipe, { out, force: request.force });
       await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });

@@ -1,5 +1,6 @@
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withoutFront } from '../graph/join-embedding.js';
 import type { SinkFolder } from '../onnx/byte-source.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -55,6 +56,7 @@ export async function writeResult(
   const { analysed, windows } = job;
   const options = { ...job.options, sparsity: request.sparsity };
   const { out, report: place } = request;
+  const written = withoutFront(outcome.model);
   const timings: StageTiming[] = [...before, ...outcome.timings];
   const bytesBefore = await storedBytes(folder, job.model);
   const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
@@ -72,7 +74,7 @@ export async function writeResult(
       options,
       layout: analysed.detected.layout,
       outcome: { ...outcome, remarks },
-      parametersAfter: countParameters(outcome.model),
+      parametersAfter: countParameters(written),
       bytes: { before: bytesBefore, after: bytesAfter },
       calibration: calibration?.provenance,
       windows,
@@ -100,12 +102,12 @@ export async function writeResult(
   };
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (out === undefined) {
-    const report = buildReport((await saveModel(outcome.model, COUNTING_FOLDER, folder.modelFile, control)).byteLength);
+    const report = buildReport((await saveModel(written, COUNTING_FOLDER, folder.modelFile, control)).byteLength);
     if (place?.folder !== undefined) await writeReport(report, place.folder, place.name);
     await saveRecipe();
     return report;
   }
-  const certify = async (written: string): Promise<CertificateReport | undefined> => {
+  const certify = async (partial: string): Promise<CertificateReport | undefined> => {
     const { modules } = outcome;
     if (options.shots > 1 || modules.some(({ keep }) => keep.length === 0)) {
       remarks.push('not checked against the masked original: a module is gone whole, or several shots cut it');
@@ -113,7 +115,7 @@ export async function writeResult(
     }
     options.onProgress?.({ stage: 'certify', done: 0, total: 1 });
     const start = performance.now();
-    const found = await certifyFolder({ ...job, folder, written, modules, signal: options.signal });
+    const found = await certifyFolder({ ...job, folder, written: partial, modules, signal: options.signal });
     timings.push({ stage: 'certify', ms: performance.now() - start });
     if (typeof found !== 'string') return found;
     remarks.push(found);
@@ -133,7 +135,7 @@ export async function writeResult(
   };
   const documents = mendDocuments(folder, analysed, outcome);
   const { force } = request;
-  await writeModelFolder(outcome.model, folder, { output: out, force, documents, complete, ...control });
+  await writeModelFolder(written, folder, { output: out, force, documents, complete, ...control });
   if (place?.folder !== undefined) await writeReport(report!, place.folder, place.name);
   await saveRecipe(resultSha256);
   return report!;

@@ -3,7 +3,7 @@ import { runWithDouble } from '../support/cli.js';
 describe('bench', () => {
   it('passes on what it is asked', async () => {
     const { calls } = await runWithDouble(
-      'bench dense pruned --prompt-length 64 --new-tokens 8 --rounds 3 --no-probe --execution-provider cpu',
+      'bench dense pruned --prompt-length 64 --new-tokens 8 --rounds 3 --no-probe --embeddings e.onnx --execution-provider cpu',
     );
     expect(calls).toMatchObject([
       [
@@ -14,6 +14,7 @@ describe('bench', () => {
           newTokens: 8,
           rounds: 3,
           probe: false,
+          embeddings: 'e.onnx',
           executionProvider: ['cpu'],
         },
       ],

@@ -5,7 +5,7 @@ import { BIAS_RESULT, runWithDouble } from '../support/cli.js';
 it('passes on everything that was said', async () => {
   const { calls } = await runWithDouble(
     'bias dense pruned -t code.txt -c cal.jsonl --windows 8 --window-length 128 --read 4 --block 2 --contexts 6 ' +
-      '--seed 7 --no-quotes --execution-provider cuda,cpu',
+      '--seed 7 --no-quotes --embeddings e.onnx --execution-provider cuda,cpu',
   );
   expect(calls).toEqual([
     [
@@ -20,6 +20,7 @@ it('passes on everything that was said', async () => {
         contextCount: 6,
         seed: 7,
         quoteText: false,
+        embeddings: 'e.onnx',
         executionProvider: ['cuda', 'cpu'],
         onProgress: expect.any(Function),
         signal: expect.any(AbortSignal),

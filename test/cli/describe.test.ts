@@ -4,8 +4,8 @@ import { MODEL_DESCRIPTION, runWithDouble } from '../support/cli.js';
 
 describe('describe', () => {
   it('asks for the model it was given', async () => {
-    const { calls } = await runWithDouble('describe dense --execution-provider cuda');
-    expect(calls).toMatchObject([['describe', { model: 'dense', executionProvider: ['cuda'] }]]);
+    const { calls } = await runWithDouble('describe dense --embeddings e.onnx --execution-provider cuda');
+    expect(calls).toMatchObject([['describe', { model: 'dense', embeddings: 'e.onnx', executionProvider: ['cuda'] }]]);
   });
 
   it('tells what can be pruned, and why the rest cannot', () => {

@@ -4,7 +4,7 @@ describe('eval', () => {
   it('measures everything in one call', async () => {
     const { calls } = await runWithDouble(
       'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --bos ' +
-        '--reference dense --tasks c.jsonl --limit 9 --resume kept.jsonl --execution-provider cuda,cpu',
+        '--reference dense --tasks c.jsonl --limit 9 --resume kept.jsonl --embeddings e.onnx --execution-provider cuda,cpu',
     );
     expect(calls).toMatchObject([
       [
@@ -20,6 +20,7 @@ describe('eval', () => {
           tasks: ['c.jsonl'],
           limit: 9,
           resume: 'kept.jsonl',
+          embeddings: 'e.onnx',
           executionProvider: ['cuda', 'cpu'],
         },
       ],

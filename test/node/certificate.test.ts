@@ -72,7 +72,7 @@ describe('the certificate', () => {
 async function write(change: (outcome: PruneOutcome) => PruneOutcome) {
   const options = resolveOptions({ ...quick, method: 'flap', modules: 'ffn' });
   const calibration = resolveCalibration(CALIBRATION);
-  return withModelFolder(TINY_LLAMA, (model) =>
+  return withModelFolder(TINY_LLAMA, {}, (model) =>
     withPruneJob({ folder: model, options, calibration }, async (opened) => {
       const outcome = change(await pruneModel({ ...opened.job, store: storeInMemory }));
       return writeResult(opened, outcome, { model: TINY_LLAMA, sparsity: 0.3, out: at('out'), report: undefined });

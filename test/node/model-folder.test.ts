@@ -65,6 +65,55 @@ describe('openModelFolder', () => {
     await source.close();
   });
 
+  it('finds decoders beside models of other parts', async () => {
+    await put({
+      'vlm/onnx/decoder_model_merged.onnx': bytes,
+      'vlm/onnx/decoder_model.onnx': bytes,
+      'vlm/onnx/vision_encoder.onnx': bytes,
+      'whisper/onnx/decoder_model_merged.onnx': bytes,
+      'whisper/onnx/encoder_model.onnx': bytes,
+      'phi/text.onnx': bytes,
+      'phi/genai_config.json': '{"model": {"decoder": {"filename": "text.onnx"}}}',
+      'climbing/text.onnx': bytes,
+      'climbing/genai_config.json': '{"model": {"decoder": {"filename": "../phi/text.onnx"}}}',
+    });
+    expect(await openModelFolder(at('vlm'))).toMatchObject({ modelFile: 'onnx/decoder_model_merged.onnx' });
+    expect(await openModelFolder(at('phi'))).toMatchObject({ modelFile: 'text.onnx' });
+    await expect(openModelFolder(at('whisper'))).rejects.toThrow(/holds onnx\/decoder_model_merged.onnx/);
+    await expect(openModelFolder(at('climbing'))).rejects.toThrow(/holds text.onnx/);
+  });
+
+  it('finds embedding models', async () => {
+    const embeddingsOf = async (path: string, embeddings?: string) =>
+      (await openModelFolder(at(path), { embeddings })).embeddings?.slice(folder().length + 1);
+    await put({
+      'some/onnx/decoder_model_merged.onnx': bytes,
+      'some/onnx/decoder_model_merged_fp16.onnx': bytes,
+      'some/onnx/embed_tokens.onnx': bytes,
+      'some/onnx/embed_tokens_fp16.onnx': bytes,
+      'some/onnx/embed_tokens_q4.onnx': bytes,
+      'few/onnx/decoder_model_merged.onnx': bytes,
+      'few/onnx/embed_tokens_q4.onnx': bytes,
+      'few/onnx/embed_tokens_fp16.onnx': bytes,
+      'few/onnx/embed_tokens_fp16.onnx_data': bytes,
+      'genai/model.onnx': bytes,
+      'genai/embed.onnx': bytes,
+      'genai/genai_config.json': '{"model": {"embedding": {"filename": "embed.onnx"}}}',
+      'none/model.onnx': bytes,
+      'climbing/model.onnx': bytes,
+      'climbing/genai_config.json': '{"model": {"embedding": {"filename": "../genai/embed.onnx"}}}',
+    });
+    expect(await embeddingsOf('some')).toBe('some/onnx/embed_tokens.onnx');
+    expect(await embeddingsOf('some/onnx/decoder_model_merged_fp16.onnx')).toBe('some/onnx/embed_tokens_fp16.onnx');
+    expect(await embeddingsOf('few')).toBe('few/onnx/embed_tokens_fp16.onnx');
+    expect(await embeddingsOf('genai')).toBe('genai/embed.onnx');
+    expect(await embeddingsOf('none')).toBeUndefined();
+    expect(await embeddingsOf('some', at('genai/embed.onnx'))).toBe('genai/embed.onnx');
+    await expect(embeddingsOf('climbing')).rejects.toThrow(/no path inside the folder/);
+    await expect(embeddingsOf('some', at('none/embed.onnx'))).rejects.toThrow(/there is no such .onnx file/);
+    await expect(embeddingsOf('some', 7 as never)).rejects.toThrow(/embeddings is 7; expected the path of a file/);
+  });
+
   it('says what it looked for', async () => {
     await put({ 'c/decoder_model_merged.onnx': bytes, 'e/readme': '' });
     await expect(openModelFolder(at('missing'))).rejects.toThrow(OptionError);

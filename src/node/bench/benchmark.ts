@@ -3,14 +3,13 @@ import { cpus } from 'node:os';
 import { OptionError } from '../../errors.js';
 import { compareSpeeds, type Speedup, type Spread, spreadOf } from '../../evaluation/speed.js';
 import type { JobControl } from '../../progress.js';
-import { listModelFiles } from '../list-model-files.js';
-import { contextLength, openModelFolder } from '../model-folder.js';
+import { contextLength, type EmbeddingsOption, modelPaths, openModelFolder } from '../model-folder.js';
 import type { ExecutionProviderChoice } from '../node-engine.js';
 import { explainSpeed } from './explain-speed.js';
 import { probeWidths, type WidthProbes } from './probe-widths.js';
 import { startWorker, type WorkerProcess } from './worker-process.js';
 
-export interface BenchmarkRequest extends JobControl {
+export interface BenchmarkRequest extends JobControl, EmbeddingsOption {
   /** Model folders or `.onnx` files; the others are compared with the first. */
   readonly models: readonly string[];
   /** Default `cpu`. */
@@ -97,7 +96,7 @@ export async function benchmark(request: BenchmarkRequest): Promise<BenchmarkRep
     for (const [at, model] of request.models.entries()) {
       models.push({
         model,
-        fileBytes: await fileBytes(model),
+        fileBytes: await fileBytes(model, request),
         loadMs: spreadOf(loads[at]!.times),
         prefillTokensPerSecond: spreadOf(speeds[at]!.prefill),
         decodeTokensPerSecond: spreadOf(speeds[at]!.decode),
@@ -166,7 +165,7 @@ interface Loads {
 
 /** Loads every model several times in fresh processes; the last ones stay, in the order of the models. */
 async function loadInTurns(
-  { models, executionProvider, signal }: BenchmarkRequest,
+  { models, embeddings, executionProvider, signal }: BenchmarkRequest,
   { workers, loadRounds, report }: Loading,
 ): Promise<readonly Loads[]> {
   const loads = models.map((): Loads => ({ times: [], hasCache: false }));
@@ -176,7 +175,7 @@ async function loadInTurns(
     for (const [at, model] of models.entries()) {
       const worker = startWorker(signal);
       workers.push(worker);
-      const { loadMs, hasCache } = await worker.ask('open', { model, executionProvider });
+      const { loadMs, hasCache } = await worker.ask('open', { model, embeddings, executionProvider });
       // The first time warms the disk cache.
       if (round > 0) loads[at]!.times.push(loadMs);
       loads[at]!.hasCache = hasCache;
@@ -233,10 +232,12 @@ async function compareAll(
   return comparisons;
 }
 
-async function fileBytes(model: string): Promise<number> {
-  const folder = await openModelFolder(model);
+async function fileBytes(model: string, { embeddings }: EmbeddingsOption): Promise<number> {
+  const folder = await openModelFolder(model, { embeddings });
   try {
-    const sizes = await Promise.all((await listModelFiles(folder)).map(async (file) => (await stat(file)).size));
+    const sizes = await Promise.all(
+      modelPaths(folder, await folder.load()).map(async (file) => (await stat(file)).size),
+    );
     return sizes.reduce((sum, size) => sum + size, 0);
   } finally {
     await folder.close();

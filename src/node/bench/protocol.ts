@@ -1,10 +1,14 @@
+import type { EmbeddingsOption } from '../model-folder.js';
 import type { ExecutionProviderChoice } from '../node-engine.js';
 
 /** What the parent asks of a worker, and what each answer holds. */
 export interface WorkerCalls {
   /** Loads a model; to be called once, first. */
   readonly open: {
-    readonly request: { readonly model: string; readonly executionProvider: ExecutionProviderChoice | undefined };
+    readonly request: EmbeddingsOption & {
+      readonly model: string;
+      readonly executionProvider: ExecutionProviderChoice | undefined;
+    };
     readonly answer: { readonly loadMs: number; readonly hasCache: boolean };
   };
   /** Reads a prompt. */

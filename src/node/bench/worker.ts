@@ -14,9 +14,9 @@ type Handlers = {
 };
 
 const handlers: Handlers = {
-  async open({ model, executionProvider }) {
+  async open({ model, embeddings, executionProvider }) {
     const start = performance.now();
-    const folder = await openModelFolder(model);
+    const folder = await openModelFolder(model, { embeddings });
     opened = await openLanguageModel(await createNodeEngine(executionProvider), folder);
     const loadMs = performance.now() - start;
     await folder.close();
