@@ -217,6 +217,12 @@ export function contextLength({ documents }: ModelFolder): number | undefined {
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
+/** Channels of a head, for caches whose size the graph leaves open. */
+export function headSize({ documents }: ModelFolder): number | undefined {
+  const genai = Object(Object(documents['genai_config.json']?.model).decoder).head_size as unknown;
+  return [decoderConfig(documents).head_dim, genai].find((value) => typeof value === 'number');
+}
+
 /** config.json, with what it says of the decoder alone in front of what it says of the whole. */
 export function decoderConfig(documents: ModelFolder['documents']): JsonObject {
   const config = documents['config.json'] ?? {};
