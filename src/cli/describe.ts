@@ -24,12 +24,13 @@ export function addDescribeCommand(program: Command, context: CommandContext): v
 
 /** A model description for people. */
 export function formatDescription(description: ModelDescription, colors: Colors): string {
-  const { format, parameters } = description;
+  const { format, parameters, embeddings } = description;
   const weights = format.external ? 'external weights' : 'weights inside';
   const prunable = parameters.total === 0 ? 0 : parameters.prunable / parameters.total;
   return [
     `${colors.bold(description.model)}\n` +
       `ONNX opset ${format.opset}, ${format.dataType}, ${formatBytes(format.bytes)}, ${weights}\n` +
+      (embeddings === undefined ? '' : `reads embeddings, from ${embeddings} (not counted)\n`) +
       `hidden size ${description.hiddenSize}, vocabulary ${description.vocabularySize}\n` +
       `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n`,
     formatBlocks(description),

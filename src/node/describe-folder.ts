@@ -24,7 +24,8 @@ export async function describe(request: DescribeRequest): Promise<ModelDescripti
     request.onProgress?.({ stage: 'analyse', done: 0, total: 1 });
     const analysed = await analyseModel(model, engine, request.signal);
     request.onProgress?.({ stage: 'analyse', done: 1, total: 1 });
-    return describeModel(request.model, model, analysed);
+    const description = describeModel(request.model, model, analysed);
+    return model.front === undefined ? description : { ...description, embeddings: folder.embeddings! };
   } finally {
     await folder.close();
   }

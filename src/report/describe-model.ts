@@ -15,6 +15,8 @@ export interface ModelDescription {
     readonly bytes: number;
     readonly external: boolean;
   };
+  /** Path of the embedding model that is run in front; all figures leave it out. Absent for a decoder that reads token ids. */
+  readonly embeddings?: string;
   readonly hiddenSize: number;
   readonly vocabularySize: number;
   readonly parameters: { readonly total: number; readonly prunable: number };

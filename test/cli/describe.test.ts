@@ -12,6 +12,12 @@ describe('describe', () => {
     const text = formatDescription(MODEL_DESCRIPTION, createColors(false));
     expect(text).toContain('2.83 M parameters, 2.43 M prunable (86.01 %)');
     expect(text).toContain('0      attention  grouped-query attention  8 heads of 24, 4 KV heads            111 K');
+    expect(text).not.toContain('embeddings');
     expect(text).toContain("block 0 ffn: no activation found at Mul node '/mlp/Mul' (nearest: gated ffn)");
+  });
+
+  it('names the embedding model', () => {
+    const text = formatDescription({ ...MODEL_DESCRIPTION, embeddings: 'a/embed_tokens.onnx' }, createColors(false));
+    expect(text).toContain('\nreads embeddings, from a/embed_tokens.onnx (not counted)\n');
   });
 });

@@ -69,10 +69,12 @@ describe('a decoder that reads embeddings', () => {
 
   it('is described without its embedding model', async () => {
     await writeSplitLlama(at('in'));
-    const { parameters, format } = await describeFolder({ model: at('in') });
+    const { parameters, format, embeddings } = await describeFolder({ model: at('in') });
     const whole = await describeFolder({ model: TINY_LLAMA });
     expect(parameters.prunable).toBe(whole.parameters.prunable);
     expect(format.bytes).toBeLessThanOrEqual(whole.format.bytes);
+    expect(embeddings).toBe(at('in/onnx/embed_tokens.onnx'));
+    expect(whole).not.toHaveProperty('embeddings');
   });
 
   it('is measured and writes text as the undivided model', async () => {
