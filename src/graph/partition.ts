@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import type { GraphIndex } from './graph-index.js';
-import { inputsOf } from './graph-index.js';
+import { inputsOf, qualifiedOp } from './graph-index.js';
 
 /**
  * A graph cut along its residual stream. Stage 0 makes the first hidden state, stage i (1..n) takes hidden state i-1 to
@@ -19,6 +19,9 @@ export interface Partition {
 /** Operators between the token ids and their embedding that pass the ids on. */
 const ID_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
 
+/** Operators that look token ids up, in a table of whole numbers or of a few bits each. */
+const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'com.microsoft.GatherBlockQuantized']);
+
 /**
  * Nodes that look token ids up in a table: where the hidden state begins. What else depends on the ids (a mask made from
  * padding tokens, positions) stands beside it. Empty when the ids are used in another way.
@@ -28,7 +31,7 @@ export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] 
   const found: number[] = [];
   index.nodes.forEach((node, at) => {
     const [table = '', indices = ''] = node.input;
-    if (node.opType === 'Gather' && ids.has(indices) && index.constants.has(table)) found.push(at);
+    if (LOOKUPS.has(qualifiedOp(node)) && ids.has(indices) && index.constants.has(table)) found.push(at);
     if (ID_OPS.has(node.opType) && ids.has(table)) for (const value of node.output) ids.add(value);
   });
   return found;

@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
 import { dirname, join, posix } from 'node:path';
 import { ModelFormatError } from '../errors.js';
 import { parseModelName } from '../onnx/model-name.js';
@@ -22,14 +22,19 @@ export interface EmbeddingsPlace {
 /**
  * Finds the embedding model that belongs to a decoder: the one that `genai_config.json` names, or one beside the decoder,
  * the same variant first.
- * @returns its absolute path.
+ * @returns its absolute path, or undefined where there is none.
  * @throws ModelFormatError when `genai_config.json` names a path outside the folder.
  */
 export async function findEmbeddings({ root, modelFile, genai }: EmbeddingsPlace): Promise<string | undefined> {
   const named = Object(Object(genai?.model).embedding).filename as unknown;
   if (typeof named === 'string') {
     const inside = normaliseRelativePath(named);
-    if (inside !== undefined) return join(root, inside);
+    const path = inside && join(root, inside);
+    if (path !== undefined)
+      return access(path).then(
+        () => path,
+        () => undefined,
+      );
     throw new ModelFormatError(
       `${join(root, 'genai_config.json')} names the embedding model "${named}", which is no path inside the folder.`,
     );

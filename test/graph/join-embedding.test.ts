@@ -1,9 +1,18 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../../src/errors.js';
-import { makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import {
+  makeFloatInitializer,
+  makeInitializer,
+  makeInt64Initializer,
+  makeNode,
+  makeValueInfo,
+} from '../../src/graph/build.js';
 import { joinEmbedding, withoutFront } from '../../src/graph/join-embedding.js';
+import { createRandom } from '../../src/linalg/random.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
+import { analyseModel } from '../../src/runtime/analyse-model.js';
+import { testEngine } from '../support/engine.js';
 import { load, type SplitLlama, splitTinyLlama } from '../support/split-llama.js';
 import { bytesOf, loadTinyLlama, runModel, someWindows } from '../support/tiny-llama.js';
 
@@ -77,6 +86,14 @@ describe('joinEmbedding', () => {
     expect((await runModel(joined, windows)).logits).toEqual(
       (await runModel((await loadTinyLlama()).model, windows)).logits,
     );
+  });
+
+  it('lets a table of four bits be found', async () => {
+    const { joined } = await join(quantiseTable);
+    const { detected } = await analyseModel(joined, testEngine);
+    expect(detected.layout.modules).toHaveLength(12);
+    const { data } = (await runModel(joined, windows)).logits!;
+    expect((data as Float32Array).every(Number.isFinite)).toBe(true);
   });
 
   it('takes more than embeddings from one model', async () => {
@@ -162,6 +179,27 @@ function addImages({ graph }: SplitLlama['embedding'], dims: readonly (number | 
     makeNode({ op: 'Transpose', inputs: ['places'], outputs: ['turned'] }),
     makeNode({ op: 'ScatterND', inputs: ['text', 'turned', 'image_features'], outputs: ['inputs_embeds'] }),
   );
+}
+
+/** Has the embedding model look ids up in a table of four bits, with one scale for 32 columns. */
+function quantiseTable({ embedding }: SplitLlama): void {
+  const graph = embedding.graph!;
+  const random = createRandom(1);
+  const table = Uint8Array.from({ length: 2048 * 96 }, () => Math.floor(random() * 256));
+  graph.initializer = [
+    makeInitializer('bits', 2, [2048, 96], table),
+    makeFloatInitializer('scales', [2048, 6], new Float32Array(2048 * 6).fill(0.02)),
+  ];
+  graph.node = [
+    makeNode({
+      op: 'GatherBlockQuantized',
+      domain: 'com.microsoft',
+      inputs: ['bits', 'input_ids', 'scales'],
+      outputs: ['inputs_embeds'],
+      attributes: { gather_axis: 0, quantize_axis: 1, block_size: 32, bits: 4 },
+    }),
+  ];
+  embedding.opsetImport.push(create(OperatorSetIdProtoSchema, { domain: 'com.microsoft', version: 1n }));
 }
 
 function renameInput({ graph }: SplitLlama['decoder'], name: string, from = 'input_ids'): void {

@@ -100,6 +100,8 @@ describe('openModelFolder', () => {
       'genai/embed.onnx': bytes,
       'genai/genai_config.json': '{"model": {"embedding": {"filename": "embed.onnx"}}}',
       'none/model.onnx': bytes,
+      'gone/model.onnx': bytes,
+      'gone/genai_config.json': '{"model": {"embedding": {"filename": "embed.onnx"}}}',
       'climbing/model.onnx': bytes,
       'climbing/genai_config.json': '{"model": {"embedding": {"filename": "../genai/embed.onnx"}}}',
     });
@@ -108,6 +110,7 @@ describe('openModelFolder', () => {
     expect(await embeddingsOf('few')).toBe('few/onnx/embed_tokens_fp16.onnx');
     expect(await embeddingsOf('genai')).toBe('genai/embed.onnx');
     expect(await embeddingsOf('none')).toBeUndefined();
+    expect(await embeddingsOf('gone')).toBeUndefined();
     expect(await embeddingsOf('some', at('genai/embed.onnx'))).toBe('genai/embed.onnx');
     await expect(embeddingsOf('climbing')).rejects.toThrow(/no path inside the folder/);
     await expect(embeddingsOf('some', at('none/embed.onnx'))).rejects.toThrow(/there is no such .onnx file/);

@@ -23,7 +23,7 @@ export function splitTinyLlama(): SplitLlama {
   const state = () => makeValueInfo('inputs_embeds', 1, ['batch', 'sequence', width]);
   const embedding = create(ModelProtoSchema, {
     irVersion: decoder.irVersion,
-    opsetImport: decoder.opsetImport,
+    opsetImport: [...decoder.opsetImport],
     graph: create(GraphProtoSchema, {
       name: 'embeddings',
       node: [makeNode({ op: 'Gather', inputs: [table.name, 'input_ids'], outputs: ['inputs_embeds'] })],
