@@ -1,3 +1,5 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
@@ -81,17 +83,15 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
       ...(embedding.storage && { storage: embedding.storage }),
       behind: { irVersion: proto.irVersion, opsetImport: proto.opsetImport, input: graph.input },
     },
-    proto: {
-      ...proto,
+    proto: Object.assign(create(ModelProtoSchema), proto, {
       irVersion: newer.irVersion,
       opsetImport: [...proto.opsetImport, ...missing],
-      graph: {
-        ...graph,
+      graph: Object.assign(create(GraphProtoSchema), graph, {
         node: [...own.node, ...graph.node],
         initializer: [...own.initializer, ...graph.initializer],
         input: behind.toSpliced(first, 0, own.input[0]!),
-      },
-    },
+      }),
+    }),
   };
 }
 
@@ -105,17 +105,15 @@ export function withoutFront({ front, ...model }: OnnxModel): OnnxModel {
   return {
     ...model,
     weights: new Map([...model.weights].filter(([name]) => isOwn({ name }))),
-    proto: {
-      ...model.proto,
+    proto: Object.assign(create(ModelProtoSchema), model.proto, {
       irVersion: behind.irVersion,
       opsetImport: behind.opsetImport,
-      graph: {
-        ...graph,
+      graph: Object.assign(create(GraphProtoSchema), graph, {
         node: graph.node.filter(isOwn),
         initializer: graph.initializer.filter(isOwn),
         input: behind.input.map((info) => edited.get(info.name) ?? info),
-      },
-    },
+      }),
+    }),
   };
 }
 

@@ -1,5 +1,13 @@
 import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema, type NodeProto, type TensorProto, type ValueInfoProto } from 'onnx-buf';
+import {
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+  type TensorProto,
+  TensorProtoSchema,
+  type ValueInfoProto,
+} from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
@@ -67,19 +75,20 @@ export function prepareEmbedding(
   return {
     ...embedding,
     weights: new Map(weights.map(([name, handle]) => [rename(name), handle])),
-    proto: {
-      ...proto,
+    proto: Object.assign(create(ModelProtoSchema), proto, {
       graph: create(GraphProtoSchema, {
         name: graph.name,
         node: [
           ...graph.node.map((node, at) => renameNode(node, { rename, name: `${prefix}${node.name || at}` })),
           ...casts,
         ],
-        initializer: [...graph.initializer, ...empty].map((tensor) => ({ ...tensor, name: rename(tensor.name) })),
+        initializer: [...graph.initializer, ...empty].map((tensor) =>
+          Object.assign(create(TensorProtoSchema), tensor, { name: rename(tensor.name) }),
+        ),
         input: [{ ...tokens, dims: [batch, sequence] }, ...shared].map(declare),
         output: links.map(({ input }) => declare(input)),
       }),
-    },
+    }),
   };
 }
 
@@ -129,7 +138,8 @@ interface Renaming {
 }
 
 function renameNode(node: NodeProto, { rename, name }: Renaming): NodeProto {
-  return { ...node, name, input: node.input.map(rename), output: node.output.map(rename) };
+  const renamed = { name, input: node.input.map(rename), output: node.output.map(rename) };
+  return Object.assign(create(NodeProtoSchema), node, renamed);
 }
 
 /** What a graph declares, with the element type 0 for what is no tensor. */

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { GraphProtoSchema, type NodeProto, NodeProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../../src/errors.js';
 import {
   makeFloatInitializer,
@@ -59,6 +59,13 @@ describe('joinEmbedding', () => {
         embedding.graph!.output[0]!.name = embedding.graph!.node[0]!.output[0] = 'embeddings';
       },
     ],
+    [
+      'nodes that leave out what is the default',
+      ({ embedding }: SplitLlama) => {
+        const [{ input, output }] = embedding.graph!.node as [NodeProto];
+        embedding.graph!.node = [create(NodeProtoSchema, { opType: 'Gather', input, output })];
+      },
+    ],
     ['another opset in which its operators mean the same', ({ embedding }: SplitLlama) => setOpset(embedding, 21)],
     [
       'half precision',
@@ -73,6 +80,7 @@ describe('joinEmbedding', () => {
     ],
   ])('takes %s', async (_, edit) => {
     const { joined } = await join(edit);
+    expect((await analyseModel(joined, testEngine)).detected.layout.modules).toHaveLength(12);
     const { data } = (await runModel(joined, windows)).logits!;
     const expected = (await runModel((await loadTinyLlama()).model, windows)).logits!.data as Float32Array;
     const gap = Math.max(...(data as Float32Array).map((value, at) => Math.abs(value - expected[at]!)));
