@@ -17,7 +17,7 @@ export interface LanguageModelOptions {
   /** A whole decoder model; released together with the language model. */
   readonly session: Session;
   /** Size of a head, for graphs that leave it open (`config.json` tells). */
-  readonly headSize?: number;
+  readonly headSize?: number | undefined;
 }
 
 /** Bundles that are sorted into batches at once. */

@@ -135,3 +135,9 @@ export function contextLength({ documents }: ModelFolder): number | undefined {
   const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
+
+/** Channels of a head, for caches whose size the graph leaves open. */
+export function headSize({ documents }: ModelFolder): number | undefined {
+  const genai = Object(Object(documents['genai_config.json']?.model).decoder).head_size as unknown;
+  return [documents['config.json']?.head_dim, genai].find((value) => typeof value === 'number');
+}
