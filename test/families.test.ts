@@ -20,6 +20,9 @@ import {
 } from './support/small-decoder.js';
 import { loadTinyLlama } from './support/tiny-llama.js';
 
+/** As float16 converters leave caches whose type they keep. */
+const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to: 1 });
+
 /** Query, key and value side by side within each head, as in GPT-NeoX. */
 const packedByHead = ({ g }: BlockSite, x: string): Heads => {
   const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3 * HEAD_SIZE)]);
@@ -178,6 +181,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     MULTI_HEAD,
   ],
   ['Einsum', { attention: byEinsum }, MULTI_HEAD],
+  ['caches behind casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
 ];
 
 describe.each(FAMILIES)('%s', (_, shape, attention) => {

@@ -245,7 +245,7 @@ function formatCertificate({ certificate }: PruneReport): string[] {
   if (certificate === undefined) return [];
   const { gap, tokens, tolerance } = certificate;
   return [
-    `Checked: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance}).\n`,
+    `Checked: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance.toExponential(1)}).\n`,
   ];
 }
 

@@ -5,10 +5,11 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
-import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { dataTypeOf, type Engine, type SessionOptions, type Tensor } from '../runtime/engine.js';
 import { createMemoryStates } from '../runtime/hidden-states.js';
+import { type Decoder, NO_PAST } from './decoder.js';
 
-export interface LogitsRequest extends Pick<JobControl, 'signal'> {
+export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionOptions, 'optimization'> {
   readonly model: OnnxModel;
   /** Of the model, or of the dense one it came from: the residual stream is the same. */
   readonly analysed: AnalysedModel;
@@ -41,6 +42,63 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
   } finally {
     await runner.dispose();
   }
+}
+
+/** Logits of some positions of one window. */
+export interface LogitsRow {
+  readonly window: number;
+  readonly position: number;
+  readonly logits: Float32Array;
+}
+
+/** Tokens that are read one by one on the cache, behind the prompt. */
+const STEPS = 2;
+
+/**
+ * Runs a whole decoder as its users do, window by window: a prompt, then the last tokens one by one on the cache that the
+ * runs before left; without a cache, the window at once.
+ *
+ * @returns the logits that were handed out, of every position or, where the graph gives no others, of the last one of each run.
+ * @throws EngineError, UnsupportedModelError.
+ */
+export async function stepForLogits(decoder: Decoder, windows: readonly Int32Array[]): Promise<LogitsRow[]> {
+  const rows: LogitsRow[] = [];
+  for (const [window, tokens] of windows.entries()) {
+    const prompt = decoder.hasCache ? Math.max(1, tokens.length - STEPS) : tokens.length;
+    let past = NO_PAST;
+    for (let end = prompt; end <= tokens.length; end += 1) {
+      const part = [tokens.subarray(past.length, end)];
+      const { logits, past: next } = decoder.hasCache
+        ? await decoder.advance(part, past)
+        : { logits: await decoder.run(part), past: NO_PAST };
+      past = next;
+      const values = toFloat32(logits);
+      const [, count = 0, width = 0] = logits.dims;
+      for (let row = 0; row < count; row += 1) {
+        rows.push({ window, position: end - count + row, logits: values.subarray(row * width, (row + 1) * width) });
+      }
+    }
+  }
+  return rows;
+}
+
+/** Rows one after the other, and the same positions of logits `[windows, length, vocabulary]`. */
+export function pickRows(
+  rows: readonly LogitsRow[],
+  logits: Float32Array,
+  windows: readonly Int32Array[],
+): [found: Float32Array, expected: Float32Array] {
+  const [{ length: windowLength } = { length: 0 }] = windows;
+  const width = logits.length / (windows.length * windowLength);
+  const found = new Float32Array(rows.length * width);
+  const expected = new Float32Array(rows.length * width);
+  for (const [at, { window, position, logits: row }] of rows.entries()) {
+    if (row.length !== width) return [row, expected];
+    const start = (window * windowLength + position) * width;
+    found.set(row, at * width);
+    expected.set(logits.subarray(start, start + width), at * width);
+  }
+  return [found, expected];
 }
 
 function toFloat32({ type, data }: Tensor): Float32Array {

@@ -81,6 +81,7 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
     stages[stage]?.push(at);
     for (const value of node.output) if (value !== '') stageOf.set(value, stage);
   });
+  moveInputCasts(index, { stages, stageOf });
   for (const [value, after] of cutAfter) {
     if (stageOf.get(value) !== after - 1) {
       throw new UnsupportedModelError(
@@ -89,6 +90,31 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
     }
   }
   return { cuts, stages, stageOf };
+}
+
+/** Operators by which converters give an input another type or name. */
+const INPUT_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity']);
+
+/** Has a cast of an input, of a cache mostly, belong to the one stage that reads its contents, as the input itself would. */
+function moveInputCasts(
+  index: GraphIndex,
+  { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },
+): void {
+  const [first = []] = stages;
+  for (const at of [...first]) {
+    const { opType, input, output } = index.nodes[at]!;
+    const [result = ''] = output;
+    if (!INPUT_OPS.has(opType) || !index.inputs.has(input[0] ?? '') || index.outputs.has(result)) continue;
+    const readers = (index.consumersOf.get(result) ?? []).map((reader) => index.nodes[reader]!);
+    const reading = new Set(
+      readers.filter(({ opType }) => opType !== 'Shape').map(({ output: [value = ''] }) => stageOf.get(value)),
+    );
+    const [stage] = reading;
+    if (reading.size !== 1 || stage === undefined || stage === 0) continue;
+    first.splice(first.indexOf(at), 1);
+    stages[stage] = [...stages[stage]!, at].sort((a, b) => a - b);
+    stageOf.set(result, stage);
+  }
 }
 
 /** Nodes on a data path from some nodes to a value, those nodes included, ascending. */

@@ -109,17 +109,12 @@ export async function writeResult(
   }
   const certify = async (partial: string): Promise<CertificateReport | undefined> => {
     const { modules } = outcome;
-    if (options.shots > 1 || modules.some(({ keep }) => keep.length === 0)) {
-      remarks.push('not checked against the masked original: a module is gone whole, or several shots cut it');
-      return undefined;
-    }
     options.onProgress?.({ stage: 'certify', done: 0, total: 1 });
     const start = performance.now();
     const found = await certifyFolder({ ...job, folder, written: partial, modules, signal: options.signal });
     timings.push({ stage: 'certify', ms: performance.now() - start });
-    if (typeof found !== 'string') return found;
-    remarks.push(found);
-    return undefined;
+    remarks.push(...found.remarks);
+    return found.certificate;
   };
   const startedAt = performance.now();
   let report: PruneReport | undefined;

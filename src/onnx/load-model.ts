@@ -6,6 +6,7 @@ import { HOISTING_IR_VERSION, hoistConstants } from './hoist-constants.js';
 import { inlineTensors } from './inline-tensors.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { readStructure, type StoredTensor } from './read-structure.js';
+import { sortNodes } from './sort-nodes.js';
 import { findPayload, isExternal, isString } from './tensor-payload.js';
 import { dropPayload } from './typed-elements.js';
 
@@ -13,7 +14,7 @@ import { dropPayload } from './typed-elements.js';
  * Loads an ONNX model without reading its large weights: those stay where they are, as handles.
  *
  * Every form of storage is understood (raw data, typed lists, external files). Constant nodes of the main graph that
- * hold 1 KiB or more, or external data, become initializers. Strings stay in `proto`. Everything unknown is kept.
+ * hold 1 KiB or more, or external data, become initializers. Nodes are put into topological order. Strings stay in `proto`. Everything unknown is kept.
  *
  * @param source the `.onnx` file
  * @param folder where external data is looked for: the folder that holds the file
@@ -21,6 +22,7 @@ import { dropPayload } from './typed-elements.js';
  */
 export async function loadModel(source: ByteSource, folder: SourceFolder): Promise<OnnxModel> {
   const { proto, initializers } = await readStructure(source);
+  sortNodes(proto.graph);
   const sources = { model: source, external: createExternalDataReader(folder) };
   const hoisted = hoistConstants(proto.graph, source.name);
   if (hoisted.length > 0 && proto.irVersion < HOISTING_IR_VERSION) proto.irVersion = HOISTING_IR_VERSION;

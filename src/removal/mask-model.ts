@@ -14,19 +14,25 @@ export interface MaskedModule extends Pick<Masking, 'module' | 'keep' | 'bias'> 
   readonly weight?: TensorHandle | undefined;
 }
 
+export interface MaskRequest extends Pick<Masking, 'nudge'> {
+  readonly detected: DetectedModel;
+  readonly store: StoreTensor;
+}
+
 /**
  * The masked original of a pruned model: a copy of the dense one with the removed channels zeroed and the repairs applied.
  * @param store Keeps the masked weights. @see maskUnits
+ * @param nudge Has the output maps rounded otherwise. @see maskUnits
  */
 export async function maskModel(
   dense: OnnxModel,
   modules: readonly MaskedModule[],
-  { detected, store }: { readonly detected: DetectedModel; readonly store: StoreTensor },
+  { detected, store, nudge }: MaskRequest,
 ): Promise<OnnxModel> {
   const masked = copyModel(dense);
   for (const { weight, inputs, ...masking } of modules) {
     const repaired = weight && (await readRepaired(weight, masking.module.output.inputAxis));
-    await maskUnits(masked, { ...masking, weight: repaired, store });
+    await maskUnits(masked, { ...masking, weight: repaired, store, nudge });
     if (inputs !== undefined) await maskInputWeights(masked, { ...masking, detected }, { weights: inputs, store });
   }
   return masked;

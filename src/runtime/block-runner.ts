@@ -8,7 +8,7 @@ import { partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
-import type { Engine, Tensor, Tensors } from './engine.js';
+import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
 import { prefillFeeds } from './prefill-feeds.js';
@@ -83,6 +83,8 @@ export interface BlockRunnerOptions {
   readonly tokenInput: string;
   readonly batches: readonly Batch[];
   readonly states: HiddenStates;
+  /** Default `all`. */
+  readonly optimization?: SessionOptions['optimization'];
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -132,7 +134,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const atHand = (value: string) =>
       index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || held.has(value);
     const { narrowed } = held;
-    const session = { isBrief: batches.length === 1 };
+    const session = { isBrief: batches.length === 1, optimization: options.optimization ?? 'all' };
     return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, narrowed, session });
   }
 

@@ -22,8 +22,8 @@ export type Tensor = {
 export type Tensors = Readonly<Record<string, Tensor>>;
 
 export interface SessionOptions {
-  /** `none` keeps every node as it stands (probing, gradient checks); `all` is for speed. Default `all`. */
-  readonly optimization?: 'none' | 'all';
+  /** `none` keeps every node as it stands (probing, gradient checks), `basic` fuses none; `all` is for speed. Default `all`. */
+  readonly optimization?: 'none' | 'basic' | 'all';
   /** Whether the graph runs so seldom that packing its weights for speed would take longer than it saves. Default false. */
   readonly isBrief?: boolean;
   /** What the graph names as external data, by location; to be left as it is until the session is released. */

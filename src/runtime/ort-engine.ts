@@ -24,7 +24,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
     const what = typeof model === 'string' ? model : 'a graph';
     const settings: Ort.InferenceSession.SessionOptions = {
       executionProviders,
-      graphOptimizationLevel: optimization === 'all' ? 'all' : 'disabled',
+      graphOptimizationLevel: optimization === 'none' ? 'disabled' : optimization,
       logSeverityLevel: 4,
       ...(isBrief && { extra: { session: { disable_prepacking: '1' } } }),
       ...(weights.size > 0 && { externalData: Array.from(weights, ([path, data]) => ({ path, data })) }),

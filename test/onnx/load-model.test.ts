@@ -3,6 +3,7 @@ import {
   AttributeProto_AttributeType as AttributeType,
   FunctionProtoSchema,
   ModelProtoSchema,
+  type NodeProtoSchema,
   type TensorProtoSchema,
 } from 'onnx-buf';
 import { ModelFormatError } from '../../src/errors.js';
@@ -21,6 +22,7 @@ import {
 } from './small-model.js';
 
 type TensorInit = MessageInitShape<typeof TensorProtoSchema>;
+type NodeInit = MessageInitShape<typeof NodeProtoSchema>;
 
 const bytesOf = (array: { readonly buffer: ArrayBuffer }) => [...new Uint8Array(array.buffer)];
 const ramp = (length: number) => Float32Array.from({ length }, (_, i) => i / 8 - 3);
@@ -275,5 +277,23 @@ describe('damaged files', () => {
       }),
     );
     expect(other.flat()).toEqual([]);
+  });
+});
+
+describe('nodes', () => {
+  const add = (name: string, ...input: string[]) => ({ opType: 'Add', name, input, output: [name] });
+  const namesOf = async (node: readonly NodeInit[]) =>
+    (await loadBytes(encode(smallModel({ node })))).proto.graph!.node.map(({ name }) => name);
+
+  it('that stand before what they read are put behind it, and no others move', async () => {
+    expect(await namesOf([add('b', 'c', 'x'), add('a', 'y', 'x'), add('c', 'a', 'a')])).toEqual(['add', 'a', 'c', 'b']);
+    expect(await namesOf([add('a', 'y', 'x'), add('b', 'x', 'x')])).toEqual(['add', 'a', 'b']);
+  });
+
+  it('are put behind what their branches read', async () => {
+    const branch = { name: 'branch', node: [add('inner', 'a', 'x')], output: [{ name: 'inner' }] };
+    const attribute = ['then_branch', 'else_branch'].map((name) => ({ name, type: AttributeType.GRAPH, g: branch }));
+    const choice = { opType: 'If', name: 'choice', input: ['x'], output: ['chosen'], attribute };
+    expect(await namesOf([choice, add('a', 'y', 'x')])).toEqual(['add', 'a', 'choice']);
   });
 });

@@ -69,7 +69,15 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
         { text: `a very long name of a text ${'x'.repeat(60)}`, perplexity: 8 * (1 + at) ** 2 },
       ],
     })),
-    certificate: { windows: 2, tokens: 128, from: 'text', gap: 3.21e-7, tolerance: 1e-4, passed: true },
+    certificate: {
+      windows: 2,
+      tokens: 128,
+      from: 'text',
+      gap: 3.21e-7,
+      rounding: 1.5e-7,
+      tolerance: 1e-5,
+      passed: true,
+    },
     bias: [bias(full)],
     seed: 0,
     calibration: {

@@ -81,6 +81,8 @@ export interface Heads {
 
 export interface AttentionShape {
   readonly project?: (site: BlockSite, x: string) => Heads;
+  /** From a cache input to what new keys or values are put behind. */
+  readonly cached?: (g: GraphBuilder, past: string) => string;
   /** Key or value with the cache, `[B, K, L, D]`, to what the products read. */
   readonly spread?: (g: GraphBuilder, x: string) => string;
   /** Added to the scores besides the mask. */
@@ -88,14 +90,17 @@ export interface AttentionShape {
 }
 
 /** Attention written out, with a cache. */
-export function selfAttention({ project = separate(HEADS), spread = (_, x) => x, bias }: AttentionShape = {}): Part {
+export function selfAttention(shape: AttentionShape = {}): Part {
+  const { project = separate(HEADS), cached = (_, past) => past, spread = (_, x) => x, bias } = shape;
   return (site, x) => {
     const { g, block, mask } = site;
     const { query, key, value, kvHeads } = project(site, x);
     const dims = (tokens: string) => ['batch', kvHeads, tokens, HEAD_SIZE];
     const [keys, values] = (['key', 'value'] as const).map((kind) => {
       const past = g.input(`past_key_values.${block}.${kind}`, 1, dims('past_sequence_length'));
-      const present = g.named(`present.${block}.${kind}`, 'Concat', [past, kind === 'key' ? key : value], { axis: 2 });
+      const present = g.named(`present.${block}.${kind}`, 'Concat', [cached(g, past), kind === 'key' ? key : value], {
+        axis: 2,
+      });
       g.output(present, 1, dims('total'));
       return spread(g, present);
     }) as [string, string];

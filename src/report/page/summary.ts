@@ -70,9 +70,9 @@ function certificateNote({ certificate }: PruneReport): HTMLElement | undefined 
     'p',
     { class: 'small', id: 'certificate' },
     h('strong', {}, 'Checked: '),
-    'opened anew, the written model computes what the dense one does with the same parts switched off and the same ' +
-      `repairs. On ${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
-      `${tolerance.toExponential(0)} is rounding.`,
+    'opened by ONNX Runtime, the written model computes what the dense one does with the same parts switched off and the ' +
+      `same repairs. On ${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
+      `${tolerance.toExponential(1)} is taken for rounding.`,
   );
 }
 
