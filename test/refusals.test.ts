@@ -185,7 +185,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
 ];
 
 describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
-  it('is described with node and reason, refused, and what is beside it pruned', async () => {
+  it('is described with node and reason, refused by name, and stays where no module is named', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
     expect(unrecognised).toHaveLength(2);
@@ -198,9 +198,17 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
     const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
     const prune = (modules: PruneOptions['modules']) =>
       pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
-    const refusing = prune(kind);
-    await expect(refusing).rejects.toThrow(UnsupportedModelError);
-    await expect(refusing).rejects.toThrow(opType);
-    expect((await prune(other)).modules).toHaveLength(2);
+    for (const named of [kind, 'all'] as const) {
+      const refusing = prune(named);
+      await expect(refusing).rejects.toThrow(UnsupportedModelError);
+      await expect(refusing).rejects.toThrow(opType);
+    }
+    const [alone, rest] = [await prune(other), await prune(undefined)];
+    expect(rest.modules).toHaveLength(2);
+    expect(rest.modules.map(({ keep }) => keep)).toEqual(alone.modules.map(({ keep }) => keep));
+    expect(alone.remarks).toEqual([]);
+    const inShots = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', shots: 2 }, { windows });
+    expect(inShots.remarks).toEqual(rest.remarks);
+    expect(rest.remarks).toEqual([expect.stringMatching(`^blocks 0-1 ${kind}: stays as it is.*${reason.source}`)]);
   });
 });
