@@ -62,7 +62,36 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
       hand(g, 'logits', encode(g, x), VOCABULARY);
     },
-    /"encoder_hidden_states" is not one that a text decoder has/,
+    /"encoder_hidden_states" comes from an encoder.*choose a decoder-only/,
+  ],
+  [
+    'the decoder of an encoder-decoder, later step',
+    (g) => {
+      const x = embed(g);
+      g.input('encoder_attention_mask', 7, ['batch', 'encoded']);
+      g.input('past_key_values.0.encoder.key', 1, ['batch', 2, 'encoded', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"encoder_attention_mask" comes from an encoder/,
+  ],
+  [
+    'a decoder with a cross-attention cache',
+    (g) => {
+      const x = embed(g);
+      g.input('past_key_cross_0', 1, ['batch', 2, 'encoded', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"past_key_cross_0" comes from an encoder/,
+  ],
+  [
+    'a merged encoder-decoder',
+    (g) => {
+      const x = embed(g);
+      g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
+      g.op('If', [x]);
+      hand(g, 'logits', x, VOCABULARY);
+    },
+    /"encoder_hidden_states" comes from an encoder/,
   ],
   [
     'an encoder with a language model head',

@@ -33,13 +33,23 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /past|cache/, role: 'past' },
 ];
 
+/** Inputs that come from an encoder: its states and mask, and what cross-attention keeps of them. */
+const FROM_ENCODER = /encoder|cross/;
+
 /**
  * Reads what the inputs of a decoder graph are for.
  * @throws UnsupportedModelError for an input that no text decoder has (pixels, encoder states), naming it.
  */
 export function readModelInputs(graph: GraphProto): ModelInput[] {
   const initializers = new Set(graph.initializer.map(({ name }) => name));
-  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map((info) => readInput(info, graph));
+  const given = graph.input.filter(({ name }) => !initializers.has(name));
+  const fromEncoder = given.find(({ name }) => FROM_ENCODER.test(name));
+  if (fromEncoder !== undefined) {
+    throw new UnsupportedModelError(
+      `input "${fromEncoder.name}" comes from an encoder: this is the decoder of an encoder-decoder (T5, BART, Marian, Whisper), which cannot be pruned yet; choose a decoder-only text model`,
+    );
+  }
+  const inputs = given.map((info) => readInput(info, graph));
   if (!inputs.some(({ role }) => role === 'tokens')) {
     throw new UnsupportedModelError(
       `the model has no input_ids (inputs: ${inputs.map(({ name }) => name).join(', ') || 'none'}); only text decoders can be pruned`,
@@ -52,7 +62,7 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
   if (role === undefined || info.type?.value.case !== 'tensorType') {
     throw new UnsupportedModelError(
-      `input "${info.name}" is not one that a text decoder has; models with images, audio or an encoder cannot be pruned yet`,
+      `input "${info.name}" is not one that a text decoder has; models with images or audio cannot be pruned yet`,
     );
   }
   const { elemType, shape } = info.type.value.value;

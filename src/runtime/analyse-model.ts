@@ -46,8 +46,8 @@ const REFUSED_OPS: Readonly<Record<string, string>> = {
 export async function analyseModel(model: OnnxModel, engine: Engine, signal?: AbortSignal): Promise<AnalysedModel> {
   const graph = model.proto.graph;
   if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
-  refuseKnownObstacles(graph);
   const inputs = readModelInputs(graph);
+  refuseKnownObstacles(graph);
   const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
