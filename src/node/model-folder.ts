@@ -1,8 +1,9 @@
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { checkDecoderOnly, chooseModelFile, isFile } from './choose-model-file.js';
 import { openFileFolder } from './file-folder.js';
 import { isMissing, reason } from './file-source.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
@@ -30,33 +31,36 @@ export interface ModelFolder {
 }
 
 export interface OpenModelOptions {
-  /** Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, then `model.onnx`. */
+  /** Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, or the only decoder, fp32 before fp16. */
   readonly file?: string | undefined;
 }
-
-/** Where full-precision models lie, best first. */
-const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
 
 /**
  * Finds a model and what belongs to it.
  * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
- * @throws OptionError saying what was looked for when nothing is found.
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
+ * all there are hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.
  */
 export async function openModelFolder(path: string, { file }: OpenModelOptions = {}): Promise<ModelFolder> {
   if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
-  const { root, modelFile } = await locate(resolve(path), file);
+  const { root, modelFile: given } = await locate(resolve(path), file);
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(join(root, name))] as const),
   );
   // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
   await readJsonFile(join(root, TOKENIZER));
+  const documents: ModelFolder['documents'] = Object.fromEntries(
+    entries.filter(([, document]) => document !== undefined),
+  );
+  checkDecoderOnly(root, documents['config.json'], documents['genai_config.json']);
+  const modelFile = given ?? (await chooseModelFile(root, file));
   const modelPath = join(root, modelFile);
   const folder = openFileFolder(dirname(modelPath));
   return {
     root,
     modelFile,
-    documents: Object.fromEntries(entries.filter(([, document]) => document !== undefined)),
+    documents,
     async load() {
       const source = await folder.open(basename(modelPath));
       if (source === undefined) throw new ModelFormatError(`${modelPath} is gone.`);
@@ -66,10 +70,10 @@ export async function openModelFolder(path: string, { file }: OpenModelOptions =
   };
 }
 
-/** Where something is found: the folder with its documents, and the model file in it. */
+/** The folder with the documents, and the model file in it where the user gave its path. */
 interface Location {
   readonly root: string;
-  readonly modelFile: string;
+  readonly modelFile?: string;
 }
 
 async function locate(path: string, file: string | undefined): Promise<Location> {
@@ -77,18 +81,7 @@ async function locate(path: string, file: string | undefined): Promise<Location>
     if (isMissing(cause)) throw new OptionError(`There is no model at ${path}: no such file or folder.`);
     throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
   });
-  if (!stats.isDirectory()) return locateFile(path, file);
-  const candidates = file === undefined ? MODEL_FILES : [file];
-  for (const candidate of candidates) {
-    if (await isFile(join(path, candidate))) return { root: path, modelFile: toSlashes(candidate) };
-  }
-  const found = await listOnnxFiles(path);
-  throw new OptionError(
-    `There is no model in ${path}: looked for ${candidates.join(' and ')}. ` +
-      (found.length > 0
-        ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
-        : 'It holds no .onnx file: export the model to ONNX first.'),
-  );
+  return stats.isDirectory() ? { root: path } : locateFile(path, file);
 }
 
 /** The documents of `onnx/model.onnx` lie one folder up. */
@@ -100,22 +93,6 @@ async function locateFile(path: string, file: string | undefined): Promise<Locat
   const isNested = basename(folder) === 'onnx' && (await isFile(join(dirname(folder), 'config.json')));
   const root = isNested ? dirname(folder) : folder;
   return { root, modelFile: toSlashes(relative(root, path)) };
-}
-
-/** ONNX files in a folder and in its `onnx` folder, relative to it. */
-export async function listOnnxFiles(root: string): Promise<readonly string[]> {
-  const list = async (folder: string) => {
-    const names = await readdir(join(root, folder)).catch(() => []);
-    return names.filter((name) => name.endsWith('.onnx')).map((name) => folder + name);
-  };
-  return [...(await list('onnx/')), ...(await list(''))].sort();
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return stat(path).then(
-    (stats) => stats.isFile(),
-    () => false,
-  );
 }
 
 function toSlashes(path: string): string {
