@@ -1,4 +1,4 @@
-import { UnsupportedModelError } from '../src/errors.js';
+import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.js';
@@ -131,6 +131,24 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     /MoE "node\/MoE_1_1".*mixture-of-experts/,
   ],
   [
+    'a decoder whose cache is in pages',
+    (g) => {
+      const x = embed(g);
+      g.input('block_table', 6, ['batch', 'blocks']);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"block_table" belongs to a cache in pages/,
+  ],
+  [
+    'a decoder with a quantised cache',
+    (g) => {
+      const x = embed(g);
+      g.input('past_key_values.0.key', 3, ['batch', 2, 'past', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"past_key_values.0.key" is int8; expected float or float16.*prune that/,
+  ],
+  [
     'a merged decoder',
     (g) => {
       const x = embed(g);
@@ -146,6 +164,49 @@ describe.each(MODELS)('%s', (_, write, said) => {
     const loading = loadTinyLlama(build(write));
     await expect(loading).rejects.toThrow(UnsupportedModelError);
     await expect(loading).rejects.toThrow(said);
+  });
+});
+
+const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
+  [
+    'an operator for another device',
+    (g, x) => g.op('GemmFastGelu', [x, g.weight([HIDDEN, HIDDEN])], {}, 'com.microsoft'),
+    /has no kernel for GemmFastGelu \(version 1\): com.microsoft.GemmFastGelu "node\/.*build the model for the CPU/,
+  ],
+  [
+    'an operator that does not exist',
+    (g, x) => g.op('Foo', [x]),
+    /does not know the operator Foo; install a newer onnxruntime-node.*operators of one's own/,
+  ],
+  [
+    'what a kernel refuses at run time',
+    (g, x) => g.op('Reshape', [x, g.ints(5, -1, HIDDEN)]),
+    /has a kernel that refuses what this model asks of it: Reshape "node\/Reshape.*--verbose/,
+  ],
+  [
+    'what a kernel of a fused operator refuses',
+    (g, x) => {
+      const cache = ['key', 'value'].map((name) => g.input(`past_key_values.0.${name}`, 1, ['batch', 2, 'past', 8]));
+      const lengths = g.op('Cast', [g.ints(1, 1)], { to: 6 });
+      const inputs = [x, x, x, ...cache, lengths, g.op('Cast', [g.ints(2)], { to: 6 })];
+      return g.op('GroupQueryAttention', inputs, { num_heads: 2, kv_num_heads: 2 }, 'com.microsoft');
+    },
+    /kernel that refuses.*com.microsoft.GroupQueryAttention "node\/.*onnxruntime-genai: -e cpu/,
+  ],
+];
+
+describe.each(UNRUNNABLE)('%s', (_, write, said) => {
+  it('is refused in our words, with those of ONNX Runtime as the cause', async () => {
+    const loading = loadTinyLlama(build((g) => hand(g, 'logits', write(g, embed(g)), VOCABULARY)));
+    const error = await loading.then(
+      () => undefined,
+      (found: unknown) => found,
+    );
+    expect(error).toBeInstanceOf(UnsupportedModelError);
+    const { message, cause } = error as UnsupportedModelError;
+    expect(message).toMatch(said);
+    expect(message).not.toMatch(/Status Message|invalid model|Could not find/);
+    expect(cause).toBeInstanceOf(EngineError);
   });
 });
 

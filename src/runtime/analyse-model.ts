@@ -10,6 +10,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
 import { probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
+import { refuseUnrunnable } from './refuse-unrunnable.js';
 import { scaleFacts } from './scale-facts.js';
 
 /** A model that is understood: its layout, and what two small runs taught about its values. */
@@ -41,7 +42,7 @@ const REFUSED_OPS: Readonly<Record<string, string>> = {
 
 /**
  * Understands a model by its topology and two runs on zeros; no weight is read.
- * @throws UnsupportedModelError naming the node that makes the model impossible to prune.
+ * @throws UnsupportedModelError naming the node that makes the model impossible to prune, or that the engine cannot run.
  */
 export async function analyseModel(model: OnnxModel, engine: Engine, signal?: AbortSignal): Promise<AnalysedModel> {
   const graph = model.proto.graph;
@@ -53,7 +54,12 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
   const probe = async (size: PrefillSize) => {
     signal?.throwIfAborted();
-    return probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
+    try {
+      return await probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
+    } catch (error) {
+      const types = [...model.weights.values()].map(({ dataType }) => dataType);
+      throw refuseUnrunnable(error, { engineName: engine.name, graph, types });
+    }
   };
   const first = await probe(FIRST_PROBE);
   const second = await probe(SECOND_PROBE);
