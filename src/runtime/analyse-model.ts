@@ -8,7 +8,7 @@ import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/mod
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
-import { probeValues } from './probe-values.js';
+import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
 import { scaleFacts } from './scale-facts.js';
@@ -22,8 +22,8 @@ export interface AnalysedModel {
 }
 
 /** Two probe runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
-const FIRST_PROBE: PrefillSize = { batchSize: 2, sequenceLength: 3 };
-const SECOND_PROBE: PrefillSize = { batchSize: 3, sequenceLength: 5 };
+const FIRST_PROBE: ProbeSize = { batchSize: 2, sequenceLength: 3, placeCount: 7 };
+const SECOND_PROBE: ProbeSize = { batchSize: 3, sequenceLength: 5, placeCount: 11 };
 
 /** Operators that make a model impossible to prune, with what to do instead. */
 const REFUSED_OPS: Readonly<Record<string, string>> = {
@@ -52,7 +52,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
-  const probe = async (size: PrefillSize) => {
+  const probe = async (size: ProbeSize) => {
     signal?.throwIfAborted();
     try {
       return await probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
