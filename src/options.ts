@@ -92,7 +92,7 @@ export interface PruneOptions extends JobControl {
   readonly sparsity: number;
   /** Default `auto`. */
   readonly method?: MethodChoice | undefined;
-  /** Default `all`. */
+  /** What is named here and cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
   readonly modules?: ModuleSelection | undefined;
   /** Default: the method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`). */
   readonly allocation?: AllocationName | undefined;
@@ -156,7 +156,6 @@ export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly Fe
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
   method: 'auto',
-  modules: 'all',
   allocation: 'uniform',
   headUnit: 'group',
   widthMultiple: 1,
@@ -221,6 +220,8 @@ export interface ResolvedOptions extends JobControl {
   /** What calibration is like where the user says nothing. */
   readonly calibrationDefaults: Pick<CalibrationOptions, 'generate'>;
   readonly modules: ReadonlySet<ModuleKind>;
+  /** Whether the user named them: what cannot be pruned is then refused, else it stays. */
+  readonly modulesNamed: boolean;
   readonly allocation: AllocationName;
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
@@ -245,7 +246,7 @@ export interface ResolvedOptions extends JobControl {
  */
 export function resolveOptions(options: PruneOptions): ResolvedOptions {
   if (typeof options !== 'object' || options === null) throw new OptionError('there are no options; give a sparsity');
-  const { sparsity, method = PRUNE_DEFAULTS.method, modules = PRUNE_DEFAULTS.modules } = options;
+  const { sparsity, method = PRUNE_DEFAULTS.method, modules } = options;
   checkFraction('sparsity', sparsity);
   const blockSparsity = new Map(
     Object.entries(options.blockSparsity ?? {}).map(([block, value]) => [Number(block), value]),
@@ -280,8 +281,11 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     grouping,
     weighting: resolveWeighting(options.weighting, grouping !== undefined),
     modules: new Set(
-      oneOf('modules', modules, ['ffn', 'attention', 'all']) === 'all' ? ['ffn', 'attention'] : [modules as ModuleKind],
+      oneOf('modules', modules ?? 'all', ['ffn', 'attention', 'all']) === 'all'
+        ? ['ffn', 'attention']
+        : [modules as ModuleKind],
     ),
+    modulesNamed: modules !== undefined,
     allocation,
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),

@@ -1,4 +1,4 @@
-import { UnsupportedModelError } from '../src/errors.js';
+import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.js';
@@ -62,7 +62,36 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
       hand(g, 'logits', encode(g, x), VOCABULARY);
     },
-    /"encoder_hidden_states" is not one that a text decoder has/,
+    /"encoder_hidden_states" comes from an encoder.*choose a decoder-only/,
+  ],
+  [
+    'the decoder of an encoder-decoder, later step',
+    (g) => {
+      const x = embed(g);
+      g.input('encoder_attention_mask', 7, ['batch', 'encoded']);
+      g.input('past_key_values.0.encoder.key', 1, ['batch', 2, 'encoded', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"encoder_attention_mask" comes from an encoder/,
+  ],
+  [
+    'a decoder with a cross-attention cache',
+    (g) => {
+      const x = embed(g);
+      g.input('past_key_cross_0', 1, ['batch', 2, 'encoded', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"past_key_cross_0" comes from an encoder/,
+  ],
+  [
+    'a merged encoder-decoder',
+    (g) => {
+      const x = embed(g);
+      g.input('encoder_hidden_states', 1, ['batch', 'encoded', HIDDEN]);
+      g.op('If', [x]);
+      hand(g, 'logits', x, VOCABULARY);
+    },
+    /"encoder_hidden_states" comes from an encoder/,
   ],
   [
     'an encoder with a language model head',
@@ -102,6 +131,24 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     /MoE "node\/MoE_1_1".*mixture-of-experts/,
   ],
   [
+    'a decoder whose cache is in pages',
+    (g) => {
+      const x = embed(g);
+      g.input('block_table', 6, ['batch', 'blocks']);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"block_table" belongs to a cache in pages/,
+  ],
+  [
+    'a decoder with a quantised cache',
+    (g) => {
+      const x = embed(g);
+      g.input('past_key_values.0.key', 3, ['batch', 2, 'past', 4]);
+      hand(g, 'logits', encode(g, x), VOCABULARY);
+    },
+    /"past_key_values.0.key" is int8; expected float or float16.*prune that/,
+  ],
+  [
     'a merged decoder',
     (g) => {
       const x = embed(g);
@@ -117,6 +164,49 @@ describe.each(MODELS)('%s', (_, write, said) => {
     const loading = loadTinyLlama(build(write));
     await expect(loading).rejects.toThrow(UnsupportedModelError);
     await expect(loading).rejects.toThrow(said);
+  });
+});
+
+const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
+  [
+    'an operator for another device',
+    (g, x) => g.op('GemmFastGelu', [x, g.weight([HIDDEN, HIDDEN])], {}, 'com.microsoft'),
+    /has no kernel for GemmFastGelu \(version 1\): com.microsoft.GemmFastGelu "node\/.*build the model for the CPU/,
+  ],
+  [
+    'an operator that does not exist',
+    (g, x) => g.op('Foo', [x]),
+    /does not know the operator Foo; install a newer onnxruntime-node.*operators of one's own/,
+  ],
+  [
+    'what a kernel refuses at run time',
+    (g, x) => g.op('Reshape', [x, g.ints(5, -1, HIDDEN)]),
+    /has a kernel that refuses what this model asks of it: Reshape "node\/Reshape.*--verbose/,
+  ],
+  [
+    'what a kernel of a fused operator refuses',
+    (g, x) => {
+      const cache = ['key', 'value'].map((name) => g.input(`past_key_values.0.${name}`, 1, ['batch', 2, 'past', 8]));
+      const lengths = g.op('Cast', [g.ints(1, 1)], { to: 6 });
+      const inputs = [x, x, x, ...cache, lengths, g.op('Cast', [g.ints(2)], { to: 6 })];
+      return g.op('GroupQueryAttention', inputs, { num_heads: 2, kv_num_heads: 2 }, 'com.microsoft');
+    },
+    /kernel that refuses.*com.microsoft.GroupQueryAttention "node\/.*onnxruntime-genai: -e cpu/,
+  ],
+];
+
+describe.each(UNRUNNABLE)('%s', (_, write, said) => {
+  it('is refused in our words, with those of ONNX Runtime as the cause', async () => {
+    const loading = loadTinyLlama(build((g) => hand(g, 'logits', write(g, embed(g)), VOCABULARY)));
+    const error = await loading.then(
+      () => undefined,
+      (found: unknown) => found,
+    );
+    expect(error).toBeInstanceOf(UnsupportedModelError);
+    const { message, cause } = error as UnsupportedModelError;
+    expect(message).toMatch(said);
+    expect(message).not.toMatch(/Status Message|invalid model|Could not find/);
+    expect(cause).toBeInstanceOf(EngineError);
   });
 });
 
@@ -185,7 +275,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
 ];
 
 describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
-  it('is described with node and reason, refused, and what is beside it pruned', async () => {
+  it('is described with node and reason, refused by name, and stays where no module is named', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
     expect(unrecognised).toHaveLength(2);
@@ -198,9 +288,17 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
     const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
     const prune = (modules: PruneOptions['modules']) =>
       pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
-    const refusing = prune(kind);
-    await expect(refusing).rejects.toThrow(UnsupportedModelError);
-    await expect(refusing).rejects.toThrow(opType);
-    expect((await prune(other)).modules).toHaveLength(2);
+    for (const named of [kind, 'all'] as const) {
+      const refusing = prune(named);
+      await expect(refusing).rejects.toThrow(UnsupportedModelError);
+      await expect(refusing).rejects.toThrow(opType);
+    }
+    const [alone, rest] = [await prune(other), await prune(undefined)];
+    expect(rest.modules).toHaveLength(2);
+    expect(rest.modules.map(({ keep }) => keep)).toEqual(alone.modules.map(({ keep }) => keep));
+    expect(alone.remarks).toEqual([]);
+    const inShots = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', shots: 2 }, { windows });
+    expect(inShots.remarks).toEqual(rest.remarks);
+    expect(rest.remarks).toEqual([expect.stringMatching(`^blocks 0-1 ${kind}: stays as it is.*${reason.source}`)]);
   });
 });

@@ -93,12 +93,8 @@ export const MOVEMENT_RULES = {
     if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
     const indices = c.input(1);
     const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
-    const zeros = c.o.zeros(indices.dims, c.g.dataType);
-    return [
-      reduction === 'add' ? c.g : c.o.scatterElements(c.g, indices, { updates: zeros, axis }),
-      undefined,
-      c.o.gatherElements(c.g, indices, axis),
-    ];
+    const without = () => c.o.scatterElements(c.g, indices, { updates: c.o.zeros(indices.dims, c.g.dataType), axis });
+    return [reduction === 'add' || !c.wants(0) ? c.g : without(), undefined, c.o.gatherElements(c.g, indices, axis)];
   },
   /** y = elements of x picked one by one: each cotangent is added to the element it was read from. */
   GatherElements: (c) => {

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { nodeLabel } from '../graph/graph-index.js';
-import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { OPEN, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { sumCotangents } from './accumulate.js';
 import { createConstantReader } from './constants.js';
@@ -11,7 +11,7 @@ import { createRuleContext } from './rule-context.js';
 import { createTensorOps, type TensorOps } from './tensor-ops.js';
 import { gradientType, type Value } from './value.js';
 import { type Cotangent, type Lowering, type RuleContext, unsupported, type VjpRule } from './vjp-rule.js';
-import { findVjp } from './vjp-rules.js';
+import { findVjp, OPEN_OPERATORS } from './vjp-rules.js';
 
 /** State of one reverse pass. */
 export interface Tape {
@@ -71,6 +71,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     return cast;
   };
 
+  const isOpen = (name: string): boolean => (shapes.get(name) ?? emitter.factOf(name))?.dims.includes(OPEN) ?? false;
   const isActive = (name: string): boolean => active.has(originalOf(name));
 
   const tape: Tape = {
@@ -101,6 +102,9 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
         throw new UnsupportedModelError(
           `No gradient rule for operator ${nodeLabel(node)}. Prune with a method that needs no gradients, or add a row for it to a rule family of src/autodiff/vjp-rules.ts.`,
         );
+      }
+      if (!OPEN_OPERATORS.has(qualifiedOp(node)) && [...node.input, ...node.output].some(isOpen)) {
+        throw unsupported(node, 'a size that it reads follows the data.');
       }
       const context = createRuleContext(node, {
         o,

@@ -1,3 +1,5 @@
+import { UnsupportedModelError } from '../errors.js';
+import { OPEN } from '../graph/value-facts.js';
 import type { NodeEmitter } from './node-emitter.js';
 import { BOOL, broadcastDims, elementCount, FLOAT32, INT64, positiveAxis, sameDims, type Value } from './value.js';
 
@@ -56,8 +58,12 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
   const mul = binary('Mul');
   const greater = binary('Greater', BOOL);
 
-  const reshape = (x: Value, dims: readonly number[]): Value =>
-    sameDims(x.dims, dims) ? x : emitter.node('Reshape', [x, ints(dims)], { dims, dataType: x.dataType });
+  // ONNX finds out one size by itself, and its sign for that is OPEN.
+  const reshape = (x: Value, dims: readonly number[]): Value => {
+    if (sameDims(x.dims, dims)) return x;
+    if (dims.filter((dim) => dim === OPEN).length > 1) throw openSize('a reshape to', dims);
+    return emitter.node('Reshape', [x, ints(dims)], { dims, dataType: x.dataType });
+  };
 
   const transpose = (x: Value, perm: readonly number[]): Value =>
     perm.every((from, to) => from === to)
@@ -71,6 +77,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
   const slice = (x: Value, axis: number, { start, end, step = 1 }: { start: number; end: number; step?: number }) => {
     const at = positiveAxis(axis, x.dims.length);
     const length = Math.ceil((end - start) / step);
+    if (x.dims[at] === OPEN) throw openSize('a slice of', x.dims);
     if (step === 1 && length === x.dims[at]) return x;
     return emitter.node('Slice', [x, ints([start]), ints([end]), ints([at]), ints([step])], {
       dims: x.dims.with(at, length),
@@ -102,8 +109,13 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     return alpha === 1 ? product : mul(product, alpha);
   };
 
-  const expand = (x: Value, dims: readonly number[]): Value =>
-    sameDims(x.dims, dims) ? x : emitter.node('Expand', [x, ints(dims)], { dims, dataType: x.dataType });
+  const expand = (x: Value, dims: readonly number[]): Value => {
+    if (sameDims(x.dims, dims)) return x;
+    const isOwn = (axis: number): boolean => x.dims[axis - dims.length + x.dims.length] === OPEN;
+    if (dims.some((dim, axis) => dim === OPEN && !isOwn(axis))) throw openSize('copies that fill', dims);
+    const sizes = dims.map((dim) => (dim === OPEN ? 1 : dim));
+    return emitter.node('Expand', [x, ints(sizes)], { dims, dataType: x.dataType });
+  };
 
   return {
     opset,
@@ -150,6 +162,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
       if (first === undefined) throw new RangeError('Nothing to concatenate.');
       if (values.length === 1) return first;
       const at = positiveAxis(axis, first.dims.length);
+      if (values.some(({ dims }) => dims[at] === OPEN)) throw openSize('parts beside', first.dims);
       const length = values.reduce((sum, { dims }) => sum + (dims[at] ?? 0), 0);
       return emitter.node('Concat', values, {
         dims: first.dims.with(at, length),
@@ -160,6 +173,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     /** Zeros before and after along one axis. */
     pad: (x: Value, axis: number, { before, after }: { before: number; after: number }): Value => {
       if (before === 0 && after === 0) return x;
+      if (x.dims[axis] === OPEN) throw openSize('a border of', x.dims);
       const zeros = x.dims.map(() => 0);
       const pads = [...zeros.with(axis, before), ...zeros.with(axis, after)];
       return emitter.node('Pad', [x, ints(pads)], {
@@ -196,11 +210,19 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
         dataType: FLOAT32,
       }),
     /** Rows of numbers first, first + 1, ... as an int64 constant of the given dims. */
-    range: (dims: readonly number[], first = 0): Value =>
-      emitter.constant(
+    range: (dims: readonly number[], first = 0): Value => {
+      if (dims.includes(OPEN)) throw openSize('rows of', dims);
+      return emitter.constant(
         INT64,
         dims,
         Array.from({ length: elementCount(dims) }, (_, at) => first + at),
-      ),
+      );
+    },
   };
+}
+
+function openSize(what: string, dims: readonly number[]): UnsupportedModelError {
+  return new UnsupportedModelError(
+    `Gradients need ${what} dims [${dims}], of which -1 follows the data. Prune with a method that needs no gradients, such as obc or flap.`,
+  );
 }

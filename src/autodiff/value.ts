@@ -1,6 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
+import { OPEN } from '../graph/value-facts.js';
 
-/** A tensor of the graph being built: its name, concrete dims and ONNX `TensorProto.DataType` number. */
+/** A tensor of the graph being built: its name, dims (`OPEN` where they follow the data) and ONNX `TensorProto.DataType` number. */
 export interface Value {
   readonly name: string;
   readonly dims: readonly number[];
@@ -18,8 +19,9 @@ export function gradientType(dataType: number): number {
   return dataType === FLOAT64 ? FLOAT64 : FLOAT32;
 }
 
-/** Number of elements; 1 for a scalar. */
+/** Number of elements; 1 for a scalar, open where a dim is. */
 export function elementCount(dims: readonly number[]): number {
+  if (dims.includes(OPEN)) return OPEN;
   return dims.reduce((product, dim) => product * dim, 1);
 }
 

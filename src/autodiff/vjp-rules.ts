@@ -44,6 +44,30 @@ export const FLAT_OPERATORS: ReadonlySet<string> = new Set([
   'Sign',
 ]);
 
+/** Operators whose rules read no number off a dim that is open. */
+export const OPEN_OPERATORS: ReadonlySet<string> = new Set([
+  'Add',
+  'Cast',
+  'Div',
+  'Expand',
+  'Flatten',
+  'Gather',
+  'Gelu',
+  'Identity',
+  'MatMul',
+  'Mul',
+  'Neg',
+  'Relu',
+  'Reshape',
+  'ScatterElements',
+  'Sigmoid',
+  'Squeeze',
+  'Sub',
+  'Tanh',
+  'Transpose',
+  'Unsqueeze',
+]);
+
 /** The rule, lowering or flatness of a node's operator; undefined when it has none of them. */
 export function findVjp(
   node: NodeProto,

@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { groupUnrecognised } from '../architecture/group-unrecognised.js';
 import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
@@ -34,9 +35,9 @@ export function formatDescription(description: ModelDescription, colors: Colors)
       `hidden size ${description.hiddenSize}, vocabulary ${description.vocabularySize}\n` +
       `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n`,
     formatBlocks(description),
-    ...description.unrecognised.map(
-      ({ block, kind, node, opType, reason, nearest }) =>
-        `${colors.yellow(`block ${block} ${kind}:`)} ${reason} at ${opType} node '${node}' (nearest: ${nearest})\n`,
+    ...groupUnrecognised(description.unrecognised).map(
+      ({ name, first: { node, opType, reason, nearest } }) =>
+        `${colors.yellow(`${name}:`)} ${reason} at ${opType} node '${node}' (nearest: ${nearest})\n`,
     ),
   ].join('\n');
 }

@@ -31,7 +31,13 @@ export function addObserveCommand(program: Command, context: CommandContext): vo
       '-m, --method <name>',
       `method that the statistics must do for (default ${PRUNE_DEFAULTS.method}); o-fang with --metric divergence: any`,
     )
-    .addOption(new Option('--modules <kind>', 'what may go later').choices(['ffn', 'attention', 'all']))
+    .addOption(
+      new Option('--modules <kind>', 'what may go later (default: all that can be pruned)').choices([
+        'ffn',
+        'attention',
+        'all',
+      ]),
+    )
     .addOption(
       new Option('--metric <name>', "what scores will measure errors in (default: the method's own)").choices(METRICS),
     )

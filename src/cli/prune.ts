@@ -72,7 +72,13 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       parseCount,
     )
     .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
-    .addOption(new Option('--modules <kind>', 'what may go').choices(['ffn', 'attention', 'all']))
+    .addOption(
+      new Option('--modules <kind>', 'what may go (default: all that can be pruned)').choices([
+        'ffn',
+        'attention',
+        'all',
+      ]),
+    )
     .addOption(
       new Option('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads').choices([
         'group',

@@ -1,17 +1,48 @@
-import type { GraphProto, NodeProto } from 'onnx-buf';
+import { create } from '@bufbuild/protobuf';
+import { type GraphProto, type NodeProto, NodeProtoSchema } from 'onnx-buf';
 import { floatAttribute, intAttribute } from './attributes.js';
 import { type AttributeValue, makeNode } from './build.js';
 import { dimsOf, impliedHeadSize } from './head-size.js';
 
 /**
- * Writes a GroupQueryAttention out in primitives where ONNX Runtime's own kernel refuses its head size, so that such a
- * model can be run and differentiated while it is pruned; gives `undefined` where the fused operator runs as it is.
+ * Gives a GroupQueryAttention that ONNX Runtime's CPU kernel refuses a form that it runs, so that models built for other
+ * devices can be run and differentiated while they are pruned; `undefined` where the operator runs as it is. Where the
+ * kernel refuses its head size, or norms of packed heads, all of it is written out in primitives. Norms of heads apart are
+ * put before the operator. A cache that slides is empty without past, and the window alone says what is seen.
  * Every value keeps its name. Padding is not looked at: windows are full.
  */
 export function lowerGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph);
   const [, angleCount = 0] = dimsOf(node.input[7], graph) ?? [];
-  return size === undefined || isRunnable(node, size, angleCount) ? undefined : writeOutGroupQuery(node, graph);
+  const isFit = size === undefined || isRunnable(node, size, angleCount);
+  const hasNorms = node.input.slice(14).some((weight) => weight !== '');
+  if (!isFit || (hasNorms && (node.input[1] ?? '') === '')) return writeOutGroupQuery(node, graph);
+  const slides = intAttribute(node, 'sliding_window_cache', 0) === 1;
+  return hasNorms || slides ? simplify(node) : undefined;
+}
+
+/** The operator without what only other devices have a kernel for. */
+function simplify(node: NodeProto): NodeProto[] {
+  const [query = '', key = ''] = node.input;
+  const [result = ''] = node.output;
+  const nodes: NodeProto[] = [];
+  const emit: Emit = (op, inputs, attributes = {}) => {
+    const output = `${result}/lowered/${op}_${nodes.length}`;
+    nodes.push(makeNode({ op, name: output, inputs, outputs: [output], attributes }));
+    return output;
+  };
+  const shape = (...values: readonly number[]): string => emit('Constant', [], { value_ints: values });
+  const normHeads = (x: string, count: number, weight = ''): string =>
+    weight === ''
+      ? x
+      : emit('Reshape', [norm(node, emit, emit('Reshape', [x, shape(0, 0, count, -1)]), weight), shape(0, 0, -1)]);
+  const inputs = [
+    normHeads(query, intAttribute(node, 'num_heads', 1), node.input[14]),
+    normHeads(key, intAttribute(node, 'kv_num_heads', 1), node.input[15]),
+    ...node.input.slice(2, 14),
+  ];
+  const attribute = node.attribute.filter(({ name }) => name !== 'sliding_window_cache' && name !== 'qk_norm_epsilon');
+  return [...nodes, create(NodeProtoSchema, { ...node, input: inputs, attribute })];
 }
 
 /** What ONNX Runtime's CPU kernel asks of a head size, and of the angles that it rotates by: multiples of SIMD lanes. */

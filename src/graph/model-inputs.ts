@@ -1,5 +1,6 @@
 import type { GraphProto, ValueInfoProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { impliedHeadSize } from './head-size.js';
 
 /** What an input of a decoder graph is for. */
@@ -47,6 +48,13 @@ export function findTokenInput<T extends { readonly name: string }>(inputs: read
 export function findEmbeddingInput<T extends { readonly name: string }>(inputs: readonly T[]): T | undefined {
   return findTokenInput(inputs) === undefined ? inputs.find(({ name }) => EMBEDDINGS.test(name)) : undefined;
 }
+/** Inputs that come from an encoder: its states and mask, and what cross-attention keeps of them. */
+const FROM_ENCODER = /encoder|cross/;
+
+/** Inputs of decoders that serve many requests from one pool of cache blocks. */
+const PAGED = /^block_table|^slot_mapping|cumulative_sequence_length/;
+
+const CACHE_TYPES: ReadonlySet<number> = new Set([dataTypeNumber('float'), dataTypeNumber('float16')]);
 
 /**
  * Reads what the inputs of a decoder graph are for.
@@ -55,6 +63,12 @@ export function findEmbeddingInput<T extends { readonly name: string }>(inputs: 
 export function readModelInputs(graph: GraphProto): ModelInput[] {
   const initializers = new Set(graph.initializer.map(({ name }) => name));
   const declared = graph.input.filter(({ name }) => !initializers.has(name));
+  const fromEncoder = declared.find(({ name }) => FROM_ENCODER.test(name));
+  if (fromEncoder !== undefined) {
+    throw new UnsupportedModelError(
+      `input "${fromEncoder.name}" comes from an encoder: this is the decoder of an encoder-decoder (T5, BART, Marian, Whisper), which cannot be pruned yet; choose a decoder-only text model`,
+    );
+  }
   const embeddings = findEmbeddingInput(declared);
   if (embeddings !== undefined) {
     throw new UnsupportedModelError(
@@ -72,12 +86,23 @@ export function readModelInputs(graph: GraphProto): ModelInput[] {
 
 function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const role = ROLES.find(({ pattern }) => pattern.test(info.name))?.role;
+  if (PAGED.test(info.name)) {
+    throw new UnsupportedModelError(
+      `input "${info.name}" belongs to a cache in pages, which cannot be fed yet; export the model with a cache of past keys and values, one for each block`,
+    );
+  }
   if (role === undefined || info.type?.value.case !== 'tensorType') {
     throw new UnsupportedModelError(
-      `input "${info.name}" is not one that a text decoder has; models with images, audio or an encoder cannot be pruned yet`,
+      `input "${info.name}" is not one that a text decoder has; models with images or audio cannot be pruned yet`,
     );
   }
   const { elemType, shape } = info.type.value.value;
+  if (role === 'past' && !CACHE_TYPES.has(elemType)) {
+    const type = findDataType(elemType)?.name ?? `type ${elemType}`;
+    throw new UnsupportedModelError(
+      `cache "${info.name}" is ${type}; expected float or float16: export the model in float32 or float16 with a cache of the same type, prune that, and quantise the result`,
+    );
+  }
   const dims = (shape?.dim ?? []).map(({ value }) =>
     value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
   );

@@ -1,6 +1,9 @@
+/** A dim, or a size in a shape, that follows what a model computes and not its input: places that a mask picks. */
+export const OPEN = -1;
+
 /** What one run with a chosen batch and window taught about a value. */
 export interface ValueFact {
-  /** Concrete dims of that run. */
+  /** Concrete dims of that run; `OPEN` where they are foretold for one that was not made. */
   readonly dims: readonly number[];
   /** ONNX `TensorProto.DataType` number. */
   readonly dataType: number;

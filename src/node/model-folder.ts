@@ -1,12 +1,12 @@
-import { readdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
-import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { findTextConfig } from '../removal/text-config.js';
+import { checkDecoderOnly, chooseModelFile, isFile } from './choose-model-file.js';
 import { type FileFolder, openFileFolder } from './file-folder.js';
 import { isMissing, reason } from './file-source.js';
 import { findEmbeddings } from './find-embeddings.js';
@@ -53,23 +53,17 @@ export interface EmbeddingsOption {
 
 export interface OpenModelOptions extends EmbeddingsOption {
   /**
-   * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, then `model.onnx`, then the decoder that
-   * `genai_config.json` names, then `onnx/decoder_model_merged.onnx` and `onnx/decoder_model.onnx`.
+   * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
+   * `genai_config.json` names, or the only decoder, fp32 before fp16.
    */
   readonly file?: string | undefined;
 }
 
-/** Where full-precision models lie, best first. */
-const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
-
-/** The same of decoders beside models of other parts. An encoder beside it makes it a decoder that nothing can be made of alone. */
-const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
-const ENCODER_FILE = 'onnx/encoder_model.onnx';
-
 /**
  * Finds a model and what belongs to it.
  * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
- * @throws OptionError saying what was looked for when nothing is found.
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
+ * all there are hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.
  */
 export async function openModelFolder(
@@ -77,17 +71,19 @@ export async function openModelFolder(
   { file, embeddings: given }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
   if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
-  const { root, modelFile } = await locate(resolve(path), file);
+  const { root, modelFile: named } = await locate(resolve(path), file);
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(join(root, name))] as const),
   );
   // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
   await readJsonFile(join(root, TOKENIZER));
-  const modelPath = join(root, modelFile);
   const documents: ModelFolder['documents'] = Object.fromEntries(
     entries.filter(([, document]) => document !== undefined),
   );
   const genai = documents['genai_config.json'];
+  checkDecoderOnly(root, documents['config.json'], genai);
+  const modelFile = named ?? (await chooseModelFile(root, { file, genai }));
+  const modelPath = join(root, modelFile);
   const embeddings =
     given === undefined ? await findEmbeddings({ root, modelFile, genai }) : await locateEmbeddings(given);
   const opened: FileFolder[] = [];
@@ -129,10 +125,10 @@ async function locateEmbeddings(path: string): Promise<string> {
   throw new OptionError(`embeddings is ${target}; there is no such .onnx file`);
 }
 
-/** Where something is found: the folder with its documents, and the model file in it. */
+/** The folder with the documents, and the model file in it where the user gave its path. */
 interface Location {
   readonly root: string;
-  readonly modelFile: string;
+  readonly modelFile?: string;
 }
 
 async function locate(path: string, file: string | undefined): Promise<Location> {
@@ -140,27 +136,7 @@ async function locate(path: string, file: string | undefined): Promise<Location>
     if (isMissing(cause)) throw new OptionError(`There is no model at ${path}: no such file or folder.`);
     throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
   });
-  if (!stats.isDirectory()) return locateFile(path, file);
-  const candidates = file === undefined ? await candidateFiles(path) : [file];
-  for (const candidate of candidates) {
-    if (await isFile(join(path, candidate))) return { root: path, modelFile: toSlashes(candidate) };
-  }
-  const found = await listOnnxFiles(path);
-  throw new OptionError(
-    `There is no model in ${path}: looked for ${candidates.join(' and ')}. ` +
-      (found.length > 0
-        ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
-        : 'It holds no .onnx file: export the model to ONNX first.'),
-  );
-}
-
-/** Where a folder's model may lie, best first: where it says itself, then where exporters put it. */
-async function candidateFiles(root: string): Promise<readonly string[]> {
-  const genai = await readJsonFile(join(root, 'genai_config.json'));
-  const named = Object(Object(genai?.model).decoder).filename as unknown;
-  const inside = typeof named === 'string' ? normaliseRelativePath(named) : undefined;
-  const decoders = (await isFile(join(root, ENCODER_FILE))) ? [] : DECODER_FILES;
-  return [...new Set([...MODEL_FILES, ...(inside === undefined ? [] : [inside]), ...decoders])];
+  return stats.isDirectory() ? { root: path } : locateFile(path, file);
 }
 
 /** The documents of `onnx/model.onnx` lie one folder up. */
@@ -172,22 +148,6 @@ async function locateFile(path: string, file: string | undefined): Promise<Locat
   const isNested = basename(folder) === 'onnx' && (await isFile(join(dirname(folder), 'config.json')));
   const root = isNested ? dirname(folder) : folder;
   return { root, modelFile: toSlashes(relative(root, path)) };
-}
-
-/** ONNX files in a folder and in its `onnx` folder, relative to it. */
-export async function listOnnxFiles(root: string): Promise<readonly string[]> {
-  const list = async (folder: string) => {
-    const names = await readdir(join(root, folder)).catch(() => []);
-    return names.filter((name) => name.endsWith('.onnx')).map((name) => folder + name);
-  };
-  return [...(await list('onnx/')), ...(await list(''))].sort();
-}
-
-async function isFile(path: string): Promise<boolean> {
-  return stat(path).then(
-    (stats) => stats.isFile(),
-    () => false,
-  );
 }
 
 function toSlashes(path: string): string {

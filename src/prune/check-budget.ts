@@ -17,7 +17,7 @@ export function checkBudget(
   { analysed, options }: Pick<PruneJob, 'analysed' | 'options'>,
   sparsities: readonly number[] = [options.sparsity],
 ): void {
-  const modules = selectModules({ analysed, options });
+  const { modules } = selectModules({ analysed, options });
   // Several shots get there by roundings of their own.
   if (options.shots > 1) return;
   // Under one threshold the costs decide how many heads leave, so that only the total can be asked about.

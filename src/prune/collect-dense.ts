@@ -46,7 +46,7 @@ export async function collectDense(
 ): Promise<CollectedDense> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const modules = selectModules(job);
+  const { modules, remarks: staying } = selectModules(job);
   const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
   try {
     // The way back is what costs; sensitivity comes with it.
@@ -71,7 +71,7 @@ export async function collectDense(
         const { index } = measured.module;
         await keep({ ...measured, curvature: curvatures && ((await curvatures.get(index)).data as Float32Array) });
       });
-      return { dense, timings: run.timings(), remarks: run.remarks };
+      return { dense, timings: run.timings(), remarks: [...staying, ...run.remarks] };
     } finally {
       await run.dispose();
     }

@@ -37,14 +37,13 @@ export interface ObservedModel {
 export async function observeModel(given: PruneJob, resultCount = 1): Promise<ObservedModel> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const modules = selectModules(job);
+  const { modules, remarks: staying } = selectModules(job);
   const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
     const run = startRun(job, { all: passes.all, before: 0 });
     const dense = await observeDense(run, needs).finally(() => run.dispose());
-    const { remarks } = run;
     return {
       job,
       modules,
@@ -52,7 +51,7 @@ export async function observeModel(given: PruneJob, resultCount = 1): Promise<Ob
       passes,
       curvatures,
       timings: run.timings(),
-      remarks,
+      remarks: [...staying, ...run.remarks],
       dispose: async () => curvatures?.dispose(),
     };
   } catch (error) {
@@ -75,7 +74,7 @@ export async function recallModel(
   const job = { ...given, model: refuseNaN(given.model), windows: [] };
   const { options } = job;
   const { needs } = options.adapter;
-  const modules = selectModules(job);
+  const { modules, remarks: staying } = selectModules(job);
   const passes = planPasses(1, 1, resultCount);
   const run = startRun(job, { all: passes.all, before: 0 });
   const request = { ...denseNeeds(modules, options), statistics };
@@ -89,7 +88,8 @@ export async function recallModel(
     curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
     recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: run.timings(),
-    remarks: [...statistics.remarks, ...run.remarks],
+    // Statistics tell of the look they were taken by, which may have chosen the same.
+    remarks: [...new Set([...staying, ...statistics.remarks, ...run.remarks])],
     dispose: async () => undefined,
   };
 }

@@ -37,7 +37,7 @@ export async function pruneInShots(
     modules: original.flatMap(({ index }) => outcomes.get(index) ?? []),
     dense: first!.dense,
     timings: rounds.flatMap(({ timings }) => timings),
-    remarks: rounds.flatMap(({ remarks }, at) => remarks.map((remark) => `shot ${at + 1}: ${remark}`)),
+    remarks: joinRemarks(rounds.map(({ remarks }) => remarks)),
   };
 }
 
@@ -45,6 +45,17 @@ export async function pruneInShots(
 interface Shot extends Pick<PruneJob, 'model' | 'analysed'> {
   /** By the index of the module, in the dense model's units. */
   readonly outcomes: ReadonlyMap<number, ModuleOutcome>;
+}
+
+/** What every round has to say is said once; anything else, of which round it is. */
+function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
+  const isOfAll = (remark: string): boolean => rounds.every((remarks) => remarks.includes(remark));
+  return [
+    ...(rounds[0] ?? []).filter(isOfAll),
+    ...rounds.flatMap((remarks, at) =>
+      remarks.filter((remark) => !isOfAll(remark)).map((remark) => `shot ${at + 1}: ${remark}`),
+    ),
+  ];
 }
 
 /** What one round is told, in terms of the model that it finds. */

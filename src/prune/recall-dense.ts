@@ -57,7 +57,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
     new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`);
   const stray = modules.find((module) => !statistics.modules.has(module));
   if (stray !== undefined)
-    throw lacking(`knows nothing of block ${stray.block} ${stray.kind}`, `with modules: '${nameModules(options)}'`);
+    throw lacking(`knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
   if (options.seed !== seed)
     throw lacking(
       `was made with seed ${seed}, and the run has seed ${options.seed}`,
@@ -92,7 +92,8 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   }
 }
 
-const nameModules = ({ modules }: ResolvedOptions): string => (modules.size > 1 ? 'all' : ([...modules][0] ?? 'all'));
+const nameModules = ({ modules, modulesNamed }: ResolvedOptions): string =>
+  modulesNamed ? `modules: '${modules.size > 1 ? 'all' : [...modules][0]}'` : 'no modules named';
 
 function firstDifference(one: object, other: object) {
   const texts = (value: object) => new Map(Object.entries(value).map(([key, part]) => [key, textOf(part)]));

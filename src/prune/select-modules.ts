@@ -1,29 +1,54 @@
-import type { PrunableModule } from '../architecture/layout.js';
+import { groupUnrecognised } from '../architecture/group-unrecognised.js';
+import type { PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
+import type { ResolvedOptions } from '../options.js';
 import type { PruneJob } from '../prune.js';
 
+/** Modules that may shrink. */
+export interface Selection {
+  readonly modules: PrunableModule[];
+  /** What stays because it cannot be pruned, a line for each kind and reason. */
+  readonly remarks: string[];
+}
+
 /**
- * Modules that may shrink.
- * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned.
+ * Chooses the modules that may shrink. What cannot be pruned stays where the user named no modules.
+ * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned, or none can.
  */
-export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): PrunableModule[] {
+export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): Selection {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
   const { allocation, minimumWidth } = options;
   const leastOf = { ffn: allocation === 'global' && minimumWidth === 0 ? 0 : 1, attention: 1 };
-  const selected = modules.filter(({ kind, unitCount }) => options.modules.has(kind) && unitCount > leastOf[kind]);
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
-  const missing = [...options.modules].filter((kind) => !modules.some((module) => module.kind === kind));
-  const unknown = unrecognised.filter(({ kind }) => kind === 'unknown' || options.modules.has(kind));
-  if (unknown.length > 0 || (missing.length > 0 && modules.length === 0)) {
-    const [first] = unknown;
-    const found = first
-      ? `block ${first.block} ${first.kind}: ${first.node}: ${first.reason} (nearest: ${first.nearest})`
-      : 'no module found';
-    throw new UnsupportedModelError(
-      `${unknown.length} modules that were asked for cannot be pruned; ${found}. Choose other modules, or see "describe" for all of them`,
-    );
-  }
-  return selected;
+  const asked = modules.filter(({ kind }) => options.modules.has(kind));
+  const staying = unrecognised.filter(({ kind }) => kind === 'unknown' || options.modules.has(kind));
+  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
+  if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
+  return {
+    modules: asked.filter(({ kind, unitCount }) => unitCount > leastOf[kind]),
+    remarks: groupUnrecognised(staying).map(
+      ({ name, first }) => `${name}: stays as it is, for it cannot be pruned; ${first.node}: ${first.reason}`,
+    ),
+  };
+}
+
+function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
+  const own = blockSparsity.get(block);
+  return modulesNamed || (typeof own === 'object' && kind !== 'unknown' && own[kind] !== undefined);
+}
+
+function refusal(refused: readonly Unrecognised[], othersCanBePruned: boolean): UnsupportedModelError {
+  const [first] = groupUnrecognised(refused);
+  const found =
+    first === undefined
+      ? 'no module found'
+      : `${first.name}: ${first.first.node}: ${first.first.reason} (nearest: ${first.first.nearest})`;
+  const remedy = othersCanBePruned
+    ? 'Choose other modules, or name none to prune what can be pruned; "describe" tells of all of them'
+    : '"describe" tells of all of them';
+  return new UnsupportedModelError(
+    `${refused.length} modules that were asked for cannot be pruned; ${found}. ${remedy}`,
+  );
 }

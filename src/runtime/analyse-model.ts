@@ -8,8 +8,9 @@ import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/mod
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
-import { probeValues } from './probe-values.js';
+import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
+import { refuseUnrunnable } from './refuse-unrunnable.js';
 import { scaleFacts } from './scale-facts.js';
 
 /** A model that is understood: its layout, and what two small runs taught about its values. */
@@ -21,8 +22,8 @@ export interface AnalysedModel {
 }
 
 /** Two probe runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
-const FIRST_PROBE: PrefillSize = { batchSize: 2, sequenceLength: 3 };
-const SECOND_PROBE: PrefillSize = { batchSize: 3, sequenceLength: 5 };
+const FIRST_PROBE: ProbeSize = { batchSize: 2, sequenceLength: 3, placeCount: 7 };
+const SECOND_PROBE: ProbeSize = { batchSize: 3, sequenceLength: 5, placeCount: 11 };
 
 /** Operators that make a model impossible to prune, with what to do instead. */
 const REFUSED_OPS: Readonly<Record<string, string>> = {
@@ -41,19 +42,24 @@ const REFUSED_OPS: Readonly<Record<string, string>> = {
 
 /**
  * Understands a model by its topology and two runs on zeros; no weight is read.
- * @throws UnsupportedModelError naming the node that makes the model impossible to prune.
+ * @throws UnsupportedModelError naming the node that makes the model impossible to prune, or that the engine cannot run.
  */
 export async function analyseModel(model: OnnxModel, engine: Engine, signal?: AbortSignal): Promise<AnalysedModel> {
   const graph = model.proto.graph;
   if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
-  refuseKnownObstacles(graph);
   const inputs = readModelInputs(graph);
+  refuseKnownObstacles(graph);
   const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
-  const probe = async (size: PrefillSize) => {
+  const probe = async (size: ProbeSize) => {
     signal?.throwIfAborted();
-    return probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
+    try {
+      return await probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
+    } catch (error) {
+      const types = [...model.weights.values()].map(({ dataType }) => dataType);
+      throw refuseUnrunnable(error, { engineName: engine.name, graph, types });
+    }
   };
   const first = await probe(FIRST_PROBE);
   const second = await probe(SECOND_PROBE);

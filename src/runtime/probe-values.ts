@@ -4,12 +4,13 @@ import {
   GraphProtoSchema,
   type ModelProto,
   ModelProtoSchema,
+  type NodeProto,
   type TensorProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { intsAttribute } from '../graph/attributes.js';
-import { makeInitializer, makeValueInfo } from '../graph/build.js';
-import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
+import { makeInitializer, makeNode, makeValueInfo } from '../graph/build.js';
+import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
@@ -21,7 +22,12 @@ const REAL_ELEMENT_LIMIT = 64;
 /** Integer tensors up to this many elements are shapes, axes and the like, worth their contents. */
 const INTS_LIMIT = 256;
 
-export interface ProbeRequest extends PrefillSize {
+export interface ProbeSize extends PrefillSize {
+  /** Places that a mask picks which the model computes; no multiple of the other sizes, so that they do not seem to be one. */
+  readonly placeCount: number;
+}
+
+export interface ProbeRequest extends ProbeSize {
   readonly engine: Engine;
   /** The model's frame: opsets and functions. */
   readonly proto: ModelProto;
@@ -35,9 +41,13 @@ export interface ProbeRequest extends PrefillSize {
  * Large weights are fed as zeros that share one buffer, so nothing is read and peak memory does not grow with the model.
  */
 export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
-  const { engine, graph } = request;
-  const index = indexGraph(graph);
+  const { engine, placeCount } = request;
   const stand = await standInWeights(request);
+  const graph = {
+    ...request.graph,
+    node: countPlaces(request.graph.node, new Set(Object.keys(stand.feeds)), placeCount),
+  };
+  const index = indexGraph(graph);
   const feeds = { ...prefillFeeds(readModelInputs(request.proto.graph ?? graph), request), ...stand.feeds };
   const facts = new Map(stand.facts);
   const fetches = graph.node.flatMap((node) =>
@@ -75,6 +85,41 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
     await session.release();
   }
   return facts;
+}
+
+/**
+ * How many places a NonZero finds in what the model computed says nothing where the weights are zeros: it gets a number of
+ * its own, so that whatever follows it shows.
+ */
+function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, placeCount: number): NodeProto[] {
+  const computed = new Set(weights);
+  return nodes.flatMap((node) => {
+    if (!inputsOf(node).some((value) => computed.has(value))) return [node];
+    for (const value of node.output) computed.add(value);
+    if (qualifiedOp(node) !== 'NonZero') return [node];
+    const [x = ''] = node.input;
+    const [places = ''] = node.output;
+    const emit = (op: string, inputs: readonly string[], attributes = {}): NodeProto =>
+      makeNode({ op, inputs, outputs: [`${places}/${op}_${inputs.length}`], attributes });
+    const shape = emit('Shape', [x]);
+    const rank = makeNode({ op: 'Shape', inputs: shape.output, outputs: [`${places}/rank`] });
+    const count = emit('Constant', [], { value_ints: [placeCount] });
+    const dims = emit('Concat', [...rank.output, ...count.output], { axis: 0 });
+    const filled = makeNode({
+      op: 'ConstantOfShape',
+      name: node.name,
+      inputs: dims.output,
+      outputs: [`${places}/zeros`],
+    });
+    return [
+      shape,
+      rank,
+      count,
+      dims,
+      filled,
+      makeNode({ op: 'Cast', inputs: filled.output, outputs: [places], attributes: { to: 7 } }),
+    ];
+  });
 }
 
 interface StandIns {

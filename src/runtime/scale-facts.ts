@@ -1,5 +1,5 @@
 import type { PrefillSize } from '../graph/model-inputs.js';
-import type { TwinFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { OPEN, type TwinFacts, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 
 /** A number as it depends on batch and window: `factor * batch^i * window^j` with i and j 0 or 1. */
 interface Growth {
@@ -16,27 +16,26 @@ export interface ScaleRequest {
 
 /**
  * Foretells dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
- * batch and window that would not fit into memory whole. Values that grow in another way are left out.
+ * batch and window that would not fit into memory whole. Dims that grow in another way are open, and contents are left out.
  */
 export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize): ValueFacts {
   const scaled = new Map<string, ValueFact>();
-  const scale = (first: readonly number[], second: readonly number[]): number[] | undefined => {
+  const scale = (first: readonly number[], second: readonly number[]): (number | undefined)[] | undefined => {
     if (first.length !== second.length) return undefined;
-    const values = first.map((value, at) => {
+    return first.map((value, at) => {
       const growth = findGrowth([value, second[at]!], sizes);
       return (
         growth &&
         growth.factor * (growth.perBatch ? target.batchSize : 1) * (growth.perToken ? target.sequenceLength : 1)
       );
     });
-    return values.every((value) => value !== undefined) ? values : undefined;
   };
   for (const [name, fact] of facts.first) {
     const twin = facts.second.get(name);
-    const dims = twin && scale(fact.dims, twin.dims);
+    const dims = twin && scale(fact.dims, twin.dims)?.map((dim) => dim ?? OPEN);
     if (twin === undefined || dims === undefined) continue;
     const ints = fact.ints && twin.ints && scale(fact.ints, twin.ints);
-    scaled.set(name, { dims, dataType: fact.dataType, ...(ints && { ints }) });
+    scaled.set(name, { dims, dataType: fact.dataType, ...(ints?.every((value) => value !== undefined) && { ints }) });
   }
   return scaled;
 }

@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
+import { EngineError } from '../../src/errors.js';
 import { type AttributeValue, makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { lowerGroupQuery, writeOutGroupQuery } from '../../src/graph/lower-group-query.js';
 import { createRandom } from '../../src/linalg/random.js';
@@ -24,7 +25,24 @@ interface Form {
   readonly attributes?: Readonly<Record<string, AttributeValue>>;
 }
 
-const SLOTS = ['q', 'k', 'v', 'past_k', 'past_v', 'lengths', 'total', 'cos', 'sin', 'positions', 'bias', 'sink'];
+const SLOTS = [
+  'q',
+  'k',
+  'v',
+  'past_k',
+  'past_v',
+  'lengths',
+  'total',
+  'cos',
+  'sin',
+  'positions',
+  'bias',
+  'sink',
+  'k_scale',
+  'v_scale',
+  'q_norm',
+  'k_norm',
+];
 
 /** The operator's node, the tables that are weights, and its feeds. */
 function attention({ batch = 2, isPacked = false, pastLength = 0, rotated, more = {}, attributes = {} }: Form) {
@@ -91,6 +109,32 @@ describe('GroupQueryAttention written out', () => {
     for (const name of ['y', 'present_k', 'present_v']) {
       expect(got[name]!.dims).toEqual(want[name]!.dims);
       const gaps = (got[name]!.data as Float32Array).map((value, at) => Math.abs(value - Number(want[name]!.data[at])));
+      expect(Math.max(...gaps)).toBeLessThan(1e-5);
+    }
+  });
+
+  it.each([
+    ['norms of heads', { 14: floats(SIZE), 15: floats(SIZE) }, {}],
+    ['a norm of packed heads', { 14: floats(SIZE), 15: floats(SIZE) }, {}],
+    ['a cache that slides', {}, { sliding_window_cache: 1 }],
+    ['both', { 14: floats(SIZE), 15: floats(SIZE) }, { sliding_window_cache: 1 }],
+  ])('runs by a form that the kernel takes: %s', async (name, more, attributes) => {
+    const { node, tables, feeds } = attention({
+      isPacked: name.includes('packed'),
+      rotated: SIZE,
+      more,
+      attributes: { local_window_size: 3, ...attributes },
+    });
+    const run = (nodes: readonly (typeof node)[]) =>
+      runGraph({ nodes, initializers: tables, inputs: feeds, outputs: ['y', 'present_k', 'present_v'] });
+    const graph = create(GraphProtoSchema, {
+      initializer: tables,
+      input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', SIZE])],
+    });
+    await expect(run([node])).rejects.toThrow(EngineError);
+    const [want, got] = [await run(writeOutGroupQuery(node, graph)), await run(lowerGroupQuery(node, graph)!)];
+    for (const value of ['y', 'present_k', 'present_v']) {
+      const gaps = (got[value]!.data as Float32Array).map((x, at) => Math.abs(x - Number(want[value]!.data[at])));
       expect(Math.max(...gaps)).toBeLessThan(1e-5);
     }
   });

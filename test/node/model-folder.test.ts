@@ -1,6 +1,6 @@
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { checkOutput } from '../../src/node/check-output.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { writeModelFolder } from '../../src/node/write-model-folder.js';
@@ -118,7 +118,7 @@ describe('openModelFolder', () => {
   });
 
   it('says what it looked for', async () => {
-    await put({ 'c/decoder_model_merged.onnx': bytes, 'e/readme': '' });
+    await put({ 'c/decoder_model_merged.onnx': bytes, 'c/decoder_with_past_model.onnx': bytes, 'e/readme': '' });
     await expect(openModelFolder(at('missing'))).rejects.toThrow(OptionError);
     await expect(openModelFolder(at('c'))).rejects.toThrow(
       /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
@@ -126,6 +126,48 @@ describe('openModelFolder', () => {
     await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
     await expect(openModelFolder(at('e'))).rejects.toThrow(/no .onnx file/);
     await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
+  });
+
+  it.each([
+    [['onnx/model_fp16.onnx'], 'onnx/model_fp16.onnx'],
+    [['onnx/model_q4.onnx'], 'onnx/model_q4.onnx'],
+    [['onnx/model_q4.onnx', 'onnx/model_fp16.onnx', 'onnx/model_q4f16.onnx'], 'onnx/model_fp16.onnx'],
+    [['model_fp16.onnx', 'onnx/model_fp16.onnx', 'onnx/model_fp32.onnx'], 'onnx/model_fp32.onnx'],
+    [['onnx/decoder_model_merged_fp16.onnx', 'onnx/embed_tokens_fp16.onnx'], 'onnx/decoder_model_merged_fp16.onnx'],
+    [['prefix/x.onnx', 'llama.onnx'], 'llama.onnx'],
+  ])('takes of %j the only decoder, in its best precision', async (files, chosen) => {
+    await put(Object.fromEntries(files.map((path) => [`v/${path}`, bytes])));
+    const found = await openModelFolder(at('v'));
+    expect(found.modelFile).toBe(chosen);
+  });
+
+  it('refuses a folder whose models are all quantised, saying which they are and what to prune instead', async () => {
+    await put({ 'q/onnx/model_q4.onnx': bytes, 'q/onnx/model_int8.onnx': bytes });
+    await expect(openModelFolder(at('q'))).rejects.toThrow(UnsupportedModelError);
+    await expect(openModelFolder(at('q'))).rejects.toThrow(
+      /model_int8.onnx, onnx\/model_q4.onnx.*Prune the float model/,
+    );
+  });
+
+  it.each([
+    [{ 'encoder_model.onnx': bytes, 'decoder_model.onnx': bytes }, /encoder-decoder: it holds decoder_model.onnx, enc/],
+    [{ 'onnx/encoder_model_q8.onnx': bytes, 'onnx/decoder_model_merged_q8.onnx': bytes }, /is an encoder-decoder/],
+    [
+      { 'x.onnx': bytes, 'config.json': '{"is_encoder_decoder": true, "model_type": "t5"}' },
+      /is_encoder_decoder.*\(t5\)/,
+    ],
+    [
+      { 'd.onnx': bytes, 'e.onnx': bytes, 'genai_config.json': '{"model": {"type": "whisper", "encoder": {}}}' },
+      /genai_config.json has an encoder beside its decoder \(whisper\)/,
+    ],
+  ])('refuses an encoder-decoder %#, in a folder and by its files', async (files, said) => {
+    await put(Object.fromEntries(Object.entries(files).map(([path, content]) => [`t5/${path}`, content])));
+    const [first] = Object.keys(files);
+    const paths = Object.keys(files).some((path) => path.endsWith('.json')) ? ['t5', `t5/${first}`] : ['t5'];
+    for (const path of paths) {
+      await expect(openModelFolder(at(path))).rejects.toThrow(UnsupportedModelError);
+      await expect(openModelFolder(at(path))).rejects.toThrow(said);
+    }
   });
 
   it.each(['{', '[1]', 'null', ''])('refuses a config.json of %j, naming it', async (text) => {

@@ -1,0 +1,58 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema } from 'onnx-buf';
+import { EngineError, UnsupportedModelError } from '../../src/errors.js';
+import { makeNode } from '../../src/graph/build.js';
+import { refuseUnrunnable } from '../../src/runtime/refuse-unrunnable.js';
+
+const graph = create(GraphProtoSchema, {
+  node: [makeNode({ op: 'MatMul', name: 'block.0/MatMul', inputs: ['x', 'w'], outputs: ['y'] })],
+});
+const explain = (said: string, types: number[] = [1]) =>
+  refuseUnrunnable(new EngineError(`ONNX Runtime cannot: ${said}`, { cause: new Error(said) }), {
+    engineName: 'onnxruntime (cpu)',
+    graph,
+    types,
+  });
+
+it.each([
+  [
+    "Could not find an implementation for MatMul(13) node with name 'block.0/MatMul'",
+    [16],
+    /MatMul "block.0\/MatMul".*its weights are bfloat16.*float32 or float16/,
+  ],
+  [
+    "Non-zero status code returned while running Add node. Name:'y/lowered/Add_3' Status Message: no",
+    [1],
+    /refuses.*: MatMul "block.0\/MatMul"/,
+  ],
+  [
+    'This is an invalid model. Type Error: Type in node (block.0/MatMul) is invalid.',
+    [1],
+    /takes a node of this model for invalid: MatMul "block/,
+  ],
+  ['Node (block.0/MatMul) Op (MatMul) [ShapeInferenceError] no', [1], /for invalid: MatMul "block/],
+  [
+    'Unsupported model IR version: 40, max supported IR version: 13',
+    [1],
+    /does not know IR version 40.*newer onnxruntime-node/,
+  ],
+  [
+    'Opset 40 is under development and support is limited. Current official support for domain ai.onnx is till opset 26.',
+    [1],
+    /knows ai.onnx up to opset 26, and the model is of opset 40/,
+  ],
+  ['Fatal error: my.ops:Foo(-1) is not a registered function/op', [1], /does not know the operator my.ops:Foo;/],
+  ['something else', [1], /names no node.*--verbose/],
+])('says in our words: %s', (said, types, expected) => {
+  const error = explain(said, types) as UnsupportedModelError;
+  expect(error).toBeInstanceOf(UnsupportedModelError);
+  expect(error.message).toMatch(expected);
+  expect(error.message).not.toContain(said);
+  expect(error.cause).toBeInstanceOf(EngineError);
+});
+
+it('leaves alone what is no refusal of the model', () => {
+  const stopped = new Error('stopped');
+  expect(refuseUnrunnable(stopped, { engineName: 'x', graph, types: [] })).toBe(stopped);
+  expect(explain('Failed to allocate memory for requested buffer of size 9')).toBeInstanceOf(EngineError);
+});
