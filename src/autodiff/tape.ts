@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { nodeLabel } from '../graph/graph-index.js';
+import { inputsOf, nodeLabel } from '../graph/graph-index.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { sumCotangents } from './accumulate.js';
@@ -78,7 +78,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     factOf,
     activate: (name) => active.add(name),
     spread(node) {
-      if (!node.input.some(isActive)) return;
+      if (!inputsOf(node).some(isActive)) return;
       if (findVjp(node) === 'flat') return;
       for (const name of node.output) if (name !== '' && isFloatType(factOf(name).dataType)) active.add(name);
     },
@@ -94,7 +94,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
       return sum;
     },
     differentiate(node) {
-      if (!node.input.some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
+      if (!inputsOf(node).some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
       const vjp = findVjp(node);
       if (vjp === 'flat') return;
       if (vjp === undefined) {
