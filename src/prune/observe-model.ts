@@ -1,4 +1,4 @@
-import type { PrunableModule } from '../architecture/layout.js';
+import { type PrunableModule, stayingParts } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import { createAdapter } from '../compensation/adapters.js';
 import { refuseNaN } from '../onnx/refuse-nan.js';
@@ -44,7 +44,7 @@ export async function observeModel(given: PruneJob, resultCount = 1): Promise<Ob
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
     const run = startRun(job, { all: passes.all, before: 0 });
     const dense = await observeDense(run, needs).finally(() => run.dispose());
-    const { remarks } = run;
+    const remarks = [...stayingParts(job.analysed.detected.layout), ...run.remarks];
     return {
       job,
       modules,
@@ -89,7 +89,7 @@ export async function recallModel(
     curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
     recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: run.timings(),
-    remarks: [...statistics.remarks, ...run.remarks],
+    remarks: [...stayingParts(job.analysed.detected.layout), ...statistics.remarks, ...run.remarks],
     dispose: async () => undefined,
   };
 }

@@ -1,4 +1,4 @@
-import type { PrunableModule } from '../architecture/layout.js';
+import type { PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { PruneJob } from '../prune.js';
 
@@ -14,9 +14,11 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
-  const missing = [...options.modules].filter((kind) => !modules.some((module) => module.kind === kind));
-  const unknown = unrecognised.filter(({ kind }) => kind === 'unknown' || options.modules.has(kind));
-  if (unknown.length > 0 || (missing.length > 0 && modules.length === 0)) {
+  const isAsked = ({ kind }: Pick<Unrecognised, 'kind'>) => options.modules.has(kind as PrunableModule['kind']);
+  const blocking = unrecognised.filter((part) => part.kind === 'unknown' || isAsked(part));
+  if (blocking.length > 0 || !modules.some(isAsked)) {
+    // Parts that stay by their kind stand in no one's way, but for that nothing else is there.
+    const unknown = blocking.length > 0 ? blocking : unrecognised;
     const [first] = unknown;
     const found = first
       ? `block ${first.block} ${first.kind}: ${first.node}: ${first.reason} (nearest: ${first.nearest})`
