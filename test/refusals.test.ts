@@ -1,3 +1,4 @@
+import type { Unrecognised } from '../src/architecture/layout.js';
 import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
@@ -5,6 +6,7 @@ import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.j
 import {
   buildDecoder,
   type DecoderShape,
+  fusedExperts,
   HIDDEN,
   layerNorm,
   linear,
@@ -12,6 +14,7 @@ import {
   type Part,
   selfAttention,
   separate,
+  shortConvolution,
   VOCABULARY,
 } from './support/small-decoder.js';
 import { loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
@@ -122,15 +125,6 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
     /MatMulNBits "node\/MatMulNBits_1_3".*quantised to a few bits/,
   ],
   [
-    'a fused mixture of experts',
-    (g) => {
-      const x = embed(g);
-      g.op('MoE', [x, x, x], {}, 'com.microsoft');
-      hand(g, 'logits', x, VOCABULARY);
-    },
-    /MoE "node\/MoE_1_1".*mixture-of-experts/,
-  ],
-  [
     'a decoder whose cache is in pages',
     (g) => {
       const x = embed(g);
@@ -151,11 +145,14 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
   [
     'a merged decoder',
     (g) => {
-      const x = embed(g);
-      g.op('If', [x]);
-      hand(g, 'logits', x, VOCABULARY);
+      const head = g.weight([HIDDEN, VOCABULARY]);
+      const table = g.weight([VOCABULARY, HIDDEN], 1);
+      const [tokens, isCached] = [g.input('input_ids', 7, ['batch', 'sequence']), g.input('use_cache_branch', 9, [1])];
+      const decode = () => g.op('MatMul', [encode(g, g.op('Gather', [table, tokens])), head]);
+      // biome-ignore lint/suspicious/noThenProperty: the branch's name in ONNX
+      g.output(g.choose(isCached, { then: decode, else: decode }), 1, ['batch', 'sequence', VOCABULARY]);
     },
-    /If "node\/If_1_1".*control flow/,
+    /If "node\/If_0_2".*merged decoder.*decoder_with_past_model\.onnx/,
   ],
 ];
 
@@ -244,9 +241,11 @@ const strangeAttention: Part = (site, x) => {
 };
 
 interface Expected {
-  readonly kind: 'ffn' | 'attention';
+  readonly kind: Unrecognised['kind'];
   readonly opType: string;
   readonly reason: RegExp;
+  /** What is asked for in vain. */
+  readonly asked: 'ffn' | 'attention';
   /** What can be pruned all the same. */
   readonly other: 'ffn' | 'attention';
 }
@@ -255,26 +254,54 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
   [
     'a mixture of experts',
     { ffn: experts },
-    { kind: 'ffn', opType: 'TopK', reason: /routes tokens to experts/, other: 'attention' },
+    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, asked: 'ffn', other: 'attention' },
+  ],
+  [
+    'a fused mixture of experts',
+    { ffn: fusedExperts },
+    {
+      kind: 'experts',
+      opType: 'com.microsoft.MoE',
+      reason: /routes tokens to experts/,
+      asked: 'ffn',
+      other: 'attention',
+    },
+  ],
+  [
+    'a convolution in place of attention',
+    { attention: shortConvolution },
+    {
+      kind: 'mixer',
+      opType: 'com.microsoft.CausalConvWithState',
+      reason: /otherwise than in attention/,
+      asked: 'attention',
+      other: 'ffn',
+    },
   ],
   [
     'a norm over all heads',
     { attention: normedQueries },
-    { kind: 'attention', opType: 'LayerNormalization', reason: /normalised together/, other: 'ffn' },
+    {
+      kind: 'attention',
+      opType: 'LayerNormalization',
+      reason: /normalised together/,
+      asked: 'attention',
+      other: 'ffn',
+    },
   ],
   [
     'an 8-bit linear map',
     { ffn: quantised },
-    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, other: 'attention' },
+    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, asked: 'ffn', other: 'attention' },
   ],
   [
     'an unknown attention',
     { attention: strangeAttention },
-    { kind: 'attention', opType: 'CumSum', reason: /no axis rule.*table\.ts/, other: 'ffn' },
+    { kind: 'attention', opType: 'CumSum', reason: /no axis rule.*table\.ts/, asked: 'attention', other: 'ffn' },
   ],
 ];
 
-describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
+describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) => {
   it('is described with node and reason, refused by name, and stays where no module is named', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
@@ -288,7 +315,8 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
     const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
     const prune = (modules: PruneOptions['modules']) =>
       pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
-    for (const named of [kind, 'all'] as const) {
+    // Who asks for all asks for no other mixers of tokens than attention.
+    for (const named of kind === 'mixer' ? [asked] : ([asked, 'all'] as const)) {
       const refusing = prune(named);
       await expect(refusing).rejects.toThrow(UnsupportedModelError);
       await expect(refusing).rejects.toThrow(opType);

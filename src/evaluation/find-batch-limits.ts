@@ -38,13 +38,13 @@ const TOLERANCE = 0.02;
  */
 async function continuesTogether({ decoder, scorer }: ScoringParts): Promise<boolean> {
   if (decoder.rowLimit < PROBE.length) return false;
-  const whole = await decoder.run(PROBE);
+  const whole = await decoder.readEvery(PROBE);
   const past = await decoder.extend(
     PROBE.map((tokens) => tokens.subarray(0, 2)),
     NO_PAST,
   );
   try {
-    const rest = await decoder.run(
+    const rest = await decoder.readEvery(
       PROBE.map((tokens) => tokens.subarray(2)),
       past,
     );

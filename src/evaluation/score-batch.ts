@@ -78,7 +78,7 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
     pass.map(({ member }) => member),
     batch.length,
   );
-  const logits = await decoder.run(tokens, rowsPast);
+  const logits = await decoder.readEvery(tokens, rowsPast);
   checkRowCount(logits.dims[1], width);
   const scores: SequenceScore[] = [];
   for (const [at, { tokens: whole, firstScored }] of sequences.entries()) {

@@ -29,13 +29,10 @@ const SECOND_PROBE: ProbeSize = { batchSize: 3, sequenceLength: 5, placeCount: 1
 const REFUSED_OPS: Readonly<Record<string, string>> = {
   'com.microsoft.MatMulNBits': 'its weights are quantised to a few bits; prune the float model and quantise the result',
   'com.microsoft.MatMulBnb4': 'its weights are quantised to 4 bits; prune the float model and quantise the result',
-  'com.microsoft.QMoE': 'mixture-of-experts models cannot be pruned yet',
-  'com.microsoft.MoE': 'mixture-of-experts models cannot be pruned yet',
   MatMulInteger: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
   'com.microsoft.DynamicQuantizeMatMul':
     'its weights are quantised to 8 bits; prune the float model and quantise the result',
   QLinearMatMul: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
-  If: 'graphs with control flow (merged decoders) cannot be pruned; export one graph with a KV cache',
   Loop: 'graphs with loops cannot be pruned; export one decoder step',
   Scan: 'graphs with loops cannot be pruned; export one decoder step',
 };
@@ -80,6 +77,13 @@ function refuseKnownObstacles(graph: GraphProto): void {
   for (const node of graph.node) {
     const remedy = REFUSED_OPS[qualifiedOp(node)];
     if (remedy !== undefined) throw new UnsupportedModelError(`${nodeLabel(node)}: ${remedy}`);
+  }
+  const outputs = new Set(graph.output.map(({ name }) => name));
+  const merged = graph.node.find(({ opType, output }) => opType === 'If' && output.some((value) => outputs.has(value)));
+  if (merged !== undefined) {
+    throw new UnsupportedModelError(
+      `${nodeLabel(merged)} holds whole decoders in its branches (a merged decoder); prune decoder_with_past_model.onnx or export one graph with a KV cache`,
+    );
   }
 }
 
