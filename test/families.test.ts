@@ -23,6 +23,9 @@ import { loadTinyLlama } from './support/tiny-llama.js';
 /** As float16 converters leave caches whose type they keep. */
 const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to: 1 });
 
+/** As dynamo takes what a sliding window looks back at; more than the tests read. */
+const cutToWindow = (g: GraphBuilder, past: string) => g.op('Slice', [past, g.ints(-30), g.ints(1000), g.ints(2)]);
+
 /** Query, key and value side by side within each head, as in GPT-NeoX. */
 const packedByHead = ({ g }: BlockSite, x: string): Heads => {
   const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3 * HEAD_SIZE)]);
@@ -182,6 +185,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
   ],
   ['Einsum', { attention: byEinsum }, MULTI_HEAD],
   ['caches behind casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
+  ['caches cut to a window', { attention: selfAttention({ cached: cutToWindow }) }, MULTI_HEAD],
 ];
 
 describe.each(FAMILIES)('%s', (_, shape, attention) => {
