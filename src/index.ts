@@ -212,7 +212,14 @@ export {
   type HiddenStates,
   type ScratchFile,
 } from './runtime/hidden-states.js';
-export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';
+export { createOrtEngine, type OrtEngineOptions } from './runtime/ort-engine.js';
+export type {
+  OrtModule,
+  OrtSession,
+  OrtSessionOptions,
+  OrtTensor,
+  OrtValueMetadata,
+} from './runtime/ort-module.js';
 export { prefillFeeds } from './runtime/prefill-feeds.js';
 export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';
 export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
