@@ -19,7 +19,7 @@ import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-sc
 import { VERSION } from '../version.js';
 import { checkPairPlace, resolvePair, writePair } from './json-with-tensors.js';
 import { originOf } from './model-origin.js';
-import type { ExecutionProviderChoice } from './node-engine.js';
+import type { EngineChoice } from './node-engine.js';
 import { withPruneJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import { withModelFolder } from './with-model-folder.js';
@@ -32,7 +32,7 @@ type LookOptions = Pick<
 >;
 
 /** A look at a model folder whose statistics are kept. */
-export interface ObserveRequest extends LookOptions {
+export interface ObserveRequest extends LookOptions, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
@@ -40,8 +40,6 @@ export interface ObserveRequest extends LookOptions {
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
   readonly calibration?: CalibrationOptions | undefined;
-  /** Default `cpu`. A list is in order of preference. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
 }
@@ -87,10 +85,10 @@ export async function observe(request: ObserveRequest): Promise<ObservedFolder> 
   if (!readsTokens(options))
     throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
   const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
-  const { executionProvider, hiddenStates, force } = request;
+  const { executionProvider, engine, hiddenStates, force } = request;
   await checkPairPlace(place, { force });
   return withModelFolder(request.model, (folder) =>
-    withPruneJob({ folder, options, calibration, executionProvider, hiddenStates }, (opened) =>
+    withPruneJob({ folder, options, calibration, executionProvider, engine, hiddenStates }, (opened) =>
       withTensorStore(async (store) => {
         const { job } = opened;
         const { layout } = job.analysed.detected;
