@@ -1,5 +1,6 @@
 /** The platform-free stages of fang-prune: everything that needs neither a file system nor a particular runtime. */
 
+export { default as ndarray } from 'ndarray';
 export { addMoments, type BatchMoments, type ChannelMoments, startMoments } from './activations/channel-moments.js';
 export { collectStatistics, createStatisticsMeter, type StatisticsTarget } from './activations/collect-statistics.js';
 export { type CurvatureMeter, createCurvatureMeter } from './activations/curvature-meter.js';
