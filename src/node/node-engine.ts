@@ -4,7 +4,7 @@ import { EngineError, OptionError } from '../errors.js';
 import { makeNode, makeValueInfo } from '../graph/build.js';
 import type { Engine } from '../runtime/engine.js';
 import { createOrtEngine } from '../runtime/ort-engine.js';
-import { loadNative, loadWasm, NATIVE_HINT } from './node-runtime.js';
+import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
 
 /** One execution provider, or several in order of preference, in ONNX Runtime's names. */
 export type ExecutionProviderChoice = string | readonly string[];
@@ -33,14 +33,14 @@ export async function createNodeEngine({ executionProvider, engine }: EngineChoi
   }
   const wanted = [executionProvider ?? 'cpu'].flat();
   const native = wanted.every((name) => name === WASM) ? undefined : loadNative();
-  const missing = native !== undefined && 'failure' in native ? native.failure : undefined;
+  const missing = native !== undefined && 'failure' in native ? native : undefined;
   const ort = native === undefined || 'failure' in native ? undefined : native;
   const known = [...(ort?.listSupportedBackends().map(({ name }) => name) ?? ['cpu']), WASM];
   const stranger = wanted.find((name) => !known.includes(name));
   if (stranger !== undefined || wanted.length === 0) {
     throw new OptionError(
       `execution provider "${stranger ?? ''}" is unknown; this build has ${known.join(', ')}` +
-        (missing === undefined ? '' : `. onnxruntime-node cannot be loaded (${missing}). ${NATIVE_HINT}`),
+        (missing === undefined ? '' : `. ${explain(missing)}`),
     );
   }
   const failures: string[] = [];
@@ -64,20 +64,19 @@ const WASM = 'wasm';
 let hasWarned = false;
 
 /** @param missing Why onnxruntime-node, which was wanted, is not there. */
-function createWasmEngine(missing: string | undefined): Engine {
+function createWasmEngine(missing: MissingRuntime | undefined): Engine {
   const ort = loadWasm();
   if (missing !== undefined && !hasWarned) {
     hasWarned = true;
-    process.emitWarning(
-      `onnxruntime-node cannot be loaded (${missing}); graphs run in WebAssembly, slower. ${NATIVE_HINT}`,
-      {
-        code: 'FANG_PRUNE_WASM',
-      },
-    );
+    process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });
   }
   // It takes external data from memory alone.
   const { loadFile: _, ...engine } = createOrtEngine(ort, { executionProviders: [WASM] });
   return engine;
+}
+
+function explain({ failure, remedy }: MissingRuntime): string {
+  return `onnxruntime-node cannot be used (${failure}). ${remedy}`;
 }
 
 /** Runs a graph of one node; ONNX Runtime names a provider as known long before its libraries are there. */

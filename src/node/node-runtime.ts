@@ -2,7 +2,7 @@ import * as nodeModule from 'node:module';
 import { pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 import { EngineError } from '../errors.js';
-import type { OrtModule } from '../runtime/ort-module.js';
+import { findTooOld, type OrtModule } from '../runtime/ort-module.js';
 import { reason } from './file-source.js';
 
 /** onnxruntime-node, which knows its execution providers. */
@@ -10,10 +10,18 @@ export interface NativeRuntime extends OrtModule {
   listSupportedBackends(): readonly { readonly name: string }[];
 }
 
+/** Why onnxruntime-node cannot be used, and what to do about it. */
+export interface MissingRuntime {
+  readonly failure: string;
+  readonly remedy: string;
+}
+
 /** How onnxruntime-node is had where only the npm registry is reached. */
-export const NATIVE_HINT =
-  'Get it by `ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install onnxruntime-node` ' +
-  '(its install script downloads CUDA libraries and fails where it cannot)';
+const INSTALL_HINT =
+  'To get it: ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install onnxruntime-node ' +
+  '(its install script downloads CUDA libraries, and fails where it cannot)';
+
+const UPDATE_HINT = 'Update whatever else loads it here, such as transformers.js';
 
 /** Where this code lies, in CommonJS and in ES modules. */
 const OWN_PLACE = typeof __filename === 'string' ? pathToFileURL(__filename).href : import.meta.url;
@@ -34,14 +42,16 @@ function requireFrom(place: string): NodeJS.Require {
 /**
  * Loads onnxruntime-node. Two versions of its library cannot live in one process, so one that is loaded already serves, or
  * else the one that transformers.js will load.
- * @returns what stood against it, where it cannot be loaded.
+ * @returns what stood against it, where it cannot be used.
  */
-export function loadNative(): NativeRuntime | { readonly failure: string } {
+export function loadNative(): NativeRuntime | MissingRuntime {
   const require = requireFrom(OWN_PLACE);
   try {
-    return require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node');
+    const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
+    const tooOld = findTooOld(native);
+    return tooOld === undefined ? native : { failure: tooOld, remedy: UPDATE_HINT };
   } catch (cause) {
-    return { failure: reason(cause).split('\n')[0]! };
+    return { failure: firstLine(cause), remedy: INSTALL_HINT };
   }
 }
 
@@ -51,7 +61,7 @@ export function loadWasm(): OrtModule {
     return requireFrom(OWN_PLACE)('onnxruntime-web');
   } catch (cause) {
     throw new EngineError(
-      `neither onnxruntime-node nor onnxruntime-web can be loaded (${reason(cause).split('\n')[0]}). ${NATIVE_HINT}`,
+      `neither onnxruntime-node nor onnxruntime-web can be loaded (${firstLine(cause)}). ${INSTALL_HINT}`,
       { cause },
     );
   }
@@ -67,4 +77,8 @@ function findNeighbours(require: NodeJS.Require): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+function firstLine(cause: unknown): string {
+  return reason(cause).split('\n')[0]!;
 }

@@ -3,6 +3,7 @@ import { readDeclaredValues } from './declared-values.js';
 import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
 import { explainRefusal } from './explain-refusal.js';
 import {
+  findTooOld,
   type OrtModule,
   type OrtSession,
   type OrtSessionOptions,
@@ -20,9 +21,12 @@ export interface OrtEngineOptions {
 /**
  * Makes an engine of an ONNX Runtime package, onnxruntime-node or onnxruntime-web, from version 1.21 on. Before 1.22, models
  * are loaded from bytes alone.
+ * @throws EngineError for older ones.
  */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
+  const tooOld = findTooOld(ort);
+  if (tooOld !== undefined) throw new EngineError(`ONNX Runtime cannot be used: ${tooOld}`);
   const version = ortVersion(ort);
   const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (

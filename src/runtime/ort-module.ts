@@ -56,3 +56,13 @@ export interface OrtTensor {
 export function ortVersion({ env }: OrtModule): string | undefined {
   return env?.versions.node ?? env?.versions.web ?? env?.versions.common;
 }
+
+/** Earlier ones do not take weights beside a graph. */
+const FIRST_MINOR = 21;
+
+/** Says why a package is too old to be used. */
+export function findTooOld(ort: OrtModule): string | undefined {
+  const version = ortVersion(ort);
+  const [major, minor] = (version ?? '').split('.').map(Number);
+  return major === 1 && minor! < FIRST_MINOR ? `it is ${version}, and 1.${FIRST_MINOR} or newer is needed` : undefined;
+}

@@ -85,6 +85,12 @@ describe('createOrtEngine', () => {
   });
 });
 
+it('refuses an ONNX Runtime before 1.21', () => {
+  const old = { ...RUNTIME_OF_1_21, env: { versions: { node: '1.20.1' } } };
+  expect(() => createOrtEngine(old)).toThrow(EngineError);
+  expect(() => createOrtEngine(old)).toThrow('it is 1.20.1, and 1.21 or newer is needed');
+});
+
 /** The part of onnxruntime-node 1.21 that tells it apart. */
 const RUNTIME_OF_1_21: OrtModule = {
   InferenceSession: {
