@@ -1,8 +1,9 @@
 import * as nodeModule from 'node:module';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 import { EngineError } from '../errors.js';
-import { findTooOld, type OrtModule } from '../runtime/ort-module.js';
+import { findTooOld, type OrtModule, ortVersion } from '../runtime/ort-module.js';
 import { reason } from './file-source.js';
 
 /** onnxruntime-node, which knows its execution providers. */
@@ -48,7 +49,7 @@ export function loadNative(): NativeRuntime | MissingRuntime {
   const require = requireFrom(OWN_PLACE);
   try {
     const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
-    const tooOld = findTooOld(native);
+    const tooOld = findTooOld(ortVersion(native));
     return tooOld === undefined ? native : { failure: tooOld, remedy: UPDATE_HINT };
   } catch (cause) {
     return { failure: firstLine(cause), remedy: INSTALL_HINT };
@@ -73,7 +74,10 @@ function findLoaded({ cache }: NodeJS.Require): string | undefined {
 
 function findNeighbours(require: NodeJS.Require): string | undefined {
   try {
-    return requireFrom(require.resolve(NEIGHBOUR)).resolve('onnxruntime-node');
+    const file = requireFrom(require.resolve(NEIGHBOUR)).resolve('onnxruntime-node');
+    // Found out without loading it: an old one would be in the way of ours.
+    const { version } = require(join(dirname(file), '../package.json')) as { readonly version: string };
+    return findTooOld(version) === undefined ? file : undefined;
   } catch {
     return undefined;
   }

@@ -25,9 +25,9 @@ export interface OrtEngineOptions {
  */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
-  const tooOld = findTooOld(ort);
-  if (tooOld !== undefined) throw new EngineError(`ONNX Runtime cannot be used: ${tooOld}`);
   const version = ortVersion(ort);
+  const tooOld = findTooOld(version);
+  if (tooOld !== undefined) throw new EngineError(`ONNX Runtime cannot be used: ${tooOld}`);
   const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (
     model: Uint8Array | string,

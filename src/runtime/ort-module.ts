@@ -60,9 +60,8 @@ export function ortVersion({ env }: OrtModule): string | undefined {
 /** Earlier ones do not take weights beside a graph. */
 const FIRST_MINOR = 21;
 
-/** Says why a package is too old to be used. */
-export function findTooOld(ort: OrtModule): string | undefined {
-  const version = ortVersion(ort);
+/** Says why a version is too old to be used. */
+export function findTooOld(version: string | undefined): string | undefined {
   const [major, minor] = (version ?? '').split('.').map(Number);
   return major === 1 && minor! < FIRST_MINOR ? `it is ${version}, and 1.${FIRST_MINOR} or newer is needed` : undefined;
 }
