@@ -17,7 +17,7 @@ const handlers: Handlers = {
   async open({ model, embeddings, executionProvider }) {
     const start = performance.now();
     const folder = await openModelFolder(model, { embeddings });
-    opened = await openLanguageModel(await createNodeEngine(executionProvider), folder);
+    opened = await openLanguageModel(await createNodeEngine({ executionProvider }), folder);
     const loadMs = performance.now() - start;
     await folder.close();
     return { loadMs, hasCache: opened.hasCache };
