@@ -86,6 +86,22 @@ const partlyRotated = (site: BlockSite, x: string): Heads => {
   return { query: turn(query), key: turn(key), ...rest };
 };
 
+/** Turned by positions in time, height and width, as in Qwen2-VL. */
+const rotatedOnAxes = ({ g, block }: BlockSite, x: string): Heads => {
+  const positions = 'position_ids';
+  if (block === 0) g.input(positions, 7, [3, 'batch', 'sequence']);
+  const tables = [0, 1].map(() => g.weight([16, HEAD_SIZE / 2], 1));
+  const turn = { num_heads: HEADS, mrope_section: [1, 1, 0] };
+  const make = () => linear(g, x, HIDDEN, HIDDEN);
+  const rotate = () => g.op('MRotaryEmbedding', [make(), positions, ...tables], turn, 'com.microsoft');
+  const [query, key, value] = [rotate(), rotate(), make()].map((part) => toHeads(g, part, HEADS)) as [
+    string,
+    string,
+    string,
+  ];
+  return { query, key, value, kvHeads: HEADS };
+};
+
 /** Scores fall with the distance, by a slope per head, as in BLOOM and MPT. */
 const alibi = ({ g, columns, rows }: BlockSite): string => {
   const slopes = g.floats(
@@ -176,6 +192,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     heads('grouped-query attention', HEADS, 2),
   ],
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
+  ['rotary on three axes', { attention: selfAttention({ project: rotatedOnAxes }) }, MULTI_HEAD],
   ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],
   ['norms after the parts', { compose: postNorm }, MULTI_HEAD],
   [
