@@ -1,0 +1,9 @@
+/** Tries one model folder in every way, in a process of its own, and prints what became of it as JSON. */
+import { type CaseRun, tryCase, WAYS, type Way } from './try-case.js';
+
+const [folder = ''] = process.argv.slice(2);
+const runs: Partial<Record<Way, CaseRun>> = {};
+for (const way of Object.keys(WAYS) as Way[]) {
+  runs[way] = await tryCase({ name: '', folder, exporter: undefined, opset: undefined, special: undefined }, way);
+}
+process.stdout.write(JSON.stringify(runs));

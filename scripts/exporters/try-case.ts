@@ -1,0 +1,134 @@
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { logitsGap } from '../../src/evaluation/compare-logits.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import { openModelFolder } from '../../src/node/model-folder.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
+import { openLanguageModel } from '../../src/node/open-language-model.js';
+import { type PruneRequest, prune } from '../../src/node/prune-folder.js';
+
+/** What became of one model in one way of pruning. */
+export type CaseRun =
+  | {
+      readonly outcome: 'works';
+      /** Farthest that a logit from the cache lies from the same logit of one pass, as a fraction of the logits' range. */
+      readonly gap: number;
+      readonly hasCache: boolean;
+      /** What was found to stay as it is, and anything else that the report remarks. */
+      readonly remarks: readonly string[];
+    }
+  | { readonly outcome: 'refused'; readonly reason: string }
+  | { readonly outcome: 'failed'; readonly reason: string };
+
+/** A model folder and what its exporter's maker wrote about it. */
+export interface Case {
+  readonly name: string;
+  readonly folder: string;
+  readonly exporter: string | undefined;
+  readonly opset: number | undefined;
+  readonly special: string | undefined;
+}
+
+/** The ways each model is pruned: the default command, and its attention alone. */
+export const WAYS = { 'FFN and heads': {}, 'attention alone': { modules: 'attention' } } as const satisfies Record<
+  string,
+  Partial<PruneRequest>
+>;
+
+export type Way = keyof typeof WAYS;
+
+/** Gaps beyond these are more than rounding. */
+const TOLERANCES = { float32: 1e-3, half: 3e-2 };
+
+/** Random models know no text, so that a few short windows serve. */
+const CALIBRATION = { windowCount: 4, windowLength: 32 };
+
+const PROMPT = Int32Array.of(5, 77, 300, 12, 451, 98, 203, 7, 333, 64, 187, 29, 410, 150);
+
+/** Prunes a model folder in one way, opens what was written as its users do and goes on from its cache. */
+export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
+  const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-exporters-'));
+  const out = join(scratch, 'out');
+  try {
+    const request = { model: folder, out, sparsity: 0.3, calibration: CALIBRATION, ...WAYS[way] };
+    const { remarks } = await prune(request);
+    return { ...(await goOn(out)), remarks };
+  } catch (error) {
+    const { code, message } = error as { readonly code?: string; readonly message: string };
+    const outcome = code === 'ERR_UNSUPPORTED_MODEL' ? 'refused' : 'failed';
+    return { outcome, reason: outcome === 'refused' ? message : `${code ?? 'no code'}: ${message}` };
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+async function goOn(folder: string) {
+  const written = await openModelFolder(folder);
+  const model = await openLanguageModel(await createNodeEngine(), written);
+  try {
+    const gap = await gapFromCache(
+      model,
+      PROMPT.map((token) => token % (model.vocabularySize ?? PROMPT.length)),
+    );
+    const tolerance = isHalf(folder) ? TOLERANCES.half : TOLERANCES.float32;
+    if (gap <= tolerance) return { outcome: 'works', gap, hasCache: model.hasCache } as const;
+    throw new Error(`from its cache the written model's logits are ${gap.toExponential(1)} of their range off`);
+  } finally {
+    await model.release();
+    await written.close();
+  }
+}
+
+/** Two steps on the cache of a prompt against one pass over everything; without a cache, a prompt against a longer one. */
+async function gapFromCache(model: LanguageModel, tokens: Int32Array): Promise<number> {
+  const prompt = tokens.subarray(0, -2);
+  const reader = model.createReader();
+  const afterPrompt = await reader.read([prompt]);
+  if (!model.hasCache) {
+    const { data, dims } = await model.readLogits([tokens]);
+    const width = dims.at(-1) ?? 1;
+    const at = (prompt.length - 1) * width;
+    return logitsGap(afterPrompt, Float32Array.from(data.subarray(at, at + width)));
+  }
+  await reader.read([tokens.subarray(-2, -1)]);
+  return logitsGap(await reader.read([tokens.subarray(-1)]), await model.createReader().read([tokens]));
+}
+
+function isHalf(folder: string): boolean {
+  return /fp16|f16|bf16/.test(readdirSync(folder, { recursive: true }).join(' '));
+}
+
+/** The cases in a folder: every folder in it that holds a model, or a folder of such folders. */
+export function findCases(root: string): Case[] {
+  return readdirSync(root, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() || entry.isSymbolicLink())
+    .flatMap(({ name }) => {
+      const folder = join(root, name);
+      return holdsModel(folder) ? [readCase(name, folder, folder)] : findExporters(name, folder);
+    });
+}
+
+function findExporters(family: string, folder: string): Case[] {
+  if (!existsSync(folder) || !readdirSync(folder, { withFileTypes: true }).some((entry) => entry.isDirectory()))
+    return [];
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory() && holdsModel(join(folder, entry.name)))
+    .map(({ name }) => readCase(`${family}-${name}`, join(folder, name), folder));
+}
+
+function holdsModel(folder: string): boolean {
+  return ['', 'onnx'].some((part) => {
+    const place = join(folder, part);
+    return existsSync(place) && readdirSync(place).some((name) => name.endsWith('.onnx'));
+  });
+}
+
+function readCase(name: string, folder: string, described: string): Case {
+  const file = join(described, 'reference.json');
+  const reference = existsSync(file) ? JSON.parse(readFileSync(file, 'utf8')) : {};
+  const { exporter, opset, special } = reference as Partial<Record<'exporter' | 'special', string>> & {
+    readonly opset?: Readonly<Record<string, number>>;
+  };
+  return { name, folder, exporter, opset: opset?.['ai.onnx'] ?? opset?.[''], special };
+}
