@@ -1,6 +1,7 @@
 import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
 import type { ChannelStatistics, RepairNumerics } from './compensation/adapter.js';
+import { inputsOf } from './graph/graph-index.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 import type { ResolvedOptions } from './options.js';
@@ -195,7 +196,7 @@ function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming
 /** Channels of a module that are left under their old name; none where the graph now reads another. */
 function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {
   const { input } = module.output;
-  return proto.graph?.node.some((node) => node.input.includes(input)) ? channelsOf(module, keep) : new Int32Array();
+  return proto.graph?.node.some((node) => inputsOf(node).includes(input)) ? channelsOf(module, keep) : new Int32Array();
 }
 
 interface Shrinking {

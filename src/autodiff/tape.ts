@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { inputsOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { OPEN, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { sumCotangents } from './accumulate.js';
@@ -79,7 +79,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     factOf,
     activate: (name) => active.add(name),
     spread(node) {
-      if (!node.input.some(isActive)) return;
+      if (!inputsOf(node).some(isActive)) return;
       if (findVjp(node) === 'flat') return;
       for (const name of node.output) if (name !== '' && isFloatType(factOf(name).dataType)) active.add(name);
     },
@@ -95,7 +95,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
       return sum;
     },
     differentiate(node) {
-      if (!node.input.some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
+      if (!inputsOf(node).some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
       const vjp = findVjp(node);
       if (vjp === 'flat') return;
       if (vjp === undefined) {

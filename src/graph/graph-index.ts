@@ -13,6 +13,8 @@ export interface GraphIndex {
   readonly outputs: ReadonlySet<string>;
   /** Values computed from initializers and constants alone. */
   readonly constants: ReadonlySet<string>;
+  /** What branches make, and what is computed from that and constants alone: its dims may hang on the branch that runs. */
+  readonly branching: ReadonlySet<string>;
 }
 
 /** Indexes a graph once; the index goes stale when the graph is edited. */
@@ -21,6 +23,7 @@ export function indexGraph(graph: GraphProto): GraphIndex {
   const consumersOf = new Map<string, number[]>();
   const initializers = new Set(graph.initializer.map(({ name }) => name));
   const constants = new Set(initializers);
+  const branching = new Set<string>();
   graph.node.forEach((node, at) => {
     const inputs = inputsOf(node);
     for (const value of inputs) {
@@ -29,10 +32,13 @@ export function indexGraph(graph: GraphProto): GraphIndex {
       else if (consumers.at(-1) !== at) consumers.push(at);
     }
     const constant = inputs.every((value) => constants.has(value)) && !RANDOM_OPS.has(node.opType);
+    const branches =
+      node.opType === 'If' || (!constant && inputs.every((value) => constants.has(value) || branching.has(value)));
     for (const value of node.output) {
       if (value === '') continue;
       producerOf.set(value, at);
       if (constant) constants.add(value);
+      if (branches) branching.add(value);
     }
   });
   return {
@@ -43,6 +49,7 @@ export function indexGraph(graph: GraphProto): GraphIndex {
     inputs: new Set(graph.input.map(({ name }) => name).filter((name) => !initializers.has(name))),
     outputs: new Set(graph.output.map(({ name }) => name)),
     constants,
+    branching,
   };
 }
 
@@ -51,22 +58,28 @@ const RANDOM_OPS = new Set(['RandomNormal', 'RandomUniform', 'Multinomial', 'Ber
 /** Values a node reads, those that its subgraphs capture included; absent optional inputs left out. */
 export function inputsOf(node: NodeProto): readonly string[] {
   const own = node.input.includes('') ? node.input.filter((value) => value !== '') : node.input;
+  const graphs = subgraphsOf(node);
+  return graphs.length === 0 ? own : [...own, ...graphs.flatMap(capturesOf)];
+}
+
+/** Graphs inside a node, such as the branches of an If. */
+export function subgraphsOf({ attribute }: NodeProto): readonly GraphProto[] {
   // Graphs are walked often, and hardly any node has a subgraph.
-  if (!node.attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) return own;
-  const captured = node.attribute.flatMap((attribute) =>
-    [...(attribute.g ? [attribute.g] : []), ...attribute.graphs].flatMap(capturesOf),
-  );
-  return captured.length === 0 ? own : [...own, ...captured];
+  if (!attribute.some(({ g, graphs }) => g !== undefined || graphs.length > 0)) return NO_GRAPHS;
+  return attribute.flatMap(({ g, graphs }) => [...(g ? [g] : []), ...graphs]);
+}
+
+const NO_GRAPHS: readonly GraphProto[] = [];
+
+/** Names that a graph gives to values of its own, which hide those outside. */
+export function ownNames({ input, initializer, node }: GraphProto): Set<string> {
+  return new Set([...input, ...initializer].map(({ name }) => name).concat(node.flatMap(({ output }) => output)));
 }
 
 function capturesOf(graph: GraphProto): string[] {
-  const made = new Set([
-    ...graph.input.map(({ name }) => name),
-    ...graph.initializer.map(({ name }) => name),
-    ...graph.node.flatMap(({ output }) => output),
-  ]);
+  const own = ownNames(graph);
   const read = [...graph.node.flatMap(inputsOf), ...graph.output.map(({ name }) => name)];
-  return read.filter((value) => !made.has(value));
+  return read.filter((value) => !own.has(value));
 }
 
 /** A node's name for messages: its own, or that of its first output. */

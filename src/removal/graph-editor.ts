@@ -1,5 +1,6 @@
-import type { NodeProto } from 'onnx-buf';
+import type { GraphProto, NodeProto } from 'onnx-buf';
 import { makeNode, type NodeSpec } from '../graph/build.js';
+import { inputsOf, ownNames, subgraphsOf } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
@@ -9,6 +10,7 @@ export interface GraphEditor {
   readonly model: OnnxModel;
   /** Node that makes a value, as the graph stands now. */
   producerOf(value: string): NodeProto | undefined;
+  /** Nodes that read a value, their subgraphs' captures included. */
   consumersOf(value: string): readonly NodeProto[];
   /** A name that no value has yet, starting with `base`. */
   freshName(base: string): string;
@@ -37,7 +39,7 @@ export function editGraph(model: OnnxModel): GraphEditor {
     names ??= new Set([
       ...(model.proto.graph?.input ?? []).map(({ name }) => name),
       ...model.weights.keys(),
-      ...nodes.flatMap(({ output }) => output),
+      ...nodes.flatMap(namesMadeBy),
     ]);
     let name = base;
     for (let count = 2; names.has(name); count += 1) name = `${base}_${count}`;
@@ -52,9 +54,9 @@ export function editGraph(model: OnnxModel): GraphEditor {
   const insertAt = (at: number, spec: NodeSpec): void => {
     nodes.splice(at, 0, makeNode(spec));
   };
-  const consumersOf = (value: string) => nodes.filter(({ input }) => input.includes(value));
+  const consumersOf = (value: string) => nodes.filter((node) => inputsOf(node).includes(value));
   const rewire = (readers: readonly NodeProto[], from: string, to: string): void => {
-    for (const reader of readers) reader.input = reader.input.map((value) => (value === from ? to : value));
+    for (const reader of readers) replaceRead(reader, from, to);
   };
   return {
     model,
@@ -86,4 +88,21 @@ export function editGraph(model: OnnxModel): GraphEditor {
     },
     rewire,
   };
+}
+
+/** A subgraph's values share one space of names with those outside. */
+const namesMadeBy = (node: NodeProto): string[] => [
+  ...node.output,
+  ...subgraphsOf(node).flatMap((graph) => [...ownNames(graph), ...graph.node.flatMap(namesMadeBy)]),
+];
+
+function replaceRead(node: NodeProto, from: string, to: string): void {
+  node.input = node.input.map((value) => (value === from ? to : value));
+  for (const graph of subgraphsOf(node)) replaceCaptured(graph, from, to);
+}
+
+function replaceCaptured(graph: GraphProto, from: string, to: string): void {
+  if (ownNames(graph).has(from)) return;
+  for (const node of graph.node) replaceRead(node, from, to);
+  for (const output of graph.output) if (output.name === from) output.name = to;
 }

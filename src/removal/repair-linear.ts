@@ -3,7 +3,7 @@ import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
 import type { LinearWeight } from '../compensation/adapter.js';
 import { UnsupportedModelError } from '../errors.js';
-import { qualifiedOp } from '../graph/graph-index.js';
+import { inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -68,7 +68,7 @@ export async function addLinearBias(model: OnnxModel, linear: OutputLinear, bias
     // Exporters merge equal weights: a norm's own bias may be the very same one, and stays.
     const reads = editor
       .consumersOf(place.name)
-      .flatMap(({ input }) => input)
+      .flatMap(inputsOf)
       .filter((name) => name === place.name);
     if (reads.length === 1) setWeight(model, place.name, sum);
     else place.reader.input[place.slot] = editor.addWeight(`${place.name}/compensated`, sum);

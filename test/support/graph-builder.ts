@@ -1,11 +1,14 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import {
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
   GraphProtoSchema,
   ModelProtoSchema,
   type NodeProto,
   OperatorSetIdProtoSchema,
   type TensorProto,
   type ValueInfoProto,
+  ValueInfoProtoSchema,
 } from 'onnx-buf';
 import {
   makeFloatInitializer,
@@ -23,6 +26,8 @@ type Attributes = NonNullable<NodeSpec['attributes']>;
 export interface GraphBuilder {
   op(op: string, inputs: readonly string[], attributes?: Attributes, domain?: string): string;
   ops(op: string, inputs: readonly string[], outputs: number | readonly string[], attributes?: Attributes): string[];
+  /** The value that one of two branches makes; weights lie outside of both. */
+  choose(condition: string, branches: Readonly<Record<'then' | 'else', () => string>>): string;
   /** A node whose one output has a given name. */
   named(output: string, op: string, inputs: readonly string[], attributes?: Attributes): string;
   /** Random numbers, normal-ish with the given spread, about `mean`. */
@@ -39,11 +44,11 @@ export interface GraphBuilder {
 
 export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; seed?: number } = {}): GraphBuilder {
   const random = createRandom(seed);
-  const nodes: NodeProto[] = [];
+  const graphs: NodeProto[][] = [[]];
   const initializers: TensorProto[] = [];
   const inputs: ValueInfoProto[] = [];
   const outputs: ValueInfoProto[] = [];
-  const fresh = (base: string): string => `${base}_${nodes.length}_${initializers.length}`;
+  const fresh = (base: string): string => [base, ...graphs.map((nodes) => nodes.length), initializers.length].join('_');
   const keep = (tensor: TensorProto): string => {
     initializers.push(tensor);
     return tensor.name;
@@ -51,14 +56,33 @@ export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; s
   const ops: GraphBuilder['ops'] = (op, given, wanted, attributes = {}) => {
     const base = fresh(op);
     const names = typeof wanted === 'number' ? Array.from({ length: wanted }, (_, at) => `${base}/${at}`) : [...wanted];
-    nodes.push(makeNode({ op, name: base, inputs: given, outputs: names, attributes }));
+    graphs.at(-1)!.push(makeNode({ op, name: base, inputs: given, outputs: names, attributes }));
     return names;
   };
   return {
     ops,
     op(op, given, attributes = {}, domain = '') {
       const output = fresh(op);
-      nodes.push(makeNode({ op, domain, name: `node/${output}`, inputs: given, outputs: [output], attributes }));
+      graphs
+        .at(-1)!
+        .push(makeNode({ op, domain, name: `node/${output}`, inputs: given, outputs: [output], attributes }));
+      return output;
+    },
+    choose(condition, branches) {
+      const output = fresh('If');
+      const attribute = Object.entries(branches).map(([branch, write]) => {
+        graphs.push([]);
+        const made = write();
+        const graph = create(GraphProtoSchema, {
+          name: `${output}/${branch}`,
+          node: graphs.pop()!,
+          output: [create(ValueInfoProtoSchema, { name: made })],
+        });
+        const type = AttributeProto_AttributeType.GRAPH;
+        return create(AttributeProtoSchema, { name: `${branch}_branch`, type, g: graph });
+      });
+      const node = makeNode({ op: 'If', name: `node/${output}`, inputs: [condition], outputs: [output] });
+      graphs.at(-1)!.push(Object.assign(node, { attribute }));
       return output;
     },
     named: (output, op, given, attributes) => ops(op, given, [output], attributes)[0]!,
@@ -96,7 +120,7 @@ export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; s
           ],
           graph: create(GraphProtoSchema, {
             name: 'decoder',
-            node: nodes,
+            node: graphs[0]!,
             initializer: initializers,
             input: inputs,
             output: outputs,
