@@ -151,11 +151,14 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
   [
     'a merged decoder',
     (g) => {
-      const x = embed(g);
-      g.op('If', [x]);
-      hand(g, 'logits', x, VOCABULARY);
+      const head = g.weight([HIDDEN, VOCABULARY]);
+      const table = g.weight([VOCABULARY, HIDDEN], 1);
+      const [tokens, isCached] = [g.input('input_ids', 7, ['batch', 'sequence']), g.input('use_cache_branch', 9, [1])];
+      const decode = () => g.op('MatMul', [encode(g, g.op('Gather', [table, tokens])), head]);
+      // biome-ignore lint/suspicious/noThenProperty: the branch's name in ONNX
+      g.output(g.choose(isCached, { then: decode, else: decode }), 1, ['batch', 'sequence', VOCABULARY]);
     },
-    /If "node\/If_1_1".*control flow/,
+    /If "node\/If_0_2".*merged decoder.*decoder_with_past_model\.onnx/,
   ],
 ];
 

@@ -1,5 +1,6 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { findAttribute } from './attributes.js';
+import { subgraphsOf } from './graph-index.js';
 
 /** Head size of a fused attention, as the weight of the linear map that reads its result implies it. */
 export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | undefined {
@@ -21,7 +22,20 @@ function weightDims(name: string | undefined, graph: GraphProto): number[] | und
 
 const LAYOUT_OPS: ReadonlySet<string> = new Set(['Identity', 'Cast', 'DequantizeLinear', 'Transpose']);
 
-/** Dims of an initializer. */
-export function dimsOf(name: string | undefined, { initializer }: GraphProto): number[] | undefined {
-  return initializer.find((tensor) => tensor.name === name)?.dims.map(Number);
+/** Columns of a table `[rows, columns]`: a weight, or what an If picks from, where that is equally wide. */
+export function tableWidth(name: string | undefined, graph: GraphProto): number | undefined {
+  const dims = dimsOf(name, graph);
+  if (dims !== undefined) return dims[1];
+  const choice = graph.node.find(({ output }) => output.some((value) => value !== '' && value === name));
+  if (choice?.opType !== 'If') return undefined;
+  const slot = choice.output.indexOf(name!);
+  const widths = new Set(subgraphsOf(choice).map((branch) => tableWidth(branch.output[slot]?.name, branch)));
+  return widths.size === 1 ? [...widths][0] : undefined;
+}
+
+/** Dims of an initializer, or of a Constant node's tensor. */
+function dimsOf(name: string | undefined, { initializer, node }: GraphProto): number[] | undefined {
+  const stored = initializer.find((tensor) => tensor.name === name);
+  const maker = node.find(({ opType, output }) => opType === 'Constant' && output[0] === name);
+  return (stored ?? (maker && findAttribute(maker, 'value')?.t))?.dims.map(Number);
 }

@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { type GraphProto, type NodeProto, NodeProtoSchema } from 'onnx-buf';
 import { floatAttribute, intAttribute } from './attributes.js';
 import { type AttributeValue, makeNode } from './build.js';
-import { dimsOf, impliedHeadSize } from './head-size.js';
+import { impliedHeadSize, tableWidth } from './head-size.js';
 
 /**
  * Gives a GroupQueryAttention that ONNX Runtime's CPU kernel refuses a form that it runs, so that models built for other
@@ -13,8 +13,7 @@ import { dimsOf, impliedHeadSize } from './head-size.js';
  */
 export function lowerGroupQuery(node: NodeProto, graph: GraphProto): NodeProto[] | undefined {
   const size = declaredHeadSize(node, graph) ?? impliedHeadSize(node, graph);
-  const [, angleCount = 0] = dimsOf(node.input[7], graph) ?? [];
-  const isFit = size === undefined || isRunnable(node, size, angleCount);
+  const isFit = size === undefined || isRunnable(node, size, tableWidth(node.input[7], graph) ?? 0);
   const hasNorms = node.input.slice(14).some((weight) => weight !== '');
   if (!isFit || (hasNorms && (node.input[1] ?? '') === '')) return writeOutGroupQuery(node, graph);
   const slides = intAttribute(node, 'sliding_window_cache', 0) === 1;
@@ -89,7 +88,7 @@ export function writeOutGroupQuery(node: NodeProto, graph: GraphProto): NodeProt
   const pastKey = node.input[3] ?? '';
   const offset = pastKey === '' ? ints(0) : sizeOf(pastKey, 2);
   const prepare = (x: string, count: number, weight: string | undefined): string =>
-    rotate(node, { emit, offset, count, cos: dimsOf(node.input[7], graph) }, norm(node, emit, x, weight));
+    rotate(node, { emit, offset, count, angleCount: tableWidth(node.input[7], graph) }, norm(node, emit, x, weight));
   const [q, k] = [prepare(query, heads, node.input[14]), prepare(key, kvHeads, node.input[15])];
   const keys = joinPast(emitAs, presentKey || `${result}/lowered/keys`, pastKey, k);
   const values = joinPast(emitAs, presentValue || `${result}/lowered/values`, node.input[4] ?? '', value);
@@ -170,16 +169,16 @@ interface Rotation {
   /** Position of the first token. */
   readonly offset: string;
   readonly count: number;
-  /** Dims of the cosine table. */
-  readonly cos: readonly number[] | undefined;
+  /** Columns of the cosine table. */
+  readonly angleCount: number | undefined;
 }
 
-function rotate(node: NodeProto, { emit, offset, count, cos }: Rotation, x: string): string {
+function rotate(node: NodeProto, { emit, offset, count, angleCount }: Rotation, x: string): string {
   if (intAttribute(node, 'do_rotary', 0) === 0) return x;
   const [cosTable = '', sinTable = '', positions = ''] = node.input.slice(7, 10);
   return emit('RotaryEmbedding', [x, positions === '' ? offset : positions, cosTable, sinTable], {
     interleaved: intAttribute(node, 'rotary_interleaved', 0),
-    ...(cos && { num_heads: count, rotary_embedding_dim: 2 * (cos[1] ?? 0) }),
+    ...(angleCount !== undefined && { num_heads: count, rotary_embedding_dim: 2 * angleCount }),
   });
 }
 

@@ -35,7 +35,6 @@ const REFUSED_OPS: Readonly<Record<string, string>> = {
   'com.microsoft.DynamicQuantizeMatMul':
     'its weights are quantised to 8 bits; prune the float model and quantise the result',
   QLinearMatMul: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
-  If: 'graphs with control flow (merged decoders) cannot be pruned; export one graph with a KV cache',
   Loop: 'graphs with loops cannot be pruned; export one decoder step',
   Scan: 'graphs with loops cannot be pruned; export one decoder step',
 };
@@ -80,6 +79,13 @@ function refuseKnownObstacles(graph: GraphProto): void {
   for (const node of graph.node) {
     const remedy = REFUSED_OPS[qualifiedOp(node)];
     if (remedy !== undefined) throw new UnsupportedModelError(`${nodeLabel(node)}: ${remedy}`);
+  }
+  const outputs = new Set(graph.output.map(({ name }) => name));
+  const merged = graph.node.find(({ opType, output }) => opType === 'If' && output.some((value) => outputs.has(value)));
+  if (merged !== undefined) {
+    throw new UnsupportedModelError(
+      `${nodeLabel(merged)} holds whole decoders in its branches (a merged decoder); prune decoder_with_past_model.onnx or export one graph with a KV cache`,
+    );
   }
 }
 

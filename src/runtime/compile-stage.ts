@@ -146,13 +146,14 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
   return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
 
-/** Declares an input: as the model does, or with the dims that did not change between two runs and the others open. */
-function declareInput(name: string, { model, facts: { first, second } }: CompileRequest): ValueInfoProto {
+/** Declares an input: as the model does, or with the dims that are the same in every run and the others open. */
+function declareInput(name: string, { model, index, facts: { first, second } }: CompileRequest): ValueInfoProto {
   const declared = model.proto.graph?.input.find((info) => info.name === name);
   if (declared !== undefined) return declared;
   const [fact, twin] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
-  const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] ? dim : `${name}/${axis}`));
+  const isOpen = index.branching.has(name);
+  const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] && !isOpen ? dim : `${name}/${axis}`));
   return makeValueInfo(name, fact.dataType, dims);
 }

@@ -1,6 +1,7 @@
 import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema } from 'onnx-buf';
+import { AttributeProto_AttributeType, AttributeProtoSchema, GraphProtoSchema } from 'onnx-buf';
 import { EngineError } from '../../src/errors.js';
+import { intAttribute } from '../../src/graph/attributes.js';
 import { type AttributeValue, makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { lowerGroupQuery, writeOutGroupQuery } from '../../src/graph/lower-group-query.js';
 import { createRandom } from '../../src/linalg/random.js';
@@ -159,5 +160,36 @@ describe('GroupQueryAttention written out', () => {
       initializer: [...tables, makeFloatInitializer('w', [HEADS * size, 1], new Float32Array(HEADS * size))],
     });
     for (const graph of [byCache, byReader]) expect(lowerGroupQuery(node, graph) === undefined).toBe(stays);
+  });
+
+  it.each([
+    [8, true],
+    [4, false],
+  ])('reads the width of tables that branches hold: %d angles', (angles, stays) => {
+    const { node } = attention({ rotated: SIZE });
+    const branch = (rows: number) => {
+      const tables = ['cos', 'sin'].map((name) => {
+        const t = makeFloatInitializer('', [rows, angles], new Float32Array(rows * angles));
+        const value = create(AttributeProtoSchema, { name: 'value', type: AttributeProto_AttributeType.TENSOR, t });
+        return Object.assign(makeNode({ op: 'Constant', inputs: [], outputs: [name] }), { attribute: [value] });
+      });
+      const output = ['cos', 'sin'].map((name) => makeValueInfo(name, 1));
+      const type = AttributeProto_AttributeType.GRAPH;
+      return create(AttributeProtoSchema, {
+        name: `${rows}`,
+        type,
+        g: create(GraphProtoSchema, { node: tables, output }),
+      });
+    };
+    const choice = makeNode({ op: 'If', inputs: ['is_long'], outputs: ['cos', 'sin'] });
+    const graph = create(GraphProtoSchema, {
+      input: [makeValueInfo('past_k', 1, ['B', KV_HEADS, 'P', SIZE])],
+      node: [Object.assign(choice, { attribute: [branch(LONGEST), branch(2 * LONGEST)] }), node],
+    });
+    const lowered = lowerGroupQuery(node, graph);
+    expect(lowered === undefined).toBe(stays);
+    const rotations = lowered?.filter(({ opType }) => opType === 'RotaryEmbedding') ?? [];
+    for (const rotation of rotations) expect(intAttribute(rotation, 'rotary_embedding_dim', 0)).toBe(2 * angles);
+    expect(rotations).toHaveLength(stays ? 0 : 2);
   });
 });
