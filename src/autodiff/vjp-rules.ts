@@ -2,7 +2,9 @@ import type { NodeProto } from 'onnx-buf';
 import { qualifiedOp } from '../graph/graph-index.js';
 import { ACTIVATION_RULES } from './activation-rules.js';
 import { ATTENTION_LOWERINGS } from './attention-lowerings.js';
+import { CONVOLUTION_LOWERINGS } from './convolution-lowering.js';
 import { ELEMENTWISE_RULES } from './elementwise-rules.js';
+import { EXPERTS_LOWERINGS } from './experts-lowering.js';
 import { GROUP_QUERY_LOWERINGS } from './group-query-lowering.js';
 import { LINEAR_RULES } from './linear-rules.js';
 import { MOVEMENT_RULES } from './movement-rules.js';
@@ -29,6 +31,8 @@ export const LOWERINGS = {
   ...ATTENTION_LOWERINGS,
   ...GROUP_QUERY_LOWERINGS,
   ...STANDARD_ATTENTION_LOWERINGS,
+  ...CONVOLUTION_LOWERINGS,
+  ...EXPERTS_LOWERINGS,
   ...QUANTISED_LOWERINGS,
 } as const satisfies Record<string, Lowering>;
 

@@ -155,6 +155,51 @@ function nBits(bits: number, zeroPoints: 'none' | 'packed' | 'float', bias = fal
   });
 }
 
+/** A causal convolution of 3 channels by 3 taps. */
+function convolution(attributes: Attributes, more: Readonly<Record<'bias' | 'past', boolean>>): GradientCase {
+  return fused({
+    op: 'CausalConvWithState',
+    inputs: ['x', 'w', more.bias ? 'bias' : '', ...(more.past ? ['past'] : [])],
+    floats: {
+      x: [BATCH, 3, 4],
+      w: [3, 1, 3],
+      ...(more.bias && { bias: [3] }),
+      ...(more.past && { past: [BATCH, 3, 2] }),
+    },
+    attributes: { ndim: 1, ...attributes },
+    outputs: ['y', 'present'],
+  });
+}
+
+/** ONNX's own convolution, of each channel by itself. */
+const depthwise = (attributes: Attributes, bias = false): GradientCase => ({
+  nodes: [{ op: 'Conv', inputs: ['x', 'w', ...(bias ? ['b'] : [])], outputs: ['y'], attributes }],
+  inputs: { x: { dims: [BATCH, 3, 5] }, w: { dims: [3, 1, 3] }, ...(bias && { b: { dims: [3] } }) },
+  precision: 'float32',
+});
+
+/** 5 tokens of 4 channels, 3 experts of 2 neurons; the router's scores lie far enough apart for differences. */
+function experts(
+  attributes: Attributes,
+  { maps = 1, bias = false }: { maps?: number; bias?: boolean } = {},
+): GradientCase {
+  const { inputs, ...given } = fused({
+    op: 'MoE',
+    inputs: ['x', 'scores', 'w1', bias ? 'b1' : '', 'w2', bias ? 'b2' : ''],
+    floats: {
+      x: [1, 5, 4],
+      offsets: [5, 3],
+      w1: [3, 2 * maps, 4],
+      w2: [3, 4, 2],
+      ...(bias && { b1: [3, 2 * maps], b2: [3, 4] }),
+    },
+    constants: { base: { type: 'float', dims: [5, 3], values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0] } },
+    attributes,
+  });
+  const scores = { op: 'Add', inputs: ['offsets', 'base'], outputs: ['scores'] };
+  return { ...given, inputs, nodes: [scores, ...given.nodes] };
+}
+
 /** Checks of the rotary rules and of everything that is lowered, by operator. */
 export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> = {
   'com.microsoft.RotaryEmbedding': [
@@ -167,6 +212,37 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     standardRotary({}, [BATCH, 2, ROWS, 4], 2),
     standardRotary({ num_heads: 2, interleaved: 1 }, [BATCH, ROWS, 8], 2),
     standardRotary({ num_heads: 2, rotary_embedding_dim: 4 }, [BATCH, ROWS, 16], 2),
+  ],
+  Conv: [
+    depthwise({ pads: [2, 2], group: 3 }),
+    depthwise({ pads: [4, 0], group: 3, dilations: [2] }, true),
+    depthwise({ group: 3, kernel_shape: [3] }, true),
+  ],
+  'com.microsoft.CausalConvWithState': [
+    convolution({}, { bias: false, past: true }),
+    convolution({ activation: 'silu' }, { bias: true, past: true }),
+    convolution({ activation: 'none' }, { bias: true, past: false }),
+  ],
+  'com.microsoft.MoE': [
+    experts(
+      { k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
+      { maps: 2, bias: true },
+    ),
+    experts({ k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { bias: true }),
+    experts({ k: 2, normalize_routing_weights: 0, activation_type: 'silu' }, { bias: true }),
+    experts({ k: 1, normalize_routing_weights: 0, activation_type: 'identity' }),
+    experts(
+      {
+        k: 2,
+        normalize_routing_weights: 1,
+        activation_type: 'swiglu',
+        swiglu_fusion: 1,
+        activation_alpha: { float: 1.7 },
+        activation_beta: { float: 1 },
+        swiglu_limit: { float: 0.4 },
+      },
+      { maps: 2 },
+    ),
   ],
   'com.microsoft.Attention': [
     packedAttention({}),
