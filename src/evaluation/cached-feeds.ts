@@ -2,7 +2,7 @@ import type { InputRole, ModelInput } from '../graph/model-inputs.js';
 import type { Tensor } from '../runtime/engine.js';
 import { prefillFeeds } from '../runtime/prefill-feeds.js';
 
-/** Keys and values of the tokens read so far, by the name of the input they are fed to. */
+/** Keys and values of the tokens read so far, and states of other kinds, by the name of the input they are fed to. */
 export interface Past {
   /** Tokens read. */
   readonly length: number;
@@ -28,6 +28,7 @@ export function cachedFeeds(
     cachePositions: (feed) => integersLike(feed, feed.dims, (at) => past.length + at),
     useCache: () => ({ type: 'bool', dims: [1], data: Uint8Array.of(1) }),
     past: (feed, name) => past.tensors[name] ?? feed,
+    state: (feed, name) => past.tensors[name] ?? feed,
   };
   for (const { name, role } of inputs) {
     const feed = feeds[name];

@@ -32,7 +32,7 @@ export function readModelInterface(session: Session, headSize?: number): ModelIn
   );
   const inputs = readModelInputs(create(GraphProtoSchema, { input: declared }));
   const presentOf = new Map<string, string>();
-  const pasts = inputs.filter(({ role }) => role === 'past');
+  const pasts = inputs.filter(({ role }) => role === 'past' || role === 'state');
   for (const { name } of pasts) {
     const present = PRESENT_NAMES.map((rename) => rename(name)).find((candidate) =>
       outputs.some((output) => output.name === candidate),

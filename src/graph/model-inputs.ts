@@ -12,7 +12,8 @@ export type InputRole =
   | 'tokenTypes'
   | 'useCache'
   | 'logitsToKeep'
-  | 'past';
+  | 'past'
+  | 'state';
 
 /** One declared input; a symbolic dimension is its name, one without a name `''`. */
 export interface ModelInput {
@@ -36,6 +37,8 @@ const ROLES: readonly { readonly pattern: RegExp; readonly role: InputRole }[] =
   { pattern: /token_type_ids$/, role: 'tokenTypes' },
   { pattern: /use_cache_branch$/, role: 'useCache' },
   { pattern: /logits_to_keep$/, role: 'logitsToKeep' },
+  // What a convolution or a recurrence carries along: of one size however many tokens were read.
+  { pattern: /(^|[._])(conv|ssm|recurrent)([._]|$)/, role: 'state' },
   { pattern: /past|cache/, role: 'past' },
 ];
 
@@ -106,6 +109,11 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const dims = (shape?.dim ?? []).map(({ value }) =>
     value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
   );
+  if (role === 'state' && dims.slice(1).some((dim) => typeof dim !== 'number')) {
+    throw new UnsupportedModelError(
+      `input "${info.name}" carries a state of dims [${dims}]; expected [batch, ...] with sizes in numbers behind the batch: export it with fixed sizes`,
+    );
+  }
   return {
     name: info.name,
     role,
@@ -138,6 +146,7 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   if (input.role === 'positions' && input.dims.length === 3) {
     return [typeof input.dims[0] === 'number' ? input.dims[0] : 3, batchSize, sequenceLength];
   }
+  if (input.role === 'state') return input.dims.map((dim, axis) => (axis === 0 ? batchSize : Number(dim)));
   if (input.role !== 'past') return [batchSize, sequenceLength];
   const axes = pastAxes(input);
   return input.dims.map((dim, axis) => {

@@ -32,6 +32,7 @@ function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: 
     case 'useCache':
       return { type: 'bool', dims, data: new Uint8Array(length) };
     case 'past':
+    case 'state':
       return input.dataType === 10
         ? { type: 'float16', dims, data: new Uint16Array(length) }
         : { type: 'float32', dims, data: new Float32Array(length) };

@@ -36,7 +36,7 @@ export function refuseEncoder(question: EncoderQuestion): void {
       `"${logits}" is as wide as an embedding (${width}), not as the vocabulary (${table[0]}): the model hands out hidden states, not logits; export a decoder with its language model head, encoders cannot be pruned`,
     );
   }
-  const hasCache = inputs.some(({ role }) => role === 'past');
+  const hasCache = inputs.some(({ role }) => role === 'past' || role === 'state');
   if (!hasCache && !isCausal(question)) {
     throw new UnsupportedModelError(
       'nothing in the graph keeps a token from looking at later ones; encoders cannot be pruned, only decoder-only transformers',

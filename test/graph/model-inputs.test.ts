@@ -1,5 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
+import { UnsupportedModelError } from '../../src/errors.js';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { prefillDims, readModelInputs } from '../../src/graph/model-inputs.js';
 
@@ -41,4 +42,24 @@ it('says what a decoder needs that reads embeddings', () => {
   expect(() => readModelInputs(create(GraphProtoSchema, { input }))).toThrow(
     /reads "inputs_embeds" in place of token ids; put its embedding model in front by joinEmbedding/,
   );
+});
+
+describe('states of convolutions and recurrences', () => {
+  const names = ['past.0.conv', 'past_conv.0', 'past_key_values.3.conv_state', 'past_key_values.3.recurrent_state'];
+  const graphWith = (name: string, dims: readonly (number | string)[]) =>
+    create(GraphProtoSchema, {
+      input: [makeValueInfo('input_ids', 7, ['batch', 'sequence']), makeValueInfo(name, 1, dims)],
+    });
+
+  it.each([...names, 'past_ssm.1'])('are known by name: %s', (name) => {
+    const [, state] = readModelInputs(graphWith(name, ['batch', 64, 2]));
+    expect(state!.role).toBe('state');
+    expect(prefillDims(state!, { batchSize: 3, sequenceLength: 5 })).toEqual([3, 64, 2]);
+  });
+
+  it('are refused when their sizes are open', () => {
+    const reading = () => readModelInputs(graphWith('past.0.conv', ['batch', 64, 'taps']));
+    expect(reading).toThrow(UnsupportedModelError);
+    expect(reading).toThrow(/"past\.0\.conv" carries a state of dims \[batch,64,taps\].*fixed sizes/);
+  });
 });
