@@ -5,6 +5,7 @@ import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.j
 import {
   buildDecoder,
   type DecoderShape,
+  fusedExperts,
   HIDDEN,
   layerNorm,
   linear,
@@ -120,15 +121,6 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       hand(g, 'logits', x, VOCABULARY);
     },
     /MatMulNBits "node\/MatMulNBits_1_3".*quantised to a few bits/,
-  ],
-  [
-    'a fused mixture of experts',
-    (g) => {
-      const x = embed(g);
-      g.op('MoE', [x, x, x], {}, 'com.microsoft');
-      hand(g, 'logits', x, VOCABULARY);
-    },
-    /MoE "node\/MoE_1_1".*mixture-of-experts/,
   ],
   [
     'a decoder whose cache is in pages',
@@ -261,9 +253,26 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
     { kind: 'ffn', opType: 'TopK', reason: /routes tokens to experts/, other: 'attention' },
   ],
   [
+    'a fused mixture of experts',
+    { ffn: fusedExperts },
+    {
+      kind: 'ffn',
+      opType: 'com.microsoft.MoE',
+      reason: /routes tokens to experts/,
+
+      other: 'attention',
+    },
+  ],
+  [
     'a norm over all heads',
     { attention: normedQueries },
-    { kind: 'attention', opType: 'LayerNormalization', reason: /normalised together/, other: 'ffn' },
+    {
+      kind: 'attention',
+      opType: 'LayerNormalization',
+      reason: /normalised together/,
+
+      other: 'ffn',
+    },
   ],
   [
     'an 8-bit linear map',

@@ -51,7 +51,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       ...refuseOverlaps(sites, index).map((site) => ({ stage, ...site })),
     ];
   });
-  const blocks = numberBlocks(found.map((item) => ({ stage: item.stage, attention: isAttention(item) })));
+  const blocks = numberBlocks(found.map((item) => ({ stage: item.stage, mixes: mixesTokens(item) })));
   const modules: PrunableModule[] = [];
   const traces: ChannelTrace[] = [];
   const unrecognised: Unrecognised[] = [];
@@ -64,9 +64,8 @@ export function detectLayout(request: DetectRequest): DetectedModel {
         nearest: 'a linear map that writes to the residual stream',
       });
     } else if ('failure' in item.outcome) {
-      const { isAttention, ...failure } = item.outcome.failure;
-      const kind = isAttention ? 'attention' : 'ffn';
-      unrecognised.push({ block, kind, ...failure, nearest: `${kind} ending in ${item.linear.node}` });
+      const { failure } = item.outcome;
+      unrecognised.push({ block, ...failure, nearest: `${failure.kind} ending in ${item.linear.node}` });
     } else {
       const { trace: units } = item.outcome;
       modules.push(
@@ -175,30 +174,32 @@ function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): Traced
     if (shared === undefined) return site;
     const node = index.nodes[shared]!;
     const reason = 'it computes for another module of the block too';
-    return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, isAttention } } };
+    const kind = isAttention ? 'attention' : 'ffn';
+    return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } } };
   });
 }
 
-function isAttention(item: { readonly stop: SearchStop } | TracedSite): boolean {
-  if ('stop' in item) return item.stop.kind === 'attention';
-  return 'trace' in item.outcome ? item.outcome.trace.isAttention : item.outcome.failure.isAttention;
+function mixesTokens(item: { readonly stop: SearchStop } | TracedSite): boolean {
+  const isMixing = (kind: Unrecognised['kind']) => kind === 'attention' || kind === 'mixer';
+  if ('stop' in item) return isMixing(item.stop.kind);
+  return 'trace' in item.outcome ? item.outcome.trace.isAttention : isMixing(item.outcome.failure.kind);
 }
 
-/** A block is an attention and what follows it; a model of FFNs alone has one each. */
-function numberBlocks(sites: readonly { readonly stage: number; readonly attention: boolean }[]): number[] {
+/** A block is an attention, or what else mixes tokens, and what follows it; a model of FFNs alone has one each. */
+function numberBlocks(sites: readonly { readonly stage: number; readonly mixes: boolean }[]): number[] {
   let block = -1;
   let openedBy = -1;
   let lastStage = -1;
-  return sites.map(({ stage, attention }, at) => {
-    const stageHasAttention = sites.some((other) => other.stage === stage && other.attention);
-    const previousHasAttention = sites.some((other) => other.stage === openedBy && other.attention);
-    const opens = stage !== lastStage && (stageHasAttention || !previousHasAttention || block < 0);
+  return sites.map(({ stage, mixes }, at) => {
+    const stageMixes = sites.some((other) => other.stage === stage && other.mixes);
+    const previousMixes = sites.some((other) => other.stage === openedBy && other.mixes);
+    const opens = stage !== lastStage && (stageMixes || !previousMixes || block < 0);
     lastStage = stage;
     if (opens || at === 0) {
       block += 1;
       openedBy = stage;
     }
-    return block + (attention && !stageHasAttention ? 1 : 0);
+    return block + (mixes && !stageMixes ? 1 : 0);
   });
 }
 

@@ -4,8 +4,8 @@ import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js
 import type { Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { AXIS_RULES } from './axis-rules/table.js';
-import type { ModuleKind, OutputLinear } from './layout.js';
-import { mixesTokens } from './mixes-tokens.js';
+import type { OutputLinear, Unrecognised } from './layout.js';
+import { partKind } from './part-kind.js';
 
 /** A linear map that writes to the residual stream, with its place in the graph. */
 export interface LinearSite extends OutputLinear {
@@ -13,7 +13,7 @@ export interface LinearSite extends OutputLinear {
 }
 
 export interface SearchStop {
-  readonly kind: ModuleKind | 'unknown';
+  readonly kind: Unrecognised['kind'];
   readonly node: string;
   readonly opType: string;
   readonly reason: string;
@@ -47,7 +47,7 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
   const { index, partition, stage, output } = search;
-  const router = partition.stages[stage]?.find((at) => ROUTER_OPS.has(index.nodes[at]!.opType));
+  const router = partition.stages[stage]?.find((at) => ROUTER_OPS.has(qualifiedOp(index.nodes[at]!)));
   if (router !== undefined) return { linears: [], stops: [stopAtRouter(index.nodes[router]!)] };
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
@@ -64,8 +64,9 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
       if ('reason' in site) stops.push(site);
       else linears.push(site);
     } else if (AXIS_RULES[qualifiedOp(node)] === undefined) {
+      const kind = partKind({ index, stageOf: partition.stageOf, stage, value });
       stops.push({
-        kind: mixesTokens({ index, stageOf: partition.stageOf, stage, value }) ? 'attention' : 'unknown',
+        kind: kind === 'ffn' ? 'unknown' : kind,
         node: nodeLabel(node),
         opType: qualifiedOp(node),
         reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear map`,
@@ -78,7 +79,7 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
 }
 
 /** Operators by which a mixture of experts picks the FFNs that a token goes to. */
-const ROUTER_OPS: ReadonlySet<string> = new Set(['TopK']);
+const ROUTER_OPS: ReadonlySet<string> = new Set(['com.microsoft.MoE', 'com.microsoft.QMoE', 'TopK']);
 
 function stopAtRouter(node: NodeProto): SearchStop {
   return {
@@ -95,7 +96,7 @@ const SWAPS: Readonly<Record<string, boolean>> = { Identity: false, Cast: false,
 function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
   const node = index.nodes[at]!;
   const stop = (reason: string): SearchStop => ({
-    kind: mixesTokens({ index, stageOf: partition.stageOf, stage, value: node.input[0] ?? '' }) ? 'attention' : 'ffn',
+    kind: partKind({ index, stageOf: partition.stageOf, stage, value: node.input[0] ?? '' }),
     node: nodeLabel(node),
     opType: qualifiedOp(node),
     reason,

@@ -59,10 +59,11 @@ export interface PrunableModule {
   readonly description: string;
 }
 
-/** Something in a block that looks prunable and is not, with the reason. */
+/** Something in a block that looks prunable and is not, or that cannot be, with the reason. */
 export interface Unrecognised {
   readonly block: number;
-  readonly kind: ModuleKind | 'unknown';
+  /** `mixer`: it mixes tokens in another way than attention does, by a convolution or a recurrence. */
+  readonly kind: ModuleKind | 'mixer' | 'unknown';
   /** Node where recognition ended. */
   readonly node: string;
   readonly opType: string;

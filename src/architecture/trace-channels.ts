@@ -10,8 +10,9 @@ import {
   type RuleSite,
   TraceStop,
 } from './axis-rules/axis-rule.js';
-import { ATTENTION_OPS, AXIS_RULES } from './axis-rules/table.js';
-import { mixesTokens, PRODUCT_OPS } from './mixes-tokens.js';
+import { ATTENTION_OPS, AXIS_RULES, MIXER_OPS } from './axis-rules/table.js';
+import type { Unrecognised } from './layout.js';
+import { PRODUCT_OPS, partKind } from './part-kind.js';
 
 /** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
 export interface ChannelTrace {
@@ -39,7 +40,7 @@ export interface TraceFailure {
   readonly node: string;
   readonly opType: string;
   readonly reason: string;
-  readonly isAttention: boolean;
+  readonly kind: Unrecognised['kind'];
 }
 
 export type TraceOutcome = { readonly trace: ChannelTrace } | { readonly failure: TraceFailure };
@@ -81,7 +82,7 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
     headCount ??= unitCount;
   }
   const reason = `the channels fall into ever coarser units (${unitCount} at last)`;
-  return { failure: { node: request.seed, opType: '', reason, isAttention: false } };
+  return { failure: { node: request.seed, opType: '', reason, kind: 'ffn' } };
 }
 
 type WalkOutcome =
@@ -99,7 +100,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   let groupOfUnit: Int32Array | undefined;
   let sharesKeyValue = false;
   let isAttention = false;
-  const mixes = mixesTokens({ ...request, value: seed });
+  const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
 
   const addLabel = ({ value, label }: Finding): void => {
@@ -124,9 +125,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       const node = index.nodes[at]!;
       touched.add(at);
       isAttention ||= ATTENTION_OPS.has(qualifiedOp(node));
-      const where = { node: nodeLabel(node), opType: qualifiedOp(node), isAttention: mixes };
+      const where = { node: nodeLabel(node), opType: qualifiedOp(node), kind };
       try {
         const rule = AXIS_RULES[qualifiedOp(node)];
+        if (MIXER_OPS.has(qualifiedOp(node)))
+          throw new TraceStop('tokens meet there otherwise than in attention; only attention and FFNs are pruned');
         if (rule === undefined) {
           throw new TraceStop(
             `no axis rule says how channels travel through ${qualifiedOp(node)} (add a row to src/architecture/axis-rules/table.ts)`,
@@ -153,14 +156,14 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const leak = [...labels.keys()].find((value) => leaksOut(value, request));
   if (leak !== undefined) {
     const reason = `channels of "${leak}" are read outside their block`;
-    return { failure: { node: leak, opType: '', reason, isAttention: mixes } };
+    return { failure: { node: leak, opType: '', reason, kind } };
   }
   const shared = [...labels.keys()].find(
     (value) => !isHanded(value, request) && isSharedExpression(value, index, touched),
   );
   if (shared !== undefined) {
     const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
-    return { failure: { node: shared, opType: '', reason, isAttention: mixes } };
+    return { failure: { node: shared, opType: '', reason, kind } };
   }
   return {
     trace: {

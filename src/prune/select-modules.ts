@@ -23,7 +23,9 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
-  const staying = unrecognised.filter(({ kind }) => kind === 'unknown' || options.modules.has(kind));
+  const staying = unrecognised.filter(
+    ({ kind }) => kind === 'unknown' || kind === 'mixer' || options.modules.has(kind),
+  );
   const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
   if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
   return {
@@ -34,7 +36,9 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   };
 }
 
+/** What mixes tokens otherwise than attention has no name to be asked for by. */
 function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
+  if (kind === 'mixer') return false;
   const own = blockSparsity.get(block);
   return modulesNamed || (typeof own === 'object' && kind !== 'unknown' && own[kind] !== undefined);
 }

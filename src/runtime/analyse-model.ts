@@ -29,8 +29,6 @@ const SECOND_PROBE: ProbeSize = { batchSize: 3, sequenceLength: 5, placeCount: 1
 const REFUSED_OPS: Readonly<Record<string, string>> = {
   'com.microsoft.MatMulNBits': 'its weights are quantised to a few bits; prune the float model and quantise the result',
   'com.microsoft.MatMulBnb4': 'its weights are quantised to 4 bits; prune the float model and quantise the result',
-  'com.microsoft.QMoE': 'mixture-of-experts models cannot be pruned yet',
-  'com.microsoft.MoE': 'mixture-of-experts models cannot be pruned yet',
   MatMulInteger: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
   'com.microsoft.DynamicQuantizeMatMul':
     'its weights are quantised to 8 bits; prune the float model and quantise the result',

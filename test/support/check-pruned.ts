@@ -1,4 +1,4 @@
-import { readModelInputs } from '../../src/graph/model-inputs.js';
+import { type ModelInput, readModelInputs } from '../../src/graph/model-inputs.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../../src/options.js';
 import type { PruneOutcome } from '../../src/prune.js';
@@ -44,7 +44,9 @@ export async function checkPruning(
   };
 }
 
-const hasCache = ({ proto }: OnnxModel): boolean => readModelInputs(proto.graph!).some(({ role }) => role === 'past');
+const isCarried = ({ role }: ModelInput): boolean => role === 'past' || role === 'state';
+
+const hasCache = ({ proto }: OnnxModel): boolean => readModelInputs(proto.graph!).some(isCarried);
 
 async function prefill(model: OnnxModel, logits: string, tokens: Int32Array): Promise<Float32Array> {
   const session = await testEngine.load(await bytesOf(model));
@@ -60,7 +62,7 @@ async function prefill(model: OnnxModel, logits: string, tokens: Int32Array): Pr
 /** Logits of one token at a time, each run fed with the cache that the run before handed out. */
 async function stepByStep(model: OnnxModel, logits: string, tokens: Int32Array): Promise<Float32Array> {
   const inputs = readModelInputs(model.proto.graph!);
-  const caches = inputs.filter(({ role }) => role === 'past');
+  const caches = inputs.filter(isCarried);
   const presents = model.proto.graph!.output.map(({ name }) => name).filter((name) => name !== logits);
   const session = await testEngine.load(await bytesOf(model));
   const rows: number[] = [];

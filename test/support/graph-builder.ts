@@ -25,7 +25,13 @@ type Attributes = NonNullable<NodeSpec['attributes']>;
 /** Writes a graph down op by op; every call gives the names of the values it made. */
 export interface GraphBuilder {
   op(op: string, inputs: readonly string[], attributes?: Attributes, domain?: string): string;
-  ops(op: string, inputs: readonly string[], outputs: number | readonly string[], attributes?: Attributes): string[];
+  ops(
+    op: string,
+    inputs: readonly string[],
+    outputs: number | readonly string[],
+    attributes?: Attributes,
+    domain?: string,
+  ): string[];
   /** The value that one of two branches makes; weights lie outside of both. */
   choose(condition: string, branches: Readonly<Record<'then' | 'else', () => string>>): string;
   /** A node whose one output has a given name. */
@@ -53,10 +59,10 @@ export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; s
     initializers.push(tensor);
     return tensor.name;
   };
-  const ops: GraphBuilder['ops'] = (op, given, wanted, attributes = {}) => {
+  const ops: GraphBuilder['ops'] = (op, given, wanted, attributes = {}, domain = '') => {
     const base = fresh(op);
     const names = typeof wanted === 'number' ? Array.from({ length: wanted }, (_, at) => `${base}/${at}`) : [...wanted];
-    graphs.at(-1)!.push(makeNode({ op, name: base, inputs: given, outputs: names, attributes }));
+    graphs.at(-1)!.push(makeNode({ op, domain, name: base, inputs: given, outputs: names, attributes }));
     return names;
   };
   return {

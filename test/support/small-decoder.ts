@@ -134,3 +134,28 @@ export function repeatHeads(kvHeads: number) {
     return g.op('Reshape', [expanded, g.ints(0, HEADS, -1, HEAD_SIZE)]);
   };
 }
+
+/** Taps of a short convolution. */
+const TAPS = 3;
+
+/** A gated convolution over the last few tokens, as LFM2 has in place of most attentions, with a state. */
+export const shortConvolution: Part = ({ g, block }, x) => {
+  const channelsFirst = g.op('Transpose', [linear(g, x, HIDDEN, 3 * HIDDEN)], { perm: [0, 2, 1] });
+  const split = g.ints(HIDDEN, HIDDEN, HIDDEN);
+  const [before, after, value] = g.ops('Split', [channelsFirst, split], 3, { axis: 1 }) as [string, string, string];
+  const past = g.input(`past.${block}.conv`, 1, ['batch', HIDDEN, TAPS - 1]);
+  const weight = g.weight([HIDDEN, 1, TAPS], 0.5);
+  const made = [`convolved.${block}`, `present.${block}.conv`];
+  g.ops('CausalConvWithState', [g.op('Mul', [before, value]), weight, '', past], made, { ndim: 1 }, 'com.microsoft');
+  g.output(made[1]!, 1, ['batch', HIDDEN, TAPS - 1]);
+  const tokensFirst = g.op('Transpose', [g.op('Mul', [after, made[0]!])], { perm: [0, 2, 1] });
+  return linear(g, tokensFirst, HIDDEN, HIDDEN);
+};
+
+/** Each token goes to two of three experts, all in one operator. */
+export const fusedExperts: Part = ({ g }, x) => {
+  const scores = g.op('Reshape', [linear(g, x, HIDDEN, 3), g.ints(-1, 3)]);
+  const maps = [g.weight([3, 2 * NEURONS, HIDDEN], 0.2), '', g.weight([3, HIDDEN, NEURONS], 0.2)];
+  const attributes = { k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 };
+  return g.op('MoE', [x, scores, ...maps], attributes, 'com.microsoft');
+};

@@ -64,6 +64,13 @@ export const AXIS_RULES: Readonly<Record<string, AxisRule>> = {
   'com.microsoft.RotaryEmbedding': rotaryEmbedding,
 };
 
+/** Operators that mix tokens in another way than attention does. */
+export const MIXER_OPS: ReadonlySet<string> = new Set([
+  'com.microsoft.CausalConvWithState',
+  'com.microsoft.LinearAttention',
+  ...['CausalConvWithState', 'LinearAttention', 'Conv', 'GRU', 'LSTM', 'RNN'],
+]);
+
 /** Operators that mix tokens, by which an attention is told from an FFN. */
 export const ATTENTION_OPS: ReadonlySet<string> = new Set([
   'Softmax',

@@ -1,5 +1,6 @@
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { ATTENTION_OPS } from './axis-rules/table.js';
+import { ATTENTION_OPS, MIXER_OPS } from './axis-rules/table.js';
+import type { ModuleKind } from './layout.js';
 
 /** A value of a stage, and where the stage ends. */
 export interface StageValue {
@@ -12,17 +13,19 @@ export interface StageValue {
 /** Products that mix tokens when both operands are activations. */
 export const PRODUCT_OPS: ReadonlySet<string> = new Set(['MatMul', 'Einsum', 'com.microsoft.FusedMatMul']);
 
-/** Whether tokens meet on the way to a value within its stage: by this an attention is told from an FFN. */
-export function mixesTokens({ index, stageOf, stage, value }: StageValue): boolean {
+/** What kind of part makes a value within its stage, told by how tokens meet on the way. */
+export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKind | 'mixer' {
   const pending = [value];
   const seen = new Set<string>();
+  let isMixer = false;
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const node = index.nodes[index.producerOf.get(next) ?? -1];
     if (node === undefined || seen.has(next) || stageOf.get(next) !== stage) continue;
     seen.add(next);
     const isProduct = PRODUCT_OPS.has(qualifiedOp(node)) && node.input.every((input) => !index.constants.has(input));
-    if (isProduct || ATTENTION_OPS.has(qualifiedOp(node))) return true;
+    if (isProduct || ATTENTION_OPS.has(qualifiedOp(node))) return 'attention';
+    isMixer ||= MIXER_OPS.has(qualifiedOp(node));
     pending.push(...inputsOf(node));
   }
-  return false;
+  return isMixer ? 'mixer' : 'ffn';
 }

@@ -1,0 +1,72 @@
+import { UnsupportedModelError } from '../src/errors.js';
+import type { PruneOptions } from '../src/options.js';
+import { checkPruning } from './support/check-pruned.js';
+import {
+  buildDecoder,
+  fusedExperts,
+  type Part,
+  plainFfn,
+  selfAttention,
+  shortConvolution,
+  VOCABULARY,
+} from './support/small-decoder.js';
+import { loadTinyLlama } from './support/tiny-llama.js';
+
+/** A block of convolution and FFN, then one of attention and experts. */
+const hybrid = (): Uint8Array => {
+  const inBlock =
+    (first: Part, second: Part): Part =>
+    (site, x) =>
+      (site.block === 0 ? first : second)(site, x);
+  return buildDecoder({
+    attention: inBlock(shortConvolution, selfAttention()),
+    ffn: inBlock(plainFfn, fusedExperts),
+  });
+};
+
+describe('a hybrid of convolution, attention, FFN and experts', () => {
+  const methods: readonly PruneOptions[] = [
+    { sparsity: 0.4, method: 'flap' },
+    { sparsity: 0.4 },
+    { sparsity: 0.4, method: 'o-fang', grouping: { contextCount: 3 } },
+  ];
+
+  it('is described part by part', async () => {
+    const { layout } = (await loadTinyLlama(hybrid())).analysed.detected;
+    expect(layout.modules.map(({ block, kind }) => [block, kind])).toEqual([
+      [0, 'ffn'],
+      [1, 'attention'],
+    ]);
+    expect(layout.unrecognised.map(({ block, kind }) => [block, kind])).toEqual([
+      [0, 'mixer'],
+      [1, 'ffn'],
+    ]);
+  });
+
+  it.each(methods)('loses neurons and heads, and keeps the rest: %j', async (options) => {
+    const { outcome, maskedGap, cacheGap } = await checkPruning(await loadTinyLlama(hybrid()), options, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(cacheGap).toBeLessThan(1e-5);
+    const smaller = outcome.modules.filter(({ module, keep }) => keep.length < module.unitCount);
+    expect(smaller.map(({ module }) => module.kind)).toContain('ffn');
+    expect(outcome.remarks).toEqual(
+      expect.arrayContaining([
+        expect.stringMatching(/^block 0 mixer: stays as it is.*CausalConvWithState.*otherwise than in attention/),
+        expect.stringMatching(/^block 1 ffn: stays as it is.*MoE.*routes tokens to experts/),
+      ]),
+    );
+  });
+
+  it('loses heads by name, for no name asks for the convolution', async () => {
+    const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'attention' };
+    const { outcome } = await checkPruning(await loadTinyLlama(hybrid()), options, VOCABULARY);
+    expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['attention']);
+  });
+
+  it('is refused when nothing but convolutions and experts is left', async () => {
+    const bytes = buildDecoder({ attention: shortConvolution, ffn: fusedExperts });
+    const pruning = checkPruning(await loadTinyLlama(bytes), { sparsity: 0.4, method: 'flap' }, VOCABULARY);
+    await expect(pruning).rejects.toThrow(UnsupportedModelError);
+    await expect(pruning).rejects.toThrow(/otherwise than in attention/);
+  });
+});
