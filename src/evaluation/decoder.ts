@@ -1,4 +1,4 @@
-import { OptionError, UnsupportedModelError } from '../errors.js';
+import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
 import { cachedFeeds, type Past } from './cached-feeds.js';
@@ -11,6 +11,10 @@ export interface Decoder {
   /** ONNX Runtime's name of the logits' element type. */
   readonly logitsType: string;
   readonly hasCache: boolean;
+  /** Whether positions are fed, rather than counted by the graph. */
+  readonly hasPositions: boolean;
+  /** Whether the graph gives logits of the last token alone, however many it reads. */
+  readonly givesLast: boolean;
   /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /** The same, and the past of the next run. Only for a decoder that has a cache. */
@@ -34,7 +38,9 @@ export function createDecoder(session: Session, headSize?: number): Decoder {
   const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, headSize);
   const presents = [...presentOf];
   const run = async (tokens: readonly Int32Array[], past: Past, fetches: readonly string[]) => {
-    const results = await session.run(cachedFeeds(inputs, tokens, past), [declared.name, ...fetches]);
+    const results = await session
+      .run(cachedFeeds(inputs, tokens, past), [declared.name, ...fetches])
+      .catch((cause) => explain(cause, inputs));
     return { logits: checkLogits(results[declared.name], declared.name, tokens.length), results };
   };
   const following = (tokens: readonly Int32Array[], past: Past, results: Tensors): Past => ({
@@ -42,12 +48,14 @@ export function createDecoder(session: Session, headSize?: number): Decoder {
     tensors: Object.fromEntries(presents.map(([input, output]) => [input, results[output]!])),
   });
   const fetches = presents.map(([, output]) => output);
-  const rows = inputs.find(({ role }) => role === 'tokens')?.dims[0];
+  const [rows, length] = inputs.find(({ role }) => role === 'tokens')?.dims ?? [];
   const vocabularySize = declared.dims.at(-1);
   return {
     vocabularySize: typeof vocabularySize === 'number' ? vocabularySize : undefined,
     logitsType: declared.type,
     hasCache: presentOf.size > 0,
+    hasPositions: inputs.some(({ role }) => role === 'positions'),
+    givesLast: declared.dims.length === 3 && declared.dims[1] === 1 && length !== 1,
     run: async (tokens, past = NO_PAST) => (await run(tokens, past, [])).logits,
     async advance(tokens, past) {
       const { logits, results } = await run(tokens, past, fetches);
@@ -64,6 +72,17 @@ export function createDecoder(session: Session, headSize?: number): Decoder {
     rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
     cacheWidth: inputs.reduce((sum, input) => sum + (input.role === 'past' ? elementsPerToken(input) : 0), 0),
   };
+}
+
+/** Says what a graph that leaves the size of a head open may lack. */
+function explain(cause: unknown, inputs: readonly ModelInput[]): never {
+  const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
+  if (!(cause instanceof EngineError) || open === undefined) throw cause;
+  throw new EngineError(
+    `the cache "${open.name}" [${open.dims.join(', ')}] leaves the size of a head open, and the model does not run without it; ` +
+      `say it beside the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
+    { cause },
+  );
 }
 
 /** Length of all sequences. @throws OptionError when they differ or are shorter than `minimum`. */

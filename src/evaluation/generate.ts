@@ -76,7 +76,7 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly seed?: number;
   /** Place of the first sequence in its seed's row of streams: n goes on where a call for n sequences ended. Default 0. */
   readonly firstSequence?: number;
-  /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16. */
+  /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or fewer where the model takes no more. */
   readonly batchSize?: number;
 }
 
@@ -88,7 +88,8 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
  * @throws OptionError for an empty prompt, a length that leaves nothing to write, or options out of range.
  */
 export async function generateBatch(model: LanguageModel, options: BatchGenerationOptions): Promise<Int32Array[]> {
-  const { count, length, temperature = 1, seed = 0, firstSequence = 0, batchSize = 16, onProgress, signal } = options;
+  const { count, length, temperature = 1, seed = 0, firstSequence = 0, onProgress, signal } = options;
+  const batchSize = options.batchSize ?? Math.min(16, model.rowLimit ?? Number.POSITIVE_INFINITY);
   const prompt = checkPrompt(model, options.promptIds);
   checkCount('count', count);
   checkCount('batchSize', batchSize);
