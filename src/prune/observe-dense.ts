@@ -10,6 +10,7 @@ import { type DenseNeeds, type DenseObservation, type FunctionalModule, looksBac
 import { keepStatistics } from './kept-statistics.js';
 import { lookBackAt, type ModuleLook, oneContext } from './look-back.js';
 import { lookForwards, type SeenForwards, type WayBack } from './look-forwards.js';
+import { refuseWayBack } from './refuse-way-back.js';
 import type { Run } from './run.js';
 
 /** Looks at the dense model once forwards and, for whatever hangs on the loss, once backwards. */
@@ -18,6 +19,7 @@ export async function observeDense(run: Run, needs: DenseNeeds): Promise<DenseOb
   const { layout } = job.analysed.detected;
   const backwards = looksBackwards(needs);
   if (!backwards && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
+  if (backwards) refuseWayBack(job.model, job.analysed, needs.modules);
   const spans = blockSpans(layout);
   const model = copyModel(job.model);
   const runner = await run.startRunner(model, { isFixed: true });
