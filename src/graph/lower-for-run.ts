@@ -1,15 +1,17 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { qualifiedOp } from './graph-index.js';
+import { keepAllPositions } from './keep-all-positions.js';
 import { lowerFusedNorms } from './lower-fused-norms.js';
 import { lowerGroupQuery } from './lower-group-query.js';
 
 /**
- * The nodes that run during pruning instead of the model's own: the residual stream laid bare, and operators that
- * ONNX Runtime cannot run in the form they have written out in primitives. Values keep their names.
+ * The nodes that run during pruning instead of the model's own: the residual stream laid bare, operators that ONNX Runtime
+ * cannot run in the form they have written out in primitives, and logits of every token. Values keep their names.
  * The model that is written keeps the operators it came with.
  */
 export function lowerForRun(graph: GraphProto): NodeProto[] {
-  return lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
+  const nodes = lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
+  return keepAllPositions(nodes, graph);
 }
 
 /** A lowering gives `undefined` for a node that runs as it is. */

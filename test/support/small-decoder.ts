@@ -25,6 +25,8 @@ export interface DecoderShape {
   /** Before the first and after the last block. */
   readonly before?: (g: GraphBuilder, x: string) => string;
   readonly after?: (g: GraphBuilder, x: string) => string;
+  /** From the last norm's result to that of one token, which then alone gets logits. */
+  readonly takeLast?: (g: GraphBuilder, x: string) => string;
   readonly embeddingSize?: number;
   readonly blockCount?: number;
   readonly opset?: number;
@@ -50,8 +52,10 @@ export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
     x = compose({ g, block, mask, rows, columns }, x, { attention, ffn });
   }
   x = shape.after?.(g, x) ?? x;
-  g.named('logits', 'MatMul', [layerNorm(g, x, size), g.weight([size, VOCABULARY])]);
-  g.output('logits', 1, ['batch', 'sequence', VOCABULARY]);
+  const normed = layerNorm(g, x, size);
+  const head = g.weight([size, VOCABULARY]);
+  g.named('logits', 'MatMul', [shape.takeLast?.(g, normed) ?? normed, head]);
+  g.output('logits', 1, ['batch', shape.takeLast === undefined ? 'sequence' : 1, VOCABULARY]);
   return g.bytes();
 }
 
