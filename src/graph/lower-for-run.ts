@@ -3,6 +3,7 @@ import { qualifiedOp } from './graph-index.js';
 import { keepAllPositions } from './keep-all-positions.js';
 import { lowerFusedNorms } from './lower-fused-norms.js';
 import { lowerGroupQuery } from './lower-group-query.js';
+import { spreadRotaryTables } from './spread-rotary-tables.js';
 
 /**
  * The nodes that run during pruning instead of the model's own: the residual stream laid bare, operators that ONNX Runtime
@@ -11,7 +12,7 @@ import { lowerGroupQuery } from './lower-group-query.js';
  */
 export function lowerForRun(graph: GraphProto): NodeProto[] {
   const nodes = lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
-  return keepAllPositions(nodes, graph);
+  return spreadRotaryTables(keepAllPositions(nodes, graph), graph);
 }
 
 /** A lowering gives `undefined` for a node that runs as it is. */
