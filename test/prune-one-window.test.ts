@@ -1,4 +1,5 @@
-import { EngineError } from '../src/errors.js';
+import { EngineError, UnsupportedModelError } from '../src/errors.js';
+import { runForLogits } from '../src/evaluation/compare-logits.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
 import type { PruneOptions } from '../src/options.js';
 import { checkPruning } from './support/check-pruned.js';
@@ -64,5 +65,39 @@ describe('a model that ONNX Runtime runs one window at a time', () => {
     const { data } = await model.readLogits([WINDOWS[2]!]);
     expect(relativeGap(logits.data.slice(20 * VOCABULARY), data)).toBe(0);
     await model.release();
+  });
+});
+
+describe('a graph that declares one window at a time', () => {
+  const load = () => loadTinyLlama(buildDecoder({ batchSize: 1 }));
+
+  it.each<PruneOptions>([
+    { sparsity: 0.4, method: 'flap', batchSize: 8 },
+    { sparsity: 0.4 },
+    { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
+  ])('loses what the one with open batches loses: %j', async (options) => {
+    const { outcome, maskedGap, cacheGap } = await checkPruning(await load(), options, VOCABULARY);
+    const open = await checkPruning(await loadTinyLlama(buildDecoder()), options, VOCABULARY);
+    expect(outcome.modules.map(({ keep }) => keep)).toEqual(open.outcome.modules.map(({ keep }) => keep));
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(cacheGap).toBeLessThan(1e-5);
+  });
+
+  it('is certified window by window', async () => {
+    const { model, analysed } = await load();
+    const found = await runForLogits({ model, analysed, engine: testEngine, windows: WINDOWS });
+    const open = await loadTinyLlama(buildDecoder());
+    const expected = await runForLogits({ ...open, engine: testEngine, windows: WINDOWS });
+    expect(relativeGap(found, expected)).toBeLessThan(1e-6);
+  });
+
+  it.each([
+    [{ batchSize: 4 }, /"input_ids" has dims \[4, sequence\].*exactly 4 windows together/],
+    [{ windowLength: 1 }, /\[batch, 1\]: the graph takes one token at a time.*open sequence length/],
+    [{ windowLength: 128 }, /\[batch, 128\]: the graph takes exactly 128 tokens/],
+  ])('is refused with other fixed sizes: %j', async (shape, said) => {
+    const loading = loadTinyLlama(buildDecoder(shape));
+    await expect(loading).rejects.toThrow(UnsupportedModelError);
+    await expect(loading).rejects.toThrow(said);
   });
 });
