@@ -1,6 +1,5 @@
 /** @type {import('jest').Config} */
 export default {
-  testEnvironment: './test/support/host-realm-environment.js',
   testMatch: ['<rootDir>/test/**/*.test.ts'],
   extensionsToTreatAsEsm: ['.ts'],
   transform: {

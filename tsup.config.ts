@@ -1,3 +1,5 @@
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { defineConfig, type Options } from 'tsup';
 import { buildPage } from './scripts/build-page.js';
 
@@ -22,6 +24,14 @@ const library = { index: 'src/index.ts', node: 'src/node.ts', web: 'src/web.ts' 
 // compiled in (see docs/dependencies.md) and count as development dependencies.
 const compiledIn = ['onnx-buf', 'ml-kmeans'];
 
+/** A test runner's sandbox has no `import()` for CommonJS. */
+async function requireLateParts(): Promise<void> {
+  for (const name of (await readdir(shared.outDir)).filter((name) => name.endsWith('.cjs'))) {
+    const path = join(shared.outDir, name);
+    await writeFile(path, (await readFile(path, 'utf8')).replace(/\bimport\(('\.\/[\w-]+\.cjs')\)/g, 'require($1)'));
+  }
+}
+
 export default defineConfig([
   // The benchmark's worker is a program of its own, started by whichever format runs.
   {
@@ -38,6 +48,7 @@ export default defineConfig([
     esbuildOptions: (options) => {
       options.logOverride = { 'empty-import-meta': 'silent' };
     },
+    onSuccess: requireLateParts,
   },
   { ...shared, entry: library, format: ['esm', 'cjs'], dts: { only: true, resolve: compiledIn } },
 ]);

@@ -1,6 +1,5 @@
 /** Runs the deciding stages on numbers of one's own, without a model: score, choose, repair one linear map. */
-import { createAdapter } from 'fang-prune/core';
-import ndarray from 'ndarray';
+import { createAdapter, ndarray } from 'fang-prune/core';
 
 // y = W h with two outputs and four neurons; neuron 3 is nearly constant.
 const weight = ndarray(Float32Array.of(1, 0.1, -1, 2, 0, 0.2, 1, -1), [2, 4]);

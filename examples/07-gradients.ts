@@ -3,18 +3,17 @@ import { readFile } from 'node:fs/promises';
 import {
   analyseModel,
   createMemoryFolder,
-  createOrtEngine,
+  createNodeEngine,
   differentiateModel,
   loadModel,
   prefillFeeds,
-} from 'fang-prune/core';
-import * as ort from 'onnxruntime-node';
+} from 'fang-prune';
 
 const file = new Uint8Array(await readFile('examples/models/tiny-llama/onnx/model.onnx'));
 const folder = createMemoryFolder('tiny-llama', new Map([['model.onnx', file]]));
 const model = await loadModel((await folder.open('model.onnx'))!, folder);
 
-const engine = createOrtEngine(ort);
+const engine = await createNodeEngine();
 const analysed = await analyseModel(model, engine);
 const neurons = analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn').map(({ output }) => output.input);
 

@@ -1,10 +1,22 @@
-/** Loads the built package the ways users do (`import`, `require`, the core alone, the command line) and checks its notices. */
+/**
+ * Loads the built package the ways users do (`import`, `require`, the core alone, the command line), compiles against its
+ * typings, and checks its notices and what package.json says of the repository.
+ */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { buildPage } from './build-page.js';
+import { REPOSITORY_FIELDS } from './repository.js';
 
-const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+const { version, repository, homepage, bugs } = JSON.parse(readFileSync('package.json', 'utf8')) as Record<
+  string,
+  string
+>;
+assert.deepEqual(
+  { repository, homepage, bugs },
+  REPOSITORY_FIELDS,
+  'package.json names another repository: npm run repository',
+);
 
 const EXPORTED_NAMES = `
   const names = (module) => Object.keys(module).filter((name) => name !== 'default' && name !== '__esModule').sort();
@@ -23,6 +35,11 @@ for (const [type, load] of [
 ] as const) {
   const isOneClass = `(${load('fang-prune')}).OptionError === (${load('fang-prune/core')}).OptionError`;
   assert.equal(runNode(type, `console.log(${isOneClass})`), 'true', `${type}: the entries have an OptionError each`);
+}
+
+// Neither with Node.js's typings nor with none do ours need a browser's.
+for (const more of [[], ['--types', 'node']]) {
+  execFileSync('node', ['node_modules/typescript/bin/tsc', '-p', 'scripts/consumer', ...more], { stdio: 'inherit' });
 }
 
 assert.equal(execFileSync('node', ['dist/cli.js', '--version'], { encoding: 'utf8' }).trim(), version);

@@ -1,5 +1,6 @@
 /** The platform-free stages of fang-prune: everything that needs neither a file system nor a particular runtime. */
 
+export { default as ndarray } from 'ndarray';
 export { addMoments, type BatchMoments, type ChannelMoments, startMoments } from './activations/channel-moments.js';
 export { collectStatistics, createStatisticsMeter, type StatisticsTarget } from './activations/collect-statistics.js';
 export { type CurvatureMeter, createCurvatureMeter } from './activations/curvature-meter.js';
@@ -213,7 +214,14 @@ export {
   type HiddenStates,
   type ScratchFile,
 } from './runtime/hidden-states.js';
-export { createOrtEngine, type OrtEngineOptions, type OrtModule } from './runtime/ort-engine.js';
+export { createOrtEngine, type OrtEngineOptions } from './runtime/ort-engine.js';
+export type {
+  OrtModule,
+  OrtSession,
+  OrtSessionOptions,
+  OrtTensor,
+  OrtValueMetadata,
+} from './runtime/ort-module.js';
 export { prefillFeeds } from './runtime/prefill-feeds.js';
 export { putEmbeddingInFront } from './runtime/put-embedding-in-front.js';
 export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';

@@ -37,6 +37,7 @@ export {
   type OpenModelOptions,
   openModelFolder,
 } from './node/model-folder.js';
+export { createNodeEngine, type EngineChoice, type ExecutionProviderChoice } from './node/node-engine.js';
 export { type ObservedFolder, type ObserveRequest, observe } from './node/observe-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';

@@ -17,6 +17,13 @@ export function partOfProgress(listener: ProgressListener, part: number, partCou
     listener({ ...progress, done: part * progress.total + progress.done, total: partCount * progress.total });
 }
 
+declare global {
+  // Programs without the typings of a browser or of Node.js have no such name, and ours must not fail there.
+  interface AbortSignal {
+    readonly aborted: boolean;
+  }
+}
+
 /** What every long job takes: a way to hear of progress and a way to stop it. */
 export interface JobControl {
   readonly onProgress?: ProgressListener | undefined;

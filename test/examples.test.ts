@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -16,6 +16,22 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
 };
 
 const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
+/** What whoever installed this library, and nothing else, can import. */
+const AT_HAND = /^(fang-prune(\/core)?|node:\w[\w/]*)$/;
+
+const allExamples = readdirSync('examples', { recursive: true, encoding: 'utf8' }).filter((name) =>
+  /\.[cm]?[jt]s$/.test(name),
+);
+
+it.each(allExamples)('%s imports only what comes with the library', (name) => {
+  const source = readFileSync(join('examples', name), 'utf8');
+  const imported = [...source.matchAll(/(?:\bfrom |\bimport |\bimport\(|\brequire\()'([^']+)'/g)].map(
+    ([, target = '']) => target,
+  );
+  expect(imported).toContainEqual(expect.stringMatching(/^fang-prune/));
+  expect(imported.filter((target) => !AT_HAND.test(target))).toEqual([]);
+});
+
 let folder = '';
 
 beforeAll(() => {

@@ -23,6 +23,9 @@ import { loadTinyLlama } from './support/tiny-llama.js';
 /** As float16 converters leave caches whose type they keep. */
 const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to: 1 });
 
+/** As dynamo takes what a sliding window looks back at; more than the tests read. */
+const cutToWindow = (g: GraphBuilder, past: string) => g.op('Slice', [past, g.ints(-30), g.ints(1000), g.ints(2)]);
+
 /** Query, key and value side by side within each head, as in GPT-NeoX. */
 const packedByHead = ({ g }: BlockSite, x: string): Heads => {
   const heads = g.op('Reshape', [linear(g, x, HIDDEN, 3 * HIDDEN), g.ints(0, 0, HEADS, 3 * HEAD_SIZE)]);
@@ -81,6 +84,22 @@ const partlyRotated = (site: BlockSite, x: string): Heads => {
     return g.op('Concat', [rotated, part(value, 2 * half, HEAD_SIZE)], { axis: 3 });
   };
   return { query: turn(query), key: turn(key), ...rest };
+};
+
+/** Turned by positions in time, height and width, as in Qwen2-VL. */
+const rotatedOnAxes = ({ g, block }: BlockSite, x: string): Heads => {
+  const positions = 'position_ids';
+  if (block === 0) g.input(positions, 7, [3, 'batch', 'sequence']);
+  const tables = [0, 1].map(() => g.weight([16, HEAD_SIZE / 2], 1));
+  const turn = { num_heads: HEADS, mrope_section: [1, 1, 0] };
+  const make = () => linear(g, x, HIDDEN, HIDDEN);
+  const rotate = () => g.op('MRotaryEmbedding', [make(), positions, ...tables], turn, 'com.microsoft');
+  const [query, key, value] = [rotate(), rotate(), make()].map((part) => toHeads(g, part, HEADS)) as [
+    string,
+    string,
+    string,
+  ];
+  return { query, key, value, kvHeads: HEADS };
 };
 
 /** Scores fall with the distance, by a slope per head, as in BLOOM and MPT. */
@@ -173,6 +192,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     heads('grouped-query attention', HEADS, 2),
   ],
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
+  ['rotary on three axes', { attention: selfAttention({ project: rotatedOnAxes }) }, MULTI_HEAD],
   ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],
   ['norms after the parts', { compose: postNorm }, MULTI_HEAD],
   [
@@ -182,6 +202,7 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
   ],
   ['Einsum', { attention: byEinsum }, MULTI_HEAD],
   ['caches behind casts', { attention: selfAttention({ cached: castToFloat }) }, MULTI_HEAD],
+  ['caches cut to a window', { attention: selfAttention({ cached: cutToWindow }) }, MULTI_HEAD],
 ];
 
 describe.each(FAMILIES)('%s', (_, shape, attention) => {

@@ -1,3 +1,4 @@
+import type { Unrecognised } from '../src/architecture/layout.js';
 import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
@@ -13,6 +14,7 @@ import {
   type Part,
   selfAttention,
   separate,
+  shortConvolution,
   VOCABULARY,
 } from './support/small-decoder.js';
 import { loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
@@ -239,9 +241,11 @@ const strangeAttention: Part = (site, x) => {
 };
 
 interface Expected {
-  readonly kind: 'ffn' | 'attention';
+  readonly kind: Unrecognised['kind'];
   readonly opType: string;
   readonly reason: RegExp;
+  /** What is asked for in vain. */
+  readonly asked: 'ffn' | 'attention';
   /** What can be pruned all the same. */
   readonly other: 'ffn' | 'attention';
 }
@@ -250,17 +254,28 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
   [
     'a mixture of experts',
     { ffn: experts },
-    { kind: 'ffn', opType: 'TopK', reason: /routes tokens to experts/, other: 'attention' },
+    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, asked: 'ffn', other: 'attention' },
   ],
   [
     'a fused mixture of experts',
     { ffn: fusedExperts },
     {
-      kind: 'ffn',
+      kind: 'experts',
       opType: 'com.microsoft.MoE',
       reason: /routes tokens to experts/,
-
+      asked: 'ffn',
       other: 'attention',
+    },
+  ],
+  [
+    'a convolution in place of attention',
+    { attention: shortConvolution },
+    {
+      kind: 'mixer',
+      opType: 'com.microsoft.CausalConvWithState',
+      reason: /otherwise than in attention/,
+      asked: 'attention',
+      other: 'ffn',
     },
   ],
   [
@@ -270,23 +285,23 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
       kind: 'attention',
       opType: 'LayerNormalization',
       reason: /normalised together/,
-
+      asked: 'attention',
       other: 'ffn',
     },
   ],
   [
     'an 8-bit linear map',
     { ffn: quantised },
-    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, other: 'attention' },
+    { kind: 'ffn', opType: 'MatMul', reason: /quantised weights/, asked: 'ffn', other: 'attention' },
   ],
   [
     'an unknown attention',
     { attention: strangeAttention },
-    { kind: 'attention', opType: 'CumSum', reason: /no axis rule.*table\.ts/, other: 'ffn' },
+    { kind: 'attention', opType: 'CumSum', reason: /no axis rule.*table\.ts/, asked: 'attention', other: 'ffn' },
   ],
 ];
 
-describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
+describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) => {
   it('is described with node and reason, refused by name, and stays where no module is named', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
     const { unrecognised, blocks } = describeModel('small', loaded.model, loaded.analysed);
@@ -300,7 +315,8 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, other }) => {
     const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
     const prune = (modules: PruneOptions['modules']) =>
       pruneLoaded(loaded, { sparsity: 0.3, allocation: 'uniform', modules: modules! }, { windows });
-    for (const named of [kind, 'all'] as const) {
+    // Who asks for all asks for no other mixers of tokens than attention.
+    for (const named of kind === 'mixer' ? [asked] : ([asked, 'all'] as const)) {
       const refusing = prune(named);
       await expect(refusing).rejects.toThrow(UnsupportedModelError);
       await expect(refusing).rejects.toThrow(opType);

@@ -83,7 +83,7 @@ const ROUTER_OPS: ReadonlySet<string> = new Set(['com.microsoft.MoE', 'com.micro
 
 function stopAtRouter(node: NodeProto): SearchStop {
   return {
-    kind: 'ffn',
+    kind: 'experts',
     node: nodeLabel(node),
     opType: qualifiedOp(node),
     reason: 'it routes tokens to experts; mixtures of experts cannot be pruned yet',

@@ -2,6 +2,12 @@
 
 export type ModuleKind = 'ffn' | 'attention';
 
+/**
+ * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
+ * (convolutions, recurrences), and mixtures of experts.
+ */
+export type StayingKind = 'mixer' | 'experts';
+
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {
   readonly index: number;
@@ -59,11 +65,10 @@ export interface PrunableModule {
   readonly description: string;
 }
 
-/** Something in a block that looks prunable and is not, or that cannot be, with the reason. */
+/** Something in a block that looks prunable and is not, or that stays, with the reason. */
 export interface Unrecognised {
   readonly block: number;
-  /** `mixer`: it mixes tokens in another way than attention does, by a convolution or a recurrence. */
-  readonly kind: ModuleKind | 'mixer' | 'unknown';
+  readonly kind: ModuleKind | StayingKind | 'unknown';
   /** Node where recognition ended. */
   readonly node: string;
   readonly opType: string;

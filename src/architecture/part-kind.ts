@@ -1,6 +1,6 @@
 import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { ATTENTION_OPS, MIXER_OPS } from './axis-rules/table.js';
-import type { ModuleKind } from './layout.js';
+import type { ModuleKind, StayingKind } from './layout.js';
 
 /** A value of a stage, and where the stage ends. */
 export interface StageValue {
@@ -14,7 +14,7 @@ export interface StageValue {
 export const PRODUCT_OPS: ReadonlySet<string> = new Set(['MatMul', 'Einsum', 'com.microsoft.FusedMatMul']);
 
 /** What kind of part makes a value within its stage, told by how tokens meet on the way. */
-export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKind | 'mixer' {
+export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
   const pending = [value];
   const seen = new Set<string>();
   let isMixer = false;

@@ -10,6 +10,17 @@ export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | un
   return channels === undefined || heads === 0 ? undefined : channels / heads;
 }
 
+/** Columns of a table `[rows, columns]`: a weight, or what an If picks from, where that is equally wide. */
+export function tableWidth(name: string | undefined, graph: GraphProto): number | undefined {
+  const dims = dimsOf(name, graph);
+  if (dims !== undefined) return dims[1];
+  const choice = graph.node.find(({ output }) => output.some((value) => value !== '' && value === name));
+  if (choice?.opType !== 'If') return undefined;
+  const slot = choice.output.indexOf(name!);
+  const widths = new Set(subgraphsOf(choice).map((branch) => tableWidth(branch.output[slot]?.name, branch)));
+  return widths.size === 1 ? [...widths][0] : undefined;
+}
+
 /** Dims of a weight as the product sees it: stored so, or turned, or dequantised on the way. */
 function weightDims(name: string | undefined, graph: GraphProto): number[] | undefined {
   const stored = dimsOf(name, graph);
@@ -21,17 +32,6 @@ function weightDims(name: string | undefined, graph: GraphProto): number[] | und
 }
 
 const LAYOUT_OPS: ReadonlySet<string> = new Set(['Identity', 'Cast', 'DequantizeLinear', 'Transpose']);
-
-/** Columns of a table `[rows, columns]`: a weight, or what an If picks from, where that is equally wide. */
-export function tableWidth(name: string | undefined, graph: GraphProto): number | undefined {
-  const dims = dimsOf(name, graph);
-  if (dims !== undefined) return dims[1];
-  const choice = graph.node.find(({ output }) => output.some((value) => value !== '' && value === name));
-  if (choice?.opType !== 'If') return undefined;
-  const slot = choice.output.indexOf(name!);
-  const widths = new Set(subgraphsOf(choice).map((branch) => tableWidth(branch.output[slot]?.name, branch)));
-  return widths.size === 1 ? [...widths][0] : undefined;
-}
 
 /** Dims of an initializer, or of a Constant node's tensor. */
 function dimsOf(name: string | undefined, { initializer, node }: GraphProto): number[] | undefined {

@@ -11,8 +11,13 @@ import { spreadRotaryTables } from './spread-rotary-tables.js';
  * The model that is written keeps the operators it came with.
  */
 export function lowerForRun(graph: GraphProto): NodeProto[] {
-  const nodes = lowerFusedNorms(graph.node).flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
+  const nodes = lowerOperators(lowerFusedNorms(graph.node), graph);
   return spreadRotaryTables(keepAllPositions(nodes, graph), graph);
+}
+
+/** Nodes of a graph with those operators written out that ONNX Runtime cannot run in the form they have, and no others. */
+export function lowerOperators(nodes: readonly NodeProto[], graph: GraphProto): NodeProto[] {
+  return nodes.flatMap((node) => LOWERINGS[qualifiedOp(node)]?.(node, graph) ?? [node]);
 }
 
 /** A lowering gives `undefined` for a node that runs as it is. */

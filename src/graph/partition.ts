@@ -81,7 +81,7 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
     stages[stage]?.push(at);
     for (const value of node.output) if (value !== '') stageOf.set(value, stage);
   });
-  moveInputCasts(index, { stages, stageOf });
+  moveInputForms(index, { stages, stageOf });
   for (const [value, after] of cutAfter) {
     if (stageOf.get(value) !== after - 1) {
       throw new UnsupportedModelError(
@@ -92,11 +92,11 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
   return { cuts, stages, stageOf };
 }
 
-/** Operators by which converters give an input another type or name. */
-const INPUT_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity']);
+/** Operators by which exporters give an input another type or name, or take what a window looks back at. */
+const INPUT_OPS: ReadonlySet<string> = new Set(['Cast', 'Identity', 'Slice']);
 
-/** Has a cast of an input, of a cache mostly, belong to the one stage that reads its contents, as the input itself would. */
-function moveInputCasts(
+/** Has a form of an input, of a cache mostly, belong to the one stage that reads its contents, as the input itself would. */
+function moveInputForms(
   index: GraphIndex,
   { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },
 ): void {

@@ -13,13 +13,13 @@ import { checkOutput } from './check-output.js';
 import { type OpenPair, resolvePair, withPair } from './json-with-tensors.js';
 import type { EmbeddingsOption } from './model-folder.js';
 import { checkLayout, checkModelHash } from './model-origin.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { withModelFolder } from './with-model-folder.js';
 import { writeModelFolder } from './write-model-folder.js';
 import { countParameters, hashSaved, mendDocuments, storedBytes } from './write-result.js';
 
 /** A recipe, what it was made from, and where the result goes. */
-export interface ApplyRequest extends JobControl, EmbeddingsOption {
+export interface ApplyRequest extends JobControl, EmbeddingsOption, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the dense model of the recipe, byte for byte. */
   readonly model: string;
   /** Folder with `recipe.json`, or the path of such a file. */
@@ -28,8 +28,6 @@ export interface ApplyRequest extends JobControl, EmbeddingsOption {
   readonly out: string;
   /** Replace `out` if it exists. Default false. */
   readonly force?: boolean | undefined;
-  /** Runs the model on two tiny windows to see its layout. Default `cpu`. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
 /** What came of a recipe. */
@@ -60,7 +58,7 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       const dense = await folder.load();
       const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
       await checkModelHash(made, folder, { model: dense, signal });
-      const engine = await createNodeEngine(request.executionProvider);
+      const engine = await createNodeEngine(request);
       const analysed = await analyseModel(dense, engine, signal);
       await checkLayout(made, analysed);
       const { detected } = analysed;

@@ -9,12 +9,12 @@ import { calibrateFolder } from './calibrate-folder.js';
 import { compareOnTexts } from './compare-texts.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { readJsonFile } from './read-json.js';
 import { openTextSource } from './read-text.js';
 import { REPORT_NAME } from './write-report.js';
 
-export interface BiasRequest extends JobControl, EmbeddingsOption {
+export interface BiasRequest extends JobControl, EmbeddingsOption, EngineChoice {
   /** The model that was pruned, and the result. */
   readonly dense: string;
   readonly pruned: string;
@@ -32,8 +32,6 @@ export interface BiasRequest extends JobControl, EmbeddingsOption {
   readonly seed?: number | undefined;
   /** Quote text to show what contexts are about. Default true. */
   readonly quoteText?: boolean | undefined;
-  /** Default `cpu`. A list is in order of preference. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
 export const BIAS_DEFAULTS = { windowCount: 16 } as const;
@@ -56,7 +54,7 @@ export async function measureCalibrationBias(request: BiasRequest): Promise<Bias
   if (!Number.isInteger(windowCount) || windowCount < 1) {
     throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
   }
-  const engine = await createNodeEngine(request.executionProvider);
+  const engine = await createNodeEngine(request);
   const { embeddings } = request;
   const folder = await openModelFolder(request.dense, { embeddings });
   const pruned = await openModelFolder(request.pruned, { embeddings });

@@ -16,6 +16,7 @@ import type { PruneJob } from '../prune.js';
 import { type MaskedModule, type MaskRequest, maskModel } from '../removal/mask-model.js';
 import type { CertificateReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
+import { describeUnrunnable } from '../runtime/refuse-unrunnable.js';
 import { findTokenizer } from './load-tokenizer.js';
 import { contextLength, headSize, type ModelFolder } from './model-folder.js';
 import { openSession } from './open-language-model.js';
@@ -87,7 +88,9 @@ export async function certifyFolder(request: CertifyRequest): Promise<Certified>
         ? { gap: logitsGap(await runWritten(request, windows), masked.logits), tokens: windows.length * windowLength }
         : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
     const certificate = judge(request, { windows: windows.length, from, ...compared, rounding: masked.rounding });
-    return opened instanceof EngineError ? { certificate, remarks: [unopened(opened)] } : { certificate, remarks: [] };
+    return opened instanceof EngineError
+      ? { certificate, remarks: [unopened(request, opened)] }
+      : { certificate, remarks: [] };
   }
   throw new RangeError('no window length was left to try');
 }
@@ -152,8 +155,10 @@ async function runOpened(
   }
 }
 
-const unopened = ({ message }: EngineError): string =>
-  `read by our own loader, for the ONNX Runtime here runs neither the written model nor the original as they are: ${message}`;
+function unopened(request: CertifyRequest, error: EngineError): string {
+  const { message } = describeUnrunnable(error, request);
+  return `read by our own loader, for neither the written model nor the original run here as they are: ${message}`;
+}
 
 /** Logits of the written model run block by block, with operators written out that ONNX Runtime cannot run. */
 async function runWritten(request: CertifyRequest, windows: readonly Int32Array[]): Promise<Float32Array> {

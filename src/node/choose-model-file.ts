@@ -1,15 +1,15 @@
 import { readdir, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { OptionError, UnsupportedModelError } from '../errors.js';
+import { type ModelName, parseModelName } from '../onnx/model-name.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import type { JsonObject } from './read-json.js';
 
 /** Where full-precision models lie, best first. */
 const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
 
-/** What a file's name says of the precision it holds, as transformers.js names its variants; best first. */
-const FLOAT_TYPES: readonly string[] = ['', 'fp32', 'fp16'];
-const TYPE_SUFFIX = /_(fp32|fp16|q4f16|q4|q2f16|q2|q1f16|q1|q8|int8|uint8|int4|uint4|bnb4|quantized)$/;
+/** Variants that hold floats, as transformers.js names them; best first. */
+const FLOAT_VARIANTS: readonly string[] = ['', '_fp32', '_fp16'];
 
 /** What lies beside a decoder and is none. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
@@ -45,7 +45,7 @@ export async function chooseModelFile(root: string, { file, genai }: ModelChoice
   const decoder = file === undefined ? await firstOf(DECODER_FILES) : undefined;
   if (decoder !== undefined) return decoder;
   const decoders = file === undefined ? found.filter((path) => !COMPANIONS.test(basename(path))) : [];
-  const models = new Set(decoders.map((path) => precisionOf(path).model));
+  const models = new Set(decoders.map((path) => nameOf(path).stem));
   if (decoders.length === 1) return decoders[0]!;
   if (models.size === 1) return chooseBest(root, decoders);
   throw new OptionError(
@@ -58,8 +58,8 @@ export async function chooseModelFile(root: string, { file, genai }: ModelChoice
 
 /** Best of the files that hold one model in several precisions. */
 function chooseBest(root: string, files: readonly string[]): string {
-  for (const type of FLOAT_TYPES) {
-    const found = files.filter((path) => precisionOf(path).type === type);
+  for (const variant of FLOAT_VARIANTS) {
+    const found = files.filter((path) => nameOf(path).variant === variant);
     if (found.length > 0) return found.find((path) => path.startsWith('onnx/')) ?? found[0]!;
   }
   throw new UnsupportedModelError(
@@ -72,12 +72,7 @@ const isNamed =
   (path: string): boolean =>
     basename(path).startsWith(start);
 
-/** A file's name apart from the precision in it. */
-function precisionOf(path: string): { readonly model: string; readonly type: string } {
-  const name = basename(path, '.onnx');
-  const type = TYPE_SUFFIX.exec(name)?.[1] ?? '';
-  return { model: name.replace(TYPE_SUFFIX, ''), type };
-}
+const nameOf = (path: string): ModelName => parseModelName(basename(path)) ?? { stem: path, variant: '' };
 
 /**
  * Refuses a folder whose documents say that its decoder listens to an encoder.

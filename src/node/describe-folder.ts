@@ -2,13 +2,11 @@ import type { JobControl } from '../progress.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 
-export interface DescribeRequest extends JobControl, EmbeddingsOption {
+export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Default `cpu`. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
 /**
@@ -17,7 +15,7 @@ export interface DescribeRequest extends JobControl, EmbeddingsOption {
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export async function describe(request: DescribeRequest): Promise<ModelDescription> {
-  const engine = await createNodeEngine(request.executionProvider);
+  const engine = await createNodeEngine(request);
   const folder = await openModelFolder(request.model, { embeddings: request.embeddings });
   try {
     const model = await folder.load();

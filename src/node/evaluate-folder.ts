@@ -9,17 +9,15 @@ import { evaluateModels } from './evaluate-models.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
 import { naming, type TextWindows, windowOptions } from './text-windows.js';
 
 /** What every evaluation needs to know. */
-export interface EvaluationRequest extends JobControl, EmbeddingsOption {
+export interface EvaluationRequest extends JobControl, EmbeddingsOption, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
-  /** Default `cpu`. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
 export interface PerplexityRequest extends EvaluationRequest, TextWindows {
@@ -113,11 +111,11 @@ export async function generateText(request: GenerationRequest): Promise<Generati
 }
 
 async function withLanguageModel<T>(
-  { model: path, embeddings, executionProvider }: EvaluationRequest,
+  request: EvaluationRequest,
   use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
 ): Promise<T> {
-  const engine = await createNodeEngine(executionProvider);
-  const folder = await openModelFolder(path, { embeddings });
+  const engine = await createNodeEngine(request);
+  const folder = await openModelFolder(request.model, { embeddings: request.embeddings });
   try {
     const model = await openLanguageModel(engine, folder);
     try {

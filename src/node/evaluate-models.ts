@@ -16,7 +16,7 @@ import {
   taskOf,
 } from './measurements.js';
 import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
 import { openScoreFile, type ScoreFile } from './score-file.js';
@@ -24,11 +24,9 @@ import { readTaskFile, type TaskFile } from './task-file.js';
 import type { TextWindows } from './text-windows.js';
 
 /** What to measure on which models. */
-export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption {
+export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption, EngineChoice {
   /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
   readonly models: readonly string[];
-  /** Default `cpu`. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
   /** Text files to measure perplexity on. */
   readonly texts?: readonly string[] | undefined;
   /** A model from which the others' divergence is measured on the texts. */
@@ -59,7 +57,7 @@ export interface Evaluation extends Measured {
  */
 export async function evaluateModels(request: EvaluateRequest): Promise<Evaluation[]> {
   const sources = await readSources(request);
-  const engine = await createNodeEngine(request.executionProvider);
+  const engine = await createNodeEngine(request);
   const folders: ModelFolder[] = [];
   const open = async (path: string) => {
     const folder = await openModelFolder(path, { embeddings: request.embeddings });

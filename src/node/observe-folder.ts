@@ -20,7 +20,7 @@ import { VERSION } from '../version.js';
 import { checkPairPlace, resolvePair, writePair } from './json-with-tensors.js';
 import type { EmbeddingsOption } from './model-folder.js';
 import { originOf } from './model-origin.js';
-import type { ExecutionProviderChoice } from './node-engine.js';
+import type { EngineChoice } from './node-engine.js';
 import { withPruneJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import { withModelFolder } from './with-model-folder.js';
@@ -33,7 +33,7 @@ type LookOptions = Pick<
 >;
 
 /** A look at a model folder whose statistics are kept. */
-export interface ObserveRequest extends LookOptions, EmbeddingsOption {
+export interface ObserveRequest extends LookOptions, EmbeddingsOption, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
@@ -41,8 +41,6 @@ export interface ObserveRequest extends LookOptions, EmbeddingsOption {
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
   readonly calibration?: CalibrationOptions | undefined;
-  /** Default `cpu`. A list is in order of preference. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
 }
@@ -88,10 +86,10 @@ export async function observe(request: ObserveRequest): Promise<ObservedFolder> 
   if (!readsTokens(options))
     throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
   const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
-  const { executionProvider, hiddenStates, force } = request;
+  const { executionProvider, engine, hiddenStates, force } = request;
   await checkPairPlace(place, { force });
   return withModelFolder(request.model, request, (folder) =>
-    withPruneJob({ folder, options, calibration, executionProvider, hiddenStates }, (opened) =>
+    withPruneJob({ folder, options, calibration, executionProvider, engine, hiddenStates }, (opened) =>
       withTensorStore(async (store) => {
         const { job } = opened;
         const { layout } = job.analysed.detected;

@@ -6,16 +6,15 @@ import { analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
 import { calibrateFolder, type FolderWindows } from './calibrate-folder.js';
 import type { ModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { createSpillFile, type SpillFile } from './spill-file.js';
 
 /** What a pruning run over a folder begins with. */
-export interface PruneJobRequest {
+export interface PruneJobRequest extends EngineChoice {
   readonly folder: ModelFolder;
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, for its statistics are at hand. */
   readonly calibration: ResolvedCalibration | undefined;
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
   readonly sparsities?: readonly number[] | undefined;
@@ -53,10 +52,8 @@ export async function withPruneJob<T>(request: PruneJobRequest, use: (job: Folde
   }
 }
 
-async function openPruneJob(
-  { folder, options, calibration: calibrationOptions, executionProvider, hiddenStates, sparsities }: PruneJobRequest,
-  spill: () => Promise<SpillFile>,
-): Promise<FolderJob> {
+async function openPruneJob(request: PruneJobRequest, spill: () => Promise<SpillFile>): Promise<FolderJob> {
+  const { folder, options, calibration: calibrationOptions, hiddenStates, sparsities } = request;
   const timings: StageTiming[] = [];
   const timed = async <T>(stage: string, action: () => Promise<T>): Promise<T> => {
     options.onProgress?.({ stage, done: 0, total: 1 });
@@ -65,7 +62,7 @@ async function openPruneJob(
     timings.push({ stage, ms: performance.now() - start });
     return result;
   };
-  const engine = await createNodeEngine(executionProvider);
+  const engine = await createNodeEngine(request);
   const model = await timed('load', () => folder.load());
   const analysed = await timed('analyse', () => analyseModel(model, engine, options.signal));
   checkBudget({ analysed, options }, sparsities ?? []);

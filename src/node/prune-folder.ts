@@ -17,7 +17,7 @@ import { evaluateResults } from './evaluate-results.js';
 import { checkPairPlace, type PairPlace, resolvePair } from './json-with-tensors.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { EmbeddingsOption, ModelFolder } from './model-folder.js';
-import { createNodeEngine, type ExecutionProviderChoice } from './node-engine.js';
+import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
 import { withStatistics } from './recall-statistics.js';
 import { prepareTexts, type TextEvaluation } from './text-evaluation.js';
@@ -28,7 +28,7 @@ import { type ReportPlace, resolveReportPlace, rewriteReports } from './write-re
 import { type ResultRequest, writeResult } from './write-result.js';
 
 /** A pruning run over a model folder. */
-export interface PruneRequest extends PruneOptions, EmbeddingsOption {
+export interface PruneRequest extends PruneOptions, EmbeddingsOption, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder to be made; may be left out for a dry run. */
@@ -37,8 +37,6 @@ export interface PruneRequest extends PruneOptions, EmbeddingsOption {
   readonly force?: boolean | undefined;
   /** Decide everything and report it, but write nothing. Default false. */
   readonly dryRun?: boolean | undefined;
-  /** Default `cpu`. A list is in order of preference. */
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: 'memory' | 'spill' | undefined;
@@ -150,7 +148,7 @@ async function pruneTo(
     throw new OptionError(`recipe cannot hold what ${options!.shots} shots do; leave it out, or use one shot`);
   }
   const statistics = resolveStatistics(request, options!);
-  const { hiddenStates, executionProvider, evaluation } = request;
+  const { hiddenStates, executionProvider, engine, evaluation } = request;
   if (evaluation !== undefined && request.dryRun) {
     throw new OptionError('evaluation measures what was written, and a dryRun writes nothing; leave one of both out');
   }
@@ -165,15 +163,15 @@ async function pruneTo(
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const needed = statistics === undefined ? calibration : undefined;
     const sparsities = results.map(({ sparsity }) => sparsity);
-    const job = { folder, options: options!, calibration: needed, executionProvider, hiddenStates, sparsities };
+    const job = { folder, options: options!, calibration: needed, executionProvider, engine, hiddenStates, sparsities };
     const reports = await withPruneJob(job, (opened) => {
       if (statistics !== undefined) return pruneRecalled(statistics, { opened, request, results });
       return (options!.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });
     });
     if (texts === undefined) return reports;
-    const engine = await createNodeEngine(executionProvider);
+    const measuring = await createNodeEngine({ executionProvider, engine });
     const { onProgress, signal } = options!;
-    return evaluateResults(reports, { engine, folder, texts, onProgress, signal });
+    return evaluateResults(reports, { engine: measuring, folder, texts, onProgress, signal });
   });
 }
 

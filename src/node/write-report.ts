@@ -2,13 +2,12 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
-import { env } from 'onnxruntime-node';
 import { OptionError } from '../errors.js';
 import { formatJson } from '../report/format-json.js';
 import { formatReportPage } from '../report/format-report-page.js';
 import type { EnvironmentReport, PruneReport } from '../report/report-schema.js';
+import type { Engine } from '../runtime/engine.js';
 import { writing } from './file-folder.js';
-import type { ExecutionProviderChoice } from './node-engine.js';
 
 /** What reports are called beside the model they tell of, without their endings. */
 export const REPORT_NAME = 'fang-prune-report';
@@ -70,15 +69,15 @@ async function replaceFile(path: string, text: string): Promise<void> {
   });
 }
 
-/** What a report says about this machine. */
-export function describeEnvironment(executionProvider: ExecutionProviderChoice = 'cpu'): EnvironmentReport {
+/** What a report says about this machine, and what graphs ran on. */
+export function describeEnvironment(engine: Engine): EnvironmentReport {
   const cpu = cpus()[0]?.model.trim();
-  const { node: onnxRuntime } = env.versions;
+  const { version: onnxRuntime, executionProviders = [engine.name] } = engine;
   return {
     runtime: `Node.js ${process.versions.node}`,
     platform: `${process.platform} ${process.arch}`,
     ...(onnxRuntime && { onnxRuntime }),
-    executionProvider: [executionProvider].flat().join(', '),
+    executionProvider: executionProviders.join(', '),
     ...(cpu && { cpu }),
   };
 }

@@ -23,7 +23,6 @@ import { type PairPlace, writePair } from './json-with-tensors.js';
 import { findTokenizer } from './load-tokenizer.js';
 import { type ModelFolder, modelPaths } from './model-folder.js';
 import { originOf } from './model-origin.js';
-import type { ExecutionProviderChoice } from './node-engine.js';
 import type { FolderJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import type { JsonObject } from './read-json.js';
@@ -45,7 +44,6 @@ export interface ResultRequest {
   readonly certify?: boolean | undefined;
   /** Where the run's decisions go; absent: they are not written. */
   readonly recipe?: PairPlace | undefined;
-  readonly executionProvider?: ExecutionProviderChoice | undefined;
 }
 
 /** Writes the pruned model with its report; a dry run only counts the model's bytes. Nothing is left when it fails. */
@@ -69,7 +67,7 @@ export async function writeResult(
     buildPruneReport({
       version: VERSION,
       createdAt: new Date(),
-      environment: describeEnvironment(request.executionProvider),
+      environment: describeEnvironment(job.engine),
       model: request.model,
       out,
       options,

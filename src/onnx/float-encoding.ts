@@ -110,7 +110,7 @@ function sixteenBit(overflow: number, toBits: (x: number) => number, fromBits: (
  */
 function roundToOdd(values: Float32Array | Float64Array): Float32Array<ArrayBuffer> {
   const rounded = new Float32Array(values);
-  if (values instanceof Float32Array) return rounded;
+  if (values.BYTES_PER_ELEMENT === rounded.BYTES_PER_ELEMENT) return rounded;
   const bits = new Uint32Array(rounded.buffer);
   for (let i = 0; i < values.length; i++) {
     const value = values[i]!;

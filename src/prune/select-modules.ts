@@ -1,5 +1,5 @@
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
-import type { PrunableModule, Unrecognised } from '../architecture/layout.js';
+import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { ResolvedOptions } from '../options.js';
 import type { PruneJob } from '../prune.js';
@@ -23,9 +23,10 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
-  const staying = unrecognised.filter(
-    ({ kind }) => kind === 'unknown' || kind === 'mixer' || options.modules.has(kind),
-  );
+  const staying = unrecognised.filter(({ kind }) => {
+    const asked = kindAsked(kind);
+    return asked === undefined || options.modules.has(asked);
+  });
   const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
   if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
   return {
@@ -36,11 +37,19 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   };
 }
 
-/** What mixes tokens otherwise than attention has no name to be asked for by. */
+/** The kind of module that a part stands in place of. */
+function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
+  if (kind === 'experts') return 'ffn';
+  if (kind === 'mixer') return 'attention';
+  return kind === 'unknown' ? undefined : kind;
+}
+
+/** Who names attention names nothing that mixes tokens otherwise. */
 function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
   if (kind === 'mixer') return false;
   const own = blockSparsity.get(block);
-  return modulesNamed || (typeof own === 'object' && kind !== 'unknown' && own[kind] !== undefined);
+  const asked = kindAsked(kind);
+  return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);
 }
 
 function refusal(refused: readonly Unrecognised[], othersCanBePruned: boolean): UnsupportedModelError {

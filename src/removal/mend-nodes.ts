@@ -238,4 +238,5 @@ const MENDS: Readonly<Record<string, Mend>> = {
   'com.microsoft.Attention': mendPackedAttention,
   RotaryEmbedding: mendRotary,
   'com.microsoft.RotaryEmbedding': mendRotary,
+  'com.microsoft.MRotaryEmbedding': mendRotary,
 };

@@ -57,8 +57,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
     try {
       return await probeValues({ engine, proto: model.proto, graph: runnable, weights: model.weights, ...size });
     } catch (error) {
-      const types = [...model.weights.values()].map(({ dataType }) => dataType);
-      throw refuseUnrunnable(error, { engineName: engine.name, graph, types });
+      throw refuseUnrunnable(error, { engine, model });
     }
   };
   const first = await probe(probes[0]);

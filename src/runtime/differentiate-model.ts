@@ -1,15 +1,16 @@
 import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema, type TensorProto } from 'onnx-buf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { OptionError } from '../errors.js';
-import { makeInitializer, makeValueInfo } from '../graph/build.js';
+import { makeValueInfo } from '../graph/build.js';
 import { lowerForRun } from '../graph/lower-for-run.js';
 import type { PrefillSize } from '../graph/model-inputs.js';
 import { encodeModel } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from './analyse-model.js';
+import { readInitializers } from './compile-model.js';
 
 export interface DifferentiationRequest extends PrefillSize {
   readonly model: OnnxModel;
@@ -49,12 +50,7 @@ export async function differentiateModel(request: DifferentiationRequest): Promi
     throw new OptionError(`the model has no value "${stray}"; see its nodes' inputs and outputs`);
   const { logits } = analysed.detected.layout;
   const opset = opsetOf(proto);
-  const initializers: TensorProto[] = await Promise.all(
-    graph.initializer.map(async (tensor) => {
-      const handle = weights.get(tensor.name);
-      return handle ? makeInitializer(tensor.name, handle.dataType, handle.dims, await handle.read()) : tensor;
-    }),
-  );
+  const initializers = await readInitializers(model);
   const entropy = appendCrossEntropy({ logits: { value: logits, fact: shapes.get(logits)! }, tokens: TOKENS, opset });
   const backward = buildGradientGraph({
     graph: { nodes: graph.node, initializers: new Map(initializers.map((tensor) => [tensor.name, tensor])), opset },

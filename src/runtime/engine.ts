@@ -54,6 +54,10 @@ export interface Session {
 /** Port to whatever runs ONNX graphs: onnxruntime-node, onnxruntime-web, or a test double. */
 export interface Engine {
   readonly name: string;
+  /** Version of what runs the graphs, for reports. */
+  readonly version?: string | undefined;
+  /** Execution providers in order of preference, for reports. */
+  readonly executionProviders?: readonly string[] | undefined;
   /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie beside it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**
@@ -77,4 +81,9 @@ const TYPE_NUMBERS: Readonly<Record<TensorType, number>> = {
 /** ONNX `TensorProto.DataType` number of an element type. */
 export function dataTypeOf(type: TensorType): number {
   return TYPE_NUMBERS[type];
+}
+
+/** Element type of an ONNX `TensorProto.DataType` number, if it crosses the border. */
+export function typeOf(dataType: number): TensorType | undefined {
+  return (Object.keys(TYPE_NUMBERS) as TensorType[]).find((type) => TYPE_NUMBERS[type] === dataType);
 }

@@ -1,61 +1,98 @@
-import type * as Ort from 'onnxruntime-common';
 import { EngineError } from '../errors.js';
+import { readDeclaredValues } from './declared-values.js';
 import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
+import { explainRefusal } from './explain-refusal.js';
+import {
+  findTooOld,
+  type OrtModule,
+  type OrtSession,
+  type OrtSessionOptions,
+  type OrtTensor,
+  type OrtValueMetadata,
+  ortVersion,
+} from './ort-module.js';
 import { trackTensor } from './tensor-memory.js';
-
-/** The part of an ONNX Runtime package that the engine uses; onnxruntime-node and onnxruntime-web both fit. */
-export interface OrtModule {
-  readonly InferenceSession: typeof Ort.InferenceSession;
-  readonly Tensor: typeof Ort.Tensor;
-}
 
 export interface OrtEngineOptions {
   /** Execution providers in order of preference, in ONNX Runtime's names. Default `['cpu']`. */
   readonly executionProviders?: readonly string[];
 }
 
-/** Makes an engine of an ONNX Runtime package. */
+/**
+ * Makes an engine of an ONNX Runtime package, onnxruntime-node or onnxruntime-web, from version 1.21 on. Before 1.22, models
+ * are loaded from bytes alone.
+ * @throws EngineError for older ones.
+ */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
+  const version = ortVersion(ort);
+  const tooOld = findTooOld(version);
+  if (tooOld !== undefined) throw new EngineError(`ONNX Runtime cannot be used: ${tooOld}`);
+  const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (
     model: Uint8Array | string,
     { optimization = 'all', isBrief = false, weights = new Map() }: SessionOptions = {},
   ) => {
     const what = typeof model === 'string' ? model : 'a graph';
-    const settings: Ort.InferenceSession.SessionOptions = {
+    const settings: OrtSessionOptions = {
       executionProviders,
       graphOptimizationLevel: optimization === 'none' ? 'disabled' : optimization,
       logSeverityLevel: 4,
       ...(isBrief && { extra: { session: { disable_prepacking: '1' } } }),
-      ...(weights.size > 0 && { externalData: Array.from(weights, ([path, data]) => ({ path, data })) }),
+      ...(weights.size > 0 && {
+        externalData: Array.from(weights, ([path, data]) => ({ path, data: runtime.arrays.uint8(data) as Uint8Array })),
+      }),
     };
     // The overloads of `create` take a path or bytes, never their union.
-    const session = await attempt(`cannot load ${what} on ${executionProviders.join(', ')}`, () =>
+    const session = await attempt(runtime, `cannot load ${what} on ${executionProviders.join(', ')}`, () =>
       typeof model === 'string'
         ? ort.InferenceSession.create(model, settings)
-        : ort.InferenceSession.create(model, settings),
+        : ort.InferenceSession.create(runtime.arrays.uint8(model) as Uint8Array, settings),
     );
     HELD_WEIGHTS.set(session, weights);
-    return wrapSession(ort, session);
+    return wrapSession(runtime, session, declaredBy(session, model));
   };
-  return { name: `onnxruntime (${executionProviders.join(', ')})`, load, loadFile: load };
+  const tellsDeclared = 'inputMetadata' in (ort.InferenceSession.prototype ?? {});
+  return {
+    name: `onnxruntime${version === undefined ? '' : ` ${version}`} (${executionProviders.join(', ')})`,
+    version,
+    executionProviders,
+    load,
+    ...(tellsDeclared && { loadFile: load }),
+  };
+}
+
+interface Runtime {
+  readonly ort: OrtModule;
+  readonly version: string | undefined;
+  readonly arrays: HostArrays;
 }
 
 /** Weights of sessions that live: ONNX Runtime does not say that it keeps no pointer to them. */
-const HELD_WEIGHTS = new WeakMap<Ort.InferenceSession, ReadonlyMap<string, Uint8Array>>();
+const HELD_WEIGHTS = new WeakMap<OrtSession, ReadonlyMap<string, Uint8Array>>();
 
-function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
+interface Declared {
+  readonly inputs: readonly DeclaredValue[];
+  readonly outputs: readonly DeclaredValue[];
+}
+
+function declaredBy({ inputMetadata, outputMetadata }: OrtSession, model: Uint8Array | string): Declared {
+  if (inputMetadata === undefined || outputMetadata === undefined) return readDeclaredValues(model as Uint8Array);
+  return { inputs: inputMetadata.map(toDeclaredValue), outputs: outputMetadata.map(toDeclaredValue) };
+}
+
+function wrapSession(runtime: Runtime, session: OrtSession, declared: Declared): Session {
+  const { ort, arrays } = runtime;
   return {
-    inputs: session.inputMetadata.map(toDeclaredValue),
-    outputs: session.outputMetadata.map(toDeclaredValue),
+    ...declared,
     async run(feeds, fetches) {
-      const inputs: Record<string, Ort.Tensor> = {};
-      for (const [name, tensor] of Object.entries(feeds)) {
-        inputs[name] = new ort.Tensor(tensor.type as 'float32', tensor.data as Float32Array, tensor.dims);
-      }
-      const results = await attempt('cannot run a graph', () =>
-        fetches === undefined ? session.run(inputs) : session.run(inputs, [...fetches]),
-      );
+      const results = await attempt(runtime, 'cannot run a graph', () => {
+        const inputs: Record<string, OrtTensor> = {};
+        for (const [name, { type, data, dims }] of Object.entries(feeds)) {
+          inputs[name] = new ort.Tensor(type as never, arrays[type](data) as never, dims);
+        }
+        return fetches === undefined ? session.run(inputs) : session.run(inputs, [...fetches]);
+      });
       return Object.fromEntries(Object.entries(results).map(([name, value]) => [name, toTensor(value)])) as Tensors;
     },
     async release() {
@@ -65,30 +102,66 @@ function wrapSession(ort: OrtModule, session: Ort.InferenceSession): Session {
   };
 }
 
-function toDeclaredValue(value: Ort.InferenceSession.ValueMetadata): DeclaredValue {
+function toDeclaredValue(value: OrtValueMetadata): DeclaredValue {
   if (!value.isTensor) return { name: value.name, type: 'sequence', dims: [] };
   const dims = value.shape.map((dim) => (typeof dim === 'number' && dim < 0 ? '' : dim));
   return { name: value.name, type: value.type, dims };
 }
 
-function toTensor(value: Ort.Tensor): Tensor {
+function toTensor(value: OrtTensor): Tensor {
   const tensor = { type: value.type as TensorType, dims: value.dims, data: rawHalves(value) } as Tensor;
   trackTensor(tensor);
   return tensor;
 }
 
 /** Half-precision bits: newer JavaScript hands out numbers (Float16Array), and the engine's border promises bits. */
-function rawHalves({ type, data }: Ort.Tensor): unknown {
-  if (type !== 'float16' || data instanceof Uint16Array) return data;
-  const view: ArrayBufferView = data as Uint8Array;
+function rawHalves({ type, data }: OrtTensor): unknown {
+  if (type !== 'float16' || tagOf(data) === 'Uint16Array') return data;
+  const view = data as ArrayBufferView<ArrayBuffer>;
   return new Uint16Array(view.buffer, view.byteOffset, view.byteLength / Uint16Array.BYTES_PER_ELEMENT);
 }
 
-async function attempt<T>(what: string, action: () => Promise<T>): Promise<T> {
+/** Gives a view of the same memory whose class ONNX Runtime knows. */
+type HostArrays = Readonly<Record<TensorType, (data: ArrayBufferView) => ArrayBufferView>>;
+
+type ArrayClass = new (buffer: ArrayBufferLike, byteOffset: number, length: number) => ArrayBufferView;
+
+/**
+ * ONNX Runtime compares classes, and a test runner's sandbox has typed arrays of its own: a tensor without elements tells
+ * which ones ONNX Runtime was loaded with.
+ */
+function arraysOf({ Tensor }: OrtModule): HostArrays {
+  const viewAs = (type: string) => {
+    const { constructor: Elements } = new Tensor(type as never, [] as never, [0]).data as { constructor: ArrayClass };
+    return (data: ArrayBufferView) => {
+      if (data.constructor === Elements) return data;
+      return new Elements(data.buffer, data.byteOffset, (data as Uint8Array).length);
+    };
+  };
+  return {
+    float32: viewAs('float32'),
+    float64: viewAs('float64'),
+    // Plain numbers make no tensor of halves; bits travel as these do.
+    float16: viewAs('uint16'),
+    int64: viewAs('int64'),
+    int32: viewAs('int32'),
+    uint8: viewAs('uint8'),
+    int8: viewAs('int8'),
+    bool: viewAs('bool'),
+  };
+}
+
+/** `instanceof` without the realm. */
+function tagOf(value: unknown): string {
+  return Object.prototype.toString.call(value).slice('[object '.length, -1);
+}
+
+async function attempt<T>({ version }: Runtime, what: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new EngineError(`ONNX Runtime ${what}: ${said}`, { cause });
+    const { message: said = String(cause) } = Object(cause) as { readonly message?: string };
+    const explained = explainRefusal(said, version);
+    throw new EngineError(`ONNX Runtime ${what}: ${said}${explained === undefined ? '' : `\n${explained}`}`, { cause });
   }
 }

@@ -1,9 +1,6 @@
-import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
-import { makeInitializer } from '../graph/build.js';
 import { prepareEmbedding } from '../graph/prepare-embedding.js';
-import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { compileModel } from './compile-model.js';
 import { dataTypeOf, type Engine, type Session, type Tensors, type TensorType } from './engine.js';
 import { releaseTensors } from './tensor-memory.js';
 
@@ -16,7 +13,7 @@ export async function putEmbeddingInFront(engine: Engine, decoder: Session, embe
   const decoderInputs = decoder.inputs.map(({ name, type, dims }) => {
     return { name, dataType: dataTypeOf(type as TensorType), dims };
   });
-  const front = await compile(engine, prepareEmbedding(embedding, { decoderInputs }));
+  const front = await compileModel(engine, prepareEmbedding(embedding, { decoderInputs }));
   const made = new Set(front.outputs.map(({ name }) => name));
   const behind = decoder.inputs.filter(({ name }) => !made.has(name));
   const shared = new Set(behind.map(({ name }) => name));
@@ -36,19 +33,6 @@ export async function putEmbeddingInFront(engine: Engine, decoder: Session, embe
       await decoder.release();
     },
   };
-}
-
-async function compile(engine: Engine, { proto, weights }: OnnxModel): Promise<Session> {
-  const graph = proto.graph!;
-  const initializer = await Promise.all(
-    graph.initializer.map(async (tensor) => {
-      const handle = weights.get(tensor.name);
-      return handle ? makeInitializer(tensor.name, handle.dataType, handle.dims, await handle.read()) : tensor;
-    }),
-  );
-  const whole = create(ModelProtoSchema, { ...proto, graph: create(GraphProtoSchema, { ...graph, initializer }) });
-  const encoded = encodeDetached(whole);
-  return engine.load(encoded.bytes, { weights: encoded.weights });
 }
 
 const pick = (feeds: Tensors, { inputs }: Pick<Session, 'inputs'>): Tensors =>

@@ -2,6 +2,8 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { EngineError, UnsupportedModelError } from '../errors.js';
 import { nodeLabel } from '../graph/graph-index.js';
 import { findDataType } from '../onnx/data-types.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { Engine } from './engine.js';
 
 /** What ONNX Runtime could not do of a model. */
 interface Refusal {
@@ -53,36 +55,41 @@ const NEWER = 'install a newer onnxruntime-node, or export the model at a lower 
 const RARE_TYPES: ReadonlySet<string> = new Set(['bfloat16', 'float8e4m3fn', 'float8e5m2']);
 
 export interface UnrunnableModel {
-  readonly engineName: string;
-  /** The model's own graph. */
-  readonly graph: GraphProto;
-  /** Element types of its weights, as `TensorProto.DataType` numbers. */
-  readonly types: Iterable<number>;
+  readonly engine: Pick<Engine, 'name'>;
+  readonly model: Pick<OnnxModel, 'proto' | 'weights'>;
 }
 
 /**
  * Says in this library's words what the installed runtime cannot do of a model that it was given as it is; ONNX Runtime's own
  * are the cause. Whatever is no refusal of the model (memory that runs out) comes back as it was.
  */
-export function refuseUnrunnable(error: unknown, { engineName, graph, types }: UnrunnableModel): unknown {
-  if (!(error instanceof EngineError)) return error;
-  const said = error.cause instanceof Error ? error.cause.message : error.message;
-  if (/allocat|bad_alloc|out of memory/i.test(said)) return error;
-  const { cannot, node: name, remedy } = explain(said);
-  const node = findNode(graph, name);
-  const where = node === undefined ? '' : `: ${nodeLabel(node)}`;
-  const rare = [...new Set(types)].map((type) => findDataType(type)?.name ?? '').find((type) => RARE_TYPES.has(type));
-  const instead =
-    rare === undefined
-      ? (remedy ?? remedyFor(node))
-      : `its weights are ${rare}, for which few kernels are written: export the model in float32 or float16`;
-  return new UnsupportedModelError(
-    `the model cannot be run to be pruned, for ${engineName} ${cannot}${where}; ${instead}`,
-    {
-      cause: error,
-    },
-  );
+export function refuseUnrunnable(error: unknown, unrunnable: UnrunnableModel): unknown {
+  if (!(error instanceof EngineError) || /allocat|bad_alloc|out of memory/i.test(saidBy(error))) return error;
+  const { message, remedy } = describeUnrunnable(error, unrunnable);
+  return new UnsupportedModelError(`${message}; ${remedy}`, { cause: error });
 }
+
+/** The same in two parts: what it cannot run, and what to do instead. */
+export function describeUnrunnable(
+  error: EngineError,
+  { engine, model }: UnrunnableModel,
+): { readonly message: string; readonly remedy: string } {
+  const { cannot, node: name, remedy } = explain(saidBy(error));
+  const node = findNode(model.proto.graph, name);
+  const where = node === undefined ? '' : `: ${nodeLabel(node)}`;
+  const types = new Set([...model.weights.values()].map(({ dataType }) => findDataType(dataType)?.name ?? ''));
+  const rare = [...types].find((type) => RARE_TYPES.has(type));
+  return {
+    message: `${engine.name} cannot run the model: it ${cannot}${where}`,
+    remedy:
+      rare === undefined
+        ? (remedy ?? remedyFor(node))
+        : `its weights are ${rare}, for which few kernels are written: export the model in float32 or float16`,
+  };
+}
+
+/** ONNX Runtime's own words. */
+const saidBy = (error: EngineError): string => (error.cause instanceof Error ? error.cause.message : error.message);
 
 function explain(said: string): Refusal {
   for (const { said: pattern, means } of MESSAGES) {
@@ -93,10 +100,10 @@ function explain(said: string): Refusal {
 }
 
 /** The model's node, also where a form of it written out was run. */
-function findNode({ node: nodes }: GraphProto, name: string | undefined): NodeProto | undefined {
+function findNode(graph: GraphProto | undefined, name: string | undefined): NodeProto | undefined {
   if (name === undefined || name === '') return undefined;
   const [original] = name.split('/lowered/');
-  return nodes.find((node) => node.name === name || node.output.includes(name) || node.output[0] === original);
+  return graph?.node.find((node) => node.name === name || node.output.includes(name) || node.output[0] === original);
 }
 
 function remedyFor(node: NodeProto | undefined): string {

@@ -49,6 +49,22 @@ const rotary = (attributes: Attributes, dims: Dims, half: number): GradientCase 
     attributes,
   });
 
+/** Positions that differ between the three axes. */
+const positions3 = {
+  type: 'int64',
+  dims: [3, BATCH, ROWS],
+  values: [0, 1, 2, 1, 2, 3, 3, 2, 1, 0, 1, 2, 2, 0, 3, 1, 3, 0],
+} as const;
+
+const rotaryOnAxes = (attributes: Attributes, dims: Dims, half: number): GradientCase =>
+  fused({
+    op: 'MRotaryEmbedding',
+    inputs: ['x', 'positions', 'cos', 'sin'],
+    floats: { x: dims },
+    constants: { positions: positions3, ...caches(half) },
+    attributes,
+  });
+
 const standardRotary = (attributes: Attributes, dims: Dims, half: number): GradientCase => ({
   ...rotary({}, dims, half),
   nodes: [{ op: 'RotaryEmbedding', inputs: ['x', 'cos', 'sin', 'positions'], outputs: ['y'], attributes }],
@@ -207,6 +223,15 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     rotary({ interleaved: 1 }, [BATCH, ROWS, 8], 2),
     rotary({}, [BATCH, 2, ROWS, 4], 2),
     rotary({ num_heads: 2, rotary_embedding_dim: 4 }, [BATCH, ROWS, 16], 2),
+  ],
+  'com.microsoft.MRotaryEmbedding': [
+    rotaryOnAxes({ mrope_section: [1, 1, 1] }, [BATCH, 2, ROWS, 6], 3),
+    rotaryOnAxes({ mrope_section: [2, 1, 1], mrope_layout: 1, num_heads: 2 }, [BATCH, ROWS, 16], 4),
+    rotaryOnAxes(
+      { mrope_section: [1, 1, 1], interleaved: 1, num_heads: 2, rotary_embedding_dim: 6 },
+      [BATCH, ROWS, 16],
+      3,
+    ),
   ],
   RotaryEmbedding: [
     standardRotary({}, [BATCH, 2, ROWS, 4], 2),

@@ -113,7 +113,7 @@ it('prunes the attention beside them by the default method', async () => {
     ['attention', 2],
     ['attention', 2],
   ]);
-  expect(remarks).toEqual([expect.stringMatching(/^blocks 0-1 ffn: stays as it is.*routes tokens to experts/)]);
+  expect(remarks).toEqual([expect.stringMatching(/^blocks 0-1 experts: stays as it is.*routes tokens to experts/)]);
 });
 
 it('refuses an operator that would read a size which follows the data', async () => {

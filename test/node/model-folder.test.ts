@@ -74,13 +74,13 @@ describe('openModelFolder', () => {
       'whisper/onnx/encoder_model.onnx': bytes,
       'phi/text.onnx': bytes,
       'phi/genai_config.json': '{"model": {"decoder": {"filename": "text.onnx"}}}',
-      'climbing/text.onnx': bytes,
+      'climbing/own.onnx': bytes,
       'climbing/genai_config.json': '{"model": {"decoder": {"filename": "../phi/text.onnx"}}}',
     });
     expect(await openModelFolder(at('vlm'))).toMatchObject({ modelFile: 'onnx/decoder_model_merged.onnx' });
     expect(await openModelFolder(at('phi'))).toMatchObject({ modelFile: 'text.onnx' });
     await expect(openModelFolder(at('whisper'))).rejects.toThrow(/holds onnx\/decoder_model_merged.onnx/);
-    await expect(openModelFolder(at('climbing'))).rejects.toThrow(/holds text.onnx/);
+    expect(await openModelFolder(at('climbing'))).toMatchObject({ modelFile: 'own.onnx' });
   });
 
   it('finds embedding models', async () => {

@@ -10,6 +10,8 @@ import {
 import { EngineError } from '../../src/errors.js';
 import { makeFloatInitializer, makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { encodeDetached } from '../../src/onnx/encode-model.js';
+import { createOrtEngine } from '../../src/runtime/ort-engine.js';
+import type { OrtModule } from '../../src/runtime/ort-module.js';
 import { testEngine } from '../support/engine.js';
 
 /** A model from a vector `x` to `y`. */
@@ -60,4 +62,46 @@ describe('createOrtEngine', () => {
   it('turns a refusal into an EngineError with what ONNX Runtime said', async () => {
     await expect(testEngine.load(new Uint8Array([1, 2, 3]))).rejects.toThrow(EngineError);
   });
+
+  it('names the version that is loaded when a graph needs a newer one', async () => {
+    const model = { ...modelOf([makeNode({ op: 'Add', inputs: ['x', 'x'], outputs: ['y'] })]), irVersion: 99n };
+    await expect(testEngine.load(toBinary(ModelProtoSchema, model))).rejects.toThrow(
+      new RegExp(`ONNX Runtime ${testEngine.version} is loaded; IR version 99 needs a newer one`),
+    );
+  });
+
+  it('reads what a model declares where sessions do not tell, as before 1.22, and takes bytes alone then', async () => {
+    const engine = createOrtEngine(RUNTIME_OF_1_21);
+    expect(engine.loadFile).toBeUndefined();
+    const weight = makeFloatInitializer('w', [1], [2]);
+    const model = modelOf([makeNode({ op: 'Mul', inputs: ['x', 'w'], outputs: ['y'] })], [weight]);
+    model.graph!.input.push(makeValueInfo('w', 1, [1]), makeValueInfo('halves', 10, [2, 'past']));
+    const session = await engine.load(toBinary(ModelProtoSchema, model));
+    expect(session.inputs).toEqual([
+      { name: 'x', type: 'float32', dims: ['n'] },
+      { name: 'halves', type: 'float16', dims: [2, 'past'] },
+    ]);
+    expect(session.outputs).toEqual([{ name: 'y', type: 'float32', dims: ['n'] }]);
+  });
 });
+
+it('refuses an ONNX Runtime before 1.21', () => {
+  const old = { ...RUNTIME_OF_1_21, env: { versions: { node: '1.20.1' } } };
+  expect(() => createOrtEngine(old)).toThrow(EngineError);
+  expect(() => createOrtEngine(old)).toThrow('it is 1.20.1, and 1.21 or newer is needed');
+});
+
+/** The part of onnxruntime-node 1.21 that tells it apart. */
+const RUNTIME_OF_1_21: OrtModule = {
+  InferenceSession: {
+    prototype: { inputNames: [] },
+    create: async () => ({ run: async () => ({}), release: async () => undefined }),
+  },
+  Tensor: class {
+    readonly dims = [0];
+    readonly data: unknown;
+    constructor(readonly type: string) {
+      this.data = type === 'uint8' ? new Uint8Array() : new Float32Array();
+    }
+  },
+};

@@ -1,17 +1,21 @@
 import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema } from 'onnx-buf';
+import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
 import { EngineError, UnsupportedModelError } from '../../src/errors.js';
 import { makeNode } from '../../src/graph/build.js';
+import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { refuseUnrunnable } from '../../src/runtime/refuse-unrunnable.js';
 
 const graph = create(GraphProtoSchema, {
   node: [makeNode({ op: 'MatMul', name: 'block.0/MatMul', inputs: ['x', 'w'], outputs: ['y'] })],
 });
+const modelOf = (types: readonly number[]) => ({
+  proto: create(ModelProtoSchema, { graph }),
+  weights: new Map(types.map((dataType) => [`w${dataType}`, bytesHandle({ dataType, dims: [0] }, new Uint8Array())])),
+});
 const explain = (said: string, types: number[] = [1]) =>
   refuseUnrunnable(new EngineError(`ONNX Runtime cannot: ${said}`, { cause: new Error(said) }), {
-    engineName: 'onnxruntime (cpu)',
-    graph,
-    types,
+    engine: { name: 'onnxruntime (cpu)' },
+    model: modelOf(types),
   });
 
 it.each([
@@ -53,6 +57,6 @@ it.each([
 
 it('leaves alone what is no refusal of the model', () => {
   const stopped = new Error('stopped');
-  expect(refuseUnrunnable(stopped, { engineName: 'x', graph, types: [] })).toBe(stopped);
+  expect(refuseUnrunnable(stopped, { engine: { name: 'x' }, model: modelOf([]) })).toBe(stopped);
   expect(explain('Failed to allocate memory for requested buffer of size 9')).toBeInstanceOf(EngineError);
 });

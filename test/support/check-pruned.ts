@@ -73,6 +73,8 @@ async function stepByStep(model: OnnxModel, logits: string, tokens: Int32Array):
       for (const input of inputs.filter(({ role }) => role === 'attentionMask')) {
         Object.assign(feeds, prefillFeeds([input], { batchSize: 1, sequenceLength: at + 1 }));
       }
+      for (const { name } of inputs.filter(({ role }) => role === 'positions'))
+        (feeds[name]!.data as BigInt64Array).fill(BigInt(at));
       const results = await session.run({ ...feeds, ...cache });
       rows.push(...(results[logits]!.data as Float32Array));
       cache = Object.fromEntries(caches.map(({ name }, index) => [name, results[presents[index]!]!]));

@@ -1,5 +1,4 @@
-import * as ort from 'onnxruntime-node';
-import { createOrtEngine } from '../../src/runtime/ort-engine.js';
+import { createNodeEngine } from '../../src/node/node-engine.js';
 
 /** The engine that tests run graphs on. */
-export const testEngine = createOrtEngine(ort);
+export const testEngine = await createNodeEngine();

@@ -62,6 +62,7 @@ export const AXIS_RULES: Readonly<Record<string, AxisRule>> = {
   Attention: onnxAttention,
   RotaryEmbedding: rotaryEmbedding,
   'com.microsoft.RotaryEmbedding': rotaryEmbedding,
+  'com.microsoft.MRotaryEmbedding': rotaryEmbedding,
 };
 
 /** Operators that mix tokens in another way than attention does. */

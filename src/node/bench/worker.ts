@@ -1,8 +1,9 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
 import type { LanguageModel, Reader } from '../../evaluation/language-model.js';
-import { openModelFolder } from '../model-folder.js';
+import { createLanguageModel } from '../../evaluation/session-language-model.js';
+import { headSize, openModelFolder } from '../model-folder.js';
 import { createNodeEngine } from '../node-engine.js';
-import { openLanguageModel } from '../open-language-model.js';
+import { openSession } from '../open-language-model.js';
 import { peakMemoryBytes } from '../peak-memory.js';
 import { probeWidth } from './probe-width.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';
@@ -17,7 +18,10 @@ const handlers: Handlers = {
   async open({ model, embeddings, executionProvider }) {
     const start = performance.now();
     const folder = await openModelFolder(model, { embeddings });
-    opened = await openLanguageModel(await createNodeEngine(executionProvider), folder);
+    const engine = await createNodeEngine({ executionProvider });
+    // As its users run it, or not at all.
+    const session = await openSession(engine, folder);
+    opened = await createLanguageModel({ engine, session, headSize: headSize(folder) });
     const loadMs = performance.now() - start;
     await folder.close();
     return { loadMs, hasCache: opened.hasCache };

@@ -1,0 +1,22 @@
+import type { TensorProto } from 'onnx-buf';
+import { makeInitializer } from '../graph/build.js';
+import { encodeDetached } from '../onnx/encode-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { Engine, Session } from './engine.js';
+
+/** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
+export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
+  const graph = { ...model.proto.graph!, initializer: await readInitializers(model) };
+  const { bytes, weights } = encodeDetached({ ...model.proto, graph });
+  return engine.load(bytes, { weights });
+}
+
+/** All initializers of a model, with their payloads. */
+export function readInitializers({ proto, weights }: OnnxModel): Promise<TensorProto[]> {
+  return Promise.all(
+    proto.graph!.initializer.map(async (tensor) => {
+      const handle = weights.get(tensor.name);
+      return handle ? makeInitializer(tensor.name, handle.dataType, handle.dims, await handle.read()) : tensor;
+    }),
+  );
+}

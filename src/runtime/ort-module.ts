@@ -1,0 +1,67 @@
+/**
+ * The part of an ONNX Runtime package that the engine uses; every version of onnxruntime-node and onnxruntime-web from 1.21
+ * on fits. Written down here, for the packages' own typings need those of a browser.
+ */
+export interface OrtModule {
+  readonly InferenceSession: {
+    /** Where the versions differ: from 1.22 on, sessions tell what they declare. */
+    readonly prototype?: object;
+    create(path: string, options?: OrtSessionOptions): Promise<OrtSession>;
+    create(model: Uint8Array, options?: OrtSessionOptions): Promise<OrtSession>;
+  };
+  /** Of a type's name, elements and dimensions. */
+  readonly Tensor: new (
+    type: never,
+    data: never,
+    dims: readonly number[],
+  ) => OrtTensor;
+  readonly env?: { readonly versions: { readonly node?: string; readonly web?: string; readonly common?: string } };
+}
+
+export interface OrtSessionOptions {
+  executionProviders?: readonly string[];
+  graphOptimizationLevel?: 'disabled' | 'basic' | 'all';
+  logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
+  extra?: Record<string, unknown>;
+  externalData?: readonly { readonly path: string; readonly data: Uint8Array }[];
+}
+
+export interface OrtSession {
+  readonly inputMetadata?: readonly OrtValueMetadata[];
+  readonly outputMetadata?: readonly OrtValueMetadata[];
+  run(feeds: Readonly<Record<string, OrtTensor>>): Promise<Readonly<Record<string, OrtTensor>>>;
+  run(
+    feeds: Readonly<Record<string, OrtTensor>>,
+    fetches: readonly string[],
+  ): Promise<Readonly<Record<string, OrtTensor>>>;
+  release(): Promise<void>;
+}
+
+export type OrtValueMetadata =
+  | { readonly name: string; readonly isTensor: false }
+  | {
+      readonly name: string;
+      readonly isTensor: true;
+      readonly type: string;
+      readonly shape: readonly (number | string)[];
+    };
+
+export interface OrtTensor {
+  readonly type: string;
+  readonly dims: readonly number[];
+  readonly data: unknown;
+}
+
+/** Version of the package, where it says. */
+export function ortVersion({ env }: OrtModule): string | undefined {
+  return env?.versions.node ?? env?.versions.web ?? env?.versions.common;
+}
+
+/** Earlier ones do not take weights beside a graph. */
+const FIRST_MINOR = 21;
+
+/** Says why a version is too old to be used. */
+export function findTooOld(version: string | undefined): string | undefined {
+  const [major, minor] = (version ?? '').split('.').map(Number);
+  return major === 1 && minor! < FIRST_MINOR ? `it is ${version}, and 1.${FIRST_MINOR} or newer is needed` : undefined;
+}

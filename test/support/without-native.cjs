@@ -1,0 +1,8 @@
+/** Preloaded into a process, makes it one where onnxruntime-node is not installed. */
+const Module = require('node:module');
+
+const resolve = Module._resolveFilename;
+Module._resolveFilename = function resolveOthers(request, ...rest) {
+  if (request === 'onnxruntime-node') throw new Error(`Cannot find module '${request}'`);
+  return resolve.call(this, request, ...rest);
+};
