@@ -1,3 +1,4 @@
+import { UnsupportedModelError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import { checkPruning } from './support/check-pruned.js';
 import {
@@ -54,5 +55,18 @@ describe('a hybrid of convolution, attention, FFN and experts', () => {
         expect.stringMatching(/^block 1 experts: stays as it is.*MoE/),
       ]),
     );
+  });
+
+  it('loses heads by name, for no name asks for the convolution', async () => {
+    const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'attention' };
+    const { outcome } = await checkPruning(await loadTinyLlama(hybrid()), options, VOCABULARY);
+    expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['attention']);
+  });
+
+  it('is refused when nothing but convolutions and experts is left', async () => {
+    const bytes = buildDecoder({ attention: shortConvolution, ffn: fusedExperts });
+    const pruning = checkPruning(await loadTinyLlama(bytes), { sparsity: 0.4, method: 'flap' }, VOCABULARY);
+    await expect(pruning).rejects.toThrow(UnsupportedModelError);
+    await expect(pruning).rejects.toThrow(/otherwise than in attention/);
   });
 });

@@ -31,14 +31,21 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
     cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
-    batches: makeBatches(request.windows, request.windows.length),
+    batches: makeBatches(request.windows, Math.min(request.windows.length, analysed.rowLimit)),
     states: createMemoryStates(),
   });
   try {
     while (runner.stage < cuts.length) await runner.advance();
+    const parts: Float32Array[] = [];
     for await (const { values } of runner.observe({ fetches: [layout.logits] }))
-      return toFloat32(values[layout.logits]!);
-    throw new RangeError('there are no windows to run');
+      parts.push(toFloat32(values[layout.logits]!));
+    const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+    let end = 0;
+    for (const part of parts) {
+      joined.set(part, end);
+      end += part.length;
+    }
+    return joined;
   } finally {
     await runner.dispose();
   }

@@ -1,8 +1,7 @@
 import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
-import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
-import { cachedFeeds, gatherPast, type Past } from './cached-feeds.js';
+import { cachedFeeds, type Past } from './cached-feeds.js';
 import { readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
 
@@ -12,13 +11,12 @@ export interface Decoder {
   /** ONNX Runtime's name of the logits' element type. */
   readonly logitsType: string;
   readonly hasCache: boolean;
+  /** Whether positions are fed, rather than counted by the graph. */
+  readonly hasPositions: boolean;
+  /** Whether the graph gives logits of the last token alone, however many it reads. */
+  readonly givesLast: boolean;
   /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
-  /**
-   * The same for certain of all S tokens: token by token through the cache where the graph gives the last one's logits alone,
-   * and some sequences at a time where it takes no more.
-   */
-  readEvery(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
   /** The same, and the past of the next run. Only for a decoder that has a cache. */
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
   /** The past alone; logits are not handed out. Only for a decoder that has a cache. */
@@ -36,7 +34,7 @@ export const NO_PAST: Past = { length: 0, tensors: {} };
  * Makes a decoder of a session.
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
-export async function createDecoder(session: Session, headSize?: number): Promise<Decoder> {
+export function createDecoder(session: Session, headSize?: number): Decoder {
   const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, headSize);
   const presents = [...presentOf];
   const run = async (tokens: readonly Int32Array[], past: Past, fetches: readonly string[]) => {
@@ -51,44 +49,14 @@ export async function createDecoder(session: Session, headSize?: number): Promis
   });
   const fetches = presents.map(([, output]) => output);
   const [rows, length] = inputs.find(({ role }) => role === 'tokens')?.dims ?? [];
-  const hasPositions = inputs.some(({ role }) => role === 'positions');
-  const rowLimit =
-    typeof rows === 'number'
-      ? rows
-      : hasPositions || (await takesTwo((tokens) => run(tokens, NO_PAST, [])))
-        ? Number.POSITIVE_INFINITY
-        : 1;
-  const givesLast = declared.dims.length === 3 && declared.dims[1] === 1 && length !== 1;
   const vocabularySize = declared.dims.at(-1);
-  const readSome = async (tokens: readonly Int32Array[], past: Past): Promise<LogitsTensor> => {
-    const length = commonLength(tokens, 1);
-    if (!givesLast || presents.length === 0 || length === 1) return (await run(tokens, past, [])).logits;
-    const steps: LogitsTensor[] = [];
-    for (let at = 0, before = past; at < length; at++) {
-      const step = tokens.map((sequence) => sequence.subarray(at, at + 1));
-      const { logits, results } = await run(step, before, fetches);
-      if (before !== past) releaseTensors(before.tensors);
-      before = following(step, before, results);
-      steps.push(logits);
-      if (at === length - 1) releaseTensors(before.tensors);
-    }
-    return joinLogits(steps, 1);
-  };
   return {
     vocabularySize: typeof vocabularySize === 'number' ? vocabularySize : undefined,
     logitsType: declared.type,
     hasCache: presentOf.size > 0,
+    hasPositions: inputs.some(({ role }) => role === 'positions'),
+    givesLast: declared.dims.length === 3 && declared.dims[1] === 1 && length !== 1,
     run: async (tokens, past = NO_PAST) => (await run(tokens, past, [])).logits,
-    async readEvery(tokens, past = NO_PAST) {
-      if (tokens.length <= rowLimit) return readSome(tokens, past);
-      const parts: LogitsTensor[] = [];
-      for (let start = 0; start < tokens.length; start += rowLimit) {
-        const part = tokens.slice(start, start + rowLimit);
-        const rows = part.map((_, at) => start + at);
-        parts.push(await readSome(part, gatherPast(past, rows, tokens.length)));
-      }
-      return joinLogits(parts, 0);
-    },
     async advance(tokens, past) {
       const { logits, results } = await run(tokens, past, fetches);
       return { logits, past: following(tokens, past, results) };
@@ -101,9 +69,20 @@ export async function createDecoder(session: Session, headSize?: number): Promis
       }
       return following(tokens, past, await session.run(feeds, fetches));
     },
-    rowLimit,
+    rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
     cacheWidth: inputs.reduce((sum, input) => sum + (input.role === 'past' ? elementsPerToken(input) : 0), 0),
   };
+}
+
+/** Says what a graph that leaves the size of a head open may lack. */
+function explain(cause: unknown, inputs: readonly ModelInput[]): never {
+  const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
+  if (!(cause instanceof EngineError) || open === undefined) throw cause;
+  throw new EngineError(
+    `the cache "${open.name}" [${open.dims.join(', ')}] leaves the size of a head open, and the model does not run without it; ` +
+      `say it beside the model: head_dim in config.json, or head_size in genai_config.json (${cause.message})`,
+    { cause },
+  );
 }
 
 /** Length of all sequences. @throws OptionError when they differ or are shorter than `minimum`. */
@@ -123,52 +102,6 @@ export function checkRowCount(found: number | undefined, expected: number): void
       `the model read ${expected} tokens and gave logits for ${found ?? 0}; scoring needs an export that keeps all of them`,
     );
   }
-}
-
-/** Says what a graph that leaves the size of a head open may lack. */
-function explain(cause: unknown, inputs: readonly ModelInput[]): never {
-  const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
-  if (!(cause instanceof EngineError) || open === undefined) throw cause;
-  throw new UnsupportedModelError(
-    `the model does not run without past, and its cache "${open.name}" [${open.dims.join(', ')}] leaves the size of a head open; ` +
-      'say it beside the model: head_dim in config.json, or head_size in genai_config.json',
-    { cause },
-  );
-}
-
-/**
- * Whether a graph that counts positions itself takes two sequences together: one that makes a single row of rotary angles may
- * take only one, as exports by torch at opset 23 do.
- */
-async function takesTwo(run: (tokens: readonly Int32Array[]) => Promise<unknown>): Promise<boolean> {
-  try {
-    await run([Int32Array.of(0), Int32Array.of(0)]);
-    return true;
-  } catch (error) {
-    if (error instanceof EngineError) return false;
-    throw error;
-  }
-}
-
-/** One tensor `[B, S, V]` of parts that follow each other along the sequences (0) or the tokens (1); the parts are released. */
-function joinLogits(parts: readonly LogitsTensor[], axis: 0 | 1): LogitsTensor {
-  const [{ type, dims, data: first }] = parts as [LogitsTensor];
-  const [batchSize = 0, , width = 0] = dims;
-  const outer = axis === 1 ? batchSize : 1;
-  const size = parts.reduce((sum, part) => sum + part.dims[axis]!, 0);
-  const joined = new (first.constructor as new (length: number) => typeof first)(
-    parts.reduce((sum, { data }) => sum + data.length, 0),
-  );
-  let end = 0;
-  for (let row = 0; row < outer; row++) {
-    for (const { data } of parts) {
-      const length = data.length / outer;
-      joined.set(data.subarray(row * length, (row + 1) * length) as never, end);
-      end += length;
-    }
-  }
-  parts.forEach(releaseTensor);
-  return { type, dims: axis === 1 ? [batchSize, size, width] : [size, dims[1]!, width], data: joined } as LogitsTensor;
 }
 
 function ones({ type, dims }: Tensor): Tensor {

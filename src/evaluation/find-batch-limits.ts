@@ -1,6 +1,7 @@
 import { EngineError } from '../errors.js';
 import { NO_PAST } from './decoder.js';
 import type { BatchLimits } from './plan-batches.js';
+import { readEvery } from './read-every.js';
 import type { ScoringParts } from './score-batch.js';
 import { rowsOf } from './token-scorer.js';
 
@@ -38,13 +39,14 @@ const TOLERANCE = 0.02;
  */
 async function continuesTogether({ decoder, scorer }: ScoringParts): Promise<boolean> {
   if (decoder.rowLimit < PROBE.length) return false;
-  const whole = await decoder.readEvery(PROBE);
+  const whole = await readEvery(decoder, PROBE);
   const past = await decoder.extend(
     PROBE.map((tokens) => tokens.subarray(0, 2)),
     NO_PAST,
   );
   try {
-    const rest = await decoder.readEvery(
+    const rest = await readEvery(
+      decoder,
       PROBE.map((tokens) => tokens.subarray(2)),
       past,
     );

@@ -4,6 +4,7 @@ import { gatherPast, type Past } from './cached-feeds.js';
 import { checkRowCount, type Decoder, NO_PAST } from './decoder.js';
 import { isLikeliest } from './is-likeliest.js';
 import type { PlannedBatch, PlannedRow } from './plan-batches.js';
+import { readEvery } from './read-every.js';
 import { rowsOf, type TokenScorer } from './token-scorer.js';
 
 /** What runs and scores. */
@@ -78,7 +79,7 @@ async function scorePass({ decoder, scorer }: ScoringParts, { pass, batch, past 
     pass.map(({ member }) => member),
     batch.length,
   );
-  const logits = await decoder.readEvery(tokens, rowsPast);
+  const logits = await readEvery(decoder, tokens, rowsPast);
   checkRowCount(logits.dims[1], width);
   const scores: SequenceScore[] = [];
   for (const [at, { tokens: whole, firstScored }] of sequences.entries()) {

@@ -100,7 +100,7 @@ async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
     cuts: analysed.detected.partition.cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
-    batches: makeBatches(windows, Math.max(1, Math.round(TOKENS_PER_BATCH / length))),
+    batches: makeBatches(windows, Math.min(Math.max(1, Math.round(TOKENS_PER_BATCH / length)), analysed.rowLimit)),
     states: await createStates(windows.length),
     signal,
   });

@@ -7,6 +7,7 @@ import { checkRowCount, commonLength, createDecoder, type Decoder } from './deco
 import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel } from './language-model.js';
 import { type BatchLimits, planBatches } from './plan-batches.js';
+import { limitRows, readEvery } from './read-every.js';
 import { scoreBatch } from './score-batch.js';
 import { createCachedReader, createRereadingReader } from './session-readers.js';
 import { createTokenScorer, rowsOf, type TokenScorer } from './token-scorer.js';
@@ -30,7 +31,7 @@ const CHUNK_LENGTH = 64;
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
 export async function createLanguageModel({ engine, session, headSize }: LanguageModelOptions): Promise<LanguageModel> {
-  const decoder = await createDecoder(session, headSize);
+  const decoder = await limitRows(createDecoder(session, headSize));
   const scorer = await createTokenScorer(engine, decoder.logitsType);
   let limits: Promise<BatchLimits> | undefined;
   return {
@@ -41,7 +42,7 @@ export async function createLanguageModel({ engine, session, headSize }: Languag
     score: createScore(decoder, scorer),
     async readLogits(sequences) {
       const length = commonLength(sequences, 1);
-      const logits = await decoder.readEvery(sequences);
+      const logits = await readEvery(decoder, sequences);
       checkRowCount(logits.dims[1], length);
       return logits;
     },
@@ -70,7 +71,10 @@ function createScore(decoder: Decoder, scorer: TokenScorer): LanguageModel['scor
     const length = commonLength(sequences, 2);
     checkFirstScored(firstScored, length);
     // Nothing is predicted from the last token, so the model need not read it.
-    const logits = await decoder.readEvery(sequences.map((sequence) => sequence.subarray(0, -1)));
+    const logits = await readEvery(
+      decoder,
+      sequences.map((sequence) => sequence.subarray(0, -1)),
+    );
     checkRowCount(logits.dims[1], length - 1);
     const scoredCount = length - firstScored;
     const scores = new Float32Array(sequences.length * scoredCount);

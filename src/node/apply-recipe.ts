@@ -3,6 +3,7 @@ import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { JobControl } from '../progress.js';
 import { applyRemovals } from '../removal/apply-removals.js';
+import { pruneTwin } from '../removal/prune-twin.js';
 import { checkRecipe, parseRemovals } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter } from '../report/report-schema.js';
@@ -57,11 +58,12 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       const dense = await folder.load();
       const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
       await checkModelHash(made, folder, { model: dense, signal });
-      const analysed = await analyseModel(dense, await createNodeEngine(request), signal);
+      const engine = await createNodeEngine(request);
+      const analysed = await analyseModel(dense, engine, signal);
       await checkLayout(made, analysed);
       const { detected } = analysed;
       const removals = await parseRemovals(recipe, { detected, model: dense, tensors, files: place });
-      const model = withoutFront(await applyRemovals(dense, analysed, removals));
+      const model = await pruneTwin(withoutFront(await applyRemovals(dense, analysed, removals)), removals, engine);
       let sha256 = '';
       const complete = async (partial: string, saved: SavedModel) => {
         sha256 = await hashSaved(partial, saved, signal);

@@ -136,7 +136,7 @@ async function runOpened(
   const open = async (subject: ModelFolder): Promise<LogitsRow[]> => {
     const session = await openSession(engine, subject);
     try {
-      return await stepForLogits(await createDecoder(session, headSize(subject)), windows);
+      return await stepForLogits(createDecoder(session, headSize(subject)), windows);
     } finally {
       await session.release();
     }

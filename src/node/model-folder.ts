@@ -2,6 +2,7 @@ import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
+import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
@@ -92,7 +93,7 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(basename(target));
     if (source === undefined) throw new ModelFormatError(`${target} is gone.`);
-    return loadModel(source, folder);
+    return splitMerged(await loadModel(source, folder));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
@@ -108,8 +109,13 @@ export async function openModelFolder(
     embeddings,
     async load() {
       const model = await loadFile(modelPath);
-      const readsEmbeddings = findEmbeddingInput(model.proto.graph?.input ?? []) !== undefined;
-      return readsEmbeddings ? joinEmbedding(model, await loadEmbeddings()) : model;
+      if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
+      const embedding = await loadEmbeddings();
+      const { twin } = model;
+      const joined = joinEmbedding(model, embedding);
+      return twin === undefined
+        ? joined
+        : { ...joined, twin: { ...twin, model: joinEmbedding(twin.model, embedding) } };
     },
     loadEmbeddings,
     async close() {

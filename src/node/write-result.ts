@@ -8,6 +8,7 @@ import { type SavedModel, saveModel } from '../onnx/save-model.js';
 import type { PruneOutcome, StageTiming } from '../prune.js';
 import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { pruneTwin } from '../removal/prune-twin.js';
 import { buildRecipeParts } from '../report/build-recipe.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { buildPruneReport } from '../report/prune-report.js';
@@ -54,7 +55,7 @@ export async function writeResult(
   const { analysed, windows } = job;
   const options = { ...job.options, sparsity: request.sparsity };
   const { out, report: place } = request;
-  const written = withoutFront(outcome.model);
+  const written = await pruneTwin(withoutFront(outcome.model), outcome.modules, job.engine);
   const timings: StageTiming[] = [...before, ...outcome.timings];
   const bytesBefore = await storedBytes(folder, job.model);
   const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);

@@ -27,6 +27,15 @@ export interface OnnxModel {
   readonly storage?: ModelStorage;
   /** What stands in front of the graph and is another file's: run with it, but neither counted, pruned nor saved. */
   readonly front?: GraphFront;
+  /** The other half of a merged decoder, over the same weights; absent for any other model. */
+  readonly twin?: MergedTwin;
+}
+
+/** The decoder that starts without past, and what held it together with the one that goes on. */
+export interface MergedTwin {
+  readonly model: OnnxModel;
+  /** The merged model with empty branches. */
+  readonly merged: OnnxModel;
 }
 
 /** Nodes and weights that stand in front of a graph, and what the graph is without them. */

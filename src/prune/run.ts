@@ -53,7 +53,8 @@ export function startRun(job: PruneJob, passes: Passes): Run {
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
   const windowLength = windows[0]?.length ?? 1;
-  const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
+  const batchSize = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
+  const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
   // Without tokens a pass goes over the modules alone.
   const perPass = layout.segments.length * Math.max(1, batches.length);
   const total = Math.max(1, passes.all * perPass);

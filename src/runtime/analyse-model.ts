@@ -7,6 +7,7 @@ import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { chooseProbes } from './choose-probes.js';
 import type { Engine } from './engine.js';
 import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
@@ -19,11 +20,11 @@ export interface AnalysedModel {
   readonly facts: TwinFacts;
   readonly inputs: readonly ModelInput[];
   readonly tokenInput: string;
+  /** Sizes of the two runs. */
+  readonly probes: readonly [PrefillSize, PrefillSize];
+  /** Windows that the graph takes together at most; Infinity where it leaves that open. */
+  readonly rowLimit: number;
 }
-
-/** Two probe runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
-const FIRST_PROBE: ProbeSize = { batchSize: 2, sequenceLength: 3, placeCount: 7 };
-const SECOND_PROBE: ProbeSize = { batchSize: 3, sequenceLength: 5, placeCount: 11 };
 
 /** Operators that make a model impossible to prune, with what to do instead. */
 const REFUSED_OPS: Readonly<Record<string, string>> = {
@@ -46,7 +47,9 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
   const inputs = readModelInputs(graph);
   refuseKnownObstacles(graph);
-  const tokenInput = inputs.find(({ role }) => role === 'tokens')!.name;
+  const tokens = inputs.find(({ role }) => role === 'tokens')!;
+  const tokenInput = tokens.name;
+  const probes = chooseProbes(tokens);
   const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
   const probe = async (size: ProbeSize) => {
@@ -57,19 +60,20 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
       throw refuseUnrunnable(error, { engine, model });
     }
   };
-  const first = await probe(FIRST_PROBE);
-  const second = await probe(SECOND_PROBE);
-  const logits = findLogits(graph, (name) => first.get(name)?.dims);
+  const first = await probe(probes[0]);
+  const second = await probe(probes[1]);
+  const logits = findLogits(graph, probes[0], (name) => first.get(name)?.dims);
   const index = indexGraph(lowered);
-  refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: FIRST_PROBE.sequenceLength });
+  refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: probes[0].sequenceLength });
   const isOwn = (weight: string) => model.front === undefined || !weight.startsWith(model.front.prefix);
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
-  return { detected, facts: { first, second }, inputs, tokenInput };
+  const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
+  return { detected, facts: { first, second }, inputs, tokenInput, probes, rowLimit };
 }
 
 /** Facts of a run of another size, foretold from the two probes. */
-export function factsForSize({ facts }: AnalysedModel, size: PrefillSize): ValueFacts {
-  return scaleFacts({ facts, sizes: [FIRST_PROBE, SECOND_PROBE] }, size);
+export function factsForSize({ facts, probes }: AnalysedModel, size: PrefillSize): ValueFacts {
+  return scaleFacts({ facts, sizes: probes }, size);
 }
 
 function refuseKnownObstacles(graph: GraphProto): void {
@@ -87,9 +91,12 @@ function refuseKnownObstacles(graph: GraphProto): void {
 }
 
 /** The output called logits, or else the one shaped `[batch, window, vocabulary]`. */
-function findLogits(graph: GraphProto, dimsOf: (name: string) => readonly number[] | undefined): string {
+function findLogits(
+  graph: GraphProto,
+  { batchSize, sequenceLength }: PrefillSize,
+  dimsOf: (name: string) => readonly number[] | undefined,
+): string {
   const names = graph.output.map(({ name }) => name);
-  const { batchSize, sequenceLength } = FIRST_PROBE;
   const found =
     names.find((name) => name === 'logits') ??
     names.find((name) => {

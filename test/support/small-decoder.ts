@@ -27,6 +27,10 @@ export interface DecoderShape {
   readonly after?: (g: GraphBuilder, x: string) => string;
   /** From the last norm's result to that of one token, which then alone gets logits. */
   readonly takeLast?: (g: GraphBuilder, x: string) => string;
+  /** Windows together; default any number. */
+  readonly batchSize?: number;
+  /** Tokens of a window; default any number. */
+  readonly windowLength?: number;
   readonly embeddingSize?: number;
   readonly blockCount?: number;
   readonly opset?: number;
@@ -37,8 +41,9 @@ export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
   const { attention = selfAttention(), ffn = plainFfn, compose = preNorm, blockCount = 2, opset = 17 } = shape;
   const size = shape.embeddingSize ?? HIDDEN;
   const g = createGraphBuilder({ opset });
-  const tokens = g.input('input_ids', 7, ['batch', 'sequence']);
-  const attended = g.input('attention_mask', 7, ['batch', 'total']);
+  const { batchSize = 'batch', windowLength = 'sequence' } = shape;
+  const tokens = g.input('input_ids', 7, [batchSize, windowLength]);
+  const attended = g.input('attention_mask', 7, [batchSize, 'total']);
   const sizeOf = (x: string) => g.op('Gather', [g.op('Shape', [x]), g.intScalar(1)], { axis: 0 });
   const [length, total] = [sizeOf(tokens), sizeOf(attended)];
   const one = g.intScalar(1);

@@ -1,0 +1,147 @@
+import { clone, create } from '@bufbuild/protobuf';
+import {
+  AttributeProtoSchema,
+  type GraphProto,
+  GraphProtoSchema,
+  type ModelProto,
+  ModelProtoSchema,
+  type NodeProto,
+  NodeProtoSchema,
+} from 'onnx-buf';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { findAttribute } from './attributes.js';
+import { makeNode } from './build.js';
+import { inputsOf } from './graph-index.js';
+
+/** What merged decoders call the input that picks one of the two. */
+const CHOICE = /use_cache_branch$/;
+
+/**
+ * Takes a merged decoder apart: one If over a decoder that goes on from a cache and one that starts without, both over the
+ * same weights. What comes back is the former as a graph of its own, with the latter as its `twin`; any other model comes
+ * back as it is.
+ */
+export function splitMerged(model: OnnxModel): OnnxModel {
+  const graph = model.proto.graph;
+  const choice = graph && findChoice(graph);
+  const branches = choice && (['then_branch', 'else_branch'] as const).map((name) => findAttribute(choice, name)?.g);
+  const [cached, fresh] = branches ?? [];
+  if (!graph || !choice || !cached || !fresh) return model;
+  // Weights inside a branch have no handle.
+  if (cached.initializer.length + fresh.initializer.length > 0) return model;
+  const twin = takeBranch(model, choice, fresh);
+  return {
+    ...takeBranch(model, choice, cached),
+    twin: { model: twin, merged: { ...model, proto: frameOf(model, choice) } },
+  };
+}
+
+function findChoice({ node, input }: GraphProto): NodeProto | undefined {
+  const conditions = new Set(input.map(({ name }) => name).filter((name) => CHOICE.test(name)));
+  return node.find(({ opType, input: [condition = ''] }) => opType === 'If' && conditions.has(condition));
+}
+
+/** The model with one branch in place of the choice. */
+function takeBranch(model: OnnxModel, choice: NodeProto, branch: GraphProto): OnnxModel {
+  const graph = model.proto.graph!;
+  const names = branch.output.map(({ name }, at) => ({ name, as: choice.output[at] ?? '' }));
+  const renamed = names
+    .filter(({ name, as }) => name !== as && as !== '')
+    .map(({ name, as }) => makeNode({ op: 'Identity', inputs: [name], outputs: [as] }));
+  const node = graph.node.flatMap((own) => (own === choice ? [...branch.node, ...renamed] : [own]));
+  const taken = create(GraphProtoSchema, {
+    ...graph,
+    node,
+    input: graph.input.filter(({ name }) => name !== choice.input[0]),
+    valueInfo: [...graph.valueInfo, ...branch.valueInfo],
+  });
+  const proto = clone(ModelProtoSchema, create(ModelProtoSchema, { ...model.proto, graph: taken }));
+  return { ...model, proto, weights: new Map(model.weights) };
+}
+
+/** The merged model without its weights and what its branches hold. */
+function frameOf({ proto }: OnnxModel, choice: NodeProto): ModelProto {
+  const attribute = choice.attribute.map((branch) =>
+    create(AttributeProtoSchema, {
+      ...branch,
+      ...(branch.g && { g: create(GraphProtoSchema, { name: branch.g.name }) }),
+    }),
+  );
+  const bare = Object.assign(create(NodeProtoSchema), choice, { attribute });
+  const graph = Object.assign(create(GraphProtoSchema), proto.graph, { node: [bare], initializer: [], valueInfo: [] });
+  return clone(ModelProtoSchema, Object.assign(create(ModelProtoSchema), proto, { graph }));
+}
+
+/** Puts two decoders back into the merged one that they were taken from. Weights that are equal become one. */
+export async function mergeDecoders({ twin, ...cached }: OnnxModel, fresh: OnnxModel): Promise<OnnxModel> {
+  if (twin === undefined) return cached;
+  const { proto: frame } = twin.merged;
+  const proto = clone(ModelProtoSchema, frame);
+  const graph = proto.graph!;
+  const [choice] = graph.node as [NodeProto];
+  const [mine, other] = [cached.proto.graph!, fresh.proto.graph!];
+  const renamed = await findStrays(cached, fresh);
+  const inputs = new Map(mine.input.map((info) => [info.name, info]));
+  graph.input = graph.input.map((info) => inputs.get(info.name) ?? info);
+  graph.output = mine.output;
+  // What stood around the choice, such as casts, lies in both branches now.
+  choice.output = graph.output.map(({ name }) => name);
+  graph.initializer = [
+    ...mine.initializer,
+    ...other.initializer
+      .filter(({ name }) => renamed.has(name) || !cached.weights.has(name))
+      .map((tensor) => ({ ...tensor, name: renamed.get(tensor.name) ?? tensor.name })),
+  ];
+  const weights = new Map(cached.weights);
+  for (const [name, handle] of fresh.weights) {
+    if (renamed.has(name) || !weights.has(name)) weights.set(renamed.get(name) ?? name, handle);
+  }
+  choice.attribute = choice.attribute.map((attribute) => {
+    const branch = attribute.name === 'then_branch' ? mine : other;
+    if (attribute.g === undefined) return attribute;
+    const node = branch === mine ? mine.node : other.node.map((own) => renameReads(own, renamed));
+    const g = create(GraphProtoSchema, {
+      name: attribute.g.name,
+      node,
+      output: branch.output,
+      valueInfo: branch.valueInfo,
+    });
+    return create(AttributeProtoSchema, { ...attribute, g });
+  });
+  return { ...cached, proto, weights };
+}
+
+/** Weights of the second decoder that go by the name of another one, or of a value, in the first; and names for them. */
+async function findStrays(cached: OnnxModel, fresh: OnnxModel): Promise<ReadonlyMap<string, string>> {
+  const made = new Set(cached.proto.graph!.node.flatMap(({ output }) => output));
+  const taken = new Set([...made, ...cached.weights.keys(), ...fresh.weights.keys()]);
+  const strays = new Map<string, string>();
+  for (const [name, handle] of fresh.weights) {
+    const known = cached.weights.get(name);
+    if (known === undefined ? !made.has(name) : await isEqual(known, handle)) continue;
+    let own = `${name}/without_past`;
+    while (taken.has(own)) own += '_2';
+    taken.add(own);
+    strays.set(name, own);
+  }
+  return strays;
+}
+
+/** Weights are compared in pieces of this size. */
+const PIECE_BYTES = 8 * 2 ** 20;
+
+async function isEqual(a: TensorHandle, b: TensorHandle): Promise<boolean> {
+  if (a === b) return true;
+  if (a.dataType !== b.dataType || a.byteLength !== b.byteLength || a.dims.join() !== b.dims.join()) return false;
+  for (let offset = 0; offset < a.byteLength; offset += PIECE_BYTES) {
+    const range = { offset, length: Math.min(PIECE_BYTES, a.byteLength - offset) };
+    const [left, right] = await Promise.all([a.read(range), b.read(range)]);
+    if (left.some((byte, at) => byte !== right[at])) return false;
+  }
+  return true;
+}
+
+function renameReads(node: NodeProto, names: ReadonlyMap<string, string>): NodeProto {
+  if (!inputsOf(node).some((value) => names.has(value))) return node;
+  return Object.assign(node, { input: node.input.map((value) => names.get(value) ?? value) });
+}

@@ -1,0 +1,124 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  AttributeProto_AttributeType,
+  AttributeProtoSchema,
+  type GraphProto,
+  GraphProtoSchema,
+  ModelProtoSchema,
+  type NodeProto,
+} from 'onnx-buf';
+import { UnsupportedModelError } from '../src/errors.js';
+import { createLanguageModel } from '../src/evaluation/session-language-model.js';
+import { makeNode, makeValueInfo } from '../src/graph/build.js';
+import { splitMerged } from '../src/graph/merged-decoder.js';
+import { loadModel } from '../src/onnx/load-model.js';
+import { bytesSource, createMemoryFolder } from '../src/onnx/memory-folder.js';
+import type { OnnxModel } from '../src/onnx/onnx-model.js';
+import type { PruneOptions } from '../src/options.js';
+import { maskModel } from '../src/removal/mask-model.js';
+import { pruneTwin } from '../src/removal/prune-twin.js';
+import { storeInMemory } from '../src/removal/repair-linear.js';
+import { analyseModel } from '../src/runtime/analyse-model.js';
+import { testEngine } from './support/engine.js';
+import { buildDecoder, VOCABULARY } from './support/small-decoder.js';
+import { bytesOf, pruneLoaded, relativeGap, runModel } from './support/tiny-llama.js';
+
+/** What starts without past in place of what goes on from it. */
+const withoutPast = (node: NodeProto): NodeProto =>
+  node.opType === 'Concat' && node.input[0]!.startsWith('past')
+    ? makeNode({ op: 'Identity', inputs: [node.input[1]!], outputs: node.output })
+    : node;
+
+/** One If over two decoders, as optimum merges them. */
+function merge(): Uint8Array {
+  const proto = fromBinary(ModelProtoSchema, buildDecoder());
+  const graph = proto.graph!;
+  const branch = (name: string, node: readonly NodeProto[]) =>
+    create(AttributeProtoSchema, {
+      name,
+      type: AttributeProto_AttributeType.GRAPH,
+      g: create(GraphProtoSchema, { name, node: [...node], output: graph.output }),
+    });
+  const outputs = graph.output.map(({ name }) => name);
+  const choice = makeNode({ op: 'If', name: 'choice', inputs: ['use_cache_branch'], outputs });
+  choice.attribute = [branch('else_branch', graph.node.map(withoutPast)), branch('then_branch', graph.node)];
+  graph.node = [choice];
+  graph.input = [...graph.input, makeValueInfo('use_cache_branch', 9, [1])];
+  return toBinary(ModelProtoSchema, proto);
+}
+
+async function load(bytes: Uint8Array) {
+  const model = splitMerged(await loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('none')));
+  return { model, analysed: await analyseModel(model, testEngine) };
+}
+
+const WINDOWS = Array.from({ length: 3 }, (_, window) =>
+  Int32Array.from({ length: 10 }, (_, at) => (window * 17 + at * at * 7 + at * 3) % VOCABULARY),
+);
+
+/** Logits after a prompt, which the one branch reads, and after each further token, which the other does. */
+async function read(model: OnnxModel): Promise<Float32Array[]> {
+  const session = await testEngine.load(await bytesOf(model));
+  const language = await createLanguageModel({ engine: testEngine, session });
+  const reader = language.createReader();
+  const found = [(await reader.read([WINDOWS[0]!.subarray(0, 7)])).slice()];
+  for (let at = 7; at < 10; at += 1) found.push((await reader.read([WINDOWS[0]!.subarray(at, at + 1)])).slice());
+  await language.release();
+  return found;
+}
+
+const branchesOf = ({ proto }: OnnxModel): GraphProto[] => proto.graph!.node[0]!.attribute.map(({ g }) => g!);
+
+describe('a merged decoder', () => {
+  it('comes back as it was when nothing is removed', async () => {
+    const { model } = await load(merge());
+    const whole = await pruneTwin(model, [], testEngine);
+    expect(whole.proto.graph!.node.map(({ opType }) => opType)).toEqual(['If']);
+    expect(whole.proto.graph!.input.map(({ name }) => name)).toContain('use_cache_branch');
+    expect([...whole.weights.keys()].toSorted()).toEqual([...model.weights.keys()].toSorted());
+    const expected = (await runModel(model, [WINDOWS[0]!])).logits!.data as Float32Array;
+    const found = await read(whole);
+    for (const [at, logits] of found.entries()) {
+      const row = expected.subarray((6 + at) * VOCABULARY, (7 + at) * VOCABULARY);
+      expect(relativeGap(logits, row)).toBeLessThan(1e-5);
+    }
+  });
+
+  it.each<PruneOptions>([
+    { sparsity: 0.4, method: 'flap', modules: 'all' },
+    { sparsity: 0.4, modules: 'all' },
+    { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
+  ])('is pruned in both branches over the same weights: %j', async (options) => {
+    const loaded = await load(merge());
+    const outcome = await pruneLoaded(loaded, options, { windows: WINDOWS });
+    expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
+    const merged = await pruneTwin(outcome.model, outcome.modules, testEngine);
+    expect([...merged.weights.keys()].toSorted()).toEqual([...outcome.model.weights.keys()].toSorted());
+    const { detected } = loaded.analysed;
+    const masked = await maskModel(loaded.model, outcome.modules, { detected, store: storeInMemory });
+    const expected = (await runModel(masked, [WINDOWS[0]!])).logits!.data as Float32Array;
+    for (const [at, logits] of (await read(merged)).entries()) {
+      const row = expected.subarray((6 + at) * VOCABULARY, (7 + at) * VOCABULARY);
+      expect(relativeGap(logits, row)).toBeLessThan(1e-5);
+    }
+    // Reopened, it comes apart again.
+    const again = await load(await bytesOf(merged));
+    expect(again.model.twin).toBeDefined();
+    expect(branchesOf(merged)).toHaveLength(2);
+  });
+
+  it('is refused when its halves have different weights', async () => {
+    const loaded = await load(merge());
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap', modules: 'ffn' }, { windows: WINDOWS });
+    const [first, second] = outcome.modules;
+    const mixed = [
+      {
+        ...first!,
+        module: { ...first!.module, output: { ...first!.module.output, weight: second!.module.output.weight } },
+      },
+    ];
+    const pruning = pruneTwin(outcome.model, mixed, testEngine);
+    await expect(pruning).rejects.toThrow(UnsupportedModelError);
+    await expect(pruning).rejects.toThrow(/differs from the one with it.*decoder_with_past_model\.onnx/);
+  });
+});
