@@ -69,6 +69,7 @@ export async function measureCalibrationBias(request: BiasRequest): Promise<Bias
       engine,
       calibration: resolveCalibration(request.calibration, PRUNE_DEFAULTS.calibration),
       vocabularySize,
+      positionCount: analysed.positionCount,
       seed,
       timed: (_, action) => action(),
       onProgress,

@@ -11,7 +11,7 @@ import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { tryToGenerate } from './generate-folder-windows.js';
 import { findTokenizer } from './load-tokenizer.js';
-import { contextLength, type ModelFolder } from './model-folder.js';
+import { longestWindow, type ModelFolder } from './model-folder.js';
 import { openTextSource } from './read-text.js';
 
 /** What calibration windows are made from. */
@@ -22,6 +22,8 @@ export interface FolderCalibration extends JobControl {
   readonly calibration: ResolvedCalibration;
   /** V, as far as the graph tells. */
   readonly vocabularySize: number | undefined;
+  /** Longest window that the graph has positions for, as far as it tells. */
+  readonly positionCount: number | undefined;
   /** Seed of whatever has none of its own. */
   readonly seed: number;
   /** Runs a stage and takes its time. */
@@ -88,9 +90,9 @@ async function cutWindows(
   });
 }
 
-function chooseWindowLength({ folder, calibration: { windowLength } }: FolderCalibration): number {
+function chooseWindowLength({ folder, positionCount, calibration: { windowLength } }: FolderCalibration): number {
   const standard = PRUNE_DEFAULTS.calibration.windowLength;
-  const longest = contextLength(folder) ?? standard;
+  const longest = longestWindow(folder, positionCount) ?? standard;
   const chosen = windowLength ?? Math.min(standard, longest);
   if (chosen <= longest) return chosen;
   throw new OptionError(`windowLength is ${chosen}, but the model reads at most ${longest} tokens`);

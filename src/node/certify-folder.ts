@@ -18,7 +18,7 @@ import type { CertificateReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { describeUnrunnable } from '../runtime/refuse-unrunnable.js';
 import { findTokenizer } from './load-tokenizer.js';
-import { contextLength, headSize, type ModelFolder } from './model-folder.js';
+import { headSize, longestWindow, type ModelFolder } from './model-folder.js';
 import { openSession } from './open-language-model.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
@@ -40,13 +40,8 @@ export interface Certified {
   readonly remarks: readonly string[];
 }
 
-const WINDOW_COUNT = 2;
-
-/**
- * Short, for it takes its time in every run; long enough that rotary positions and masks matter. The shorter ones are for
- * models with few positions, where nothing but the run tells how few.
- */
-const WINDOW_LENGTHS = [64, 16, 4] as const;
+/** Short, for it takes its time in every run; long enough that rotary positions and masks matter. */
+const WINDOW = { windowCount: 2, windowLength: 64 };
 
 /** Farthest that logits may be, as a fraction of their range, at least and at most. */
 const TOLERANCES = {
@@ -69,36 +64,33 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
  */
 export async function certifyFolder(request: CertifyRequest): Promise<Certified> {
-  const longest = contextLength(request.folder) ?? WINDOW_LENGTHS[0];
-  const lengths = [...new Set(WINDOW_LENGTHS.map((length) => Math.min(length, longest)))];
-  for (const [at, windowLength] of lengths.entries()) {
-    const { windows, from } = await holdOut(request, windowLength);
-    const masked = await runMasked(request, windows);
-    if (masked instanceof EngineError) {
-      if (at < lengths.length - 1) continue;
-      throw masked;
-    }
-    const opened = await runOpened(request, windows);
-    if (masked instanceof UnsupportedModelError) {
-      if (opened instanceof EngineError) throw opened;
-      return { remarks: [`opened and run, but not checked against the masked original: ${masked.message}`] };
-    }
-    const compared =
-      opened instanceof EngineError
-        ? { gap: logitsGap(await runWritten(request, windows), masked.logits), tokens: windows.length * windowLength }
-        : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
-    const certificate = judge(request, { windows: windows.length, from, ...compared, rounding: masked.rounding });
-    return opened instanceof EngineError
-      ? { certificate, remarks: [unopened(request, opened)] }
-      : { certificate, remarks: [] };
+  const { windows, from } = await holdOut(request);
+  const masked = await runMasked(request, windows);
+  const opened = await runOpened(request, windows);
+  if (masked instanceof UnsupportedModelError) {
+    if (opened instanceof EngineError) throw opened;
+    return { remarks: [`opened and run, but not checked against the masked original: ${masked.message}`] };
   }
-  throw new RangeError('no window length was left to try');
+  const compared =
+    opened instanceof EngineError
+      ? {
+          gap: logitsGap(await runWritten(request, windows), masked.logits),
+          tokens: windows.length * windows[0]!.length,
+        }
+      : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
+  const certificate = judge(request, { windows: windows.length, from, ...compared, rounding: masked.rounding });
+  return { certificate, remarks: opened instanceof EngineError ? [unopened(request, opened)] : [] };
 }
 
-async function holdOut({ folder, windows, analysed }: CertifyRequest, windowLength: number) {
-  const { vocabularySize } = analysed.detected.layout;
-  const shape = { windowCount: WINDOW_COUNT, windowLength };
-  return findHeldOutWindows({ ...shape, calibration: windows, tokenizer: await findTokenizer(folder), vocabularySize });
+async function holdOut({ folder, windows, analysed }: CertifyRequest) {
+  const { detected, positionCount } = analysed;
+  return findHeldOutWindows({
+    ...WINDOW,
+    windowLength: Math.min(WINDOW.windowLength, longestWindow(folder, positionCount) ?? WINDOW.windowLength),
+    calibration: windows,
+    tokenizer: await findTokenizer(folder),
+    vocabularySize: detected.layout.vocabularySize,
+  });
 }
 
 /** The masked original's logits, `[windows, length, vocabulary]`, and how far they move when all is rounded otherwise. */
@@ -107,11 +99,11 @@ interface Masked {
   readonly rounding: number;
 }
 
-/** @returns the error of a model that cannot be run block by block, or not on windows this long. */
+/** @returns the error of a model that cannot be run block by block. */
 async function runMasked(
   { model, modules, ...request }: CertifyRequest,
   windows: readonly Int32Array[],
-): Promise<Masked | UnsupportedModelError | EngineError> {
+): Promise<Masked | UnsupportedModelError> {
   try {
     const { detected } = request.analysed;
     const run = (options: Pick<MaskRequest, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
@@ -123,7 +115,7 @@ async function runMasked(
     const rounded = await run({ nudge: createRandom(0), optimization: 'basic' });
     return { logits, rounding: logitsGap(rounded, logits) };
   } catch (error) {
-    if (error instanceof UnsupportedModelError || error instanceof EngineError) return error;
+    if (error instanceof UnsupportedModelError) return error;
     throw error;
   }
 }

@@ -175,6 +175,12 @@ function filesOf(path: string, storage: ModelStorage | undefined): readonly stri
   return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => join(dirname(path), file)) : [])];
 }
 
+/** Longest window that a model can read: what it was made for, and what its graph has positions for. */
+export function longestWindow(folder: ModelFolder, positionCount: number | undefined): number | undefined {
+  const known = [contextLength(folder), positionCount].filter((length) => length !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
 /** Longest window the model was made for, under the names that families give it. */
 export function contextLength({ documents }: ModelFolder): number | undefined {
   const config = decoderConfig(documents);

@@ -76,6 +76,7 @@ async function openPruneJob(request: PruneJobRequest, spill: () => Promise<Spill
         engine,
         calibration: calibrationOptions,
         vocabularySize,
+        positionCount: analysed.positionCount,
         seed,
         timed,
         onProgress,

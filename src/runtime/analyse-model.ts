@@ -8,6 +8,7 @@ import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/mod
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { chooseProbes } from './choose-probes.js';
+import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
 import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
@@ -24,6 +25,8 @@ export interface AnalysedModel {
   readonly probes: readonly [PrefillSize, PrefillSize];
   /** Windows that the graph takes together at most; Infinity where it leaves that open. */
   readonly rowLimit: number;
+  /** Longest window that the graph has positions for, where tables tell. */
+  readonly positionCount: number | undefined;
 }
 
 /** Operators that make a model impossible to prune, with what to do instead. */
@@ -68,7 +71,8 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const isOwn = (weight: string) => model.front === undefined || !weight.startsWith(model.front.prefix);
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
-  return { detected, facts: { first, second }, inputs, tokenInput, probes, rowLimit };
+  const positionCount = countPositions({ index, facts: first, inputs });
+  return { detected, facts: { first, second }, inputs, tokenInput, probes, rowLimit, positionCount };
 }
 
 /** Facts of a run of another size, foretold from the two probes. */

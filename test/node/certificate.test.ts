@@ -86,7 +86,13 @@ describe('the certificate', () => {
     };
     await writeFile(model, buildDecoder({ compose }));
     const { certificate } = await prune({ ...quick, model, out: at('out'), method: 'magnitude' });
-    expect(certificate).toMatchObject({ windows: 2, tokens: 32, from: 'random' });
+    expect(certificate).toMatchObject({ windows: 2, tokens: 48, from: 'random' });
+    // Nor are windows calibrated on that are longer.
+    const calibration = { source: { tokens: Int32Array.from({ length: 400 }, (_, at) => at % 40) }, windowCount: 4 };
+    const run = { model, out: at('flap'), sparsity: 0.3, method: 'flap' } as const;
+    expect((await prune({ ...run, calibration })).calibration).toMatchObject({ windowLength: 24 });
+    const long = prune({ ...run, out: at('long'), calibration: { ...calibration, windowLength: 32 } });
+    await expect(long).rejects.toThrow(/windowLength is 32, but the model reads at most 24 tokens/);
   }, 240_000);
 
   it('fails the run for a model that ONNX Runtime does not open, and leaves nothing', async () => {

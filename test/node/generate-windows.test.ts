@@ -27,6 +27,7 @@ async function calibrate(
       engine: testEngine,
       calibration: resolveCalibration({ ...shape, ...calibration }, { generate: wish }),
       vocabularySize: 2048,
+      positionCount: undefined,
       seed: 0,
       timed: (_, action) => action(),
       ...control,

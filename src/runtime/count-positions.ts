@@ -1,0 +1,48 @@
+import type { NodeProto } from 'onnx-buf';
+import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import type { ModelInput } from '../graph/model-inputs.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+
+export interface PositionQuestion {
+  readonly index: GraphIndex;
+  readonly facts: ValueFacts;
+  readonly inputs: readonly ModelInput[];
+}
+
+/** Slots of tables with a row a position, in operators that look their positions up themselves. */
+const TABLE_SLOTS: Readonly<Record<string, number>> = {
+  'com.microsoft.GroupQueryAttention': 7,
+  'com.microsoft.RotaryEmbedding': 2,
+};
+
+/** Tables with fewer rows tell something else than positions apart: kinds of tokens, branches. */
+const LEAST_ROWS = 8;
+
+/**
+ * Longest window that a graph has positions for, as far as tables tell: learned positions, or angles worked out before. A
+ * few of a table's rows may serve other ends, so that a window can be a little shorter still.
+ *
+ * @returns undefined for a graph without such tables.
+ */
+export function countPositions({ index, facts, inputs }: PositionQuestion): number | undefined {
+  const contents = new Set(
+    inputs.filter(({ role }) => role === 'tokens' || role === 'tokenTypes').map(({ name }) => name),
+  );
+  let least = Number.POSITIVE_INFINITY;
+  for (const node of index.nodes) {
+    const { dims = [] } = facts.get(findTable(node, index, contents)) ?? {};
+    if (dims.length === 2 && dims[0]! >= LEAST_ROWS) least = Math.min(least, dims[0]!);
+    const reads = node.opType === 'Shape' ? [] : inputsOf(node);
+    if (reads.some((value) => contents.has(value))) for (const value of node.output) contents.add(value);
+  }
+  return Number.isFinite(least) ? least : undefined;
+}
+
+/** The table that a node looks positions up in; '' for any other node. */
+function findTable(node: NodeProto, { constants }: GraphIndex, contents: ReadonlySet<string>): string {
+  const slot = TABLE_SLOTS[qualifiedOp(node)];
+  const [data = '', indices = ''] = node.input;
+  const isLookUp = node.opType === 'Gather' && !constants.has(indices) && !contents.has(indices);
+  const table = slot === undefined ? (isLookUp ? data : '') : (node.input[slot] ?? '');
+  return constants.has(table) ? table : '';
+}
