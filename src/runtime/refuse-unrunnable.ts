@@ -47,6 +47,20 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
     said: /(?:[Ii]n node \(|In Node, \("|Node ?\()(.*?)[")]/,
     means: ([, node]) => ({ cannot: 'takes a node of this model for invalid', node }),
   },
+  {
+    said: /Got invalid dimensions for input: (\S+)/,
+    means: ([, input]) => ({
+      cannot: `takes "${input}" in a fixed size alone`,
+      remedy: 'export the model with open batch and sequence axes (dynamic_axes, dynamic_shapes)',
+    }),
+  },
+  {
+    said: /invalid model/i,
+    means: () => ({
+      cannot: 'takes the graph for invalid',
+      remedy: 'export the model anew, or by another exporter; --verbose shows what is wrong with it',
+    }),
+  },
 ];
 
 const NEWER = 'install a newer onnxruntime-node, or export the model at a lower opset';

@@ -46,6 +46,12 @@ it.each([
     /knows ai.onnx up to opset 26, and the model is of opset 40/,
   ],
   ['Fatal error: my.ops:Foo(-1) is not a registered function/op', [1], /does not know the operator my.ops:Foo;/],
+  [
+    'Got invalid dimensions for input: input_ids for the following indices',
+    [1],
+    /takes "input_ids" in a fixed size alone; export.*open batch/,
+  ],
+  ["Invalid model. Node input 'x' is not a graph input", [1], /takes the graph for invalid; export the model anew/],
   ['something else', [1], /names no node.*--verbose/],
 ])('says in our words: %s', (said, types, expected) => {
   const error = explain(said, types) as UnsupportedModelError;
