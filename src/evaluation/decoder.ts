@@ -2,7 +2,7 @@ import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
 import { cachedFeeds, type Past } from './cached-feeds.js';
-import { readModelInterface } from './model-interface.js';
+import { type CacheSizes, readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
 
 /** A decoder graph that runs over tokens, whatever its inputs are called. */
@@ -34,8 +34,8 @@ export const NO_PAST: Past = { length: 0, tensors: {} };
  * Makes a decoder of a session.
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
-export function createDecoder(session: Session, headSize?: number): Decoder {
-  const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, headSize);
+export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
+  const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, sizes);
   const presents = [...presentOf];
   const run = async (tokens: readonly Int32Array[], past: Past, fetches: readonly string[]) => {
     const results = await session

@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
-import { type ModelInput, readModelInputs } from '../graph/model-inputs.js';
+import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
 /** How to talk to a decoder graph: what to feed, where logits come out, how the cache goes round. */
@@ -19,13 +19,20 @@ const PRESENT_NAMES: readonly ((past: string) => string)[] = [
   (past) => past.replace('past', 'present'),
 ];
 
+/** What graphs leave open of their caches, and the documents beside them tell. */
+export interface CacheSizes {
+  /** D, where no output tells either. */
+  readonly headSize?: number | undefined;
+  /** Tokens that a cache holds which slides along the text. */
+  readonly slidingWindow?: number | undefined;
+}
+
 /**
  * Reads the interface off what a session declares.
  *
- * @param headSize D, for caches whose last dimension the graph leaves open and no output tells.
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
-export function readModelInterface(session: Session, headSize?: number): ModelInterface {
+export function readModelInterface(session: Session, sizes: CacheSizes = {}): ModelInterface {
   const { outputs } = session;
   const declared = session.inputs.map(({ name, type, dims }) =>
     makeValueInfo(name, dataTypeOf(type as TensorType), dims),
@@ -43,7 +50,7 @@ export function readModelInterface(session: Session, headSize?: number): ModelIn
   if (logits === undefined) throw new UnsupportedModelError('the model has no outputs; expected one named "logits"');
   const settle = (input: ModelInput): ModelInput => {
     const present = outputs.find(({ name }) => name === presentOf.get(input.name));
-    return input.role === 'past' ? settleHeadSize(input, present?.dims.at(-1), headSize) : input;
+    return input.role === 'past' ? settleCapacity(settleHeadSize(input, present?.dims.at(-1), sizes), sizes) : input;
   };
   return {
     inputs: inputs.map(settle),
@@ -55,9 +62,16 @@ export function readModelInterface(session: Session, headSize?: number): ModelIn
 function settleHeadSize(
   input: ModelInput,
   ofPresent: number | string | undefined,
-  headSize: number | undefined,
+  { headSize }: CacheSizes,
 ): ModelInput {
   if (typeof input.dims.at(-1) === 'number') return input;
   const size = typeof ofPresent === 'number' ? ofPresent : headSize;
   return size === undefined ? input : { ...input, dims: [...input.dims.slice(0, -1), size] };
+}
+
+/** A cache that slides (`past_sliding_length`, by onnxruntime-genai) has room for its window before anything was read. */
+function settleCapacity(input: ModelInput, { slidingWindow }: CacheSizes): ModelInput {
+  const length = input.dims[pastAxes(input).sequence];
+  const slides = typeof length === 'string' && length.includes('sliding');
+  return slides && slidingWindow !== undefined ? { ...input, capacity: slidingWindow } : input;
 }

@@ -6,19 +6,18 @@ import type { Bundle } from './bundle.js';
 import { checkRowCount, commonLength, createDecoder, type Decoder } from './decoder.js';
 import { findBatchLimits } from './find-batch-limits.js';
 import type { LanguageModel } from './language-model.js';
+import type { CacheSizes } from './model-interface.js';
 import { type BatchLimits, planBatches } from './plan-batches.js';
 import { limitRows, readEvery } from './read-every.js';
 import { scoreBatch } from './score-batch.js';
 import { createCachedReader, createRereadingReader } from './session-readers.js';
 import { createTokenScorer, rowsOf, type TokenScorer } from './token-scorer.js';
 
-export interface LanguageModelOptions {
+export interface LanguageModelOptions extends CacheSizes {
   /** Runs the small graph that scores logits; usually the one that made `session`. */
   readonly engine: Engine;
   /** A whole decoder model; released together with the language model. */
   readonly session: Session;
-  /** Size of a head, for graphs that leave it open (`config.json` tells). */
-  readonly headSize?: number | undefined;
 }
 
 /** Bundles that are sorted into batches at once. */
@@ -30,8 +29,8 @@ const CHUNK_LENGTH = 64;
  *
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
-export async function createLanguageModel({ engine, session, headSize }: LanguageModelOptions): Promise<LanguageModel> {
-  const decoder = await limitRows(createDecoder(session, headSize));
+export async function createLanguageModel({ engine, session, ...sizes }: LanguageModelOptions): Promise<LanguageModel> {
+  const decoder = await limitRows(createDecoder(session, sizes));
   const scorer = await createTokenScorer(engine, decoder.logitsType);
   let limits: Promise<BatchLimits> | undefined;
   return {

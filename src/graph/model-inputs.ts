@@ -22,6 +22,8 @@ export interface ModelInput {
   /** ONNX `TensorProto.DataType` number. */
   readonly dataType: number;
   readonly dims: readonly (number | string)[];
+  /** Tokens that a cache has room for from the start; absent: it grows with what was read. */
+  readonly capacity?: number;
 }
 
 const TOKENS = /^input_ids$|^tokens$/;
@@ -150,7 +152,7 @@ export function prefillDims(input: ModelInput, { batchSize, sequenceLength }: Pr
   if (input.role !== 'past') return [batchSize, sequenceLength];
   const axes = pastAxes(input);
   return input.dims.map((dim, axis) => {
-    if (axis === axes.sequence) return 0;
+    if (axis === axes.sequence) return input.capacity ?? 0;
     if (axis === axes.batch) return batchSize;
     return typeof dim === 'number' ? dim : headSize;
   });

@@ -18,7 +18,7 @@ import type { CertificateReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { describeUnrunnable } from '../runtime/refuse-unrunnable.js';
 import { findTokenizer } from './load-tokenizer.js';
-import { headSize, longestWindow, type ModelFolder } from './model-folder.js';
+import { cacheSizes, longestWindow, type ModelFolder } from './model-folder.js';
 import { openSession } from './open-language-model.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
@@ -128,7 +128,7 @@ async function runOpened(
   const open = async (subject: ModelFolder): Promise<LogitsRow[]> => {
     const session = await openSession(engine, subject);
     try {
-      return await stepForLogits(createDecoder(session, headSize(subject)), windows);
+      return await stepForLogits(createDecoder(session, cacheSizes(subject)), windows);
     } finally {
       await session.release();
     }

@@ -1,6 +1,7 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
+import type { CacheSizes } from '../evaluation/model-interface.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
 import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
@@ -189,10 +190,14 @@ export function contextLength({ documents }: ModelFolder): number | undefined {
   return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
 }
 
-/** Channels of a head, for caches whose size the graph leaves open. */
-export function headSize({ documents }: ModelFolder): number | undefined {
-  const genai = Object(Object(documents['genai_config.json']?.model).decoder).head_size as unknown;
-  return [decoderConfig(documents).head_dim, genai].find((value) => typeof value === 'number');
+/** What the graph leaves open of its caches. */
+export function cacheSizes({ documents }: ModelFolder): CacheSizes {
+  const decoder = Object(Object(documents['genai_config.json']?.model).decoder) as JsonObject;
+  const firstNumber = (...values: readonly unknown[]) => values.find((value) => typeof value === 'number');
+  return {
+    headSize: firstNumber(decoderConfig(documents).head_dim, decoder.head_size),
+    slidingWindow: firstNumber(Object(decoder.sliding_window).window_size),
+  };
 }
 
 /** config.json, with what it says of the decoder alone in front of what it says of the whole. */

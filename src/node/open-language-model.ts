@@ -7,7 +7,7 @@ import { compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { putEmbeddingInFront } from '../runtime/put-embedding-in-front.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
-import { headSize, type ModelFolder } from './model-folder.js';
+import { cacheSizes, type ModelFolder } from './model-folder.js';
 
 /**
  * Compiles a folder's model as a whole, to be released by the caller: with operators written out that ONNX Runtime cannot run
@@ -28,7 +28,7 @@ export async function openLanguageModel(engine: Engine, folder: ModelFolder): Pr
     throw refuseUnrunnable(error, { engine, model });
   });
   const explained = explainFirstRun(session, { engine, model });
-  return createLanguageModel({ engine, session: explained, headSize: headSize(folder) });
+  return createLanguageModel({ engine, session: explained, ...cacheSizes(folder) });
 }
 
 /**

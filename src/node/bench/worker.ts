@@ -1,7 +1,7 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
 import type { LanguageModel, Reader } from '../../evaluation/language-model.js';
 import { createLanguageModel } from '../../evaluation/session-language-model.js';
-import { headSize, openModelFolder } from '../model-folder.js';
+import { cacheSizes, openModelFolder } from '../model-folder.js';
 import { createNodeEngine } from '../node-engine.js';
 import { openSession } from '../open-language-model.js';
 import { peakMemoryBytes } from '../peak-memory.js';
@@ -21,7 +21,7 @@ const handlers: Handlers = {
     const engine = await createNodeEngine({ executionProvider });
     // As its users run it, or not at all.
     const session = await openSession(engine, folder);
-    opened = await createLanguageModel({ engine, session, headSize: headSize(folder) });
+    opened = await createLanguageModel({ engine, session, ...cacheSizes(folder) });
     const loadMs = performance.now() - start;
     await folder.close();
     return { loadMs, hasCache: opened.hasCache };
