@@ -23,8 +23,9 @@ import { loadTinyLlama } from './support/tiny-llama.js';
 /** As float16 converters leave caches whose type they keep. */
 const castToFloat = (g: GraphBuilder, past: string) => g.op('Cast', [past], { to: 1 });
 
-/** As dynamo takes what a sliding window looks back at; more than the tests read. */
-const cutToWindow = (g: GraphBuilder, past: string) => g.op('Slice', [past, g.ints(-30), g.ints(1000), g.ints(2)]);
+/** As dynamo takes what a sliding window looks back at (more than the tests read), and a float16 converter casts it. */
+const cutToWindow = (g: GraphBuilder, past: string) =>
+  g.op('Slice', [castToFloat(g, past), g.ints(-30), g.ints(1000), g.ints(2)]);
 
 /** Query, key and value side by side within each head, as in GPT-NeoX. */
 const packedByHead = ({ g }: BlockSite, x: string): Heads => {

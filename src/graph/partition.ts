@@ -101,10 +101,17 @@ function moveInputForms(
   { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },
 ): void {
   const [first = []] = stages;
-  for (const at of [...first]) {
-    const { opType, input, output } = index.nodes[at]!;
-    const [result = ''] = output;
-    if (!INPUT_OPS.has(opType) || !index.inputs.has(input[0] ?? '') || index.outputs.has(result)) continue;
+  const forms: number[] = [];
+  for (const at of first) {
+    const { opType, input } = index.nodes[at]!;
+    const [source = ''] = input;
+    const isForm = index.inputs.has(source) || forms.includes(index.producerOf.get(source) ?? -1);
+    if (isForm && INPUT_OPS.has(opType)) forms.push(at);
+  }
+  // From the last to the first, so that a form of a form goes where that one went.
+  for (const at of forms.reverse()) {
+    const [result = ''] = index.nodes[at]!.output;
+    if (index.outputs.has(result)) continue;
     const readers = (index.consumersOf.get(result) ?? []).map((reader) => index.nodes[reader]!);
     const reading = new Set(
       readers.filter(({ opType }) => opType !== 'Shape').map(({ output: [value = ''] }) => stageOf.get(value)),
