@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { basename, dirname, join, relative, resolve } from 'node:path';
-import { ModelFormatError, OptionError } from '../errors.js';
+import { ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import type { CacheSizes } from '../evaluation/model-interface.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
 import { splitMerged } from '../graph/merged-decoder.js';
@@ -34,10 +34,10 @@ export interface ModelFolder {
   readonly embeddings: string | undefined;
   /**
    * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
-   * @throws ModelFormatError; OptionError when it reads embeddings and no embedding model is known.
+   * @throws ModelFormatError; UnsupportedModelError when it reads embeddings and no embedding model is known.
    */
   load(): Promise<OnnxModel>;
-  /** Loads the embedding model. @throws ModelFormatError; OptionError when none is known. */
+  /** Loads the embedding model. @throws ModelFormatError; UnsupportedModelError when none is known. */
   loadEmbeddings(): Promise<OnnxModel>;
   /** Closes the files that are open. */
   close(): Promise<void>;
@@ -98,7 +98,7 @@ export async function openModelFolder(
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);
-    throw new OptionError(
+    throw new UnsupportedModelError(
       `${modelPath} reads inputs_embeds in place of input_ids, and no embedding model lies beside it (embed_tokens.onnx, ` +
         'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
     );

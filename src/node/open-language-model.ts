@@ -12,8 +12,8 @@ import { cacheSizes, type ModelFolder } from './model-folder.js';
 /**
  * Compiles a folder's model as a whole, to be released by the caller: with operators written out that ONNX Runtime cannot run
  * in the form they have, or else by its path.
- * @throws EngineError; UnsupportedModelError for a model that cannot be run; OptionError when it reads embeddings and no
- * embedding model is known.
+ * @throws EngineError; UnsupportedModelError for a model that cannot be run, or reads embeddings where no embedding model is
+ * known.
  */
 export async function openLanguageModel(engine: Engine, folder: ModelFolder): Promise<LanguageModel> {
   const model = await folder.load();
@@ -34,7 +34,7 @@ export async function openLanguageModel(engine: Engine, folder: ModelFolder): Pr
 /**
  * The session alone, opened by the path of the file as the model's users open it, behind its embedding model where it reads
  * embeddings. Where the runtime knows no files, the model is loaded from memory.
- * @throws EngineError, UnsupportedModelError; OptionError when it reads embeddings and no embedding model is known.
+ * @throws EngineError; UnsupportedModelError when it reads embeddings and no embedding model is known.
  */
 export async function openSession(engine: Engine, folder: ModelFolder): Promise<Session> {
   const session = await engine.loadFile?.(join(folder.root, folder.modelFile));

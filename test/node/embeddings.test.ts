@@ -2,7 +2,7 @@ import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fromBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
-import { OptionError } from '../../src/errors.js';
+import { UnsupportedModelError } from '../../src/errors.js';
 import { applyRecipe } from '../../src/node/apply-recipe.js';
 import { describe as describeFolder } from '../../src/node/describe-folder.js';
 import { generateText, logLikelihoods, perplexity } from '../../src/node/evaluate-folder.js';
@@ -99,7 +99,7 @@ describe('a decoder that reads embeddings', () => {
       () => observe({ model: at('in'), out: at('statistics'), calibration: WINDOWS }),
     ];
     for (const ask of asking) {
-      await expect(ask()).rejects.toThrow(OptionError);
+      await expect(ask()).rejects.toThrow(UnsupportedModelError);
       await expect(ask()).rejects.toThrow(/reads inputs_embeds.*no embedding model lies beside it.*--embeddings FILE/);
     }
     const report = await run({ method: 'flap', embeddings, evaluation: { texts: [TEXT], ...WINDOWS } });
