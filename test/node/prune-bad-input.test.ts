@@ -101,11 +101,6 @@ const CASES: Readonly<Record<string, Case>> = {
     code: 'ERR_UNSUPPORTED_MODEL',
     said: /"pixel_values" is not one that a text decoder has.*images/,
   },
-  'a mixture of experts': {
-    edit: become('MoE'),
-    code: 'ERR_UNSUPPORTED_MODEL',
-    said: /MoE "\/model\/layers\.0\/mlp\/up_proj\/MatMul": mixture-of-experts models/,
-  },
   'a model of 4 bits': {
     edit: become('MatMulNBits'),
     code: 'ERR_UNSUPPORTED_MODEL',
