@@ -2,10 +2,13 @@ import { UnsupportedModelError } from '../errors.js';
 import type { ModelInput } from '../graph/model-inputs.js';
 import type { ProbeSize } from './probe-values.js';
 
-/** Two runs whose batch and window differ, so that sizes that follow the input show. All small and distinct. */
+/**
+ * Two runs whose batch and window differ, so that sizes that follow the input show. All small and distinct, and so far apart
+ * that a window and a few tokens more (attention's sinks) grow like no multiple of the batch.
+ */
 const PROBES: readonly [ProbeSize, ProbeSize] = [
   { batchSize: 2, sequenceLength: 3, placeCount: 7 },
-  { batchSize: 3, sequenceLength: 5, placeCount: 11 },
+  { batchSize: 3, sequenceLength: 8, placeCount: 11 },
 ];
 
 /**

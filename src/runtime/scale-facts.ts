@@ -1,16 +1,12 @@
 import type { PrefillSize } from '../graph/model-inputs.js';
 import { OPEN, type TwinFacts, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 
-/** A number as it depends on batch and window: `factor * batch^i * window^j` with i and j 0 or 1. */
-interface Growth {
-  readonly factor: number;
-  readonly perBatch: boolean;
-  readonly perToken: boolean;
-}
+/** A number as it depends on batch and window. */
+type Growth = (size: PrefillSize) => number;
 
 export interface ScaleRequest {
   readonly facts: TwinFacts;
-  /** Sizes of the two runs that the facts come from; their ratios must tell the four kinds of growth apart. */
+  /** Sizes of the two runs that the facts come from; they must tell the kinds of growth apart. */
   readonly sizes: readonly [PrefillSize, PrefillSize];
 }
 
@@ -22,13 +18,7 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
   const scaled = new Map<string, ValueFact>();
   const scale = (first: readonly number[], second: readonly number[]): (number | undefined)[] | undefined => {
     if (first.length !== second.length) return undefined;
-    return first.map((value, at) => {
-      const growth = findGrowth([value, second[at]!], sizes);
-      return (
-        growth &&
-        growth.factor * (growth.perBatch ? target.batchSize : 1) * (growth.perToken ? target.sequenceLength : 1)
-      );
-    });
+    return first.map((value, at) => findGrowth([value, second[at]!], sizes)?.(target));
   };
   for (const [name, fact] of facts.first) {
     const twin = facts.second.get(name);
@@ -40,18 +30,21 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
   return scaled;
 }
 
+/** What numbers are multiples of. */
+const MEASURES: readonly Growth[] = [
+  () => 1,
+  ({ batchSize }) => batchSize,
+  ({ sequenceLength }) => sequenceLength,
+  ({ batchSize, sequenceLength }) => batchSize * sequenceLength,
+];
+
+/** A multiple of batch, window or both, or the window and some tokens more or less. */
 function findGrowth(
   [first, second]: readonly [number, number],
   [one, two]: readonly [PrefillSize, PrefillSize],
 ): Growth | undefined {
-  if (first === second) return { factor: first, perBatch: false, perToken: false };
-  const kinds = [
-    { perBatch: true, perToken: false },
-    { perBatch: false, perToken: true },
-    { perBatch: true, perToken: true },
-  ];
-  const size = (kind: (typeof kinds)[number], { batchSize, sequenceLength }: PrefillSize) =>
-    (kind.perBatch ? batchSize : 1) * (kind.perToken ? sequenceLength : 1);
-  const kind = kinds.find((candidate) => first * size(candidate, two) === second * size(candidate, one));
-  return kind && { ...kind, factor: first / size(kind, one) };
+  const measure = MEASURES.find((measured) => first * measured(two) === second * measured(one));
+  if (measure !== undefined) return (size) => (first / measure(one)) * measure(size);
+  const more = first - one.sequenceLength;
+  return second - two.sequenceLength === more ? ({ sequenceLength }) => sequenceLength + more : undefined;
 }

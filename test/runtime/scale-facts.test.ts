@@ -1,0 +1,35 @@
+import { OPEN, type ValueFacts } from '../../src/graph/value-facts.js';
+import { chooseProbes } from '../../src/runtime/choose-probes.js';
+import { scaleFacts } from '../../src/runtime/scale-facts.js';
+
+const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
+
+/** What a third run is foretold of a number that was seen in both probes. */
+function foretell(numberOf: (size: (typeof sizes)[number]) => number): number {
+  const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
+    new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);
+  const scaled = scaleFacts(
+    { facts: { first: factsOf(sizes[0]), second: factsOf(sizes[1]) }, sizes },
+    { batchSize: 4, sequenceLength: 32 },
+  );
+  return scaled.get('value')!.dims[0]!;
+}
+
+it.each([
+  ['a constant', () => 16, 16],
+  ['the batch', ({ batchSize }) => 2 * batchSize, 8],
+  ['the window', ({ sequenceLength }) => 3 * sequenceLength, 96],
+  ['all tokens', ({ batchSize, sequenceLength }) => batchSize * sequenceLength, 128],
+  ["the window and an attention's sink", ({ sequenceLength }) => sequenceLength + 1, 33],
+  ['the window and four tokens', ({ sequenceLength }) => sequenceLength + 4, 36],
+  ['the window without its last token', ({ sequenceLength }) => sequenceLength - 1, 31],
+] as const satisfies readonly (readonly [string, Parameters<typeof foretell>[0], number])[])(
+  'foretells %s',
+  (_, numberOf, expected) => {
+    expect(foretell(numberOf)).toBe(expected);
+  },
+);
+
+it('leaves open what grows in another way', () => {
+  expect(foretell(({ batchSize }) => batchSize ** 3)).toBe(OPEN);
+});
