@@ -56,7 +56,7 @@ const MODELS: readonly (readonly [string, (g: GraphBuilder) => void, RegExp])[] 
       g.named('logits', 'Identity', ['pixel_values']);
       g.output('logits', 1, ['batch', 3, 8, 8]);
     },
-    /"pixel_values" is not one that a text decoder has.*images/,
+    /"pixel_values" is not one that is known of text decoders.*images/,
   ],
   [
     'the decoder of an encoder-decoder',

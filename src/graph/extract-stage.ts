@@ -42,12 +42,14 @@ export function extractStage(
 }
 
 /**
- * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes.
+ * Values beside the hidden state that later stages read, by the stage that makes them: rotary tables, masks, sizes. What is
+ * only handed out (hidden states of some blocks, for another model) is no part of the way to the logits.
  */
 export function carriedValues(index: GraphIndex, partition: Partition): readonly (readonly string[])[] {
   const carried = partition.stages.map(() => new Set<string>());
   partition.stages.forEach((nodes, stage) => {
     for (const at of nodes) {
+      if (isHandedOut(index.nodes[at]!, index)) continue;
       for (const value of inputsOf(index.nodes[at]!)) {
         const made = partition.stageOf.get(value);
         if (made !== undefined && made < stage && index.producerOf.has(value) && !isPrevious(value, partition, stage)) {
@@ -58,6 +60,9 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
   });
   return carried.map((values) => [...values]);
 }
+
+const isHandedOut = ({ output }: NodeProto, { outputs, consumersOf }: GraphIndex): boolean =>
+  output.every((value) => outputs.has(value) && !consumersOf.has(value));
 
 const isPrevious = (value: string, { cuts }: Partition, stage: number): boolean => cuts[stage - 1] === value;
 

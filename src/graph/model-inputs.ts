@@ -98,7 +98,7 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   }
   if (role === undefined || info.type?.value.case !== 'tensorType') {
     throw new UnsupportedModelError(
-      `input "${info.name}" is not one that a text decoder has; models with images or audio cannot be pruned yet`,
+      `input "${info.name}" is not one that is known of text decoders: token ids, masks, positions and caches that grow; export a plain text decoder, models with images, audio or caches of a fixed size cannot be pruned yet`,
     );
   }
   const { elemType, shape } = info.type.value.value;

@@ -99,7 +99,7 @@ const CASES: Readonly<Record<string, Case>> = {
   'a vision model': {
     edit: readPictures,
     code: 'ERR_UNSUPPORTED_MODEL',
-    said: /"pixel_values" is not one that a text decoder has.*images/,
+    said: /"pixel_values" is not one that is known of text decoders.*images/,
   },
   'a model of 4 bits': {
     edit: become('MatMulNBits'),
