@@ -52,7 +52,7 @@ function addTo({ works, stays, refused }: Row, variant: string, { runs }: Entry)
     push(refused, tellAlike(whole.reason), variant);
     return;
   }
-  works.push(variant);
+  works.push(whole.opened ? variant : `${variant}*`);
   for (const remark of whole.remarks) {
     const [what = '', why] = remark.split(': stays as it is');
     if (why !== undefined) push(stays, what.replace(/^blocks? [\d, -]+ /, ''), variant);

@@ -15,6 +15,8 @@ export type CaseRun =
       /** Farthest that a logit from the cache lies from the same logit of one pass, as a fraction of the logits' range. */
       readonly gap: number;
       readonly hasCache: boolean;
+      /** Whether ONNX Runtime opened what was written by its path, or had operators written out that it cannot run. */
+      readonly opened: boolean;
       /** What was found to stay as it is, and anything else that the report remarks. */
       readonly remarks: readonly string[];
     }
@@ -52,8 +54,8 @@ export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
   const out = join(scratch, 'out');
   try {
     const request = { model: folder, out, sparsity: 0.3, calibration: CALIBRATION, ...WAYS[way] };
-    const { remarks } = await prune(request);
-    return { ...(await goOn(out)), remarks };
+    const { remarks, certificate } = await prune(request);
+    return { ...(await goOn(out)), opened: certificate?.opened === true, remarks };
   } catch (error) {
     const { code, message } = error as { readonly code?: string; readonly message: string };
     const outcome = code === 'ERR_UNSUPPORTED_MODEL' ? 'refused' : 'failed';

@@ -249,9 +249,10 @@ function formatCalibration({ calibration }: PruneReport): string[] {
 
 function formatCertificate({ certificate }: PruneReport): string[] {
   if (certificate === undefined) return [];
-  const { gap, tokens, tolerance } = certificate;
+  const { gap, tokens, tolerance, opened } = certificate;
+  const how = opened ? 'Checked' : 'Compared, but not opened (the installed ONNX Runtime does not run such models)';
   return [
-    `Checked: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance.toExponential(1)}).\n`,
+    `${how}: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance.toExponential(1)}).\n`,
   ];
 }
 

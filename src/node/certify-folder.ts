@@ -78,7 +78,13 @@ export async function certifyFolder(request: CertifyRequest): Promise<Certified>
           tokens: windows.length * windows[0]!.length,
         }
       : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
-  const certificate = judge(request, { windows: windows.length, from, ...compared, rounding: masked.rounding });
+  const certificate = judge(request, {
+    windows: windows.length,
+    from,
+    opened: !(opened instanceof EngineError),
+    ...compared,
+    rounding: masked.rounding,
+  });
   return { certificate, remarks: opened instanceof EngineError ? [unopened(request, opened)] : [] };
 }
 

@@ -78,6 +78,11 @@ export interface CertificateReport {
   readonly tokens: number;
   /** `text`: from the public text, not calibrated on; `calibration`: calibration windows; `random`: token ids drawn at random. */
   readonly from: 'text' | 'calibration' | 'random';
+  /**
+   * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out, since
+   * the installed runtime runs neither it nor the original as they are.
+   */
+  readonly opened: boolean;
   /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
   readonly gap: number;
   /**

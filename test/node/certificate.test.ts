@@ -25,6 +25,7 @@ describe('the certificate', () => {
       windows: 2,
       tokens: 128,
       from: 'text',
+      opened: true,
       gap: expect.any(Number),
       rounding: expect.any(Number),
       tolerance: expect.any(Number),

@@ -73,6 +73,7 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
       windows: 2,
       tokens: 128,
       from: 'text',
+      opened: true,
       gap: 3.21e-7,
       rounding: 1.5e-7,
       tolerance: 1e-5,
