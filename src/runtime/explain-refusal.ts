@@ -29,14 +29,15 @@ export function explainRefusal(said: string, version: string | undefined): strin
       'Leave out `engine`, or make it with `createNodeEngine`, which loads it outside'
     );
   }
-  const needs = findNeeds(said);
+  const needs = neededRuntime(said);
   return (
     needs &&
     `ONNX Runtime ${version ?? ''} is loaded; ${needs}. Install another version, or export the model for this one`
   );
 }
 
-function findNeeds(said: string): string | undefined {
+/** Which ONNX Runtime a model needs that another refused: `opset 24 of ai.onnx needs 1.24 or newer`; undefined where any may do. */
+export function neededRuntime(said: string): string | undefined {
   const [, ir] = said.match(/model IR version: (\d+)/) ?? [];
   if (ir !== undefined) return `IR version ${ir} needs ${firstWith(FIRST_WITH_IR, Number(ir))}`;
   const [, opset, domain] = said.match(/Opset (\d+) is under.* domain (\S+) is till/s) ?? [];

@@ -4,6 +4,7 @@ import { nodeLabel } from '../graph/graph-index.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine } from './engine.js';
+import { neededRuntime } from './explain-refusal.js';
 
 /** What ONNX Runtime could not do of a model. */
 interface Refusal {
@@ -27,20 +28,18 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
   },
   {
     said: /Unsupported model IR version: (\d+)/,
-    means: ([, version]) => ({ cannot: `does not know IR version ${version}, which the file is in`, remedy: NEWER }),
+    means: ([, version]) => ({ cannot: `does not know IR version ${version}, which the file is in` }),
   },
   {
     said: /Opset (\d+) is under development.*for domain (\S+) is till opset (\d+)/s,
     means: ([, opset, domain, highest]) => ({
       cannot: `knows ${domain} up to opset ${highest}, and the model is of opset ${opset}`,
-      remedy: NEWER,
     }),
   },
   {
     said: /(?:(\S+) is not a registered function\/op|No Op registered for (\S+))/,
     means: ([, custom, standard]) => ({
       cannot: `does not know the operator ${(custom ?? standard)?.replace(/\(-?\d+\)$/, '')}`,
-      remedy: `${NEWER}; operators of one's own are not known to it`,
     }),
   },
   {
@@ -62,8 +61,6 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
     }),
   },
 ];
-
-const NEWER = 'install a newer onnxruntime-node, or export the model at a lower opset';
 
 /** Types that few kernels are written for. */
 const RARE_TYPES: ReadonlySet<string> = new Set(['bfloat16', 'float8e4m3fn', 'float8e5m2']);
@@ -88,7 +85,8 @@ export function describeUnrunnable(
   error: EngineError,
   { engine, model }: UnrunnableModel,
 ): { readonly message: string; readonly remedy: string } {
-  const { cannot, node: name, remedy } = explain(saidBy(error));
+  const said = saidBy(error);
+  const { cannot, node: name, remedy } = explain(said);
   const node = findNode(model.proto.graph, name);
   const where = node === undefined ? '' : `: ${nodeLabel(node)}`;
   const types = new Set([...model.weights.values()].map(({ dataType }) => findDataType(dataType)?.name ?? ''));
@@ -97,13 +95,13 @@ export function describeUnrunnable(
     message: `${engine.name} cannot run the model: it ${cannot}${where}`,
     remedy:
       rare === undefined
-        ? (remedy ?? remedyFor(node))
+        ? (remedy ?? remedyFor(node, neededRuntime(said)))
         : `its weights are ${rare}, for which few kernels are written: export the model in float32 or float16`,
   };
 }
 
 /** ONNX Runtime's own words. */
-const saidBy = (error: EngineError): string => (error.cause instanceof Error ? error.cause.message : error.message);
+const saidBy = ({ cause, message }: EngineError): string => String(Object(cause).message ?? message);
 
 function explain(said: string): Refusal {
   for (const { said: pattern, means } of MESSAGES) {
@@ -120,8 +118,9 @@ function findNode(graph: GraphProto | undefined, name: string | undefined): Node
   return graph?.node.find((node) => node.name === name || node.output.includes(name) || node.output[0] === original);
 }
 
-function remedyFor(node: NodeProto | undefined): string {
-  return node?.domain === 'com.microsoft'
-    ? 'fused operators built for other devices ask for more than the CPU kernels do: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that'
-    : `${NEWER}; --verbose shows what it said`;
+function remedyFor(node: NodeProto | undefined, needed: string | undefined): string {
+  if (node?.domain === 'com.microsoft')
+    return 'fused operators built for other devices ask for more than the CPU kernels do: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that';
+  const newer = needed === undefined ? 'install a newer onnxruntime-node' : `${needed}: install that onnxruntime-node`;
+  return `${newer}, or export the model at a lower opset; --verbose shows what it said`;
 }

@@ -38,12 +38,17 @@ it.each([
   [
     'Unsupported model IR version: 40, max supported IR version: 13',
     [1],
-    /does not know IR version 40.*newer onnxruntime-node/,
+    /does not know IR version 40.*IR version 40 needs a newer one: install that onnxruntime-node/,
   ],
   [
     'Opset 40 is under development and support is limited. Current official support for domain ai.onnx is till opset 26.',
     [1],
     /knows ai.onnx up to opset 26, and the model is of opset 40/,
+  ],
+  [
+    'Opset 24 is under development and support is limited. Current official support for domain ai.onnx is till opset 22.',
+    [1],
+    /up to opset 22, and the model is of opset 24; opset 24 of ai.onnx needs 1\.24 or newer: install that/,
   ],
   ['Fatal error: my.ops:Foo(-1) is not a registered function/op', [1], /does not know the operator my.ops:Foo;/],
   [
