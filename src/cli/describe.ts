@@ -36,8 +36,8 @@ export function formatDescription(description: ModelDescription, colors: Colors)
       `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n`,
     formatBlocks(description),
     ...groupUnrecognised(description.unrecognised).map(
-      ({ name, first: { node, opType, reason, nearest } }) =>
-        `${colors.yellow(`${name}:`)} ${reason} at ${opType} node '${node}' (nearest: ${nearest})\n`,
+      ({ name, first: { node, reason, nearest } }) =>
+        `${colors.yellow(`${name}:`)} ${reason}, at ${node} (nearest: ${nearest})\n`,
     ),
   ].join('\n');
 }

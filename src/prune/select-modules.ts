@@ -32,7 +32,7 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   return {
     modules: asked.filter(({ kind, unitCount }) => unitCount > leastOf[kind]),
     remarks: groupUnrecognised(staying).map(
-      ({ name, first }) => `${name}: stays as it is, for it cannot be pruned; ${first.node}: ${first.reason}`,
+      ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
     ),
   };
 }

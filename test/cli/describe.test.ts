@@ -13,7 +13,7 @@ describe('describe', () => {
     expect(text).toContain('2.83 M parameters, 2.43 M prunable (86.01 %)');
     expect(text).toContain('0      attention  grouped-query attention  8 heads of 24, 4 KV heads            111 K');
     expect(text).not.toContain('embeddings');
-    expect(text).toContain("block 0 ffn: no activation found at Mul node '/mlp/Mul' (nearest: gated ffn)");
+    expect(text).toContain('block 0 ffn: no activation found, at Mul "/mlp/Mul" (nearest: gated ffn)');
   });
 
   it('names the embedding model', () => {

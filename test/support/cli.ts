@@ -72,7 +72,14 @@ export const MODEL_DESCRIPTION: ModelDescription = {
     },
   ],
   unrecognised: [
-    { block: 0, kind: 'ffn', node: '/mlp/Mul', opType: 'Mul', reason: 'no activation found', nearest: 'gated ffn' },
+    {
+      block: 0,
+      kind: 'ffn',
+      node: 'Mul "/mlp/Mul"',
+      opType: 'Mul',
+      reason: 'no activation found',
+      nearest: 'gated ffn',
+    },
   ],
 };
 
