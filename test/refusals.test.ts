@@ -330,3 +330,15 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) =>
     expect(rest.remarks).toEqual([expect.stringMatching(`^blocks 0-1 ${kind}: stays as it is.*${reason.source}`)]);
   });
 });
+
+it('keeps all heads where one block cannot lose any, unless blocks may differ', async () => {
+  const attention: Part = (site, x) => (site.block === 0 ? normedQueries : selfAttention())(site, x);
+  const loaded = await loadTinyLlama(buildDecoder({ attention }));
+  const windows = someWindows(2, 8).map((window) => window.map((token) => token % VOCABULARY));
+  const prune = (perBlockKvHeads: boolean) =>
+    pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', perBlockKvHeads }, { windows });
+  const [even, uneven] = [await prune(false), await prune(true)];
+  expect(even.modules.map(({ module }) => module.kind)).toEqual(['ffn', 'ffn']);
+  expect(even.remarks).toContainEqual(expect.stringMatching(/^all attention stays/));
+  expect(uneven.modules.map(({ module }) => module.kind).sort()).toEqual(['attention', 'ffn', 'ffn']);
+});

@@ -29,12 +29,18 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   });
   const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
   if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
-  return {
-    modules: asked.filter(({ kind, unitCount }) => unitCount > leastOf[kind]),
-    remarks: groupUnrecognised(staying).map(
-      ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
-    ),
-  };
+  const remarks = groupUnrecognised(staying).map(
+    ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
+  );
+  // Blocks whose heads stay keep their KV heads, and by default all blocks have as many.
+  const headsStay = !options.perBlockKvHeads && staying.some(({ kind }) => kind === 'attention');
+  const even = asked.filter(({ kind }) => kind !== 'attention' || !headsStay);
+  if (even.length === 0) throw refusal(staying, true);
+  if (even.length < asked.length)
+    remarks.push(
+      'all attention stays: some of it cannot be pruned, and without perBlockKvHeads all blocks keep as many KV heads',
+    );
+  return { modules: even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]), remarks };
 }
 
 /** The kind of module that a part stands in place of. */

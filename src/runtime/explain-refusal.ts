@@ -29,22 +29,24 @@ export function explainRefusal(said: string, version: string | undefined): strin
       'Leave out `engine`, or make it with `createNodeEngine`, which loads it outside'
     );
   }
-  const needs = neededRuntime(said);
+  const needs = neededRuntime(said) ?? unknownOperator(said);
   return (
     needs &&
     `ONNX Runtime ${version ?? ''} is loaded; ${needs}. Install another version, or export the model for this one`
   );
 }
 
-/** Which ONNX Runtime a model needs that another refused: `opset 24 of ai.onnx needs 1.24 or newer`; undefined where any may do. */
+/** Which ONNX Runtime a model needs that another refused: `opset 24 of ai.onnx needs 1.24 or newer`; undefined where that is not said. */
 export function neededRuntime(said: string): string | undefined {
   const [, ir] = said.match(/model IR version: (\d+)/) ?? [];
   if (ir !== undefined) return `IR version ${ir} needs ${firstWith(FIRST_WITH_IR, Number(ir))}`;
   const [, opset, domain] = said.match(/Opset (\d+) is under.* domain (\S+) is till/s) ?? [];
-  if (opset !== undefined) {
-    const first = domain === 'ai.onnx' ? firstWith(FIRST_WITH_OPSET, Number(opset)) : 'a newer one';
-    return `opset ${opset} of ${domain} needs ${first}`;
-  }
+  if (opset === undefined) return undefined;
+  return `opset ${opset} of ${domain} needs ${domain === 'ai.onnx' ? firstWith(FIRST_WITH_OPSET, Number(opset)) : 'a newer one'}`;
+}
+
+/** What it says of an operator that it does not know. */
+function unknownOperator(said: string): string | undefined {
   const operator = said
     .match(UNKNOWN)
     ?.slice(1)

@@ -40,6 +40,8 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
     said: /(?:(\S+) is not a registered function\/op|No Op registered for (\S+))/,
     means: ([, custom, standard]) => ({
       cannot: `does not know the operator ${(custom ?? standard)?.replace(/\(-?\d+\)$/, '')}`,
+      remedy:
+        "install a newer onnxruntime-node, or export the model at a lower opset; operators of one's own are not known to it",
     }),
   },
   {
