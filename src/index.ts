@@ -172,16 +172,9 @@ export type { GraphFront, ModelStorage, OnnxModel, TensorHandle } from './onnx/o
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
+export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
 export { type ObservedModel, observeModel } from './prune/observe-model.js';
-export {
-  type ModuleOutcome,
-  type ObservedResult,
-  type PruneJob,
-  type PruneOutcome,
-  pruneModel,
-  pruneObserved,
-  type StageTiming,
-} from './prune.js';
+export { type ObservedResult, pruneModel, pruneObserved } from './prune.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
 export { findInputMaps, type InputMap, type InputMapsRequest } from './removal/input-maps.js';

@@ -5,8 +5,8 @@ export {
   type BenchmarkRequest,
   benchmark,
   type ModelSpeed,
-  type SpeedComparison,
 } from './node/bench/benchmark.js';
+export type { SpeedComparison } from './node/bench/explain-speed.js';
 export type { WidthProbes } from './node/bench/probe-widths.js';
 export { type BiasRequest, type BiasResult, measureCalibrationBias } from './node/bias-folder.js';
 export {

@@ -1,13 +1,14 @@
-import { createErrorMeter, type ErrorMeter, type OutputError } from './activations/measure-output-error.js';
+import { createErrorMeter, type ErrorMeter } from './activations/measure-output-error.js';
 import type { PrunableModule } from './architecture/layout.js';
-import type { ChannelStatistics, RepairNumerics } from './compensation/adapter.js';
+import type { ChannelStatistics } from './compensation/adapter.js';
 import { inputsOf } from './graph/graph-index.js';
 import { copyModel } from './onnx/edit-weights.js';
-import type { OnnxModel, TensorHandle } from './onnx/onnx-model.js';
+import type { OnnxModel } from './onnx/onnx-model.js';
 import type { ResolvedOptions } from './options.js';
 import { allocateSteps } from './prune/allocate-steps.js';
 import { checkBudget } from './prune/check-budget.js';
 import type { DenseObservation } from './prune/dense-observation.js';
+import type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
 import { judgeSegment } from './prune/judge-segment.js';
 import { measureModules } from './prune/measure-modules.js';
 import { type ObservedModel, observeModel } from './prune/observe-model.js';
@@ -19,61 +20,8 @@ import { joinBridges } from './removal/join-bridges.js';
 import { channelsOf, type ScoredModule, type Verdict } from './removal/judge-module.js';
 import { planModuleRemoval } from './removal/plan-module-removal.js';
 import { removeUnits } from './removal/remove-units.js';
-import { addLinearBias, type StoreTensor, writeLinearWeight } from './removal/repair-linear.js';
+import { addLinearBias, writeLinearWeight } from './removal/repair-linear.js';
 import { tidyModel } from './removal/tidy-model.js';
-import type { AnalysedModel } from './runtime/analyse-model.js';
-import type { Engine } from './runtime/engine.js';
-import type { HiddenStates } from './runtime/hidden-states.js';
-
-/** What a pruning run works on; where it comes from and goes to is the entry's business. */
-export interface PruneJob {
-  readonly model: OnnxModel;
-  readonly analysed: AnalysedModel;
-  readonly engine: Engine;
-  /** Token windows of equal length; may be empty for methods that look at no token. */
-  readonly windows: readonly Int32Array[];
-  readonly options: ResolvedOptions;
-  /** Keeps rewritten weights until the model is saved. */
-  readonly store: StoreTensor;
-  /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
-  createStates(windowCount: number, blockCount?: number): HiddenStates | Promise<HiddenStates>;
-  /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
-  centersOf?(module: PrunableModule): Float64Array | undefined;
-}
-
-/** One module after pruning. */
-export interface ModuleOutcome {
-  readonly module: PrunableModule;
-  /** Units that stay, ascending. */
-  readonly keep: Int32Array;
-  /** Repaired weight of the output map as it is saved, kept channels alone, in the file's own layout; absent: sliced only. */
-  readonly weight?: TensorHandle | undefined;
-  /** Repaired weights of the maps into an FFN as they are saved, in the order of `findInputMaps`; absent: sliced only. */
-  readonly inputs?: readonly TensorHandle[] | undefined;
-  /** What was added to the output map's result, if anything. */
-  readonly bias?: Float64Array | undefined;
-  /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
-  readonly error?: OutputError | undefined;
-  /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
-  readonly numerics: readonly (RepairNumerics | undefined)[];
-}
-
-/** Wall time of one stage. */
-export interface StageTiming {
-  readonly stage: string;
-  readonly ms: number;
-}
-
-/** The pruned model and what happened on the way. */
-export interface PruneOutcome {
-  readonly model: OnnxModel;
-  readonly modules: readonly ModuleOutcome[];
-  /** What was seen of the dense model: block change, contexts, function groups. */
-  readonly dense: DenseObservation;
-  readonly timings: readonly StageTiming[];
-  /** What a reader of the report should know: raised dampenings, units that could not be removed. */
-  readonly remarks: readonly string[];
-}
 
 /**
  * Prunes a model: the one place that knows the order of the stages.

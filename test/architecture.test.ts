@@ -69,3 +69,29 @@ it('only the command line knows how to talk to people', () => {
 function isBetweenStages(file: string, target: string): boolean {
   return STAGES.includes(partOf(file)) && STAGES.includes(partOf(target)) && partOf(file) !== partOf(target);
 }
+
+it('no import leads back to where it came from, types included', () => {
+  expect(findCircles()).toEqual([]);
+});
+
+/** Files that reach themselves, each with the files that it reaches and that reach it. */
+function findCircles(): string[] {
+  const targetsOf = new Map<string, string[]>();
+  for (const { file, target } of relativeImports) targetsOf.set(file, [...(targetsOf.get(file) ?? []), target]);
+  const reachedFrom = (start: string) => {
+    const reached = new Set<string>();
+    const pending = [...(targetsOf.get(start) ?? [])];
+    for (let file = pending.pop(); file !== undefined; file = pending.pop()) {
+      if (reached.has(file)) continue;
+      reached.add(file);
+      pending.push(...(targetsOf.get(file) ?? []));
+    }
+    return reached;
+  };
+  const reached = new Map([...targetsOf.keys()].map((file) => [file, reachedFrom(file)]));
+  return [...reached].flatMap(([file, others]) => {
+    if (!others.has(file)) return [];
+    const circle = [...others].filter((other) => reached.get(other)?.has(file));
+    return [`${file} <-> ${circle.join(', ')}`];
+  });
+}

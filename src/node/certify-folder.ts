@@ -12,7 +12,7 @@ import {
 import { createDecoder } from '../evaluation/decoder.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { createRandom } from '../linalg/random.js';
-import type { PruneJob } from '../prune.js';
+import type { PruneJob } from '../prune/job.js';
 import { type MaskedModule, type MaskRequest, maskModel } from '../removal/mask-model.js';
 import type { CertificateReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';

@@ -11,7 +11,7 @@ import {
 } from '../options.js';
 import { collectDense, keptSums } from '../prune/collect-dense.js';
 import type { KeptSums } from '../prune/dense-statistics.js';
-import type { StageTiming } from '../prune.js';
+import type { StageTiming } from '../prune/job.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';

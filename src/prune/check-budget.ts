@@ -1,9 +1,9 @@
 import { ALLOCATION_RULES } from '../allocation/allocation-rules.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import type { PruneJob } from '../prune.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import { allocateSteps } from './allocate-steps.js';
 import type { DenseObservation } from './dense-observation.js';
+import type { PruneJob } from './job.js';
 import { selectModules } from './select-modules.js';
 
 /**

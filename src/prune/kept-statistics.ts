@@ -1,8 +1,8 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
 import { packTriangle, triangleLength, unpackTriangle } from '../linalg/triangle.js';
-import type { PruneJob } from '../prune.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
+import type { PruneJob } from './job.js';
 
 /** Where statistics of a look's modules wait until the order of their units is found; Grams where hidden states wait. */
 export interface KeptStatistics {

@@ -2,10 +2,10 @@ import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { partOfProgress } from '../progress.js';
-import type { ModuleOutcome, PruneJob, PruneOutcome } from '../prune.js';
 import { findInputMaps, type InputMapsRequest, inputWeights } from '../removal/input-maps.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './allocate-globally.js';
+import type { ModuleOutcome, PruneJob, PruneOutcome } from './job.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,

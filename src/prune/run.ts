@@ -2,7 +2,6 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { PruneJob, StageTiming } from '../prune.js';
 import {
   type Batch,
   type BlockRunner,
@@ -12,6 +11,7 @@ import {
   type PassLook,
 } from '../runtime/block-runner.js';
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
+import type { PruneJob, StageTiming } from './job.js';
 
 /** One run's clock, progress, remarks and random numbers. */
 export interface Run {

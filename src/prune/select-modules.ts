@@ -2,7 +2,7 @@ import { groupUnrecognised } from '../architecture/group-unrecognised.js';
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import type { ResolvedOptions } from '../options.js';
-import type { PruneJob } from '../prune.js';
+import type { PruneJob } from './job.js';
 
 /** Modules that may shrink. */
 export interface Selection {

@@ -1,5 +1,5 @@
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import type { PruneOutcome } from '../../src/prune.js';
+import type { PruneOutcome } from '../../src/prune/job.js';
 import { maskModel } from '../../src/removal/mask-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { type Loaded, relativeGap, runModel, someWindows } from './tiny-llama.js';

@@ -1,12 +1,12 @@
 import { stat } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { OptionError } from '../../errors.js';
-import { compareSpeeds, type Speedup, type Spread, spreadOf } from '../../evaluation/speed.js';
+import { compareSpeeds, type Spread, spreadOf } from '../../evaluation/speed.js';
 import type { JobControl } from '../../progress.js';
 import { contextLength, type EmbeddingsOption, modelPaths, openModelFolder } from '../model-folder.js';
 import type { ExecutionProviderChoice } from '../node-engine.js';
-import { explainSpeed } from './explain-speed.js';
-import { probeWidths, type WidthProbes } from './probe-widths.js';
+import { explainSpeed, type SpeedComparison } from './explain-speed.js';
+import { probeWidths } from './probe-widths.js';
 import { startWorker, type WorkerProcess } from './worker-process.js';
 
 export interface BenchmarkRequest extends JobControl, EmbeddingsOption {
@@ -39,21 +39,6 @@ export interface ModelSpeed {
   readonly peakMemoryBytes: number;
   /** Whether the graph has a KV cache; without one every token costs a whole prompt. */
   readonly hasCache: boolean;
-}
-
-/** A model beside the first one. */
-export interface SpeedComparison {
-  readonly model: string;
-  readonly reference: string;
-  readonly prefill: Speedup;
-  readonly decode: Speedup;
-  /** Bytes over the first model's. */
-  readonly fileRatio: number;
-  readonly memoryRatio: number;
-  /** Neighbouring FFN widths on this machine; absent when they were not timed. */
-  readonly widths?: WidthProbes;
-  /** What it comes to, in sentences. */
-  readonly summary: readonly string[];
 }
 
 export interface BenchmarkReport {

@@ -1,6 +1,21 @@
 import type { Speedup } from '../../evaluation/speed.js';
 import type { WidthAdvice } from '../../evaluation/width-advice.js';
-import type { SpeedComparison } from './benchmark.js';
+import type { WidthProbes } from './probe-widths.js';
+
+/** A model beside the first one. */
+export interface SpeedComparison {
+  readonly model: string;
+  readonly reference: string;
+  readonly prefill: Speedup;
+  readonly decode: Speedup;
+  /** Bytes over the first model's. */
+  readonly fileRatio: number;
+  readonly memoryRatio: number;
+  /** Neighbouring FFN widths on this machine; absent when they were not timed. */
+  readonly widths?: WidthProbes;
+  /** What it comes to, in sentences. */
+  readonly summary: readonly string[];
+}
 
 /** A comparison in sentences: how much faster, or that it is not, and whether other widths would be. */
 export function explainSpeed(
