@@ -42,7 +42,8 @@ const LEAST_GAIN = 1.01;
 
 /**
  * Compares speeds round by round: what disturbs the machine disturbs both models of a round alike.
- * @param own, reference Speeds (more is faster) of the same rounds, at least one.
+ * @param own Speeds, more is faster; at least one.
+ * @param reference Another model's, of the same rounds.
  */
 export function compareSpeeds(own: readonly number[], reference: readonly number[]): Speedup {
   const logs = Float64Array.from(own, (speed, round) => Math.log(speed / reference[round]!));
