@@ -1,0 +1,116 @@
+/**
+ * Prunes models with two built checkouts and compares what they write, byte for byte: `npm run same-bytes -- OTHER_CHECKOUT
+ * [MODEL_FOLDER...]`, by default the bundled model and the exporters' of the tests. Every method with FFNs alone and with heads,
+ * several shots, a ladder, saved statistics and a recipe. Run it before and after a change that must not change results.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join, resolve } from 'node:path';
+import { METHODS } from '../src/compensation/adapters.js';
+import { readArguments, refuse } from './read-arguments.js';
+
+const USAGE =
+  'npm run same-bytes -- OTHER_CHECKOUT [MODEL_FOLDER...] [--only PART]... [--windows 4] [--window-length 32]';
+const { values, positionals } = readArguments(USAGE, {
+  only: { type: 'string', multiple: true, default: [] },
+  windows: { type: 'string', default: '4' },
+  'window-length': { type: 'string', default: '32' },
+});
+const [other, ...given] = positionals;
+if (other === undefined) refuse(USAGE, 'the other checkout is missing');
+const fixtures = 'test/fixtures/exporters';
+const models =
+  given.length > 0
+    ? given
+    : ['examples/models/tiny-llama', ...readdirSync(fixtures).map((name) => join(fixtures, name))];
+
+const calibration = ['--windows', values.windows, '--window-length', values['window-length']];
+const prune = (model: string, out: string, ...more: readonly string[]) => [
+  ...['prune', model, '--out', out, '--sparsity', '0.3', ...calibration],
+  ...more,
+];
+
+/** What is run, and where the results lie; a later command may read what an earlier one wrote. */
+type Experiment = (model: string, at: (name: string) => string) => readonly (readonly string[])[];
+
+const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
+  ...Object.fromEntries(
+    Object.keys(METHODS).flatMap((method) => [
+      [method, (model, at) => [prune(model, at('out'), '--method', method)]] satisfies [string, Experiment],
+      [`${method}, FFN`, (model, at) => [prune(model, at('out'), '--method', method, '--modules', 'ffn')]] satisfies [
+        string,
+        Experiment,
+      ],
+    ]),
+  ),
+  'auto on text alone': (model, at) => [prune(model, at('out'), '--no-generate-calibration')],
+  'three shots': (model, at) => [prune(model, at('out'), '--method', 'flap', '--shots', '3')],
+  ladder: (model, at) => [
+    ['prune', model, '--out', at('out'), '--sparsity', '0.1,0.4', '--method', 'obc', ...calibration],
+  ],
+  statistics: (model, at) => [
+    ['observe', model, '--out', at('statistics'), '--method', 'o-fang', '--modules', 'ffn', ...calibration],
+    [
+      'prune',
+      model,
+      '--out',
+      at('out'),
+      '--sparsity',
+      '0.3',
+      '--method',
+      'o-fang',
+      '--modules',
+      'ffn',
+      '--statistics',
+      at('statistics'),
+    ],
+  ],
+  recipe: (model, at) => [
+    prune(model, at('first'), '--method', 'obc', '--recipe', at('recipe')),
+    ['apply', at('recipe'), model, '--out', at('out')],
+  ],
+};
+
+let differences = 0;
+for (const model of models) {
+  for (const [name, experiment] of Object.entries(EXPERIMENTS)) {
+    if (!values.only.every((part) => `${basename(model)} ${name}`.includes(part))) continue;
+    const [ours, theirs] = [run(process.cwd(), model, experiment), run(resolve(other), model, experiment)];
+    if (ours !== theirs) differences += 1;
+    process.stdout.write(
+      `${basename(model)}, ${name}: ${ours === theirs ? `same (${ours})` : `${ours} | ${theirs}`}\n`,
+    );
+  }
+}
+process.stdout.write(`${differences} differ\n`);
+if (differences > 0) process.exitCode = 1;
+
+/** SHA-256 of what one checkout writes, shortened; or how it failed. */
+function run(checkout: string, model: string, experiment: Experiment): string {
+  const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-same-'));
+  try {
+    for (const command of experiment(resolve(model), (name) => join(scratch, name))) {
+      execFileSync(process.execPath, [join(checkout, 'dist/cli.js'), ...command, '--quiet'], { stdio: 'pipe' });
+    }
+    return hashFolder(join(scratch, 'out'));
+  } catch (error) {
+    const { status } = error as { readonly status?: number | null };
+    if (status === undefined) throw error;
+    return `exit code ${status}`;
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+/** All files but reports, which hold times. */
+function hashFolder(folder: string): string {
+  const hash = createHash('sha256');
+  const names = readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile() && !entry.name.startsWith('fang-prune-report'))
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+  for (const name of names) hash.update(name.slice(folder.length)).update(readFileSync(name));
+  return hash.digest('hex').slice(0, 16);
+}
