@@ -4,7 +4,7 @@ import { thinOut } from './thin-out.js';
 
 /**
  * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
- * again cost up to a twentieth of what pruning leaves (docs/auto.md).
+ * again cost up to a twentieth of what pruning leaves (docs/notebook/auto.md).
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 

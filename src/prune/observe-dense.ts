@@ -71,7 +71,7 @@ async function startWayBack(run: Run, spans: readonly BlockSpan[], needs: DenseN
 
 /**
  * Softer than the model itself, so that what it is sure of counts as well: at 1 tokens that it is sure of have next to no
- * gradient, and code, which is full of them, loses most (docs/auto.md).
+ * gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
  */
 const DIVERGENCE_TEMPERATURE = 2;
 

@@ -26,7 +26,7 @@ import { thinOut } from './thin-out.js';
 
 /**
  * Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text
- * worse (docs/auto.md).
+ * worse (docs/notebook/auto.md).
  */
 const DAMPENING = 1;
 
