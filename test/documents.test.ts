@@ -12,6 +12,15 @@ it.each(documents)('%s links only to files that exist', (document) => {
   expect(targets.filter((target) => !existsSync(target))).toEqual([]);
 });
 
+it('every page is linked to by another', () => {
+  const linked = documents.flatMap((document) =>
+    [...readFileSync(document, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)]
+      .map(([, target = '']) => join(dirname(document), target))
+      .filter((target) => target !== document),
+  );
+  expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
+});
+
 it.each(['prune', 'observe', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
   'the README names every option of %s',
   async (command) => {
@@ -37,8 +46,9 @@ it('every dependency has its reason in docs/dependencies.md', () => {
   expect(names.filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
 });
 
+/** Pages of a folder and of those in it, but for the reference that typedoc makes. */
 function markdownIn(folder: string): string[] {
-  return readdirSync(folder)
-    .filter((name) => name.endsWith('.md'))
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
     .map((name) => join(folder, name));
 }
