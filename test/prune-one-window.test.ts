@@ -1,7 +1,11 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import { runForLogits } from '../src/evaluation/compare-logits.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
+import { prune } from '../src/node/prune-folder.js';
 import type { PruneOptions } from '../src/options.js';
+import { useTemporaryFolder } from './node/temporary-folder.js';
 import { checkPruning } from './support/check-pruned.js';
 import { testEngine } from './support/engine.js';
 import {
@@ -15,6 +19,8 @@ import {
   VOCABULARY,
 } from './support/small-decoder.js';
 import { loadTinyLlama, relativeGap, runModel } from './support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
 
 /** A decoder that makes the rotary angles of one window, as torch exports it at opset 23 without position ids. */
 function oneRowOfAngles(): Uint8Array {
@@ -51,6 +57,17 @@ describe('a model that ONNX Runtime runs one window at a time', () => {
     expect(maskedGap).toBeLessThan(1e-5);
     expect(cacheGap).toBeLessThan(1e-5);
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
+  });
+
+  it('is opened from a folder and writes its own windows', async () => {
+    const model = join(folder(), 'in/lone.onnx');
+    await mkdir(join(folder(), 'in'));
+    await writeFile(model, oneRowOfAngles());
+    const calibration = { generate: { startToken: 1 }, windowCount: 3, windowLength: 12 };
+    const run = { model, out: join(folder(), 'out'), sparsity: 0.3, method: 'flap', calibration } as const;
+    const { certificate, calibration: used } = await prune(run);
+    expect(used!.generated).toMatchObject({ windowCount: 3 });
+    expect(certificate).toMatchObject({ opened: true });
   });
 
   it('is scored window by window', async () => {

@@ -69,7 +69,9 @@ export async function limitRows(decoder: Decoder): Promise<Decoder> {
     releaseTensor(await decoder.run([Int32Array.of(0), Int32Array.of(0)]));
     return decoder;
   } catch (error) {
-    if (error instanceof EngineError) return { ...decoder, rowLimit: 1 };
+    // As the engine threw it, or in this library's words.
+    const isRefused = [error, Object(error).cause].some((thrown) => thrown instanceof EngineError);
+    if (isRefused) return { ...decoder, rowLimit: 1 };
     throw error;
   }
 }
