@@ -54,10 +54,12 @@ function addTo({ works, stays, refused }: Row, variant: string, { runs }: Entry)
   }
   works.push(whole.opened ? variant : `${variant}*`);
   for (const remark of whole.remarks) {
-    const [what = '', why] = remark.split(': stays as it is');
-    if (why !== undefined) push(stays, what.replace(/^blocks? [\d, -]+ /, ''), variant);
+    const [, kind, why] = /^blocks? [\d, -]+ (\w+): stays as it is; .*?: (.*)$/.exec(tellAlike(remark)) ?? [];
+    if (kind !== undefined) push(stays, `${kind} (${why})`, variant);
   }
-  if (attention.outcome !== 'works') push(stays, `attention (alone: ${tellAlike(attention.reason)})`, variant);
+  const isTold = [...stays.values()].some((variants) => variants.includes(variant));
+  if (attention.outcome !== 'works' && !isTold)
+    push(refused, `attention alone: ${tellAlike(attention.reason)}`, variant);
 }
 
 function push(lists: Map<string, string[]>, key: string, variant: string): void {

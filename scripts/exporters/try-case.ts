@@ -1,6 +1,6 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
@@ -57,7 +57,8 @@ export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
     const { remarks, certificate } = await prune(request);
     return { ...(await goOn(out)), opened: certificate?.opened === true, remarks };
   } catch (error) {
-    const { code, message } = error as { readonly code?: string; readonly message: string };
+    const { code, message: said } = error as { readonly code?: string; readonly message: string };
+    const message = said.replaceAll(resolve(folder), basename(folder));
     const outcome = code === 'ERR_UNSUPPORTED_MODEL' ? 'refused' : 'failed';
     return { outcome, reason: outcome === 'refused' ? message : `${code ?? 'no code'}: ${message}` };
   } finally {
