@@ -2,13 +2,25 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import { findAttribute } from './attributes.js';
 import { subgraphsOf } from './graph-index.js';
 
+/** Operators that leave channels where they are, such as a gate between an attention and its output map. */
+const CHANNEL_WISE_OPS: ReadonlySet<string> = new Set(['Mul', 'Cast', 'Identity']);
+
 /** Head size of a fused attention, as the weight of the linear map that reads its result implies it. */
 export function impliedHeadSize(node: NodeProto, graph: GraphProto): number | undefined {
   const heads = Number(findAttribute(node, 'num_heads')?.i ?? 0n);
-  const reader = graph.node.find(({ opType, input }) => opType === 'MatMul' && input[0] === node.output[0]);
-  const [channels] = weightDims(reader?.input[1], graph) ?? [];
+  let [value = ''] = node.output;
+  let reader = readerOf(value, graph);
+  while (reader !== undefined && CHANNEL_WISE_OPS.has(reader.opType)) {
+    [value = ''] = reader.output;
+    reader = readerOf(value, graph);
+  }
+  const isMap = reader?.opType === 'MatMul' && reader.input[0] === value;
+  const [channels] = isMap ? (weightDims(reader?.input[1], graph) ?? []) : [];
   return channels === undefined || heads === 0 ? undefined : channels / heads;
 }
+
+const readerOf = (value: string, { node }: GraphProto): NodeProto | undefined =>
+  node.find(({ input }) => value !== '' && input.includes(value));
 
 /** Columns of a table `[rows, columns]`: a weight, or what an If picks from, where that is equally wide. */
 export function tableWidth(name: string | undefined, graph: GraphProto): number | undefined {

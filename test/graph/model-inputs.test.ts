@@ -4,7 +4,10 @@ import { UnsupportedModelError } from '../../src/errors.js';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { prefillDims, readModelInputs } from '../../src/graph/model-inputs.js';
 
-it('learns a head size that a cache leaves open from the attention that reads it', () => {
+it.each([
+  ['', []],
+  [' behind a gate', [makeNode({ op: 'Mul', inputs: ['mixed', 'gate'], outputs: ['gated'] })]],
+])('learns a head size that a cache leaves open from the attention that reads it%s', (_, gate) => {
   const graph = create(GraphProtoSchema, {
     input: [
       makeValueInfo('input_ids', 7, ['batch', 'sequence']),
@@ -18,7 +21,8 @@ it('learns a head size that a cache leaves open from the attention that reads it
         outputs: ['mixed'],
         attributes: { num_heads: 4, kv_num_heads: 2 },
       }),
-      makeNode({ op: 'MatMul', inputs: ['mixed', 'weight'], outputs: ['y'] }),
+      ...gate,
+      makeNode({ op: 'MatMul', inputs: [gate[0]?.output[0] ?? 'mixed', 'weight'], outputs: ['y'] }),
     ],
     initializer: [makeFloatInitializer('weight', [64, 1], new Float32Array(64))],
   });
