@@ -35,19 +35,23 @@ async function takeOut(): Promise<string> {
 }
 
 describe('a decoder that reads embeddings', () => {
-  it.each(['auto', 'o-fang'])('is pruned by %s as the undivided model is', async (method) => {
-    await writeSplitLlama(at('in'));
-    const generate = method === 'auto' ? { generate: true } : {};
-    const calibration = { ...WINDOWS, ...generate };
-    const report = await run({ method, calibration });
-    const whole = await prune({ model: TINY_LLAMA, out: at('whole'), sparsity: 0.3, calibration, method });
-    expect(decided(report).widths).toEqual(decided(whole).widths);
-    expect(report.certificate).toMatchObject({ passed: true });
-    expect(report.calibration!.tokensSha256).toBe(whole.calibration!.tokensSha256);
-    const perplexities = await evaluateModels({ models: [at('out'), at('whole')], texts: [TEXT], ...WINDOWS });
-    const [split, undivided] = perplexities.map((measured) => measured.perplexity[0]!.perplexity);
-    expect(split).toBeCloseTo(undivided!, 5);
-  });
+  it.each(['auto', 'o-fang'])(
+    'is pruned by %s as the undivided model is',
+    async (method) => {
+      await writeSplitLlama(at('in'));
+      const generate = method === 'auto' ? { generate: true } : {};
+      const calibration = { ...WINDOWS, ...generate };
+      const report = await run({ method, calibration });
+      const whole = await prune({ model: TINY_LLAMA, out: at('whole'), sparsity: 0.3, calibration, method });
+      expect(decided(report).widths).toEqual(decided(whole).widths);
+      expect(report.certificate).toMatchObject({ passed: true });
+      expect(report.calibration!.tokensSha256).toBe(whole.calibration!.tokensSha256);
+      const perplexities = await evaluateModels({ models: [at('out'), at('whole')], texts: [TEXT], ...WINDOWS });
+      const [split, undivided] = perplexities.map((measured) => measured.perplexity[0]!.perplexity);
+      expect(split).toBeCloseTo(undivided!, 5);
+    },
+    240_000,
+  );
 
   it('is written as it was, with its embedding model beside it', async () => {
     await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
@@ -65,7 +69,7 @@ describe('a decoder that reads embeddings', () => {
     const counted = decoder.graph!.initializer.filter(({ dataType }) => dataType === 1);
     const sizes = counted.map(({ dims }) => dims.reduce((product, dim) => product * Number(dim), 1));
     expect(parameters.before).toBe(sizes.reduce((sum, size) => sum + size, 0));
-  });
+  }, 240_000);
 
   it('is described without its embedding model', async () => {
     await writeSplitLlama(at('in'));
@@ -75,7 +79,7 @@ describe('a decoder that reads embeddings', () => {
     expect(format.bytes).toBeLessThanOrEqual(whole.format.bytes);
     expect(embeddings).toBe(at('in/onnx/embed_tokens.onnx'));
     expect(whole).not.toHaveProperty('embeddings');
-  });
+  }, 240_000);
 
   it('is measured and writes text as the undivided model', async () => {
     await writeSplitLlama(at('in'));
@@ -87,7 +91,7 @@ describe('a decoder that reads embeddings', () => {
       })),
     );
     expect(split).toEqual(whole);
-  });
+  }, 240_000);
 
   it('asks for its embedding model and takes one from elsewhere', async () => {
     await writeSplitLlama(at('in'));
@@ -108,7 +112,7 @@ describe('a decoder that reads embeddings', () => {
     expect(await listFiles(at('out'))).not.toContain('onnx/embed_tokens.onnx');
     const text = await generateText({ model: at('out'), prompt: 'Once', maxNewTokens: 2, embeddings });
     expect(text.text).not.toBe('');
-  });
+  }, 240_000);
 
   it('counts its embedding model to what statistics and recipes are made from', async () => {
     await writeSplitLlama(at('in'));
@@ -125,5 +129,5 @@ describe('a decoder that reads embeddings', () => {
     const other = { embeddings: at('other.onnx'), force: true };
     await expect(run({ ...statistics, ...other })).rejects.toThrow(/another model/);
     await expect(applyRecipe({ ...applied, ...other })).rejects.toThrow(/another model/);
-  });
+  }, 240_000);
 });
