@@ -12,7 +12,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
-import type { GraphIndex } from '../graph/graph-index.js';
+import { type GraphIndex, qualifiedOp } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -98,6 +98,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       : request.extension;
   const narrowings = slice.inputs.flatMap((name) => narrowInput(name, request.narrowed?.get(name)));
   const narrowed = new Map(narrowings.map(({ name, whole }) => [name, whole]));
+  const wanted = [...fetches, ...(extension?.outputs ?? [])];
   const proto = create(ModelProtoSchema, {
     irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
     opsetImport: importDomains(model, extension?.domains ?? []),
@@ -110,25 +111,48 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
         ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
-      output: [...fetches, ...(extension?.outputs ?? [])].map((name) => create(ValueInfoProtoSchema, { name })),
+      output: [...new Set([...wanted, ...slice.nodes.flatMap(keptCaches)])].map((name) =>
+        create(ValueInfoProtoSchema, { name }),
+      ),
     }),
   });
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
   const session = await engine.load(bytes, { ...request.session, weights });
-  return { session: owning(session, read), inputs: slice.inputs, narrowed };
+  return { session: owning(session, { read, wanted }), inputs: slice.inputs, narrowed };
 }
 
-/** The session with the weights that were read for it, which go when it goes. */
-function owning(session: Session, weights: readonly Uint8Array<ArrayBuffer>[]): Session {
+/** Fused attentions that write keys and values behind those that they read. */
+const CACHING_OPS: ReadonlySet<string> = new Set([
+  'com.microsoft.GroupQueryAttention',
+  'com.microsoft.MultiHeadAttention',
+  'com.microsoft.Attention',
+]);
+
+/**
+ * Caches that a node writes, which the graph hands out though nobody asks for them: ONNX Runtime otherwise puts them where the
+ * empty cache was cast to another type, as large as that.
+ */
+function keptCaches(node: NodeProto): readonly string[] {
+  return CACHING_OPS.has(qualifiedOp(node)) ? node.output.slice(1).filter((value) => value !== '') : [];
+}
+
+interface Owned {
+  /** Weights that were read for the session, which go when it goes. */
+  readonly read: readonly Uint8Array<ArrayBuffer>[];
+  /** What a run hands out where nothing else is asked for. */
+  readonly wanted: readonly string[];
+}
+
+function owning(session: Session, { read, wanted }: Owned): Session {
   return {
     inputs: session.inputs,
     outputs: session.outputs,
-    run: (feeds, fetches) => session.run(feeds, fetches),
+    run: (feeds, fetches = wanted) => session.run(feeds, fetches),
     async release() {
       await session.release();
-      weights.forEach(freeBytes);
+      read.forEach(freeBytes);
     },
   };
 }
