@@ -49,7 +49,7 @@ const TOLERANCES = {
   half: { least: 2e-3, most: 2e-2 },
 };
 
-/** What the tolerance is of the model's own rounding; sound models were seen to come to once of it. */
+/** What the tolerance is of the model's own rounding; sound models were seen to come to three of it at most. */
 const ROUNDINGS = 10;
 
 /** FLOAT16 and BFLOAT16. */
