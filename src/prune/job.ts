@@ -1,8 +1,9 @@
 import type { OutputError } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
+import type { DecidedRemoval } from '../removal/apply-removals.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -25,17 +26,8 @@ export interface PruneJob {
   centersOf?(module: PrunableModule): Float64Array | undefined;
 }
 
-/** One module after pruning. */
-export interface ModuleOutcome {
-  readonly module: PrunableModule;
-  /** Units that stay, ascending. */
-  readonly keep: Int32Array;
-  /** Repaired weight of the output map as it is saved, kept channels alone, in the file's own layout; absent: sliced only. */
-  readonly weight?: TensorHandle | undefined;
-  /** Repaired weights of the maps into an FFN as they are saved, in the order of `findInputMaps`; absent: sliced only. */
-  readonly inputs?: readonly TensorHandle[] | undefined;
-  /** What was added to the output map's result, if anything. */
-  readonly bias?: Float64Array | undefined;
+/** One module after pruning: what was decided about it, as it is saved, and what came of it. */
+export interface ModuleOutcome extends DecidedRemoval {
   /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
   readonly error?: OutputError | undefined;
   /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
