@@ -18,8 +18,8 @@ import { createMemoryFolder } from '../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { saveModel } from '../src/onnx/save-model.js';
 import { type AllocationName, type HeadUnit, type ModuleSelection, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/prune/job.js';
-import { pruneModel } from '../src/prune.js';
+import type { PruneOutcome } from '../src/pipeline/job.js';
+import { pruneModel } from '../src/pipeline/prune-model.js';
 import { maskModel } from '../src/removal/mask-model.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../src/runtime/analyse-model.js';
@@ -116,7 +116,7 @@ async function checkPruning(
     const outcome = await pruneModel(job);
     const pruned = await logitsOf(outcome.model, logits, windows[0]!);
     const masked = await logitsOf(
-      await maskModel(model, outcome.modules, { detected: analysed.detected, store: storeInMemory }),
+      await maskModel(model, outcome, { analysed: analysed, store: storeInMemory }),
       logits,
       windows[0]!,
     );

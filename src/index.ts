@@ -171,14 +171,15 @@ export { createMemoryFolder } from './onnx/memory-folder.js';
 export type { GraphFront, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
+export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './pipeline/job.js';
+export { type MeasuredModel, measureDense } from './pipeline/measure-dense/measure-dense.js';
+export { type MeasuredResult, pruneMeasured, pruneModel } from './pipeline/prune-model.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
-export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
-export { type ObservedModel, observeModel } from './prune/observe-model.js';
-export { type ObservedResult, pruneModel, pruneObserved } from './prune.js';
+export { applyChange, type ModelChange, type ModuleCut } from './removal/apply-change.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
 export { findInputMaps, type InputMap, type InputMapsRequest } from './removal/input-maps.js';
-export { type Masking, maskUnits } from './removal/mask-units.js';
+export { type MaskOptions, maskModel } from './removal/mask-model.js';
 export { type Removal, removeUnits } from './removal/remove-units.js';
 export {
   addLinearBias,

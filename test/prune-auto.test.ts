@@ -4,8 +4,8 @@ import { createTokenizer } from '../src/calibration/tokenizer.js';
 import { createAdapter, METHODS, type MethodName } from '../src/compensation/adapters.js';
 import { OptionError } from '../src/errors.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/prune/job.js';
-import { observeModel } from '../src/prune/observe-model.js';
+import type { PruneOutcome } from '../src/pipeline/job.js';
+import { measureDense } from '../src/pipeline/measure-dense/measure-dense.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';
@@ -86,7 +86,7 @@ it.each(Object.keys(METHODS) as MethodName[])('its metric and allocation go with
 it('orders in steps of 32 as it would one by one, to 2 % of the cost, and costs never fall', async () => {
   const ordersOf = async (step: number) => {
     const options = resolveOptions(auto({ modules: 'ffn' }));
-    const observed = await observeModel({
+    const observed = await measureDense({
       model: loaded.model,
       analysed: loaded.analysed,
       engine: testEngine,

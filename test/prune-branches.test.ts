@@ -68,8 +68,7 @@ describe.each(METHODS)('a decoder with a branch, pruned by %j', (options) => {
     'on %s windows computes what the masked original does in both branches',
     async (_, length) => {
       const outcome = await pruneLoaded(loaded, options, { windows: windowsOf(length) });
-      const { detected } = loaded.analysed;
-      const masked = await maskModel(loaded.model, outcome.modules, { detected, store: storeInMemory });
+      const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
       const logitsOf = async (model: OnnxModel, tokens: number) =>
         (await runModel(model, windowsOf(tokens))).logits!.data as Float32Array;
       for (const tokens of Object.values(LENGTHS)) {

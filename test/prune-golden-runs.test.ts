@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { PruneOptions } from '../src/options.js';
 import { resolveOptions } from '../src/options.js';
-import type { DenseObservation } from '../src/prune/dense-observation.js';
-import type { PruneJob, PruneOutcome } from '../src/prune/job.js';
-import { observeDense } from '../src/prune/observe-dense.js';
-import { startRun } from '../src/prune/run.js';
+import type { PruneJob, PruneOutcome } from '../src/pipeline/job.js';
+import type { DenseMeasures } from '../src/pipeline/measure-dense/dense-measures.js';
+import { runMeasurements } from '../src/pipeline/measure-dense/run-measurements.js';
+import { startContext } from '../src/pipeline/prune-context.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';
@@ -34,7 +34,7 @@ beforeAll(async () => {
 });
 
 describe('what the dense model shows', () => {
-  let dense: DenseObservation;
+  let dense: DenseMeasures;
   beforeAll(async () => {
     const options = resolveOptions({ sparsity: 0.3, modules: 'ffn', method: 'o-fang' });
     const job: PruneJob = {
@@ -49,7 +49,7 @@ describe('what the dense model shows', () => {
     const modules = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
     const needs = { blockChange: true, sensitivity: true, grouping: options.grouping, modules };
     const nothingElse = { curvatures: undefined, order: undefined };
-    dense = await observeDense(startRun(job, { all: 1, before: 0 }), { ...needs, ...nothingElse });
+    dense = await runMeasurements(startContext(job, { all: 1, before: 0 }), { ...needs, ...nothingElse });
   });
 
   it('has the reference block change', () => {

@@ -4,13 +4,14 @@ import { createTokenizer } from '../src/calibration/tokenizer.js';
 import { OptionError } from '../src/errors.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/prune/job.js';
-import { pruneInShots } from '../src/prune/prune-in-shots.js';
-import { pruneModel } from '../src/prune.js';
+import type { PruneOutcome } from '../src/pipeline/job.js';
+import { pruneInShots } from '../src/pipeline/prune-in-shots.js';
+import { pruneModel } from '../src/pipeline/prune-model.js';
 import { maskModel } from '../src/removal/mask-model.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';
+import { repairedInputs } from './support/masked.js';
 import {
   bytesOf,
   type Loaded,
@@ -41,7 +42,7 @@ const logitsOf = async (model: OnnxModel) => (await runModel(model, someWindows(
 it('brings every FFN closer to what it gave, step by step, and with them the model', async () => {
   const plain = await pruneBy(0);
   const repaired = [await pruneBy(1), await pruneBy(3)];
-  expect(plain.modules.every(({ inputs }) => inputs === undefined)).toBe(true);
+  expect(plain.modules.flatMap((module) => repairedInputs(plain, loaded, module))).toEqual([]);
   // The first block reads the same in all three; what later ones read depends on those before them.
   const [first, one, three] = [plain, ...repaired].map((outcome) => errors(outcome)[0]!);
   expect(one!).toBeLessThan(0.95 * first!);
@@ -75,11 +76,12 @@ it('reports the error that is left as it is when measured anew', async () => {
 
 it('computes what the masked original does, with the columns that stay repaired', async () => {
   const outcome = await pruneBy(1);
-  const { detected } = loaded.analysed;
-  const masked = await maskModel(loaded.model, outcome.modules, { detected, store: storeInMemory });
+  const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(masked))).toBeLessThan(1e-5);
-  const bare = outcome.modules.map(({ inputs, ...module }) => module);
-  const unrepaired = await maskModel(loaded.model, bare, { detected, store: storeInMemory });
+  const inputs = new Set(outcome.modules.flatMap((module) => repairedInputs(outcome, loaded, module)));
+  const changed = new Map([...outcome.changed].filter(([name]) => !inputs.has(name)));
+  const { analysed } = loaded;
+  const unrepaired = await maskModel(loaded.model, { ...outcome, changed }, { analysed, store: storeInMemory });
   expect(relativeGap(await logitsOf(outcome.model), await logitsOf(unrepaired))).toBeGreaterThan(1e-4);
 });
 
@@ -94,12 +96,12 @@ it('keeps what an earlier shot repaired where a later one repairs nothing', asyn
     createStates: createMemoryStates,
   };
   const steps = [1, 0];
-  const { model, modules } = await pruneInShots(base, (job) =>
+  const outcome = await pruneInShots(base, (job) =>
     pruneModel({ ...job, options: { ...job.options, shots: 1, inputSteps: steps.shift()! } }),
   );
-  expect(modules.every(({ inputs }) => inputs?.length === 2)).toBe(true);
-  const masked = await maskModel(loaded.model, modules, { detected: loaded.analysed.detected, store: storeInMemory });
-  expect(relativeGap(await logitsOf(model), await logitsOf(masked))).toBeLessThan(1e-5);
+  for (const module of outcome.modules) expect(repairedInputs(outcome, loaded, module)).toHaveLength(2);
+  const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
+  expect(relativeGap(await logitsOf(outcome.model), await logitsOf(masked))).toBeLessThan(1e-5);
 });
 
 it.each(['flap', 'f-fang', 'o-fang', 'auto', 'wanda'])('goes with %s', async (method) => {
@@ -121,9 +123,9 @@ it('leaves a model alone that loses nothing, and says what it cannot do', async 
   expect(await logitsOf(model)).toEqual(await logitsOf(loaded.model));
   for (const inputSteps of [-1, 1.5, Number.NaN])
     expect(() => resolveOptions({ sparsity: 0.3, inputSteps })).toThrow(OptionError);
-  const { modules, remarks } = await pruneBy(2, { method: 'magnitude' });
-  expect(modules.every(({ inputs }) => inputs === undefined)).toBe(true);
-  expect(remarks).toContainEqual(expect.stringMatching(/^the maps into FFNs stay as they were: no token/));
+  const outcome = await pruneBy(2, { method: 'magnitude' });
+  expect(outcome.changed.size).toBe(0);
+  expect(outcome.remarks).toContainEqual(expect.stringMatching(/^input repair was left out: no token/));
 });
 
 it('stops when it is told to', async () => {

@@ -72,7 +72,7 @@ const branchesOf = ({ proto }: OnnxModel): GraphProto[] => proto.graph!.node[0]!
 describe('a merged decoder', () => {
   it('comes back as it was when nothing is removed', async () => {
     const { model } = await load(merge());
-    const whole = await pruneTwin(model, [], testEngine);
+    const whole = await pruneTwin(model, { modules: [], changed: new Map() }, testEngine);
     expect(whole.proto.graph!.node.map(({ opType }) => opType)).toEqual(['If']);
     expect(whole.proto.graph!.input.map(({ name }) => name)).toContain('use_cache_branch');
     expect([...whole.weights.keys()].toSorted()).toEqual([...model.weights.keys()].toSorted());
@@ -92,10 +92,9 @@ describe('a merged decoder', () => {
     const loaded = await load(merge());
     const outcome = await pruneLoaded(loaded, options, { windows: WINDOWS });
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
-    const merged = await pruneTwin(outcome.model, outcome.modules, testEngine);
+    const merged = await pruneTwin(outcome.model, outcome, testEngine);
     expect([...merged.weights.keys()].toSorted()).toEqual([...outcome.model.weights.keys()].toSorted());
-    const { detected } = loaded.analysed;
-    const masked = await maskModel(loaded.model, outcome.modules, { detected, store: storeInMemory });
+    const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
     const expected = (await runModel(masked, [WINDOWS[0]!])).logits!.data as Float32Array;
     for (const [at, logits] of (await read(merged)).entries()) {
       const row = expected.subarray((6 + at) * VOCABULARY, (7 + at) * VOCABULARY);
@@ -117,7 +116,7 @@ describe('a merged decoder', () => {
         module: { ...first!.module, output: { ...first!.module.output, weight: second!.module.output.weight } },
       },
     ];
-    const pruning = pruneTwin(outcome.model, mixed, testEngine);
+    const pruning = pruneTwin(outcome.model, { ...outcome, modules: mixed }, testEngine);
     await expect(pruning).rejects.toThrow(UnsupportedModelError);
     await expect(pruning).rejects.toThrow(/differs from the one with it.*decoder_with_past_model\.onnx/);
   });

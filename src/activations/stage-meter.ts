@@ -1,4 +1,4 @@
-import type { Batch, BlockRunner, PassLook, StageRun } from '../runtime/block-runner.js';
+import type { Batch, BlockRunner, StageReads, StageRun } from '../runtime/block-runner.js';
 import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js';
 import type { Tensors } from '../runtime/engine.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
@@ -28,10 +28,10 @@ export async function runMeters(
 }
 
 /** A look at a stage that is passed under some meters, with what else is to be handed out of it. */
-export function lookUnder(
+export function readUnder(
   meters: readonly StageMeter[],
-  { fetches = [], onBatch }: Pick<PassLook, 'fetches' | 'onBatch'> = {},
-): PassLook {
+  { fetches = [], onBatch }: Pick<StageReads, 'fetches' | 'onBatch'> = {},
+): StageReads {
   return {
     fetches,
     ...readingOf(meters),

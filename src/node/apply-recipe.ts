@@ -2,9 +2,9 @@ import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { JobControl } from '../progress.js';
-import { applyRemovals } from '../removal/apply-removals.js';
+import { applyChange } from '../removal/apply-change.js';
 import { pruneTwin } from '../removal/prune-twin.js';
-import { checkRecipe, parseRemovals } from '../report/parse-recipe.js';
+import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
@@ -61,22 +61,21 @@ export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe>
       const engine = await createNodeEngine(request);
       const analysed = await analyseModel(dense, engine, signal);
       await checkLayout(made, analysed);
-      const { detected } = analysed;
-      const removals = await parseRemovals(recipe, { detected, model: dense, tensors, files: place });
-      const model = await pruneTwin(withoutFront(await applyRemovals(dense, analysed, removals)), removals, engine);
+      const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
+      const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
       let sha256 = '';
       const complete = async (partial: string, saved: SavedModel) => {
         sha256 = await hashSaved(partial, saved, signal);
         checkResult(recipe, sha256);
       };
-      const documents = mendDocuments(folder, analysed, { model, modules: removals });
+      const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
       const writing = { output: out, force, documents, complete, onProgress, signal };
       const { byteLength } = await writeModelFolder(model, folder, writing);
       return {
         model: request.model,
         out,
         sha256,
-        parameters: { before: detected.layout.parameterCount, after: countParameters(model) },
+        parameters: { before: analysed.detected.layout.parameterCount, after: countParameters(model) },
         bytes: { before: await storedBytes(folder, dense), after: byteLength },
       };
     });

@@ -12,8 +12,9 @@ import {
 import { createDecoder } from '../evaluation/decoder.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { createRandom } from '../linalg/random.js';
-import type { PruneJob } from '../prune/job.js';
-import { type MaskedModule, type MaskRequest, maskModel } from '../removal/mask-model.js';
+import type { PruneJob } from '../pipeline/job.js';
+import type { ModelChange } from '../removal/apply-change.js';
+import { type MaskOptions, maskModel } from '../removal/mask-model.js';
 import type { CertificateReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { describeUnrunnable } from '../runtime/refuse-unrunnable.js';
@@ -29,7 +30,7 @@ export interface CertifyRequest extends Pick<PruneJob, 'model' | 'analysed' | 'e
   readonly folder: ModelFolder;
   /** Folder that was written. */
   readonly written: string;
-  readonly modules: readonly MaskedModule[];
+  readonly change: ModelChange;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -107,14 +108,14 @@ interface Masked {
 
 /** @returns the error of a model that cannot be run block by block. */
 async function runMasked(
-  { model, modules, ...request }: CertifyRequest,
+  { model, change, ...request }: CertifyRequest,
   windows: readonly Int32Array[],
 ): Promise<Masked | UnsupportedModelError> {
   try {
-    const { detected } = request.analysed;
-    const run = (options: Pick<MaskRequest, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
+    const { analysed } = request;
+    const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
       withTensorStore(async (store) => {
-        const masked = await maskModel(model, modules, { detected, store, nudge: options.nudge });
+        const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge });
         return runForLogits({ ...request, ...options, model: masked, windows });
       });
     const logits = await run();

@@ -9,9 +9,9 @@ import {
   resolveCalibration,
   resolveOptions,
 } from '../options.js';
-import { collectDense, keptSums } from '../prune/collect-dense.js';
-import type { KeptSums } from '../prune/dense-statistics.js';
-import type { StageTiming } from '../prune/job.js';
+import type { StageTiming } from '../pipeline/job.js';
+import type { KeptSums } from '../pipeline/measure-dense/dense-statistics.js';
+import { gatherStatistics, keptSums } from '../pipeline/measure-dense/gather-statistics.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
@@ -95,7 +95,7 @@ export async function observe(request: ObserveRequest): Promise<ObservedFolder> 
         const { layout } = job.analysed.detected;
         const { provenance, remarks } = opened.calibration!;
         const packer = createStatisticsPacker(store);
-        const collected = await collectDense({ ...job, store: storeInMemory }, packer.addModule);
+        const collected = await gatherStatistics({ ...job, store: storeInMemory }, packer.addModule);
         const packed = await packer.finish(collected.dense, job.windows);
         const saved: Omit<SavedStatistics, 'tensors'> = {
           schema: STATISTICS_SCHEMA,

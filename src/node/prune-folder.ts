@@ -6,9 +6,9 @@ import {
   resolveCalibration,
   resolveOptions,
 } from '../options.js';
+import { loadStatistics, type MeasuredModel, measureDense } from '../pipeline/measure-dense/measure-dense.js';
+import { pruneMeasured, pruneModel } from '../pipeline/prune-model.js';
 import { partOfProgress } from '../progress.js';
-import { type ObservedModel, observeModel, recallModel } from '../prune/observe-model.js';
-import { pruneModel, pruneObserved } from '../prune.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -165,7 +165,7 @@ async function pruneTo(
     const sparsities = results.map(({ sparsity }) => sparsity);
     const job = { folder, options: options!, calibration: needed, executionProvider, engine, hiddenStates, sparsities };
     const reports = await withPruneJob(job, (opened) => {
-      if (statistics !== undefined) return pruneRecalled(statistics, { opened, request, results });
+      if (statistics !== undefined) return pruneFromStatistics(statistics, { opened, request, results });
       return (options!.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });
     });
     if (texts === undefined) return reports;
@@ -185,20 +185,20 @@ interface Pruning {
 /** One look at the dense model serves all sparsities. */
 async function pruneAlike(given: Pruning): Promise<readonly PruneReport[]> {
   const { opened, results } = given;
-  return pruneFrom(await observeModel({ ...opened.job, store: storeInMemory }, results.length), given);
+  return pruneFrom(await measureDense({ ...opened.job, store: storeInMemory }, results.length), given);
 }
 
 /** So do statistics that an earlier look left behind. */
-function pruneRecalled(place: PairPlace, given: Pruning): Promise<readonly PruneReport[]> {
+function pruneFromStatistics(place: PairPlace, given: Pruning): Promise<readonly PruneReport[]> {
   return withStatistics(place, given.opened, async ({ opened, statistics }) => {
     const job = { ...opened.job, store: storeInMemory };
-    return pruneFrom(await recallModel(job, statistics, given.results.length), { ...given, opened });
+    return pruneFrom(await loadStatistics(job, statistics, given.results.length), { ...given, opened });
   });
 }
 
 /** Writes all results of one look, and is done with it. */
 async function pruneFrom(
-  observed: ObservedModel,
+  observed: MeasuredModel,
   { opened, request, results }: Pruning,
 ): Promise<readonly PruneReport[]> {
   try {
@@ -206,7 +206,7 @@ async function pruneFrom(
     for (const [index, result] of results.entries()) {
       const { sparsity } = result;
       const report = await withTensorStore(async (store) =>
-        writeResult(opened, await pruneObserved(observed, { sparsity, store, index }), { ...request, ...result }),
+        writeResult(opened, await pruneMeasured(observed, { sparsity, store, index }), { ...request, ...result }),
       );
       reports.push(report);
     }

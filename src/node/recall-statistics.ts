@@ -1,11 +1,11 @@
-import type { DenseStatistics } from '../prune/dense-statistics.js';
+import type { DenseStatistics } from '../pipeline/measure-dense/dense-statistics.js';
 import { checkSavedStatistics, parseStatistics } from '../report/parse-statistics.js';
 import { type PairPlace, withPair } from './json-with-tensors.js';
 import { checkLayout, checkModelHash } from './model-origin.js';
 import type { FolderJob } from './open-prune-job.js';
 
 /** A model folder that stands ready to be pruned from statistics. */
-export interface RecalledJob {
+export interface LoadedJob {
   /** With the windows and the calibration of the look that the statistics are from. */
   readonly opened: FolderJob;
   readonly statistics: DenseStatistics;
@@ -18,7 +18,7 @@ export interface RecalledJob {
 export async function withStatistics<T>(
   place: PairPlace,
   opened: FolderJob,
-  use: (recalled: RecalledJob) => Promise<T>,
+  use: (recalled: LoadedJob) => Promise<T>,
 ): Promise<T> {
   const { folder, job } = opened;
   const { signal } = job.options;

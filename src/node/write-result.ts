@@ -5,11 +5,10 @@ import type { SinkFolder } from '../onnx/byte-source.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
-import type { PruneOutcome, StageTiming } from '../prune/job.js';
-import type { DecidedRemoval } from '../removal/apply-removals.js';
+import type { PruneOutcome, StageTiming } from '../pipeline/job.js';
+import type { ModuleCut } from '../removal/apply-change.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
 import { pruneTwin } from '../removal/prune-twin.js';
-import { buildRecipeParts } from '../report/build-recipe.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { buildPruneReport } from '../report/prune-report.js';
 import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
@@ -55,7 +54,7 @@ export async function writeResult(
   const { analysed, windows } = job;
   const options = { ...job.options, sparsity: request.sparsity };
   const { out, report: place } = request;
-  const written = await pruneTwin(withoutFront(outcome.model), outcome.modules, job.engine);
+  const written = await pruneTwin(withoutFront(outcome.model), outcome, job.engine);
   const timings: StageTiming[] = [...before, ...outcome.timings];
   const bytesBefore = await storedBytes(folder, job.model);
   const tokenizer = request.quoteText === false ? undefined : await findTokenizer(folder);
@@ -85,7 +84,6 @@ export async function writeResult(
     });
   const saveRecipe = async (sha256?: string): Promise<void> => {
     if (request.recipe === undefined || isGone) return;
-    const { modules, tensors } = buildRecipeParts(outcome.modules);
     const recipe: Omit<Recipe, 'tensors'> = {
       schema: RECIPE_SCHEMA,
       version: VERSION,
@@ -95,9 +93,14 @@ export async function writeResult(
       settings: plainSettings(options),
       ...(calibration && { calibration: calibration.provenance }),
       ...(sha256 !== undefined && { result: { sha256 } }),
-      modules,
+      modules: outcome.modules.map(({ module: { index, block, kind }, keep }) => ({
+        index,
+        block,
+        kind,
+        keep: [...keep],
+      })),
     };
-    await writePair(request.recipe, recipe, tensors);
+    await writePair(request.recipe, recipe, outcome.changed);
   };
   const control = { onProgress: options.onProgress, signal: options.signal };
   if (out === undefined) {
@@ -107,10 +110,9 @@ export async function writeResult(
     return report;
   }
   const certify = async (partial: string): Promise<CertificateReport | undefined> => {
-    const { modules } = outcome;
     options.onProgress?.({ stage: 'certify', done: 0, total: 1 });
     const start = performance.now();
-    const found = await certifyFolder({ ...job, folder, written: partial, modules, signal: options.signal });
+    const found = await certifyFolder({ ...job, folder, written: partial, change: outcome, signal: options.signal });
     timings.push({ stage: 'certify', ms: performance.now() - start });
     remarks.push(...found.remarks);
     return found.certificate;
@@ -156,7 +158,7 @@ const COUNTING_FOLDER: SinkFolder = {
 export function mendDocuments(
   { documents, modelFile }: ModelFolder,
   { detected }: AnalysedModel,
-  { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly DecidedRemoval[] },
+  { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
 ): Record<string, JsonObject> {
   const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
   const widths = blockWidths(detected.layout, kept);

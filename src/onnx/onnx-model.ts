@@ -12,6 +12,15 @@ export interface TensorHandle {
   readonly byteLength: number;
   /** Bytes in raw layout, the whole tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
+  /** What it is a part of, as `sliceHandle` cut it; absent: it is whole. */
+  readonly cut?: TensorCut;
+}
+
+/** Indices of one axis of a tensor, ascending. */
+export interface TensorCut {
+  readonly from: TensorHandle;
+  readonly axis: number;
+  readonly keep: Int32Array;
 }
 
 /**

@@ -26,11 +26,12 @@ export function sliceHandle(handle: TensorHandle, axis: number, keep: Int32Array
   }
   const shape = { dataType: handle.dataType, dims: handle.dims.with(axis, keep.length) };
   const itemBytes = (handle.dims.slice(axis + 1).reduce((product, dim) => product * dim, 1) * bits) / 8;
-  const cut: Cut = { handle, keep: Int32Array.from(keep), itemBytes, rowBytes: axisLength * itemBytes };
+  const cut: SlicedRows = { handle, keep: Int32Array.from(keep), itemBytes, rowBytes: axisLength * itemBytes };
   const byteLength = expectedByteLength(shape);
   return {
     ...shape,
     byteLength,
+    cut: { from: handle, axis, keep: cut.keep },
     async read(range = { offset: 0, length: byteLength }) {
       checkRange(range, byteLength);
       if (range.length === 0) return new Uint8Array(0);
@@ -44,7 +45,7 @@ export function sliceHandle(handle: TensorHandle, axis: number, keep: Int32Array
 }
 
 /** An item is what one kept index contributes per row; a row is one step of the axes before the cut one. */
-interface Cut {
+interface SlicedRows {
   readonly handle: TensorHandle;
   readonly keep: Int32Array;
   readonly itemBytes: number;
@@ -52,7 +53,7 @@ interface Cut {
 }
 
 /** Items `first` to `last` (exclusive) of the result, counted over all rows. */
-async function readItems(cut: Cut, first: number, last: number): Promise<Uint8Array<ArrayBuffer>> {
+async function readItems(cut: SlicedRows, first: number, last: number): Promise<Uint8Array<ArrayBuffer>> {
   const out = new Uint8Array((last - first) * cut.itemBytes);
   for (let item = first; item < last; ) {
     const step = cut.rowBytes <= STEP_BYTES ? wholeRows(cut, item, last) : spanOfRow(cut, item, last);
@@ -71,14 +72,14 @@ interface Step {
   readonly length: number;
 }
 
-function wholeRows({ keep, rowBytes }: Cut, item: number, last: number): Step {
+function wholeRows({ keep, rowBytes }: SlicedRows, item: number, last: number): Step {
   const row = Math.floor(item / keep.length);
   const endRow = Math.min(row + Math.floor(STEP_BYTES / rowBytes), Math.ceil(last / keep.length));
   return { end: Math.min(endRow * keep.length, last), offset: row * rowBytes, length: (endRow - row) * rowBytes };
 }
 
 /** As many items of one long row as lie close enough together. */
-function spanOfRow({ keep, itemBytes, rowBytes }: Cut, item: number, last: number): Step {
+function spanOfRow({ keep, itemBytes, rowBytes }: SlicedRows, item: number, last: number): Step {
   const row = Math.floor(item / keep.length);
   const endOfRow = Math.min(last, (row + 1) * keep.length);
   let low = keep[item % keep.length]!;
@@ -101,7 +102,7 @@ interface Transfer {
 }
 
 /** Copies items from `first` on until `target` is full, in the widest words that fit. */
-function gather({ keep, itemBytes, rowBytes }: Cut, first: number, { block, offset, target }: Transfer): void {
+function gather({ keep, itemBytes, rowBytes }: SlicedRows, first: number, { block, offset, target }: Transfer): void {
   const starts = [itemBytes, rowBytes, offset, block.byteOffset, target.byteOffset];
   const wordBytes = [4, 2, 1].find((width) => starts.every((start) => start % width === 0))!;
   const from = words(block, wordBytes);
@@ -122,4 +123,31 @@ function gather({ keep, itemBytes, rowBytes }: Cut, first: number, { block, offs
 function words(bytes: Uint8Array<ArrayBuffer>, width: number): Uint8Array | Uint16Array | Uint32Array {
   const WordArray = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array }[width] ?? Uint8Array;
   return new WordArray(bytes.buffer, bytes.byteOffset, bytes.byteLength / width);
+}
+
+/** Elements of a tensor put back to where they were cut from. */
+export interface FilledTensor {
+  /** The whole tensor, as it is without them. */
+  readonly whole: TensorHandle;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** Puts `bytes`, elements of the shape of `part`, into what `sliceHandle` cut it from, however often it was cut. */
+export async function fillCut(part: TensorHandle, bytes: Uint8Array<ArrayBuffer>): Promise<FilledTensor> {
+  if (part.cut === undefined) return { whole: part, bytes };
+  const { from, axis, keep } = part.cut;
+  const filled = await from.read();
+  const rowBytes = from.byteLength / from.dims.slice(0, axis).reduce((product, dim) => product * dim, 1);
+  const itemBytes = rowBytes / from.dims[axis]!;
+  const wordBytes = [4, 2, 1].find((width) => itemBytes % width === 0)!;
+  const [source, target] = [words(bytes, wordBytes), words(filled, wordBytes)];
+  const [rowWords, itemWords] = [rowBytes / wordBytes, itemBytes / wordBytes];
+  let at = 0;
+  for (let row = 0; row < target.length; row += rowWords) {
+    for (const index of keep) {
+      for (let word = row + index * itemWords; word < row + (index + 1) * itemWords; word += 1)
+        target[word] = source[at++]!;
+    }
+  }
+  return fillCut(from, filled);
 }

@@ -2,7 +2,6 @@ import type { NodeProto } from 'onnx-buf';
 import { type AxisLabel, FREE } from '../architecture/axis-rules/axis-rule.js';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import { UnsupportedModelError } from '../errors.js';
 import { floatAttribute, intAttribute } from '../graph/attributes.js';
 import { qualifiedOp } from '../graph/graph-index.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
@@ -10,9 +9,8 @@ import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
-import { editGraph } from './graph-editor.js';
 import { keptPositions, keptUnits } from './kept-positions.js';
-import type { StoreTensor } from './repair-linear.js';
+import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 
 /** A linear map into an FFN: `gate`, `up`, or both in one. */
 export interface InputMap {
@@ -92,67 +90,9 @@ function columnsOf(codes: Int32Array, neurons: Int32Array): Int32Array[] | undef
   return lists.length > 0 && lists.every(isFull) ? lists.map((list) => Int32Array.from(list)) : undefined;
 }
 
-/** Shapes of the weights of the maps into an FFN once only `keep` stay; `model` is the dense one. */
-export function inputShapes(
-  model: OnnxModel,
-  { detected, module, keep }: InputMapsRequest & { readonly keep: Int32Array },
-): TensorShape[] {
-  return findInputMaps(model, { detected, module }).map(({ result, weight, outputAxis }) => {
-    const { dataType, dims } = model.weights.get(weight)!;
-    const width = positionsLeft(labelOf(detected, module, result)!, keep).length;
-    return { dataType, dims: dims.map((dim, axis) => (axis === outputAxis ? width : dim)) };
-  });
-}
-
-/** Weights of input maps as they are now. */
-export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): TensorHandle[] =>
-  maps.map(({ weight }) => model.weights.get(weight)!);
-
-/** Replaces the weights of the maps into an FFN by others of the same shape and type. @throws UnsupportedModelError when their number differs. */
-export function replaceInputWeights(
-  model: OnnxModel,
-  request: InputMapsRequest,
-  weights: readonly TensorHandle[],
-): void {
-  const maps = findInputMaps(model, request);
-  checkNumber(request.module, maps, weights);
-  for (const [at, { weight }] of maps.entries()) setWeight(model, weight, weights[at]!);
-}
-
-/**
- * Does in place to a dense model what `replaceInputWeights` does to a pruned one: neurons that stay get their repaired
- * columns, the others keep theirs.
- * @throws UnsupportedModelError when the numbers of maps and weights differ.
- */
-export async function maskInputWeights(
-  model: OnnxModel,
-  { detected, module, keep }: InputMapsRequest & { readonly keep: Int32Array },
-  { weights, store }: { readonly weights: readonly TensorHandle[]; readonly store: StoreTensor },
-): Promise<void> {
-  const maps = findInputMaps(model, { detected, module });
-  checkNumber(module, maps, weights);
-  const editor = editGraph(model);
-  for (const [at, map] of maps.entries()) {
-    const handle = model.weights.get(map.weight)!;
-    const [values, repaired] = [await readRows(handle, map), await readRows(weights[at]!, map)];
-    const width = handle.dims[map.outputAxis]!;
-    const positions = positionsLeft(labelOf(detected, module, map.result)!, keep);
-    for (let row = 0; row * width < values.length; row += 1) {
-      for (const [column, position] of positions.entries())
-        values[row * width + position] = repaired[row * positions.length + column]!;
-    }
-    const { dataType, dims } = handle;
-    const masked = await store({ dataType, dims }, encodeRows(values, handle, map));
-    editor.replaceWeightFor(map.result, map.weight, masked);
-  }
-}
-
-function checkNumber({ block, kind }: PrunableModule, maps: readonly unknown[], weights: readonly unknown[]): void {
-  if (maps.length === weights.length) return;
-  throw new UnsupportedModelError(
-    `block ${block} ${kind} has ${maps.length} maps into it, and ${weights.length} repaired weights were given`,
-  );
-}
+/** Weights of input maps as they are now, by name. */
+export const inputWeights = (model: OnnxModel, maps: readonly InputMap[]): ChangedWeight[] =>
+  maps.map(({ weight }) => [weight, model.weights.get(weight)!]);
 
 /** An input map's weight, `[in, out]` row-major whatever its layout in the file. */
 export const readInputWeight = (model: OnnxModel, map: InputMap): Promise<Float64Array> =>
@@ -163,11 +103,11 @@ export async function writeInputWeight(
   model: OnnxModel,
   map: InputMap,
   { values, store }: { readonly values: Float64Array; readonly store: StoreTensor },
-): Promise<TensorHandle> {
+): Promise<ChangedWeight> {
   const { dataType, dims } = model.weights.get(map.weight)!;
   const written = await store({ dataType, dims }, encodeRows(values, { dataType, dims }, map));
   setWeight(model, map.weight, written);
-  return written;
+  return [map.weight, written];
 }
 
 async function readRows(handle: TensorHandle, { outputAxis }: InputMap): Promise<Float64Array> {

@@ -1,53 +1,83 @@
-import type { DetectedModel } from '../architecture/detect-layout.js';
-import { copyModel } from '../onnx/edit-weights.js';
-import { readFloat32 } from '../onnx/float-encoding.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { maskInputWeights } from './input-maps.js';
-import { type Masking, maskUnits } from './mask-units.js';
-import type { StoreTensor } from './repair-linear.js';
+import type { Random } from '../linalg/random.js';
+import { copyModel, setWeight } from '../onnx/edit-weights.js';
+import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { fillCut } from '../onnx/slice-handle.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { cutModel, type ModelChange, type ModuleCut } from './apply-change.js';
+import { editGraph } from './graph-editor.js';
+import { giveLinearBias, linearBiasName, linearWeightName, type StoreTensor } from './repair-linear.js';
+import { channelsOf } from './score-module.js';
 
-/** What pruning did to one module, as `maskModel` does it to the dense model. */
-export interface MaskedModule extends Pick<Masking, 'module' | 'keep' | 'bias'> {
-  /** Repaired weights of the maps into an FFN as they were written. @see replaceInputWeights */
-  readonly inputs?: readonly TensorHandle[] | undefined;
-  /** Repaired weight of the output map as it was written, kept channels alone, in the file's own layout. */
-  readonly weight?: TensorHandle | undefined;
-}
-
-export interface MaskRequest extends Pick<Masking, 'nudge'> {
-  readonly detected: DetectedModel;
+export interface MaskOptions {
+  readonly analysed: AnalysedModel;
+  /** Keeps the masked weights. */
   readonly store: StoreTensor;
+  /** Moves every weight of the output maps to a neighbour of its data type, up or down at random. Default: none moves. */
+  readonly nudge?: Random | undefined;
 }
 
 /**
- * The masked original of a pruned model: a copy of the dense one with the removed channels zeroed and the repairs applied.
- * @param store Keeps the masked weights. @see maskUnits
- * @param nudge Has the output maps rounded otherwise. @see maskUnits
+ * The masked original of a pruned model: a copy of the dense one, as large as it is, that computes the same. Weights that
+ * changed have their new values where they were cut from, and the output maps' columns of removed channels are zero.
  */
-export async function maskModel(
-  dense: OnnxModel,
-  modules: readonly MaskedModule[],
-  { detected, store, nudge }: MaskRequest,
-): Promise<OnnxModel> {
+export async function maskModel(dense: OnnxModel, change: ModelChange, options: MaskOptions): Promise<OnnxModel> {
   const masked = copyModel(dense);
-  for (const { weight, inputs, ...masking } of modules) {
-    const repaired = weight && (await readRepaired(weight, masking.module.output.inputAxis));
-    await maskUnits(masked, { ...masking, weight: repaired, store, nudge });
-    if (inputs !== undefined) await maskInputWeights(masked, { ...masking, detected }, { weights: inputs, store });
-  }
+  for (const { module } of change.modules)
+    if (change.changed.has(linearBiasName(masked, module.output))) giveLinearBias(masked, module.output);
+  await putBack(dense, masked, change, options);
+  for (const cut of change.modules) await maskColumns(masked, cut, options);
   return masked;
 }
 
-/** A weight as `[out, kept]` row-major. */
-async function readRepaired(handle: TensorHandle, inputAxis: 0 | 1): Promise<Float32Array> {
-  const values = await readFloat32(handle);
-  if (inputAxis === 1) return values;
-  const [kept = 0, outputCount = 0] = handle.dims;
-  const turned = new Float32Array(values.length);
-  for (let out = 0; out < outputCount; out += 1) {
-    for (let channel = 0; channel < kept; channel += 1) {
-      turned[out * kept + channel] = values[channel * outputCount + out]!;
+/** Gives the masked original the weights that changed, spread over the dense ones that they were cut from. */
+async function putBack(
+  dense: OnnxModel,
+  masked: OnnxModel,
+  { modules, changed }: ModelChange,
+  { analysed, store }: MaskOptions,
+): Promise<void> {
+  const narrowed = cutModel(dense, analysed, { modules: modules.filter(({ keep }) => keep.length > 0), changed });
+  const [masking, narrowing] = [editGraph(masked), editGraph(narrowed)];
+  const names = new Map([...dense.weights].map(([name, handle]) => [handle, name]));
+  for (const [name, value] of changed) {
+    const part = narrowed.weights.get(name);
+    if (part?.cut === undefined) {
+      setWeight(masked, name, value);
+      continue;
+    }
+    const { whole, bytes } = await fillCut(part, await value.read());
+    const filled = await store({ dataType: whole.dataType, dims: whole.dims }, bytes);
+    const original = names.get(whole)!;
+    if (name === original) setWeight(masked, name, filled);
+    else {
+      // Others read it whole; the nodes that read the copy that was cut have the same results in both graphs.
+      const results = new Set(narrowing.consumersOf(name).map(({ output }) => output[0]));
+      const readers = masking.consumersOf(original).filter(({ output }) => results.has(output[0]));
+      masking.rewire(readers, original, masking.addWeight(name, filled));
     }
   }
-  return turned;
+}
+
+/** Distance of neighbouring numbers, as a fraction of them at most: FLOAT, FLOAT16, BFLOAT16. */
+const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
+
+/** Zeroes the columns of a module's output map that removed channels went through. */
+async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge }: MaskOptions) {
+  const linear = module.output;
+  const shared = linearWeightName(model, linear);
+  const handle = model.weights.get(shared)!;
+  const values = await readFloat32(handle);
+  const isKept = new Uint8Array(linear.inputCount);
+  for (const channel of channelsOf(module, keep)) isKept[channel] = 1;
+  const { dataType, dims } = handle;
+  const [, width = 0] = dims;
+  for (let at = 0; at < values.length; at += 1)
+    if (isKept[linear.inputAxis === 1 ? at % width : Math.floor(at / width)] === 0) values[at] = 0;
+  const epsilon = EPSILONS[dataType] ?? 0;
+  if (nudge !== undefined) {
+    for (let at = 0; at < values.length; at += 1) values[at]! *= nudge() < 0.5 ? 1 - epsilon : 1 + epsilon;
+  }
+  const masked = await store({ dataType, dims }, encodeFloats(dataType, values));
+  editGraph(model).replaceWeightFor(linear.result, shared, masked);
 }

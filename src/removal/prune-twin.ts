@@ -4,36 +4,36 @@ import { mergeDecoders } from '../graph/merged-decoder.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import { applyRemovals, type DecidedRemoval } from './apply-removals.js';
+import { applyChange, type ModelChange } from './apply-change.js';
+import { linearBiasName } from './repair-linear.js';
 
 /**
  * Does to the other half of a merged decoder what was done to the half that was pruned, and puts them together; a model that
  * is no such half comes back as it is.
  * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone whole.
  */
-export async function pruneTwin(
-  pruned: OnnxModel,
-  removals: readonly DecidedRemoval[],
-  engine: Engine,
-): Promise<OnnxModel> {
+export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { twin } = pruned;
   if (twin === undefined) return pruned;
   const analysed = await analyseModel(twin.model, engine);
-  const { modules } = analysed.detected.layout;
-  const own = removals.map((removal) => {
-    const { kind, block, index, unitCount, output } = removal.module;
-    const module = modules[index];
+  const changed = new Map(change.changed);
+  const modules = change.modules.map(({ module: { kind, block, index, unitCount, output }, keep }) => {
+    const module = analysed.detected.layout.modules[index];
     if (module?.kind !== kind || module.unitCount !== unitCount || module.output.weight !== output.weight) {
       throw new UnsupportedModelError(
         `block ${block} ${kind}: the decoder without past differs from the one with it, expected the same weights; prune decoder_with_past_model.onnx, or export one graph with a KV cache`,
       );
     }
-    if (removal.keep.length === 0) {
+    if (keep.length === 0) {
       throw new UnsupportedModelError(
         `block ${block} ${kind} is gone whole, which cannot be done to both halves of a merged decoder yet; raise minimumWidth above 0`,
       );
     }
-    return { ...removal, module };
+    // Weights have one name in both halves; biases are called after the values of each.
+    const bias = linearBiasName(pruned, output);
+    const value = change.changed.get(bias);
+    if (value !== undefined && changed.delete(bias)) changed.set(linearBiasName(twin.model, module.output), value);
+    return { module, keep };
   });
-  return mergeDecoders(pruned, withoutFront(await applyRemovals(twin.model, analysed, own)));
+  return mergeDecoders(pruned, withoutFront(applyChange(twin.model, analysed, { modules, changed })));
 }

@@ -25,6 +25,9 @@ export async function readLinearWeight(model: OnnxModel, linear: OutputLinear): 
   return linear.inputAxis === 1 ? matrix : matrix.transpose(1, 0);
 }
 
+/** An initializer by name with the value that it has now. */
+export type ChangedWeight = readonly [name: string, value: TensorHandle];
+
 /**
  * Replaces a linear map's weight by `values`, `[out, in]` row-major, in the file's own layout and data type.
  * @returns the weight as it will be saved.
@@ -33,60 +36,100 @@ export async function writeLinearWeight(
   model: OnnxModel,
   linear: OutputLinear,
   { values, store }: { readonly values: Float32Array; readonly store: StoreTensor },
-): Promise<TensorHandle> {
+): Promise<ChangedWeight> {
   const name = weightName(editGraph(model), linear);
   const { dataType, dims } = model.weights.get(name)!;
   const [rows = 0, columns = 0] = dims;
   const laidOut = linear.inputAxis === 1 ? values : transposed(values, columns, rows);
   const written = await store({ dataType, dims }, encodeFloats(dataType, laidOut));
   setWeight(model, name, written);
-  return written;
-}
-
-/** Replaces a linear map's weight by one of the same shape and type, in the file's own layout. */
-export function replaceLinearWeight(model: OnnxModel, linear: OutputLinear, weight: TensorHandle): void {
-  setWeight(model, weightName(editGraph(model), linear), weight);
+  return [name, written];
 }
 
 /**
  * Adds `bias` (length `outputCount`) to what a linear map writes: into a bias it already has, else by an Add of its own.
+ * @returns the bias as it will be saved.
  */
-export async function addLinearBias(model: OnnxModel, linear: OutputLinear, bias: Float64Array): Promise<void> {
+export async function addLinearBias(
+  model: OnnxModel,
+  linear: OutputLinear,
+  bias: Float64Array,
+): Promise<ChangedWeight> {
+  const place = biasPlace(model, linear);
+  const sum = await addToBias(place, bias);
+  place.put(sum);
+  return [place.name, sum];
+}
+
+/** The bias that `addLinearBias` would write; the model stays as it is. Without `bias`, the one that the map has. */
+export async function sumLinearBias(
+  model: OnnxModel,
+  linear: OutputLinear,
+  bias: Float64Array | undefined,
+): Promise<ChangedWeight | undefined> {
+  const place = biasPlace(model, linear);
+  if (bias !== undefined) return [place.name, await addToBias(place, bias)];
+  return place.handle && [place.name, place.handle];
+}
+
+/** Name of the initializer that holds a linear map's bias and no other's, or would once `giveLinearBias` made it. */
+export function linearBiasName(model: OnnxModel, linear: OutputLinear): string {
+  return biasPlace(model, linear).name;
+}
+
+/** Gives a linear map a bias of its own, with the value that it has, or zeros. */
+export function giveLinearBias(model: OnnxModel, linear: OutputLinear): void {
+  const { shape, handle, put } = biasPlace(model, linear);
+  put(handle ?? bytesHandle(shape, encodeFloats(shape.dataType, new Float64Array(linear.outputCount))));
+}
+
+/** Where a linear map's own bias is, or is to be. */
+interface BiasPlace {
+  readonly name: string;
+  readonly shape: TensorShape;
+  /** What is added now; absent: nothing. */
+  readonly handle: TensorHandle | undefined;
+  put(bias: TensorHandle): void;
+}
+
+async function addToBias({ shape, handle }: BiasPlace, bias: Float64Array): Promise<TensorHandle> {
+  const old = handle && (await readFloat32(handle));
+  const sum = old === undefined ? bias : bias.map((value, at) => value + (old[at] ?? 0));
+  return bytesHandle(shape, encodeFloats(shape.dataType, sum));
+}
+
+function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   const editor = editGraph(model);
   const node = linearNode(editor, linear);
   const place = findBias(editor, node, linear);
   if (place !== undefined) {
     const handle = model.weights.get(place.name)!;
-    const old = await readFloat32(handle);
-    const sum = bytesHandle(
-      handle,
-      encodeFloats(
-        handle.dataType,
-        bias.map((value, at) => value + (old[at] ?? 0)),
-      ),
-    );
     // Exporters merge equal weights: a norm's own bias may be the very same one, and stays.
     const reads = editor
       .consumersOf(place.name)
       .flatMap(inputsOf)
       .filter((name) => name === place.name);
-    if (reads.length === 1) setWeight(model, place.name, sum);
-    else place.reader.input[place.slot] = editor.addWeight(`${place.name}/compensated`, sum);
-    return;
+    const name = reads.length === 1 ? place.name : editor.freshName(`${place.name}/compensated`);
+    const put = (bias: TensorHandle): void => {
+      setWeight(model, name, bias);
+      place.reader.input[place.slot] = name;
+    };
+    return { name, shape: handle, handle, put };
   }
   const { dataType } = model.weights.get(weightName(editor, linear))!;
-  const name = editor.addWeight(
-    `${linear.result}/bias`,
-    bytesHandle({ dataType, dims: [bias.length] }, encodeFloats(dataType, bias)),
-  );
-  const unbiased = editor.freshName(`${linear.result}/unbiased`);
-  node.output = node.output.map((value) => (value === linear.result ? unbiased : value));
-  editor.insertAfter(node, {
-    op: 'Add',
-    name: `${node.name || linear.result}/bias`,
-    inputs: [unbiased, name],
-    outputs: [linear.result],
-  });
+  const name = editor.freshName(`${linear.result}/bias`);
+  const put = (bias: TensorHandle): void => {
+    setWeight(model, name, bias);
+    const unbiased = editor.freshName(unbiasedName(linear));
+    node.output = node.output.map((value) => (value === linear.result ? unbiased : value));
+    editor.insertAfter(node, {
+      op: 'Add',
+      name: `${node.name || linear.result}/bias`,
+      inputs: [unbiased, name],
+      outputs: [linear.result],
+    });
+  };
+  return { name, shape: { dataType, dims: [linear.outputCount] }, handle: undefined, put };
 }
 
 /** Name of the initializer that holds a linear map's weight now. */
@@ -99,21 +142,23 @@ function findBias(
   editor: GraphEditor,
   node: NodeProto,
   linear: OutputLinear,
-): { name: string; reader: NodeProto; slot: number } | undefined {
+): { readonly name: string; readonly reader: NodeProto; readonly slot: number } | undefined {
   const fits = (name: string | undefined): name is string => {
     const dims = editor.model.weights.get(name ?? '')?.dims;
     return dims?.length === 1 && dims[0] === linear.outputCount;
   };
   const own = node.opType === 'Gemm' ? node.input[2] : undefined;
   if (fits(own)) return { name: own, reader: node, slot: 2 };
-  const readers = editor.consumersOf(linear.result);
+  // An Add of its own keeps the name of the result.
+  const result = node.output.includes(linear.result) ? linear.result : unbiasedName(linear);
+  const readers = editor.consumersOf(result);
   const [reader] = readers;
   if (readers.length !== 1 || reader === undefined) return undefined;
   const known = BIAS_SLOTS[qualifiedOp(reader)];
   if (known === undefined) return undefined;
-  const slot = known === 'other' ? reader.input.findIndex((value) => value !== linear.result) : known;
+  const slot = known === 'other' ? reader.input.findIndex((value) => value !== result) : known;
   const name = reader.input[slot];
-  const addsHere = known === 'other' || reader.input.indexOf(linear.result) < 2;
+  const addsHere = known === 'other' || reader.input.indexOf(result) < 2;
   return addsHere && fits(name) ? { name, reader, slot } : undefined;
 }
 
@@ -123,10 +168,12 @@ const BIAS_SLOTS: Readonly<Record<string, number | 'other'>> = {
   'com.microsoft.SkipSimplifiedLayerNormalization': 3,
 };
 
+const unbiasedName = ({ result }: OutputLinear): string => `${result}/unbiased`;
+
 function linearNode(editor: GraphEditor, linear: OutputLinear): NodeProto {
-  const node = editor.producerOf(linear.result) ?? editor.producerOf(`${linear.result}/unbiased`);
+  const node = editor.producerOf(linear.result) ?? editor.producerOf(unbiasedName(linear));
   if (node === undefined) throw new UnsupportedModelError(`the linear map ${linear.node} is no longer in the graph`);
-  return node.opType === 'Add' ? (editor.producerOf(`${linear.result}/unbiased`) ?? node) : node;
+  return node.opType === 'Add' ? (editor.producerOf(unbiasedName(linear)) ?? node) : node;
 }
 
 function weightName(editor: GraphEditor, linear: OutputLinear): string {

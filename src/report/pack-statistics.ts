@@ -4,8 +4,8 @@ import { packTriangle } from '../linalg/triangle.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
-import type { MeasuredModule } from '../prune/collect-dense.js';
-import type { DenseObservation, FunctionalModule } from '../prune/dense-observation.js';
+import type { DenseMeasures, FunctionalModule } from '../pipeline/measure-dense/dense-measures.js';
+import type { MeasuredModule } from '../pipeline/measure-dense/gather-statistics.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { TENSOR_TYPES } from './find-tensor.js';
 import { MODEL_TENSORS, type SavedModule, sumNames, tensorNames } from './statistics-schema.js';
@@ -14,7 +14,7 @@ import { MODEL_TENSORS, type SavedModule, sumNames, tensorNames } from './statis
 export interface StatisticsPacker {
   addModule(measured: MeasuredModule): Promise<void>;
   /** What was packed, with what was seen of the model as a whole. */
-  finish(dense: DenseObservation, windows: readonly Int32Array[]): Promise<PackedStatistics>;
+  finish(dense: DenseMeasures, windows: readonly Int32Array[]): Promise<PackedStatistics>;
 }
 
 export interface PackedStatistics {

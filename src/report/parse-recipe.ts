@@ -1,11 +1,8 @@
-import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import type { TensorShape } from '../onnx/tensor-handle.js';
-import type { DecidedRemoval } from '../removal/apply-removals.js';
-import { inputShapes } from '../removal/input-maps.js';
-import { linearWeightName } from '../removal/repair-linear.js';
-import { findTensor, type KeptTensors, readDoubles } from './find-tensor.js';
+import { cutModel, type ModelChange, type ModuleCut } from '../removal/apply-change.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { findTensor, type KeptTensors } from './find-tensor.js';
 import { RECIPE_SCHEMA, type Recipe } from './recipe-schema.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 
@@ -24,7 +21,7 @@ export function checkRecipe(json: Readonly<Record<string, unknown>>, file: strin
 }
 
 export interface RecipeContext extends KeptTensors {
-  readonly detected: DetectedModel;
+  readonly analysed: AnalysedModel;
   /** The dense model. */
   readonly model: OnnxModel;
 }
@@ -33,29 +30,35 @@ export interface RecipeContext extends KeptTensors {
  * Makes a recipe's decisions ready to apply.
  * @throws ModelFormatError naming file and module or tensor where one does not fit the model.
  */
-export async function parseRemovals(recipe: Recipe, context: RecipeContext): Promise<DecidedRemoval[]> {
-  const removals: DecidedRemoval[] = [];
+export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange {
+  const modules = parseModules(recipe, context);
+  const { analysed, model, tensors, files } = context;
+  const cut = cutModel(model, analysed, { modules, changed: tensors });
+  const changed = new Map<string, TensorHandle>();
+  for (const name of tensors.keys()) {
+    const place = cut.weights.get(name);
+    if (place === undefined)
+      throw damaged('recipe', `${files.tensors}: tensor "${name}" is no weight that the pruned model would have`);
+    changed.set(name, findTensor(name, place, context));
+  }
+  return { modules, changed };
+}
+
+function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): ModuleCut[] {
+  const { modules } = analysed.detected.layout;
   const seen = new Set<number>();
-  for (const [at, entry] of recipe.modules.entries()) {
-    const { index, block, kind, keep, weight, inputs, bias } = Object(entry) as Recipe['modules'][number];
-    const module = context.detected.layout.modules[index];
-    const broken = (what: string) => damaged('recipe', `${context.files.json}: modules[${at}] ${what}`);
+  return recipe.modules.map((entry, at) => {
+    const { index, block, kind, keep } = Object(entry) as Recipe['modules'][number];
+    const module = modules[index];
+    const broken = (what: string) => damaged('recipe', `${files.json}: modules[${at}] ${what}`);
     if (module === undefined || module.block !== block || module.kind !== kind || seen.has(index))
       throw broken(`(block ${block} ${kind}) is no module of the model that is still whole`);
     seen.add(index);
     if (!isAscending(keep, module.unitCount))
       throw broken(`keeps no ascending list of units below ${module.unitCount}`);
     if (!isEven(keep, module)) throw broken('keeps more query heads of one KV head than of another');
-    const kept = Int32Array.from(keep);
-    removals.push({
-      module,
-      keep: kept,
-      ...(weight !== undefined && { weight: findTensor(String(weight), weightShape(module, kept, context), context) }),
-      ...(inputs !== undefined && { inputs: findInputs(module, kept, { names: inputs, context, broken }) }),
-      ...(bias !== undefined && { bias: await readDoubles(String(bias), [module.output.outputCount], context) }),
-    });
-  }
-  return removals;
+    return { module, keep: Int32Array.from(keep) };
+  });
 }
 
 function isAscending(keep: unknown, unitCount: number): keep is number[] {
@@ -71,24 +74,4 @@ function isEven(keep: readonly number[], { groupOfUnit }: PrunableModule): boole
   const counts = new Map<number, number>();
   for (const unit of keep) counts.set(groupOfUnit[unit]!, (counts.get(groupOfUnit[unit]!) ?? 0) + 1);
   return new Set(counts.values()).size === 1;
-}
-
-interface InputNames {
-  readonly names: unknown;
-  readonly context: RecipeContext;
-  broken(what: string): Error;
-}
-
-function findInputs(module: PrunableModule, keep: Int32Array, { names, context, broken }: InputNames): TensorHandle[] {
-  const shapes = inputShapes(context.model, { detected: context.detected, module, keep });
-  if (!Array.isArray(names) || names.length !== shapes.length)
-    throw broken(`names no list of ${shapes.length} tensors with the weights of the maps into the FFN`);
-  return names.map((name, at) => findTensor(String(name), shapes[at]!, context));
-}
-
-function weightShape({ output, unitSize }: PrunableModule, keep: Int32Array, { model }: RecipeContext): TensorShape {
-  const { dataType } = model.weights.get(linearWeightName(model, output))!;
-  const channelCount = keep.length * unitSize;
-  const dims = output.inputAxis === 1 ? [output.outputCount, channelCount] : [channelCount, output.outputCount];
-  return { dataType, dims };
 }

@@ -4,9 +4,12 @@ import type { JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
-export const RECIPE_SCHEMA = 'fang-prune-recipe/1';
+export const RECIPE_SCHEMA = 'fang-prune-recipe/2';
 
-/** What a run decided, as plain data; what `recipe.json` holds. Repaired weights and biases lie in `recipe.safetensors`. */
+/**
+ * What a run did to a model, as plain data; what `recipe.json` holds. Weights that changed lie in `recipe.safetensors` under
+ * the names of their initializers in the pruned graph.
+ */
 export interface Recipe extends SavedFile {
   readonly schema: typeof RECIPE_SCHEMA;
   readonly method: string;
@@ -28,10 +31,4 @@ export interface RecipeModule {
   readonly kind: ModuleKind;
   /** Units that stay, ascending. */
   readonly keep: readonly number[];
-  /** Tensor with the repaired weight of the output map, as the model file holds it; absent: the kept columns as they were. */
-  readonly weight?: string;
-  /** Tensors with the repaired weights of the maps into an FFN, in the order of its nodes; absent: the kept rows as they were. */
-  readonly inputs?: readonly string[];
-  /** Tensor with what is added to the output map's result, float64; absent: nothing. */
-  readonly bias?: string;
 }

@@ -35,7 +35,7 @@ export interface StageRun {
 }
 
 /** What is looked at of a stage while the hidden states move through it. */
-export interface PassLook extends Partial<StageRun> {
+export interface StageReads extends Partial<StageRun> {
   /** Takes what was asked for of one batch, which is released when this is done, and hears that the batch has moved. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
 }
@@ -63,12 +63,12 @@ export interface BlockRunner {
   /** Narrows a held value to some channels of its last axis, as the model was narrowed; with none it is forgotten. */
   narrowHeld(value: string, keep: Int32Array): void;
   /** Moves the hidden states through the current stage. */
-  advance(look?: PassLook): Promise<void>;
+  advance(look?: StageReads): Promise<void>;
   /**
    * Leaves the current stage behind like `advance`, but has the next look run it in the same graph: one session in place of
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
-  pass(look?: PassLook): Promise<void>;
+  pass(look?: StageReads): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -99,7 +99,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   /** Stage whose input the hidden states are. */
   let from = 0;
   /** Stages from there on that were passed, by what is looked at in each. */
-  let passed: PassLook[] = [];
+  let passed: StageReads[] = [];
   let seen: SeenGraph | undefined;
   const stageNow = () => from + passed.length;
 
@@ -184,7 +184,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     signal?.throwIfAborted();
   }
 
-  async function pass(look: PassLook = {}): Promise<void> {
+  async function pass(look: StageReads = {}): Promise<void> {
     const stage = stageNow();
     if (cuts[stage] === undefined)
       throw new RangeError(`stage ${stage} is the last one; there is no hidden state behind it`);
@@ -218,7 +218,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 }
 
 /** One run of what several ask for. */
-function joinRuns(parts: readonly PassLook[]) {
+function joinRuns(parts: readonly StageReads[]) {
   return {
     fetches: parts.flatMap(({ fetches = [] }) => fetches),
     reads: parts.flatMap(({ reads = [] }) => reads),

@@ -6,10 +6,12 @@ import { withPruneJob } from '../../src/node/open-prune-job.js';
 import { prune } from '../../src/node/prune-folder.js';
 import { withModelFolder } from '../../src/node/with-model-folder.js';
 import { writeResult } from '../../src/node/write-result.js';
+import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { resolveCalibration, resolveOptions } from '../../src/options.js';
-import type { PruneOutcome } from '../../src/prune/job.js';
-import { pruneModel } from '../../src/prune.js';
-import { storeInMemory } from '../../src/removal/repair-linear.js';
+import type { PruneOutcome } from '../../src/pipeline/job.js';
+import { pruneModel } from '../../src/pipeline/prune-model.js';
+import { linearBiasName, storeInMemory } from '../../src/removal/repair-linear.js';
+import { addedBias } from '../support/masked.js';
 import { buildDecoder, type DecoderShape, HIDDEN, layerNorm, selfAttention } from '../support/small-decoder.js';
 import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 import { listFiles, useTemporaryFolder } from './temporary-folder.js';
@@ -51,16 +53,21 @@ describe('the certificate', () => {
   }, 240_000);
 
   it.each([
-    ['another neuron', { keep: (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0) }],
-    ['a bias that is missing', { bias: (bias: Float64Array) => bias.map((value) => value + 1) }],
+    ['another neuron', (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0), 0],
+    ['a bias that is missing', (keep: Int32Array) => keep, 1],
   ])(
     'fails the run for %s and leaves nothing',
-    async (_, wrong) => {
-      const outcome = write((pruned) => {
+    async (_, keepOther, added) => {
+      const outcome = write(async (pruned) => {
         const [first, ...others] = pruned.modules.filter(({ module }) => module.kind === 'ffn');
-        const keep = 'keep' in wrong ? wrong.keep(first!.keep) : first!.keep;
-        const bias = 'bias' in wrong ? wrong.bias(first!.bias!) : first!.bias;
-        return { ...pruned, modules: [{ ...first!, keep: keep.slice().sort(), bias }, ...others] };
+        const bias = await addedBias(pruned, first!);
+        const dims = [bias.length];
+        const other = floatsHandle(
+          { dataType: 1, dims },
+          bias.map((value) => value + added),
+        );
+        const changed = new Map(pruned.changed).set(linearBiasName(pruned.model, first!.module.output), other);
+        return { ...pruned, changed, modules: [{ ...first!, keep: keepOther(first!.keep).sort() }, ...others] };
       });
       await expect(outcome).rejects.toThrow(NumericalError);
       expect(await listFiles(folder())).toEqual([]);
@@ -117,12 +124,12 @@ describe('the certificate', () => {
 });
 
 /** Prunes FFNs, changes what is said about it, and writes the result. */
-async function write(change: (outcome: PruneOutcome) => PruneOutcome) {
+async function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOutcome>) {
   const options = resolveOptions({ ...quick, method: 'flap', modules: 'ffn' });
   const calibration = resolveCalibration(CALIBRATION);
   return withModelFolder(TINY_LLAMA, {}, (model) =>
     withPruneJob({ folder: model, options, calibration }, async (opened) => {
-      const outcome = change(await pruneModel({ ...opened.job, store: storeInMemory }));
+      const outcome = await change(await pruneModel({ ...opened.job, store: storeInMemory }));
       return writeResult(opened, outcome, { model: TINY_LLAMA, sparsity: 0.3, out: at('out'), report: undefined });
     }),
   );

@@ -2,10 +2,12 @@ import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { applyRecipe } from '../../src/node/apply-recipe.js';
+import { resolvePair, writePair } from '../../src/node/json-with-tensors.js';
 import { prune } from '../../src/node/prune-folder.js';
 import { bytesSource } from '../../src/onnx/memory-folder.js';
+import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { readSafetensors, writeSafetensors } from '../../src/onnx/safetensors.js';
-import { bytesHandle } from '../../src/onnx/tensor-handle.js';
+import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { copyTinyLlama } from '../support/tiny-llama.js';
 import { listFiles, useTemporaryFolder } from './temporary-folder.js';
 
@@ -62,23 +64,25 @@ describe('a recipe', () => {
     };
     await change((copy) => copy.modules[1].keep.push(1));
     await expect(apply()).rejects.toThrow(/recipe\.json: modules\[1\] keeps/);
-    await change((copy) => {
-      copy.modules[1].bias = 'nothing';
-    });
-    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor "nothing" is missing/);
-    await change((copy) => {
-      copy.modules[1].weight = copy.modules[1].bias;
-    });
-    await expect(apply()).rejects.toThrow(/tensor "block.*bias" is double\[192\], expected float\[/);
-    await change((copy) => {
-      copy.modules[1].inputs = ['one'];
-    });
-    await expect(apply()).rejects.toThrow(/modules\[1\] names no list of 2 tensors/);
+    const whole = await readFile(at('recipe/recipe.safetensors'));
+    const rewriteTensors = async (edit: (name: string, handle: TensorHandle) => [string, TensorHandle]) => {
+      const tensors = await readSafetensors(bytesSource('recipe', whole));
+      await writePair(
+        resolvePair('recipe', at('recipe')),
+        recipe,
+        new Map([...tensors].map((entry) => edit(...entry))),
+      );
+    };
+    await rewriteTensors((name, handle) => [`${name}/other`, handle]);
+    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*\/other" is no weight that the pruned model/);
+    await rewriteTensors((name) => [name, floatsHandle({ dataType: 11, dims: [2] }, Float64Array.of(1, 2))]);
+    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" is double\[2\], expected float\[/);
+    await writeFile(at('recipe/recipe.safetensors'), whole);
     await change((copy) => copy.modules[0].keep.shift());
     await expect(apply()).rejects.toThrow(ModelFormatError);
     await change(() => {});
     await truncate(at('recipe/recipe.safetensors'), 2000);
-    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor "block.*" ends at byte/);
+    await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" ends at byte/);
     expect(await listFiles(folder())).not.toContainEqual(expect.stringMatching(/^again/));
   }, 120_000);
 });

@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
-import { channelsOf } from '../../src/removal/judge-module.js';
 import { removeUnits } from '../../src/removal/remove-units.js';
+import { channelsOf } from '../../src/removal/score-module.js';
 import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
 import type { Engine, Tensors } from '../../src/runtime/engine.js';
 import { createMemoryStates } from '../../src/runtime/hidden-states.js';

@@ -1,7 +1,7 @@
 import { type ModelInput, readModelInputs } from '../../src/graph/model-inputs.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../../src/options.js';
-import type { PruneOutcome } from '../../src/prune/job.js';
+import type { PruneOutcome } from '../../src/pipeline/job.js';
 import { maskModel } from '../../src/removal/mask-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Tensor, Tensors } from '../../src/runtime/engine.js';
@@ -35,7 +35,7 @@ export async function checkPruning(
     maskedGap: relativeGap(
       pruned,
       await prefill(
-        await maskModel(loaded.model, outcome.modules, { detected: loaded.analysed.detected, store: storeInMemory }),
+        await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory }),
         logits,
         windows[0]!,
       ),

@@ -1,13 +1,31 @@
+import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import type { PruneOutcome } from '../../src/prune/job.js';
+import type { PruneOutcome } from '../../src/pipeline/job.js';
+import type { ModuleCut } from '../../src/removal/apply-change.js';
+import { findInputMaps } from '../../src/removal/input-maps.js';
 import { maskModel } from '../../src/removal/mask-model.js';
-import { storeInMemory } from '../../src/removal/repair-linear.js';
+import { linearBiasName, storeInMemory } from '../../src/removal/repair-linear.js';
 import { type Loaded, relativeGap, runModel, someWindows } from './tiny-llama.js';
+
+/** Maps into an FFN whose weights a run changed. */
+export const repairedInputs = (
+  { model, changed }: PruneOutcome,
+  { analysed: { detected } }: Pick<Loaded, 'analysed'>,
+  { module, keep }: ModuleCut,
+): string[] =>
+  findInputMaps(model, { detected, module, keep })
+    .map(({ weight }) => weight)
+    .filter((weight) => changed.has(weight));
+
+/** What a run added to a module's output. */
+export async function addedBias({ model, changed }: PruneOutcome, { module }: ModuleCut): Promise<Float32Array> {
+  return readFloat32(changed.get(linearBiasName(model, module.output))!);
+}
 
 /** How far a pruned model's logits are from those of the dense one with the same removed and repaired, relative to their range. */
 export async function gapToMasked({ model, analysed }: Loaded, outcome: PruneOutcome): Promise<number> {
   const logitsOf = async (subject: OnnxModel) =>
     (await runModel(subject, someWindows(2, 16))).logits!.data as Float32Array;
-  const masked = await maskModel(model, outcome.modules, { detected: analysed.detected, store: storeInMemory });
+  const masked = await maskModel(model, outcome, { analysed: analysed, store: storeInMemory });
   return relativeGap(await logitsOf(outcome.model), await logitsOf(masked));
 }

@@ -1,0 +1,45 @@
+import { ALLOCATION_RULES } from '../../allocation/allocation-rules.js';
+import type { PrunableModule } from '../../architecture/layout.js';
+import { shrinkSteps } from '../../removal/plan-removal.js';
+import type { PruneJob } from '../job.js';
+import type { DenseMeasures } from '../measure-dense/dense-measures.js';
+import { selectModules } from '../select-modules.js';
+import { allocateSteps } from './allocate-steps.js';
+
+/**
+ * Refuses what no look at the model could make possible, before the looking begins: a budget that floors and fixed blocks
+ * leave no room for, and uneven head counts.
+ *
+ * @param sparsities What the model will be pruned to. Default: what the options say.
+ * @throws OptionError, UnsupportedModelError
+ */
+export function checkBudget(
+  { analysed, options }: Pick<PruneJob, 'analysed' | 'options'>,
+  sparsities: readonly number[] = [options.sparsity],
+): void {
+  const { modules } = selectModules({ analysed, options });
+  // Several shots get there by roundings of their own.
+  if (options.shots > 1) return;
+  // Under one threshold the costs decide how many heads leave, so that only the total can be asked about.
+  const perBlockKvHeads = options.perBlockKvHeads || !Object.hasOwn(ALLOCATION_RULES, options.allocation);
+  const alike = measureAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
+  for (const sparsity of sparsities) allocateSteps({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+}
+
+/** A look that finds all blocks and units alike: whether budgets can be met does not depend on what it finds. */
+function measureAlike(
+  modules: readonly PrunableModule[],
+  blockCount: number,
+  headUnit: PruneJob['options']['headUnit'],
+): DenseMeasures {
+  const orderOf = (module: PrunableModule) => ({
+    scores: new Float64Array(module.unitCount),
+    costs: new Float64Array(shrinkSteps(module, headUnit).stepCount),
+  });
+  return {
+    blockChange: new Float64Array(blockCount),
+    sensitivity: new Float64Array(blockCount),
+    functional: new Map(),
+    orders: new Map(modules.map((module) => [module, orderOf(module)])),
+  };
+}

@@ -1,0 +1,59 @@
+import type { OutputError } from '../activations/measure-output-error.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { RepairNumerics } from '../compensation/adapter.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { ResolvedOptions } from '../options.js';
+import type { ModelChange, ModuleCut } from '../removal/apply-change.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Engine } from '../runtime/engine.js';
+import type { HiddenStates } from '../runtime/hidden-states.js';
+import type { DenseMeasures } from './measure-dense/dense-measures.js';
+
+/** What a pruning run works on; where it comes from and goes to is the entry's business. */
+export interface PruneJob {
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  readonly engine: Engine;
+  /** Token windows of equal length; may be empty for methods that look at no token. */
+  readonly windows: readonly Int32Array[];
+  readonly options: ResolvedOptions;
+  /** Keeps rewritten weights until the model is saved. */
+  readonly store: StoreTensor;
+  /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
+  createStates(windowCount: number, blockCount?: number): HiddenStates | Promise<HiddenStates>;
+  /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
+  centersOf?(module: PrunableModule): Float64Array | undefined;
+}
+
+/** One module after pruning: the units that stay, and what came of it. */
+export interface ModuleOutcome extends ModuleCut {
+  /** What the output map's result lost on the calibration tokens; absent for methods that look at none. */
+  readonly error?: OutputError | undefined;
+  /** How well posed the repair of each function group was (one group without FANG), as far as it solved anything. */
+  readonly numerics: readonly (RepairNumerics | undefined)[];
+}
+
+/** Wall time of one stage. */
+export interface StageTiming {
+  readonly stage: string;
+  readonly ms: number;
+}
+
+/** Sums the times of stages that several lists name. */
+export function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming[] {
+  const sums = new Map<string, number>();
+  for (const { stage, ms } of lists.flat()) sums.set(stage, (sums.get(stage) ?? 0) + ms);
+  return [...sums].map(([stage, ms]) => ({ stage, ms }));
+}
+
+/** The pruned model and what happened on the way. */
+export interface PruneOutcome extends ModelChange {
+  readonly model: OnnxModel;
+  readonly modules: readonly ModuleOutcome[];
+  /** What was seen of the dense model: block change, contexts, function groups. */
+  readonly dense: DenseMeasures;
+  readonly timings: readonly StageTiming[];
+  /** What a reader of the report should know: raised dampenings, units that could not be removed. */
+  readonly remarks: readonly string[];
+}

@@ -1,0 +1,22 @@
+import type { Batch } from '../../runtime/block-runner.js';
+import { thinOut } from '../thin-out.js';
+import type { DenseNeeds } from './dense-measures.js';
+
+/**
+ * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
+ * again cost up to a twentieth of what pruning leaves (docs/notebook/auto.md).
+ */
+const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
+
+/**
+ * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
+ * means over the tokens of single contexts.
+ */
+export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity, modules }: DenseNeeds): Batch[] {
+  if (grouping !== undefined || sensitivity) return [...batches];
+  const outputs = Math.max(0, ...modules.map(({ output }) => output.outputCount));
+  const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const stride = Math.max(1, Math.floor(tokenCount / wanted));
+  return thinOut(batches, stride);
+}

@@ -1,0 +1,58 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { CompensationAdapter } from '../../compensation/adapter.js';
+import type { NeuronGroups } from '../../grouping/group-neurons.js';
+import type { Pca } from '../../linalg/pca.js';
+import type { ResolvedGrouping } from '../../options.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+
+/** Contexts of one FFN's tokens, and how to tell a new token's. */
+export interface ModuleContexts {
+  /** Value that the contexts are seen in. */
+  readonly feature: string;
+  readonly pca: Pca;
+  /** `[contextCount, pca.componentCount]` row-major. */
+  readonly centers: Float64Array;
+  readonly contextCount: number;
+  /** Context of every calibration token in the dense model. */
+  readonly contextOfToken: Int32Array;
+  /** Tokens nearest to each context's centre, nearest first: what a reader of the report is shown. */
+  readonly typicalTokens: readonly Int32Array[];
+}
+
+/** An FFN whose neurons are grouped by function. */
+export interface FunctionalModule {
+  readonly contexts: ModuleContexts;
+  readonly groups: NeuronGroups;
+  /** `S[k][j]`, `[contextCount, neurons]` row-major: how much each context uses each neuron. */
+  readonly affinity: Float64Array;
+}
+
+/** What one look at the dense model taught, as far as the options need it. */
+export interface DenseMeasures {
+  /** FC by block. */
+  readonly blockChange?: Float64Array;
+  /** Mean |h dL/dh| per neuron by block: how much the loss hangs on it. */
+  readonly sensitivity?: Float64Array;
+  readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
+  /** In which order units leave and what that costs, for an allocation that compares modules. */
+  readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+}
+
+/** What the dense model is looked at for. */
+export interface DenseNeeds {
+  readonly blockChange: boolean;
+  readonly sensitivity: boolean;
+  readonly grouping: ResolvedGrouping | undefined;
+  /** Modules that take part; contexts, affinity and sensitivity are those of the FFNs among them. */
+  readonly modules: readonly PrunableModule[];
+  /** Where the metric's curvature at each module's output is kept, by module index, when the metric asks for it. */
+  readonly curvatures: HiddenStates | undefined;
+  /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
+  readonly order: CompensationAdapter | undefined;
+}
+
+/** Whether a look at the dense model runs the loss's gradients. */
+export function needsGradients({ grouping, sensitivity, curvatures }: DenseNeeds): boolean {
+  return grouping !== undefined || sensitivity || curvatures !== undefined;
+}

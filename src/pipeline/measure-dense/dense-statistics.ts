@@ -1,0 +1,38 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapter.js';
+import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../../options.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { DenseMeasures } from './dense-measures.js';
+
+/** Sums over tokens that were kept of every channel. */
+export type KeptSums = Exclude<StatisticsNeed, 'none'>;
+
+/** What is asked of one module's statistics. */
+export interface StatisticsRequest {
+  /** All channels with all tokens alike, or each function group's under its token weights. */
+  readonly of: 'module' | 'groups';
+  readonly needs: KeptSums;
+}
+
+/**
+ * What one look at a dense model left behind: all that pruning reads of tokens, whatever sparsity and method follow, as far
+ * as the look's own options went.
+ */
+export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'functional'> {
+  /** For messages: where they are kept. */
+  readonly name: string;
+  readonly modules: ReadonlySet<PrunableModule>;
+  readonly sums: KeptSums;
+  readonly seed: number;
+  /** How neurons were grouped; absent: they were not. */
+  readonly grouping: ResolvedGrouping | undefined;
+  readonly weighting: ResolvedOptions['weighting'];
+  readonly blockChange: Float64Array;
+  readonly metric: MetricName;
+  /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */
+  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
+  /** What clustering and the like had to say. */
+  readonly remarks: readonly string[];
+  /** Reads a module's statistics, one entry a group. @throws ModelFormatError when they are damaged. */
+  read(module: PrunableModule, request: StatisticsRequest): Promise<ChannelStatistics[]>;
+}

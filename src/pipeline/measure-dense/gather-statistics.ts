@@ -1,0 +1,109 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics } from '../../compensation/adapter.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import { refuseNaN } from '../../onnx/refuse-nan.js';
+import type { PruneJob, StageTiming } from '../job.js';
+import { type PruneContext, startContext } from '../prune-context.js';
+import { selectModules } from '../select-modules.js';
+import { measureModules } from '../shrink/measure-modules.js';
+import type { DenseMeasures } from './dense-measures.js';
+import type { KeptSums } from './dense-statistics.js';
+import { createCurvatureStates } from './kept-statistics.js';
+import { runMeasurements } from './run-measurements.js';
+
+/** What was measured of one module on the dense model. */
+export interface MeasuredModule {
+  readonly module: PrunableModule;
+  /** All channels, all tokens alike. */
+  readonly whole: ChannelStatistics;
+  /** Channels of each function group under its token weights; absent where neurons are not grouped. */
+  readonly groups?: readonly ChannelStatistics[] | undefined;
+  /** `[out, out]` row-major; absent when the metric does not ask for it. */
+  readonly curvature?: Float32Array | undefined;
+}
+
+/** What was seen of the dense model as a whole. */
+export interface GatheredStatistics {
+  readonly dense: DenseMeasures;
+  readonly timings: readonly StageTiming[];
+  readonly remarks: readonly string[];
+}
+
+/** Measuring goes through the model once more, and through FFNs with function groups twice. */
+const MEASURING_PASSES = 2;
+
+/** Sums that a method will want. */
+export const keptSums = ({ adapter }: PruneJob['options']): KeptSums => (adapter.needs === 'gram' ? 'gram' : 'moments');
+
+/**
+ * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix stays in memory.
+ * @param keep Takes each module's statistics, in the order of the model.
+ * @throws UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ */
+export async function gatherStatistics(
+  given: PruneJob,
+  keep: (measured: MeasuredModule) => Promise<void>,
+): Promise<GatheredStatistics> {
+  const job = { ...given, model: refuseNaN(given.model) };
+  const { options } = job;
+  const { modules, remarks: staying } = selectModules(job);
+  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
+  try {
+    // The way back is what costs; sensitivity comes with it.
+    const sensitivity = options.grouping !== undefined || curvatures !== undefined;
+    const needs = {
+      blockChange: true,
+      sensitivity,
+      grouping: options.grouping,
+      modules,
+      curvatures,
+      order: undefined,
+    };
+    const context = startContext(job, { all: (sensitivity ? 2 : 1) + MEASURING_PASSES, before: 0 });
+    try {
+      const { blockChange, functional, ...seen } = await runMeasurements(context, needs);
+      const dense: DenseMeasures = {
+        functional,
+        ...(blockChange && { blockChange }),
+        ...(sensitivity && seen.sensitivity && { sensitivity: seen.sensitivity }),
+      };
+      await measureAll(context, { modules, dense }, async (measured) => {
+        const { index } = measured.module;
+        await keep({ ...measured, curvature: curvatures && ((await curvatures.get(index)).data as Float32Array) });
+      });
+      return { dense, timings: context.timings(), remarks: [...staying, ...context.remarks] };
+    } finally {
+      await context.dispose();
+    }
+  } finally {
+    await curvatures?.dispose();
+  }
+}
+
+interface Measuring {
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseMeasures;
+}
+
+async function measureAll(
+  context: PruneContext,
+  { modules, dense: { functional } }: Measuring,
+  keep: (measured: MeasuredModule) => Promise<void>,
+): Promise<void> {
+  const needs = keptSums(context.job.options);
+  const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
+  const runner = await context.startRunner(copyModel(context.job.model), { isFixed: true });
+  try {
+    while (runner.stage < lastSegment) {
+      await context.pass(runner);
+      const here = modules.filter((module) => module.segment === runner.stage);
+      const grouped = here.filter((module) => functional.has(module));
+      const whole = await measureModules(context, { runner, modules: here, needs, functional: new Map() });
+      const groups = await measureModules(context, { runner, modules: grouped, needs, functional });
+      for (const [at, module] of here.entries())
+        await keep({ module, whole: whole[at]![0]!, groups: groups[grouped.indexOf(module)] });
+    }
+  } finally {
+    await runner.dispose();
+  }
+}

@@ -1,0 +1,51 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics } from '../../compensation/adapter.js';
+import { packTriangle, triangleLength, unpackTriangle } from '../../linalg/triangle.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { PruneJob } from '../job.js';
+
+/** Where statistics of a look's modules wait until the order of their units is found; Grams where hidden states wait. */
+export interface KeptStatistics {
+  put(module: PrunableModule, statistics: ChannelStatistics): Promise<void>;
+  get(module: PrunableModule): Promise<ChannelStatistics>;
+  dispose(): Promise<void>;
+}
+
+type Place = Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>;
+
+export async function keepStatistics(place: Place, modules: readonly PrunableModule[]): Promise<KeptStatistics> {
+  const lengths = modules.map(({ output }) => triangleLength(output.inputCount));
+  const grams = await createMatrixStates(place, { count: modules.length, length: Math.max(0, ...lengths) });
+  const kept = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();
+  return {
+    async put({ index }, { gram, ...rest }) {
+      kept.set(index, { ...rest, hasGram: gram !== undefined });
+      if (gram === undefined) return;
+      const size = rest.mean.length;
+      const data = packTriangle(size, (row, column) => gram[row * size + column]!);
+      await grams.put(index, { type: 'float32', dims: [data.length], data });
+    },
+    async get({ index, output }) {
+      const found = kept.get(index);
+      if (found === undefined) throw new RangeError(`no statistics of module ${index} were kept`);
+      const { hasGram, ...rest } = found;
+      if (!hasGram) return rest;
+      const { data } = await grams.get(index);
+      return { ...rest, gram: unpackTriangle(data as Float32Array, output.inputCount) };
+    },
+    dispose: () => grams.dispose(),
+  };
+}
+
+/** A place for the metric's curvatures at the outputs of some modules. */
+export const createCurvatureStates = (place: Place, modules: readonly PrunableModule[]): Promise<HiddenStates> =>
+  createMatrixStates(place, { count: modules.length, length: place.analysed.detected.layout.hiddenSize ** 2 });
+
+/** A place for one matrix of each module, as large as so many windows of hidden states. */
+async function createMatrixStates(
+  { analysed, windows, createStates }: Place,
+  { count, length }: { readonly count: number; readonly length: number },
+): Promise<HiddenStates> {
+  const perWindow = analysed.detected.layout.hiddenSize * (windows[0]?.length ?? 1);
+  return createStates(Math.ceil(length / perWindow), count);
+}

@@ -1,0 +1,106 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import { EMPTY_STATISTICS, type StatisticsNeed } from '../../compensation/adapter.js';
+import { OptionError } from '../../errors.js';
+import type { ResolvedOptions } from '../../options.js';
+import { type PruneContext, segmentName } from '../prune-context.js';
+import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
+import type { DenseStatistics } from './dense-statistics.js';
+import { orderModule } from './measure-backwards.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+
+/** What a run wants to know of the dense model, and what it wants to know it for. */
+export interface ReadRequest extends Omit<DenseNeeds, 'curvatures'> {
+  readonly statistics: DenseStatistics;
+}
+
+/** As `runMeasurements`, from saved statistics. @throws OptionError when they lack something; ModelFormatError when damaged. */
+export async function readMeasures(context: PruneContext, request: ReadRequest): Promise<DenseMeasures> {
+  const { options } = context.job;
+  const { statistics, modules, grouping } = request;
+  checkStatistics(options, request);
+  const { blockChange, sensitivity } = statistics;
+  const orders = request.order && (await findOrders(context, request));
+  return {
+    blockChange,
+    ...(sensitivity && { sensitivity }),
+    functional: new Map(grouping && [...statistics.functional].filter(([module]) => modules.includes(module))),
+    ...(orders && { orders }),
+  };
+}
+
+async function findOrders(
+  context: PruneContext,
+  { statistics, modules, order: adapter }: ReadRequest,
+): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
+  const { job } = context;
+  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  for (const module of modules) {
+    job.options.signal?.throwIfAborted();
+    const { needs } = adapter!;
+    const [measured = EMPTY_STATISTICS] =
+      needs === 'none' ? [] : await statistics.read(module, { of: 'module', needs });
+    const found = job.options.metric !== 'output' ? await statistics.curvatures!.get(module.index) : undefined;
+    const curvature = found && Float64Array.from(found.data as Float32Array);
+    orders.set(
+      module,
+      await orderModule(context, job.model, { module, adapter: adapter!, curvature, statistics: measured }),
+    );
+    context.tick(segmentName(module.segment, job.analysed.detected.layout.modules));
+  }
+  return orders;
+}
+
+/** Refuses statistics that a run cannot be made from. @throws OptionError saying what is missing and how to get it. */
+function checkStatistics(options: ResolvedOptions, { statistics, modules, order, sensitivity }: ReadRequest): void {
+  const { name, sums, seed } = statistics;
+  const lacking = (what: string, remedy: string) =>
+    new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`);
+  const stray = modules.find((module) => !statistics.modules.has(module));
+  if (stray !== undefined)
+    throw lacking(`knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
+  if (options.seed !== seed)
+    throw lacking(
+      `was made with seed ${seed}, and the run has seed ${options.seed}`,
+      'with the same seed, or leave it out',
+    );
+  const needs: readonly (StatisticsNeed | undefined)[] = [options.adapter.needs, order?.needs];
+  if (needs.includes('gram') && sums !== 'gram')
+    throw lacking(`has no Gram matrices, which ${options.methodName} reads`, `with method: '${options.methodName}'`);
+  if (options.metric !== 'output' && options.metric !== statistics.metric)
+    throw lacking(
+      `was measured by metric '${statistics.metric}', and the run asks for '${options.metric}'`,
+      `with metric: '${options.metric}'`,
+    );
+  if (sensitivity && statistics.sensitivity === undefined)
+    throw lacking(
+      `has no gradients of the loss, which allocation '${options.allocation}' reads`,
+      "with metric: 'loss'",
+    );
+  if (options.grouping === undefined) return;
+  if (statistics.grouping === undefined)
+    throw lacking(
+      `has no function groups, which ${options.methodName} reads`,
+      `with method: '${options.methodName}', or with grouping`,
+    );
+  for (const part of ['grouping', 'weighting'] as const) {
+    const differing = firstDifference(options[part]!, statistics[part]!);
+    if (differing !== undefined)
+      throw lacking(
+        `was made with ${part}.${differing.key} ${differing.other}, and the run has ${differing.one}`,
+        `with the same ${part}, or leave it out`,
+      );
+  }
+}
+
+const nameModules = ({ modules, modulesNamed }: ResolvedOptions): string =>
+  modulesNamed ? `modules: '${modules.size > 1 ? 'all' : [...modules][0]}'` : 'no modules named';
+
+function firstDifference(one: object, other: object) {
+  const texts = (value: object) => new Map(Object.entries(value).map(([key, part]) => [key, textOf(part)]));
+  const [left, right] = [texts(one), texts(other)];
+  const key = [...left.keys()].find((name) => left.get(name) !== right.get(name));
+  return key === undefined ? undefined : { key, one: left.get(key), other: right.get(key) };
+}
+
+/** Infinity is no JSON. */
+const textOf = (value: unknown): string => (typeof value === 'number' ? String(value) : JSON.stringify(value));

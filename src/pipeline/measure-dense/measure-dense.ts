@@ -1,0 +1,127 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics } from '../../compensation/adapter.js';
+import { createAdapter } from '../../compensation/adapters.js';
+import { refuseNaN } from '../../onnx/refuse-nan.js';
+import { type ResolvedOptions, ruleMeasure } from '../../options.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { PruneJob, StageTiming } from '../job.js';
+import { startContext } from '../prune-context.js';
+import { REFINEMENTS } from '../refine/refinements.js';
+import { selectModules } from '../select-modules.js';
+import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
+import type { DenseStatistics } from './dense-statistics.js';
+import { createCurvatureStates } from './kept-statistics.js';
+import { readMeasures } from './load-statistics.js';
+import { runMeasurements } from './run-measurements.js';
+
+/** A dense model that was looked at once, to be pruned once or several times. */
+export interface MeasuredModel {
+  readonly job: PruneJob;
+  /** Modules that may shrink. */
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseMeasures;
+  /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
+  readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
+  /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
+  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
+  /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
+  readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
+  readonly timings: readonly StageTiming[];
+  readonly remarks: readonly string[];
+  dispose(): Promise<void>;
+}
+
+/**
+ * Looks at the dense model, as far as the options need it.
+ * @param resultCount How often it will be pruned, for the progress.
+ */
+export async function measureDense(given: PruneJob, resultCount = 1): Promise<MeasuredModel> {
+  const job = { ...given, model: refuseNaN(given.model) };
+  const { options } = job;
+  const { modules, remarks: staying } = selectModules(job);
+  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
+  try {
+    const needs = { ...denseNeeds(modules, options), curvatures };
+    const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
+    const context = startContext(job, { all: passes.all, before: 0 });
+    const dense = await runMeasurements(context, needs).finally(() => context.dispose());
+    return {
+      job,
+      modules,
+      dense,
+      passes,
+      curvatures,
+      timings: context.timings(),
+      remarks: [...staying, ...context.remarks],
+      dispose: async () => curvatures?.dispose(),
+    };
+  } catch (error) {
+    await curvatures?.dispose();
+    throw error;
+  }
+}
+
+/**
+ * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
+ * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
+ * @param resultCount How often it will be pruned, for the progress.
+ * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
+ */
+export async function loadStatistics(
+  given: PruneJob,
+  statistics: DenseStatistics,
+  resultCount = 1,
+): Promise<MeasuredModel> {
+  const job = { ...given, model: refuseNaN(given.model), windows: [] };
+  const { options } = job;
+  const { needs } = options.adapter;
+  const { modules, remarks: staying } = selectModules(job);
+  const passes = planPasses(1, 1, resultCount);
+  const context = startContext(job, { all: passes.all, before: 0 });
+  const request = { ...denseNeeds(modules, options), statistics };
+  const dense = await readMeasures(context, request).finally(() => context.dispose());
+  const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
+  return {
+    job,
+    modules,
+    dense,
+    passes,
+    curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
+    read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
+    timings: context.timings(),
+    // Statistics tell of the look they were taken by, which may have chosen the same.
+    remarks: [...new Set([...staying, ...statistics.remarks, ...context.remarks])],
+    dispose: async () => undefined,
+  };
+}
+
+/** What the options want to know of the dense model. */
+function denseNeeds(
+  modules: readonly PrunableModule[],
+  { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
+): Omit<DenseNeeds, 'curvatures'> {
+  const measure = ruleMeasure(allocation);
+  const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
+  return {
+    blockChange: measure === 'blockChange',
+    sensitivity: measure === 'sensitivity',
+    grouping,
+    modules,
+    order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
+  };
+}
+
+/** How often the tokens go through the model to look at it, roughly, for the remaining time. */
+function countDensePasses(needs: DenseNeeds): number {
+  const backwards = needsGradients(needs) ? 1 : 0;
+  return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
+}
+
+const planPasses = (dense: number, each: number, resultCount: number): MeasuredModel['passes'] => ({
+  dense,
+  each,
+  all: dense + resultCount * each,
+});
+
+const countPruningPasses = (options: ResolvedOptions): number =>
+  options.adapter.needs === 'none' ? 0 : REFINEMENTS.reduce((sum, { passes }) => sum + passes(options), 1.5);

@@ -1,0 +1,163 @@
+import { createStatisticsMeter } from '../../activations/collect-statistics.js';
+import { createChangeMeter } from '../../activations/measure-change.js';
+import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
+import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
+import type { Batch, BlockRunner, StageReads } from '../../runtime/block-runner.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { PruneContext } from '../prune-context.js';
+import type { DenseNeeds, ModuleContexts } from './dense-measures.js';
+import type { KeptStatistics } from './kept-statistics.js';
+import { orderModule } from './measure-backwards.js';
+import { createMeasurements, type ModuleMeasurement } from './measurements.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+import { searchContexts } from './search-contexts.js';
+
+/** Who walks where, and for what. */
+export interface ForwardRequest {
+  /** Stands at the token ids. */
+  readonly runner: BlockRunner;
+  /** Gets the input of the block that comes next. */
+  readonly inputs: HiddenStates;
+  readonly backwardPass: BackwardPass | undefined;
+  /** Gets what orders are found from, where that waits for the way back. */
+  readonly kept: KeptStatistics | undefined;
+  readonly spans: readonly BlockSpan[];
+  readonly needs: DenseNeeds;
+}
+
+/** Batches that go back through the model, and what they find there. */
+export interface BackwardPass {
+  readonly batches: readonly Batch[];
+  /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
+  readonly archive: HiddenStates;
+}
+
+/** What was seen on the way forwards. */
+export interface ForwardMeasures {
+  readonly contexts: ReadonlyMap<PrunableModule, ModuleContexts>;
+  /** FC by block. */
+  readonly blockChange: Float64Array;
+  /** Of methods whose orders need no gradient. */
+  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+}
+
+/** Goes through the dense model once. */
+export async function measureForwards(context: PruneContext, look: ForwardRequest): Promise<ForwardMeasures> {
+  const { runner, inputs, backwardPass, kept, spans, needs } = look;
+  const { batches } = context;
+  const { layout, partition } = context.job.analysed.detected;
+  const seen = {
+    contexts: new Map<PrunableModule, ModuleContexts>(),
+    blockChange: new Float64Array(layout.blockCount),
+    orders: new Map<PrunableModule, RemovalOrderOfModule>(),
+  };
+  const keep = (value: string, span: number): StageReads => ({
+    fetches: [value],
+    async onBatch(batch, values) {
+      await inputs.put(batch.index, values[value]!);
+      const position = backwardPass?.batches.indexOf(batch) ?? -1;
+      if (position >= 0)
+        await backwardPass!.archive.put(span * backwardPass!.batches.length + position, values[value]!);
+    },
+  });
+  const measurements = createMeasurements(batches.length, context.job.options.signal);
+  await context.advance(runner, keep(partition.cuts[0]!, 0));
+  for (const [at, span] of spans.entries()) {
+    for (let segment = span.first; segment <= span.last; segment += 1) {
+      const here: ModuleMeasurement[] = [];
+      for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {
+        if (needs.grouping !== undefined && module.kind === 'ffn')
+          here.push(await findContexts(context, runner, module, seen));
+        if (needs.order !== undefined)
+          here.push(...(await findOrder(context, { module, adapter: needs.order, kept }, seen)));
+      }
+      const output = partition.cuts[segment]!;
+      const isLast = segment === span.last;
+      if (isLast) here.push(await findChange(context, { at, span, inputs }, seen));
+      const passed = measurements.under(here, isLast ? keep(output, at + 1) : {});
+      // The next block's input must be at hand when that runs to its end: it may not be a single stage that waits together with this one.
+      const next = spans[at + 1];
+      const isAwaited = isLast && (next === undefined || next.first === next.last);
+      await (isAwaited ? context.advance(runner, passed) : context.pass(runner, passed));
+      await measurements.finishDone();
+    }
+  }
+  return seen;
+}
+
+/** The same while it fills. */
+interface Filling extends ForwardMeasures {
+  readonly contexts: Map<PrunableModule, ModuleContexts>;
+  readonly orders: Map<PrunableModule, RemovalOrderOfModule>;
+}
+
+async function findContexts(
+  context: PruneContext,
+  runner: BlockRunner,
+  module: PrunableModule,
+  { contexts }: Filling,
+): Promise<ModuleMeasurement> {
+  const search = await context.timed('contexts', () => searchContexts(context, runner, module));
+  const finish = async () => {
+    contexts.set(module, search.finish());
+  };
+  return { meter: search.meter, finish: () => context.timed('contexts', finish) };
+}
+
+interface Ordering {
+  readonly module: PrunableModule;
+  readonly adapter: CompensationAdapter;
+  readonly kept: KeptStatistics | undefined;
+}
+
+/** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */
+async function findOrder(
+  context: PruneContext,
+  { module, adapter, kept }: Ordering,
+  { orders }: Filling,
+): Promise<ModuleMeasurement[]> {
+  const take = async (statistics: ChannelStatistics) => {
+    if (kept !== undefined) return kept.put(module, statistics);
+    orders.set(
+      module,
+      await orderModule(context, context.job.model, { module, adapter, curvature: undefined, statistics }),
+    );
+  };
+  const { needs } = adapter;
+  if (needs === 'none') {
+    await take(EMPTY_STATISTICS);
+    return [];
+  }
+  const groups = [Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel)];
+  const meter = createStatisticsMeter({ linear: module.output, needs, groups }, `order/${module.index}`);
+  return [{ meter, finish: () => take(meter.finish()[0]!) }];
+}
+
+interface Crossing {
+  readonly at: number;
+  readonly span: BlockSpan;
+  readonly inputs: HiddenStates;
+}
+
+/** Measures the block change of a span over its output. */
+async function findChange(
+  context: PruneContext,
+  { at, span, inputs }: Crossing,
+  { blockChange }: Filling,
+): Promise<ModuleMeasurement> {
+  const { batches } = context;
+  const { layout, partition } = context.job.analysed.detected;
+  const { type } = batches.length > 0 ? await inputs.get(0) : { type: 'float32' as const };
+  const meter = createChangeMeter({
+    index: at,
+    output: partition.cuts[span.last]!,
+    channelCount: layout.hiddenSize,
+    before: (batch) => inputs.get(batch.index),
+    type,
+  });
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const finish = () => {
+    blockChange[span.block]! += meter.finish() / tokenCount;
+  };
+  return { meter, finish };
+}

@@ -1,0 +1,60 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics, CompensationAdapter, LinearWeight } from '../../compensation/adapter.js';
+import type { MultiplyTransposed } from '../../linalg/multiply-transposed.js';
+import { type HeadUnit, shrinkSteps } from '../../removal/plan-removal.js';
+import { scoreModule } from '../../removal/score-module.js';
+
+/** In which order a module's units leave the dense model, and what each step costs. */
+export interface RemovalOrderOfModule {
+  /** Importance by unit, rising in the order of removal. */
+  readonly scores: Float64Array;
+  /** What each further step costs, see `shrinkSteps`. */
+  readonly costs: Float64Array;
+}
+
+export interface OrderCase {
+  readonly module: PrunableModule;
+  readonly weight: LinearWeight;
+  readonly scoredWeight?: LinearWeight | undefined;
+  readonly statistics: ChannelStatistics;
+  readonly adapter: CompensationAdapter;
+  readonly headUnit: HeadUnit;
+  readonly random: () => number;
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
+/** Orders a module's units without groups. A KV group that leaves whole is judged whole. */
+export async function orderUnits(given: OrderCase): Promise<RemovalOrderOfModule> {
+  const { module, statistics, headUnit } = given;
+  const { groupOfUnit, groupCount } = module;
+  const members = module.unitCount / (groupCount ?? module.unitCount);
+  const whole =
+    headUnit === 'group' && groupOfUnit?.every((group, unit) => group === Math.floor(unit / members)) === true;
+  const judged = whole ? asGroups(module, members) : module;
+  const units = Int32Array.from({ length: judged.unitCount }, (_, unit) => unit);
+  const { scores, costs } = await scoreModule({ ...given, module: judged, groups: [{ units, statistics }] });
+  if (groupOfUnit === undefined) return { scores, costs };
+  if (whole) return { scores: Float64Array.from(groupOfUnit, (group) => scores[group]!), costs };
+  return { scores, costs: stepCosts(given, { scores, costs }, groupOfUnit) };
+}
+
+/** The module with its KV groups as units; their channels lie together. */
+function asGroups({ groupOfUnit: _, ...module }: PrunableModule, members: number): PrunableModule {
+  return { ...module, unitCount: module.unitCount / members, unitSize: module.unitSize * members };
+}
+
+/** Sums of what heads cost that leave together: a whole group, or each group's next in the order. */
+function stepCosts(
+  { module, headUnit }: OrderCase,
+  { scores, costs }: RemovalOrderOfModule,
+  groupOfUnit: Int32Array,
+): Float64Array {
+  const sums = new Float64Array(shrinkSteps(module, headUnit).stepCount);
+  const rank = new Int32Array(module.groupCount ?? 0);
+  const order = Array.from(scores.keys()).sort((a, b) => scores[a]! - scores[b]! || a - b);
+  order.forEach((unit, at) => {
+    const group = groupOfUnit[unit]!;
+    sums[headUnit === 'group' ? group : rank[group]!++]! += costs[at]!;
+  });
+  return sums.sort();
+}

@@ -1,0 +1,118 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
+import { createRandom, type Random } from '../linalg/random.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import {
+  type Batch,
+  type BlockRunner,
+  type BlockRunnerOptions,
+  createBlockRunner,
+  makeBatches,
+  type StageReads,
+} from '../runtime/block-runner.js';
+import { createEngineMultiply } from '../runtime/engine-multiply.js';
+import type { PruneJob, StageTiming } from './job.js';
+
+/** One run's clock, progress, remarks and random numbers. */
+export interface PruneContext {
+  readonly job: PruneJob;
+  readonly batches: readonly Batch[];
+  readonly random: Random;
+  readonly remarks: string[];
+  /** Large products of factorisations. */
+  readonly multiply: MultiplyTransposed;
+  /** Runs a step and adds its time to a stage. */
+  timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
+  /** Reports one more batch done, or one that stands for several. */
+  tick(detail: string, count?: number): void;
+  /** Starts at the token ids with the model given, which may be edited while it runs. */
+  startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
+  /** Moves on by one segment. */
+  advance(runner: BlockRunner, look?: StageReads): Promise<void>;
+  /** The same, but together with the next look. */
+  pass(runner: BlockRunner, look?: StageReads): Promise<void>;
+  timings(): StageTiming[];
+  /** Frees what the run holds of the engine. */
+  dispose(): Promise<void>;
+}
+
+/**
+ * Tokens that run through a block together unless the options say otherwise: enough to fill the processor's vectors, few
+ * enough that a block's activations stay near its caches and every session's first run has little memory to touch.
+ */
+export const TOKENS_PER_BATCH = 1024;
+
+/** How often the tokens go through all segments, for the remaining time: in the whole job, and before this run. */
+export interface Passes {
+  readonly all: number;
+  readonly before: number;
+}
+
+export function startContext(job: PruneJob, passes: Passes): PruneContext {
+  const { analysed, engine, options, windows } = job;
+  const { layout, partition } = analysed.detected;
+  const clock = new Map<string, number>();
+  const windowLength = windows[0]?.length ?? 1;
+  const batchSize = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
+  const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
+  // Without tokens a pass goes over the modules alone.
+  const perPass = layout.segments.length * Math.max(1, batches.length);
+  const total = Math.max(1, passes.all * perPass);
+  let done = passes.before * perPass;
+  const ticking = ({ stage }: BlockRunner, look: StageReads = {}): StageReads => {
+    const detail = stage === 0 ? 'embedding' : segmentName(stage, layout.modules);
+    return {
+      ...look,
+      async onBatch(batch, values) {
+        await look.onBatch?.(batch, values);
+        context.tick(detail);
+      },
+    };
+  };
+  const products = createEngineMultiply(engine);
+  const context: PruneContext = {
+    job,
+    batches,
+    random: createRandom(options.seed),
+    multiply: products.multiply,
+    remarks: [],
+    async timed(stage, action) {
+      const start = performance.now();
+      try {
+        return await action();
+      } finally {
+        clock.set(stage, (clock.get(stage) ?? 0) + performance.now() - start);
+      }
+    },
+    tick(detail, count = 1) {
+      done = Math.min(done + count, total);
+      options.onProgress?.({ stage: 'prune', done, total, detail });
+    },
+    startRunner: async (model, { isFixed = false } = {}) =>
+      createBlockRunner({
+        isFixed,
+        engine,
+        model,
+        cuts: partition.cuts,
+        facts: analysed.facts,
+        tokenInput: analysed.tokenInput,
+        batches,
+        states: await job.createStates(windows.length),
+        signal: options.signal,
+      }),
+    advance: (runner, look) => context.timed('advance', () => runner.advance(ticking(runner, look))),
+    pass: (runner, look) => context.timed('advance', () => runner.pass(ticking(runner, look))),
+    timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
+    dispose: products.release,
+  };
+  return context;
+}
+
+/** A segment by what it holds: `block 3 ffn`. */
+export function segmentName(segment: number, modules: readonly PrunableModule[]): string {
+  const found = modules.filter((module) => module.segment === segment);
+  const [first] = found;
+  return first === undefined
+    ? `segment ${segment}`
+    : `block ${first.block} ${found.map(({ kind }) => kind).join(' + ')}`;
+}

@@ -1,0 +1,124 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { UnsupportedModelError } from '../errors.js';
+import { partOfProgress } from '../progress.js';
+import { changedWeights } from '../removal/apply-change.js';
+import { analyseModel } from '../runtime/analyse-model.js';
+import { fixedSparsity } from './budget/allocate-globally.js';
+import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
+
+/**
+ * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
+ * and looks anew at what the rounds before it left. No FFN goes whole before the last round, so blocks keep their numbers.
+ *
+ * @param pruneOnce Prunes a model in one round.
+ * @returns What became of the dense model; errors and numerics are those of the last round that took from a module.
+ */
+export async function pruneInShots(
+  job: PruneJob,
+  pruneOnce: (job: PruneJob) => Promise<PruneOutcome>,
+): Promise<PruneOutcome> {
+  const { shots } = job.options;
+  const original = job.analysed.detected.layout.modules;
+  let state: Shot = { model: job.model, analysed: job.analysed, outcomes: new Map(), changed: new Map() };
+  const rounds: PruneOutcome[] = [];
+  for (let shot = 1; shot <= shots; shot += 1) {
+    const { model } = state;
+    const analysed = shot === 1 ? job.analysed : await analyseModel(model, job.engine, job.options.signal);
+    const options = roundOptions(job, { ...state, analysed }, shot);
+    const round = await pruneOnce({ ...job, model, analysed, options });
+    rounds.push(round);
+    state = {
+      model: round.model,
+      analysed,
+      outcomes: join(original, state.outcomes, round),
+      changed: changedWeights(round.model, [...state.changed, ...round.changed]),
+    };
+  }
+  const [first] = rounds;
+  const { model, outcomes, changed } = state;
+  return {
+    model,
+    changed,
+    modules: original.flatMap(({ index }) => outcomes.get(index) ?? []),
+    dense: first!.dense,
+    timings: joinTimings(...rounds.map(({ timings }) => timings)),
+    remarks: joinRemarks(rounds.map(({ remarks }) => remarks)),
+  };
+}
+
+/** Where the rounds so far have led. */
+interface Shot extends Pick<PruneJob, 'model' | 'analysed'>, Pick<PruneOutcome, 'changed'> {
+  /** By the index of the module, in the dense model's units. */
+  readonly outcomes: ReadonlyMap<number, ModuleOutcome>;
+}
+
+/** What every round has to say is said once; anything else, of which round it is. */
+function joinRemarks(rounds: readonly (readonly string[])[]): string[] {
+  const isOfAll = (remark: string): boolean => rounds.every((remarks) => remarks.includes(remark));
+  return [
+    ...(rounds[0] ?? []).filter(isOfAll),
+    ...rounds.flatMap((remarks, at) =>
+      remarks.filter((remark) => !isOfAll(remark)).map((remark) => `shot ${at + 1}: ${remark}`),
+    ),
+  ];
+}
+
+/** What one round is told, in terms of the model that it finds. */
+function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot, shot: number): PruneJob['options'] {
+  const { shots, sparsity, minimumWidth } = options;
+  const isLast = shot === shots;
+  const now = analysed.detected.layout.modules;
+  const pairs = dense.detected.layout.modules.map((module, at) => ({ module, now: counterpart(module, now[at]) }));
+  const chosen = pairs.filter(({ module }) => options.modules.has(module.kind));
+  const sum = (pick: (pair: (typeof pairs)[number]) => number) => chosen.reduce((total, pair) => total + pick(pair), 0);
+  const total = sum(({ module }) => module.parameterCount);
+  const left = sum((pair) => pair.now.parameterCount);
+  const goal = (sparsity * total * shot) / shots - (total - left);
+  const blockSparsity = new Map<number, { ffn?: number; attention?: number }>();
+  for (const pair of chosen) {
+    const fixed = lostToHeads(pair) ? 0 : fixedSparsity(pair.module, options);
+    if (fixed === undefined) continue;
+    const kept = (1 - (fixed * shot) / shots) * (pair.module.unitCount / pair.now.unitCount);
+    const { block, kind } = pair.module;
+    blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - kept) });
+  }
+  const widthOf = new Map(pairs.map(({ module }) => [module.index, module.unitCount]));
+  const { onProgress } = options;
+  return {
+    ...options,
+    sparsity: Math.max(0, goal / left),
+    blockSparsity,
+    skipBlocks: new Set(),
+    minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
+    denseWidths: widthOf,
+    onProgress: onProgress && partOfProgress(onProgress, shot - 1, shots),
+  };
+}
+
+/** A module as it is now. */
+function counterpart(module: PrunableModule, now: PrunableModule | undefined): PrunableModule {
+  if (now?.block === module.block && now.kind === module.kind) return now;
+  throw new UnsupportedModelError(
+    `block ${module.block} ${module.kind} is no longer recognised after a round of pruning; prune in one shot`,
+  );
+}
+
+/** Groups with one query head each look like single heads, which must not leave alone where groups keep their number. */
+const lostToHeads = ({ module, now }: { readonly module: PrunableModule; readonly now: PrunableModule }): boolean =>
+  module.groupOfUnit !== undefined && now.groupOfUnit === undefined;
+
+/** Adds a round's outcomes to those before it, in the dense model's units. */
+function join(
+  original: readonly PrunableModule[],
+  before: Shot['outcomes'],
+  { modules }: PruneOutcome,
+): Shot['outcomes'] {
+  const joined = new Map(before);
+  for (const outcome of modules) {
+    const { index } = outcome.module;
+    const known = before.get(index);
+    const keep = known === undefined ? outcome.keep : outcome.keep.map((unit) => known.keep[unit]!);
+    joined.set(index, { ...outcome, module: original[index]!, keep });
+  }
+  return joined;
+}

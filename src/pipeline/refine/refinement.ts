@@ -1,0 +1,46 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { ResolvedOptions } from '../../options.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import type { ModuleOutcome } from '../job.js';
+import type { PruneContext } from '../prune-context.js';
+import type { MeasureRequest } from '../shrink/measure-modules.js';
+
+/**
+ * Something done to weights once units are gone. It works in place, on the model that it gets, and returns the weights that
+ * it changed; whatever follows (masked original, recipe, certificate, further shots) reads those.
+ * @example
+ * const halveEmbedding: Refinement = {
+ *   name: 'halve embedding',
+ *   passes: () => 0,
+ *   async run(_, model) {
+ *     const halved = await halve(model.weights.get('embed.weight')!);
+ *     setWeight(model, 'embed.weight', halved);
+ *     return new Map([['embed.weight', halved]]);
+ *   },
+ * };
+ */
+export interface Refinement {
+  /** What its time is noted under. */
+  readonly name: string;
+  /** How often the calibration tokens go through the model for it, roughly; 0 where the options ask for nothing of it. */
+  passes(options: ResolvedOptions): number;
+  /** Refines modules as they shrink, so that the blocks behind them are measured on what came of it. */
+  follow?(context: PruneContext, model: OnnxModel, modules: readonly PrunableModule[]): SegmentRefinement;
+  /** Refines the whole model once every block has shrunk. */
+  run?(context: PruneContext, model: OnnxModel, outcome: ModelChange): Promise<ModelChange['changed']>;
+}
+
+/** A refinement of the modules of one segment. */
+export interface SegmentRefinement {
+  /** What is read of the segment when its modules are measured, before they shrink. */
+  readonly reads: Pick<MeasureRequest, 'beside' | 'held'>;
+  run(outcome: ModuleOutcome): Promise<RefinedModule | undefined>;
+  dispose(): void;
+}
+
+/** What a refinement did to one module. */
+export interface RefinedModule extends Pick<ModelChange, 'changed'> {
+  /** Squared error at the module's output that is left, as a fraction of that before. */
+  readonly remaining: number;
+}

@@ -1,0 +1,84 @@
+import { collectStatistics, type StatisticsTarget } from '../../activations/collect-statistics.js';
+import type { StageMeter } from '../../activations/stage-meter.js';
+import { sumByContext } from '../../activations/sum-by-context.js';
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapter.js';
+import { channelsOf } from '../../removal/score-module.js';
+import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
+import type { FunctionalModule } from '../measure-dense/dense-measures.js';
+import { type PruneContext, segmentName } from '../prune-context.js';
+import { weighGroups } from './weigh-groups.js';
+
+export interface MeasureRequest {
+  /** Stands at the segment. */
+  readonly runner: BlockRunner;
+  /** Modules of one segment. */
+  readonly modules: readonly PrunableModule[];
+  readonly needs: Exclude<StatisticsNeed, 'none'>;
+  /** Modules whose neurons are grouped by function; the others are one group each. */
+  readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
+  /** Meters that look at the same runs. */
+  readonly beside?: readonly StageMeter[];
+  /** Value that later looks at the segment and the pruned module start from. Default: the module's channels. */
+  readonly held?: string | undefined;
+}
+
+/**
+ * Measures what a segment's output maps read, on the hidden states that stand before it.
+ * @returns By module and function group.
+ */
+export async function measureModules(context: PruneContext, request: MeasureRequest): Promise<ChannelStatistics[][]> {
+  const { runner, modules, needs, functional, beside = [] } = request;
+  const [first] = modules;
+  if (first === undefined) return [];
+  const detail = segmentName(first.segment, context.job.analysed.detected.layout.modules);
+  if (request.held !== undefined) runner.hold([request.held]);
+  else if (modules.length === 1) holdChannels(context, runner, first);
+  return context.timed('measure', async () => {
+    const targets: StatisticsTarget[] = [];
+    for (const module of modules) {
+      const found = functional.get(module);
+      const groups = unitGroups(module, found).map((units) => channelsOf(module, units));
+      const tokenWeights = found && (await weighTokens(context, { runner, module, found }));
+      targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
+    }
+    return collectStatistics(runner, { targets, beside, onBatch: () => context.tick(detail) });
+  });
+}
+
+/** Units that are judged together: each function group, or all units. */
+export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModule | undefined): readonly Int32Array[] {
+  return found?.groups.functions ?? [Int32Array.from({ length: unitCount }, (_, unit) => unit)];
+}
+
+/**
+ * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
+ * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
+ */
+function holdChannels({ batches }: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const byteCount = tokenCount * output.inputCount * Float32Array.BYTES_PER_ELEMENT;
+  if (byteCount <= HELD_BYTES) runner.hold([output.input]);
+}
+
+/** Beyond this, channels are computed again instead. */
+const HELD_BYTES = 512 * 2 ** 20;
+
+interface WeighCase {
+  readonly runner: BlockRunner;
+  readonly module: PrunableModule;
+  readonly found: FunctionalModule;
+}
+
+/** Token weights on the part-pruned model: contexts by the dense model's centres, context centres in h-space anew. */
+async function weighTokens(
+  context: PruneContext,
+  { runner, module, found }: WeighCase,
+): Promise<((batch: Batch) => Float32Array) | undefined> {
+  const { weighting } = context.job.options;
+  if (weighting.variant === 'uniform') return undefined;
+  const { feature, pca, centers, contextCount } = found.contexts;
+  const { input: value, inputCount: channelCount } = module.output;
+  const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });
+  return weighGroups({ ...sums, contextCount, windowLength: context.batches[0]?.sequenceLength ?? 1 }, weighting);
+}

@@ -1,0 +1,247 @@
+import ndarray from 'ndarray';
+import type { PrunableModule } from '../architecture/layout.js';
+import type {
+  ChannelStatistics,
+  Compensated,
+  CompensationAdapter,
+  ImportanceProblem,
+  LinearWeight,
+  PreparedImportance,
+} from '../compensation/adapter.js';
+import { NumericalError, OptionError } from '../errors.js';
+import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
+import { chooseChannels } from './choose-channels.js';
+import { chooseHeads } from './choose-heads.js';
+import type { HeadUnit } from './plan-removal.js';
+
+/** Some units of a module that are scored together, with the statistics of their channels. */
+export interface UnitGroup {
+  /** Units, ascending. */
+  readonly units: Int32Array;
+  readonly statistics: ChannelStatistics;
+}
+
+export interface ModuleCase {
+  readonly module: PrunableModule;
+  /** The output map's weight, `[out, in]`. */
+  readonly weight: LinearWeight;
+  /** The same in a metric with a curvature, where scores see that. */
+  readonly scoredWeight?: LinearWeight | undefined;
+  /** Function groups; units in none of them are never removed. */
+  readonly groups: readonly UnitGroup[];
+  readonly adapter: CompensationAdapter;
+  readonly headUnit: HeadUnit;
+  /** Importance by unit that decides in place of the adapter's. */
+  readonly order?: Float64Array | undefined;
+  readonly random: () => number;
+  /** Runs the large products of factorisations; default: this library's own loops. */
+  readonly multiply?: MultiplyTransposed | undefined;
+}
+
+/** A module whose units have their scores. */
+export interface ScoredModule {
+  /** Importance by unit; infinite for units that are never removed. */
+  readonly scores: Float64Array;
+  /** What the removal of one more unit costs, in the order of rising scores, never falling; one entry for each finite score. */
+  readonly costs: Float64Array;
+  readonly remarks: readonly string[];
+  /** Chooses what leaves and repairs the rest. @param stepCount Steps to remove, see `shrinkSteps`. */
+  remove(stepCount: number): Promise<RemovalPlan>;
+}
+
+/** What stays of a module. */
+export interface RemovalPlan {
+  /** Units, ascending. */
+  readonly keep: Int32Array;
+  /** `[out, kept channels]` row-major; absent = the kept columns stay as they are. */
+  readonly weight?: Float32Array;
+  readonly bias?: Float64Array;
+  /** What became of each group, in order. */
+  readonly parts: readonly RepairedGroup[];
+  /** Steps that could not be taken from the function groups. */
+  readonly overflow: number;
+}
+
+/** A group's channels before and after. */
+export interface RepairedGroup {
+  readonly statistics: ChannelStatistics;
+  /** `[out, channels]` before. */
+  readonly weight: LinearWeight;
+  /** Channels that stay, ascending positions among the group's. */
+  readonly kept: Int32Array;
+  readonly repaired: Compensated;
+}
+
+/**
+ * Scores a module's units, group by group, and stands ready to remove some.
+ * @throws NumericalError, naming the module; OptionError when the adapter breaks its promises.
+ */
+export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
+  const { module, groups, adapter, random, order } = given;
+  const parts: GroupPart[] = [];
+  for (const group of groups) {
+    const channels = channelsOf(module, group.units);
+    const problem: ImportanceProblem = {
+      weight: pickColumns(given.weight, channels),
+      ...(given.scoredWeight && { scoredWeight: pickColumns(given.scoredWeight, channels) }),
+      statistics: group.statistics,
+      unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
+      unitCount: group.units.length,
+      ...(order && { knownScores: Float64Array.from(group.units, (unit) => order[unit]!) }),
+      random,
+      multiply: given.multiply,
+    };
+    const prepared = await naming(module, () => adapter.prepare(problem));
+    checkScores(prepared, problem);
+    parts.push({ group, channels, weight: problem.weight, prepared });
+  }
+  const scores = new Float64Array(module.unitCount).fill(Number.POSITIVE_INFINITY);
+  for (const { group, prepared } of parts) {
+    group.units.forEach((unit, at) => {
+      scores[unit] = order === undefined ? prepared.scores[at]! : order[unit]!;
+    });
+  }
+  const costs = parts.flatMap(({ prepared }) => [...(prepared.costs ?? prepared.scores.slice().sort())]);
+  return {
+    scores,
+    costs: Float64Array.from(costs).sort(),
+    remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
+    async remove(stepCount) {
+      const choice = choose(given, scores, parts, stepCount);
+      const repaired = await naming(module, () => repairGroups(given, parts, choice.keep));
+      return {
+        keep: choice.keep,
+        overflow: choice.overflow,
+        parts: repaired,
+        ...joinRepairs(given, { parts, repaired, keep: choice.keep }),
+      };
+    },
+  };
+}
+
+/** Adapters may be a user's own. @throws OptionError */
+function checkScores({ scores, costs }: PreparedImportance, { unitCount }: ImportanceProblem): void {
+  if (scores.length !== unitCount)
+    throw new OptionError(`the method gave ${scores.length} scores for ${unitCount} units; expected one each`);
+  if (costs !== undefined && costs.length !== unitCount)
+    throw new OptionError(`the method gave ${costs.length} costs for ${unitCount} units; expected one each`);
+  const bad = scores.findIndex((score) => Number.isNaN(score));
+  if (bad >= 0) throw new OptionError(`the method gave unit ${bad} the score NaN; expected a number`);
+}
+
+/** @throws OptionError */
+function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCount: number): void {
+  if (weight !== undefined && weight.length !== outputCount * keptCount) {
+    throw new OptionError(
+      `the method repaired ${weight.length} weights; expected [${outputCount}, ${keptCount}], ${outputCount * keptCount}`,
+    );
+  }
+  if (bias !== undefined && bias.length !== outputCount)
+    throw new OptionError(`the method gave a bias of length ${bias.length}; expected ${outputCount}`);
+}
+
+/** Numbers go wrong in formulas that know no block; whoever reads the error must. */
+export async function naming<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (!(cause instanceof NumericalError)) throw cause;
+    throw new NumericalError(`block ${block} ${kind}: ${cause.message}`, { cause });
+  }
+}
+
+interface GroupPart {
+  readonly group: UnitGroup;
+  readonly channels: Int32Array;
+  readonly weight: LinearWeight;
+  readonly prepared: PreparedImportance;
+}
+
+function choose(
+  { module, headUnit }: ModuleCase,
+  scores: Float64Array,
+  parts: readonly GroupPart[],
+  removeCount: number,
+) {
+  const { groupOfUnit, groupCount, unitCount } = module;
+  if (groupOfUnit !== undefined && groupCount !== undefined) {
+    return chooseHeads({ scores, groupOfHead: groupOfUnit, groupCount, headUnit, removeCount });
+  }
+  const groups = parts.map(({ group: { units } }) => ({ units, scores: Array.from(units, (unit) => scores[unit]!) }));
+  return chooseChannels({ unitCount, groups, removeCount });
+}
+
+/** Lets each group make up for what left it. */
+async function repairGroups(
+  { module, weight }: ModuleCase,
+  parts: readonly GroupPart[],
+  keep: Int32Array,
+): Promise<RepairedGroup[]> {
+  const keptUnits = new Set(keep);
+  const repaired: RepairedGroup[] = [];
+  for (const { group, channels, weight: columns, prepared } of parts) {
+    const kept = Int32Array.from(
+      [...channels].flatMap((channel, at) => (keptUnits.has(unitOf(module, channel)) ? [at] : [])),
+    );
+    const fixed = kept.length === channels.length ? {} : await prepared.compensate(kept);
+    checkRepair(fixed, weight.shape[0] ?? 0, kept.length);
+    repaired.push({ statistics: group.statistics, weight: columns, kept, repaired: fixed });
+  }
+  return repaired;
+}
+
+interface Repairs {
+  readonly parts: readonly GroupPart[];
+  readonly repaired: readonly RepairedGroup[];
+  readonly keep: Int32Array;
+}
+
+/** Joins the groups' repairs: columns into one weight, biases into one sum. */
+function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: Repairs): Compensated {
+  const columnOf = new Map([...channelsOf(module, keep)].map((channel, column) => [channel, column]));
+  const outputCount = weight.shape[0] ?? 0;
+  let bias: Float64Array | undefined;
+  let joined: Float32Array | undefined;
+  parts.forEach(({ channels }, group) => {
+    const { kept, repaired: fixed } = repaired[group]!;
+    if (fixed.bias !== undefined)
+      bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
+    if (fixed.weight === undefined) return;
+    joined ??= copyColumns(weight, channelsOf(module, keep));
+    for (let at = 0; at < kept.length; at += 1) {
+      const column = columnOf.get(channels[kept[at]!]!)!;
+      for (let out = 0; out < outputCount; out += 1)
+        joined[out * columnOf.size + column] = fixed.weight[out * kept.length + at]!;
+    }
+  });
+  return { ...(joined && { weight: joined }), ...(bias && { bias }) };
+}
+
+const unitOf = (module: PrunableModule, channel: number): number => Math.floor(channel / module.unitSize);
+
+/** Channels of some units, ascending. */
+export function channelsOf({ unitSize }: PrunableModule, units: Int32Array): Int32Array {
+  return Int32Array.from(
+    { length: units.length * unitSize },
+    (_, at) => units[Math.floor(at / unitSize)]! * unitSize + (at % unitSize),
+  );
+}
+
+/** Some columns of a weight; all of them without copying. */
+function pickColumns(weight: LinearWeight, columns: Int32Array): LinearWeight {
+  const [rowCount = 0, columnCount = 0] = weight.shape;
+  if (columns.length === columnCount) return weight;
+  return ndarray(copyColumns(weight, columns), [rowCount, columns.length]);
+}
+
+/** `[out, columns.length]` row-major. */
+function copyColumns({ data, offset, shape, stride }: LinearWeight, columns: Int32Array): Float32Array {
+  const [rowCount = 0] = shape;
+  const [rowStride = 0, columnStride = 0] = stride;
+  const copy = new Float32Array(rowCount * columns.length);
+  for (let row = 0; row < rowCount; row += 1) {
+    for (let at = 0; at < columns.length; at += 1)
+      copy[row * columns.length + at] = data[offset + row * rowStride + columns[at]! * columnStride]!;
+  }
+  return copy;
+}

@@ -1,0 +1,166 @@
+import ndarray from 'ndarray';
+import type { PrunableModule } from '../../src/architecture/layout.js';
+import type { ChannelStatistics, CompensationAdapter, PreparedImportance } from '../../src/compensation/adapter.js';
+import { createAdapter } from '../../src/compensation/adapters.js';
+import { NumericalError, OptionError } from '../../src/errors.js';
+import { channelsOf, type ModuleCase, scoreModule } from '../../src/removal/score-module.js';
+
+/** An output map of 2 rows over `unitCount` units of `unitSize` channels. */
+function moduleOf(unitCount: number, unitSize = 1, groupOfUnit?: number[]): PrunableModule {
+  const inputCount = unitCount * unitSize;
+  return {
+    index: 0,
+    kind: groupOfUnit ? 'attention' : 'ffn',
+    block: 3,
+    segment: 1,
+    input: 'x',
+    output: { node: 'down', input: 'h', result: 'y', weight: 'w', inputAxis: 1, inputCount, outputCount: 2 },
+    unitCount,
+    unitOfChannel: Int32Array.from({ length: inputCount }, (_, channel) => Math.floor(channel / unitSize)),
+    unitSize,
+    ...(groupOfUnit && { groupOfUnit: Int32Array.from(groupOfUnit), groupCount: Math.max(...groupOfUnit) + 1 }),
+    parametersPerUnit: 2 * unitSize,
+    parametersPerGroup: 0,
+    parameterCount: 2 * inputCount,
+    description: 'test',
+  };
+}
+
+const statisticsOf = (channelCount: number): ChannelStatistics => ({
+  tokenCount: 10,
+  mean: Float64Array.from({ length: channelCount }, (_, channel) => channel + 1),
+  variance: new Float64Array(channelCount).fill(1),
+});
+
+/** Scores a unit by its place in the problem and repairs to what shows who was kept. */
+const telling: CompensationAdapter = {
+  needs: 'moments',
+  prepare: ({ weight, unitCount }) => ({
+    scores: Float64Array.from({ length: unitCount }, (_, unit) => unit),
+    compensate: (keep) => ({
+      weight: Float32Array.from({ length: 2 * keep.length }, (_, at) => {
+        const row = Math.floor(at / keep.length);
+        return 100 + weight.get(row, keep[at % keep.length]!);
+      }),
+      bias: Float64Array.of(1, 10),
+    }),
+    remarks: ['told'],
+  }),
+};
+
+const channelNumbers = (count: number) =>
+  ndarray(
+    Float32Array.from({ length: 2 * count }, (_, at) => at % count),
+    [2, count],
+  );
+
+const judge = (given: Partial<ModuleCase> & Pick<ModuleCase, 'module'>) =>
+  scoreModule({
+    weight: channelNumbers(given.module.output.inputCount),
+    groups: [
+      {
+        units: Int32Array.from({ length: given.module.unitCount }, (_, unit) => unit),
+        statistics: statisticsOf(given.module.output.inputCount),
+      },
+    ],
+    adapter: telling,
+    headUnit: 'group',
+    random: () => 0.5,
+    ...given,
+  });
+
+describe('scoreModule', () => {
+  it('removes whole heads of grouped-query attention, by group', async () => {
+    const judged = await judge({ module: moduleOf(4, 2, [0, 0, 1, 1]) });
+    expect([...judged.scores]).toEqual([0, 1, 2, 3]);
+    const { keep, weight, overflow } = await judged.remove(1);
+    expect([...keep]).toEqual([2, 3]);
+    expect([...weight!]).toEqual([104, 105, 106, 107, 104, 105, 106, 107]);
+    expect(overflow).toBe(0);
+  });
+
+  it('removes one query head of every group', async () => {
+    const judged = await judge({ module: moduleOf(4, 1, [0, 0, 1, 1]), headUnit: 'query' });
+    expect([...(await judged.remove(1)).keep]).toEqual([1, 3]);
+  });
+
+  it('lets a known order decide, and tells the method', async () => {
+    let known: Float64Array | undefined;
+    const adapter: CompensationAdapter = {
+      needs: telling.needs,
+      prepare: (problem) => {
+        known = problem.knownScores;
+        return telling.prepare(problem);
+      },
+    };
+    const order = Float64Array.of(3, 1, 2, 0);
+    const judged = await judge({ module: moduleOf(4), adapter, order });
+    expect([...known!]).toEqual([...order]);
+    expect([...judged.scores]).toEqual([...order]);
+    expect([...(await judged.remove(2)).keep]).toEqual([0, 2]);
+  });
+
+  it('judges function groups apart, spares units in none, and joins repairs and biases', async () => {
+    const groups = [
+      { units: Int32Array.of(0, 4), statistics: statisticsOf(2) },
+      { units: Int32Array.of(1, 3), statistics: statisticsOf(2) },
+    ];
+    const judged = await judge({ module: moduleOf(6), groups });
+    const infinite = Number.POSITIVE_INFINITY;
+    expect([...judged.scores]).toEqual([0, 0, infinite, 1, 1, infinite]);
+    expect(judged.remarks).toEqual(['told', 'told']);
+    const verdict = await judged.remove(2);
+    expect([...verdict.keep]).toEqual([2, 3, 4, 5]);
+    // Columns 3 and 4 are repaired, 2 and 5 belong to no group.
+    expect([...verdict.weight!]).toEqual([2, 103, 104, 5, 2, 103, 104, 5]);
+    expect([...verdict.bias!]).toEqual([2, 20]);
+  });
+
+  it('leaves a group alone that loses nothing', async () => {
+    const groups = [
+      { units: Int32Array.of(0, 1, 2), statistics: statisticsOf(3) },
+      { units: Int32Array.of(3), statistics: statisticsOf(1) },
+    ];
+    const { keep, weight, bias } = await (await judge({ module: moduleOf(4), groups })).remove(1);
+    expect([...keep]).toEqual([1, 2, 3]);
+    expect([...weight!]).toEqual([101, 102, 3, 101, 102, 3]);
+    expect([...bias!]).toEqual([1, 10]);
+  });
+
+  it('reads a transposed weight by its strides', async () => {
+    const stored = ndarray(Float32Array.of(1, -1, 2, -2, 3, -3), [3, 2]).transpose(1, 0);
+    const judged = await judge({ module: moduleOf(3), weight: stored, adapter: createAdapter('flap') });
+    const { keep, bias } = await judged.remove(1);
+    expect([...keep]).toEqual([1, 2]);
+    expect([...bias!]).toEqual([1, -1]);
+  });
+
+  it('names the block when numbers go wrong', async () => {
+    const failing: CompensationAdapter = {
+      needs: 'moments',
+      prepare: () => {
+        throw new NumericalError('the importance of unit 5 is NaN');
+      },
+    };
+    const judging = judge({ module: moduleOf(3), adapter: failing });
+    await expect(judging).rejects.toThrow(NumericalError);
+    await expect(judging).rejects.toThrow('block 3 ffn: the importance of unit 5 is NaN');
+  });
+
+  const scores = Float64Array.of(0, 1, 2);
+  it.each([
+    ['too few scores', { scores: Float64Array.of(1), compensate: () => ({}) }, '1 scores for 3 units'],
+    ['a score of NaN', { scores: Float64Array.of(1, NaN, 2), compensate: () => ({}) }, 'unit 1 the score NaN'],
+    ['a repair too short', { scores, compensate: () => ({ weight: new Float32Array(3) }) }, '[2, 2], 4'],
+    ['a bias too long', { scores, compensate: () => ({ bias: new Float64Array(3) }) }, 'length 3; expected 2'],
+  ] as const)("refuses a user's method that gives %s", async (_, prepared: PreparedImportance, said) => {
+    const adapter: CompensationAdapter = { needs: 'moments', prepare: () => prepared };
+    const removing = judge({ module: moduleOf(3), adapter }).then((judged) => judged.remove(1));
+    await expect(removing).rejects.toThrow(OptionError);
+    await expect(removing).rejects.toThrow(said);
+  });
+});
+
+it('channelsOf lists the channels of units in order', () => {
+  expect([...channelsOf(moduleOf(4, 3), Int32Array.of(1, 3))]).toEqual([3, 4, 5, 9, 10, 11]);
+});
