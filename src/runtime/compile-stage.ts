@@ -63,6 +63,11 @@ export interface CompileRequest {
   readonly facts: TwinFacts;
   /** Channels of the last axis that the graph reads of values from outside, where not all. */
   readonly narrowed?: ReadonlyMap<string, Int32Array>;
+  /**
+   * Initializers that are fed in every run, so that they may change without a new session. Default none: ONNX Runtime packs
+   * weights that lie inside for speed, and fed ones not.
+   */
+  readonly fed?: ReadonlySet<string> | undefined;
   readonly session?: SessionOptions;
 }
 
@@ -70,13 +75,15 @@ export interface CompiledStage {
   readonly session: Session;
   /** Values to feed, the extension's own left out. */
   readonly inputs: readonly string[];
+  /** Initializers to feed, see `weightFeeds`. */
+  readonly fed: readonly string[];
   /** Name under which a narrowed value is fed whole. */
   readonly narrowed: ReadonlyMap<string, string>;
 }
 
-/** Compiles one stage with its weights inside; they are read here and live as long as the session. */
+/** Compiles one stage. Weights that are not fed lie inside; they are read here and live as long as the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
-  const { engine, model, index, fetches } = request;
+  const { engine, model, index, fetches, fed = new Set() } = request;
   const outputs = [...fetches, ...(request.reads ?? [])];
   const slice = extractStage(index, { outputs, atHand: request.atHand });
   const read: Uint8Array<ArrayBuffer>[] = [];
@@ -84,6 +91,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
     slice.initializers.map(async (name) => {
       const handle = model.weights.get(name);
       if (handle === undefined) return model.proto.graph!.initializer.find((tensor) => tensor.name === name)!;
+      if (fed.has(name)) return makeInitializer(name, handle.dataType, handle.dims, new Uint8Array());
       const bytes = await handle.read();
       read.push(bytes);
       return makeInitializer(name, handle.dataType, handle.dims, bytes);
@@ -98,6 +106,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       : request.extension;
   const narrowings = slice.inputs.flatMap((name) => narrowInput(name, request.narrowed?.get(name)));
   const narrowed = new Map(narrowings.map(({ name, whole }) => [name, whole]));
+  const [given, inside] = [true, false].map((isFed) => initializers.filter(({ name }) => fed.has(name) === isFed));
   const wanted = [...fetches, ...(extension?.outputs ?? [])];
   const proto = create(ModelProtoSchema, {
     irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
@@ -106,9 +115,10 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
     graph: create(GraphProtoSchema, {
       name: 'stage',
       node: [...narrowings.map(({ node }) => node), ...slice.nodes, ...(extension?.nodes ?? [])],
-      initializer: [...narrowings.map(({ channels }) => channels), ...initializers, ...(extension?.initializers ?? [])],
+      initializer: [...narrowings.map(({ channels }) => channels), ...inside!, ...(extension?.initializers ?? [])],
       input: [
         ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
+        ...given!.map(({ name, dataType, dims }) => makeValueInfo(name, dataType, dims.map(Number))),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
       output: [...new Set([...wanted, ...slice.nodes.flatMap(keptCaches)])].map((name) =>
@@ -120,7 +130,12 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
   const session = await engine.load(bytes, { ...request.session, weights });
-  return { session: owning(session, { read, wanted }), inputs: slice.inputs, narrowed };
+  return {
+    session: owning(session, { read, wanted }),
+    inputs: slice.inputs,
+    fed: given!.map(({ name }) => name),
+    narrowed,
+  };
 }
 
 /** Fused attentions that write keys and values behind those that they read. */

@@ -2,12 +2,14 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { indexGraph } from '../../src/graph/graph-index.js';
+import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Tensor } from '../../src/runtime/engine.js';
+import { weightFeeds } from '../../src/runtime/weight-feeds.js';
 import { testEngine } from '../support/engine.js';
 
 const [ROWS, HEADS, SIZE] = [5, 2, 16];
-const [FLOAT16, INT32] = [10, 6];
+const [FLOAT, FLOAT16, INT32] = [1, 10, 6];
 const halves = (...dims: number[]): Tensor => ({
   type: 'float16',
   dims,
@@ -85,4 +87,59 @@ it('leaves caches that nobody reads memory of their own', async () => {
   // The mean of ones is one.
   expect([...new Set(results.x2!.data as Uint16Array)]).toEqual([0x3c00]);
   await session.release();
+});
+
+describe('weights that are fed', () => {
+  const model = {
+    proto: create(ModelProtoSchema, {
+      irVersion: 10n,
+      opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 21n })],
+      graph: create(GraphProtoSchema, {
+        name: 'two maps',
+        node: [
+          makeNode({ op: 'MatMul', inputs: ['x', 'first'], outputs: ['h'] }),
+          makeNode({ op: 'MatMul', inputs: ['h', 'second'], outputs: ['y'] }),
+        ],
+        initializer: [
+          makeInitializer('first', FLOAT, [3, 3], new Uint8Array()),
+          makeInitializer('second', FLOAT, [3, 1], new Uint8Array()),
+        ],
+        input: [makeValueInfo('x', FLOAT, [2, 3])],
+      }),
+    }),
+    weights: new Map([
+      ['first', floatsHandle({ dataType: FLOAT, dims: [3, 3] }, Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9))],
+      ['second', floatsHandle({ dataType: FLOAT, dims: [3, 1] }, Float32Array.of(1, -1, 0.5))],
+    ]),
+  };
+  const x: Tensor = { type: 'float32', dims: [2, 3], data: Float32Array.of(1, 0, -1, 2, 3, 4) };
+  const compile = (fed?: ReadonlySet<string>) => {
+    const index = indexGraph(model.proto.graph!);
+    const facts = { first: new Map(), second: new Map() };
+    const atHand = (value: string) => value === 'x';
+    return compileStage({ engine: testEngine, model, index, atHand, fetches: ['y'], facts, fed });
+  };
+
+  it('change without a new session, and give what those inside give', async () => {
+    const inside = await compile();
+    const feeding = await compile(new Set(['second', 'of no stage']));
+    expect([inside.fed, feeding.fed]).toEqual([[], ['second']]);
+    const plain = await inside.session.run({ x });
+    expect(await feeding.session.run({ x, ...(await weightFeeds(model, feeding.fed)) })).toEqual(plain);
+    const changed = floatsHandle({ dataType: FLOAT, dims: [3, 1] }, Float32Array.of(0, 2, 1));
+    const later = { ...model, weights: new Map(model.weights).set('second', changed) };
+    const { y } = await feeding.session.run({ x, ...(await weightFeeds(later, feeding.fed)) });
+    // h = [-6, -6, -6], [42, 51, 60]
+    expect([...(y!.data as Float32Array)]).toEqual([-18, 162]);
+    await Promise.all([inside.session.release(), feeding.session.release()]);
+  });
+
+  it('are named when they are gone or of no type that is fed', async () => {
+    await expect(weightFeeds(model, ['third'])).rejects.toThrow('weight "third" is gone');
+    const packed = {
+      ...model,
+      weights: new Map([['first', bytesHandle({ dataType: 22, dims: [4] }, new Uint8Array(2))]]),
+    };
+    await expect(weightFeeds(packed, ['first'])).rejects.toThrow(/weight "first" is int4\[4\] and cannot be fed/);
+  });
 });
