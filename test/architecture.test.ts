@@ -12,7 +12,7 @@ const LAYERS = [
   ['activations', 'grouping', 'weighting', 'importance', 'allocation', 'compensation', 'removal'],
   ['options'],
   ['evaluation'],
-  ['pipeline'],
+  ['prune'],
   ['report'],
   ['index'],
   ['node', 'web'],

@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { PruneOptions } from '../src/options.js';
 import { resolveOptions } from '../src/options.js';
-import type { PruneJob, PruneOutcome } from '../src/pipeline/job.js';
-import type { DenseMeasures } from '../src/pipeline/measure-dense/dense-measures.js';
-import { runMeasurements } from '../src/pipeline/measure-dense/run-measurements.js';
-import { startContext } from '../src/pipeline/prune-context.js';
+import type { PruneJob, PruneOutcome } from '../src/prune/job.js';
+import type { DenseMeasures } from '../src/prune/measure-dense/dense-measures.js';
+import { runMeasurements } from '../src/prune/measure-dense/run-measurements.js';
+import { startContext } from '../src/prune/prune-context.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { collectStatistics } from '../src/activations/collect-statistics.js';
 import type { ModuleKind } from '../src/architecture/layout.js';
 import type { ChannelStatistics } from '../src/compensation/adapter.js';
-import type { PruneOutcome } from '../src/pipeline/job.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import { createBlockRunner, makeBatches } from '../src/runtime/block-runner.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';

@@ -1,6 +1,6 @@
 import { OptionError } from '../src/errors.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/pipeline/job.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import { gapToMasked } from './support/masked.js';
 import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
 

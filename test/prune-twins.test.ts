@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { dataTypeNumber } from '../src/onnx/data-types.js';
 import { decodeFloats, encodeFloats } from '../src/onnx/float-encoding.js';
-import type { PruneOutcome } from '../src/pipeline/job.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import { editModel, loadTinyLlama, pruneLoaded, readTinyLlama } from './support/tiny-llama.js';
 
 const { tokens } = JSON.parse(readFileSync('test/fixtures/golden-flap-run.json', 'utf8'));

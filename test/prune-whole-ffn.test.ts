@@ -6,7 +6,7 @@ import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
 import { prune } from '../src/node/prune-folder.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/pipeline/job.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { useTemporaryFolder } from './node/temporary-folder.js';
 import { testEngine } from './support/engine.js';

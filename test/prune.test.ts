@@ -3,7 +3,7 @@ import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
 import { createSpillFile } from '../src/node/spill-file.js';
 import type { MethodChoice, PruneOptions } from '../src/options.js';
-import type { PruneOutcome } from '../src/pipeline/job.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import type { Tensor } from '../src/runtime/engine.js';
 import { createMemoryStates, createSpilledStates } from '../src/runtime/hidden-states.js';
 import { testEngine } from './support/engine.js';

@@ -1,5 +1,5 @@
 import type { CalibrationOptions, PruneOptions } from '../../src/options.js';
-import type { StageTiming } from '../../src/pipeline/job.js';
+import type { StageTiming } from '../../src/prune/job.js';
 
 /** What a process of its own is asked to run. */
 export interface BenchTask {

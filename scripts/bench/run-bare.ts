@@ -4,7 +4,7 @@ import { lowerForRun } from '../../src/graph/lower-for-run.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
-import { TOKENS_PER_BATCH } from '../../src/pipeline/prune-context.js';
+import { TOKENS_PER_BATCH } from '../../src/prune/prune-context.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';

@@ -12,7 +12,7 @@ import {
 import { createDecoder } from '../evaluation/decoder.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { createRandom } from '../linalg/random.js';
-import type { PruneJob } from '../pipeline/job.js';
+import type { PruneJob } from '../prune/job.js';
 import type { ModelChange } from '../removal/apply-change.js';
 import { type MaskOptions, maskModel } from '../removal/mask-model.js';
 import type { CertificateReport } from '../report/report-schema.js';

@@ -9,9 +9,9 @@ import {
   resolveCalibration,
   resolveOptions,
 } from '../options.js';
-import type { StageTiming } from '../pipeline/job.js';
-import type { KeptSums } from '../pipeline/measure-dense/dense-statistics.js';
-import { gatherStatistics, keptSums } from '../pipeline/measure-dense/gather-statistics.js';
+import type { StageTiming } from '../prune/job.js';
+import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
+import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';

@@ -1,6 +1,6 @@
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
-import { checkBudget } from '../pipeline/budget/check-budget.js';
-import type { PruneJob, StageTiming } from '../pipeline/job.js';
+import { checkBudget } from '../prune/budget/check-budget.js';
+import type { PruneJob, StageTiming } from '../prune/job.js';
 import type { StatisticsReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';

@@ -6,9 +6,9 @@ import {
   resolveCalibration,
   resolveOptions,
 } from '../options.js';
-import { loadStatistics, type MeasuredModel, measureDense } from '../pipeline/measure-dense/measure-dense.js';
-import { pruneMeasured, pruneModel } from '../pipeline/prune-model.js';
 import { partOfProgress } from '../progress.js';
+import { loadStatistics, type MeasuredModel, measureDense } from '../prune/measure-dense/measure-dense.js';
+import { pruneMeasured, pruneModel } from '../prune/prune-model.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';

@@ -1,4 +1,4 @@
-import type { DenseStatistics } from '../pipeline/measure-dense/dense-statistics.js';
+import type { DenseStatistics } from '../prune/measure-dense/dense-statistics.js';
 import { checkSavedStatistics, parseStatistics } from '../report/parse-statistics.js';
 import { type PairPlace, withPair } from './json-with-tensors.js';
 import { checkLayout, checkModelHash } from './model-origin.js';

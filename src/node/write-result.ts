@@ -5,7 +5,7 @@ import type { SinkFolder } from '../onnx/byte-source.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
-import type { PruneOutcome, StageTiming } from '../pipeline/job.js';
+import type { PruneOutcome, StageTiming } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
 import { pruneTwin } from '../removal/prune-twin.js';

@@ -1,4 +1,4 @@
-import type { ModuleContexts } from '../pipeline/measure-dense/dense-measures.js';
+import type { ModuleContexts } from '../prune/measure-dense/dense-measures.js';
 import type { ContextExample, ContextReport, ContextToken } from './report-schema.js';
 
 /** Text of token ids. */

@@ -1,8 +1,8 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
-import type { ModuleOutcome, PruneOutcome, StageTiming } from '../pipeline/job.js';
-import type { FunctionalModule } from '../pipeline/measure-dense/dense-measures.js';
+import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
+import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import { plainSettings } from './plain-settings.js';

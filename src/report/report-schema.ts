@@ -4,7 +4,7 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
 import type { BiasFindings } from '../evaluation/measure-bias.js';
 import type { PerplexityProtocol } from '../evaluation/perplexity.js';
-import type { StageTiming } from '../pipeline/job.js';
+import type { StageTiming } from '../prune/job.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
 export const REPORT_SCHEMA = 'fang-prune-report/1';

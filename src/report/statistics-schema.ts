@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { MetricName } from '../options.js';
-import type { KeptSums } from '../pipeline/measure-dense/dense-statistics.js';
+import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import type { JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 

@@ -1,7 +1,7 @@
 import { type ModelInput, readModelInputs } from '../../src/graph/model-inputs.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../../src/options.js';
-import type { PruneOutcome } from '../../src/pipeline/job.js';
+import type { PruneOutcome } from '../../src/prune/job.js';
 import { maskModel } from '../../src/removal/mask-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Tensor, Tensors } from '../../src/runtime/engine.js';

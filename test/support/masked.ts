@@ -1,6 +1,6 @@
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import type { PruneOutcome } from '../../src/pipeline/job.js';
+import type { PruneOutcome } from '../../src/prune/job.js';
 import type { ModuleCut } from '../../src/removal/apply-change.js';
 import { findInputMaps } from '../../src/removal/input-maps.js';
 import { maskModel } from '../../src/removal/mask-model.js';

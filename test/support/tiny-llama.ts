@@ -9,8 +9,8 @@ import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { saveModel } from '../../src/onnx/save-model.js';
 import { type PruneOptions, resolveOptions } from '../../src/options.js';
-import type { PruneJob, PruneOutcome } from '../../src/pipeline/job.js';
-import { pruneModel } from '../../src/pipeline/prune-model.js';
+import type { PruneJob, PruneOutcome } from '../../src/prune/job.js';
+import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../../src/runtime/analyse-model.js';
 import type { Tensors } from '../../src/runtime/engine.js';

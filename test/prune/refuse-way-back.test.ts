@@ -1,5 +1,5 @@
 import { UnsupportedModelError } from '../../src/errors.js';
-import { refuseWayBack } from '../../src/pipeline/measure-dense/refuse-backwards.js';
+import { refuseWayBack } from '../../src/prune/measure-dense/refuse-backwards.js';
 import { buildDecoder, HIDDEN, linear, NEURONS, type Part } from '../support/small-decoder.js';
 import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
 

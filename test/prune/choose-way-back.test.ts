@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
-import { chooseWayBack } from '../../src/pipeline/measure-dense/choose-backward-batches.js';
-import type { DenseNeeds } from '../../src/pipeline/measure-dense/dense-measures.js';
+import { chooseWayBack } from '../../src/prune/measure-dense/choose-backward-batches.js';
+import type { DenseNeeds } from '../../src/prune/measure-dense/dense-measures.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';
 
 const batchesOf = (windowCount: number) =>
