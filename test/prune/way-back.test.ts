@@ -36,7 +36,8 @@ async function curvaturesOf(windows: readonly Int32Array[], choose: (batch: Batc
     curvatures: createMemoryStates(),
     order: undefined,
   };
-  await measureForwards(run, { runner, inputs: createMemoryStates(), backwardPass, kept: undefined, spans, needs });
+  const passes = { needs, model, runner, backwardPass, kept: undefined, spans };
+  await measureForwards(run, { ...passes, dispose: async () => undefined });
   const meters = layout.modules.map((module) => ({ module, meter: createCurvatureMeter(module) }));
   await walkBackwards({
     engine: testEngine,

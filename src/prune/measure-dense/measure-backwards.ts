@@ -1,41 +1,94 @@
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
-import type { BackwardMeter } from '../../activations/walk-backwards.js';
-import type { PrunableModule } from '../../architecture/layout.js';
+import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwards.js';
+import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
+import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { seeInMetric } from '../shrink/see-in-metric.js';
-import type { DenseNeeds, ModuleContexts } from './dense-measures.js';
-import type { KeptStatistics } from './kept-statistics.js';
+import type { DensePasses } from './dense-passes.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 
-interface BackwardRequest {
-  readonly module: PrunableModule;
-  readonly needs: DenseNeeds;
-  /** What the way forwards measured for the orders. */
-  readonly kept: Pick<KeptStatistics, 'get'> | undefined;
-  readonly contexts: ModuleContexts | undefined;
+/** What was measured of a module on the way back. */
+export interface BackwardMeasures {
+  /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
+  affinity?: Float64Array;
+  order?: RemovalOrderOfModule;
+}
+
+/**
+ * Sends gradients of the loss back through the dense model: affinity of neurons to contexts, curvature, and orders of
+ * removal in its metric, as far as the needs go; nothing where they ask for no gradients.
+ *
+ * @param contexts Those of each FFN's tokens; in one without, all tokens are alike. @see FANG (arXiv 2512.23014), Eq. 5
+ */
+export async function measureBackwards(
+  context: PruneContext,
+  passes: DensePasses,
+  contexts: ReadonlyMap<PrunableModule, TokenContexts>,
+): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
+  const { job } = context;
+  const { backwardPass, needs, spans } = passes;
+  if (backwardPass === undefined) return new Map();
+  const measured = needs.modules.map((module) => openMeasurement(context, passes, module, contexts.get(module)));
+  const inSpan = ({ first, last }: BlockSpan) =>
+    measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
+  const cotangents = await job.createStates(job.windows.length);
+  try {
+    await context.timed('backward', () =>
+      walkBackwards({
+        engine: job.engine,
+        model: passes.model,
+        analysed: job.analysed,
+        ...backwardPass,
+        spans,
+        side: passes.runner.side,
+        cotangents,
+        softened: softeningOf(job.options),
+        metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
+        onSpan: async (span) => {
+          for (const measurement of inSpan(span)) await measurement.finish();
+        },
+        onBatch: (detail) => context.tick(detail, context.batches.length / backwardPass.batches.length),
+        signal: job.options.signal,
+      }),
+    );
+  } finally {
+    await cotangents.dispose();
+  }
+  return new Map(measured.map(({ module, found }) => [module, found]));
+}
+
+/**
+ * Softer than the model itself, so that what it is sure of counts as well: at 1 tokens that it is sure of have next to no
+ * gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
+ */
+const DIVERGENCE_TEMPERATURE = 2;
+
+function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
+  return metric === 'divergence' ? { temperature: DIVERGENCE_TEMPERATURE, seed } : undefined;
 }
 
 /** What is measured of a module on the way back, and what came of it. */
-export interface BackwardMeasurement {
+interface BackwardMeasurement {
   readonly module: PrunableModule;
   readonly meters: readonly BackwardMeter[];
   /** Takes what the meters saw once they have seen all batches; nothing as large as a Gram outlives it. */
   finish(): Promise<void>;
-  readonly found: { affinity?: Float64Array; order?: RemovalOrderOfModule };
+  readonly found: BackwardMeasures;
 }
 
-/** Measures what hangs on the loss at one module: affinity to contexts, curvature, and the order of removal in its metric. */
-export function measureBackwards(
+function openMeasurement(
   context: PruneContext,
-  model: OnnxModel,
-  { module, needs, kept, contexts }: BackwardRequest,
+  { model, needs, kept }: DensePasses,
+  module: PrunableModule,
+  contexts: TokenContexts | undefined,
 ): BackwardMeasurement {
   const { curvatures } = needs;
-  const found: BackwardMeasurement['found'] = {};
+  const found: BackwardMeasures = {};
   const affinity =
     module.kind === 'ffn' && (needs.grouping !== undefined || needs.sensitivity)
       ? createAffinityMeter(module, contexts ?? oneContext(context))

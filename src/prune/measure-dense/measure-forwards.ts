@@ -2,37 +2,18 @@ import { createStatisticsMeter } from '../../activations/collect-statistics.js';
 import { createChangeMeter } from '../../activations/measure-change.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
-import type { Batch, BlockRunner, StageReads } from '../../runtime/block-runner.js';
+import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { HiddenStates } from '../../runtime/hidden-states.js';
 import type { PruneContext } from '../prune-context.js';
-import type { DenseNeeds, ModuleContexts } from './dense-measures.js';
+import type { ModuleContexts } from './dense-measures.js';
+import type { DensePasses } from './dense-passes.js';
 import type { KeptStatistics } from './kept-statistics.js';
 import { orderModule } from './measure-backwards.js';
 import { createMeasurements, type ModuleMeasurement } from './measurements.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import { searchContexts } from './search-contexts.js';
 
-/** Who walks where, and for what. */
-export interface ForwardRequest {
-  /** Stands at the token ids. */
-  readonly runner: BlockRunner;
-  /** Gets the input of the block that comes next. */
-  readonly inputs: HiddenStates;
-  readonly backwardPass: BackwardPass | undefined;
-  /** Gets what orders are found from, where that waits for the way back. */
-  readonly kept: KeptStatistics | undefined;
-  readonly spans: readonly BlockSpan[];
-  readonly needs: DenseNeeds;
-}
-
-/** Batches that go back through the model, and what they find there. */
-export interface BackwardPass {
-  readonly batches: readonly Batch[];
-  /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
-  readonly archive: HiddenStates;
-}
-
-/** What was seen on the way forwards. */
+/** What was measured on the way forwards. */
 export interface ForwardMeasures {
   readonly contexts: ReadonlyMap<PrunableModule, ModuleContexts>;
   /** FC by block. */
@@ -41,9 +22,25 @@ export interface ForwardMeasures {
   readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
-/** Goes through the dense model once. */
-export async function measureForwards(context: PruneContext, look: ForwardRequest): Promise<ForwardMeasures> {
-  const { runner, inputs, backwardPass, kept, spans, needs } = look;
+/**
+ * Sends the calibration tokens through the dense model once: contexts, block change, and orders that need no gradient, as
+ * far as the needs go. @see FANG (arXiv 2512.23014), section 3.1
+ */
+export async function measureForwards(context: PruneContext, passes: DensePasses): Promise<ForwardMeasures> {
+  const { job } = context;
+  // Input of the block that comes next.
+  const inputs = await job.createStates(job.windows.length);
+  try {
+    return await goForwards(context, { ...passes, inputs });
+  } finally {
+    await inputs.dispose();
+  }
+}
+
+async function goForwards(
+  context: PruneContext,
+  { runner, inputs, backwardPass, kept, spans, needs }: DensePasses & { readonly inputs: HiddenStates },
+): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;
   const seen = {

@@ -1,0 +1,59 @@
+import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
+import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { PruneContext } from '../prune-context.js';
+import { chooseWayBack } from './choose-backward-batches.js';
+import { type DenseNeeds, needsGradients } from './dense-measures.js';
+import { type KeptStatistics, keepStatistics } from './kept-statistics.js';
+import { refuseWayBack } from './refuse-backwards.js';
+
+/** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
+export interface DensePasses {
+  readonly needs: DenseNeeds;
+  readonly model: OnnxModel;
+  /** Stands at the token ids. */
+  readonly runner: BlockRunner;
+  /** Absent: no gradients are wanted. */
+  readonly backwardPass: BackwardPass | undefined;
+  /** Gets what orders are found from, where that waits for the gradients. */
+  readonly kept: KeptStatistics | undefined;
+  readonly spans: readonly BlockSpan[];
+  dispose(): Promise<void>;
+}
+
+/** Batches that go back through the model, and what they find there. */
+export interface BackwardPass {
+  readonly batches: readonly Batch[];
+  /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
+  readonly archive: HiddenStates;
+}
+
+/** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had. */
+export async function startDensePasses(context: PruneContext, needs: DenseNeeds): Promise<DensePasses> {
+  const { job } = context;
+  const backwards = needsGradients(needs);
+  if (backwards) refuseWayBack(job.model, job.analysed, needs.modules);
+  const spans = blockSpans(job.analysed.detected.layout);
+  const model = copyModel(job.model);
+  const runner = await context.startRunner(model, { isFixed: true });
+  const backwardPass = backwards ? await startBackwardPass(context, spans, needs) : undefined;
+  // In the metric, orders take the curvature, which comes with the gradients.
+  const kept = needs.order && needs.curvatures ? await keepStatistics(job, needs.modules) : undefined;
+  const parts = [runner, backwardPass?.archive, kept];
+  return {
+    ...{ needs, model, runner, backwardPass, kept, spans },
+    dispose: async () => void (await Promise.all(parts.map((part) => part?.dispose()))),
+  };
+}
+
+async function startBackwardPass(
+  { job, batches }: PruneContext,
+  spans: readonly BlockSpan[],
+  needs: DenseNeeds,
+): Promise<BackwardPass> {
+  const chosen = chooseWayBack(batches, needs);
+  const windowCount = chosen.reduce((sum, { batchSize }) => sum + batchSize, 0);
+  return { batches: chosen, archive: await job.createStates(windowCount, spans.length + 1) };
+}
