@@ -12,81 +12,114 @@ const [BEGIN, END] = ['<!-- made by npm run exporters -- --write -->', '<!-- end
 
 /** Exporters as the models' names call them, with their versions run together: `genai018`. */
 const EXPORTERS: Readonly<Record<string, string>> = {
-  genai: 'onnxruntime-genai builder',
-  optimum: 'optimum-onnx',
-  dynamo: 'torch.onnx dynamo',
-  transformersjs: "transformers.js' conversion",
+  genai: 'genai',
+  optimum: 'optimum',
+  dynamo: 'dynamo',
+  transformersjs: 'transformers.js',
   mobius: 'Mobius',
-  community: 'onnx-community layout',
+  community: 'onnx-community',
 };
 
-/** One row a family and exporter: which of its models are pruned, and why others are not. */
+/** Versions by exporter. */
+type Exporters = Map<string, Set<string>>;
+
+/** Kinds of parts that stay as they are, with the exporters where they do. */
+type Staying = Map<string, Exporters>;
+
+/** Counts of models by family. */
+type Families = Map<string, number>;
+
+interface Tables {
+  /** Exporters whose models are pruned, by family. */
+  readonly works: Map<string, Exporters>;
+  /** By family. */
+  readonly stays: Map<string, Staying>;
+  /** By what is refused or stays, and why. */
+  readonly reasons: Map<string, Families>;
+}
+
+/** One row a family: from which exporters it is pruned. Then one row a reason for what stays or is refused. */
 export function formatTable(entries: Readonly<Record<string, Entry>>): string {
-  const rows = new Map<string, Row>();
-  for (const [name, entry] of Object.entries(entries)) {
-    const { family, exporter, variant } = readName(name);
-    const key = `${family} | ${exporter}`;
-    const row = rows.get(key) ?? { works: [], stays: new Map(), refused: new Map() };
-    rows.set(key, row);
-    addTo(row, variant, entry);
-  }
-  const lines = [...rows].map(([key, row]) => `| ${key} | ${cells(row).join(' | ')} |`).sort();
+  const tables: Tables = { works: new Map(), stays: new Map(), reasons: new Map() };
+  for (const [name, { runs }] of Object.entries(entries)) addTo(tables, name, runs);
+  const { works, stays, reasons } = tables;
+  const families = [...works].map(
+    ([family, exporters]) => `| ${family} | ${listExporters(exporters)} | ${listStaying(stays.get(family))} |`,
+  );
+  const why = [...reasons].map(([reason, models]) => `| ${reason} | ${listFamilies(models)} |`);
   return [
-    '| family | exporter | pruned, and opened anew | what stays | refused |',
-    '| --- | --- | --- | --- | --- |',
-    ...lines,
+    '| family | pruned from | stays as it is |',
+    '| --- | --- | --- |',
+    ...families.sort(),
+    '',
+    '| reason | models |',
+    '| --- | --- |',
+    ...why.sort(),
   ].join('\n');
 }
 
-interface Row {
-  /** Names of models that work. */
-  readonly works: string[];
-  /** Names of models by what of them stays, and by why they are refused. */
-  readonly stays: Map<string, string[]>;
-  readonly refused: Map<string, string[]>;
-}
-
-function addTo({ works, stays, refused }: Row, variant: string, { runs }: Entry): void {
+function addTo({ works, stays, reasons }: Tables, name: string, runs: Entry['runs']): void {
+  const { family, exporter, version } = readName(name);
   const { 'FFN and heads': whole, 'attention alone': attention } = runs;
+  const tell = (reason: string) => {
+    const families = entryOf(reasons, reason, () => new Map<string, number>());
+    families.set(family, (families.get(family) ?? 0) + 1);
+  };
+  const addExporter = (exporters: Exporters) => entryOf(exporters, exporter, () => new Set()).add(version);
   if (whole.outcome !== 'works') {
-    push(refused, tellAlike(whole.reason), variant);
+    tell(`refused: ${firstClause(whole.reason, name)}`);
     return;
   }
-  works.push(whole.opened ? variant : `${variant}*`);
-  for (const remark of whole.remarks) {
-    const [, kind, why] = /^blocks? [\d, -]+ (\w+): stays as it is; .*?: (.*)$/.exec(tellAlike(remark)) ?? [];
-    if (kind !== undefined) push(stays, `${kind} (${why})`, variant);
+  addExporter(entryOf(works, family, () => new Map()));
+  const staying = whole.remarks.flatMap(readStaying);
+  for (const { kind, why } of staying) {
+    const kinds = entryOf(stays, family, () => new Map<string, Exporters>());
+    addExporter(entryOf(kinds, kind, () => new Map()));
+    tell(`stays (${kind}): ${firstClause(why, name)}`);
   }
-  const isTold = [...stays.values()].some((variants) => variants.includes(variant));
-  if (attention.outcome !== 'works' && !isTold)
-    push(refused, `attention alone: ${tellAlike(attention.reason)}`, variant);
+  if (staying.length === 0 && attention.outcome !== 'works')
+    tell(`attention alone is refused: ${firstClause(attention.reason, name)}`);
+  if (!whole.opened) tell('pruned, but ONNX Runtime on a CPU runs it only with operators written out');
 }
 
-function push(lists: Map<string, string[]>, key: string, variant: string): void {
-  lists.set(key, [...new Set([...(lists.get(key) ?? []), variant])]);
+function entryOf<Value>(map: Map<string, Value>, key: string, start: () => Value): Value {
+  const value = map.get(key) ?? start();
+  map.set(key, value);
+  return value;
 }
 
-function cells({ works, stays, refused }: Row): string[] {
-  const list = (found: ReadonlyMap<string, readonly string[]>) =>
-    [...found].map(([what, variants]) => `${variants.join(', ')}: ${what}`).join('; ');
-  const staying = [...stays].map(([what, { length }]) => (length === works.length ? what : undefined));
-  const isAlike = staying.every((what) => what !== undefined);
-  return [works.join(', '), isAlike ? staying.join('; ') : list(stays), list(refused)];
+const listExporters = (exporters: Exporters): string =>
+  [...exporters].map(([name, versions]) => `${name} ${[...versions].filter(Boolean).join(', ')}`.trim()).join('; ');
+
+const listStaying = (kinds: Staying = new Map()): string =>
+  [...kinds].map(([kind, exporters]) => `${kind} (${listExporters(exporters)})`).join('; ');
+
+const listFamilies = (families: Families): string =>
+  [...families].map(([family, count]) => (count === 1 ? family : `${family} (${count})`)).join(', ');
+
+function readStaying(remark: string): readonly { readonly kind: string; readonly why: string }[] {
+  const [, kind, why] = /^blocks? [\d, -]+ (\w+): stays as it is; .*?: (.*)$/.exec(remark) ?? [];
+  return kind === undefined || why === undefined ? [] : [{ kind, why }];
 }
 
-/** A reason without the names and places in it, which differ from model to model. */
-function tellAlike(reason: string): string {
-  const said = reason.replaceAll(/ ?"[^"]*"/g, '').replaceAll(/\S*\/(\S+)/g, '$1');
-  return said.replaceAll('|', '\\|').replaceAll('\n', ' ');
+/** The beginning of a reason, without the names and places in it, which differ from model to model. */
+function firstClause(reason: string, name: string): string {
+  return reason
+    .replace(/^\d+ modules .*?; blocks? [\d, -]+/, '')
+    .replace(/^"[^"]*"/, 'a value')
+    .replaceAll(/ ?"[^"]*"/g, '')
+    .replaceAll(/\S*\/(\S+)/g, '$1')
+    .replaceAll(name, 'the model')
+    .split(/; |\. |: config\.json|: prune with| \((?!cpu)/)[0]!
+    .replaceAll('|', '\\|');
 }
 
-/** `llama-genai018prunedlmhead-fp32` is a Llama by genai 0.18, a variant called `prunedlmhead fp32`. */
+/** `llama-genai018prunedlmhead-fp32` is a Llama by genai 0.18. */
 function readName(name: string) {
-  const [family = '', tool = '', ...rest] = name.split('-');
+  const [family = '', tool = ''] = name.split('-');
   const known = Object.keys(EXPORTERS).find((start) => tool.startsWith(start)) ?? '';
-  const [, digits = '', own = ''] = /^(\d*)(.*)$/.exec(tool.slice(known.length)) ?? [];
-  const exporter = [EXPORTERS[known] ?? tool, dotted(digits)].filter(Boolean).join(' ');
-  return { family, exporter, variant: [own, ...rest].filter(Boolean).join(' ') || 'fp32' };
+  const [digits = ''] = /^\d*/.exec(tool.slice(known.length)) ?? [];
+  return { family, exporter: EXPORTERS[known] ?? tool, version: dotted(digits) };
 }
 
 /** `018` is 0.18, `215` is 2.15. */
