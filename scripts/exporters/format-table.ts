@@ -20,82 +20,46 @@ const EXPORTERS: Readonly<Record<string, string>> = {
   community: 'onnx-community',
 };
 
-/** Versions by exporter. */
-type Exporters = Map<string, Set<string>>;
-
-/** Kinds of parts that stay as they are, with the exporters where they do. */
-type Staying = Map<string, Exporters>;
-
-/** Counts of models by family. */
-type Families = Map<string, number>;
-
-interface Tables {
-  /** Exporters whose models are pruned, by family. */
-  readonly works: Map<string, Exporters>;
-  /** By family. */
-  readonly stays: Map<string, Staying>;
-  /** By what is refused or stays, and why. */
-  readonly reasons: Map<string, Families>;
-}
+/** Exporters by family, or families by exporter. */
+type Models = Map<string, Set<string>>;
 
 /** One row a family: from which exporters it is pruned. Then one row a reason for what stays or is refused. */
 export function formatTable(entries: Readonly<Record<string, Entry>>): string {
-  const tables: Tables = { works: new Map(), stays: new Map(), reasons: new Map() };
-  for (const [name, { runs }] of Object.entries(entries)) addTo(tables, name, runs);
-  const { works, stays, reasons } = tables;
-  const families = [...works].map(
-    ([family, exporters]) => `| ${family} | ${listExporters(exporters)} | ${listStaying(stays.get(family))} |`,
+  const works: Models = new Map();
+  const reasons = new Map<string, Models>();
+  for (const [name, { runs }] of Object.entries(entries)) {
+    const { family, exporter, version } = readName(name);
+    if (runs['FFN and heads'].outcome === 'works') add(works, family, [exporter, version].filter(Boolean).join('@'));
+    for (const reason of reasonsOf(name, runs)) {
+      const models = reasons.get(reason) ?? new Map();
+      reasons.set(reason, add(models, exporter, family));
+    }
+  }
+  const families = [...works].map(([family, exporters]) => `| ${family} | ${[...exporters].sort().join(', ')} |`);
+  const why = [...reasons].map(([reason, models]) => `| ${reason} | ${listModels(models)} |`);
+  const head = (...names: string[]) => [`| ${names.join(' | ')} |`, '| --- | --- |'];
+  return [...head('family', 'pruned from'), ...families.sort(), '', ...head('reason', 'models'), ...why.sort()].join(
+    '\n',
   );
-  const why = [...reasons].map(([reason, models]) => `| ${reason} | ${listFamilies(models)} |`);
-  return [
-    '| family | pruned from | stays as it is |',
-    '| --- | --- | --- |',
-    ...families.sort(),
-    '',
-    '| reason | models |',
-    '| --- | --- |',
-    ...why.sort(),
-  ].join('\n');
 }
 
-function addTo({ works, stays, reasons }: Tables, name: string, runs: Entry['runs']): void {
-  const { family, exporter, version } = readName(name);
-  const { 'FFN and heads': whole, 'attention alone': attention } = runs;
-  const tell = (reason: string) => {
-    const families = entryOf(reasons, reason, () => new Map<string, number>());
-    families.set(family, (families.get(family) ?? 0) + 1);
-  };
-  const addExporter = (exporters: Exporters) => entryOf(exporters, exporter, () => new Set()).add(version);
-  if (whole.outcome !== 'works') {
-    tell(`refused: ${firstClause(whole.reason, name)}`);
-    return;
-  }
-  addExporter(entryOf(works, family, () => new Map()));
+function add(models: Models, key: string, value: string): Models {
+  return models.set(key, (models.get(key) ?? new Set()).add(value));
+}
+
+/** Why a model is refused, or a part of it stays as it is. */
+function reasonsOf(name: string, { 'FFN and heads': whole, 'attention alone': attention }: Entry['runs']): string[] {
+  if (whole.outcome !== 'works') return [`refused: ${firstClause(whole.reason, name)}`];
   const staying = whole.remarks.flatMap(readStaying);
-  for (const { kind, why } of staying) {
-    const kinds = entryOf(stays, family, () => new Map<string, Exporters>());
-    addExporter(entryOf(kinds, kind, () => new Map()));
-    tell(`stays (${kind}): ${firstClause(why, name)}`);
-  }
+  const reasons = staying.map(({ kind, why }) => `${kind} not pruned: ${firstClause(why, name)}`);
   if (staying.length === 0 && attention.outcome !== 'works')
-    tell(`attention alone is refused: ${firstClause(attention.reason, name)}`);
-  if (!whole.opened) tell('pruned, but ONNX Runtime on a CPU runs it only with operators written out');
+    reasons.push(`attention alone is refused: ${firstClause(attention.reason, name)}`);
+  if (!whole.opened) reasons.push('pruned, but ONNX Runtime on a CPU runs it only with operators written out');
+  return reasons;
 }
 
-function entryOf<Value>(map: Map<string, Value>, key: string, start: () => Value): Value {
-  const value = map.get(key) ?? start();
-  map.set(key, value);
-  return value;
-}
-
-const listExporters = (exporters: Exporters): string =>
-  [...exporters].map(([name, versions]) => `${name} ${[...versions].filter(Boolean).join(', ')}`.trim()).join('; ');
-
-const listStaying = (kinds: Staying = new Map()): string =>
-  [...kinds].map(([kind, exporters]) => `${kind} (${listExporters(exporters)})`).join('; ');
-
-const listFamilies = (families: Families): string =>
-  [...families].map(([family, count]) => (count === 1 ? family : `${family} (${count})`)).join(', ');
+const listModels = (models: Models): string =>
+  [...models].map(([exporter, families]) => `${exporter}: ${[...families].join(', ')}`).join('; ');
 
 function readStaying(remark: string): readonly { readonly kind: string; readonly why: string }[] {
   const [, kind, why] = /^blocks? [\d, -]+ (\w+): stays as it is; .*?: (.*)$/.exec(remark) ?? [];

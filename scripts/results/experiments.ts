@@ -8,14 +8,14 @@ export interface Experiment {
   readonly options?: Omit<PruneRequest, 'model' | 'out'>;
 }
 
-/** Headings of the tables, by the page they are on: methods on the results page, parts of methods in the notebook. */
+/** Headings of the tables, by the page they are on: methods on the results page, baselines and parts of methods in the notebook. */
 export const TABLES = {
   results: {
     methods: 'FFN neurons only',
-    baselines: 'Baselines that need no gradients, FFN neurons only',
     attention: 'FFN neurons and attention heads together',
   },
   notebook: {
+    baselines: 'Baselines that need no gradients, FFN neurons only',
     auto: 'The parts of auto at 30 %, FFN neurons only',
     ablation: 'The parts of o-fang at 30 %, FFN neurons only',
   },

@@ -6,8 +6,8 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
   results: [
     '# Results',
     '',
-    '`npm run results` measures these tables and keeps every figure in [results](results). What each part of a method gives is in',
-    'the [notebook](notebook/results.md).',
+    '`npm run results` measures these tables and keeps every figure in [results](results). The baselines `wanda`, `magnitude`',
+    'and `random`, and the parts of `auto` and `o-fang`, are in the [notebook](notebook/results.md).',
     '',
     '- Perplexity is over 16 windows of 512 tokens, without BOS. Only *wiki* resembles the calibration text. *Rise* is the mean',
     '  rise of ln perplexity over the other texts.',
@@ -18,7 +18,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     '',
   ],
   notebook: [
-    '# What the parts of methods give',
+    '# Baselines and parts of methods',
     '',
     '`npm run results` writes this page. [Results](../results.md) explains the columns and compares whole methods.',
     '',
