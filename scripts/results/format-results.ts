@@ -86,7 +86,7 @@ function formatRow(
     Number.isNaN(rise) ? '' : rise.toFixed(3),
     ...taskNames.map((task) => {
       const found = tasks?.[task];
-      return found === undefined ? '' : `${(100 * found.accNorm).toFixed(1)} / ${found.goldNll.toFixed(2)}`;
+      return found === undefined ? '' : `${(100 * found.accNorm).toFixed(1)}/${found.goldNll.toFixed(2)}`;
     }),
     pruning ? (pruning.parameters.after / 1e6).toFixed(1) : '',
     seconds?.toFixed(0) ?? '',
