@@ -23,7 +23,7 @@ const EXPORTERS: Readonly<Record<string, string>> = {
 /** Exporters by family, or families by exporter. */
 type Models = Map<string, Set<string>>;
 
-/** One row a family: from which exporters it is pruned. Then one row a reason for what stays or is refused. */
+/** From which exporters families are pruned, alike ones in one row. Then one row a reason for what stays or is refused. */
 export function formatTable(entries: Readonly<Record<string, Entry>>): string {
   const works: Models = new Map();
   const reasons = new Map<string, Models>();
@@ -35,10 +35,12 @@ export function formatTable(entries: Readonly<Record<string, Entry>>): string {
       reasons.set(reason, add(models, exporter, family));
     }
   }
-  const families = [...works].map(([family, exporters]) => `| ${family} | ${[...exporters].sort().join(', ')} |`);
+  const families: Models = new Map();
+  for (const [family, exporters] of works) add(families, [...exporters].sort().join(', '), family);
+  const pruned = [...families].map(([exporters, alike]) => `| ${[...alike].join(', ')} | ${exporters} |`);
   const why = [...reasons].map(([reason, models]) => `| ${reason} | ${listModels(models)} |`);
   const head = (...names: string[]) => [`| ${names.join(' | ')} |`, '| --- | --- |'];
-  return [...head('family', 'pruned from'), ...families.sort(), '', ...head('reason', 'models'), ...why.sort()].join(
+  return [...head('family', 'pruned from'), ...pruned.sort(), '', ...head('reason', 'models'), ...why.sort()].join(
     '\n',
   );
 }
