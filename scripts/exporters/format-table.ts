@@ -76,6 +76,7 @@ function firstClause(reason: string, name: string): string {
     .replaceAll(/ ?"[^"]*"/g, '')
     .replaceAll(/\S*\/(\S+)/g, '$1')
     .replaceAll(name, 'the model')
+    .replace(/^\S+: (its weights are quantised).*/, '$1')
     .split(/; |\. |: config\.json|: prune with| \((?!cpu)/)[0]!
     .replaceAll('|', '\\|');
 }
