@@ -13,8 +13,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     '  rise of ln perplexity over the other texts.',
     '- All runs calibrate on 64 windows of WikiText-2 train. For `auto` the model itself writes half of them.',
     '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
-    '- The machine did other things too. Runs that differ only in sparsity share their measurements of the dense model, so compare',
-    '  times within a row only.',
+    '- The machine did other things too, and runs that differ only in sparsity share measurements: compare times within a row only.',
     '',
   ],
   notebook: [
