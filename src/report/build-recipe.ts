@@ -12,7 +12,7 @@ export interface RecipeParts {
 
 const DOUBLE = 11;
 
-/** Takes what a run decided apart: numbers for people into JSON, weights into tensors. */
+/** Divides a run's decisions: numbers for people into JSON, weights into tensors. */
 export function buildRecipeParts(removals: readonly DecidedRemoval[]): RecipeParts {
   const tensors = new Map<string, TensorHandle>();
   const keepTensor = (name: string, handle: TensorHandle): string => {
