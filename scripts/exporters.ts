@@ -4,7 +4,7 @@
  * without one, those of the repository's tests, and of ../shared where that is there. One process a model, so that
  * a crash is that model's alone. Fails where a model neither works nor is refused by name with a reason.
  *
- * With --write, docs/results/exporters.json keeps what became of each model and docs/supported-models.md gets the table.
+ * With --write, docs/results/exporters.json keeps what became of each model and docs/supported-models.md gets them by family and by reason.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';

@@ -23,7 +23,7 @@ const EXPORTERS: Readonly<Record<string, string>> = {
 /** Exporters by family, or families by exporter. */
 type Models = Map<string, Set<string>>;
 
-/** From which exporters families are pruned, alike ones in one row. Then one row a reason for what stays or is refused. */
+/** From which exporters families are pruned, alike ones in one item. Then one item a reason for what stays or is refused. */
 export function formatTable(entries: Readonly<Record<string, Entry>>): string {
   const works: Models = new Map();
   const reasons = new Map<string, Models>();
@@ -37,12 +37,9 @@ export function formatTable(entries: Readonly<Record<string, Entry>>): string {
   }
   const families: Models = new Map();
   for (const [family, exporters] of works) add(families, [...exporters].sort().join(', '), family);
-  const pruned = [...families].map(([exporters, alike]) => `| ${[...alike].join(', ')} | ${exporters} |`);
-  const why = [...reasons].map(([reason, models]) => `| ${reason} | ${listModels(models)} |`);
-  const head = (...names: string[]) => [`| ${names.join(' | ')} |`, '| --- | --- |'];
-  return [...head('family', 'pruned from'), ...pruned.sort(), '', ...head('reason', 'models'), ...why.sort()].join(
-    '\n',
-  );
+  const pruned = [...families].map(([exporters, alike]) => `- **${[...alike].join(', ')}**: ${exporters}`);
+  const why = [...reasons].map(([reason, models]) => `- **${reason}**: ${listModels(models)}`);
+  return [...pruned.sort(), '', 'Refused, or not pruned whole:', '', ...why.sort()].join('\n');
 }
 
 function add(models: Models, key: string, value: string): Models {
@@ -92,7 +89,7 @@ function readName(name: string) {
 /** `018` is 0.18, `215` is 2.15. */
 const dotted = (digits: string): string => (digits === '' ? '' : `${digits[0]}.${digits.slice(1)}`);
 
-/** Puts a table between its marks. @throws Error for a page without them. */
+/** Puts a text between its marks. @throws Error for a page without them. */
 export function putTable(page: string, table: string): string {
   const [start, end] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (start < 0 || end < start) throw new Error(`the page has no marks ${BEGIN} and ${END}`);
