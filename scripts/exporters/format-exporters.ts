@@ -24,7 +24,7 @@ const EXPORTERS: Readonly<Record<string, string>> = {
 type Models = Map<string, Set<string>>;
 
 /** From which exporters families are pruned, alike ones in one item. Then one item a reason for what stays or is refused. */
-export function formatTable(entries: Readonly<Record<string, Entry>>): string {
+export function formatExporters(entries: Readonly<Record<string, Entry>>): string {
   const works: Models = new Map();
   const reasons = new Map<string, Models>();
   for (const [name, { runs }] of Object.entries(entries)) {
@@ -90,8 +90,8 @@ function readName(name: string) {
 const dotted = (digits: string): string => (digits === '' ? '' : `${digits[0]}.${digits.slice(1)}`);
 
 /** Puts a text between its marks. @throws Error for a page without them. */
-export function putTable(page: string, table: string): string {
+export function putBetweenMarks(page: string, text: string): string {
   const [start, end] = [page.indexOf(BEGIN), page.indexOf(END)];
   if (start < 0 || end < start) throw new Error(`the page has no marks ${BEGIN} and ${END}`);
-  return `${page.slice(0, start + BEGIN.length)}\n\n${table}\n\n${page.slice(end)}`;
+  return `${page.slice(0, start + BEGIN.length)}\n\n${text}\n\n${page.slice(end)}`;
 }
