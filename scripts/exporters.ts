@@ -4,12 +4,12 @@
  * without one, those of the repository's tests, and of ../shared where that is there. One process a model, so that
  * a crash is that model's alone. Fails where a model neither works nor is refused by name with a reason.
  *
- * With --write, docs/results/exporters.json keeps what became of each model and docs/supported-models.md gets the table.
+ * With --write, docs/results/exporters.json keeps what became of each model and docs/supported-models.md gets them by family and by reason.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Entry, formatTable, putTable } from './exporters/format-table.js';
+import { type Entry, formatExporters, putBetweenMarks } from './exporters/format-exporters.js';
 import { type Case, type CaseRun, findCases, WAYS, type Way } from './exporters/try-case.js';
 import { readArguments } from './read-arguments.js';
 
@@ -43,7 +43,7 @@ if (values.write) {
   const kept = { ...(existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}), ...entries };
   const sorted = Object.fromEntries(Object.entries(kept as Record<string, Entry>).sort(([a], [b]) => (a < b ? -1 : 1)));
   writeFileSync(RESULTS, `${JSON.stringify(sorted, null, 2)}\n`);
-  writeFileSync(PAGE, putTable(readFileSync(PAGE, 'utf8'), formatTable(sorted)));
+  writeFileSync(PAGE, putBetweenMarks(readFileSync(PAGE, 'utf8'), formatExporters(sorted)));
 }
 const failed = Object.entries(entries).filter(([, { runs }]) =>
   Object.values(runs).some(({ outcome }) => outcome === 'failed'),

@@ -1,8 +1,8 @@
 /**
  * Measures the tables of docs/results.md on a model, one process a ladder: experiments that differ only in their sparsity
- * look at the dense model once. Every figure is kept in docs/results/NAME.json as soon as it is known and not measured
+ * measure the dense model once. Every figure is kept in docs/results/NAME.json as soon as it is known and not measured
  * again, so that a run can be stopped and resumed; what was pruned by then waits in a temporary folder. docs/results.md
- * gets the tables of all docs/results/*.json.
+ * and docs/notebook/results.md get the tables of all docs/results/*.json.
  *
  * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
  * the windows that the dense model wrote stay there, and a figure that is wanted later is measured without pruning again.
@@ -16,7 +16,7 @@ import { EXPERIMENTS, type Experiment } from './results/experiments.js';
 import { joinToLadders } from './results/ladders.js';
 import { planTask, type Setup, stateOptions } from './results/plan-task.js';
 import { runTask } from './results/run-task.js';
-import { readMeasurements, storeMeasurement, writePage } from './results/store.js';
+import { readMeasurements, storeMeasurement, writePages } from './results/store.js';
 
 const USAGE =
   'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows 64] ' +
@@ -33,7 +33,7 @@ const { values, positionals } = readArguments(USAGE, {
 });
 
 if (!values['format-only']) await measureAll();
-writePage();
+writePages();
 
 async function measureAll(): Promise<void> {
   const [model] = positionals;

@@ -46,6 +46,16 @@ it('every dependency has its reason in docs/dependencies.md', () => {
   expect(names.filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
 });
 
+it('docs/fang-in-code.md names only what is exported', () => {
+  const page = readFileSync('docs/fang-in-code.md', 'utf8');
+  const exported = readFileSync('src/index.ts', 'utf8');
+  const names = [...page.matchAll(/^- Exports: (.*(?:\n {2}.*)*)/gm)].flatMap(([, list = '']) =>
+    [...list.matchAll(/`(\w+)`/g)].map(([, name = '']) => name),
+  );
+  expect(names.length).toBeGreaterThan(40);
+  expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(exported))).toEqual([]);
+});
+
 /** Pages of a folder and of those in it, but for the reference that typedoc makes. */
 function markdownIn(folder: string): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' })

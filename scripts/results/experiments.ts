@@ -8,16 +8,22 @@ export interface Experiment {
   readonly options?: Omit<PruneRequest, 'model' | 'out'>;
 }
 
-/** Headings of the tables. */
+/** Headings of the tables, by the page they are on: methods on the results page, baselines and parts of methods in the notebook. */
 export const TABLES = {
-  methods: 'FFN neurons only',
-  baselines: 'Baselines that need no gradients, FFN neurons only',
-  auto: 'The parts of auto at 30 %, FFN neurons only',
-  ablation: 'The parts of o-fang at 30 %, FFN neurons only',
-  attention: 'FFN neurons and attention heads together',
+  results: {
+    methods: 'FFN neurons only',
+    attention: 'FFN neurons and attention heads together',
+  },
+  notebook: {
+    baselines: 'Baselines that need no gradients, FFN neurons only',
+    auto: 'The parts of auto at 30 %, FFN neurons only',
+    ablation: 'The parts of o-fang at 30 %, FFN neurons only',
+  },
 } as const;
 
-export type TableName = keyof typeof TABLES;
+export type PageName = keyof typeof TABLES;
+
+export type TableName = { [Page in PageName]: keyof (typeof TABLES)[Page] }[PageName];
 
 /** Half the windows are the dense model's own, as is auto's default. */
 const WRITTEN = { calibration: { generate: true } } as const;
@@ -79,7 +85,7 @@ const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto', { method: 'auto', ...WRITTEN }],
 ];
 
-/** Everything that docs/results.md states; the order is that of measuring. */
+/** Everything that docs/results.md and docs/notebook/results.md state; the order is that of measuring. */
 export const EXPERIMENTS: readonly Experiment[] = [
   { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention'] },
   ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang', 'auto']),

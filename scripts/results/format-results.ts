@@ -1,21 +1,42 @@
-import { EXPERIMENTS, TABLES, type TableName } from './experiments.js';
+import { EXPERIMENTS, type PageName, TABLES, type TableName } from './experiments.js';
 import type { Measurement, Measurements } from './measurement.js';
 
-/** The tables of every model as one Markdown page, as far as they are measured. */
-export function formatResults(models: readonly (readonly [name: string, known: Measurements])[]): string {
-  return [
+/** What each page begins with. */
+const HEADS: Readonly<Record<PageName, readonly string[]>> = {
+  results: [
     '# Results',
     '',
-    'Made by `npm run results` from [what was measured](results). Perplexity over 16 windows of 512 tokens each, without BOS;',
-    "all calibrated on WikiText-2 train, `auto` on half as much of it and half the model's own writing. Tasks: acc_norm in",
-    'percent / mean negative log-likelihood of the right answer in nats. Times are of a machine that did other things too:',
-    'compare stages within a row, not rows; runs that differ only in sparsity share their look at the dense model.',
+    '`npm run results` measures these tables and keeps every figure in [results](results). The baselines `wanda`, `magnitude`',
+    'and `random`, and the parts of `auto` and `o-fang`, are in the [notebook](notebook/results.md).',
     '',
-    ...models.flatMap(([name, known]) => [`## ${name}`, '', ...formatTables(known)]),
-  ].join('\n');
+    '- Perplexity is over 16 windows of 512 tokens, without BOS. Only *wiki* resembles the calibration text. *Rise* is the mean',
+    '  rise of ln perplexity over the other texts.',
+    '- All runs calibrate on 64 windows of WikiText-2 train. For `auto` the model itself writes half of them.',
+    '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
+    '- The machine did other things too, and runs that differ only in sparsity share measurements: compare times within a row only.',
+    '',
+  ],
+  notebook: [
+    '# Baselines and parts of methods',
+    '',
+    '`npm run results` writes this page. [Results](../results.md) explains the columns and compares whole methods.',
+    '',
+  ],
+};
+
+/** One page with the tables of every model, as far as they are measured. */
+export function formatResults(
+  page: PageName,
+  models: readonly (readonly [name: string, known: Measurements])[],
+): string {
+  const tables = models.flatMap(([name, known]) => {
+    const lines = formatTables(page, known);
+    return lines.length === 0 ? [] : [`## ${name}`, '', ...lines];
+  });
+  return [...HEADS[page], ...tables].join('\n');
 }
 
-function formatTables(known: Measurements): string[] {
+function formatTables(page: PageName, known: Measurements): string[] {
   const dense = known.dense?.measurement;
   const found = EXPERIMENTS.filter(({ id }) => known[id] !== undefined);
   const namesIn = (part: 'perplexities' | 'tasks') => [
@@ -23,13 +44,20 @@ function formatTables(known: Measurements): string[] {
   ];
   const texts = namesIn('perplexities');
   const taskNames = namesIn('tasks');
-  const head = ['run', ...texts, 'mean rise of ln ppl, unseen', ...taskNames, 'parameters', 'prune s', 'peak MB'];
-  return Object.entries(TABLES).flatMap(([table, heading]) => {
+  const head = ['run', ...texts, 'rise', ...taskNames, 'parameters, M', 'prune, s', 'peak, MB'];
+  return Object.entries(TABLES[page]).flatMap(([table, heading]) => {
     const rows = found.filter(({ tables }) => tables.includes(table as TableName));
     if (rows.every(({ id }) => id === 'dense')) return [];
     const lines = rows.map(({ id }) => formatRow(id, known[id]!.measurement, { dense, texts, taskNames }));
-    return [`### ${heading}`, '', row(head), row(head.map(() => '---')), ...lines.map(row), ''];
+    return [`### ${heading}`, '', ...formatColumns([head, ...lines]), ''];
   });
+}
+
+/** Lines of a table whose first row is its head, without the columns that hold nothing of a pruned model. */
+function formatColumns([head = [], ...rows]: readonly (readonly string[])[]): string[] {
+  const isFilled = head.map((_, column) => rows.slice(1).some((cells) => cells[column] !== ''));
+  const lines = [head, head.map(() => '---'), ...rows];
+  return lines.map((cells) => row(cells.filter((_, column) => isFilled[column])));
 }
 
 const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
@@ -57,9 +85,9 @@ function formatRow(
     Number.isNaN(rise) ? '' : rise.toFixed(3),
     ...taskNames.map((task) => {
       const found = tasks?.[task];
-      return found === undefined ? '' : `${(100 * found.accNorm).toFixed(1)} / ${found.goldNll.toFixed(2)}`;
+      return found === undefined ? '' : `${(100 * found.accNorm).toFixed(1)}/${found.goldNll.toFixed(2)}`;
     }),
-    pruning ? `${(pruning.parameters.after / 1e6).toFixed(1)} M` : '',
+    pruning ? (pruning.parameters.after / 1e6).toFixed(1) : '',
     seconds?.toFixed(0) ?? '',
     pruning?.peakMemoryBytes ? (pruning.peakMemoryBytes / 1e6).toFixed(0) : '',
   ];

@@ -1,10 +1,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { PageName } from './experiments.js';
 import { formatResults } from './format-results.js';
 import type { Measurements } from './measurement.js';
 
 const FOLDER = 'docs/results';
-const PAGE = 'docs/results.md';
+const PAGES: Readonly<Record<PageName, string>> = {
+  results: 'docs/results.md',
+  notebook: 'docs/notebook/results.md',
+};
 
 const fileOf = (name: string): string => join(FOLDER, `${name}.json`);
 
@@ -21,9 +25,12 @@ export function storeMeasurement(name: string, id: string, entry: Measurements[s
   renameSync(unfinished, fileOf(name));
 }
 
-/** Writes the page with the tables of every model that was measured. */
-export function writePage(): void {
+/** Writes the pages with the tables of every model that was measured. */
+export function writePages(): void {
   const names = readdirSync(FOLDER).filter((entry) => entry.endsWith('.json'));
-  const models = names.sort().map((entry) => entry.slice(0, -'.json'.length));
-  writeFileSync(PAGE, formatResults(models.map((name) => [name, readMeasurements(name)])));
+  const models = names
+    .sort()
+    .map((entry) => entry.slice(0, -'.json'.length))
+    .map((name) => [name, readMeasurements(name)] as const);
+  for (const page of Object.keys(PAGES) as PageName[]) writeFileSync(PAGES[page], formatResults(page, models));
 }

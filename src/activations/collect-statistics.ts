@@ -28,12 +28,11 @@ export interface StatisticsRequest {
 }
 
 /**
- * Measures the input channels of linear maps of one stage over all tokens, per function group and token-weighted.
- * The sums and the Gram products run inside the stage's graph; only sums leave it.
+ * Measures the input channels of linear maps of one stage over all tokens, per function group and token-weighted. The sums
+ * and the Gram products run inside the stage's graph; only sums leave it.
  *
  * @returns Statistics by target and group, channels in the group's order.
  * @throws NumericalError when a channel is NaN or infinite, naming it.
- * @see method.md section 5
  */
 export async function collectStatistics(
   runner: BlockRunner,

@@ -12,7 +12,7 @@ export interface CurvatureMeter extends BackwardMeter {
 
 /**
  * Uncentred covariance over tokens of the loss's gradient at the output of a module's last linear map, `G = mean g g'` with
- * g = dL/dy: how much the loss minds an error there, to second order.
+ * g = dL/dy: the second-order sensitivity of the loss to an error there.
  *
  * @see The LLM Surgeon (van der Ouderaa et al., ICLR 2024, arXiv 2312.17244), section 3; K-FAC (Martens & Grosse, ICML 2015)
  */

@@ -6,7 +6,7 @@ import type { Tensor } from '../runtime/engine.js';
 import { releaseTensor, retainTensor } from '../runtime/tensor-memory.js';
 import type { StageMeter } from './stage-meter.js';
 
-/** What an FFN read and what came of it, for the tokens of one batch. */
+/** An FFN's inputs and outputs for the tokens of one batch. */
 export interface FfnExample {
   /** Value that `sourceOf` names, channels on its last axis. */
   readonly source: Tensor;
@@ -14,7 +14,7 @@ export interface FfnExample {
   readonly target: Tensor;
 }
 
-/** Value that an FFN can be run from: its input, before a graph flattens it, whose dims it then asks for again. */
+/** Value to run an FFN from: its input before the graph flattens it, since later nodes read the original dims. */
 export function sourceOf({ proto }: OnnxModel, { input }: PrunableModule): string {
   const producer = proto.graph?.node.find(({ output }) => output.includes(input));
   return producer?.opType === 'Reshape' ? producer.input[0]! : input;
@@ -27,7 +27,7 @@ export interface ExampleMeter extends StageMeter {
   dispose(): void;
 }
 
-/** Keeps what an FFN reads and gives, of the batches that are wanted. */
+/** Keeps an FFN's inputs and outputs for the wanted batches. */
 export function createExampleMeter(
   { index, output }: PrunableModule,
   { source, isWanted }: { readonly source: string; isWanted(batch: Batch): boolean },

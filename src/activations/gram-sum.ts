@@ -23,20 +23,20 @@ export interface GramFactors {
   readonly size: number;
 }
 
-/** More strips save little of what is left to save. */
+/** More strips save little more work. */
 const STRIP_COUNT = 8;
 /** Narrower strips keep the product's kernel from its best. */
 const LEAST_WIDTH = 128;
 
 /**
- * Runs that are added up in the graph, in single precision, before JavaScript adds their sum in double: it would take as long
- * as the product. So few cost no digit that the product itself has.
+ * Runs whose sum stays in the graph, in single precision, before JavaScript adds it in double. Adding every run in
+ * JavaScript would take as long as the product, and so few runs lose no precision.
  */
 const JOINED_RUNS = 4;
 
 /**
- * Nodes for `left · rightᵀ`, strips of rows from the diagonal to the right edge: symmetry tells the rest, nearly half the
- * work. Only operators whose form is the same in every opset.
+ * Nodes for `left · rightᵀ`, in strips of rows from the diagonal to the right edge. Symmetry gives the rest and saves
+ * nearly half the work. Only operators whose form is the same in every opset.
  */
 export function createGramSum({ name, left, right, size }: GramFactors): GramSum {
   const width = Math.max(LEAST_WIDTH, Math.ceil(size / STRIP_COUNT));

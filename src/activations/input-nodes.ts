@@ -21,13 +21,13 @@ export interface PrunedFfn {
   readonly source: string;
   /** Of equal size, at least one. */
   readonly examples: readonly FfnExample[];
-  /** Those of them that changes of the output are measured on, at least one. */
+  /** Those that measure changes of the output, at least one. */
   readonly sample: readonly FfnExample[];
   readonly signal?: AbortSignal | undefined;
   readonly onExample?: (() => void) | undefined;
 }
 
-/** What a first run taught about an FFN. */
+/** Shapes of an FFN, known after a first run. */
 export interface FfnShape {
   /** Of every value between its source and its result. */
   readonly facts: ValueFacts;
@@ -87,7 +87,7 @@ export function rowNodes({ module }: PrunedFfn, { inputCount }: FfnShape): Stage
 export interface ColumnList {
   readonly result: string;
   readonly columns: Int32Array;
-  /** Start of the names of what is made of the list. */
+  /** Prefix of the names of values made from the list. */
   readonly name: string;
 }
 
@@ -117,19 +117,19 @@ export function columnNodes(
   );
 }
 
-/** Nodes that hold what each map's result gets of a gradient, by the name of that result. */
+/** Nodes with the gradient at each map's result, by the name of that result. */
 export interface MapGradients {
   readonly extension: StageExtension;
   of(result: string): string;
 }
 
-/** The error's gradient by what each map gives. */
+/** The error's gradient at each map's result. */
 export function cotangentNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
   const start = { value: given.module.output.result, cotangent: RESIDUAL, prefix: 'inputs/loss/' };
   return differentiate(given, shape, { slice, ...start });
 }
 
-/** How fast each neuron's value rises with what each map gives it: the gradient of the sum of all values. */
+/** Derivative of each neuron by each map's result: the gradient of the sum of all neurons. */
 export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice): MapGradients {
   const { input } = given.module.output;
   const [ones, prefix] = ['inputs/ones', 'inputs/rate/'];
@@ -141,7 +141,7 @@ export function rateNodes(given: PrunedFfn, shape: FfnShape, slice: LoadedSlice)
 
 interface Differentiation {
   readonly slice: LoadedSlice;
-  /** Value that the gradient starts from, and the name of what comes in there. */
+  /** Value that the gradient starts from, and the name of its cotangent. */
   readonly value: string;
   readonly cotangent: string;
   readonly prefix: string;

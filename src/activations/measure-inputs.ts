@@ -29,8 +29,8 @@ export interface MeasuredInputs {
   /** Mean over tokens of half the squared distance from the targets. */
   readonly error: number;
   /**
-   * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient by what a map gives: `[in, neurons]` row-major, one
-   * for each list of columns, map by map.
+   * Mean over tokens of `x a'`, x the FFN's input and a the error's gradient at a map's result: `[in, neurons]` row-major,
+   * one for each list of columns, map by map.
    */
   readonly gradients: readonly Float64Array[];
 }
@@ -40,8 +40,8 @@ export interface InputFactors {
   /** Mean over tokens of `x x'`, `[in, in]`. */
   readonly inputGram: Float64Array;
   /**
-   * Mean over tokens of `d d'`, d how fast each neuron's value rises with what a map gives it: `[neurons, neurons]`, one for each
-   * list of columns.
+   * Mean over tokens of `d d'`, d the derivative of each neuron by a map's result: `[neurons, neurons]`, one for each list
+   * of columns.
    */
   readonly rates: readonly Float64Array[];
 }
@@ -257,7 +257,7 @@ async function runExamples(given: IndexedFfn, shape: FfnShape, sums: readonly Ex
   }
 }
 
-/** Dims and small integers of every value between the FFN's source and its result; undefined where it starts from more. */
+/** Dims and small integers of every value from the FFN's source to its result; undefined if it reads other values too. */
 async function probe(given: IndexedFfn): Promise<ValueFacts | undefined> {
   const { engine, model, index, facts, module, source, examples } = given;
   const atHand = (value: string) => value === source;

@@ -2,7 +2,7 @@ import type { ChannelStatistics, Compensated, LinearWeight } from '../compensati
 import type { Engine } from '../runtime/engine.js';
 import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
 
-/** Channels of an output map that were judged together, as they were and as the repair left them. */
+/** Channels of an output map that were scored together, before and after the repair. */
 export interface RepairedChannels {
   readonly statistics: ChannelStatistics;
   /** `[out, channels]` before. */
@@ -28,8 +28,8 @@ export interface OutputError {
 /** Works out output errors; holds a session until released. */
 export interface ErrorMeter {
   /**
-   * Groups add up as if their errors were independent, each under its own token weights: what one group's Gram matrix
-   * cannot know is how it goes together with another's. Channels in no group are left out.
+   * Errors of groups are added as if they were independent, each under its own token weights, since no Gram matrix couples
+   * two groups. Channels in no group are left out.
    * @returns undefined without statistics, or when the map's result is zero.
    */
   measure(groups: readonly RepairedChannels[]): Promise<OutputError | undefined>;
@@ -57,7 +57,7 @@ export async function createErrorMeter(engine: Engine): Promise<ErrorMeter> {
   };
 }
 
-/** Mean squares over the tokens of `W h`, of what the removed channels gave, and of what is still missing after the repair. */
+/** Mean squares over the tokens: of `W h`, of the removed channels' part of it, and of the error after the repair. */
 async function squaredErrors({ statistics, weight, kept, repaired }: RepairedChannels, form: QuadraticForm) {
   const whole = rowMajor(weight);
   const meanSquare = async (matrix: Matrix, bias?: Float64Array): Promise<number> => {
@@ -83,7 +83,7 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
   };
 }
 
-/** What the repaired map lacks of the whole one: the removed columns, and what the kept ones changed by. */
+/** Difference of the whole map and the repaired one: the removed columns, and the changes of the kept ones. */
 function missingAfter(
   removed: Matrix,
   { whole, kept, repaired }: Pick<RepairedChannels, 'kept' | 'repaired'> & { readonly whole: Matrix },
@@ -129,7 +129,7 @@ function pickColumns(matrix: Matrix, columns: Int32Array): Matrix {
   return { rows: matrix.rows, columns: columns.length, values };
 }
 
-/** Some rows of `A - mean meanᵀ` for some channels; taken apart before rounding, for means can dwarf fluctuations. */
+/** Some rows of `A - mean meanᵀ` for some channels; subtracted before rounding, since means can dwarf fluctuations. */
 function covarianceRows(
   { gram, mean }: ChannelStatistics,
   channels: Int32Array,

@@ -6,7 +6,7 @@ import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import { collectStatistics } from './collect-statistics.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
-/** PCA keeps at most this many dimensions (method section 1). */
+/** PCA keeps at most this many dimensions. */
 const PCA_DIMENSIONS = 64;
 
 export interface PrincipalRequest {

@@ -3,14 +3,14 @@ import { joinExtensions, type StageExtension } from '../runtime/compile-stage.js
 import type { Tensors } from '../runtime/engine.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 
-/** Something measured of a stage while it runs: nodes put behind it, and what becomes of their results. */
+/** A measurement of a stage while it runs: nodes appended to it, and the use of their results. */
 export interface StageMeter {
   /** Values of the stage that the nodes read. */
   readonly reads: readonly string[];
   readonly extension: StageExtension;
   /** Feeds of the extension's own inputs. */
   feeds(batch: Batch): Tensors | Promise<Tensors>;
-  /** Takes up the extension's results for one batch, which are released afterwards. */
+  /** Adds the extension's results for one batch; they are released afterwards. */
   add(batch: Batch, values: Tensors): void;
 }
 
@@ -27,7 +27,7 @@ export async function runMeters(
   }
 }
 
-/** A look at a stage that is passed under some meters, with what else is to be handed out of it. */
+/** The reads of some meters from a stage that runs on to the next, with further values to fetch. */
 export function readUnder(
   meters: readonly StageMeter[],
   { fetches = [], onBatch }: Pick<StageReads, 'fetches' | 'onBatch'> = {},
@@ -42,7 +42,7 @@ export function readUnder(
   };
 }
 
-/** What a run of a stage needs so that some meters can take up its results. */
+/** Reads, extension and feeds of some meters for a run of a stage. */
 function readingOf(meters: readonly StageMeter[]): Omit<StageRun, 'fetches'> {
   return {
     reads: meters.flatMap(({ reads }) => reads),

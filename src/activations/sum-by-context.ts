@@ -7,7 +7,7 @@ import { releaseTensors } from '../runtime/tensor-memory.js';
 import { projectionNodes } from './project-features.js';
 
 export interface ContextSumRequest {
-  /** Value of the current stage that contexts are told by, one row of features a token. */
+  /** Value of the current stage with the features of contexts, one row a token. */
   readonly feature: string;
   readonly pca: Pca;
   /** `[contextCount, pca.componentCount]` row-major. */
@@ -19,13 +19,13 @@ export interface ContextSumRequest {
 }
 
 export interface ContextSums {
-  /** Nearest centre of every calibration token, told in single precision. */
+  /** Nearest centre of every calibration token, in single precision. */
   readonly contextOfToken: Int32Array;
   /** Sums of the value over the tokens of each context, by window: `[contextCount, channelCount]` row-major. */
   readonly sumsOfWindow: Float32Array[];
 }
 
-/** Gives every token the context with the nearest centre, and sums a value's channels over the tokens of each context, in one look. */
+/** Gives every token its nearest context, and sums a value's channels over the tokens of each context, in one pass. */
 export async function sumByContext(runner: BlockRunner, request: ContextSumRequest): Promise<ContextSums> {
   const { feature, value, channelCount, contextCount } = request;
   const tokenCount = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);

@@ -14,7 +14,7 @@ import { prefillFeeds } from '../runtime/prefill-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
-/** Something measured of a block on the way back, once the cotangents that it wants have names. */
+/** A measurement of a block in the backward pass, opened when the cotangents that it reads have names. */
 export interface BackwardMeter {
   /** Values of the block that the meter reads. */
   readonly reads: readonly string[];
@@ -29,19 +29,19 @@ export interface BackwardWalk {
   /** The dense model. */
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
-  /** Some or all of those that `side` was made for. */
+  /** Some or all of the batches that `side` was made for. */
   readonly batches: readonly Batch[];
   readonly spans: readonly BlockSpan[];
   /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
   readonly archive: HiddenStates;
   readonly side: SideValues;
-  /** Where cotangents of the hidden states wait between blocks; in the end those of the first block's output. */
+  /** Cotangents of the hidden states between blocks; in the end those of the first block's output. */
   readonly cotangents: HiddenStates;
   /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
   readonly softened?: Softening | undefined;
   /** Meters of one block. */
   metersOf(span: BlockSpan): readonly BackwardMeter[];
-  /** Hears of a block whose meters have seen all batches. */
+  /** Called after a block's meters have seen all batches. */
   onSpan?(span: BlockSpan): Promise<void>;
   readonly onBatch?: (detail: string) => void;
   readonly signal?: AbortSignal | undefined;
@@ -104,7 +104,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       domains: gradient.domains,
     };
   };
-  // What else was made on the way is of a whole batch's size, so it is computed again.
+  // Other values of the forward pass have a whole batch's size, so they are computed again.
   const atHand = (value: string) => value === input || index.inputs.has(value);
   const head = await compileStage({
     engine,
@@ -171,7 +171,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = walk;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = walk.metersOf(span);
-  // Nothing lies before the first block that wants its input's cotangent.
+  // No earlier block reads the first block's input cotangent.
   if (at === 0 && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
     const compiled = await compileStep(walk, { span, meters, batchSize, goesOn: at > 0 });
@@ -205,7 +205,7 @@ interface BlockStep {
   readonly span: BlockSpan;
   readonly meters: readonly BackwardMeter[];
   readonly batchSize: number;
-  /** Whether another block comes after it on the way back. */
+  /** Whether the backward pass goes on to an earlier block. */
   readonly goesOn: boolean;
 }
 

@@ -25,7 +25,7 @@ export interface GenerateOptions {
   readonly file?: string | undefined;
 }
 
-/** What `share` is without a word about it, and the distribution that is drawn from. */
+/** Default share, and the default temperature: the model's own distribution. */
 export const GENERATE_DEFAULTS = { share: 0.5, temperature: 1 } as const;
 
 /** Checked options; what depends on the model is still open. */

@@ -9,7 +9,7 @@ export interface GeneratedSet extends CalibrationSet {
   readonly provenance: CalibrationProvenance & { readonly generated: GeneratedProvenance };
 }
 
-/** Says of windows that a model wrote, at least one, what they are. */
+/** Describes windows that a model wrote, at least one. */
 export async function describeGenerated(
   windows: readonly Int32Array[],
   { seed, startToken, temperature }: WindowDrawing,

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import { parseJsonLine } from './token-source.js';
 
-/** What a model's own windows depend on: two runs that agree in it write the same ones. */
+/** Settings that determine a model's own windows: two runs with equal ones write the same windows. */
 export interface WindowsOrigin {
   /** SHA-256 of the model's files. */
   readonly modelSha256: string;

@@ -22,13 +22,13 @@ export interface ChannelStatistics {
   readonly gram?: Float64Array;
 }
 
-/** One importance problem: some channels of one linear map, judged by their own statistics. */
+/** One importance problem: some channels of one linear map, scored by their own statistics. */
 export interface ImportanceProblem {
   /** `[out, channelCount]`: the columns of the linear map that belong to this group, in order. */
   readonly weight: LinearWeight;
-  /** The weight as scores see it, where that is another: in a metric with curvature G, `R W` with `R'R = G`. */
+  /** The weight that scores read, if it differs: in a metric with curvature G, `R W` with `R'R = G`. */
   readonly scoredWeight?: LinearWeight | undefined;
-  /** What the adapter's `needs` promises; `EMPTY_STATISTICS` will do for an adapter that needs none. */
+  /** The statistics that the adapter's `needs` asks for; `EMPTY_STATISTICS` for an adapter that needs none. */
   readonly statistics: ChannelStatistics;
   /**
    * Unit of each channel, numbered 0..unitCount-1 in order of first channel: a neuron has one channel, a head `headSize`.
@@ -36,7 +36,7 @@ export interface ImportanceProblem {
    */
   readonly unitOfChannel: Int32Array;
   readonly unitCount: number;
-  /** Importance by unit, where it is known already and decides: a method whose scores cost much may hand it out again. */
+  /** Importance by unit if it is known already; a method with expensive scores may return it as it is. */
   readonly knownScores?: Float64Array | undefined;
   /** Seeded generator in [0, 1) for methods that draw. */
   readonly random: () => number;
@@ -51,7 +51,7 @@ export const EMPTY_STATISTICS: ChannelStatistics = {
   variance: new Float64Array(0),
 };
 
-/** What is left of the linear map when `keep` stays. */
+/** The linear map when only the channels `keep` stay. */
 export interface Compensated {
   /** `[out, keep.length]` row-major repaired columns; absent = the kept columns stay as they are. */
   readonly weight?: Float32Array;
@@ -59,7 +59,7 @@ export interface Compensated {
   readonly bias?: Float64Array;
   /** How well posed the repair was; absent for repairs that solve nothing. */
   readonly numerics?: RepairNumerics;
-  /** What a reader of the report should know, such as a dampening that was raised. */
+  /** Remarks for the report, such as a raised dampening. */
   readonly remarks?: readonly string[];
 }
 
@@ -76,13 +76,13 @@ export interface PreparedImportance {
   /** Importance per unit, larger is kept; length `unitCount`. */
   readonly scores: Float64Array;
   /**
-   * What the removal of one more unit costs, in the order of rising scores, never falling; length `unitCount`. Absent:
-   * the sorted scores.
+   * Cost of each further removal, in the order of rising scores, never falling; length `unitCount`. Absent: the sorted
+   * scores.
    */
   readonly costs?: Float64Array;
   /** Repairs the map for the kept channels (ascending channel indices into the problem). */
   compensate(keep: Int32Array): Compensated | Promise<Compensated>;
-  /** What happened inside that a report should tell, such as a raised dampening. */
+  /** Remarks for the report, such as a raised dampening. */
   readonly remarks?: readonly string[];
 }
 

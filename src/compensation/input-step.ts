@@ -2,15 +2,15 @@ import { invertFactorTransposed } from '../linalg/cholesky.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { type MultiplyTransposed, multiplyTransposed } from '../linalg/multiply-transposed.js';
 
-/** What the curvature of an FFN's squared output error by the maps into it is made of. */
+/** Factors of the curvature of an FFN's squared output error by the maps into it. */
 export interface InputCurvatureProblem {
   readonly inputCount: number;
   readonly neuronCount: number;
   /** Mean over tokens of `x x'`, x the FFN's input: `[in, in]` row-major. */
   readonly inputGram: Float64Array;
   /**
-   * Mean over tokens of `d d'`, d how fast each neuron's value rises with what a map gives it: `[neurons, neurons]` row-major,
-   * one for each map.
+   * Mean over tokens of `d d'`, d the derivative of each neuron by a map's result: `[neurons, neurons]` row-major, one for
+   * each map.
    */
   readonly rates: readonly Float64Array[];
   /** `W' W` of the output map's weight W `[out, neurons]`: `[neurons, neurons]` row-major. */
@@ -35,7 +35,7 @@ export interface InputCurvature {
  */
 export async function createInputCurvature(problem: InputCurvatureProblem): Promise<InputCurvature> {
   const { inputCount, neuronCount, inputGram, rates, outputGram, dampening, multiply = multiplyTransposed } = problem;
-  // A quadratic model needs no more digits than the product with an inverse has, and one product is quicker than a solve.
+  // A product with the inverse is precise enough for a step, and faster than a solve.
   const invert = async (matrix: Float64Array, size: number): Promise<Float64Array> => {
     let trace = 0;
     for (let i = 0; i < size; i += 1) trace += matrix[i * size + i]!;
@@ -78,9 +78,9 @@ export function conjugacy(now: readonly Gradients[], before: readonly Gradients[
 }
 
 /**
- * How far along a line an error is lowest, if it is a parabola: half the length or less where the error has not fallen there.
+ * Lowest point of the parabola through the errors along a step: at most half the tried length if the error has not fallen.
  *
- * @param start The error, and how fast it falls at first (above 0). @param found The error at some length.
+ * @param start The error, and its rate of descent there (above 0). @param found The error at some length.
  */
 export function lowestOnParabola(
   start: { readonly error: number; readonly slope: number },

@@ -3,7 +3,7 @@ import type { Compensated, ImportanceProblem } from './adapter.js';
 import { removedChannels } from './removed-channels.js';
 
 /**
- * FLAP's repair: what the removed channels add on average becomes a bias, `b += sum over removed j of W_:j mu_j`.
+ * FLAP's repair: the removed channels' mean output becomes a bias, `b += sum over removed j of W_:j mu_j`.
  *
  * @param keep Ascending channel indices.
  * @returns A bias of length `out`.

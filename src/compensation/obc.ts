@@ -30,7 +30,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
     async prepare(problem) {
       validateProblem(problem, 'gram');
       const { knownScores } = problem;
-      // Whoever knows the order has no use for the whole Hessian's factor.
+      // A known order needs no factor of the whole Hessian.
       if (knownScores !== undefined) {
         const hessian = buildHessian(problem, { dampening });
         return { scores: knownScores, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
@@ -40,7 +40,7 @@ export function createObcAdapter({ dampening, step }: ObcOptions): CompensationA
         step < problem.unitCount
           ? await orderByObc(problem, factorised, step)
           : { scores: await scoreByObc(problem, factorised) };
-      // The factor is as large as the Gram; only what the repair reads outlives the scoring.
+      // The factor is as large as the Gram; only the parts that the repair reads are kept.
       const { lower: _, remarks, ...hessian } = factorised;
       return { ...scored, remarks, compensate: (keep) => compensateByLeastSquares(problem, hessian, keep) };
     },

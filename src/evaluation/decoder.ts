@@ -74,7 +74,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
   };
 }
 
-/** Says what a graph that leaves the size of a head open may lack. */
+/** Explains a refused run of a graph that leaves the size of a head open. */
 function explain(cause: unknown, inputs: readonly ModelInput[]): never {
   const open = inputs.find(({ role, dims }) => role === 'past' && typeof dims.at(-1) !== 'number');
   if (!(cause instanceof EngineError) || open === undefined) throw cause;

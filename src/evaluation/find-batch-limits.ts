@@ -34,8 +34,8 @@ const PROBE = [Int32Array.of(1, 2, 3, 4), Int32Array.of(4, 3, 1, 2)];
 const TOLERANCE = 0.02;
 
 /**
- * Whether two sequences can go on from their caches together by two tokens. ONNX Runtime's GroupQueryAttention refuses
- * that on a CPU; what other kernels do is seen, not assumed.
+ * Whether two sequences can go on from their caches together by two tokens. ONNX Runtime's GroupQueryAttention refuses that
+ * on a CPU; other kernels are tried out.
  */
 async function continuesTogether({ decoder, scorer }: ScoringParts): Promise<boolean> {
   if (decoder.rowLimit < PROBE.length) return false;

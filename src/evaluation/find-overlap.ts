@@ -1,7 +1,7 @@
 /** Tokens that two texts must share in a row to count as the same passage. */
 export const OVERLAP_LENGTH = 13;
 
-/** How much of a text stands in another one too. */
+/** How much of a text occurs in another one. */
 export interface Overlap {
   /** Tokens in a row that make a shared passage. */
   readonly passageLength: number;
@@ -51,7 +51,7 @@ export function findOverlap(
 const BASE = 65_537;
 const MODULUS = 4_294_967_291;
 const multiply = (one: number, other: number): number => {
-  // Split, for the product of two 32-bit numbers does not fit 53 bits.
+  // Split, since the product of two 32-bit numbers does not fit 53 bits.
   const high = Math.floor(one / 65_536);
   const low = one % 65_536;
   return (((((high * other) % MODULUS) * 65_536) % MODULUS) + low * other) % MODULUS;

@@ -22,13 +22,13 @@ export interface LanguageModel {
    */
   score(sequences: readonly Int32Array[], firstScored: number): Promise<Float32Array>;
   /**
-   * Reads sequences and hands out all that was said.
+   * Reads sequences and returns all logits.
    * @param sequences B sequences of one length S, at least 1.
    * @returns Logits `[B, S, V]`: row s speaks about the token after the first s + 1.
    */
   readLogits(sequences: readonly Int32Array[]): Promise<LogitsTensor>;
   /**
-   * Scores bundles of sequences of any lengths, batch by batch; what the sequences of a bundle begin with is read once
+   * Scores bundles of sequences of any lengths, batch by batch; the common beginning of a bundle's sequences is read once
    * where the model has a cache. The batches depend on the bundles alone, never on which are skipped.
    *
    * @param isKnown Bundles, by position, that need no scores; a batch of nothing else is not run.
@@ -42,7 +42,7 @@ export interface LanguageModel {
   release(): Promise<void>;
 }
 
-/** Sequences on the way through a model, which remembers what it has read of them. */
+/** Sequences that a model reads part by part, with their state (the KV cache). */
 export interface Reader {
   /**
    * Reads further tokens of the same B sequences.

@@ -39,7 +39,7 @@ export interface ContextBias {
   readonly covered: boolean;
 }
 
-/** What pruning costs on the text it was calibrated on, and on another one. */
+/** Loss from pruning on the calibration text, and on another one. */
 export interface BiasFindings {
   readonly calibration: LossPair;
   readonly text: LossPair;

@@ -19,7 +19,7 @@ const PRESENT_NAMES: readonly ((past: string) => string)[] = [
   (past) => past.replace('past', 'present'),
 ];
 
-/** What graphs leave open of their caches, and the documents beside them tell. */
+/** Sizes of caches that graphs leave open and the files beside them state. */
 export interface CacheSizes {
   /** D, where no output tells either. */
   readonly headSize?: number | undefined;

@@ -33,7 +33,7 @@ export interface PlannedRow {
   readonly length: number;
 }
 
-/** What a run costs however small it is, in tokens: the weights travel through the processor once. */
+/** Fixed cost of a run, in tokens: it reads all weights once. */
 const RUN_COST = 24;
 
 /** Bundles of a batch at most: results come batch by batch. */

@@ -40,10 +40,8 @@ export interface SeenContexts {
 const TOKENS_PER_BATCH = 2048;
 
 /**
- * Clusters tokens by what one FFN of a model reads, as FANG does, with as many tokens in a context as belong together.
- *
- * The middle block by default: early blocks see single tokens, late ones the token to come; in between the kind of text
- * shows best.
+ * Clusters tokens by the input of one FFN, as FANG does, but without bounds on cluster sizes. The default is the middle
+ * block, where the kind of text shows best: early blocks represent single tokens, late ones the next token.
  *
  * @throws OptionError for a block that does not exist; UnsupportedModelError for one without a recognised FFN.
  */

@@ -92,7 +92,7 @@ function createMoveQueues(costs: Float64Array, binCount: number, binOf: Int32Arr
   };
 }
 
-/** Bellman-Ford over the bins: moves may cost less than nothing, but never around a circle. */
+/** Bellman-Ford over the bins: moves may have a negative cost, but no cycle has. */
 function shortestPath(
   queues: MoveQueues,
   { binCount, sources, targets }: { binCount: number; sources: readonly number[]; targets: readonly number[] },

@@ -40,15 +40,15 @@ export interface Contexts {
 
 /** Tokens that a first try at the centres is made on: enough to see the clusters, few enough to try several times. */
 const TRY_COUNT = 1024;
-/** Where one try gets stuck depends on rounding; the best of a few is better, and mostly the same for a model in float16. */
+/** Rounding decides in which local optimum one try ends; the best of a few is better, and mostly the same in float16. */
 const TRIES = 4;
 /** Enough to tell a good try from a bad one; all tokens refine it. */
 const TRY_ITERATIONS = 5;
 
 /**
- * Clusters tokens into contexts: k-means on a bounded sample, begun at the best of some tries by k-means++ on a part of it, then,
- * unless `clusterBalance` is infinite, with bounds on the cluster sizes. Tokens of a bounded fit stay where it put them, all others go to their
- * nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
+ * Clusters tokens into contexts: k-means on a bounded sample, from the best of some k-means++ tries on a part of it. Unless
+ * `clusterBalance` is infinite, cluster sizes are then bounded. Sampled tokens keep the context of the bounded fit; all
+ * others get that of their nearest centre. Contexts that end up empty (tokens that coincide) are dropped with a remark.
  *
  * @throws OptionError when there are fewer tokens than contexts or an option is out of range; NumericalError when a point
  *   is not finite.

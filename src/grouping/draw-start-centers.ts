@@ -15,9 +15,9 @@ export interface StartRequest {
  * Draws points to begin k-means at: each by its squared distance from those drawn before, the best of a few draws at a
  * time.
  *
- * Every draw is a race: point i arrives after `-ln(u_i) / weight_i`, and the first one wins with a probability in proportion
- * to its weight. Its u_i belong to the point, so that points which moved a little (a model in fp16) give the same centres but
- * for near ties, which a draw from cumulated weights does not.
+ * Every draw is a race: point i arrives after `-ln(u_i) / weight_i`, and the first one wins with a probability in
+ * proportion to its weight. The u_i belong to the points, so that points which moved a little (a float16 model) give the
+ * same centres but for near ties. A draw from cumulated weights would not.
  *
  * @returns `[contextCount, dimensionCount]`, row-major.
  * @see Arthur & Vassilvitskii, SODA 2007 (k-means++); Efraimidis & Spirakis, 2006 (the race)

@@ -27,7 +27,7 @@ export function findTypicalTokens(input: TypicalTokensInput): Int32Array[] {
     distances[token] = sum;
   }
   return members.map((tokens) => {
-    // A typed array is sorted many times as fast as tokens are, of which hardly any are wanted.
+    // Sorting a typed array is many times as fast as sorting tokens, of which few are wanted.
     const farthest = Float64Array.from(tokens, (token) => distances[token]!).sort()[count - 1] ?? Infinity;
     const near = tokens.filter((token) => distances[token]! <= farthest);
     near.sort((one, other) => distances[one]! - distances[other]! || one - other);

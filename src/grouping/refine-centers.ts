@@ -109,7 +109,7 @@ export function squaredDistances(
     const ofCenters = squaredRowNorms(centers, dimensionCount);
     for (let point = 0, at = 0; point < rows; point++) {
       for (let center = 0; center < columns; center++, at++) {
-        // Rounding may leave a point that is a centre a little less than nothing away.
+        // Rounding may make the squared distance of a point at a centre slightly negative.
         distances[at] = Math.max(0, ofPoints[point]! - 2 * distances[at]! + ofCenters[center]!);
       }
     }

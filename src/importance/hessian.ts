@@ -8,7 +8,7 @@ export interface DampenedHessian {
   readonly size: number;
   /** `A`, `[size, size]` row-major. */
   readonly gram: Float64Array;
-  /** What 1 of dampening adds to the diagonal of `2 A`: its mean. */
+  /** Mean of the diagonal of `2 A`, which a dampening of 1 adds to it. */
   readonly unit: number;
   readonly dampening: number;
 }
@@ -40,7 +40,7 @@ export function buildHessian(
   const gram = centred ? centreGram(problem, size) : problem.statistics.gram!;
   let scale = 0;
   for (let i = 0; i < size; i++) scale += (2 * gram[i * size + i]!) / size;
-  // With no excitation at all every choice is equally good; the identity lets the weights decide.
+  // If every channel is 0 on all tokens, every choice is equally good, and the identity lets the weights decide.
   return scale > 0 ? { size, gram, unit: scale, dampening } : { size, gram, unit: 1, dampening: 1 };
 }
 

@@ -8,16 +8,16 @@ import { channelsOfUnits } from './units.js';
 
 /** An order of removal with what each removal costs. */
 export interface RemovalOrder {
-  /** Importance by unit: the error piled up until its turn, so that removing the lowest scores repeats the order. */
+  /** Importance by unit: the accumulated error at its removal, so that removing the lowest scores repeats the order. */
   readonly scores: Float64Array;
   /** Error that the n-th removal adds, never falling; they add up to the error of removing all. */
   readonly costs: Float64Array;
 }
 
 /**
- * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores anew, until none is left. The order is
- * that of rising scores. What a step costs is exact, the error of its units together; it is shared out in proportion to
- * what each would cost alone.
+ * Iterative OBC: removes the `step` cheapest units, repairs the weight, scores anew, until none is left. The order is that
+ * of rising scores. The cost of a step is the exact error of its units together, divided among them in proportion to their
+ * single costs.
  *
  * Costs about `channelCount^2 (channelCount / 3 + out / 2)` products however large the step.
  *

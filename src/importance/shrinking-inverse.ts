@@ -22,8 +22,8 @@ export interface ShrinkingStart {
 }
 
 /**
- * Channels that leave before inverse and weight are written anew. Writing them is what takes time, and a product of many
- * columns is quicker than many of few; more would have the columns that are asked for in between cost as much.
+ * Channels removed before inverse and weight are rewritten. Rewriting takes the time, and one product of many columns is
+ * faster than many of few. With more of them, reading columns in between would cost as much.
  */
 const MOST_WAITING = 256;
 
@@ -36,7 +36,7 @@ const MOST_WAITING = 256;
  */
 export function createShrinkingInverse({ multiply, rowCount, ...start }: ShrinkingStart): ShrinkingInverse {
   let { inverse, size } = start;
-  /** `Wᵀ`, so that what is left of it lies together. */
+  /** `Wᵀ`, so that its remaining part is contiguous. */
   let columns = transposeMatrix(start.weight, rowCount, size);
   /** Where a channel's column is now; -1 once it is gone. */
   const positionOf = Int32Array.from({ length: size }, (_, channel) => channel);
@@ -49,7 +49,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     return Math.max(least, Math.min(MOST_WAITING, size));
   }
 
-  /** Writes what waits, and leaves out what is gone; makes room for updates of at least so many channels. */
+  /** Applies pending updates, drops removed channels, and makes room for updates of at least so many channels. */
   async function settle(least: number): Promise<void> {
     const stay = range(size).filter((position) => diagonal[position]! > Number.NEGATIVE_INFINITY);
     const { halves, solved, capacity } = waiting;
@@ -110,7 +110,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
         shorter += half[at]! * (2 * shared[at]! - lost[at]!);
         diagonal[position]! -= half[at]! ** 2;
       }
-      // Rounding may leave a column of nothing a little less than that.
+      // Rounding may make the squared length of a zero column slightly negative.
       norms[position] = Math.max(0, norms[position]! - shorter);
     }
   }

@@ -12,13 +12,13 @@ export interface MetricWeight {
   readonly remarks: readonly string[];
 }
 
-/** Share of the mean curvature added to every direction: fewer tokens than outputs leave some without any. */
+/** Share of the mean curvature added to every direction: with fewer tokens than outputs some directions have none. */
 const FLOOR = 1e-6;
 
 /**
- * Sees a linear map through a metric's curvature: `R W` with `R'R = G`, so that plain squared lengths of its columns become
- * `w_j' G w_j`, what the metric makes of an error along them. Every score that measures columns of a weight then measures
- * that, and scores of different maps can be compared.
+ * Sees a linear map through a metric's curvature: `R W` with `R'R = G`, so that the squared length of column j becomes
+ * `w_j' G w_j`, the cost of an error along it in the metric. Every score that reads columns of a weight then works in the
+ * metric, and scores of different maps compare.
  *
  * @param weight W, `[out, in]`.
  * @param curvature G, `[out, out]` row-major: the uncentred covariance of the metric's gradient at the map's output.

@@ -14,7 +14,7 @@ export function scoreByWeightTimesInput(problem: ImportanceProblem): Float64Arra
   return sumOverUnits(scores, problem);
 }
 
-/** Scores units by the Frobenius norm of their columns, `||W_P||_F`; looks at no token. */
+/** Scores units by the Frobenius norm of their columns, `||W_P||_F`; reads no activations. */
 export function scoreByMagnitude(problem: ImportanceProblem): Float64Array {
   return sumOverUnits(columnSums(problem.scoredWeight ?? problem.weight, 'squares'), problem).map(Math.sqrt);
 }

@@ -191,8 +191,8 @@ interface Substitution {
 }
 
 /**
- * Four rows at a time, as a sum waits for its last term; where fewer are left the last one is worked out several times over,
- * always to the same result.
+ * Four rows at a time, since a single sum would wait for its last term. Where fewer are left, the last one is computed
+ * several times, with the same result.
  */
 function substituteForwards(rows: Float64Array, lower: Float64Array, given: Substitution): void {
   const { size, rowStart, rowEnd, start, end } = given;

@@ -8,7 +8,7 @@ import { createRandom, drawNormal, type Random } from './random.js';
 
 /** Vectors that the Krylov space grows by: `multiplyTransposed` is at its best, and repeated eigenvalues are found up to this often. */
 const BLOCK_SIZE = 4;
-/** The space is looked at when it has this many vectors a wanted one, which real covariances are mostly content with. */
+/** The space is checked when it has this many vectors a wanted one, which mostly suffices for real covariances. */
 const FIRST_LOOK = 4;
 const GROWTH = 1.25;
 /** A larger share of the whole space costs more than the full decomposition. */
@@ -78,7 +78,7 @@ export async function findLeadingEigenpairs(
   return undefined;
 }
 
-/** Every Ritz pair leaves what its last coordinates make of the part of the image outside the space. */
+/** A Ritz pair's residual is its last coordinates times the part of the image outside the space. */
 function isAccurate(
   { values, vectors }: Eigenpairs,
   { count, width, residual }: { readonly count: number; readonly width: number; readonly residual: Float64Array },
@@ -97,8 +97,8 @@ function isAccurate(
 }
 
 /**
- * Whether eigenpairs of a symmetric matrix are its largest: what they leave of the matrix then lies below the last of them.
- * One that exceeds it by less than 1e-10 of the largest cannot be told from it.
+ * Whether eigenpairs of a symmetric matrix are its largest: the rest of the matrix then lies below the last of them. One
+ * that exceeds it by less than 1e-10 of the largest cannot be told from it.
  */
 export async function areLargest(
   symmetric: Float64Array,
@@ -132,8 +132,8 @@ interface Space {
 }
 
 /**
- * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row that holds nothing new is drawn afresh.
- * @param rows What the span of the basis was taken out of once: a second time takes out the rounding errors of the first.
+ * Makes rows orthonormal, and orthogonal to the first `width` ones of the basis; a row with nothing new is drawn afresh.
+ * @param rows Rows projected off the basis once: a second projection removes the rounding errors of the first.
  */
 function orthonormalise({ size, basis, random }: Space, width: number, rows: Float64Array): Float64Array {
   const known = basis.subarray(0, width * size);
@@ -159,7 +159,7 @@ function orthonormalise({ size, basis, random }: Space, width: number, rows: Flo
   return rows;
 }
 
-/** Takes out of each row what lies in the span of some orthonormal ones. */
+/** Projects each row off the span of some orthonormal ones. */
 function removeSpan(rows: Float64Array, orthonormal: Float64Array, size: number): void {
   const width = orthonormal.length / size;
   const found = overlaps(rows, orthonormal, size);

@@ -19,7 +19,7 @@ export interface Pca {
 /** Up to this size reducing the whole matrix is quicker than iterating (about 0.06 s). */
 const DENSE_LIMIT = 384;
 
-/** What is wanted of a covariance, and who runs the large products. */
+/** Number of components, and the port for large products. */
 export interface PcaRequest {
   /** At least 1; more than the points have coordinates gives that many. */
   readonly componentCount: number;

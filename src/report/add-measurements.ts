@@ -39,7 +39,7 @@ export interface ComparedTask extends Pick<TaskComparison, 'verdict'> {
 }
 
 /**
- * Adds what was measured of the dense and the pruned model to a report; what it holds of the same name is replaced.
+ * Adds measurements of the dense and the pruned model to a report; those of the same name are replaced.
  *
  * @param measured What `fang-prune eval --json`, `fang-prune bench --json` or `fang-prune bias --json` printed.
  * @param place Names it in messages.

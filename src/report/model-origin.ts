@@ -5,7 +5,7 @@ import { sha256 } from '../calibration/sha256.js';
 export interface ModelOrigin {
   /** SHA-256 of the dense model file and its external data, one after the other. */
   readonly sha256: string;
-  /** SHA-256 of what the library saw in it, see `layoutFingerprint`. */
+  /** SHA-256 of the layout that the library recognised, see `layoutFingerprint`. */
   readonly layout: string;
 }
 

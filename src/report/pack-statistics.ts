@@ -22,7 +22,7 @@ export interface PackedStatistics {
   readonly tensors: TensorMap;
 }
 
-/** @param store Takes large tensors as they come, for they do not fit into memory together. */
+/** @param store Takes large tensors as they come, since they do not fit into memory together. */
 export function createStatisticsPacker(store: StoreTensor): StatisticsPacker {
   const tensors = new Map<string, TensorHandle>();
   const measured: PrunableModule[] = [];

@@ -44,12 +44,12 @@ export interface PruneReport {
     readonly ofAllParameters: number;
   };
   readonly parameters: BeforeAfter;
-  /** Model file with its external data; `after` is foretold in a dry run. */
+  /** Model file with its external data; `after` is predicted in a dry run. */
   readonly bytes: BeforeAfter;
   readonly blocks: readonly BlockReport[];
   /** Every module of the model, those that were left alone included. */
   readonly modules: readonly ModuleReport[];
-  /** Figures of the dense and the pruned model, as far as they were measured. */
+  /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
@@ -58,7 +58,7 @@ export interface PruneReport {
   readonly seed: number;
   /** Absent for methods that look at no token. */
   readonly calibration?: CalibrationProvenance;
-  /** Saved statistics of the dense model that the run was made from; absent where the model itself was looked at. */
+  /** Saved statistics of the dense model that the run was made from; absent where the model itself was measured. */
   readonly statistics?: StatisticsReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
@@ -86,8 +86,8 @@ export interface CertificateReport {
   /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
   readonly gap: number;
   /**
-   * The same between two runs of the masked original: as it is, and with every cut map rounded to the numbers beside and no
-   * operators fused. What rounding comes to in this model.
+   * The same between two runs of the masked original: as it is, and with every cut map's weights moved to a neighbouring
+   * number and no operators fused. This is the size of rounding errors in the model.
    */
   readonly rounding: number;
   /** Largest gap that passes; follows from `rounding`. */
@@ -168,7 +168,7 @@ export interface BlockReport {
   readonly index: number;
   /** Fraction of the block's prunable parameters removed. */
   readonly sparsity: number;
-  /** How much the dense block changes its input: 1 minus the mean cosine; absent where the run did not look. */
+  /** How much the dense block changes its input: 1 minus the mean cosine; absent where it was not measured. */
   readonly change?: number;
 }
 
@@ -193,11 +193,11 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
-  /** What removing more and more of the module was foretold to cost, for allocations that compare modules by it. */
+  /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
   readonly costCurve?: CostCurve;
 }
 
-/** Foretold cost by fraction removed, in units that all modules of a run share. */
+/** Predicted cost by fraction removed, in units that all modules of a run share. */
 export interface CostCurve {
   /** Fractions of the module's removal steps, ascending, from 0. */
   readonly removed: readonly number[];

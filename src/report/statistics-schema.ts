@@ -9,7 +9,7 @@ import type { SavedFile } from './saved-file.js';
 export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
 
 /**
- * What one look at a dense model left behind, as plain data; what `statistics.json` holds. Sums over tokens lie in
+ * Measurements of a dense model, as plain data: the contents of `statistics.json`. Sums over tokens lie in
  * `statistics.safetensors`, see `tensorNames`.
  */
 export interface SavedStatistics extends SavedFile {
@@ -21,7 +21,7 @@ export interface SavedStatistics extends SavedFile {
   readonly sums: KeptSums;
   /** `loss` and `divergence`: the metric's curvature at each module's output is among the tensors. */
   readonly metric: MetricName;
-  /** Every option of the look; `grouping` and `weighting` bind later runs. */
+  /** Every option of the measurement; `grouping` and `weighting` bind later runs. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly calibration: CalibrationProvenance;
   readonly modules: readonly SavedModule[];

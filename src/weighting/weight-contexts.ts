@@ -19,9 +19,9 @@ export interface WeightingInput {
  * Weighs the tokens of every context for every function group: `alpha[k][j] = softmax_j(-||c_k - c_j|| / temperature)`,
  * scaled so that the mean over tokens is 1 for each group. A group whose own context has no token weighs all alike.
  *
- * @returns `[contextCount, contextCount]` row-major: row = group judged, column = context of the token.
- * @throws OptionError for an unknown variant, a temperature that is not above 0 or shapes that disagree; NumericalError
- *   for a centre that is not finite.
+ * @returns `[contextCount, contextCount]` row-major: row = group scored, column = context of the token.
+ * @throws OptionError for an unknown variant, a temperature that is not above 0 or shapes that disagree; NumericalError for
+ *   a centre that is not finite.
  * @see FANG (arXiv 2512.23014), Eq. 6
  */
 export function weightContexts(input: WeightingInput): Float64Array {
@@ -52,7 +52,7 @@ export function weightContexts(input: WeightingInput): Float64Array {
 /**
  * Weights of single tokens for one group.
  *
- * @param contextWeights What `weightContexts` gave, `[contextCount, contextCount]`.
+ * @param contextWeights Result of `weightContexts`, `[contextCount, contextCount]`.
  * @returns One weight per token.
  */
 export function weightTokens(
@@ -103,7 +103,7 @@ function absoluteTemperature(temperature: Temperature, distances: Float64Array, 
   return pairs === 0 ? 0 : (value * sum) / pairs;
 }
 
-/** Distances in units of the temperature; where all centres coincide there is nothing to tell contexts apart. */
+/** Distances in units of the temperature; all 0 where all centres coincide. */
 function scaledDistances(distances: Float64Array, softness: number): Float64Array {
   return distances.map((distance) => (softness > 0 ? distance / softness : 0));
 }

@@ -6,7 +6,7 @@ import { contextDetail, describedTokens } from './context-detail.js';
 import { details, h, section, table } from './dom.js';
 import { figure } from './figure.js';
 
-/** What pruning costs on the calibration text and on others, context by context. */
+/** Loss from pruning on the calibration text and on others, context by context. */
 export function biasSection({ bias = [] }: PruneReport): HTMLElement | undefined {
   if (bias.length === 0) return undefined;
   return section(

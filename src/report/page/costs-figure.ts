@@ -4,7 +4,7 @@ import type { ModuleReport, PruneReport } from '../report-schema.js';
 import { table } from './dom.js';
 import { figure } from './figure.js';
 
-/** Foretold costs by what is removed of each module, and where the run stopped: at one slope everywhere. */
+/** Predicted costs by the fraction removed of each module, and where the run stopped: at one slope everywhere. */
 export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
   const drawn = modules.flatMap((module) =>
     module.costCurve === undefined ? [] : [{ ...module, ...module.costCurve }],

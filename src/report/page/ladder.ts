@@ -39,7 +39,7 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
     h(
       'p',
       {},
-      `The same look at the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
+      `The same measurements of the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
         `${formatPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest whose quality you can bear.`,
     ),
     rungsTable(rungs, measured),
