@@ -5,7 +5,7 @@ import { inputsOf } from './graph/graph-index.js';
 import { copyModel } from './onnx/edit-weights.js';
 import type { OnnxModel } from './onnx/onnx-model.js';
 import type { ResolvedOptions } from './options.js';
-import { allocateSteps } from './prune/allocate-steps.js';
+import { allocateModules } from './prune/allocate-modules.js';
 import { checkBudget } from './prune/check-budget.js';
 import type { DenseObservation } from './prune/dense-observation.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
@@ -65,7 +65,7 @@ export async function pruneObserved(
   const { adapter } = options;
   const { needs } = adapter;
   const run = startRun(job, { all: passes.all, before: passes.dense + index * passes.each });
-  const counts = allocateSteps(options, selected, dense);
+  const counts = allocateModules(options, selected, dense);
   const shrinking = selected.filter(({ index }) => (counts.get(index) ?? 0) > 0);
   const lastSegment = Math.max(0, ...shrinking.map(({ segment }) => segment));
   const model = copyModel(job.model);
@@ -126,13 +126,13 @@ async function recallModules(
   return run.timed('recall', () => Promise.all(modules.map(recall)));
 }
 
-/** One threshold over all modules has priced the dense model's order of removal; function groups choose for themselves. */
+/** Where the allocation has priced the dense model's order of removal; function groups choose for themselves. */
 function decidingOrder(
   { allocation }: ResolvedOptions,
   { orders, functional }: DenseObservation,
   module: PrunableModule,
 ): Float64Array | undefined {
-  return allocation === 'global' && !functional.has(module) ? orders?.get(module)?.scores : undefined;
+  return allocation.ordersDecide && !functional.has(module) ? orders?.get(module)?.scores : undefined;
 }
 
 function joinTimings(...lists: readonly (readonly StageTiming[])[]): StageTiming[] {

@@ -5,6 +5,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
 import { channelsOf } from '../removal/judge-module.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import { WEIGHTING_VARIANTS } from '../weighting/weighting-variants.js';
 import type { FunctionalModule } from './dense-observation.js';
 import { type Run, segmentName } from './run.js';
 import { weighGroups } from './weigh-groups.js';
@@ -76,7 +77,7 @@ async function weighTokens(
   { runner, module, found }: WeighCase,
 ): Promise<((batch: Batch) => Float32Array) | undefined> {
   const { weighting } = run.job.options;
-  if (weighting.variant === 'uniform') return undefined;
+  if (!('weigh' in WEIGHTING_VARIANTS[weighting.variant])) return undefined;
   const { feature, pca, centers, contextCount } = found.contexts;
   const { input: value, inputCount: channelCount } = module.output;
   const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });

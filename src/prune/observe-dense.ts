@@ -3,6 +3,7 @@ import { walkBackwards } from '../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans, type PrunableModule } from '../architecture/layout.js';
 import type { Softening } from '../autodiff/cross-entropy.js';
 import { groupNeurons } from '../grouping/group-neurons.js';
+import { METRICS, type Metric } from '../importance/metrics.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { ResolvedOptions } from '../options.js';
 import { chooseWayBack } from './choose-way-back.js';
@@ -69,14 +70,9 @@ async function startWayBack(run: Run, spans: readonly BlockSpan[], needs: DenseN
   return { batches: chosen, archive: await job.createStates(windowCount, spans.length + 1) };
 }
 
-/**
- * Softer than the model itself, so that what it is sure of counts as well: at 1 tokens that it is sure of have next to no
- * gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
- */
-const DIVERGENCE_TEMPERATURE = 2;
-
 function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
-  return metric === 'divergence' ? { temperature: DIVERGENCE_TEMPERATURE, seed } : undefined;
+  const { temperature }: Metric = METRICS[metric];
+  return temperature === undefined ? undefined : { temperature, seed };
 }
 
 interface Looked {

@@ -1,8 +1,8 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
-import { createAdapter } from '../compensation/adapters.js';
+import { METRICS } from '../importance/metrics.js';
 import { refuseNaN } from '../onnx/refuse-nan.js';
-import { type ResolvedOptions, ruleMeasure } from '../options.js';
+import type { ResolvedOptions } from '../options.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './dense-observation.js';
 import type { DenseStatistics } from './dense-statistics.js';
@@ -38,7 +38,7 @@ export async function observeModel(given: PruneJob, resultCount = 1): Promise<Ob
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const { modules, remarks: staying } = selectModules(job);
-  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
@@ -85,7 +85,7 @@ export async function recallModel(
     modules,
     dense,
     passes,
-    curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
+    curvatures: METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined,
     recall: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: run.timings(),
     // Statistics tell of the look they were taken by, which may have chosen the same.
@@ -95,18 +95,14 @@ export async function recallModel(
 }
 
 /** What the options want to know of the dense model. */
-function denseNeeds(
-  modules: readonly PrunableModule[],
-  { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
-): Omit<DenseNeeds, 'curvatures'> {
-  const measure = ruleMeasure(allocation);
-  const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
+function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
+  const { allocation, grouping } = options;
   return {
-    blockChange: measure === 'blockChange',
-    sensitivity: measure === 'sensitivity',
+    blockChange: allocation.measures?.includes('blockChange') ?? false,
+    sensitivity: allocation.measures?.includes('sensitivity') ?? false,
     grouping,
     modules,
-    order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
+    order: allocation.orderBy?.(options),
   };
 }
 

@@ -4,7 +4,7 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { partOfProgress } from '../progress.js';
 import { findInputMaps, type InputMapsRequest, inputWeights } from '../removal/input-maps.js';
 import { analyseModel } from '../runtime/analyse-model.js';
-import { fixedSparsity } from './allocate-globally.js';
+import { fixedSparsity } from './allocate-modules.js';
 import type { ModuleOutcome, PruneJob, PruneOutcome } from './job.js';
 
 /**
