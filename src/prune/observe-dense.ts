@@ -102,7 +102,9 @@ function collect(run: Run, { needs, seen, looks }: Looked): DenseObservation {
     const groups = groupNeurons({ affinity, contextCount, assignment, sharedGroup, random: run.random });
     functional.set(module, { contexts, groups, affinity });
   }
-  return { blockChange: seen.blockChange, sensitivity, functional, ...(needs.order && { orders }) };
+  // Without tokens nothing changes, by 0 / 0.
+  const { blockChange } = seen;
+  return { ...(run.batches.length > 0 && { blockChange }), sensitivity, functional, ...(needs.order && { orders }) };
 }
 
 /** Mean over all tokens and neurons. */

@@ -1,8 +1,9 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import { OptionError } from '../errors.js';
 import { METRICS } from '../importance/metrics.js';
 import { refuseNaN } from '../onnx/refuse-nan.js';
-import type { ResolvedOptions } from '../options.js';
+import { type ResolvedOptions, readsTokens } from '../options.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
 import { type DenseNeeds, type DenseObservation, looksBackwards } from './dense-observation.js';
 import type { DenseStatistics } from './dense-statistics.js';
@@ -33,10 +34,16 @@ export interface ObservedModel {
 /**
  * Looks at the dense model, as far as the options need it.
  * @param resultCount How often it will be pruned, for the progress.
+ * @throws OptionError when the options read tokens and there are none.
  */
 export async function observeModel(given: PruneJob, resultCount = 1): Promise<ObservedModel> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
+  if (job.windows.length === 0 && readsTokens(options)) {
+    const { methodName, metric, allocationName } = options;
+    const run = `method ${methodName} with metric ${metric} and allocation ${allocationName}`;
+    throw new OptionError(`${run} reads tokens, but there are no windows; give at least one calibration window`);
+  }
   const { modules, remarks: staying } = selectModules(job);
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
   try {
