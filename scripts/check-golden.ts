@@ -10,9 +10,9 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import ndarray from 'ndarray';
-import { allocateSparsity } from '../src/allocation/allocate-sparsity.js';
+import { adaptive } from '../src/allocation/adaptive.js';
 import type { ChannelStatistics } from '../src/compensation/adapter.js';
-import { createAdapter } from '../src/compensation/adapters.js';
+import { createAdapter } from '../src/compensation/methods.js';
 import { clusterContexts } from '../src/grouping/cluster-contexts.js';
 import { groupNeurons } from '../src/grouping/group-neurons.js';
 import { assignContexts } from '../src/grouping/refine-centers.js';
@@ -94,8 +94,11 @@ async function checkDense(): Promise<void> {
     );
     hidden = seen.output;
   }
-  const entries = golden.block_change.map((blockChange) => ({ parameterCount: 1, blockChange }));
-  const allocated = allocateSparsity({ rule: 'adaptive', sparsity: 0.3, entries });
+  const shape = { kind: 'ffn', parameterCount: 1, unitCount: 1e6, stepCount: 1e6, parametersPerStep: 1e-6 } as const;
+  const modules = golden.block_change.map((blockChange, block) => ({
+    ...{ ...shape, minimumKept: 1, multiple: 1, block, blockChange },
+  }));
+  const allocated = adaptive.allocate({ sparsity: 0.3, modules, evenHeads: false });
   console.log(`  block change ${show(difference(change, golden.block_change))}`);
   console.log(`  allocation ${show(difference(allocated, golden['allocation_reference_rule_0.3']))}`);
   console.log(`  nll ${meanLoss(hidden)} (reference ${golden.nll.dense.calibration})`);

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { METHODS } from '../src/compensation/adapters.js';
+import { METHODS } from '../src/compensation/methods.js';
 import { readArguments, refuse } from './read-arguments.js';
 
 const USAGE =

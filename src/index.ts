@@ -9,7 +9,6 @@ export type { PrunedFfn } from './activations/input-nodes.js';
 export {
   type AffinityMeter,
   createAffinityMeter,
-  measureAffinity,
   type TokenContexts,
 } from './activations/measure-affinity.js';
 export {
@@ -20,12 +19,21 @@ export {
 } from './activations/measure-inputs.js';
 export { runMeters, type StageMeter } from './activations/stage-meter.js';
 export { type BackwardMeter, type BackwardWalk, walkBackwards } from './activations/walk-backwards.js';
-export { allocateByThreshold, type ThresholdEntry } from './allocation/allocate-by-threshold.js';
-export { type AllocationEntry, type AllocationInput, allocateSparsity } from './allocation/allocate-sparsity.js';
-export { allocateStandardised, type StandardisedEntry } from './allocation/allocate-standardised.js';
-export { ALLOCATION_RULES, type AllocationRule, type AllocationRuleName } from './allocation/allocation-rules.js';
-export { outlierRatio } from './allocation/outlier-ratio.js';
+export { allocateSteps } from './allocation/allocate-steps.js';
+export type {
+  Allocation,
+  AllocationProblem,
+  BlockMeasure,
+  MeasuredOrder,
+  ModuleMeasures,
+  OrderingMethod,
+} from './allocation/allocation.js';
+export { ALLOCATIONS } from './allocation/allocations.js';
+export { allocateByThreshold, type ThresholdEntry } from './allocation/global.js';
+export { outlierRatio } from './allocation/owl.js';
 export { type RoundingEntry, roundBudget } from './allocation/round-budget.js';
+export { type SpreadRule, spreadByMeasure } from './allocation/spread-by-measure.js';
+export { allocateStandardised, type StandardisedEntry } from './allocation/standardised.js';
 export type { DetectedModel } from './architecture/detect-layout.js';
 export type {
   ModelLayout,
@@ -64,7 +72,6 @@ export type {
   PreparedImportance,
   StatisticsNeed,
 } from './compensation/adapter.js';
-export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/adapters.js';
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
 export {
   conjugacy,
@@ -74,6 +81,7 @@ export {
   type InputCurvatureProblem,
   lowestOnParabola,
 } from './compensation/input-step.js';
+export { createAdapter, METHODS, type Method, type MethodName, type MethodOptions } from './compensation/methods.js';
 export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js';
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
@@ -160,6 +168,7 @@ export {
   type HessianOptions,
 } from './importance/hessian.js';
 export type { ImportanceScore } from './importance/importance-score.js';
+export { METRICS, type Metric } from './importance/metrics.js';
 export { scoreByObc } from './importance/obc.js';
 export { orderByObc, type RemovalOrder } from './importance/obc-order.js';
 export { type MetricWeight, weightInMetric } from './importance/weight-in-metric.js';

@@ -1,40 +1,27 @@
-import {
-  ALLOCATION_RULES,
-  type AllocationRule,
-  type AllocationRuleName,
-  type BlockMeasure,
-} from './allocation/allocation-rules.js';
+import type { Allocation } from './allocation/allocation.js';
+import { ALLOCATIONS, type AllocationName } from './allocation/allocations.js';
 import type { ModuleKind } from './architecture/layout.js';
 import { type GenerateOptions, type ResolvedGenerate, resolveGenerate } from './calibration/generate-options.js';
 import type { TokenSource } from './calibration/token-source.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
-import { createAdapter, type MethodName, type MethodSettings, resolveAdapter } from './compensation/adapters.js';
+import { type MethodChoice, resolveMethod } from './compensation/methods.js';
 import { definedOf } from './defined-of.js';
 import { OptionError } from './errors.js';
 import { ASSIGNMENTS, type AssignmentName } from './grouping/group-neurons.js';
-import { FLUCTUATION_METRICS, type FluctuationMetric } from './importance/fluctuation.js';
-import type { ImportanceScore } from './importance/importance-score.js';
+import type { FluctuationMetric } from './importance/fluctuation.js';
+import { METRICS, type MetricName } from './importance/metrics.js';
 import type { JobControl } from './progress.js';
 import type { HeadUnit } from './removal/plan-removal.js';
 import type { Temperature } from './weighting/weight-contexts.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from './weighting/weighting-variants.js';
 
-export type { HeadUnit };
+export type { AllocationName, HeadUnit, MethodChoice, MetricName };
 
 /** Which neurons and heads may go: FFN neurons, attention heads, or both. */
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
 
-/**
- * How the sparsity is spread over the blocks: a rule of `ALLOCATION_RULES`, FLAP's threshold on standardised scores
- * (`standardised`), or one threshold on what each removal costs (`global`).
- */
-export type AllocationName = AllocationRuleName | 'standardised' | 'global';
-
-/**
- * How errors at a module's output are measured: as plain squared distance, by what the loss makes of them, or by how far they
- * lead away from what the dense model predicts.
- */
-export type MetricName = 'output' | 'loss' | 'divergence';
+/** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
+export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
 
 /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
 export type FeaturesName = 'post-norm' | 'residual';
@@ -62,9 +49,6 @@ export interface WeightingOptions {
   /** Default `{ relative: 0.5 }`: half the mean distance between two contexts. */
   readonly temperature?: Temperature | undefined;
 }
-
-/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
-export type MethodChoice = string | CompensationAdapter | ImportanceScore;
 
 /** Sparsity of one block: of both its modules, or of each kind. */
 export type BlockSparsity = number | Partial<Readonly<Record<ModuleKind, number>>>;
@@ -94,8 +78,14 @@ export interface PruneOptions extends JobControl {
   readonly method?: MethodChoice | undefined;
   /** What is named here and cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
   readonly modules?: ModuleSelection | undefined;
-  /** Default: the method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`). */
-  readonly allocation?: AllocationName | undefined;
+  /**
+   * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
+   * method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`, `global` for `auto`).
+   * @example
+   * const allocation = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
+   * await prune({ model, out, sparsity: 0.3, modules: 'ffn', allocation });
+   */
+  readonly allocation?: AllocationChoice | undefined;
   /**
    * What scores measure errors in. `loss` weighs directions by the curvature of the loss on the calibration tokens,
    * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
@@ -144,12 +134,6 @@ export interface PruneOptions extends JobControl {
   readonly batchSize?: number | undefined;
 }
 
-/** Every way to spread the sparsity, by name. */
-export const ALLOCATIONS = [...Object.keys(ALLOCATION_RULES), 'standardised', 'global'] as readonly AllocationName[];
-
-/** Every metric, by name. */
-export const METRICS = ['output', 'loss', 'divergence'] as const satisfies readonly MetricName[];
-
 /** Everything that contexts can be seen in, by name. */
 export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
 
@@ -157,6 +141,7 @@ export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly Fe
 export const PRUNE_DEFAULTS = {
   method: 'auto',
   allocation: 'uniform',
+  metric: 'output',
   headUnit: 'group',
   widthMultiple: 1,
   shots: 1,
@@ -180,33 +165,6 @@ export const GROUPING_DEFAULTS: ResolvedGrouping = {
 
 export const WEIGHTING_DEFAULTS = { variant: 'softmax', temperature: { relative: 0.5 } } as const;
 
-/** Named combinations of an adapter with grouping, allocation, metric, dampening and steps on inputs. */
-export const COMBINATIONS = {
-  'f-fang': { adapter: 'flap', allocation: 'adaptive', grouping: true, metric: 'output' },
-  'o-fang': { adapter: 'obc', allocation: 'adaptive', grouping: true, metric: 'output' },
-  auto: {
-    adapter: 'obc',
-    allocation: 'global',
-    grouping: false,
-    metric: 'divergence',
-    dampening: 0.1,
-    inputSteps: 3,
-    generate: true,
-  },
-} as const satisfies Record<string, Combination>;
-
-/** A method's name with what it sets where the user says nothing. */
-interface Combination {
-  readonly adapter: MethodName;
-  readonly allocation: AllocationName;
-  readonly grouping: boolean;
-  readonly metric: MetricName;
-  readonly dampening?: number;
-  readonly inputSteps?: number;
-  /** The model writes half the calibration windows. */
-  readonly generate?: boolean;
-}
-
 /** Options that were checked, with defaults filled in. */
 export interface ResolvedOptions extends JobControl {
   readonly sparsity: number;
@@ -222,7 +180,8 @@ export interface ResolvedOptions extends JobControl {
   readonly modules: ReadonlySet<ModuleKind>;
   /** Whether the user named them: what cannot be pruned is then refused, else it stays. */
   readonly modulesNamed: boolean;
-  readonly allocation: AllocationName;
+  readonly allocation: Allocation;
+  readonly allocationName: string;
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: { readonly variant: WeightingName; readonly temperature: Temperature };
   readonly headUnit: HeadUnit;
@@ -254,30 +213,23 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const skipBlocks = new Set(listOf('skipBlocks', options.skipBlocks ?? []));
   for (const block of [...skipBlocks, ...blockSparsity.keys()]) checkWhole('a block index', block, 0);
   if (options.batchSize !== undefined) checkWhole('batchSize', options.batchSize, 1);
-  const combination: Combination | undefined = typeof method === 'string' ? findCombination(method) : undefined;
-  const chosen = combination?.adapter ?? method;
-  const methodOptions = resolveMethodOptions(chosen, {
-    dampening: options.dampening ?? combination?.dampening,
-    fluctuation: options.fluctuation,
-  });
-  const allocation = oneOf(
-    'allocation',
-    options.allocation ?? combination?.allocation ?? PRUNE_DEFAULTS.allocation,
-    ALLOCATIONS,
-  );
+  const { dampening, fluctuation } = options;
+  const { name: methodName, adapter, orderAdapter, run } = resolveMethod(method, { dampening, fluctuation });
+  const chosen = resolveAllocation(options.allocation ?? run.allocation ?? PRUNE_DEFAULTS.allocation);
   const minimumWidth =
     options.minimumWidth === undefined ? undefined : checkWithin('minimumWidth', options.minimumWidth);
-  const grouping = resolveGrouping(options.grouping ?? combination?.grouping ?? false);
-  const mayGoWhole = allocation === 'global' && minimumWidth === 0;
+  const grouping = resolveGrouping(options.grouping ?? run.grouping ?? false);
+  const mayGoWhole = mayTakeWholeFfns({ allocation: chosen.allocation, minimumWidth });
   for (const [block, value] of blockSparsity) checkBlockSparsity(block, value, mayGoWhole);
   return {
     sparsity,
-    methodName: typeof method === 'string' ? method : 'custom',
-    adapter: resolveAdapter(chosen, methodOptions),
-    orderAdapter: resolveOrderAdapter(chosen, methodOptions),
-    metric: oneOf('metric', options.metric ?? combination?.metric ?? 'output', METRICS),
-    fluctuation: options.fluctuation,
-    calibrationDefaults: { generate: combination?.generate ?? PRUNE_DEFAULTS.calibration.generate },
+    methodName,
+    adapter,
+    orderAdapter,
+    metric: oneOf('metric', options.metric ?? run.metric ?? PRUNE_DEFAULTS.metric, namesOf(METRICS)),
+    fluctuation,
+    calibrationDefaults: { generate: run.generate ?? PRUNE_DEFAULTS.calibration.generate },
+    ...chosen,
     grouping,
     weighting: resolveWeighting(options.weighting, grouping !== undefined),
     modules: new Set(
@@ -286,12 +238,11 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
         : [modules as ModuleKind],
     ),
     modulesNamed: modules !== undefined,
-    allocation,
     headUnit: oneOf('headUnit', options.headUnit ?? PRUNE_DEFAULTS.headUnit, ['group', 'query']),
     widthMultiple: checkWhole('widthMultiple', options.widthMultiple ?? PRUNE_DEFAULTS.widthMultiple, 1),
     minimumWidth,
     shots: checkWhole('shots', options.shots ?? PRUNE_DEFAULTS.shots, 1),
-    inputSteps: checkWhole('inputSteps', options.inputSteps ?? combination?.inputSteps ?? PRUNE_DEFAULTS.inputSteps, 0),
+    inputSteps: checkWhole('inputSteps', options.inputSteps ?? run.inputSteps ?? PRUNE_DEFAULTS.inputSteps, 0),
     skipBlocks,
     blockSparsity,
     perBlockKvHeads: options.perBlockKvHeads ?? PRUNE_DEFAULTS.perBlockKvHeads,
@@ -338,42 +289,36 @@ export function resolveCalibration(
   };
 }
 
-/** Units that leave between two scorings when the dense model's removal order is found. */
-const ORDER_STEP = 32;
-
-function resolveOrderAdapter(method: MethodChoice, options: MethodSettings): CompensationAdapter {
-  return method === 'obc' ? createAdapter('obc', { ...options, step: ORDER_STEP }) : resolveAdapter(method, options);
-}
-
-/** What a run's options say to its method, as far as they say something. */
-function resolveMethodOptions(
-  method: MethodChoice,
-  { dampening, fluctuation }: Pick<PruneOptions, 'dampening' | 'fluctuation'>,
-): MethodSettings {
-  if (fluctuation !== undefined) {
-    if (method !== 'flap')
-      throw new OptionError(`fluctuation is "${fluctuation}", but only methods flap and f-fang have one; leave it out`);
-    oneOf('fluctuation', fluctuation, Object.keys(FLUCTUATION_METRICS) as FluctuationMetric[]);
-  }
-  return definedOf({ dampening, metric: fluctuation });
-}
-
 /** Whether a run looks at calibration tokens at all. */
-export function readsTokens({ adapter, allocation, grouping, metric }: ResolvedOptions): boolean {
-  return (
-    adapter.needs !== 'none' || metric !== 'output' || grouping !== undefined || ruleMeasure(allocation) !== undefined
-  );
+export function readsTokens(options: ResolvedOptions): boolean {
+  const { adapter, allocation, grouping, metric } = options;
+  const adapters = [adapter, allocation.orderBy?.(options)];
+  const isMeasured = METRICS[metric].hasCurvature || grouping !== undefined || allocation.measures !== undefined;
+  return isMeasured || adapters.some((found) => found !== undefined && found.needs !== 'none');
 }
 
-/** What an allocation goes by; `undefined` for one that looks at no block. */
-export function ruleMeasure(allocation: AllocationName): BlockMeasure | undefined {
-  const rules: Readonly<Record<string, AllocationRule>> = ALLOCATION_RULES;
-  return rules[allocation]?.measure;
+/** Whether an FFN may go whole. */
+export const mayTakeWholeFfns = ({
+  allocation,
+  minimumWidth,
+}: Pick<ResolvedOptions, 'allocation' | 'minimumWidth'>): boolean =>
+  allocation.takesWholeFfns === true && minimumWidth === 0;
+
+function resolveAllocation(choice: AllocationChoice): Pick<ResolvedOptions, 'allocation' | 'allocationName'> {
+  if (typeof choice === 'string') {
+    const allocationName = oneOf('allocation', choice, namesOf(ALLOCATIONS));
+    return { allocation: ALLOCATIONS[allocationName], allocationName };
+  }
+  const allocation = typeof choice === 'function' ? { measures: BARE_MEASURES, allocate: choice } : choice;
+  if (typeof allocation?.allocate !== 'function')
+    throw new OptionError(
+      `allocation must be one of ${namesOf(ALLOCATIONS).join(', ')}, a function of what was measured or { allocate }`,
+    );
+  return { allocation, allocationName: 'custom' };
 }
 
-function findCombination(method: string) {
-  return Object.hasOwn(COMBINATIONS, method) ? COMBINATIONS[method as keyof typeof COMBINATIONS] : undefined;
-}
+/** What an allocation gets that asks for nothing: it takes no pass backwards. */
+const BARE_MEASURES = ['blockChange'] as const;
 
 function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | undefined {
   if (given === false) return undefined;
@@ -447,6 +392,8 @@ function checkWhole(name: string, value: number, least: number): number {
   }
   return value;
 }
+
+const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
 
 function oneOf<T extends string>(name: string, value: T, allowed: readonly T[]): T {
   if (!allowed.includes(value))

@@ -21,8 +21,15 @@ const LAYERS = [
 
 const STAGES: readonly string[] = LAYERS[6];
 
-/** Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it. */
-const SHARED_BY_STAGES = [['compensation', 'importance']];
+/**
+ * Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it, and an allocation
+ * may go by a score of its own.
+ */
+const SHARED_BY_STAGES = [
+  ['compensation', 'importance'],
+  ['allocation', 'compensation'],
+  ['allocation', 'importance'],
+];
 
 /** The only places that may know a platform. */
 const PLATFORM_FILES = /^src\/(node|web|cli)(\.ts$|\/)/;

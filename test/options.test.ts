@@ -1,6 +1,8 @@
-import { createAdapter } from '../src/compensation/adapters.js';
+import { ALLOCATIONS } from '../src/allocation/allocations.js';
+import { createAdapter } from '../src/compensation/methods.js';
 import { OptionError } from '../src/errors.js';
-import { METRICS, type PruneOptions, readsTokens, resolveOptions } from '../src/options.js';
+import { METRICS, type MetricName } from '../src/importance/metrics.js';
+import { type PruneOptions, readsTokens, resolveOptions } from '../src/options.js';
 
 describe('resolveOptions', () => {
   it('fills in the defaults', () => {
@@ -9,7 +11,8 @@ describe('resolveOptions', () => {
       methodName: 'auto',
       adapter: { needs: 'gram' },
       modules: new Set(['ffn', 'attention']),
-      allocation: 'global',
+      allocationName: 'global',
+      allocation: ALLOCATIONS.global,
       metric: 'divergence',
       calibrationDefaults: { generate: true },
       headUnit: 'group',
@@ -45,8 +48,9 @@ describe('resolveOptions', () => {
   });
 
   it('knows that a metric made of gradients reads tokens, even where the method does not', () => {
-    const reads = METRICS.map((metric) => readsTokens(resolveOptions({ sparsity: 0.3, method: 'magnitude', metric })));
-    expect(reads).toEqual(METRICS.map((metric) => metric !== 'output'));
+    const names = Object.keys(METRICS) as MetricName[];
+    const reads = names.map((metric) => readsTokens(resolveOptions({ sparsity: 0.3, method: 'magnitude', metric })));
+    expect(reads).toEqual(names.map((metric) => metric !== 'output'));
   });
 
   const bad: readonly (readonly [keyof PruneOptions, unknown, RegExp])[] = [
@@ -61,6 +65,7 @@ describe('resolveOptions', () => {
     ['method', { needs: 'gram' }, /method must be/],
     ['modules', 'heads', /modules is "heads"; expected one of ffn, attention, all/],
     ['allocation', 'even', /allocation is "even"; expected one of uniform, /],
+    ['allocation', { measures: [] }, /allocation must be one of uniform, .* or \{ allocate \}/],
     ['headUnit', 'kv', /headUnit is "kv"; expected one of group, query/],
     ['widthMultiple', 0, /widthMultiple is 0; expected a whole number of at least 1/],
     ['widthMultiple', 1.5, /widthMultiple is 1.5/],

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createTokenizer } from '../src/calibration/tokenizer.js';
-import { createAdapter, METHODS, type MethodName } from '../src/compensation/adapters.js';
+import { createAdapter, METHODS, type MethodName } from '../src/compensation/methods.js';
 import { OptionError } from '../src/errors.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';

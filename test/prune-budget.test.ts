@@ -1,5 +1,6 @@
+import { ALLOCATIONS, type AllocationName } from '../src/allocation/allocations.js';
 import { OptionError } from '../src/errors.js';
-import { ALLOCATIONS, type PruneOptions } from '../src/options.js';
+import type { PruneOptions } from '../src/options.js';
 import type { Engine } from '../src/runtime/engine.js';
 import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
 
@@ -18,7 +19,7 @@ async function expectRefusal(options: PruneOptions, said: RegExp) {
 }
 
 describe('what cannot be met is refused before the model is looked at', () => {
-  it.each(ALLOCATIONS)('blocks that are skipped leave no room (%s)', (allocation) =>
+  it.each(Object.keys(ALLOCATIONS) as AllocationName[])('blocks that are skipped leave no room (%s)', (allocation) =>
     expectRefusal(
       { sparsity: 0.5, method: 'flap', allocation, skipBlocks: [0, 1, 2, 3, 4] },
       /(0\.5|50\.00 %).*lower the sparsity/,

@@ -1,4 +1,4 @@
-import { createAdapter, METHODS, type MethodName } from '../src/compensation/adapters.js';
+import { createAdapter, METHODS, type MethodName } from '../src/compensation/methods.js';
 import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
 import { createSpillFile } from '../src/node/spill-file.js';
@@ -35,8 +35,8 @@ const gapToMasked = (outcome: PruneOutcome) => gapToDenseMasked(loaded, outcome)
 describe('every method', () => {
   const methods: readonly (readonly [string, MethodChoice])[] = [
     ...(Object.keys(METHODS) as MethodName[]).map((name) => [name, name] as const),
-    ['flap IFV', createAdapter('flap', { metric: 'IFV' })],
-    ['flap WIFN', createAdapter('flap', { metric: 'WIFN' })],
+    ['flap IFV', createAdapter('flap', { fluctuation: 'IFV' })],
+    ['flap WIFN', createAdapter('flap', { fluctuation: 'WIFN' })],
     ['a formula', ({ statistics, unitCount }) => statistics.variance.subarray(0, unitCount)],
   ];
   it.each(methods)('%s removes what was asked for', async (_, method) => {

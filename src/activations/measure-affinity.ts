@@ -1,41 +1,15 @@
-import type { BlockSpan, PrunableModule } from '../architecture/layout.js';
+import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
-import { type BackwardMeter, type BackwardWalk, walkBackwards } from './walk-backwards.js';
+import type { BackwardMeter } from './walk-backwards.js';
 
 /** Contexts of the tokens as one FFN sees them. */
 export interface TokenContexts {
   readonly contextCount: number;
   /** Context of every calibration token. */
   readonly contextOfToken: Int32Array;
-}
-
-export interface AffinityRequest extends Omit<BackwardWalk, 'metersOf' | 'onSpan'> {
-  /** Modules to measure, with the contexts of each. */
-  readonly targets: ReadonlyMap<PrunableModule, TokenContexts>;
-}
-
-export interface Affinities {
-  /** `S[k][j]`, `[contextCount, neurons]` row-major, by module. */
-  readonly affinity: ReadonlyMap<PrunableModule, Float64Array>;
-  /** Mean next-token cross-entropy of the dense model over all windows, in nats. */
-  readonly loss: number;
-}
-
-/**
- * Cluster-neuron affinity of some modules, by one walk backwards through the model.
- *
- * @throws UnsupportedModelError when an operator on the way has no gradient rule. @throws NumericalError for NaN gradients.
- * @see FANG (arXiv 2512.23014), Eq. 5
- */
-export async function measureAffinity({ targets, ...walk }: AffinityRequest): Promise<Affinities> {
-  const meters = new Map([...targets].map(([module, contexts]) => [module, createAffinityMeter(module, contexts)]));
-  const inSpan = (span: BlockSpan) =>
-    [...meters].filter(([{ segment }]) => segment >= span.first && segment <= span.last);
-  const loss = await walkBackwards({ ...walk, metersOf: (span) => inSpan(span).map(([, meter]) => meter) });
-  return { affinity: new Map([...meters].map(([module, meter]) => [module, meter.finish()])), loss };
 }
 
 /** A meter of one module's affinity. */

@@ -1,7 +1,8 @@
 import { type Command, Option } from 'commander';
 import { definedOf } from '../defined-of.js';
+import { METRICS } from '../importance/metrics.js';
 import type { ObservedFolder, ObserveRequest } from '../node/observe-folder.js';
-import { METRICS, type ModuleSelection, PRUNE_DEFAULTS } from '../options.js';
+import { type ModuleSelection, PRUNE_DEFAULTS } from '../options.js';
 import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatDuration } from './format-quantity.js';
@@ -39,7 +40,9 @@ export function addObserveCommand(program: Command, context: CommandContext): vo
       ]),
     )
     .addOption(
-      new Option('--metric <name>', "what scores will measure errors in (default: the method's own)").choices(METRICS),
+      new Option('--metric <name>', "what scores will measure errors in (default: the method's own)").choices(
+        Object.keys(METRICS),
+      ),
     )
     .option(
       '--batch-size <windows>',
@@ -70,7 +73,7 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
   const { windowCount, windowLength } = found.calibration;
   const kept = [
     found.sums === 'gram' ? 'Gram matrices' : 'means and variances',
-    ...(found.metric === 'output' ? [] : [`the curvature of the ${found.metric}`]),
+    ...(METRICS[found.metric].hasCurvature ? [`the curvature of the ${found.metric}`] : []),
     ...(found.grouped ? ['function groups'] : []),
   ];
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);

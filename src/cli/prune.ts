@@ -1,8 +1,10 @@
 import { type Command, Option } from 'commander';
+import { ALLOCATIONS } from '../allocation/allocations.js';
 import type { ModuleKind } from '../architecture/layout.js';
 import { FLUCTUATION_METRICS } from '../importance/fluctuation.js';
+import { METRICS } from '../importance/metrics.js';
 import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
-import { ALLOCATIONS, METRICS, PRUNE_DEFAULTS } from '../options.js';
+import { PRUNE_DEFAULTS } from '../options.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
@@ -89,10 +91,12 @@ export function addPruneCommand(program: Command, context: CommandContext): void
       new Option(
         '--allocation <rule>',
         "how the sparsity is spread over the blocks (default: the method's own)",
-      ).choices(ALLOCATIONS),
+      ).choices(Object.keys(ALLOCATIONS)),
     )
     .addOption(
-      new Option('--metric <name>', "what scores measure errors in (default: the method's own)").choices(METRICS),
+      new Option('--metric <name>', "what scores measure errors in (default: the method's own)").choices(
+        Object.keys(METRICS),
+      ),
     )
     .option(
       '--dampening <fraction>',

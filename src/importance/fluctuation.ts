@@ -1,5 +1,6 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
 import { columnSums } from './column-sums.js';
+import type { ScoreRow } from './importance-score.js';
 import { sumOverUnits, type UnitAggregate } from './units.js';
 
 /** FLAP's score of one channel from its fluctuation (variance) and its column of the weight. */
@@ -20,6 +21,26 @@ export const FLUCTUATION_METRICS = {
 
 export type FluctuationMetric = keyof typeof FLUCTUATION_METRICS;
 
+export interface FlapSettings {
+  /** Default `WIFV`. */
+  readonly fluctuation: FluctuationMetric;
+  /** How a head's channels make one score; neurons are not concerned. Default `sum-of-squares`, as in the published code. */
+  readonly aggregate: UnitAggregate;
+}
+
+export const flap: ScoreRow<FlapSettings> = {
+  description: 'fluctuation of each channel weighted by its column; removed means become a bias',
+  paper: 'FLAP: An et al., AAAI 2024, arXiv 2312.11983',
+  needs: 'moments',
+  repair: 'bias',
+  settings: { fluctuation: 'WIFV', aggregate: 'sum-of-squares' },
+  choices: {
+    fluctuation: Object.keys(FLUCTUATION_METRICS) as FluctuationMetric[],
+    aggregate: ['sum', 'sum-of-squares'],
+  },
+  score: (problem, { fluctuation, aggregate }) => scoreByFluctuation(problem, fluctuation, aggregate),
+};
+
 /**
  * Scores units by how much they fluctuate over the calibration tokens: a steady one is replaced by a bias.
  *
@@ -28,10 +49,10 @@ export type FluctuationMetric = keyof typeof FLUCTUATION_METRICS;
  */
 export function scoreByFluctuation(
   problem: ImportanceProblem,
-  metric: FluctuationMetric,
+  fluctuation: FluctuationMetric,
   aggregate: UnitAggregate,
 ): Float64Array {
-  return sumOverUnits(FLUCTUATION_METRICS[metric](problem), problem, aggregate);
+  return sumOverUnits(FLUCTUATION_METRICS[fluctuation](problem), problem, aggregate);
 }
 
 /** Weighted l2 norm of each channel over the tokens, `sqrt(sum_i w_i h_ij^2)`. */

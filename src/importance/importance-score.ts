@@ -1,4 +1,21 @@
-import type { ImportanceProblem } from '../compensation/adapter.js';
+import type { ImportanceProblem, StatisticsNeed } from '../compensation/adapter.js';
+import type { RepairName } from '../compensation/repairs.js';
 
 /** A formula for importance: one finite number per unit of the problem, larger is kept. */
 export type ImportanceScore = (problem: ImportanceProblem) => ArrayLike<number> | Promise<ArrayLike<number>>;
+
+/** A score that is a method by its name. Its file is all there is to it but for a line in `METHODS`. */
+export interface ScoreRow<Settings extends object = object> {
+  readonly description: string;
+  /** Where it was published. */
+  readonly paper: string;
+  /** Statistics that the formula reads. */
+  readonly needs: StatisticsNeed;
+  /** What makes up for removed units where nothing else is asked. Default `none`. */
+  readonly repair?: RepairName;
+  /** Settings of the formula with what they are where nothing is said. */
+  readonly settings: Settings;
+  /** What a setting may be. */
+  readonly choices?: { readonly [K in keyof Settings]: readonly Settings[K][] };
+  score(problem: ImportanceProblem, settings: Settings): ReturnType<ImportanceScore>;
+}

@@ -3,7 +3,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { partOfProgress } from '../progress.js';
 import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
-import { fixedSparsity } from './budget/allocate-globally.js';
+import { fixedSparsity } from './budget/allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
 
 /**

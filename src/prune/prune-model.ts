@@ -1,5 +1,5 @@
 import type { ResolvedOptions } from '../options.js';
-import { allocateSteps } from './budget/allocate-steps.js';
+import { allocateModules } from './budget/allocate-modules.js';
 import { checkBudget } from './budget/check-budget.js';
 import { joinTimings, type PruneJob, type PruneOutcome } from './job.js';
 import { type MeasuredModel, measureDense } from './measure-dense/measure-dense.js';
@@ -17,7 +17,7 @@ export const PRUNE_STAGES = {
   /** Looks at the dense model as far as the options need it. */
   measureDense,
   /** From one sparsity to the steps that every module loses. */
-  allocate: allocateSteps,
+  allocate: allocateModules,
   /** Takes them out, block by block, and makes up for them. */
   shrinkBlocks,
   /** Done to weights once units are gone. */

@@ -1,7 +1,7 @@
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import type { ResolvedOptions } from '../options.js';
+import { mayTakeWholeFfns, type ResolvedOptions } from '../options.js';
 import type { PruneJob } from './job.js';
 
 /** Modules that may shrink. */
@@ -17,8 +17,7 @@ export interface Selection {
  */
 export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): Selection {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const { allocation, minimumWidth } = options;
-  const leastOf = { ffn: allocation === 'global' && minimumWidth === 0 ? 0 : 1, attention: 1 };
+  const leastOf = { ffn: mayTakeWholeFfns(options) ? 0 : 1, attention: 1 };
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined)
     throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);

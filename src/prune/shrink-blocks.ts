@@ -5,7 +5,6 @@ import { inputsOf } from '../graph/graph-index.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
-import type { StepCounts } from '../removal/allocate-steps.js';
 import { changedWeights, type ModelChange } from '../removal/apply-change.js';
 import { joinBridges } from '../removal/join-bridges.js';
 import { planModuleRemoval } from '../removal/plan-module-removal.js';
@@ -14,6 +13,7 @@ import { addLinearBias, sumLinearBias, writeLinearWeight } from '../removal/repa
 import { channelsOf, type RemovalPlan, type ScoredModule } from '../removal/score-module.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
+import type { StepCounts } from './budget/allocate-modules.js';
 import type { ModuleOutcome } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { type PruneContext, segmentName } from './prune-context.js';

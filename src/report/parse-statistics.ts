@@ -1,7 +1,8 @@
 import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
+import { METRICS } from '../importance/metrics.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
-import { METRICS, type ResolvedGrouping, type ResolvedOptions } from '../options.js';
+import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import type { HiddenStates } from '../runtime/hidden-states.js';
@@ -34,7 +35,7 @@ export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, fi
   };
   const stray = Object.entries(counts).find(([, value]) => !isCount(value));
   if (stray !== undefined) throw broken(`${stray[0]} is ${JSON.stringify(stray[1])}, expected a whole number`);
-  const names = { sums: ['moments', 'gram'], metric: METRICS } as const;
+  const names = { sums: ['moments', 'gram'], metric: Object.keys(METRICS) } as const;
   for (const [name, allowed] of Object.entries(names)) {
     const value = found[name as keyof typeof names];
     if (!(allowed as readonly unknown[]).includes(value))
@@ -88,7 +89,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
       blockChange: await readDoubles(MODEL_TENSORS.blockChange, perBlock, context),
       ...(hasSensitivity && { sensitivity: await readDoubles(MODEL_TENSORS.sensitivity, perBlock, context) }),
       metric: saved.metric,
-      curvatures: saved.metric === 'output' ? undefined : readCurvatures(context),
+      curvatures: METRICS[saved.metric].hasCurvature ? readCurvatures(context) : undefined,
       remarks: saved.remarks,
       read: (module, { of, needs }) => {
         const { functions } = functional.get(module)?.groups ?? {};
@@ -141,7 +142,7 @@ function checkShapes(module: PrunableModule, { saved, found, ...context }: Shape
     for (const name of [mean, variance]) findTensor(name, { dataType: TENSOR_TYPES.double, dims: [size] }, context);
     if (saved.sums === 'gram') triangle(covariance, size);
   }
-  if (saved.metric !== 'output') triangle(names.curvature, output.outputCount);
+  if (METRICS[saved.metric].hasCurvature) triangle(names.curvature, output.outputCount);
 }
 
 interface SumsCase {

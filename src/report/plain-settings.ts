@@ -2,12 +2,16 @@ import type { ResolvedOptions } from '../options.js';
 import type { JsonValue } from './report-schema.js';
 
 /** Of the run, not of what was asked: ports, code, and what the report says elsewhere. */
-const NOT_SETTINGS = new Set(['adapter', 'orderAdapter', 'calibrationDefaults', 'onProgress', 'signal', 'methodName']);
+const NOT_SETTINGS = new Set([
+  ...['adapter', 'orderAdapter', 'allocation', 'methodName', 'allocationName'],
+  ...['calibrationDefaults', 'onProgress', 'signal'],
+]);
 
 /** All options of a run as JSON can hold them: sets and maps as lists and objects, infinite numbers in words. */
 export function plainSettings(options: ResolvedOptions): Record<string, JsonValue> {
   const settings = Object.entries(options).filter(([name, value]) => !NOT_SETTINGS.has(name) && value !== undefined);
-  return { method: options.methodName, ...Object.fromEntries(settings.map(([name, value]) => [name, plain(value)])) };
+  const { methodName: method, allocationName: allocation } = options;
+  return { method, allocation, ...Object.fromEntries(settings.map(([name, value]) => [name, plain(value)])) };
 }
 
 function plain(value: unknown): JsonValue {

@@ -1,5 +1,5 @@
 import { NumericalError, OptionError } from '../errors.js';
-import { WEIGHTING_VARIANTS, type WeightingName } from './weighting-variants.js';
+import { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting-variants.js';
 
 /** Softness of the weighting: in units of h-space, or relative to the mean distance between two different contexts. */
 export type Temperature = { readonly relative: number } | { readonly absolute: number };
@@ -30,7 +30,7 @@ export function weightContexts(input: WeightingInput): Float64Array {
   checkInput(centers, counts, variant);
   const distances = distancesBetween(centers, contextCount);
   const softness = absoluteTemperature(temperature, distances, counts);
-  const { weigh } = WEIGHTING_VARIANTS[variant];
+  const { weigh = () => 1 }: WeightingVariant = WEIGHTING_VARIANTS[variant];
   const weights = new Float64Array(contextCount * contextCount);
   for (let group = 0; group < contextCount; group++) {
     const row = weights.subarray(group * contextCount, (group + 1) * contextCount);

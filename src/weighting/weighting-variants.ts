@@ -12,8 +12,8 @@ export interface WeightingVariant {
   readonly description: string;
   /** Over which tokens centres and the mean weight are taken: all calibration tokens, or each window by itself. */
   readonly scope: 'calibration' | 'window';
-  /** Weight of a context, up to a common factor. */
-  weigh(context: WeighedContext): number;
+  /** Weight of a context, up to a common factor. Absent: all contexts alike. */
+  weigh?(context: WeighedContext): number;
 }
 
 /** Every token weighting by name; a new one is a new row. */
@@ -28,7 +28,7 @@ export const WEIGHTING_VARIANTS = {
     scope: 'window',
     weigh: ({ distance }) => Math.exp(-distance),
   },
-  uniform: { description: 'every token counts alike (ablation)', scope: 'calibration', weigh: () => 1 },
+  uniform: { description: 'every token counts alike (ablation)', scope: 'calibration' },
   reverse: {
     description: 'far contexts count more: softmax of distance / temperature (ablation)',
     scope: 'calibration',

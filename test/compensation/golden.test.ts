@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import ndarray from 'ndarray';
-import { createAdapter } from '../../src/compensation/adapters.js';
+import { createAdapter } from '../../src/compensation/methods.js';
 import { chooseChannels } from '../../src/removal/choose-channels.js';
 
 // Written by scripts/check-golden.ts (`madeBy` in each file) from an independent float64 implementation.

@@ -2,9 +2,10 @@ import ndarray from 'ndarray';
 import type { ImportanceProblem } from '../../src/compensation/adapter.js';
 import { columnSums, pickColumns } from '../../src/importance/column-sums.js';
 import { FLUCTUATION_METRICS, scoreByFluctuation } from '../../src/importance/fluctuation.js';
-import { scoreAtRandom } from '../../src/importance/random-score.js';
+import { scoreByMagnitude } from '../../src/importance/magnitude.js';
+import { scoreAtRandom } from '../../src/importance/random.js';
 import { channelsOfUnits } from '../../src/importance/units.js';
-import { scoreByMagnitude, scoreByWeightTimesInput } from '../../src/importance/weighted-norm.js';
+import { scoreByWeightTimesInput } from '../../src/importance/wanda.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 // Two outputs, four channels, two units; worked out by hand.

@@ -1,7 +1,7 @@
 import ndarray from 'ndarray';
 import type { PrunableModule } from '../../src/architecture/layout.js';
 import type { ChannelStatistics, CompensationAdapter, PreparedImportance } from '../../src/compensation/adapter.js';
-import { createAdapter } from '../../src/compensation/adapters.js';
+import { createAdapter } from '../../src/compensation/methods.js';
 import { NumericalError, OptionError } from '../../src/errors.js';
 import { channelsOf, type ModuleCase, scoreModule } from '../../src/removal/score-module.js';
 

@@ -1,10 +1,9 @@
-import { ALLOCATION_RULES } from '../../allocation/allocation-rules.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { PruneJob } from '../job.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { selectModules } from '../select-modules.js';
-import { allocateSteps } from './allocate-steps.js';
+import { allocateModules } from './allocate-modules.js';
 
 /**
  * Refuses what no look at the model could make possible, before the looking begins: a budget that floors and fixed blocks
@@ -19,11 +18,11 @@ export function checkBudget(
 ): void {
   const { modules } = selectModules({ analysed, options });
   // Several shots get there by roundings of their own.
-  if (options.shots > 1) return;
-  // Under one threshold the costs decide how many heads leave, so that only the total can be asked about.
-  const perBlockKvHeads = options.perBlockKvHeads || !Object.hasOwn(ALLOCATION_RULES, options.allocation);
+  const { foreseen } = options.allocation;
+  if (options.shots > 1 || foreseen === undefined) return;
+  const perBlockKvHeads = options.perBlockKvHeads || foreseen === 'budget';
   const alike = measureAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
-  for (const sparsity of sparsities) allocateSteps({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+  for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
 }
 
 /** A look that finds all blocks and units alike: whether budgets can be met does not depend on what it finds. */

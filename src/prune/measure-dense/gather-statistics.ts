@@ -1,5 +1,6 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics } from '../../compensation/adapter.js';
+import { METRICS } from '../../importance/metrics.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../job.js';
@@ -47,7 +48,7 @@ export async function gatherStatistics(
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const { modules, remarks: staying } = selectModules(job);
-  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
   try {
     // The way back is what costs; sensitivity comes with it.
     const sensitivity = options.grouping !== undefined || curvatures !== undefined;

@@ -1,6 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EMPTY_STATISTICS, type StatisticsNeed } from '../../compensation/adapter.js';
 import { OptionError } from '../../errors.js';
+import { METRICS } from '../../importance/metrics.js';
 import type { ResolvedOptions } from '../../options.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
@@ -39,7 +40,7 @@ async function findOrders(
     const { needs } = adapter!;
     const [measured = EMPTY_STATISTICS] =
       needs === 'none' ? [] : await statistics.read(module, { of: 'module', needs });
-    const found = job.options.metric !== 'output' ? await statistics.curvatures!.get(module.index) : undefined;
+    const found = METRICS[job.options.metric].hasCurvature ? await statistics.curvatures!.get(module.index) : undefined;
     const curvature = found && Float64Array.from(found.data as Float32Array);
     orders.set(
       module,
@@ -66,14 +67,14 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
   const needs: readonly (StatisticsNeed | undefined)[] = [options.adapter.needs, order?.needs];
   if (needs.includes('gram') && sums !== 'gram')
     throw lacking(`has no Gram matrices, which ${options.methodName} reads`, `with method: '${options.methodName}'`);
-  if (options.metric !== 'output' && options.metric !== statistics.metric)
+  if (METRICS[options.metric].hasCurvature && options.metric !== statistics.metric)
     throw lacking(
       `was measured by metric '${statistics.metric}', and the run asks for '${options.metric}'`,
       `with metric: '${options.metric}'`,
     );
   if (sensitivity && statistics.sensitivity === undefined)
     throw lacking(
-      `has no gradients of the loss, which allocation '${options.allocation}' reads`,
+      `has no gradients of the loss, which allocation '${options.allocationName}' reads`,
       "with metric: 'loss'",
     );
   if (options.grouping === undefined) return;

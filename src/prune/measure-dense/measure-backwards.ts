@@ -4,6 +4,7 @@ import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwa
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
+import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
@@ -62,14 +63,9 @@ export async function measureBackwards(
   return new Map(measured.map(({ module, found }) => [module, found]));
 }
 
-/**
- * Softer than the model itself, so that what it is sure of counts as well: at 1 tokens that it is sure of have next to no
- * gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
- */
-const DIVERGENCE_TEMPERATURE = 2;
-
 function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
-  return metric === 'divergence' ? { temperature: DIVERGENCE_TEMPERATURE, seed } : undefined;
+  const { temperature }: Metric = METRICS[metric];
+  return temperature === undefined ? undefined : { temperature, seed };
 }
 
 /** What is measured of a module on the way back, and what came of it. */

@@ -1,8 +1,9 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics } from '../../compensation/adapter.js';
-import { createAdapter } from '../../compensation/adapters.js';
+import { OptionError } from '../../errors.js';
+import { METRICS } from '../../importance/metrics.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
-import { type ResolvedOptions, ruleMeasure } from '../../options.js';
+import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { HiddenStates } from '../../runtime/hidden-states.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
@@ -34,12 +35,18 @@ export interface MeasuredModel {
 /**
  * Looks at the dense model, as far as the options need it.
  * @param resultCount How often it will be pruned, for the progress.
+ * @throws OptionError when the options read tokens and there are none.
  */
 export async function measureDense(given: PruneJob, resultCount = 1): Promise<MeasuredModel> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
+  if (job.windows.length === 0 && readsTokens(options)) {
+    const { methodName, metric, allocationName } = options;
+    const run = `method ${methodName} with metric ${metric} and allocation ${allocationName}`;
+    throw new OptionError(`${run} reads tokens, but there are no windows; give at least one calibration window`);
+  }
   const { modules, remarks: staying } = selectModules(job);
-  const curvatures = options.metric !== 'output' ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
@@ -86,7 +93,7 @@ export async function loadStatistics(
     modules,
     dense,
     passes,
-    curvatures: options.metric !== 'output' ? statistics.curvatures : undefined,
+    curvatures: METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined,
     read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: context.timings(),
     // Statistics tell of the look they were taken by, which may have chosen the same.
@@ -96,18 +103,14 @@ export async function loadStatistics(
 }
 
 /** What the options want to know of the dense model. */
-function denseNeeds(
-  modules: readonly PrunableModule[],
-  { allocation, grouping, adapter, orderAdapter }: ResolvedOptions,
-): Omit<DenseNeeds, 'curvatures'> {
-  const measure = ruleMeasure(allocation);
-  const orders = { global: orderAdapter, standardised: adapter, owl: createAdapter('wanda') };
+function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
+  const { allocation, grouping } = options;
   return {
-    blockChange: measure === 'blockChange',
-    sensitivity: measure === 'sensitivity',
+    blockChange: allocation.measures?.includes('blockChange') ?? false,
+    sensitivity: allocation.measures?.includes('sensitivity') ?? false,
     grouping,
     modules,
-    order: Object.hasOwn(orders, allocation) ? orders[allocation as keyof typeof orders] : undefined,
+    order: allocation.orderBy?.(options),
   };
 }
 

@@ -46,7 +46,13 @@ function collect(context: PruneContext, { needs, forwards, backwards }: Measured
     const groups = groupNeurons({ ...needs.grouping, affinity, contextCount, random: context.random });
     functional.set(module, { contexts: own, groups, affinity });
   }
-  return { blockChange, sensitivity, functional, ...(needs.order && { orders }) };
+  // Without tokens nothing changes, by 0 / 0.
+  return {
+    ...(context.batches.length > 0 && { blockChange }),
+    sensitivity,
+    functional,
+    ...(needs.order && { orders }),
+  };
 }
 
 /** Mean over all tokens and neurons. */

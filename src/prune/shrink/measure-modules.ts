@@ -5,6 +5,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapter.js';
 import { channelsOf } from '../../removal/score-module.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
+import { WEIGHTING_VARIANTS } from '../../weighting/weighting-variants.js';
 import type { FunctionalModule } from '../measure-dense/dense-measures.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weighGroups } from './weigh-groups.js';
@@ -76,7 +77,7 @@ async function weighTokens(
   { runner, module, found }: WeighCase,
 ): Promise<((batch: Batch) => Float32Array) | undefined> {
   const { weighting } = context.job.options;
-  if (weighting.variant === 'uniform') return undefined;
+  if (!('weigh' in WEIGHTING_VARIANTS[weighting.variant])) return undefined;
   const { feature, pca, centers, contextCount } = found.contexts;
   const { input: value, inputCount: channelCount } = module.output;
   const sums = await sumByContext(runner, { feature, pca, centers, contextCount, value, channelCount });

@@ -52,13 +52,13 @@ export async function scoreSegment(context: PruneContext, given: SegmentCase): P
   return scored;
 }
 
-/** One threshold over all modules has priced the dense model's order of removal; function groups choose for themselves. */
+/** Where the allocation has priced the dense model's order of removal; function groups choose for themselves. */
 function decidingOrder(
   { allocation }: ResolvedOptions,
   { orders, functional }: DenseMeasures,
   module: PrunableModule,
 ): Float64Array | undefined {
-  return allocation === 'global' && !functional.has(module) ? orders?.get(module)?.scores : undefined;
+  return allocation.ordersDecide && !functional.has(module) ? orders?.get(module)?.scores : undefined;
 }
 
 async function inMetric(

@@ -1,7 +1,7 @@
 import ndarray from 'ndarray';
 import { EMPTY_STATISTICS } from '../../src/compensation/adapter.js';
-import { createAdapter, METHODS, type MethodName, resolveAdapter } from '../../src/compensation/adapters.js';
 import { createImportanceAdapter } from '../../src/compensation/importance-adapter.js';
+import { createAdapter, METHODS, type MethodName, resolveMethod } from '../../src/compensation/methods.js';
 import { NumericalError, OptionError } from '../../src/errors.js';
 import { createRandom, drawPermutation } from '../../src/linalg/random.js';
 import { chooseChannels } from '../../src/removal/choose-channels.js';
@@ -16,7 +16,7 @@ describe.each(names)('method %s', (name) => {
 
   it('makes an adapter that needs what its row says', () => {
     expect(createAdapter(name).needs).toBe(needs);
-    expect(resolveAdapter(name).needs).toBe(needs);
+    expect(resolveMethod(name).adapter.needs).toBe(needs);
     expect(Object.keys(defaults).length).toBeGreaterThan(0);
   });
 
@@ -156,26 +156,26 @@ describe('flap', () => {
     expect(plain[0]).toBeCloseTo(add(1), 9);
   });
 
-  it('refuses an unknown metric', () => {
-    expect(() => createAdapter('flap', { metric: 'IVF' as 'IFV' })).toThrow(/IVF.*IFV, WIFV, WIFN/);
+  it('refuses an unknown fluctuation', () => {
+    expect(() => createAdapter('flap', { fluctuation: 'IVF' as 'IFV' })).toThrow(/IVF.*IFV, WIFV, WIFN/);
   });
 });
 
 describe('a method of your own', () => {
   it('is a formula, a formula with a repair, or an adapter', async () => {
     const problem = randomProblem();
-    const formula = resolveAdapter(({ statistics }) => statistics.variance);
+    const { adapter: formula } = resolveMethod(({ statistics }) => statistics.variance);
     expect((await formula.prepare(problem)).scores).toEqual(problem.statistics.variance);
     expect(createImportanceAdapter(() => [], { repair: 'least-squares', needs: 'none' }).needs).toBe('gram');
-    expect(resolveAdapter(formula)).toBe(formula);
+    expect(resolveMethod(formula).adapter).toBe(formula);
   });
 
   it('is told what is wrong with it', async () => {
-    await expect(resolveAdapter(() => [1, 2]).prepare(randomProblem())).rejects.toThrow(/2 scores for 12 units/);
-    const notFinite = resolveAdapter(() => new Array<number>(12).fill(Number.NaN));
+    await expect(resolveMethod(() => [1, 2]).adapter.prepare(randomProblem())).rejects.toThrow(/2 scores for 12 units/);
+    const { adapter: notFinite } = resolveMethod(() => new Array<number>(12).fill(Number.NaN));
     await expect(notFinite.prepare(randomProblem())).rejects.toThrow(NumericalError);
     expect(() => createImportanceAdapter(() => [], { repair: 'magic' as 'none' })).toThrow(OptionError);
-    expect(() => resolveAdapter('flapp')).toThrow(/"flapp".*flap, obc, wanda, magnitude, random/);
-    expect(() => resolveAdapter({} as never)).toThrow(OptionError);
+    expect(() => resolveMethod('flapp')).toThrow(/"flapp".*flap, obc, wanda, magnitude, random, f-fang, o-fang, auto/);
+    expect(() => resolveMethod({} as never)).toThrow(OptionError);
   });
 });

@@ -1,5 +1,70 @@
 import { OptionError } from '../errors.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
+import { evenCount } from './allocate-steps.js';
+import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
+import { roundBudget } from './round-budget.js';
+
+export const standardised: Allocation = {
+  description: 'one threshold on scores that are standardised within each module',
+  paper: 'FLAP (arXiv 2312.11983), AL-AM',
+  orderBy: ({ adapter }) => adapter,
+  foreseen: 'budget',
+  allocate: allocateByScores,
+};
+
+/** The others make up for modules whose sparsity is fixed, and FFNs for attention that must lose equally many heads. */
+function allocateByScores({ sparsity, modules, evenHeads }: AllocationProblem): number[] {
+  const set = new Map<ModuleMeasures, number>();
+  for (const module of modules) if (module.fixed !== undefined) set.set(module, stepsOf(module, module.fixed));
+  const competing = modules.filter((module) => !set.has(module));
+  const left = sparsityLeft(sparsity, modules, set);
+  if (left >= 1) {
+    throw new OptionError(
+      `sparsity ${sparsity} asks for ${(100 * left).toFixed(1)} % of what is neither skipped nor fixed; lower the sparsity or free more blocks`,
+    );
+  }
+  const counts = allocateStandardised(competing.map(entryOf), left);
+  const even = competing.filter(({ kind }) => evenHeads && kind === 'attention');
+  const evenSteps = evenCount(even.map((module) => counts[competing.indexOf(module)]!));
+  for (const module of even) set.set(module, evenSteps);
+  const free = modules.filter((module) => !set.has(module));
+  const freeCounts = allocateStandardised(free.map(entryOf), Math.min(sparsityLeft(sparsity, modules, set), 0.99));
+  const rounded = roundBudget(
+    free.map((module, at) => ({
+      unitCount: module.stepCount,
+      requested: freeCounts[at]!,
+      parametersPerUnit: module.parametersPerStep,
+      minimumKept: module.minimumKept,
+      widthMultiple: module.multiple,
+    })),
+  );
+  free.forEach((module, at) => {
+    set.set(module, rounded[at]!);
+  });
+  return modules.map((module) => set.get(module)! / module.stepCount);
+}
+
+const entryOf = ({ order, parametersPerStep, minimumKept }: ModuleMeasures): StandardisedEntry => ({
+  scores: order!.costs,
+  parametersPerUnit: parametersPerStep,
+  minimumKept,
+});
+
+/** What the modules whose steps are not set yet must lose, as a fraction of theirs. */
+function sparsityLeft(
+  sparsity: number,
+  modules: readonly ModuleMeasures[],
+  set: ReadonlyMap<ModuleMeasures, number>,
+): number {
+  let budget = 0;
+  let open = 0;
+  for (const module of modules) {
+    const { stepCount, parametersPerStep } = module;
+    budget += (sparsity * stepCount - (set.get(module) ?? 0)) * parametersPerStep;
+    if (!set.has(module)) open += stepCount * parametersPerStep;
+  }
+  return open === 0 ? 0 : Math.max(0, budget / open);
+}
 
 /** A module whose units compete with all others. */
 export interface StandardisedEntry {

@@ -1,4 +1,43 @@
 import { NumericalError, OptionError } from '../errors.js';
+import { type Allocation, type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
+
+export const global: Allocation = {
+  description: 'one threshold on what each removal costs, per parameter, over all modules',
+  paper: 'Everett, Operations Research 11 (1963): the Lagrangian form of optimal allocation',
+  orderBy: ({ orderAdapter }) => orderAdapter,
+  ordersDecide: true,
+  takesWholeFfns: true,
+  foreseen: 'budget',
+  allocate: allocateGlobally,
+};
+
+/** Where all attention loses equally many heads, its n-th steps leave together: one entry with the sum of their costs. */
+function allocateGlobally({ sparsity, modules, evenHeads }: AllocationProblem): number[] {
+  const joint = modules.filter(({ kind, fixed }) => evenHeads && kind === 'attention' && fixed === undefined);
+  const single = modules.filter((module) => !joint.includes(module)).map((module) => [module]);
+  const teams = [...(joint.length > 0 ? [joint] : []), ...single];
+  const counts = allocateByThreshold(teams.map(joinEntries), sparsity);
+  const found = new Map(teams.flatMap((team, at) => team.map((module) => [module, counts[at]!] as const)));
+  return modules.map((module) => found.get(module)! / module.stepCount);
+}
+
+function joinEntries(team: readonly ModuleMeasures[]): ThresholdEntry {
+  const [first] = team;
+  if (team.length === 1) return entryOf(first!);
+  const length = Math.min(...team.map(({ stepCount }) => stepCount));
+  const sum = (pick: (module: ModuleMeasures) => number) => team.reduce((total, module) => total + pick(module), 0);
+  return {
+    costs: Float64Array.from({ length }, (_, step) => sum(({ order }) => order!.costs[step]!)),
+    parametersPerStep: sum(({ parametersPerStep }) => parametersPerStep),
+    parameterCount: parametersOf(team),
+  };
+}
+
+const entryOf = (module: ModuleMeasures): ThresholdEntry => ({
+  ...module,
+  costs: module.order!.costs,
+  fixed: module.fixed === undefined ? undefined : stepsOf(module, module.fixed),
+});
 
 /** A module whose steps compete with those of all others. */
 export interface ThresholdEntry {

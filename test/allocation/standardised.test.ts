@@ -1,5 +1,5 @@
-import { allocateStandardised, type StandardisedEntry } from '../../src/allocation/allocate-standardised.js';
-import { outlierRatio } from '../../src/allocation/outlier-ratio.js';
+import { outlierRatio } from '../../src/allocation/owl.js';
+import { allocateStandardised, type StandardisedEntry } from '../../src/allocation/standardised.js';
 import { OptionError } from '../../src/errors.js';
 import { createRandom } from '../../src/linalg/random.js';
 

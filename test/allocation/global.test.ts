@@ -1,4 +1,4 @@
-import { allocateByThreshold, type ThresholdEntry } from '../../src/allocation/allocate-by-threshold.js';
+import { allocateByThreshold, type ThresholdEntry } from '../../src/allocation/global.js';
 import { NumericalError, OptionError } from '../../src/errors.js';
 import { createRandom } from '../../src/linalg/random.js';
 

@@ -1,0 +1,48 @@
+import { OptionError } from '../errors.js';
+import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
+
+/**
+ * Asks an allocation and turns its sparsities into whole steps; what the options fixed holds.
+ * @returns Steps to remove, one entry a module.
+ * @throws OptionError for sparsities that are none, or head counts that must be even and cannot be.
+ */
+export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem: AllocationProblem): number[] {
+  const { modules, evenHeads } = problem;
+  const sparsities = allocation.allocate(problem);
+  if (sparsities?.length !== modules.length)
+    throw new OptionError(
+      `the allocation gave ${sparsities?.length ?? 'no'} sparsities for ${modules.length} modules; expected one each, in their order`,
+    );
+  const steps = modules.map((module, at) => stepsOf(module, module.fixed ?? checkedSparsity(module, sparsities[at]!)));
+  if (!evenHeads) return steps;
+  const isFree = ({ kind, fixed }: ModuleMeasures) => kind === 'attention' && fixed === undefined;
+  const even = evenCount(steps.filter((_, at) => isFree(modules[at]!)));
+  const evened = steps.map((count, at) => (isFree(modules[at]!) ? even : count));
+  checkEvenHeads(modules, evened);
+  return evened;
+}
+
+/**
+ * Makes attention modules lose equally many heads: runtimes that read one head count for all blocks need that.
+ * @returns The count that is nearest to their mean.
+ */
+export function evenCount(counts: readonly number[]): number {
+  return counts.length === 0 ? 0 : Math.round(counts.reduce((sum, count) => sum + count, 0) / counts.length);
+}
+
+function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity: number): number {
+  if (sparsity >= 0 && (sparsity < 1 || (sparsity === 1 && minimumKept === 0))) return sparsity;
+  throw new OptionError(
+    `the allocation gave block ${block} ${kind} the sparsity ${sparsity}; expected a number from 0 to below 1`,
+  );
+}
+
+function checkEvenHeads(modules: readonly ModuleMeasures[], steps: readonly number[]): void {
+  const shapes = modules.map(({ kind, unitCount }, at) => kind === 'attention' && `${unitCount}-${steps[at]}`);
+  if (new Set(shapes.filter(Boolean)).size > 1) {
+    throw new OptionError(
+      'skipBlocks or blockSparsity leave different numbers of heads in different blocks, which older runtimes cannot open; ' +
+        "set perBlockKvHeads, or prune modules: 'ffn' only",
+    );
+  }
+}

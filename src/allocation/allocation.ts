@@ -1,0 +1,96 @@
+import type { ModuleKind } from '../architecture/layout.js';
+import type { CompensationAdapter } from '../compensation/adapter.js';
+
+/**
+ * What is measured of every block of the dense model for an allocation to go by: FC, how much the block changes its input,
+ * in [0, 2]; or the mean |h dL/dh| of its neurons, which takes a pass backwards.
+ */
+export type BlockMeasure = 'blockChange' | 'sensitivity';
+
+/** A module that sparsity is allocated to, and what was measured of it. */
+export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, number>>> {
+  readonly block: number;
+  readonly kind: ModuleKind;
+  /** Prunable parameters. */
+  readonly parameterCount: number;
+  /** Neurons, or query heads. */
+  readonly unitCount: number;
+  /** Equal steps that it shrinks by: neurons, heads or KV groups, as `headUnit` says. */
+  readonly stepCount: number;
+  /** Prunable parameters that leave with one step. */
+  readonly parametersPerStep: number;
+  /** Steps that stay in any case. */
+  readonly minimumKept: number;
+  /** Steps kept are a multiple of this, or all. */
+  readonly multiple: number;
+  /** Sparsity that the options give it, 0 in a block that is skipped; it holds whatever the allocation says. */
+  readonly fixed?: number | undefined;
+  /** In which order its units leave the dense model, where the allocation has an `orderBy`. */
+  readonly order?: MeasuredOrder | undefined;
+}
+
+/** In which order a module's units leave the dense model, and what each step costs. */
+export interface MeasuredOrder {
+  /** Importance by unit, rising in the order of removal; length `unitCount`. */
+  readonly scores: Float64Array;
+  /** What each further step costs, never falling; length `stepCount`. */
+  readonly costs: Float64Array;
+}
+
+/** What an allocation is asked. */
+export interface AllocationProblem {
+  /** Fraction of all the modules' parameters to remove, in [0, 1). */
+  readonly sparsity: number;
+  /** In the order of the model. */
+  readonly modules: readonly ModuleMeasures[];
+  /** All attention loses equally many heads: if the sparsities differ, their mean. */
+  readonly evenHeads: boolean;
+}
+
+/** How a method scores: by itself, and with scores taken anew while units leave. */
+export interface OrderingMethod {
+  readonly adapter: CompensationAdapter;
+  readonly orderAdapter: CompensationAdapter;
+}
+
+/** How one sparsity is spread over modules. Rows of `ALLOCATIONS`; one's own is given as the option `allocation`. */
+export interface Allocation {
+  readonly description?: string;
+  /** Where it was published. */
+  readonly paper?: string;
+  /** Default: none. */
+  readonly measures?: readonly BlockMeasure[];
+  /** Chooses what orders each module's units on the dense model. Absent: they are not ordered. */
+  orderBy?(method: OrderingMethod): CompensationAdapter;
+  /** That order also decides which units leave, rather than scores of the part-pruned model. Default false. */
+  readonly ordersDecide?: boolean;
+  /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
+  readonly takesWholeFfns?: boolean;
+  /**
+   * What of its result hangs on no measure and is checked before any is taken: whether the budget can be met, or also how
+   * many heads leave. Default: nothing.
+   */
+  readonly foreseen?: 'budget' | 'budget and heads';
+  /**
+   * The sparsities are taken as they are, to the nearest step; the report says what they came to.
+   * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that goes whole.
+   * @example
+   * const sparingTheFirst = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
+   */
+  allocate(problem: AllocationProblem): ArrayLike<number>;
+}
+
+/** Steps that come nearest to a sparsity in [0, 1], within what must stay; none at 0, multiple or not. */
+export function stepsOf(
+  { stepCount, minimumKept, multiple }: Pick<ModuleMeasures, 'stepCount' | 'minimumKept' | 'multiple'>,
+  sparsity: number,
+): number {
+  if (sparsity === 0) return 0;
+  const least = Math.ceil(minimumKept / multiple) * multiple;
+  const kept = Math.round(((1 - sparsity) * stepCount) / multiple) * multiple;
+  return stepCount - Math.min(stepCount, Math.max(least, kept));
+}
+
+/** Parameters of some modules together. */
+export const parametersOf = (modules: readonly ModuleMeasures[]): number =>
+  modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);

@@ -1,0 +1,20 @@
+import { adaptive, adaptiveClamped } from './adaptive.js';
+import type { Allocation } from './allocation.js';
+import { global } from './global.js';
+import { owl } from './owl.js';
+import { standardised } from './standardised.js';
+import { taylor } from './taylor.js';
+import { uniform } from './uniform.js';
+
+/** Every way to spread the sparsity, by name; a new one is a file with its row, and a line here. */
+export const ALLOCATIONS = {
+  uniform,
+  adaptive,
+  'adaptive-clamped': adaptiveClamped,
+  owl,
+  taylor,
+  standardised,
+  global,
+} as const satisfies Record<string, Allocation>;
+
+export type AllocationName = keyof typeof ALLOCATIONS;

@@ -1,0 +1,177 @@
+import type { AllocationName } from '../allocation/allocations.js';
+import { definedOf } from '../defined-of.js';
+import { OptionError } from '../errors.js';
+import { type FluctuationMetric, flap } from '../importance/fluctuation.js';
+import type { ImportanceScore, ScoreRow } from '../importance/importance-score.js';
+import { magnitude } from '../importance/magnitude.js';
+import type { MetricName } from '../importance/metrics.js';
+import { random } from '../importance/random.js';
+import { wanda } from '../importance/wanda.js';
+import type { CompensationAdapter, StatisticsNeed } from './adapter.js';
+import { createImportanceAdapter } from './importance-adapter.js';
+import { createObcAdapter, type ObcOptions } from './obc.js';
+import type { RepairName } from './repairs.js';
+
+/** A named pruning method: how units are scored and what makes up for the removed ones. Rows of `METHODS`. */
+export interface Method<Options extends object> {
+  readonly description: string;
+  /** Where it was published. */
+  readonly paper: string;
+  readonly needs: StatisticsNeed;
+  readonly defaults: Options;
+  /** Options that differ where the dense model's order of removal is asked for. */
+  readonly ordering?: Partial<Options>;
+  readonly run?: RunDefaults;
+  /** @throws OptionError when an option is out of range. */
+  create(options: Options): CompensationAdapter;
+}
+
+/** What a run by a method is like where the user says nothing. */
+export interface RunDefaults {
+  /** Default `uniform`. */
+  readonly allocation?: AllocationName;
+  /** Default `output`. */
+  readonly metric?: MetricName;
+  /** Groups FFN neurons by function. Default false. */
+  readonly grouping?: boolean;
+  /** Steps that repair the maps into an FFN. Default 0. */
+  readonly inputSteps?: number;
+  /** The model writes half the calibration windows. Default false. */
+  readonly generate?: boolean;
+}
+
+/** How a method that only scores makes up for what it removes. */
+export interface ScoringOptions {
+  /** Default: `bias` for `flap`, `none` for the others. */
+  readonly repair: RepairName;
+  /** Dampening of a least-squares repair, at least 0. Default 0.01. */
+  readonly dampening: number;
+}
+
+const obc: Method<ObcOptions> = {
+  description: 'error left after the best repair of the others, from the inverse Hessian; least-squares repair',
+  paper: 'OBS: Hassibi & Stork 1993; structured: ZipLM, Kurtic et al., NeurIPS 2023, arXiv 2302.04089',
+  needs: 'gram',
+  defaults: { dampening: 0.01, step: Number.POSITIVE_INFINITY },
+  ordering: { step: 32 },
+  create: createObcAdapter,
+};
+
+const fang = { paper: 'FANG: arXiv 2512.23014', run: { allocation: 'adaptive', grouping: true } } as const;
+const flapMethod = scoringMethod(flap);
+
+/** Every method by name; a new one is a new row. */
+export const METHODS = {
+  flap: flapMethod,
+  obc,
+  wanda: scoringMethod(wanda),
+  magnitude: scoringMethod(magnitude),
+  random: scoringMethod(random),
+  'f-fang': { ...flapMethod, description: 'flap within function groups of neurons, blocks by their change', ...fang },
+  'o-fang': { ...obc, description: 'obc within function groups of neurons, blocks by their change', ...fang },
+  auto: {
+    ...obc,
+    description: 'obc priced by the divergence from the dense model, one threshold over all modules, repair of inputs',
+    paper: 'this library: docs/auto.md',
+    defaults: { ...obc.defaults, dampening: 0.1 },
+    run: { allocation: 'global', metric: 'divergence', inputSteps: 3, generate: true },
+  },
+} as const satisfies Record<string, Method<object>>;
+
+export type MethodName = keyof typeof METHODS;
+
+/** Options a method takes, by its name. */
+export type MethodOptions<Name extends MethodName> = Parameters<(typeof METHODS)[Name]['create']>[0];
+
+/** Makes a method of a score: its options are the formula's settings and those of a repair. */
+function scoringMethod<Settings extends object>(row: ScoreRow<Settings>): Method<ScoringOptions & Settings> {
+  const { description, paper, needs, repair = 'none', settings, choices = {} } = row;
+  return {
+    description,
+    paper,
+    needs,
+    defaults: { repair, dampening: 0.01, ...settings },
+    create(options) {
+      for (const [name, allowed] of Object.entries(choices) as [keyof Settings & string, readonly unknown[]][]) {
+        if (!allowed.includes(options[name]))
+          throw new OptionError(`${name} is "${options[name]}"; expected one of ${allowed.join(', ')}`);
+      }
+      return createImportanceAdapter((problem) => row.score(problem, options), { ...options, needs });
+    },
+  };
+}
+
+/**
+ * Makes the adapter of a named method, defaults filled in.
+ *
+ * @throws OptionError for an unknown name, an unknown option or a value out of range.
+ * @example
+ * const adapter = createAdapter('flap', { fluctuation: 'IFV' });
+ */
+export function createAdapter<Name extends MethodName>(
+  name: Name,
+  options: Partial<MethodOptions<Name>> = {},
+): CompensationAdapter {
+  const method = findMethod(name);
+  const stray = Object.keys(options).find((key) => !Object.hasOwn(method.defaults, key));
+  if (stray !== undefined) throw unknown(`option of method ${name}`, stray, Object.keys(method.defaults));
+  return method.create({ ...method.defaults, ...options });
+}
+
+/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
+export type MethodChoice = string | CompensationAdapter | ImportanceScore;
+
+/** Options that a run has for its method, whichever that is; a method refuses what it does not know. */
+export interface MethodSettings {
+  readonly dampening?: number | undefined;
+  readonly fluctuation?: FluctuationMetric | undefined;
+}
+
+/** A method as a run takes it. */
+export interface ResolvedMethod {
+  readonly name: string;
+  readonly adapter: CompensationAdapter;
+  /** The adapter, with scores taken anew while units leave, for the order of removal. */
+  readonly orderAdapter: CompensationAdapter;
+  readonly run: RunDefaults;
+}
+
+/**
+ * Takes a method however it is given: by name, as an adapter, or as a bare formula for importance (which may read the
+ * moments and gets no repair; `createImportanceAdapter` gives it more).
+ *
+ * @param settings For named methods and formulas; a finished adapter has its own.
+ * @throws OptionError for anything else.
+ */
+export function resolveMethod(method: MethodChoice, settings: MethodSettings = {}): ResolvedMethod {
+  const given = definedOf<MethodSettings>(settings);
+  const { defaults = {}, ordering, run = {} } = typeof method === 'string' ? findMethod(method) : {};
+  checkFluctuation(given, defaults);
+  if (typeof method === 'string') {
+    const create = (more?: object) => createAdapter(method as MethodName, { ...given, ...more });
+    const adapter = create();
+    return { name: method, adapter, orderAdapter: ordering ? create(ordering) : adapter, run };
+  }
+  const adapter = typeof method === 'function' ? createImportanceAdapter(method, given) : method;
+  if (typeof adapter?.prepare === 'function' && ['none', 'moments', 'gram'].includes(adapter.needs))
+    return { name: 'custom', adapter, orderAdapter: adapter, run };
+  throw new OptionError(
+    `method must be one of ${Object.keys(METHODS).join(', ')}, an adapter { needs, prepare } or a function that scores`,
+  );
+}
+
+function checkFluctuation({ fluctuation }: MethodSettings, defaults: object): void {
+  if (fluctuation === undefined || Object.hasOwn(defaults, 'fluctuation')) return;
+  const having = Object.entries(METHODS).filter(([, row]) => Object.hasOwn(row.defaults, 'fluctuation'));
+  const names = having.map(([name]) => name).join(' and ');
+  throw new OptionError(`fluctuation is "${fluctuation}", but only methods ${names} have one; leave it out`);
+}
+
+function findMethod(name: string): Method<object> {
+  if (!Object.hasOwn(METHODS, name)) throw unknown('method', name, Object.keys(METHODS));
+  return METHODS[name as MethodName] as unknown as Method<object>;
+}
+
+function unknown(what: string, found: unknown, expected: readonly string[]): OptionError {
+  return new OptionError(`unknown ${what} ${JSON.stringify(found)}; expected one of ${expected.join(', ')}`);
+}

@@ -1,0 +1,25 @@
+/** A way to measure errors at a module's output. Rows of `METRICS`. */
+export interface Metric {
+  readonly description: string;
+  /** Whether directions of an error are weighed, by the covariance of a gradient that a pass backwards takes. */
+  readonly hasCurvature: boolean;
+  /**
+   * Softens the model's own prediction, from which the gradient's targets are drawn, by dividing its logits; above 0. Absent:
+   * the targets are the next tokens of the text.
+   */
+  readonly temperature?: number;
+}
+
+/** Every metric by name; a new one is a new row. */
+export const METRICS = {
+  output: { description: 'plain squared distance', hasCurvature: false },
+  loss: { description: 'what the loss on the calibration tokens makes of an error', hasCurvature: true },
+  divergence: {
+    description: 'how far an error leads away from what the dense model predicts',
+    hasCurvature: true,
+    // At 1 tokens that it is sure of have next to no gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
+    temperature: 2,
+  },
+} as const satisfies Record<string, Metric>;
+
+export type MetricName = keyof typeof METRICS;
