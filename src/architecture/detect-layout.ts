@@ -2,7 +2,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { findCutValues, findEmbeddings, influencedValues, type Partition, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { groupOf } from './axis-rules/axis-rule.js';
+import { groupOf } from '../operators/axis-rule.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import type { ModelLayout, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';

@@ -2,7 +2,6 @@ import { UnsupportedModelError } from '../errors.js';
 import { dropNanGuards } from '../graph/drop-nan-guards.js';
 import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
-import { lowerForRun } from '../graph/lower-for-run.js';
 import { readModelInputs } from '../graph/model-inputs.js';
 import { partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
@@ -11,6 +10,7 @@ import { type CompiledStage, compileStage, joinExtensions, type StageExtension }
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
+import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
 
