@@ -1,6 +1,7 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
 import { makeNode } from '../graph/build.js';
-import { inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { qualifiedOp } from '../graph/graph-index.js';
+import { influencedValues } from '../graph/partition.js';
 
 /**
  * The nodes with the angles of ONNX's RotaryEmbedding repeated for every window where a graph makes them for one: ONNX
@@ -9,7 +10,9 @@ import { inputsOf, qualifiedOp } from '../graph/graph-index.js';
 export function spreadRotaryTables(nodes: readonly NodeProto[], graph: GraphProto): NodeProto[] {
   const isOwn = (node: NodeProto) => qualifiedOp(node) === 'RotaryEmbedding' && (node.input[3] ?? '') === '';
   if (!nodes.some(isOwn)) return [...nodes];
-  const told = contentDependentValues(nodes, graph);
+  const weights = new Set(graph.initializer.map(({ name }) => name));
+  const inputs = graph.input.map(({ name }) => name).filter((name) => !weights.has(name));
+  const told = influencedValues(nodes, inputs);
   return nodes.flatMap((node) =>
     isOwn(node) && !node.input.slice(1, 3).some((table) => told.has(table)) ? spreadTables(node) : [node],
   );
@@ -30,15 +33,4 @@ function spreadTables({ name, input, output, attribute }: NodeProto): NodeProto[
       { attribute },
     ),
   ];
-}
-
-/** Values that hang on what the inputs hold, not only on their sizes. */
-function contentDependentValues(nodes: readonly NodeProto[], { input, initializer }: GraphProto): Set<string> {
-  const weights = new Set(initializer.map(({ name }) => name));
-  const dependent = new Set(input.map(({ name }) => name).filter((name) => !weights.has(name)));
-  for (const node of nodes) {
-    if (node.opType === 'Shape' || node.opType === 'Size') continue;
-    if (inputsOf(node).some((value) => dependent.has(value))) for (const value of node.output) dependent.add(value);
-  }
-  return dependent;
 }
