@@ -1,4 +1,4 @@
-import { findAttribute, floatAttribute } from '../graph/attributes.js';
+import { floatAttribute, textAttribute } from '../graph/attributes.js';
 import type { Value } from '../graph/value.js';
 import { pointwise } from './elementwise.js';
 import type { RuleContext } from './gradient-rule.js';
@@ -32,8 +32,8 @@ export const ACTIVATIONS = {
   /** y = x Phi(x), or its tanh approximation. */
   Gelu: pointwise(
     byOpenRule((c) => {
-      const approximate = new TextDecoder().decode(findAttribute(c.node, 'approximate')?.s);
-      return [c.o.mul(c.g, approximate === 'tanh' ? tanhGelu(c, c.input(0)) : erfGelu(c, c.input(0)))];
+      const isTanh = textAttribute(c.node, 'approximate') === 'tanh';
+      return [c.o.mul(c.g, isTanh ? tanhGelu(c, c.input(0)) : erfGelu(c, c.input(0)))];
     }),
   ),
   /** y = x Phi(x). */

@@ -1,6 +1,8 @@
+import { floatAttribute } from '../graph/attributes.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, INT64, type Value } from '../graph/value.js';
 import { OPEN } from '../graph/value-facts.js';
+import type { LoweringContext } from './gradient-rule.js';
 
 /** Scaled dot-product attention over heads. Query heads h of KV head k are the G = H / K consecutive ones from k G on. */
 export interface AttentionProblem {
@@ -10,9 +12,6 @@ export interface AttentionProblem {
   readonly key: Value;
   /** `[B, K, L, D']` */
   readonly value: Value;
-  readonly scale: number;
-  /** Scores become c tanh(score / c); 0 = as they are. */
-  readonly softcap?: number;
   /** Added to the capped scores, each broadcastable to `[B, H, S, L]`. */
   readonly biases: readonly Value[];
   /** `[H]`: a score per head that takes part in the softmax and attends to nothing. */
@@ -20,17 +19,17 @@ export interface AttentionProblem {
 }
 
 /**
- * Writes attention out in primitives, so that it runs where its kernel does not, and its gradient follows from theirs; gives
+ * Writes attention out in primitives, with the node's `scale` (default D^(-1/2)) and `softcap` (c tanh(score / c)), so that it runs where its kernel does not, and its gradient follows from theirs; gives
  * `[B, H, S, D']`. B, S and L may be open.
  */
-export function attend(o: TensorOps, problem: AttentionProblem): Value {
-  const { query, key, value, biases, sink } = problem;
+export function attend({ node, o }: LoweringContext, { query, key, value, biases, sink }: AttentionProblem): Value {
   const [heads = 1, kvHeads = 1] = [query.dims[1], key.dims[1]];
   // The heads of one KV head are stacked below each other: keys and values need no copies and get their sums by the product.
   const stacked = [0, kvHeads, -1, 0];
   const apart = [0, heads, -1, 0];
-  const products = o.matMul(o.regroup(query, stacked), key, { transB: true, alpha: problem.scale });
-  let scores = o.regroup(cap(o, products, problem.softcap ?? 0), apart);
+  const alpha = floatAttribute(node, 'scale', 0) || 1 / Math.sqrt(query.dims[3] ?? 1);
+  const products = o.matMul(o.regroup(query, stacked), key, { transB: true, alpha });
+  let scores = o.regroup(cap(o, products, floatAttribute(node, 'softcap', 0)), apart);
   for (const bias of biases) scores = o.add(scores, bias);
   const probabilities = sink === undefined ? o.softmax(scores) : softmaxWithSink(o, scores, { query, sink });
   return o.regroup(o.matMul(o.regroup(probabilities, stacked), value), apart);

@@ -150,14 +150,13 @@ function finish(
   if (query === undefined || key === undefined || value === undefined) {
     throw unsupported(c.node, 'query, key or value is missing.');
   }
-  const [rows = 1, size = 1] = query.dims.slice(2);
+  const rows = query.dims[2] ?? 1;
   const columns = key.dims[2] ?? 1;
   const biases: Value[] = [];
   if (intAttribute(c.node, 'unidirectional', 0) === 1) biases.push(causalMask(c.o, { query, key }));
   if (c.has(inputs.mask)) biases.push(keyMask(c, inputs.mask, { rows, columns }));
   if (c.has(inputs.bias)) biases.push(c.input(inputs.bias));
-  const scale = floatAttribute(c.node, 'scale', 0) || 1 / Math.sqrt(size);
-  return [mergeHeads(c.o, attend(c.o, { query, key, value, scale, biases })), key, value];
+  return [mergeHeads(c.o, attend(c, { query, key, value, biases })), key, value];
 }
 
 interface MaskSize {

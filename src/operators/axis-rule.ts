@@ -91,12 +91,11 @@ export function arrivedAt({ node, side, slot }: RuleSite): string {
   return (side === 'input' ? node.input[slot] : node.output[slot]) ?? '';
 }
 
-/** Labels of the first output, or of the first input. */
-export const toOutput = ({ node }: RuleSite, label: AxisLabel): RuleResult => one(node.output[0], label);
-export const toInput = ({ node }: RuleSite, label: AxisLabel): RuleResult => one(node.input[0], label);
-const one = (value: string | undefined, label: AxisLabel): RuleResult => ({
-  findings: [{ value: value ?? '', label }],
-});
+/** Carries codes, by default those that arrived, to an axis of the first output, or from an output to the first input. */
+export function toOther({ node, side, label }: RuleSite, axis: number, codes = label.codes): RuleResult {
+  const [value = ''] = side === 'input' ? node.output : node.input;
+  return { findings: [{ value, label: { axis, codes } }] };
+}
 
 /** Codes at some positions. */
 export const pickCodes = (codes: Codes, positions: readonly number[]): Codes =>

@@ -1,6 +1,6 @@
 import type { Value } from '../graph/value.js';
 import { gradientType } from '../graph/value.js';
-import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop } from './axis-rule.js';
+import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop, toOther } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { byOpenRule, byRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
@@ -24,8 +24,7 @@ const sharedAxis: AxisRule = (site) => {
 /** Input 0 and output 0 have equal dims and share every axis. */
 export const sameShape: AxisRule = (site) => {
   if (site.slot !== 0) throw new TraceStop(`channels arrive at ${site.side} ${site.slot}`);
-  const other = site.side === 'input' ? site.node.output[0] : site.node.input[0];
-  return { findings: [{ value: other ?? '', label: site.label }] };
+  return toOther(site, site.label.axis);
 };
 
 /** An operator from elements to elements, by its gradient or the rule of it. */

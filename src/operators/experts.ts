@@ -1,4 +1,4 @@
-import { findAttribute, floatAttribute, intAttribute } from '../graph/attributes.js';
+import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
@@ -64,7 +64,7 @@ const ACTIVATIONS: Readonly<Record<string, (o: TensorOps, x: Value) => Value>> =
 
 function activate(c: LoweringContext, x: Value): Value {
   const { o } = c;
-  const type = new TextDecoder().decode(findAttribute(c.node, 'activation_type')?.s) || 'relu';
+  const type = textAttribute(c.node, 'activation_type') || 'relu';
   const plain = ACTIVATIONS[type];
   if (plain !== undefined) return plain(o, x);
   const fusion = intAttribute(c.node, 'swiglu_fusion', 0);

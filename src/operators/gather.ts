@@ -1,6 +1,6 @@
-import { findAttribute, intAttribute } from '../graph/attributes.js';
+import { intAttribute, textAttribute } from '../graph/attributes.js';
 import { elementCount, positiveAxis } from '../graph/value.js';
-import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOutput } from './axis-rule.js';
+import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOther } from './axis-rule.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
 import { byOpenRule, byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
@@ -8,7 +8,6 @@ import { byOpenRule, byRule, type Family, missing, type Operator, PLAIN } from '
 /** Gather: other axes carry over; along the gathered axis constant indices pick positions. */
 const alongGather: AxisRule = (site) => {
   const [table = '', indices = ''] = site.node.input;
-  const [output = ''] = site.node.output;
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
   const dims = site.dims(table);
   const along = positiveAxis(intAttribute(site.node, 'axis', 0), dims.length);
@@ -19,31 +18,26 @@ const alongGather: AxisRule = (site) => {
     return site.ints(indices).map((at) => positiveAxis(at, dims[along] ?? 0));
   };
   if (site.side === 'input') {
-    if (axis === along) return { findings: [{ value: output, label: { axis, codes: pickCodes(codes, picked()) } }] };
-    return { findings: [{ value: output, label: { axis: axis < along ? axis : axis + indexRank - 1, codes } }] };
+    if (axis === along) return toOther(site, axis, pickCodes(codes, picked()));
+    return toOther(site, axis < along ? axis : axis + indexRank - 1);
   }
   if (axis >= along && axis < along + indexRank) {
-    return {
-      findings: [{ value: table, label: { axis: along, codes: spreadCodes(codes, picked(), dims[along] ?? 0) } }],
-    };
+    return toOther(site, along, spreadCodes(codes, picked(), dims[along] ?? 0));
   }
-  return { findings: [{ value: table, label: { axis: axis < along ? axis : axis - indexRank + 1, codes } }] };
+  return toOther(site, axis < along ? axis : axis - indexRank + 1);
 };
 
 /** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
 const behindFirst: AxisRule = (site) => {
-  const [table = '', indices = ''] = site.node.input;
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
-  const indexDims = site.dims(indices);
+  const indexDims = site.dims(site.node.input[1] ?? '');
   if (intAttribute(site.node, 'batch_dims', 0) !== 0 || indexDims.at(-1) !== 1) {
     throw new TraceStop('elements are gathered by more than one index each');
   }
   const shift = indexDims.length - 2;
-  const { axis, codes } = site.label;
+  const { axis } = site.label;
   if (site.side === 'input' ? axis === 0 : axis <= shift) throw new TraceStop('channels are picked one by one');
-  return site.side === 'input'
-    ? toOutput(site, { axis: axis + shift, codes })
-    : { findings: [{ value: table, label: { axis: axis - shift, codes } }] };
+  return toOther(site, site.side === 'input' ? axis + shift : axis - shift);
 };
 
 const mendGather: MendRule = (site) => {
@@ -113,7 +107,7 @@ export const GATHERS = {
     axis: missing('elements are put back one by one, by computed indices'),
     tokens: 'moves',
     gradient: byOpenRule((c) => {
-      const reduction = new TextDecoder().decode(findAttribute(c.node, 'reduction')?.s) || 'none';
+      const reduction = textAttribute(c.node, 'reduction') || 'none';
       if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
       const indices = c.input(1);
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);

@@ -1,6 +1,6 @@
 import { create } from '@bufbuild/protobuf';
 import { type GraphProto, type NodeProto, NodeProtoSchema } from 'onnx-buf';
-import { findAttribute, floatAttribute, intAttribute } from '../graph/attributes.js';
+import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
 import { makeNode, type NodeSpec } from '../graph/build.js';
 import { impliedHeadSize, tableWidth } from '../graph/head-size.js';
 import { FLOAT32, gradientType, INT64, type Value } from '../graph/value.js';
@@ -67,16 +67,14 @@ const lowerGroupQuery: Lowering = (c) => {
   const [keys, values] = [joinPast(c, 3, key), joinPast(c, 4, value)];
   const query = toFloat(narrow);
   const operands = { query, key: toFloat(keys), value: toFloat(values) };
-  const [heads = 1, rows = 1, size = 1] = query.dims.slice(1);
+  const [heads = 1, rows = 1] = query.dims.slice(1);
   const window = intAttribute(c.node, 'local_window_size', -1);
   const masks = [
     ...(intAttribute(c.node, 'causal', 1) === 1 ? [causalMask(o, operands)] : []),
     ...(window > 0 && (window < rows || rows === OPEN) ? [windowMask(o, operands, window)] : []),
   ];
-  const mixed = attend(o, {
+  const mixed = attend(c, {
     ...operands,
-    scale: floatAttribute(c.node, 'scale', 0) || 1 / Math.sqrt(size),
-    softcap: floatAttribute(c.node, 'softcap', 0),
     biases: [
       ...(masks.length > 0 ? [masks.reduce((sum, mask) => o.add(sum, mask))] : []),
       ...(c.has(10) ? [toFloat(c.input(10))] : []),
@@ -89,7 +87,7 @@ const lowerGroupQuery: Lowering = (c) => {
 function refuseCaches(c: LoweringContext): void {
   refusePast(c, CACHE.past);
   for (const name of ['k_quant_type', 'v_quant_type']) {
-    const type = new TextDecoder().decode(findAttribute(c.node, name)?.s);
+    const type = textAttribute(c.node, name);
     if (type !== '' && type !== 'NONE') throw unsupported(c.node, `its cache is quantised (${name} = ${type}).`);
   }
 }

@@ -1,26 +1,16 @@
 import type { NodeProto } from 'onnx-buf';
-import { findAttribute, floatAttribute, intAttribute } from '../graph/attributes.js';
+import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
 import type { MatMulOptions } from '../graph/tensor-ops.js';
 import { elementCount, type Value } from '../graph/value.js';
-import { type AxisRule, arrivedAt, type Finding, type RuleSite, TraceStop } from './axis-rule.js';
+import { type AxisRule, arrivedAt, type Finding, type RuleSite, TraceStop, toOther } from './axis-rule.js';
 import { type RuleContext, unsupported } from './gradient-rule.js';
 import { byOpenRule, byRule, type Family, PLAIN } from './operator.js';
 
-/** A product Y = A B with optional transpositions of the last two axes, as ports name it. */
-interface Product {
-  readonly a: string;
-  readonly b: string;
-  readonly y: string;
-  readonly transposeA: boolean;
-  readonly transposeB: boolean;
-}
-
-const readProduct = (node: NodeProto): Product => ({
-  a: node.input[0] ?? '',
-  b: node.input[1] ?? '',
-  y: node.output[0] ?? '',
-  transposeA: intAttribute(node, 'transA', 0) !== 0,
-  transposeB: intAttribute(node, 'transB', 0) !== 0,
+/** Of a product y = alpha A B, each factor transposed or not. */
+const readOptions = (node: NodeProto): Required<MatMulOptions> => ({
+  transA: intAttribute(node, 'transA', 0) === 1,
+  transB: intAttribute(node, 'transB', 0) === 1,
+  alpha: floatAttribute(node, 'alpha', 1),
 });
 
 /** MatMul and FusedMatMul: rows, columns and batch axes carry over; a contracted axis needs a weight on the other side. */
@@ -28,22 +18,17 @@ const alongProduct: AxisRule = (site) => {
   if (intAttribute(site.node, 'transBatchA', 0) !== 0 || intAttribute(site.node, 'transBatchB', 0) !== 0) {
     throw new TraceStop('batch axes are transposed inside the product');
   }
-  return { findings: productFindings(site, readProduct(site.node)) };
+  return { findings: productFindings(site) };
 };
 
 /** Gemm: a product with a third operand added. */
 const alongGemm: AxisRule = (site) => {
-  const product = readProduct(site.node);
-  const c = site.node.input[2] ?? '';
+  const [, , c = ''] = site.node.input;
   const { axis, codes } = site.label;
-  if (site.side === 'input' && site.slot === 2) {
-    const rank = site.dims(c).length;
-    const y = { value: product.y, label: { axis: axis + 2 - rank, codes } };
-    return { findings: [y] };
-  }
-  const findings = productFindings(site, product);
+  if (site.side === 'input' && site.slot === 2) return toOther(site, axis + 2 - site.dims(c).length);
+  const findings = productFindings(site);
   const column =
-    findings.find(({ value }) => value === product.y)?.label ?? (site.side === 'output' ? site.label : undefined);
+    site.side === 'output' ? site.label : findings.find(({ value }) => value === site.node.output[0])?.label;
   if (c === '' || column === undefined) return { findings };
   const dims = site.dims(c);
   const there = column.axis + dims.length - 2;
@@ -53,11 +38,8 @@ const alongGemm: AxisRule = (site) => {
 
 /** Einsum: an axis goes wherever its letter does; a letter that is summed away needs a weight on the other side. */
 const alongEquation: AxisRule = (site) => {
-  const equation = new TextDecoder().decode(findAttribute(site.node, 'equation')?.s).replaceAll(' ', '');
-  const [left = '', result] = equation.split('->');
-  if (result === undefined || equation.includes('.'))
-    throw new TraceStop(`the equation "${equation}" is not spelled out`);
-  const terms = left.split(',');
+  const { equation, terms, result } = readEquation(site.node);
+  if (equation.includes('.')) throw new TraceStop(`the equation "${equation}" is not spelled out`);
   const letter = (site.side === 'output' ? result : terms[site.slot])?.[site.label.axis];
   if (letter === undefined) throw new TraceStop(`the equation "${equation}" does not fit its operands`);
   const { codes } = site.label;
@@ -75,7 +57,7 @@ const alongEquation: AxisRule = (site) => {
 /** Matrix products. With y = alpha A B: dA = alpha g B^T, dB = alpha A^T g; a transposed factor swaps sides. */
 export const LINEAR = {
   /** y = A B, batched and broadcast as NumPy does. */
-  MatMul: { ...PLAIN, axis: alongProduct, tokens: 'product', gradient: byOpenRule((c) => productRule(c, {})) },
+  MatMul: { ...PLAIN, axis: alongProduct, tokens: 'product', gradient: byOpenRule(productRule) },
   /** y = alpha A' B', each factor transposed or not. */
   'com.microsoft.FusedMatMul': {
     ...PLAIN,
@@ -85,7 +67,7 @@ export const LINEAR = {
       if (intAttribute(c.node, 'transBatchA', 0) || intAttribute(c.node, 'transBatchB', 0)) {
         throw unsupported(c.node, 'it transposes batch axes (transBatchA or transBatchB).');
       }
-      return productRule(c, readOptions(c));
+      return productRule(c);
     }),
   },
   /** y = alpha A' B' + beta C: dC = beta g. */
@@ -95,7 +77,7 @@ export const LINEAR = {
     gradient: byRule((c) => {
       const beta = floatAttribute(c.node, 'beta', 1);
       const dC = c.wants(2) ? (beta === 1 ? c.g : c.o.mul(c.g, beta)) : undefined;
-      return [...productRule(c, readOptions(c)), dC];
+      return [...productRule(c), dC];
     }),
   },
   /** y = contraction of the operands: each operand's gradient is the contraction of g with the other operands. */
@@ -104,8 +86,11 @@ export const LINEAR = {
     axis: alongEquation,
     tokens: 'product',
     gradient: byRule((c) => {
-      const { terms, result } = parseEquation(c);
-      return terms.map((term, at) => (c.wants(at) ? contract(c, { terms, result, term, at }) : undefined));
+      const { equation, terms, result } = readEquation(c.node);
+      if (equation.includes('.') || terms.some((term) => new Set(term).size < term.length)) {
+        throw unsupported(c.node, `its equation "${equation}" has an ellipsis or a diagonal.`);
+      }
+      return terms.map((_, at) => (c.wants(at) ? contract(c, { terms, result, at }) : undefined));
     }),
   },
 } as const satisfies Family;
@@ -113,16 +98,18 @@ export const LINEAR = {
 /** Products that are a linear map where their second operand is a weight. */
 export const LINEAR_MAPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.FusedMatMul']);
 
-function productFindings(site: RuleSite, product: Product): Finding[] {
-  const { a, b, y, transposeA, transposeB } = product;
+function productFindings(site: RuleSite): Finding[] {
+  const { transA, transB } = readOptions(site.node);
+  const [a = '', b = ''] = site.node.input;
+  const [y = ''] = site.node.output;
   const [dimsA, dimsB, dimsY] = [site.dims(a), site.dims(b), site.dims(y)];
   if (dimsA.length < 2 || dimsB.length < 2) throw new TraceStop('a product with a vector');
   const { codes } = site.label;
   const arrived = site.side === 'output' ? y : site.slot === 0 ? a : b;
   const rank = (site.side === 'output' ? dimsY : site.slot === 0 ? dimsA : dimsB).length;
   const fromEnd = rank - site.label.axis;
-  const row = { a: transposeA ? 1 : 2, b: transposeB ? 1 : 2 };
-  const column = { a: transposeA ? 2 : 1, b: transposeB ? 2 : 1 };
+  const row = { a: transA ? 1 : 2, b: transB ? 1 : 2 };
+  const column = { a: transA ? 2 : 1, b: transB ? 2 : 1 };
   const at = (value: string, dims: readonly number[], end: number): Finding[] => {
     const axis = dims.length - end;
     return axis >= 0 && dims[axis] === codes.length ? [{ value, label: { axis, codes } }] : [];
@@ -144,15 +131,8 @@ function productFindings(site: RuleSite, product: Product): Finding[] {
   return arrived === a ? at(b, dimsB, row.b) : at(a, dimsA, column.a);
 }
 
-function readOptions({ node }: RuleContext): MatMulOptions {
-  return {
-    transA: intAttribute(node, 'transA', 0) === 1,
-    transB: intAttribute(node, 'transB', 0) === 1,
-    alpha: floatAttribute(node, 'alpha', 1),
-  };
-}
-
-function productRule(c: RuleContext, options: MatMulOptions): (Value | undefined)[] {
+function productRule(c: RuleContext): (Value | undefined)[] {
+  const options = readOptions(c.node);
   const [aDims, bDims] = [c.input(0).dims, c.input(1).dims];
   // A vector is a row on the left and a column on the right; the missing axis of y comes back as 1.
   const a = aDims.length === 1 ? c.o.reshape(c.input(0), [1, ...aDims]) : c.input(0);
@@ -177,16 +157,16 @@ function dropVectorAxis({ o }: RuleContext, gradient: Value, dims: readonly numb
 interface LeftProblem {
   readonly g: Value;
   readonly b: Value;
-  readonly options: MatMulOptions;
+  readonly options: Required<MatMulOptions>;
 }
 
 function leftGradient({ o }: RuleContext, { g, b, options }: LeftProblem): Value {
-  const { transA = false, transB = false, alpha = 1 } = options;
+  const { transA, transB, alpha } = options;
   return transA ? o.matMul(b, g, { transA: transB, transB: true, alpha }) : o.matMul(g, b, { transB: !transB, alpha });
 }
 
 function rightGradient({ o }: RuleContext, { g, a, b, options }: LeftProblem & { readonly a: Value }): Value {
-  const { transA = false, transB = false, alpha = 1 } = options;
+  const { transA, transB, alpha } = options;
   // One product over all tokens instead of one per batch entry and a sum.
   const flat = b.dims.length === 2 && !transA;
   const left = flat ? o.reshape(a, mergeRows(a.dims)) : a;
@@ -201,24 +181,26 @@ function mergeRows(dims: readonly number[]): number[] {
 }
 
 interface Contraction {
+  readonly equation: string;
   readonly terms: readonly string[];
   readonly result: string;
 }
 
-function parseEquation(c: RuleContext): Contraction {
-  const bytes = c.node.attribute.find(({ name }) => name === 'equation')?.s;
-  const [left = '', right] = new TextDecoder().decode(bytes).replaceAll(' ', '').split('->');
-  const terms = left.split(',');
+/** Without a result every letter that occurs once stays, in alphabetical order. */
+function readEquation(node: NodeProto): Contraction {
+  const equation = textAttribute(node, 'equation').replaceAll(' ', '');
+  const [left = '', right] = equation.split('->');
   const letters = [...new Set(left.replaceAll(',', ''))].sort();
   const result = right ?? letters.filter((letter) => left.split(letter).length === 2).join('');
-  if (left.includes('.') || terms.some((term) => new Set(term).size < term.length)) {
-    throw unsupported(c.node, `its equation "${left}->${result}" has an ellipsis or a diagonal.`);
-  }
-  return { terms, result };
+  return { equation, terms: left.split(','), result };
 }
 
 /** Letters of `term` that no other operand and not the result has were summed alone: their gradient is constant along them. */
-function contract(c: RuleContext, { terms, result, term, at }: Contraction & { term: string; at: number }): Value {
+function contract(
+  c: RuleContext,
+  { terms, result, at }: Pick<Contraction, 'terms' | 'result'> & { at: number },
+): Value {
+  const term = terms[at] ?? '';
   const others = terms.map((letters, index) => ({ letters, index })).filter(({ index }) => index !== at);
   const known = [result, ...others.map(({ letters }) => letters)].join('');
   const target = [...term].filter((letter) => known.includes(letter));

@@ -41,3 +41,14 @@ export interface MendSite {
 
 /** Mends what a node says in numbers about axes that shrink. @throws UnsupportedModelError */
 export type MendRule = (site: MendSite) => void;
+
+/** Mends input 1, which spells sizes or counts of the output's last axes out; `speaks` says which entries speak of one. */
+export const mendSizes =
+  (speaks: (entry: number) => boolean): MendRule =>
+  ({ node, ints, dims, resizes, resizeEntries }) => {
+    const entries = ints(node.input[1] ?? '');
+    const [output = ''] = node.output;
+    const shift = dims(output).length - entries.length;
+    const resized = [...resizes(output)].map(([axis, resize]) => [axis - shift, resize] as const);
+    resizeEntries(1, new Map(resized.filter(([at]) => entries[at] !== undefined && speaks(entries[at]))));
+  };

@@ -1,4 +1,4 @@
-import { findAttribute, intsAttribute } from '../graph/attributes.js';
+import { intsAttribute, textAttribute } from '../graph/attributes.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import type { Value } from '../graph/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
@@ -18,7 +18,7 @@ const convolveEach: Lowering = (c) => {
   const { dims } = c.input(1);
   const isPlain =
     (intsAttribute(c.node, 'strides') ?? [1]).every((stride) => stride === 1) &&
-    ['', 'NOTSET'].includes(textAttribute(c, 'auto_pad'));
+    ['', 'NOTSET'].includes(textAttribute(c.node, 'auto_pad'));
   if (x.dims.length !== 3 || dims[1] !== 1 || dims[0] !== x.dims[1] || !isPlain)
     throw unsupported(
       c.node,
@@ -38,7 +38,7 @@ const convolveBehindState: Lowering = (c) => {
   const before = (weight.dims[2] ?? 1) - 1;
   const whole = c.has(3) ? o.concat([c.input(3), x], 2) : o.pad(x, 2, { before, after: 0 });
   const made = plusBias(c, convolve(o, whole, { weight, dilation: 1 }));
-  const activation = textAttribute(c, 'activation') || 'none';
+  const activation = textAttribute(c.node, 'activation') || 'none';
   if (activation === 'none') return [made];
   if (activation !== 'silu' && activation !== 'swish') throw unsupported(c.node, `its activation is "${activation}".`);
   return [o.mul(made, o.sigmoid(made))];
@@ -70,6 +70,3 @@ function convolve(o: TensorOps, x: Value, { weight, dilation }: { weight: Value;
 
 const plusBias = (c: LoweringContext, x: Value): Value =>
   c.has(2) ? c.o.add(x, c.o.reshape(c.input(2), [1, x.dims[1] ?? 1, 1])) : x;
-
-const textAttribute = ({ node }: LoweringContext, name: string): string =>
-  new TextDecoder().decode(findAttribute(node, name)?.s);

@@ -1,29 +1,26 @@
 import { intAttribute, intsAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
-import { type AxisRule, TraceStop } from './axis-rule.js';
+import { type AxisRule, TraceStop, toOther } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { byRule, type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes that are not reduced carry over. */
 const outsideReduced: AxisRule = (site) => {
-  const [input = ''] = site.node.input;
-  const [output = ''] = site.node.output;
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at reduction axes');
-  const rank = site.dims(input).length;
+  const rank = site.dims(site.node.input[0] ?? '').length;
   const given = intsAttribute(site.node, 'axes') ?? (site.node.input[1] ? site.ints(site.node.input[1]) : []);
   const axes = (given.length > 0 ? given : Array.from({ length: rank }, (_, axis) => axis)).map((axis) =>
     positiveAxis(axis, rank),
   );
   const keeps = intAttribute(site.node, 'keepdims', 1) !== 0;
-  const { axis, codes } = site.label;
-  const dropped = (upTo: number): number => (keeps ? 0 : axes.filter((at) => at < upTo).length);
+  const { axis } = site.label;
   if (site.side === 'input') {
     if (axes.includes(axis))
       throw new TraceStop('the channels are reduced together, so removing some changes the others');
-    return { findings: [{ value: output, label: { axis: axis - dropped(axis), codes } }] };
+    return toOther(site, axis - axes.filter((at) => !keeps && at < axis).length);
   }
   const kept = Array.from({ length: rank }, (_, at) => at).filter((at) => keeps || !axes.includes(at));
-  return { findings: [{ value: input, label: { axis: kept[axis] ?? 0, codes } }] };
+  return toOther(site, kept[axis] ?? 0);
 };
 
 const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: byRule(rule) });

@@ -9,11 +9,10 @@ import {
   type RuleResult,
   type RuleSite,
   TraceStop,
-  toInput,
-  toOutput,
+  toOther,
 } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
-import type { MendRule } from './mend-rule.js';
+import { mendSizes } from './mend-rule.js';
 import { byOpenRule, type Family, type Operator, PLAIN } from './operator.js';
 
 /** Transpose: axis `i` of the output is axis `perm[i]` of the input. */
@@ -21,10 +20,8 @@ const permuted: AxisRule = (site) => {
   const input = site.node.input[0] ?? '';
   const rank = site.dims(input).length;
   const perm = intsAttribute(site.node, 'perm') ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
-  const { axis, codes } = site.label;
-  return site.side === 'input'
-    ? toOutput(site, { axis: perm.indexOf(axis), codes })
-    : toInput(site, { axis: perm[axis] ?? 0, codes });
+  const { axis } = site.label;
+  return toOther(site, site.side === 'input' ? perm.indexOf(axis) : (perm[axis] ?? 0));
 };
 
 /**
@@ -37,7 +34,7 @@ const sameOrder: AxisRule = (site) => {
   if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at a shape');
   const [from, to] = site.side === 'input' ? [input, output] : [output, input];
   const varying = carryCodes(site.dims(from), site.label, site.dims(to));
-  if (varying.length === 1) return { findings: [{ value: to, label: varying[0]! }] };
+  if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
   const repeat = site.side === 'output' ? findRepeat(site, input, varying) : undefined;
   if (repeat !== undefined) return repeat;
   throw new NeedCoarserUnits(site.dims(to)[varying[0]?.axis ?? 0] ?? 1);
@@ -106,18 +103,16 @@ function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]
 /** Unsqueeze and Squeeze: inserted or dropped axes shift the others. */
 const behindInserted: AxisRule = (site) => {
   const inserted = changedAxes(site, site.dims(site.node.output[0] ?? '').length);
-  return site.side === 'input'
-    ? toOutput(site, { ...site.label, axis: axisAfterInsertion(site.label.axis, inserted) })
-    : toInput(site, { ...site.label, axis: axisBeforeInsertion(site.label.axis, inserted) });
+  const shift = site.side === 'input' ? axisAfterInsertion : axisBeforeInsertion;
+  return toOther(site, shift(site.label.axis, inserted));
 };
 
 const behindDropped: AxisRule = (site) => {
   const dims = site.dims(site.node.input[0] ?? '');
   const named = changedAxes(site, dims.length);
   const dropped = named.length > 0 ? named : dims.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
-  return site.side === 'input'
-    ? toOutput(site, { ...site.label, axis: axisBeforeInsertion(site.label.axis, dropped) })
-    : toInput(site, { ...site.label, axis: axisAfterInsertion(site.label.axis, dropped) });
+  const shift = site.side === 'input' ? axisBeforeInsertion : axisAfterInsertion;
+  return toOther(site, shift(site.label.axis, dropped));
 };
 
 function changedAxes({ node, ints }: RuleSite, rank: number): number[] {
@@ -134,13 +129,6 @@ function axisBeforeInsertion(axis: number, inserted: readonly number[]): number 
   return axis - inserted.filter((at) => at < axis).length;
 }
 
-/** Sizes of an output spelled out in a shape operand; entries of 0 and -1 mend themselves. */
-const mendShapeOperand: MendRule = (site) => {
-  const shape = site.ints(site.node.input[1] ?? '');
-  const axes = [...site.resizes(site.node.output[0] ?? '')];
-  site.resizeEntries(1, new Map(axes.filter(([axis]) => (shape[axis] ?? 0) > 0)));
-};
-
 /** Same elements in the same order: dx = g in the shape of x. */
 const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
 
@@ -148,7 +136,8 @@ const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout'
 
 /** Operators that lay elements out anew. */
 export const RESHAPES = {
-  Reshape: { ...relaid(sameOrder), mend: mendShapeOperand },
+  /** Entries of 0 and -1 in its shape mend themselves. */
+  Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },
   Flatten: relaid(sameOrder),
   Squeeze: relaid(behindDropped),
   Unsqueeze: relaid(behindInserted),

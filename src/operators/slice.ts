@@ -1,3 +1,4 @@
+import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { intsAttribute, setIntsAttribute } from '../graph/attributes.js';
 import { nodeLabel } from '../graph/graph-index.js';
@@ -9,64 +10,71 @@ import {
   type RuleSite,
   spreadCodes,
   TraceStop,
-  toInput,
-  toOutput,
+  toOther,
 } from './axis-rule.js';
 import type { Cotangent, RuleContext } from './gradient-rule.js';
 import type { MendRule, MendSite } from './mend-rule.js';
 import { byRule, type Family, PLAIN } from './operator.js';
 
-/** Slice: the kept positions of the axis, in order. */
-const alongSlice: AxisRule = (site) => {
-  const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
-  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at slice bounds');
-  const positions = slicedPositions(site, site.label.axis, site.dims(input));
-  if (positions === undefined) return site.side === 'input' ? toOutput(site, site.label) : toInput(site, site.label);
-  const { axis, codes } = site.label;
-  if (site.side === 'input')
-    return { findings: [{ value: output, label: { axis, codes: pickCodes(codes, positions) } }] };
-  return {
-    findings: [{ value: input, label: { axis, codes: spreadCodes(codes, positions, site.dims(input)[axis] ?? 0) } }],
-  };
-};
-
-/** Positions of the input that a Slice takes along `axis`; `undefined` when it leaves that axis alone. */
-function slicedPositions(
-  { node, ints }: Pick<RuleSite, 'node' | 'ints'>,
-  axis: number,
-  dims: readonly number[],
-): number[] | undefined {
-  const starts = intsAttribute(node, 'starts') ?? ints(node.input[1] ?? '');
-  const ends = intsAttribute(node, 'ends') ?? ints(node.input[2] ?? '');
-  const axes = intsAttribute(node, 'axes') ?? (node.input[3] ? ints(node.input[3]) : starts.map((_, at) => at));
-  const steps = node.input[4] ? ints(node.input[4]) : starts.map(() => 1);
-  const at = axes.findIndex((given) => positiveAxis(given, dims.length) === axis);
-  if (at < 0) return undefined;
-  const size = dims[axis] ?? 0;
-  const step = steps[at] ?? 1;
-  const clamp = (bound: number, low: number, high: number): number =>
-    Math.min(Math.max(bound < 0 ? bound + size : bound, low), high);
-  const start = step > 0 ? clamp(starts[at] ?? 0, 0, size) : clamp(starts[at] ?? 0, 0, size - 1);
-  const end = step > 0 ? clamp(ends[at] ?? 0, 0, size) : clamp(ends[at] ?? 0, -1, size - 1);
-  const positions: number[] = [];
-  for (let position = start; step > 0 ? position < end : position > end; position += step) positions.push(position);
-  return positions;
+/** What a Slice takes along one axis; starts and ends are kept within bounds. */
+interface Cut {
+  readonly axis: number;
+  readonly size: number;
+  readonly step: number;
+  readonly start: number;
+  /** Read when asked, since gradients do without it. */
+  end(): number;
 }
+
+/** Cuts in the order of the operands; `ints` reads an input. */
+function readCuts(node: NodeProto, dims: readonly number[], ints: (slot: number) => readonly number[]): Cut[] {
+  const starts = intsAttribute(node, 'starts') ?? ints(1);
+  const axes = intsAttribute(node, 'axes') ?? (node.input[3] ? ints(3) : starts.map((_, at) => at));
+  const steps = node.input[4] ? ints(4) : [];
+  return axes.map((given, at) => {
+    const axis = positiveAxis(given, dims.length);
+    const [size, step] = [dims[axis] ?? 0, steps[at] ?? 1];
+    const clamp = (bound: number, low: number): number =>
+      Math.min(Math.max(positiveAxis(bound, size), low), step > 0 ? size : size - 1);
+    const end = () => clamp((intsAttribute(node, 'ends') ?? ints(2))[at] ?? 0, step > 0 ? 0 : -1);
+    return { axis, size, step, start: clamp(starts[at] ?? 0, 0), end };
+  });
+}
+
+const cutsOf = ({ node, dims, ints }: RuleSite | MendSite): Cut[] =>
+  readCuts(node, dims(node.input[0] ?? ''), (slot) => ints(node.input[slot] ?? ''));
+
+function takenPositions({ start, end, step }: Cut): number[] {
+  const count = Math.max(0, Math.ceil((end() - start) / step));
+  return Array.from({ length: count }, (_, at) => start + at * step);
+}
+
+/** The kept positions of the axis, in order. */
+const alongSlice: AxisRule = (site) => {
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at slice bounds');
+  const { axis, codes } = site.label;
+  const cut = cutsOf(site).find((found) => found.axis === axis);
+  if (cut === undefined) return toOther(site, axis);
+  const positions = takenPositions(cut);
+  return toOther(
+    site,
+    axis,
+    site.side === 'input' ? pickCodes(codes, positions) : spreadCodes(codes, positions, cut.size),
+  );
+};
 
 const mendSlice: MendRule = (site) => {
   const { node } = site;
   const [input = ''] = node.input;
   const label = site.labelOf(input);
-  const dims = site.dims(input);
   if (label === undefined) return;
-  const taken = slicedPositions(site, label.axis, dims);
-  if (taken === undefined) return;
+  const cuts = cutsOf(site);
+  const at = cuts.findIndex(({ axis }) => axis === label.axis);
+  if (at < 0) return;
   site.checkFixed(input, label.axis);
-  const { start, end } = newBounds(site, taken, label);
-  const starts = intsAttribute(node, 'starts') ?? site.ints(node.input[1] ?? '');
-  const axes = intsAttribute(node, 'axes') ?? (node.input[3] ? site.ints(node.input[3]) : starts.map((_, at) => at));
-  const at = axes.findIndex((axis) => positiveAxis(axis, dims.length) === label.axis);
-  if (intsAttribute(node, 'starts') !== undefined) {
+  const { start, end } = newBounds(site, takenPositions(cuts[at]!), label);
+  const starts = intsAttribute(node, 'starts');
+  if (starts !== undefined) {
     setIntsAttribute(node, 'starts', starts.with(at, start));
     setIntsAttribute(node, 'ends', (intsAttribute(node, 'ends') ?? []).with(at, end));
     return;
@@ -104,43 +112,29 @@ export const SLICES = {
 } as const satisfies Family;
 
 function unslice(c: RuleContext): Cotangent {
-  const { dims } = c.input(0);
-  const starts = c.ints(1);
-  const axes = c.has(3) ? c.ints(3) : starts.map((_, at) => at);
-  const steps = c.has(4) ? c.ints(4) : starts.map(() => 1);
-  const cuts = axes
-    .map((given, at) => {
-      const axis = positiveAxis(given, dims.length);
-      const dim = dims[axis] ?? 0;
-      const step = steps[at] ?? 1;
-      const start = Math.min(Math.max(positiveAxis(starts[at] ?? 0, dim), 0), step < 0 ? dim - 1 : dim);
-      return { axis, step, start };
-    })
-    .filter(({ axis, step }) => dims[axis] !== c.g.dims[axis] || step !== 1);
+  const cuts = readCuts(c.node, c.input(0).dims, c.ints).filter(
+    ({ axis, size, step }) => size !== c.g.dims[axis] || step !== 1,
+  );
   const [only] = cuts;
   if (only === undefined) return c.g;
   if (cuts.length === 1 && only.step === 1) return { axis: only.axis, start: only.start, window: c.g };
-  return cuts.reduce((g, cut) => spread(c, g, { ...cut, dim: dims[cut.axis] ?? 0 }), c.g);
+  return cuts.reduce((g, cut) => spread(c, g, cut), c.g);
 }
 
-interface Cut {
-  readonly axis: number;
-  readonly start: number;
-  readonly step: number;
-  readonly dim: number;
-}
-
-/** Puts the elements of g along one axis at start, start + step, ... of `dim` zeros. */
-function spread({ o }: RuleContext, g: Value, { axis, start, step, dim }: Cut): Value {
+/** Puts the elements of g along one axis at start, start + step, ... of `size` zeros. */
+function spread({ o }: RuleContext, g: Value, { axis, start, step, size }: Cut): Value {
   const length = g.dims[axis] ?? 0;
   if (step < 0) {
     const turned = o.slice(g, axis, { start: -1, end: -length - 1, step: -1 });
     return o.pad(dilate(o, turned, { axis, by: -step }), axis, {
       before: start + (length - 1) * step,
-      after: dim - 1 - start,
+      after: size - 1 - start,
     });
   }
-  return o.pad(dilate(o, g, { axis, by: step }), axis, { before: start, after: dim - start - (length - 1) * step - 1 });
+  return o.pad(dilate(o, g, { axis, by: step }), axis, {
+    before: start,
+    after: size - start - (length - 1) * step - 1,
+  });
 }
 
 /** by - 1 zeros between neighbours along one axis. */

@@ -1,4 +1,4 @@
-import { floatAttribute, intAttribute } from '../graph/attributes.js';
+import { intAttribute } from '../graph/attributes.js';
 import { BOOL, type Value } from '../graph/value.js';
 import { attend, causalMask, mergeHeads, splitHeads } from './attend.js';
 import { type LoweringContext, refusePast } from './gradient-rule.js';
@@ -46,14 +46,7 @@ export const STANDARD_ATTENTION = {
         const biases: Value[] = [];
         if (intAttribute(c.node, 'is_causal', 0) === 1) biases.push(causalMask(c.o, { query, key }));
         if (c.has(3)) biases.push(readMask(c));
-        const mixed = attend(c.o, {
-          query,
-          key,
-          value,
-          scale: floatAttribute(c.node, 'scale', 0) || 1 / Math.sqrt(query.dims[3] ?? 1),
-          softcap: floatAttribute(c.node, 'softcap', 0),
-          biases,
-        });
+        const mixed = attend(c, { query, key, value, biases });
         return [c.input(0).dims.length === 3 ? mergeHeads(c.o, mixed) : mixed, key, value];
       },
     },

@@ -5,8 +5,8 @@ import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
-import { splitSums } from '../operators/split-sums.js';
 import { operatorOf } from '../operators/table.js';
+import { splitSums } from '../runtime/lower-for-run.js';
 
 /** A module's result on its way to the residual stream. */
 export interface RowPath {

@@ -1,6 +1,6 @@
 import { indexGraph } from '../graph/graph-index.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { splitSums } from '../operators/split-sums.js';
+import { splitSums } from '../runtime/lower-for-run.js';
 import { editGraph } from './graph-editor.js';
 
 /**

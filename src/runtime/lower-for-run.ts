@@ -1,5 +1,4 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import { splitSums } from '../operators/split-sums.js';
 import { operatorOf } from '../operators/table.js';
 import { keepAllPositions } from './keep-all-positions.js';
 import { spreadRotaryTables } from './spread-rotary-tables.js';
@@ -12,6 +11,17 @@ import { spreadRotaryTables } from './spread-rotary-tables.js';
 export function lowerForRun(graph: GraphProto): NodeProto[] {
   const nodes = lowerOperators(splitSums(graph.node), graph);
   return spreadRotaryTables(keepAllPositions(nodes, graph), graph);
+}
+
+/**
+ * Splits operators that hold a sum of the residual stream inside, such as fused norms, so that the stream is a value of its
+ * own. Every value keeps its name. Only the graphs that run during pruning are split, never the model that is written.
+ */
+export function splitSums(nodes: readonly NodeProto[]): NodeProto[] {
+  return nodes.flatMap((node) => {
+    const split = operatorOf(node)?.split;
+    return (typeof split === 'function' && split(node)) || [node];
+  });
 }
 
 /** Nodes of a graph with those operators written out that ONNX Runtime cannot run in the form they have, and no others. */
