@@ -66,9 +66,7 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
     const spread =
       statistics.gram === undefined
         ? independentSpread(matrix, statistics.variance)
-        : await form.trace(narrow(matrix, used), (start, end) =>
-            covarianceRows(statistics, used, { start, end }),
-          );
+        : await form.trace(narrow(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
     return spread + squaredNorm(outputOfMean(matrix, statistics.mean, bias));
   };
   const isKept = new Uint8Array(whole.columns);
