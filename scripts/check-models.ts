@@ -9,7 +9,6 @@
  */
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
-import { lowerForRun } from '../src/graph/lower-for-run.js';
 import { type ModelInput, readModelInputs } from '../src/graph/model-inputs.js';
 import { createRandom } from '../src/linalg/random.js';
 import { openModelFolder } from '../src/node/model-folder.js';
@@ -25,6 +24,7 @@ import { storeInMemory } from '../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../src/runtime/analyse-model.js';
 import type { Tensor, Tensors } from '../src/runtime/engine.js';
 import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { lowerForRun } from '../src/runtime/lower-for-run.js';
 import { createOrtEngine } from '../src/runtime/ort-engine.js';
 import { prefillFeeds } from '../src/runtime/prefill-feeds.js';
 

@@ -7,6 +7,7 @@ const LAYERS = [
   ['linalg'],
   ['onnx', 'calibration'],
   ['graph'],
+  ['operators'],
   ['architecture', 'autodiff'],
   ['runtime'],
   ['activations', 'grouping', 'weighting', 'importance', 'allocation', 'compensation', 'removal'],
@@ -19,7 +20,7 @@ const LAYERS = [
   ['cli'],
 ] as const;
 
-const STAGES: readonly string[] = LAYERS[6];
+const STAGES: readonly string[] = LAYERS[7];
 
 /**
  * Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it, and an allocation

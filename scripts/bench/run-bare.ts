@@ -1,6 +1,5 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { indexGraph } from '../../src/graph/graph-index.js';
-import { lowerForRun } from '../../src/graph/lower-for-run.js';
 import { findTokenizer } from '../../src/node/load-tokenizer.js';
 import { openModelFolder } from '../../src/node/model-folder.js';
 import { openTextSource } from '../../src/node/read-text.js';
@@ -9,6 +8,7 @@ import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';
 import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Engine } from '../../src/runtime/engine.js';
+import { lowerForRun } from '../../src/runtime/lower-for-run.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';

@@ -1,4 +1,5 @@
 import type { ChannelStatistics, Compensated, LinearWeight } from '../compensation/adapter.js';
+import { copyColumns, type StridedMatrix } from '../linalg/matrix-block.js';
 import type { Engine } from '../runtime/engine.js';
 import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
 
@@ -65,7 +66,7 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
     const spread =
       statistics.gram === undefined
         ? independentSpread(matrix, statistics.variance)
-        : await form.trace(pickColumns(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
+        : await form.trace(narrow(matrix, used), (start, end) => covarianceRows(statistics, used, { start, end }));
     return spread + squaredNorm(outputOfMean(matrix, statistics.mean, bias));
   };
   const isKept = new Uint8Array(whole.columns);
@@ -99,17 +100,11 @@ function missingAfter(
   return { ...whole, values };
 }
 
-function rowMajor(weight: LinearWeight): Matrix {
-  const [rows = 0, columns = 0] = weight.shape;
-  const [rowStride = 0, columnStride = 0] = weight.stride;
-  const values = new Float32Array(rows * columns);
-  for (let row = 0; row < rows; row++) {
-    for (let column = 0; column < columns; column++) {
-      values[row * columns + column] = weight.data[weight.offset + row * rowStride + column * columnStride]!;
-    }
-  }
-  return { rows, columns, values };
-}
+const rowMajor = (weight: LinearWeight): Matrix =>
+  pickColumns(
+    weight,
+    Array.from({ length: weight.shape[1] ?? 0 }, (_, column) => column),
+  );
 
 /** Columns with anything in them. */
 function usedColumns({ rows, columns, values }: Matrix): Int32Array {
@@ -118,15 +113,16 @@ function usedColumns({ rows, columns, values }: Matrix): Int32Array {
   return Int32Array.from({ length: columns }, (_, column) => column).filter((column) => isUsed[column] === 1);
 }
 
-function pickColumns(matrix: Matrix, columns: Int32Array): Matrix {
-  if (columns.length === matrix.columns) return matrix;
-  const values = new Float32Array(matrix.rows * columns.length);
-  for (let row = 0; row < matrix.rows; row++) {
-    for (let at = 0; at < columns.length; at++) {
-      values[row * columns.length + at] = matrix.values[row * matrix.columns + columns[at]!]!;
-    }
-  }
-  return { rows: matrix.rows, columns: columns.length, values };
+function pickColumns(from: StridedMatrix, columns: ArrayLike<number>): Matrix {
+  const [rows = 0] = from.shape;
+  const values = copyColumns(from, columns, new Float32Array(rows * columns.length));
+  return { rows, columns: columns.length, values };
+}
+
+function narrow(matrix: Matrix, used: Int32Array): Matrix {
+  const { rows, columns, values } = matrix;
+  if (used.length === columns) return matrix;
+  return pickColumns({ data: values, offset: 0, shape: [rows, columns], stride: [columns, 1] }, used);
 }
 
 /** Some rows of `A - mean meanᵀ` for some channels; subtracted before rounding, since means can dwarf fluctuations. */

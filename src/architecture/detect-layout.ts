@@ -2,7 +2,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { findCutValues, findEmbeddings, influencedValues, type Partition, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { groupOf } from './axis-rules/axis-rule.js';
+import { groupOf } from '../operators/axis-rule.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import type { ModelLayout, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
@@ -37,7 +37,10 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const embeddings = findEmbeddings(index, request.tokenInput);
   const { cuts, stream } = chooseCuts(request, embeddings);
   const partition = partitionGraph(index, cuts);
-  const dataValues = influencedValues(index, embeddings);
+  const dataValues = influencedValues(
+    index.nodes,
+    embeddings.flatMap((at) => index.nodes[at]!.output),
+  );
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });
@@ -115,9 +118,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
     );
   }
   const width = (value: string) => facts.get(value)?.dims.at(-1);
-  const all = findCutValues(index, embeddings, logits).filter(
-    (value) => value !== logits && width(value) !== width(logits),
-  );
+  const all = findCutValues(index, embeddings, logits).filter((value) => width(value) !== width(logits));
   const { stages } = partitionGraph(index, all);
   const stream = new Set(all);
   // A map straight from the stream to the stream changes its width (projected embeddings); it belongs to no block.
@@ -187,19 +188,17 @@ function mixesTokens(item: { readonly stop: SearchStop } | TracedSite): boolean 
 
 /** A block is an attention, or what else mixes tokens, and what follows it; a model of FFNs alone has one each. */
 function numberBlocks(sites: readonly { readonly stage: number; readonly mixes: boolean }[]): number[] {
+  const mixing = new Set(sites.filter(({ mixes }) => mixes).map(({ stage }) => stage));
   let block = -1;
   let openedBy = -1;
   let lastStage = -1;
-  return sites.map(({ stage, mixes }, at) => {
-    const stageMixes = sites.some((other) => other.stage === stage && other.mixes);
-    const previousMixes = sites.some((other) => other.stage === openedBy && other.mixes);
-    const opens = stage !== lastStage && (stageMixes || !previousMixes || block < 0);
-    lastStage = stage;
-    if (opens || at === 0) {
+  return sites.map(({ stage }) => {
+    if (stage !== lastStage && (mixing.has(stage) || !mixing.has(openedBy))) {
       block += 1;
       openedBy = stage;
     }
-    return block + (mixes && !stageMixes ? 1 : 0);
+    lastStage = stage;
+    return block;
   });
 }
 
@@ -213,7 +212,8 @@ interface ModuleSite {
 
 function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex): PrunableModule {
   const { linear, trace: units } = site;
-  const groupCount = units.groupOfUnit && Math.max(...units.groupOfUnit) + 1;
+  const { groupOfUnit } = units;
+  const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
   const counts = countModuleParameters(units, facts, index);
   return {
     index: site.index,
@@ -226,27 +226,19 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
     unitSize: units.unitSize,
     ...(units.isAttention && units.headsPerUnit > 1 && { headsPerUnit: units.headsPerUnit }),
-    ...(units.groupOfUnit && groupCount !== undefined && { groupOfUnit: units.groupOfUnit, groupCount }),
-    ...(units.isAttention && { kvHeadCount: countKvHeads(units) }),
+    ...(groupOfUnit && groupCount && { groupOfUnit, groupCount }),
+    ...(units.isAttention && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
     ...counts,
-    description: describeUnits(units, facts, index, groupCount),
+    description: describeUnits(units, facts, index),
   };
 }
 
-function countKvHeads({ groupOfUnit, sharesKeyValue, unitCount }: ChannelTrace): number {
-  if (groupOfUnit !== undefined) return Math.max(...groupOfUnit) + 1;
-  return sharesKeyValue ? 1 : unitCount;
-}
-
-function describeUnits(
-  units: ChannelTrace,
-  facts: ValueFacts,
-  index: GraphIndex,
-  groupCount: number | undefined,
-): string {
+function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex): string {
   if (units.isAttention) {
     if (units.sharesKeyValue) return 'multi-query attention';
-    return groupCount === undefined && units.headsPerUnit === 1 ? 'multi-head attention' : 'grouped-query attention';
+    return units.groupOfUnit === undefined && units.headsPerUnit === 1
+      ? 'multi-head attention'
+      : 'grouped-query attention';
   }
   const matrices = [...units.labels].filter(
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,

@@ -3,7 +3,8 @@ import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import type { Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { AXIS_RULES } from './axis-rules/table.js';
+import { LINEAR_MAPS } from '../operators/linear.js';
+import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';
 import { partKind } from './part-kind.js';
 
@@ -28,14 +29,11 @@ export interface OutputSearch {
   readonly output: string;
 }
 
-/** Products of an activation with a weight that the search ends at. */
-const LINEAR_OPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'com.microsoft.FusedMatMul']);
-
 /** Whether a node is a linear map: a product with a constant as its second operand. */
 export function isLinearNode(index: GraphIndex, at: number): boolean {
   const node = index.nodes[at]!;
   return (
-    LINEAR_OPS.has(qualifiedOp(node)) &&
+    LINEAR_MAPS.has(qualifiedOp(node)) &&
     index.constants.has(node.input[1] ?? '') &&
     !index.constants.has(node.input[0] ?? '')
   );
@@ -47,7 +45,7 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
   const { index, partition, stage, output } = search;
-  const router = partition.stages[stage]?.find((at) => ROUTER_OPS.has(qualifiedOp(index.nodes[at]!)));
+  const router = partition.stages[stage]?.find((at) => operatorOf(index.nodes[at]!)?.tokens === 'experts');
   if (router !== undefined) return { linears: [], stops: [stopAtRouter(index.nodes[router]!)] };
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
@@ -63,7 +61,7 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
       const site = readLinear(search, at);
       if ('reason' in site) stops.push(site);
       else linears.push(site);
-    } else if (AXIS_RULES[qualifiedOp(node)] === undefined) {
+    } else if (typeof operatorOf(node)?.axis !== 'function') {
       const kind = partKind({ index, stageOf: partition.stageOf, stage, value });
       stops.push({
         kind: kind === 'ffn' ? 'unknown' : kind,
@@ -78,9 +76,6 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
   return { linears: linears.sort((a, b) => a.nodeIndex - b.nodeIndex), stops };
 }
 
-/** Operators by which a mixture of experts picks the FFNs that a token goes to. */
-const ROUTER_OPS: ReadonlySet<string> = new Set(['com.microsoft.MoE', 'com.microsoft.QMoE', 'TopK']);
-
 function stopAtRouter(node: NodeProto): SearchStop {
   return {
     kind: 'experts',
@@ -89,9 +84,6 @@ function stopAtRouter(node: NodeProto): SearchStop {
     reason: 'it routes tokens to experts; mixtures of experts cannot be pruned yet',
   };
 }
-
-/** Constant nodes between a weight and its product that keep or swap its two axes. */
-const SWAPS: Readonly<Record<string, boolean>> = { Identity: false, Cast: false, Transpose: true };
 
 function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
   const node = index.nodes[at]!;
@@ -106,13 +98,13 @@ function readLinear({ index, facts, partition, stage }: OutputSearch, at: number
   let inputAxis = intAttribute(node, 'transB', 0) !== 0 ? 1 : 0;
   while (!index.initializers.has(weight)) {
     const producer = index.nodes[index.producerOf.get(weight) ?? -1];
-    const swaps = producer && SWAPS[qualifiedOp(producer)];
-    if (producer === undefined || swaps === undefined) {
+    const form = producer && operatorOf(producer)?.weight;
+    if (producer === undefined || (form !== 'kept' && form !== 'turned')) {
       return stop(
         `its weight comes out of ${producer ? nodeLabel(producer) : 'nowhere'}, not of a plain initializer (quantised weights cannot be pruned yet)`,
       );
     }
-    if (swaps) inputAxis = 1 - inputAxis;
+    if (form === 'turned') inputAxis = 1 - inputAxis;
     weight = producer.input[0] ?? '';
   }
   const dims = facts.get(weight)?.dims ?? [];

@@ -1,5 +1,6 @@
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { ATTENTION_OPS, MIXER_OPS } from './axis-rules/table.js';
+import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import { isAttention } from '../operators/operator.js';
+import { operatorOf } from '../operators/table.js';
 import type { ModuleKind, StayingKind } from './layout.js';
 
 /** A value of a stage, and where the stage ends. */
@@ -10,9 +11,6 @@ export interface StageValue {
   readonly value: string;
 }
 
-/** Products that mix tokens when both operands are activations. */
-export const PRODUCT_OPS: ReadonlySet<string> = new Set(['MatMul', 'Einsum', 'com.microsoft.FusedMatMul']);
-
 /** What kind of part makes a value within its stage, told by how tokens meet on the way. */
 export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
   const pending = [value];
@@ -22,9 +20,10 @@ export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKi
     const node = index.nodes[index.producerOf.get(next) ?? -1];
     if (node === undefined || seen.has(next) || stageOf.get(next) !== stage) continue;
     seen.add(next);
-    const isProduct = PRODUCT_OPS.has(qualifiedOp(node)) && node.input.every((input) => !index.constants.has(input));
-    if (isProduct || ATTENTION_OPS.has(qualifiedOp(node))) return 'attention';
-    isMixer ||= MIXER_OPS.has(qualifiedOp(node));
+    const operator = operatorOf(node);
+    const isProduct = operator?.tokens === 'product' && node.input.every((input) => !index.constants.has(input));
+    if (isProduct || isAttention(operator)) return 'attention';
+    isMixer ||= operator?.tokens === 'mixer';
     pending.push(...inputsOf(node));
   }
   return isMixer ? 'mixer' : 'ffn';

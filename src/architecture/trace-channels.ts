@@ -1,7 +1,9 @@
+import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import {
   type AxisLabel,
+  type AxisRule,
   type Finding,
   FREE,
   NeedCoarserUnits,
@@ -9,10 +11,11 @@ import {
   type Repeat,
   type RuleSite,
   TraceStop,
-} from './axis-rules/axis-rule.js';
-import { ATTENTION_OPS, AXIS_RULES, MIXER_OPS } from './axis-rules/table.js';
+} from '../operators/axis-rule.js';
+import { isAttention, missing, type Operator } from '../operators/operator.js';
+import { operatorOf } from '../operators/table.js';
 import type { Unrecognised } from './layout.js';
-import { PRODUCT_OPS, partKind } from './part-kind.js';
+import { partKind } from './part-kind.js';
 
 /** Everything that a set of units touches: follow the channels of one linear map's input to where they are made. */
 export interface ChannelTrace {
@@ -99,7 +102,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   const repeats: Repeat[] = [];
   let groupOfUnit: Int32Array | undefined;
   let sharesKeyValue = false;
-  let isAttention = false;
+  let mixesTokens = false;
   const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
 
@@ -124,17 +127,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
     for (const at of isHanded(value, request) ? [] : neighbours(value, request)) {
       const node = index.nodes[at]!;
       touched.add(at);
-      isAttention ||= ATTENTION_OPS.has(qualifiedOp(node));
+      const operator = operatorOf(node);
+      mixesTokens ||= isAttention(operator);
       const where = { node: nodeLabel(node), opType: qualifiedOp(node), kind };
       try {
-        const rule = AXIS_RULES[qualifiedOp(node)];
-        if (MIXER_OPS.has(qualifiedOp(node)))
-          throw new TraceStop('tokens meet there otherwise than in attention; only attention and FFNs are pruned');
-        if (rule === undefined) {
-          throw new TraceStop(
-            `no axis rule says how channels travel through ${qualifiedOp(node)} (add a row to src/architecture/axis-rules/table.ts)`,
-          );
-        }
+        const rule = axisRuleOf(node, operator);
         for (const { side, slot } of portsOf(node).filter((port) => port.value === value)) {
           const result = rule(makeSite(request, labels, { node, side, slot, label: labels.get(value)! }));
           sharesKeyValue ||= result.sharesKeyValue ?? false;
@@ -177,7 +174,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       sharesKeyValue:
         groupOfUnit === undefined &&
         (sharesKeyValue || [...touched].some((at) => readsSharedOperand(at, labels, request))),
-      isAttention,
+      isAttention: mixesTokens,
     },
   };
 }
@@ -186,10 +183,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
 function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, request: TraceRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
   const node = index.nodes[at]!;
-  if (
-    !SHARING_OPS.has(qualifiedOp(node)) ||
-    node.input.some((value) => index.constants.has(value) && labels.has(value))
-  )
+  if (!isSharing(operatorOf(node)) || node.input.some((value) => index.constants.has(value) && labels.has(value)))
     return false;
   return node.input.some((value) => dataValues.has(value) && stageOf.get(value) === stage && !labels.has(value));
 }
@@ -237,8 +231,18 @@ function isSharedExpression(value: string, index: GraphIndex, touched: ReadonlyS
   return (index.consumersOf.get(value) ?? []).some((at) => !touched.has(at));
 }
 
-/** Operators that spread one key or value over all heads. */
-const SHARING_OPS: ReadonlySet<string> = new Set([...PRODUCT_OPS, ...ATTENTION_OPS, 'Expand', 'Tile']);
+/** Whether an operator may spread one key or value over all heads. */
+const isSharing = (operator: Operator | undefined): boolean =>
+  isAttention(operator) || operator?.tokens === 'product' || operator?.tokens === 'repeats';
+
+function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
+  const axis = operator?.axis ?? missing('nothing is known of it');
+  if (typeof axis === 'function') return axis;
+  if (operator?.tokens === 'mixer') throw new TraceStop(axis.missing);
+  throw new TraceStop(
+    `no axis rule says how channels travel through ${qualifiedOp(node)}: ${axis.missing} (its row is in src/operators)`,
+  );
+}
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {
   if (known.axis !== added.axis || known.codes.length !== added.codes.length) {

@@ -1,6 +1,6 @@
-import type { TensorOps } from './tensor-ops.js';
-import { sameDims, type Value } from './value.js';
-import type { Cotangent, WindowCotangent } from './vjp-rule.js';
+import type { TensorOps } from '../graph/tensor-ops.js';
+import { sameDims, type Value } from '../graph/value.js';
+import type { Cotangent, WindowCotangent } from '../operators/gradient-rule.js';
 
 /**
  * Adds up all cotangents of one value: undoes broadcasting in both directions and joins windows.

@@ -1,10 +1,10 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { OptionError } from '../errors.js';
+import { createNodeEmitter } from '../graph/node-emitter.js';
+import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
+import { FLOAT32, gradientType, INT64, type Value } from '../graph/value.js';
 import type { ValueFact } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
-import { createNodeEmitter } from './node-emitter.js';
-import { createTensorOps, type TensorOps } from './tensor-ops.js';
-import { FLOAT32, gradientType, INT64, type Value } from './value.js';
 
 /** Where the loss is taken. */
 export interface CrossEntropyOptions {

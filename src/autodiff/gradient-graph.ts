@@ -1,9 +1,9 @@
 import type { NodeProto, TensorProto } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../errors.js';
+import { gradientType } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import type { ForwardGraph } from './forward-graph.js';
 import { createTape, type Tape } from './tape.js';
-import { gradientType } from './value.js';
 
 /** Oldest version of ONNX's operators that the emitted nodes are valid in. */
 const OLDEST_OPSET = 11;

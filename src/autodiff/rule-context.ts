@@ -1,9 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
+import type { TensorOps } from '../graph/tensor-ops.js';
+import type { Value } from '../graph/value.js';
 import type { ValueFact } from '../graph/value-facts.js';
+import { type RuleContext, unsupported } from '../operators/gradient-rule.js';
 import type { ConstantReader } from './constants.js';
-import type { TensorOps } from './tensor-ops.js';
-import type { Value } from './value.js';
-import { type RuleContext, unsupported } from './vjp-rule.js';
 
 /** What a context draws from. */
 export interface ContextSources {
@@ -52,7 +52,6 @@ export function createRuleContext(
     },
     cotangent,
     has: (at) => (node.input[at] ?? '') !== '',
-    hasOutput: (at) => (node.output[at] ?? '') !== '',
     input: (at) => readValue(inputName(at)),
     output: (at) => {
       const name = node.output[at] ?? '';

@@ -1,17 +1,23 @@
 import type { NodeProto } from 'onnx-buf';
-import { OptionError, UnsupportedModelError } from '../errors.js';
-import { inputsOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { OptionError } from '../errors.js';
+import { inputsOf } from '../graph/graph-index.js';
+import { createNodeEmitter } from '../graph/node-emitter.js';
+import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
+import { gradientType, type Value } from '../graph/value.js';
 import { OPEN, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
+import {
+  type Cotangent,
+  type Lowering,
+  type RuleContext,
+  unsupported,
+  type VjpRule,
+} from '../operators/gradient-rule.js';
+import { gradientOf, operatorOf } from '../operators/table.js';
 import { sumCotangents } from './accumulate.js';
 import { createConstantReader } from './constants.js';
 import type { ForwardGraph } from './forward-graph.js';
-import { createNodeEmitter } from './node-emitter.js';
 import { createRuleContext } from './rule-context.js';
-import { createTensorOps, type TensorOps } from './tensor-ops.js';
-import { gradientType, type Value } from './value.js';
-import { type Cotangent, type Lowering, type RuleContext, unsupported, type VjpRule } from './vjp-rule.js';
-import { findVjp, OPEN_OPERATORS } from './vjp-rules.js';
 
 /** State of one reverse pass. */
 export interface Tape {
@@ -80,7 +86,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     activate: (name) => active.add(name),
     spread(node) {
       if (!inputsOf(node).some(isActive)) return;
-      if (findVjp(node) === 'flat') return;
+      if (operatorOf(node)?.gradient === 'zero') return;
       for (const name of node.output) if (name !== '' && isFloatType(factOf(name).dataType)) active.add(name);
     },
     receive(name, cotangent) {
@@ -96,14 +102,9 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
     },
     differentiate(node) {
       if (!inputsOf(node).some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
-      const vjp = findVjp(node);
-      if (vjp === 'flat') return;
-      if (vjp === undefined) {
-        throw new UnsupportedModelError(
-          `No gradient rule for operator ${nodeLabel(node)}. Prune with a method that needs no gradients, or add a row for it to a rule family of src/autodiff/vjp-rules.ts.`,
-        );
-      }
-      if (!OPEN_OPERATORS.has(qualifiedOp(node)) && [...node.input, ...node.output].some(isOpen)) {
+      const gradient = gradientOf(node);
+      if (gradient === 'zero') return;
+      if (!('rule' in gradient && gradient.isOpen) && [...node.input, ...node.output].some(isOpen)) {
         throw unsupported(node, 'a size that it reads follows the data.');
       }
       const context = createRuleContext(node, {
@@ -115,8 +116,8 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
         factOf,
         isActive,
       });
-      if ('rule' in vjp) applyRule(node, { rule: vjp.rule, context, tape });
-      else applyLowering(node, { lower: vjp.lower, context, tape });
+      if ('rule' in gradient) applyRule(node, { rule: gradient.rule, context, tape });
+      else applyLowering(node, { lower: gradient.lower, context, tape });
     },
   };
   return tape;

@@ -17,6 +17,10 @@ export function floatAttribute(node: NodeProto, name: string, fallback: number):
   return findAttribute(node, name)?.f ?? fallback;
 }
 
+/** Text attribute; empty when the node does not carry it. */
+export const textAttribute = (node: NodeProto, name: string): string =>
+  new TextDecoder().decode(findAttribute(node, name)?.s);
+
 /** Integer list attribute; `undefined` when the node does not carry it. */
 export function intsAttribute(node: NodeProto, name: string): readonly number[] | undefined {
   return findAttribute(node, name)?.ints.map(Number);

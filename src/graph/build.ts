@@ -15,8 +15,13 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 
-/** Attribute values a new node can carry: an integer, a float wrapped as `{ float }`, a string, or integers. */
-export type AttributeValue = number | { readonly float: number } | string | readonly number[];
+/** Attribute values a new node can carry: an integer, a float or a tensor in an object, a string, or integers. */
+export type AttributeValue =
+  | number
+  | { readonly float: number }
+  | { readonly tensor: TensorProto }
+  | string
+  | readonly number[];
 
 /** A node about to be built; `''` stands for an absent optional input or output. */
 export interface NodeSpec {
@@ -50,6 +55,9 @@ function makeAttribute(name: string, value: AttributeValue): AttributeProto {
       type: AttributeProto_AttributeType.STRING,
       s: new TextEncoder().encode(value) as Uint8Array<ArrayBuffer>,
     });
+  }
+  if ('tensor' in value) {
+    return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.TENSOR, t: value.tensor });
   }
   if ('float' in value) {
     return create(AttributeProtoSchema, { name, type: AttributeProto_AttributeType.FLOAT, f: value.float });

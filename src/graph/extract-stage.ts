@@ -65,13 +65,3 @@ const isHandedOut = ({ output }: NodeProto, { outputs, consumersOf }: GraphIndex
   output.every((value) => outputs.has(value) && !consumersOf.has(value));
 
 const isPrevious = (value: string, { cuts }: Partition, stage: number): boolean => cuts[stage - 1] === value;
-
-/** Values whose contents depend on the token ids, not only on how many there are. */
-export function tokenDependentValues(index: GraphIndex, tokenInput: string): Set<string> {
-  const dependent = new Set([tokenInput]);
-  for (const node of index.nodes) {
-    if (node.opType === 'Shape' || node.opType === 'Size') continue;
-    if (inputsOf(node).some((value) => dependent.has(value))) for (const value of node.output) dependent.add(value);
-  }
-  return dependent;
-}

@@ -58,10 +58,10 @@ export function findCutValues(index: GraphIndex, embeddings: readonly number[], 
   return cuts;
 }
 
-/** Values that what the given nodes make has an influence on, beyond its shape. */
-export function influencedValues(index: GraphIndex, sources: readonly number[]): Set<string> {
-  const influenced = new Set(sources.flatMap((at) => index.nodes[at]!.output));
-  for (const node of index.nodes) {
+/** Values that hang on what some values hold, not only on their shapes; those values included. */
+export function influencedValues(nodes: readonly NodeProto[], sources: Iterable<string>): Set<string> {
+  const influenced = new Set(sources);
+  for (const node of nodes) {
     if (!dataInputs(node).some((value) => influenced.has(value))) continue;
     for (const value of node.output) if (value !== '') influenced.add(value);
   }
@@ -126,7 +126,10 @@ function moveInputForms(
 
 /** Nodes on a data path from some nodes to a value, those nodes included, ascending. */
 function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
-  const influenced = influencedValues(index, sources);
+  const influenced = influencedValues(
+    index.nodes,
+    sources.flatMap((at) => index.nodes[at]!.output),
+  );
   const needed = new Set([to]);
   return index.nodes
     .map((node, at) => ({ node, at }))

@@ -1,4 +1,5 @@
 import type { LinearWeight } from '../compensation/adapter.js';
+import { copyColumns } from '../linalg/matrix-block.js';
 
 /**
  * Sums a weight's columns over its outputs: of squares (`||W_:j||^2`) or of absolute values.
@@ -35,15 +36,5 @@ export function columnSums(weight: LinearWeight, of: 'squares' | 'absolutes'): F
 }
 
 /** Copies some columns of a weight into a dense float64 `[out, columns.length]`, row-major. */
-export function pickColumns(weight: LinearWeight, columns: ArrayLike<number>): Float64Array {
-  const [rowCount = 0] = weight.shape;
-  const [rowStride = 0, columnStride = 0] = weight.stride;
-  const { data, offset } = weight;
-  const picked = new Float64Array(rowCount * columns.length);
-  let at = 0;
-  for (let row = 0; row < rowCount; row++) {
-    const start = offset + row * rowStride;
-    for (let i = 0; i < columns.length; i++) picked[at++] = data[start + columns[i]! * columnStride]!;
-  }
-  return picked;
-}
+export const pickColumns = (weight: LinearWeight, columns: ArrayLike<number>): Float64Array =>
+  copyColumns(weight, columns, new Float64Array((weight.shape[0] ?? 0) * columns.length));

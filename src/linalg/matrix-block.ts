@@ -60,6 +60,28 @@ export function pickSubmatrix(
   return picked;
 }
 
+/** A matrix `[rows, columns]` in memory, any strides. */
+export interface StridedMatrix {
+  readonly data: Float32Array;
+  readonly offset: number;
+  readonly shape: readonly number[];
+  readonly stride: readonly number[];
+}
+
+/** Columns of a matrix put into `target`, dense and row-major; returns it. */
+export function copyColumns<T extends Float32Array | Float64Array>(
+  { data, offset, shape: [rowCount = 0], stride: [rowStride = 0, columnStride = 0] }: StridedMatrix,
+  columns: ArrayLike<number>,
+  target: T,
+): T {
+  let at = 0;
+  for (let row = 0; row < rowCount; row++) {
+    const start = offset + row * rowStride;
+    for (let i = 0; i < columns.length; i++) target[at++] = data[start + columns[i]! * columnStride]!;
+  }
+  return target;
+}
+
 /** Rows of a row-major matrix with `columnCount` columns, one below the other. */
 export function pickRows(matrix: Float64Array, columnCount: number, rows: Int32Array): Float64Array {
   const picked = new Float64Array(rows.length * columnCount);

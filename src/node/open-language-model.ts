@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { lowerOperators } from '../graph/lower-for-run.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
+import { lowerOperators } from '../runtime/lower-for-run.js';
 import { putEmbeddingInFront } from '../runtime/put-embedding-in-front.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder } from './model-folder.js';

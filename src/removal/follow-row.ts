@@ -2,9 +2,11 @@ import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
 import { makeNode } from '../graph/build.js';
 import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
+import { operatorOf } from '../operators/table.js';
+import { splitSums } from '../runtime/lower-for-run.js';
 
 /** A module's result on its way to the residual stream. */
 export interface RowPath {
@@ -23,20 +25,11 @@ export interface RowEnd {
   readonly stream: string;
 }
 
-/** Operators that make a row of a row: they treat every token alike. */
-const ROW_OPS: ReadonlySet<string> = new Set([
-  ...['Identity', 'Cast', 'Dropout', 'Add', 'Sub', 'Mul', 'Div', 'Neg', 'Pow', 'Sqrt', 'Reciprocal', 'Tanh'],
-  ...['ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
-]);
-
 /** float32 and float16, by ONNX's numbers. */
 const FLOATS: ReadonlySet<number> = new Set([1, 10]);
 
 /** From this opset on a Constant holds a list of integers. */
 const INTS_IN_CONSTANTS = 12;
-
-/** Operators that only lay tokens out anew. */
-const LAYOUT_OPS: ReadonlySet<string> = new Set(['Reshape', 'Flatten', 'Squeeze', 'Unsqueeze']);
 
 /**
  * Follows what an output map writes when it writes the same for every token, through biases, scales, casts and norms, to
@@ -46,8 +39,7 @@ const LAYOUT_OPS: ReadonlySet<string> = new Set(['Reshape', 'Flatten', 'Squeeze'
 export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFacts): RowPath | undefined {
   const graph = model.proto.graph!;
   const { constants } = indexGraph(graph);
-  const opset = model.proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
-  const isModern = Number(opset?.version ?? 0n) >= INTS_IN_CONSTANTS;
+  const isModern = opsetOf(model.proto) >= INTS_IN_CONSTANTS;
   const dimsOf = (value = '') => facts.first.get(value)?.dims ?? [];
   const rows = new Set([linear.result]);
   const nodes: NodeProto[] = [];
@@ -55,19 +47,19 @@ export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFac
   const ends: RowEnd[] = [];
   const reads = (node: NodeProto) => inputsOf(node).some((value) => rows.has(value));
   for (const fused of graph.node) {
-    const written = reads(fused) ? lowerFusedNorms([fused]) : [fused];
+    const written = reads(fused) ? splitSums([fused]) : [fused];
     nodes.push(...written);
     for (const node of written) {
       if (!reads(node)) continue;
       const [value = '', second = ''] = node.input;
       const [output = ''] = node.output;
       const others = inputsOf(node).filter((input) => !rows.has(input) && !constants.has(input));
-      const op = qualifiedOp(node);
-      if (LAYOUT_OPS.has(op) && isModern && rows.has(value) && dimsOf(output).at(-1) === linear.outputCount) {
+      const tokens = operatorOf(node)?.tokens;
+      if (tokens === 'layout' && isModern && rows.has(value) && dimsOf(output).at(-1) === linear.outputCount) {
         reshaped.set(node, asRow(node, dimsOf(output)));
         rows.add(output);
-      } else if (others.length === 0 && ROW_OPS.has(op) && isRow(node, rows, dimsOf)) rows.add(output);
-      else if (op === 'Add' && others.length === 1) {
+      } else if (others.length === 0 && tokens === 'each' && isRow(node, rows, dimsOf)) rows.add(output);
+      else if (qualifiedOp(node) === 'Add' && others.length === 1) {
         const [stream = ''] = others;
         ends.push({ node, value: value === stream ? second : value, stream });
       } else return undefined;

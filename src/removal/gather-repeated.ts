@@ -1,5 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
-import type { AxisLabel } from '../architecture/axis-rules/axis-rule.js';
+import { opsetOf } from '../onnx/opset-of.js';
+import type { AxisLabel } from '../operators/axis-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 import { type KeptUnits, keptPositions } from './kept-positions.js';
 
@@ -41,7 +42,7 @@ export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, bef
     return result;
   };
   const changeRank = (op: string, source: string): string =>
-    opsetOf(editor) < AXES_AS_INPUT
+    opsetOf(editor.model.proto) < AXES_AS_INPUT
       ? insert(op, [source], { axes: [axis + 1] })
       : insert(op, [source, editor.addInts([axis + 1])]);
   const unfolded = insert('Reshape', [changeRank('Unsqueeze', value), shape(-1, period)]);
@@ -51,8 +52,3 @@ export function gatherRepeated(editor: GraphEditor, request: RepeatedGather, bef
 
 /** From this opset on Unsqueeze and Squeeze take their axes as an input. */
 const AXES_AS_INPUT = 13;
-
-function opsetOf({ model }: GraphEditor): number {
-  const own = model.proto.opsetImport.find(({ domain }) => domain === '' || domain === 'ai.onnx');
-  return Number(own?.version ?? AXES_AS_INPUT);
-}

@@ -1,5 +1,4 @@
 import type { NodeProto } from 'onnx-buf';
-import { type AxisLabel, FREE } from '../architecture/axis-rules/axis-rule.js';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import { floatAttribute, intAttribute } from '../graph/attributes.js';
@@ -9,6 +8,7 @@ import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
+import { type AxisLabel, FREE } from '../operators/axis-rule.js';
 import { keptPositions, keptUnits } from './kept-positions.js';
 import type { ChangedWeight, StoreTensor } from './repair-linear.js';
 

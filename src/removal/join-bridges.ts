@@ -1,6 +1,6 @@
 import { indexGraph } from '../graph/graph-index.js';
-import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { splitSums } from '../runtime/lower-for-run.js';
 import { editGraph } from './graph-editor.js';
 
 /**
@@ -21,7 +21,7 @@ export function joinBridges(model: OnnxModel, bridges: readonly string[]): void 
   const nodes = graph.node.flatMap((node) => {
     const [normed = '', , , sum = ''] = node.output;
     if (node.domain !== 'com.microsoft' || isRead(normed) || !isRead(sum)) return [node];
-    const lowered = lowerFusedNorms([node]);
+    const lowered = splitSums([node]);
     return lowered.filter(({ output }) => !output.includes(normed));
   });
   graph.node.splice(0, graph.node.length, ...nodes);

@@ -1,4 +1,4 @@
-import { type AxisLabel, groupOf } from '../architecture/axis-rules/axis-rule.js';
+import { type AxisLabel, groupOf } from '../operators/axis-rule.js';
 
 /** Which units and KV groups stay. A group stays as long as one of its units does. */
 export interface KeptUnits {

@@ -1,5 +1,4 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
-import type { AxisLabel } from '../architecture/axis-rules/axis-rule.js';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
@@ -7,6 +6,7 @@ import type { TwinFacts } from '../graph/value-facts.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
+import type { AxisLabel } from '../operators/axis-rule.js';
 import { gatherRepeated, repeatedPeriod } from './gather-repeated.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
 import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';

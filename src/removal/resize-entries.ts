@@ -1,12 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import type { TwinFacts } from '../graph/value-facts.js';
+import { type Resize, SAME } from '../operators/mend-rule.js';
 import type { GraphEditor } from './graph-editor.js';
-
-/** A size before and after the cut, as the first probe run saw it. */
-export interface Resize {
-  readonly from: number;
-  readonly to: number;
-}
 
 /** An integer vector that a node reads (a shape, starts, repeats), and which of its entries speak of what was cut. */
 export interface SizeOperand {
@@ -56,9 +51,6 @@ export interface ScaledInts {
   readonly ratios: readonly Resize[];
   readonly dataType?: number;
 }
-
-/** Leaves an entry as it is. */
-export const SAME: Resize = { from: 1, to: 1 };
 
 const INT64 = 7;
 

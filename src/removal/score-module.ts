@@ -9,6 +9,7 @@ import type {
   PreparedImportance,
 } from '../compensation/adapter.js';
 import { NumericalError, OptionError } from '../errors.js';
+import { copyColumns } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { chooseChannels } from './choose-channels.js';
 import { chooseHeads } from './choose-heads.js';
@@ -82,8 +83,8 @@ export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
   for (const group of groups) {
     const channels = channelsOf(module, group.units);
     const problem: ImportanceProblem = {
-      weight: pickColumns(given.weight, channels),
-      ...(given.scoredWeight && { scoredWeight: pickColumns(given.scoredWeight, channels) }),
+      weight: narrow(given.weight, channels),
+      ...(given.scoredWeight && { scoredWeight: narrow(given.scoredWeight, channels) }),
       statistics: group.statistics,
       unitOfChannel: channels.map((_, at) => Math.floor(at / module.unitSize)),
       unitCount: group.units.length,
@@ -207,7 +208,7 @@ function joinRepairs({ module, weight }: ModuleCase, { parts, repaired, keep }: 
     if (fixed.bias !== undefined)
       bias = bias === undefined ? fixed.bias : bias.map((sum, at) => sum + fixed.bias![at]!);
     if (fixed.weight === undefined) return;
-    joined ??= copyColumns(weight, channelsOf(module, keep));
+    joined ??= copyColumns(weight, channelsOf(module, keep), new Float32Array(outputCount * columnOf.size));
     for (let at = 0; at < kept.length; at += 1) {
       const column = columnOf.get(channels[kept[at]!]!)!;
       for (let out = 0; out < outputCount; out += 1)
@@ -227,21 +228,10 @@ export function channelsOf({ unitSize }: PrunableModule, units: Int32Array): Int
   );
 }
 
-/** Some columns of a weight; all of them without copying. */
-function pickColumns(weight: LinearWeight, columns: Int32Array): LinearWeight {
+/** Some columns of a weight, dense; all of them without copying. */
+function narrow(weight: LinearWeight, columns: Int32Array): LinearWeight {
   const [rowCount = 0, columnCount = 0] = weight.shape;
   if (columns.length === columnCount) return weight;
-  return ndarray(copyColumns(weight, columns), [rowCount, columns.length]);
-}
-
-/** `[out, columns.length]` row-major. */
-function copyColumns({ data, offset, shape, stride }: LinearWeight, columns: Int32Array): Float32Array {
-  const [rowCount = 0] = shape;
-  const [rowStride = 0, columnStride = 0] = stride;
-  const copy = new Float32Array(rowCount * columns.length);
-  for (let row = 0; row < rowCount; row += 1) {
-    for (let at = 0; at < columns.length; at += 1)
-      copy[row * columns.length + at] = data[offset + row * rowStride + columns[at]! * columnStride]!;
-  }
-  return copy;
+  const values = new Float32Array(rowCount * columns.length);
+  return ndarray(copyColumns(weight, columns, values), [rowCount, columns.length]);
 }

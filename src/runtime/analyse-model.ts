@@ -1,15 +1,15 @@
 import type { GraphProto } from 'onnx-buf';
 import { type DetectedModel, detectLayout } from '../architecture/detect-layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import { indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import { lowerForRun } from '../graph/lower-for-run.js';
-import { lowerFusedNorms } from '../graph/lower-fused-norms.js';
+import { indexGraph, nodeLabel } from '../graph/graph-index.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { operatorOf } from '../operators/table.js';
 import { chooseProbes } from './choose-probes.js';
 import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
+import { lowerForRun, splitSums } from './lower-for-run.js';
 import { type ProbeSize, probeValues } from './probe-values.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
@@ -29,18 +29,6 @@ export interface AnalysedModel {
   readonly positionCount: number | undefined;
 }
 
-/** Operators that make a model impossible to prune, with what to do instead. */
-const REFUSED_OPS: Readonly<Record<string, string>> = {
-  'com.microsoft.MatMulNBits': 'its weights are quantised to a few bits; prune the float model and quantise the result',
-  'com.microsoft.MatMulBnb4': 'its weights are quantised to 4 bits; prune the float model and quantise the result',
-  MatMulInteger: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
-  'com.microsoft.DynamicQuantizeMatMul':
-    'its weights are quantised to 8 bits; prune the float model and quantise the result',
-  QLinearMatMul: 'its weights are quantised to 8 bits; prune the float model and quantise the result',
-  Loop: 'graphs with loops cannot be pruned; export one decoder step',
-  Scan: 'graphs with loops cannot be pruned; export one decoder step',
-};
-
 /**
  * Understands a model by its topology and two runs on zeros; no weight is read.
  * @throws UnsupportedModelError naming the node that makes the model impossible to prune, or that the engine cannot run.
@@ -53,7 +41,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const tokens = inputs.find(({ role }) => role === 'tokens')!;
   const tokenInput = tokens.name;
   const probes = chooseProbes(tokens);
-  const lowered: GraphProto = { ...graph, node: lowerFusedNorms(graph.node) };
+  const lowered: GraphProto = { ...graph, node: splitSums(graph.node) };
   const runnable: GraphProto = { ...graph, node: lowerForRun(graph) };
   const probe = async (size: ProbeSize) => {
     signal?.throwIfAborted();
@@ -82,8 +70,8 @@ export function factsForSize({ facts, probes }: AnalysedModel, size: PrefillSize
 
 function refuseKnownObstacles(graph: GraphProto): void {
   for (const node of graph.node) {
-    const remedy = REFUSED_OPS[qualifiedOp(node)];
-    if (remedy !== undefined) throw new UnsupportedModelError(`${nodeLabel(node)}: ${remedy}`);
+    const refusal = operatorOf(node)?.refusal ?? 'none';
+    if (refusal !== 'none') throw new UnsupportedModelError(`${nodeLabel(node)}: ${refusal}`);
   }
   const outputs = new Set(graph.output.map(({ name }) => name));
   const merged = graph.node.find(({ opType, output }) => opType === 'If' && output.some((value) => outputs.has(value)));

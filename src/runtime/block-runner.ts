@@ -1,16 +1,16 @@
 import { UnsupportedModelError } from '../errors.js';
 import { dropNanGuards } from '../graph/drop-nan-guards.js';
-import { carriedValues, tokenDependentValues } from '../graph/extract-stage.js';
+import { carriedValues } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
-import { lowerForRun } from '../graph/lower-for-run.js';
 import { readModelInputs } from '../graph/model-inputs.js';
-import { partitionGraph } from '../graph/partition.js';
+import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
 import type { HiddenStates } from './hidden-states.js';
+import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
 
@@ -242,7 +242,7 @@ function lookAtGraph({ model, cuts, tokenInput }: BlockRunnerOptions): SeenGraph
   return {
     index,
     carried: once(() => carriedValues(index, partitionGraph(index, cuts))),
-    tokenDependent: once(() => tokenDependentValues(index, tokenInput)),
+    tokenDependent: once(() => influencedValues(index.nodes, [tokenInput])),
   };
 }
 

@@ -12,10 +12,11 @@ import { UnsupportedModelError } from '../errors.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
-import { type GraphIndex, qualifiedOp } from '../graph/graph-index.js';
+import type { GraphIndex } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
 import { freeBytes } from './tensor-memory.js';
 
@@ -138,19 +139,13 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   };
 }
 
-/** Fused attentions that write keys and values behind those that they read. */
-const CACHING_OPS: ReadonlySet<string> = new Set([
-  'com.microsoft.GroupQueryAttention',
-  'com.microsoft.MultiHeadAttention',
-  'com.microsoft.Attention',
-]);
-
 /**
  * Caches that a node writes, which the graph hands out though nobody asks for them: ONNX Runtime otherwise puts them where the
  * empty cache was cast to another type, as large as that.
  */
 function keptCaches(node: NodeProto): readonly string[] {
-  return CACHING_OPS.has(qualifiedOp(node)) ? node.output.slice(1).filter((value) => value !== '') : [];
+  const cache = operatorOf(node)?.cache ?? 'none';
+  return cache === 'none' ? [] : cache.present.map((slot) => node.output[slot] ?? '').filter((value) => value !== '');
 }
 
 interface Owned {

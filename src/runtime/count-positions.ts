@@ -1,19 +1,14 @@
 import type { NodeProto } from 'onnx-buf';
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import type { ModelInput } from '../graph/model-inputs.js';
 import type { ValueFacts } from '../graph/value-facts.js';
+import { operatorOf } from '../operators/table.js';
 
 export interface PositionQuestion {
   readonly index: GraphIndex;
   readonly facts: ValueFacts;
   readonly inputs: readonly ModelInput[];
 }
-
-/** Slots of tables with a row a position, in operators that look their positions up themselves. */
-const TABLE_SLOTS: Readonly<Record<string, number>> = {
-  'com.microsoft.GroupQueryAttention': 7,
-  'com.microsoft.RotaryEmbedding': 2,
-};
 
 /** Tables with fewer rows tell something else than positions apart: kinds of tokens, branches. */
 const LEAST_ROWS = 8;
@@ -40,9 +35,9 @@ export function countPositions({ index, facts, inputs }: PositionQuestion): numb
 
 /** The table that a node looks positions up in; '' for any other node. */
 function findTable(node: NodeProto, { constants }: GraphIndex, contents: ReadonlySet<string>): string {
-  const slot = TABLE_SLOTS[qualifiedOp(node)];
+  const slot = operatorOf(node)?.positionTable ?? 'none';
   const [data = '', indices = ''] = node.input;
   const isLookUp = node.opType === 'Gather' && !constants.has(indices) && !contents.has(indices);
-  const table = slot === undefined ? (isLookUp ? data : '') : (node.input[slot] ?? '');
+  const table = slot === 'none' ? (isLookUp ? data : '') : (node.input[slot] ?? '');
   return constants.has(table) ? table : '';
 }

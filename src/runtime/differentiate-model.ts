@@ -4,13 +4,13 @@ import { appendCrossEntropy } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { OptionError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
-import { lowerForRun } from '../graph/lower-for-run.js';
 import type { PrefillSize } from '../graph/model-inputs.js';
 import { encodeModel } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from './analyse-model.js';
 import { readInitializers } from './compile-model.js';
+import { lowerForRun } from './lower-for-run.js';
 
 export interface DifferentiationRequest extends PrefillSize {
   readonly model: OnnxModel;

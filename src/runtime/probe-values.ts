@@ -14,6 +14,7 @@ import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/gra
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Tensor } from './engine.js';
 import { prefillFeeds } from './prefill-feeds.js';
 
@@ -191,13 +192,12 @@ function addWeightSideFacts(
   if (!index.constants.has(output) || source === undefined || elementCount(source.dims) <= REAL_ELEMENT_LIMIT)
     return false;
   const order = intsAttribute(node, 'perm') ?? source.dims.map((_, axis) => source.dims.length - 1 - axis);
-  const dims = node.opType === 'Transpose' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
-  if (!SAME_SIZE_OPS.has(node.opType)) return false;
+  const form = operatorOf(node)?.weight ?? 'changed';
+  if (form === 'changed') return false;
+  const dims = form === 'turned' ? order.map((axis) => source.dims[axis] ?? 0) : source.dims;
   facts.set(output, { dims, dataType: source.dataType });
   return true;
 }
-
-const SAME_SIZE_OPS = new Set(['Transpose', 'Identity', 'Cast', 'DequantizeLinear']);
 
 const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
 

@@ -1,9 +1,11 @@
+import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { intAttribute } from '../graph/attributes.js';
-import { type GraphIndex, inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import type { ModelInput } from '../graph/model-inputs.js';
 import { dataInputs, findEmbeddings } from '../graph/partition.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
+import { operatorOf } from '../operators/table.js';
 
 export interface EncoderQuestion {
   readonly index: GraphIndex;
@@ -44,15 +46,14 @@ export function refuseEncoder(question: EncoderQuestion): void {
   }
 }
 
-/** Operators that hide the future by themselves: always, or where an attribute says so. */
-const CAUSAL_OPS: Readonly<Record<string, string | true>> = {
-  'com.microsoft.GroupQueryAttention': true,
-  'com.microsoft.Attention': 'unidirectional',
-  'com.microsoft.MultiHeadAttention': 'unidirectional',
-  Attention: 'is_causal',
-};
-
 const COMPARISONS: ReadonlySet<string> = new Set(['Less', 'LessOrEqual', 'Greater', 'GreaterOrEqual', 'Trilu']);
+
+/** Whether an operator hides the future by itself: always, or where an attribute says so. */
+function hidesFuture(node: NodeProto): boolean {
+  const tokens = operatorOf(node)?.tokens;
+  if (typeof tokens !== 'object' || tokens.causal === 'no') return false;
+  return tokens.causal === 'always' || intAttribute(node, tokens.causal.attribute, 0) === 1;
+}
 
 /** Whether something tells tokens' pairs apart by their positions: a comparison, a table, a fused operator. */
 function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderQuestion): boolean {
@@ -63,8 +64,7 @@ function isCausal({ index, facts, inputs, tokenInput, sequenceLength }: EncoderQ
   const isSquare = ({ dims = [] }: Partial<ValueFact> = {}): boolean =>
     dims.length >= 2 && dims.slice(-2).every((dim) => dim === sequenceLength);
   return index.nodes.some((node) => {
-    const rule = CAUSAL_OPS[qualifiedOp(node)];
-    if (rule === true || (rule !== undefined && intAttribute(node, rule, 0) === 1)) return true;
+    if (hidesFuture(node)) return true;
     if (inputsOf(node).length > 0 && dataInputs(node).some((value) => contents.has(value))) {
       for (const value of node.output) contents.add(value);
       return COMPARISONS.has(node.opType) && node.output.some((value) => isSquare(facts.get(value)));

@@ -1,14 +1,11 @@
 import type { PrunableModule } from '../../architecture/layout.js';
-import { findVjp } from '../../autodiff/vjp-rules.js';
 import { UnsupportedModelError } from '../../errors.js';
-import { nodeLabel } from '../../graph/graph-index.js';
 import { dataInputs } from '../../graph/partition.js';
 import { isFloatType } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { gradientOf, operatorOf } from '../../operators/table.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import { indexRunGraph } from '../../runtime/block-runner.js';
-
-const REMEDY = 'prune with a method that needs no gradients (flap, obc or wanda)';
 
 /**
  * Refuses, before any token runs, a model whose loss cannot be followed back to the modules.
@@ -20,20 +17,15 @@ export function refuseWayBack(model: OnnxModel, analysed: AnalysedModel, modules
   const [tokens, logits] = [tokenInput, layout.logits].map((name) => facts.first.get(name)?.dims ?? []);
   if (tokens?.[1] !== logits?.[1]) {
     throw new UnsupportedModelError(
-      `"${layout.logits}" has dims [${logits}] for tokens [${tokens}], expected logits of every token: the loss is not known without them; export the model with all logits, or ${REMEDY}`,
+      `"${layout.logits}" has dims [${logits}] for tokens [${tokens}], expected logits of every token: the loss is not known without them; export the model with all logits, or prune with a method that needs no gradients (flap, obc or wanda)`,
     );
   }
   const [first] = modules.map(({ segment }) => segment).sort((a, b) => a - b);
   const influenced = new Set(partition.cuts.slice((first ?? 1) - 1));
   for (const node of indexRunGraph(model).nodes) {
-    const vjp = findVjp(node);
-    if (vjp === 'flat' || !dataInputs(node).some((value) => influenced.has(value))) continue;
+    if (operatorOf(node)?.gradient === 'zero' || !dataInputs(node).some((value) => influenced.has(value))) continue;
     const floats = node.output.filter((value) => isFloatType(facts.first.get(value)?.dataType ?? 0));
-    if (floats.length > 0 && vjp === undefined) {
-      throw new UnsupportedModelError(
-        `No gradient rule for operator ${nodeLabel(node)}: ${REMEDY}, or add a row for it to a rule family of src/autodiff/vjp-rules.ts.`,
-      );
-    }
+    if (floats.length > 0) gradientOf(node);
     for (const value of floats) influenced.add(value);
   }
 }

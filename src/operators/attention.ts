@@ -1,0 +1,194 @@
+import { floatAttribute, intAttribute, intsAttribute, setIntAttribute, setIntsAttribute } from '../graph/attributes.js';
+import { FLOAT32, type Value } from '../graph/value.js';
+import { attend, causalMask, mergeHeads, paddingMask, splitAxis, splitHeads } from './attend.js';
+import { TraceStop } from './axis-rule.js';
+import { type LoweringContext, refusePast, unsupported } from './gradient-rule.js';
+import {
+  channelsOf,
+  fromOutput,
+  isPresent,
+  joinCodes,
+  mendHeadCounts,
+  perCache,
+  perChannel,
+  perHead,
+} from './heads.js';
+import type { MendRule } from './mend-rule.js';
+import { type Cache, type Family, missing, PLAIN } from './operator.js';
+
+const MULTI_HEAD_CACHE: Cache = { past: [6, 7], present: [1, 2], headAxis: 1 };
+
+/** Keys and values in one `[2, B, H, P, D]`. */
+const PACKED_CACHE: Cache = { past: [4], present: [1], headAxis: 2 };
+
+/** com.microsoft.MultiHeadAttention with separate query, key and value. */
+const alongHeads = fromOutput(
+  (site, heads) => {
+    const { input } = site.node;
+    if (!isPresent(input[1]) || !isPresent(input[2]))
+      throw new TraceStop('packed query, key and value in MultiHeadAttention');
+    const bias = input[3];
+    const width = isPresent(bias) ? (site.dims(bias)[0] ?? 0) / 3 : 0;
+    const third = width > 0 ? channelsOf(heads, width) : new Int32Array();
+    return {
+      findings: [
+        ...input.slice(0, 3).flatMap((value) => perChannel(site, value, heads)),
+        ...(isPresent(bias) ? [{ value: bias, label: { axis: 0, codes: joinCodes(third, third, third) } }] : []),
+        ...perHead(site, input[5], 1, heads),
+        ...perCache(site, MULTI_HEAD_CACHE, heads),
+      ],
+    };
+  },
+  (site) => intAttribute(site.node, 'num_heads', 1),
+);
+
+/** com.microsoft.Attention: the packed projection lies inside the node. */
+const alongPacked = fromOutput(
+  (site, heads) => {
+    const { input } = site.node;
+    const weight = input[1] ?? '';
+    const total = site.dims(weight)[1] ?? 0;
+    const sizes = intsAttribute(site.node, 'qkv_hidden_sizes') ?? [total / 3, total / 3, total / 3];
+    const codes = joinCodes(...sizes.map((size) => channelsOf(heads, size)));
+    return {
+      findings: [
+        { value: weight, label: { axis: 1, codes } },
+        ...(isPresent(input[2]) ? [{ value: input[2], label: { axis: 0, codes } }] : []),
+        ...perCache(site, PACKED_CACHE, heads),
+        ...perHead(site, input[5], 1, heads),
+      ],
+    };
+  },
+  (site) => intAttribute(site.node, 'num_heads', 1),
+);
+
+const mendPacked: MendRule = ({ node, unitCount }) => {
+  const sizes = intsAttribute(node, 'qkv_hidden_sizes');
+  const heads = intAttribute(node, 'num_heads', 1);
+  if (sizes !== undefined) {
+    setIntsAttribute(
+      node,
+      'qkv_hidden_sizes',
+      sizes.map((size) => (size / heads) * unitCount),
+    );
+  }
+  setIntAttribute(node, 'num_heads', unitCount);
+};
+
+/** A fused attention that decoders in pages or patterns have: told from an FFN, and no more. */
+const unread = missing('its operands are not read yet');
+const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unread } as const;
+
+/**
+ * ONNX Runtime's fused attentions without groups. They hide their probabilities, so the backward graph computes them again
+ * from query, key and value, in the prefill form: no past, and past inputs of length 0 are ignored.
+ */
+export const ATTENTION = {
+  'com.microsoft.Attention': {
+    ...PLAIN,
+    axis: alongPacked,
+    mend: mendPacked,
+    tokens: { causal: { attribute: 'unidirectional' } },
+    gradient: {
+      lower: (c) => {
+        refusePast(c, PACKED_CACHE.past);
+        if (intAttribute(c.node, 'do_rotary', 0) === 1) throw unsupported(c.node, 'it rotates query and key itself.');
+        const heads = intAttribute(c.node, 'num_heads', 1);
+        const product = c.o.matMul(c.input(0), c.input(1));
+        const packed = c.has(2) ? c.o.add(product, c.input(2)) : product;
+        const third = (packed.dims[2] ?? 0) / 3;
+        const lengths = intsAttribute(c.node, 'qkv_hidden_sizes') ?? [third, third, third];
+        const parts = splitAxis(c.o, packed, { axis: 2, lengths }).map((part) => splitHeads(c.o, part, heads));
+        return finish(c, parts, { mask: 3, bias: 5 }).slice(0, 1);
+      },
+    },
+    cache: PACKED_CACHE,
+  },
+  'com.microsoft.MultiHeadAttention': {
+    ...PLAIN,
+    axis: alongHeads,
+    mend: mendHeadCounts('num_heads'),
+    tokens: { causal: { attribute: 'unidirectional' } },
+    gradient: {
+      lower: (c) => {
+        refusePast(c, MULTI_HEAD_CACHE.past);
+        return finish(c, multiHeadParts(c), { mask: 4, bias: 5 });
+      },
+    },
+    cache: MULTI_HEAD_CACHE,
+  },
+  'com.microsoft.PagedAttention': OTHER,
+  'com.microsoft.SparseAttention': OTHER,
+} as const satisfies Family;
+
+/** Query, key and value, each `[B, heads, rows, channels]`. */
+type Parts = readonly Value[];
+
+/** Query, key and value as `[B, H, S, D]`, split from 3-D inputs; key and value may come as 4-D ones already. */
+function multiHeadParts(c: LoweringContext): Parts {
+  const heads = intAttribute(c.node, 'num_heads', 1);
+  if (c.input(0).dims.length !== 3) throw unsupported(c.node, 'query, key and value are packed into one input.');
+  const given = [0, 1, 2].map((at) => c.input(at));
+  const biases = c.has(3)
+    ? splitAxis(c.o, c.input(3), { axis: 0, lengths: given.map((x) => headChannels(x, heads)) })
+    : [];
+  return given.map((x, at) => {
+    if (x.dims.length === 4) return x;
+    const bias = biases[at];
+    return splitHeads(c.o, bias === undefined ? x : c.o.add(x, bias), heads);
+  });
+}
+
+const headChannels = ({ dims }: Value, heads: number): number =>
+  dims.length === 4 ? heads * (dims[3] ?? 0) : (dims[2] ?? 0);
+
+function finish(
+  c: LoweringContext,
+  [query, key, value]: Parts,
+  inputs: { readonly mask: number; readonly bias: number },
+): Value[] {
+  if (query === undefined || key === undefined || value === undefined) {
+    throw unsupported(c.node, 'query, key or value is missing.');
+  }
+  const rows = query.dims[2] ?? 1;
+  const columns = key.dims[2] ?? 1;
+  const biases: Value[] = [];
+  if (intAttribute(c.node, 'unidirectional', 0) === 1) biases.push(causalMask(c.o, { query, key }));
+  if (c.has(inputs.mask)) biases.push(keyMask(c, inputs.mask, { rows, columns }));
+  if (c.has(inputs.bias)) biases.push(c.input(inputs.bias));
+  return [mergeHeads(c.o, attend(c, { query, key, value, biases })), key, value];
+}
+
+interface MaskSize {
+  readonly rows: number;
+  readonly columns: number;
+}
+
+/** Mask inputs by rank: lengths `[B]`, keys `[B, L]`, pairs `[B, S, L]`, or a square `[B, 1, M, M]` to cut S x L from. */
+function keyMask(c: LoweringContext, input: number, { rows, columns }: MaskSize): Value {
+  const { o } = c;
+  const mask = c.input(input);
+  const filter = floatAttribute(c.node, 'mask_filter_value', -10000);
+  const [batch = 1] = mask.dims;
+  switch (mask.dims.length) {
+    case 1: {
+      if (batch !== c.input(0).dims[0])
+        throw unsupported(c.node, `its mask of dims [${mask.dims}] is not one length per window.`);
+      const lengths = o.cast(o.reshape(mask, [batch, 1, 1, 1]), FLOAT32);
+      const positions = o.emitter.constant(
+        FLOAT32,
+        [columns],
+        Array.from({ length: columns }, (_, at) => at),
+      );
+      return paddingMask(o, o.less(positions, lengths), filter);
+    }
+    case 2:
+      return paddingMask(o, o.reshape(mask, [batch, 1, 1, columns]), filter);
+    case 3:
+      return paddingMask(o, o.reshape(mask, [batch, 1, rows, columns]), filter);
+    default: {
+      const cut = o.slice(o.slice(mask, 2, { start: 0, end: rows }), 3, { start: 0, end: columns });
+      return paddingMask(o, cut, filter);
+    }
+  }
+}

@@ -1,0 +1,137 @@
+import type { Value } from '../graph/value.js';
+import { gradientType } from '../graph/value.js';
+import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop, toOther } from './axis-rule.js';
+import type { RuleContext, VjpRule } from './gradient-rule.js';
+import { byOpenRule, byRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
+
+/** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there carries nothing. */
+const sharedAxis: AxisRule = (site) => {
+  const from = arrivedAt(site);
+  const rank = site.dims(from).length;
+  const { axis, codes } = site.label;
+  const findings: Finding[] = [];
+  for (const { value } of portsOf(site.node)) {
+    if (value === from) continue;
+    const dims = site.dims(value);
+    const there = axis + dims.length - rank;
+    if (there < 0 || dims[there] === 1) continue;
+    if (dims[there] !== codes.length) throw new TraceStop(`operands of ${codes.length} and ${dims[there]} channels`);
+    findings.push({ value, label: { axis: there, codes } });
+  }
+  return { findings };
+};
+
+/** Input 0 and output 0 have equal dims and share every axis. */
+export const sameShape: AxisRule = (site) => {
+  if (site.slot !== 0) throw new TraceStop(`channels arrive at ${site.side} ${site.slot}`);
+  return toOther(site, site.label.axis);
+};
+
+/** An operator from elements to elements, by its gradient or the rule of it. */
+export const pointwise = (gradient: Gradient | VjpRule): Operator => ({
+  ...PLAIN,
+  axis: sharedAxis,
+  gradient: typeof gradient === 'function' ? byRule(gradient) : gradient,
+});
+
+/** From elements to what is no float, or to steps. */
+const steps = pointwise('zero');
+
+/** Arithmetic element by element. `g` is the cotangent of y, `a` and `b` are the inputs. */
+export const ELEMENTWISE = {
+  /** y = a + b: da = g, db = g. */
+  Add: pointwise(byOpenRule(({ g }) => [g, g])),
+  /** y = a - b: da = g, db = -g. */
+  Sub: pointwise(byOpenRule(({ g, o, wants }) => [g, wants(1) ? o.neg(g) : undefined])),
+  /** y = a b: da = g b, db = g a. */
+  Mul: pointwise(
+    byOpenRule((c) => [
+      c.wants(0) ? c.o.mul(c.g, c.input(1)) : undefined,
+      c.wants(1) ? c.o.mul(c.g, c.input(0)) : undefined,
+    ]),
+  ),
+  /** y = a / b: da = g / b, db = -(g / b) y. */
+  Div: pointwise(
+    byOpenRule((c) => {
+      const da = c.o.div(c.g, c.input(1));
+      return [da, c.wants(1) ? c.o.neg(c.o.mul(da, c.output(0))) : undefined];
+    }),
+  ),
+  /** y = sum of all inputs: each gets g. */
+  Sum: pointwise(({ g, node }) => node.input.map(() => g)),
+  /** y = -x: dx = -g. */
+  Neg: pointwise(byOpenRule(({ g, o }) => [o.neg(g)])),
+  /** y = |x|: dx = g sign(x). */
+  Abs: pointwise((c) => [c.o.mul(c.g, c.o.sign(c.input(0)))]),
+  /** y = exp(x): dx = g y. */
+  Exp: pointwise((c) => [c.o.mul(c.g, c.output(0))]),
+  /** y = ln(x): dx = g / x. */
+  Log: pointwise((c) => [c.o.div(c.g, c.input(0))]),
+  /** y = sqrt(x): dx = g / (2 y). */
+  Sqrt: pointwise((c) => [c.o.div(c.g, c.o.mul(c.output(0), 2))]),
+  /** y = 1 / x: dx = -g y^2. */
+  Reciprocal: pointwise((c) => [c.o.neg(c.o.mul(c.g, c.o.mul(c.output(0), c.output(0))))]),
+  /** y = sin(x): dx = g cos(x). */
+  Sin: pointwise((c) => [c.o.mul(c.g, c.o.cos(c.input(0)))]),
+  /** y = cos(x): dx = -g sin(x). */
+  Cos: pointwise((c) => [c.o.neg(c.o.mul(c.g, c.o.sin(c.input(0))))]),
+  /** y = x^p: dx = g p x^(p-1), dp = g y ln(x), which is defined for x > 0 only. */
+  Pow: pointwise((c) => [
+    c.o.mul(c.g, powerDerivative(c)),
+    c.wants(1) ? c.o.mul(c.g, c.o.mul(c.output(0), c.o.log(c.input(0)))) : undefined,
+  ]),
+  /**
+   * y = a where the condition holds, else b: da = g there, db = g elsewhere.
+   * Exporters replace the NaN of fully masked rows after each softmax; where b is its own condition, db = g without the mask,
+   * which would cost as much as the softmax.
+   */
+  Where: pointwise((c) => {
+    const [condition, b] = [c.producer(0), c.node.input[2]];
+    const guardsNaN = condition?.opType === 'IsNaN' && condition.input[0] === b;
+    return [
+      undefined,
+      c.wants(1) ? c.o.where(c.input(0), c.g, 0) : undefined,
+      c.wants(2) ? (guardsNaN ? c.g : c.o.where(c.input(0), 0, c.g)) : undefined,
+    ];
+  }),
+  /** y = max of the inputs: g goes to the input that equals y, shared equally between ties. */
+  Max: pointwise((c) => shareWhereEqual(c)),
+  /** y = min of the inputs: as Max. */
+  Min: pointwise((c) => shareWhereEqual(c)),
+  /** y = x kept within bounds: dx = g where x is within them. */
+  Clip: pointwise((c) => [c.o.where(c.o.equal(c.input(0), c.output(0)), c.g, 0)]),
+  /** Precision changes, the gradient does not: dx = g. */
+  Cast: { ...pointwise(byOpenRule((c) => [c.o.cast(c.g, gradientType(c.input(0).dataType))])), weight: 'kept' },
+  Identity: { ...pointwise(byOpenRule(({ g }) => [g])), weight: 'kept' },
+  /** At inference nothing is dropped. */
+  Dropout: pointwise(({ g }) => [g]),
+  /** A scale for each of the last axis' blocks may lie beside the weight, so that channels are not looked for behind it. */
+  DequantizeLinear: {
+    ...PLAIN,
+    axis: missing('its scales and zero points lie in blocks of the weight'),
+    gradient: 'zero',
+    weight: 'unpacked',
+  },
+  Mod: pointwise(missing('a remainder jumps, and no decoder is known to need one on the way of gradients')),
+  ...{ And: steps, Or: steps, Xor: steps, Not: steps, IsNaN: steps, IsInf: steps },
+  ...{ Equal: steps, Less: steps, LessOrEqual: steps, Greater: steps, GreaterOrEqual: steps },
+  ...{ Sign: steps, Floor: steps, Ceil: steps, Round: steps },
+} as const satisfies Family;
+
+/** p x^(p-1); ONNX Runtime computes squares fast and other powers slowly, so the common exponents avoid Pow. */
+function powerDerivative(c: RuleContext): Value {
+  const x = c.input(0);
+  const exponent = c.constant(1);
+  if (exponent === 2) return c.o.mul(x, 2);
+  if (exponent === 3) return c.o.mul(c.o.mul(x, x), 3);
+  if (exponent !== undefined) return c.o.mul(c.o.pow(x, exponent - 1), exponent);
+  const p = c.o.cast(c.input(1), x.dataType);
+  return c.o.mul(c.o.pow(x, c.o.sub(p, 1)), p);
+}
+
+function shareWhereEqual(c: RuleContext): Value[] {
+  const masks = c.node.input.map((_, at) => c.o.cast(c.o.equal(c.input(at), c.output(0)), c.g.dataType));
+  const ties = masks.reduce((sum, mask) => c.o.add(sum, mask));
+  const share = c.o.div(c.g, ties);
+  return masks.map((mask) => c.o.mul(share, mask));
+}

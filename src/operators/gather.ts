@@ -1,0 +1,147 @@
+import { intAttribute, textAttribute } from '../graph/attributes.js';
+import { elementCount, positiveAxis } from '../graph/value.js';
+import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOther } from './axis-rule.js';
+import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
+import type { MendRule } from './mend-rule.js';
+import { byOpenRule, byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+
+/** Gather: other axes carry over; along the gathered axis constant indices pick positions. */
+const alongGather: AxisRule = (site) => {
+  const [table = '', indices = ''] = site.node.input;
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
+  const dims = site.dims(table);
+  const along = positiveAxis(intAttribute(site.node, 'axis', 0), dims.length);
+  const indexRank = site.dims(indices).length;
+  const { axis, codes } = site.label;
+  const picked = (): readonly number[] => {
+    if (indexRank !== 1 || !site.isConstant(indices)) throw new TraceStop('channels are gathered by computed indices');
+    return site.ints(indices).map((at) => positiveAxis(at, dims[along] ?? 0));
+  };
+  if (site.side === 'input') {
+    if (axis === along) return toOther(site, axis, pickCodes(codes, picked()));
+    return toOther(site, axis < along ? axis : axis + indexRank - 1);
+  }
+  if (axis >= along && axis < along + indexRank) {
+    return toOther(site, along, spreadCodes(codes, picked(), dims[along] ?? 0));
+  }
+  return toOther(site, axis < along ? axis : axis - indexRank + 1);
+};
+
+/** GatherND by one constant index each: a Gather along the first axis. Channels must lie on another one. */
+const behindFirst: AxisRule = (site) => {
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at gather indices');
+  const indexDims = site.dims(site.node.input[1] ?? '');
+  if (intAttribute(site.node, 'batch_dims', 0) !== 0 || indexDims.at(-1) !== 1) {
+    throw new TraceStop('elements are gathered by more than one index each');
+  }
+  const shift = indexDims.length - 2;
+  const { axis } = site.label;
+  if (site.side === 'input' ? axis === 0 : axis <= shift) throw new TraceStop('channels are picked one by one');
+  return toOther(site, site.side === 'input' ? axis + shift : axis - shift);
+};
+
+const mendGather: MendRule = (site) => {
+  const { node } = site;
+  const [table = '', indices = ''] = node.input;
+  const label = site.labelOf(table);
+  const output = site.labelOf(node.output[0] ?? '');
+  if (label === undefined || positiveAxis(intAttribute(node, 'axis', 0), site.dims(table).length) !== label.axis)
+    return;
+  site.checkFixed(table, label.axis);
+  const newIndex = new Map([...site.keptPositions(label)].map((position, at) => [position, at]));
+  const old = site.ints(indices).map((at) => positiveAxis(at, label.codes.length));
+  const kept = output === undefined ? old.map((_, at) => at) : [...site.keptPositions(output)];
+  site.setInts(
+    1,
+    kept.map((at) => newIndex.get(old[at] ?? 0) ?? 0),
+  );
+};
+
+/** Elements picked one by one, channels among them. */
+const oneByOne = (rule: VjpRule): Operator => ({
+  ...PLAIN,
+  axis: missing('elements are picked one by one, by computed indices'),
+  tokens: 'moves',
+  gradient: byRule(rule),
+});
+
+/** Operators that pick elements by index, or put them back. */
+export const GATHERS = {
+  /** y = x[..., indices, ...]: every row of g is added to the row it was read from. */
+  Gather: {
+    ...PLAIN,
+    axis: alongGather,
+    mend: mendGather,
+    tokens: 'moves',
+    gradient: byOpenRule((c) => [ungather(c, intAttribute(c.node, 'axis', 0), c.input(1).dims)]),
+  },
+  /** The same along the first axis, for indices of one number each. */
+  GatherND: {
+    ...PLAIN,
+    axis: behindFirst,
+    tokens: 'moves',
+    gradient: byRule((c) => {
+      const { dims } = c.input(1);
+      if (intAttribute(c.node, 'batch_dims', 0) !== 0 || dims.at(-1) !== 1) {
+        throw unsupported(c.node, 'it gathers by more than one index each.');
+      }
+      return [ungather(c, 0, dims.slice(0, -1))];
+    }),
+  },
+  /** y = elements of x picked one by one: each cotangent is added to the element it was read from. */
+  GatherElements: oneByOne((c) => {
+    if (c.opset < 16) throw unsupported(c.node, 'it needs opset 16 or later.');
+    const { dims } = c.input(0);
+    const axis = positiveAxis(intAttribute(c.node, 'axis', 0), dims.length);
+    const zeros = c.o.zeros(dims, c.g.dataType);
+    return [
+      c.o.emitter.node('ScatterElements', [zeros, c.input(1), c.g], {
+        ...zeros,
+        attributes: { axis, reduction: 'add' },
+      }),
+    ];
+  }),
+  /** y = x with some elements replaced by updates, or increased: dx = g, without the replaced ones; du = g at their places. */
+  ScatterElements: {
+    ...PLAIN,
+    axis: missing('elements are put back one by one, by computed indices'),
+    tokens: 'moves',
+    gradient: byOpenRule((c) => {
+      const reduction = textAttribute(c.node, 'reduction') || 'none';
+      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
+      const indices = c.input(1);
+      const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
+      const without = () => c.o.scatterElements(c.g, indices, { updates: c.o.zeros(indices.dims, c.g.dataType), axis });
+      return [reduction === 'add' || !c.wants(0) ? c.g : without(), undefined, c.o.gatherElements(c.g, indices, axis)];
+    }),
+  },
+  /** y = the k largest elements along an axis and where they were: dx = g there. A router picks experts by it. */
+  TopK: {
+    ...oneByOne((c) => {
+      const { dims } = c.input(0);
+      const axis = positiveAxis(intAttribute(c.node, 'axis', -1), dims.length);
+      return [c.o.scatterElements(c.o.zeros(dims, c.g.dataType), c.output(1), { updates: c.g, axis })];
+    }),
+    tokens: 'experts',
+  },
+} as const satisfies Family;
+
+function ungather(c: RuleContext, givenAxis: number, indexDims: readonly number[]): Cotangent {
+  const x = c.input(0);
+  const axis = positiveAxis(givenAxis, x.dims.length);
+  const dim = x.dims[axis] ?? 0;
+  const [outer, inner] = [x.dims.slice(0, axis), x.dims.slice(axis + 1)];
+  const indices = c.input(1);
+  const count = elementCount(indexDims);
+  const rows = c.o.reshape(c.g, [...outer, count, ...inner]);
+  const known = c.knownInts(1)?.map((index) => positiveAxis(index, dim));
+  const start = known?.[0] ?? 0;
+  if (known?.every((index, at) => index === start + at)) return { axis, start, window: rows };
+  if (c.opset < 16) throw unsupported(c.node, 'indices that are not a constant range need opset 16 or later.');
+  const places = c.o.reshape(indices, [...outer.map(() => 1), count, ...inner.map(() => 1)]);
+  return c.o.emitter.node('ScatterElements', [c.o.zeros(x.dims, c.g.dataType), c.o.expand(places, rows.dims), rows], {
+    dims: x.dims,
+    dataType: c.g.dataType,
+    attributes: { axis, reduction: 'add' },
+  });
+}

@@ -1,0 +1,161 @@
+import { intsAttribute } from '../graph/attributes.js';
+import { elementCount, positiveAxis } from '../graph/value.js';
+import {
+  type AxisLabel,
+  type AxisRule,
+  FREE,
+  groupCode,
+  NeedCoarserUnits,
+  type RuleResult,
+  type RuleSite,
+  TraceStop,
+  toOther,
+} from './axis-rule.js';
+import type { VjpRule } from './gradient-rule.js';
+import { mendSizes } from './mend-rule.js';
+import { byOpenRule, type Family, type Operator, PLAIN } from './operator.js';
+
+/** Transpose: axis `i` of the output is axis `perm[i]` of the input. */
+const permuted: AxisRule = (site) => {
+  const input = site.node.input[0] ?? '';
+  const rank = site.dims(input).length;
+  const perm = intsAttribute(site.node, 'perm') ?? Array.from({ length: rank }, (_, axis) => rank - 1 - axis);
+  const { axis } = site.label;
+  return toOther(site, site.side === 'input' ? perm.indexOf(axis) : (perm[axis] ?? 0));
+};
+
+/**
+ * Reshape and Flatten: the elements keep their order, so the codes are carried element by element and must vary along
+ * one axis of the other side only. Heads times head size asks for coarser units; groups times members behind an Expand
+ * is a repeat of KV heads.
+ */
+const sameOrder: AxisRule = (site) => {
+  const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at a shape');
+  const [from, to] = site.side === 'input' ? [input, output] : [output, input];
+  const varying = carryCodes(site.dims(from), site.label, site.dims(to));
+  if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
+  const repeat = site.side === 'output' ? findRepeat(site, input, varying) : undefined;
+  if (repeat !== undefined) return repeat;
+  throw new NeedCoarserUnits(site.dims(to)[varying[0]?.axis ?? 0] ?? 1);
+};
+
+/**
+ * Axes of the other shape along which the codes vary, with the codes along each (elsewhere at index 0).
+ * One axis means the label carries over.
+ */
+function carryCodes(from: readonly number[], { axis, codes }: AxisLabel, to: readonly number[]): AxisLabel[] {
+  const inner = elementCount(from.slice(axis + 1));
+  const total = elementCount(from);
+  if (total === 0) throw new TraceStop('an empty tensor is reshaped');
+  const codeAt = (flat: number): number => codes[Math.floor(flat / inner) % codes.length] ?? FREE;
+  const labels = to.map((size, there) => {
+    const stride = elementCount(to.slice(there + 1));
+    return { axis: there, codes: Int32Array.from({ length: size }, (_, at) => codeAt(at * stride)), stride };
+  });
+  const varies = labels.filter(({ codes: along, stride }) => {
+    const size = along.length;
+    for (let flat = 0; flat < total; flat += 1) {
+      const index = Math.floor(flat / stride) % size;
+      if (index > 0 && codeAt(flat) !== codeAt(flat - stride)) return true;
+    }
+    return false;
+  });
+  if (varies.length > 0) return varies.map(({ axis: there, codes: along }) => ({ axis: there, codes: along }));
+  const outer = elementCount(from.slice(0, axis));
+  const aligned = labels.find(
+    (label) => elementCount(to.slice(0, label.axis)) === outer && label.codes.length === codes.length,
+  );
+  const chosen = aligned ?? labels.find((label) => elementCount(to.slice(0, label.axis)) === outer) ?? labels[0];
+  if (chosen === undefined) throw new TraceStop('a scalar cannot carry channels');
+  return [{ axis: chosen.axis, codes: chosen.codes }];
+}
+
+/** Query heads seen as groups x members where the members come from an Expand of one KV head. */
+function findRepeat(site: RuleSite, value: string, varying: readonly AxisLabel[]): RuleResult | undefined {
+  const expand = site.producerOf(value);
+  if (expand?.opType !== 'Expand' || varying.length !== 2) return undefined;
+  const source = expand.input[0] ?? '';
+  const [group, member] = [varying[0]!, varying[1]!];
+  const dims = site.dims(value);
+  const sourceDims = site.dims(source);
+  const shift = dims.length - sourceDims.length;
+  if (sourceDims[member.axis - shift] !== 1 || sourceDims[group.axis - shift] !== group.codes.length) return undefined;
+  const { codes } = site.label;
+  const members = codes.length / group.codes.length;
+  const groupOfUnit = new Int32Array(codes.length);
+  codes.forEach((unit, at) => {
+    if (unit < 0) throw new TraceStop('only query heads can be repeated from KV heads');
+    groupOfUnit[unit] = Math.floor(at / members);
+  });
+  return {
+    findings: [
+      {
+        value: source,
+        label: { axis: group.axis - shift, codes: Int32Array.from(group.codes, (_, at) => groupCode(at)) },
+      },
+    ],
+    groupOfUnit,
+    repeat: { value, groupAxis: group.axis, memberAxis: member.axis },
+  };
+}
+
+/** Unsqueeze and Squeeze: inserted or dropped axes shift the others. */
+const behindInserted: AxisRule = (site) => {
+  const inserted = changedAxes(site, site.dims(site.node.output[0] ?? '').length);
+  const shift = site.side === 'input' ? axisAfterInsertion : axisBeforeInsertion;
+  return toOther(site, shift(site.label.axis, inserted));
+};
+
+const behindDropped: AxisRule = (site) => {
+  const dims = site.dims(site.node.input[0] ?? '');
+  const named = changedAxes(site, dims.length);
+  const dropped = named.length > 0 ? named : dims.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
+  const shift = site.side === 'input' ? axisBeforeInsertion : axisAfterInsertion;
+  return toOther(site, shift(site.label.axis, dropped));
+};
+
+function changedAxes({ node, ints }: RuleSite, rank: number): number[] {
+  const given = intsAttribute(node, 'axes') ?? (node.input[1] ? ints(node.input[1]) : []);
+  return given.map((axis) => positiveAxis(axis, rank)).sort((a, b) => a - b);
+}
+
+function axisAfterInsertion(axis: number, inserted: readonly number[]): number {
+  return inserted.reduce((at, axisInserted) => (axisInserted <= at ? at + 1 : at), axis);
+}
+
+function axisBeforeInsertion(axis: number, inserted: readonly number[]): number {
+  if (inserted.includes(axis)) throw new TraceStop('channels lie on an axis of size 1');
+  return axis - inserted.filter((at) => at < axis).length;
+}
+
+/** Same elements in the same order: dx = g in the shape of x. */
+const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
+
+const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout', gradient: byOpenRule(reshapeBack) });
+
+/** Operators that lay elements out anew. */
+export const RESHAPES = {
+  /** Entries of 0 and -1 in its shape mend themselves. */
+  Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },
+  Flatten: relaid(sameOrder),
+  Squeeze: relaid(behindDropped),
+  Unsqueeze: relaid(behindInserted),
+  /** y = x with permuted axes: dx = g with the inverse permutation. */
+  Transpose: {
+    ...PLAIN,
+    axis: permuted,
+    tokens: 'moves',
+    gradient: byOpenRule((c) => {
+      const { length } = c.input(0).dims;
+      const perm = intsAttribute(c.node, 'perm') ?? Array.from({ length }, (_, at) => length - 1 - at);
+      return [
+        c.o.transpose(
+          c.g,
+          perm.map((_, axis) => perm.indexOf(axis)),
+        ),
+      ];
+    }),
+    weight: 'turned',
+  },
+} as const satisfies Family;

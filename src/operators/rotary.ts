@@ -1,0 +1,56 @@
+import { intAttribute, intsAttribute, setIntAttribute } from '../graph/attributes.js';
+import type { Value } from '../graph/value.js';
+import { sameShape } from './elementwise.js';
+import type { RuleContext, VjpRule } from './gradient-rule.js';
+import type { MendRule } from './mend-rule.js';
+import { byRule, type Family, type Operator, PLAIN } from './operator.js';
+
+const mendHeads: MendRule = ({ node, labelOf, keptPositions }) => {
+  const heads = intAttribute(node, 'num_heads', 0);
+  const label = labelOf(node.input[0] ?? '');
+  if (heads === 0 || label === undefined) return;
+  setIntAttribute(node, 'num_heads', (heads * keptPositions(label).length) / label.codes.length);
+};
+
+/** It rotates inside heads, by position: whole heads carry over. */
+const rotary = (rule: VjpRule): Operator => ({
+  ...PLAIN,
+  axis: sameShape,
+  mend: mendHeads,
+  tokens: 'moves',
+  gradient: byRule(rule),
+});
+
+/**
+ * Rotary position embedding. It turns pairs of channels by an angle, so the gradient is turned back: the same operator with
+ * the sine negated.
+ */
+export const ROTARY = {
+  /** Inputs: x, position ids, cos cache, sin cache. */
+  'com.microsoft.RotaryEmbedding': {
+    ...rotary((c) => [turnBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))])]),
+    positionTable: 2,
+  },
+  /** The same with a position on each of three axes, `[3, B, S]`: time, height and width. */
+  'com.microsoft.MRotaryEmbedding': rotary((c) => [
+    turnBack(c, [c.input(1), c.input(2), c.o.neg(c.input(3))], {
+      mrope_section: intsAttribute(c.node, 'mrope_section') ?? [],
+      mrope_layout: intAttribute(c.node, 'mrope_layout', 0),
+    }),
+  ]),
+  /** Inputs: x, cos cache, sin cache, position ids (optional). */
+  RotaryEmbedding: rotary((c) => [turnBack(c, [c.input(1), c.o.neg(c.input(2)), c.has(3) ? c.input(3) : undefined])]),
+} as const satisfies Family;
+
+function turnBack(
+  c: RuleContext,
+  inputs: readonly (Value | undefined)[],
+  own: Readonly<Record<string, number | readonly number[]>> = {},
+): Value {
+  const names = ['interleaved', 'num_heads', 'rotary_embedding_dim'];
+  return c.o.emitter.node(c.node.opType, [c.g, ...inputs], {
+    ...c.g,
+    domain: c.node.domain,
+    attributes: { ...Object.fromEntries(names.map((name) => [name, intAttribute(c.node, name, 0)])), ...own },
+  });
+}

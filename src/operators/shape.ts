@@ -1,0 +1,73 @@
+import { intAttribute } from '../graph/attributes.js';
+import { positiveAxis } from '../graph/value.js';
+import { NOTHING } from './axis-rule.js';
+import { type MendRule, SAME } from './mend-rule.js';
+import { byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+
+/** What is computed from sizes of narrowed values goes on speaking of the dense model: operands are mended one by one. */
+const mendShape: MendRule = (site) => {
+  const { node } = site;
+  const [input = ''] = node.input;
+  const rank = site.dims(input).length;
+  const size = site.dims(node.output[0] ?? '')[0] ?? rank;
+  const start = positiveAxis(intAttribute(node, 'start', 0), rank);
+  const resized = new Map([...site.resizes(input)].map(([axis, resize]) => [axis - start, resize]));
+  const ratios = Array.from({ length: size }, (_, at) => {
+    const { from, to } = resized.get(at) ?? SAME;
+    return { from: to, to: from };
+  });
+  site.scaleOutput(ratios, ({ opType, input: [, indices = ''] }) => {
+    if (opType !== 'Gather' || !site.isConstant(indices)) return true;
+    return site.ints(indices).some((at) => resized.has(positiveAxis(at, size)));
+  });
+};
+
+/** Numbers made from sizes and numbers. */
+const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
+const NO_CHANNELS = missing('it makes numbers, not channels');
+
+const LOOP: Operator = {
+  ...PLAIN,
+  axis: missing('its body is a graph of its own'),
+  tokens: 'moves',
+  gradient: missing('its body is a graph of its own'),
+  refusal: 'graphs with loops cannot be pruned; export one decoder step',
+};
+
+/** Sizes, ranges and triangles: what positions and masks are made of. */
+export const SHAPES = {
+  Shape: { ...numbers(() => NOTHING), mend: mendShape },
+  Size: numbers(() => NOTHING),
+  ConstantOfShape: numbers(NO_CHANNELS),
+  OneHot: numbers(NO_CHANNELS),
+  Range: numbers(NO_CHANNELS),
+  /** y_i = x_1 + ... + x_i: dx is the same sum run from the other end. */
+  CumSum: {
+    ...PLAIN,
+    axis: missing('each sum depends on the elements before it'),
+    tokens: 'moves',
+    gradient: byRule((c) => [
+      c.o.emitter.node('CumSum', [c.g, c.input(1)], {
+        ...c.g,
+        attributes: {
+          exclusive: intAttribute(c.node, 'exclusive', 0),
+          reverse: 1 - intAttribute(c.node, 'reverse', 0),
+        },
+      }),
+    ]),
+  },
+  /** y = triangle of x: dx = the same triangle of g. */
+  Trilu: {
+    ...PLAIN,
+    axis: missing('a triangle depends on positions along its axes'),
+    tokens: 'moves',
+    gradient: byRule((c) => [
+      c.o.emitter.node('Trilu', [c.g, c.has(1) ? c.input(1) : undefined], {
+        ...c.g,
+        attributes: { upper: intAttribute(c.node, 'upper', 1) },
+      }),
+    ]),
+  },
+  Loop: LOOP,
+  Scan: LOOP,
+} as const satisfies Family;

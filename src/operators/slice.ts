@@ -1,0 +1,148 @@
+import type { NodeProto } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import { intsAttribute, setIntsAttribute } from '../graph/attributes.js';
+import { nodeLabel } from '../graph/graph-index.js';
+import { positiveAxis, type Value } from '../graph/value.js';
+import {
+  type AxisLabel,
+  type AxisRule,
+  pickCodes,
+  type RuleSite,
+  spreadCodes,
+  TraceStop,
+  toOther,
+} from './axis-rule.js';
+import type { Cotangent, RuleContext } from './gradient-rule.js';
+import type { MendRule, MendSite } from './mend-rule.js';
+import { byRule, type Family, PLAIN } from './operator.js';
+
+/** What a Slice takes along one axis; starts and ends are kept within bounds. */
+interface Cut {
+  readonly axis: number;
+  readonly size: number;
+  readonly step: number;
+  readonly start: number;
+  /** Read when asked, since gradients do without it. */
+  end(): number;
+}
+
+/** Cuts in the order of the operands; `ints` reads an input. */
+function readCuts(node: NodeProto, dims: readonly number[], ints: (slot: number) => readonly number[]): Cut[] {
+  const starts = intsAttribute(node, 'starts') ?? ints(1);
+  const axes = intsAttribute(node, 'axes') ?? (node.input[3] ? ints(3) : starts.map((_, at) => at));
+  const steps = node.input[4] ? ints(4) : [];
+  return axes.map((given, at) => {
+    const axis = positiveAxis(given, dims.length);
+    const [size, step] = [dims[axis] ?? 0, steps[at] ?? 1];
+    const clamp = (bound: number, low: number): number =>
+      Math.min(Math.max(positiveAxis(bound, size), low), step > 0 ? size : size - 1);
+    const end = () => clamp((intsAttribute(node, 'ends') ?? ints(2))[at] ?? 0, step > 0 ? 0 : -1);
+    return { axis, size, step, start: clamp(starts[at] ?? 0, 0), end };
+  });
+}
+
+const cutsOf = ({ node, dims, ints }: RuleSite | MendSite): Cut[] =>
+  readCuts(node, dims(node.input[0] ?? ''), (slot) => ints(node.input[slot] ?? ''));
+
+function takenPositions({ start, end, step }: Cut): number[] {
+  const count = Math.max(0, Math.ceil((end() - start) / step));
+  return Array.from({ length: count }, (_, at) => start + at * step);
+}
+
+/** The kept positions of the axis, in order. */
+const alongSlice: AxisRule = (site) => {
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at slice bounds');
+  const { axis, codes } = site.label;
+  const cut = cutsOf(site).find((found) => found.axis === axis);
+  if (cut === undefined) return toOther(site, axis);
+  const positions = takenPositions(cut);
+  return toOther(
+    site,
+    axis,
+    site.side === 'input' ? pickCodes(codes, positions) : spreadCodes(codes, positions, cut.size),
+  );
+};
+
+const mendSlice: MendRule = (site) => {
+  const { node } = site;
+  const [input = ''] = node.input;
+  const label = site.labelOf(input);
+  if (label === undefined) return;
+  const cuts = cutsOf(site);
+  const at = cuts.findIndex(({ axis }) => axis === label.axis);
+  if (at < 0) return;
+  site.checkFixed(input, label.axis);
+  const { start, end } = newBounds(site, takenPositions(cuts[at]!), label);
+  const starts = intsAttribute(node, 'starts');
+  if (starts !== undefined) {
+    setIntsAttribute(node, 'starts', starts.with(at, start));
+    setIntsAttribute(node, 'ends', (intsAttribute(node, 'ends') ?? []).with(at, end));
+    return;
+  }
+  for (const [slot, bound] of [start, end].entries()) {
+    const from = site.ints(node.input[slot + 1] ?? '')[at] ?? 0;
+    site.resizeEntries(slot + 1, new Map([[at, { from, to: bound }]]));
+  }
+};
+
+/** Bounds that take the surviving positions out of the narrowed axis; their step must stay what it was. */
+function newBounds({ node, keptPositions }: MendSite, taken: readonly number[], label: AxisLabel) {
+  const newIndex = new Map([...keptPositions(label)].map((position, at) => [position, at]));
+  const positions = taken.map((position) => newIndex.get(position)).filter((at) => at !== undefined);
+  const step = taken.length > 1 ? taken[1]! - taken[0]! : 1;
+  const [start = 0] = positions;
+  if (positions.some((position, at) => position !== start + at * step)) {
+    throw new UnsupportedModelError(
+      `${nodeLabel(node)} takes every ${step}th channel, and what is left of them is not evenly spaced`,
+    );
+  }
+  const end = (positions.at(-1) ?? start - step) + Math.sign(step);
+  return { start, end: end < 0 ? -Number.MAX_SAFE_INTEGER : end };
+}
+
+export const SLICES = {
+  /** dx = zeros with g at the places that were read. */
+  Slice: {
+    ...PLAIN,
+    axis: alongSlice,
+    mend: mendSlice,
+    tokens: 'moves',
+    gradient: byRule((c) => [unslice(c)]),
+  },
+} as const satisfies Family;
+
+function unslice(c: RuleContext): Cotangent {
+  const cuts = readCuts(c.node, c.input(0).dims, c.ints).filter(
+    ({ axis, size, step }) => size !== c.g.dims[axis] || step !== 1,
+  );
+  const [only] = cuts;
+  if (only === undefined) return c.g;
+  if (cuts.length === 1 && only.step === 1) return { axis: only.axis, start: only.start, window: c.g };
+  return cuts.reduce((g, cut) => spread(c, g, cut), c.g);
+}
+
+/** Puts the elements of g along one axis at start, start + step, ... of `size` zeros. */
+function spread({ o }: RuleContext, g: Value, { axis, start, step, size }: Cut): Value {
+  const length = g.dims[axis] ?? 0;
+  if (step < 0) {
+    const turned = o.slice(g, axis, { start: -1, end: -length - 1, step: -1 });
+    return o.pad(dilate(o, turned, { axis, by: -step }), axis, {
+      before: start + (length - 1) * step,
+      after: size - 1 - start,
+    });
+  }
+  return o.pad(dilate(o, g, { axis, by: step }), axis, {
+    before: start,
+    after: size - start - (length - 1) * step - 1,
+  });
+}
+
+/** by - 1 zeros between neighbours along one axis. */
+function dilate(o: RuleContext['o'], x: Value, { axis, by }: { axis: number; by: number }): Value {
+  if (by === 1) return x;
+  const length = x.dims[axis] ?? 0;
+  const columns = o.reshape(x, [...x.dims.slice(0, axis + 1), 1, ...x.dims.slice(axis + 1)]);
+  const padded = o.pad(columns, axis + 1, { before: 0, after: by - 1 });
+  const flat = o.reshape(padded, x.dims.with(axis, length * by));
+  return o.slice(flat, axis, { start: 0, end: (length - 1) * by + 1 });
+}

@@ -1,0 +1,61 @@
+import type { NodeProto } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import { nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { ACTIVATIONS } from './activation.js';
+import { ATTENTION } from './attention.js';
+import { CONCATS } from './concat.js';
+import { ELEMENTWISE } from './elementwise.js';
+import { EXPERTS } from './experts.js';
+import { GATHERS } from './gather.js';
+import { GROUP_QUERY } from './group-query.js';
+import { LINEAR } from './linear.js';
+import { MIXERS } from './mixers.js';
+import { NORMALISATION } from './normalisation.js';
+import { type Family, type Gradient, type Missing, missing, type Operator } from './operator.js';
+import { QUANTISED } from './quantised.js';
+import { REDUCTIONS } from './reduction.js';
+import { REPEATS } from './repeat.js';
+import { RESHAPES } from './reshape.js';
+import { RESIDUAL_NORMS } from './residual-norm.js';
+import { ROTARY } from './rotary.js';
+import { SHAPES } from './shape.js';
+import { SLICES } from './slice.js';
+import { STANDARD_ATTENTION } from './standard-attention.js';
+
+/** Every operator that is known, by name, the domain in front where it is not ONNX's own. A new one is a row in its family's file. */
+export const OPERATORS: Family = {
+  ...ELEMENTWISE,
+  ...ACTIVATIONS,
+  ...REDUCTIONS,
+  ...NORMALISATION,
+  ...RESIDUAL_NORMS,
+  ...LINEAR,
+  ...QUANTISED,
+  ...RESHAPES,
+  ...REPEATS,
+  ...CONCATS,
+  ...SLICES,
+  ...GATHERS,
+  ...SHAPES,
+  ...ROTARY,
+  ...ATTENTION,
+  ...GROUP_QUERY,
+  ...STANDARD_ATTENTION,
+  ...MIXERS,
+  ...EXPERTS,
+};
+
+/** What is known of a node's operator; undefined where nothing is. */
+export function operatorOf(node: NodeProto): Operator | undefined {
+  const name = qualifiedOp(node);
+  return Object.hasOwn(OPERATORS, name) ? OPERATORS[name] : undefined;
+}
+
+/** How a node's inputs get their gradients. @throws UnsupportedModelError where nobody knows. */
+export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
+  const gradient = operatorOf(node)?.gradient ?? missing('nothing is known of it');
+  if (gradient === 'zero' || !('missing' in gradient)) return gradient;
+  throw new UnsupportedModelError(
+    `No gradient rule for operator ${nodeLabel(node)} (${gradient.missing}): prune with a method that needs no gradients (flap, obc or wanda), or add it to its family in src/operators.`,
+  );
+}

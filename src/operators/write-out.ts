@@ -1,0 +1,42 @@
+import type { NodeProto } from 'onnx-buf';
+import { makeNode } from '../graph/build.js';
+import { createNodeEmitter } from '../graph/node-emitter.js';
+import { createTensorOps } from '../graph/tensor-ops.js';
+import type { ValueFact } from '../graph/value-facts.js';
+import { type Lowering, unsupported } from './gradient-rule.js';
+
+/** Names of what a node is made of begin with its first output and this. */
+export const LOWERED = '/lowered/';
+
+/** Operators whose form changed after this version of ONNX's own are not emitted by lowerings that run. */
+const OPSET = 13;
+
+/**
+ * The nodes that do what a node does by its lowering, for a graph whose sizes are not known: dims are open where `inputFact`
+ * says so. Outputs keep their names.
+ */
+export function writeOut(node: NodeProto, lower: Lowering, inputFact: (input: number) => ValueFact): NodeProto[] {
+  const emitter = createNodeEmitter(`${node.output[0]}${LOWERED}`);
+  const outputs = lower({
+    node,
+    o: createTensorOps(emitter, OPSET),
+    has: (at) => (node.input[at] ?? '') !== '',
+    input(at) {
+      const name = node.input[at] ?? '';
+      if (name === '') throw unsupported(node, `its input ${at} is missing.`);
+      return { name, ...inputFact(at) };
+    },
+  });
+  const names = new Map(
+    outputs.flatMap((value, at) => (value && node.output[at] ? [[value.name, node.output[at]]] : [])),
+  );
+  const { nodes, initializers } = emitter.finish([...names.keys()]);
+  const constants = initializers.map((tensor) =>
+    makeNode({ op: 'Constant', inputs: [], outputs: [tensor.name], attributes: { value: { tensor } } }),
+  );
+  for (const { input, output } of nodes) {
+    for (const values of [input, output])
+      values.splice(0, values.length, ...values.map((name) => names.get(name) ?? name));
+  }
+  return [...constants, ...nodes];
+}

@@ -1,0 +1,36 @@
+import type { GraphProto, NodeProto } from 'onnx-buf';
+import { makeNode } from '../graph/build.js';
+import { qualifiedOp } from '../graph/graph-index.js';
+import { influencedValues } from '../graph/partition.js';
+
+/**
+ * The nodes with the angles of ONNX's RotaryEmbedding repeated for every window where a graph makes them for one: ONNX
+ * Runtime takes them only for as many windows as there are. Values keep their names.
+ */
+export function spreadRotaryTables(nodes: readonly NodeProto[], graph: GraphProto): NodeProto[] {
+  const isOwn = (node: NodeProto) => qualifiedOp(node) === 'RotaryEmbedding' && (node.input[3] ?? '') === '';
+  if (!nodes.some(isOwn)) return [...nodes];
+  const weights = new Set(graph.initializer.map(({ name }) => name));
+  const inputs = graph.input.map(({ name }) => name).filter((name) => !weights.has(name));
+  const told = influencedValues(nodes, inputs);
+  return nodes.flatMap((node) =>
+    isOwn(node) && !node.input.slice(1, 3).some((table) => told.has(table)) ? spreadTables(node) : [node],
+  );
+}
+
+function spreadTables({ name, input, output, attribute }: NodeProto): NodeProto[] {
+  const [x = '', cos = '', sin = ''] = input;
+  const prefix = `${output[0]}/lowered`;
+  const [batch, ones, shape] = [`${prefix}/batch`, `${prefix}/ones`, `${prefix}/shape`];
+  const tables = [cos, sin].map((table, at) => ({ table, spread: `${prefix}/table_${at}` }));
+  return [
+    makeNode({ op: 'Shape', inputs: [x], outputs: [batch], attributes: { start: 0, end: 1 } }),
+    makeNode({ op: 'Constant', inputs: [], outputs: [ones], attributes: { value_ints: [1, 1] } }),
+    makeNode({ op: 'Concat', inputs: [batch, ones], outputs: [shape], attributes: { axis: 0 } }),
+    ...tables.map(({ table, spread }) => makeNode({ op: 'Expand', inputs: [table, shape], outputs: [spread] })),
+    Object.assign(
+      makeNode({ op: 'RotaryEmbedding', name, inputs: [x, ...tables.map(({ spread }) => spread)], outputs: output }),
+      { attribute },
+    ),
+  ];
+}
