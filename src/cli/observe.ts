@@ -1,6 +1,6 @@
 import { type Command, Option } from 'commander';
 import { definedOf } from '../defined-of.js';
-import type { ObservedFolder, ObserveRequest } from '../node/observe-folder.js';
+import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { METRICS, type ModuleSelection, PRUNE_DEFAULTS } from '../options.js';
 import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
