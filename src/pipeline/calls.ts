@@ -21,23 +21,29 @@ export {
   compareEvaluations,
   type EvaluatedTasks,
   type ModelComparison,
+  runComparison,
 } from './evaluate/compare-evaluations.js';
-export type {
-  GenerationRequest,
-  GenerationSample,
-  LogLikelihoodRequest,
-  PerplexityRequest,
-  TasksRequest,
+export {
+  type GenerationRequest,
+  type GenerationSample,
+  type LogLikelihoodRequest,
+  type PerplexityRequest,
+  runGeneration,
+  runLogLikelihoods,
+  runPerplexity,
+  runTasks,
+  type TasksRequest,
 } from './evaluate/evaluate-model.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
-export type { BiasRequest, BiasResult } from './evaluate/run-bias.js';
-export type { EvaluateRequest, Evaluation } from './evaluate/run-evaluation.js';
+export { type BiasRequest, type BiasResult, runBias } from './evaluate/run-bias.js';
+export { type EvaluateRequest, type Evaluation, runEvaluation } from './evaluate/run-evaluation.js';
 export type { TextEvaluation } from './evaluate/text-evaluation.js';
 export type { TextWindows } from './evaluate/text-windows.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
-export type { AppliedRecipe, ApplyRequest } from './run-apply.js';
-export type { DescribeRequest } from './run-describe.js';
-export type { ObservedFolder, ObserveRequest } from './run-observe.js';
-export type { ReportRequest, WrittenReport } from './run-report.js';
+export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';
+export { type DescribeRequest, runDescribe } from './run-describe.js';
+export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
+export { runLadder, runPrune } from './run-prune.js';
+export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';

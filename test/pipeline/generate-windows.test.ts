@@ -87,7 +87,8 @@ it('goes on from a file after it was stopped, to the same windows', async () => 
   expect(resumed).toEqual(await calibrate({ generate }));
   const seen: Progress[] = [];
   await calibrate({ generate: { ...generate, file } }, { onProgress: (progress) => seen.push(progress) });
-  expect(seen).toEqual([]);
+  // Stages begin, and nothing is left to write.
+  expect(seen.filter(({ done }) => done > 0)).toEqual([]);
   await expect(calibrate({ generate: { ...generate, file, seed: 1 } })).rejects.toThrow(
     /another run: seed 9 \(here 1\)/,
   );

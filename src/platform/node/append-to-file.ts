@@ -1,7 +1,7 @@
 import { mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Addition } from '../platform.js';
-import { writing } from './file-sink.js';
+import { writing } from '../writing.js';
 
 /** The file is opened anew each time: between two batches it may be moved, or another run may write into it. @see Files.append */
 export function appendToFile(path: string, { text, start, expectedBytes }: Addition): Promise<number> {

@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { OptionError } from '../../errors.js';
 import type { Files } from '../platform.js';
+import { writing } from '../writing.js';
 import { checkOutput } from './check-output.js';
-import { writing } from './file-sink.js';
 import { exists } from './paths.js';
 
 /** The folder is built beside its place and renamed; one that exists is removed when the new one is complete. @see Files */

@@ -1,8 +1,7 @@
 import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { OptionError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import type { FileSink } from '../platform.js';
+import { writing } from '../writing.js';
 
 /** Small writes are gathered to this size before they go to the disk. */
 const WRITE_BUFFER_BYTES = 2 ** 20;
@@ -39,13 +38,4 @@ function bufferedSink(file: FileHandle, path: string): FileSink {
       }
     },
   };
-}
-
-/** Runs an action that writes. @throws OptionError saying what the system said: another place is the remedy. */
-export async function writing<T>(path: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (cause) {
-    throw new OptionError(`Cannot write ${path}: ${reason(cause)}. Make room or choose another place.`, { cause });
-  }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { ModelFormatError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import type { ScratchFile } from '../../runtime/hidden-states.js';
-import { writing } from './file-sink.js';
+import { writing } from '../writing.js';
 
 /**
  * Makes a temporary file. Where the system allows it, the file has no name any more when this returns, so that its

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import type { Files } from '../platform.js';
-import { createFileSink, writing } from './file-sink.js';
+import { writing } from '../writing.js';
+import { createFileSink } from './file-sink.js';
 
 /** @see Files.writeTogether */
 export const writeTogether: Files['writeTogether'] = async (files) => {
