@@ -36,7 +36,7 @@ export default defineConfig([
   // The benchmark's worker is a program of its own, started by whichever format runs.
   {
     ...shared,
-    entry: { ...library, cli: 'src/cli.ts', 'bench-worker': 'src/node/bench/worker.ts' },
+    entry: { ...library, cli: 'src/cli.ts', 'bench-worker': 'src/bench/worker.ts' },
     format: 'esm',
     clean: true,
   },

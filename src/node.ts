@@ -1,58 +1,159 @@
-export * from './index.js';
-export { type AppliedRecipe, type ApplyRequest, applyRecipe } from './node/apply-recipe.js';
+import type { LogLikelihood } from './evaluation/log-likelihood.js';
+import type { PerplexityResult } from './evaluation/perplexity.js';
+import { type CompareRequest, type ModelComparison, runComparison } from './pipeline/evaluate/compare-evaluations.js';
+import {
+  type GenerationRequest,
+  type GenerationSample,
+  type LogLikelihoodRequest,
+  type PerplexityRequest,
+  runGeneration,
+  runLogLikelihoods,
+  runPerplexity,
+  runTasks,
+  type TasksRequest,
+} from './pipeline/evaluate/evaluate-model.js';
+import type { TaskReport } from './pipeline/evaluate/measurements.js';
+import { type BiasRequest, type BiasResult, runBias } from './pipeline/evaluate/run-bias.js';
+import { type EvaluateRequest, type Evaluation, runEvaluation } from './pipeline/evaluate/run-evaluation.js';
+import type { LadderRequest, PruneRequest } from './pipeline/prune-request.js';
+import { type AppliedRecipe, type ApplyRequest, runApply } from './pipeline/run-apply.js';
+import { type DescribeRequest, runDescribe } from './pipeline/run-describe.js';
+import { type ObservedFolder, type ObserveRequest, runObserve } from './pipeline/run-observe.js';
+import { runLadder, runPrune } from './pipeline/run-prune.js';
+import { type ReportRequest, runReport, type WrittenReport } from './pipeline/run-report.js';
+import { nodePlatform } from './platform/node/node-platform.js';
+import type { ModelDescription } from './report/describe-model.js';
+import type { PruneReport } from './report/report-schema.js';
+import { type ModelFolder, type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
+
 export {
   type BenchmarkReport,
   type BenchmarkRequest,
   benchmark,
   type ModelSpeed,
-} from './node/bench/benchmark.js';
-export type { SpeedComparison } from './node/bench/explain-speed.js';
-export type { WidthProbes } from './node/bench/probe-widths.js';
-export { type BiasRequest, type BiasResult, measureCalibrationBias } from './node/bias-folder.js';
-export {
-  type ComparableTask,
-  type CompareRequest,
-  compareEvaluations,
-  compareFiles,
-  type EvaluatedTasks,
-  type ModelComparison,
-} from './node/compare-evaluations.js';
-export { type DescribeRequest, describe } from './node/describe-folder.js';
-export {
-  evaluateTasks,
-  type GenerationRequest,
-  type GenerationSample,
-  generateText,
-  type LogLikelihoodRequest,
-  logLikelihoods,
-  type PerplexityRequest,
-  perplexity,
-  type TasksRequest,
-} from './node/evaluate-folder.js';
-export { type EvaluateRequest, type Evaluation, evaluateModels } from './node/evaluate-models.js';
-export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './node/measurements.js';
-export {
-  type EmbeddingsOption,
-  type ModelFolder,
-  type OpenModelOptions,
-  openModelFolder,
-} from './node/model-folder.js';
-export { createNodeEngine, type EngineChoice, type ExecutionProviderChoice } from './node/node-engine.js';
-export { type ObservedFolder, type ObserveRequest, observe } from './node/observe-folder.js';
-export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
-export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';
-export type { TextEvaluation } from './node/text-evaluation.js';
-export type { TextWindows } from './node/text-windows.js';
-export {
-  addMeasurements,
-  type ComparedTask,
-  type EvaluationMeasurements,
-  type ModelMeasurements,
-  type TaskMeasurement,
-} from './report/add-measurements.js';
-export type { BenchmarkMeasurements, ComparedSpeeds, SpeedMeasurements } from './report/benchmark-metrics.js';
-export type { BlockDescription, ModelDescription, ModuleDescription } from './report/describe-model.js';
-export type { ModelOrigin } from './report/model-origin.js';
-export type { Recipe, RecipeModule } from './report/recipe-schema.js';
-export type * from './report/report-schema.js';
-export type { SavedModule, SavedStatistics } from './report/statistics-schema.js';
+} from './bench/benchmark.js';
+export type { SpeedComparison } from './bench/explain-speed.js';
+export type { WidthProbes } from './bench/probe-widths.js';
+export * from './index.js';
+export * from './pipeline/calls.js';
+export { createNodeEngine } from './platform/node/node-engine.js';
+export { nodePlatform } from './platform/node/node-platform.js';
+
+/**
+ * Prunes a model folder and writes a smaller one of the same kind, with everything that lay beside the original.
+ * Nothing appears under the final name before it is complete, and the original is never touched.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
+ */
+export const prune = (request: PruneRequest): Promise<PruneReport> => runPrune(nodePlatform, request);
+
+/**
+ * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
+ * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
+ * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
+ * every report, and when all rungs are done the table of the whole ladder.
+ *
+ * @returns the reports in the order of `sparsity`.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
+ */
+export const pruneLadder = (request: LadderRequest): Promise<readonly PruneReport[]> =>
+  runLadder(nodePlatform, request);
+
+/**
+ * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
+ * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
+ * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files
+ * appear under their names when they are complete.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await observe({ model: './model', out: './statistics' });
+ * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
+ */
+export const observe = (request: ObserveRequest): Promise<ObservedFolder> => runObserve(nodePlatform, request);
+
+/**
+ * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
+ *
+ * @throws OptionError when the model is not the recipe's, or `out` exists; ModelFormatError when the recipe is damaged or
+ *   gives another result than it was made from; UnsupportedModelError, EngineError.
+ * @example
+ * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
+ * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
+ */
+export const applyRecipe = (request: ApplyRequest): Promise<AppliedRecipe> => runApply(nodePlatform, request);
+
+/**
+ * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
+ * structure. No weight is read.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError
+ */
+export const describe = (request: DescribeRequest): Promise<ModelDescription> => runDescribe(nodePlatform, request);
+
+/**
+ * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
+ * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
+ */
+export const perplexity = (request: PerplexityRequest): Promise<PerplexityResult> =>
+  runPerplexity(nodePlatform, request);
+
+/**
+ * Measures a model folder on a task file by the protocol of lm-evaluation-harness.
+ * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
+ * NumericalError.
+ */
+export const evaluateTasks = (request: TasksRequest): Promise<TaskReport> => runTasks(nodePlatform, request);
+
+/** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
+export const logLikelihoods = (request: LogLikelihoodRequest): Promise<LogLikelihood[]> =>
+  runLogLikelihoods(nodePlatform, request);
+
+/** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
+export const generateText = (request: GenerationRequest): Promise<GenerationSample> =>
+  runGeneration(nodePlatform, request);
+
+/**
+ * Measures models on texts and tasks, each model loaded once.
+ *
+ * @returns In the order of the models.
+ * @throws OptionError for a malformed task line, naming file and line, a text too short, a missing tokenizer, or a file of
+ * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
+ */
+export const evaluateModels = (request: EvaluateRequest): Promise<Evaluation[]> => runEvaluation(nodePlatform, request);
+
+/** Compares evaluations that lie in files. @throws OptionError */
+export const compareFiles = (request: CompareRequest): Promise<ModelComparison[]> =>
+  runComparison(nodePlatform, request);
+
+/**
+ * Compares what pruning costs on the calibration text and on another one, context by context: a calibration that never
+ * saw a kind of text can cost much there without any figure on its own text showing it.
+ *
+ * @throws OptionError for a text shorter than a window; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
+ * @example
+ * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
+ */
+export const measureCalibrationBias = (request: BiasRequest): Promise<BiasResult> => runBias(nodePlatform, request);
+
+/**
+ * Draws a report's page again, with measurements added to it.
+ * @throws OptionError when there is no report, or a file holds no measurements of its models; ModelFormatError for files
+ *   that are no JSON, or a report of another version.
+ * @example
+ * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
+ */
+export const rebuildReport = (request: ReportRequest): Promise<WrittenReport> => runReport(nodePlatform, request);
+
+/**
+ * Finds a model and what belongs to it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
+ * all there are hold quantised weights.
+ * @throws ModelFormatError when a JSON file is damaged.
+ */
+export const openModelFolder = (path: string, options: OpenModelOptions = {}): Promise<ModelFolder> =>
+  openFolder(nodePlatform, path, options);

@@ -3,9 +3,8 @@ import { join } from 'node:path';
 import { EngineError, UnsupportedModelError } from '../src/errors.js';
 import { runForLogits } from '../src/evaluation/compare-logits.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
-import { prune } from '../src/node/prune-folder.js';
+import { prune } from '../src/node.js';
 import type { PruneOptions } from '../src/options.js';
-import { useTemporaryFolder } from './node/temporary-folder.js';
 import { checkPruning } from './support/check-pruned.js';
 import { testEngine } from './support/engine.js';
 import {
@@ -18,6 +17,7 @@ import {
   separate,
   VOCABULARY,
 } from './support/small-decoder.js';
+import { useTemporaryFolder } from './support/temporary-folder.js';
 import { loadTinyLlama, relativeGap, runModel } from './support/tiny-llama.js';
 
 const folder = useTemporaryFolder();

@@ -4,13 +4,13 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { OptionError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
-import { prune } from '../src/node/prune-folder.js';
+import { prune } from '../src/node.js';
 import { type PruneOptions, resolveOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
-import { useTemporaryFolder } from './node/temporary-folder.js';
 import { testEngine } from './support/engine.js';
 import { gapToMasked } from './support/masked.js';
+import { useTemporaryFolder } from './support/temporary-folder.js';
 import {
   bytesOf,
   type Loaded,

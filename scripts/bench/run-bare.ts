@@ -1,8 +1,6 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { indexGraph } from '../../src/graph/graph-index.js';
-import { findTokenizer } from '../../src/node/load-tokenizer.js';
-import { openModelFolder } from '../../src/node/model-folder.js';
-import { openTextSource } from '../../src/node/read-text.js';
+import { nodePlatform, openModelFolder } from '../../src/node.js';
 import { TOKENS_PER_BATCH } from '../../src/prune/prune-context.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';
@@ -10,6 +8,8 @@ import { compileStage } from '../../src/runtime/compile-stage.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { lowerForRun } from '../../src/runtime/lower-for-run.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
+import { findTokenizer } from '../../src/storage/load-tokenizer.js';
+import { openTextSource } from '../../src/storage/read-text.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
 
@@ -29,7 +29,7 @@ export async function runBare(
     const { source, windowCount = 64, windowLength = 512 } = calibration;
     if (source === undefined || !('file' in source)) throw new Error('the benchmark needs a text file');
     const { windows } = await createCalibrationSet({
-      source: await openTextSource(source.file),
+      source: await openTextSource(nodePlatform.files, source.file),
       tokenizer: await findTokenizer(folder),
       vocabularySize: detected.layout.vocabularySize,
       windowCount,

@@ -1,7 +1,7 @@
 /** Runs the bare blocks or the whole model, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
-import { createNodeEngine } from '../../src/node/node-engine.js';
 import { pruneLadder } from '../../src/node.js';
+import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
 import { type BareExtent, runBare } from './run-bare.js';

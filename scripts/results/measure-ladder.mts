@@ -2,9 +2,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { nameRungs, rungFolder } from '../../src/node/ladder-rungs.js';
-import { REPORT_NAME } from '../../src/node/write-report.js';
 import { evaluateTasks, type PruneReport, perplexity, pruneLadder } from '../../src/node.js';
+import { nameRungs, rungFolder } from '../../src/pipeline/ladder-rungs.js';
+import { REPORT_NAME } from '../../src/storage/write-report.js';
 import type { Measurement, Rung, Task, TaskFigures } from './measurement.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as Task;

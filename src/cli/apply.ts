@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { AppliedRecipe } from '../node/apply-recipe.js';
+import type { AppliedRecipe } from '../node.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatCount } from './format-quantity.js';
 import { runJob } from './run-job.js';

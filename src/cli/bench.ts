@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { Spread } from '../evaluation/speed.js';
-import type { BenchmarkReport, ModelSpeed } from '../node/bench/benchmark.js';
+import type { BenchmarkReport, ModelSpeed } from '../node.js';
 import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatBytes, formatDuration } from './format-quantity.js';
 import { formatTable } from './format-table.js';

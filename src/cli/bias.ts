@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { definedOf } from '../defined-of.js';
 import type { LossPair } from '../evaluation/measure-bias.js';
-import type { BiasResult } from '../node/bias-folder.js';
+import type { BiasResult } from '../node.js';
 import { calibrationOptions } from './calibration-flags.js';
 import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
 import { formatPercent } from './format-quantity.js';

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { definedOf } from '../defined-of.js';
-import type { DescribeRequest } from '../node/describe-folder.js';
+import type { DescribeRequest } from '../node.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
 import { parseNames } from './option-parsers.js';

@@ -1,6 +1,5 @@
 import type { Command } from 'commander';
-import type { ModelComparison } from '../node/compare-evaluations.js';
-import type { Evaluation } from '../node/evaluate-models.js';
+import type { Evaluation, ModelComparison } from '../node.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';

@@ -1,5 +1,5 @@
 import type { PairedDifference } from '../evaluation/compare-results.js';
-import type { ModelComparison } from '../node/compare-evaluations.js';
+import type { ModelComparison } from '../node.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 

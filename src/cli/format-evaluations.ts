@@ -1,6 +1,4 @@
-import type { GenerationSample } from '../node/evaluate-folder.js';
-import type { Evaluation } from '../node/evaluate-models.js';
-import type { TaskReport } from '../node/measurements.js';
+import type { Evaluation, GenerationSample, TaskReport } from '../node.js';
 import { formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';

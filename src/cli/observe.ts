@@ -1,7 +1,7 @@
 import { type Command, Option } from 'commander';
 import { definedOf } from '../defined-of.js';
 import { METRICS } from '../importance/metrics.js';
-import type { ObservedFolder, ObserveRequest } from '../node/observe-folder.js';
+import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { type ModuleSelection, PRUNE_DEFAULTS } from '../options.js';
 import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
 import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';

@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import type { WrittenReport } from '../node/report-folder.js';
+import type { WrittenReport } from '../node.js';
 import { type CommandContext, type SharedOptions, withOutputOptions } from './command-context.js';
 import { collect } from './option-parsers.js';
 import { runJob } from './run-job.js';

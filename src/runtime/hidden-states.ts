@@ -41,6 +41,7 @@ export interface ScratchFile {
   /** Fills `bytes` with what was written from `offset` on. */
   readInto(offset: number, bytes: Uint8Array): Promise<void>;
   write(offset: number, bytes: Uint8Array): Promise<void>;
+  /** Frees the space; a second call does nothing. */
   dispose(): Promise<void>;
 }
 

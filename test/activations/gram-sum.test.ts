@@ -4,7 +4,7 @@ import { createGramSum } from '../../src/activations/gram-sum.js';
 import { makeValueInfo } from '../../src/graph/build.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
-import { createNodeEngine } from '../../src/node/node-engine.js';
+import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 
 const TOKENS = 20;
 /** More than are added up in the graph before they leave it. */

@@ -1,13 +1,10 @@
 import { createColors } from 'picocolors';
+import type { BenchmarkReport } from '../../src/bench/benchmark.js';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
-import type { BenchmarkReport } from '../../src/node/bench/benchmark.js';
-import type { BiasResult } from '../../src/node/bias-folder.js';
-import { compareEvaluations } from '../../src/node/compare-evaluations.js';
-import type { EvaluateRequest, Evaluation } from '../../src/node/evaluate-models.js';
-import type { TaskReport } from '../../src/node/measurements.js';
-import type { ObservedFolder } from '../../src/node/observe-folder.js';
+import type { BiasResult, EvaluateRequest, Evaluation, ObservedFolder, TaskReport } from '../../src/node.js';
+import { compareEvaluations } from '../../src/node.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 

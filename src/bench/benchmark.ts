@@ -1,0 +1,243 @@
+import { cpus } from 'node:os';
+import { OptionError } from '../errors.js';
+import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
+import { nodePlatform } from '../platform/node/node-platform.js';
+import type { ExecutionProviderChoice } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import {
+  contextLength,
+  type EmbeddingsOption,
+  modelPaths,
+  openModelFolder,
+  totalBytes,
+} from '../storage/model-folder.js';
+import { explainSpeed, type SpeedComparison } from './explain-speed.js';
+import { probeWidths } from './probe-widths.js';
+import { startWorker, type WorkerProcess } from './worker-process.js';
+
+export interface BenchmarkRequest extends JobControl, EmbeddingsOption {
+  /** Model folders or `.onnx` files; the others are compared with the first. */
+  readonly models: readonly string[];
+  /** Default `cpu`. */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+  /** Tokens of the prompt, at least 1. Default 128, or what a model reads at most. */
+  readonly promptLength?: number | undefined;
+  /** Tokens written after it, at least 1. Default 32. */
+  readonly newTokens?: number | undefined;
+  /** Rounds that count, at least 2; in each, every model takes its turn. One more comes before, to warm up. Default 7. */
+  readonly rounds?: number | undefined;
+  /** Whether neighbouring FFN widths are timed where a model's widths differ from the first one's. Default true. */
+  readonly probe?: boolean | undefined;
+}
+
+/** What one model takes on this machine. */
+export interface ModelSpeed {
+  readonly model: string;
+  /** Bytes of the model file and its external data. */
+  readonly fileBytes: number;
+  /** Milliseconds from the file on the disk to a session, each time in a fresh process; the file is in the disk cache. */
+  readonly loadMs: Spread;
+  /** Prompt tokens a second. */
+  readonly prefillTokensPerSecond: Spread;
+  /** Tokens a second after the prompt, one at a time. */
+  readonly decodeTokensPerSecond: Spread;
+  /** Largest resident memory of the model's own process. */
+  readonly peakMemoryBytes: number;
+  /** Whether the graph has a KV cache; without one every token costs a whole prompt. */
+  readonly hasCache: boolean;
+}
+
+export interface BenchmarkReport {
+  readonly machine: {
+    readonly processor: string;
+    readonly cores: number;
+    readonly platform: string;
+    readonly node: string;
+  };
+  readonly promptLength: number;
+  readonly newTokens: number;
+  readonly rounds: number;
+  readonly models: readonly ModelSpeed[];
+  readonly comparisons: readonly SpeedComparison[];
+}
+
+const DEFAULTS = { promptLength: 128, newTokens: 32, rounds: 7 } as const;
+
+/** Loads that count, at most: a load is long and varies little. */
+const LOAD_ROUNDS = 3;
+
+/**
+ * Measures models side by side: each in a process of its own, so that its peak memory is its own, and taking turns in
+ * every round, so that what disturbs the machine disturbs all. ONNX Runtime in Node.js with this library's KV cache; other
+ * runtimes have other overheads, but the same matrix products.
+ *
+ * @throws OptionError for options out of range; what loading a model throws; EngineError when a process dies.
+ */
+export async function benchmark(request: BenchmarkRequest): Promise<BenchmarkReport> {
+  const shape = await resolve(request);
+  const loadRounds = Math.min(LOAD_ROUNDS, shape.rounds);
+  const total = 1 + loadRounds + 1 + shape.rounds;
+  let done = 0;
+  const report = (detail: string) => request.onProgress?.({ stage: 'benchmark', done: done++, total, detail });
+  const workers: WorkerProcess[] = [];
+  try {
+    const loads = await loadInTurns(request, { workers, loadRounds, report: () => report('load') });
+    const speeds = await runInTurns(request.models, { workers, shape, report: () => report('read and write') });
+    const models: ModelSpeed[] = [];
+    for (const [at, model] of request.models.entries()) {
+      models.push({
+        model,
+        fileBytes: await fileBytes(model, request),
+        loadMs: spreadOf(loads[at]!.times),
+        prefillTokensPerSecond: spreadOf(speeds[at]!.prefill),
+        decodeTokensPerSecond: spreadOf(speeds[at]!.decode),
+        peakMemoryBytes: (await workers[at]!.ask('memory', {})).bytes,
+        hasCache: loads[at]!.hasCache,
+      });
+    }
+    report('compare');
+    await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+    return { machine: describeMachine(), ...shape, models, comparisons: await compareAll(models, request, shape) };
+  } finally {
+    await Promise.all(workers.map((worker) => worker.stop()));
+  }
+}
+
+interface Shape {
+  readonly promptLength: number;
+  readonly newTokens: number;
+  readonly rounds: number;
+}
+
+async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape> {
+  if (models.length === 0) throw new OptionError('there is no model to measure; name at least one');
+  const { newTokens = DEFAULTS.newTokens, rounds = DEFAULTS.rounds } = request;
+  const longest = await shortestContext(models);
+  const fitting = Math.max(1, Math.min(DEFAULTS.promptLength, longest - newTokens));
+  const { promptLength = fitting } = request;
+  for (const [name, value, least] of [
+    ['promptLength', promptLength, 1],
+    ['newTokens', newTokens, 1],
+    ['rounds', rounds, 2],
+  ] as const) {
+    if (!Number.isInteger(value) || value < least) {
+      throw new OptionError(`${name} is ${value}, expected an integer of at least ${least}`);
+    }
+  }
+  if (promptLength + newTokens > longest) {
+    throw new OptionError(
+      `promptLength and newTokens are ${promptLength + newTokens} together, but a model reads at most ${longest} tokens`,
+    );
+  }
+  return { promptLength, newTokens, rounds };
+}
+
+/** Tokens that every model can read; also finds models that are missing before time goes into the others. */
+async function shortestContext(models: readonly string[]): Promise<number> {
+  let shortest = Number.POSITIVE_INFINITY;
+  for (const model of models) {
+    const folder = await openModelFolder(nodePlatform, model);
+    shortest = Math.min(shortest, contextLength(folder) ?? shortest);
+    await folder.close();
+  }
+  return shortest;
+}
+
+interface Loading {
+  readonly workers: WorkerProcess[];
+  readonly loadRounds: number;
+  readonly report: () => void;
+}
+
+interface Loads {
+  readonly times: number[];
+  hasCache: boolean;
+}
+
+/** Loads every model several times in fresh processes; the last ones stay, in the order of the models. */
+async function loadInTurns(
+  { models, embeddings, executionProvider, signal }: BenchmarkRequest,
+  { workers, loadRounds, report }: Loading,
+): Promise<readonly Loads[]> {
+  const loads = models.map((): Loads => ({ times: [], hasCache: false }));
+  for (let round = 0; round <= loadRounds; round++) {
+    report();
+    await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+    for (const [at, model] of models.entries()) {
+      const worker = startWorker(signal);
+      workers.push(worker);
+      const { loadMs, hasCache } = await worker.ask('open', { model, embeddings, executionProvider });
+      // The first time warms the disk cache.
+      if (round > 0) loads[at]!.times.push(loadMs);
+      loads[at]!.hasCache = hasCache;
+    }
+  }
+  return loads;
+}
+
+interface Turns {
+  readonly workers: readonly WorkerProcess[];
+  readonly shape: Shape;
+  readonly report: () => void;
+}
+
+/** Tokens a second of every round. Every other round runs backwards, so that no model always follows the same one. */
+async function runInTurns(models: readonly string[], { workers, shape, report }: Turns) {
+  const { promptLength, newTokens, rounds } = shape;
+  const speeds = models.map(() => ({ prefill: [] as number[], decode: [] as number[] }));
+  const forwards = [...models.keys()];
+  for (let round = 0; round <= rounds; round++) {
+    report();
+    const order = round % 2 === 0 ? forwards : [...forwards].reverse();
+    for (const at of order) {
+      const { ms } = await workers[at]!.ask('prefill', { promptLength });
+      if (round > 0) speeds[at]!.prefill.push((1000 * promptLength) / ms);
+    }
+    for (const at of order) {
+      const { ms } = await workers[at]!.ask('decode', { promptLength, newTokens });
+      if (round > 0) speeds[at]!.decode.push((1000 * newTokens) / ms);
+    }
+  }
+  return speeds;
+}
+
+async function compareAll(
+  [reference, ...others]: readonly ModelSpeed[],
+  request: BenchmarkRequest,
+  { promptLength }: Shape,
+): Promise<SpeedComparison[]> {
+  const comparisons: SpeedComparison[] = [];
+  for (const other of others) {
+    const models = { model: other.model, reference: reference!.model };
+    const widths = request.probe === false ? undefined : await probeWidths({ ...request, ...models, promptLength });
+    const speeds = {
+      ...models,
+      prefill: compareSpeeds(other.prefillTokensPerSecond.values, reference!.prefillTokensPerSecond.values),
+      decode: compareSpeeds(other.decodeTokensPerSecond.values, reference!.decodeTokensPerSecond.values),
+      fileRatio: other.fileBytes / reference!.fileBytes,
+      memoryRatio: other.peakMemoryBytes / reference!.peakMemoryBytes,
+      ...(widths && { widths }),
+    };
+    comparisons.push({ ...speeds, summary: explainSpeed(speeds, other.hasCache) });
+  }
+  return comparisons;
+}
+
+async function fileBytes(model: string, { embeddings }: EmbeddingsOption): Promise<number> {
+  const folder = await openModelFolder(nodePlatform, model, { embeddings });
+  try {
+    return await totalBytes(nodePlatform, modelPaths(folder, await folder.load()));
+  } finally {
+    await folder.close();
+  }
+}
+
+function describeMachine(): BenchmarkReport['machine'] {
+  const cores = cpus();
+  return {
+    processor: cores[0]?.model.trim() ?? 'unknown',
+    cores: cores.length,
+    platform: `${process.platform} ${process.arch}`,
+    node: process.version,
+  };
+}

@@ -1,0 +1,94 @@
+import { FangPruneError } from '../errors.js';
+import { adviseWidth, neighbouringWidths, type WidthAdvice, type WidthTiming } from '../evaluation/width-advice.js';
+import { runDescribe } from '../pipeline/run-describe.js';
+import { nodePlatform } from '../platform/node/node-platform.js';
+import type { ExecutionProviderChoice } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import type { ModelDescription } from '../report/describe-model.js';
+import { startWorker } from './worker-process.js';
+
+/** FFN widths of a model with their neighbours, as this machine computes them. */
+export interface WidthProbes {
+  readonly hiddenSize: number;
+  readonly timings: readonly WidthTiming[];
+  /** What would be faster; empty when nothing would be by much. */
+  readonly advice: readonly WidthAdvice[];
+}
+
+export interface WidthProbeRequest extends JobControl {
+  readonly model: string;
+  readonly reference: string;
+  readonly promptLength: number;
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+}
+
+/** Blocks have widths of their own; these quantiles stand for them all. */
+const QUANTILES = [0.25, 0.5, 0.75];
+
+/** Each width is timed so often, taking turns; the shortest time counts, for only disturbances add to it. */
+const REPETITIONS = 5;
+
+/** Weights of a probe at most, in elements (256 MiB): larger FFNs take too long to be timed on the side. */
+const ELEMENT_LIMIT = 2 ** 26;
+
+/**
+ * Times neighbouring FFN widths in a process of its own.
+ * @returns undefined where there is nothing to learn: same widths as the reference, structure not recognised, weights not
+ * in single precision, or an FFN too large to be timed on the side.
+ */
+export async function probeWidths(request: WidthProbeRequest): Promise<WidthProbes | undefined> {
+  const description = await describeIfPossible(request.model, request);
+  const reference = await describeIfPossible(request.reference, request);
+  if (description === undefined || description.format.dataType !== 'float') return undefined;
+  const widths = ffnWidths(description);
+  if (widths.length === 0 || (reference && widths.join() === ffnWidths(reference).join())) return undefined;
+  const { hiddenSize } = description;
+  if (2 * hiddenSize * widths.at(-1)! > ELEMENT_LIMIT) return undefined;
+  const chosen = [...new Set(QUANTILES.map((quantile) => widths[Math.round(quantile * (widths.length - 1))]!))];
+  const timings = await timeWidths([...new Set(chosen.flatMap(neighbouringWidths))], { ...request, hiddenSize });
+  const advice = chosen.flatMap((width) => adviseWidth(width, timings) ?? []);
+  return { hiddenSize, timings, advice };
+}
+
+/** Widths of all blocks, ascending. */
+function ffnWidths({ blocks }: ModelDescription): number[] {
+  const ffns = blocks.flatMap(({ modules }) => modules.filter(({ kind }) => kind === 'ffn'));
+  return ffns.flatMap(({ width }) => width ?? []).sort((a, b) => a - b);
+}
+
+async function describeIfPossible(
+  model: string,
+  { executionProvider, signal }: WidthProbeRequest,
+): Promise<ModelDescription | undefined> {
+  try {
+    return await runDescribe(nodePlatform, { model, executionProvider, signal });
+  } catch (error) {
+    // A model that cannot be pruned can still be measured.
+    if (error instanceof FangPruneError) return undefined;
+    throw error;
+  }
+}
+
+async function timeWidths(
+  widths: readonly number[],
+  { hiddenSize, promptLength, executionProvider, signal }: WidthProbeRequest & { readonly hiddenSize: number },
+): Promise<WidthTiming[]> {
+  const worker = startWorker(signal);
+  try {
+    const rounds: WidthTiming[][] = [];
+    for (let repetition = 0; repetition < REPETITIONS; repetition++) {
+      const round: WidthTiming[] = [];
+      for (const width of widths) {
+        round.push({ width, ...(await worker.ask('probe', { hiddenSize, width, promptLength, executionProvider })) });
+      }
+      rounds.push(round);
+    }
+    return widths.map((width, at) => ({
+      width,
+      prefillMs: Math.min(...rounds.map((round) => round[at]!.prefillMs)),
+      decodeMs: Math.min(...rounds.map((round) => round[at]!.decodeMs)),
+    }));
+  } finally {
+    await worker.stop();
+  }
+}

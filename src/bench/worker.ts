@@ -1,0 +1,73 @@
+/** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
+import type { LanguageModel, Reader } from '../evaluation/language-model.js';
+import { createLanguageModel } from '../evaluation/session-language-model.js';
+import { openSession } from '../pipeline/open-language-model.js';
+import { createNodeEngine } from '../platform/node/node-engine.js';
+import { nodePlatform } from '../platform/node/node-platform.js';
+import { peakMemoryBytes } from '../platform/node/peak-memory.js';
+import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
+import { probeWidth } from './probe-width.js';
+import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';
+
+let opened: LanguageModel | undefined;
+
+type Handlers = {
+  readonly [C in WorkerCall]: (request: WorkerCalls[C]['request']) => Promise<WorkerCalls[C]['answer']>;
+};
+
+const handlers: Handlers = {
+  async open({ model, embeddings, executionProvider }) {
+    const start = performance.now();
+    const folder = await openModelFolder(nodePlatform, model, { embeddings });
+    const engine = await createNodeEngine({ executionProvider });
+    // As its users run it, or not at all.
+    const session = await openSession(engine, folder);
+    opened = await createLanguageModel({ engine, session, ...cacheSizes(folder) });
+    const loadMs = performance.now() - start;
+    await folder.close();
+    return { loadMs, hasCache: opened.hasCache };
+  },
+  async prefill({ promptLength }) {
+    const { ms } = await timedPrompt(promptLength);
+    return { ms };
+  },
+  async decode({ promptLength, newTokens }) {
+    const { reader } = await timedPrompt(promptLength);
+    const start = performance.now();
+    for (const token of someTokens(newTokens)) await reader.read([Int32Array.of(token)]);
+    return { ms: performance.now() - start };
+  },
+  probe: probeWidth,
+  memory: async () => ({ bytes: peakMemoryBytes() }),
+};
+
+async function timedPrompt(length: number): Promise<{ readonly reader: Reader; readonly ms: number }> {
+  const reader = opened!.createReader();
+  const prompt = someTokens(length);
+  const start = performance.now();
+  await reader.read([prompt]);
+  return { reader, ms: performance.now() - start };
+}
+
+/** Tokens that every vocabulary has; what they say does not change how long it takes. */
+function someTokens(count: number): Int32Array {
+  const size = Math.min(opened?.vocabularySize ?? 256, 32_000);
+  return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);
+}
+
+function toAnswerError(error: unknown): WorkerAnswer {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
+  return { error: { code, message } };
+}
+
+process.on('message', ({ call, ...request }: WorkerRequest) => {
+  const handle = handlers[call] as (request: object) => Promise<WorkerCalls[WorkerCall]['answer']>;
+  const reply = (answer: WorkerAnswer) => process.send?.(answer);
+  handle(request).then(
+    (answer) => reply({ answer }),
+    (error) => reply(toAnswerError(error)),
+  );
+});
+// Whoever asked is gone.
+process.on('disconnect', () => process.exit());

@@ -1,0 +1,49 @@
+/** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
+
+export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
+export {
+  addMeasurements,
+  type ComparedTask,
+  type EvaluationMeasurements,
+  type ModelMeasurements,
+  type TaskMeasurement,
+} from '../report/add-measurements.js';
+export type { BenchmarkMeasurements, ComparedSpeeds, SpeedMeasurements } from '../report/benchmark-metrics.js';
+export type { BlockDescription, ModelDescription, ModuleDescription } from '../report/describe-model.js';
+export type { ModelOrigin } from '../report/model-origin.js';
+export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
+export type * from '../report/report-schema.js';
+export type { SavedModule, SavedStatistics } from '../report/statistics-schema.js';
+export type { EmbeddingsOption, ModelFolder, OpenModelOptions } from '../storage/model-folder.js';
+export {
+  type ComparableTask,
+  type CompareRequest,
+  compareEvaluations,
+  type EvaluatedTasks,
+  type ModelComparison,
+  runComparison,
+} from './evaluate/compare-evaluations.js';
+export {
+  type GenerationRequest,
+  type GenerationSample,
+  type LogLikelihoodRequest,
+  type PerplexityRequest,
+  runGeneration,
+  runLogLikelihoods,
+  runPerplexity,
+  runTasks,
+  type TasksRequest,
+} from './evaluate/evaluate-model.js';
+export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
+export { type BiasRequest, type BiasResult, runBias } from './evaluate/run-bias.js';
+export { type EvaluateRequest, type Evaluation, runEvaluation } from './evaluate/run-evaluation.js';
+export type { TextEvaluation } from './evaluate/text-evaluation.js';
+export type { TextWindows } from './evaluate/text-windows.js';
+export { type JobContext, type Stage, withJob } from './job-context.js';
+export type { LadderRequest, PruneRequest } from './prune-request.js';
+export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';
+export { type DescribeRequest, runDescribe } from './run-describe.js';
+export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
+export { runLadder, runPrune } from './run-prune.js';
+export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
+export { STAGES, type Stages, type StagesOption } from './stages.js';

@@ -1,0 +1,121 @@
+import { OptionError } from '../../errors.js';
+import type { TextPair } from '../../evaluation/encode-pair.js';
+import { generateText } from '../../evaluation/generate.js';
+import type { LanguageModel } from '../../evaluation/language-model.js';
+import { type LogLikelihood, measureLogLikelihoods } from '../../evaluation/log-likelihood.js';
+import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
+import type { EngineChoice, Platform } from '../../platform/platform.js';
+import type { JobControl } from '../../progress.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import { contextLength, type EmbeddingsOption, type ModelFolder } from '../../storage/model-folder.js';
+import { readText } from '../../storage/read-text.js';
+import { withJob } from '../job-context.js';
+import { openLanguageModel } from '../open-language-model.js';
+import { open } from '../stages/open.js';
+import type { TaskEncoding, TaskReport } from './measurements.js';
+import { runEvaluation } from './run-evaluation.js';
+import { naming, type TextWindows, windowOptions } from './text-windows.js';
+
+/** What every evaluation needs to know. */
+export interface EvaluationRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+}
+
+export interface PerplexityRequest extends EvaluationRequest, TextWindows {
+  /** Text file, UTF-8; or give `text`. */
+  readonly file?: string | undefined;
+  readonly text?: string | undefined;
+}
+
+/** Perplexity of a model on a text. */
+export async function runPerplexity(platform: Platform, request: PerplexityRequest): Promise<PerplexityResult> {
+  if ((request.file === undefined) === (request.text === undefined)) {
+    throw new OptionError('give either file or text to measure perplexity on');
+  }
+  const text = request.text ?? (await readText(platform.files, request.file!));
+  return withLanguageModel(platform, request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
+    const { onProgress, signal } = request;
+    const options = { ...windowOptions(request, tokenizer), onProgress, signal };
+    return naming(request.file ?? 'the text', () => measureTextPerplexity(model, { text, tokenizer }, options));
+  });
+}
+
+export interface TasksRequest extends EvaluationRequest, TaskEncoding {
+  /** Items, JSONL: `query, choices, gold`, `contexts, continuation, gold`, or `context, target`. */
+  readonly file: string;
+  /** Items to measure, from the first. Default all. */
+  readonly limit?: number | undefined;
+  /** File that keeps every score as it comes. @see EvaluateRequest */
+  readonly resume?: string | undefined;
+}
+
+/** Measures a model on a task file. */
+export async function runTasks(platform: Platform, { model, file, ...request }: TasksRequest): Promise<TaskReport> {
+  const [evaluation] = await runEvaluation(platform, { ...request, models: [model], tasks: [file] });
+  return evaluation!.tasks[0]!;
+}
+
+export interface LogLikelihoodRequest extends EvaluationRequest, Pick<TaskEncoding, 'bos'> {
+  /** Contexts, and what is measured after each; the continuation brings its space. */
+  readonly pairs: readonly TextPair[];
+}
+
+/** Log-likelihoods of continuations. */
+export async function runLogLikelihoods(platform: Platform, request: LogLikelihoodRequest): Promise<LogLikelihood[]> {
+  const { pairs, bos: addSpecialTokens, onProgress, signal } = request;
+  return withLanguageModel(platform, request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
+    const options = { tokenizer, addSpecialTokens, contextLength: contextLength(folder), onProgress, signal };
+    return measureLogLikelihoods(model, pairs, options);
+  });
+}
+
+export interface GenerationRequest extends EvaluationRequest {
+  readonly prompt: string;
+  /** Default 64. */
+  readonly maxNewTokens?: number | undefined;
+  /** 0 takes the likeliest token each time. Default 0. */
+  readonly temperature?: number | undefined;
+  /** Seeds the sampling. Default 0. */
+  readonly seed?: number | undefined;
+}
+
+export interface GenerationSample {
+  /** What follows the prompt. */
+  readonly text: string;
+}
+
+/** Lets a model continue a prompt. */
+export async function runGeneration(platform: Platform, request: GenerationRequest): Promise<GenerationSample> {
+  const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
+  return withLanguageModel(platform, request, async (model, folder) => {
+    const tokenizer = await requireTokenizer(folder, 'writing text');
+    return {
+      text: await generateText(model, {
+        tokenizer,
+        prompt,
+        maxNewTokens,
+        temperature,
+        seed,
+        ...(signal && { signal }),
+      }),
+    };
+  });
+}
+
+function withLanguageModel<T>(
+  platform: Platform,
+  request: EvaluationRequest,
+  use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
+): Promise<T> {
+  const { executionProvider, engine } = request;
+  return withJob(platform, request, async (context) => {
+    const measuring = await platform.createEngine({ executionProvider, engine });
+    const folder = await open.run(context, request);
+    const model = await openLanguageModel(measuring, folder);
+    context.onEnd(() => model.release());
+    return use(model, folder);
+  });
+}

@@ -1,0 +1,120 @@
+import type { Tokenizer } from '../../calibration/tokenizer.js';
+import type { LanguageModel } from '../../evaluation/language-model.js';
+import { type DivergenceResult, type DivergenceScore, measureDivergence } from '../../evaluation/measure-divergence.js';
+import { measureTask } from '../../evaluation/measure-task.js';
+import { measureTextPerplexity, type PerplexityResult, type WindowScore } from '../../evaluation/perplexity.js';
+import type { ScoredRun } from '../../evaluation/score-lines.js';
+import type { ScoreLog } from '../../evaluation/score-log.js';
+import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
+import type { JobControl } from '../../progress.js';
+import type { Engine } from '../../runtime/engine.js';
+import type { TaskFile } from '../../storage/task-file.js';
+import { naming, type TextWindows, windowOptions } from './text-windows.js';
+
+/** A text with its name. */
+export interface NamedText {
+  readonly name: string;
+  readonly sha256: string;
+  readonly text: string;
+}
+
+/** How items become tokens. */
+export interface TaskEncoding {
+  /** Put between context and continuation. Default one space. @see EncodingOptions */
+  readonly delimiter?: string | undefined;
+  /** Start every text with the tokenizer's special tokens. Default false. */
+  readonly bos?: boolean | undefined;
+}
+
+/** How a task was measured; two results compare only when these agree. */
+export interface TaskProtocol {
+  readonly taskSha256: string;
+  readonly delimiter: string;
+  readonly bos: boolean;
+  /** Tokens that contexts were cut to; absent when the model names no limit. */
+  readonly contextLength?: number;
+}
+
+export type TextPerplexity = { readonly text: string } & PerplexityResult;
+export type TextDivergence = { readonly text: string; readonly reference: string } & DivergenceResult;
+export type TaskReport = { readonly file: string; readonly protocol: TaskProtocol } & TaskResult;
+
+/** Everything that was measured on one model. */
+export interface Measured {
+  readonly perplexity: TextPerplexity[];
+  readonly divergence: TextDivergence[];
+  readonly tasks: TaskReport[];
+}
+
+/** What a measurement works with. */
+export interface MeasuringContext extends JobControl {
+  readonly engine: Engine;
+  readonly model: LanguageModel;
+  readonly tokenizer: Tokenizer;
+  readonly reference: LanguageModel | undefined;
+  readonly logOf: <T extends { readonly index: number }>() => ScoreLog<T> | undefined;
+}
+
+/** One thing to measure on a model. */
+export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'sourceSha256' | 'protocol'> {
+  /** Measures, and adds to what is measured. */
+  measure(context: MeasuringContext, into: Measured): Promise<void>;
+}
+
+export function perplexityOf({ name, sha256, text }: NamedText, windows: TextWindows): Measurement {
+  const { windowCount: _, ...protocol } = windows;
+  return {
+    kind: 'perplexity',
+    source: name,
+    sourceSha256: sha256,
+    protocol,
+    async measure({ model, tokenizer, logOf, onProgress, signal }, { perplexity }) {
+      const options = { ...windowOptions(windows, tokenizer), log: logOf<WindowScore>(), onProgress, signal };
+      const result = await naming(name, () => measureTextPerplexity(model, { text, tokenizer }, options));
+      perplexity.push({ text: name, ...result });
+    },
+  };
+}
+
+/** @param reference Its name. */
+export function divergenceOf({ name, sha256, text }: NamedText, windows: TextWindows, reference: string): Measurement {
+  const { windowCount: _, stride: __, ...protocol } = windows;
+  return {
+    kind: 'divergence',
+    source: name,
+    sourceSha256: sha256,
+    protocol,
+    async measure({ engine, model, tokenizer, logOf, onProgress, signal, ...context }, { divergence }) {
+      const { stride: _, ...shape } = windowOptions(windows, tokenizer);
+      const models = { engine, model, reference: context.reference! };
+      const options = { ...shape, log: logOf<DivergenceScore>(), onProgress, signal };
+      const result = await naming(name, () => measureDivergence(models, tokenizer.encode(text), options));
+      divergence.push({
+        text: name,
+        reference,
+        ...result,
+        protocol: { ...result.protocol, textSha256: sha256 },
+      });
+    },
+  };
+}
+
+/** @param contextLength Longest sequence that the model reads, when it names one. */
+export function taskOf(
+  { name, sha256, items }: TaskFile,
+  { delimiter = ' ', bos = false }: TaskEncoding,
+  contextLength: number | undefined,
+): Measurement {
+  const protocol = { delimiter, bos, ...(contextLength !== undefined && { contextLength }) };
+  return {
+    kind: 'task',
+    source: name,
+    sourceSha256: sha256,
+    protocol,
+    async measure({ model, tokenizer, logOf, onProgress, signal }, { tasks }) {
+      const options = { tokenizer, delimiter, addSpecialTokens: bos, contextLength, log: logOf<ItemScore>() };
+      const result = await measureTask(model, items, { ...options, onProgress, signal });
+      tasks.push({ file: name, protocol: { taskSha256: sha256, ...protocol }, ...result });
+    },
+  };
+}

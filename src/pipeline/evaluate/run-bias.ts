@@ -1,0 +1,108 @@
+import { createCalibrationSet } from '../../calibration/calibration-set.js';
+import { OptionError } from '../../errors.js';
+import { type CalibrationOptions, PRUNE_DEFAULTS, resolveCalibration } from '../../options.js';
+import type { EngineChoice, Platform } from '../../platform/platform.js';
+import type { JobControl } from '../../progress.js';
+import type { BiasReport, MetricReport } from '../../report/report-schema.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import type { EmbeddingsOption, ModelFolder } from '../../storage/model-folder.js';
+import { readJsonFile } from '../../storage/read-json.js';
+import { openTextSource } from '../../storage/read-text.js';
+import { REPORT_NAME } from '../../storage/write-report.js';
+import { withJob } from '../job-context.js';
+import { analyse } from '../stages/analyse.js';
+import { calibrate } from '../stages/calibrate.js';
+import { load } from '../stages/load.js';
+import { open } from '../stages/open.js';
+import { compareOnTexts } from './compare-texts.js';
+
+export interface BiasRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** The model that was pruned, and the result. */
+  readonly dense: string;
+  readonly pruned: string;
+  /** Text to compare with the calibration: a `.txt` or `.jsonl` file. */
+  readonly file: string;
+  /** What the model was calibrated on, as `prune` was told; the default is the text that comes along. */
+  readonly calibration?: CalibrationOptions | undefined;
+  /** Windows read of either text, at least 1. Default 16. */
+  readonly windowCount?: number | undefined;
+  /** Block in whose FFN's input the contexts are seen. Default: the middle one. */
+  readonly block?: number | undefined;
+  /** Contexts that the tokens of both texts fall into, at least 1. Default 12. */
+  readonly contextCount?: number | undefined;
+  /** Seeds the clustering. Default 0. */
+  readonly seed?: number | undefined;
+  /** Quote text to show what contexts are about. Default true. */
+  readonly quoteText?: boolean | undefined;
+}
+
+export const BIAS_DEFAULTS = { windowCount: 16 } as const;
+
+/** A bias with the text's perplexities. */
+export interface BiasResult extends BiasReport {
+  readonly perplexity: MetricReport;
+}
+
+/** Open, load, analyse, calibrate; then both models read both texts. */
+export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
+  const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, embeddings, executionProvider } = request;
+  if (!Number.isInteger(windowCount) || windowCount < 1) {
+    throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
+  }
+  const engine = await platform.createEngine({ executionProvider, engine: request.engine });
+  return withJob(platform, request, async (context) => {
+    const { onProgress, signal } = context;
+    const folder = await open.run(context, { model: request.dense, embeddings });
+    const pruned = await open.run(context, { model: request.pruned, embeddings });
+    const tokenizer = await requireTokenizer(folder, 'a second text');
+    const model = await load.run(context, folder);
+    const analysed = await analyse.run(context, { model, engine });
+    const { vocabularySize } = analysed.detected.layout;
+    const { positionCount } = analysed;
+    const calibration = await calibrate.run(context, {
+      folder,
+      model,
+      engine,
+      calibration: resolveCalibration(request.calibration, PRUNE_DEFAULTS.calibration),
+      vocabularySize,
+      positionCount,
+      seed,
+    });
+    const text = await createCalibrationSet({
+      source: await openTextSource(platform.files, request.file),
+      windowCount,
+      windowLength: calibration.windowLength,
+      tokenizer,
+      vocabularySize,
+      signal,
+    });
+    const { metrics, bias } = await compareOnTexts({
+      engine,
+      dense: { folder, model, analysed },
+      pruned,
+      texts: [{ name: request.file, windows: text.windows, textSha256: text.provenance.textSha256 }],
+      calibration: calibration.windows,
+      windowCount,
+      block: request.block,
+      contextCount: request.contextCount,
+      seed,
+      decode: request.quoteText === false ? undefined : (tokens) => tokenizer.decode(tokens),
+      onProgress,
+      signal,
+    });
+    const mismatch = await findMismatch(pruned, calibration.provenance.tokensSha256);
+    const [found] = bias;
+    return { ...found!, warnings: [...mismatch, ...found!.warnings], perplexity: metrics[0]! };
+  });
+}
+
+/** A report beside the pruned model tells what it was calibrated on. */
+async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSha256: string): Promise<string[]> {
+  const report = await readJsonFile(files, files.resolve(root, `${REPORT_NAME}.json`)).catch(() => undefined);
+  const recorded = Object(report?.calibration).tokensSha256 as unknown;
+  if (typeof recorded !== 'string' || recorded === tokensSha256) return [];
+  return [
+    "the calibration given is not the one in the pruned model's report: give prune's calibration text, windows and " +
+      'window length, or the comparison is with a text that pruning never saw',
+  ];
+}

@@ -1,0 +1,170 @@
+import { sha256 } from '../../calibration/sha256.js';
+import { OptionError } from '../../errors.js';
+import type { ScoredRun } from '../../evaluation/score-lines.js';
+import type { EngineChoice, Platform } from '../../platform/platform.js';
+import type { JobControl, Progress } from '../../progress.js';
+import type { Engine } from '../../runtime/engine.js';
+import { hashModel } from '../../storage/hash-files.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import { contextLength, type EmbeddingsOption, type ModelFolder } from '../../storage/model-folder.js';
+import { readText } from '../../storage/read-text.js';
+import { openScoreFile, type ScoreFile } from '../../storage/score-file.js';
+import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
+import { type JobContext, withJob, withPart } from '../job-context.js';
+import { openLanguageModel } from '../open-language-model.js';
+import { open } from '../stages/open.js';
+import {
+  divergenceOf,
+  type Measured,
+  type Measurement,
+  type NamedText,
+  perplexityOf,
+  type TaskEncoding,
+  taskOf,
+} from './measurements.js';
+import type { TextWindows } from './text-windows.js';
+
+/** What to measure on which models. */
+export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption, EngineChoice {
+  /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
+  readonly models: readonly string[];
+  /** Text files to measure perplexity on. */
+  readonly texts?: readonly string[] | undefined;
+  /** A model from which the others' divergence is measured on the texts. */
+  readonly reference?: string | undefined;
+  /** Task files, JSONL. */
+  readonly tasks?: readonly string[] | undefined;
+  /** Items of each task to measure, from the first. Default all. */
+  readonly limit?: number | undefined;
+  /**
+   * File that keeps every score as it comes. The same request with the same file goes on where the last one stopped and
+   * ends with the figures of one run; a file of other models, texts, tasks or settings is refused. `limit` and
+   * `windowCount` may grow.
+   */
+  readonly resume?: string | undefined;
+}
+
+/** What was measured on one model. */
+export interface Evaluation extends Measured {
+  readonly model: string;
+}
+
+/** Measures models on texts and tasks, each model loaded once. */
+export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
+  const { models, embeddings, reference: referenceName, resume, executionProvider, engine } = request;
+  const sources = await readSources(platform, request);
+  const measuring = await platform.createEngine({ executionProvider, engine });
+  return withJob(platform, request, async (context) => {
+    const openModel = (model: string) => open.run(context, { model, embeddings });
+    const reference = referenceName === undefined ? undefined : await openModel(referenceName);
+    const plans: Plan[] = [];
+    for (const model of models) {
+      const folder = await openModel(model);
+      plans.push({ model, folder, measurements: planMeasurements(request, sources, { folder, reference }) });
+    }
+    const scores = resume === undefined ? undefined : await openScores(context, resume, { plans, reference });
+    return measureAll(context, plans, { engine: measuring, reference, scores });
+  });
+}
+
+interface Sources {
+  readonly texts: readonly NamedText[];
+  readonly tasks: readonly TaskFile[];
+}
+
+/** What is measured on a model. */
+interface Plan {
+  readonly model: string;
+  readonly folder: ModelFolder;
+  readonly measurements: readonly Measurement[];
+}
+
+async function readSources(
+  platform: Platform,
+  { models, texts = [], tasks = [], reference, limit }: EvaluateRequest,
+): Promise<Sources> {
+  if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
+  if (reference !== undefined && texts.length === 0) {
+    throw new OptionError('a reference was given, but no text to compare with it on');
+  }
+  const named: NamedText[] = [];
+  for (const name of texts) {
+    const text = await readText(platform.files, name);
+    named.push({ name, text, sha256: await sha256(text) });
+  }
+  const files: TaskFile[] = [];
+  for (const file of tasks) files.push(await readTaskFile(platform, file, limit));
+  return { texts: named, tasks: files };
+}
+
+function planMeasurements(
+  request: EvaluateRequest,
+  { texts, tasks }: Sources,
+  { folder, reference }: { readonly folder: ModelFolder; readonly reference: ModelFolder | undefined },
+): Measurement[] {
+  const { windowLength, stride, windowCount, bos, delimiter } = request;
+  const windows: TextWindows = { windowLength, stride, windowCount, bos };
+  const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
+  const compared = reference === undefined || isReference ? [] : texts;
+  return [
+    ...texts.map((text) => perplexityOf(text, windows)),
+    ...compared.map((text) => divergenceOf(text, windows, request.reference!)),
+    ...tasks.map((task) => taskOf(task, { delimiter, bos }, contextLength(folder))),
+  ];
+}
+
+/** Opens the file of scores for everything that is planned. */
+async function openScores(
+  { platform, signal }: JobContext,
+  resume: string,
+  { plans, reference }: { readonly plans: readonly Plan[]; readonly reference: ModelFolder | undefined },
+): Promise<ScoreFile> {
+  const referenceSha256 = reference && (await hashModel(reference, signal));
+  const runs: ScoredRun[] = [];
+  for (const { model, folder, measurements } of plans) {
+    const modelSha256 = await hashModel(folder, signal);
+    for (const { kind, source, sourceSha256, protocol } of measurements) {
+      const against = kind === 'divergence' ? { referenceSha256 } : {};
+      runs.push({ model, source, kind, modelSha256, ...against, sourceSha256, protocol });
+    }
+  }
+  return openScoreFile(platform.files, resume, runs);
+}
+
+interface Measuring {
+  readonly engine: Engine;
+  readonly reference: ModelFolder | undefined;
+  readonly scores: ScoreFile | undefined;
+}
+
+async function measureAll(
+  context: JobContext,
+  plans: readonly Plan[],
+  { engine, reference: referenceFolder, scores }: Measuring,
+): Promise<Evaluation[]> {
+  const { onProgress, signal } = context;
+  const openIn = async ({ onEnd }: JobContext, folder: ModelFolder) => {
+    const model = await openLanguageModel(engine, folder);
+    onEnd(() => model.release());
+    return model;
+  };
+  const evaluations: Evaluation[] = [];
+  const reference = referenceFolder && (await openIn(context, referenceFolder));
+  let run = 0;
+  for (const { model: name, folder, measurements } of plans) {
+    const evaluation: Evaluation = { model: name, perplexity: [], divergence: [], tasks: [] };
+    const tokenizer = await requireTokenizer(folder, 'an evaluation');
+    await withPart(context, async (part) => {
+      const model = await openIn(part, folder);
+      for (const measurement of measurements) {
+        const at = run++;
+        const listener = onProgress && ((step: Progress) => onProgress({ detail: measurement.source, ...step }));
+        const logOf = <T extends { readonly index: number }>() => scores?.logOf<T>(at);
+        const measuring = { engine, model, tokenizer, reference, logOf, onProgress: listener, signal };
+        await measurement.measure(measuring, evaluation);
+      }
+    });
+    evaluations.push(evaluation);
+  }
+  return evaluations;
+}

@@ -1,0 +1,94 @@
+import { sha256 } from '../../calibration/sha256.js';
+import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { OptionError } from '../../errors.js';
+import type { LanguageModel } from '../../evaluation/language-model.js';
+import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
+import { cutScoredWindows, resolveWindows, type WindowOptions } from '../../evaluation/scored-windows.js';
+import type { JobControl } from '../../progress.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
+import { readText } from '../../storage/read-text.js';
+import { naming, type TextWindows, windowOptions } from './text-windows.js';
+
+/** Texts that the dense and the pruned model are compared on. */
+export interface TextEvaluation extends TextWindows {
+  /** Text files, UTF-8, at least one. */
+  readonly texts: readonly string[];
+  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
+  readonly windowLength?: number | undefined;
+}
+
+/** A text as the model reads it. */
+export interface PreparedText {
+  /** Its file, as it was given. */
+  readonly name: string;
+  readonly tokens: Int32Array;
+  readonly textSha256: string;
+  readonly windows: WindowOptions;
+  /** Windows that are scored. */
+  readonly windowCount: number;
+}
+
+const STANDARD_LENGTH = 512;
+
+/** Reads and encodes texts, and checks that they can be measured. @throws OptionError, naming the text. */
+export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
+  const { texts } = request;
+  if (!Array.isArray(texts) || texts.length === 0) {
+    throw new OptionError('evaluation names no texts; give at least one file, such as { texts: ["test.txt"] }');
+  }
+  const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
+  const longest = contextLength(folder) ?? Number.POSITIVE_INFINITY;
+  const prepared: PreparedText[] = [];
+  for (const name of new Set(texts)) {
+    const text = await readText(folder.platform.files, name);
+    prepared.push(await naming(name, () => prepareText({ name, text, tokenizer, longest }, request)));
+  }
+  return prepared;
+}
+
+interface RawText {
+  readonly name: string;
+  readonly text: string;
+  readonly tokenizer: Tokenizer;
+  /** Tokens that the model reads at once. */
+  readonly longest: number;
+}
+
+async function prepareText(
+  { name, text, tokenizer, longest }: RawText,
+  request: TextEvaluation,
+): Promise<PreparedText> {
+  const tokens = Int32Array.from(tokenizer.encode(text));
+  const room = longest - (request.bos ? 1 : 0);
+  const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
+  if (windowLength > room)
+    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${room}`);
+  const windows = windowOptions({ ...request, windowLength }, tokenizer);
+  const shape = resolveWindows(windows, tokens.length);
+  const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;
+  return { name, tokens, textSha256: await sha256(text), windows, windowCount };
+}
+
+/** Perplexities of one model, in the order of the texts. @throws NumericalError, EngineError */
+export async function measureTexts(
+  model: LanguageModel,
+  texts: readonly PreparedText[],
+  { onProgress, signal }: JobControl,
+): Promise<readonly PerplexityResult[]> {
+  const total = countWindows(texts);
+  const results: PerplexityResult[] = [];
+  let before = 0;
+  for (const { name, tokens, textSha256, windows, windowCount } of texts) {
+    const done = before;
+    const listener: JobControl['onProgress'] =
+      onProgress && ((step) => onProgress({ stage: 'evaluate', done: done + step.done, total, detail: name }));
+    const result = await measurePerplexity(model, tokens, { ...windows, onProgress: listener, signal });
+    results.push({ ...result, protocol: { ...result.protocol, textSha256 } });
+    before += windowCount;
+  }
+  return results;
+}
+
+const countWindows = (texts: readonly PreparedText[]): number =>
+  texts.reduce((sum, { windowCount }) => sum + windowCount, 0);

@@ -1,0 +1,41 @@
+import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { OptionError } from '../../errors.js';
+import type { WindowOptions } from '../../evaluation/scored-windows.js';
+
+/** How a request asks for windows of a text. */
+export interface TextWindows {
+  /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
+  readonly windowLength?: number | undefined;
+  /** Tokens from one window to the next. Default `windowLength`. */
+  readonly stride?: number | undefined;
+  /** Windows to score, from the start. Default all. */
+  readonly windowCount?: number | undefined;
+  /** Start every window with the model's BOS token. Default false. */
+  readonly bos?: boolean | undefined;
+}
+
+/** The same for the library's stages. @throws OptionError when BOS is asked for and there is none. */
+export function windowOptions(
+  { windowLength, stride, windowCount, bos }: TextWindows,
+  { bosTokenId }: Tokenizer,
+): WindowOptions {
+  if (bos && bosTokenId === undefined) {
+    throw new OptionError('bos was asked for, but the tokenizer has no token that begins a text');
+  }
+  return {
+    ...(windowLength !== undefined && { windowLength }),
+    ...(stride !== undefined && { stride }),
+    ...(windowCount !== undefined && { windowCount }),
+    ...(bos && bosTokenId !== undefined && { bosTokenId }),
+  };
+}
+
+/** Runs what measures a text. @throws OptionError with the text's name before what was wrong. */
+export async function naming<T>(name: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (cause instanceof OptionError) throw new OptionError(`${name}: ${cause.message}`, { cause });
+    throw cause;
+  }
+}

@@ -1,0 +1,53 @@
+import type { Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import type { StageTiming } from '../prune/job.js';
+
+/** What every stage of a job shares; whatever else it works on is its input. */
+export interface JobContext extends JobControl {
+  readonly platform: Platform;
+  /** Stages until now. */
+  readonly timings: StageTiming[];
+  /** What a reader of the report should know. */
+  readonly remarks: string[];
+  /** Says that a stage begins, runs it and takes its time. */
+  timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
+  /** Has something done when the part of the job ends that asks, however it ends; what was asked for last comes first. */
+  onEnd(action: () => Promise<unknown>): void;
+}
+
+/** One step of a job. Another with the same input and output may take its place. */
+export interface Stage<Input, Output> {
+  readonly name: string;
+  run(context: JobContext, input: Input): Promise<Output>;
+}
+
+type Job<T> = (context: JobContext) => Promise<T>;
+
+/** Runs a job, and frees what its stages hold. */
+export function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
+  return withPart({ platform, onProgress, signal, timings: [], remarks: [] }, job);
+}
+
+/** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */
+export async function withPart<T>(whole: Omit<JobContext, 'timed' | 'onEnd'>, part: Job<T>): Promise<T> {
+  const endings: (() => Promise<unknown>)[] = [];
+  const timings = [...whole.timings];
+  const context: JobContext = {
+    ...whole,
+    timings,
+    remarks: [...whole.remarks],
+    async timed(stage, action) {
+      whole.onProgress?.({ stage, done: 0, total: 1 });
+      const start = performance.now();
+      const result = await action();
+      timings.push({ stage, ms: performance.now() - start });
+      return result;
+    },
+    onEnd: (action) => void endings.unshift(action),
+  };
+  try {
+    return await part(context);
+  } finally {
+    for (const end of endings) await end();
+  }
+}

@@ -1,0 +1,46 @@
+import { OptionError } from '../errors.js';
+import type { ReportPlace } from '../storage/write-report.js';
+
+/** One result of a ladder. */
+export interface Rung {
+  readonly sparsity: number;
+  /** Its sparsity in percent, as its folder is called: `10`, `12.5`. */
+  readonly name: string;
+}
+
+/** Decimals of a percentage beyond which two sparsities are one. */
+const NAME_DECIMALS = 4;
+
+/**
+ * Names the rungs of a ladder.
+ * @throws OptionError for no list, an empty one, or two sparsities that are the same.
+ */
+export function nameRungs(sparsities: readonly number[]): readonly Rung[] {
+  if (!Array.isArray(sparsities) || sparsities.length === 0)
+    throw new OptionError('sparsity of a ladder is no list of fractions; give at least one, such as [0.1, 0.2, 0.3]');
+  const rungs = sparsities.map((sparsity) => ({ sparsity, name: rungName(sparsity) }));
+  const double = rungs.find(({ name }, at) => rungs.findIndex((rung) => rung.name === name) !== at);
+  if (double !== undefined)
+    throw new OptionError(`sparsity ${double.sparsity} occurs twice in the ladder; give it once`);
+  return rungs;
+}
+
+/** Percent, without what binary fractions add: 0.07 -> `7`. */
+export function rungName(sparsity: number): string {
+  return String(Number((sparsity * 100).toFixed(NAME_DECIMALS)));
+}
+
+/** Where a rung's report goes: into its folder, or beside its siblings under its own name. */
+export function rungReportPlace(place: ReportPlace | undefined, { name }: Rung): ReportPlace | undefined {
+  return place?.folder === undefined ? place : { ...place, name: `${place.name}-${name}` };
+}
+
+/** The folder of a rung. */
+export function rungFolder(out: string, { name }: Rung): string {
+  return `${out.replace(/[\\/]+$/, '')}/${name}`;
+}
+
+/** A rung's recipe: `a-10.json` of `a.json`, else a folder in the one given. */
+export function rungRecipe(path: string, rung: Rung): string {
+  return path.endsWith('.json') ? `${path.slice(0, -'.json'.length)}-${rung.name}.json` : rungFolder(path, rung);
+}

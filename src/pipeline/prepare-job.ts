@@ -1,0 +1,78 @@
+import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
+import type { EngineChoice } from '../platform/platform.js';
+import { checkBudget } from '../prune/budget/check-budget.js';
+import type { PruneJob } from '../prune/job.js';
+import { createMemoryStates, createSpilledStates } from '../runtime/hidden-states.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import type { JobContext } from './job-context.js';
+import type { CalibrationWindows } from './stages/calibrate.js';
+import type { Stages } from './stages.js';
+
+/** What a run begins with. */
+export interface JobRequest {
+  readonly stages: Pick<Stages, 'load' | 'analyse' | 'calibrate'>;
+  readonly folder: ModelFolder;
+  readonly options: ResolvedOptions;
+  /** Absent: the run needs no windows, since its statistics are at hand. */
+  readonly calibration: ResolvedCalibration | undefined;
+  readonly hiddenStates: StatesPlace | undefined;
+  readonly engine: EngineChoice;
+  /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
+  readonly sparsities?: readonly number[];
+}
+
+/** Where hidden states wait. */
+export type StatesPlace = 'memory' | 'spill';
+
+/** A model that stands ready: loaded, understood, with its calibration windows. */
+export interface PreparedJob {
+  readonly job: Omit<PruneJob, 'store'>;
+  /** Absent for methods that look at no token. */
+  readonly calibration: CalibrationWindows | undefined;
+}
+
+/** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
+const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+/** The same for what grows with the blocks, so that memory hardly does. */
+const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
+
+/** Load, analyse, calibrate. */
+export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
+  const { stages, folder, options, hiddenStates, sparsities = [] } = request;
+  const engine = await context.platform.createEngine(request.engine);
+  const model = await stages.load.run(context, folder);
+  const analysed = await stages.analyse.run(context, { model, engine });
+  checkBudget({ analysed, options }, sparsities);
+  const { positionCount, detected } = analysed;
+  const { hiddenSize, vocabularySize } = detected.layout;
+  const calibration =
+    request.calibration && readsTokens(options)
+      ? await stages.calibrate.run(context, {
+          folder,
+          model,
+          engine,
+          calibration: request.calibration,
+          vocabularySize,
+          positionCount,
+          seed: options.seed,
+        })
+      : undefined;
+  const windows = calibration?.windows ?? [];
+  const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
+  const createStates = createStatesIn(context, { place: hiddenStates, windowBytes });
+  return { calibration, job: { model, analysed, engine, windows, options, createStates } };
+}
+
+function createStatesIn(
+  { platform, onEnd }: JobContext,
+  { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
+): PruneJob['createStates'] {
+  return async (windowCount, blockCount = 1) => {
+    const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
+    const chosen = place ?? (windowCount * blockCount * windowBytes > limit ? 'spill' : 'memory');
+    if (chosen === 'memory') return createMemoryStates();
+    const scratch = await platform.createScratch();
+    onEnd(() => scratch.dispose());
+    return createSpilledStates(scratch);
+  };
+}

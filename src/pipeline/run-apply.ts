@@ -1,0 +1,84 @@
+import { ModelFormatError } from '../errors.js';
+import { withoutFront } from '../graph/join-embedding.js';
+import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import { applyChange } from '../removal/apply-change.js';
+import { pruneTwin } from '../removal/prune-twin.js';
+import { checkRecipe, parseChange } from '../report/parse-recipe.js';
+import type { Recipe } from '../report/recipe-schema.js';
+import type { BeforeAfter } from '../report/report-schema.js';
+import { openPair, resolvePair } from '../storage/json-with-tensors.js';
+import { type EmbeddingsOption, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { checkLayout, checkModelHash } from '../storage/model-origin.js';
+import { VERSION } from '../version.js';
+import { withJob } from './job-context.js';
+import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import { analyse } from './stages/analyse.js';
+import { load } from './stages/load.js';
+import { open } from './stages/open.js';
+import { save } from './stages/save.js';
+
+/** A recipe, what it was made from, and where the result goes. */
+export interface ApplyRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the dense model of the recipe, byte for byte. */
+  readonly model: string;
+  /** Folder with `recipe.json`, or the path of such a file. */
+  readonly recipe: string;
+  /** Folder to be made. */
+  readonly out: string;
+  /** Replace `out` if it exists. Default false. */
+  readonly force?: boolean | undefined;
+}
+
+/** What came of a recipe. */
+export interface AppliedRecipe {
+  readonly model: string;
+  readonly out: string;
+  /** SHA-256 of the model file and its external data, as they were written. */
+  readonly sha256: string;
+  readonly parameters: BeforeAfter;
+  readonly bytes: BeforeAfter;
+}
+
+/** Open, load, analyse, save. */
+export async function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
+  const { out, force, executionProvider, engine: ownEngine } = request;
+  const place = resolvePair(platform.files, 'recipe', request.recipe);
+  return withJob(platform, request, async (context) => {
+    const { signal } = context;
+    const { json: recipe, tensors, close } = await openPair(platform, place, { check: checkRecipe, signal });
+    context.onEnd(close);
+    const folder = await open.run(context, request);
+    await platform.files.checkOutput({ output: out, source: folder.root, force });
+    const dense = await load.run(context, folder);
+    const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
+    await checkModelHash(made, folder, { model: dense, signal });
+    const engine = await platform.createEngine({ executionProvider, engine: ownEngine });
+    const analysed = await analyse.run(context, { model: dense, engine });
+    await checkLayout(made, analysed);
+    const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
+    const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
+    const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
+    const written = await platform.files.buildFolder({ output: out, source: folder.root, force }, async (partial) => {
+      const saved = await save.run(context, { model, source: folder, documents, folder: partial });
+      const sha256 = await hashSaved(context, partial, saved);
+      checkResult(recipe, sha256);
+      return { sha256, byteLength: saved.byteLength };
+    });
+    return {
+      model: request.model,
+      out,
+      sha256: written.sha256,
+      parameters: { before: analysed.detected.layout.parameterCount, after: countParameters(model) },
+      bytes: { before: await totalBytes(platform, modelPaths(folder, dense)), after: written.byteLength },
+    };
+  });
+}
+
+/** Versions may write the same model in other bytes; the same version may not. */
+function checkResult({ result, version }: Recipe, sha256: string): void {
+  if (result === undefined || result.sha256 === sha256 || version !== VERSION) return;
+  throw new ModelFormatError(
+    `the recipe gave a model with the SHA-256 ${sha256}, not ${result.sha256} as it says. Get the recipe again.`,
+  );
+}

@@ -1,0 +1,27 @@
+import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import { describeModel, type ModelDescription } from '../report/describe-model.js';
+import type { EmbeddingsOption } from '../storage/model-folder.js';
+import { withJob } from './job-context.js';
+import { analyse } from './stages/analyse.js';
+import { load } from './stages/load.js';
+import { open } from './stages/open.js';
+
+export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+}
+
+/** Open, load, analyse. */
+export function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
+  const { executionProvider, engine } = request;
+  return withJob(platform, request, async (context) => {
+    const folder = await open.run(context, request);
+    const model = await load.run(context, folder);
+    const choice = { executionProvider, engine };
+    const analysed = await analyse.run(context, { model, engine: await platform.createEngine(choice) });
+    context.onProgress?.({ stage: 'analyse', done: 1, total: 1 });
+    const description = describeModel(request.model, model, analysed);
+    return model.front === undefined ? description : { ...description, embeddings: folder.embeddings! };
+  });
+}

@@ -1,0 +1,56 @@
+import { ModelFormatError, OptionError } from '../errors.js';
+import type { Files, Platform } from '../platform/platform.js';
+import { addMeasurements } from '../report/add-measurements.js';
+import { type PruneReport, REPORT_SCHEMA } from '../report/report-schema.js';
+import { readJsonFile } from '../storage/read-json.js';
+import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
+
+export interface ReportRequest {
+  /** A report (`.json`), or the pruned model's folder that it lies in. */
+  readonly report: string;
+  /** JSON files of measurements to add: what `fang-prune eval`, `bench` and `bias` printed with `--json`. */
+  readonly add?: readonly string[] | undefined;
+  /** Where the result goes, ending in `.json`; its page lies beside it. Default: in place. */
+  readonly out?: string | undefined;
+}
+
+/** A report that was written anew. */
+export interface WrittenReport {
+  readonly report: PruneReport;
+  /** Paths of the JSON file and the page. */
+  readonly files: readonly string[];
+}
+
+/** Adds measurements to a report, and writes it with its page. */
+export async function runReport(
+  { files }: Platform,
+  { report: given, add = [], out }: ReportRequest,
+): Promise<WrittenReport> {
+  const path = await locateReport(files, given);
+  let report = await readReport(files, path);
+  for (const file of add) {
+    const measured = await readJsonFile(files, files.resolve(file));
+    if (measured === undefined) throw new OptionError(`There is no file ${file} to add to the report.`);
+    report = addMeasurements(report, measured, file);
+  }
+  const place = resolveReportPlace(files, out ?? path);
+  const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
+  return { report, files: await writeReport(files, report, { folder, name }) };
+}
+
+async function locateReport(files: Files, given: string): Promise<string> {
+  const path = files.resolve(given);
+  if ((await files.kindOf(path)) === 'folder') return files.resolve(path, `${REPORT_NAME}.json`);
+  return path.replace(/\.html$/, '.json');
+}
+
+async function readReport(files: Files, path: string): Promise<PruneReport> {
+  const found = await readJsonFile(files, path);
+  if (found === undefined) throw new OptionError(`There is no report at ${path}; prune writes one beside its result.`);
+  if (found.schema !== REPORT_SCHEMA) {
+    throw new ModelFormatError(
+      `${path} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
+    );
+  }
+  return found as unknown as PruneReport;
+}

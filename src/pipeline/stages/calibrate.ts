@@ -1,0 +1,113 @@
+import { type CalibrationSet, createCalibrationSet } from '../../calibration/calibration-set.js';
+import type { WindowShape } from '../../calibration/cut-windows.js';
+import { GENERATE_DEFAULTS } from '../../calibration/generate-options.js';
+import { mixCalibrationSets } from '../../calibration/generated-set.js';
+import type { TokenSource } from '../../calibration/token-source.js';
+import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { FangPruneError, OptionError } from '../../errors.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { type CalibrationSource, PRUNE_DEFAULTS, type ResolvedCalibration } from '../../options.js';
+import type { Platform } from '../../platform/platform.js';
+import type { Engine } from '../../runtime/engine.js';
+import { findTokenizer } from '../../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
+import { openTextSource } from '../../storage/read-text.js';
+import type { JobContext, Stage } from '../job-context.js';
+import { tryToGenerate } from './generate-windows.js';
+
+/** What calibration windows are made from. */
+export interface CalibrateInput {
+  readonly folder: ModelFolder;
+  readonly model: OnnxModel;
+  readonly engine: Engine;
+  readonly calibration: ResolvedCalibration;
+  /** V, as far as the graph tells. */
+  readonly vocabularySize: number | undefined;
+  /** Longest window that the graph has positions for, as far as it tells. */
+  readonly positionCount: number | undefined;
+  /** Seed of whatever has none of its own. */
+  readonly seed: number;
+}
+
+/** Calibration windows of a model. */
+export interface CalibrationWindows extends CalibrationSet {
+  /** Those that the model wrote, as the text of a file that they can be read from again. */
+  readonly windowsFile?: string;
+}
+
+/**
+ * Makes calibration windows: cut from a text, written by the model itself, or both.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError.
+ */
+export const calibrate: Stage<CalibrateInput, CalibrationWindows> = {
+  name: 'calibrate',
+  async run(context, input) {
+    const { calibration } = input;
+    const { windowCount, generate } = calibration;
+    const tokenizer = await findTokenizer(input.folder);
+    const canReadText = calibration.source !== undefined || tokenizer !== undefined;
+    const generatedCount = countGenerated(calibration, canReadText);
+    const windowLength = chooseWindowLength(input);
+    const cut = (count: number) =>
+      context.timed('calibrate', () => cutWindows(context, input, { windowCount: count, windowLength, tokenizer }));
+    if (generate === undefined) return cut(windowCount);
+    // The text first: what is wrong with it shows in a moment, and sampling takes minutes.
+    const own = generatedCount < windowCount ? await cut(windowCount - generatedCount) : undefined;
+    const written = await context.timed('generate', () =>
+      tryToGenerate(context, { ...input, windowCount: generatedCount, windowLength, generate, tokenizer }),
+    );
+    if (!(written instanceof FangPruneError)) {
+      const mixed = own === undefined ? written : await mixCalibrationSets(own, written);
+      return { ...mixed, windowsFile: written.windowsFile };
+    }
+    if (!calibration.generateIfPossible || !canReadText) throw written;
+    context.remarks.push(
+      `calibrated on text alone, since the model cannot write its share of the windows: ${written.message}`,
+    );
+    return cut(windowCount);
+  },
+};
+
+/** Windows that the model is to write: at least one where it is to write any. */
+function countGenerated({ windowCount, generate }: ResolvedCalibration, canReadText: boolean): number {
+  if (generate === undefined) return 0;
+  const share = generate.share ?? (canReadText ? GENERATE_DEFAULTS.share : 1);
+  return Math.max(1, Math.round(windowCount * share));
+}
+
+interface Cutting extends WindowShape {
+  readonly tokenizer: Tokenizer | undefined;
+}
+
+async function cutWindows(
+  { platform, signal }: JobContext,
+  { calibration: { source, selection }, vocabularySize, seed }: CalibrateInput,
+  cutting: Cutting,
+): Promise<CalibrationSet> {
+  return createCalibrationSet({
+    ...cutting,
+    source: await openSource(platform, source),
+    selection,
+    seed,
+    vocabularySize,
+    signal,
+  });
+}
+
+function chooseWindowLength({ folder, positionCount, calibration: { windowLength } }: CalibrateInput): number {
+  const standard = PRUNE_DEFAULTS.calibration.windowLength;
+  const longest = longestWindow(folder, positionCount) ?? standard;
+  const chosen = windowLength ?? Math.min(standard, longest);
+  if (chosen <= longest) return chosen;
+  throw new OptionError(`windowLength is ${chosen}, but the model reads at most ${longest} tokens`);
+}
+
+/** Opens a file; any other source is checked where it is read. */
+async function openSource(
+  { files }: Platform,
+  source: CalibrationSource | undefined,
+): Promise<TokenSource | undefined> {
+  if (typeof source !== 'object' || source === null || !('file' in source)) return source;
+  if (typeof source.file === 'string') return openTextSource(files, source.file);
+  throw new OptionError(`the calibration file is ${String(source.file)}; expected a path`);
+}

@@ -1,0 +1,194 @@
+import { findHeldOutWindows } from '../../calibration/held-out-windows.js';
+import { EngineError, NumericalError, UnsupportedModelError } from '../../errors.js';
+import {
+  type LogitsRequest,
+  type LogitsRow,
+  logitsGap,
+  pickRows,
+  runForLogits,
+  stepForLogits,
+} from '../../evaluation/compare-logits.js';
+import { createDecoder } from '../../evaluation/decoder.js';
+import { withoutFront } from '../../graph/join-embedding.js';
+import { createRandom } from '../../linalg/random.js';
+import type { PruneJob } from '../../prune/job.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import { type MaskOptions, maskModel } from '../../removal/mask-model.js';
+import type { CertificateReport } from '../../report/report-schema.js';
+import { analyseModel } from '../../runtime/analyse-model.js';
+import { describeUnrunnable } from '../../runtime/refuse-unrunnable.js';
+import { findTokenizer } from '../../storage/load-tokenizer.js';
+import { cacheSizes, longestWindow, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
+import { withTensorStore } from '../../storage/tensor-store.js';
+import type { Stage } from '../job-context.js';
+import { openSession } from '../open-language-model.js';
+
+/** What is compared with what. */
+export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'windows'> {
+  /** The dense model's. */
+  readonly folder: ModelFolder;
+  /** Absolute path of the folder that was written. */
+  readonly written: string;
+  readonly change: ModelChange;
+}
+
+/** The same, and the written model where it can be found. */
+interface CertifyRequest extends Omit<CertifyInput, 'written'> {
+  readonly written: ModelFolder;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** Short, for it takes its time in every run; long enough that rotary positions and masks matter. */
+const WINDOW = { windowCount: 2, windowLength: 64 };
+
+/** Farthest that logits may be, as a fraction of their range, at least and at most. */
+const TOLERANCES = {
+  float32: { least: 1e-5, most: 1e-3 },
+  half: { least: 2e-3, most: 2e-2 },
+};
+
+/** What the tolerance is of the model's own rounding; sound models were seen to come to three of it at most. */
+const ROUNDINGS = 10;
+
+/** FLOAT16 and BFLOAT16. */
+const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
+
+/**
+ * Has ONNX Runtime open a folder that was written by its path, as users do, and read windows with it: a prompt, then tokens
+ * one by one on the cache. Its logits are compared with the masked original's: the dense graph with the removed channels
+ * zeroed and the repairs applied, run block by block. How far those move when the cut maps are rounded to the numbers beside and
+ * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from.
+ *
+ * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
+ */
+export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
+  name: 'certify',
+  run: ({ platform, timed, remarks, signal }, { written: path, ...input }) =>
+    timed('certify', async () => {
+      const { folder } = input;
+      const written = await openModelFolder(platform, platform.files.resolve(path, folder.modelFile), folder);
+      try {
+        return await compare({ ...input, written, signal }, remarks);
+      } finally {
+        await written.close();
+      }
+    }),
+};
+
+async function compare(request: CertifyRequest, remarks: string[]): Promise<CertificateReport | undefined> {
+  const { windows, from } = await holdOut(request);
+  const masked = await runMasked(request, windows);
+  const opened = await runOpened(request, windows);
+  if (masked instanceof UnsupportedModelError) {
+    if (opened instanceof EngineError) throw opened;
+    remarks.push(`opened and run, but not checked against the masked original: ${masked.message}`);
+    return undefined;
+  }
+  const compared =
+    opened instanceof EngineError
+      ? {
+          gap: logitsGap(await runWritten(request, windows), masked.logits),
+          tokens: windows.length * windows[0]!.length,
+        }
+      : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
+  const certificate = judge(request, {
+    windows: windows.length,
+    from,
+    opened: !(opened instanceof EngineError),
+    ...compared,
+    rounding: masked.rounding,
+  });
+  if (opened instanceof EngineError) remarks.push(unopened(request, opened));
+  return certificate;
+}
+
+async function holdOut({ folder, windows, analysed }: CertifyRequest) {
+  const { detected, positionCount } = analysed;
+  return findHeldOutWindows({
+    ...WINDOW,
+    windowLength: Math.min(WINDOW.windowLength, longestWindow(folder, positionCount) ?? WINDOW.windowLength),
+    calibration: windows,
+    tokenizer: await findTokenizer(folder),
+    vocabularySize: detected.layout.vocabularySize,
+  });
+}
+
+/** The masked original's logits, `[windows, length, vocabulary]`, and how far they move when all is rounded otherwise. */
+interface Masked {
+  readonly logits: Float32Array;
+  readonly rounding: number;
+}
+
+/** @returns the error of a model that cannot be run block by block. */
+async function runMasked(
+  { model, change, ...request }: CertifyRequest,
+  windows: readonly Int32Array[],
+): Promise<Masked | UnsupportedModelError> {
+  try {
+    const { analysed } = request;
+    const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
+      withTensorStore(request.folder.platform, async (store) => {
+        const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge });
+        return runForLogits({ ...request, ...options, model: masked, windows });
+      });
+    const logits = await run();
+    const rounded = await run({ nudge: createRandom(0), optimization: 'basic' });
+    return { logits, rounding: logitsGap(rounded, logits) };
+  } catch (error) {
+    if (error instanceof UnsupportedModelError) return error;
+    throw error;
+  }
+}
+
+/** The written model's logits as its users get them. @returns the error where the original does not run here either. */
+async function runOpened(
+  { engine, folder, written }: CertifyRequest,
+  windows: readonly Int32Array[],
+): Promise<LogitsRow[] | EngineError> {
+  const open = async (subject: ModelFolder): Promise<LogitsRow[]> => {
+    const session = await openSession(engine, subject);
+    try {
+      return await stepForLogits(createDecoder(session, cacheSizes(subject)), windows);
+    } finally {
+      await session.release();
+    }
+  };
+  try {
+    return await open(written);
+  } catch (error) {
+    if (!(error instanceof EngineError)) throw error;
+    const failure = await open(folder).catch((cause) => cause as unknown);
+    if (failure instanceof EngineError) return error;
+    throw new EngineError(
+      `the pruned model does not run though the original does: ${error.message}. Nothing was written. ` +
+        'Please report the model; "certify: false" (--no-certify) writes it all the same',
+      { cause: error },
+    );
+  }
+}
+
+function unopened(request: CertifyRequest, error: EngineError): string {
+  const { message } = describeUnrunnable(error, request);
+  return `read by our own loader, for neither the written model nor the original run here as they are: ${message}`;
+}
+
+/** Logits of the written model run block by block, with operators written out that ONNX Runtime cannot run. */
+async function runWritten(request: CertifyRequest, windows: readonly Int32Array[]): Promise<Float32Array> {
+  const model = await request.written.load();
+  const analysed = await analyseModel(model, request.engine, request.signal);
+  return runForLogits({ ...request, model, analysed, windows });
+}
+
+/** @throws NumericalError when the gap is more than rounding. */
+function judge({ model }: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
+  const { gap, rounding } = found;
+  const isHalf = [...withoutFront(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
+  const { least, most } = isHalf ? TOLERANCES.half : TOLERANCES.float32;
+  const tolerance = Math.min(most, Math.max(least, ROUNDINGS * rounding));
+  if (gap <= tolerance) return { ...found, tolerance, passed: true };
+  throw new NumericalError(
+    `the pruned model does not compute what the masked original does: its logits are ${gap.toExponential(1)} of their range apart, ` +
+      `at most ${tolerance.toExponential(1)} is rounding. Nothing was written. Please report the model; ` +
+      '"certify: false" (--no-certify) writes it all the same',
+  );
+}

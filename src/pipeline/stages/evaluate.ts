@@ -1,0 +1,80 @@
+import type { PerplexityResult } from '../../evaluation/perplexity.js';
+import { partOfProgress } from '../../progress.js';
+import type { MetricReport, PruneReport } from '../../report/report-schema.js';
+import type { Engine } from '../../runtime/engine.js';
+import type { ModelFolder } from '../../storage/model-folder.js';
+import { measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
+import { type JobContext, type Stage, withPart } from '../job-context.js';
+import { openLanguageModel } from '../open-language-model.js';
+import { open } from './open.js';
+
+export interface EvaluateInput {
+  readonly engine: Engine;
+  /** The dense model's. */
+  readonly folder: ModelFolder;
+  readonly texts: readonly PreparedText[];
+  /** Of results that were written. */
+  readonly reports: readonly PruneReport[];
+}
+
+/**
+ * Adds the perplexity of the dense model, measured once, and of each pruned one to the reports of what was written. One
+ * model is in memory at a time.
+ * @throws NumericalError, EngineError; the signal's reason when aborted.
+ */
+export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
+  name: 'evaluate',
+  async run(context, { engine, folder, texts, reports }) {
+    const { resolve } = context.platform.files;
+    const measure = measureWith(context, { engine, texts, modelCount: 1 + reports.length });
+    const dense = await measure(folder, 0);
+    const evaluated: PruneReport[] = [];
+    for (const [at, report] of reports.entries()) {
+      const model = resolve(report.out!, folder.modelFile);
+      const { embeddings } = folder;
+      const pruned = await withPart(context, async (part) =>
+        measure(await open.run(part, { model, embeddings }), 1 + at),
+      );
+      evaluated.push({
+        ...report,
+        metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),
+        timings: [...report.timings, { stage: 'evaluate', ms: dense.ms + pruned.ms }],
+      });
+    }
+    return evaluated;
+  },
+};
+
+interface Measured {
+  readonly results: readonly PerplexityResult[];
+  readonly ms: number;
+}
+
+function measureWith(
+  { onProgress, signal }: JobContext,
+  { engine, texts, modelCount }: Pick<EvaluateInput, 'engine' | 'texts'> & { readonly modelCount: number },
+) {
+  return async (folder: ModelFolder, index: number): Promise<Measured> => {
+    signal?.throwIfAborted();
+    const listener = onProgress && partOfProgress(onProgress, index, modelCount);
+    const start = performance.now();
+    const model = await openLanguageModel(engine, folder);
+    try {
+      const results = await measureTexts(model, texts, { onProgress: listener, signal });
+      return { results, ms: performance.now() - start };
+    } finally {
+      await model.release();
+    }
+  };
+}
+
+function perplexityMetric(name: string, dense: PerplexityResult, pruned: PerplexityResult): MetricReport {
+  return {
+    kind: 'perplexity',
+    name,
+    dense: dense.perplexity,
+    pruned: pruned.perplexity,
+    better: 'lower',
+    protocol: pruned.protocol,
+  };
+}

@@ -1,0 +1,52 @@
+import type { CalibrationSet } from '../../calibration/calibration-set.js';
+import type { PruneJob } from '../../prune/job.js';
+import { loadStatistics as load, type MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
+import { storeInMemory } from '../../removal/repair-linear.js';
+import { checkSavedStatistics, parseStatistics } from '../../report/parse-statistics.js';
+import type { StatisticsReport } from '../../report/report-schema.js';
+import { openPair, type PairPlace } from '../../storage/json-with-tensors.js';
+import type { ModelFolder } from '../../storage/model-folder.js';
+import { checkLayout, checkModelHash } from '../../storage/model-origin.js';
+import type { Stage } from '../job-context.js';
+
+export interface StatisticsInput {
+  readonly place: PairPlace;
+  readonly folder: ModelFolder;
+  readonly job: Omit<PruneJob, 'store'>;
+  /** How many results will be made from them. */
+  readonly resultCount: number;
+}
+
+/** What stands in for a look at the model. */
+export interface LoadedStatistics {
+  readonly measured: MeasuredModel;
+  /** Windows that the statistics were taken on. */
+  readonly calibration: CalibrationSet;
+  readonly statistics: StatisticsReport;
+}
+
+/**
+ * Takes the look at the dense model from saved statistics, which are read as they are needed until the job ends.
+ * @throws OptionError when there are none, or they are of another model; ModelFormatError naming the file that is damaged.
+ */
+export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
+  name: 'loadStatistics',
+  async run({ platform, onEnd, remarks, signal }, { place, folder, job, resultCount }) {
+    const { json, tensors, close } = await openPair(platform, place, { check: checkSavedStatistics, signal });
+    onEnd(close);
+    const made = { name: place.json, version: json.version, origin: json.model };
+    await checkModelHash(made, folder, { model: job.model, signal });
+    await checkLayout(made, job.analysed);
+    const { layout } = job.analysed.detected;
+    const { windows, statistics } = await parseStatistics(json, { layout, tensors, files: place });
+    remarks.push(
+      `pruned from statistics of the dense model (${place.json}): no block was measured on what the pruned ones before it produce`,
+    );
+    const { calibration: provenance, tensors: kept } = json;
+    return {
+      measured: await load({ ...job, windows, store: storeInMemory }, statistics, resultCount),
+      calibration: { windows, windowLength: provenance.windowLength, provenance },
+      statistics: { file: place.json, sha256: kept.sha256 },
+    };
+  },
+};

@@ -1,0 +1,16 @@
+import type { PruneJob } from '../../prune/job.js';
+import { type MeasuredModel, measureDense as measure } from '../../prune/measure-dense/measure-dense.js';
+import { storeInMemory } from '../../removal/repair-linear.js';
+import type { Stage } from '../job-context.js';
+
+export interface MeasureInput {
+  readonly job: Omit<PruneJob, 'store'>;
+  /** How many results will be made from it. */
+  readonly resultCount: number;
+}
+
+/** Looks at the dense model as far as the method needs it, once for all results. @see measure */
+export const measureDense: Stage<MeasureInput, MeasuredModel> = {
+  name: 'measureDense',
+  run: (_, { job, resultCount }) => measure({ ...job, store: storeInMemory }, resultCount),
+};

@@ -1,0 +1,34 @@
+import { partOfProgress } from '../../progress.js';
+import type { PruneJob, PruneOutcome } from '../../prune/job.js';
+import type { MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
+import { pruneMeasured as pruneFrom, pruneModel } from '../../prune/prune-model.js';
+import type { StoreTensor } from '../../removal/repair-linear.js';
+import type { Stage } from '../job-context.js';
+
+export interface PruneInput {
+  readonly job: Omit<PruneJob, 'store'>;
+  /** What was seen of the dense model; undefined for several shots, which look each at what the one before left. */
+  readonly measured: MeasuredModel | undefined;
+  readonly sparsity: number;
+  /** Keeps rewritten weights until the result is saved. */
+  readonly store: StoreTensor;
+  /** Which of how many results, from 0, for the progress. */
+  readonly index: number;
+  readonly resultCount: number;
+}
+
+/** Makes one result. @see pruneModel */
+export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
+  name: 'prune',
+  run: (_, { job, measured, sparsity, store, index, resultCount }) =>
+    measured === undefined
+      ? pruneModel({ ...job, store, options: partOf(job.options, { sparsity, index, resultCount }) })
+      : pruneFrom(measured, { sparsity, store, index }),
+};
+
+function partOf(
+  { onProgress, ...options }: PruneJob['options'],
+  { sparsity, index, resultCount }: Pick<PruneInput, 'sparsity' | 'index' | 'resultCount'>,
+): PruneJob['options'] {
+  return { ...options, sparsity, onProgress: onProgress && partOfProgress(onProgress, index, resultCount) };
+}

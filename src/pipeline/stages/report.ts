@@ -1,0 +1,39 @@
+import { buildPruneReport, type ReportInput as Findings } from '../../report/prune-report.js';
+import type { PruneReport } from '../../report/report-schema.js';
+import type { Engine } from '../../runtime/engine.js';
+import { findTokenizer } from '../../storage/load-tokenizer.js';
+import type { ModelFolder } from '../../storage/model-folder.js';
+import { VERSION } from '../../version.js';
+import type { Stage } from '../job-context.js';
+
+/** What is known of a result; what the platform and the job know is added. */
+export interface ReportInput
+  extends Omit<Findings, 'version' | 'createdAt' | 'environment' | 'decode' | 'timings' | 'peakMemoryBytes'> {
+  readonly folder: ModelFolder;
+  readonly engine: Engine;
+  /** Quote calibration text where contexts are shown. */
+  readonly quoteText: boolean;
+}
+
+/** Puts a report together. @see buildPruneReport */
+export const report: Stage<ReportInput, PruneReport> = {
+  name: 'report',
+  async run({ platform, timings, remarks }, { folder, engine, quoteText, ...findings }) {
+    const tokenizer = quoteText ? await findTokenizer(folder) : undefined;
+    const { version: onnxRuntime, executionProviders = [engine.name] } = engine;
+    return buildPruneReport({
+      ...findings,
+      version: VERSION,
+      createdAt: new Date(),
+      environment: {
+        ...platform.describeMachine(),
+        ...(onnxRuntime && { onnxRuntime }),
+        executionProvider: executionProviders.join(', '),
+      },
+      outcome: { ...findings.outcome, remarks },
+      decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
+      timings,
+      peakMemoryBytes: platform.peakMemoryBytes(),
+    });
+  },
+};

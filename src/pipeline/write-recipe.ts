@@ -1,0 +1,45 @@
+import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import type { PruneJob, PruneOutcome } from '../prune/job.js';
+import { plainSettings } from '../report/plain-settings.js';
+import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
+import { type PairPlace, writePair } from '../storage/json-with-tensors.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import { originOf } from '../storage/model-origin.js';
+import { VERSION } from '../version.js';
+import type { JobContext } from './job-context.js';
+
+/** What a recipe is made from. */
+export interface RecipeInput {
+  readonly folder: ModelFolder;
+  readonly job: Pick<PruneJob, 'model' | 'analysed' | 'options'>;
+  readonly outcome: Pick<PruneOutcome, 'modules' | 'changed'>;
+  readonly calibration: CalibrationProvenance | undefined;
+  /** Of the files that were written; undefined for a dry run. */
+  readonly sha256: string | undefined;
+}
+
+/** Writes what a run decided, for `applyRecipe`. @throws OptionError when it cannot be written. */
+export async function writeRecipe(
+  { platform, signal }: JobContext,
+  place: PairPlace,
+  { folder, job, outcome, calibration, sha256 }: RecipeInput,
+): Promise<void> {
+  const { layout } = job.analysed.detected;
+  const json: Omit<Recipe, 'tensors'> = {
+    schema: RECIPE_SCHEMA,
+    version: VERSION,
+    model: await originOf(folder, job.model, { layout, signal }),
+    method: job.options.methodName,
+    seed: job.options.seed,
+    settings: plainSettings(job.options),
+    ...(calibration && { calibration }),
+    ...(sha256 !== undefined && { result: { sha256 } }),
+    modules: outcome.modules.map(({ module: { index, block, kind }, keep }) => ({
+      index,
+      block,
+      kind,
+      keep: [...keep],
+    })),
+  };
+  await writePair(platform, place, { json, tensors: outcome.changed });
+}

@@ -1,0 +1,108 @@
+import { withoutFront } from '../graph/join-embedding.js';
+import type { SinkFolder } from '../onnx/byte-source.js';
+import { saveModel } from '../onnx/save-model.js';
+import type { PruneOutcome } from '../prune/job.js';
+import { pruneTwin } from '../removal/prune-twin.js';
+import type { CertificateReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
+import { writeText } from '../storage/fill-model-folder.js';
+import type { PairPlace } from '../storage/json-with-tensors.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { WINDOWS_FILE } from '../storage/windows-file.js';
+import { type ReportPlace, writeReport } from '../storage/write-report.js';
+import type { JobContext } from './job-context.js';
+import type { PreparedJob } from './prepare-job.js';
+import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import type { Stages } from './stages.js';
+import { writeRecipe } from './write-recipe.js';
+
+/** Where one result goes. */
+export interface ResultPlaces {
+  readonly sparsity: number;
+  /** Folder to be made; absent for a dry run. */
+  readonly out: string | undefined;
+  /** Absent: no report is written. */
+  readonly report: ReportPlace | undefined;
+  /** Where the run's decisions go; absent: they are not written. */
+  readonly recipe: PairPlace | undefined;
+}
+
+/** How results are written, and what is said about them. */
+export interface ResultOptions {
+  readonly stages: Pick<Stages, 'save' | 'certify' | 'report'>;
+  /** The dense model, as the user called it. */
+  readonly model: string;
+  /** Whether folders and files that exist are replaced. */
+  readonly force: boolean;
+  readonly quoteText: boolean;
+  readonly certifies: boolean;
+}
+
+/** What a result was made from. */
+export interface ResultSource extends PreparedJob {
+  readonly folder: ModelFolder;
+  /** Statistics that stood in for a look at the model. */
+  readonly statistics: StatisticsReport | undefined;
+}
+
+/** Save, certify, report; a dry run only counts the model's bytes. Nothing is left when it fails. */
+export async function writeResult(
+  context: JobContext,
+  source: ResultSource,
+  outcome: PruneOutcome,
+  { places, stages, model: name, force, quoteText, certifies }: ResultOptions & { readonly places: ResultPlaces },
+): Promise<PruneReport> {
+  const { platform, remarks, onProgress, signal } = context;
+  const { folder, job, calibration, statistics } = source;
+  const { out, report: place, sparsity } = places;
+  const { files } = platform;
+  const model = await pruneTwin(withoutFront(outcome.model), outcome, job.engine);
+  const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
+  const isGone = outcome.modules.some(({ keep }) => keep.length === 0);
+  const recipe = isGone ? undefined : places.recipe;
+  if (places.recipe !== recipe)
+    remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
+
+  const reportOn = (bytesAfter: number, certificate?: CertificateReport) =>
+    stages.report.run(context, {
+      folder,
+      engine: job.engine,
+      model: name,
+      out,
+      options: { ...job.options, sparsity },
+      layout: job.analysed.detected.layout,
+      outcome,
+      parametersAfter: countParameters(model),
+      bytes: { before: bytesBefore, after: bytesAfter },
+      calibration: calibration?.provenance,
+      windows: job.windows,
+      statistics,
+      certificate,
+      quoteText,
+    });
+  const count = async () => {
+    const { byteLength } = await saveModel(model, COUNTING_FOLDER, folder.modelFile, { onProgress, signal });
+    return { report: await reportOn(byteLength), sha256: undefined };
+  };
+  const fill = async (partial: string) => {
+    const documents = mendDocuments(folder, job.analysed, outcome);
+    const saved = await stages.save.run(context, { model, source: folder, documents, folder: partial });
+    const checked = { ...job, folder, written: partial, change: outcome };
+    const report = await reportOn(saved.byteLength, certifies ? await stages.certify.run(context, checked) : undefined);
+    const { windowsFile } = calibration ?? {};
+    if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
+    if (place !== undefined && place.folder === undefined)
+      await writeReport(files, report, { folder: partial, name: place.name });
+    return { report, sha256: recipe && (await hashSaved(context, partial, saved)) };
+  };
+  const { report, sha256 } =
+    out === undefined ? await count() : await files.buildFolder({ output: out, source: folder.root, force }, fill);
+  if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
+  if (recipe !== undefined)
+    await writeRecipe(context, recipe, { folder, job, outcome, calibration: calibration?.provenance, sha256 });
+  return report;
+}
+
+/** Takes everything and keeps nothing: `saveModel` counts what it writes. */
+const COUNTING_FOLDER: SinkFolder = {
+  create: async () => ({ write: async () => undefined, close: async () => undefined }),
+};

@@ -1,0 +1,41 @@
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { FileSink } from '../platform.js';
+import { writing } from '../writing.js';
+
+/** Small writes are gathered to this size before they go to the disk. */
+const WRITE_BUFFER_BYTES = 2 ** 20;
+
+/** @see Files.create */
+export async function createFileSink(path: string): Promise<FileSink> {
+  const file = await writing(path, async () => {
+    await mkdir(dirname(path), { recursive: true });
+    return open(path, 'w');
+  });
+  return bufferedSink(file, path);
+}
+
+function bufferedSink(file: FileHandle, path: string): FileSink {
+  const buffer = new Uint8Array(WRITE_BUFFER_BYTES);
+  let filled = 0;
+  const flush = async () => {
+    const pending = buffer.subarray(0, filled);
+    filled = 0;
+    await writing(path, () => file.writeFile(pending));
+  };
+  return {
+    async write(bytes: Uint8Array) {
+      if (filled + bytes.byteLength > buffer.byteLength) await flush();
+      if (bytes.byteLength > buffer.byteLength) return writing(path, () => file.writeFile(bytes));
+      buffer.set(bytes, filled);
+      filled += bytes.byteLength;
+    },
+    async close() {
+      try {
+        await flush();
+      } finally {
+        await file.close();
+      }
+    },
+  };
+}

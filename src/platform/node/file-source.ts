@@ -1,0 +1,65 @@
+import { type FileHandle, open, stat } from 'node:fs/promises';
+import { ModelFormatError } from '../../errors.js';
+import { reason } from '../../reason.js';
+import type { OpenFile } from '../platform.js';
+
+/** Its descriptor is taken when the first byte is read, and freed by `close`. @see Files */
+export async function openFileSource(path: string): Promise<OpenFile | undefined> {
+  const stats = await stat(path).catch((cause) => {
+    if (isMissing(cause)) return undefined;
+    throw new ModelFormatError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
+  });
+  if (stats === undefined) return undefined;
+  if (!stats.isFile()) throw new ModelFormatError(`${path} is not a file.`);
+  return fileSource(path, stats.size);
+}
+
+function fileSource(path: string, byteLength: number): OpenFile {
+  let file: Promise<FileHandle> | undefined;
+  return {
+    name: path,
+    byteLength,
+    async read(offset, length) {
+      if (!(offset >= 0 && length >= 0 && offset + length <= byteLength)) {
+        throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave its ${byteLength} bytes.`);
+      }
+      try {
+        file ??= open(path);
+        return await readFully(await file, { offset, length, path });
+      } catch (cause) {
+        if (cause instanceof ModelFormatError) throw cause;
+        throw new ModelFormatError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
+      }
+    },
+    async close() {
+      const opened = file;
+      file = undefined;
+      await (await opened?.catch(() => undefined))?.close();
+    },
+  };
+}
+
+/** One read may bring less than was asked for, above all beyond 2 GiB. */
+async function readFully(file: FileHandle, range: { offset: number; length: number; path: string }) {
+  const bytes = new Uint8Array(range.length);
+  for (let filled = 0; filled < range.length; ) {
+    const length = Math.min(range.length - filled, MAX_READ_BYTES);
+    const { bytesRead } = await file.read(bytes, filled, length, range.offset + filled);
+    if (bytesRead === 0) throw new ModelFormatError(`${range.path} became shorter while it was read.`);
+    filled += bytesRead;
+  }
+  return bytes;
+}
+
+/** Node refuses single reads of 2 GiB and more. */
+const MAX_READ_BYTES = 2 ** 30;
+
+/** Whether an error says that a path does not exist. */
+export function isMissing(cause: unknown): boolean {
+  return hasCode(cause, 'ENOENT') || hasCode(cause, 'ENOTDIR');
+}
+
+/** Whether an error of the file system has a code. */
+export function hasCode(cause: unknown, code: string): boolean {
+  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === code;
+}

@@ -1,0 +1,93 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { EngineError, OptionError } from '../../errors.js';
+import { makeNode, makeValueInfo } from '../../graph/build.js';
+import type { Engine } from '../../runtime/engine.js';
+import { createOrtEngine } from '../../runtime/ort-engine.js';
+import type { EngineChoice } from '../platform.js';
+import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
+
+/**
+ * Makes an engine of onnxruntime-node on the first provider that works here (and those after it, as ONNX Runtime's own
+ * fallbacks for single operators), or of onnxruntime-web where that is not installed. An engine that is given is handed on.
+ * @throws OptionError for a name this build does not know, or when both are given. @throws EngineError when none of the
+ *   providers starts.
+ */
+export async function createNodeEngine({ executionProvider, engine }: EngineChoice = {}): Promise<Engine> {
+  if (engine !== undefined) {
+    if (executionProvider === undefined) return engine;
+    throw new OptionError('engine and executionProvider are both given; an engine has its providers already');
+  }
+  const wanted = [executionProvider ?? 'cpu'].flat();
+  const native = wanted.every((name) => name === WASM) ? undefined : loadNative();
+  const missing = native !== undefined && 'failure' in native ? native : undefined;
+  const ort = native === undefined || 'failure' in native ? undefined : native;
+  const known = [...(ort?.listSupportedBackends().map(({ name }) => name) ?? ['cpu']), WASM];
+  const stranger = wanted.find((name) => !known.includes(name));
+  if (stranger !== undefined || wanted.length === 0) {
+    throw new OptionError(
+      `execution provider "${stranger ?? ''}" is unknown; this build has ${known.join(', ')}` +
+        (missing === undefined ? '' : `. ${explain(missing)}`),
+    );
+  }
+  const failures: string[] = [];
+  for (const [at, provider] of wanted.entries()) {
+    if (provider === WASM || ort === undefined) return createWasmEngine(provider === WASM ? undefined : missing);
+    const engine = createOrtEngine(ort, { executionProviders: wanted.slice(at).filter((name) => name !== WASM) });
+    const failure =
+      provider === 'cpu' ? undefined : await tryProvider(createOrtEngine(ort, { executionProviders: [provider] }));
+    if (failure === undefined) return engine;
+    failures.push(`${provider}: ${failure}`);
+  }
+  throw new EngineError(
+    `no execution provider that was asked for starts here (${failures.join('; ')}). For CUDA see "Running on CUDA" in ` +
+      'the README; otherwise choose cpu, or a list that ends in cpu',
+  );
+}
+
+/** In Node.js, the execution provider of onnxruntime-web. */
+const WASM = 'wasm';
+
+let hasWarned = false;
+
+/** @param missing Why onnxruntime-node, which was wanted, is not there. */
+function createWasmEngine(missing: MissingRuntime | undefined): Engine {
+  const ort = loadWasm();
+  if (missing !== undefined && !hasWarned) {
+    hasWarned = true;
+    process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });
+  }
+  // It takes external data from memory alone.
+  const { loadFile: _, ...engine } = createOrtEngine(ort, { executionProviders: [WASM] });
+  return engine;
+}
+
+function explain({ failure, remedy }: MissingRuntime): string {
+  return `onnxruntime-node cannot be used (${failure}). ${remedy}`;
+}
+
+/** Runs a graph of one node; ONNX Runtime names a provider as known long before its libraries are there. */
+async function tryProvider(engine: Engine): Promise<string | undefined> {
+  try {
+    const session = await engine.load(identityGraph());
+    await session.run({ x: { type: 'float32', dims: [1], data: Float32Array.of(1) } });
+    await session.release();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function identityGraph(): Uint8Array {
+  const model = create(ModelProtoSchema, {
+    irVersion: 8n,
+    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
+    graph: create(GraphProtoSchema, {
+      name: 'identity',
+      node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
+      input: [makeValueInfo('x', 1, [1])],
+      output: [makeValueInfo('y', 1, [1])],
+    }),
+  });
+  return toBinary(ModelProtoSchema, model);
+}

@@ -1,0 +1,30 @@
+import { createHash } from 'node:crypto';
+import { cpus } from 'node:os';
+import type { Platform } from '../platform.js';
+import { createNodeEngine } from './node-engine.js';
+import { nodeFiles } from './node-files.js';
+import { peakMemoryBytes } from './peak-memory.js';
+import { createSpillFile } from './spill-file.js';
+
+/** Node.js: files of the system, temporary files, onnxruntime-node. */
+export const nodePlatform: Platform = {
+  files: nodeFiles,
+  createScratch: () => createSpillFile(),
+  createHash() {
+    const hash = createHash('sha256');
+    return {
+      update: (bytes) => void hash.update(bytes),
+      digest: () => hash.digest('hex'),
+    };
+  },
+  createEngine: createNodeEngine,
+  describeMachine() {
+    const cpu = cpus()[0]?.model.trim();
+    return {
+      runtime: `Node.js ${process.versions.node}`,
+      platform: `${process.platform} ${process.arch}`,
+      ...(cpu && { cpu }),
+    };
+  },
+  peakMemoryBytes,
+};

@@ -1,0 +1,88 @@
+import * as nodeModule from 'node:module';
+import { dirname, join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { runInThisContext } from 'node:vm';
+import { EngineError } from '../../errors.js';
+import { reason } from '../../reason.js';
+import { findTooOld, type OrtModule, ortVersion } from '../../runtime/ort-module.js';
+
+/** onnxruntime-node, which knows its execution providers. */
+export interface NativeRuntime extends OrtModule {
+  listSupportedBackends(): readonly { readonly name: string }[];
+}
+
+/** Why onnxruntime-node cannot be used, and what to do about it. */
+export interface MissingRuntime {
+  readonly failure: string;
+  readonly remedy: string;
+}
+
+/** How onnxruntime-node is had where only the npm registry is reached. */
+const INSTALL_HINT =
+  'To get it: ONNXRUNTIME_NODE_INSTALL=skip ONNXRUNTIME_NODE_INSTALL_CUDA=skip npm install onnxruntime-node ' +
+  '(its install script downloads CUDA libraries, and fails where it cannot)';
+
+const UPDATE_HINT = 'Update whatever else loads it here, such as transformers.js';
+
+/** Where this code lies, in CommonJS and in ES modules. */
+const OWN_PLACE = typeof __filename === 'string' ? pathToFileURL(__filename).href : import.meta.url;
+
+/** Whatever else loads onnxruntime-node and cannot do with another version than its own. */
+const NEIGHBOUR = '@huggingface/transformers';
+
+/**
+ * Node's own `require`, for a test runner's sandbox has another: a native addon belongs to the process, and would meet typed
+ * arrays of a realm that it does not know.
+ */
+function requireFrom(place: string): NodeJS.Require {
+  const host = runInThisContext('process') as typeof process;
+  const { createRequire } = host.getBuiltinModule?.('node:module') ?? nodeModule;
+  return createRequire(place);
+}
+
+/**
+ * Loads onnxruntime-node. Two versions of its library cannot live in one process, so one that is loaded already serves, or
+ * else the one that transformers.js will load.
+ * @returns what stood against it, where it cannot be used.
+ */
+export function loadNative(): NativeRuntime | MissingRuntime {
+  const require = requireFrom(OWN_PLACE);
+  try {
+    const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
+    const tooOld = findTooOld(ortVersion(native));
+    return tooOld === undefined ? native : { failure: tooOld, remedy: UPDATE_HINT };
+  } catch (cause) {
+    return { failure: firstLine(cause), remedy: INSTALL_HINT };
+  }
+}
+
+/** Loads onnxruntime-web. @throws EngineError when it is not there either. */
+export function loadWasm(): OrtModule {
+  try {
+    return requireFrom(OWN_PLACE)('onnxruntime-web');
+  } catch (cause) {
+    throw new EngineError(
+      `neither onnxruntime-node nor onnxruntime-web can be loaded (${firstLine(cause)}). ${INSTALL_HINT}`,
+      { cause },
+    );
+  }
+}
+
+function findLoaded({ cache }: NodeJS.Require): string | undefined {
+  return Object.keys(cache).find((file) => /[\\/]onnxruntime-node[\\/]dist[\\/]index\.js$/.test(file));
+}
+
+function findNeighbours(require: NodeJS.Require): string | undefined {
+  try {
+    const file = requireFrom(require.resolve(NEIGHBOUR)).resolve('onnxruntime-node');
+    // Found out without loading it: an old one would be in the way of ours.
+    const { version } = require(join(dirname(file), '../package.json')) as { readonly version: string };
+    return findTooOld(version) === undefined ? file : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function firstLine(cause: unknown): string {
+  return reason(cause).split('\n')[0]!;
+}

@@ -1,0 +1,30 @@
+import { stat } from 'node:fs/promises';
+import { isAbsolute, relative, sep } from 'node:path';
+import { OptionError } from '../../errors.js';
+import { reason } from '../../reason.js';
+import type { EntryKind, Files } from '../platform.js';
+import { isMissing } from './file-source.js';
+
+/** @see Files.relative */
+export const relativeInside: Files['relative'] = (folder, path) => {
+  const inside = relative(folder, path);
+  const leaves = inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside);
+  return leaves ? undefined : inside.replaceAll(sep, '/');
+};
+
+/** @see Files.kindOf */
+export async function kindOf(path: string): Promise<EntryKind | undefined> {
+  const stats = await stat(path).catch((cause) => {
+    if (isMissing(cause)) return undefined;
+    throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
+  });
+  return stats && (stats.isDirectory() ? 'folder' : 'file');
+}
+
+/** Whether there is anything that can be looked at. */
+export function exists(path: string): Promise<boolean> {
+  return kindOf(path).then(
+    (kind) => kind !== undefined,
+    () => false,
+  );
+}

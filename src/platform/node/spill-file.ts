@@ -1,0 +1,45 @@
+import { mkdtemp, open, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ModelFormatError } from '../../errors.js';
+import { reason } from '../../reason.js';
+import type { ScratchFile } from '../../runtime/hidden-states.js';
+import { writing } from '../writing.js';
+
+/**
+ * Makes a temporary file. Where the system allows it, the file has no name any more when this returns, so that its
+ * space is freed however the process ends.
+ * @param parent existing folder to put the file into
+ * @throws OptionError when the folder takes no file.
+ */
+export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
+  const folder = await writing(parent, () => mkdtemp(join(parent, 'fang-prune-')));
+  const path = join(folder, 'spill');
+  const file = await writing(path, () => open(path, 'wx+'));
+  const removeFolder = () => rm(folder, { recursive: true, force: true }).catch(() => undefined);
+  await removeFolder();
+  return {
+    async write(offset, bytes) {
+      for (let written = 0; written < bytes.byteLength; ) {
+        const rest = bytes.byteLength - written;
+        const result = await writing(path, () => file.write(bytes, written, rest, offset + written));
+        written += result.bytesWritten;
+      }
+    },
+    async readInto(offset, bytes) {
+      const { byteLength: length } = bytes;
+      for (let filled = 0; filled < length; ) {
+        const { bytesRead } = await file.read(bytes, filled, length - filled, offset + filled).catch((cause) => {
+          throw new ModelFormatError(`Cannot read the temporary file ${path}: ${reason(cause)}.`, { cause });
+        });
+        if (bytesRead === 0)
+          throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave the temporary file.`);
+        filled += bytesRead;
+      }
+    },
+    async dispose() {
+      await file.close().catch(() => undefined);
+      await removeFolder();
+    },
+  };
+}

@@ -1,0 +1,19 @@
+import { randomBytes } from 'node:crypto';
+import { rename, rm } from 'node:fs/promises';
+import type { Files } from '../platform.js';
+import { writing } from '../writing.js';
+import { createFileSink } from './file-sink.js';
+
+/** @see Files.writeTogether */
+export const writeTogether: Files['writeTogether'] = async (files) => {
+  const suffix = `.partial-${randomBytes(4).toString('hex')}`;
+  try {
+    for (const [path, write] of files) {
+      const sink = await createFileSink(path + suffix);
+      await write(sink).finally(() => sink.close());
+    }
+    for (const path of files.keys()) await writing(path, () => rename(path + suffix, path));
+  } finally {
+    await Promise.all([...files.keys()].map((path) => rm(path + suffix, { force: true })));
+  }
+};

@@ -1,0 +1,115 @@
+import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
+import type { Engine } from '../runtime/engine.js';
+import type { ScratchFile } from '../runtime/hidden-states.js';
+
+/** What differs between platforms. Whatever reads, writes or runs anything is written against this alone. */
+export interface Platform {
+  readonly files: Files;
+  /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
+  createScratch(): Promise<ScratchFile>;
+  /** Begins a SHA-256. */
+  createHash(): ByteHash;
+  /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
+  createEngine(choice: EngineChoice): Promise<Engine>;
+  describeMachine(): Machine;
+  /** Largest memory that this process had, in bytes; undefined where nothing tells. */
+  peakMemoryBytes(): number | undefined;
+}
+
+/** Files by path. What takes a path takes what `resolve` returns: absolute, and the name that messages show. */
+export interface Files {
+  /** Joins parts of a path and makes it absolute; a part that is absolute itself replaces those before it. */
+  resolve(...parts: readonly string[]): string;
+  /** Takes a path apart; the folder of the outermost one is itself. */
+  split(path: string): { readonly folder: string; readonly name: string };
+  /** A path as seen from a folder, with `/`: empty for the folder itself, undefined for what lies elsewhere. */
+  relative(folder: string, path: string): string | undefined;
+  /** What is there; undefined for nothing. @throws OptionError when the system does not let it be looked at. */
+  kindOf(path: string): Promise<EntryKind | undefined>;
+  /** Files and folders in a folder, by name; links to folders are left out. */
+  list(folder: string): Promise<readonly Entry[]>;
+  /** Opens a file; undefined for nothing. @throws ModelFormatError when it is no file, or cannot be looked at. */
+  open(path: string): Promise<OpenFile | undefined>;
+  /** Makes a file, or replaces it, and the folders that it lies in. @throws OptionError when it cannot be written. */
+  create(path: string): Promise<FileSink>;
+  /** Adds to a file. @returns bytes that it has now. @throws OptionError when it has changed meanwhile, or cannot be written. */
+  append(path: string, addition: Addition): Promise<number>;
+  /** Writes files one after the other; they take their names in that order when all are complete. @throws OptionError */
+  writeTogether(files: ReadonlyMap<string, (sink: ByteSink) => Promise<void>>): Promise<void>;
+  /**
+   * Checks that a folder can be made, before hours of work go into it.
+   * @returns its path with links resolved.
+   * @throws OptionError when it exists (without `force`), is a file, touches the source, or no folder can be made there.
+   */
+  checkOutput(request: OutputRequest): Promise<string>;
+  /**
+   * Makes a folder that appears under its name only when it is complete. When `build` fails nothing is left.
+   * @param build Fills the folder whose path it gets.
+   * @throws what `checkOutput` throws, and whatever `build` does.
+   */
+  buildFolder<T>(request: OutputRequest, build: (folder: string) => Promise<T>): Promise<T>;
+}
+
+export type EntryKind = 'file' | 'folder';
+
+export interface Entry {
+  readonly name: string;
+  readonly kind: EntryKind;
+}
+
+/** A file that can be read until it is closed. */
+export interface OpenFile extends ByteSource {
+  close(): Promise<void>;
+}
+
+/** A file that is whole when it is closed. */
+export interface FileSink extends ByteSink {
+  close(): Promise<void>;
+}
+
+export interface Addition {
+  readonly text: string;
+  /** Where the text goes; what lies behind is cut off. */
+  readonly start: number;
+  /** Length that the file was left with; 0 for one that is not there. */
+  readonly expectedBytes: number;
+}
+
+export interface OutputRequest {
+  /** Folder to be made, as the user named it. */
+  readonly output: string;
+  /** Folder that the model comes from. */
+  readonly source: string;
+  /** Whether a folder that exists may be replaced. Default false. */
+  readonly force?: boolean | undefined;
+}
+
+/** A SHA-256 over bytes that come piece by piece. */
+export interface ByteHash {
+  update(bytes: Uint8Array): void;
+  /** In hexadecimal; to be called once, last. */
+  digest(): string;
+}
+
+/** What a report says about the machine. */
+export interface Machine {
+  /** `Node.js 20.11.0`, say. */
+  readonly runtime: string;
+  /** `linux x64`, say. */
+  readonly platform: string;
+  readonly cpu?: string;
+}
+
+/** One execution provider, or several in order of preference, in ONNX Runtime's names. */
+export type ExecutionProviderChoice = string | readonly string[];
+
+/** What graphs run on. */
+export interface EngineChoice {
+  /**
+   * Default `cpu` (in browsers `wasm`). A list is in order of preference. In Node.js `wasm` is the WebAssembly build, which also
+   * stands in for `cpu` where onnxruntime-node cannot be loaded.
+   */
+  readonly executionProvider?: ExecutionProviderChoice | undefined;
+  /** An engine of your own, in place of `executionProvider`. Default: one of onnxruntime-node. */
+  readonly engine?: Engine | undefined;
+}

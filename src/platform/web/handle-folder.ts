@@ -1,0 +1,98 @@
+import type { Entry, EntryKind } from '../platform.js';
+import { type BlobLike, blobSource } from './map-folder.js';
+import type { WebFolder } from './web-folder.js';
+
+/** What is used of a `FileSystemDirectoryHandle`. */
+export interface DirectoryHandle {
+  readonly name: string;
+  getDirectoryHandle(name: string, options?: { readonly create?: boolean }): Promise<DirectoryHandle>;
+  getFileHandle(name: string, options?: { readonly create?: boolean }): Promise<FileHandle>;
+  removeEntry(name: string, options?: { readonly recursive?: boolean }): Promise<void>;
+  entries(): AsyncIterable<readonly [string, { readonly kind: 'file' | 'directory' }]>;
+}
+
+/** What is used of a `FileSystemFileHandle`. */
+export interface FileHandle {
+  getFile(): Promise<BlobLike>;
+  /** Its bytes take the file's place when it is closed. */
+  createWritable(): Promise<{ write(bytes: Uint8Array<ArrayBuffer>): Promise<void>; close(): Promise<void> }>;
+  /** Not in every browser. */
+  move?(parent: DirectoryHandle, name: string): Promise<void>;
+  /** In workers, for files of the origin's private file system. */
+  createSyncAccessHandle?(): Promise<SyncAccessHandle>;
+}
+
+/** What is used of a `FileSystemSyncAccessHandle`. */
+export interface SyncAccessHandle {
+  read(bytes: Uint8Array, options: { readonly at: number }): number;
+  write(bytes: Uint8Array, options: { readonly at: number }): number;
+  close(): void;
+}
+
+/** Pieces that files are copied in where they cannot be moved. */
+const COPY_BYTES = 8 * 2 ** 20;
+
+/** A directory that was picked, or one of the origin's private file system. */
+export function handleFolder(root: DirectoryHandle): WebFolder {
+  const directory = async (path: string, create = false): Promise<DirectoryHandle> => {
+    let found = root;
+    for (const name of path.split('/').filter(Boolean)) found = await found.getDirectoryHandle(name, { create });
+    return found;
+  };
+  const parentOf = async (path: string, create = false) => {
+    const slash = path.lastIndexOf('/');
+    return { parent: await directory(path.slice(0, Math.max(0, slash)), create), name: path.slice(slash + 1) };
+  };
+  const fileAt = async (path: string, create = false): Promise<FileHandle> => {
+    const { parent, name } = await parentOf(path, create);
+    return parent.getFileHandle(name, { create });
+  };
+  const folder: WebFolder = {
+    async kindOf(path): Promise<EntryKind | undefined> {
+      if ((await present(directory(path))) !== undefined) return 'folder';
+      return (await present(fileAt(path))) && 'file';
+    },
+    async list(path) {
+      const entries: Entry[] = [];
+      const found = await present(directory(path));
+      if (found === undefined) return entries;
+      for await (const [name, { kind }] of found.entries())
+        entries.push({ name, kind: kind === 'directory' ? 'folder' : 'file' });
+      return entries;
+    },
+    async open(path) {
+      const file = await present(fileAt(path));
+      return file && blobSource(path, await file.getFile());
+    },
+    async create(path) {
+      const writable = await (await fileAt(path, true)).createWritable();
+      // What lies in shared memory cannot be written.
+      return { write: (bytes) => writable.write(new Uint8Array(bytes)), close: () => writable.close() };
+    },
+    async move(from, to) {
+      const file = await fileAt(from);
+      const { parent, name } = await parentOf(to, true);
+      if (file.move !== undefined) return file.move(parent, name);
+      const [source, sink] = [blobSource(from, await file.getFile()), await folder.create(to)];
+      for (let at = 0; at < source.byteLength; at += COPY_BYTES)
+        await sink.write(await source.read(at, Math.min(COPY_BYTES, source.byteLength - at)));
+      await sink.close();
+      await folder.remove(from);
+    },
+    async remove(path) {
+      const { parent, name } = await parentOf(path);
+      await parent.removeEntry(name, { recursive: true });
+    },
+  };
+  return folder;
+}
+
+/** Undefined for what is not there, or is of another kind. */
+async function present<T>(found: Promise<T>): Promise<T | undefined> {
+  try {
+    return await found;
+  } catch (error) {
+    if (['NotFoundError', 'TypeMismatchError'].includes((error as Error).name)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,67 @@
+import { ModelFormatError } from '../../errors.js';
+import type { ScratchFile } from '../../runtime/hidden-states.js';
+import { writing } from '../writing.js';
+import type { DirectoryHandle } from './handle-folder.js';
+
+/** Memory that grows page by page, so that it is never copied as a whole. */
+const PAGE_BYTES = 2 ** 20;
+
+/** Scratch space in memory. */
+export function createMemoryScratch(): ScratchFile {
+  const pages: Uint8Array[] = [];
+  let end = 0;
+  const visit = (offset: number, length: number, use: (page: Uint8Array, at: number) => void) => {
+    for (let at = 0; at < length; ) {
+      const [index, start] = [Math.floor((offset + at) / PAGE_BYTES), (offset + at) % PAGE_BYTES];
+      pages[index] ??= new Uint8Array(PAGE_BYTES);
+      const page = pages[index].subarray(start, start + length - at);
+      use(page, at);
+      at += page.byteLength;
+    }
+  };
+  return {
+    async write(offset, bytes) {
+      visit(offset, bytes.byteLength, (page, at) => page.set(bytes.subarray(at, at + page.byteLength)));
+      end = Math.max(end, offset + bytes.byteLength);
+    },
+    async readInto(offset, bytes) {
+      if (offset + bytes.byteLength > end) throw leaves(offset, bytes);
+      visit(offset, bytes.byteLength, (page, at) => bytes.set(page, at));
+    },
+    async dispose() {
+      pages.length = 0;
+      end = 0;
+    },
+  };
+}
+
+/** Scratch space in a file of a directory; undefined where files cannot be written in place. */
+export async function createStoredScratch(directory: DirectoryHandle): Promise<ScratchFile | undefined> {
+  const name = `scratch-${Math.random().toString(36).slice(2, 10)}`;
+  const handle = await writing(name, () => directory.getFileHandle(name, { create: true }));
+  const file = await handle.createSyncAccessHandle?.();
+  if (file === undefined) {
+    await directory.removeEntry(name);
+    return undefined;
+  }
+  let isGone = false;
+  return {
+    async write(offset, bytes) {
+      await writing(name, async () => {
+        if (file.write(bytes, { at: offset }) < bytes.byteLength) throw new Error('there is no room left');
+      });
+    },
+    async readInto(offset, bytes) {
+      if (file.read(bytes, { at: offset }) < bytes.byteLength) throw leaves(offset, bytes);
+    },
+    async dispose() {
+      if (isGone) return;
+      isGone = true;
+      file.close();
+      await directory.removeEntry(name);
+    },
+  };
+}
+
+const leaves = (offset: number, { byteLength }: Uint8Array): ModelFormatError =>
+  new ModelFormatError(`${byteLength} bytes from ${offset} leave the scratch space.`);

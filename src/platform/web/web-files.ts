@@ -1,0 +1,133 @@
+import { OptionError } from '../../errors.js';
+import type { Files } from '../platform.js';
+import { writing } from '../writing.js';
+import type { WebFolder } from './web-folder.js';
+import { openPlace, type WebPlace } from './web-place.js';
+
+/** Folders of a page by name. A path begins with the name of its folder; there is nothing outside. */
+export function createWebFiles(places: Readonly<Record<string, WebPlace>>): Files {
+  const folders = new Map(Object.entries(places).map(([name, place]) => [name, openPlace(place)]));
+
+  const find = (path: string): { readonly folder: WebFolder; readonly inside: string } | undefined => {
+    const [name = '', ...inside] = path.slice(1).split('/');
+    const folder = folders.get(name);
+    return folder && { folder, inside: inside.join('/') };
+  };
+  const need = (path: string) => {
+    const found = find(path);
+    if (found !== undefined) return found;
+    throw new OptionError(
+      `Cannot write ${path}: it lies in none of the folders given (${[...folders.keys()].join(', ')}).`,
+    );
+  };
+  const move = (from: string, to: string) => need(to).folder.move(need(from).inside, need(to).inside);
+  const remove = async (path: string) => {
+    const { folder, inside } = need(path);
+    if ((await folder.kindOf(inside)) !== undefined) await folder.remove(inside);
+  };
+  const walk = async (path: string, inside = ''): Promise<string[]> => {
+    const paths: string[] = [];
+    for (const { name, kind } of await files.list(files.resolve(path, inside)))
+      paths.push(...(kind === 'file' ? [`${inside}${name}`] : await walk(path, `${inside}${name}/`)));
+    return paths;
+  };
+
+  const files: Files = {
+    resolve,
+    split(path) {
+      const slash = path.lastIndexOf('/');
+      return { folder: path.slice(0, slash) || '/', name: path.slice(slash + 1) };
+    },
+    relative(folder, path) {
+      if (path === folder) return '';
+      const start = folder.endsWith('/') ? folder : `${folder}/`;
+      return path.startsWith(start) ? path.slice(start.length) : undefined;
+    },
+    async kindOf(path) {
+      const found = find(path);
+      return found?.folder.kindOf(found.inside);
+    },
+    async list(path) {
+      const found = find(path);
+      const entries = [...((await found?.folder.list(found.inside)) ?? [])];
+      return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
+    },
+    async open(path) {
+      const found = find(path);
+      const source = await found?.folder.open(found.inside);
+      return source && { ...source, name: path, close: async () => undefined };
+    },
+    create: (path) => writing(path, () => need(path).folder.create(need(path).inside)),
+    append: (path, { text, start, expectedBytes }) =>
+      writing(path, async () => {
+        const source = await files.open(path);
+        const { byteLength = 0 } = source ?? {};
+        if (byteLength !== expectedBytes)
+          throw new Error(`it has ${byteLength} bytes, not ${expectedBytes}: something else writes there`);
+        const kept = (await source?.read(0, start)) ?? new Uint8Array(0);
+        const added = new TextEncoder().encode(text);
+        const sink = await files.create(path);
+        await sink.write(kept);
+        await sink.write(added);
+        await sink.close();
+        return kept.byteLength + added.byteLength;
+      }),
+    async writeTogether(writers) {
+      const suffix = `.partial-${randomName()}`;
+      try {
+        for (const [path, write] of writers) {
+          const sink = await files.create(path + suffix);
+          await write(sink).finally(() => sink.close());
+        }
+        for (const path of writers.keys()) await writing(path, () => move(path + suffix, path));
+      } finally {
+        for (const path of writers.keys()) await remove(path + suffix);
+      }
+    },
+    async checkOutput({ output, source, force = false }) {
+      if (typeof output !== 'string' || output.trim() === '') throw new OptionError('The output folder has no name.');
+      const [target, from] = [resolve(output), resolve(source)];
+      if (files.relative(from, target) !== undefined || files.relative(target, from) !== undefined) {
+        throw new OptionError(
+          `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
+        );
+      }
+      need(target);
+      if ((await files.kindOf(target)) === 'file')
+        throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
+      // A folder that was given is there already, and may well be empty.
+      if (!force && (await files.list(target)).length > 0)
+        throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+      return target;
+    },
+    async buildFolder(request, build) {
+      const target = await files.checkOutput(request);
+      const partial = `/${target.split('/')[1]}/.partial-${randomName()}`;
+      try {
+        const result = await build(partial);
+        const built = await walk(partial);
+        for (const { name } of await files.list(target))
+          if (!partial.endsWith(`/${name}`)) await remove(`${target}/${name}`);
+        for (const path of built) await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
+        return result;
+      } finally {
+        await remove(partial);
+      }
+    },
+  };
+  return files;
+}
+
+function resolve(...parts: readonly string[]): string {
+  const names: string[] = [];
+  for (const part of parts) {
+    if (part.startsWith('/')) names.length = 0;
+    for (const name of part.split('/')) {
+      if (name === '..') names.pop();
+      else if (name !== '' && name !== '.') names.push(name);
+    }
+  }
+  return `/${names.join('/')}`;
+}
+
+const randomName = (): string => Math.random().toString(36).slice(2, 10);

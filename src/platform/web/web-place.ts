@@ -1,0 +1,26 @@
+import { type DirectoryHandle, handleFolder } from './handle-folder.js';
+import { type BlobLike, mapFolder } from './map-folder.js';
+import type { WebFolder } from './web-folder.js';
+
+/**
+ * What a page can give as a folder: a map of files by path, a list of chosen files (`webkitRelativePath` is where they lie, the
+ * name of the chosen folder left out), or the handle of a directory, picked or of the origin's private file system.
+ */
+export type WebPlace = Map<string, Uint8Array | BlobLike> | readonly ChosenFile[] | DirectoryHandle;
+
+/** What is used of a `File`. */
+export interface ChosenFile extends BlobLike {
+  readonly name: string;
+  readonly webkitRelativePath?: string;
+}
+
+/** A folder to read from, and to write into unless it is a list. */
+export function openPlace(place: WebPlace): WebFolder {
+  if (place instanceof Map) return mapFolder(place);
+  if (!('getFileHandle' in place)) return mapFolder(new Map(place.map((file) => [pathOf(file), file])));
+  return handleFolder(place);
+}
+
+function pathOf({ name, webkitRelativePath = '' }: ChosenFile): string {
+  return webkitRelativePath.slice(webkitRelativePath.indexOf('/') + 1) || name;
+}

@@ -1,0 +1,105 @@
+import { OptionError, UnsupportedModelError } from '../errors.js';
+import { type ModelName, parseModelName } from '../onnx/model-name.js';
+import { normaliseRelativePath } from '../onnx/relative-path.js';
+import type { Files } from '../platform/platform.js';
+import type { JsonObject } from './read-json.js';
+
+/** Where full-precision models lie, best first. */
+const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
+
+/** Variants that hold floats, as transformers.js names them; best first. */
+const FLOAT_VARIANTS: readonly string[] = ['', '_fp32', '_fp16'];
+
+/** What lies beside a decoder and is none. */
+const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
+
+/** Decoders beside models of other parts; an encoder beside them makes them decoders that nothing can be made of alone. */
+const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
+
+export interface ModelChoice {
+  /** What the user named, relative to the folder. */
+  readonly file: string | undefined;
+  readonly genai: JsonObject | undefined;
+}
+
+/**
+ * Chooses which ONNX file of a folder is the model: `model.onnx`, the decoder that `genai_config.json` names, else the only
+ * decoder there is, in its best precision.
+ * @throws OptionError when there is none, or several that differ in more than their precision; UnsupportedModelError when
+ * all there are hold quantised weights, or an encoder and a decoder.
+ */
+export async function chooseModelFile(files: Files, root: string, { file, genai }: ModelChoice): Promise<string> {
+  const named = Object(Object(genai?.model).decoder).filename as unknown;
+  const inside = typeof named === 'string' ? normaliseRelativePath(named) : undefined;
+  const candidates = file === undefined ? [...MODEL_FILES, ...(inside === undefined ? [] : [inside])] : [file];
+  const firstOf = async (paths: readonly string[]) => {
+    for (const path of paths) {
+      if ((await files.kindOf(files.resolve(root, path))) === 'file') return path.replaceAll('\\', '/');
+    }
+    return undefined;
+  };
+  const known = await firstOf(candidates);
+  if (known !== undefined) return known;
+  const found = await listOnnxFiles(files, root);
+  if (found.some(isNamed('encoder_model')) && found.some(isNamed('decoder_model')))
+    throw refuseEncoderDecoder(root, `it holds ${found.join(', ')}`);
+  const decoder = file === undefined ? await firstOf(DECODER_FILES) : undefined;
+  if (decoder !== undefined) return decoder;
+  const decoders = file === undefined ? found.filter((path) => !COMPANIONS.test(nameOf(path))) : [];
+  const models = new Set(decoders.map((path) => modelName(path).stem));
+  if (decoders.length === 1) return decoders[0]!;
+  if (models.size === 1) return chooseBest(root, decoders);
+  throw new OptionError(
+    `There is no model in ${root}: looked for ${candidates.join(' and ')}. ` +
+      (found.length > 0
+        ? `It holds ${found.join(', ')}: name one of them as the file to prune.`
+        : 'It holds no .onnx file: export the model to ONNX first.'),
+  );
+}
+
+/** Best of the files that hold one model in several precisions. */
+function chooseBest(root: string, files: readonly string[]): string {
+  for (const variant of FLOAT_VARIANTS) {
+    const found = files.filter((path) => modelName(path).variant === variant);
+    if (found.length > 0) return found.find((path) => path.startsWith('onnx/')) ?? found[0]!;
+  }
+  throw new UnsupportedModelError(
+    `${root} holds ${files.join(', ')}: all of them are quantised. Prune the float model (model.onnx or model_fp16.onnx of the same repository) and quantise the result.`,
+  );
+}
+
+const isNamed =
+  (start: string) =>
+  (path: string): boolean =>
+    nameOf(path).startsWith(start);
+
+const modelName = (path: string): ModelName => parseModelName(nameOf(path)) ?? { stem: path, variant: '' };
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+/**
+ * Refuses a folder whose documents say that its decoder listens to an encoder.
+ * @throws UnsupportedModelError saying which document says so.
+ */
+export function checkDecoderOnly(root: string, config: JsonObject = {}, genai: JsonObject = {}): void {
+  if (config.is_encoder_decoder === true)
+    throw refuseEncoderDecoder(root, `config.json says "is_encoder_decoder": true (${config.model_type ?? 'no type'})`);
+  const { encoder, type } = Object(genai.model) as JsonObject;
+  if (encoder !== undefined)
+    throw refuseEncoderDecoder(root, `genai_config.json has an encoder beside its decoder (${type ?? 'no type'})`);
+}
+
+const refuseEncoderDecoder = (root: string, found: string): UnsupportedModelError =>
+  new UnsupportedModelError(
+    `${root} is an encoder-decoder: ${found}. Models such as T5, BART, Marian and Whisper cannot be pruned yet, only decoder-only text models; choose one of those.`,
+  );
+
+/** ONNX files in a folder and in its `onnx` folder, relative to it. */
+async function listOnnxFiles(files: Files, root: string): Promise<readonly string[]> {
+  const list = async (folder: string) => {
+    const path = files.resolve(root, folder);
+    const entries = (await files.kindOf(path)) === 'folder' ? await files.list(path) : [];
+    return entries.filter(({ name }) => name.endsWith('.onnx')).map(({ name }) => folder + name);
+  };
+  return [...(await list('onnx/')), ...(await list(''))].sort();
+}

@@ -1,0 +1,112 @@
+import { ModelFormatError, OptionError } from '../errors.js';
+import type { ByteSink } from '../onnx/byte-source.js';
+import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
+import type { Files, Platform } from '../platform/platform.js';
+import { formatJson } from '../report/format-json.js';
+import type { SavedFile, SavedKind } from '../report/saved-file.js';
+import { hashFiles } from './hash-files.js';
+import { type JsonObject, readJsonFile } from './read-json.js';
+
+/** The two files, absolute. */
+export interface PairPlace {
+  readonly kind: SavedKind;
+  readonly json: string;
+  readonly tensors: string;
+}
+
+/**
+ * Says where a JSON file and its tensors lie.
+ * @param path A file ending in `.json`, its tensors beside it under the same name; or a folder with a file called after `kind`.
+ * @throws OptionError
+ */
+export function resolvePair(files: Files, kind: SavedKind, path: string): PairPlace {
+  if (typeof path !== 'string' || path.trim() === '')
+    throw new OptionError(`${kind} is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
+  const stem = path.endsWith('.json') ? files.resolve(path).slice(0, -'.json'.length) : files.resolve(path, kind);
+  return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
+}
+
+/** Refuses a place that is taken, or lies in the folder that a run is to make. @throws OptionError */
+export async function checkPairPlace(
+  files: Files,
+  { kind, json }: PairPlace,
+  { out, force = false }: { readonly out?: string | undefined; readonly force?: boolean | undefined },
+): Promise<void> {
+  if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
+    throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
+  if (!force && (await files.kindOf(json)) !== undefined)
+    throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
+}
+
+/** Writes both files; the JSON file, which names the hash of the other, appears last. @throws OptionError */
+export async function writePair(
+  { files, createHash }: Platform,
+  place: PairPlace,
+  { json, tensors }: SavedPair<object>,
+): Promise<void> {
+  const hash = createHash();
+  const writeTensors = ({ write }: ByteSink) => {
+    const hashing = async (bytes: Uint8Array) => {
+      hash.update(bytes);
+      await write(bytes);
+    };
+    return writeSafetensors({ write: hashing }, tensors);
+  };
+  const writeJson = (sink: ByteSink) => {
+    const named: Pick<SavedFile, 'tensors'> = {
+      tensors: { file: files.split(place.tensors).name, sha256: hash.digest() },
+    };
+    return sink.write(new TextEncoder().encode(formatJson({ ...json, ...named })));
+  };
+  await files.writeTogether(
+    new Map([
+      [place.tensors, writeTensors],
+      [place.json, writeJson],
+    ]),
+  );
+}
+
+/** What both files hold. */
+export interface SavedPair<T> {
+  readonly json: T;
+  readonly tensors: TensorMap;
+}
+
+/** Both files, opened; tensors can be read until `close`. */
+export interface OpenPair<T> extends SavedPair<T> {
+  close(): Promise<void>;
+}
+
+interface OpenOptions<T> {
+  /** Checks the JSON object as far as it goes without tensors. @throws ModelFormatError */
+  readonly check: (json: JsonObject, file: string) => T;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/**
+ * Opens both files.
+ * @throws OptionError when there are none; ModelFormatError naming the file that is damaged.
+ */
+export async function openPair<T extends SavedFile>(
+  platform: Platform,
+  { kind, ...place }: PairPlace,
+  { check, signal }: OpenOptions<T>,
+): Promise<OpenPair<T>> {
+  const found = await readJsonFile(platform.files, place.json);
+  if (found === undefined) throw new OptionError(`There is no file ${place.json}, where the ${kind} should be.`);
+  const json = check(found, place.json);
+  const source = await platform.files.open(place.tensors);
+  if (source === undefined)
+    throw new ModelFormatError(`${place.tensors} is missing; it belongs to ${place.json}. Get the ${kind} again.`);
+  try {
+    const tensors = await readSafetensors(source);
+    const sha256 = await hashFiles(platform, [place.tensors], signal);
+    if (sha256 === json.tensors.sha256) return { json, tensors, close: source.close };
+    throw new ModelFormatError(
+      `${place.tensors} has the SHA-256 ${sha256}, but ${place.json} belongs to ${json.tensors.sha256}. Get the ${kind} again.`,
+    );
+  } catch (error) {
+    await source.close();
+    throw error;
+  }
+}

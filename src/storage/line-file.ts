@@ -1,0 +1,30 @@
+import { OptionError } from '../errors.js';
+import type { Files } from '../platform/platform.js';
+import { reason } from '../reason.js';
+import { decodeText, readBytes } from './read-bytes.js';
+
+/** A file that one run adds lines to and the next one goes on from. */
+export interface LineFile {
+  /** What an earlier run left; empty for a new file. */
+  readonly content: string;
+  /** Keeps the first bytes, whose lines are whole; with none of them the file begins with `header`. To be called once, first. */
+  start(wholeBytes: number, header: string): Promise<void>;
+  add(lines: string): Promise<void>;
+}
+
+/** @param what It holds, for messages. @throws OptionError when the file cannot be read; its methods when it cannot be written. */
+export async function openLineFile(files: Files, path: string, what: string): Promise<LineFile> {
+  const target = files.resolve(path);
+  const bytes = await readBytes(files, target).catch((cause) => {
+    throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
+  });
+  let fileBytes = bytes?.byteLength ?? 0;
+  const put = async (text: string, start: number) => {
+    fileBytes = await files.append(target, { text, start, expectedBytes: fileBytes });
+  };
+  return {
+    content: bytes === undefined ? '' : decodeText(bytes),
+    start: (wholeBytes, header) => put(wholeBytes === 0 ? header : '', wholeBytes),
+    add: (lines) => put(lines, fileBytes),
+  };
+}

@@ -1,0 +1,23 @@
+import { createTokenizer, type Tokenizer } from '../calibration/tokenizer.js';
+import { OptionError } from '../errors.js';
+import { type ModelFolder, TOKENIZER } from './model-folder.js';
+import { readJsonFile } from './read-json.js';
+
+/** The model's own tokenizer; `undefined` when there is none. @throws ModelFormatError when its files are damaged. */
+export async function findTokenizer({ platform: { files }, root }: ModelFolder): Promise<Tokenizer | undefined> {
+  const read = (name: string) => readJsonFile(files, files.resolve(root, name));
+  const tokenizer = await read(TOKENIZER);
+  if (tokenizer === undefined) return undefined;
+  return createTokenizer(tokenizer, (await read('tokenizer_config.json')) ?? {});
+}
+
+/** The model's own tokenizer. @throws OptionError when there is none, naming what to give instead. */
+export async function requireTokenizer(folder: ModelFolder, purpose: string): Promise<Tokenizer> {
+  const tokenizer = await findTokenizer(folder);
+  if (tokenizer === undefined) {
+    throw new OptionError(
+      `${folder.root} has no tokenizer.json, which ${purpose} needs; put the tokenizer beside the model, or give token ids instead of text`,
+    );
+  }
+  return tokenizer;
+}

@@ -1,0 +1,220 @@
+import { ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
+import type { CacheSizes } from '../evaluation/model-interface.js';
+import { joinEmbedding } from '../graph/join-embedding.js';
+import { splitMerged } from '../graph/merged-decoder.js';
+import { findEmbeddingInput } from '../graph/model-inputs.js';
+import { loadModel } from '../onnx/load-model.js';
+import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
+import type { Files, Platform } from '../platform/platform.js';
+import { findTextConfig } from '../removal/text-config.js';
+import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
+import { findEmbeddings } from './find-embeddings.js';
+import { type OpenFolder, openFolder } from './open-folder.js';
+import { type JsonObject, readJsonFile } from './read-json.js';
+
+/** JSON files beside a model that say how to run it. */
+export const MODEL_DOCUMENTS = ['config.json', 'generation_config.json', 'genai_config.json'] as const;
+
+export type ModelDocument = (typeof MODEL_DOCUMENTS)[number];
+
+/** The tokenizer beside a model. */
+export const TOKENIZER = 'tokenizer.json';
+
+/** A model where it lies, with the files that belong to it. */
+export interface ModelFolder {
+  /** What it is read through. */
+  readonly platform: Platform;
+  /** Absolute path of the folder with config and tokenizer. */
+  readonly root: string;
+  /** The model file relative to `root`, with `/`: `onnx/model.onnx` (transformers.js) or `model.onnx` (genai). */
+  readonly modelFile: string;
+  /** Parsed JSON files, as far as they exist. */
+  readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
+  /** Absolute path of the embedding model, where there is one. */
+  readonly embeddings: string | undefined;
+  /**
+   * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
+   * @throws ModelFormatError; UnsupportedModelError when it reads embeddings and no embedding model is known.
+   */
+  load(): Promise<OnnxModel>;
+  /** Loads the embedding model. @throws ModelFormatError; UnsupportedModelError when none is known. */
+  loadEmbeddings(): Promise<OnnxModel>;
+  /** Closes the files that are open. */
+  close(): Promise<void>;
+}
+
+/** Where the embedding model is. */
+export interface EmbeddingsOption {
+  /**
+   * Embedding model of a decoder that reads `inputs_embeds` in place of token ids: an `.onnx` file. Decoders that read ids need
+   * none. Default: the one in the model's folder, as transformers.js (`embed_tokens.onnx`) and onnxruntime-genai
+   * (`genai_config.json`) name it.
+   */
+  readonly embeddings?: string | undefined;
+}
+
+export interface OpenModelOptions extends EmbeddingsOption {
+  /**
+   * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
+   * `genai_config.json` names, or the only decoder, fp32 before fp16.
+   */
+  readonly file?: string | undefined;
+}
+
+/**
+ * Finds a model and what belongs to it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
+ * all there are hold quantised weights.
+ * @throws ModelFormatError when a JSON file is damaged.
+ */
+export async function openModelFolder(
+  platform: Platform,
+  path: string,
+  { file, embeddings: given }: OpenModelOptions = {},
+): Promise<ModelFolder> {
+  if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
+  const { files } = platform;
+  const { root, modelFile: named } = await locate(files, files.resolve(path), file);
+  const entries = await Promise.all(
+    MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(files, files.resolve(root, name))] as const),
+  );
+  // Found to be whole before the work begins, but not kept: its hundred thousand objects would be in the collector's way.
+  await readJsonFile(files, files.resolve(root, TOKENIZER));
+  const documents: ModelFolder['documents'] = Object.fromEntries(
+    entries.filter(([, document]) => document !== undefined),
+  );
+  const genai = documents['genai_config.json'];
+  checkDecoderOnly(root, documents['config.json'], genai);
+  const modelFile = named ?? (await chooseModelFile(files, root, { file, genai }));
+  const target = files.resolve(root, modelFile);
+  const embeddings =
+    given === undefined
+      ? await findEmbeddings(files, { root, modelFile, genai })
+      : await locateEmbeddings(files, given);
+  const opened: OpenFolder[] = [];
+  const loadFile = async (path: string) => {
+    const place = files.split(path);
+    const folder = openFolder(files, place.folder);
+    opened.push(folder);
+    const source = await folder.open(place.name);
+    if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
+    return splitMerged(await loadModel(source, folder));
+  };
+  const loadEmbeddings = async () => {
+    if (embeddings !== undefined) return loadFile(embeddings);
+    throw new UnsupportedModelError(
+      `${target} reads inputs_embeds in place of input_ids, and no embedding model lies beside it (embed_tokens.onnx, ` +
+        'or embedding.onnx); name the ONNX file that turns token ids into embeddings by embeddings (--embeddings FILE)',
+    );
+  };
+  return {
+    platform,
+    root,
+    modelFile,
+    documents,
+    embeddings,
+    async load() {
+      const model = await loadFile(target);
+      if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
+      const embedding = await loadEmbeddings();
+      const { twin } = model;
+      const joined = joinEmbedding(model, embedding);
+      return twin === undefined
+        ? joined
+        : { ...joined, twin: { ...twin, model: joinEmbedding(twin.model, embedding) } };
+    },
+    loadEmbeddings,
+    async close() {
+      await Promise.all(opened.splice(0).map((folder) => folder.close()));
+    },
+  };
+}
+
+async function locateEmbeddings(files: Files, path: string): Promise<string> {
+  if (typeof path !== 'string') throw new OptionError(`embeddings is ${String(path)}; expected the path of a file`);
+  const target = files.resolve(path);
+  if (target.endsWith('.onnx') && (await files.kindOf(target)) === 'file') return target;
+  throw new OptionError(`embeddings is ${target}; there is no such .onnx file`);
+}
+
+/** The folder with the documents, and the model file in it where the user gave its path. */
+interface Location {
+  readonly root: string;
+  readonly modelFile?: string;
+}
+
+async function locate(files: Files, path: string, file: string | undefined): Promise<Location> {
+  const kind = await files.kindOf(path);
+  if (kind === undefined) throw new OptionError(`There is no model at ${path}: no such file or folder.`);
+  return kind === 'folder' ? { root: path } : locateFile(files, path, file);
+}
+
+/** The documents of `onnx/model.onnx` lie one folder up. */
+async function locateFile(files: Files, path: string, file: string | undefined): Promise<Location> {
+  if (file !== undefined) throw new OptionError(`${path} is a file, so "${file}" cannot be looked for in it.`);
+  if (!path.endsWith('.onnx'))
+    throw new OptionError(`${path} is no .onnx file. Give a model's folder or its .onnx file.`);
+  const { folder } = files.split(path);
+  const above = files.split(folder);
+  const isNested = above.name === 'onnx' && (await files.kindOf(files.resolve(above.folder, 'config.json'))) === 'file';
+  const root = isNested ? above.folder : folder;
+  return { root, modelFile: files.relative(root, path)! };
+}
+
+/** Absolute path of the model file. */
+export function modelPath({ platform: { files }, root, modelFile }: ModelFolder): string {
+  return files.resolve(root, modelFile);
+}
+
+/** Absolute paths of the model file and its external data. */
+export function modelPaths(folder: ModelFolder, { storage }: OnnxModel): readonly string[] {
+  return filesOf(folder.platform, modelPath(folder), storage);
+}
+
+/** The same, and those of the embedding model that is run in front: all that decides what the model says. */
+export function runPaths(folder: ModelFolder, model: OnnxModel): readonly string[] {
+  const { front } = model;
+  return [...modelPaths(folder, model), ...(front ? filesOf(folder.platform, folder.embeddings!, front.storage) : [])];
+}
+
+function filesOf({ files }: Platform, path: string, storage: ModelStorage | undefined): readonly string[] {
+  const { folder } = files.split(path);
+  return [path, ...(storage?.kind === 'external' ? storage.files.map((file) => files.resolve(folder, file)) : [])];
+}
+
+/** Bytes of files together. @throws ModelFormatError when one cannot be looked at. */
+export async function totalBytes({ files }: Platform, paths: readonly string[]): Promise<number> {
+  const opened = await Promise.all(paths.map((path) => files.open(path)));
+  return opened.reduce((sum, source) => sum + (source?.byteLength ?? 0), 0);
+}
+
+/** Longest window that a model can read: what it was made for, and what its graph has positions for. */
+export function longestWindow(folder: ModelFolder, positionCount: number | undefined): number | undefined {
+  const known = [contextLength(folder), positionCount].filter((length) => length !== undefined);
+  return known.length === 0 ? undefined : Math.min(...known);
+}
+
+/** Longest window the model was made for, under the names that families give it. */
+export function contextLength({ documents }: ModelFolder): number | undefined {
+  const config = decoderConfig(documents);
+  const named = ['max_position_embeddings', 'n_positions', 'max_sequence_length', 'n_ctx', 'seq_length'];
+  const genai = Object(documents['genai_config.json']?.model).context_length as unknown;
+  return [...named.map((key) => config[key]), genai].find((value) => typeof value === 'number');
+}
+
+/** What the graph leaves open of its caches. */
+export function cacheSizes({ documents }: ModelFolder): CacheSizes {
+  const decoder = Object(Object(documents['genai_config.json']?.model).decoder) as JsonObject;
+  const firstNumber = (...values: readonly unknown[]) => values.find((value) => typeof value === 'number');
+  return {
+    headSize: firstNumber(decoderConfig(documents).head_dim, decoder.head_size),
+    slidingWindow: firstNumber(Object(decoder.sliding_window).window_size),
+  };
+}
+
+/** config.json, with what it says of the decoder alone in front of what it says of the whole. */
+export function decoderConfig(documents: ModelFolder['documents']): JsonObject {
+  const config = documents['config.json'] ?? {};
+  return { ...config, ...findTextConfig(config)?.part };
+}

@@ -1,0 +1,30 @@
+import { ModelFormatError } from '../errors.js';
+import type { Files } from '../platform/platform.js';
+import { reason } from '../reason.js';
+import { decodeText } from './read-bytes.js';
+
+/** The largest vocabularies make a tokenizer.json of some 40 MB. */
+const MAX_JSON_BYTES = 256 * 2 ** 20;
+
+/** A JSON object as it was parsed. */
+export type JsonObject = Readonly<Record<string, unknown>>;
+
+/**
+ * Reads a JSON file that holds an object.
+ * @returns undefined when there is no such file.
+ * @throws ModelFormatError when it is too large, no JSON, or no object.
+ */
+export async function readJsonFile(files: Files, path: string): Promise<JsonObject | undefined> {
+  try {
+    const source = await files.open(path);
+    if (source === undefined) return undefined;
+    const { byteLength: size } = source;
+    if (size > MAX_JSON_BYTES) throw new Error(`it has ${size} bytes, more than the ${MAX_JSON_BYTES} that are read`);
+    const bytes = await source.read(0, size).finally(() => source.close());
+    const parsed: unknown = JSON.parse(decodeText(bytes));
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new Error('it holds no object');
+    return parsed as JsonObject;
+  } catch (cause) {
+    throw new ModelFormatError(`${path} is no usable JSON file: ${reason(cause)}. Get the file again.`, { cause });
+  }
+}

@@ -1,0 +1,37 @@
+import type { TokenSource } from '../calibration/token-source.js';
+import { OptionError } from '../errors.js';
+import type { Files } from '../platform/platform.js';
+import { reason } from '../reason.js';
+import { decodeText, readBytes, readPieces } from './read-bytes.js';
+
+/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read. */
+export async function readText(files: Files, path: string, what = 'text'): Promise<string> {
+  const bytes = await readBytes(files, files.resolve(path)).catch((cause) => {
+    throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
+  });
+  if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
+  return decodeText(bytes);
+}
+
+/** A calibration file as a source: `.jsonl` line by line, anything else as one text. @throws OptionError */
+export async function openTextSource(files: Files, path: string): Promise<TokenSource> {
+  if (!path.endsWith('.jsonl')) return { text: await readText(files, path) };
+  return { jsonl: readLines(files, path) };
+}
+
+/** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read. */
+export async function* readLines(files: Files, path: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let rest = '';
+  try {
+    for await (const piece of readPieces(files, files.resolve(path))) {
+      const lines = (rest + decoder.decode(piece, { stream: true })).split(/\r\n|\n|\r(?!$)/);
+      rest = lines.pop()!;
+      yield* lines;
+    }
+  } catch (cause) {
+    throw new OptionError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
+  }
+  rest = (rest + decoder.decode()).replace(/\r$/, '');
+  if (rest !== '') yield rest;
+}

@@ -1,0 +1,59 @@
+import { parseModelName } from '../onnx/model-name.js';
+import type { Files } from '../platform/platform.js';
+
+/** What exporters call a decoder: with and without its KV cache, and both in one. */
+const DECODER_STEMS = /^(model|(decoder|model)(_with_past|_merged)+|decoder(_with_past)?_model(_merged)?)$/;
+
+/** The same model's weights in other formats; they are dense, so they do not belong to a pruned model. */
+const OTHER_WEIGHTS =
+  /\.(safetensors|safetensors\.index\.json|gguf|pt|pth|h5|msgpack|ot|ort)$|^pytorch_model.*\.(bin|json)$/i;
+
+/** What an earlier run said about the model that is pruned now. */
+const EARLIER_REPORTS = /^fang-prune-report\.(json|html)$/;
+
+/** Folders of tools, not of the model. */
+const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
+
+/** What lies beside a model, relative to its folder, with `/`. */
+export interface SideFiles {
+  /** Tokenizer, templates, licence, models of another part (embeddings, images, sounds) and whatever else goes with the model. */
+  readonly kept: readonly string[];
+  /** Other variants of the model and their weights, for they are dense, and earlier reports. */
+  readonly leftOut: readonly string[];
+}
+
+/**
+ * Sorts a model folder's files into those that go with a pruned copy and those that do not.
+ * Links to files are followed, links to folders are not.
+ * @param modelFile the model that is pruned, `replaced` its files, which the copy has anew
+ */
+export async function listSideFiles(
+  files: Files,
+  root: string,
+  { modelFile, replaced }: { readonly modelFile: string; readonly replaced: ReadonlySet<string> },
+): Promise<SideFiles> {
+  const kept: string[] = [];
+  const leftOut: string[] = [];
+  const own = parseModelName(nameOf(modelFile))?.stem;
+  const isVariant = (name: string) => {
+    const stem = parseModelName(name)?.stem;
+    return stem !== undefined && (stem === own || DECODER_STEMS.test(stem));
+  };
+  for await (const path of walkFiles(files, root)) {
+    const name = nameOf(path);
+    if (replaced.has(path)) continue;
+    if (isVariant(name) || [OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
+    else kept.push(path);
+  }
+  return { kept, leftOut };
+}
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+async function* walkFiles(files: Files, root: string, inside = ''): AsyncGenerator<string> {
+  for (const { name, kind } of await files.list(files.resolve(root, inside))) {
+    const path = inside === '' ? name : `${inside}/${name}`;
+    if (kind === 'file') yield path;
+    else if (!TOOL_FOLDERS.has(name)) yield* walkFiles(files, root, path);
+  }
+}

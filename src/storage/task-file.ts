@@ -1,0 +1,34 @@
+import { OptionError } from '../errors.js';
+import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
+import type { Platform } from '../platform/platform.js';
+import { hashFiles } from './hash-files.js';
+import { readLines } from './read-text.js';
+
+/** The items of a task file, or the first of them. */
+export interface TaskFile {
+  readonly name: string;
+  /** Of the whole file. */
+  readonly sha256: string;
+  readonly items: readonly TaskItem[];
+}
+
+/**
+ * Reads a task file.
+ * @param limit Items to read, from the first. Default all.
+ * @throws OptionError naming file and line of a malformed item, or for a limit out of range.
+ */
+export async function readTaskFile(
+  platform: Platform,
+  path: string,
+  limit = Number.POSITIVE_INFINITY,
+): Promise<TaskFile> {
+  if (limit !== Number.POSITIVE_INFINITY && (!Number.isInteger(limit) || limit < 1)) {
+    throw new OptionError(`limit is ${limit}, expected an integer of at least 1`);
+  }
+  const items: TaskItem[] = [];
+  for await (const item of readTaskItems(readLines(platform.files, path), path)) {
+    items.push(item);
+    if (items.length >= limit) break;
+  }
+  return { name: path, sha256: await hashFiles(platform, [platform.files.resolve(path)]), items };
+}

@@ -1,0 +1,36 @@
+import { ModelFormatError } from '../errors.js';
+import { expectedByteLength, sourceHandle } from '../onnx/tensor-handle.js';
+import type { Platform } from '../platform/platform.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
+import type { ScratchFile } from '../runtime/hidden-states.js';
+
+/** Lends scratch space for tensors while an action runs. */
+export async function withTensorStore<T>(
+  { createScratch }: Platform,
+  action: (store: StoreTensor) => Promise<T>,
+): Promise<T> {
+  const scratch = await createScratch();
+  return action(createTensorStore(scratch)).finally(() => scratch.dispose());
+}
+
+/** Keeps tensors one behind the other. @throws ModelFormatError when bytes are not as many as a shape takes. */
+export function createTensorStore(scratch: ScratchFile): StoreTensor {
+  let end = 0;
+  return async (shape, bytes) => {
+    if (bytes.byteLength !== expectedByteLength(shape)) {
+      throw new ModelFormatError(
+        `A tensor of ${expectedByteLength(shape)} bytes was to be spilled as ${bytes.byteLength}.`,
+      );
+    }
+    // Taken at once, so that writes may overlap.
+    const offset = end;
+    end += bytes.byteLength;
+    await scratch.write(offset, bytes);
+    const read = async (from: number, length: number) => {
+      const found = new Uint8Array(length);
+      await scratch.readInto(from, found);
+      return found;
+    };
+    return sourceHandle(shape, { name: 'scratch space', byteLength: end, read }, offset);
+  };
+}

@@ -1,0 +1,50 @@
+import {
+  formatOriginLine,
+  formatWindowLine,
+  parseWindowLines,
+  type WindowsOrigin,
+} from '../calibration/window-lines.js';
+import { OptionError } from '../errors.js';
+import type { WindowStore } from '../evaluation/generate-calibration.js';
+import type { Files } from '../platform/platform.js';
+import { openLineFile } from './line-file.js';
+
+/** Name of the windows a model wrote, beside a result that was calibrated on them. */
+export const WINDOWS_FILE = 'calibration-windows.jsonl';
+
+/**
+ * Refuses a new windows file in the folder that a run is to make: it would be in the way when the folder is complete.
+ * @throws OptionError
+ */
+export async function checkWindowsPlace(files: Files, path: string, output: string): Promise<void> {
+  const target = files.resolve(path);
+  if (files.relative(files.resolve(output), target) === undefined || (await files.kindOf(target)) !== undefined) return;
+  throw new OptionError(
+    `calibration.generate.file ${path} lies in the output folder, which gets ${WINDOWS_FILE} anyway; choose another place`,
+  );
+}
+
+/**
+ * Opens a file that keeps generated windows, or makes it. Windows go to the disk batch by batch; a line that was cut off
+ * is written again.
+ *
+ * @throws OptionError when the file holds another run's windows or is no windows file, and when it cannot be read or written.
+ */
+export async function openWindowsFile(files: Files, path: string, origin: WindowsOrigin): Promise<WindowStore> {
+  const lines = await openLineFile(files, path, 'windows');
+  const { windows, wholeBytes } = parseWindowLines(lines.content, origin, path);
+  await lines.start(wholeBytes, formatOriginLine(origin));
+  let count = windows.length;
+  return {
+    kept: windows,
+    async append(added) {
+      await lines.add(added.map((window, index) => formatWindowLine(window, count + index)).join(''));
+      count += added.length;
+    },
+  };
+}
+
+/** A whole windows file as text. */
+export function formatWindowsFile(windows: readonly Int32Array[], origin: WindowsOrigin): string {
+  return formatOriginLine(origin) + windows.map(formatWindowLine).join('');
+}

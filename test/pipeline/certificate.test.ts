@@ -1,0 +1,128 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { EngineError, NumericalError } from '../../src/errors.js';
+import { logitsGap } from '../../src/evaluation/compare-logits.js';
+import { type PruneOutcome, prune, STAGES, type Stages } from '../../src/node.js';
+import { floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { linearBiasName } from '../../src/removal/repair-linear.js';
+import { addedBias } from '../support/masked.js';
+import { buildDecoder, type DecoderShape, HIDDEN, layerNorm, selfAttention } from '../support/small-decoder.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const CALIBRATION = { windowCount: 2, windowLength: 24 };
+const quick = { sparsity: 0.3, calibration: CALIBRATION };
+
+describe('the certificate', () => {
+  it('tells how near the written model is to the masked original', async () => {
+    const { certificate, timings } = await prune({ ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap' });
+    expect(certificate).toEqual({
+      windows: 2,
+      tokens: 128,
+      from: 'text',
+      opened: true,
+      gap: expect.any(Number),
+      rounding: expect.any(Number),
+      tolerance: expect.any(Number),
+      passed: true,
+    });
+    const { gap, rounding, tolerance } = certificate!;
+    expect(rounding).toBeGreaterThan(0);
+    expect(tolerance).toBe(Math.max(1e-5, 10 * rounding));
+    // What rounds otherwise comes to about as much as what was rounded otherwise on purpose.
+    expect(gap).toBeLessThan(4 * rounding);
+    expect(timings.map(({ stage }) => stage)).toContain('certify');
+  }, 240_000);
+
+  it('does without a tokenizer and without calibration, and is left out on request', async () => {
+    const model = at('in/lone.onnx');
+    await mkdir(at('in'));
+    await writeFile(model, readTinyLlama());
+    const drawn = await prune({ ...quick, model, out: at('a'), method: 'magnitude' });
+    expect(drawn.certificate).toMatchObject({ from: 'random' });
+    const none = await prune({ ...quick, model, out: at('b'), method: 'magnitude', certify: false });
+    expect(none.certificate).toBeUndefined();
+  }, 240_000);
+
+  it.each([
+    ['another neuron', (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0), 0],
+    ['a bias that is missing', (keep: Int32Array) => keep, 1],
+  ])(
+    'fails the run for %s and leaves nothing',
+    async (_, keepOther, added) => {
+      const outcome = write(async (pruned) => {
+        const [first, ...others] = pruned.modules.filter(({ module }) => module.kind === 'ffn');
+        const bias = await addedBias(pruned, first!);
+        const dims = [bias.length];
+        const other = floatsHandle(
+          { dataType: 1, dims },
+          bias.map((value) => value + added),
+        );
+        const changed = new Map(pruned.changed).set(linearBiasName(pruned.model, first!.module.output), other);
+        return { ...pruned, changed, modules: [{ ...first!, keep: keepOther(first!.keep).sort() }, ...others] };
+      });
+      await expect(outcome).rejects.toThrow(NumericalError);
+      expect(await listFiles(folder())).toEqual([]);
+    },
+    240_000,
+  );
+
+  it('checks runs in several shots, and those that take an FFN out whole', async () => {
+    const run = { ...quick, model: TINY_LLAMA, method: 'flap' } as const;
+    const shots = await prune({ ...run, out: at('shots'), shots: 2 });
+    const blockSparsity = { 1: { ffn: 1 } };
+    const gone = await prune({ ...run, out: at('gone'), allocation: 'global', minimumWidth: 0, blockSparsity });
+    expect(gone.modules.map(({ unitsAfter }) => unitsAfter)).toContain(0);
+    for (const { certificate } of [shots, gone]) expect(certificate!.gap).toBeLessThan(4 * certificate!.rounding);
+  }, 240_000);
+
+  it('shortens its windows for a model with few positions', async () => {
+    const model = at('in/lone.onnx');
+    await mkdir(at('in'));
+    const compose: DecoderShape['compose'] = (site, x, { ffn }) => {
+      const { g, block, rows } = site;
+      const placed = block > 0 ? x : g.op('Add', [x, g.op('Gather', [g.weight([24, HIDDEN]), rows])]);
+      const attended = g.op('Add', [placed, selfAttention()(site, layerNorm(g, placed))]);
+      return g.op('Add', [attended, ffn(site, layerNorm(g, attended))]);
+    };
+    await writeFile(model, buildDecoder({ compose }));
+    const { certificate } = await prune({ ...quick, model, out: at('out'), method: 'magnitude' });
+    expect(certificate).toMatchObject({ windows: 2, tokens: 48, from: 'random' });
+    // Nor are windows calibrated on that are longer.
+    const calibration = { source: { tokens: Int32Array.from({ length: 400 }, (_, at) => at % 40) }, windowCount: 4 };
+    const run = { model, out: at('flap'), sparsity: 0.3, method: 'flap' } as const;
+    expect((await prune({ ...run, calibration })).calibration).toMatchObject({ windowLength: 24 });
+    const long = prune({ ...run, out: at('long'), calibration: { ...calibration, windowLength: 32 } });
+    await expect(long).rejects.toThrow(/windowLength is 32, but the model reads at most 24 tokens/);
+  }, 240_000);
+
+  it('fails the run for a model that ONNX Runtime does not open, and leaves nothing', async () => {
+    const outcome = write((pruned) => {
+      const { proto } = pruned.model;
+      proto.graph!.node.at(-1)!.opType = 'NoSuchOperator';
+      return pruned;
+    });
+    await expect(outcome).rejects.toThrow(EngineError);
+    await expect(outcome).rejects.toThrow(/does not run though the original does/);
+    expect(await listFiles(folder())).toEqual([]);
+  }, 240_000);
+
+  it('counts what is no number as infinitely far', () => {
+    const of = (...values: number[]) => Float32Array.from(values);
+    expect(logitsGap(of(0, 1.5), of(0, 2))).toBe(0.25);
+    expect(logitsGap(of(0, Number.NaN), of(0, 2))).toBe(Number.POSITIVE_INFINITY);
+    expect(logitsGap(of(0), of(0, 2))).toBe(Number.POSITIVE_INFINITY);
+  });
+});
+
+/** Prunes FFNs, changes what is said about it, and writes the result. */
+function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOutcome>) {
+  const pruneMeasured: Stages['pruneMeasured'] = {
+    name: 'prune',
+    run: async (context, input) => change(await STAGES.pruneMeasured.run(context, input)),
+  };
+  const request = { ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap', modules: 'ffn' } as const;
+  return prune({ ...request, stages: { pruneMeasured } });
+}

@@ -1,0 +1,138 @@
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
+import { UnsupportedModelError } from '../../src/errors.js';
+import {
+  applyRecipe,
+  describe as describeFolder,
+  evaluateModels,
+  generateText,
+  logLikelihoods,
+  observe,
+  type PruneRequest,
+  perplexity,
+  prune,
+} from '../../src/node.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
+import { splitTinyLlama, toBytes, writeSplitLlama } from '../support/split-llama.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const TEXT = `${TINY_LLAMA}/text/french.txt`;
+const WINDOWS = { windowCount: 2, windowLength: 32 };
+const DECODER = 'onnx/decoder_model_merged.onnx';
+
+const run = (request: Partial<PruneRequest> = {}) =>
+  prune({ model: at('in'), out: at('out'), sparsity: 0.3, calibration: WINDOWS, ...request });
+
+const decided = ({ modules, sparsity }: PruneReport) => ({
+  sparsity,
+  widths: modules.map(({ block, kind, unitsAfter }) => ({ block, kind, unitsAfter })),
+});
+
+/** Moves the embedding model out of the folder, and gives its new path. */
+async function takeOut(): Promise<string> {
+  await rename(at('in/onnx/embed_tokens.onnx'), at('apart.onnx'));
+  return at('apart.onnx');
+}
+
+describe('a decoder that reads embeddings', () => {
+  it.each(['auto', 'o-fang'])(
+    'is pruned by %s as the undivided model is',
+    async (method) => {
+      await writeSplitLlama(at('in'));
+      const generate = method === 'auto' ? { generate: true } : {};
+      const calibration = { ...WINDOWS, ...generate };
+      const report = await run({ method, calibration });
+      const whole = await prune({ model: TINY_LLAMA, out: at('whole'), sparsity: 0.3, calibration, method });
+      expect(decided(report).widths).toEqual(decided(whole).widths);
+      expect(report.certificate).toMatchObject({ passed: true });
+      expect(report.calibration!.tokensSha256).toBe(whole.calibration!.tokensSha256);
+      const perplexities = await evaluateModels({ models: [at('out'), at('whole')], texts: [TEXT], ...WINDOWS });
+      const [split, undivided] = perplexities.map((measured) => measured.perplexity[0]!.perplexity);
+      expect(split).toBeCloseTo(undivided!, 5);
+    },
+    240_000,
+  );
+
+  it('is written as it was, with its embedding model beside it', async () => {
+    await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
+    const before = await readFile(at('in/onnx/embed_tokens.onnx'));
+    const { parameters, bytes } = await run({ method: 'magnitude' });
+    const files = await listFiles(at('out'));
+    expect(files).toEqual(expect.arrayContaining([DECODER, 'onnx/embed_tokens.onnx', 'onnx/vision_encoder.onnx']));
+    expect(files).not.toContain('onnx/decoder_model_merged_q4.onnx');
+    expect(Buffer.compare(await readFile(at('out/onnx/embed_tokens.onnx')), before)).toBe(0);
+    const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${DECODER}`)));
+    const { decoder } = splitTinyLlama();
+    expect(graph!.input.map(({ name }) => name)).toEqual(decoder.graph!.input.map(({ name }) => name));
+    expect(graph!.initializer.some(({ name }) => name.startsWith('embedding/'))).toBe(false);
+    expect(bytes.before).toBe((await readFile(at(`in/${DECODER}`))).byteLength);
+    const counted = decoder.graph!.initializer.filter(({ dataType }) => dataType === 1);
+    const sizes = counted.map(({ dims }) => dims.reduce((product, dim) => product * Number(dim), 1));
+    expect(parameters.before).toBe(sizes.reduce((sum, size) => sum + size, 0));
+  }, 240_000);
+
+  it('is described without its embedding model', async () => {
+    await writeSplitLlama(at('in'));
+    const { parameters, format, embeddings } = await describeFolder({ model: at('in') });
+    const whole = await describeFolder({ model: TINY_LLAMA });
+    expect(parameters.prunable).toBe(whole.parameters.prunable);
+    expect(format.bytes).toBeLessThanOrEqual(whole.format.bytes);
+    expect(embeddings).toBe(at('in/onnx/embed_tokens.onnx'));
+    expect(whole).not.toHaveProperty('embeddings');
+  }, 240_000);
+
+  it('is measured and writes text as the undivided model', async () => {
+    await writeSplitLlama(at('in'));
+    const [split, whole] = await Promise.all(
+      [at('in'), TINY_LLAMA].map(async (model) => ({
+        perplexity: await perplexity({ model, file: TEXT, ...WINDOWS }),
+        text: await generateText({ model, prompt: 'Once upon', maxNewTokens: 8 }),
+        likelihoods: await logLikelihoods({ model, pairs: [{ context: 'Once', continuation: ' upon a time' }] }),
+      })),
+    );
+    expect(split).toEqual(whole);
+  }, 240_000);
+
+  it('asks for its embedding model and takes one from elsewhere', async () => {
+    await writeSplitLlama(at('in'));
+    const embeddings = await takeOut();
+    const asking = [
+      () => run({ method: 'magnitude' }),
+      () => describeFolder({ model: at('in') }),
+      () => perplexity({ model: at('in'), file: TEXT, ...WINDOWS }),
+      () => observe({ model: at('in'), out: at('statistics'), calibration: WINDOWS }),
+    ];
+    for (const ask of asking) {
+      await expect(ask()).rejects.toThrow(UnsupportedModelError);
+      await expect(ask()).rejects.toThrow(/reads inputs_embeds.*no embedding model lies beside it.*--embeddings FILE/);
+    }
+    const report = await run({ method: 'flap', embeddings, evaluation: { texts: [TEXT], ...WINDOWS } });
+    expect(report.certificate).toMatchObject({ passed: true });
+    expect(report.metrics![0]!.pruned).toBeGreaterThan(1);
+    expect(await listFiles(at('out'))).not.toContain('onnx/embed_tokens.onnx');
+    const text = await generateText({ model: at('out'), prompt: 'Once', maxNewTokens: 2, embeddings });
+    expect(text.text).not.toBe('');
+  }, 240_000);
+
+  it('counts its embedding model to what statistics and recipes are made from', async () => {
+    await writeSplitLlama(at('in'));
+    const embeddings = await takeOut();
+    await observe({ model: at('in'), out: at('statistics'), method: 'flap', calibration: WINDOWS, embeddings });
+    const statistics = { method: 'flap', calibration: undefined, statistics: at('statistics'), embeddings } as const;
+    await run({ ...statistics, recipe: at('recipe') });
+    const applied = { model: at('in'), recipe: at('recipe'), out: at('again') };
+    await applyRecipe({ ...applied, embeddings });
+    expect(Buffer.compare(await readFile(at(`again/${DECODER}`)), await readFile(at(`out/${DECODER}`)))).toBe(0);
+    const { embedding } = splitTinyLlama();
+    embedding.graph!.initializer[0]!.rawData.fill(0, 0, 4);
+    await writeFile(at('other.onnx'), toBytes(embedding));
+    const other = { embeddings: at('other.onnx'), force: true };
+    await expect(run({ ...statistics, ...other })).rejects.toThrow(/another model/);
+    await expect(applyRecipe({ ...applied, ...other })).rejects.toThrow(/another model/);
+  }, 240_000);
+});

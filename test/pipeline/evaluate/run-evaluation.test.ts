@@ -1,0 +1,154 @@
+import { appendFile, readFile, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../../src/errors.js';
+import { type EvaluateRequest, evaluateModels, logLikelihoods } from '../../../src/node.js';
+import { useTemporaryFolder } from '../../support/temporary-folder.js';
+import { copyTinyLlama, TINY_LLAMA } from '../../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const ARITHMETIC = join(TINY_LLAMA, 'tasks/arithmetic.jsonl');
+
+/** Items and text that take a second. */
+async function smallRequest(): Promise<EvaluateRequest> {
+  const text = (await readFile(join(TINY_LLAMA, 'text/prose.txt'), 'utf8')).slice(0, 1500);
+  await writeFile(at('prose.txt'), text);
+  return {
+    models: [TINY_LLAMA],
+    texts: [at('prose.txt')],
+    tasks: [ARITHMETIC],
+    limit: 40,
+    windowLength: 64,
+    windowCount: 4,
+  };
+}
+
+/** Stops a run at its nth report. */
+function stopAfter(count: number): EvaluateRequest {
+  const control = new AbortController();
+  let reports = 0;
+  const onProgress = () => {
+    if (++reports === count) control.abort();
+  };
+  return { models: [], onProgress, signal: control.signal };
+}
+
+describe('evaluateModels', () => {
+  it('goes on where it was stopped, to the figures of one run', async () => {
+    const request = { ...(await smallRequest()), reference: await copyTinyLlama(at('reference')) };
+    const whole = await evaluateModels(request);
+    expect(whole).toMatchObject([
+      {
+        model: TINY_LLAMA,
+        perplexity: [{ text: at('prose.txt'), windowCount: 4 }],
+        divergence: [{ text: at('prose.txt'), reference: at('reference'), klDivergence: 0, top1Agreement: 1 }],
+        tasks: [{ file: ARITHMETIC, kind: 'multiple-choice', itemCount: 40, protocol: { delimiter: ' ', bos: false } }],
+      },
+    ]);
+    const resume = at('scores/kept.jsonl');
+    for (const count of [2, 4, 3, 8]) {
+      const stopped = { ...request, ...stopAfter(count), models: request.models, resume };
+      await expect(evaluateModels(stopped)).rejects.toThrow(/abort/i);
+    }
+    const kept = (await readFile(resume, 'utf8')).split('\n').length;
+    expect(kept).toBeGreaterThan(5);
+    // What was cut off in the middle of a line is measured again.
+    await appendFile(resume, '{"run":2,"index":3');
+    expect(await evaluateModels({ ...request, resume })).toEqual(whole);
+    const { size } = await stat(resume);
+    expect(await evaluateModels({ ...request, resume })).toEqual(whole);
+    expect((await stat(resume)).size).toBe(size);
+  });
+
+  it('measures further items of the same task', async () => {
+    const resume = at('kept.jsonl');
+    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], resume };
+    await evaluateModels({ ...request, limit: 4 });
+    const [more] = await evaluateModels({ ...request, limit: 8 });
+    expect(more!.tasks[0]!.answers.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  });
+
+  it('refuses a file of other scores, and leaves it as it was', async () => {
+    const resume = at('kept.jsonl');
+    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    await evaluateModels(request);
+    const kept = await readFile(resume, 'utf8');
+    const other = await copyTinyLlama(at('other'), (proto) => {
+      proto.graph!.name = 'another';
+    });
+    const refusals: [Partial<EvaluateRequest>, RegExp][] = [
+      [
+        { models: [other] },
+        /kept.jsonl keeps the scores of another evaluation \(.*arithmetic.jsonl on .*other\): modelSha256/,
+      ],
+      [
+        { tasks: [join(TINY_LLAMA, 'tasks/prose.jsonl')] },
+        /sourceSha256 [0-9a-f]{12}\.\.\. \(now [0-9a-f]{12}\.\.\.\)/,
+      ],
+      [{ delimiter: '' }, /delimiter " " \(now ""\)/],
+      [{ models: [TINY_LLAMA, other] }, /keeps 1 measurements, not 2/],
+    ];
+    for (const [change, message] of refusals) {
+      await expect(evaluateModels({ ...request, ...change })).rejects.toThrow(OptionError);
+      await expect(evaluateModels({ ...request, ...change })).rejects.toThrow(message);
+    }
+    expect(await readFile(resume, 'utf8')).toBe(kept);
+  });
+
+  it.each([
+    ['text', 'once upon a time', /does not begin like a file of scores/],
+    ['other JSON', '{"text":"a"}\n', /does not begin like a file of scores/],
+    ['another format', '{"scores":{"format":0,"runs":[]}}\n', /is of format 0, expected 1/],
+  ])('refuses to write scores into a file of %s', async (_, content, message) => {
+    const resume = at('precious.txt');
+    await writeFile(resume, content);
+    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    await expect(evaluateModels(request)).rejects.toThrow(message);
+    expect(await readFile(resume, 'utf8')).toBe(content);
+  });
+
+  it('names the line of a damaged score', async () => {
+    const resume = at('kept.jsonl');
+    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    await evaluateModels(request);
+    const kept = await readFile(resume, 'utf8');
+    for (const [line, message] of [
+      ['{"run":9,"index":0}', /kept.jsonl line 4 is no score: expected a run below 1/],
+      ['{"run":0,"index":0}', /line 4 is no score of a task: no gold/],
+      ['nonsense', /line 4 is not JSON/],
+    ] as const) {
+      await writeFile(resume, `${kept}${line}\n`);
+      await expect(evaluateModels(request)).rejects.toThrow(message);
+    }
+  });
+
+  it('refuses what cannot be measured', async () => {
+    await writeFile(at('short.txt'), 'The river runs.');
+    await writeFile(at('empty.jsonl'), '\n');
+    const refusals: [EvaluateRequest, RegExp][] = [
+      [{ models: [], tasks: [ARITHMETIC] }, /no model to evaluate/],
+      [
+        { models: [TINY_LLAMA], texts: [at('short.txt')], windowLength: 64 },
+        /short.txt: found \d tokens, and one window needs 64/,
+      ],
+      [{ models: [TINY_LLAMA], tasks: [at('empty.jsonl')] }, /empty.jsonl has no items/],
+      [{ models: [TINY_LLAMA], tasks: [at('none.jsonl')] }, /Cannot read .*none.jsonl/],
+      [{ models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 0 }, /limit is 0/],
+      [{ models: [TINY_LLAMA], tasks: [ARITHMETIC], reference: TINY_LLAMA }, /no text to compare/],
+    ];
+    for (const [request, message] of refusals) {
+      await expect(evaluateModels(request)).rejects.toThrow(OptionError);
+      await expect(evaluateModels(request)).rejects.toThrow(message);
+    }
+  });
+});
+
+describe('logLikelihoods', () => {
+  it('measures texts of a model folder', async () => {
+    const context = '12 + 3 = 15\n20 + 4 = 24\n31 + 5 =';
+    const pairs = [' 36', ' 91'].map((continuation) => ({ context, continuation }));
+    const [right, wrong] = await logLikelihoods({ model: TINY_LLAMA, pairs });
+    expect(right!.logLikelihood).toBeGreaterThan(wrong!.logLikelihood);
+    expect(right!.tokenCount).toBeGreaterThan(0);
+  });
+});

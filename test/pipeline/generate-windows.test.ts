@@ -1,0 +1,127 @@
+import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { nodePlatform, prune, STAGES, withJob } from '../../src/node.js';
+import { type CalibrationOptions, resolveCalibration } from '../../src/options.js';
+import type { JobControl, Progress } from '../../src/progress.js';
+import { WINDOWS_FILE } from '../../src/storage/windows-file.js';
+import { testEngine } from '../support/engine.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const shape = { windowCount: 6, windowLength: 12 };
+
+/** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
+async function calibrate(
+  calibration: CalibrationOptions,
+  { model: path = TINY_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
+) {
+  return withJob(nodePlatform, control, async (context) => {
+    const opened = await STAGES.open.run(context, { model: path });
+    const windows = await STAGES.calibrate.run(context, {
+      folder: opened,
+      model: await STAGES.load.run(context, opened),
+      engine: testEngine,
+      calibration: resolveCalibration({ ...shape, ...calibration }, { generate: wish }),
+      vocabularySize: 2048,
+      positionCount: undefined,
+      seed: 0,
+    });
+    return { ...windows, remarks: context.remarks };
+  });
+}
+
+/** The model without its tokenizer, with a config or two. */
+async function bareModel(documents: Readonly<Record<string, object>>): Promise<string> {
+  const root = join(folder(), 'bare');
+  await mkdir(join(root, 'onnx'), { recursive: true });
+  await copyFile(join(TINY_LLAMA, 'onnx/model.onnx'), join(root, 'onnx/model.onnx'));
+  for (const [name, document] of Object.entries(documents)) await writeFile(join(root, name), JSON.stringify(document));
+  return root;
+}
+
+it('writes half of the windows and puts them beside the result, from where they can be read again', async () => {
+  const out = join(folder(), 'out');
+  const { calibration, timings } = await prune({
+    model: TINY_LLAMA,
+    out,
+    sparsity: 0.2,
+    modules: 'ffn',
+    method: 'wanda',
+    calibration: { ...shape, generate: true },
+  });
+  expect(calibration).toMatchObject({
+    kind: 'default-text',
+    windowCount: 6,
+    generated: { windowCount: 3, share: 0.5, seed: 0, startToken: 0, temperature: 1 },
+  });
+  expect(timings.map(({ stage }) => stage)).toEqual(expect.arrayContaining(['calibrate', 'generate']));
+  const file = join(out, WINDOWS_FILE);
+  const again = await calibrate({ source: { file }, windowCount: 3 });
+  expect(again.provenance.tokensSha256).toBe(calibration?.generated?.tokensSha256);
+  // A copy of the result takes no windows along that it was not measured on.
+  const copy = join(folder(), 'copy');
+  await prune({ model: out, out: copy, sparsity: 0.2, method: 'magnitude', modules: 'ffn' });
+  await expect(readFile(join(copy, WINDOWS_FILE))).rejects.toThrow(/ENOENT/);
+});
+
+it('keeps to the share, beside a source or alone', async () => {
+  const source = { tokens: Array.from({ length: 100 }, (_, at) => at) };
+  const few = await calibrate({ source, generate: { share: 0.3, seed: 5 } });
+  expect(few.windows).toHaveLength(6);
+  expect(few.provenance).toMatchObject({ kind: 'tokens', windowCount: 6, generated: { windowCount: 2, seed: 5 } });
+  const all = await calibrate({ generate: { share: 1, seed: 5 } });
+  expect(all.provenance).toMatchObject({ kind: 'generated', windowCount: 6, generated: { windowCount: 6, share: 1 } });
+});
+
+it('goes on from a file after it was stopped, to the same windows', async () => {
+  const file = join(folder(), 'windows.jsonl');
+  const generate = { share: 1, batchSize: 2, seed: 9 };
+  const controller = new AbortController();
+  const onProgress = ({ done }: Progress) => done > 22 && controller.abort();
+  const stopped = calibrate({ generate: { ...generate, file } }, { signal: controller.signal, onProgress });
+  await expect(stopped).rejects.toThrow(/abort/i);
+  expect((await readFile(file, 'utf8')).split('\n')).toHaveLength(1 + 2 + 1);
+  const resumed = await calibrate({ generate: { ...generate, file } });
+  expect(resumed).toEqual(await calibrate({ generate }));
+  const seen: Progress[] = [];
+  await calibrate({ generate: { ...generate, file } }, { onProgress: (progress) => seen.push(progress) });
+  // Stages begin, and nothing is left to write.
+  expect(seen.filter(({ done }) => done > 0)).toEqual([]);
+  await expect(calibrate({ generate: { ...generate, file, seed: 1 } })).rejects.toThrow(
+    /another run: seed 9 \(here 1\)/,
+  );
+});
+
+it('needs no tokenizer: ids suffice', async () => {
+  const model = await bareModel({ 'genai_config.json': { model: { bos_token_id: 3, eos_token_id: [2] } } });
+  const { provenance } = await calibrate({ generate: true }, { model });
+  expect(provenance).toMatchObject({ kind: 'generated', windowCount: 6, generated: { startToken: 3 } });
+  await expect(calibrate({ generate: { share: 0.5 } }, { model })).rejects.toThrow(/no tokenizer/);
+});
+
+it('names the option to set when no token begins a text', async () => {
+  const model = await bareModel({});
+  const attempt = calibrate({ generate: true }, { model });
+  await expect(attempt).rejects.toThrow(OptionError);
+  await expect(attempt).rejects.toThrow(/set calibration\.generate\.startToken/);
+  const { provenance } = await calibrate({ windowCount: 2, generate: { startToken: 17 } }, { model });
+  expect(provenance.generated?.startToken).toBe(17);
+  await expect(calibrate({ generate: { startToken: 2048 } }, { model })).rejects.toThrow(
+    /startToken is 2048; .* 0 to 2047/,
+  );
+});
+
+it('measures on the text alone where a model cannot write and nobody asked it to', async () => {
+  const model = await bareModel({});
+  const source = { tokens: Array.from({ length: 100 }, (_, at) => at) };
+  const { windows, provenance, windowsFile, remarks } = await calibrate({ source }, { model, wish: true });
+  expect(windows).toHaveLength(6);
+  expect(provenance.generated).toBeUndefined();
+  expect(windowsFile).toBeUndefined();
+  expect(remarks).toEqual([expect.stringMatching(/^calibrated on text alone.*no bos_token_id/)]);
+  // Without a text there is nothing to fall back on, and what was asked for must be possible.
+  await expect(calibrate({}, { model, wish: true })).rejects.toThrow(/found no token to begin/);
+  await expect(calibrate({ source, generate: true }, { model, wish: true })).rejects.toThrow(/found no token to begin/);
+});

@@ -1,0 +1,105 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { UnsupportedModelError } from '../../src/errors.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
+import { openModelFolder } from '../../src/node.js';
+import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
+import { testEngine } from '../support/engine.js';
+import { buildDecoder, HIDDEN, linear, type Part } from '../support/small-decoder.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const [HEADS, KV_HEADS, SIZE] = [2, 1, 8];
+
+/** Fused attention of two heads of 8, with norms of queries and keys inside or before it, and a cache that slides or not. */
+const fused =
+  ({ normsInside = false, slides = false, bias = false }): Part =>
+  ({ g, block }, x) => {
+    const [q, k, v] = [HEADS, KV_HEADS, KV_HEADS].map((heads) => linear(g, x, HIDDEN, heads * SIZE)) as [
+      string,
+      string,
+      string,
+    ];
+    const weights = [g.weight([SIZE], 0.3, 1), g.weight([SIZE], 0.3, 1)];
+    const norm = (heads: string, at: number): string => {
+      if (normsInside) return heads;
+      const apart = g.op('Reshape', [heads, g.ints(0, 0, -1, SIZE)]);
+      const normed = g.op('SimplifiedLayerNormalization', [apart, weights[at]!], {
+        axis: -1,
+        epsilon: { float: 1e-6 },
+      });
+      return g.op('Reshape', [normed, g.ints(0, 0, -1)]);
+    };
+    const past = ['key', 'value'].map((kind) =>
+      g.input(`past_key_values.${block}.${kind}`, 1, ['batch', KV_HEADS, 'past_length', SIZE]),
+    );
+    const length = g.op('ReduceSum', ['attention_mask', g.ints(1)], { keepdims: 0 });
+    const lengths = g.op('Cast', [g.op('Sub', [length, g.ints(1)])], { to: 6 });
+    const total = g.op('Cast', [g.op('ReduceMax', [length], { keepdims: 0 })], { to: 6 });
+    const presents = ['key', 'value'].map((kind) => `present.${block}.${kind}`);
+    const [mixed = ''] = g.ops(
+      'GroupQueryAttention',
+      [
+        norm(q, 0),
+        norm(k, 1),
+        v,
+        ...past,
+        lengths,
+        total,
+        ...['', '', ''],
+        bias ? v : '',
+        ...['', '', ''],
+        ...(normsInside ? weights : []),
+      ],
+      [`mixed.${block}`, ...presents],
+      {
+        num_heads: HEADS,
+        kv_num_heads: KV_HEADS,
+        local_window_size: 3,
+        ...(slides && { sliding_window_cache: 1 }),
+      },
+      'com.microsoft',
+    );
+    for (const present of presents) g.output(present, 1, ['batch', KV_HEADS, 'total', SIZE]);
+    return linear(g, mixed, HEADS * SIZE, HIDDEN);
+  };
+
+async function withDecoder<T>(
+  form: Parameters<typeof fused>[0],
+  use: (model: LanguageModel) => Promise<T>,
+): Promise<T> {
+  const path = join(folder(), 'model.onnx');
+  await writeFile(path, buildDecoder({ attention: fused(form) }));
+  const opened = await openModelFolder(path);
+  try {
+    const model = await openLanguageModel(testEngine, opened);
+    return await use(model).finally(() => model.release());
+  } finally {
+    await opened.close();
+  }
+}
+
+/** Logits of two sequences read at once, and read token by token on their caches. */
+async function logitsOf(model: LanguageModel): Promise<number[]> {
+  const sequences = [Int32Array.of(3, 1, 4, 1, 5, 9, 2, 6), Int32Array.of(2, 7, 1, 8, 2, 8, 1, 8)];
+  const whole = await model.readLogits(sequences);
+  const reader = model.createReader();
+  const steps: number[] = [];
+  for (let at = 0; at < 8; at += 1)
+    steps.push(...(await reader.read(sequences.map((tokens) => tokens.subarray(at, at + 1)))));
+  return [...(whole.data as Float32Array), ...steps];
+}
+
+it.each([{ normsInside: true }, { slides: true }, { normsInside: true, slides: true }])(
+  'runs %j, for which the processor has no kernel, as what it stands for',
+  async (form) => {
+    const [plain, other] = [await withDecoder({}, logitsOf), await withDecoder(form, logitsOf)];
+    expect(Math.max(...plain.map((value, at) => Math.abs(value - other[at]!)))).toBeLessThan(1e-5);
+  },
+);
+
+it('says in our words what cannot be run, at the first run', async () => {
+  const reading = withDecoder({ bias: true }, (model) => model.readLogits([Int32Array.of(1, 2)]));
+  await expect(reading).rejects.toThrow(UnsupportedModelError);
+  await expect(reading).rejects.toThrow(/cannot run the model: it has a kernel that refuses.*GroupQueryAttention/);
+});

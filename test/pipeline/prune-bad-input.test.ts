@@ -1,0 +1,268 @@
+import { rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ModelProto, TensorProto_DataLocation } from 'onnx-buf';
+import type { FangPruneError } from '../../src/errors.js';
+import { type PruneRequest, prune } from '../../src/node.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const tokens = Array.from({ length: 96 }, (_, position) => (position * 613) % 2048);
+
+/** A run of a second, which only what is wrong with it stops. */
+const SOUND = {
+  sparsity: 0.3,
+  method: 'flap',
+  calibration: { source: { tokens }, windowLength: 24, generate: false },
+} as const satisfies Partial<PruneRequest>;
+
+const calibration = (change: PruneRequest['calibration']) => ({ calibration: { ...SOUND.calibration, ...change } });
+
+/** `up` and `gate` of block 0, `[192, 512]`, and the last norm. */
+const [UP, GATE, NORM] = ['onnx::MatMul_1900', 'onnx::MatMul_1899', 'model.norm.weight'];
+
+const weightOf = ({ graph }: ModelProto, name: string) => graph!.initializer.find((tensor) => tensor.name === name)!;
+
+/** Changes the numbers of a float weight. */
+const change = (name: string, edit: (values: Float32Array) => void) => (proto: ModelProto) => {
+  const weight = weightOf(proto, name);
+  const values = new Float32Array(Uint8Array.from(weight.rawData).buffer);
+  edit(values);
+  weight.rawData = new Uint8Array(values.buffer);
+};
+
+const setNaN = change(UP, (values) => values.fill(Number.NaN, 7, 8));
+
+/** Leaves a weight's numbers to a file. */
+const outside =
+  (location: string, length = '393216') =>
+  (proto: ModelProto) => {
+    const entry = (key: string, value: string) => ({ $typeName: 'onnx.StringStringEntryProto' as const, key, value });
+    Object.assign(weightOf(proto, UP), {
+      rawData: new Uint8Array(0),
+      dataLocation: TensorProto_DataLocation.EXTERNAL,
+      externalData: [entry('location', location), entry('length', length)],
+    });
+  };
+
+/** Makes another operator of the one that reads `up`. */
+const become = (opType: string) => (proto: ModelProto) => {
+  const node = proto.graph!.node.find(({ input }) => input.includes(UP))!;
+  Object.assign(node, { opType, domain: 'com.microsoft' });
+};
+
+const readPictures = ({ graph }: ModelProto) => {
+  for (const { input } of graph!.node)
+    for (const [position, name] of input.entries()) if (name === 'input_ids') input[position] = 'pixel_values';
+  graph!.input.find(({ name }) => name === 'input_ids')!.name = 'pixel_values';
+};
+
+interface Case {
+  readonly edit?: (proto: ModelProto) => void;
+  /** Damages what lies on the disk. */
+  readonly damage?: (model: string) => Promise<void>;
+  readonly options?: Partial<PruneRequest>;
+  readonly code: FangPruneError['code'];
+  readonly said: RegExp;
+}
+
+const CASES: Readonly<Record<string, Case>> = {
+  'a truncated model': {
+    damage: (model) => truncate(join(model, 'onnx/model.onnx'), 5_000_000),
+    code: 'ERR_MODEL_FORMAT',
+    said: /in\/onnx\/model\.onnx is damaged at byte 18: .* its message ends at 5000000\. Get the file again/,
+  },
+  'a missing external file': {
+    edit: outside('gone.bin'),
+    code: 'ERR_MODEL_FORMAT',
+    said: /"onnx::MatMul_1900" .*"gone\.bin" of .*no such file\. Put it beside the model/,
+  },
+  'external data outside the folder': {
+    edit: outside('../config.json'),
+    code: 'ERR_MODEL_FORMAT',
+    said: /"onnx::MatMul_1900" .*"\.\.\/config\.json" of .*no path inside the folder\. Only files beside/,
+  },
+  'external data of another length': {
+    edit: outside('model.onnx', '12'),
+    code: 'ERR_MODEL_FORMAT',
+    said: /"onnx::MatMul_1900" .*length "12" is not the 393216 bytes of its shape/,
+  },
+  'raw data of another length': {
+    edit: (proto) => {
+      weightOf(proto, UP).rawData = new Uint8Array(12);
+    },
+    code: 'ERR_MODEL_FORMAT',
+    said: /"onnx::MatMul_1900" is float\[192, 512\], 393216 bytes, but 12 bytes are stored\. Get the file again/,
+  },
+  'a vision model': {
+    edit: readPictures,
+    code: 'ERR_UNSUPPORTED_MODEL',
+    said: /"pixel_values" is not one that is known of text decoders.*images/,
+  },
+  'a model of 4 bits': {
+    edit: become('MatMulNBits'),
+    code: 'ERR_UNSUPPORTED_MODEL',
+    said: /MatMulNBits "\/model\/layers\.0\/mlp\/up_proj\/MatMul": .*prune the float model and quantise the result/,
+  },
+  'no calibration tokens': {
+    options: calibration({ source: { tokens: [] } }),
+    code: 'ERR_OPTION',
+    said: /found 0 tokens, and one window needs 24 .*give more text/,
+  },
+  'an empty calibration text': {
+    options: calibration({ source: { text: '' } }),
+    code: 'ERR_OPTION',
+    said: /found 0 tokens, and one window needs 24 .*give more text/,
+  },
+  'an id beyond the vocabulary': {
+    options: calibration({ source: { tokens: [1, 2, 2048] } }),
+    code: 'ERR_OPTION',
+    said: /document 0 has token id 2048 at position 2, .*0 to 2047; was the text tokenized for another model/,
+  },
+  'a text without a tokenizer': {
+    damage: (model) => rm(join(model, 'tokenizer.json')),
+    options: calibration({ source: { text: 'Once upon a time' } }),
+    code: 'ERR_OPTION',
+    said: /document 0 is text, and there is no tokenizer .*pass a tokenizer or token ids/,
+  },
+  'fewer tokens than contexts': {
+    options: { method: 'o-fang', ...calibration({ windowLength: 3, windowCount: 2 }) },
+    code: 'ERR_OPTION',
+    said: /6 tokens cannot make 7 contexts: use more calibration tokens or fewer contexts/,
+  },
+  ...Object.fromEntries(
+    ['flap', 'magnitude', 'auto'].map((method) => [
+      `NaN among the weights (${method})`,
+      {
+        edit: setNaN,
+        options: { method },
+        code: 'ERR_NUMERICAL',
+        said: /"onnx::MatMul_1900", float\[192, 512\], holds NaN at position 7; get the model again/,
+      },
+    ]),
+  ),
+  'activations beyond all numbers': {
+    edit: change(UP, (values) => values.fill(3e38)),
+    code: 'ERR_NUMERICAL',
+    said: /input of MatMul "\/model\/layers\.0\/mlp\/down_proj\/MatMul" is NaN or infinite; check the model's weights/,
+  },
+  'gradients that are no numbers, where curvature is measured': {
+    edit: change(NORM, (values) => values.fill(3e38)),
+    options: { method: 'auto' },
+    code: 'ERR_NUMERICAL',
+    said: /block 5 attention: the gradient of the loss is NaN or infinite; check the weights/,
+  },
+  'gradients that are no numbers, where affinity is measured': {
+    edit: change(NORM, (values) => values.fill(3e38)),
+    options: { method: 'f-fang' },
+    code: 'ERR_NUMERICAL',
+    said: /gradient of neuron 0 in block 5 is NaN or infinite; check the weights/,
+  },
+  'a loss that minds nothing': {
+    edit: change(NORM, (values) => values.fill(0)),
+    options: { method: 'auto' },
+    code: 'ERR_NUMERICAL',
+    said: /block 5 attention: the gradient of the loss is zero on all calibration tokens.*set metric: 'output'/,
+  },
+  ...Object.fromEntries(
+    [-0.1, 1, Number.NaN].map((sparsity) => [
+      `a sparsity of ${sparsity}`,
+      { options: { sparsity }, code: 'ERR_OPTION', said: RegExp(`sparsity is ${sparsity}; expected .*such as 0\\.3`) },
+    ]),
+  ),
+  'a temperature of 0': {
+    options: { method: 'o-fang', weighting: { temperature: { absolute: 0 } } },
+    code: 'ERR_OPTION',
+    said: /weighting\.temperature is \{"absolute":0\}; expected .*above 0/,
+  },
+  'a budget that skipped blocks leave no room for': {
+    options: { sparsity: 0.5, skipBlocks: [0, 1, 2, 3] },
+    code: 'ERR_OPTION',
+    said: /removes 50\.00 % .*at most 31\.01 % can go: 461952 parameters are missing; lower the sparsity or free/,
+  },
+  'a budget that floors leave no room for': {
+    options: { sparsity: 0.5, method: 'auto', modules: 'ffn', minimumWidth: 0.9 },
+    code: 'ERR_OPTION',
+    said: /asks for 884736 of 1769472 parameters, .* leave 708480 too few .*lower the sparsity or the floor/,
+  },
+  'an output that is a file': {
+    damage: (model) => writeFile(join(model, '../out'), ''),
+    code: 'ERR_OPTION',
+    said: /\/out is a file\. Choose a folder that does not exist yet/,
+  },
+};
+
+describe.each(Object.entries(CASES))('%s', (_, { edit, damage, options, code, said }) => {
+  it('stops the run with an error that says so, and nothing is written', async () => {
+    const model = await copyTinyLlama(at('in'), edit);
+    await damage?.(model);
+    const before = await listFiles(folder());
+    const error: unknown = await prune({ ...SOUND, ...options, model, out: at('out') }).catch((caught) => caught);
+    expect(error).toMatchObject({ code, message: expect.stringMatching(said) });
+    expect(await listFiles(folder())).toEqual(before);
+  });
+});
+
+/** Sets a neuron's columns in `up` and `gate`. */
+const setNeurons =
+  (neurons: readonly number[], value: (values: Float32Array, row: number) => number) => (proto: ModelProto) => {
+    for (const name of [UP, GATE])
+      change(name, (values) => {
+        for (let row = 0; row < 192; row++)
+          for (const index of neurons) values[row * 512 + index] = value(values, row * 512);
+      })(proto);
+  };
+
+interface Oddity extends Pick<Case, 'edit' | 'options'> {
+  /** Neurons of block 0, of which at least one leaves first. */
+  readonly first?: readonly number[];
+  readonly remark?: RegExp;
+}
+
+const ONE_TOKEN = { source: { tokens: new Array<number>(96).fill(9) } };
+const dead = setNeurons([3, 77], () => 0);
+
+const ODDITIES: Readonly<Record<string, Oddity>> = {
+  'a dead neuron (flap)': { edit: dead, first: [3] },
+  'a dead neuron (obc)': { edit: dead, options: { method: 'obc' }, first: [77] },
+  'a dead neuron (o-fang)': { edit: dead, options: { method: 'o-fang' }, first: [77] },
+  'two neurons that are one (obc)': {
+    edit: setNeurons([3], (values, row) => values[row + 4]!),
+    options: { method: 'obc' },
+    first: [3, 4],
+  },
+  'a Hessian of rank 1': { options: { method: 'obc', ...calibration(ONE_TOKEN) } },
+  'a Hessian of low rank': { options: { method: 'auto', ...calibration(ONE_TOKEN) } },
+  'a curvature and a Hessian of low rank': {
+    options: { method: 'auto', metric: 'loss', ...calibration(ONE_TOKEN) },
+    remark: /^block 0 ffn: floor under the curvature of 192 outputs raised from 0\.000001 to .*: few tokens/,
+  },
+  'windows without a token of some contexts': {
+    options: {
+      method: 'o-fang',
+      grouping: { clusterBalance: Number.POSITIVE_INFINITY },
+      weighting: { variant: 'per-window' },
+      ...calibration({ source: { tokens: [...ONE_TOKEN.source.tokens.slice(48), ...tokens.slice(48)] } }),
+    },
+  },
+  'affinity to nothing': {
+    edit: change(NORM, (values) => values.fill(0)),
+    options: { method: 'f-fang' },
+    remark: /^block 0 ffn: no neuron has affinity to any context, so that groups are by index/,
+  },
+};
+
+describe.each(Object.entries(ODDITIES))('%s', (_, { edit, options, first, remark }) => {
+  it('is pruned all the same, and what was done about it is remarked', async () => {
+    const model = await copyTinyLlama(at('in'), edit);
+    const report = await prune({ ...SOUND, modules: 'ffn', ...options, model, out: at('out') });
+    expect(Math.abs(report.sparsity.achieved - 0.3)).toBeLessThan(0.001);
+    expect(report.certificate!.gap).toBeLessThan(report.certificate!.tolerance);
+    const { keep } = report.modules.find(({ block, kind }) => block === 0 && kind === 'ffn')!;
+    if (first !== undefined) expect(first.filter((unit) => !keep.includes(unit))).not.toEqual([]);
+    if (remark === undefined) expect(report.remarks).toEqual([]);
+    else expect(report.remarks).toContainEqual(expect.stringMatching(remark));
+  });
+});

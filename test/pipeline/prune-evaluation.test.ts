@@ -1,0 +1,131 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { type LadderRequest, type PruneRequest, perplexity, prune, pruneLadder } from '../../src/node.js';
+import type { Progress } from '../../src/progress.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const readReport = async (path: string) =>
+  JSON.parse(await readFile(at(`${path}/fang-prune-report.json`), 'utf8')) as PruneReport;
+
+const TEXTS = ['french', 'python'].map((name) => `${TINY_LLAMA}/text/${name}.txt`);
+const WINDOWS = { windowCount: 2, windowLength: 32 };
+const QUICK = { model: TINY_LLAMA, method: 'random', certify: false } as const;
+
+const run = (request: Partial<PruneRequest> = {}) =>
+  prune({ ...QUICK, out: at('out'), sparsity: 0.3, evaluation: { texts: TEXTS, ...WINDOWS }, ...request });
+
+describe('evaluation of a run', () => {
+  it('puts the perplexities of both models into the report', async () => {
+    const steps: Progress[] = [];
+    const report = await run({ onProgress: (step) => steps.push(step) });
+    expect(report.metrics).toHaveLength(2);
+    for (const [index, file] of TEXTS.entries()) {
+      const dense = await perplexity({ model: TINY_LLAMA, file, ...WINDOWS });
+      const pruned = await perplexity({ model: at('out'), file, ...WINDOWS });
+      expect(report.metrics![index]).toEqual({
+        kind: 'perplexity',
+        name: file,
+        dense: dense.perplexity,
+        pruned: pruned.perplexity,
+        better: 'lower',
+        protocol: pruned.protocol,
+      });
+    }
+    expect(await readReport('out')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(await readFile(at('out/fang-prune-report.html'), 'utf8')).toContain(TEXTS[1]!);
+    expect(report.timings.at(-1)).toEqual({ stage: 'evaluate', ms: expect.any(Number) });
+    const measured = steps.filter(({ stage }) => stage === 'evaluate');
+    expect(measured.map(({ done, total }) => `${done}/${total}`)).toEqual(
+      [1, 2, 3, 4, 5, 6, 7, 8].map((done) => `${done}/8`),
+    );
+  });
+
+  it.each<[string, () => Promise<Partial<PruneRequest>>]>([
+    [
+      'a text shorter than a window',
+      async () => {
+        await writeFile(at('short.txt'), 'Hello.');
+        return { evaluation: { texts: [TEXTS[0]!, at('short.txt')], windowLength: 32 } };
+      },
+    ],
+    ['a text that is not there', async () => ({ evaluation: { texts: [at('none.txt')] } })],
+    ['no text', async () => ({ evaluation: { texts: [] } })],
+    ['windows longer than the model reads', async () => ({ evaluation: { texts: TEXTS, windowLength: 513 } })],
+    ['a dry run', async () => ({ dryRun: true })],
+  ])('refuses %s before anything is done', async (_, request) => {
+    const stages: string[] = [];
+    const refused = run({ ...(await request()), onProgress: ({ stage }) => stages.push(stage) });
+    await expect(refused).rejects.toThrow(OptionError);
+    expect(stages).toEqual([]);
+    expect((await listFiles(folder())).filter((file) => file !== 'short.txt')).toEqual([]);
+  });
+
+  it('names the text that is too short', async () => {
+    await writeFile(at('short.txt'), 'Hello.');
+    await expect(run({ evaluation: { texts: [at('short.txt')], windowLength: 32 } })).rejects.toThrow(
+      /short\.txt: found \d+ tokens/,
+    );
+  });
+
+  it('leaves what was written when it is aborted', async () => {
+    const abort = new AbortController();
+    const onProgress = ({ stage }: Progress) => stage === 'evaluate' && abort.abort();
+    await expect(run({ onProgress, signal: abort.signal })).rejects.toThrow('abort');
+    expect(await readReport('out')).not.toHaveProperty('metrics');
+    expect(await listFiles(at('out'))).toContain('onnx/model.onnx');
+  });
+});
+
+describe('evaluation of a ladder', () => {
+  const climb = (request: Partial<LadderRequest> = {}) =>
+    pruneLadder({ ...QUICK, out: at('ladder'), sparsity: [0.1, 0.3], ...request });
+
+  it('measures the dense model once, and every report holds the table', async () => {
+    let windowCount = 0;
+    const reports = await climb({
+      evaluation: { texts: TEXTS, ...WINDOWS },
+      onProgress: ({ stage }) => {
+        if (stage === 'evaluate') windowCount++;
+      },
+    });
+    expect(windowCount).toBe(3 * TEXTS.length * WINDOWS.windowCount);
+    const [first, second] = reports as [PruneReport, PruneReport];
+    const perplexities = ({ metrics }: PruneReport, of: 'dense' | 'pruned') =>
+      metrics!.map(({ name, [of]: value }) => ({ text: name, perplexity: value }));
+    expect(first.ladder).toEqual([
+      {
+        requested: 0,
+        achieved: 0,
+        parameters: first.parameters.before,
+        bytes: first.bytes.before,
+        perplexities: perplexities(first, 'dense'),
+      },
+      ...[first, second].map((report) => ({
+        requested: report.sparsity.requested,
+        achieved: report.sparsity.achieved,
+        out: report.out,
+        parameters: report.parameters.after,
+        bytes: report.bytes.after,
+        perplexities: perplexities(report, 'pruned'),
+      })),
+    ]);
+    expect(second.ladder).toEqual(first.ladder);
+    for (const [name, report] of [['10', first] as const, ['30', second] as const])
+      expect(await readReport(`ladder/${name}`)).toEqual(JSON.parse(JSON.stringify(report)));
+  });
+
+  it('has a table without perplexities when nothing was measured, also in a dry run', async () => {
+    const reports = await climb({ dryRun: true, report: at('reports/a.json') });
+    expect(reports.map(({ ladder }) => ladder!.map(({ requested }) => requested))).toEqual([
+      [0, 0.1, 0.3],
+      [0, 0.1, 0.3],
+    ]);
+    expect(JSON.stringify(reports[0]!.ladder)).not.toMatch(/perplexities|"out"/);
+    expect(JSON.parse(await readFile(at('reports/a-30.json'), 'utf8')).ladder).toHaveLength(3);
+  });
+});

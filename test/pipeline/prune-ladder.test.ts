@@ -1,0 +1,92 @@
+import { createHash } from 'node:crypto';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { type LadderRequest, prune, pruneLadder } from '../../src/node.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const CALIBRATION = { windowCount: 2, windowLength: 24 };
+const climb = (request: Partial<LadderRequest> = {}) =>
+  pruneLadder({
+    model: TINY_LLAMA,
+    out: at('ladder'),
+    sparsity: [0.1, 0.3],
+    calibration: CALIBRATION,
+    certify: false,
+    ...request,
+  });
+
+/** Every file of a folder by its hash, the report left out: it tells of times. */
+async function hashesOf(path: string): Promise<Record<string, string>> {
+  const files = (await listFiles(path)).filter((file) => !file.includes('report'));
+  const hash = async (file: string) =>
+    createHash('sha256')
+      .update(await readFile(join(path, file)))
+      .digest('hex');
+  return Object.fromEntries(await Promise.all(files.map(async (file) => [file, await hash(file)] as const)));
+}
+
+describe('pruneLadder', () => {
+  it.each(['auto', 'o-fang', 'flap'])(
+    'gives the bytes of a single run (%s)',
+    async (method) => {
+      const model = await copyTinyLlama(at('in'));
+      const [, report] = await climb({ model, method });
+      const shared = { calibration: CALIBRATION, certify: false };
+      const single = await prune({ ...shared, model, out: at('single'), sparsity: 0.3, method });
+      const rung = at('ladder/30');
+      const hashes = await hashesOf(rung);
+      expect(Object.keys(hashes)).toContain('onnx/model.onnx');
+      expect(hashes).toEqual(await hashesOf(at('single')));
+      const written = JSON.parse(await readFile(join(rung, 'fang-prune-report.json'), 'utf8'));
+      expect(written).toEqual(JSON.parse(JSON.stringify(report)));
+      expect(written).toMatchObject({ out: rung, settings: { sparsity: 0.3 }, sparsity: single.sparsity });
+      expect(await listFiles(at('ladder/10'))).toEqual(await listFiles(rung));
+    },
+    240_000,
+  );
+
+  it('looks before it works, and replaces only rungs', async () => {
+    const quick = { method: 'random', report: at('reports/a.json') };
+    await climb({ ...quick, sparsity: [0.125] });
+    await writeFile(at('ladder/notes.txt'), 'mine');
+    await expect(climb({ ...quick, sparsity: [0.07, 0.125] })).rejects.toThrow(OptionError);
+    expect(await listFiles(at('ladder'))).not.toContainEqual(expect.stringMatching(/^7\//));
+    await climb({ ...quick, sparsity: [0.07, 0.125], force: true });
+    const files = await listFiles(folder());
+    expect(files).toEqual(expect.arrayContaining(['ladder/notes.txt', 'ladder/7/config.json', 'reports/a-12.5.json']));
+    expect(files.filter((file) => file.includes('partial') || file.includes('replaced'))).toEqual([]);
+  });
+
+  it.each([[[]], [[0.1, 0.1]], [[0.1, 1]], [0.3 as never]])('refuses %j', async (sparsity) => {
+    await expect(climb({ sparsity })).rejects.toThrow(OptionError);
+  });
+
+  it.each([1, 2])('counts one total over the look and all rungs (shots: %d)', async (shots) => {
+    const seen: { readonly done: number; readonly total: number }[] = [];
+    const onProgress: LadderRequest['onProgress'] = ({ stage, done, total }) => {
+      if (stage === 'prune') seen.push({ done, total });
+    };
+    await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress });
+    expect(new Set(seen.map(({ total }) => total)).size).toBe(1);
+    expect(seen.every(({ done }, at) => done >= (seen[at - 1]?.done ?? 0))).toBe(true);
+    expect(seen.at(-1)!.done / seen.at(-1)!.total).toBeGreaterThan(0.8);
+  });
+
+  it('leaves the rungs that are complete when it is stopped in a later one', async () => {
+    const abort = new AbortController();
+    let savedCount = 0;
+    const onProgress: LadderRequest['onProgress'] = ({ stage, done, total }) => {
+      if (stage !== 'save') return;
+      if (savedCount === 1) abort.abort();
+      if (done === total) savedCount++;
+    };
+    await expect(climb({ method: 'random', onProgress, signal: abort.signal })).rejects.toThrow('abort');
+    const tops = (await listFiles(at('ladder'))).map((file) => file.split('/')[0]);
+    expect([...new Set(tops)]).toEqual(['10']);
+  });
+});

@@ -1,0 +1,101 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { type PruneRequest, prune } from '../../src/node.js';
+import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
+import { VERSION } from '../../src/version.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const readReport = async (path: string) => JSON.parse(await readFile(at(path), 'utf8')) as PruneReport;
+
+const run = (request: Partial<PruneRequest> = {}) =>
+  prune({
+    model: TINY_LLAMA,
+    out: at('out'),
+    sparsity: 0.3,
+    calibration: { windowCount: 8, windowLength: 64 },
+    ...request,
+  });
+
+describe('the report of a run', () => {
+  it('lies beside the pruned model and says what prune resolves to', async () => {
+    const report = await run({ method: 'o-fang', model: await copyTinyLlama(at('in')) });
+    expect(await listFiles(at('out'))).toEqual(
+      expect.arrayContaining(['fang-prune-report.html', 'fang-prune-report.json']),
+    );
+    expect(await readReport('out/fang-prune-report.json')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(report).toMatchObject({ schema: 'fang-prune-report/1', version: VERSION, method: 'o-fang', seed: 0 });
+    expect(report.settings).toMatchObject({ allocation: 'adaptive', grouping: { contextCount: 7 } });
+    expect(report.blocks).toHaveLength(6);
+    for (const { change, sparsity } of report.blocks) {
+      expect(change).toBeGreaterThan(0);
+      expect(sparsity).toBeGreaterThanOrEqual(0);
+    }
+    expect(report.environment).toMatchObject({ runtime: expect.stringContaining('Node.js'), executionProvider: 'cpu' });
+    report.modules.filter(({ kind }) => kind === 'ffn').forEach(expectFunctionGroups);
+    for (const { kind, error, numerics } of report.modules) {
+      if (kind === 'ffn') continue;
+      expect(error).toMatchObject({ basis: 'gram' });
+      expect(numerics).toMatchObject({ dampening: 0.01 });
+    }
+  });
+
+  it('is written where it was asked for, also in a dry run', async () => {
+    const report = await run({ dryRun: true, report: at('reports/dry.json') });
+    expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
+    expect(await readReport('reports/dry.json')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(report.out).toBeUndefined();
+    await expect(run({ report: at('report.txt') })).rejects.toThrow(OptionError);
+  });
+
+  it('says as much as moments tell of the error of a method that asks for no more', async () => {
+    const report = await run({ dryRun: true, modules: 'ffn', method: 'flap' });
+    for (const { kind, error } of report.modules) {
+      if (kind === 'attention') expect(error).toBeUndefined();
+      else {
+        expect(error!.basis).toBe('moments');
+        expect(error!.after).toBeLessThan(error!.before);
+      }
+    }
+    const blind = await run({ dryRun: true, method: 'magnitude' });
+    expect(blind.modules.every(({ error }) => error === undefined)).toBe(true);
+  });
+
+  it('is left out on request, and that of an earlier run is not taken for it', async () => {
+    const model = await copyTinyLlama(at('in'));
+    await writeFile(join(model, 'fang-prune-report.json'), '{}');
+    await writeFile(join(model, 'fang-prune-report.html'), 'old');
+    await run({ model, report: false, method: 'random' });
+    expect((await listFiles(at('out'))).filter((path) => path.includes('report'))).toEqual([]);
+  });
+
+  it('quotes no text when told not to', async () => {
+    const calibration = { windowCount: 2, windowLength: 32 };
+    const report = await run({ method: 'f-fang', quoteText: false, dryRun: true, modules: 'ffn', calibration });
+    expect(report.modules.flatMap(({ contexts = [] }) => contexts.map((context) => Object.keys(context)))).toEqual(
+      Array(42).fill(['tokenCount']),
+    );
+  });
+});
+
+function expectFunctionGroups({ groups = [], contexts = [], affinity, keep, unitsBefore, error }: ModuleReport) {
+  expect(groups.map(({ kind }) => kind)).toEqual(['shared', ...Array(contexts.length).fill('function')]);
+  const members = groups.flatMap((group) => group.members).sort((one, other) => one - other);
+  expect(members).toEqual(Array.from({ length: unitsBefore }, (_, neuron) => neuron));
+  expect(groups[0]!.keptCount).toBe(groups[0]!.members.length);
+  for (const group of groups) {
+    expect(group.keptCount).toBe(group.members.filter((neuron) => keep.includes(neuron)).length);
+    if (group.keptCount < group.members.length) expect(group.numerics!.condition).toBeGreaterThan(1);
+  }
+  expect(contexts.reduce((sum, { tokenCount }) => sum + tokenCount, 0)).toBe(8 * 64);
+  for (const { examples = [], tokens } of contexts) {
+    expect(examples.length).toBeGreaterThan(0);
+    expect(examples.every(({ token }) => token.length > 0)).toBe(true);
+    expect(tokens).toBeDefined();
+  }
+  expect(affinity!.values).toHaveLength(contexts.length);
+  if (error !== undefined) expect(error.after).toBeLessThan(error.before);
+}

@@ -1,0 +1,45 @@
+import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
+import { nodePlatform, prune, STAGES, type Stages, withJob } from '../../src/node.js';
+import { testEngine } from '../support/engine.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const tokens = Array.from({ length: 96 }, (_, position) => (position * 613) % 2048);
+
+it('runs a stage of one’s own in the place of another', async () => {
+  const set = await createCalibrationSet({
+    source: { tokens },
+    windowCount: 2,
+    windowLength: 24,
+    vocabularySize: 2048,
+  });
+  const seen: string[] = [];
+  const calibrate: Stages['calibrate'] = {
+    name: 'calibrate',
+    async run({ remarks }, { folder, seed }) {
+      seen.push(`${folder.modelFile} ${seed}`);
+      remarks.push('windows of my own');
+      return set;
+    },
+  };
+  const request = { model: TINY_LLAMA, sparsity: 0.3, method: 'flap', seed: 7, dryRun: true, report: false } as const;
+  const report = await prune({ ...request, stages: { calibrate } });
+  expect(seen).toEqual(['onnx/model.onnx 7']);
+  expect(report.calibration).toEqual(set.provenance);
+  expect(report.remarks[0]).toBe('windows of my own');
+  const calibration = { source: { tokens }, windowCount: 2, windowLength: 24, generate: false };
+  expect(report.modules).toEqual((await prune({ ...request, calibration })).modules);
+}, 120_000);
+
+it('frees what stages hold in the opposite order, also when one fails, and takes times', async () => {
+  const ended: string[] = [];
+  const job = withJob(nodePlatform, {}, async (context) => {
+    context.onEnd(async () => ended.push('first'));
+    const folder = await STAGES.open.run(context, { model: TINY_LLAMA });
+    const model = await STAGES.load.run(context, folder);
+    await STAGES.analyse.run(context, { model, engine: testEngine });
+    context.onEnd(async () => ended.push('last'));
+    throw new Error(context.timings.map(({ stage }) => stage).join());
+  });
+  await expect(job).rejects.toThrow('load,analyse');
+  expect(ended).toEqual(['last', 'first']);
+});

@@ -1,0 +1,85 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { describe as describeModel, generateText, perplexity, prune } from '../../../src/node.js';
+import { createNodeEngine } from '../../../src/platform/node/node-engine.js';
+import type { Engine } from '../../../src/runtime/engine.js';
+import { testEngine } from '../../support/engine.js';
+import { TINY_LLAMA } from '../../support/tiny-llama.js';
+
+/** An engine of the caller's, which counts what it compiles and knows no files. */
+function countingEngine(): Engine & { readonly loads: number } {
+  const counting = {
+    name: 'counting',
+    loads: 0,
+    load(...request: Parameters<Engine['load']>) {
+      counting.loads++;
+      return testEngine.load(...request);
+    },
+  };
+  return counting;
+}
+
+const PRUNING = {
+  model: TINY_LLAMA,
+  dryRun: true,
+  report: false,
+  sparsity: 0.3,
+  method: 'flap',
+  calibration: { windowCount: 2, windowLength: 16 },
+} as const;
+
+describe('an engine of the caller', () => {
+  it('is the one that prunes, and the report names it', async () => {
+    const engine = countingEngine();
+    const { environment } = await prune({ ...PRUNING, engine });
+    expect(engine.loads).toBeGreaterThan(0);
+    expect(environment).toMatchObject({ executionProvider: 'counting' });
+    expect(environment).not.toHaveProperty('onnxRuntime');
+  });
+
+  it('reads models that it cannot open by path from memory', async () => {
+    const engine = countingEngine();
+    const request = { model: TINY_LLAMA, text: 'The city of the king. '.repeat(20), windowCount: 1, windowLength: 32 };
+    const measured = await perplexity({ ...request, engine });
+    expect(engine.loads).toBeGreaterThan(0);
+    expect(measured.perplexity).toBeCloseTo((await perplexity(request)).perplexity, 4);
+  });
+
+  it('leaves no room for an execution provider', async () => {
+    await expect(
+      describeModel({ model: TINY_LLAMA, engine: testEngine, executionProvider: 'cpu' }),
+    ).rejects.toMatchObject({
+      code: 'ERR_OPTION',
+      message: expect.stringContaining('both given'),
+    });
+  });
+});
+
+describe('onnxruntime-web in Node.js', () => {
+  it('prunes on the execution provider "wasm"', async () => {
+    const { environment, parameters } = await prune({ ...PRUNING, executionProvider: 'wasm' });
+    expect(environment).toMatchObject({ executionProvider: 'wasm' });
+    expect(parameters).toEqual((await prune(PRUNING)).parameters);
+  });
+
+  it('writes the text that onnxruntime-node writes', async () => {
+    const request = { model: TINY_LLAMA, prompt: 'The city of', maxNewTokens: 4 };
+    expect(await generateText({ ...request, executionProvider: 'wasm' })).toEqual(await generateText(request));
+  });
+
+  it('stands in where onnxruntime-node is not installed, and says how to get that', async () => {
+    const preload = ['--import', 'tsx', '--require', './test/support/without-native.cjs'];
+    const run = [...preload, 'examples/02-describe-a-model.ts'];
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, run);
+    expect(stdout).toMatch(/parameters can be pruned/);
+    expect(stderr.match(/FANG_PRUNE_WASM/g)).toHaveLength(1);
+    expect(stderr).toContain('ONNXRUNTIME_NODE_INSTALL=skip');
+  });
+});
+
+it('names the providers of this build when it knows none of the name', async () => {
+  await expect(createNodeEngine({ executionProvider: 'abacus' })).rejects.toMatchObject({
+    code: 'ERR_OPTION',
+    message: expect.stringMatching(/"abacus" is unknown; this build has cpu, .*wasm/),
+  });
+});

@@ -1,0 +1,73 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createNodeEngine, prune } from '../../../src/node.js';
+import { createTensorStore } from '../../../src/storage/tensor-store.js';
+import { createWebPlatform, type PruneReport, runObserve, runPrune } from '../../../src/web.js';
+import { FakeDirectory } from '../../support/fake-directory.js';
+import { useTemporaryFolder } from '../../support/temporary-folder.js';
+import { TINY_LLAMA } from '../../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const unitsOf = ({ modules }: PruneReport) => modules.map(({ keep }) => keep);
+const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, windowLength: 24 } } as const;
+
+/** A model's files, as a page would have them. */
+function filesOf(root: string): Map<string, Uint8Array> {
+  const paths = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const found = paths.map((entry) => join(entry.parentPath, entry.name));
+  return new Map(found.map((path) => [path.slice(root.length + 1), new Uint8Array(readFileSync(path))]));
+}
+
+it('prunes from a map into a map as Node.js does from a folder into a folder', async () => {
+  const engine = await createNodeEngine({ executionProvider: 'wasm' });
+  const out = join(folder(), 'out');
+  const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out, report: false });
+  const smaller = new Map<string, Uint8Array>();
+  const platform = createWebPlatform({ folders: { model: filesOf(TINY_LLAMA), smaller } });
+  const report = await runPrune(platform, { ...RUN, engine, model: 'model', out: 'smaller', report: false });
+  expect(unitsOf(report)).toEqual(unitsOf(expected));
+  expect(report.certificate).toMatchObject({ passed: true, opened: true });
+  const written = filesOf(out);
+  expect([...smaller.keys()].sort()).toEqual([...written.keys()].sort());
+  for (const [path, bytes] of written) expect(Buffer.from(smaller.get(path)!).equals(bytes)).toBe(true);
+}, 240_000);
+
+it('keeps statistics, report and recipe in a directory, and prunes from there', async () => {
+  const engine = await createNodeEngine();
+  const kept = new FakeDirectory('kept');
+  const platform = createWebPlatform({
+    folders: { model: filesOf(TINY_LLAMA), kept },
+    scratch: new FakeDirectory('opfs'),
+  });
+  const { sparsity, ...look } = RUN;
+  await runObserve(platform, { ...look, engine, model: 'model', out: 'kept/statistics', hiddenStates: 'spill' });
+  const request = { engine, model: 'model', method: 'flap', sparsity, statistics: 'kept/statistics' };
+  await runPrune(platform, { ...request, out: 'kept/smaller', recipe: 'kept/recipe' });
+  for (const path of ['smaller/fang-prune-report.html', 'smaller/onnx/model.onnx', 'recipe/recipe.safetensors'])
+    expect(await platform.files.kindOf(`/kept/${path}`)).toBe('file');
+  expect((await platform.files.list('/kept')).map(({ name }) => name)).toEqual(['recipe', 'smaller', 'statistics']);
+}, 240_000);
+
+it.each([
+  ['in memory', undefined],
+  ['in a directory', new FakeDirectory('opfs')],
+])('keeps scratch space %s', async (_, scratch) => {
+  const file = await createWebPlatform({ folders: {}, scratch }).createScratch();
+  const bytes = Uint8Array.from({ length: 2 ** 21 + 5 }, (_, at) => at % 251);
+  const [first, second] = [bytes.subarray(0, 2 ** 20 - 3), bytes];
+  const store = createTensorStore(file);
+  const handles = [first, second].map((part) => store({ dataType: 2, dims: [part.byteLength] }, part.slice()));
+  const found = await Promise.all(handles.map(async (handle) => (await handle).read()));
+  expect(Buffer.from(found[0]!).equals(first)).toBe(true);
+  expect(Buffer.from(found[1]!).equals(second)).toBe(true);
+  await expect(file.readInto(3 * 2 ** 20, new Uint8Array(2 ** 20))).rejects.toThrow(/leave the scratch space/);
+  await file.dispose();
+});
+
+it('hashes as Node.js does', () => {
+  const hash = createWebPlatform({ folders: {} }).createHash();
+  const pieces = [1, 64, 1000].map((length) => new Uint8Array(length).fill(length));
+  for (const piece of pieces) hash.update(piece);
+  expect(hash.digest()).toBe(createHash('sha256').update(Buffer.concat(pieces)).digest('hex'));
+});

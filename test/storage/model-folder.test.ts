@@ -1,0 +1,344 @@
+import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { type ModelFolder, nodePlatform, openModelFolder } from '../../src/node.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import type { OutputRequest } from '../../src/platform/platform.js';
+import { type FillOptions, fillModelFolder } from '../../src/storage/fill-model-folder.js';
+import { encode, externalIn, floatTensor, rawFloats, smallModel } from '../onnx/small-model.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+
+const { buildFolder, checkOutput } = nodePlatform.files;
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+async function put(files: Readonly<Record<string, string | Uint8Array>>) {
+  for (const [path, content] of Object.entries(files)) {
+    await mkdir(dirname(at(path)), { recursive: true });
+    await writeFile(at(path), content);
+  }
+}
+
+/** Fills a folder that appears when it is complete. */
+function writeModelFolder(
+  model: OnnxModel,
+  source: ModelFolder,
+  { output, force, ...options }: Omit<FillOptions, 'source'> & Omit<OutputRequest, 'source'>,
+) {
+  const fill = (partial: string) => fillModelFolder(partial, model, { source, ...options });
+  return buildFolder({ output, source: source.root, force }, fill);
+}
+
+const bytes = encode(smallModel());
+const externalBytes = encode(
+  smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [2n], ...externalIn({ location: 'model.onnx_data' }) }] }),
+);
+
+/** A transformers.js folder with more in it than a pruned copy should have. */
+const fullFolder = {
+  'in/config.json': '{"hidden_size": 4}',
+  'in/tokenizer.json': '{}',
+  'in/LICENSE': 'free',
+  'in/templates/chat.jinja': 'hi',
+  'in/onnx/model.onnx': externalBytes,
+  'in/onnx/model.onnx_data': rawFloats([5, 6]),
+  'in/onnx/model_q4.onnx': 'q4',
+  'in/onnx/model_q4.onnx_data_1': 'q4',
+  'in/model.safetensors': 'dense',
+  'in/.git/config': 'git',
+};
+
+describe('openModelFolder', () => {
+  it('finds transformers.js and genai folders, and files', async () => {
+    await put({
+      't/onnx/model.onnx': bytes,
+      't/onnx/model_fp16.onnx': bytes,
+      't/config.json': '{"a": 1}',
+      'g/model.onnx': bytes,
+      'g/genai_config.json': '{}',
+    });
+    const locate = async (path: string, file?: string) => {
+      const found = await openModelFolder(at(path), { file });
+      return [found.root.slice(folder().length + 1), found.modelFile, Object.keys(found.documents)];
+    };
+    expect(await locate('t')).toEqual(['t', 'onnx/model.onnx', ['config.json']]);
+    expect(await locate('t', 'onnx/model_fp16.onnx')).toEqual(['t', 'onnx/model_fp16.onnx', ['config.json']]);
+    expect(await locate('t/onnx/model_fp16.onnx')).toEqual(['t', 'onnx/model_fp16.onnx', ['config.json']]);
+    expect(await locate('g')).toEqual(['g', 'model.onnx', ['genai_config.json']]);
+    expect(await locate('g/model.onnx')).toEqual(['g', 'model.onnx', ['genai_config.json']]);
+  });
+
+  it('loads the model and its external data', async () => {
+    await put(fullFolder);
+    const source = await openModelFolder(at('in'));
+    expect(source.documents['config.json']).toEqual({ hidden_size: 4 });
+    const model = await source.load();
+    expect(await model.weights.get('e')!.read()).toEqual(rawFloats([5, 6]));
+    await source.close();
+  });
+
+  it('finds decoders beside models of other parts', async () => {
+    await put({
+      'vlm/onnx/decoder_model_merged.onnx': bytes,
+      'vlm/onnx/decoder_model.onnx': bytes,
+      'vlm/onnx/vision_encoder.onnx': bytes,
+      'whisper/onnx/decoder_model_merged.onnx': bytes,
+      'whisper/onnx/encoder_model.onnx': bytes,
+      'phi/text.onnx': bytes,
+      'phi/genai_config.json': '{"model": {"decoder": {"filename": "text.onnx"}}}',
+      'climbing/own.onnx': bytes,
+      'climbing/genai_config.json': '{"model": {"decoder": {"filename": "../phi/text.onnx"}}}',
+    });
+    expect(await openModelFolder(at('vlm'))).toMatchObject({ modelFile: 'onnx/decoder_model_merged.onnx' });
+    expect(await openModelFolder(at('phi'))).toMatchObject({ modelFile: 'text.onnx' });
+    await expect(openModelFolder(at('whisper'))).rejects.toThrow(/holds onnx\/decoder_model_merged.onnx/);
+    expect(await openModelFolder(at('climbing'))).toMatchObject({ modelFile: 'own.onnx' });
+  });
+
+  it('finds embedding models', async () => {
+    const embeddingsOf = async (path: string, embeddings?: string) =>
+      (await openModelFolder(at(path), { embeddings })).embeddings?.slice(folder().length + 1);
+    await put({
+      'some/onnx/decoder_model_merged.onnx': bytes,
+      'some/onnx/decoder_model_merged_fp16.onnx': bytes,
+      'some/onnx/embed_tokens.onnx': bytes,
+      'some/onnx/embed_tokens_fp16.onnx': bytes,
+      'some/onnx/embed_tokens_q4.onnx': bytes,
+      'few/onnx/decoder_model_merged.onnx': bytes,
+      'few/onnx/embed_tokens_q4.onnx': bytes,
+      'few/onnx/embed_tokens_fp16.onnx': bytes,
+      'few/onnx/embed_tokens_fp16.onnx_data': bytes,
+      'genai/model.onnx': bytes,
+      'genai/embed.onnx': bytes,
+      'genai/genai_config.json': '{"model": {"embedding": {"filename": "embed.onnx"}}}',
+      'none/model.onnx': bytes,
+      'gone/model.onnx': bytes,
+      'gone/genai_config.json': '{"model": {"embedding": {"filename": "embed.onnx"}}}',
+      'climbing/model.onnx': bytes,
+      'climbing/genai_config.json': '{"model": {"embedding": {"filename": "../genai/embed.onnx"}}}',
+    });
+    expect(await embeddingsOf('some')).toBe('some/onnx/embed_tokens.onnx');
+    expect(await embeddingsOf('some/onnx/decoder_model_merged_fp16.onnx')).toBe('some/onnx/embed_tokens_fp16.onnx');
+    expect(await embeddingsOf('few')).toBe('few/onnx/embed_tokens_fp16.onnx');
+    expect(await embeddingsOf('genai')).toBe('genai/embed.onnx');
+    expect(await embeddingsOf('none')).toBeUndefined();
+    expect(await embeddingsOf('gone')).toBeUndefined();
+    expect(await embeddingsOf('some', at('genai/embed.onnx'))).toBe('genai/embed.onnx');
+    await expect(embeddingsOf('climbing')).rejects.toThrow(/no path inside the folder/);
+    await expect(embeddingsOf('some', at('none/embed.onnx'))).rejects.toThrow(/there is no such .onnx file/);
+    await expect(embeddingsOf('some', 7 as never)).rejects.toThrow(/embeddings is 7; expected the path of a file/);
+  });
+
+  it('says what it looked for', async () => {
+    await put({ 'c/decoder_model_merged.onnx': bytes, 'c/decoder_with_past_model.onnx': bytes, 'e/readme': '' });
+    await expect(openModelFolder(at('missing'))).rejects.toThrow(OptionError);
+    await expect(openModelFolder(at('c'))).rejects.toThrow(
+      /onnx\/model.onnx and model.onnx.*decoder_model_merged.onnx/,
+    );
+    await expect(openModelFolder(at('c'), { file: 'x.onnx' })).rejects.toThrow(/looked for x.onnx/);
+    await expect(openModelFolder(at('e'))).rejects.toThrow(/no .onnx file/);
+    await expect(openModelFolder(at('e/readme'))).rejects.toThrow(OptionError);
+  });
+
+  it.each([
+    [['onnx/model_fp16.onnx'], 'onnx/model_fp16.onnx'],
+    [['onnx/model_q4.onnx'], 'onnx/model_q4.onnx'],
+    [['onnx/model_q4.onnx', 'onnx/model_fp16.onnx', 'onnx/model_q4f16.onnx'], 'onnx/model_fp16.onnx'],
+    [['model_fp16.onnx', 'onnx/model_fp16.onnx', 'onnx/model_fp32.onnx'], 'onnx/model_fp32.onnx'],
+    [['onnx/decoder_model_merged_fp16.onnx', 'onnx/embed_tokens_fp16.onnx'], 'onnx/decoder_model_merged_fp16.onnx'],
+    [['prefix/x.onnx', 'llama.onnx'], 'llama.onnx'],
+  ])('takes of %j the only decoder, in its best precision', async (files, chosen) => {
+    await put(Object.fromEntries(files.map((path) => [`v/${path}`, bytes])));
+    const found = await openModelFolder(at('v'));
+    expect(found.modelFile).toBe(chosen);
+  });
+
+  it('refuses a folder whose models are all quantised, saying which they are and what to prune instead', async () => {
+    await put({ 'q/onnx/model_q4.onnx': bytes, 'q/onnx/model_int8.onnx': bytes });
+    await expect(openModelFolder(at('q'))).rejects.toThrow(UnsupportedModelError);
+    await expect(openModelFolder(at('q'))).rejects.toThrow(
+      /model_int8.onnx, onnx\/model_q4.onnx.*Prune the float model/,
+    );
+  });
+
+  it.each([
+    [{ 'encoder_model.onnx': bytes, 'decoder_model.onnx': bytes }, /encoder-decoder: it holds decoder_model.onnx, enc/],
+    [{ 'onnx/encoder_model_q8.onnx': bytes, 'onnx/decoder_model_merged_q8.onnx': bytes }, /is an encoder-decoder/],
+    [
+      { 'x.onnx': bytes, 'config.json': '{"is_encoder_decoder": true, "model_type": "t5"}' },
+      /is_encoder_decoder.*\(t5\)/,
+    ],
+    [
+      { 'd.onnx': bytes, 'e.onnx': bytes, 'genai_config.json': '{"model": {"type": "whisper", "encoder": {}}}' },
+      /genai_config.json has an encoder beside its decoder \(whisper\)/,
+    ],
+  ])('refuses an encoder-decoder %#, in a folder and by its files', async (files, said) => {
+    await put(Object.fromEntries(Object.entries(files).map(([path, content]) => [`t5/${path}`, content])));
+    const [first] = Object.keys(files);
+    const paths = Object.keys(files).some((path) => path.endsWith('.json')) ? ['t5', `t5/${first}`] : ['t5'];
+    for (const path of paths) {
+      await expect(openModelFolder(at(path))).rejects.toThrow(UnsupportedModelError);
+      await expect(openModelFolder(at(path))).rejects.toThrow(said);
+    }
+  });
+
+  it.each(['{', '[1]', 'null', ''])('refuses a config.json of %j, naming it', async (text) => {
+    await put({ 'm/model.onnx': bytes, 'm/config.json': text });
+    await expect(openModelFolder(at('m'))).rejects.toThrow(ModelFormatError);
+    await expect(openModelFolder(at('m'))).rejects.toThrow(/config\.json/);
+  });
+});
+
+describe('checkOutput', () => {
+  it('takes a new folder, also in folders that do not exist yet', async () => {
+    await put({ 'in/x': '' });
+    expect(await checkOutput({ output: at('a/b/c'), source: at('in') })).toBe(at('a/b/c'));
+    expect(await checkOutput({ output: at('in-pruned'), source: at('in') })).toBe(at('in-pruned'));
+    expect(await checkOutput({ output: at('..out'), source: at('in') })).toBe(at('..out'));
+    expect(await readdir(folder())).toEqual(['in']);
+  });
+
+  it('refuses what exists, and what touches the model, before anything is done', async () => {
+    await put({ 'in/x': '', 'old/x': '', file: '' });
+    await symlink('in', at('link'));
+    const check = (output: string, force = false) => checkOutput({ output, source: at('in'), force });
+    await expect(check(at('old'))).rejects.toThrow(/exists/);
+    expect(await check(at('old'), true)).toBe(at('old'));
+    for (const path of ['in', 'in/out', 'link/out', 'file', 'file/out', '.']) {
+      await expect(check(at(path), true)).rejects.toThrow(OptionError);
+    }
+    await expect(check('')).rejects.toThrow(OptionError);
+  });
+
+  it('refuses a place that takes no folders', async () => {
+    if (process.platform !== 'linux') return;
+    await expect(checkOutput({ output: '/proc/out', source: folder() })).rejects.toThrow(/\/proc takes no folder/);
+  });
+});
+
+describe('fillModelFolder', () => {
+  const open = async () => {
+    await put(fullFolder);
+    const source = await openModelFolder(at('in'));
+    return { source, model: await source.load() };
+  };
+
+  it('copies models of other parts in all their variants', async () => {
+    const companions = [
+      'onnx/audio_encoder_fp16.onnx_data',
+      'onnx/embed_tokens.onnx',
+      'onnx/embed_tokens_q4f16.onnx',
+      'onnx/vision_encoder.onnx',
+      'onnx/vision_encoder.onnx_data_1',
+      'phi-text-embedding.onnx',
+      'speech.onnx.data',
+    ];
+    const variants = [
+      'decoder_with_past.onnx.data',
+      'model.onnx',
+      'onnx/decoder_model.onnx',
+      'onnx/decoder_model_merged_q4.onnx',
+      'onnx/decoder_model_merged_q4.onnx_data',
+      'onnx/decoder_with_past_model_int8.onnx',
+    ];
+    const own = { 'onnx/decoder_model_merged.onnx': bytes, 'config.json': '{}' };
+    const others = Object.fromEntries([...companions, ...variants].map((path) => [path, 'x']));
+    const files = Object.entries({ ...own, ...others });
+    await put(Object.fromEntries(files.map(([path, content]) => [`vlm/${path}`, content])));
+    const source = await openModelFolder(at('vlm/onnx/decoder_model_merged.onnx'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own)].sort());
+    expect(written.leftOut).toEqual(variants);
+  });
+
+  it('copies what belongs to the model and leaves its other variants', async () => {
+    const { source, model } = await open();
+    const written = await writeModelFolder(model, source, {
+      output: at('out'),
+      documents: { 'config.json': { hidden_size: 3 } },
+    });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual([
+      'LICENSE',
+      'config.json',
+      'onnx/model.onnx',
+      'onnx/model.onnx_data',
+      'templates/chat.jinja',
+      'tokenizer.json',
+    ]);
+    expect(written).toMatchObject({ copied: ['LICENSE', 'templates/chat.jinja', 'tokenizer.json'] });
+    expect(written.leftOut).toEqual(['model.safetensors', 'onnx/model_q4.onnx', 'onnx/model_q4.onnx_data_1']);
+    expect(await readFile(at('out/config.json'), 'utf8')).toBe('{\n  "hidden_size": 3\n}\n');
+    const again = await openModelFolder(at('out'));
+    expect(await (await again.load()).weights.get('e')!.read()).toEqual(rawFloats([5, 6]));
+    await again.close();
+  });
+
+  it('writes a lone file alone', async () => {
+    await put({ 'in/model.onnx': bytes, 'in/private.txt': '' });
+    const source = await openModelFolder(at('in/model.onnx'));
+    await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(await listFiles(at('out'))).toEqual(['model.onnx']);
+  });
+
+  it.each(['fails', 'is stopped'])('leaves nothing when it %s in the middle', async (how) => {
+    const { source, model } = await open();
+    const controller = new AbortController();
+    if (how === 'fails')
+      model.weights.set('w', {
+        dataType: 1,
+        dims: [4],
+        byteLength: 16,
+        read: () => Promise.reject(new Error('broken')),
+      });
+    const writing = writeModelFolder(model, source, {
+      output: at('out'),
+      signal: controller.signal,
+      onProgress: () => how === 'is stopped' && controller.abort(),
+    });
+    await expect(writing).rejects.toThrow(how === 'fails' ? 'broken' : /abort/);
+    await source.close();
+    expect(await readdir(folder())).toEqual(['in']);
+  });
+
+  it('replaces a folder only when forced, and only when the new one is complete', async () => {
+    const { source, model } = await open();
+    await put({ 'out/old.txt': 'old' });
+    await expect(writeModelFolder(model, source, { output: at('out') })).rejects.toThrow(OptionError);
+    const broken = {
+      ...model,
+      weights: new Map([
+        ...model.weights,
+        ['w', { dataType: 1, dims: [4], byteLength: 16, read: () => Promise.reject(new Error('broken')) }] as const,
+      ]),
+    };
+    await expect(writeModelFolder(broken, source, { output: at('out'), force: true })).rejects.toThrow('broken');
+    expect(await listFiles(at('out'))).toEqual(['old.txt']);
+    await writeModelFolder(model, source, { output: at('out'), force: true });
+    await source.close();
+    expect(await listFiles(at('out'))).not.toContain('old.txt');
+    expect((await readdir(folder())).sort()).toEqual(['in', 'out']);
+  });
+
+  it('streams a model that was opened from its own copy', async () => {
+    await put(fullFolder);
+    await cp(at('in'), at('twin'), { recursive: true });
+    await put({
+      'twin/onnx/model.onnx': encode(
+        smallModel({ initializer: [floatTensor('big', [50_000], new Float32Array(50_000).fill(2))] }),
+      ),
+    });
+    const source = await openModelFolder(at('twin'));
+    const written = await writeModelFolder(await source.load(), source, {
+      output: at('out'),
+      layout: { external: {} },
+    });
+    await source.close();
+    expect(written.files.map(({ path }) => path)).toEqual(['onnx/model.onnx', 'onnx/model.onnx_data']);
+    expect(
+      (await readFile(at('out/onnx/model.onnx_data'))).equals(Buffer.from(new Float32Array(50_000).fill(2).buffer)),
+    ).toBe(true);
+  });
+});

@@ -1,0 +1,80 @@
+import type { DirectoryHandle, FileHandle } from '../../src/platform/web/handle-folder.js';
+
+/** A directory as browsers hand it out, in memory: bytes appear when what writes them is closed, and names are checked. */
+export class FakeDirectory implements DirectoryHandle {
+  readonly kind = 'directory';
+  readonly #children = new Map<string, FakeDirectory | FakeFile>();
+
+  constructor(readonly name: string) {}
+
+  async getDirectoryHandle(name: string, { create = false } = {}): Promise<FakeDirectory> {
+    return this.#child(name, { create, make: () => new FakeDirectory(name), kind: 'directory' }) as FakeDirectory;
+  }
+
+  async getFileHandle(name: string, { create = false } = {}): Promise<FakeFile> {
+    return this.#child(name, { create, make: () => new FakeFile(), kind: 'file' }) as FakeFile;
+  }
+
+  async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
+    const found = this.#children.get(name);
+    if (found === undefined) throw new DOMException(name, 'NotFoundError');
+    if (found instanceof FakeDirectory && found.#children.size > 0 && !recursive)
+      throw new DOMException(name, 'InvalidModificationError');
+    this.#children.delete(name);
+  }
+
+  async *entries() {
+    yield* [...this.#children];
+  }
+
+  #child(
+    name: string,
+    { create, make, kind }: { create: boolean; make: () => FakeDirectory | FakeFile; kind: string },
+  ) {
+    if (/[\\/]|^\.{0,2}$/.test(name)) throw new TypeError(`"${name}" is no name`);
+    if (!this.#children.has(name)) {
+      if (!create) throw new DOMException(name, 'NotFoundError');
+      this.#children.set(name, make());
+    }
+    const found = this.#children.get(name)!;
+    if (found.kind !== kind) throw new DOMException(name, 'TypeMismatchError');
+    return found;
+  }
+}
+
+class FakeFile implements FileHandle {
+  readonly kind = 'file';
+  #bytes = new Uint8Array(0);
+
+  async getFile() {
+    return new Blob([this.#bytes]);
+  }
+
+  async createWritable() {
+    const chunks: Uint8Array<ArrayBuffer>[] = [];
+    return {
+      write: async (bytes: Uint8Array<ArrayBuffer>) => void chunks.push(bytes.slice()),
+      close: async () => {
+        this.#bytes = new Uint8Array(await new Blob(chunks).arrayBuffer());
+      },
+    };
+  }
+
+  async createSyncAccessHandle() {
+    return {
+      read: (bytes: Uint8Array, { at }: { at: number }) => {
+        const found = this.#bytes.subarray(at, at + bytes.byteLength);
+        bytes.set(found);
+        return found.byteLength;
+      },
+      write: (bytes: Uint8Array, { at }: { at: number }) => {
+        const grown = new Uint8Array(Math.max(this.#bytes.byteLength, at + bytes.byteLength));
+        grown.set(this.#bytes);
+        grown.set(bytes, at);
+        this.#bytes = grown;
+        return bytes.byteLength;
+      },
+      close: () => undefined,
+    };
+  }
+}
