@@ -31,7 +31,6 @@ export type {
 export { ALLOCATIONS } from './allocation/allocations.js';
 export { allocateByThreshold, type ThresholdEntry } from './allocation/global.js';
 export { outlierRatio } from './allocation/owl.js';
-export { type RoundingEntry, roundBudget } from './allocation/round-budget.js';
 export { type SpreadRule, spreadByMeasure } from './allocation/spread-by-measure.js';
 export { allocateStandardised, type StandardisedEntry } from './allocation/standardised.js';
 export type { DetectedModel } from './architecture/detect-layout.js';

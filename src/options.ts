@@ -105,8 +105,8 @@ export interface PruneOptions extends JobControl {
   /** FFN widths are kept at multiples of this, the nearest to what was asked; at least 1. Default 1. */
   readonly widthMultiple?: number | undefined;
   /**
-   * Fraction of its neurons that every FFN keeps in any case under `allocation: 'global'`, in [0, 1]. At 0 an FFN may go
-   * whole: it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
+   * Fraction of its neurons that every FFN keeps in any case, in [0, 1]. At 0 an FFN may go whole under `allocation: 'global'`:
+   * it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
    */
   readonly minimumWidth?: number | undefined;
   /**

@@ -12,6 +12,7 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '04-own-importance.ts': /would remove (28|29|30)\.\d %/,
   '05-own-compensation.ts': /2828736 -> 2\d{6} parameters/,
   '06-stages-by-hand.ts': /neuron 3 goes; the output gets the bias 6 -3 in its place/,
+  '09-own-allocation.ts': /block 0: 512 -> 435\n[\s\S]*removes (2[5-9]|3\d)\.\d %/,
   '07-gradients.ts': /loss \d+\.\d{3} nats a token\n(block \d: mean \|h dL\/dh\| \d\.\d\de-\d\n?){6}/,
 };
 

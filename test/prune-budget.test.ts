@@ -1,6 +1,9 @@
+import type { Allocation, AllocationProblem, ModuleMeasures } from '../src/allocation/allocation.js';
 import { ALLOCATIONS, type AllocationName } from '../src/allocation/allocations.js';
+import { spreadByMeasure } from '../src/allocation/spread-by-measure.js';
 import { OptionError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
+import type { PruneOutcome } from '../src/prune/job.js';
 import type { Engine } from '../src/runtime/engine.js';
 import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
 
@@ -72,6 +75,49 @@ it.each(['adaptive', 'owl', 'taylor'] as const)(
 it('a budget that leaves little but the heads that stay is met', async () => {
   const { modules } = await pruneLoaded(loaded, { sparsity: 0.89, method: 'flap', allocation: 'adaptive' });
   expect(removedShare(modules)).toBeCloseTo(0.89, 2);
+});
+
+describe("an allocation of one's own", () => {
+  const widths = ({ modules }: Pick<PruneOutcome, 'modules'>) =>
+    modules.filter(({ module }) => module.kind === 'ffn').map(({ keep }) => keep.length);
+
+  it('as a function is told of the block change, and is not asked before it is measured', async () => {
+    const asked: AllocationProblem[] = [];
+    const allocation = (problem: AllocationProblem) => {
+      asked.push(problem);
+      return problem.modules.map(({ block }) => 0.125 * (block + 1));
+    };
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, modules: 'ffn', method: 'flap', allocation });
+    expect(widths(outcome)).toEqual([448, 384, 320, 256, 192, 128]);
+    expect(asked).toHaveLength(1);
+    expect(asked[0]!.modules.map(({ blockChange }) => blockChange)).toEqual([...outcome.dense.blockChange!]);
+  });
+
+  it('as a row asks for measures and an order, and may take an FFN whole', async () => {
+    const allocation: Allocation = {
+      measures: ['sensitivity'],
+      orderBy: ({ adapter }) => adapter,
+      takesWholeFfns: true,
+      allocate({ modules }) {
+        for (const { sensitivity, order, stepCount, unitCount } of modules) {
+          expect(sensitivity).toBeGreaterThan(0);
+          expect([order?.scores.length, order?.costs.length]).toEqual([unitCount, stepCount]);
+        }
+        return modules.map(({ block }) => (block === 3 ? 1 : 0.25));
+      },
+    };
+    const options: PruneOptions = { sparsity: 0.3, modules: 'ffn', method: 'flap', allocation };
+    expect(widths(await pruneLoaded(loaded, { ...options, minimumWidth: 0 }))).toEqual([384, 384, 384, 0, 384, 384]);
+    await expect(pruneLoaded(loaded, options)).rejects.toThrow(/gave block 3 ffn the sparsity 1; expected/);
+  });
+
+  it('meets the budget by a measure of its own', async () => {
+    const measureOf = ({ block }: ModuleMeasures) => block;
+    const allocate = (problem: AllocationProblem) => spreadByMeasure(problem, { measureOf });
+    const { modules } = await pruneLoaded(loaded, { sparsity: 0.3, method: 'magnitude', allocation: { allocate } });
+    expect(removedShare(modules)).toBeCloseTo(0.3, 3);
+    expect(widths({ modules })).toEqual(widths({ modules }).toSorted((a, b) => a - b));
+  });
 });
 
 /** Part of all prunable parameters that left. */

@@ -40,17 +40,11 @@ const entryOf = (module: ModuleMeasures): ThresholdEntry => ({
 });
 
 /** A module whose steps compete with those of all others. */
-export interface ThresholdEntry {
+export interface ThresholdEntry
+  extends Pick<ModuleMeasures, 'parameterCount' | 'parametersPerStep'>,
+    Partial<Pick<ModuleMeasures, 'minimumKept' | 'multiple'>> {
   /** What each further step costs, in units that all entries share, in the order of removal; length = number of steps. */
   readonly costs: ArrayLike<number>;
-  /** Prunable parameters that leave with one step, above 0. */
-  readonly parametersPerStep: number;
-  /** Prunable parameters of the whole module; what is in no step never leaves. */
-  readonly parameterCount: number;
-  /** Steps that stay in any case. Default 1. */
-  readonly minimumKept?: number | undefined;
-  /** Steps kept are a multiple of this, or all. Default 1. */
-  readonly multiple?: number | undefined;
   /** Steps that must leave, whatever they cost. */
   readonly fixed?: number | undefined;
 }

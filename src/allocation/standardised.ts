@@ -29,26 +29,14 @@ function allocateByScores({ sparsity, modules, evenHeads }: AllocationProblem): 
   for (const module of even) set.set(module, evenSteps);
   const free = modules.filter((module) => !set.has(module));
   const freeCounts = allocateStandardised(free.map(entryOf), Math.min(sparsityLeft(sparsity, modules, set), 0.99));
-  const rounded = roundBudget(
-    free.map((module, at) => ({
-      unitCount: module.stepCount,
-      requested: freeCounts[at]!,
-      parametersPerUnit: module.parametersPerStep,
-      minimumKept: module.minimumKept,
-      widthMultiple: module.multiple,
-    })),
-  );
+  const rounded = roundBudget(free.map((module, at) => ({ ...module, requested: freeCounts[at]! })));
   free.forEach((module, at) => {
     set.set(module, rounded[at]!);
   });
   return modules.map((module) => set.get(module)! / module.stepCount);
 }
 
-const entryOf = ({ order, parametersPerStep, minimumKept }: ModuleMeasures): StandardisedEntry => ({
-  scores: order!.costs,
-  parametersPerUnit: parametersPerStep,
-  minimumKept,
-});
+const entryOf = (module: ModuleMeasures): StandardisedEntry => ({ ...module, scores: module.order!.costs });
 
 /** What the modules whose steps are not set yet must lose, as a fraction of theirs. */
 function sparsityLeft(
@@ -67,13 +55,11 @@ function sparsityLeft(
 }
 
 /** A module whose units compete with all others. */
-export interface StandardisedEntry {
-  /** Importance of each unit, larger is kept. */
+export interface StandardisedEntry
+  extends Pick<ModuleMeasures, 'parametersPerStep'>,
+    Partial<Pick<ModuleMeasures, 'minimumKept'>> {
+  /** Importance of each unit that leaves with a step, larger is kept. */
   readonly scores: ArrayLike<number>;
-  /** Prunable parameters that leave with one unit. */
-  readonly parametersPerUnit: number;
-  /** Units that stay in any case. Default 1. */
-  readonly minimumKept?: number | undefined;
 }
 
 /**
@@ -88,7 +74,7 @@ export interface StandardisedEntry {
  */
 export function allocateStandardised(entries: readonly StandardisedEntry[], sparsity: number): number[] {
   if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
-  const total = entries.reduce((sum, { scores, parametersPerUnit }) => sum + scores.length * parametersPerUnit, 0);
+  const total = entries.reduce((sum, { scores, parametersPerStep }) => sum + scores.length * parametersPerStep, 0);
   const budget = sparsity * total;
   const counts = entries.map(() => 0);
   let removed = 0;
@@ -104,7 +90,7 @@ export function allocateStandardised(entries: readonly StandardisedEntry[], spar
   }
   const last = passedOver.find(({ parameters }) => parameters <= 2 * (budget - removed));
   if (last !== undefined) take(last);
-  const coarsest = Math.max(0, ...entries.map(({ parametersPerUnit }) => parametersPerUnit));
+  const coarsest = Math.max(0, ...entries.map(({ parametersPerStep }) => parametersPerStep));
   if (budget - removed > coarsest) {
     throw new OptionError(
       `sparsity ${sparsity} asks for ${Math.round(budget)} of ${total} parameters, but the units that must stay leave only ` +
@@ -121,10 +107,10 @@ interface Candidate {
 
 /** Removable units of all entries by rising standardised score. */
 function lowestFirst(entries: readonly StandardisedEntry[]): Candidate[] {
-  const candidates = entries.flatMap(({ scores, parametersPerUnit, minimumKept = 1 }, entry) => {
+  const candidates = entries.flatMap(({ scores, parametersPerStep, minimumKept = 1 }, entry) => {
     const sorted = standardise(scores, entry).sort();
     const removable = sorted.subarray(0, Math.max(0, sorted.length - minimumKept));
-    return Array.from(removable, (score) => ({ entry, score, parameters: parametersPerUnit }));
+    return Array.from(removable, (score) => ({ entry, score, parameters: parametersPerStep }));
   });
   return candidates.sort((a, b) => a.score - b.score || a.entry - b.entry);
 }

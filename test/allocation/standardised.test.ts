@@ -4,9 +4,9 @@ import { OptionError } from '../../src/errors.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const random = createRandom(4);
-const entry = (unitCount: number, parametersPerUnit: number, power = 1): StandardisedEntry => ({
+const entry = (unitCount: number, parametersPerStep: number, power = 1): StandardisedEntry => ({
   scores: Float64Array.from({ length: unitCount }, () => random() ** power),
-  parametersPerUnit,
+  parametersPerStep,
 });
 
 describe('allocateStandardised', () => {
@@ -14,7 +14,7 @@ describe('allocateStandardised', () => {
     for (const sparsity of [0, 0.1, 0.3, 0.5, 0.8]) {
       const entries = [entry(8, 9216), entry(512, 576), entry(8, 9216, 3), entry(512, 576, 5)];
       const counts = allocateStandardised(entries, sparsity);
-      const removed = counts.reduce((sum, count, index) => sum + count * entries[index]!.parametersPerUnit, 0);
+      const removed = counts.reduce((sum, count, index) => sum + count * entries[index]!.parametersPerStep, 0);
       const total = 2 * (8 * 9216 + 512 * 576);
       expect(Math.abs(removed - sparsity * total)).toBeLessThanOrEqual(576 / 2);
     }
@@ -28,8 +28,8 @@ describe('allocateStandardised', () => {
   });
 
   it('takes more from the module with a longer low tail', () => {
-    const tail = { scores: [-9, -9, ...new Array<number>(8).fill(1)], parametersPerUnit: 1 };
-    const even = { scores: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], parametersPerUnit: 1 };
+    const tail = { scores: [-9, -9, ...new Array<number>(8).fill(1)], parametersPerStep: 1 };
+    const even = { scores: [0, 1, 0, 1, 0, 1, 0, 1, 0, 1], parametersPerStep: 1 };
     expect(allocateStandardised([even, tail], 0.1)).toEqual([0, 2]);
   });
 
@@ -42,7 +42,7 @@ describe('allocateStandardised', () => {
   });
 
   it('refuses scores that are not finite and an impossible sparsity', () => {
-    expect(() => allocateStandardised([{ scores: [1, Number.NaN], parametersPerUnit: 1 }], 0.3)).toThrow(OptionError);
+    expect(() => allocateStandardised([{ scores: [1, Number.NaN], parametersPerStep: 1 }], 0.3)).toThrow(OptionError);
     expect(() => allocateStandardised([entry(4, 1)], 1)).toThrow(OptionError);
   });
 });
