@@ -34,8 +34,6 @@ export interface RuleSite {
   ints(value: string): readonly number[];
   /** Whether the value comes from weights and constants alone. */
   isConstant(value: string): boolean;
-  /** Label that a value already carries. */
-  labelOf(value: string): AxisLabel | undefined;
   /** Node that makes a value. */
   producerOf(value: string): NodeProto | undefined;
 }
