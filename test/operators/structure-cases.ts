@@ -273,6 +273,10 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       { opset: 23, attributes: { axis: -2 } },
     ),
   ],
+  LpNormalization: [
+    given('LpNormalization', [[2, 3, 4]]),
+    given('LpNormalization', [[2, 3, 4]], { attributes: { axis: 1, p: 2 } }),
+  ],
   'com.microsoft.SkipSimplifiedLayerNormalization': [
     skipNorm('SkipSimplifiedLayerNormalization', { vectors: 1, outputs: ['y', '', '', 'sum'] }),
     skipNorm('SkipSimplifiedLayerNormalization', { vectors: 2, outputs: ['y', '', '', 'sum'] }),
