@@ -27,13 +27,12 @@ const alongHeads = fromOutput((site, heads) => {
   const { input } = site.node;
   if (!isPresent(input[1]) || !isPresent(input[2]))
     throw new TraceStop('packed query, key and value in MultiHeadAttention');
-  const bias = input[3];
-  const width = isPresent(bias) ? (site.dims(bias)[0] ?? 0) / 3 : 0;
-  const third = width > 0 ? channelsOf(heads, width) : new Int32Array();
+  const widths = input.slice(0, 3).map((value) => headChannels({ dims: site.dims(value) }, heads.length));
+  const codes = joinCodes(...widths.map((width) => channelsOf(heads, width)));
   return {
     findings: [
       ...input.slice(0, 3).flatMap((value) => perChannel(site, value, heads)),
-      ...(isPresent(bias) ? [{ value: bias, label: { axis: 0, codes: joinCodes(third, third, third) } }] : []),
+      ...(isPresent(input[3]) ? [{ value: input[3], label: { axis: 0, codes } }] : []),
       ...perHead(site, input[5], 1, heads),
       ...perCache(site, MULTI_HEAD_CACHE, heads),
     ],
@@ -174,7 +173,7 @@ function multiHeadParts(c: LoweringContext): Parts {
   });
 }
 
-const headChannels = ({ dims }: Value, heads: number): number =>
+const headChannels = ({ dims }: Pick<Value, 'dims'>, heads: number): number =>
   dims.length === 4 ? heads * (dims[3] ?? 0) : (dims[2] ?? 0);
 
 function finish(
