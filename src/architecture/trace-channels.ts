@@ -133,7 +133,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       try {
         const rule = axisRuleOf(node, operator);
         for (const { side, slot } of portsOf(node).filter((port) => port.value === value)) {
-          const result = rule(makeSite(request, labels, { node, side, slot, label: labels.get(value)! }));
+          const result = rule(makeSite(request, { node, side, slot, label: labels.get(value)! }));
           sharesKeyValue ||= result.sharesKeyValue ?? false;
           if (result.groupOfUnit !== undefined) groupOfUnit = agreedGroups(groupOfUnit, result.groupOfUnit);
           if (result.repeat !== undefined && !repeats.some((repeat) => repeat.value === result.repeat?.value)) {
@@ -265,11 +265,7 @@ function agreedGroups(known: Int32Array | undefined, found: Int32Array): Int32Ar
   return found;
 }
 
-function makeSite(
-  { index, facts }: TraceRequest,
-  labels: ReadonlyMap<string, AxisLabel>,
-  port: Pick<RuleSite, 'node' | 'side' | 'slot' | 'label'>,
-): RuleSite {
+function makeSite({ index, facts }: TraceRequest, port: Pick<RuleSite, 'node' | 'side' | 'slot' | 'label'>): RuleSite {
   const fact = (value: string) => {
     const found = facts.get(value);
     if (found === undefined) throw new TraceStop(`the dims of "${value}" are not known`);
@@ -284,7 +280,6 @@ function makeSite(
       return ints;
     },
     isConstant: (value) => index.constants.has(value),
-    labelOf: (value) => labels.get(value),
     producerOf: (value) => index.nodes[index.producerOf.get(value) ?? -1],
   };
 }

@@ -11,14 +11,6 @@ export interface MatMulOptions {
   readonly alpha?: number;
 }
 
-/** Attributes of the rotary embedding operators that its gradient repeats. */
-export interface RotaryOptions {
-  readonly interleaved: boolean;
-  /** Channels of a head that are rotated; 0 for all. */
-  readonly rotaryDim: number;
-  readonly headCount: number;
-}
-
 /** Vocabulary in which gradient rules are written: each word appends a node and knows the dims of what it makes. */
 export type TensorOps = ReturnType<typeof createTensorOps>;
 

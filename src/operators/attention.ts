@@ -1,11 +1,12 @@
 import { floatAttribute, intAttribute, intsAttribute, setIntAttribute, setIntsAttribute } from '../graph/attributes.js';
-import { FLOAT32, type Value } from '../graph/value.js';
+import { BOOL, FLOAT32, type Value } from '../graph/value.js';
 import { attend, causalMask, mergeHeads, paddingMask, splitAxis, splitHeads } from './attend.js';
 import { TraceStop } from './axis-rule.js';
 import { type LoweringContext, refusePast, unsupported } from './gradient-rule.js';
 import {
   channelsOf,
   fromOutput,
+  groupHeads,
   isPresent,
   joinCodes,
   mendHeadCounts,
@@ -22,65 +23,77 @@ const MULTI_HEAD_CACHE: Cache = { past: [6, 7], present: [1, 2], headAxis: 1 };
 const PACKED_CACHE: Cache = { past: [4], present: [1], headAxis: 2 };
 
 /** com.microsoft.MultiHeadAttention with separate query, key and value. */
-const alongHeads = fromOutput(
-  (site, heads) => {
-    const { input } = site.node;
-    if (!isPresent(input[1]) || !isPresent(input[2]))
-      throw new TraceStop('packed query, key and value in MultiHeadAttention');
-    const bias = input[3];
-    const width = isPresent(bias) ? (site.dims(bias)[0] ?? 0) / 3 : 0;
-    const third = width > 0 ? channelsOf(heads, width) : new Int32Array();
-    return {
-      findings: [
-        ...input.slice(0, 3).flatMap((value) => perChannel(site, value, heads)),
-        ...(isPresent(bias) ? [{ value: bias, label: { axis: 0, codes: joinCodes(third, third, third) } }] : []),
-        ...perHead(site, input[5], 1, heads),
-        ...perCache(site, MULTI_HEAD_CACHE, heads),
-      ],
-    };
-  },
-  (site) => intAttribute(site.node, 'num_heads', 1),
-);
+const alongHeads = fromOutput((site, heads) => {
+  const { input } = site.node;
+  if (!isPresent(input[1]) || !isPresent(input[2]))
+    throw new TraceStop('packed query, key and value in MultiHeadAttention');
+  const widths = input.slice(0, 3).map((value) => headChannels({ dims: site.dims(value) }, heads.length));
+  const codes = joinCodes(...widths.map((width) => channelsOf(heads, width)));
+  return {
+    findings: [
+      ...input.slice(0, 3).flatMap((value) => perChannel(site, value, heads)),
+      ...(isPresent(input[3]) ? [{ value: input[3], label: { axis: 0, codes } }] : []),
+      ...perHead(site, input[5], 1, heads),
+      ...perCache(site, MULTI_HEAD_CACHE, heads),
+    ],
+  };
+});
 
 /** com.microsoft.Attention: the packed projection lies inside the node. */
-const alongPacked = fromOutput(
-  (site, heads) => {
-    const { input } = site.node;
-    const weight = input[1] ?? '';
-    const total = site.dims(weight)[1] ?? 0;
-    const sizes = intsAttribute(site.node, 'qkv_hidden_sizes') ?? [total / 3, total / 3, total / 3];
-    const codes = joinCodes(...sizes.map((size) => channelsOf(heads, size)));
-    return {
-      findings: [
-        { value: weight, label: { axis: 1, codes } },
-        ...(isPresent(input[2]) ? [{ value: input[2], label: { axis: 0, codes } }] : []),
-        ...perCache(site, PACKED_CACHE, heads),
-        ...perHead(site, input[5], 1, heads),
-      ],
-    };
-  },
-  (site) => intAttribute(site.node, 'num_heads', 1),
-);
+const alongPacked = fromOutput((site, heads) => {
+  const { input } = site.node;
+  const weight = input[1] ?? '';
+  const total = site.dims(weight)[1] ?? 0;
+  const sizes = intsAttribute(site.node, 'qkv_hidden_sizes') ?? [total / 3, total / 3, total / 3];
+  const codes = joinCodes(...sizes.map((size) => channelsOf(heads, size)));
+  return {
+    findings: [
+      { value: weight, label: { axis: 1, codes } },
+      ...(isPresent(input[2]) ? [{ value: input[2], label: { axis: 0, codes } }] : []),
+      ...perCache(site, PACKED_CACHE, heads),
+      ...perHead(site, input[5], 1, heads),
+    ],
+  };
+});
 
 const mendPacked: MendRule = ({ node, unitCount }) => {
-  const sizes = intsAttribute(node, 'qkv_hidden_sizes');
   const heads = intAttribute(node, 'num_heads', 1);
-  if (sizes !== undefined) {
-    setIntsAttribute(
-      node,
-      'qkv_hidden_sizes',
-      sizes.map((size) => (size / heads) * unitCount),
-    );
-  }
+  const sizes = intsAttribute(node, 'qkv_hidden_sizes')?.map((size) => (size / heads) * unitCount);
+  if (sizes !== undefined) setIntsAttribute(node, 'qkv_hidden_sizes', sizes);
   setIntAttribute(node, 'num_heads', unitCount);
 };
+
+const STANDARD_CACHE: Cache = { past: [4, 5], present: [1, 2], headAxis: 1 };
+
+/** ai.onnx Attention (opset 23), 3-D or 4-D operands. */
+const alongStandard = fromOutput(
+  (site, heads) => {
+    const { input } = site.node;
+    const keyDims = site.dims(input[1] ?? '');
+    const groupCount = keyDims.length === 4 ? (keyDims[1] ?? 1) : intAttribute(site.node, 'kv_num_heads', heads.length);
+    const { groups, told } = groupHeads(heads, groupCount);
+    const maskRank = isPresent(input[3]) ? site.dims(input[3]).length : 0;
+    const findings = [
+      ...perChannel(site, input[0], heads),
+      ...perChannel(site, input[1], groups),
+      ...perChannel(site, input[2], groups),
+      ...(maskRank === 4 ? perHead(site, input[3], 1, heads) : []),
+      ...perCache(site, STANDARD_CACHE, groups),
+    ];
+    return { findings, ...told };
+  },
+  (site) => {
+    const dims = site.dims(site.node.input[0] ?? '');
+    return dims.length === 4 ? (dims[1] ?? 1) : intAttribute(site.node, 'q_num_heads', 1);
+  },
+);
 
 /** A fused attention that decoders in pages or patterns have: told from an FFN, and no more. */
 const unread = missing('its operands are not read yet');
 const OTHER = { ...PLAIN, axis: unread, tokens: { causal: 'no' }, gradient: unread } as const;
 
 /**
- * ONNX Runtime's fused attentions without groups. They hide their probabilities, so the backward graph computes them again
+ * Fused attentions of ONNX's own and ONNX Runtime's but for GroupQueryAttention. They hide their probabilities, so the backward graph computes them again
  * from query, key and value, in the prefill form: no past, and past inputs of length 0 are ignored.
  */
 export const ATTENTION = {
@@ -117,6 +130,27 @@ export const ATTENTION = {
     },
     cache: MULTI_HEAD_CACHE,
   },
+  /** ONNX's own Attention (opset 23 and later). Inputs: 0 Q, 1 K, 2 V, 3 mask, 4 and 5 past, 6 a length per window. */
+  Attention: {
+    ...PLAIN,
+    axis: alongStandard,
+    mend: mendHeadCounts('q_num_heads', 'kv_num_heads'),
+    tokens: { causal: { attribute: 'is_causal' } },
+    gradient: {
+      lower: (c) => {
+        refusePast(c, [...STANDARD_CACHE.past, 6]);
+        const query = standardHeads(c, 0, 'q_num_heads');
+        const key = standardHeads(c, 1, 'kv_num_heads');
+        const value = standardHeads(c, 2, 'kv_num_heads');
+        const biases: Value[] = [];
+        if (intAttribute(c.node, 'is_causal', 0) === 1) biases.push(causalMask(c.o, { query, key }));
+        if (c.has(3)) biases.push(readStandardMask(c));
+        const mixed = attend(c, { query, key, value, biases });
+        return [c.input(0).dims.length === 3 ? mergeHeads(c.o, mixed) : mixed, key, value];
+      },
+    },
+    cache: STANDARD_CACHE,
+  },
   'com.microsoft.PagedAttention': OTHER,
   'com.microsoft.SparseAttention': OTHER,
 } as const satisfies Family;
@@ -139,7 +173,7 @@ function multiHeadParts(c: LoweringContext): Parts {
   });
 }
 
-const headChannels = ({ dims }: Value, heads: number): number =>
+const headChannels = ({ dims }: Pick<Value, 'dims'>, heads: number): number =>
   dims.length === 4 ? heads * (dims[3] ?? 0) : (dims[2] ?? 0);
 
 function finish(
@@ -191,4 +225,15 @@ function keyMask(c: LoweringContext, input: number, { rows, columns }: MaskSize)
       return paddingMask(o, cut, filter);
     }
   }
+}
+
+function standardHeads(c: LoweringContext, input: number, attribute: string): Value {
+  const x = c.input(input);
+  return x.dims.length === 3 ? splitHeads(c.o, x, intAttribute(c.node, attribute, 1)) : x;
+}
+
+/** True = attend, or scores to add. */
+function readStandardMask(c: LoweringContext): Value {
+  const mask = c.input(3);
+  return mask.dataType === BOOL ? c.o.additiveMask(c.o.not(mask)) : mask;
 }

@@ -34,8 +34,6 @@ export interface RuleSite {
   ints(value: string): readonly number[];
   /** Whether the value comes from weights and constants alone. */
   isConstant(value: string): boolean;
-  /** Label that a value already carries. */
-  labelOf(value: string): AxisLabel | undefined;
   /** Node that makes a value. */
   producerOf(value: string): NodeProto | undefined;
 }
@@ -101,11 +99,13 @@ export function toOther({ node, side, label }: RuleSite, axis: number, codes = l
 export const pickCodes = (codes: Codes, positions: readonly number[]): Codes =>
   Int32Array.from(positions, (position) => codes[position] ?? FREE);
 
-/** Codes put back to the positions that they were picked from. */
+/** Codes put back to the positions that they were picked from. @throws TraceStop when two units were picked from one. */
 export function spreadCodes(codes: Codes, positions: readonly number[], size: number): Codes {
   const wide = new Int32Array(size).fill(FREE);
   positions.forEach((position, at) => {
-    wide[position] = codes[at] ?? FREE;
+    const [code = FREE, known = FREE] = [codes[at], wide[position]];
+    if (known !== FREE && known !== code) throw new TraceStop('several units are read from one position');
+    wide[position] = code;
   });
   return wide;
 }

@@ -25,23 +25,20 @@ import { LOWERED, writeOut } from './write-out.js';
 const CACHE: Cache = { past: [3, 4], present: [1, 2], headAxis: 1 };
 
 /** Labels of separate or packed query, key and value, of caches, bias and sinks. */
-const alongHeads = fromOutput(
-  (site, heads) => {
-    const { input } = site.node;
-    const { groups, told } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
-    const operands = isPresent(input[1])
-      ? [heads, groups, groups].flatMap((codes, slot) => perChannel(site, input[slot], codes))
-      : [perPacked(site, heads, groups)];
-    const findings = [
-      ...operands,
-      ...perCache(site, CACHE, groups),
-      ...perHead(site, input[10], 1, heads),
-      ...perHead(site, input[11], 0, heads),
-    ];
-    return { findings, ...told };
-  },
-  (site) => intAttribute(site.node, 'num_heads', 1),
-);
+const alongHeads = fromOutput((site, heads) => {
+  const { input } = site.node;
+  const { groups, told } = groupHeads(heads, intAttribute(site.node, 'kv_num_heads', heads.length));
+  const operands = isPresent(input[1])
+    ? [heads, groups, groups].flatMap((codes, slot) => perChannel(site, input[slot], codes))
+    : [perPacked(site, heads, groups)];
+  const findings = [
+    ...operands,
+    ...perCache(site, CACHE, groups),
+    ...perHead(site, input[10], 1, heads),
+    ...perHead(site, input[11], 0, heads),
+  ];
+  return { findings, ...told };
+});
 
 /** `[.., q | k | v]` in one input. */
 function perPacked(site: RuleSite, heads: Int32Array, groups: Int32Array): Finding {

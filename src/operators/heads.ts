@@ -13,12 +13,14 @@ import {
 import type { MendRule } from './mend-rule.js';
 import type { Cache } from './operator.js';
 
+const countHeads = ({ node }: RuleSite): number => intAttribute(node, 'num_heads', 1);
+
 /**
  * Fused attention: labels arrive at the output, head by head, and go to every operand that has a head axis.
  * Labels that arrive at an operand came from that output, so nothing more is learnt.
  */
 export const fromOutput =
-  (spread: (site: RuleSite, unitOfHead: Codes) => RuleResult, headCount: (site: RuleSite) => number): AxisRule =>
+  (spread: (site: RuleSite, unitOfHead: Codes) => RuleResult, headCount = countHeads): AxisRule =>
   (site) => {
     if (site.side === 'input' || site.slot !== 0) return { findings: [] };
     return spread(site, unitPerHead(site, headCount(site)));

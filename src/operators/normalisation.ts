@@ -2,7 +2,7 @@ import { floatAttribute, intAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
 import { type AxisRule, TraceStop } from './axis-rule.js';
 import { sameShape } from './elementwise.js';
-import type { RuleContext, VjpRule } from './gradient-rule.js';
+import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import { byRule, type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes in front of the normalised ones carry over; along them channels depend on each other. */
@@ -26,6 +26,14 @@ export const NORMALISATION = {
   LayerNormalization: norm((c) => layerNorm(c)),
   SimplifiedLayerNormalization: norm((c) => rmsNorm(c)),
   RMSNormalization: norm((c) => rmsNorm(c)),
+  /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|. */
+  LpNormalization: norm((c) => {
+    if (intAttribute(c.node, 'p', 2) !== 2) throw unsupported(c.node, 'its norm is not the Euclidean one.');
+    const axes = [intAttribute(c.node, 'axis', -1)];
+    const along = c.o.sum(c.o.mul(c.g, c.output(0)), axes, true);
+    const length = c.o.sqrt(c.o.sumSquare(c.input(0), axes, true));
+    return [c.o.div(c.o.sub(c.g, c.o.mul(c.output(0), along)), length)];
+  }),
   /** y = softmax(x): dx = y (g - sum(g y)). Over keys, it is what an attention is told by. */
   Softmax: {
     ...norm((c) => {

@@ -6,6 +6,7 @@ import {
   FREE,
   groupCode,
   NeedCoarserUnits,
+  NOTHING,
   type RuleResult,
   type RuleSite,
   TraceStop,
@@ -13,7 +14,7 @@ import {
 } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
 import { mendSizes } from './mend-rule.js';
-import { byOpenRule, type Family, type Operator, PLAIN } from './operator.js';
+import { byOpenRule, byRule, type Family, type Operator, PLAIN } from './operator.js';
 
 /** Transpose: axis `i` of the output is axis `perm[i]` of the input. */
 const permuted: AxisRule = (site) => {
@@ -129,12 +130,32 @@ function axisBeforeInsertion(axis: number, inserted: readonly number[]): number 
   return axis - inserted.filter((at) => at < axis).length;
 }
 
+/** Expand: aligned from the right; an axis that is blown up from 1 carries nothing back. */
+const fromRight: AxisRule = (site) => {
+  const [input = '', output = ''] = [site.node.input[0], site.node.output[0]];
+  if (site.side === 'input' && site.slot !== 0) throw new TraceStop('channels arrive at a shape');
+  const shift = site.dims(output).length - site.dims(input).length;
+  const { axis } = site.label;
+  if (site.side === 'input') return toOther(site, axis + shift);
+  const there = axis - shift;
+  return there < 0 || site.dims(input)[there] === 1 ? NOTHING : toOther(site, there);
+};
+
+/** Tile: axes that are not repeated carry over. */
+const unrepeated: AxisRule = (site) => {
+  const { axis, codes } = site.label;
+  const repeats = site.ints(site.node.input[1] ?? '')[axis];
+  if (repeats === 1) return toOther(site, axis);
+  if (site.side === 'output' && site.dims(site.node.input[0] ?? '')[axis] === 1) return NOTHING;
+  throw new TraceStop(`channels are tiled ${repeats} times (${codes.length} positions)`);
+};
+
 /** Same elements in the same order: dx = g in the shape of x. */
 const reshapeBack: VjpRule = (c) => [c.o.reshape(c.g, c.input(0).dims)];
 
 const relaid = (axis: AxisRule): Operator => ({ ...PLAIN, axis, tokens: 'layout', gradient: byOpenRule(reshapeBack) });
 
-/** Operators that lay elements out anew. */
+/** Operators that lay elements out anew, or repeat them: one key or value is spread over heads so. */
 export const RESHAPES = {
   /** Entries of 0 and -1 in its shape mend themselves. */
   Reshape: { ...relaid(sameOrder), mend: mendSizes((size) => size > 0) },
@@ -157,5 +178,34 @@ export const RESHAPES = {
       ];
     }),
     weight: 'turned',
+  },
+  /** y = x repeated along axes of length 1: dx = the sum, left to the driver. */
+  Expand: {
+    ...PLAIN,
+    axis: fromRight,
+    mend: mendSizes((size) => size > 1),
+    tokens: 'repeats',
+    gradient: byOpenRule(({ g }) => [g]),
+  },
+  /** y = x repeated r times along each axis: dx = the sum over the copies. */
+  Tile: {
+    ...PLAIN,
+    axis: unrepeated,
+    mend: mendSizes((count) => count !== 1),
+    tokens: 'repeats',
+    gradient: byRule((c) => {
+      const { dims } = c.input(0);
+      const repeats = c.ints(1);
+      const copies = c.o.reshape(
+        c.g,
+        dims.flatMap((dim, axis) => [repeats[axis] ?? 1, dim]),
+      );
+      const sum = c.o.sum(
+        copies,
+        dims.map((_, axis) => 2 * axis),
+        false,
+      );
+      return [c.o.reshape(sum, dims)];
+    }),
   },
 } as const satisfies Family;

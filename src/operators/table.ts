@@ -14,13 +14,11 @@ import { NORMALISATION } from './normalisation.js';
 import { type Family, type Gradient, type Missing, missing, type Operator } from './operator.js';
 import { QUANTISED } from './quantised.js';
 import { REDUCTIONS } from './reduction.js';
-import { REPEATS } from './repeat.js';
 import { RESHAPES } from './reshape.js';
 import { RESIDUAL_NORMS } from './residual-norm.js';
 import { ROTARY } from './rotary.js';
 import { SHAPES } from './shape.js';
 import { SLICES } from './slice.js';
-import { STANDARD_ATTENTION } from './standard-attention.js';
 
 /** Every operator that is known, by name, the domain in front where it is not ONNX's own. A new one is a row in its family's file. */
 export const OPERATORS: Family = {
@@ -32,7 +30,6 @@ export const OPERATORS: Family = {
   ...LINEAR,
   ...QUANTISED,
   ...RESHAPES,
-  ...REPEATS,
   ...CONCATS,
   ...SLICES,
   ...GATHERS,
@@ -40,7 +37,6 @@ export const OPERATORS: Family = {
   ...ROTARY,
   ...ATTENTION,
   ...GROUP_QUERY,
-  ...STANDARD_ATTENTION,
   ...MIXERS,
   ...EXPERTS,
 };

@@ -1,10 +1,9 @@
 import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
-import { makeNode } from '../graph/build.js';
+import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { opsetOf } from '../onnx/opset-of.js';
 import { operatorOf } from '../operators/table.js';
 import { splitSums } from '../runtime/lower-for-run.js';
 
@@ -28,9 +27,6 @@ export interface RowEnd {
 /** float32 and float16, by ONNX's numbers. */
 const FLOATS: ReadonlySet<number> = new Set([1, 10]);
 
-/** From this opset on a Constant holds a list of integers. */
-const INTS_IN_CONSTANTS = 12;
-
 /**
  * Follows what an output map writes when it writes the same for every token, through biases, scales, casts and norms, to
  * the sums with the residual stream.
@@ -39,7 +35,6 @@ const INTS_IN_CONSTANTS = 12;
 export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFacts): RowPath | undefined {
   const graph = model.proto.graph!;
   const { constants } = indexGraph(graph);
-  const isModern = opsetOf(model.proto) >= INTS_IN_CONSTANTS;
   const dimsOf = (value = '') => facts.first.get(value)?.dims ?? [];
   const rows = new Set([linear.result]);
   const nodes: NodeProto[] = [];
@@ -55,7 +50,7 @@ export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFac
       const [output = ''] = node.output;
       const others = inputsOf(node).filter((input) => !rows.has(input) && !constants.has(input));
       const tokens = operatorOf(node)?.tokens;
-      if (tokens === 'layout' && isModern && rows.has(value) && dimsOf(output).at(-1) === linear.outputCount) {
+      if (tokens === 'layout' && rows.has(value) && dimsOf(output).at(-1) === linear.outputCount) {
         reshaped.set(node, asRow(node, dimsOf(output)));
         rows.add(output);
       } else if (others.length === 0 && tokens === 'each' && isRow(node, rows, dimsOf)) rows.add(output);
@@ -80,7 +75,12 @@ function asRow({ input, output }: NodeProto, dims: readonly number[]): NodeProto
   const shape = `${output[0]}/row_shape`;
   const ints = dims.map((dim, axis) => (axis === dims.length - 1 ? dim : 1));
   return [
-    makeNode({ op: 'Constant', inputs: [], outputs: [shape], attributes: { value_ints: ints } }),
+    makeNode({
+      op: 'Constant',
+      inputs: [],
+      outputs: [shape],
+      attributes: { value: { tensor: makeInt64Initializer('', ints) } },
+    }),
     makeNode({ op: 'Reshape', inputs: [input[0] ?? '', shape], outputs: output }),
   ];
 }

@@ -12,6 +12,7 @@ import { intsAttribute } from '../graph/attributes.js';
 import { makeInitializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
+import { elementCount } from '../graph/value.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
@@ -198,8 +199,6 @@ function addWeightSideFacts(
   facts.set(output, { dims, dataType: source.dataType });
   return true;
 }
-
-const elementCount = (dims: readonly number[]): number => dims.reduce((product, dim) => product * dim, 1);
 
 function smallInts(tensor: Tensor): { ints?: readonly number[] } {
   const wanted = tensor.type === 'int64' || tensor.type === 'int32';

@@ -1,10 +1,6 @@
 import { OPERATORS } from '../../src/operators/table.js';
 import { runGradientCheck } from '../support/gradient-check.js';
-import { ATTENTION_CASES } from './attention-cases.js';
-import { POINTWISE_CASES } from './pointwise-cases.js';
-import { STRUCTURE_CASES } from './structure-cases.js';
-
-const CASES = { ...POINTWISE_CASES, ...STRUCTURE_CASES, ...ATTENTION_CASES };
+import { CASES } from './cases.js';
 
 const differentiable = Object.entries(OPERATORS)
   .filter(([, { gradient }]) => gradient !== 'zero' && !('missing' in gradient))

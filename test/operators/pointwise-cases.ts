@@ -117,6 +117,7 @@ export const POINTWISE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     },
   ],
   Cast: [
+    unary('Cast', MATRIX, { attributes: { to: 11 } }),
     {
       nodes: [
         { op: 'Cast', inputs: ['x'], outputs: ['narrow'], attributes: { to: 1 } },

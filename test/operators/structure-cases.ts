@@ -91,7 +91,10 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
   ],
   Transpose: [given('Transpose', [[2, 3, 4]], { attributes: { perm: [2, 0, 1] } }), given('Transpose', [[2, 3]])],
   Expand: [given('Expand', [[2, 1, 3]], { constants: { shape: ints([4, 2, 2, 3]) } })],
-  Tile: [given('Tile', [[2, 3]], { constants: { repeats: ints([3, 2]) } })],
+  Tile: [
+    given('Tile', [[2, 3]], { constants: { repeats: ints([3, 2]) } }),
+    given('Tile', [[2, 3]], { constants: { repeats: ints([2, 1]) } }),
+  ],
   Split: [
     given('Split', [[2, 6]], { attributes: { axis: 1, num_outputs: 3 }, outputs: ['y', 'z', 'w'] }),
     given('Split', [[2, 6]], {
@@ -272,6 +275,10 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       ],
       { opset: 23, attributes: { axis: -2 } },
     ),
+  ],
+  LpNormalization: [
+    given('LpNormalization', [[2, 3, 4]]),
+    given('LpNormalization', [[2, 3, 4]], { attributes: { axis: 1, p: 2 } }),
   ],
   'com.microsoft.SkipSimplifiedLayerNormalization': [
     skipNorm('SkipSimplifiedLayerNormalization', { vectors: 1, outputs: ['y', '', '', 'sum'] }),

@@ -83,9 +83,7 @@ export async function differentiateCase(given: GradientCase): Promise<Differenti
   const outputs = given.outputs ?? ['y'];
   const wanted = given.wanted ?? Object.keys(given.inputs);
   const random = createRandom(1);
-  const feeds = Object.fromEntries(
-    Object.entries(given.inputs).map(([name, tensor]) => [name, draw(tensor, typeOf(given), random)]),
-  );
+  const feeds = drawInputs(given, random);
   const shapes = await learnShapes(given, feeds);
   const nodes = given.nodes.map(makeNode);
   const initializers = constantsOf(given);
@@ -158,7 +156,15 @@ function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
   return sum;
 }
 
-async function learnShapes(given: GradientCase, feeds: Tensors): Promise<Map<string, ValueFact>> {
+/** Seeded random tensors for the float inputs of a case. */
+export function drawInputs(given: GradientCase, random = createRandom(1)): Tensors {
+  return Object.fromEntries(
+    Object.entries(given.inputs).map(([name, tensor]) => [name, draw(tensor, typeOf(given), random)]),
+  );
+}
+
+/** Dims and contents of all values of a case. */
+export async function learnShapes(given: GradientCase, feeds: Tensors): Promise<Map<string, ValueFact>> {
   const names = given.nodes.flatMap(({ outputs }) => outputs).filter((name) => name !== '');
   const session = await loadForward(given, names);
   const results = await session.run(feeds);
@@ -204,7 +210,8 @@ function draw({ dims, from = -1, to = 1 }: RandomTensor, type: Precision, random
     : { type, dims, data: Float32Array.from(values) };
 }
 
-function constantsOf(given: GradientCase): TensorProto[] {
+/** Its integer and boolean constants, and floats that are part of the operator's form. */
+export function constantsOf(given: GradientCase): TensorProto[] {
   const { dataType } = PRECISIONS[typeOf(given)];
   return Object.entries(given.constants ?? {}).map(([name, { type, dims, values }]) => {
     const number = type === 'float' ? dataType : DATA_TYPES[type];

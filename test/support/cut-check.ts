@@ -1,0 +1,145 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import type { DetectedModel } from '../../src/architecture/detect-layout.js';
+import { makeInitializer, makeNode } from '../../src/graph/build.js';
+import { indexGraph } from '../../src/graph/graph-index.js';
+import type { ValueFacts } from '../../src/graph/value-facts.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { bytesHandle } from '../../src/onnx/tensor-handle.js';
+import { type AxisRule, NeedCoarserUnits, type RuleResult, TraceStop } from '../../src/operators/axis-rule.js';
+import { keptPositions, keptUnits } from '../../src/removal/kept-positions.js';
+import { removeUnits } from '../../src/removal/remove-units.js';
+import type { Tensor } from '../../src/runtime/engine.js';
+import { constantsOf, drawInputs, type GradientCase, learnShapes } from './gradient-check.js';
+import { DATA_TYPES, runGraph } from './load-graph.js';
+
+/** An axis of the output that was cut, and how far the result is from the dense one's remaining positions. */
+export interface AxisCut {
+  readonly axis: number;
+  readonly largestGap: number;
+}
+
+/** Where heads lie in values of three and four axes. */
+const HEAD_AXES: Readonly<Record<number, number>> = { 3: 2, 4: 1 };
+
+/**
+ * Takes units out along every axis of `y` that the rule lets channels through, by the edits that prune a model, and
+ * compares with the dense result; of heads alone where `headCount` says how many there are. Empty where the rule lets none through.
+ */
+export async function runCutCheck(
+  given: GradientCase,
+  { rule, headCount }: { readonly rule: AxisRule; readonly headCount?: number | undefined },
+): Promise<AxisCut[]> {
+  const model = asModel(given);
+  const facts = await learnShapes(given, drawInputs(given));
+  const dense = await run(model, given);
+  const cuts: AxisCut[] = [];
+  for (const axis of dense.dims.keys()) {
+    if (headCount !== undefined && axis !== HEAD_AXES[dense.dims.length]) continue;
+    const found = follow(rule, {
+      node: model.proto.graph!.node[0]!,
+      facts,
+      axis,
+      size: dense.dims[axis]!,
+      unitCount: headCount,
+    });
+    if (found === undefined) continue;
+    const { label, unitCount, result } = found;
+    const last = result.groupOfUnit?.at(-1) ?? unitCount - 1;
+    const keep = Int32Array.from({ length: unitCount }, (_, unit) => unit).filter(
+      (unit) => (result.groupOfUnit?.[unit] ?? unit) !== last,
+    );
+    const labels = new Map([['y', label], ...result.findings.map(({ value, label: own }) => [value, own] as const)]);
+    const trace = {
+      ...{ unitCount, unitSize: 1, headsPerUnit: 1, labels, nodes: [0], repeats: [] },
+      ...{ sharesKeyValue: result.sharesKeyValue ?? false, isAttention: false },
+      handed: new Set([...labels.keys()].filter((value) => value !== 'y')),
+      ...(result.groupOfUnit && { groupOfUnit: result.groupOfUnit }),
+    };
+    const narrowed = asModel(given);
+    const detected = { traces: [trace], index: indexGraph(model.proto.graph!) } as Partial<DetectedModel>;
+    removeUnits(narrowed, {
+      detected: detected as DetectedModel,
+      facts: { first: facts, second: facts },
+      module: 0,
+      keep,
+    });
+    const want = pick(dense, axis, keptPositions(label, keptUnits(keep, result.groupOfUnit)));
+    const got = await run(narrowed, given);
+    const gaps = numbersOf(got).map((value, at) => Math.abs(value - want.values[at]!));
+    cuts.push({
+      axis,
+      largestGap: got.dims.join() === want.dims.join() ? Math.max(...gaps) : Number.POSITIVE_INFINITY,
+    });
+  }
+  return cuts;
+}
+
+function asModel(given: GradientCase): OnnxModel {
+  const floats = Object.entries(drawInputs(given)).map(([name, { type, dims, data }]) =>
+    makeInitializer(name, DATA_TYPES[type as 'float32'], dims, new Uint8Array((data as Float32Array).slice().buffer)),
+  );
+  const initializer = [...floats, ...constantsOf(given)];
+  const graph = create(GraphProtoSchema, { node: given.nodes.map(makeNode), initializer });
+  const opset = create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(given.opset ?? 21) });
+  return {
+    proto: create(ModelProtoSchema, { graph, opsetImport: [opset] }),
+    weights: new Map(
+      initializer.map(({ name, dataType, dims, rawData }) => [
+        name,
+        bytesHandle({ dataType, dims: dims.map(Number) }, Uint8Array.from(rawData)),
+      ]),
+    ),
+  };
+}
+
+async function run({ proto, weights }: OnnxModel, { opset = 21 }: GradientCase): Promise<Tensor> {
+  const initializers = await Promise.all(
+    [...weights].map(async ([name, { dataType, dims, read }]) => makeInitializer(name, dataType, dims, await read())),
+  );
+  const { y } = await runGraph({ nodes: proto.graph!.node, initializers, inputs: {}, outputs: ['y'], opset });
+  return y!;
+}
+
+interface Start {
+  readonly node: NodeProto;
+  readonly facts: ValueFacts;
+  readonly axis: number;
+  readonly size: number;
+  /** Default: one a position. */
+  readonly unitCount?: number | undefined;
+}
+
+/** Where channels of the output's axis lie in the inputs, merged where the rule asks for it; undefined where they cannot. */
+function follow(rule: AxisRule, { node, facts, axis, size, unitCount: units = size }: Start) {
+  const at = (
+    unitCount: number,
+  ): { label: { axis: number; codes: Int32Array }; unitCount: number; result: RuleResult } => {
+    const codes = Int32Array.from({ length: size }, (_, position) => Math.floor((position * unitCount) / size));
+    const label = { axis, codes };
+    const result = rule({
+      ...{ node, side: 'output', slot: 0, label },
+      dims: (value) => facts.get(value)?.dims ?? [],
+      ints: (value) => facts.get(value)?.ints ?? [],
+      isConstant: () => true,
+      producerOf: () => undefined,
+    });
+    return { label, unitCount, result };
+  };
+  try {
+    return units < 2 ? undefined : at(units);
+  } catch (stop) {
+    if (stop instanceof TraceStop) return undefined;
+    if (!(stop instanceof NeedCoarserUnits)) throw stop;
+    return stop.unitCount < 2 || stop.unitCount >= size ? undefined : at(stop.unitCount);
+  }
+}
+
+const numbersOf = ({ data }: Pick<Tensor, 'data'>): number[] => Array.from(data as Float64Array, Number);
+
+function pick({ dims, data }: Tensor, axis: number, positions: Int32Array) {
+  const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
+  const size = dims[axis]!;
+  const values = numbersOf({ data }).filter((_, at) => positions.includes(Math.floor(at / inner) % size));
+  return { dims: dims.with(axis, positions.length), values };
+}
