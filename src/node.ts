@@ -1,30 +1,6 @@
-import type { LogLikelihood } from './evaluation/log-likelihood.js';
-import type { PerplexityResult } from './evaluation/perplexity.js';
-import { type CompareRequest, type ModelComparison, runComparison } from './pipeline/evaluate/compare-evaluations.js';
-import {
-  type GenerationRequest,
-  type GenerationSample,
-  type LogLikelihoodRequest,
-  type PerplexityRequest,
-  runGeneration,
-  runLogLikelihoods,
-  runPerplexity,
-  runTasks,
-  type TasksRequest,
-} from './pipeline/evaluate/evaluate-model.js';
-import type { TaskReport } from './pipeline/evaluate/measurements.js';
-import { type BiasRequest, type BiasResult, runBias } from './pipeline/evaluate/run-bias.js';
-import { type EvaluateRequest, type Evaluation, runEvaluation } from './pipeline/evaluate/run-evaluation.js';
-import type { LadderRequest, PruneRequest } from './pipeline/prune-request.js';
-import { type AppliedRecipe, type ApplyRequest, runApply } from './pipeline/run-apply.js';
-import { type DescribeRequest, runDescribe } from './pipeline/run-describe.js';
-import { type ObservedFolder, type ObserveRequest, runObserve } from './pipeline/run-observe.js';
-import { runLadder, runPrune } from './pipeline/run-prune.js';
-import { type ReportRequest, runReport, type WrittenReport } from './pipeline/run-report.js';
+import * as calls from './pipeline/calls.js';
 import { nodePlatform } from './platform/node/node-platform.js';
-import type { ModelDescription } from './report/describe-model.js';
-import type { PruneReport } from './report/report-schema.js';
-import { type ModelFolder, type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
+import { type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
 
 export {
   type BenchmarkReport,
@@ -47,7 +23,7 @@ export { nodePlatform } from './platform/node/node-platform.js';
  * @example
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
-export const prune = (request: PruneRequest): Promise<PruneReport> => runPrune(nodePlatform, request);
+export const prune = (request: calls.PruneRequest) => calls.runPrune(nodePlatform, request);
 
 /**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
@@ -60,8 +36,7 @@ export const prune = (request: PruneRequest): Promise<PruneReport> => runPrune(n
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
-export const pruneLadder = (request: LadderRequest): Promise<readonly PruneReport[]> =>
-  runLadder(nodePlatform, request);
+export const pruneLadder = (request: calls.LadderRequest) => calls.runLadder(nodePlatform, request);
 
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
@@ -74,7 +49,7 @@ export const pruneLadder = (request: LadderRequest): Promise<readonly PruneRepor
  * await observe({ model: './model', out: './statistics' });
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
  */
-export const observe = (request: ObserveRequest): Promise<ObservedFolder> => runObserve(nodePlatform, request);
+export const observe = (request: calls.ObserveRequest) => calls.runObserve(nodePlatform, request);
 
 /**
  * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
@@ -85,36 +60,33 @@ export const observe = (request: ObserveRequest): Promise<ObservedFolder> => run
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
  */
-export const applyRecipe = (request: ApplyRequest): Promise<AppliedRecipe> => runApply(nodePlatform, request);
+export const applyRecipe = (request: calls.ApplyRequest) => calls.runApply(nodePlatform, request);
 
 /**
  * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
-export const describe = (request: DescribeRequest): Promise<ModelDescription> => runDescribe(nodePlatform, request);
+export const describe = (request: calls.DescribeRequest) => calls.runDescribe(nodePlatform, request);
 
 /**
  * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
  * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
  */
-export const perplexity = (request: PerplexityRequest): Promise<PerplexityResult> =>
-  runPerplexity(nodePlatform, request);
+export const perplexity = (request: calls.PerplexityRequest) => calls.runPerplexity(nodePlatform, request);
 
 /**
  * Measures a model folder on a task file by the protocol of lm-evaluation-harness.
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export const evaluateTasks = (request: TasksRequest): Promise<TaskReport> => runTasks(nodePlatform, request);
+export const evaluateTasks = (request: calls.TasksRequest) => calls.runTasks(nodePlatform, request);
 
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
-export const logLikelihoods = (request: LogLikelihoodRequest): Promise<LogLikelihood[]> =>
-  runLogLikelihoods(nodePlatform, request);
+export const logLikelihoods = (request: calls.LogLikelihoodRequest) => calls.runLogLikelihoods(nodePlatform, request);
 
 /** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
-export const generateText = (request: GenerationRequest): Promise<GenerationSample> =>
-  runGeneration(nodePlatform, request);
+export const generateText = (request: calls.GenerationRequest) => calls.runGeneration(nodePlatform, request);
 
 /**
  * Measures models on texts and tasks, each model loaded once.
@@ -123,11 +95,10 @@ export const generateText = (request: GenerationRequest): Promise<GenerationSamp
  * @throws OptionError for a malformed task line, naming file and line, a text too short, a missing tokenizer, or a file of
  * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  */
-export const evaluateModels = (request: EvaluateRequest): Promise<Evaluation[]> => runEvaluation(nodePlatform, request);
+export const evaluateModels = (request: calls.EvaluateRequest) => calls.runEvaluation(nodePlatform, request);
 
 /** Compares evaluations that lie in files. @throws OptionError */
-export const compareFiles = (request: CompareRequest): Promise<ModelComparison[]> =>
-  runComparison(nodePlatform, request);
+export const compareFiles = (request: calls.CompareRequest) => calls.runComparison(nodePlatform, request);
 
 /**
  * Compares what pruning costs on the calibration text and on another one, context by context: a calibration that never
@@ -137,7 +108,7 @@ export const compareFiles = (request: CompareRequest): Promise<ModelComparison[]
  * @example
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
  */
-export const measureCalibrationBias = (request: BiasRequest): Promise<BiasResult> => runBias(nodePlatform, request);
+export const measureCalibrationBias = (request: calls.BiasRequest) => calls.runBias(nodePlatform, request);
 
 /**
  * Draws a report's page again, with measurements added to it.
@@ -146,7 +117,7 @@ export const measureCalibrationBias = (request: BiasRequest): Promise<BiasResult
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
  */
-export const rebuildReport = (request: ReportRequest): Promise<WrittenReport> => runReport(nodePlatform, request);
+export const rebuildReport = (request: calls.ReportRequest) => calls.runReport(nodePlatform, request);
 
 /**
  * Finds a model and what belongs to it.
@@ -155,5 +126,5 @@ export const rebuildReport = (request: ReportRequest): Promise<WrittenReport> =>
  * all there are hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.
  */
-export const openModelFolder = (path: string, options: OpenModelOptions = {}): Promise<ModelFolder> =>
+export const openModelFolder = (path: string, options: OpenModelOptions = {}) =>
   openFolder(nodePlatform, path, options);

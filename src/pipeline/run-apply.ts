@@ -42,7 +42,7 @@ export interface AppliedRecipe {
 
 /** Open, load, analyse, save. */
 export async function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
-  const { out, force, executionProvider, engine: ownEngine } = request;
+  const { out, force } = request;
   const place = resolvePair(platform.files, 'recipe', request.recipe);
   return withJob(platform, request, async (context) => {
     const { signal } = context;
@@ -53,7 +53,7 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const dense = await load.run(context, folder);
     const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
     await checkModelHash(made, folder, { model: dense, signal });
-    const engine = await platform.createEngine({ executionProvider, engine: ownEngine });
+    const engine = await platform.createEngine(request);
     const analysed = await analyse.run(context, { model: dense, engine });
     await checkLayout(made, analysed);
     const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });

@@ -14,12 +14,10 @@ export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineCho
 
 /** Open, load, analyse. */
 export function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
-  const { executionProvider, engine } = request;
   return withJob(platform, request, async (context) => {
     const folder = await open.run(context, request);
     const model = await load.run(context, folder);
-    const choice = { executionProvider, engine };
-    const analysed = await analyse.run(context, { model, engine: await platform.createEngine(choice) });
+    const analysed = await analyse.run(context, { model, engine: await platform.createEngine(request) });
     context.onProgress?.({ stage: 'analyse', done: 1, total: 1 });
     const description = describeModel(request.model, model, analysed);
     return model.front === undefined ? description : { ...description, embeddings: folder.embeddings! };

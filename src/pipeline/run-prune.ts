@@ -2,7 +2,7 @@ import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { checkPairPlace, type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
+import { checkPairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { withTensorStore } from '../storage/tensor-store.js';
 import { checkWindowsPlace } from '../storage/windows-file.js';
@@ -11,10 +11,11 @@ import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import { planPrune } from './plan-prune.js';
-import { type PreparedJob, prepareJob } from './prepare-job.js';
+import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
+import type { PruneInput } from './stages/prune-measured.js';
 import { STAGES, type Stages } from './stages.js';
-import { type ResultOptions, type ResultPlaces, type ResultSource, writeResult } from './write-result.js';
+import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
@@ -55,111 +56,77 @@ export async function runLadder(
   return reports;
 }
 
-/** Open, load, analyse, calibrate, look at the dense model once; then for each result prune, save, certify, report. */
+/** Open, load, analyse, calibrate, measure the dense model once or load its statistics; then result by result; evaluate. */
 async function pruneTo(
   platform: Platform,
   request: Omit<PruneRequest, 'sparsity'>,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, calibration, statistics } = planPrune(platform.files, request, results);
+  const { options, calibration, statistics: place } = planPrune(platform.files, request, results);
   const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine } = request;
   const { quoteText = true, certify: certifies = true } = request;
   const stages: Stages = { ...STAGES, ...request.stages };
+  const resultCount = results.length;
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
-    await checkPlaces(platform, folder, { results, force, windowsFile: calibration.generate?.file });
+    await checkPlaces(folder, results, { force, windowsFile: calibration.generate?.file });
     const texts = evaluation && (await prepareTexts(evaluation, folder));
-    const { reports, job } = await withPart(context, async (part) => {
-      const prepared = await prepareJob(part, {
+    const made = await withPart(context, async (part) => {
+      const { job, ...prepared } = await prepareJob(part, {
         stages,
         folder,
         options,
-        calibration: statistics === undefined ? calibration : undefined,
+        calibration: place === undefined ? calibration : undefined,
         hiddenStates,
         engine: { executionProvider, engine },
         sparsities: results.map(({ sparsity }) => sparsity),
       });
-      const look = { stages, folder, prepared, statistics, resultCount: results.length };
-      const seen = await lookAtDense(part, look);
-      const written = { stages, model, force, quoteText, certifies };
-      return { reports: await makeResults(part, seen, { ...written, results }), job: prepared.job };
+      const seen: SeenModel =
+        place !== undefined
+          ? await stages.loadStatistics.run(part, { place, folder, job, resultCount })
+          : { ...prepared, measured: await stages.measureDense.run(part, { job, resultCount }) };
+      if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
+      const windows = seen.calibration?.windows ?? job.windows;
+      const source = { folder, ...seen, job: { ...job, windows } };
+      const reports: PruneReport[] = [];
+      for (const [index, places] of results.entries()) {
+        const written = { stages, model, force, quoteText, certifies, places, index, resultCount };
+        reports.push(await withPart(part, (own) => makeResult(own, source, written)));
+      }
+      return { reports, engine: job.engine };
     });
-    return texts === undefined ? reports : stages.evaluate.run(context, { engine: job.engine, folder, texts, reports });
+    if (texts === undefined) return made.reports;
+    return stages.evaluate.run(context, { ...made, folder, texts });
   });
 }
 
-/** A model that was looked at, or several shots will each look at themselves. */
-interface SeenModel extends ResultSource {
+/** What is known of the dense model. */
+interface SeenModel extends Pick<ResultSource, 'calibration' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }
 
-interface Look {
-  readonly stages: Pick<Stages, 'measureDense' | 'loadStatistics'>;
-  readonly folder: ModelFolder;
-  readonly prepared: PreparedJob;
-  readonly statistics: PairPlace | undefined;
-  readonly resultCount: number;
-}
-
-async function lookAtDense(
+/** Prune, save, certify, report. What was rewritten is kept in scratch space until it is saved. */
+function makeResult(
   context: JobContext,
-  { stages, folder, prepared, statistics: place, resultCount }: Look,
-): Promise<SeenModel> {
-  const { job } = prepared;
-  if (place !== undefined) {
-    const { measured, calibration, statistics } = await stages.loadStatistics.run(context, {
-      place,
-      folder,
-      job,
-      resultCount,
-    });
-    context.onEnd(measured.dispose);
-    return { folder, job: { ...job, windows: calibration.windows }, calibration, statistics, measured };
-  }
-  const measured = job.options.shots > 1 ? undefined : await stages.measureDense.run(context, { job, resultCount });
-  if (measured !== undefined) context.onEnd(measured.dispose);
-  return { ...prepared, folder, statistics: undefined, measured };
-}
-
-interface Results extends ResultOptions {
-  readonly stages: Stages;
-  readonly results: readonly ResultPlaces[];
-}
-
-/** One after the other, so that no two are in memory together. */
-async function makeResults(
-  context: JobContext,
-  { measured, ...source }: SeenModel,
-  { results, ...written }: Results,
-): Promise<readonly PruneReport[]> {
-  const { job } = source;
-  const reports: PruneReport[] = [];
-  for (const [index, places] of results.entries()) {
-    const { sparsity } = places;
-    const make = (part: JobContext) =>
-      withTensorStore(context.platform, async (store) => {
-        const input = { job, measured, sparsity, store, index, resultCount: results.length };
-        const outcome = await written.stages.pruneMeasured.run(part, input);
-        part.timings.push(...outcome.timings);
-        part.remarks.push(...outcome.remarks);
-        return writeResult(part, source, outcome, { ...written, places });
-      });
-    reports.push(await withPart(context, make));
-  }
-  return reports;
-}
-
-interface Places {
-  readonly results: readonly ResultPlaces[];
-  readonly force: boolean;
-  readonly windowsFile: string | undefined;
+  { measured, ...source }: ResultSource & SeenModel,
+  { index, resultCount, ...written }: WriteRequest & Pick<PruneInput, 'index' | 'resultCount'>,
+): Promise<PruneReport> {
+  const { stages, places } = written;
+  const { sparsity } = places;
+  return withTensorStore(context.platform, async (store) => {
+    const input = { job: source.job, measured, sparsity, store, index, resultCount };
+    const outcome = await stages.pruneMeasured.run(context, input);
+    context.timings.push(...outcome.timings);
+    context.remarks.push(...outcome.remarks);
+    return writeResult(context, source, outcome, written);
+  });
 }
 
 /** Asks before hours of work whether the results can be written. @throws OptionError */
 async function checkPlaces(
-  { files }: Platform,
-  { root }: ModelFolder,
-  { results, force, windowsFile }: Places,
+  { platform: { files }, root }: ModelFolder,
+  results: readonly ResultPlaces[],
+  { force, windowsFile }: { readonly force: boolean; readonly windowsFile: string | undefined },
 ): Promise<void> {
   for (const { out, recipe } of results) {
     if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force });

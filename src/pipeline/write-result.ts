@@ -26,9 +26,10 @@ export interface ResultPlaces {
   readonly recipe: PairPlace | undefined;
 }
 
-/** How results are written, and what is said about them. */
-export interface ResultOptions {
-  readonly stages: Pick<Stages, 'save' | 'certify' | 'report'>;
+/** How a result is written, and what is said about it. */
+export interface WriteRequest {
+  readonly stages: Pick<Stages, 'pruneMeasured' | 'save' | 'certify' | 'report'>;
+  readonly places: ResultPlaces;
   /** The dense model, as the user called it. */
   readonly model: string;
   /** Whether folders and files that exist are replaced. */
@@ -41,7 +42,7 @@ export interface ResultOptions {
 export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
   /** Statistics that stood in for a look at the model. */
-  readonly statistics: StatisticsReport | undefined;
+  readonly statistics?: StatisticsReport | undefined;
 }
 
 /** Save, certify, report; a dry run only counts the model's bytes. Nothing is left when it fails. */
@@ -49,7 +50,7 @@ export async function writeResult(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  { places, stages, model: name, force, quoteText, certifies }: ResultOptions & { readonly places: ResultPlaces },
+  { places, stages, model: name, force, quoteText, certifies }: WriteRequest,
 ): Promise<PruneReport> {
   const { platform, remarks, onProgress, signal } = context;
   const { folder, job, calibration, statistics } = source;

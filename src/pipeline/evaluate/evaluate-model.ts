@@ -110,9 +110,8 @@ function withLanguageModel<T>(
   request: EvaluationRequest,
   use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
 ): Promise<T> {
-  const { executionProvider, engine } = request;
   return withJob(platform, request, async (context) => {
-    const measuring = await platform.createEngine({ executionProvider, engine });
+    const measuring = await platform.createEngine(request);
     const folder = await open.run(context, request);
     const model = await openLanguageModel(measuring, folder);
     context.onEnd(() => model.release());

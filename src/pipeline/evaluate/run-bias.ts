@@ -45,11 +45,11 @@ export interface BiasResult extends BiasReport {
 
 /** Open, load, analyse, calibrate; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
-  const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, embeddings, executionProvider } = request;
+  const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, embeddings } = request;
   if (!Number.isInteger(windowCount) || windowCount < 1) {
     throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
   }
-  const engine = await platform.createEngine({ executionProvider, engine: request.engine });
+  const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;
     const folder = await open.run(context, { model: request.dense, embeddings });

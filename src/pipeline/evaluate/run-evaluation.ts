@@ -51,9 +51,9 @@ export interface Evaluation extends Measured {
 
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
-  const { models, embeddings, reference: referenceName, resume, executionProvider, engine } = request;
+  const { models, embeddings, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
-  const measuring = await platform.createEngine({ executionProvider, engine });
+  const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const openModel = (model: string) => open.run(context, { model, embeddings });
     const reference = referenceName === undefined ? undefined : await openModel(referenceName);
@@ -63,7 +63,7 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
       plans.push({ model, folder, measurements: planMeasurements(request, sources, { folder, reference }) });
     }
     const scores = resume === undefined ? undefined : await openScores(context, resume, { plans, reference });
-    return measureAll(context, plans, { engine: measuring, reference, scores });
+    return measureAll(context, plans, { engine, reference, scores });
   });
 }
 

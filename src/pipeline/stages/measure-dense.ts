@@ -9,8 +9,12 @@ export interface MeasureInput {
   readonly resultCount: number;
 }
 
-/** Looks at the dense model as far as the method needs it, once for all results. @see measure */
-export const measureDense: Stage<MeasureInput, MeasuredModel> = {
+/**
+ * Looks at the dense model as far as the method needs it, once for all results; not for several shots, which look each at
+ * what the one before left. @see measure
+ */
+export const measureDense: Stage<MeasureInput, MeasuredModel | undefined> = {
   name: 'measureDense',
-  run: (_, { job, resultCount }) => measure({ ...job, store: storeInMemory }, resultCount),
+  run: async (_, { job, resultCount }) =>
+    job.options.shots > 1 ? undefined : measure({ ...job, store: storeInMemory }, resultCount),
 };

@@ -8,7 +8,8 @@ export interface DirectoryHandle {
   getDirectoryHandle(name: string, options?: { readonly create?: boolean }): Promise<DirectoryHandle>;
   getFileHandle(name: string, options?: { readonly create?: boolean }): Promise<FileHandle>;
   removeEntry(name: string, options?: { readonly recursive?: boolean }): Promise<void>;
-  entries(): AsyncIterable<readonly [string, { readonly kind: 'file' | 'directory' }]>;
+  /** In every browser that has such handles, but not in all typings. */
+  entries?(): AsyncIterable<readonly [string, { readonly kind: 'file' | 'directory' }]>;
 }
 
 /** What is used of a `FileSystemFileHandle`. */
@@ -56,7 +57,7 @@ export function handleFolder(root: DirectoryHandle): WebFolder {
       const entries: Entry[] = [];
       const found = await present(directory(path));
       if (found === undefined) return entries;
-      for await (const [name, { kind }] of found.entries())
+      for await (const [name, { kind }] of found.entries!())
         entries.push({ name, kind: kind === 'directory' ? 'folder' : 'file' });
       return entries;
     },
