@@ -174,15 +174,32 @@ export { type MetricWeight, weightInMetric } from './importance/weight-in-metric
 export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
 export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
+export { copyModel } from './onnx/edit-weights.js';
 export { loadModel } from './onnx/load-model.js';
 export { createMemoryFolder } from './onnx/memory-folder.js';
 export type { GraphFront, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export * from './options.js';
 export type { JobControl, Progress, ProgressListener } from './progress.js';
+export { allocateModules, type StepCounts } from './prune/budget/allocate-modules.js';
 export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
+export type {
+  DenseMeasures,
+  DenseNeeds,
+  FunctionalModule,
+  ModuleContexts,
+} from './prune/measure-dense/dense-measures.js';
+export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-passes.js';
+export { type BackwardMeasures, measureBackwards } from './prune/measure-dense/measure-backwards.js';
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
-export { type MeasuredResult, pruneMeasured, pruneModel } from './prune/prune-model.js';
+export { type ForwardMeasures, measureForwards } from './prune/measure-dense/measure-forwards.js';
+export { type Passes, type PruneContext, startContext } from './prune/prune-context.js';
+export { type MeasuredResult, PRUNE_STAGES, type PruneStages, pruneMeasured, pruneModel } from './prune/prune-model.js';
+export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';
+export { type MeasureRequest, measureModules } from './prune/shrink/measure-modules.js';
+export { type SegmentCase, scoreSegment } from './prune/shrink/score-segment.js';
+export { type ModelEdits, type ModuleShrinking, shrinkModule } from './prune/shrink/shrink-module.js';
+export { type Shrinking, type Shrunk, shrinkBlocks } from './prune/shrink-blocks.js';
 export { applyChange, type ModelChange, type ModuleCut } from './removal/apply-change.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
@@ -196,6 +213,8 @@ export {
   storeInMemory,
   writeLinearWeight,
 } from './removal/repair-linear.js';
+export type { RemovalPlan, ScoredModule } from './removal/score-module.js';
+export { tidyModel } from './removal/tidy-model.js';
 export { type AnalysedModel, analyseModel } from './runtime/analyse-model.js';
 export {
   type Batch,

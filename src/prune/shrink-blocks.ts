@@ -1,16 +1,11 @@
-import { createErrorMeter, type ErrorMeter } from '../activations/measure-output-error.js';
+import { createErrorMeter } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { ChannelStatistics } from '../compensation/adapter.js';
-import { inputsOf } from '../graph/graph-index.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
 import { changedWeights, type ModelChange } from '../removal/apply-change.js';
 import { joinBridges } from '../removal/join-bridges.js';
-import { planModuleRemoval } from '../removal/plan-module-removal.js';
-import { removeUnits } from '../removal/remove-units.js';
-import { addLinearBias, sumLinearBias, writeLinearWeight } from '../removal/repair-linear.js';
-import { channelsOf, type RemovalPlan, type ScoredModule } from '../removal/score-module.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
@@ -20,6 +15,7 @@ import { type PruneContext, segmentName } from './prune-context.js';
 import type { Refinement, SegmentRefinement } from './refine/refinement.js';
 import { measureModules } from './shrink/measure-modules.js';
 import { scoreSegment } from './shrink/score-segment.js';
+import { shrinkModule } from './shrink/shrink-module.js';
 
 /** What the blocks shrink by. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {
@@ -61,10 +57,9 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
       const scored = await scoreSegment(context, { ...given, model, modules, statistics });
       for (const [at, module] of modules.entries()) {
         job.options.signal?.throwIfAborted();
-        const leaving = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, meter };
+        const leaving = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, runner, meter };
         const outcome = await shrinkModule(context, model, leaving, { changed, bridges });
         outcomes.push(await refineModule(outcome, followers, changed));
-        runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
       }
       for (const follower of followers) follower.dispose();
     }
@@ -108,61 +103,6 @@ async function measureSegment(
   const beside = followers.flatMap(({ reads }) => reads.beside ?? []);
   const held = followers.find(({ reads }) => reads.held !== undefined)?.reads.held;
   return measureModules(context, { runner, modules, needs, functional, beside, held });
-}
-
-/** Channels of a module that are left under their old name; none where the graph now reads another. */
-function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {
-  const { input } = module.output;
-  return proto.graph?.node.some((node) => inputsOf(node).includes(input)) ? channelsOf(module, keep) : new Int32Array();
-}
-
-interface Leaving {
-  readonly module: PrunableModule;
-  readonly scored: ScoredModule;
-  readonly stepCount: number;
-  readonly meter: ErrorMeter;
-}
-
-/** What shrinking does to the model besides taking units out. */
-interface ModelEdits {
-  readonly changed: Map<string, TensorHandle>;
-  /** Values that stand for another where a module is gone. */
-  readonly bridges: string[];
-}
-
-/** Takes units out of one module and makes up for them. */
-async function shrinkModule(
-  { job, timed, remarks }: PruneContext,
-  model: OnnxModel,
-  { module, scored, stepCount, meter }: Leaving,
-  { changed, bridges }: ModelEdits,
-): Promise<ModuleOutcome> {
-  const { engine, analysed, store } = job;
-  const { output: linear } = module;
-  const plan = (count: number): Promise<RemovalPlan> => timed('repair', () => scored.remove(count));
-  const remark = (text: string): unknown => remarks.push(`block ${module.block} ${module.kind}: ${text}`);
-  const wanted = await plan(stepCount);
-  const isWhole = wanted.keep.length === 0;
-  const whole = { engine, facts: analysed.facts, linear, bias: wanted.bias };
-  const removal = isWhole ? await planModuleRemoval(model, whole) : undefined;
-  const isStuck = isWhole && removal === undefined;
-  if (isStuck) remark('one unit stays, for its result cannot be taken out');
-  const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
-  for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
-  if (overflow > 0) remark(`${overflow} units could not be removed`);
-  const error = await timed('output error', () => meter.measure(parts));
-  const outcome = { module, keep, error, numerics: parts.map(({ repaired }) => repaired.numerics) };
-  const written = [];
-  if (removal !== undefined) {
-    written.push(await sumLinearBias(model, linear, bias));
-    bridges.push(...removal.apply());
-  } else {
-    removeUnits(model, { ...analysed, module: module.index, keep });
-    written.push(weight && (await writeLinearWeight(model, linear, { values: weight, store })));
-    written.push(bias && (await addLinearBias(model, linear, bias)));
-  }
-  for (const [name, value] of written.filter((entry) => entry !== undefined)) changed.set(name, value);
-  return outcome;
 }
 
 /** Has the refinements that followed a module's segment work on what is left of it. */
