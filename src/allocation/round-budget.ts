@@ -56,8 +56,7 @@ function neighbours(entry: RoundingEntry, index: number): { fewer: number; more:
   const more = Math.min(most, stepCount - keptBelow);
   if (wish > stepCount - Math.min(stepCount, minimumKept) + 1) {
     throw new OptionError(
-      `module ${index} should lose ${requested.toFixed(2)} of ${stepCount} steps, but ${minimumKept} must stay: ` +
-        'lower its sparsity or give it a maximum when allocating',
+      `module ${index} should lose ${requested.toFixed(2)} of ${stepCount} steps, but ${minimumKept} must stay; lower its sparsity`,
     );
   }
   return { fewer, more };

@@ -63,7 +63,7 @@ describe('roundBudget', () => {
     expect(roundBudget([{ stepCount: 64, requested: 60, parametersPerStep: 1, multiple: 32 }])).toEqual([32]);
     expect(roundBudget([{ stepCount: 4, requested: 3.9, parametersPerStep: 1, minimumKept: 0 }])).toEqual([4]);
     expect(() => roundBudget([{ stepCount: 9, requested: 8, parametersPerStep: 1, minimumKept: 4 }])).toThrow(
-      /8.00 of 9 units, but 4 must stay/,
+      /8.00 of 9 steps, but 4 must stay/,
     );
   });
 });
