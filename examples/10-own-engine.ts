@@ -26,4 +26,4 @@ const report = await prune({
   engine,
 });
 
-console.log(`${report.environment?.engine}: ${asked.sessions} sessions, ${asked.runs} runs`);
+console.log(`${report.blocks.length} blocks: ${asked.sessions} sessions, ${asked.runs} runs`);

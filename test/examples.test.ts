@@ -14,6 +14,8 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '06-stages-by-hand.ts': /neuron 3 goes; the output gets the bias 6 -3 in its place/,
   '09-own-allocation.ts': /block 0: 512 -> 435\n[\s\S]*removes (2[5-9]|3\d)\.\d %/,
   '07-gradients.ts': /loss \d+\.\d{3} nats a token\n(block \d: mean \|h dL\/dh\| \d\.\d\de-\d\n?){6}/,
+  '08-fang-by-hand.ts': /FFNs pruned by hand: .*08-fang-by-hand/,
+  '10-own-engine.ts': /6 blocks: \d+ sessions, \d+ runs/,
 };
 
 const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
