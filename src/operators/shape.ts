@@ -2,7 +2,7 @@ import { intAttribute } from '../graph/attributes.js';
 import { positiveAxis } from '../graph/value.js';
 import { NOTHING } from './axis-rule.js';
 import { type MendRule, SAME } from './mend-rule.js';
-import { byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+import { type Family, missing, type Operator, PLAIN } from './operator.js';
 
 /** What is computed from sizes of narrowed values goes on speaking of the dense model: operands are mended one by one. */
 const mendShape: MendRule = (site) => {
@@ -46,7 +46,7 @@ export const SHAPES = {
     ...PLAIN,
     axis: missing('each sum depends on the elements before it'),
     tokens: 'moves',
-    gradient: byRule((c) => [
+    gradient: (c) => [
       c.o.emitter.node('CumSum', [c.g, c.input(1)], {
         ...c.g,
         attributes: {
@@ -54,19 +54,19 @@ export const SHAPES = {
           reverse: 1 - intAttribute(c.node, 'reverse', 0),
         },
       }),
-    ]),
+    ],
   },
   /** y = triangle of x: dx = the same triangle of g. */
   Trilu: {
     ...PLAIN,
     axis: missing('a triangle depends on positions along its axes'),
     tokens: 'moves',
-    gradient: byRule((c) => [
+    gradient: (c) => [
       c.o.emitter.node('Trilu', [c.g, c.has(1) ? c.input(1) : undefined], {
         ...c.g,
         attributes: { upper: intAttribute(c.node, 'upper', 1) },
       }),
-    ]),
+    ],
   },
   Loop: LOOP,
   Scan: LOOP,
