@@ -1,6 +1,13 @@
 import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import { findCutValues, findEmbeddings, influencedValues, type Partition, partitionGraph } from '../graph/partition.js';
+import {
+  findCutValues,
+  findEmbeddings,
+  influencedValues,
+  outputsOf,
+  type Partition,
+  partitionGraph,
+} from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { groupOf } from '../operators/axis-rule.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
@@ -37,10 +44,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const embeddings = findEmbeddings(index, request.tokenInput);
   const { cuts, stream } = chooseCuts(request, embeddings);
   const partition = partitionGraph(index, cuts);
-  const dataValues = influencedValues(
-    index.nodes,
-    embeddings.flatMap((at) => index.nodes[at]!.output),
-  );
+  const dataValues = influencedValues(index.nodes, outputsOf(index, embeddings));
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });

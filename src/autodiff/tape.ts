@@ -104,7 +104,7 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
       if (!inputsOf(node).some(isActive) || !node.output.some((name) => cotangents.has(name))) return;
       const gradient = gradientOf(node);
       if (gradient === 'zero') return;
-      if (!('rule' in gradient && gradient.isOpen) && [...node.input, ...node.output].some(isOpen)) {
+      if (!('openRule' in gradient) && [...node.input, ...node.output].some(isOpen)) {
         throw unsupported(node, 'a size that it reads follows the data.');
       }
       const context = createRuleContext(node, {
@@ -116,8 +116,8 @@ export function createTape({ graph, shapes, prefix }: TapeOptions): Tape {
         factOf,
         isActive,
       });
-      if ('rule' in gradient) applyRule(node, { rule: gradient.rule, context, tape });
-      else applyLowering(node, { lower: gradient.lower, context, tape });
+      if ('lower' in gradient) applyLowering(node, { lower: gradient.lower, context, tape });
+      else applyRule(node, { rule: 'openRule' in gradient ? gradient.openRule : gradient, context, tape });
     },
   };
   return tape;

@@ -58,6 +58,10 @@ export function findCutValues(index: GraphIndex, embeddings: readonly number[], 
   return cuts;
 }
 
+/** Values that some nodes make. */
+export const outputsOf = ({ nodes }: GraphIndex, from: readonly number[]): string[] =>
+  from.flatMap((at) => nodes[at]!.output);
+
 /** Values that hang on what some values hold, not only on their shapes; those values included. */
 export function influencedValues(nodes: readonly NodeProto[], sources: Iterable<string>): Set<string> {
   const influenced = new Set(sources);
@@ -126,10 +130,7 @@ function moveInputForms(
 
 /** Nodes on a data path from some nodes to a value, those nodes included, ascending. */
 function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
-  const influenced = influencedValues(
-    index.nodes,
-    sources.flatMap((at) => index.nodes[at]!.output),
-  );
+  const influenced = influencedValues(index.nodes, outputsOf(index, sources));
   const needed = new Set([to]);
   return index.nodes
     .map((node, at) => ({ node, at }))

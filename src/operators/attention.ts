@@ -155,11 +155,8 @@ export const ATTENTION = {
   'com.microsoft.SparseAttention': OTHER,
 } as const satisfies Family;
 
-/** Query, key and value, each `[B, heads, rows, channels]`. */
-type Parts = readonly Value[];
-
 /** Query, key and value as `[B, H, S, D]`, split from 3-D inputs; key and value may come as 4-D ones already. */
-function multiHeadParts(c: LoweringContext): Parts {
+function multiHeadParts(c: LoweringContext): Value[] {
   const heads = intAttribute(c.node, 'num_heads', 1);
   if (c.input(0).dims.length !== 3) throw unsupported(c.node, 'query, key and value are packed into one input.');
   const given = [0, 1, 2].map((at) => c.input(at));
@@ -178,7 +175,7 @@ const headChannels = ({ dims }: Pick<Value, 'dims'>, heads: number): number =>
 
 function finish(
   c: LoweringContext,
-  [query, key, value]: Parts,
+  [query, key, value]: readonly Value[],
   inputs: { readonly mask: number; readonly bias: number },
 ): Value[] {
   if (query === undefined || key === undefined || value === undefined) {

@@ -3,7 +3,7 @@ import { positiveAxis } from '../graph/value.js';
 import { type AxisRule, arrivedAt, FREE, type RuleResult, type RuleSite, TraceStop } from './axis-rule.js';
 import { unsupported, type WindowCotangent } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
-import { byRule, type Family, missing, PLAIN } from './operator.js';
+import { type Family, missing, PLAIN } from './operator.js';
 
 /** Concat: along another axis all operands share the label; along the same axis each has its run of it. */
 const joinedAxis: AxisRule = (site) => {
@@ -77,7 +77,7 @@ export const CONCATS = {
     ...PLAIN,
     axis: joinedAxis,
     tokens: 'moves',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.g.dims.length);
       let start = 0;
       return c.node.input.map((_, at) => {
@@ -86,7 +86,7 @@ export const CONCATS = {
         start = end;
         return part;
       });
-    }),
+    },
   },
   /** Each part's cotangent is a window of dx. */
   Split: {
@@ -94,7 +94,7 @@ export const CONCATS = {
     axis: splitAxis,
     mend: mendSplit,
     tokens: 'moves',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const axis = positiveAxis(intAttribute(c.node, 'axis', 0), c.input(0).dims.length);
       let start = 0;
       const windows: WindowCotangent[] = [];
@@ -104,14 +104,14 @@ export const CONCATS = {
         start += c.output(at).dims[axis] ?? 0;
       }
       return [windows];
-    }),
+    },
   },
   /** y = x with a border: dx = g without it. */
   Pad: {
     ...PLAIN,
     axis: missing('borders are not told from channels'),
     tokens: 'moves',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const { dims } = c.input(0);
       const before = c.ints(1);
       if (c.has(3)) throw unsupported(c.node, 'it pads chosen axes only.');
@@ -121,6 +121,6 @@ export const CONCATS = {
           return c.o.slice(g, axis, { start, end: start + dim });
         }, c.g),
       ];
-    }),
+    },
   },
 } as const satisfies Family;

@@ -1,8 +1,8 @@
 import type { Value } from '../graph/value.js';
 import { gradientType } from '../graph/value.js';
 import { type AxisRule, arrivedAt, type Finding, portsOf, TraceStop, toOther } from './axis-rule.js';
-import type { RuleContext, VjpRule } from './gradient-rule.js';
-import { byOpenRule, byRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
+import type { RuleContext } from './gradient-rule.js';
+import { byOpenRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
 /** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there carries nothing. */
 const sharedAxis: AxisRule = (site) => {
@@ -27,12 +27,8 @@ export const sameShape: AxisRule = (site) => {
   return toOther(site, site.label.axis);
 };
 
-/** An operator from elements to elements, by its gradient or the rule of it. */
-export const pointwise = (gradient: Gradient | VjpRule): Operator => ({
-  ...PLAIN,
-  axis: sharedAxis,
-  gradient: typeof gradient === 'function' ? byRule(gradient) : gradient,
-});
+/** An operator from elements to elements. */
+export const pointwise = (gradient: Gradient): Operator => ({ ...PLAIN, axis: sharedAxis, gradient });
 
 /** From elements to what is no float, or to steps. */
 const steps = pointwise('zero');

@@ -3,7 +3,7 @@ import { elementCount, positiveAxis } from '../graph/value.js';
 import { type AxisRule, pickCodes, spreadCodes, TraceStop, toOther } from './axis-rule.js';
 import { type Cotangent, type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
-import { byOpenRule, byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+import { byOpenRule, type Family, missing, type Operator, PLAIN } from './operator.js';
 
 /** Gather: other axes carry over; along the gathered axis constant indices pick positions. */
 const alongGather: AxisRule = (site) => {
@@ -62,7 +62,7 @@ const oneByOne = (rule: VjpRule): Operator => ({
   ...PLAIN,
   axis: missing('elements are picked one by one, by computed indices'),
   tokens: 'moves',
-  gradient: byRule(rule),
+  gradient: rule,
 });
 
 /** Operators that pick elements by index, or put them back. */
@@ -80,13 +80,13 @@ export const GATHERS = {
     ...PLAIN,
     axis: behindFirst,
     tokens: 'moves',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const { dims } = c.input(1);
       if (intAttribute(c.node, 'batch_dims', 0) !== 0 || dims.at(-1) !== 1) {
         throw unsupported(c.node, 'it gathers by more than one index each.');
       }
       return [ungather(c, 0, dims.slice(0, -1))];
-    }),
+    },
   },
   /** y = elements of x picked one by one: each cotangent is added to the element it was read from. */
   GatherElements: oneByOne((c) => {

@@ -4,7 +4,7 @@ import type { MatMulOptions } from '../graph/tensor-ops.js';
 import { elementCount, type Value } from '../graph/value.js';
 import { type AxisRule, arrivedAt, type Finding, type RuleSite, TraceStop, toOther } from './axis-rule.js';
 import { type RuleContext, unsupported } from './gradient-rule.js';
-import { byOpenRule, byRule, type Family, PLAIN } from './operator.js';
+import { byOpenRule, type Family, PLAIN } from './operator.js';
 
 /** Of a product y = alpha A B, each factor transposed or not. */
 const readOptions = (node: NodeProto): Required<MatMulOptions> => ({
@@ -63,35 +63,35 @@ export const LINEAR = {
     ...PLAIN,
     axis: alongProduct,
     tokens: 'product',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       if (intAttribute(c.node, 'transBatchA', 0) || intAttribute(c.node, 'transBatchB', 0)) {
         throw unsupported(c.node, 'it transposes batch axes (transBatchA or transBatchB).');
       }
       return productRule(c);
-    }),
+    },
   },
   /** y = alpha A' B' + beta C: dC = beta g. */
   Gemm: {
     ...PLAIN,
     axis: alongGemm,
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const beta = floatAttribute(c.node, 'beta', 1);
       const dC = c.wants(2) ? (beta === 1 ? c.g : c.o.mul(c.g, beta)) : undefined;
       return [...productRule(c), dC];
-    }),
+    },
   },
   /** y = contraction of the operands: each operand's gradient is the contraction of g with the other operands. */
   Einsum: {
     ...PLAIN,
     axis: alongEquation,
     tokens: 'product',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const { equation, terms, result } = readEquation(c.node);
       if (equation.includes('.') || terms.some((term) => new Set(term).size < term.length)) {
         throw unsupported(c.node, `its equation "${equation}" has an ellipsis or a diagonal.`);
       }
       return terms.map((_, at) => (c.wants(at) ? contract(c, { terms, result, at }) : undefined));
-    }),
+    },
   },
 } as const satisfies Family;
 

@@ -3,7 +3,7 @@ import { positiveAxis, type Value } from '../graph/value.js';
 import { type AxisRule, TraceStop } from './axis-rule.js';
 import { sameShape } from './elementwise.js';
 import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
-import { byRule, type Family, type Operator, PLAIN } from './operator.js';
+import { type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes in front of the normalised ones carry over; along them channels depend on each other. */
 const beforeNormalised: AxisRule = (site) => {
@@ -15,7 +15,7 @@ const beforeNormalised: AxisRule = (site) => {
   return sameShape(site);
 };
 
-const norm = (rule: VjpRule): Operator => ({ ...PLAIN, axis: beforeNormalised, gradient: byRule(rule) });
+const norm = (rule: VjpRule): Operator => ({ ...PLAIN, axis: beforeNormalised, gradient: rule });
 
 /**
  * Norms and softmaxes. In the gradients of the norms w is the scale and gw = g w.

@@ -57,19 +57,13 @@ export type TokenMixing =
 export const isAttention = (operator: Operator | undefined): boolean => typeof operator?.tokens === 'object';
 
 /**
- * A rule, and whether it reads no number off a dim, so that it holds where a dim follows the data; a lowering to operators
- * that have one; or zero: outputs that are whole numbers, or that no input reaches but by steps.
+ * A rule; one that reads no number off a dim, so that it holds where a dim follows the data; a lowering to operators that
+ * have one; or zero: outputs that are whole numbers, or that no input reaches but by steps.
  */
-export type Gradient =
-  | { readonly rule: VjpRule; readonly isOpen: boolean }
-  | { readonly lower: Lowering }
-  | 'zero'
-  | Missing;
-
-export const byRule = (rule: VjpRule): Gradient => ({ rule, isOpen: false });
+export type Gradient = VjpRule | { readonly openRule: VjpRule } | { readonly lower: Lowering } | 'zero' | Missing;
 
 /** A rule that reads no number off a dim. */
-export const byOpenRule = (rule: VjpRule): Gradient => ({ rule, isOpen: true });
+export const byOpenRule = (openRule: VjpRule): Gradient => ({ openRule });
 
 /** Inputs with past keys and values, outputs with present ones, and the axis of their heads. */
 export interface Cache {

@@ -2,7 +2,7 @@ import { intAttribute, intsAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
 import { type AxisRule, TraceStop, toOther } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
-import { byRule, type Family, type Operator, PLAIN } from './operator.js';
+import { type Family, type Operator, PLAIN } from './operator.js';
 
 /** Axes that are not reduced carry over. */
 const outsideReduced: AxisRule = (site) => {
@@ -23,7 +23,7 @@ const outsideReduced: AxisRule = (site) => {
   return toOther(site, kept[axis] ?? 0);
 };
 
-const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: byRule(rule) });
+const reduction = (rule: VjpRule): Operator => ({ ...PLAIN, axis: outsideReduced, gradient: rule });
 
 /**
  * Reductions. In their gradients `g` and `y` stand for cotangent and output with the reduced axes kept as 1;

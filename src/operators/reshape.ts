@@ -14,7 +14,7 @@ import {
 } from './axis-rule.js';
 import type { VjpRule } from './gradient-rule.js';
 import { mendSizes } from './mend-rule.js';
-import { byOpenRule, byRule, type Family, type Operator, PLAIN } from './operator.js';
+import { byOpenRule, type Family, type Operator, PLAIN } from './operator.js';
 
 /** Transpose: axis `i` of the output is axis `perm[i]` of the input. */
 const permuted: AxisRule = (site) => {
@@ -193,7 +193,7 @@ export const RESHAPES = {
     axis: unrepeated,
     mend: mendSizes((count) => count !== 1),
     tokens: 'repeats',
-    gradient: byRule((c) => {
+    gradient: (c) => {
       const { dims } = c.input(0);
       const repeats = c.ints(1);
       const copies = c.o.reshape(
@@ -206,6 +206,6 @@ export const RESHAPES = {
         false,
       );
       return [c.o.reshape(sum, dims)];
-    }),
+    },
   },
 } as const satisfies Family;

@@ -1,49 +1,27 @@
 import type { NodeProto } from 'onnx-buf';
 import { floatAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
-import type { Lowering } from './gradient-rule.js';
+import type { LoweringContext } from './gradient-rule.js';
 import { type Family, missing, type Operator, PLAIN } from './operator.js';
 
-/** A norm of the sum of inputs 0 and 1, by its other inputs. */
-interface ResidualNorm {
-  /** Norm of ONNX's own or ONNX Runtime's that does the same to the sum. */
-  readonly op: string;
-  /** Scale, and for layer norm what is added to the result. */
-  readonly scale: readonly number[];
-  /** Added to the first term of the sum. */
-  readonly bias: number;
-}
-
-/** The defaults of ONNX Runtime's fused norms. */
+/** The default of ONNX Runtime's fused norms. */
 const readEpsilon = (node: NodeProto): number => floatAttribute(node, 'epsilon', 1e-12);
 
-/** Their fourth output is the sum, which goes on along the residual stream. */
-const residualNorm = (form: ResidualNorm): Operator => ({
+/** The norm `op` of the sum of inputs 0 and 1, by the inputs with scale and shift, and the one with a bias of the sum. */
+const residualNorm = (op: string, scale: readonly number[], bias: number): Operator => ({
   ...PLAIN,
   axis: missing('it is taken apart before channels are followed'),
-  gradient: { lower: sumAndNorm(form) },
-  split: (node) =>
-    splitNorm(node, {
-      op: form.op,
-      terms: node.input.slice(0, 2),
-      sum: node.output[3],
-      scale: form.scale.map((at) => node.input[at] ?? ''),
-      bias: node.input[form.bias] ?? '',
-    }),
+  gradient: { lower: (c) => sumAndNorm(c, { op, scale, bias }) },
+  split: (node) => {
+    const [terms, weights] = [node.input.slice(0, 2), scale.map((slot) => node.input[slot] ?? '')];
+    return splitNorm(node, { op, terms, scale: weights, bias: node.input[bias] ?? '', sum: node.output[3] });
+  },
 });
 
 /** ONNX Runtime's norms of a sum with the residual stream. */
 export const RESIDUAL_NORMS = {
-  'com.microsoft.SkipSimplifiedLayerNormalization': residualNorm({
-    op: 'SimplifiedLayerNormalization',
-    scale: [2],
-    bias: 3,
-  }),
-  'com.microsoft.SkipLayerNormalization': residualNorm({
-    op: 'LayerNormalization',
-    scale: [2, 3],
-    bias: 4,
-  }),
+  'com.microsoft.SkipSimplifiedLayerNormalization': residualNorm('SimplifiedLayerNormalization', [2], 3),
+  'com.microsoft.SkipLayerNormalization': residualNorm('LayerNormalization', [2, 3], 4),
   /** Inputs: 0 tokens, 1 segments, 2 words, 3 positions' table, 5 gamma, 6 beta, 8 positions. */
   'com.microsoft.EmbedLayerNormalization': {
     ...PLAIN,
@@ -64,13 +42,18 @@ export const RESIDUAL_NORMS = {
   },
 } as const satisfies Family;
 
-function sumAndNorm({ op, scale, bias }: ResidualNorm): Lowering {
-  return ({ node, o, has, input }) => {
-    const sum = o.add(has(bias) ? o.add(input(0), input(bias)) : input(0), input(1));
-    const attributes = { axis: -1, epsilon: { float: readEpsilon(node) } };
-    const normed = o.emitter.node(op, [sum, ...scale.filter(has).map(input)], { ...sum, attributes });
-    return [normed, undefined, undefined, sum];
-  };
+interface Slots {
+  readonly op: string;
+  readonly scale: readonly number[];
+  readonly bias: number;
+}
+
+/** Its fourth output is the sum, which goes on along the residual stream. */
+function sumAndNorm({ node, o, has, input }: LoweringContext, { op, scale, bias }: Slots) {
+  const sum = o.add(has(bias) ? o.add(input(0), input(bias)) : input(0), input(1));
+  const attributes = { axis: -1, epsilon: { float: readEpsilon(node) } };
+  const normed = o.emitter.node(op, [sum, ...scale.filter(has).map(input)], { ...sum, attributes });
+  return [normed, undefined, undefined, sum];
 }
 
 interface SplitNorm {

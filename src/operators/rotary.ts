@@ -3,7 +3,7 @@ import type { Value } from '../graph/value.js';
 import { sameShape } from './elementwise.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import type { MendRule } from './mend-rule.js';
-import { byRule, type Family, type Operator, PLAIN } from './operator.js';
+import { type Family, type Operator, PLAIN } from './operator.js';
 
 const mendHeads: MendRule = ({ node, labelOf, keptPositions }) => {
   const heads = intAttribute(node, 'num_heads', 0);
@@ -18,7 +18,7 @@ const rotary = (rule: VjpRule): Operator => ({
   axis: sameShape,
   mend: mendHeads,
   tokens: 'moves',
-  gradient: byRule(rule),
+  gradient: rule,
 });
 
 /**

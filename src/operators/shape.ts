@@ -1,8 +1,9 @@
 import { intAttribute } from '../graph/attributes.js';
 import { positiveAxis } from '../graph/value.js';
 import { NOTHING } from './axis-rule.js';
+import type { VjpRule } from './gradient-rule.js';
 import { type MendRule, SAME } from './mend-rule.js';
-import { byRule, type Family, missing, type Operator, PLAIN } from './operator.js';
+import { type Family, missing, type Operator, PLAIN } from './operator.js';
 
 /** What is computed from sizes of narrowed values goes on speaking of the dense model: operands are mended one by one. */
 const mendShape: MendRule = (site) => {
@@ -26,6 +27,13 @@ const mendShape: MendRule = (site) => {
 const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
 const NO_CHANNELS = missing('it makes numbers, not channels');
 
+const byPosition = (gradient: VjpRule): Operator => ({
+  ...PLAIN,
+  axis: missing('each sum, or triangle, depends on positions along its axes'),
+  tokens: 'moves',
+  gradient,
+});
+
 const LOOP: Operator = {
   ...PLAIN,
   axis: missing('its body is a graph of its own'),
@@ -42,32 +50,18 @@ export const SHAPES = {
   OneHot: numbers(NO_CHANNELS),
   Range: numbers(NO_CHANNELS),
   /** y_i = x_1 + ... + x_i: dx is the same sum run from the other end. */
-  CumSum: {
-    ...PLAIN,
-    axis: missing('each sum depends on the elements before it'),
-    tokens: 'moves',
-    gradient: byRule((c) => [
-      c.o.emitter.node('CumSum', [c.g, c.input(1)], {
-        ...c.g,
-        attributes: {
-          exclusive: intAttribute(c.node, 'exclusive', 0),
-          reverse: 1 - intAttribute(c.node, 'reverse', 0),
-        },
-      }),
-    ]),
-  },
+  CumSum: byPosition(({ g, o, node, input }) => {
+    const attributes = {
+      exclusive: intAttribute(node, 'exclusive', 0),
+      reverse: 1 - intAttribute(node, 'reverse', 0),
+    };
+    return [o.emitter.node('CumSum', [g, input(1)], { ...g, attributes })];
+  }),
   /** y = triangle of x: dx = the same triangle of g. */
-  Trilu: {
-    ...PLAIN,
-    axis: missing('a triangle depends on positions along its axes'),
-    tokens: 'moves',
-    gradient: byRule((c) => [
-      c.o.emitter.node('Trilu', [c.g, c.has(1) ? c.input(1) : undefined], {
-        ...c.g,
-        attributes: { upper: intAttribute(c.node, 'upper', 1) },
-      }),
-    ]),
-  },
+  Trilu: byPosition(({ g, o, node, has, input }) => {
+    const attributes = { upper: intAttribute(node, 'upper', 1) };
+    return [o.emitter.node('Trilu', [g, has(1) ? input(1) : undefined], { ...g, attributes })];
+  }),
   Loop: LOOP,
   Scan: LOOP,
 } as const satisfies Family;

@@ -14,7 +14,7 @@ import {
 } from './axis-rule.js';
 import type { Cotangent, RuleContext } from './gradient-rule.js';
 import type { MendRule, MendSite } from './mend-rule.js';
-import { byRule, type Family, PLAIN } from './operator.js';
+import { type Family, PLAIN } from './operator.js';
 
 /** What a Slice takes along one axis; starts and ends are kept within bounds. */
 interface Cut {
@@ -107,7 +107,7 @@ export const SLICES = {
     axis: alongSlice,
     mend: mendSlice,
     tokens: 'moves',
-    gradient: byRule((c) => [unslice(c)]),
+    gradient: (c) => [unslice(c)],
   },
 } as const satisfies Family;
 

@@ -22,23 +22,10 @@ import { SLICES } from './slice.js';
 
 /** Every operator that is known, by name, the domain in front where it is not ONNX's own. A new one is a row in its family's file. */
 export const OPERATORS: Family = {
-  ...ELEMENTWISE,
-  ...ACTIVATIONS,
-  ...REDUCTIONS,
-  ...NORMALISATION,
-  ...RESIDUAL_NORMS,
-  ...LINEAR,
-  ...QUANTISED,
-  ...RESHAPES,
-  ...CONCATS,
-  ...SLICES,
-  ...GATHERS,
-  ...SHAPES,
-  ...ROTARY,
-  ...ATTENTION,
-  ...GROUP_QUERY,
-  ...MIXERS,
-  ...EXPERTS,
+  ...{ ...ELEMENTWISE, ...ACTIVATIONS, ...REDUCTIONS, ...NORMALISATION, ...RESIDUAL_NORMS },
+  ...{ ...LINEAR, ...QUANTISED, ...RESHAPES, ...CONCATS, ...SLICES },
+  ...{ ...GATHERS, ...SHAPES, ...ROTARY, ...ATTENTION, ...GROUP_QUERY },
+  ...{ ...MIXERS, ...EXPERTS },
 };
 
 /** What is known of a node's operator; undefined where nothing is. */

@@ -15,7 +15,7 @@ export interface GraphEditor {
   /** A name that no value has yet, starting with `base`. */
   freshName(base: string): string;
   addWeight(base: string, handle: TensorHandle): string;
-  /** A one-dimensional constant of int64, or of int32 where ONNX's number 6 asks for it; equal ones are shared. */
+  /** A one-dimensional constant of int64, or of int32 where ONNX's number 6 asks for it; equal ones are shared, across edits too. */
   addInts(values: readonly number[], dataType?: number): string;
   /** Gives the node that writes `result` another weight in place of `name`; other readers keep theirs. */
   replaceWeightFor(result: string, name: string, handle: TensorHandle): void;
@@ -32,7 +32,6 @@ const INT64 = 7;
 /** Opens a model for editing in place. */
 export function editGraph(model: OnnxModel): GraphEditor {
   const nodes = model.proto.graph?.node ?? [];
-  const sharedInts = new Map<string, string>();
   let names: Set<string> | undefined;
   const freshName = (base: string): string => {
     // Most edits name nothing, and a graph has thousands of names.
@@ -65,14 +64,13 @@ export function editGraph(model: OnnxModel): GraphEditor {
     producerOf: (value) => nodes.find(({ output }) => output.includes(value)),
     consumersOf,
     addInts(values, dataType = INT64) {
-      const key = `${dataType === INT32 ? 'int32/' : ''}${values.join(',')}`;
-      const known = sharedInts.get(key);
-      if (known !== undefined) return known;
+      // The name says what is in it, so that later edits of the model find it again.
+      const name = `fang_prune/ints/${dataType === INT32 ? 'int32/' : ''}${values.join(',')}`;
+      const known = model.weights.get(name);
+      if (known?.dataType === dataType && known.dims.join() === `${values.length}`) return name;
       const numbers = dataType === INT32 ? Int32Array.from(values) : BigInt64Array.from(values, BigInt);
       const bytes = new Uint8Array(numbers.buffer);
-      const name = addWeight(`fang_prune/ints/${key}`, bytesHandle({ dataType, dims: [values.length] }, bytes));
-      sharedInts.set(key, name);
-      return name;
+      return addWeight(name, bytesHandle({ dataType, dims: [values.length] }, bytes));
     },
     insertBefore: (node, spec) => insertAt(nodes.indexOf(node), spec),
     insertAfter: (node, spec) => insertAt(nodes.indexOf(node) + 1, spec),

@@ -78,3 +78,11 @@ describe('tidyModel', () => {
     expect([...model.weights.keys()]).toEqual([names.a, names.b]);
   });
 });
+
+it('shares equal integer constants across edits', async () => {
+  const { model } = await branching();
+  const names = [editGraph(model).addInts([2, 3]), editGraph(model).addInts([2, 3])];
+  expect(new Set(names).size).toBe(1);
+  const others = [editGraph(model).addInts([2, 4]), editGraph(model).addInts([2, 3], 6)];
+  expect(new Set([...names, ...others]).size).toBe(3);
+});
