@@ -23,7 +23,7 @@ import { withTensorStore } from '../storage/tensor-store.js';
 import { VERSION } from '../version.js';
 import { type JobContext, withJob } from './job-context.js';
 import { type PreparedJob, prepareJob, type StatesPlace } from './prepare-job.js';
-import { STAGES, type StagesOption } from './stages.js';
+import { resolveStages, type StagesOption } from './stages.js';
 
 /** What of a pruning run decides what must be seen of the dense model. */
 type LookOptions = Pick<
@@ -81,7 +81,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
     throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
   const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
   const { model, embeddings, executionProvider, engine, hiddenStates, force } = request;
-  const stages = { ...STAGES, ...request.stages };
+  const stages = resolveStages(request.stages);
   await checkPairPlace(files, place, { force });
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });

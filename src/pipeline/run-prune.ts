@@ -14,7 +14,7 @@ import { planPrune } from './plan-prune.js';
 import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import type { PruneInput } from './stages/prune-measured.js';
-import { STAGES, type Stages } from './stages.js';
+import { resolveStages } from './stages.js';
 import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
@@ -65,7 +65,7 @@ async function pruneTo(
   const { options, calibration, statistics: place } = planPrune(platform.files, request, results);
   const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine } = request;
   const { quoteText = true, certify: certifies = true } = request;
-  const stages: Stages = { ...STAGES, ...request.stages };
+  const stages = resolveStages(request.stages);
   const resultCount = results.length;
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });

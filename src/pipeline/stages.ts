@@ -1,3 +1,4 @@
+import { OptionError } from '../errors.js';
 import { analyse } from './stages/analyse.js';
 import { calibrate } from './stages/calibrate.js';
 import { certify } from './stages/certify.js';
@@ -35,4 +36,15 @@ export interface StagesOption<Name extends keyof Stages = keyof Stages> {
    * await prune({ ...request, stages: { certify: { name: 'certify', run: async () => undefined } } });
    */
   readonly stages?: Partial<Pick<Stages, Name>> | undefined;
+}
+
+/** All stages, some of them replaced. @throws OptionError for a stage that there is none of, or one that cannot be run. */
+export function resolveStages(given: Partial<Stages> = {}): Stages {
+  for (const [name, stage] of Object.entries(given)) {
+    if (!Object.hasOwn(STAGES, name))
+      throw new OptionError(`stages.${name} replaces no stage; there are ${Object.keys(STAGES).join(', ')}`);
+    if (typeof stage?.run !== 'function')
+      throw new OptionError(`stages.${name} has no run; expected { name, run(context, input) }`);
+  }
+  return { ...STAGES, ...given };
 }

@@ -28,8 +28,12 @@ export interface Files {
   kindOf(path: string): Promise<EntryKind | undefined>;
   /** Files and folders in a folder, by name; links to folders are left out. */
   list(folder: string): Promise<readonly Entry[]>;
-  /** Opens a file; undefined for nothing. @throws ModelFormatError when it is no file, or cannot be looked at. */
-  open(path: string): Promise<OpenFile | undefined>;
+  /**
+   * Opens a file; undefined for nothing.
+   * @param pipes Whether a pipe is read into memory, and not refused as no file. Default false.
+   * @throws ModelFormatError when it is no file, or cannot be looked at.
+   */
+  open(path: string, pipes?: boolean): Promise<OpenFile | undefined>;
   /** Makes a file, or replaces it, and the folders that it lies in. @throws OptionError when it cannot be written. */
   create(path: string): Promise<FileSink>;
   /** Adds to a file. @returns bytes that it has now. @throws OptionError when it has changed meanwhile, or cannot be written. */

@@ -9,7 +9,7 @@ export async function hashFiles(
   signal?: AbortSignal,
 ): Promise<string> {
   const hash = createHash();
-  for (const path of paths) for await (const piece of readPieces(files, path, signal)) hash.update(piece);
+  for (const path of paths) for await (const piece of readPieces(files, path, { signal })) hash.update(piece);
   return hash.digest();
 }
 

@@ -1,13 +1,16 @@
 import { ModelFormatError } from '../errors.js';
-import type { ByteSource } from '../onnx/byte-source.js';
 import type { Files } from '../platform/platform.js';
 
 /** Files are read in pieces of this size, so that memory does not depend on them. */
 const PIECE_BYTES = 2 ** 20;
 
 /** A file piece by piece. @throws ModelFormatError when there is none, or it cannot be read. */
-export async function* readPieces(files: Files, path: string, signal?: AbortSignal): AsyncGenerator<Uint8Array> {
-  const source = await files.open(path);
+export async function* readPieces(
+  files: Files,
+  path: string,
+  { signal, pipes }: { readonly signal?: AbortSignal | undefined; readonly pipes?: boolean } = {},
+): AsyncGenerator<Uint8Array> {
+  const source = await files.open(path, pipes);
   if (source === undefined) throw new ModelFormatError(`Cannot read ${path}: there is no such file.`);
   try {
     for (let offset = 0; offset < source.byteLength; offset += PIECE_BYTES) {
@@ -20,12 +23,10 @@ export async function* readPieces(files: Files, path: string, signal?: AbortSign
 }
 
 /** All of a file; undefined when there is none. @throws ModelFormatError when it cannot be read. */
-export async function readBytes(files: Files, path: string): Promise<Uint8Array | undefined> {
-  const source = await files.open(path);
-  return source && readAll(source).finally(() => source.close());
+export async function readBytes(files: Files, path: string, pipes = false): Promise<Uint8Array | undefined> {
+  const source = await files.open(path, pipes);
+  return source?.read(0, source.byteLength).finally(() => source.close());
 }
-
-const readAll = (source: ByteSource): Promise<Uint8Array> => source.read(0, source.byteLength);
 
 /** UTF-8 as text, a mark at its start included. */
 export function decodeText(bytes: Uint8Array): string {

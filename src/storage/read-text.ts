@@ -6,7 +6,7 @@ import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read. */
 export async function readText(files: Files, path: string, what = 'text'): Promise<string> {
-  const bytes = await readBytes(files, files.resolve(path)).catch((cause) => {
+  const bytes = await readBytes(files, files.resolve(path), true).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
   });
   if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
@@ -24,7 +24,7 @@ export async function* readLines(files: Files, path: string): AsyncGenerator<str
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let rest = '';
   try {
-    for await (const piece of readPieces(files, files.resolve(path))) {
+    for await (const piece of readPieces(files, files.resolve(path), { pipes: true })) {
       const lines = (rest + decoder.decode(piece, { stream: true })).split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop()!;
       yield* lines;

@@ -43,3 +43,11 @@ it('frees what stages hold in the opposite order, also when one fails, and takes
   await expect(job).rejects.toThrow('load,analyse');
   expect(ended).toEqual(['last', 'first']);
 });
+
+it.each([
+  ['callibrate', STAGES.calibrate, /stages.callibrate replaces no stage; there are open, load/],
+  ['calibrate', undefined, /stages.calibrate has no run/],
+])('refuses %s: %s', async (name, stage, said) => {
+  const request = { model: TINY_LLAMA, sparsity: 0.3, dryRun: true, stages: { [name]: stage } as Partial<Stages> };
+  await expect(prune(request)).rejects.toThrow(said);
+});

@@ -1,10 +1,10 @@
 import { cp, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
-import { type ModelFolder, nodePlatform, openModelFolder } from '../../src/node.js';
+import { type JobControl, type ModelFolder, nodePlatform, openModelFolder, STAGES, withJob } from '../../src/node.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import type { SaveInput } from '../../src/pipeline/stages/save.js';
 import type { OutputRequest } from '../../src/platform/platform.js';
-import { type FillOptions, fillModelFolder } from '../../src/storage/fill-model-folder.js';
 import { encode, externalIn, floatTensor, rawFloats, smallModel } from '../onnx/small-model.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -23,11 +23,17 @@ async function put(files: Readonly<Record<string, string | Uint8Array>>) {
 function writeModelFolder(
   model: OnnxModel,
   source: ModelFolder,
-  { output, force, ...options }: Omit<FillOptions, 'source'> & Omit<OutputRequest, 'source'>,
+  { output, force, signal, onProgress, documents = {}, layout }: WriteOptions,
 ) {
-  const fill = (partial: string) => fillModelFolder(partial, model, { source, ...options });
-  return buildFolder({ output, source: source.root, force }, fill);
+  const input = { model, source, documents, ...(layout && { layout }) };
+  return withJob(nodePlatform, { signal, onProgress }, (context) =>
+    buildFolder({ output, source: source.root, force }, (partial) =>
+      STAGES.save.run(context, { ...input, folder: partial }),
+    ),
+  );
 }
+
+type WriteOptions = JobControl & Partial<Pick<SaveInput, 'documents' | 'layout'>> & Omit<OutputRequest, 'source'>;
 
 const bytes = encode(smallModel());
 const externalBytes = encode(
@@ -216,7 +222,7 @@ describe('checkOutput', () => {
   });
 });
 
-describe('fillModelFolder', () => {
+describe('the stage that saves', () => {
   const open = async () => {
     await put(fullFolder);
     const source = await openModelFolder(at('in'));

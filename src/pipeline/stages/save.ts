@@ -1,22 +1,59 @@
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { type FilledFolder, fillModelFolder } from '../../storage/fill-model-folder.js';
-import type { ModelFolder } from '../../storage/model-folder.js';
+import { type SavedModel, type SaveOptions, saveModel } from '../../onnx/save-model.js';
+import { type ModelFolder, modelPaths } from '../../storage/model-folder.js';
+import { openFolder } from '../../storage/open-folder.js';
 import type { JsonObject } from '../../storage/read-json.js';
+import { listSideFiles } from '../../storage/side-files.js';
+import { WINDOWS_FILE } from '../../storage/windows-file.js';
+import { copyFile, writeText } from '../../storage/write-file.js';
 import type { Stage } from '../job-context.js';
 
-export interface SaveInput {
+export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly model: OnnxModel;
   /** Where it comes from: what lies beside it goes along. */
   readonly source: ModelFolder;
-  /** JSON files that are written instead of the source's, by path. */
+  /** JSON files to write instead of the source's, by path relative to the folder, such as `config.json`. */
   readonly documents: Readonly<Record<string, JsonObject>>;
   /** Absolute path of the folder to fill. */
   readonly folder: string;
 }
 
-/** Writes a model, its configuration, and all that lay beside it. @see fillModelFolder */
-export const save: Stage<SaveInput, FilledFolder> = {
+/** A model folder that was filled. */
+export interface SavedFolder extends SavedModel {
+  /** Files copied from the source. */
+  readonly copied: readonly string[];
+  /** Files of the source that hold other variants of the model and were not copied. */
+  readonly leftOut: readonly string[];
+}
+
+/**
+ * Writes a model into a folder with everything that lay beside the original: tokenizer, templates, licence. A lone `.onnx`
+ * file without config or tokenizer is written alone.
+ * @throws OptionError when something cannot be written; ModelFormatError when a weight cannot be read.
+ */
+export const save: Stage<SaveInput, SavedFolder> = {
   name: 'save',
-  run: ({ timed, onProgress, signal }, { model, folder, ...origin }) =>
-    timed('save', () => fillModelFolder(folder, model, { ...origin, onProgress, signal })),
+  run: ({ platform: { files }, timed, onProgress, signal }, { model, source, documents, folder, ...layout }) =>
+    timed('save', async () => {
+      const { kept, leftOut } = await sortSideFiles(source, { model, documents });
+      const control = { onProgress, signal };
+      const saved = await saveModel(model, openFolder(files, folder), source.modelFile, { ...layout, ...control });
+      const from = source.platform.files;
+      for (const path of kept) {
+        signal?.throwIfAborted();
+        await copyFile(from, from.resolve(source.root, path), { files, path: files.resolve(folder, path) });
+      }
+      for (const [path, document] of Object.entries(documents))
+        await writeText(files, files.resolve(folder, path), `${JSON.stringify(document, null, 2)}\n`);
+      signal?.throwIfAborted();
+      return { ...saved, copied: kept, leftOut };
+    }),
 };
+
+async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
+  if (Object.keys(source.documents).length === 0) return { kept: [], leftOut: [] };
+  const { files } = source.platform;
+  const own = modelPaths(source, model).map((path) => files.relative(source.root, path)!);
+  const replaced = new Set([...own, ...Object.keys(documents), WINDOWS_FILE]);
+  return listSideFiles(files, source.root, { modelFile: source.modelFile, replaced });
+}

@@ -1,15 +1,18 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { ModelFormatError } from '../../errors.js';
+import { bytesSource } from '../../onnx/memory-folder.js';
 import { reason } from '../../reason.js';
 import type { OpenFile } from '../platform.js';
 
 /** Its descriptor is taken when the first byte is read, and freed by `close`. @see Files */
-export async function openFileSource(path: string): Promise<OpenFile | undefined> {
+export async function openFileSource(path: string, pipes = false): Promise<OpenFile | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
     throw new ModelFormatError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
   });
   if (stats === undefined) return undefined;
+  if (pipes && (stats.isFIFO() || stats.isCharacterDevice()))
+    return { ...bytesSource(path, await readFile(path)), close: async () => undefined };
   if (!stats.isFile()) throw new ModelFormatError(`${path} is not a file.`);
   return fileSource(path, stats.size);
 }

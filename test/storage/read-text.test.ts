@@ -1,0 +1,48 @@
+import { execFileSync } from 'node:child_process';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { nodeFiles } from '../../src/platform/node/node-files.js';
+import { readLines, readText } from '../../src/storage/read-text.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+async function linesOf(content: string): Promise<string[]> {
+  await writeFile(at('lines'), content);
+  return collect(at('lines'));
+}
+
+async function collect(path: string): Promise<string[]> {
+  const lines: string[] = [];
+  for await (const line of readLines(nodeFiles, path)) lines.push(line);
+  return lines;
+}
+
+it('reads lines however they end, also where a piece of the file does', async () => {
+  expect(await linesOf('a\nb\r\nc\rd')).toEqual(['a', 'b', 'c', 'd']);
+  expect(await linesOf('a\n\nb\n')).toEqual(['a', '', 'b']);
+  expect(await linesOf('')).toEqual([]);
+  // What separates lines in JavaScript may stand in a JSON string.
+  expect(await linesOf('{"text":"a\u2028b"}\n')).toHaveLength(1);
+  const long = 'x'.repeat(2 ** 20 - 1);
+  expect(await linesOf(`${long}\r\nä\r`)).toEqual([long, 'ä']);
+  expect(await linesOf(`${long}ä\n`)).toEqual([`${long}ä`]);
+});
+
+it('keeps every character of a text, and says what cannot be read', async () => {
+  await writeFile(at('text'), '\ufeffa\r\nb');
+  expect(await readText(nodeFiles, at('text'))).toBe('\ufeffa\r\nb');
+  await expect(readText(nodeFiles, at('none'))).rejects.toThrow(OptionError);
+  await expect(readText(nodeFiles, folder())).rejects.toThrow(/Cannot read the text .* is not a file/);
+  await expect(collect(at('none'))).rejects.toThrow(OptionError);
+});
+
+it('reads a pipe, which no model may be', async () => {
+  if (process.platform === 'win32') return;
+  execFileSync('mkfifo', [at('pipe')]);
+  const [text] = await Promise.all([readText(nodeFiles, at('pipe')), writeFile(at('pipe'), 'piped')]);
+  expect(text).toBe('piped');
+  await expect(nodeFiles.open(at('pipe'))).rejects.toThrow(/not a file/);
+});
