@@ -40,7 +40,7 @@ describe('every method', () => {
     ['a formula', ({ statistics, unitCount }) => statistics.variance.subarray(0, unitCount)],
   ];
   it.each(methods)('%s removes what was asked for', async (_, method) => {
-    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method });
+    const outcome = await pruneLoaded(loaded, { sparsity: 0.3, method, allocation: 'uniform' });
     expect(keptCounts(outcome, 'ffn')).toEqual(Array(6).fill(358));
     expect(keptCounts(outcome, 'attention')).toEqual(Array(6).fill(6));
     expect((await logitsOf(outcome.model)).every(Number.isFinite)).toBe(true);
