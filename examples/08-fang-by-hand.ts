@@ -1,7 +1,8 @@
 /** FANG composed of its parts: the same bytes as `method: 'o-fang'` for FFNs. `npx tsx examples/08-fang-by-hand.ts OUT` */
 import * as fang from 'fang-prune';
 
-const needs = { grouping: fang.GROUPING_DEFAULTS, blockChange: true, sensitivity: false } as const;
+const grouping = fang.GROUPING_DEFAULTS;
+const needs = { grouping, blockChange: true, sensitivity: false, curvatures: undefined, order: undefined };
 
 const pruneMeasured: fang.Stages['pruneMeasured'] = {
   name: 'FANG by hand',
@@ -10,8 +11,7 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     const modules = job.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
 
     // Contexts of all tokens and the change that every block makes (Eq. 8), then gradients for the affinity (Eq. 5).
-    const wanted = { ...needs, modules, curvatures: undefined, order: undefined };
-    const passes = await fang.startDensePasses(context, wanted);
+    const passes = await fang.startDensePasses(context, { ...needs, modules });
     const { contexts, blockChange } = await fang.measureForwards(context, passes);
     const gradients = await fang.measureBackwards(context, passes, contexts);
     await passes.dispose();
@@ -20,8 +20,7 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     const functional = new Map<fang.PrunableModule, fang.FunctionalModule>();
     for (const [module, own] of contexts) {
       const affinity = gradients.get(module)!.affinity!;
-      const { contextCount } = own;
-      const groups = fang.groupNeurons({ ...needs.grouping, affinity, contextCount, random: context.random });
+      const groups = fang.groupNeurons({ ...grouping, ...own, affinity, random: context.random });
       functional.set(module, { contexts: own, groups, affinity });
     }
     const dense = { blockChange, functional };
@@ -30,24 +29,23 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     // Block by block, behind the pruned ones: tokens weighted for each group (Eq. 6), scores, OBC's repair.
     const model = fang.copyModel(job.model);
     const runner = await context.startRunner(model);
-    const [outcomes, edits] = [[] as fang.ModuleOutcome[], { changed: new Map(), bridges: [] }];
+    const done = { modules: [] as fang.ModuleOutcome[], changed: new Map(), bridges: [] };
     for (const module of modules) {
       while (runner.stage < module.segment) await context.pass(runner);
       const here = { runner, model, modules: [module], needs: 'gram', functional, dense } as const;
       const statistics = await fang.measureModules(context, here);
       const [scored] = await fang.scoreSegment(context, { ...here, statistics });
-      const cut = { module, scored: scored!, stepCount: counts.get(module.index)!, runner };
-      outcomes.push(await fang.shrinkModule(context, model, cut, edits));
+      const leaving = { module, scored: scored!, stepCount: counts.get(module.index)!, runner };
+      done.modules.push(await fang.shrinkModule(context, model, leaving, done));
     }
     await Promise.all([runner.dispose(), context.dispose()]);
     fang.tidyModel(model);
-    return { model, modules: outcomes, ...edits, dense, timings: context.timings(), remarks: context.remarks };
+    return { model, ...done, dense, timings: context.timings(), remarks: context.remarks };
   },
 };
 
-const shared = { model: 'examples/models/tiny-llama', sparsity: 0.3, modules: 'ffn', report: false } as const;
 const calibration = { windowCount: 8, windowLength: 64 };
-const byHand = { measureDense: { name: 'nothing', run: async () => undefined }, pruneMeasured };
-const out = process.argv[2] ?? 'tiny-llama-by-hand';
-await fang.prune({ ...shared, calibration, out, method: 'obc', allocation: 'adaptive', stages: byHand });
+const run = { model: 'examples/models/tiny-llama', out: process.argv[2], modules: 'ffn', calibration } as const;
+const obc = { sparsity: 0.3, method: 'obc', allocation: 'adaptive' } as const;
+const { out } = await fang.prune({ ...run, ...obc, stages: { pruneMeasured } });
 console.log(`FFNs pruned by hand: ${out}`);

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { prune } from '../src/node.js';
 
 /** What each example must print; an example without a row fails. */
 const PRINTED: Readonly<Record<string, RegExp>> = {
@@ -49,4 +50,12 @@ describe.each(examples)('%s', (name) => {
     const { stdout } = await promisify(execFile)(process.execPath, ['--import', 'tsx', file, join(folder, name)]);
     expect(stdout).toMatch(PRINTED[name] ?? /^an example without a row in PRINTED$/);
   });
+});
+
+it('08-fang-by-hand.ts writes the same bytes as the method', async () => {
+  const out = join(folder, 'o-fang');
+  const run = { model: 'examples/models/tiny-llama', out, sparsity: 0.3, method: 'o-fang', modules: 'ffn' } as const;
+  await prune({ ...run, calibration: { windowCount: 8, windowLength: 64 } });
+  const bytesOf = (name: string) => readFileSync(join(folder, name, 'onnx/model.onnx'));
+  expect(Buffer.compare(bytesOf('08-fang-by-hand.ts'), bytesOf('o-fang'))).toBe(0);
 });

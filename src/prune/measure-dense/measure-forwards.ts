@@ -63,8 +63,9 @@ async function goForwards(
     for (let segment = span.first; segment <= span.last; segment += 1) {
       const here: ModuleMeasurement[] = [];
       for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {
-        if (needs.grouping !== undefined && module.kind === 'ffn')
-          here.push(await findContexts(context, runner, module, seen));
+        const { grouping } = needs;
+        if (grouping !== undefined && module.kind === 'ffn')
+          here.push(await findContexts(context, runner, { module, grouping }, seen));
         if (needs.order !== undefined)
           here.push(...(await findOrder(context, { module, adapter: needs.order, kept }, seen)));
       }
@@ -91,12 +92,12 @@ interface Filling extends ForwardMeasures {
 async function findContexts(
   context: PruneContext,
   runner: BlockRunner,
-  module: PrunableModule,
+  given: Parameters<typeof searchContexts>[2],
   { contexts }: Filling,
 ): Promise<ModuleMeasurement> {
-  const search = await context.timed('contexts', () => searchContexts(context, runner, module));
+  const search = await context.timed('contexts', () => searchContexts(context, runner, given));
   const finish = async () => {
-    contexts.set(module, search.finish());
+    contexts.set(given.module, search.finish());
   };
   return { meter: search.meter, finish: () => context.timed('contexts', finish) };
 }

@@ -2,6 +2,7 @@ import { createPointMeter, fitFeatures, type PointMeter } from '../../activation
 import type { PrunableModule } from '../../architecture/layout.js';
 import { clusterContexts } from '../../grouping/cluster-contexts.js';
 import { findTypicalTokens } from '../../grouping/find-typical-tokens.js';
+import type { ResolvedGrouping } from '../../options.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import type { ModuleContexts } from './dense-measures.js';
@@ -19,10 +20,9 @@ export interface ContextSearch {
 export async function searchContexts(
   context: PruneContext,
   runner: BlockRunner,
-  module: PrunableModule,
+  { module, grouping }: { readonly module: PrunableModule; readonly grouping: ResolvedGrouping },
 ): Promise<ContextSearch> {
   const { options, analysed } = context.job;
-  const grouping = options.grouping!;
   const { layout } = analysed.detected;
   const feature = grouping.features === 'residual' ? layout.segments[module.segment - 1]!.input : module.input;
   const width = analysed.facts.first.get(feature)?.dims.at(-1) ?? layout.hiddenSize;
