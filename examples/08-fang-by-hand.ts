@@ -44,8 +44,11 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
   },
 };
 
-const calibration = { windowCount: 8, windowLength: 64 };
-const run = { model: 'examples/models/tiny-llama', out: process.argv[2], modules: 'ffn', calibration } as const;
-const obc = { sparsity: 0.3, method: 'obc', allocation: 'adaptive' } as const;
+const run = {
+  model: 'examples/models/tiny-llama',
+  out: process.argv[2],
+  calibration: { windowCount: 8, windowLength: 64 },
+};
+const obc = { sparsity: 0.3, modules: 'ffn', method: 'obc', allocation: 'adaptive' } as const;
 const { out } = await fang.prune({ ...run, ...obc, stages: { pruneMeasured } });
 console.log(`FFNs pruned by hand: ${out}`);
