@@ -41,8 +41,7 @@ export { createNodeEngine, type EngineChoice, type ExecutionProviderChoice } fro
 export { type ObservedFolder, type ObserveRequest, observe } from './node/observe-folder.js';
 export { type LadderRequest, type PruneRequest, prune, pruneLadder } from './node/prune-folder.js';
 export { type ReportRequest, rebuildReport, type WrittenReport } from './node/report-folder.js';
-export type { TextEvaluation } from './node/text-evaluation.js';
-export type { TextWindows } from './node/text-windows.js';
+export type { TextEvaluation, TextWindows } from './options/texts.js';
 export {
   addMeasurements,
   type ComparedTask,

@@ -16,6 +16,8 @@ export interface Method<Options extends object> {
   readonly paper: string;
   readonly needs: StatisticsNeed;
   readonly defaults: Options;
+  /** Options of a run that only some methods take, each with what it is called here. */
+  readonly takes: Readonly<Record<string, string>>;
   /** @throws OptionError when an option is out of range. */
   create(options: Options): CompensationAdapter;
 }
@@ -40,6 +42,7 @@ const flap: Method<FlapOptions> = {
   paper: 'FLAP: An et al., AAAI 2024, arXiv 2312.11983',
   needs: 'moments',
   defaults: { metric: 'WIFV', aggregate: 'sum-of-squares', repair: 'bias', dampening: 0.01 },
+  takes: { fluctuation: 'metric' },
   create({ metric, aggregate, ...repairing }) {
     if (!Object.hasOwn(FLUCTUATION_METRICS, metric)) throw unknown('metric', metric, Object.keys(FLUCTUATION_METRICS));
     const aggregates = ['sum', 'sum-of-squares'];
@@ -53,6 +56,7 @@ const obc: Method<ObcOptions> = {
   paper: 'OBS: Hassibi & Stork 1993; structured: ZipLM, Kurtic et al., NeurIPS 2023, arXiv 2302.04089',
   needs: 'gram',
   defaults: { dampening: 0.01, step: Number.POSITIVE_INFINITY },
+  takes: { dampening: 'dampening' },
   create: createObcAdapter,
 };
 
@@ -61,6 +65,7 @@ const wanda: Method<ScoringOptions> = {
   paper: 'Wanda: Sun et al., ICLR 2024, arXiv 2306.11695',
   needs: 'moments',
   defaults: { repair: 'none', dampening: 0.01 },
+  takes: {},
   create: (repairing) => createImportanceAdapter(scoreByWeightTimesInput, repairing),
 };
 
@@ -69,6 +74,7 @@ const magnitude: Method<ScoringOptions> = {
   paper: 'Han et al., NeurIPS 2015, arXiv 1506.02626',
   needs: 'none',
   defaults: { repair: 'none', dampening: 0.01 },
+  takes: {},
   create: (repairing) => createImportanceAdapter(scoreByMagnitude, { ...repairing, needs: 'none' }),
 };
 
@@ -77,6 +83,7 @@ const random: Method<ScoringOptions> = {
   paper: 'none',
   needs: 'none',
   defaults: { repair: 'none', dampening: 0.01 },
+  takes: {},
   create: (repairing) => createImportanceAdapter(scoreAtRandom, { ...repairing, needs: 'none' }),
 };
 

@@ -1,6 +1,8 @@
 import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
+import { APPLY } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { JobControl } from '../progress.js';
 import { applyRemovals } from '../removal/apply-removals.js';
 import { pruneTwin } from '../removal/prune-twin.js';
@@ -50,6 +52,7 @@ export interface AppliedRecipe {
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
  */
 export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe> {
+  checkOptions(request, rowsOf(APPLY));
   const { out, force, signal, onProgress } = request;
   const place = resolvePair('recipe', request.recipe);
   const use = ({ json: recipe, tensors }: OpenPair<Recipe>) =>

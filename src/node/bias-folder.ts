@@ -1,7 +1,9 @@
 import { join } from 'node:path';
 import { createCalibrationSet } from '../calibration/calibration-set.js';
-import { OptionError } from '../errors.js';
-import { type CalibrationOptions, PRUNE_DEFAULTS, resolveCalibration } from '../options.js';
+import { definedOf } from '../defined-of.js';
+import { BIAS } from '../options/commands.js';
+import { checkOptions, defaultsOf, rowsOf } from '../options/option.js';
+import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { JobControl } from '../progress.js';
 import type { BiasReport, MetricReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
@@ -34,8 +36,6 @@ export interface BiasRequest extends JobControl, EmbeddingsOption, EngineChoice 
   readonly quoteText?: boolean | undefined;
 }
 
-export const BIAS_DEFAULTS = { windowCount: 16 } as const;
-
 /** A bias with the text's perplexities. */
 export interface BiasResult extends BiasReport {
   readonly perplexity: MetricReport;
@@ -50,10 +50,8 @@ export interface BiasResult extends BiasReport {
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
  */
 export async function measureCalibrationBias(request: BiasRequest): Promise<BiasResult> {
-  const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, onProgress, signal } = request;
-  if (!Number.isInteger(windowCount) || windowCount < 1) {
-    throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
-  }
+  checkOptions(request, rowsOf(BIAS));
+  const { windowCount, seed, onProgress, signal } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
   const engine = await createNodeEngine(request);
   const { embeddings } = request;
   const folder = await openModelFolder(request.dense, { embeddings });
@@ -67,7 +65,7 @@ export async function measureCalibrationBias(request: BiasRequest): Promise<Bias
       folder,
       model,
       engine,
-      calibration: resolveCalibration(request.calibration, PRUNE_DEFAULTS.calibration),
+      calibration: resolveCalibration(request.calibration),
       vocabularySize,
       positionCount: analysed.positionCount,
       seed,

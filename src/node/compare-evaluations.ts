@@ -4,6 +4,8 @@ import { type ComparisonOptions, compareResults, type TaskComparison } from '../
 import { explainComparison } from '../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../evaluation/task-result.js';
+import { COMPARE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import { reason } from './file-source.js';
 import type { TaskReport } from './measurements.js';
 
@@ -37,6 +39,8 @@ export function compareEvaluations(
   evaluations: readonly EvaluatedTasks[],
   options: ComparisonOptions = {},
 ): ModelComparison[] {
+  const { files: _, ...rows } = rowsOf(COMPARE);
+  checkOptions(options, rows);
   const [first, ...others] = evaluations;
   if (first === undefined || others.length === 0) {
     throw new OptionError(`found ${evaluations.length} evaluated models; a comparison needs two`);
@@ -150,6 +154,8 @@ export interface CompareRequest extends ComparisonOptions {
 }
 
 /** Compares evaluations that lie in files. @throws OptionError */
-export async function compareFiles({ files, ...options }: CompareRequest): Promise<ModelComparison[]> {
+export async function compareFiles(request: CompareRequest): Promise<ModelComparison[]> {
+  checkOptions(request, rowsOf(COMPARE));
+  const { files, ...options } = request;
   return compareEvaluations(await readEvaluations(files), options);
 }

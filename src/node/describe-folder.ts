@@ -1,3 +1,5 @@
+import { DESCRIBE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { JobControl } from '../progress.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
@@ -15,6 +17,7 @@ export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineCho
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export async function describe(request: DescribeRequest): Promise<ModelDescription> {
+  checkOptions(request, rowsOf(DESCRIBE));
   const engine = await createNodeEngine(request);
   const folder = await openModelFolder(request.model, { embeddings: request.embeddings });
   try {

@@ -4,6 +4,9 @@ import { generateText as continueText } from '../evaluation/generate.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { type LogLikelihood, measureLogLikelihoods } from '../evaluation/log-likelihood.js';
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
+import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import type { TextWindows } from '../options/texts.js';
 import type { JobControl } from '../progress.js';
 import { evaluateModels } from './evaluate-models.js';
 import { requireTokenizer } from './load-tokenizer.js';
@@ -12,7 +15,7 @@ import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder
 import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
-import { naming, type TextWindows, windowOptions } from './text-windows.js';
+import { naming, windowOptions } from './text-windows.js';
 
 /** What every evaluation needs to know. */
 export interface EvaluationRequest extends JobControl, EmbeddingsOption, EngineChoice {
@@ -31,6 +34,7 @@ export interface PerplexityRequest extends EvaluationRequest, TextWindows {
  * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
  */
 export async function perplexity(request: PerplexityRequest): Promise<PerplexityResult> {
+  checkOptions(request, rowsOf(PERPLEXITY));
   if ((request.file === undefined) === (request.text === undefined)) {
     throw new OptionError('give either file or text to measure perplexity on');
   }
@@ -57,7 +61,9 @@ export interface TasksRequest extends EvaluationRequest, TaskEncoding {
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export async function evaluateTasks({ model, file, ...request }: TasksRequest): Promise<TaskReport> {
+export async function evaluateTasks(given: TasksRequest): Promise<TaskReport> {
+  checkOptions(given, rowsOf(TASKS));
+  const { model, file, ...request } = given;
   const [evaluation] = await evaluateModels({ ...request, models: [model], tasks: [file] });
   return evaluation!.tasks[0]!;
 }
@@ -69,6 +75,7 @@ export interface LogLikelihoodRequest extends EvaluationRequest, Pick<TaskEncodi
 
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
 export async function logLikelihoods(request: LogLikelihoodRequest): Promise<LogLikelihood[]> {
+  checkOptions(request, rowsOf(LOG_LIKELIHOOD));
   const { pairs, bos: addSpecialTokens, onProgress, signal } = request;
   return withLanguageModel(request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
@@ -94,6 +101,7 @@ export interface GenerationSample {
 
 /** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
 export async function generateText(request: GenerationRequest): Promise<GenerationSample> {
+  checkOptions(request, rowsOf(GENERATE_TEXT));
   const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');

@@ -2,6 +2,9 @@ import { sha256 } from '../calibration/sha256.js';
 import { OptionError } from '../errors.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import type { ScoredRun } from '../evaluation/score-lines.js';
+import { EVALUATE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import type { TextWindows } from '../options/texts.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashModel } from './hash-model.js';
@@ -21,7 +24,6 @@ import { openLanguageModel } from './open-language-model.js';
 import { readText } from './read-text.js';
 import { openScoreFile, type ScoreFile } from './score-file.js';
 import { readTaskFile, type TaskFile } from './task-file.js';
-import type { TextWindows } from './text-windows.js';
 
 /** What to measure on which models. */
 export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption, EngineChoice {
@@ -56,6 +58,7 @@ export interface Evaluation extends Measured {
  * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  */
 export async function evaluateModels(request: EvaluateRequest): Promise<Evaluation[]> {
+  checkOptions(request, rowsOf(EVALUATE));
   const sources = await readSources(request);
   const engine = await createNodeEngine(request);
   const folders: ModelFolder[] = [];

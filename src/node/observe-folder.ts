@@ -1,14 +1,9 @@
 import { stat } from 'node:fs/promises';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import { OptionError } from '../errors.js';
-import {
-  type CalibrationOptions,
-  type MetricName,
-  type PruneOptions,
-  readsTokens,
-  resolveCalibration,
-  resolveOptions,
-} from '../options.js';
+import { OBSERVE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { type LookOptions, resolveLook } from '../options/request.js';
+import type { CalibrationOptions, MetricName } from '../options.js';
 import { collectDense, keptSums } from '../prune/collect-dense.js';
 import type { KeptSums } from '../prune/dense-statistics.js';
 import type { StageTiming } from '../prune/job.js';
@@ -25,12 +20,6 @@ import { withPruneJob } from './open-prune-job.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
-
-/** What of a pruning run decides what must be seen of the dense model. */
-type LookOptions = Pick<
-  PruneOptions,
-  'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'batchSize' | 'onProgress' | 'signal'
->;
 
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest extends LookOptions, EmbeddingsOption, EngineChoice {
@@ -79,13 +68,10 @@ export interface ObservedFolder {
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
  */
 export async function observe(request: ObserveRequest): Promise<ObservedFolder> {
+  checkOptions(request, rowsOf(OBSERVE));
+  const { options, calibration } = resolveLook(request);
   const place = resolvePair('statistics', request.out);
-  const { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal } = request;
-  const look: LookOptions = { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal };
-  const options = resolveOptions({ ...look, sparsity: 0 });
-  if (!readsTokens(options))
-    throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
-  const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
+  const { onProgress, signal } = options;
   const { executionProvider, engine, hiddenStates, force } = request;
   await checkPairPlace(place, { force });
   return withModelFolder(request.model, request, (folder) =>
@@ -105,7 +91,7 @@ export async function observe(request: ObserveRequest): Promise<ObservedFolder> 
           seed: options.seed,
           sums: keptSums(options),
           metric: options.metric,
-          settings: plainSettings(options),
+          settings: plainSettings(options, { calibration: opened.settled }),
           calibration: provenance,
           modules: packed.modules,
           remarks: [...remarks, ...collected.remarks],

@@ -1,6 +1,7 @@
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import { checkBudget } from '../prune/check-budget.js';
 import type { PruneJob, StageTiming } from '../prune/job.js';
+import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { StatisticsReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { createMemoryStates, createSpilledStates, type HiddenStates } from '../runtime/hidden-states.js';
@@ -26,6 +27,8 @@ export interface FolderJob {
   readonly job: Omit<PruneJob, 'store'>;
   /** Absent for methods that look at no token. */
   readonly calibration: FolderWindows | undefined;
+  /** Options that make its windows again. */
+  readonly settled?: SettledCalibration | undefined;
   /** Statistics that stand in for a look at the model. */
   readonly statistics?: StatisticsReport | undefined;
   /** Stages until now. */
@@ -88,6 +91,7 @@ async function openPruneJob(request: PruneJobRequest, spill: () => Promise<Spill
   return {
     folder,
     calibration,
+    settled: calibration && settledCalibration(calibrationOptions!, calibration.provenance),
     timings,
     job: {
       model,

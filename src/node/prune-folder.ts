@@ -1,11 +1,8 @@
-import { OptionError } from '../errors.js';
-import {
-  type CalibrationOptions,
-  type PruneOptions,
-  type ResolvedOptions,
-  resolveCalibration,
-  resolveOptions,
-} from '../options.js';
+import { LADDER, PRUNE } from '../options/commands.js';
+import type { FolderOptions } from '../options/folder.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { resolveRequest } from '../options/request.js';
+import type { PruneOptions } from '../options.js';
 import { partOfProgress } from '../progress.js';
 import { type ObservedModel, observeModel, recallModel } from '../prune/observe-model.js';
 import { pruneModel, pruneObserved } from '../prune.js';
@@ -20,7 +17,7 @@ import type { EmbeddingsOption, ModelFolder } from './model-folder.js';
 import { createNodeEngine, type EngineChoice } from './node-engine.js';
 import { type FolderJob, withPruneJob } from './open-prune-job.js';
 import { withStatistics } from './recall-statistics.js';
-import { prepareTexts, type TextEvaluation } from './text-evaluation.js';
+import { prepareTexts } from './text-evaluation.js';
 import { checkWindowsPlace } from './windows-file.js';
 import { withModelFolder } from './with-model-folder.js';
 import { withTensorStore } from './with-tensor-store.js';
@@ -28,44 +25,7 @@ import { type ReportPlace, resolveReportPlace, rewriteReports } from './write-re
 import { type ResultRequest, writeResult } from './write-result.js';
 
 /** A pruning run over a model folder. */
-export interface PruneRequest extends PruneOptions, EmbeddingsOption, EngineChoice {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
-  readonly model: string;
-  /** Folder to be made; may be left out for a dry run. */
-  readonly out?: string | undefined;
-  /** Replace `out` if it exists. Default false. */
-  readonly force?: boolean | undefined;
-  /** Decide everything and report it, but write nothing. Default false. */
-  readonly dryRun?: boolean | undefined;
-  readonly calibration?: CalibrationOptions | undefined;
-  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
-  readonly hiddenStates?: 'memory' | 'spill' | undefined;
-  /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
-  readonly report?: string | boolean | undefined;
-  /** Quote calibration text in the report, to show what contexts are about. Default true. */
-  readonly quoteText?: boolean | undefined;
-  /**
-   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
-   * fails and leaves nothing. Default true.
-   */
-  readonly certify?: boolean | undefined;
-  /**
-   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
-   * such a `.json` file. Replaced only with `force`. Default: none is written.
-   */
-  readonly recipe?: string | undefined;
-  /**
-   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
-   * What was written stays when this fails or is aborted. Default: none.
-   */
-  readonly evaluation?: TextEvaluation | undefined;
-  /**
-   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
-   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. Default:
-   * the model is looked at.
-   */
-  readonly statistics?: string | undefined;
-}
+export interface PruneRequest extends PruneOptions, FolderOptions, EmbeddingsOption, EngineChoice {}
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
 export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
@@ -91,6 +51,7 @@ export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
 export async function prune(request: PruneRequest): Promise<PruneReport> {
+  checkOptions(request, rowsOf(PRUNE));
   const place = resolveReportPlace(request.report);
   const { sparsity, out } = request;
   const recipe = request.recipe === undefined ? undefined : resolvePair('recipe', request.recipe);
@@ -111,8 +72,9 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
-export async function pruneLadder({ sparsity, ...request }: LadderRequest): Promise<readonly PruneReport[]> {
-  const rungs = nameRungs(sparsity);
+export async function pruneLadder(request: LadderRequest): Promise<readonly PruneReport[]> {
+  checkOptions(request, rowsOf(LADDER));
+  const rungs = nameRungs(request.sparsity);
   const place = resolveReportPlace(request.report);
   const { out, dryRun } = request;
   const toResult = (rung: Rung): Result => ({
@@ -136,41 +98,28 @@ interface Result extends Pick<ResultRequest, 'sparsity' | 'out'> {
 
 /** Looks at the dense model once and writes a result for each sparsity. */
 async function pruneTo(
-  request: Omit<PruneRequest, 'sparsity'>,
+  request: PruneRequest | LadderRequest,
   results: readonly Result[],
 ): Promise<readonly PruneReport[]> {
-  const [options] = results.map(({ sparsity }) => resolveOptions({ ...request, sparsity }));
-  const calibration = resolveCalibration(request.calibration, options!.calibrationDefaults);
-  if (request.out === undefined && !request.dryRun) {
-    throw new OptionError('out is missing: name the folder to write, or ask for a dryRun');
-  }
-  if (request.recipe !== undefined && options!.shots > 1) {
-    throw new OptionError(`recipe cannot hold what ${options!.shots} shots do; leave it out, or use one shot`);
-  }
-  const statistics = resolveStatistics(request, options!);
+  const { options, calibration } = resolveRequest(request);
+  const place = request.statistics === undefined ? undefined : resolvePair('statistics', request.statistics);
   const { hiddenStates, executionProvider, engine, evaluation } = request;
-  if (evaluation !== undefined && request.dryRun) {
-    throw new OptionError('evaluation measures what was written, and a dryRun writes nothing; leave one of both out');
-  }
-  if (hiddenStates !== undefined && !['memory', 'spill'].includes(hiddenStates)) {
-    throw new OptionError(`hiddenStates is "${hiddenStates}"; expected memory or spill`);
-  }
   return withModelFolder(request.model, request, async (folder) => {
     for (const { out, recipe } of results) {
       if (recipe !== undefined) await checkPairPlace(recipe, { out, force: request.force });
       await checkPlaces(folder, out, { request, windowsFile: calibration.generate?.file });
     }
     const texts = evaluation && (await prepareTexts(evaluation, folder));
-    const needed = statistics === undefined ? calibration : undefined;
+    const needed = place === undefined ? calibration : undefined;
     const sparsities = results.map(({ sparsity }) => sparsity);
-    const job = { folder, options: options!, calibration: needed, executionProvider, engine, hiddenStates, sparsities };
+    const job = { folder, options, calibration: needed, executionProvider, engine, hiddenStates, sparsities };
     const reports = await withPruneJob(job, (opened) => {
-      if (statistics !== undefined) return pruneRecalled(statistics, { opened, request, results });
-      return (options!.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });
+      if (place !== undefined) return pruneRecalled(place, { opened, request, results });
+      return (options.shots > 1 ? pruneEach : pruneAlike)({ opened, request, results });
     });
     if (texts === undefined) return reports;
     const measuring = await createNodeEngine({ executionProvider, engine });
-    const { onProgress, signal } = options!;
+    const { onProgress, signal } = options;
     return evaluateResults(reports, { engine: measuring, folder, texts, onProgress, signal });
   });
 }
@@ -178,7 +127,7 @@ async function pruneTo(
 /** A model that stands ready, and what is to be made of it. */
 interface Pruning {
   readonly opened: FolderJob;
-  readonly request: Omit<PruneRequest, 'sparsity'>;
+  readonly request: PruneRequest | LadderRequest;
   readonly results: readonly Result[];
 }
 
@@ -214,21 +163,6 @@ async function pruneFrom(
   } finally {
     await observed.dispose();
   }
-}
-
-/** Saved statistics that a run is to be made from. @throws OptionError where other options contradict them. */
-function resolveStatistics(
-  { statistics, calibration = {} }: Omit<PruneRequest, 'sparsity'>,
-  { shots }: ResolvedOptions,
-): PairPlace | undefined {
-  if (statistics === undefined) return undefined;
-  const given = Object.entries(calibration).find(([, value]) => value !== undefined);
-  if (given !== undefined)
-    throw new OptionError(
-      `calibration.${given[0]} is of no use with statistics: they were taken on windows of their own`,
-    );
-  if (shots > 1) throw new OptionError(`statistics of the dense model tell nothing of ${shots} shots; use one shot`);
-  return resolvePair('statistics', statistics);
 }
 
 /** Several shots look at the model that the shot before left, so that sparsities share only their calibration. */

@@ -1,6 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { dirname, extname, join, resolve } from 'node:path';
 import { ModelFormatError, OptionError } from '../errors.js';
+import { REPORT } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import { addMeasurements } from '../report/add-measurements.js';
 import { type PruneReport, REPORT_SCHEMA } from '../report/report-schema.js';
 import { readJsonFile } from './read-json.js';
@@ -29,7 +31,9 @@ export interface WrittenReport {
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
  */
-export async function rebuildReport({ report: given, add = [], out }: ReportRequest): Promise<WrittenReport> {
+export async function rebuildReport(request: ReportRequest): Promise<WrittenReport> {
+  checkOptions(request, rowsOf(REPORT));
+  const { report: given, add = [], out } = request;
   const path = await locateReport(given);
   let report = await readReport(path);
   for (const file of add) {

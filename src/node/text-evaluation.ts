@@ -4,19 +4,12 @@ import { OptionError } from '../errors.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, type WindowOptions } from '../evaluation/scored-windows.js';
+import type { TextEvaluation } from '../options/texts.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import { contextLength, type ModelFolder } from './model-folder.js';
 import { readText } from './read-text.js';
-import { naming, type TextWindows, windowOptions } from './text-windows.js';
-
-/** Texts that the dense and the pruned model are compared on. */
-export interface TextEvaluation extends TextWindows {
-  /** Text files, UTF-8, at least one. */
-  readonly texts: readonly string[];
-  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
-  readonly windowLength?: number | undefined;
-}
+import { naming, windowOptions } from './text-windows.js';
 
 /** A text as the model reads it. */
 export interface PreparedText {

@@ -10,7 +10,7 @@ import type { DecidedRemoval } from '../removal/apply-removals.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import { buildRecipeParts } from '../report/build-recipe.js';
-import { plainSettings } from '../report/plain-settings.js';
+import { plainSettings, type RunSettings } from '../report/plain-settings.js';
 import { buildPruneReport } from '../report/prune-report.js';
 import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
 import type { CertificateReport, PruneReport } from '../report/report-schema.js';
@@ -31,7 +31,7 @@ import { writeModelFolder } from './write-model-folder.js';
 import { describeEnvironment, type ReportPlace, writeReport } from './write-report.js';
 
 /** Where the result of one run goes, and what is said about it. */
-export interface ResultRequest {
+export interface ResultRequest extends Omit<RunSettings, 'calibration'> {
   /** As the user called it. */
   readonly model: string;
   readonly sparsity: number;
@@ -48,13 +48,14 @@ export interface ResultRequest {
 
 /** Writes the pruned model with its report; a dry run only counts the model's bytes. Nothing is left when it fails. */
 export async function writeResult(
-  { folder, job, calibration, statistics, timings: before }: FolderJob,
+  { folder, job, calibration, settled, statistics, timings: before }: FolderJob,
   outcome: PruneOutcome,
   request: ResultRequest,
 ): Promise<PruneReport> {
   const { analysed, windows } = job;
   const options = { ...job.options, sparsity: request.sparsity };
-  const { out, report: place } = request;
+  const { out, report: place, embeddings, executionProvider, statistics: source } = request;
+  const settings = plainSettings(options, { calibration: settled, statistics: source, embeddings, executionProvider });
   const written = await pruneTwin(withoutFront(outcome.model), outcome.modules, job.engine);
   const timings: StageTiming[] = [...before, ...outcome.timings];
   const bytesBefore = await storedBytes(folder, job.model);
@@ -71,6 +72,7 @@ export async function writeResult(
       model: request.model,
       out,
       options,
+      settings,
       layout: analysed.detected.layout,
       outcome: { ...outcome, remarks },
       parametersAfter: countParameters(written),
@@ -92,7 +94,7 @@ export async function writeResult(
       model: await originOf(folder, job.model, { layout: analysed.detected.layout, signal: options.signal }),
       method: options.methodName,
       seed: options.seed,
-      settings: plainSettings(options),
+      settings,
       ...(calibration && { calibration: calibration.provenance }),
       ...(sha256 !== undefined && { result: { sha256 } }),
       modules,

@@ -1,5 +1,6 @@
 import { ALLOCATION_RULES } from '../allocation/allocation-rules.js';
 import type { PrunableModule } from '../architecture/layout.js';
+import { refusal } from '../options/option.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import { allocateSteps } from './allocate-steps.js';
 import type { DenseObservation } from './dense-observation.js';
@@ -18,12 +19,21 @@ export function checkBudget(
   sparsities: readonly number[] = [options.sparsity],
 ): void {
   const { modules } = selectModules({ analysed, options });
+  checkWidthMultiple(modules, options.widthMultiple);
   // Several shots get there by roundings of their own.
   if (options.shots > 1) return;
   // Under one threshold the costs decide how many heads leave, so that only the total can be asked about.
   const perBlockKvHeads = options.perBlockKvHeads || !Object.hasOwn(ALLOCATION_RULES, options.allocation);
   const alike = observeAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
   for (const sparsity of sparsities) allocateSteps({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+}
+
+/** @throws OptionError where no FFN is as wide: all would stay as they are. */
+function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: number): void {
+  const widths = modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
+  const widest = Math.max(...widths);
+  if (widths.length > 0 && widthMultiple > widest)
+    throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
 }
 
 /** A look that finds all blocks and units alike: whether budgets can be met does not depend on what it finds. */
