@@ -168,8 +168,9 @@ function resolveSettings(method: MethodChoice, options: Partial<PruneOptions>) {
 
 /** What decides whether options have an effect. */
 export function factsOf(options: ResolvedOptions): RunFacts {
-  const { modules, takes, grouping } = options;
-  return { modules, takes, isGrouped: grouping !== undefined, readsTokens: readsTokens(options) };
+  const { modules, takes, grouping, adapter } = options;
+  const tokens = { readsTokens: readsTokens(options), measuresBlocks: adapter.needs !== 'none' };
+  return { modules, takes, isGrouped: grouping !== undefined, ...tokens };
 }
 
 /** Whether a run looks at calibration tokens at all. */

@@ -34,6 +34,7 @@ export function defineCommand<Request extends object, Result>(
   { terminal, signal, loadApi }: CommandContext,
   { families, check, run, format }: CommandTask<Request, Result>,
 ): void {
+  declareFlags(command, families);
   command
     .optionsGroup('Output:')
     .option('--json', 'print one JSON object on stdout')
@@ -41,7 +42,6 @@ export function defineCommand<Request extends object, Result>(
     .option('--verbose', 'show where an error came from')
     .option('--no-color', 'print without colours')
     .helpOption('-h, --help', 'show help');
-  declareFlags(command, families);
   command.action(async () => {
     const { json, quiet } = command.opts<OutputFlags>();
     try {

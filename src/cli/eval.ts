@@ -24,7 +24,8 @@ interface EvalResult {
 
 const { 'Sample text': sample } = GENERATE_TEXT;
 
-const FAMILIES = {
+/** Options of `eval`: three calls, and whether to compare. */
+export const EVAL = {
   ...EVALUATE,
   'Sample text': { ...sample, prompt: { ...sample.prompt, required: false } },
   Comparison: {
@@ -43,7 +44,7 @@ export function addEvalCommand(program: Command, context: CommandContext): void 
     .description('measure perplexity and tasks and write sample text, one model or several side by side')
     .argument('<models...>', 'folders or .onnx files');
   defineCommand<EvalRequest, EvalResult>(command, context, {
-    families: FAMILIES,
+    families: EVAL,
     check: checkPurpose,
     run: (api, request) =>
       evaluate(api, request).catch((error: unknown) => {

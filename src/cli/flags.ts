@@ -23,7 +23,8 @@ export function declareFlags(command: Command, families: Families): void {
 /** Hidden while help is drawn and at no other time: commander suggests no flag that is hidden. */
 function hideRare(command: Command, rare: readonly Option[]): void {
   let showsAll = false;
-  command.option('--help-all', 'show all options').on('option:help-all', () => {
+  command.addOption(new Option('--help-all', 'show all options').helpGroup('Output:'));
+  command.on('option:help-all', () => {
     showsAll = true;
     command.help();
   });
@@ -48,7 +49,7 @@ function optionsOf({ row, path }: NamedRow): Option[] {
 
 function defaultOf({ flag = '', otherwise, default: value }: NamedRow['row']): string {
   const words = otherwise ?? (typeof value === 'boolean' || value === undefined ? undefined : String(value));
-  return words === undefined || words === 'none' || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
+  return words === undefined || words.startsWith('none') || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
 }
 
 /** What flags said, as a request of the API. @throws OptionError where one leaves no room for another. */

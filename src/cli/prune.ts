@@ -16,7 +16,7 @@ export function addPruneCommand(program: Command, context: CommandContext): void
   const command = program
     .command('prune')
     .description('make a model smaller')
-    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file');
+    .argument('<model>', 'a folder or an .onnx file');
   defineCommand<LadderRequest, PruneReport | LadderResult>(command, context, {
     families: LADDER,
     check: resolveRequest,

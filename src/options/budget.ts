@@ -52,17 +52,17 @@ export const whereSelected = (kind: ModuleKind): Applies => ({
 });
 
 export const BUDGET = {
-  sparsity: row(
-    '-s, --sparsity <fraction>',
-    'prunable parameters to remove: 0.3 or 30%; several make a ladder: 0.1,0.2',
-    { kind: { ...fraction, reads: 'fractions' }, required: true, everyday: true },
-  ),
+  sparsity: row('-s, --sparsity <fraction>', 'part to remove: 0.3 or 30%; a ladder: 0.1,0.2', {
+    kind: { ...fraction, reads: 'fractions' },
+    required: true,
+    everyday: true,
+  }),
   modules: row('--modules <kind>', 'what may go', {
     kind: choice(['ffn', 'attention', 'all']),
     otherwise: 'all that can be pruned',
     everyday: true,
   }),
-  allocation: row('--allocation <rule>', 'how the sparsity is spread over the blocks', {
+  allocation: row('--allocation <rule>', 'how sparsity is spread over blocks', {
     kind: choice(ALLOCATIONS),
     otherwise: "the method's own",
     everyday: true,
@@ -89,7 +89,6 @@ export const BUDGET = {
   skipBlocks: row('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', {
     kind: listOf(whole(0), 'a list of block indices, such as [0, 1]', 'indices'),
     otherwise: 'none',
-    everyday: true,
   }),
   blockSparsity: row(
     '--block-sparsity <list>',

@@ -75,13 +75,12 @@ export const RESULT = {
   recipe: row('--recipe <path>', 'write what was decided there, for apply', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
-    everyday: true,
   }),
 } as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'certify' | 'recipe'>;
 
 export const LOOK = {
   ...CALIBRATION,
-  statistics: row('--statistics <path>', 'prune from what observe kept, without running the model on text', {
+  statistics: row('--statistics <path>', 'prune from what observe kept', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
     everyday: true,

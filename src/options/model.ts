@@ -11,15 +11,11 @@ export const ENGINE = {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
   }),
-  executionProvider: row(
-    '--execution-provider <names>',
-    'ONNX Runtime execution providers in order of preference: cuda,cpu',
-    {
-      kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
-      otherwise: 'cpu',
-      everyday: true,
-    },
-  ),
+  executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers, as cuda,cpu', {
+    kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
+    otherwise: 'cpu',
+    everyday: true,
+  }),
 } as const satisfies AnyRows;
 
 /** An engine of the caller's own, and what every long job takes. */

@@ -44,6 +44,8 @@ export interface RunFacts {
   readonly takes: ReadonlySet<string>;
   readonly isGrouped: boolean;
   readonly readsTokens: boolean;
+  /** Looks at tokens block by block while it prunes. */
+  readonly measuresBlocks: boolean;
 }
 
 export type AnyRows = Readonly<Record<string, OptionRow>>;

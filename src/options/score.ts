@@ -86,7 +86,7 @@ export const SCORE = {
     default: 0,
     applies: {
       to: 'FFNs and methods that look at tokens',
-      within: ({ modules, readsTokens }) => modules.has('ffn') && readsTokens,
+      within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
   }),
 } as const satisfies Rows<ScoreOptions>;

@@ -37,7 +37,7 @@ export const TEXT_WINDOWS = {
 } as const satisfies Rows<TextWindows>;
 
 export const TEXT_EVALUATION = {
-  texts: row('-t, --text <file>', 'text to measure perplexity on, before and after; may be repeated', {
+  texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
     kind: fileList,
     required: true,
     everyday: true,

@@ -27,7 +27,9 @@ export interface RunSettings {
 export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): Record<string, JsonValue> {
   const { methodName: method, modules, modulesNamed, grouping, weighting } = options;
   const named = modules.size > 1 ? 'all' : [...modules][0];
-  const facts = { ...factsOf(options), readsTokens: run.calibration !== undefined };
+  const facts = factsOf(options);
+  // Statistics stand in for a look at tokens.
+  const measuresBlocks = facts.measuresBlocks && run.statistics === undefined;
   const values: Readonly<Record<string, unknown>> = {
     ...options,
     method,
@@ -36,7 +38,9 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
     weighting,
   };
   const decided = Object.entries(PRUNE_ROWS as AnyRows)
-    .filter(([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within(facts) !== false)
+    .filter(
+      ([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within({ ...facts, measuresBlocks }) !== false,
+    )
     .map(([name]) => [name, values[name]]);
   const settings = definedOf({ ...Object.fromEntries(decided), ...run });
   return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plain(value)]));

@@ -1,4 +1,6 @@
+import { METHODS } from '../../src/compensation/adapters.js';
 import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { ALLOCATIONS, COMBINATIONS } from '../../src/options.js';
 import { VERSION } from '../../src/version.js';
 import { runWithDouble } from '../support/cli.js';
 
@@ -62,6 +64,24 @@ describe('exit codes', () => {
     expect(exitCode).toBe(0);
     expect(out).not.toBe('');
     expect(err).toBe('');
+  });
+
+  it('shows everyday flags on a screen, and all on demand', async () => {
+    const { out: everyday } = await runWithDouble('prune --help');
+    expect(everyday.split('\n').length).toBeLessThanOrEqual(50);
+    expect(Math.max(...everyday.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
+    for (const heading of ['Result', 'Budget', 'Method', 'Calibration', 'Evaluation', 'Running', 'Output'])
+      expect(everyday).toContain(`\n${heading}:\n`);
+    expect(everyday).not.toContain('--minimum-width');
+    const { out: all } = await runWithDouble('prune --help-all');
+    for (const name of [
+      '--minimum-width',
+      '--no-quotes',
+      ...Object.keys(METHODS),
+      ...Object.keys(COMBINATIONS),
+      ...ALLOCATIONS,
+    ])
+      expect(all).toContain(name);
   });
 
   it('is 2 without a command, with the help on stderr', async () => {
