@@ -1,7 +1,7 @@
 import { EVAL } from '../../src/cli/eval.js';
 import { APPLY, BENCH, BIAS, COMPARE, DESCRIBE, OBSERVE, PRUNE, REPORT } from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
-import { type Families, rowsOf } from '../../src/options/option.js';
+import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
 
 /** Commands in the order of the README, each with the call of the API that it is. */
 const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
@@ -16,17 +16,25 @@ const COMMANDS: readonly (readonly [command: string, call: string, families: Fam
   ['bench <models...>', 'benchmark', BENCH],
 ];
 
-/** The page of all options. */
+/** The page of all options; what several calls share stands with the first. */
 export function formatOptionsPage(): string {
+  const seen = new Set<OptionRow>();
   const parts = COMMANDS.map(([command, call, families]) => {
     const tables = Object.entries(families).map(([heading, rows]) => {
-      const lines = listRows(rows).map(formatRow);
-      return `### ${heading}\n\n| option | flag | what it is | may be | default |\n| --- | --- | --- | --- | --- |\n${lines.join('\n')}\n`;
+      const listed = listRows(rows);
+      const known = listed.filter(({ row }) => seen.has(row)).map(({ path }) => `\`${path}\``);
+      const lines = listed.filter(({ row }) => !seen.has(row)).map(formatRow);
+      for (const { row } of listed) seen.add(row);
+      const table = lines.length === 0 ? '' : `${HEAD}${lines.join('\n')}\n`;
+      const shared = known.length === 0 ? '' : `As above: ${known.join(', ')}.\n`;
+      return `### ${heading}\n\n${[table, shared].filter(Boolean).join('\n')}`;
     });
     return `## ${call}, \`fang-prune ${escapeCell(command)}\`\n\n${tables.join('\n')}`;
   });
   return parts.join('\n');
 }
+
+const HEAD = '| option | flag | what it is | may be | default |\n| --- | --- | --- | --- | --- |\n';
 
 /** The README's table: everyday flags of `prune` and `observe`, all flags of the others. */
 export function formatCommands(): string {

@@ -84,13 +84,15 @@ const nameOf = (flag: string): string => /--(?:no-)?([\w-]+)/.exec(flag)![1]!;
 export function inFlags(error: unknown, families: Families): unknown {
   if (!(error instanceof OptionError)) return error;
   let { message } = error;
-  const rows = listRows(rowsOf(families));
   // Longer names first: `calibration.windowCount` holds `windowCount`.
-  for (const { row, path } of [...rows].sort((a, b) => b.path.length - a.path.length)) {
-    const isName = /[A-Z.]/.test(path) || error.option?.startsWith(path);
-    if (row.flag === undefined || !isName) continue;
-    const pattern = new RegExp(`(?<![\\w./-])${path.replaceAll('.', '\\.')}(?![\\w/-]|\\.\\w)`, 'g');
-    message = message.replace(pattern, `--${nameOf(row.flag)}`);
+  const rows = [...listRows(rowsOf(families))].sort((a, b) => b.path.length - a.path.length);
+  for (const { row, path } of rows) {
+    const name = path.replaceAll('.', '\\.');
+    const flag = row.flag ?? Object.values(row.parts ?? {}).find((part) => part.flag !== undefined)?.flag;
+    // Names that are words of the language too are names only where they are at fault.
+    const isName = /[A-Z.]/.test(path) || new RegExp(`^${name}(?!\\w)`).test(error.option ?? '');
+    if (flag === undefined || !isName) continue;
+    message = message.replace(new RegExp(`(?<![\\w./-])${name}(?![\\w/-]|\\.\\w)`, 'g'), `--${nameOf(flag)}`);
   }
   return message === error.message ? error : new OptionError(message, { cause: error });
 }

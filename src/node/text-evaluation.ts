@@ -4,6 +4,7 @@ import { OptionError } from '../errors.js';
 import type { LanguageModel } from '../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, type WindowOptions } from '../evaluation/scored-windows.js';
+import { refusal } from '../options/option.js';
 import type { TextEvaluation } from '../options/texts.js';
 import type { JobControl } from '../progress.js';
 import { requireTokenizer } from './load-tokenizer.js';
@@ -56,7 +57,7 @@ async function prepareText(
   const room = longest - (request.bos ? 1 : 0);
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
   if (windowLength > room)
-    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${room}`);
+    throw refusal('evaluation.windowLength', `is ${windowLength}, but the model reads at most ${room}`);
   const windows = windowOptions({ ...request, windowLength }, tokenizer);
   const shape = resolveWindows(windows, tokens.length);
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;

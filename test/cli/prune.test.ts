@@ -121,7 +121,7 @@ describe('prune', () => {
     ['--no-grouping --contexts 3', /--contexts has no effect where --grouping is false/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect where --generate-calibration is false/],
     ['--statistics kept --windows 8', /--windows is of no use with statistics/],
-    ['--text t.txt', /evaluation measures what was written, and a --dry-run writes nothing/],
+    ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {
     const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);

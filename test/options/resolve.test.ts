@@ -83,6 +83,7 @@ describe('resolveOptions', () => {
     ['batchSize', 0, /^batchSize is 0/],
     ['grouping', 7, /^grouping is 7; expected true or false, or an object such as/],
     ['grouping', { contexts: 7 }, /^unknown option "grouping.contexts"; expected one of contextCount, /],
+    ['grouping', { fitCount: 0 }, /^grouping.fitCount is 0; expected a whole number of at least 1/],
     ['grouping', { contextCuont: 7 }, /^unknown option "grouping.contextCuont"; did you mean "contextCount"\?/],
     ['grouping', { sharedGroup: 'no' }, /^grouping.sharedGroup is "no"; expected true or false/],
     [
