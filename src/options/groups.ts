@@ -1,11 +1,12 @@
 import { definedOf } from '../defined-of.js';
+import { OptionError } from '../errors.js';
 import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
 import type { Temperature } from '../weighting/weight-contexts.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
 import { whereSelected } from './budget.js';
 import { above, choice, either, type Kind, record, truth, whole } from './kinds.js';
 import { FEATURES, type FeaturesName } from './names.js';
-import { defaultsOf, type Resolved, type Rows, refusal, row, showValue } from './option.js';
+import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
 /** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
 export interface GroupingOptions {
@@ -134,5 +135,6 @@ export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeightin
   const weighting = { ...WEIGHTING_DEFAULTS, ...definedOf(given) };
   const { temperature } = weighting;
   if (Object.keys(definedOf(temperature)).length === 1) return weighting;
-  throw refusal('weighting.temperature', `is ${showValue(temperature)}; expected either relative or absolute, above 0`);
+  const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
+  throw new OptionError(`give either ${parts}, one of both`, { option: 'weighting.temperature' });
 }

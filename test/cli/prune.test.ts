@@ -103,7 +103,7 @@ describe('prune', () => {
     ['--temperature hot', /--temperature.*Expected a number/],
     [
       '--grouping --temperature 9 --relative-temperature 0.5',
-      /weighting.temperature is .* expected either relative or absolute/,
+      /give either --relative-temperature or --temperature, one of both/,
     ],
     ['--fluctuation mean', /--fluctuation is "mean"; expected one of IFV, WIFV, WIFN/],
     ['--selection last', /--selection is "last"; expected one of first, sample/],
