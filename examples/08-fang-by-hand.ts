@@ -28,7 +28,23 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
 
     // Block by block, behind the pruned ones: tokens weighted for each group (Eq. 6), scores, OBC's repair.
     const model = fang.copyModel(job.model);
-    const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 4 } };
+    const runner = await context.startRunner(model);
+    const done = { modules: [] as fang.ModuleOutcome[], changed: new Map(), bridges: [] };
+    for (const module of modules) {
+      while (runner.stage < module.segment) await context.pass(runner);
+      const here = { runner, model, modules: [module], needs: 'gram', functional, dense } as const;
+      const statistics = await fang.measureModules(context, here);
+      const [scored] = await fang.scoreSegment(context, { ...here, statistics });
+      const leaving = { module, scored: scored!, stepCount: counts.get(module.index)!, runner };
+      done.modules.push(await fang.shrinkModule(context, model, leaving, done));
+    }
+    await Promise.all([runner.dispose(), context.dispose()]);
+    fang.tidyModel(model);
+    return { model, ...done, dense, timings: context.timings(), remarks: context.remarks };
+  },
+};
+
+const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 4 } };
 const obc = { sparsity: 0.3, modules: 'ffn', method: 'obc', allocation: 'adaptive' } as const;
 const { out } = await fang.prune({ ...run, ...obc, stages: { pruneMeasured } });
 console.log(`FFNs pruned by hand: ${out}`);

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { METHODS } from '../src/compensation/methods.js';
+import { METHODS, type MethodName } from '../src/compensation/methods.js';
 import { readArguments, refuse } from './read-arguments.js';
 
 const USAGE =
@@ -28,9 +28,10 @@ const models =
 
 const calibration = ['--windows', values.windows, '--window-length', values['window-length']];
 const prune = (model: string, out: string, ...more: readonly string[]) => [
-  ...['prune', model, '--out', out, '--sparsity', '0.3', ...calibration],
+  ...['prune', model, '--out', out, '--sparsity', '0.3', ...(more.some(looksAtNone) ? [] : calibration)],
   ...more,
 ];
+const looksAtNone = (word: string) => METHODS[word as MethodName]?.needs === 'none';
 
 /** What is run, and where the results lie; a later command may read what an earlier one wrote. */
 type Experiment = (model: string, at: (name: string) => string) => readonly (readonly string[])[];

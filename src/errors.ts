@@ -11,6 +11,13 @@ export abstract class FangPruneError extends Error {
 /** An option, argument or calibration text is out of range. Remedy: change the call. */
 export class OptionError extends FangPruneError {
   readonly code = 'ERR_OPTION';
+  /** Path of the option at fault where it is known, such as `calibration.windowCount`. */
+  readonly option: string | undefined;
+
+  constructor(message: string, { option, ...options }: ErrorOptions & { readonly option?: string } = {}) {
+    super(message, options);
+    this.option = option;
+  }
 }
 
 /** Bytes are not what the format promises (truncated, lying lengths, missing side files). Remedy: get the file again. */

@@ -57,7 +57,6 @@ export {
   createCalibrationSet,
   type GeneratedProvenance,
 } from './calibration/calibration-set.js';
-export type { GenerateOptions } from './calibration/generate-options.js';
 export type { GeneratedSet } from './calibration/generated-set.js';
 export { findEndTokens, findStartToken, requireStartToken, type TokenHints } from './calibration/start-token.js';
 export type { TokenSource } from './calibration/token-source.js';

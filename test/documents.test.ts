@@ -1,5 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { formatCommands, formatOptionsPage, putBetween } from '../scripts/options/format-options.js';
 import { EXIT_CODES } from '../src/cli/exit-codes.js';
 import { runWithDouble } from './support/cli.js';
 
@@ -21,15 +22,26 @@ it('every page is linked to by another', () => {
   expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
 });
 
-it.each(['prune', 'observe', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
-  'the README names every option of %s',
+it.each(['prune', 'observe', 'apply', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
+  'the page of options names every flag of %s',
   async (command) => {
-    const { out } = await runWithDouble(`${command} --help`);
-    const options = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, option = '']) => option);
-    expect(options).toContain('--json');
-    expect(options.filter((option) => option !== '--help' && !readme.includes(`\`${option}\``))).toEqual([]);
+    const { out } = await runWithDouble(
+      `${command} ${['prune', 'observe'].includes(command) ? '--help-all' : '--help'}`,
+    );
+    const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
+    expect(flags).toContain('--json');
+    const page = `${readme}${readFileSync('docs/options.md', 'utf8')}`;
+    expect(flags.filter((flag) => !/--help/.test(flag) && !new RegExp(`${flag}[ \`]`).test(page))).toEqual([]);
   },
 );
+
+it.each([
+  ['docs/options.md', formatOptionsPage()],
+  ['README.md', formatCommands()],
+])('%s says what the rows say; npm run options writes it', (file, content) => {
+  const page = readFileSync(file, 'utf8');
+  expect(putBetween(page, 'options', content)).toBe(page);
+});
 
 it('the README names every exit code', () => {
   expect(Object.values(EXIT_CODES).filter((code) => !readme.includes(`| ${code} |`))).toEqual([]);

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { METHODS, type MethodName } from '../../src/compensation/methods.js';
 import type { CalibrationOptions } from '../../src/options.js';
 import type { Experiment } from './experiments.js';
 import type { Ladder } from './ladders.js';
@@ -33,7 +34,7 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
     taskLimit,
     rungs: open,
     out: join(scratch, nameLadder(options, setup)),
-    ...(sparsity !== undefined && { options: { ...options, calibration: calibrationOf(options.calibration, setup) } }),
+    ...(sparsity !== undefined && { options: { ...options, ...windowsOf(options, setup) } }),
   };
 }
 
@@ -53,6 +54,12 @@ function isComplete(known: Measurement | undefined, { texts, tasks, taskLimit }:
 function nameLadder(options: Partial<NonNullable<Experiment['options']>>, { model, windowCount }: Setup): string {
   const hash = createHash('sha256').update(JSON.stringify([options, model, windowCount]));
   return `${options.method ?? 'dense'}-${hash.digest('hex').slice(0, 12)}`;
+}
+
+/** Methods that look at no token take no calibration. */
+function windowsOf({ method, calibration }: Partial<NonNullable<Experiment['options']>>, setup: Setup) {
+  const looks = METHODS[method as MethodName]?.needs !== 'none';
+  return looks ? { calibration: calibrationOf(calibration, setup) } : {};
 }
 
 /** One text for all; where the model writes a part of the windows, the same ones each time. */

@@ -1,6 +1,8 @@
 import { cpus } from 'node:os';
 import { OptionError } from '../errors.js';
 import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
+import { BENCH } from '../options/commands.js';
+import { checkOptions, defaultsOf, rowsOf } from '../options/option.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -61,7 +63,7 @@ export interface BenchmarkReport {
   readonly comparisons: readonly SpeedComparison[];
 }
 
-const DEFAULTS = { promptLength: 128, newTokens: 32, rounds: 7 } as const;
+const DEFAULTS = { promptLength: 128, ...defaultsOf(BENCH.Benchmark) } as const;
 
 /** Loads that count, at most: a load is long and varies little. */
 const LOAD_ROUNDS = 3;
@@ -74,6 +76,7 @@ const LOAD_ROUNDS = 3;
  * @throws OptionError for options out of range; what loading a model throws; EngineError when a process dies.
  */
 export async function benchmark(request: BenchmarkRequest): Promise<BenchmarkReport> {
+  checkOptions(request, rowsOf(BENCH));
   const shape = await resolve(request);
   const loadRounds = Math.min(LOAD_ROUNDS, shape.rounds);
   const total = 1 + loadRounds + 1 + shape.rounds;
@@ -115,15 +118,6 @@ async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape>
   const longest = await shortestContext(models);
   const fitting = Math.max(1, Math.min(DEFAULTS.promptLength, longest - newTokens));
   const { promptLength = fitting } = request;
-  for (const [name, value, least] of [
-    ['promptLength', promptLength, 1],
-    ['newTokens', newTokens, 1],
-    ['rounds', rounds, 2],
-  ] as const) {
-    if (!Number.isInteger(value) || value < least) {
-      throw new OptionError(`${name} is ${value}, expected an integer of at least ${least}`);
-    }
-  }
   if (promptLength + newTokens > longest) {
     throw new OptionError(
       `promptLength and newTokens are ${promptLength + newTokens} together, but a model reads at most ${longest} tokens`,

@@ -1,46 +1,22 @@
 import type { Command } from 'commander';
 import type { Spread } from '../evaluation/speed.js';
-import type { BenchmarkReport, ModelSpeed } from '../node.js';
-import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
+import type { BenchmarkReport, BenchmarkRequest, ModelSpeed } from '../node.js';
+import { BENCH } from '../options/commands.js';
+import { type CommandContext, defineCommand } from './command.js';
 import { formatBytes, formatDuration } from './format-quantity.js';
 import { formatTable } from './format-table.js';
-import { parseCount } from './option-parsers.js';
-import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
-
-interface BenchFlags extends SharedOptions {
-  readonly promptLength?: number;
-  readonly newTokens?: number;
-  readonly rounds?: number;
-  readonly probe?: boolean;
-}
 
 /** Adds `bench <models...>`. */
 export function addBenchCommand(program: Command, context: CommandContext): void {
   const command = program
     .command('bench')
     .description('measure speed and memory, models side by side, each in a process of its own')
-    .argument('<models...>', 'folders or .onnx files; the others are compared with the first')
-    .option('--prompt-length <tokens>', 'tokens to read (default 128)', parseCount)
-    .option('--new-tokens <count>', 'tokens to write after them (default 32)', parseCount)
-    .option('--rounds <count>', 'rounds in which every model takes its turn (default 7)', parseCount)
-    .option('--no-probe', 'do not time neighbouring FFN widths');
-  withSharedOptions(command).action(async (models: string[], flags: BenchFlags) => {
-    const { benchmark } = await context.loadApi();
-    await runJob(context, flags, {
-      job: (control) =>
-        benchmark({
-          models,
-          ...control,
-          ...(flags.embeddings && { embeddings: flags.embeddings }),
-          ...(flags.executionProvider && { executionProvider: flags.executionProvider }),
-          ...(flags.promptLength !== undefined && { promptLength: flags.promptLength }),
-          ...(flags.newTokens !== undefined && { newTokens: flags.newTokens }),
-          ...(flags.rounds !== undefined && { rounds: flags.rounds }),
-          ...(flags.probe === false && { probe: false }),
-        }),
-      format: (report) => formatBenchmark(report, context.terminal.colors),
-    });
+    .argument('<models...>', 'folders or .onnx files; the others are compared with the first');
+  defineCommand<BenchmarkRequest, BenchmarkReport>(command, context, {
+    families: BENCH,
+    run: (api, request) => api.benchmark(request),
+    format: formatBenchmark,
   });
 }
 

@@ -1,26 +1,11 @@
 import type { Command } from 'commander';
-import { definedOf } from '../defined-of.js';
 import type { LossPair } from '../evaluation/measure-bias.js';
-import type { BiasResult } from '../node.js';
-import { calibrationOptions } from './calibration-flags.js';
-import { type CommandContext, type SharedOptions, withSharedOptions } from './command-context.js';
+import type { BiasRequest, BiasResult } from '../node.js';
+import { BIAS } from '../options/commands.js';
+import { type CommandContext, defineCommand } from './command.js';
 import { formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
-import { parseCount } from './option-parsers.js';
-import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
-
-interface BiasFlags extends SharedOptions {
-  readonly text: string;
-  readonly calibration?: string;
-  readonly windows?: number;
-  readonly windowLength?: number;
-  readonly read?: number;
-  readonly block?: number;
-  readonly contexts?: number;
-  readonly seed?: number;
-  readonly quotes: boolean;
-}
 
 /** Adds `bias <dense> <pruned>`. */
 export function addBiasCommand(program: Command, context: CommandContext): void {
@@ -28,34 +13,11 @@ export function addBiasCommand(program: Command, context: CommandContext): void 
     .command('bias')
     .description('tell what pruning costs on the calibration text and on another one, context by context')
     .argument('<dense>', 'the model that was pruned: a folder or an .onnx file')
-    .argument('<pruned>', 'what became of it')
-    .requiredOption('-t, --text <file>', 'a .txt or .jsonl file to compare the calibration with')
-    .option('-c, --calibration <file>', 'the text given to prune (default: the text that comes along)')
-    .option('--windows <count>', 'calibration windows, as given to prune', parseCount)
-    .option('--window-length <tokens>', 'tokens per window, as given to prune', parseCount)
-    .option('--read <count>', 'windows read of either text (default 16)', parseCount)
-    .option('--block <index>', 'block that tells the contexts apart (default: the middle one)', parseCount)
-    .option('--contexts <count>', 'contexts that the tokens fall into (default 12)', parseCount)
-    .option('--seed <number>', 'seed of the clustering (default 0)', parseCount)
-    .option('--no-quotes', 'quote no text');
-  withSharedOptions(command).action(async (dense: string, pruned: string, flags: BiasFlags) => {
-    const { measureCalibrationBias } = await context.loadApi();
-    const { text: file, embeddings, executionProvider, block, seed, read: windowCount, contexts: contextCount } = flags;
-    const given = definedOf({ embeddings, executionProvider, block, seed, windowCount, contextCount });
-    const quoting = flags.quotes ? {} : { quoteText: false };
-    await runJob(context, flags, {
-      job: (control) =>
-        measureCalibrationBias({
-          dense,
-          pruned,
-          file,
-          calibration: calibrationOptions(flags),
-          ...given,
-          ...quoting,
-          ...control,
-        }),
-      format: (result) => formatBias(result, context.terminal.colors),
-    });
+    .argument('<pruned>', 'what became of it');
+  defineCommand<BiasRequest, BiasResult>(command, context, {
+    families: BIAS,
+    run: (api, request) => api.measureCalibrationBias(request),
+    format: formatBias,
   });
 }
 

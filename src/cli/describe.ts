@@ -1,11 +1,12 @@
 import type { Command } from 'commander';
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
+import type { DescribeRequest } from '../node.js';
+import { DESCRIBE } from '../options/commands.js';
 import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
-import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
+import { type CommandContext, defineCommand } from './command.js';
 import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
-import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
 
 /** Adds `describe <model>`. */
@@ -14,12 +15,10 @@ export function addDescribeCommand(program: Command, context: CommandContext): v
     .command('describe')
     .description('show what a model is made of and which parts can be pruned')
     .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file');
-  withSharedOptions(command).action(async (model: string, flags: SharedOptions) => {
-    const { describe } = await context.loadApi();
-    await runJob(context, flags, {
-      job: (control) => describe(modelRequest(model, flags, control)),
-      format: (description) => formatDescription(description, context.terminal.colors),
-    });
+  defineCommand<DescribeRequest, ModelDescription>(command, context, {
+    families: DESCRIBE,
+    run: (api, request) => api.describe(request),
+    format: formatDescription,
   });
 }
 

@@ -1,218 +1,33 @@
-import { type Command, Option } from 'commander';
-import { ALLOCATIONS } from '../allocation/allocations.js';
+import type { Command } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
-import { FLUCTUATION_METRICS } from '../importance/fluctuation.js';
-import { METRICS } from '../importance/metrics.js';
-import type { HeadUnit, ModuleSelection, PruneOptions } from '../options.js';
-import { PRUNE_DEFAULTS } from '../options.js';
+import type { LadderRequest } from '../node.js';
+import { LADDER } from '../options/commands.js';
+import { resolveRequest } from '../options/request.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
-import { type CalibrationFlags, calibrationOptions, withCalibrationOptions } from './calibration-flags.js';
-import { type CommandContext, modelRequest, type SharedOptions, withSharedOptions } from './command-context.js';
+import { type CommandContext, defineCommand } from './command.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
-import { type GroupingFlags, groupingOptions, withGroupingOptions } from './grouping-flags.js';
-import {
-  collect,
-  parseBlockSparsity,
-  parseCount,
-  parseFraction,
-  parseFractions,
-  parseIndices,
-  parseNumber,
-} from './option-parsers.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
-import { runJob } from './run-job.js';
 import type { Colors } from './terminal.js';
-
-interface PruneFlags extends SharedOptions, CalibrationFlags, GroupingFlags {
-  readonly out?: string;
-  readonly sparsity: readonly number[];
-  readonly text?: readonly string[];
-  readonly textWindows?: number;
-  readonly method?: string;
-  readonly modules?: ModuleSelection;
-  readonly headUnit?: HeadUnit;
-  readonly allocation?: PruneOptions['allocation'];
-  readonly metric?: PruneOptions['metric'];
-  readonly dampening?: number;
-  readonly inputSteps?: number;
-  readonly fluctuation?: PruneOptions['fluctuation'];
-  readonly widthMultiple?: number;
-  readonly minimumWidth?: number;
-  readonly shots?: number;
-  readonly skipBlocks?: readonly number[];
-  readonly blockSparsity?: PruneOptions['blockSparsity'];
-  readonly perBlockKvHeads?: boolean;
-  readonly batchSize?: number;
-  readonly seed?: number;
-  readonly force?: boolean;
-  readonly dryRun?: boolean;
-  readonly report?: string | boolean;
-  readonly quotes: boolean;
-  readonly recipe?: string;
-  readonly statistics?: string;
-  readonly certify: boolean;
-}
 
 /** Adds `prune <model>`. */
 export function addPruneCommand(program: Command, context: CommandContext): void {
   const command = program
     .command('prune')
     .description('make a model smaller')
-    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file')
-    .option('-o, --out <folder>', 'where the pruned model goes')
-    .requiredOption(
-      '-s, --sparsity <fraction>',
-      'prunable parameters to remove, such as 0.3 or 30%; several make a ladder: 0.1,0.2,0.3',
-      parseFractions,
-    )
-    .option('-t, --text <file>', 'text to measure perplexity on, before and after; may be repeated', collect)
-    .option(
-      '--text-windows <count>',
-      'windows of 512 tokens to measure, from the start of each text (default all)',
-      parseCount,
-    )
-    .option('-m, --method <name>', `how neurons and heads are scored and repaired (default ${PRUNE_DEFAULTS.method})`)
-    .addOption(
-      new Option('--modules <kind>', 'what may go (default: all that can be pruned)').choices([
-        'ffn',
-        'attention',
-        'all',
-      ]),
-    )
-    .addOption(
-      new Option('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads').choices([
-        'group',
-        'query',
-      ]),
-    )
-    .addOption(
-      new Option(
-        '--allocation <rule>',
-        "how the sparsity is spread over the blocks (default: the method's own)",
-      ).choices(Object.keys(ALLOCATIONS)),
-    )
-    .addOption(
-      new Option('--metric <name>', "what scores measure errors in (default: the method's own)").choices(
-        Object.keys(METRICS),
-      ),
-    )
-    .option(
-      '--dampening <fraction>',
-      "what is added to the Hessian's diagonal, as a fraction of its mean (default: the method's own)",
-      parseNumber,
-    )
-    .addOption(
-      new Option('--fluctuation <score>', 'what flap and f-fang score channels by (default WIFV)').choices(
-        Object.keys(FLUCTUATION_METRICS),
-      ),
-    )
-    .option('--width-multiple <count>', 'keep FFN widths at multiples of this', parseCount)
-    .option('--minimum-width <fraction>', 'neurons that every FFN keeps under --allocation global', parseFraction)
-    .option('--shots <count>', 'rounds that reach the sparsity together (default 1)', parseCount)
-    .option(
-      '--input-steps <count>',
-      "steps that repair the maps into FFNs that lost neurons (default: the method's own)",
-      parseCount,
-    )
-    .option('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', parseIndices)
-    .option(
-      '--block-sparsity <list>',
-      'sparsity of single blocks, such as 3=0.5,4.ffn=20%; the others share the rest',
-      parseBlockSparsity,
-    )
-    .option('--per-block-kv-heads', 'let KV head counts differ between blocks, which not every runtime takes')
-    .option(
-      '--batch-size <windows>',
-      'windows that run through a block together (default: as many as make about 1024 tokens)',
-      parseCount,
-    )
-    .option('--seed <number>', 'seed of everything random (default 0)', parseCount)
-    .option('--force', 'write into a folder that is not empty')
-    .option('--dry-run', 'report what would be removed; write nothing')
-    .option('--report <file>', 'where the report goes, ending in .json (default: beside the pruned model)')
-    .option('--no-report', 'write no report')
-    .option('--no-quotes', 'quote no calibration text in the report')
-    .option('--recipe <path>', 'write what was decided into this folder or .json file, for apply')
-    .option('--statistics <path>', 'prune from what observe kept of the model, without running it on text again')
-    .option('--no-certify', 'do not compare what was written with the masked original');
-  withSharedOptions(withGroupingOptions(withCalibrationOptions(command))).action(
-    async (model: string, flags: PruneFlags) => {
-      if (flags.out === undefined && !flags.dryRun) {
-        command.error("error: say where the pruned model goes with '--out FOLDER', or add '--dry-run'");
-      }
-      const [sparsity] = flags.sparsity;
-      const isLadder = flags.sparsity.length > 1;
-      if (flags.text === undefined && flags.textWindows !== undefined) {
-        command.error("error: '--text-windows' says how much of a text is measured; name the text with '--text'");
-      }
-      const api = await context.loadApi();
-      const { colors } = context.terminal;
-      if (isLadder) {
-        await runJob(context, flags, {
-          job: async (control): Promise<LadderResult> => ({
-            reports: await api.pruneLadder({
-              ...modelRequest(model, flags, control),
-              ...pruneOptions(flags),
-              sparsity: flags.sparsity,
-            }),
-          }),
-          format: (result) => formatLadder(result, colors),
-        });
-        return;
-      }
-      await runJob(context, flags, {
-        job: (control) =>
-          api.prune({ ...modelRequest(model, flags, control), ...pruneOptions(flags), sparsity: sparsity! }),
-        format: (report) => formatPruneReport(report, colors),
-      });
+    .argument('<model>', 'a folder or an .onnx file');
+  defineCommand<LadderRequest, PruneReport | LadderResult>(command, context, {
+    families: LADDER,
+    check: resolveRequest,
+    async run(api, request) {
+      const [sparsity, ...others] = request.sparsity;
+      if (others.length === 0) return api.prune({ ...request, sparsity: sparsity! });
+      return { reports: await api.pruneLadder(request) };
     },
-  );
-}
-
-const PASSED_ON = [
-  'out',
-  'method',
-  'modules',
-  'headUnit',
-  'allocation',
-  'metric',
-  'dampening',
-  'fluctuation',
-  'widthMultiple',
-  'minimumWidth',
-  'shots',
-  'inputSteps',
-  'skipBlocks',
-  'blockSparsity',
-  'perBlockKvHeads',
-  'batchSize',
-  'seed',
-  'force',
-  'dryRun',
-  'report',
-  'recipe',
-  'statistics',
-] as const satisfies readonly (keyof PruneFlags)[];
-
-function pruneOptions(flags: PruneFlags) {
-  const given = Object.fromEntries(
-    PASSED_ON.filter((name) => flags[name] !== undefined).map((name) => [name, flags[name]]),
-  );
-  return {
-    ...given,
-    ...groupingOptions(flags),
-    calibration: calibrationOptions(flags),
-    ...(flags.quotes ? {} : { quoteText: false }),
-    ...(flags.certify ? {} : { certify: false }),
-    ...evaluationOptions(flags),
-  };
-}
-
-function evaluationOptions({ text: texts, textWindows: windowCount }: PruneFlags) {
-  if (texts === undefined) return {};
-  return { evaluation: { texts, ...(windowCount === undefined ? {} : { windowCount }) } };
+    format: (result, colors) =>
+      'reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors),
+  });
 }
 
 /** A pruning report for people. */

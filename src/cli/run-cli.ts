@@ -3,7 +3,7 @@ import { VERSION } from '../version.js';
 import { addApplyCommand } from './apply.js';
 import { addBenchCommand } from './bench.js';
 import { addBiasCommand } from './bias.js';
-import type { CommandContext } from './command-context.js';
+import type { CommandContext } from './command.js';
 import { addCompareCommand } from './compare.js';
 import { addDescribeCommand } from './describe.js';
 import { addEvalCommand } from './eval.js';

@@ -19,6 +19,8 @@ export interface Method<Options extends object> {
   readonly paper: string;
   readonly needs: StatisticsNeed;
   readonly defaults: Options;
+  /** Those of its options that a run sets. */
+  readonly takes: readonly string[];
   /** Options that differ where the dense model's order of removal is asked for. */
   readonly ordering?: Partial<Options>;
   readonly run?: RunDefaults;
@@ -53,6 +55,7 @@ const obc: Method<ObcOptions> = {
   paper: 'OBS: Hassibi & Stork 1993; structured: ZipLM, Kurtic et al., NeurIPS 2023, arXiv 2302.04089',
   needs: 'gram',
   defaults: { dampening: 0.01, step: Number.POSITIVE_INFINITY },
+  takes: ['dampening'],
   ordering: { step: 32 },
   create: createObcAdapter,
 };
@@ -91,6 +94,7 @@ function scoringMethod<Settings extends object>(row: ScoreRow<Settings>): Method
     paper,
     needs,
     defaults: { repair, dampening: 0.01, ...settings },
+    takes: Object.keys(settings),
     create(options) {
       for (const [name, allowed] of Object.entries(choices) as [keyof Settings & string, readonly unknown[]][]) {
         if (!allowed.includes(options[name]))
@@ -121,7 +125,7 @@ export function createAdapter<Name extends MethodName>(
 /** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
 export type MethodChoice = string | CompensationAdapter | ImportanceScore;
 
-/** Options that a run has for its method, whichever that is; a method refuses what it does not know. */
+/** Options that a run has for its method; a row's `takes` says which have an effect. */
 export interface MethodSettings {
   readonly dampening?: number | undefined;
   readonly fluctuation?: FluctuationMetric | undefined;
@@ -133,38 +137,38 @@ export interface ResolvedMethod {
   readonly adapter: CompensationAdapter;
   /** The adapter, with scores taken anew while units leave, for the order of removal. */
   readonly orderAdapter: CompensationAdapter;
+  /** What it takes, with its own defaults filled in. */
+  readonly settings: MethodSettings;
+  readonly takes: readonly string[];
   readonly run: RunDefaults;
+}
+
+/** Whether a value is the name of a method, a formula, or has the parts of an adapter. */
+export function isMethodChoice(value: unknown): value is MethodChoice {
+  if (typeof value === 'string') return Object.hasOwn(METHODS, value);
+  const { prepare, needs } = Object(value) as Partial<CompensationAdapter>;
+  const isAdapter = typeof prepare === 'function' && ['none', 'moments', 'gram'].includes(needs!);
+  return isAdapter || typeof value === 'function';
 }
 
 /**
  * Takes a method however it is given: by name, as an adapter, or as a bare formula for importance (which may read the
  * moments and gets no repair; `createImportanceAdapter` gives it more).
  *
- * @param settings For named methods and formulas; a finished adapter has its own.
- * @throws OptionError for anything else.
+ * @param given For named methods, as far as they take it; a finished adapter has its own.
+ * @throws OptionError for an unknown name or a value out of range.
  */
-export function resolveMethod(method: MethodChoice, settings: MethodSettings = {}): ResolvedMethod {
-  const given = definedOf<MethodSettings>(settings);
-  const { defaults = {}, ordering, run = {} } = typeof method === 'string' ? findMethod(method) : {};
-  checkFluctuation(given, defaults);
-  if (typeof method === 'string') {
-    const create = (more?: object) => createAdapter(method as MethodName, { ...given, ...more });
-    const adapter = create();
-    return { name: method, adapter, orderAdapter: ordering ? create(ordering) : adapter, run };
+export function resolveMethod(method: MethodChoice, given: MethodSettings = {}): ResolvedMethod {
+  if (typeof method !== 'string') {
+    const adapter = typeof method === 'function' ? createImportanceAdapter(method) : method;
+    return { name: 'custom', adapter, orderAdapter: adapter, settings: {}, takes: [], run: {} };
   }
-  const adapter = typeof method === 'function' ? createImportanceAdapter(method, given) : method;
-  if (typeof adapter?.prepare === 'function' && ['none', 'moments', 'gram'].includes(adapter.needs))
-    return { name: 'custom', adapter, orderAdapter: adapter, run };
-  throw new OptionError(
-    `method must be one of ${Object.keys(METHODS).join(', ')}, an adapter { needs, prepare } or a function that scores`,
-  );
-}
-
-function checkFluctuation({ fluctuation }: MethodSettings, defaults: object): void {
-  if (fluctuation === undefined || Object.hasOwn(defaults, 'fluctuation')) return;
-  const having = Object.entries(METHODS).filter(([, row]) => Object.hasOwn(row.defaults, 'fluctuation'));
-  const names = having.map(([name]) => name).join(' and ');
-  throw new OptionError(`fluctuation is "${fluctuation}", but only methods ${names} have one; leave it out`);
+  const { defaults, takes, ordering, run = {} } = findMethod(method);
+  const known: Readonly<Record<string, unknown>> = { ...defaults, ...definedOf(given) };
+  const settings = Object.fromEntries(takes.map((name) => [name, known[name]]));
+  const create = (more?: object) => createAdapter(method as MethodName, { ...settings, ...more });
+  const adapter = create();
+  return { name: method, adapter, orderAdapter: ordering ? create(ordering) : adapter, settings, takes, run };
 }
 
 function findMethod(name: string): Method<object> {

@@ -1,7 +1,7 @@
 import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.js';
-import { GENERATE_DEFAULTS, LEAST_TEMPERATURE } from '../calibration/generate-options.js';
 import { describeGenerated, type GeneratedSet } from '../calibration/generated-set.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
+import { GENERATE_DEFAULTS, LEAST_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
 import { generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';

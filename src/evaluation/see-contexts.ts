@@ -1,10 +1,11 @@
 import { fitFeatures, projectFeatures } from '../activations/project-features.js';
 import type { PrunableModule } from '../architecture/layout.js';
-import { OptionError, UnsupportedModelError } from '../errors.js';
+import { UnsupportedModelError } from '../errors.js';
 import { clusterContexts } from '../grouping/cluster-contexts.js';
 import { findTypicalTokens } from '../grouping/find-typical-tokens.js';
 import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { refusal } from '../options/option.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
@@ -79,7 +80,7 @@ function chooseModule({ analysed, block }: SeenContextsRequest): PrunableModule 
   const { modules, blockCount } = analysed.detected.layout;
   const wanted = block ?? Math.floor(blockCount / 2);
   if (!Number.isInteger(wanted) || wanted < 0 || wanted >= blockCount) {
-    throw new OptionError(`block is ${String(block)}; the model has blocks 0..${blockCount - 1}`);
+    throw refusal('block', `is ${String(block)}; the model has blocks 0..${blockCount - 1}`);
   }
   const module = modules.find((candidate) => candidate.kind === 'ffn' && candidate.block === wanted);
   if (module === undefined) {

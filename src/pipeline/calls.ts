@@ -1,5 +1,6 @@
 /** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
 
+export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
 export {
   addMeasurements,
@@ -37,8 +38,6 @@ export {
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
 export { type BiasRequest, type BiasResult, runBias } from './evaluate/run-bias.js';
 export { type EvaluateRequest, type Evaluation, runEvaluation } from './evaluate/run-evaluation.js';
-export type { TextEvaluation } from './evaluate/text-evaluation.js';
-export type { TextWindows } from './evaluate/text-windows.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
 export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';

@@ -1,7 +1,9 @@
+import type { StatesPlace } from '../options/folder.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import type { EngineChoice } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { PruneJob } from '../prune/job.js';
+import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import { createMemoryStates, createSpilledStates } from '../runtime/hidden-states.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
@@ -21,14 +23,13 @@ export interface JobRequest {
   readonly sparsities?: readonly number[];
 }
 
-/** Where hidden states wait. */
-export type StatesPlace = 'memory' | 'spill';
-
 /** A model that stands ready: loaded, understood, with its calibration windows. */
 export interface PreparedJob {
   readonly job: Omit<PruneJob, 'store'>;
   /** Absent for methods that look at no token. */
   readonly calibration: CalibrationWindows | undefined;
+  /** Options that make its windows again. */
+  readonly settled?: SettledCalibration | undefined;
 }
 
 /** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
@@ -60,7 +61,8 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const windows = calibration?.windows ?? [];
   const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
   const createStates = createStatesIn(context, { place: hiddenStates, windowBytes });
-  return { calibration, job: { model, analysed, engine, windows, options, createStates } };
+  const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
+  return { calibration, settled, job: { model, analysed, engine, windows, options, createStates } };
 }
 
 function createStatesIn(

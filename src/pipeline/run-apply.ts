@@ -1,5 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
+import { APPLY } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { applyChange } from '../removal/apply-change.js';
@@ -42,6 +44,7 @@ export interface AppliedRecipe {
 
 /** Open, load, analyse, save. */
 export async function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
+  checkOptions(request, rowsOf(APPLY));
   const { out, force } = request;
   const place = resolvePair(platform.files, 'recipe', request.recipe);
   return withJob(platform, request, async (context) => {

@@ -1,3 +1,5 @@
+import { DESCRIBE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
@@ -13,7 +15,8 @@ export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineCho
 }
 
 /** Open, load, analyse. */
-export function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
+export async function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
+  checkOptions(request, rowsOf(DESCRIBE));
   return withJob(platform, request, async (context) => {
     const folder = await open.run(context, request);
     const model = await load.run(context, folder);

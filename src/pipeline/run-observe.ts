@@ -1,13 +1,9 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import { OptionError } from '../errors.js';
-import {
-  type CalibrationOptions,
-  type MetricName,
-  type PruneOptions,
-  readsTokens,
-  resolveCalibration,
-  resolveOptions,
-} from '../options.js';
+import { OBSERVE } from '../options/commands.js';
+import type { StatesPlace } from '../options/folder.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { type LookOptions, resolveLook } from '../options/request.js';
+import type { CalibrationOptions, MetricName } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { StageTiming } from '../prune/job.js';
 import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
@@ -22,14 +18,8 @@ import { originOf } from '../storage/model-origin.js';
 import { withTensorStore } from '../storage/tensor-store.js';
 import { VERSION } from '../version.js';
 import { type JobContext, withJob } from './job-context.js';
-import { type PreparedJob, prepareJob, type StatesPlace } from './prepare-job.js';
+import { type PreparedJob, prepareJob } from './prepare-job.js';
 import { resolveStages, type StagesOption } from './stages.js';
-
-/** What of a pruning run decides what must be seen of the dense model. */
-type LookOptions = Pick<
-  PruneOptions,
-  'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'batchSize' | 'onProgress' | 'signal'
->;
 
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest
@@ -72,14 +62,10 @@ export interface ObservedFolder {
 
 /** Open, load, analyse, calibrate; then what is seen of the dense model is written. */
 export async function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
+  checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
+  const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal } = request;
-  const look: LookOptions = { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal };
-  const options = resolveOptions({ ...look, sparsity: 0 });
-  if (!readsTokens(options))
-    throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
-  const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
   const { model, embeddings, executionProvider, engine, hiddenStates, force } = request;
   const stages = resolveStages(request.stages);
   await checkPairPlace(files, place, { force });
@@ -118,7 +104,7 @@ interface Statistics extends PreparedJob {
 async function writeStatistics(
   { platform, timed, timings, remarks, signal }: JobContext,
   place: PairPlace,
-  { folder, store, job, calibration }: Statistics,
+  { folder, store, job, calibration, settled }: Statistics,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, model, windows } = job;
   const packer = createStatisticsPacker(store);
@@ -133,7 +119,7 @@ async function writeStatistics(
     seed: options.seed,
     sums: keptSums(options),
     metric: options.metric,
-    settings: plainSettings(options),
+    settings: plainSettings(options, { calibration: settled }),
     calibration: calibration!.provenance,
     modules,
     remarks: [...remarks, ...collected.remarks],

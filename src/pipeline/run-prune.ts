@@ -1,3 +1,6 @@
+import { LADDER, PRUNE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { resolveRequest } from '../options/request.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
@@ -10,7 +13,6 @@ import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
-import { planPrune } from './plan-prune.js';
 import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import type { PruneInput } from './stages/prune-measured.js';
@@ -19,27 +21,25 @@ import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } 
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
+  checkOptions(request, rowsOf(PRUNE));
   const { files } = platform;
-  const { sparsity, ...shared } = request;
-  const { out, dryRun, recipe } = shared;
+  const { sparsity, out, dryRun, recipe } = request;
   const result: ResultPlaces = {
     sparsity,
     out: dryRun ? undefined : out,
     report: resolveReportPlace(files, request.report),
     recipe: recipe === undefined ? undefined : resolvePair(files, 'recipe', recipe),
   };
-  const reports = await pruneTo(platform, shared, [result]);
+  const reports = await pruneTo(platform, request, [result]);
   if (request.evaluation !== undefined) await rewriteReports(platform, reports, [result]);
   return reports[0]!;
 }
 
 /** Prunes a model folder at several sparsities from one look at the dense model. */
-export async function runLadder(
-  platform: Platform,
-  { sparsity, ...request }: LadderRequest,
-): Promise<readonly PruneReport[]> {
+export async function runLadder(platform: Platform, request: LadderRequest): Promise<readonly PruneReport[]> {
+  checkOptions(request, rowsOf(LADDER));
   const { files } = platform;
-  const rungs = nameRungs(sparsity);
+  const rungs = nameRungs(request.sparsity);
   const place = resolveReportPlace(files, request.report);
   const { out, dryRun, recipe } = request;
   const toResult = (rung: Rung): ResultPlaces => ({
@@ -59,11 +59,13 @@ export async function runLadder(
 /** Open, load, analyse, calibrate, measure the dense model once or load its statistics; then result by result; evaluate. */
 async function pruneTo(
   platform: Platform,
-  request: Omit<PruneRequest, 'sparsity'>,
+  request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, calibration, statistics: place } = planPrune(platform.files, request, results);
-  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine } = request;
+  const { options, calibration } = resolveRequest(request);
+  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine, statistics } = request;
+  const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
+  const asked = { statistics, embeddings, executionProvider };
   const { quoteText = true, certify: certifies = true } = request;
   const stages = resolveStages(request.stages);
   const resultCount = results.length;
@@ -90,7 +92,7 @@ async function pruneTo(
       const source = { folder, ...seen, job: { ...job, windows } };
       const reports: PruneReport[] = [];
       for (const [index, places] of results.entries()) {
-        const written = { stages, model, force, quoteText, certifies, places, index, resultCount };
+        const written = { stages, model, force, quoteText, certifies, asked, places, index, resultCount };
         reports.push(await withPart(part, (own) => makeResult(own, source, written)));
       }
       return { reports, engine: job.engine };
@@ -101,7 +103,7 @@ async function pruneTo(
 }
 
 /** What is known of the dense model. */
-interface SeenModel extends Pick<ResultSource, 'calibration' | 'statistics'> {
+interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }
 

@@ -1,4 +1,6 @@
 import { ModelFormatError, OptionError } from '../errors.js';
+import { REPORT } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { addMeasurements } from '../report/add-measurements.js';
 import { type PruneReport, REPORT_SCHEMA } from '../report/report-schema.js';
@@ -22,10 +24,9 @@ export interface WrittenReport {
 }
 
 /** Adds measurements to a report, and writes it with its page. */
-export async function runReport(
-  { files }: Platform,
-  { report: given, add = [], out }: ReportRequest,
-): Promise<WrittenReport> {
+export async function runReport({ files }: Platform, request: ReportRequest): Promise<WrittenReport> {
+  checkOptions(request, rowsOf(REPORT));
+  const { report: given, add = [], out } = request;
   const path = await locateReport(files, given);
   let report = await readReport(files, path);
   for (const file of add) {

@@ -1,6 +1,5 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { PruneJob, PruneOutcome } from '../prune/job.js';
-import { plainSettings } from '../report/plain-settings.js';
 import { RECIPE_SCHEMA, type Recipe } from '../report/recipe-schema.js';
 import { type PairPlace, writePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
@@ -13,6 +12,8 @@ export interface RecipeInput {
   readonly folder: ModelFolder;
   readonly job: Pick<PruneJob, 'model' | 'analysed' | 'options'>;
   readonly outcome: Pick<PruneOutcome, 'modules' | 'changed'>;
+  /** See `plainSettings`. */
+  readonly settings: Recipe['settings'];
   readonly calibration: CalibrationProvenance | undefined;
   /** Of the files that were written; undefined for a dry run. */
   readonly sha256: string | undefined;
@@ -22,7 +23,7 @@ export interface RecipeInput {
 export async function writeRecipe(
   { platform, signal }: JobContext,
   place: PairPlace,
-  { folder, job, outcome, calibration, sha256 }: RecipeInput,
+  { folder, job, outcome, settings, calibration, sha256 }: RecipeInput,
 ): Promise<void> {
   const { layout } = job.analysed.detected;
   const json: Omit<Recipe, 'tensors'> = {
@@ -31,7 +32,7 @@ export async function writeRecipe(
     model: await originOf(folder, job.model, { layout, signal }),
     method: job.options.methodName,
     seed: job.options.seed,
-    settings: plainSettings(job.options),
+    settings,
     ...(calibration && { calibration }),
     ...(sha256 !== undefined && { result: { sha256 } }),
     modules: outcome.modules.map(({ module: { index, block, kind }, keep }) => ({

@@ -3,6 +3,7 @@ import type { SinkFolder } from '../onnx/byte-source.js';
 import { saveModel } from '../onnx/save-model.js';
 import type { PruneOutcome } from '../prune/job.js';
 import { pruneTwin } from '../removal/prune-twin.js';
+import { plainSettings, type RunSettings } from '../report/plain-settings.js';
 import type { CertificateReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
@@ -36,6 +37,8 @@ export interface WriteRequest {
   readonly force: boolean;
   readonly quoteText: boolean;
   readonly certifies: boolean;
+  /** What its report says of the run beside the pruning options. */
+  readonly asked: Omit<RunSettings, 'calibration'>;
 }
 
 /** What a result was made from. */
@@ -50,11 +53,13 @@ export async function writeResult(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  { places, stages, model: name, force, quoteText, certifies }: WriteRequest,
+  { places, stages, model: name, force, quoteText, certifies, asked }: WriteRequest,
 ): Promise<PruneReport> {
   const { platform, remarks, onProgress, signal } = context;
-  const { folder, job, calibration, statistics } = source;
+  const { folder, job, calibration, settled, statistics } = source;
   const { out, report: place, sparsity } = places;
+  const options = { ...job.options, sparsity };
+  const settings = plainSettings(options, { calibration: settled, ...asked });
   const { files } = platform;
   const model = await pruneTwin(withoutFront(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
@@ -69,7 +74,8 @@ export async function writeResult(
       engine: job.engine,
       model: name,
       out,
-      options: { ...job.options, sparsity },
+      options,
+      settings,
       layout: job.analysed.detected.layout,
       outcome,
       parametersAfter: countParameters(model),
@@ -99,7 +105,14 @@ export async function writeResult(
     out === undefined ? await count() : await files.buildFolder({ output: out, source: folder.root, force }, fill);
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
   if (recipe !== undefined)
-    await writeRecipe(context, recipe, { folder, job, outcome, calibration: calibration?.provenance, sha256 });
+    await writeRecipe(context, recipe, {
+      folder,
+      job,
+      outcome,
+      settings,
+      calibration: calibration?.provenance,
+      sha256,
+    });
   return report;
 }
 

@@ -19,8 +19,10 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
   const leastOf = { ffn: mayTakeWholeFfns(options) ? 0 : 1, attention: 1 };
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
-  if (stray !== undefined)
-    throw new OptionError(`block ${stray} does not exist; the model has blocks 0..${blockCount - 1}`);
+  if (stray !== undefined) {
+    const option = options.skipBlocks.has(stray) ? 'skipBlocks' : 'blockSparsity';
+    throw new OptionError(`${option} names block ${stray}; the model has blocks 0..${blockCount - 1}`, { option });
+  }
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
   const staying = unrecognised.filter(({ kind }) => {
     const asked = kindAsked(kind);

@@ -116,9 +116,9 @@ function findModule(entry: unknown, at: number, { layout, files }: StatisticsCon
 
 /** Grouping and weighting as they were resolved; infinite numbers stand there in words. */
 function parseSettings({ settings }: SavedStatistics): Pick<DenseStatistics, 'grouping' | 'weighting'> {
-  const grouping = settings.grouping as (ResolvedGrouping & { readonly clusterBalance: unknown }) | undefined;
+  const grouping = settings.grouping as (ResolvedGrouping & { readonly clusterBalance: unknown }) | false;
   return {
-    grouping: grouping && { ...grouping, clusterBalance: Number(grouping.clusterBalance) },
+    grouping: grouping ? { ...grouping, clusterBalance: Number(grouping.clusterBalance) } : undefined,
     weighting: settings.weighting as unknown as ResolvedOptions['weighting'],
   };
 }

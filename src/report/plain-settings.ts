@@ -1,29 +1,71 @@
-import type { ResolvedOptions } from '../options.js';
+import type { CalibrationProvenance } from '../calibration/calibration-set.js';
+import { definedOf } from '../defined-of.js';
+import type { AnyRows } from '../options/option.js';
+import { CONTROL } from '../options/run.js';
+import {
+  type CalibrationOptions,
+  factsOf,
+  PRUNE_ROWS,
+  type ResolvedCalibration,
+  type ResolvedOptions,
+} from '../options.js';
 import type { JsonValue } from './report-schema.js';
 
-/** Of the run, not of what was asked: ports, code, and what the report says elsewhere. */
-const NOT_SETTINGS = new Set([
-  ...['adapter', 'orderAdapter', 'allocation', 'methodName', 'allocationName'],
-  ...['calibrationDefaults', 'onProgress', 'signal'],
-]);
+/** What a run had beside its pruning options. */
+export interface RunSettings {
+  /** Absent: the run made no windows of its own. */
+  readonly calibration?: SettledCalibration | undefined;
+  readonly statistics?: string | undefined;
+  readonly embeddings?: string | undefined;
+  readonly executionProvider?: string | readonly string[] | undefined;
+}
 
-/** All options of a run as JSON can hold them: sets and maps as lists and objects, infinite numbers in words. */
-export function plainSettings(options: ResolvedOptions): Record<string, JsonValue> {
-  const settings = Object.entries(options).filter(([name, value]) => !NOT_SETTINGS.has(name) && value !== undefined);
-  const { methodName: method, allocationName: allocation } = options;
-  return { method, allocation, ...Object.fromEntries(settings.map(([name, value]) => [name, plain(value)])) };
+/**
+ * All options that had an effect on a run, with nothing left open and as JSON can hold them: `prune` with these makes the
+ * same again. Code of the caller's own is named only.
+ */
+export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): Record<string, JsonValue> {
+  const { methodName: method, allocationName: allocation, modules, modulesNamed, grouping } = options;
+  const named = modules.size > 1 ? 'all' : [...modules][0];
+  const facts = factsOf(options);
+  // Statistics stand in for a look at tokens.
+  const found = { ...facts, measuresBlocks: facts.measuresBlocks && run.statistics === undefined };
+  const values: Readonly<Record<string, unknown>> = {
+    ...options,
+    method,
+    allocation,
+    modules: modulesNamed ? named : undefined,
+    grouping: grouping ?? false,
+  };
+  const decided = Object.entries(PRUNE_ROWS as AnyRows)
+    .filter(([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within(found, values[name]) !== false)
+    .map(([name]) => [name, values[name]]);
+  const settings = definedOf({ ...Object.fromEntries(decided), ...run });
+  return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plain(value)]));
+}
+
+/** Calibration options that make the windows of a run again; a source in memory is named only. */
+export interface SettledCalibration extends Omit<CalibrationOptions, 'source'> {
+  readonly source: { readonly file: string } | string | undefined;
+}
+
+export function settledCalibration(
+  { source, windowCount, generate }: ResolvedCalibration,
+  { windowLength, selection, generated }: CalibrationProvenance,
+): SettledCalibration {
+  const { seed, startToken, temperature, windowCount: count = 0 } = generated ?? {};
+  const written = { share: count / windowCount, temperature, startToken, seed, batchSize: generate?.batchSize };
+  const origin = source === undefined || 'file' in source ? source : Object.keys(source)[0];
+  return { source: origin, windowCount, windowLength, selection, generate: generated !== undefined && written };
 }
 
 function plain(value: unknown): JsonValue {
   if (value instanceof Set) return [...value].map(plain);
   if (value instanceof Map) return Object.fromEntries([...value].map(([key, item]) => [String(key), plain(item)]));
   if (Array.isArray(value)) return value.map(plain);
-  if (ArrayBuffer.isView(value)) return Array.from(value as unknown as ArrayLike<number>, plain);
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
-  if (typeof value === 'object') {
-    const fields = Object.entries(value).filter(([, item]) => item !== undefined && typeof item !== 'function');
-    return Object.fromEntries(fields.map(([name, item]) => [name, plain(item)]));
-  }
-  return String(value);
+  if (typeof value !== 'object') return String(value);
+  const fields = Object.entries(definedOf(value as object)).map(([name, item]) => [name, plain(item)]);
+  return Object.fromEntries(fields);
 }

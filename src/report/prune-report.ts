@@ -5,7 +5,6 @@ import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
-import { plainSettings } from './plain-settings.js';
 import {
   type BeforeAfter,
   type BlockReport,
@@ -26,6 +25,8 @@ export interface ReportInput {
   readonly model: string;
   readonly out?: string | undefined;
   readonly options: ResolvedOptions;
+  /** See `plainSettings`. */
+  readonly settings: PruneReport['settings'];
   readonly layout: ModelLayout;
   readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'remarks'>;
   readonly parametersAfter: number;
@@ -54,7 +55,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     model: input.model,
     ...(out !== undefined && { out }),
     method: options.methodName,
-    settings: plainSettings(options),
+    settings: input.settings,
     sparsity: {
       requested: options.sparsity,
       achieved: sparsityOf(modules.filter(({ kind }) => options.modules.has(kind))),

@@ -11,14 +11,12 @@ const at = (path: string) => join(folder(), path);
 
 describe('benchmark', () => {
   it('measures models side by side, each in its own process', async () => {
-    const calibration = { windowCount: 1, windowLength: 32 };
     await prune({
       model: TINY_LLAMA,
       out: at('pruned'),
       sparsity: 0.4,
       method: 'magnitude',
       modules: 'ffn',
-      calibration,
     });
     const stages: string[] = [];
     const report = await benchmark({

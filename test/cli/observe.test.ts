@@ -3,7 +3,7 @@ import { runWithDouble } from '../support/cli.js';
 it('passes on only what was said, and says what was kept', async () => {
   const { calls, out } = await runWithDouble('observe dense --out stats');
   const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
-  expect(calls).toEqual([['observe', { model: 'dense', out: 'stats', calibration: {}, ...control }]]);
+  expect(calls).toEqual([['observe', { model: 'dense', out: 'stats', ...control }]]);
   expect(out).toBe(
     'Observed dense -> stats (auto, seed 0)\n' +
       'Gram matrices, the curvature of the loss of 12 modules on 64 windows of 128 tokens, 12.3 MB\n' +
@@ -31,5 +31,5 @@ it('passes on everything that was said', async () => {
 
 it('prune takes statistics', async () => {
   const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --statistics stats');
-  expect(calls[0]).toMatchObject(['prune', { statistics: 'stats', calibration: {} }]);
+  expect(calls[0]).toMatchObject(['prune', { statistics: 'stats' }]);
 });

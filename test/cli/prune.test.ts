@@ -13,7 +13,6 @@ describe('prune', () => {
           model: 'dense',
           out: 'pruned',
           sparsity: 0.3,
-          calibration: {},
           onProgress: expect.any(Function),
           signal: expect.any(AbortSignal),
         },
@@ -23,14 +22,14 @@ describe('prune', () => {
 
   it('passes on everything that was said', async () => {
     const { calls } = await runWithDouble(
-      'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules ffn --head-unit query ' +
+      'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules all --head-unit query ' +
         '--allocation global --metric loss --dampening 0.1 --width-multiple 16 --minimum-width 25% --shots 2 --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
     );
     expect(calls[0]?.[1]).toMatchObject({
       sparsity: 0.3,
       method: 'o-fang',
       calibration: { source: { file: 'cal.jsonl' }, windowCount: 8, windowLength: 128 },
-      modules: 'ffn',
+      modules: 'all',
       headUnit: 'query',
       allocation: 'global',
       metric: 'loss',
@@ -50,7 +49,6 @@ describe('prune', () => {
     ['--generate-calibration', true],
     ['--generate-calibration 25%', { share: 0.25 }],
     ['--no-generate-calibration', false],
-    ['--no-generate-calibration --start-token 2', false],
     ['--start-token 2 --windows-file kept.jsonl', { startToken: 2, file: 'kept.jsonl' }],
     ['--generate-calibration 1 --start-token 0', { share: 1, startToken: 0 }],
   ])('understands %s', async (flags, generate) => {
@@ -61,7 +59,6 @@ describe('prune', () => {
   it.each<[string, object]>([
     ['--grouping', { grouping: true }],
     ['--no-grouping', { grouping: false }],
-    ['--no-grouping --contexts 3', { grouping: false }],
     [
       '--contexts 5 --cluster-balance 20% --features residual --assignment exact --no-shared-group --fit-count 100',
       {
@@ -76,9 +73,15 @@ describe('prune', () => {
       },
     ],
     ['--grouping --cluster-balance none', { grouping: { clusterBalance: Number.POSITIVE_INFINITY } }],
-    ['--weighting per-window --temperature 9', { weighting: { variant: 'per-window', temperature: { absolute: 9 } } }],
-    ['--relative-temperature 0.25', { weighting: { temperature: { relative: 0.25 } } }],
-    ['--fluctuation WIFN', { fluctuation: 'WIFN' }],
+    [
+      '--grouping --weighting per-window --temperature 9',
+      { grouping: true, weighting: { variant: 'per-window', temperature: { absolute: 9 } } },
+    ],
+    [
+      '--method o-fang --relative-temperature 0.25',
+      { method: 'o-fang', weighting: { temperature: { relative: 0.25 } } },
+    ],
+    ['--method flap --fluctuation WIFN', { method: 'flap', fluctuation: 'WIFN' }],
     ['--selection sample', { calibration: { selection: 'sample' } }],
     ['--per-block-kv-heads --batch-size 4', { perBlockKvHeads: true, batchSize: 4 }],
     [
@@ -88,20 +91,37 @@ describe('prune', () => {
   ])('passes on %s', async (flags, expected) => {
     const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     const { model, sparsity, dryRun, onProgress, signal, ...rest } = calls[0]?.[1] ?? {};
-    expect(rest).toEqual({ calibration: {}, ...expected });
+    expect(rest).toEqual(expected);
   });
 
   it.each<[string, RegExp]>([
     ['--contexts 2.5', /--contexts.*Expected a whole number/],
     ['--cluster-balance some', /--cluster-balance.*Expected a number/],
-    ['--features both', /--features.*Allowed choices are post-norm, residual/],
-    ['--assignment fair', /--assignment.*Allowed choices are greedy, exact, random, together/],
-    ['--weighting heavy', /--weighting.*Allowed choices are softmax, per-window,/],
+    ['--features both', /--features is "both"; expected one of post-norm, residual/],
+    ['--assignment fair', /--assignment is "fair"; expected one of greedy, exact, random, together/],
+    ['--weighting heavy', /--weighting is "heavy"; expected one of softmax, per-window,/],
     ['--temperature hot', /--temperature.*Expected a number/],
-    ['--temperature 9 --relative-temperature 0.5', /--temperature <distance>' cannot be used with/],
-    ['--fluctuation mean', /--fluctuation.*Allowed choices are IFV, WIFV, WIFN/],
-    ['--selection last', /--selection.*Allowed choices are first, sample/],
+    [
+      '--grouping --temperature 9 --relative-temperature 0.5',
+      /give either --relative-temperature or --temperature, one of both/,
+    ],
+    ['--fluctuation mean', /--fluctuation is "mean"; expected one of IFV, WIFV, WIFN/],
+    ['--selection last', /--selection is "last"; expected one of first, sample/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
+    ['--width-multiple 0', /--width-multiple is 0; expected a whole number of at least 1/],
+    ['--windows 0', /--windows is 0; expected a whole number of at least 1/],
+    ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
+    ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
+    ['--method obc --fluctuation IFV', /--fluctuation has no effect in this run: it goes with methods flap, f-fang/],
+    [
+      '--method magnitude --windows 8',
+      /--windows has no effect in this run: it goes with methods, .* that look at tokens/,
+    ],
+    ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
+    ['--no-grouping --contexts 3', /--contexts has no effect where --grouping is false/],
+    ['--no-generate-calibration --start-token 2', /--start-token has no effect where --generate-calibration is false/],
+    ['--statistics kept --windows 8', /--windows is of no use with statistics/],
+    ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {
     const { calls, exitCode, err } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
@@ -119,7 +139,9 @@ describe('prune', () => {
   it('measures on texts', async () => {
     const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --text a,b.txt -t c.txt');
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
-    expect((await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3')).exitCode).toBe(2);
+    const { exitCode, err } = await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3');
+    expect(exitCode).toBe(2);
+    expect(err).toMatch(/^fang-prune: --text is missing; expected a list of paths/);
   });
 
   it('needs no folder for a dry run', async () => {

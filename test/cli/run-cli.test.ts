@@ -1,3 +1,5 @@
+import { ALLOCATIONS } from '../../src/allocation/allocations.js';
+import { METHODS } from '../../src/compensation/methods.js';
 import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { VERSION } from '../../src/version.js';
 import { runWithDouble } from '../support/cli.js';
@@ -19,13 +21,10 @@ describe('exit codes', () => {
 
   it.each([
     ['prune dense --out pruned', "required option '-s, --sparsity <fraction>'"],
-    ['prune dense --sparsity 0.3', "'--out FOLDER'"],
     ['prune dense --out pruned --sparsity much', 'Expected a number'],
     ['prune dense --out pruned --sparsity 0.3 --seed 1.5', 'Expected a whole number'],
-    ['prune dense --out pruned --sparsity 0.3 --modules embeddings', 'ffn, attention, all'],
-    ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty'"],
+    ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['describe', "missing required argument 'model'"],
-    ['eval dense', "'--text FILE'"],
     ['shrink dense', "unknown command 'shrink'"],
   ])('is 2 for `%s`, and the message says %s', async (commandLine, said) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
@@ -36,11 +35,47 @@ describe('exit codes', () => {
     expect(calls).toEqual([]);
   });
 
-  it.each(['--help', '--version', 'prune --help'])('is 0 for `%s`', async (commandLine) => {
+  it.each([
+    ['prune dense --sparsity 0.3', '--out is missing: name the folder to write, or ask for a --dry-run'],
+    ['prune dense --out pruned --sparsity 0.3 --modules embeddings', '--modules is "embeddings"; expected one of ffn,'],
+    ['observe dense --out stats --method magnitude', '--method magnitude looks at no token'],
+    ['bench dense --rounds 1', '--rounds is 1; expected a whole number of at least 2'],
+    ['compare a.json b.json --confidence 2', '--confidence is 2; expected a number between 0 and 1'],
+    ['bias dense pruned --text a.txt --read 0', '--read is 0; expected a whole number of at least 1'],
+    ['eval dense', "'--text FILE'"],
+    ['eval dense --text a.txt --stride 0', '--stride is 0; expected a whole number of at least 1'],
+    ['report pruned --out page.html', '--out is "page.html"; expected a path that ends in .json'],
+  ])('is 2 for `%s` before the library is loaded, and the message says %s', async (commandLine, said) => {
+    const { exitCode, err, out, calls } = await runWithDouble(commandLine);
+    expect({ exitCode, out, calls }).toEqual({ exitCode: 2, out: '', calls: [] });
+    expect(err).toContain(said);
+  });
+
+  it("says the library's errors in the command line's words", async () => {
+    const error = new OptionError('calibration.windowLength is 600, but the model reads at most 512 tokens', {
+      option: 'calibration.windowLength',
+    });
+    const { err } = await runWithDouble('prune dense -o out -s 0.3', { prune: () => Promise.reject(error) });
+    expect(err).toBe('fang-prune: --window-length is 600, but the model reads at most 512 tokens\n');
+  });
+
+  it.each(['--help', '--version', 'prune --help', 'prune --help-all'])('is 0 for `%s`', async (commandLine) => {
     const { exitCode, out, err } = await runWithDouble(commandLine);
     expect(exitCode).toBe(0);
     expect(out).not.toBe('');
     expect(err).toBe('');
+  });
+
+  it('shows everyday flags on a screen, and all on demand', async () => {
+    const { out: everyday } = await runWithDouble('prune --help');
+    expect(everyday.split('\n').length).toBeLessThanOrEqual(50);
+    expect(Math.max(...everyday.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
+    for (const heading of ['Result', 'Budget', 'Method', 'Calibration', 'Evaluation', 'Running', 'Output'])
+      expect(everyday).toContain(`\n${heading}:\n`);
+    expect(everyday).not.toContain('--minimum-width');
+    const { out: all } = await runWithDouble('prune --help-all');
+    for (const name of ['--minimum-width', '--no-quotes', ...Object.keys(METHODS), ...Object.keys(ALLOCATIONS)])
+      expect(all).toContain(name);
   });
 
   it('is 2 without a command, with the help on stderr', async () => {

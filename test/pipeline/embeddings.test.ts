@@ -61,7 +61,7 @@ describe('a decoder that reads embeddings', () => {
   it('is written as it was, with its embedding model beside it', async () => {
     await writeSplitLlama(at('in'), { 'onnx/vision_encoder.onnx': 'v', 'onnx/decoder_model_merged_q4.onnx': 'q' });
     const before = await readFile(at('in/onnx/embed_tokens.onnx'));
-    const { parameters, bytes } = await run({ method: 'magnitude' });
+    const { parameters, bytes } = await run({ method: 'magnitude', calibration: undefined });
     const files = await listFiles(at('out'));
     expect(files).toEqual(expect.arrayContaining([DECODER, 'onnx/embed_tokens.onnx', 'onnx/vision_encoder.onnx']));
     expect(files).not.toContain('onnx/decoder_model_merged_q4.onnx');
@@ -102,7 +102,7 @@ describe('a decoder that reads embeddings', () => {
     await writeSplitLlama(at('in'));
     const embeddings = await takeOut();
     const asking = [
-      () => run({ method: 'magnitude' }),
+      () => run({ method: 'magnitude', calibration: undefined }),
       () => describeFolder({ model: at('in') }),
       () => perplexity({ model: at('in'), file: TEXT, ...WINDOWS }),
       () => observe({ model: at('in'), out: at('statistics'), calibration: WINDOWS }),

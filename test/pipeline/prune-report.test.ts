@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { type PruneRequest, prune } from '../../src/node.js';
+import type { PruneOptions } from '../../src/options.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 import { VERSION } from '../../src/version.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
@@ -43,6 +44,35 @@ describe('the report of a run', () => {
     }
   });
 
+  it.each<[string, Partial<PruneRequest>]>([
+    ['auto, which writes half its windows', { method: 'auto', dampening: 0.2, seed: 3 }],
+    [
+      'a method with groups',
+      { method: 'f-fang', grouping: { contextCount: 3 }, weighting: { temperature: { absolute: 2 } } },
+    ],
+    [
+      'single blocks',
+      { method: 'flap', modules: 'ffn', widthMultiple: 16, skipBlocks: [0], blockSparsity: { 1: { ffn: 0.5 } } },
+    ],
+    ['a method that looks at no token', { method: 'magnitude', calibration: undefined }],
+  ])(
+    'holds settings that make the same bytes again: %s',
+    async (_, options) => {
+      const source = { file: join(TINY_LLAMA, 'text/french.txt') };
+      const calibration = { source, windowCount: 3, windowLength: 24, selection: 'sample' } as const;
+      const { settings } = await run({ certify: false, calibration, ...options });
+      const { settings: again } = await prune({
+        ...(settings as unknown as PruneOptions),
+        model: TINY_LLAMA,
+        out: at('again'),
+        certify: false,
+      });
+      expect(again).toEqual(settings);
+      expect(await readFile(at('again/onnx/model.onnx'))).toEqual(await readFile(at('out/onnx/model.onnx')));
+    },
+    240_000,
+  );
+
   it('is written where it was asked for, also in a dry run', async () => {
     const report = await run({ dryRun: true, report: at('reports/dry.json') });
     expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
@@ -60,7 +90,7 @@ describe('the report of a run', () => {
         expect(error!.after).toBeLessThan(error!.before);
       }
     }
-    const blind = await run({ dryRun: true, method: 'magnitude' });
+    const blind = await run({ dryRun: true, method: 'magnitude', calibration: undefined });
     expect(blind.modules.every(({ error }) => error === undefined)).toBe(true);
   });
 
@@ -68,7 +98,7 @@ describe('the report of a run', () => {
     const model = await copyTinyLlama(at('in'));
     await writeFile(join(model, 'fang-prune-report.json'), '{}');
     await writeFile(join(model, 'fang-prune-report.html'), 'old');
-    await run({ model, report: false, method: 'random' });
+    await run({ model, report: false, method: 'random', calibration: undefined });
     expect((await listFiles(at('out'))).filter((path) => path.includes('report'))).toEqual([]);
   });
 

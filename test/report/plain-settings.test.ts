@@ -1,5 +1,6 @@
-import { resolveOptions } from '../../src/options.js';
-import { plainSettings } from '../../src/report/plain-settings.js';
+import type { CalibrationProvenance } from '../../src/calibration/calibration-set.js';
+import { resolveCalibration, resolveOptions } from '../../src/options.js';
+import { plainSettings, settledCalibration } from '../../src/report/plain-settings.js';
 
 it('holds every option in a form that JSON keeps', () => {
   const settings = plainSettings(
@@ -18,7 +19,7 @@ it('holds every option in a form that JSON keeps', () => {
   expect(settings).toMatchObject({
     method: 'o-fang',
     sparsity: 0.3,
-    modules: ['ffn'],
+    modules: 'ffn',
     allocation: 'adaptive',
     grouping: { contextCount: 7, clusterBalance: 'Infinity' },
     skipBlocks: [0, 3],
@@ -26,4 +27,27 @@ it('holds every option in a form that JSON keeps', () => {
     seed: 0,
   });
   for (const name of ['adapter', 'signal', 'onProgress', 'methodName']) expect(settings).not.toHaveProperty(name);
+});
+
+it('leaves out what had no effect, and keeps texts to itself', () => {
+  const calibration = resolveCalibration({ source: { text: 'a secret' }, windowCount: 4 });
+  const provenance = { windowLength: 8, selection: 'first' } as CalibrationProvenance;
+  const options = resolveOptions({ sparsity: 0.3, method: 'flap', modules: 'ffn' });
+  const settings = plainSettings(options, { calibration: settledCalibration(calibration, provenance) });
+  expect(settings).toEqual({
+    sparsity: 0.3,
+    modules: 'ffn',
+    allocation: 'uniform',
+    widthMultiple: 1,
+    shots: 1,
+    skipBlocks: [],
+    blockSparsity: {},
+    method: 'flap',
+    metric: 'output',
+    fluctuation: 'WIFV',
+    inputSteps: 0,
+    grouping: false,
+    seed: 0,
+    calibration: { source: 'text', windowCount: 4, windowLength: 8, selection: 'first', generate: false },
+  });
 });

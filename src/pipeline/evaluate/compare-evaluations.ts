@@ -3,6 +3,8 @@ import { type ComparisonOptions, compareResults, type TaskComparison } from '../
 import { explainComparison } from '../../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
+import { COMPARE } from '../../options/commands.js';
+import { checkOptions, rowsOf } from '../../options/option.js';
 import type { Files, Platform } from '../../platform/platform.js';
 import { reason } from '../../reason.js';
 import { readText } from '../../storage/read-text.js';
@@ -38,6 +40,8 @@ export function compareEvaluations(
   evaluations: readonly EvaluatedTasks[],
   options: ComparisonOptions = {},
 ): ModelComparison[] {
+  const { files: _, ...rows } = rowsOf(COMPARE);
+  checkOptions(options, rows);
   const [first, ...others] = evaluations;
   if (first === undefined || others.length === 0) {
     throw new OptionError(`found ${evaluations.length} evaluated models; a comparison needs two`);
@@ -149,9 +153,8 @@ export interface CompareRequest extends ComparisonOptions {
 }
 
 /** Compares evaluations that lie in files. @throws OptionError */
-export async function runComparison(
-  platform: Platform,
-  { files, ...options }: CompareRequest,
-): Promise<ModelComparison[]> {
+export async function runComparison(platform: Platform, request: CompareRequest): Promise<ModelComparison[]> {
+  checkOptions(request, rowsOf(COMPARE));
+  const { files, ...options } = request;
   return compareEvaluations(await readEvaluations(platform.files, files), options);
 }

@@ -4,6 +4,9 @@ import { generateText } from '../../evaluation/generate.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { type LogLikelihood, measureLogLikelihoods } from '../../evaluation/log-likelihood.js';
 import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
+import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../../options/commands.js';
+import { checkOptions, rowsOf } from '../../options/option.js';
+import type { TextWindows } from '../../options/texts.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
@@ -14,7 +17,7 @@ import { openLanguageModel } from '../open-language-model.js';
 import { open } from '../stages/open.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { runEvaluation } from './run-evaluation.js';
-import { naming, type TextWindows, windowOptions } from './text-windows.js';
+import { naming, windowOptions } from './text-windows.js';
 
 /** What every evaluation needs to know. */
 export interface EvaluationRequest extends JobControl, EmbeddingsOption, EngineChoice {
@@ -30,6 +33,7 @@ export interface PerplexityRequest extends EvaluationRequest, TextWindows {
 
 /** Perplexity of a model on a text. */
 export async function runPerplexity(platform: Platform, request: PerplexityRequest): Promise<PerplexityResult> {
+  checkOptions(request, rowsOf(PERPLEXITY));
   if ((request.file === undefined) === (request.text === undefined)) {
     throw new OptionError('give either file or text to measure perplexity on');
   }
@@ -52,7 +56,9 @@ export interface TasksRequest extends EvaluationRequest, TaskEncoding {
 }
 
 /** Measures a model on a task file. */
-export async function runTasks(platform: Platform, { model, file, ...request }: TasksRequest): Promise<TaskReport> {
+export async function runTasks(platform: Platform, given: TasksRequest): Promise<TaskReport> {
+  checkOptions(given, rowsOf(TASKS));
+  const { model, file, ...request } = given;
   const [evaluation] = await runEvaluation(platform, { ...request, models: [model], tasks: [file] });
   return evaluation!.tasks[0]!;
 }
@@ -64,6 +70,7 @@ export interface LogLikelihoodRequest extends EvaluationRequest, Pick<TaskEncodi
 
 /** Log-likelihoods of continuations. */
 export async function runLogLikelihoods(platform: Platform, request: LogLikelihoodRequest): Promise<LogLikelihood[]> {
+  checkOptions(request, rowsOf(LOG_LIKELIHOOD));
   const { pairs, bos: addSpecialTokens, onProgress, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
@@ -89,6 +96,7 @@ export interface GenerationSample {
 
 /** Lets a model continue a prompt. */
 export async function runGeneration(platform: Platform, request: GenerationRequest): Promise<GenerationSample> {
+  checkOptions(request, rowsOf(GENERATE_TEXT));
   const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');

@@ -6,10 +6,11 @@ import { measureTextPerplexity, type PerplexityResult, type WindowScore } from '
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import type { ScoreLog } from '../../evaluation/score-log.js';
 import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
+import type { TextWindows } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import type { TaskFile } from '../../storage/task-file.js';
-import { naming, type TextWindows, windowOptions } from './text-windows.js';
+import { naming, windowOptions } from './text-windows.js';
 
 /** A text with its name. */
 export interface NamedText {

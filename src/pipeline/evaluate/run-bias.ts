@@ -1,6 +1,8 @@
 import { createCalibrationSet } from '../../calibration/calibration-set.js';
-import { OptionError } from '../../errors.js';
-import { type CalibrationOptions, PRUNE_DEFAULTS, resolveCalibration } from '../../options.js';
+import { definedOf } from '../../defined-of.js';
+import { BIAS } from '../../options/commands.js';
+import { checkOptions, defaultsOf, rowsOf } from '../../options/option.js';
+import { type CalibrationOptions, resolveCalibration } from '../../options.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl } from '../../progress.js';
 import type { BiasReport, MetricReport } from '../../report/report-schema.js';
@@ -36,8 +38,6 @@ export interface BiasRequest extends JobControl, EmbeddingsOption, EngineChoice 
   readonly quoteText?: boolean | undefined;
 }
 
-export const BIAS_DEFAULTS = { windowCount: 16 } as const;
-
 /** A bias with the text's perplexities. */
 export interface BiasResult extends BiasReport {
   readonly perplexity: MetricReport;
@@ -45,10 +45,8 @@ export interface BiasResult extends BiasReport {
 
 /** Open, load, analyse, calibrate; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
-  const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, embeddings } = request;
-  if (!Number.isInteger(windowCount) || windowCount < 1) {
-    throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);
-  }
+  checkOptions(request, rowsOf(BIAS));
+  const { windowCount, seed, embeddings } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;
@@ -63,7 +61,7 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
       folder,
       model,
       engine,
-      calibration: resolveCalibration(request.calibration, PRUNE_DEFAULTS.calibration),
+      calibration: resolveCalibration(request.calibration),
       vocabularySize,
       positionCount,
       seed,

@@ -1,6 +1,9 @@
 import { sha256 } from '../../calibration/sha256.js';
 import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
+import { EVALUATE } from '../../options/commands.js';
+import { checkOptions, rowsOf } from '../../options/option.js';
+import type { TextWindows } from '../../options/texts.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl, Progress } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -22,7 +25,6 @@ import {
   type TaskEncoding,
   taskOf,
 } from './measurements.js';
-import type { TextWindows } from './text-windows.js';
 
 /** What to measure on which models. */
 export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption, EngineChoice {
@@ -51,6 +53,7 @@ export interface Evaluation extends Measured {
 
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
+  checkOptions(request, rowsOf(EVALUATE));
   const { models, embeddings, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
   const engine = await platform.createEngine(request);

@@ -4,19 +4,13 @@ import { OptionError } from '../../errors.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, type WindowOptions } from '../../evaluation/scored-windows.js';
+import { refusal } from '../../options/option.js';
+import type { TextEvaluation } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
-import { naming, type TextWindows, windowOptions } from './text-windows.js';
-
-/** Texts that the dense and the pruned model are compared on. */
-export interface TextEvaluation extends TextWindows {
-  /** Text files, UTF-8, at least one. */
-  readonly texts: readonly string[];
-  /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
-  readonly windowLength?: number | undefined;
-}
+import { naming, windowOptions } from './text-windows.js';
 
 /** A text as the model reads it. */
 export interface PreparedText {
@@ -63,7 +57,7 @@ async function prepareText(
   const room = longest - (request.bos ? 1 : 0);
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
   if (windowLength > room)
-    throw new OptionError(`windowLength is ${windowLength}, but the model reads at most ${room}`);
+    throw refusal('evaluation.windowLength', `is ${windowLength}, but the model reads at most ${room}`);
   const windows = windowOptions({ ...request, windowLength }, tokenizer);
   const shape = resolveWindows(windows, tokens.length);
   const windowCount = cutScoredWindows(tokens, shape).slice(0, request.windowCount).length;

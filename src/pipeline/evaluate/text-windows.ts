@@ -1,18 +1,7 @@
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { WindowOptions } from '../../evaluation/scored-windows.js';
-
-/** How a request asks for windows of a text. */
-export interface TextWindows {
-  /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
-  readonly windowLength?: number | undefined;
-  /** Tokens from one window to the next. Default `windowLength`. */
-  readonly stride?: number | undefined;
-  /** Windows to score, from the start. Default all. */
-  readonly windowCount?: number | undefined;
-  /** Start every window with the model's BOS token. Default false. */
-  readonly bos?: boolean | undefined;
-}
+import type { TextWindows } from '../../options/texts.js';
 
 /** The same for the library's stages. @throws OptionError when BOS is asked for and there is none. */
 export function windowOptions(

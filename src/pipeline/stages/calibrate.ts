@@ -1,11 +1,12 @@
 import { type CalibrationSet, createCalibrationSet } from '../../calibration/calibration-set.js';
 import type { WindowShape } from '../../calibration/cut-windows.js';
-import { GENERATE_DEFAULTS } from '../../calibration/generate-options.js';
 import { mixCalibrationSets } from '../../calibration/generated-set.js';
 import type { TokenSource } from '../../calibration/token-source.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { FangPruneError, OptionError } from '../../errors.js';
+import { FangPruneError } from '../../errors.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { GENERATE_DEFAULTS } from '../../options/calibration.js';
+import { refusal } from '../../options/option.js';
 import { type CalibrationSource, PRUNE_DEFAULTS, type ResolvedCalibration } from '../../options.js';
 import type { Platform } from '../../platform/platform.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -99,7 +100,7 @@ function chooseWindowLength({ folder, positionCount, calibration: { windowLength
   const longest = longestWindow(folder, positionCount) ?? standard;
   const chosen = windowLength ?? Math.min(standard, longest);
   if (chosen <= longest) return chosen;
-  throw new OptionError(`windowLength is ${chosen}, but the model reads at most ${longest} tokens`);
+  throw refusal('calibration.windowLength', `is ${chosen}, but the model reads at most ${longest} tokens`);
 }
 
 /** Opens a file; any other source is checked where it is read. */
@@ -107,7 +108,5 @@ async function openSource(
   { files }: Platform,
   source: CalibrationSource | undefined,
 ): Promise<TokenSource | undefined> {
-  if (typeof source !== 'object' || source === null || !('file' in source)) return source;
-  if (typeof source.file === 'string') return openTextSource(files, source.file);
-  throw new OptionError(`the calibration file is ${String(source.file)}; expected a path`);
+  return source !== undefined && 'file' in source ? openTextSource(files, source.file) : source;
 }

@@ -1,11 +1,11 @@
 import type { WindowShape } from '../../calibration/cut-windows.js';
-import type { ResolvedGenerate } from '../../calibration/generate-options.js';
 import { describeGenerated, type GeneratedSet } from '../../calibration/generated-set.js';
 import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../../calibration/start-token.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../../errors.js';
 import { generateCalibration, type WindowStore } from '../../evaluation/generate-calibration.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { ResolvedGenerate } from '../../options/calibration.js';
 import type { Engine } from '../../runtime/engine.js';
 import { hashFiles } from '../../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../storage/model-folder.js';

@@ -1,4 +1,5 @@
 import type { PrunableModule } from '../../architecture/layout.js';
+import { refusal } from '../../options/option.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { PruneJob } from '../job.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
@@ -17,12 +18,21 @@ export function checkBudget(
   sparsities: readonly number[] = [options.sparsity],
 ): void {
   const { modules } = selectModules({ analysed, options });
+  checkWidthMultiple(modules, options.widthMultiple);
   // Several shots get there by roundings of their own.
   const { foreseen } = options.allocation;
   if (options.shots > 1 || foreseen === undefined) return;
   const perBlockKvHeads = options.perBlockKvHeads || foreseen === 'budget';
   const alike = measureAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
   for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
+}
+
+/** @throws OptionError where no FFN is as wide: all would stay as they are. */
+function checkWidthMultiple(modules: readonly PrunableModule[], widthMultiple: number): void {
+  const widths = modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
+  const widest = Math.max(...widths);
+  if (widths.length > 0 && widthMultiple > widest)
+    throw refusal('widthMultiple', `is ${widthMultiple}; expected at most ${widest}, the width of the widest FFN`);
 }
 
 /** A look that finds all blocks and units alike: whether budgets can be met does not depend on what it finds. */

@@ -1,0 +1,168 @@
+import type { Allocation } from '../allocation/allocation.js';
+import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
+import type { ModuleKind } from '../architecture/layout.js';
+import type { HeadUnit } from '../removal/plan-removal.js';
+import { choice, fraction, type Kind, listOf, namesOf, portion, record, truth, whole } from './kinds.js';
+import { type Applies, type Rows, refusal, row, showValue } from './option.js';
+
+export type { HeadUnit };
+
+/** Which neurons and heads may go: FFN neurons, attention heads, or both. */
+export type ModuleSelection = 'ffn' | 'attention' | 'all';
+
+/** Sparsity of one block: of both its modules, or of each kind. */
+export type BlockSparsity = number | Partial<Readonly<Record<ModuleKind, number>>>;
+
+/** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
+export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
+
+/** How much leaves, and where from. */
+export interface BudgetOptions {
+  /** Fraction of the selected prunable parameters to remove, in [0, 1). */
+  readonly sparsity: number;
+  /** What is named here and cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
+  readonly modules?: ModuleSelection | undefined;
+  /**
+   * How the sparsity is spread over the blocks: a name, or a function of what was measured of each module. Default: the
+   * method's own (`uniform`; `adaptive` for `f-fang` and `o-fang`, `global` for `auto`).
+   * @example
+   * const allocation = ({ sparsity, modules }) => modules.map(({ block }) => (block === 0 ? 0 : sparsity));
+   * await prune({ model, out, sparsity: 0.3, modules: 'ffn', allocation });
+   */
+  readonly allocation?: AllocationChoice | undefined;
+  /** FFN widths are kept at multiples of this, the nearest to what was asked; 1 to the widest FFN. Default 1. */
+  readonly widthMultiple?: number | undefined;
+  /**
+   * Fraction of its neurons that every FFN keeps in any case, in [0, 1]. At 0 an FFN may go whole under `allocation: 'global'`:
+   * it is no longer in the graph. Above 0, and by default, one neuron stays. Attention always keeps a KV group.
+   */
+  readonly minimumWidth?: number | undefined;
+  /**
+   * Rounds in which the budget is reached, at least 1; each looks anew at the part-pruned model, so that n shots take n
+   * times as long. Default 1.
+   */
+  readonly shots?: number | undefined;
+  /** Blocks that stay whole; the others make up for them. Default none. */
+  readonly skipBlocks?: readonly number[] | undefined;
+  /**
+   * Sparsity of single blocks, in [0, 1); the others share the rest of the budget. An FFN's own may be 1 where
+   * `allocation` is `global` and `minimumWidth` 0: it goes whole.
+   */
+  readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
+  /** Default `group`. */
+  readonly headUnit?: HeadUnit | undefined;
+  /** KV head counts may differ between blocks (ONNX Runtime and transformers.js >= 4.2 take that). Default false. */
+  readonly perBlockKvHeads?: boolean | undefined;
+}
+
+/** Has an effect where modules of a kind may go. */
+export const whereSelected = (kind: ModuleKind): Applies => ({
+  to: `modules "${kind}" or "all"`,
+  within: ({ modules }) => modules.has(kind),
+});
+
+const allocationKind: Kind<AllocationChoice> = {
+  accepts: (value): value is AllocationChoice =>
+    typeof value === 'string'
+      ? Object.hasOwn(ALLOCATIONS, value)
+      : typeof (typeof value === 'function' ? value : Object(value).allocate) === 'function',
+  expected: `one of ${namesOf(ALLOCATIONS).join(', ')}, a function of what was measured or { allocate }`,
+  choices: namesOf(ALLOCATIONS),
+};
+
+/** Names of allocations that take out FFNs whole. */
+const TAKING_WHOLE = namesOf(ALLOCATIONS).filter((name) => {
+  const { takesWholeFfns }: Allocation = ALLOCATIONS[name];
+  return takesWholeFfns;
+});
+
+export const BUDGET = {
+  sparsity: row('-s, --sparsity <fraction>', 'part to remove: 0.3 or 30%; a ladder: 0.1,0.2', {
+    kind: { ...fraction, reads: 'fractions' },
+    required: true,
+    everyday: true,
+  }),
+  modules: row('--modules <kind>', 'what may go', {
+    kind: choice(['ffn', 'attention', 'all']),
+    otherwise: 'all that can be pruned',
+    everyday: true,
+  }),
+  allocation: row('--allocation <rule>', 'how sparsity is spread over blocks', {
+    kind: allocationKind,
+    otherwise: "the method's own",
+    everyday: true,
+  }),
+  widthMultiple: row('--width-multiple <count>', 'keep FFN widths at multiples of this', {
+    kind: whole(1),
+    default: 1,
+    everyday: true,
+    applies: whereSelected('ffn'),
+  }),
+  minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN keeps; 0: an FFN may go whole', {
+    kind: portion,
+    otherwise: 'one neuron',
+    applies: {
+      to: `FFNs, and at 0 with allocation ${TAKING_WHOLE.join(', ')}`,
+      within: ({ modules, takesWholeFfns }, least) => modules.has('ffn') && (least !== 0 || takesWholeFfns),
+    },
+  }),
+  shots: row('--shots <count>', 'rounds that reach the sparsity together', { kind: whole(1), default: 1 }),
+  skipBlocks: row('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', {
+    kind: listOf(whole(0), 'a list of block indices, such as [0, 1]', 'indices'),
+    otherwise: 'none',
+  }),
+  blockSparsity: row(
+    '--block-sparsity <list>',
+    'sparsity of single blocks, such as 3=0.5,4.ffn=20%; the others share the rest',
+    {
+      kind: {
+        ...record<Readonly<Record<number, BlockSparsity>>>('an object such as { 3: 0.5, 4: { ffn: 0.2 } }'),
+        reads: 'blockSparsity',
+      },
+      otherwise: 'none',
+    },
+  ),
+  headUnit: row('--head-unit <unit>', 'grouped-query attention: whole KV groups or query heads', {
+    kind: choice(['group', 'query']),
+    default: 'group',
+    applies: whereSelected('attention'),
+  }),
+  perBlockKvHeads: row(
+    '--per-block-kv-heads',
+    'let KV head counts differ between blocks, which not every runtime takes',
+    { kind: truth, default: false, applies: whereSelected('attention') },
+  ),
+} as const satisfies Rows<BudgetOptions>;
+
+/** What of a budget decides whether a block's own sparsity is one. */
+interface BlockCase {
+  readonly modules: ReadonlySet<string>;
+  /** An FFN may go whole. */
+  readonly mayGoWhole: boolean;
+}
+
+/** Block sparsities by block. @throws OptionError naming the block. */
+export function resolveBlockSparsity(
+  given: BudgetOptions['blockSparsity'],
+  { modules, mayGoWhole }: BlockCase,
+): ReadonlyMap<number, BlockSparsity> {
+  const checkPart = (name: string, value: unknown, isFine = fraction.accepts(value)) => {
+    if (!isFine) throw refusal(name, `is ${showValue(value)}; expected ${fraction.expected}`);
+  };
+  const entries = Object.entries(given ?? {}).map(([key, value]): [number, BlockSparsity] => {
+    const name = `blockSparsity[${key}]`;
+    if (!whole(0).accepts(Number(key))) throw refusal(name, 'is of no block; expected a block index of at least 0');
+    if (typeof value !== 'object' || value === null) checkPart(name, value);
+    else
+      for (const [kind, part] of Object.entries(value)) {
+        if (!['ffn', 'attention'].includes(kind))
+          throw refusal(`${name}.${kind}`, 'is of no module; expected ffn or attention');
+        if (part === undefined) continue;
+        checkPart(`${name}.${kind}`, part, fraction.accepts(part) || (mayGoWhole && kind === 'ffn' && part === 1));
+        if (part !== 0 && !modules.has(kind))
+          throw refusal(`${name}.${kind}`, `has no effect in this run: it goes with modules "${kind}" or "all"`);
+      }
+    return [Number(key), value];
+  });
+  return new Map(entries);
+}

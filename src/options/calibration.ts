@@ -1,0 +1,171 @@
+import type { TokenSource } from '../calibration/token-source.js';
+import { definedOf } from '../defined-of.js';
+import { atLeast, choice, either, type Kind, record, text, truth, whole } from './kinds.js';
+import { checkOptions, defaultsOf, type Rows, row } from './option.js';
+
+/** Where calibration tokens come from; exactly one source, or a file that holds one (`.txt`, or `.jsonl` of texts or ids). */
+export type CalibrationSource = TokenSource | { readonly file: string };
+
+/**
+ * Windows that the dense model writes itself, to be measured on beside or instead of a text.
+ * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
+ */
+export interface GenerateOptions {
+  /**
+   * Fraction of the windows that the model writes, above 0 to 1. Default 0.5; 1 where there is neither a source nor a
+   * tokenizer to read the default text with.
+   */
+  readonly share?: number | undefined;
+  /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
+  readonly temperature?: number | undefined;
+  /** Token that every window begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
+  readonly startToken?: number | undefined;
+  /** Windows written together, at least 1. Default: as many as 192 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
+  readonly batchSize?: number | undefined;
+  /** Default: the run's seed. Window i draws from its own stream of it. */
+  readonly seed?: number | undefined;
+  /**
+   * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings goes on
+   * from it. It can be a calibration source as it is. Default: none while sampling.
+   */
+  readonly file?: string | undefined;
+}
+
+/** Which tokens pruning watches the model on. */
+export interface CalibrationOptions {
+  /** Default: the public text that ships with the package. */
+  readonly source?: CalibrationSource | undefined;
+  /** Windows to cut, at least 1. Default 64; fewer are used when the text runs out. */
+  readonly windowCount?: number | undefined;
+  /** Tokens per window, at least 2. Default 512, or the model's context length if that is less. */
+  readonly windowLength?: number | undefined;
+  /** `first`: from the start of the text. `sample`: windows drawn by the seed. Default `first`. */
+  readonly selection?: 'first' | 'sample' | undefined;
+  /** Has the model write part of the windows itself; `true` = half of them. Default false. */
+  readonly generate?: GenerateOptions | boolean | undefined;
+}
+
+/** Below this, windows from one start token begin to be the same. */
+export const LEAST_TEMPERATURE = 0.1;
+
+const sources = ['file', 'text', 'tokens', 'jsonl'];
+const source: Kind<CalibrationSource> = {
+  accepts: (value): value is CalibrationSource => {
+    if (typeof value !== 'object' || value === null) return false;
+    const file = 'file' in value ? value.file : '';
+    return typeof file === 'string' && sources.filter((name) => name in value).length === 1;
+  },
+  expected: `an object with one of ${sources.join(', ')}, such as { file: "texts.txt" }`,
+  reads: 'file',
+};
+
+const GENERATE = {
+  share: row(undefined, 'fraction of the windows that the model writes', {
+    kind: {
+      accepts: (value): value is number => typeof value === 'number' && value > 0 && value <= 1,
+      expected: 'a number above 0 to 1, such as 0.5 for half the windows (false for none)',
+    },
+    otherwise: '0.5; 1 without source and tokenizer',
+  }),
+  temperature: row(undefined, 'of the distribution that is drawn from', {
+    kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all windows are the same)"),
+    default: 1,
+  }),
+  startToken: row('--start-token <id>', 'token that the windows the model writes begin with', {
+    kind: whole(0),
+    otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
+  }),
+  batchSize: row(undefined, 'windows written together', {
+    kind: whole(1),
+    otherwise: 'as many as 192 MiB of keys and values hold, 32 at most',
+  }),
+  seed: row(undefined, 'seed of the windows that the model writes', { kind: whole(0), otherwise: "the run's seed" }),
+  file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {
+    kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
+    otherwise: 'none',
+  }),
+} as const satisfies Rows<GenerateOptions>;
+
+const WINDOWS = {
+  source: row('-c, --calibration <file>', 'a .txt or .jsonl file to measure on', {
+    kind: source,
+    otherwise: 'a text that comes along',
+    everyday: true,
+  }),
+  windowCount: row('--windows <count>', 'calibration windows', { kind: whole(1), default: 64, everyday: true }),
+  windowLength: row('--window-length <tokens>', 'tokens per window', {
+    kind: whole(2),
+    otherwise: "512, or the model's context length",
+    everyday: true,
+  }),
+  selection: row('--selection <rule>', 'windows from the start of the text, or drawn from all of it by the seed', {
+    kind: choice(['first', 'sample']),
+    otherwise: 'first',
+  }),
+  generate: row(
+    '--generate-calibration [share]',
+    'let the model write this fraction of the windows itself, such as 50%',
+    {
+      kind: { ...either(truth, record<GenerateOptions>('an object such as { share: 0.5 }')), reads: 'share' },
+      otherwise: 'true for auto, else false',
+      no: 'measure on text alone',
+      parts: GENERATE,
+    },
+  ),
+} as const satisfies Rows<CalibrationOptions>;
+
+export const CALIBRATION = {
+  calibration: row(undefined, 'which tokens pruning watches the model on', {
+    kind: record<CalibrationOptions>('an object such as { source: { file: "texts.txt" } }'),
+    otherwise: 'as its parts say',
+    applies: {
+      to: 'methods, metrics, groups and allocations that look at tokens',
+      within: ({ readsTokens }) => readsTokens,
+    },
+    parts: WINDOWS,
+  }),
+} as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
+
+/** What is used where nothing is said, and the distribution that is drawn from. */
+export const GENERATE_DEFAULTS = { share: 0.5, ...defaultsOf(GENERATE) } as const;
+export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512, generate: false } as const;
+
+/** Checked options; what depends on the model is still open. */
+export interface ResolvedGenerate extends GenerateOptions {
+  readonly temperature: number;
+}
+
+/** Calibration options that were checked, as far as the model need not be known. */
+export interface ResolvedCalibration {
+  readonly source: CalibrationSource | undefined;
+  readonly windowCount: number;
+  /** Undefined: the default, or the model's context length if that is less. */
+  readonly windowLength: number | undefined;
+  readonly selection: 'first' | 'sample' | undefined;
+  /** Undefined: the model writes none of the windows. */
+  readonly generate: ResolvedGenerate | undefined;
+  /** The windows that the model writes are the method's wish and not the user's: a model that cannot write does without. */
+  readonly generateIfPossible: boolean;
+}
+
+/**
+ * Checks calibration options and fills in the defaults.
+ * @throws OptionError naming the option, what it was and what it may be.
+ */
+export function resolveCalibration(
+  calibration: CalibrationOptions = {},
+  defaults: Pick<CalibrationOptions, 'generate'> = CALIBRATION_DEFAULTS,
+): ResolvedCalibration {
+  checkOptions({ calibration }, CALIBRATION);
+  const { source, windowLength, selection, windowCount = CALIBRATION_DEFAULTS.windowCount } = calibration;
+  const generate = calibration.generate ?? defaults.generate ?? false;
+  return {
+    source,
+    windowCount,
+    windowLength,
+    selection,
+    generate:
+      generate === false ? undefined : { ...defaultsOf(GENERATE), ...definedOf(generate === true ? {} : generate) },
+    generateIfPossible: generate !== false && calibration.generate === undefined,
+  };
+}

@@ -1,0 +1,210 @@
+import { BUDGET } from './budget.js';
+import { CALIBRATION } from './calibration.js';
+import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
+import { FUNCTIONS } from './groups.js';
+import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
+import { ENGINE, JOB, MODEL, modelPath, modelPaths } from './model.js';
+import { type Families, row } from './option.js';
+import { RUN, seedOf } from './run.js';
+import { SCORE } from './score.js';
+import { fileList, TEXT_WINDOWS } from './texts.js';
+
+/** Options of every call, under the headings that the command line's help has. */
+
+export const PRUNE = {
+  Result: RESULT,
+  Budget: BUDGET,
+  Method: SCORE,
+  'Function groups': FUNCTIONS,
+  Calibration: LOOK,
+  Evaluation: EVALUATION,
+  Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+export const LADDER = {
+  ...PRUNE,
+  Budget: {
+    ...BUDGET,
+    sparsity: {
+      ...BUDGET.sparsity,
+      kind: listOf(fraction, 'a list of fractions from 0 to below 1, such as [0.1, 0.2]', 'fractions'),
+    },
+  },
+} as const satisfies Families;
+
+export const OBSERVE = {
+  Result: {
+    out: row('-o, --out <path>', 'where the statistics go: a folder, or a path ending in .json', {
+      kind: text('a folder, or a path that ends in .json'),
+      required: true,
+      everyday: true,
+    }),
+    force: { ...force, help: 'replace statistics that exist' },
+  },
+  Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, everyday: true } },
+  'Function groups': FUNCTIONS,
+  Calibration: CALIBRATION,
+  Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+export const APPLY = {
+  Result: {
+    out: row('-o, --out <folder>', 'where the pruned model goes', {
+      kind: text('a path'),
+      required: true,
+      everyday: true,
+    }),
+    force: { ...force, help: 'write into a folder that is not empty' },
+    recipe: row(undefined, 'what was decided', {
+      kind: text('a folder with recipe.json, or such a file'),
+      required: true,
+    }),
+  },
+  Running: MODEL,
+} as const satisfies Families;
+
+export const DESCRIBE = { Running: MODEL } as const satisfies Families;
+
+const ITEMS = {
+  limit: row('--limit <count>', 'items of each task, from the first', { kind: whole(1), otherwise: 'all' }),
+  resume: row('--resume <file>', 'keep scores in this file, and go on from it when it exists', {
+    kind: text('a path'),
+    otherwise: 'none',
+  }),
+  delimiter: row(undefined, 'put between context and continuation', { kind: text('a text'), otherwise: 'one space' }),
+} as const satisfies Families[string];
+
+export const EVALUATE = {
+  Texts: {
+    texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
+      kind: fileList,
+      otherwise: 'none',
+    }),
+    ...TEXT_WINDOWS,
+    reference: row('--reference <model>', 'also measure how far the models are from this one on the texts', {
+      kind: modelPath,
+      otherwise: 'none',
+    }),
+  },
+  Tasks: {
+    tasks: row('--tasks <file>', 'items to answer, JSONL as lm-evaluation-harness has them; may be repeated', {
+      kind: fileList,
+      otherwise: 'none',
+    }),
+    ...ITEMS,
+  },
+  Running: { models: { kind: modelPaths, required: true, help: 'the models' }, ...ENGINE, ...JOB },
+} as const satisfies Families;
+
+export const TASKS = {
+  Tasks: { file: { kind: text('a path'), required: true, help: 'items, JSONL' }, ...ITEMS, bos: TEXT_WINDOWS.bos },
+  Running: MODEL,
+} as const satisfies Families;
+
+export const PERPLEXITY = {
+  Texts: {
+    file: row(undefined, 'text file, UTF-8', { kind: text('a path'), otherwise: 'none: give a text' }),
+    text: row(undefined, 'the text itself', { kind: text('a text'), otherwise: 'none: give a file' }),
+    ...TEXT_WINDOWS,
+  },
+  Running: MODEL,
+} as const satisfies Families;
+
+export const LOG_LIKELIHOOD = {
+  Texts: {
+    pairs: row(undefined, 'contexts, and what is measured after each', {
+      kind: listOf(code('a pair'), 'a list of contexts and continuations', 'texts'),
+      required: true,
+    }),
+    bos: TEXT_WINDOWS.bos,
+  },
+  Running: MODEL,
+} as const satisfies Families;
+
+export const GENERATE_TEXT = {
+  'Sample text': {
+    prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
+    maxNewTokens: row('--max-new-tokens <count>', 'tokens to write', { kind: whole(1), default: 64 }),
+    temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
+      kind: atLeast(0),
+      default: 0,
+    }),
+    seed: seedOf('seed of the sampling and of comparisons'),
+  },
+  Running: MODEL,
+} as const satisfies Families;
+
+export const COMPARE = {
+  Comparison: {
+    files: row(undefined, 'evaluations', { kind: fileList, required: true }),
+    confidence: row('--confidence <fraction>', 'of the interval, such as 0.95 or 95%', {
+      kind: {
+        ...above(0),
+        accepts: (value): value is number => typeof value === 'number' && value > 0 && value < 1,
+        expected: 'a number between 0 and 1',
+        reads: 'fraction',
+      },
+      default: 0.95,
+    }),
+    resampleCount: row('--resamples <count>', 'bootstrap draws', { kind: whole(100), default: 10000 }),
+    seed: seedOf('seed of the bootstrap'),
+  },
+} as const satisfies Families;
+
+export const BENCH = {
+  Benchmark: {
+    promptLength: row('--prompt-length <tokens>', 'tokens to read', {
+      kind: whole(1),
+      otherwise: '128, or what a model reads at most',
+    }),
+    newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: whole(1), default: 32 }),
+    rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: whole(2), default: 7 }),
+    probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: truth, default: true }),
+  },
+  Running: {
+    models: row(undefined, 'the models; the others are compared with the first', { kind: modelPaths, required: true }),
+    ...ENGINE,
+    onProgress: JOB.onProgress,
+    signal: JOB.signal,
+  },
+} as const satisfies Families;
+
+export const BIAS = {
+  Texts: {
+    file: row('-t, --text <file>', 'a .txt or .jsonl file to compare the calibration with', {
+      kind: text('a path'),
+      required: true,
+    }),
+    ...CALIBRATION,
+    windowCount: row('--read <count>', 'windows read of either text', { kind: whole(1), default: 16 }),
+  },
+  Contexts: {
+    block: row('--block <index>', 'block that tells the contexts apart', {
+      kind: whole(0),
+      otherwise: 'the middle one',
+    }),
+    contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: whole(1), default: 12 }),
+    seed: seedOf('seed of the clustering'),
+    quoteText: row('--no-quotes', 'quote no text', { kind: truth, default: true }),
+  },
+  Running: {
+    dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
+    pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
+    ...ENGINE,
+    ...JOB,
+  },
+} as const satisfies Families;
+
+export const REPORT = {
+  Report: {
+    report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
+    add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
+      kind: fileList,
+      otherwise: 'none',
+    }),
+    out: row('-o, --out <file>', 'where the result goes, ending in .json', {
+      kind: text('a path that ends in .json', (path) => path.endsWith('.json')),
+      otherwise: 'in place',
+    }),
+  },
+} as const satisfies Families;

@@ -1,0 +1,110 @@
+import { CALIBRATION, type CalibrationOptions } from './calibration.js';
+import { choice, either, record, text, truth } from './kinds.js';
+import { type AnyRows, type Rows, row } from './option.js';
+import { TEXT_EVALUATION, type TextEvaluation } from './texts.js';
+
+/** Where hidden states wait. */
+export type StatesPlace = 'memory' | 'spill';
+
+/** What a run over a model folder reads and writes. */
+export interface FolderOptions {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+  /** Folder to be made; may be left out for a dry run. */
+  readonly out?: string | undefined;
+  /** Replace `out` if it exists. Default false. */
+  readonly force?: boolean | undefined;
+  /** Decide everything and report it, but write nothing. Default false. */
+  readonly dryRun?: boolean | undefined;
+  readonly calibration?: CalibrationOptions | undefined;
+  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
+  readonly hiddenStates?: StatesPlace | undefined;
+  /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
+  readonly report?: string | boolean | undefined;
+  /** Quote calibration text in the report, to show what contexts are about. Default true. */
+  readonly quoteText?: boolean | undefined;
+  /**
+   * Open what was written and compare its logits with the masked original's; a run whose result computes something else
+   * fails and leaves nothing. Default true.
+   */
+  readonly certify?: boolean | undefined;
+  /**
+   * Writes what was decided, for `applyRecipe`: a folder that gets `recipe.json` and `recipe.safetensors`, or the path of
+   * such a `.json` file. Replaced only with `force`. Default: none is written.
+   */
+  readonly recipe?: string | undefined;
+  /**
+   * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
+   * What was written stays when this fails or is aborted. Default: none.
+   */
+  readonly evaluation?: TextEvaluation | undefined;
+  /**
+   * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
+   * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. Default:
+   * the model is looked at.
+   */
+  readonly statistics?: string | undefined;
+}
+
+type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
+
+export const force = { kind: truth, default: false, flag: '--force', everyday: true };
+
+export const RESULT = {
+  out: row('-o, --out <folder>', 'where the pruned model goes', {
+    kind: text('a path'),
+    otherwise: 'none for a dry run',
+    everyday: true,
+  }),
+  force: { ...force, help: 'write into a folder that is not empty' },
+  dryRun: row('--dry-run', 'report what would be removed; write nothing', {
+    kind: truth,
+    default: false,
+    everyday: true,
+  }),
+  report: row('--report <file>', 'where the report goes, ending in .json', {
+    kind: either(
+      truth,
+      text('a path that ends in .json', (path) => path.endsWith('.json')),
+    ),
+    otherwise: 'beside the pruned model',
+    no: 'write no report',
+  }),
+  quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: truth, default: true }),
+  certify: row('--no-certify', 'do not compare what was written with the masked original', {
+    kind: truth,
+    default: true,
+  }),
+  recipe: row('--recipe <path>', 'write what was decided there, for apply', {
+    kind: text('a folder or a path that ends in .json'),
+    otherwise: 'none',
+  }),
+} as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'certify' | 'recipe'>;
+
+export const LOOK = {
+  ...CALIBRATION,
+  statistics: row('--statistics <path>', 'prune from what observe kept', {
+    kind: text('a folder or a path that ends in .json'),
+    otherwise: 'none',
+    everyday: true,
+  }),
+} as const satisfies Of<'calibration' | 'statistics'>;
+
+export const EVALUATION = {
+  evaluation: row(undefined, 'texts that the dense and the pruned model are measured on', {
+    kind: record<TextEvaluation>('an object such as { texts: ["test.txt"] }'),
+    otherwise: 'none',
+    parts: TEXT_EVALUATION,
+  }),
+} as const satisfies Of<'evaluation'>;
+
+export const CONDUCT = {
+  hiddenStates: row(undefined, 'where hidden states wait between blocks', {
+    kind: choice(['memory', 'spill']),
+    otherwise: 'in memory up to 256 MiB',
+  }),
+  stages: row(undefined, 'stages of your own in place of some', {
+    kind: record('an object such as { certify: { name: "certify", run } }'),
+    otherwise: "the library's",
+  }),
+} as const satisfies AnyRows & Of<'hiddenStates'>;

@@ -1,0 +1,145 @@
+import { definedOf } from '../defined-of.js';
+import { OptionError } from '../errors.js';
+import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
+import type { Temperature } from '../weighting/weight-contexts.js';
+import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
+import { whereSelected } from './budget.js';
+import { above, choice, either, type Kind, namesOf, record, truth, whole } from './kinds.js';
+import { defaultsOf, type Resolved, type Rows, row } from './option.js';
+
+/** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
+export type FeaturesName = 'post-norm' | 'residual';
+
+/** How FFN neurons are grouped by function. @see FANG (arXiv 2512.23014), section 3.2 */
+export interface GroupingOptions {
+  /** Contexts K that the tokens fall into, at least 1; there are as many function groups. Default 7. */
+  readonly contextCount?: number | undefined;
+  /** Context sizes stay within this fraction of their mean; Infinity = plain k-means. Default 0.4. */
+  readonly clusterBalance?: number | undefined;
+  /** Default `post-norm`. */
+  readonly features?: FeaturesName | undefined;
+  /** How neurons join function groups; `random` is for ablations. Default `greedy`. */
+  readonly assignment?: AssignmentName | undefined;
+  /** Sets aside neurons that serve many contexts and never prunes them. Default true. */
+  readonly sharedGroup?: boolean | undefined;
+  /** Tokens that the contexts are fitted on, at most. Default 8192. */
+  readonly fitCount?: number | undefined;
+}
+
+/** How tokens count when a function group is judged. @see FANG (arXiv 2512.23014), Eq. 6 */
+export interface WeightingOptions {
+  /** Default `softmax`. */
+  readonly variant?: WeightingName | undefined;
+  /** Default `{ relative: 0.5 }`: half the mean distance between two contexts. */
+  readonly temperature?: Temperature | undefined;
+}
+
+/** FFN neurons by function. */
+export interface FunctionOptions {
+  /** Groups FFN neurons by function before judging them. Default: the method's own (`f-fang` and `o-fang` do). */
+  readonly grouping?: GroupingOptions | boolean | undefined;
+  /** Only with `grouping`. */
+  readonly weighting?: WeightingOptions | undefined;
+}
+
+/** Everything that contexts can be seen in, by name. */
+export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly FeaturesName[];
+
+/** JSON knows no Infinity, so that reports have it in words. */
+const balance: Kind<number> = {
+  accepts: (value): value is number => value === 'Infinity' || (typeof value === 'number' && value >= 0),
+  expected: 'a number of at least 0, or Infinity',
+  reads: 'balance',
+};
+
+const GROUPING = {
+  contextCount: row('--contexts <count>', 'contexts that tokens fall into, and function groups', {
+    kind: whole(1),
+    default: 7,
+  }),
+  clusterBalance: row(
+    '--cluster-balance <fraction>',
+    "how far a context's size may be from their mean; none: as k-means likes",
+    { kind: balance, default: 0.4 },
+  ),
+  features: row('--features <name>', 'what contexts are told apart by', {
+    kind: choice(FEATURES),
+    default: 'post-norm',
+  }),
+  assignment: row('--assignment <name>', 'how neurons join function groups', {
+    kind: choice(namesOf(ASSIGNMENTS)),
+    default: 'greedy',
+  }),
+  sharedGroup: row('--no-shared-group', 'do not set aside the neurons that serve many contexts', {
+    kind: truth,
+    default: true,
+  }),
+  fitCount: row('--fit-count <tokens>', 'tokens that contexts are fitted on, at most', {
+    kind: whole(1),
+    default: 8192,
+  }),
+} as const satisfies Rows<GroupingOptions>;
+
+const WEIGHTING = {
+  variant: row('--weighting <name>', 'how tokens count for a function group', {
+    kind: choice(namesOf(WEIGHTING_VARIANTS)),
+    default: 'softmax',
+  }),
+  temperature: row(undefined, 'how fast weights fall with distance', {
+    kind: record<Temperature>('{ relative } or { absolute } above 0'),
+    default: { relative: 0.5 },
+    parts: {
+      relative: row(
+        '--relative-temperature <factor>',
+        'how fast weights fall with distance: this times the mean between two contexts',
+        { kind: above(0), otherwise: '0.5' },
+      ),
+      absolute: row('--temperature <distance>', 'the same as a fixed distance, such as 9 in the paper for LLaMA-2-7B', {
+        kind: above(0),
+      }),
+    },
+  }),
+} as const satisfies Rows<WeightingOptions>;
+
+export const FUNCTIONS = {
+  grouping: row(
+    '--grouping',
+    'group FFN neurons by function, whatever the method; any setting of the groups asks for it',
+    {
+      kind: either(truth, record<GroupingOptions>('an object such as { contextCount: 7 }')),
+      otherwise: "the method's own",
+      no: 'group no neurons',
+      applies: whereSelected('ffn'),
+      parts: GROUPING,
+    },
+  ),
+  weighting: row(undefined, 'how tokens count when a function group is judged', {
+    kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
+    otherwise: 'as its parts say',
+    applies: { to: 'grouping, or method o-fang or f-fang', within: ({ isGrouped }) => isGrouped },
+    parts: WEIGHTING,
+  }),
+} as const satisfies Rows<FunctionOptions>;
+
+export const GROUPING_DEFAULTS = defaultsOf(GROUPING) satisfies ResolvedGrouping;
+export const WEIGHTING_DEFAULTS = defaultsOf(WEIGHTING);
+
+/** Grouping with nothing left open. */
+export type ResolvedGrouping = Resolved<GroupingOptions, typeof GROUPING>;
+export type ResolvedWeighting = Resolved<WeightingOptions, typeof WEIGHTING>;
+
+/** Fills in checked options. */
+export function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | undefined {
+  if (given === false) return undefined;
+  const grouping = { ...GROUPING_DEFAULTS, ...(given === true ? {} : definedOf(given)) };
+  return { ...grouping, clusterBalance: Number(grouping.clusterBalance) };
+}
+
+/** Fills in checked options. @throws OptionError for a temperature that is neither or both. */
+export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeighting {
+  const weighting = { ...WEIGHTING_DEFAULTS, ...definedOf(given) };
+  const { temperature } = weighting;
+  if (Object.keys(definedOf(temperature)).length === 1) return weighting;
+  const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
+  throw new OptionError(`give either ${parts}, one of both`, { option: 'weighting.temperature' });
+}

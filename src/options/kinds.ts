@@ -1,0 +1,100 @@
+/** How an argument on the command line becomes a value; each has a row in the command line's readers. */
+export type Reader =
+  | 'balance'
+  | 'blockSparsity'
+  | 'count'
+  | 'file'
+  | 'fraction'
+  | 'fractions'
+  | 'indices'
+  | 'names'
+  | 'number'
+  | 'share'
+  | 'texts';
+
+/** What an option may be. */
+export interface Kind<T> {
+  readonly accepts: (value: unknown) => value is T;
+  /** Continues "expected". */
+  readonly expected: string;
+  /** Names that it may be. */
+  readonly choices?: readonly string[];
+  /** Default: as text. */
+  readonly reads?: Reader;
+}
+
+const isNumber = (value: unknown): value is number => typeof value === 'number';
+
+export const whole = (least: number): Kind<number> => ({
+  accepts: (value): value is number => Number.isSafeInteger(value) && (value as number) >= least,
+  expected: `a whole number of at least ${least}`,
+  reads: 'count',
+});
+
+/** In [0, 1). */
+export const fraction: Kind<number> = {
+  accepts: (value): value is number => isNumber(value) && value >= 0 && value < 1,
+  expected: 'a number from 0 to below 1, such as 0.3 to remove 30 %',
+  reads: 'fraction',
+};
+
+/** In [0, 1]. */
+export const portion: Kind<number> = {
+  accepts: (value): value is number => isNumber(value) && value >= 0 && value <= 1,
+  expected: 'a number from 0 to 1',
+  reads: 'fraction',
+};
+
+/** Finite. */
+export const atLeast = (least: number, note = ''): Kind<number> => ({
+  accepts: (value): value is number => Number.isFinite(value) && (value as number) >= least,
+  expected: `a number of at least ${least}${note}`,
+  reads: 'number',
+});
+
+export const above = (limit: number): Kind<number> => ({
+  accepts: (value): value is number => Number.isFinite(value) && (value as number) > limit,
+  expected: `a number above ${limit}`,
+  reads: 'number',
+});
+
+export const choice = <const T extends string>(choices: readonly T[]): Kind<T> => ({
+  accepts: (value): value is T => (choices as readonly unknown[]).includes(value),
+  expected: `one of ${choices.join(', ')}`,
+  choices,
+});
+
+/** The names of a table's rows. */
+export const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
+
+export const truth: Kind<boolean> = { accepts: (value) => typeof value === 'boolean', expected: 'true or false' };
+
+export const text = (expected: string, isFine: (value: string) => boolean = () => true): Kind<string> => ({
+  accepts: (value): value is string => typeof value === 'string' && isFine(value),
+  expected,
+});
+
+export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<readonly T[]> => ({
+  accepts: (value): value is readonly T[] => Array.isArray(value) && value.every(item.accepts),
+  expected,
+  reads,
+});
+
+/** An object whose parts have rows of their own, or are checked where they are read. */
+export const record = <T extends object>(expected: string): Kind<T> => ({
+  accepts: (value): value is T => typeof value === 'object' && value !== null && !Array.isArray(value),
+  expected,
+});
+
+/** One kind or the other. */
+export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({
+  accepts: (value): value is A | B => a.accepts(value) || b.accepts(value),
+  expected: `${a.expected}, or ${b.expected}`,
+  choices: [...(a.choices ?? []), ...(b.choices ?? [])],
+});
+
+/** A function, or code of the caller's that has methods. */
+export const code = (expected: string): Kind<never> => ({
+  accepts: (value): value is never => typeof value === 'function' || (typeof value === 'object' && value !== null),
+  expected,
+});

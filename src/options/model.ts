@@ -1,0 +1,34 @@
+import { code, either, listOf, text } from './kinds.js';
+import { type AnyRows, row } from './option.js';
+import { CONTROL } from './run.js';
+
+/** A model's folder or file. */
+export const modelPath = text('a folder in the transformers.js or genai layout, or an .onnx file');
+export const modelPaths = listOf(modelPath, 'a list of folders or .onnx files, at least one', 'texts');
+
+export const ENGINE = {
+  embeddings: row('--embeddings <file>', 'embedding model of a decoder that reads inputs_embeds', {
+    kind: text('the path of an .onnx file'),
+    otherwise: 'the one in its folder',
+  }),
+  executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers, as cuda,cpu', {
+    kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
+    otherwise: 'cpu',
+    everyday: true,
+  }),
+} as const satisfies AnyRows;
+
+/** An engine of the caller's own, and what every long job takes. */
+export const JOB = {
+  engine: row(undefined, 'in place of executionProvider', {
+    kind: code('an engine'),
+    otherwise: 'one of onnxruntime-node',
+  }),
+  ...CONTROL,
+} as const satisfies AnyRows;
+
+export const MODEL = {
+  model: row(undefined, 'the model', { kind: modelPath, required: true }),
+  ...ENGINE,
+  ...JOB,
+} as const satisfies AnyRows;

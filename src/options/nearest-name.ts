@@ -1,0 +1,20 @@
+/** The name that a misspelt one was most likely meant to be; undefined where none is near. */
+export function nearestName(given: string, names: readonly string[]): string | undefined {
+  const limit = Math.max(1, Math.floor(given.length / 3));
+  const ranked = names
+    .map((name) => ({ name, distance: editDistance(given.toLowerCase(), name.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance);
+  return ranked[0] !== undefined && ranked[0].distance <= limit ? ranked[0].name : undefined;
+}
+
+/** Letters to insert, delete or replace. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at);
+  for (const [at, letter] of [...a].entries()) {
+    const next = [at + 1];
+    for (let end = 1; end <= b.length; end++)
+      next.push(Math.min(next[end - 1]! + 1, row[end]! + 1, row[end - 1]! + (b[end - 1] === letter ? 0 : 1)));
+    row = next;
+  }
+  return row[b.length]!;
+}

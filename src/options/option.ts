@@ -1,0 +1,162 @@
+import { definedOf } from '../defined-of.js';
+import { OptionError } from '../errors.js';
+import type { Kind } from './kinds.js';
+import { nearestName } from './nearest-name.js';
+
+/** All that is to be said about one option: API, command line, help, pages and reports are made from it. */
+export interface OptionRow<T = unknown> {
+  readonly kind: Kind<T>;
+  /** One line, for help and pages. */
+  readonly help: string;
+  readonly default?: T;
+  /** The default in words, where it is no fixed value. */
+  readonly otherwise?: string;
+  readonly required?: boolean;
+  /** As the command line calls it, such as `-s, --sparsity <fraction>`; absent: only the API has it. */
+  readonly flag?: string | undefined;
+  /** What the flag's opposite, `--no-...`, does. */
+  readonly no?: string;
+  /** Shown by `--help`; the others by `--help-all`. */
+  readonly everyday?: boolean;
+  readonly applies?: Applies;
+  /** The rows of an option that is an object. */
+  readonly parts?: AnyRows;
+}
+
+/** A row: its flag, if the command line has one, its line of help, and the rest. */
+export const row = <const Rest extends Omit<OptionRow, 'flag' | 'help'>>(
+  flag: string | undefined,
+  help: string,
+  rest: Rest,
+): { readonly flag: string | undefined; readonly help: string } & NoInfer<Rest> => ({ flag, help, ...rest });
+
+/** Where an option has an effect. */
+export interface Applies {
+  /** Continues "it goes with". */
+  readonly to: string;
+  within(run: RunFacts, value?: unknown): boolean;
+}
+
+/** What decides whether an option has an effect. */
+export interface RunFacts {
+  readonly modules: ReadonlySet<string>;
+  /** Options that the method takes and others do not. */
+  readonly takes: ReadonlySet<string>;
+  /** The allocation takes out FFNs whole where that is allowed. */
+  readonly takesWholeFfns: boolean;
+  readonly isGrouped: boolean;
+  readonly readsTokens: boolean;
+  /** Looks at tokens block by block while it prunes. */
+  readonly measuresBlocks: boolean;
+}
+
+export type AnyRows = Readonly<Record<string, OptionRow>>;
+
+/** A row for every option of an interface, no more and no less. */
+export type Rows<Options> = { readonly [Name in keyof Options]-?: OptionRow<Exclude<Options[Name], undefined>> };
+
+/** Rows of a command under the headings that its help has. */
+export type Families = Readonly<Record<string, AnyRows>>;
+
+type Intersection<Union> = (Union extends unknown ? (each: Union) => void : never) extends (all: infer All) => void
+  ? All
+  : never;
+
+/** The rows of a command under no headings. */
+export function rowsOf<F extends Families>(families: F): AnyRows & Intersection<F[keyof F]> {
+  return Object.assign({}, ...Object.values(families));
+}
+
+type Defaults<R> = {
+  readonly [Name in keyof R as R[Name] extends { default: unknown } ? Name : never]: DefaultOf<R[Name]>;
+};
+type DefaultOf<Row> = Row extends { readonly default: infer T } ? T : never;
+
+/** What holds where nothing is said. */
+export function defaultsOf<R extends AnyRows>(rows: R): Defaults<R> {
+  const defaults = Object.entries(rows).map(([name, row]) => [name, row.default] as const);
+  return Object.fromEntries(defaults.filter(([, value]) => value !== undefined)) as Defaults<R>;
+}
+
+/** Options after their check: what has a default is there. */
+export type Resolved<Options, R> = {
+  readonly [Name in keyof Options]-?: Name extends keyof Defaults<R>
+    ? Exclude<Options[Name], undefined>
+    : Options[Name];
+};
+
+/**
+ * Checks options against their rows, parts of objects too.
+ * @param at Path of the object that they are in; none for a call's own options.
+ * @throws OptionError naming the option, what it was and what it may be.
+ */
+export function checkOptions<Options extends object>(given: Options, rows: Rows<Options>): void {
+  checkRows(given, rows as AnyRows);
+}
+
+function checkRows(given: unknown, rows: AnyRows, at?: string): void {
+  if (typeof given !== 'object' || given === null)
+    throw new OptionError(`the options are ${showValue(given)}; expected an object`);
+  const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
+  const names = Object.keys(rows);
+  const stray = Object.keys(definedOf(given)).find((name) => !names.includes(name));
+  if (stray !== undefined)
+    throw new OptionError(`unknown option "${pathOf(stray)}"; ${suggest(stray, names)}`, { option: pathOf(stray) });
+  for (const [name, row] of Object.entries(rows)) {
+    const value = (given as Readonly<Record<string, unknown>>)[name];
+    if (value === undefined && row.required !== true) continue;
+    const { accepts, expected, choices = [] } = row.kind;
+    const near = typeof value === 'string' ? nearestName(value, choices) : undefined;
+    if (!accepts(value))
+      throw refusal(
+        pathOf(name),
+        `is ${value === undefined ? 'missing' : showValue(value)}; expected ${expected}${near === undefined ? '' : ` (did you mean "${near}"?)`}`,
+      );
+    if (row.parts !== undefined && typeof value === 'object') checkRows(value, row.parts, pathOf(name));
+  }
+}
+
+function suggest(given: string, names: readonly string[]): string {
+  const near = nearestName(given, names);
+  return near === undefined ? `expected one of ${names.join(', ')}` : `did you mean "${near}"?`;
+}
+
+/** What a request for more says about these options. */
+export function pickOptions<R extends object, Names extends object>(
+  request: R,
+  rows: Names,
+): Pick<R, keyof R & keyof Names> {
+  const entries = Object.entries(request).filter(([name]) => Object.hasOwn(rows, name));
+  return Object.fromEntries(entries) as Pick<R, keyof R & keyof Names>;
+}
+
+/** Refuses options that were given and have no effect in a run. @throws OptionError saying what they go with. */
+export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
+  for (const [name, value] of Object.entries(definedOf(given))) {
+    const row = rows[name];
+    if (row?.applies === undefined || row.applies.within(run, value) || asksNothing(value, row)) continue;
+    const [part] = typeof value === 'object' && row.parts !== undefined ? Object.keys(definedOf(value as object)) : [];
+    const path = part === undefined ? name : `${name}.${part}`;
+    throw refusal(path, `has no effect in this run: it goes with ${row.applies.to}; leave it out`);
+  }
+}
+
+/** What is so anyway may be said. */
+function asksNothing(value: unknown, row: OptionRow): boolean {
+  const isEmpty = typeof value === 'object' && value !== null && Object.keys(definedOf(value)).length === 0;
+  return value === false || value === row.default || (row.parts !== undefined && isEmpty);
+}
+
+/** An error about an option; `said` follows its name. */
+export function refusal(option: string, said: string): OptionError {
+  return new OptionError(`${option} ${said}`, { option });
+}
+
+/** A value as messages show it. */
+export function showValue(value: unknown): string {
+  if (typeof value === 'function') return 'a function';
+  if (typeof value !== 'string' && typeof value !== 'object') return String(value);
+  return JSON.stringify(value, (_, part) =>
+    typeof part === 'number' ? (Number.isFinite(part) ? part : String(part)) : part,
+  );
+}

@@ -1,0 +1,72 @@
+import { definedOf } from '../defined-of.js';
+import { OptionError } from '../errors.js';
+import {
+  factsOf,
+  PRUNE_ROWS,
+  type PruneOptions,
+  type ResolvedOptions,
+  readsTokens,
+  resolveOptions,
+} from '../options.js';
+import { type CalibrationOptions, type ResolvedCalibration, resolveCalibration } from './calibration.js';
+import { PRUNE } from './commands.js';
+import type { FolderOptions } from './folder.js';
+import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
+
+/** What a run over a folder is told, with nothing left open. */
+export interface ResolvedRequest {
+  readonly options: ResolvedOptions;
+  readonly calibration: ResolvedCalibration;
+}
+
+/** A run, or several that differ in nothing but the sparsity. */
+export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'> {
+  readonly sparsity: number | readonly number[];
+}
+
+/**
+ * Resolves options whose rows were checked, and refuses those that contradict each other.
+ * @throws OptionError naming the option and what it goes with.
+ */
+export function resolveRequest(request: RunRequest): ResolvedRequest {
+  const { out, dryRun, recipe, evaluation, statistics } = request;
+  const runs = [request.sparsity].flat().map((sparsity) => ({ ...pickOptions(request, PRUNE_ROWS), sparsity }));
+  const [options] = runs.map(resolveOptions);
+  const { shots, calibrationDefaults } = options!;
+  checkEffect(request, rowsOf(PRUNE), factsOf(options!));
+  if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
+  if (recipe !== undefined && shots > 1)
+    throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
+  if (evaluation !== undefined && dryRun)
+    throw refusal('evaluation', 'measures what was written, and a dryRun writes nothing; leave one of both out');
+  if (statistics !== undefined) checkStatistics(request, shots);
+  return { options: options!, calibration: resolveCalibration(request.calibration, calibrationDefaults) };
+}
+
+/** Refuses options that statistics, which stand in for a look at the model, leave no room for. */
+function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots: number): void {
+  const [given] = Object.keys(definedOf(calibration));
+  if (given !== undefined)
+    throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
+  if (inputSteps > 0)
+    throw refusal('inputSteps', 'has no effect with statistics: no token is looked at on the way; leave it out');
+  if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
+}
+
+/** What of a pruning run decides what must be seen of the dense model. */
+export type LookOptions = Pick<
+  PruneOptions,
+  'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'batchSize' | 'onProgress' | 'signal'
+>;
+
+/** The same for a look at a dense model. @throws OptionError, also where there is nothing to look at. */
+export function resolveLook(
+  request: LookOptions & { readonly calibration?: CalibrationOptions | undefined },
+): ResolvedRequest {
+  const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
+  if (!readsTokens(options))
+    throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`, {
+      option: 'method',
+    });
+  return { options, calibration: resolveCalibration(request.calibration, options.calibrationDefaults) };
+}

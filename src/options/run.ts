@@ -1,0 +1,29 @@
+import type { JobControl } from '../progress.js';
+import { code, whole } from './kinds.js';
+import { type Rows, row } from './option.js';
+
+/** How a run goes. */
+export interface RunOptions extends JobControl {
+  /** Seeds everything random. Default 0. */
+  readonly seed?: number | undefined;
+  /** Windows that run through a block together, at least 1. Default: as many as make about 1024 tokens. */
+  readonly batchSize?: number | undefined;
+}
+
+/** What every long job takes. */
+export const CONTROL = {
+  onProgress: row(undefined, 'hears of every step', { kind: code('a function'), otherwise: 'nobody' }),
+  signal: row(undefined, 'ends the job when it is aborted', { kind: code('an AbortSignal'), otherwise: 'none' }),
+} as const satisfies Rows<JobControl>;
+
+/** A seed of its own for every call that draws. */
+export const seedOf = (help: string) => ({ kind: whole(0), default: 0, flag: '--seed <number>', help });
+
+export const RUN = {
+  seed: { ...seedOf('seed of everything random'), everyday: true },
+  batchSize: row('--batch-size <windows>', 'windows that run through a block together', {
+    kind: whole(1),
+    otherwise: 'as many as make about 1024 tokens',
+  }),
+  ...CONTROL,
+} as const satisfies Rows<RunOptions>;

@@ -1,0 +1,74 @@
+import { isMethodChoice, METHODS, type MethodChoice, type MethodName } from '../compensation/methods.js';
+import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
+import { METRICS, type MetricName } from '../importance/metrics.js';
+import { atLeast, choice, type Kind, namesOf, whole } from './kinds.js';
+import { type Rows, row } from './option.js';
+
+/** How neurons and heads are scored, and what is made up for. */
+export interface ScoreOptions {
+  /** Default `auto`. */
+  readonly method?: MethodChoice | undefined;
+  /**
+   * What scores measure errors in. `loss` weighs directions by the curvature of the loss on the calibration tokens,
+   * `divergence` by that of the divergence from what the dense model predicts, both from one pass backwards; repairs do not
+   * depend on it. Default: the method's own (`output`; `divergence` for `auto`).
+   */
+  readonly metric?: MetricName | undefined;
+  /**
+   * Fraction of the mean of the Hessian's diagonal added to it, at least 0; for methods that solve by one. Default: the
+   * method's own.
+   */
+  readonly dampening?: number | undefined;
+  /** What `flap` and `f-fang` score channels by, a row of `FLUCTUATION_METRICS`; not for other methods. Default `WIFV`. */
+  readonly fluctuation?: FluctuationMetric | undefined;
+  /**
+   * Gauss-Newton steps that repair the maps into every FFN that lost neurons, after its output map was repaired; at least 0.
+   * Default: the method's own (0; 3 for `auto`).
+   */
+  readonly inputSteps?: number | undefined;
+}
+
+const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
+
+const methodKind: Kind<MethodChoice> = {
+  accepts: isMethodChoice,
+  expected: `one of ${METHOD_NAMES.join(', ')}, an adapter { needs, prepare } or a function that scores`,
+  choices: METHOD_NAMES,
+};
+
+/** An option that some methods take. */
+const withMethods = (option: string) => ({
+  to: `methods ${METHOD_NAMES.filter((name) => METHODS[name].takes.includes(option)).join(', ')}`,
+  within: ({ takes }: { readonly takes: ReadonlySet<string> }) => takes.has(option),
+});
+
+export const SCORE = {
+  method: row('-m, --method <name>', 'how neurons and heads are scored and repaired', {
+    kind: methodKind,
+    default: 'auto',
+    everyday: true,
+  }),
+  metric: row('--metric <name>', 'what scores measure errors in', {
+    kind: choice(namesOf(METRICS)),
+    otherwise: "the method's own",
+  }),
+  dampening: row('--dampening <fraction>', "what is added to the Hessian's diagonal, as a fraction of its mean", {
+    kind: atLeast(0),
+    otherwise: "the method's own",
+    applies: withMethods('dampening'),
+  }),
+  fluctuation: row('--fluctuation <score>', "which of FLAP's scores channels get", {
+    kind: choice(namesOf(FLUCTUATION_METRICS)),
+    otherwise: 'WIFV',
+    applies: withMethods('fluctuation'),
+  }),
+  inputSteps: row('--input-steps <count>', 'steps that repair the maps into FFNs that lost neurons', {
+    kind: whole(0),
+    otherwise: "the method's own",
+    default: 0,
+    applies: {
+      to: 'FFNs and methods that look at tokens',
+      within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
+    },
+  }),
+} as const satisfies Rows<ScoreOptions>;

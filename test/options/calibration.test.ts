@@ -1,0 +1,54 @@
+import { OptionError } from '../../src/errors.js';
+import { type CalibrationOptions, resolveCalibration } from '../../src/options.js';
+
+const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveCalibration({ generate }).generate;
+
+describe('windows that the model writes', () => {
+  it('fills in the temperature and leaves open what depends on the model', () => {
+    expect(resolveGenerate(true)).toEqual({ temperature: 1 });
+    expect(resolveGenerate({ share: 1, startToken: 0, temperature: 0.1 })).toEqual({
+      share: 1,
+      startToken: 0,
+      temperature: 0.1,
+    });
+    expect(resolveGenerate(false)).toBeUndefined();
+  });
+
+  it.each([
+    [{ share: 0 }, /share is 0; .*above 0 to 1/],
+    [{ share: 1.1 }, /share is 1.1/],
+    [{ temperature: 0 }, /temperature is 0; .*at least 0.1/],
+    [{ temperature: 0.01 }, /temperature is 0.01/],
+    [{ temperature: Number.POSITIVE_INFINITY }, /temperature/],
+    [{ startToken: -1 }, /startToken is -1/],
+    [{ startToken: '<s>' }, /startToken is "<s>"/],
+    [{ batchSize: 0 }, /batchSize is 0/],
+    [{ seed: 1.5 }, /seed is 1.5/],
+    [{ file: 'windows.txt' }, /file is "windows.txt"; .*\.jsonl/],
+    [{ topK: 5 }, /unknown option "calibration.generate.topK"; expected one of share, temperature/],
+    [null, /generate is null/],
+    [{ starToken: 5 }, /unknown option "calibration.generate.starToken"; did you mean "startToken"\?/],
+    ['half', /generate is "half"; expected true or false, or an object such as/],
+  ])('refuses %j', (given, message) => {
+    const resolve = () => resolveGenerate(given as CalibrationOptions['generate']);
+    expect(resolve).toThrow(OptionError);
+    expect(resolve).toThrow(message);
+  });
+});
+
+describe('calibration', () => {
+  it.each<[unknown, RegExp]>([
+    ['x.txt', /^calibration is "x.txt"; expected an object such as \{ source: \{ file: "texts.txt" \} \}$/],
+    [{ windows: 5 }, /^unknown option "calibration.windows"; expected one of source, windowCount, /],
+    [{ windowCout: 5 }, /^unknown option "calibration.windowCout"; did you mean "windowCount"\?$/],
+    [{ windowLength: 1 }, /^calibration.windowLength is 1; expected a whole number of at least 2$/],
+    [{ selection: 'last' }, /^calibration.selection is "last"; expected one of first, sample$/],
+    [{ source: 'x.txt' }, /^calibration.source is "x.txt"; expected an object with one of file, text, tokens, jsonl/],
+    [{ source: { file: 3 } }, /^calibration.source is \{"file":3\}; expected/],
+    [{ source: { text: 'a', jsonl: [] } }, /^calibration.source is .* expected an object with one of/],
+  ])('refuses %j', (given, message) => {
+    const resolve = () => resolveCalibration(given as CalibrationOptions);
+    expect(resolve).toThrow(OptionError);
+    expect(resolve).toThrow(message);
+  });
+});
