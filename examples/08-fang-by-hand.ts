@@ -31,7 +31,7 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     const runner = await context.startRunner(model);
     const done = { modules: [] as fang.ModuleOutcome[], changed: new Map(), bridges: [] };
     for (const module of modules) {
-      while (runner.stage < module.segment) await context.pass(runner);
+      while (runner.segment < module.segment) await context.pass(runner);
       const here = { runner, model, modules: [module], needs: 'gram', functional, dense } as const;
       const statistics = await fang.measureModules(context, here);
       const [scored] = await fang.scoreSegment(context, { ...here, statistics });

@@ -35,7 +35,7 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
     states: createMemoryStates(),
   });
   try {
-    while (runner.stage < cuts.length) await runner.advance();
+    while (runner.segment < cuts.length) await runner.advance();
     const parts: Float32Array[] = [];
     for await (const { values } of runner.observe({ fetches: [layout.logits] }))
       parts.push(toFloat32(values[layout.logits]!));

@@ -26,7 +26,7 @@ export interface GroupingOptions {
   readonly fitCount?: number | undefined;
 }
 
-/** How tokens count when a function group is judged. @see FANG (arXiv 2512.23014), Eq. 6 */
+/** How tokens count when a function group is scored. @see FANG (arXiv 2512.23014), Eq. 6 */
 export interface WeightingOptions {
   /** Default `softmax`. */
   readonly variant?: WeightingName | undefined;
@@ -113,7 +113,7 @@ export const FUNCTIONS = {
       parts: GROUPING,
     },
   ),
-  weighting: row(undefined, 'how tokens count when a function group is judged', {
+  weighting: row(undefined, 'how tokens count when a function group is scored', {
     kind: record<WeightingOptions>('an object such as { variant: "softmax" }'),
     otherwise: 'as its parts say',
     applies: { to: 'grouping, or method o-fang or f-fang', within: ({ isGrouped }) => isGrouped },

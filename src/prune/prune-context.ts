@@ -28,9 +28,9 @@ export interface PruneContext {
   /** Starts at the token ids with the model given, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
-  advance(runner: BlockRunner, look?: StageReads): Promise<void>;
-  /** The same, but together with the next look. */
-  pass(runner: BlockRunner, look?: StageReads): Promise<void>;
+  advance(runner: BlockRunner, reads?: StageReads): Promise<void>;
+  /** The same, but in the graph that is run next. */
+  pass(runner: BlockRunner, reads?: StageReads): Promise<void>;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */
   dispose(): Promise<void>;
@@ -59,12 +59,12 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
   const perPass = layout.segments.length * Math.max(1, batches.length);
   const total = Math.max(1, passes.all * perPass);
   let done = passes.before * perPass;
-  const ticking = ({ stage }: BlockRunner, look: StageReads = {}): StageReads => {
-    const detail = stage === 0 ? 'embedding' : segmentName(stage, layout.modules);
+  const ticking = ({ segment }: BlockRunner, reads: StageReads = {}): StageReads => {
+    const detail = segment === 0 ? 'embedding' : segmentName(segment, layout.modules);
     return {
-      ...look,
+      ...reads,
       async onBatch(batch, values) {
-        await look.onBatch?.(batch, values);
+        await reads.onBatch?.(batch, values);
         context.tick(detail);
       },
     };
@@ -100,8 +100,8 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
         states: await job.createStates(windows.length),
         signal: options.signal,
       }),
-    advance: (runner, look) => context.timed('advance', () => runner.advance(ticking(runner, look))),
-    pass: (runner, look) => context.timed('advance', () => runner.pass(ticking(runner, look))),
+    advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),
+    pass: (runner, reads) => context.timed('advance', () => runner.pass(ticking(runner, reads))),
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
     dispose: products.release,
   };

@@ -47,8 +47,8 @@ export interface StageReads extends Partial<StageRun> {
  */
 export interface BlockRunner {
   readonly batches: readonly Batch[];
-  /** Stage that is looked at next. */
-  readonly stage: number;
+  /** Segment that runs next. */
+  readonly segment: number;
   /** The hidden states at the input of the stage, but for stages that were passed and still wait for a look. */
   readonly states: HiddenStates;
   /** Values beside the hidden states that were made on the way. */
@@ -63,12 +63,12 @@ export interface BlockRunner {
   /** Narrows a held value to some channels of its last axis, as the model was narrowed; with none it is forgotten. */
   narrowHeld(value: string, keep: Int32Array): void;
   /** Moves the hidden states through the current stage. */
-  advance(look?: StageReads): Promise<void>;
+  advance(reads?: StageReads): Promise<void>;
   /**
    * Leaves the current stage behind like `advance`, but has the next look run it in the same graph: one session in place of
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
-  pass(look?: StageReads): Promise<void>;
+  pass(reads?: StageReads): Promise<void>;
   dispose(): Promise<void>;
 }
 
@@ -101,7 +101,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   /** Stages from there on that were passed, by what is looked at in each. */
   let passed: StageReads[] = [];
   let seen: SeenGraph | undefined;
-  const stageNow = () => from + passed.length;
+  const segmentNow = () => from + passed.length;
 
   async function* observe(run: StageRun) {
     if (seen === undefined || !options.isFixed) seen = lookAtGraph(options);
@@ -126,7 +126,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     }
     if (moved.length === 0) return;
     held.forget();
-    from = stageNow();
+    from = segmentNow();
     passed = [];
   }
 
@@ -153,7 +153,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 
   /** What has to be handed out to stand behind the stages that were passed: the hidden state, and what later stages read beside it. */
   function findMoved(graph: SeenGraph): Moved[] {
-    const end = stageNow();
+    const end = segmentNow();
     const carried = graph.carried().slice(from, end);
     const dependent = graph.tokenDependent();
     const reread = carried.flatMap((names, at) => (from + at > 0 ? names : [])).find((name) => dependent.has(name));
@@ -184,13 +184,13 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     signal?.throwIfAborted();
   }
 
-  async function pass(look: StageReads = {}): Promise<void> {
-    const stage = stageNow();
-    if (cuts[stage] === undefined)
-      throw new RangeError(`stage ${stage} is the last one; there is no hidden state behind it`);
+  async function pass(reads: StageReads = {}): Promise<void> {
+    const segment = segmentNow();
+    if (cuts[segment] === undefined)
+      throw new RangeError(`segment ${segment} is the last one; there is no hidden state behind it`);
     if (passed.length === MOST_PASSED) await settle();
     held.leave();
-    passed.push(look);
+    passed.push(reads);
   }
 
   /** Runs the stages that were passed. */
@@ -200,8 +200,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 
   return {
     batches,
-    get stage() {
-      return stageNow();
+    get segment() {
+      return segmentNow();
     },
     states,
     side,
@@ -209,8 +209,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     hold: held.want,
     narrowHeld: held.narrow,
     pass,
-    async advance(look) {
-      await pass(look);
+    async advance(reads) {
+      await pass(reads);
       await settle();
     },
     dispose: () => states.dispose(),

@@ -25,7 +25,7 @@ it('finds the nearest centre of every token and sums channels by window and cont
     batches: makeBatches(someWindows(5, WINDOW), 2),
     states: createMemoryStates(),
   });
-  while (runner.stage < module.segment) await runner.advance();
+  while (runner.segment < module.segment) await runner.advance();
   const size = facts.first.get(module.input)!.dims.at(-1)!;
   const random = createRandom(3);
   const draw = (length: number) => Float64Array.from({ length }, () => drawNormal(random));

@@ -56,7 +56,7 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
     const model = copyModel(loaded.model);
     const { engine, fed } = countingEngine();
     const runner = startRunner(model, engine);
-    while (runner.stage < module.segment) await runner.advance();
+    while (runner.segment < module.segment) await runner.advance();
     const { input } = module.output;
     if (hold) runner.hold([input]);
     const seen: unknown[] = [];
@@ -80,7 +80,7 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
   it('are forgotten by the next stage, and when narrowed to none', async () => {
     const { engine, fed } = countingEngine();
     const runner = startRunner(loaded.model, engine);
-    while (runner.stage < module.segment) await runner.advance();
+    while (runner.segment < module.segment) await runner.advance();
     const { input } = module.output;
     const observe = async () => {
       for await (const _ of runner.observe({ fetches: [input] }));
@@ -102,7 +102,7 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
         const { engine, fed } = countingEngine();
         const model = copyModel(loaded.model);
         const runner = startRunner(model, engine);
-        while (runner.stage < module.segment) await runner[step]();
+        while (runner.segment < module.segment) await runner[step]();
         const { input } = module.output;
         runner.hold([input]);
         for await (const _ of runner.observe({ fetches: [], reads: [input] }));
@@ -114,7 +114,7 @@ describe.each(['attention', 'ffn'] as const)('held channels of %s', (kind) => {
         await runner[step]();
         await runner[step]();
         if (step === 'pass') for await (const _ of runner.observe({ fetches: [] }));
-        return { sessions: fed.length - before, at: runner.stage, values: await stateValues(runner) };
+        return { sessions: fed.length - before, at: runner.segment, values: await stateValues(runner) };
       }),
     );
     expect(states.map(({ sessions }) => sessions)).toEqual([2, 1]);
@@ -132,7 +132,7 @@ it('stages that are passed run before a third waits with them', async () => {
     sessions.push(fed.length);
   }
   expect(sessions).toEqual([0, 0, 1, 1]);
-  expect(runner.stage).toBe(4);
+  expect(runner.segment).toBe(4);
 });
 
 it('what is looked at in passed stages is handed out when they run, batch by batch', async () => {

@@ -91,7 +91,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
           tokens: windows.length * windows[0]!.length,
         }
       : { gap: logitsGap(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
-  const certificate = judge(request, {
+  const certificate = sign(request, {
     windows: windows.length,
     from,
     opened: !(opened instanceof EngineError),
@@ -180,7 +180,7 @@ async function runWritten(request: CertifyRequest, windows: readonly Int32Array[
 }
 
 /** @throws NumericalError when the gap is more than rounding. */
-function judge({ model }: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
+function sign({ model }: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
   const { gap, rounding } = found;
   const isHalf = [...withoutFront(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
   const { least, most } = isHalf ? TOLERANCES.half : TOLERANCES.float32;

@@ -95,9 +95,9 @@ async function measureAll(
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
   const runner = await context.startRunner(copyModel(context.job.model), { isFixed: true });
   try {
-    while (runner.stage < lastSegment) {
+    while (runner.segment < lastSegment) {
       await context.pass(runner);
-      const here = modules.filter((module) => module.segment === runner.stage);
+      const here = modules.filter((module) => module.segment === runner.segment);
       const grouped = here.filter((module) => functional.has(module));
       const whole = await measureModules(context, { runner, modules: here, needs, functional: new Map() });
       const groups = await measureModules(context, { runner, modules: grouped, needs, functional });

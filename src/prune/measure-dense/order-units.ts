@@ -23,16 +23,16 @@ export interface OrderCase {
   readonly multiply?: MultiplyTransposed | undefined;
 }
 
-/** Orders a module's units without groups. A KV group that leaves whole is judged whole. */
+/** Orders a module's units without groups. A KV group that leaves whole is scored whole. */
 export async function orderUnits(given: OrderCase): Promise<RemovalOrderOfModule> {
   const { module, statistics, headUnit } = given;
   const { groupOfUnit, groupCount } = module;
   const members = module.unitCount / (groupCount ?? module.unitCount);
   const whole =
     headUnit === 'group' && groupOfUnit?.every((group, unit) => group === Math.floor(unit / members)) === true;
-  const judged = whole ? asGroups(module, members) : module;
-  const units = Int32Array.from({ length: judged.unitCount }, (_, unit) => unit);
-  const { scores, costs } = await scoreModule({ ...given, module: judged, groups: [{ units, statistics }] });
+  const scored = whole ? asGroups(module, members) : module;
+  const units = Int32Array.from({ length: scored.unitCount }, (_, unit) => unit);
+  const { scores, costs } = await scoreModule({ ...given, module: scored, groups: [{ units, statistics }] });
   if (groupOfUnit === undefined) return { scores, costs };
   if (whole) return { scores: Float64Array.from(groupOfUnit, (group) => scores[group]!), costs };
   return { scores, costs: stepCosts(given, { scores, costs }, groupOfUnit) };

@@ -47,7 +47,7 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
   });
 }
 
-/** Units that are judged together: each function group, or all units. */
+/** Units that are scored together: each function group, or all units. */
 export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModule | undefined): readonly Int32Array[] {
   return found?.groups.functions ?? [Int32Array.from({ length: unitCount }, (_, unit) => unit)];
 }

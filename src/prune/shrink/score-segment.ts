@@ -33,7 +33,7 @@ export async function scoreSegment(context: PruneContext, given: SegmentCase): P
       statistics: statistics[at]?.[k] ?? EMPTY_STATISTICS,
     }));
     const order = decidingOrder(options, dense, module);
-    const judged = await context.timed('score', async () =>
+    const found = await context.timed('score', async () =>
       scoreModule({
         module,
         weight,
@@ -46,8 +46,8 @@ export async function scoreSegment(context: PruneContext, given: SegmentCase): P
         multiply: context.multiply,
       }),
     );
-    context.remarks.push(...judged.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
-    scored.push(judged);
+    context.remarks.push(...found.remarks.map((remark) => `block ${module.block} ${module.kind}: ${remark}`));
+    scored.push(found);
   }
   return scored;
 }

@@ -26,7 +26,7 @@ export function atlasSection(report: PruneReport): HTMLElement {
       h(
         'p',
         {},
-        `${report.method} judges all neurons of a block together, so there are no function groups to show. The methods `,
+        `${report.method} scores all neurons of a block together, so there are no function groups to show. The methods `,
         h('code', {}, 'f-fang'),
         ' and ',
         h('code', {}, 'o-fang'),
