@@ -3,6 +3,7 @@ import { type Import, readImports, sourceFiles } from './support/read-imports.js
 
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
+  ['parse-json', 'printable'],
   ['defined-of', 'errors', 'progress', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
@@ -19,7 +20,7 @@ const LAYERS = [
   ['cli'],
 ] as const;
 
-const STAGES: readonly string[] = LAYERS[6];
+const STAGES: readonly string[] = LAYERS[7];
 
 /** Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it. */
 const SHARED_BY_STAGES = [['compensation', 'importance']];
