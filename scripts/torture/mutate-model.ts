@@ -63,28 +63,37 @@ function insertNode(random: Random, graph: GraphProto, make: (value: string, out
   graph.node.splice(graph.node.indexOf(reader), 0, ...made);
 }
 
-/** Makes a tensor as large as its shape says. */
-const GROWING = ['Expand', 'ConstantOfShape', 'Tile', 'Range', 'Reshape', 'Pad', 'OneHot', 'RandomNormal'] as const;
-
+/** Makes values as large as a constant says; half of them are read by a node of the model, the others by nobody. */
 function grow(random: Random, graph: GraphProto): void {
-  const op = drawOne(random, GROWING);
   const sizes = Array.from({ length: 1 + drawIndex(random, 3) }, () => drawOne(random, NASTY_INTEGERS));
-  const shape = `sizes/${graph.initializer.length}`;
-  graph.initializer.push(
-    makeInitializer(shape, 7, [sizes.length], new Uint8Array(BigInt64Array.from(sizes).buffer)),
-    makeInitializer(`${shape}/scalar`, 7, [], new Uint8Array(BigInt64Array.of(sizes[0]!).buffer)),
-    makeInt64Initializer(`${shape}/one`, [1]),
-  );
-  insertNode(random, graph, (value, output) => {
-    const inputs = {
-      ConstantOfShape: [shape],
-      Range: [`${shape}/scalar`, `${shape}/scalar`, `${shape}/scalar`],
-      OneHot: [value, `${shape}/scalar`, value],
-      RandomNormal: [],
-    };
-    const attributes = op === 'RandomNormal' ? { shape: sizes.map(Number) } : {};
-    return [makeNode({ op, inputs: Object(inputs)[op] ?? [value, shape], outputs: [output], attributes })];
-  });
+  const at = `grown/${graph.initializer.length}`;
+  const put = (name: string, values: readonly bigint[], dims = [values.length]): string => {
+    graph.initializer.push(
+      makeInitializer(`${at}/${name}`, 7, dims, new Uint8Array(BigInt64Array.from(values).buffer)),
+    );
+    return `${at}/${name}`;
+  };
+  const [shape, zero, one] = [put('sizes', sizes), put('zero', [0n], []), put('one', [1n], [])];
+  const scalar = put('scalar', [sizes[0]!], []);
+  const [op, inputs] = drawOne<readonly [string, readonly string[]]>(random, [
+    ['ConstantOfShape', [shape]],
+    ['Expand', [one, shape]],
+    ['Range', [zero, scalar, one]],
+    [
+      'Tile',
+      [
+        put(
+          'ones',
+          sizes.map(() => 1n),
+        ),
+        shape,
+      ],
+    ],
+    ['Pad', [put('row', [1n]), put('pads', [0n, sizes[0]!])]],
+  ]);
+  const make = (output: string) => makeNode({ op, inputs, outputs: [output] });
+  if (random() < 0.5) graph.node.push(make(`${at}/unread`));
+  else insertNode(random, graph, (_, output) => [make(output)]);
 }
 
 /** A loop that goes on for as many rounds as there are numbers. */
@@ -118,7 +127,7 @@ function nest(random: Random, graph: GraphProto): void {
     output: [makeValueInfo('leaf', 7, [1])],
   });
   let inner = leaf;
-  for (let depth = drawOne(random, [2, 20, 32, 40, 2000]); depth > 0; depth--) {
+  for (let depth = drawOne(random, [2, 20, 32, 40, 300]); depth > 0; depth--) {
     const choice = makeNode({ op: 'If', inputs: ['chosen'], outputs: [`level/${depth}`] });
     choice.attribute = [inner, leaf].map((g, at) =>
       create(AttributeProtoSchema, {
@@ -253,7 +262,8 @@ const MUTATIONS: Readonly<Record<string, ModelMutation>> = {
     if (tensor === undefined) return;
     const view = new DataView(tensor.rawData.slice().buffer);
     const value = drawOne(random, NASTY_FLOATS);
-    for (let at = 0; at < view.byteLength; at += 4) if (random() < 0.01 || at === 0) view.setFloat32(at, value, true);
+    for (let at = 0; at + 4 <= view.byteLength; at += 4)
+      if (random() < 0.01 || at === 0) view.setFloat32(at, value, true);
     tensor.rawData = new Uint8Array(view.buffer);
   },
   external({ graph }, random) {

@@ -16,7 +16,7 @@ export const NASTY_NAMES: readonly string[] = [
   '\u001b[2J\u001b[31mred\u001b]0;title\u0007',
   '\u202eleft',
   'x'.repeat(3000),
-  '%s%n$&`${1}',
+  '%s%n$&`$1',
 ];
 
 /** Integers at the edges of what is counted. */

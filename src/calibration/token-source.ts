@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { parseJson } from '../parse-json.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** Items one by one, whether they are at hand or still arriving. */
@@ -134,7 +135,7 @@ function parseLine(line: string, place: string): string | TokenIds {
 export function parseJsonLine(line: string, place: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = parseJson(line);
   } catch (cause) {
     throw new OptionError(`${place} is not JSON: ${(cause as Error).message}`, { cause });
   }

@@ -1,10 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { OptionError } from '../errors.js';
 import { type ComparisonOptions, compareResults, type TaskComparison } from '../evaluation/compare-results.js';
 import { explainComparison } from '../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../evaluation/task-result.js';
-import { reason } from './file-source.js';
+import { parseJson } from '../parse-json.js';
+import { readRegularFile, reason } from './file-source.js';
 import type { TaskReport } from './measurements.js';
 
 /** Task results of one model; an `Evaluation` fits. */
@@ -76,9 +76,10 @@ function checkProtocols(own: ComparableTask, other: ComparableTask): void {
 export async function readEvaluations(paths: readonly string[]): Promise<EvaluatedTasks[]> {
   const evaluations: EvaluatedTasks[] = [];
   for (const path of paths) {
-    const content = await readFile(path, 'utf8').catch((cause) => {
+    const bytes = await readRegularFile(path).catch((cause) => {
       throw new OptionError(`Cannot read the evaluation ${path}: ${reason(cause)}.`, { cause });
     });
+    const content = bytes.toString('utf8');
     evaluations.push(...(isScoreFile(content) ? parseScores(content, path) : parseEvaluations(content, path)));
   }
   return evaluations;
@@ -105,7 +106,7 @@ function parseScores(content: string, path: string): EvaluatedTasks[] {
 }
 
 function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
-  const { models } = parseJson(content, path);
+  const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
       `${path} is no evaluation: expected what "fang-prune eval ... --tasks FILE --json" prints, or its --resume file`,
@@ -114,9 +115,9 @@ function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
   return models;
 }
 
-function parseJson(content: string, path: string): Record<string, unknown> {
+function parseObject(content: string, path: string): Record<string, unknown> {
   try {
-    return Object(JSON.parse(content)) as Record<string, unknown>;
+    return Object(parseJson(content)) as Record<string, unknown>;
   } catch (cause) {
     throw new OptionError(`${path} is not JSON: ${reason(cause)}`, { cause });
   }

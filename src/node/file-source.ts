@@ -1,4 +1,4 @@
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
 import { ModelFormatError } from '../errors.js';
 import type { ByteSource } from '../onnx/byte-source.js';
 
@@ -62,6 +62,28 @@ async function readFully(file: FileHandle, range: { offset: number; length: numb
 
 /** Node refuses single reads of 2 GiB and more. */
 const MAX_READ_BYTES = 2 ** 30;
+
+/**
+ * Refuses what is there and no regular file, before it is opened: a pipe waits for a writer, a device has no end.
+ * @returns its size in bytes.
+ * @throws Error, also where there is nothing, as the file system says it.
+ */
+export async function checkRegularFile(path: string): Promise<number> {
+  const stats = await stat(path);
+  if (stats.isDirectory()) throw new Error('it is a folder, no file');
+  if (!stats.isFile()) throw new Error('it is no regular file but a pipe, a socket or a device');
+  return stats.size;
+}
+
+/** Longest text that V8 makes of a file, in bytes. */
+const MAX_WHOLE_BYTES = 2 ** 29 - 24;
+
+/** The bytes of a regular file that fits a text. @throws Error as `checkRegularFile` and the file system do. */
+export async function readRegularFile(path: string): Promise<Buffer<ArrayBuffer>> {
+  const size = await checkRegularFile(path);
+  if (size > MAX_WHOLE_BYTES) throw new Error(`it has ${size} bytes, and ${MAX_WHOLE_BYTES} are read at most`);
+  return readFile(path);
+}
 
 /** Whether an error says that a path does not exist. */
 export function isMissing(cause: unknown): boolean {

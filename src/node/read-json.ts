@@ -1,6 +1,7 @@
-import { readFile, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import { ModelFormatError } from '../errors.js';
-import { isMissing, reason } from './file-source.js';
+import { parseJson } from '../parse-json.js';
+import { isMissing, readRegularFile, reason } from './file-source.js';
 
 /** The largest vocabularies make a tokenizer.json of some 40 MB. */
 const MAX_JSON_BYTES = 256 * 2 ** 20;
@@ -17,7 +18,7 @@ export async function readJsonFile(path: string): Promise<JsonObject | undefined
   try {
     const { size } = await stat(path);
     if (size > MAX_JSON_BYTES) throw new Error(`it has ${size} bytes, more than the ${MAX_JSON_BYTES} that are read`);
-    const parsed: unknown = JSON.parse(await readFile(path, 'utf8'));
+    const parsed: unknown = parseJson((await readRegularFile(path)).toString('utf8'));
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new Error('it holds no object');
     return parsed as JsonObject;
   } catch (cause) {

@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { OptionError } from '../errors.js';
 import {
@@ -12,7 +12,7 @@ import {
 import type { ScoreLog } from '../evaluation/score-log.js';
 import { appendToFile } from './append-to-file.js';
 import { writing } from './file-folder.js';
-import { isMissing, reason } from './file-source.js';
+import { isMissing, readRegularFile, reason } from './file-source.js';
 
 /** A file that keeps the scores of some runs. */
 export interface ScoreFile {
@@ -26,7 +26,7 @@ export interface ScoreFile {
  * @throws OptionError when the file keeps other runs' scores or is no score file, and when it cannot be read or written.
  */
 export async function openScoreFile(path: string, runs: readonly ScoredRun[]): Promise<ScoreFile> {
-  const content = await readFile(path).catch((cause) => {
+  const content = await readRegularFile(path).catch((cause) => {
     if (isMissing(cause)) return Buffer.alloc(0);
     throw new OptionError(`Cannot read the scores ${path}: ${reason(cause)}.`, { cause });
   });

@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import {
   formatOriginLine,
@@ -11,7 +11,7 @@ import type { WindowStore } from '../evaluation/generate-calibration.js';
 import { appendToFile } from './append-to-file.js';
 import { contains, exists } from './check-output.js';
 import { writing } from './file-folder.js';
-import { isMissing, reason } from './file-source.js';
+import { isMissing, readRegularFile, reason } from './file-source.js';
 
 /** Name of the windows a model wrote, beside a result that was calibrated on them. */
 export const WINDOWS_FILE = 'calibration-windows.jsonl';
@@ -34,7 +34,7 @@ export async function checkWindowsPlace(path: string, output: string): Promise<v
  * @throws OptionError when the file holds another run's windows or is no windows file, and when it cannot be read or written.
  */
 export async function openWindowsFile(path: string, origin: WindowsOrigin): Promise<WindowStore> {
-  const content = await readFile(path).catch((cause) => {
+  const content = await readRegularFile(path).catch((cause) => {
     if (isMissing(cause)) return Buffer.alloc(0);
     throw new OptionError(`Cannot read the windows ${path}: ${reason(cause)}.`, { cause });
   });
