@@ -30,6 +30,8 @@ export interface TokenizedDocument {
 export interface ReadTokensOptions {
   /** Needed when the source holds text. */
   readonly tokenizer?: Tokenizer | undefined;
+  /** Tokens of a text that are needed; the rest of it may be left unread. Default all. */
+  readonly enough?: number | undefined;
   /** Token ids must be below this. Default: the tokenizer's; without either, any id from 0 is taken. */
   readonly vocabularySize?: number | undefined;
 }
@@ -55,7 +57,7 @@ export async function* readTokens(
         `${place} is text, and there is no tokenizer to read it with; pass a tokenizer or token ids`,
       );
     }
-    const tokens = options.tokenizer.encode(content);
+    const tokens = options.tokenizer.encode(content, { enough: options.enough });
     yield { tokens: checkTokenIds(tokens, { vocabularySize, place }), text: content };
   }
 }
