@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
 import { definedOf } from '../defined-of.js';
 import type { DescribeRequest } from '../node/describe-folder.js';
-import type { JobControl } from '../progress.js';
+import type { JobControl, ProgressListener } from '../progress.js';
 import type { CliApi } from './api.js';
 import { parseNames } from './option-parsers.js';
 import type { Terminal } from './terminal.js';
@@ -12,6 +12,8 @@ export interface CommandContext {
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
   readonly loadApi: () => Promise<CliApi>;
   readonly signal: AbortSignal;
+  /** Hears of progress too. Default: nobody. */
+  readonly onProgress?: ProgressListener;
 }
 
 /** Options that every command takes. */

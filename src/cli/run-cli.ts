@@ -10,6 +10,7 @@ import { addEvalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { InterruptedError } from './interrupted-error.js';
 import { addObserveCommand } from './observe.js';
+import { type Failure, printFailure } from './print-failure.js';
 import { addPruneCommand } from './prune.js';
 import { addReportCommand } from './report.js';
 
@@ -42,24 +43,14 @@ function buildProgram(context: CommandContext): Command {
   return program;
 }
 
-interface Explanation {
-  readonly exitCode: number;
-  readonly code: string;
-  readonly message: string;
-}
-
 function report(error: unknown, args: readonly string[], { terminal, signal }: CommandContext): number {
   if (error instanceof CommanderError && error.exitCode === 0) return EXIT_OK;
   // A bare `fang-prune`: the help on stderr says it all.
   if (error instanceof CommanderError && error.code === 'commander.help') return EXIT_USAGE;
-  const { exitCode, code, message } = explain(error, signal);
-  terminal.err(`${terminal.colors.red('fang-prune:')} ${message}\n`);
-  if (args.includes('--verbose') && error instanceof Error) terminal.err(`${stackOf(error)}\n`);
-  if (args.includes('--json')) terminal.out(`${JSON.stringify({ error: { code, message } })}\n`);
-  return exitCode;
+  return printFailure(explain(error, signal), args, terminal, error);
 }
 
-function explain(error: unknown, signal: AbortSignal): Explanation {
+function explain(error: unknown, signal: AbortSignal): Failure {
   if (signal.aborted) {
     const message = error instanceof InterruptedError ? error.message : 'interrupted; nothing was written';
     return { exitCode: EXIT_INTERRUPTED, code: 'ERR_INTERRUPTED', message };
@@ -77,9 +68,4 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
 
 function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();
-}
-
-function stackOf(error: Error): string {
-  const cause = error.cause instanceof Error ? `\ncaused by ${stackOf(error.cause)}` : '';
-  return `${error.stack ?? error.message}${cause}`;
 }

@@ -10,6 +10,7 @@ import type { BeforeAfter } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { VERSION } from '../version.js';
 import { checkOutput } from './check-output.js';
+import { runIsolated } from './isolate.js';
 import { type OpenPair, resolvePair, withPair } from './json-with-tensors.js';
 import type { EmbeddingsOption } from './model-folder.js';
 import { checkLayout, checkModelHash } from './model-origin.js';
@@ -50,6 +51,7 @@ export interface AppliedRecipe {
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
  */
 export async function applyRecipe(request: ApplyRequest): Promise<AppliedRecipe> {
+  if (request.isolate) return runIsolated('applyRecipe', request);
   const { out, force, signal, onProgress } = request;
   const place = resolvePair('recipe', request.recipe);
   const use = ({ json: recipe, tensors }: OpenPair<Recipe>) =>

@@ -7,6 +7,7 @@ import type { BiasReport, MetricReport } from '../report/report-schema.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { calibrateFolder } from './calibrate-folder.js';
 import { compareOnTexts } from './compare-texts.js';
+import { runIsolated } from './isolate.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type EngineChoice } from './node-engine.js';
@@ -50,6 +51,7 @@ export interface BiasResult extends BiasReport {
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
  */
 export async function measureCalibrationBias(request: BiasRequest): Promise<BiasResult> {
+  if (request.isolate) return runIsolated('measureCalibrationBias', request);
   const { windowCount = BIAS_DEFAULTS.windowCount, seed = 0, onProgress, signal } = request;
   if (!Number.isInteger(windowCount) || windowCount < 1) {
     throw new OptionError(`windowCount is ${String(windowCount)}; expected a whole number of at least 1`);

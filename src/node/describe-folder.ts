@@ -1,6 +1,7 @@
 import type { JobControl } from '../progress.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
+import { runIsolated } from './isolate.js';
 import { type EmbeddingsOption, openModelFolder } from './model-folder.js';
 import { createNodeEngine, type EngineChoice } from './node-engine.js';
 
@@ -15,6 +16,7 @@ export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineCho
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export async function describe(request: DescribeRequest): Promise<ModelDescription> {
+  if (request.isolate) return runIsolated('describe', request);
   const engine = await createNodeEngine(request);
   const folder = await openModelFolder(request.model, { embeddings: request.embeddings });
   try {

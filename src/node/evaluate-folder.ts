@@ -6,6 +6,7 @@ import { type LogLikelihood, measureLogLikelihoods } from '../evaluation/log-lik
 import { measureTextPerplexity, type PerplexityResult } from '../evaluation/perplexity.js';
 import type { JobControl } from '../progress.js';
 import { evaluateModels } from './evaluate-models.js';
+import { runIsolated } from './isolate.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { contextLength, type EmbeddingsOption, type ModelFolder, openModelFolder } from './model-folder.js';
@@ -31,6 +32,7 @@ export interface PerplexityRequest extends EvaluationRequest, TextWindows {
  * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
  */
 export async function perplexity(request: PerplexityRequest): Promise<PerplexityResult> {
+  if (request.isolate) return runIsolated('perplexity', request);
   if ((request.file === undefined) === (request.text === undefined)) {
     throw new OptionError('give either file or text to measure perplexity on');
   }
@@ -94,6 +96,7 @@ export interface GenerationSample {
 
 /** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
 export async function generateText(request: GenerationRequest): Promise<GenerationSample> {
+  if (request.isolate) return runIsolated('generateText', request);
   const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');

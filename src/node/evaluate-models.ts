@@ -5,6 +5,7 @@ import type { ScoredRun } from '../evaluation/score-lines.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashModel } from './hash-model.js';
+import { runIsolated } from './isolate.js';
 import { requireTokenizer } from './load-tokenizer.js';
 import {
   divergenceOf,
@@ -56,6 +57,7 @@ export interface Evaluation extends Measured {
  * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  */
 export async function evaluateModels(request: EvaluateRequest): Promise<Evaluation[]> {
+  if (request.isolate) return runIsolated('evaluateModels', request);
   const sources = await readSources(request);
   const engine = await createNodeEngine(request);
   const folders: ModelFolder[] = [];

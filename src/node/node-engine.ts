@@ -18,6 +18,11 @@ export interface EngineChoice {
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   /** An engine of your own, in place of `executionProvider`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
+  /**
+   * Make the whole call in a process of its own, under a watchdog: a model that ends ONNX Runtime's process, runs for ever or
+   * takes all memory then ends in an EngineError. Such a call takes plain data alone: no engine, no functions. Default false.
+   */
+  readonly isolate?: boolean | undefined;
 }
 
 /**

@@ -17,6 +17,7 @@ import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { VERSION } from '../version.js';
+import { runIsolated } from './isolate.js';
 import { checkPairPlace, resolvePair, writePair } from './json-with-tensors.js';
 import type { EmbeddingsOption } from './model-folder.js';
 import { originOf } from './model-origin.js';
@@ -79,6 +80,7 @@ export interface ObservedFolder {
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
  */
 export async function observe(request: ObserveRequest): Promise<ObservedFolder> {
+  if (request.isolate) return runIsolated('observe', request);
   const place = resolvePair('statistics', request.out);
   const { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal } = request;
   const look: LookOptions = { method, modules, metric, grouping, weighting, seed, batchSize, onProgress, signal };

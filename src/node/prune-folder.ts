@@ -14,6 +14,7 @@ import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { checkOutput } from './check-output.js';
 import { evaluateResults } from './evaluate-results.js';
+import { runIsolated } from './isolate.js';
 import { checkPairPlace, type PairPlace, resolvePair } from './json-with-tensors.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import type { EmbeddingsOption, ModelFolder } from './model-folder.js';
@@ -91,6 +92,7 @@ export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
 export async function prune(request: PruneRequest): Promise<PruneReport> {
+  if (request.isolate) return runIsolated('prune', request);
   const place = resolveReportPlace(request.report);
   const { sparsity, out } = request;
   const recipe = request.recipe === undefined ? undefined : resolvePair('recipe', request.recipe);
@@ -111,7 +113,9 @@ export async function prune(request: PruneRequest): Promise<PruneReport> {
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
-export async function pruneLadder({ sparsity, ...request }: LadderRequest): Promise<readonly PruneReport[]> {
+export async function pruneLadder(given: LadderRequest): Promise<readonly PruneReport[]> {
+  if (given.isolate) return runIsolated('pruneLadder', given);
+  const { sparsity, ...request } = given;
   const rungs = nameRungs(sparsity);
   const place = resolveReportPlace(request.report);
   const { out, dryRun } = request;

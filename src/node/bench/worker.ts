@@ -5,6 +5,7 @@ import { cacheSizes, openModelFolder } from '../model-folder.js';
 import { createNodeEngine } from '../node-engine.js';
 import { openSession } from '../open-language-model.js';
 import { peakMemoryBytes } from '../peak-memory.js';
+import { toSentError } from '../revive-error.js';
 import { probeWidth } from './probe-width.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';
 
@@ -54,18 +55,12 @@ function someTokens(count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);
 }
 
-function toAnswerError(error: unknown): WorkerAnswer {
-  const message = error instanceof Error ? error.message : String(error);
-  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
-  return { error: { code, message } };
-}
-
 process.on('message', ({ call, ...request }: WorkerRequest) => {
   const handle = handlers[call] as (request: object) => Promise<WorkerCalls[WorkerCall]['answer']>;
   const reply = (answer: WorkerAnswer) => process.send?.(answer);
   handle(request).then(
     (answer) => reply({ answer }),
-    (error) => reply(toAnswerError(error)),
+    (error) => reply({ error: toSentError(error) }),
   );
 });
 // Whoever asked is gone.
