@@ -9,6 +9,12 @@ import { bytesHandle } from '../onnx/tensor-handle.js';
 import { typedElementBytes } from '../onnx/typed-elements.js';
 import { factOfWeight } from './probe-values.js';
 
+/** Attributes that name dims: kernels take a number that is far off for a place in memory. */
+const AXES = ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis'] as const;
+
+/** More dims than any tensor has. */
+const MOST_DIMS = 64;
+
 /** What an operator's kernel takes on trust. */
 interface Trusted {
   /** Attributes that it divides by: at least 1 where the node has them. */
@@ -60,7 +66,7 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
       const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)] : undefined;
-      const wrong = trusted && findWrong(node, trusted, facts);
+      const wrong = findStray(node) ?? (trusted && findWrong(node, trusted, facts));
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
     }
     const sparse = graph.sparseInitializer.find(({ dims }) => !(product(dims.map(Number)) <= MOST_ELEMENTS));
@@ -70,6 +76,14 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
 
 const refuse = (what: string): UnsupportedModelError =>
   new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it anew`);
+
+function findStray({ attribute }: NodeProto): string | undefined {
+  const stray = attribute.find(({ name, i }) => {
+    const limit = (AXES as readonly string[]).includes(name) ? MOST_DIMS : 2 ** 31;
+    return i < -limit || i > limit;
+  });
+  return stray && `has ${stray.name} ${stray.i}, which no sound model has`;
+}
 
 type Facts = ReadonlyMap<string, ValueFact>;
 
