@@ -66,8 +66,9 @@ const MUTATIONS: Readonly<Record<string, JsonMutation>> = {
     else delete parent[key];
   },
   rename({ parent, key }, random) {
+    if (Array.isArray(parent)) return;
     const value = parent[key];
-    if (!Array.isArray(parent)) delete parent[key];
+    delete parent[key];
     Object.defineProperty(parent, drawOne(random, NASTY_NAMES), {
       value,
       writable: true,
