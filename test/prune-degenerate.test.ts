@@ -15,7 +15,7 @@ const [HIDDEN, NEURONS, VOCABULARY] = [192, 512, 2048];
 
 /** The model with weights that `write` changed in place. */
 function loadChanged(write: (weightsOf: (name: string) => Float32Array) => void) {
-  const proto = fromBinary(ModelProtoSchema, readTinyLlama());
+  const proto = fromBinary(ModelProtoSchema, new Uint8Array(readTinyLlama()));
   write((name) => {
     const tensor = proto.graph!.initializer.find((one) => one.name === name)!;
     tensor.rawData = tensor.rawData.slice();

@@ -352,7 +352,8 @@ const MUTATIONS: Readonly<Record<string, ModelMutation>> = {
 
 /** Changes a model in one to three places, each as a table says. The graph has nodes. */
 export function mutateModel(bytes: Uint8Array, random: Random): Mutant<Uint8Array> {
-  const proto = fromBinary(ModelProtoSchema, bytes);
+  // A Buffer's slices are views of it, and payloads are cut out to be changed.
+  const proto = fromBinary(ModelProtoSchema, new Uint8Array(bytes));
   const names: string[] = [];
   for (let left = 1 + drawIndex(random, 3); left > 0; left--) {
     const name = drawOne(random, Object.keys(MUTATIONS));

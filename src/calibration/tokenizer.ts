@@ -60,14 +60,14 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig: unknown
     decode(tokens, { skipSpecialTokens = false } = {}) {
       return tokens.length === 0
         ? ''
-        : tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens });
+        : blame(() => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
     },
   };
 }
 
 function encodeWhole(tokenizer: HuggingFaceTokenizer, text: string, addSpecialTokens: boolean): Int32Array {
   if (text === '') return new Int32Array(0);
-  const { ids, tokens } = tokenizer.encode(text, { add_special_tokens: addSpecialTokens });
+  const { ids, tokens } = blame(() => tokenizer.encode(text, { add_special_tokens: addSpecialTokens }));
   const unknown = ids.findIndex((id) => !Number.isInteger(id));
   if (unknown >= 0) {
     throw new ModelFormatError(
@@ -78,8 +78,13 @@ function encodeWhole(tokenizer: HuggingFaceTokenizer, text: string, addSpecialTo
 }
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
+  return blame(() => new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config));
+}
+
+/** Parts of a tokenizer are read when they are first used. @throws ModelFormatError for whatever stands against it. */
+function blame<T>(action: () => T): T {
   try {
-    return new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
+    return action();
   } catch (cause) {
     const said = cause instanceof Error ? cause.message : String(cause);
     throw new ModelFormatError(`tokenizer.json describes no tokenizer that can be used: ${said}`, { cause });
