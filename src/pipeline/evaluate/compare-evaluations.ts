@@ -3,6 +3,7 @@ import { type ComparisonOptions, compareResults, type TaskComparison } from '../
 import { explainComparison } from '../../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
+import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
 import { reason } from '../../reason.js';
 import { readText } from '../../storage/read-text.js';
@@ -104,7 +105,7 @@ function parseScores(content: string, path: string): EvaluatedTasks[] {
 }
 
 function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
-  const { models } = parseJson(content, path);
+  const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
       `${path} is no evaluation: expected what "fang-prune eval ... --tasks FILE --json" prints, or its --resume file`,
@@ -113,9 +114,9 @@ function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
   return models;
 }
 
-function parseJson(content: string, path: string): Record<string, unknown> {
+function parseObject(content: string, path: string): Record<string, unknown> {
   try {
-    return Object(JSON.parse(content)) as Record<string, unknown>;
+    return Object(parseJson(content)) as Record<string, unknown>;
   } catch (cause) {
     throw new OptionError(`${path} is not JSON: ${reason(cause)}`, { cause });
   }
