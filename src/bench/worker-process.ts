@@ -32,7 +32,7 @@ export function startWorker(signal?: AbortSignal): WorkerProcess {
       signal?.throwIfAborted();
       if (answer === undefined)
         throw new EngineError(`a benchmark process died${said === '' ? '' : `: ${said.trim()}`}`);
-      if ('error' in answer) throw reviveError(answer.error, 'a benchmark process');
+      if ('error' in answer) throw reviveError(answer.error);
       return answer.answer as never;
     },
     async stop() {

@@ -49,7 +49,7 @@ export async function runIsolated<Call extends ModelCall>(
     }
     const outcome = await settled;
     signal?.throwIfAborted();
-    if ('error' in outcome) throw reviveError(outcome.error, call);
+    if ('error' in outcome) throw reviveError(outcome.error);
     return outcome.answer as AnswerOf<Call>;
   } finally {
     signal?.removeEventListener('abort', stop);
