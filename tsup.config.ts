@@ -33,10 +33,15 @@ async function requireLateParts(): Promise<void> {
 }
 
 export default defineConfig([
-  // The benchmark's worker is a program of its own, started by whichever format runs.
+  // Workers are programs of their own, started by whichever format runs.
   {
     ...shared,
-    entry: { ...library, cli: 'src/cli.ts', 'bench-worker': 'src/bench/worker.ts' },
+    entry: {
+      ...library,
+      cli: 'src/cli.ts',
+      'bench-worker': 'src/bench/worker.ts',
+      'isolated-worker': 'src/isolation/worker.ts',
+    },
     format: 'esm',
     clean: true,
   },

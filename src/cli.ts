@@ -11,11 +11,14 @@ process.on('SIGINT', () => {
   interruption.abort();
   terminal.err('\nStopping (Ctrl-C again quits at once)\n');
 });
+// Whatever works for this process ends with it.
+process.on('SIGTERM', () => process.exit(143));
+process.on('SIGHUP', () => process.exit(129));
 // The reader may leave early, as in `fang-prune ... | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
 process.exitCode = await runCli(process.argv.slice(2), {
   terminal,
   signal: interruption.signal,
-  loadApi: () => import('./node.js'),
+  loadApi: async () => (await import('./cli/isolated-api.js')).isolatedApi,
 });

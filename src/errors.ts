@@ -1,9 +1,11 @@
-/** Base of every error this library throws on purpose; `code` is stable and machine readable. */
+import { printableMessage } from './printable.js';
+
+/** Base of every error this library throws on purpose; `code` is stable and machine readable. Names in messages are escaped. */
 export abstract class FangPruneError extends Error {
   abstract readonly code: string;
 
   constructor(message: string, options?: ErrorOptions) {
-    super(message, options);
+    super(printableMessage(message), options);
     this.name = new.target.name;
   }
 }

@@ -1,3 +1,4 @@
+import { callModel, type IsolateOption } from './isolation/call-model.js';
 import * as calls from './pipeline/calls.js';
 import { nodePlatform } from './platform/node/node-platform.js';
 import { type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
@@ -11,6 +12,7 @@ export {
 export type { SpeedComparison } from './bench/explain-speed.js';
 export type { WidthProbes } from './bench/probe-widths.js';
 export * from './index.js';
+export type { IsolateOption } from './isolation/call-model.js';
 export * from './pipeline/calls.js';
 export { createNodeEngine } from './platform/node/node-engine.js';
 export { nodePlatform } from './platform/node/node-platform.js';
@@ -23,7 +25,7 @@ export { nodePlatform } from './platform/node/node-platform.js';
  * @example
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
-export const prune = (request: calls.PruneRequest) => calls.runPrune(nodePlatform, request);
+export const prune = (request: calls.PruneRequest & IsolateOption) => callModel('prune', request);
 
 /**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
@@ -36,7 +38,7 @@ export const prune = (request: calls.PruneRequest) => calls.runPrune(nodePlatfor
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
-export const pruneLadder = (request: calls.LadderRequest) => calls.runLadder(nodePlatform, request);
+export const pruneLadder = (request: calls.LadderRequest & IsolateOption) => callModel('pruneLadder', request);
 
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
@@ -49,7 +51,7 @@ export const pruneLadder = (request: calls.LadderRequest) => calls.runLadder(nod
  * await observe({ model: './model', out: './statistics' });
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
  */
-export const observe = (request: calls.ObserveRequest) => calls.runObserve(nodePlatform, request);
+export const observe = (request: calls.ObserveRequest & IsolateOption) => callModel('observe', request);
 
 /**
  * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
@@ -60,33 +62,34 @@ export const observe = (request: calls.ObserveRequest) => calls.runObserve(nodeP
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
  */
-export const applyRecipe = (request: calls.ApplyRequest) => calls.runApply(nodePlatform, request);
+export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => callModel('applyRecipe', request);
 
 /**
  * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
-export const describe = (request: calls.DescribeRequest) => calls.runDescribe(nodePlatform, request);
+export const describe = (request: calls.DescribeRequest & IsolateOption) => callModel('describe', request);
 
 /**
  * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
  * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
  */
-export const perplexity = (request: calls.PerplexityRequest) => calls.runPerplexity(nodePlatform, request);
+export const perplexity = (request: calls.PerplexityRequest & IsolateOption) => callModel('perplexity', request);
 
 /**
  * Measures a model folder on a task file by the protocol of lm-evaluation-harness.
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export const evaluateTasks = (request: calls.TasksRequest) => calls.runTasks(nodePlatform, request);
+export const evaluateTasks = (request: calls.TasksRequest & IsolateOption) => callModel('evaluateTasks', request);
 
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
-export const logLikelihoods = (request: calls.LogLikelihoodRequest) => calls.runLogLikelihoods(nodePlatform, request);
+export const logLikelihoods = (request: calls.LogLikelihoodRequest & IsolateOption) =>
+  callModel('logLikelihoods', request);
 
 /** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
-export const generateText = (request: calls.GenerationRequest) => calls.runGeneration(nodePlatform, request);
+export const generateText = (request: calls.GenerationRequest & IsolateOption) => callModel('generateText', request);
 
 /**
  * Measures models on texts and tasks, each model loaded once.
@@ -95,7 +98,7 @@ export const generateText = (request: calls.GenerationRequest) => calls.runGener
  * @throws OptionError for a malformed task line, naming file and line, a text too short, a missing tokenizer, or a file of
  * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  */
-export const evaluateModels = (request: calls.EvaluateRequest) => calls.runEvaluation(nodePlatform, request);
+export const evaluateModels = (request: calls.EvaluateRequest & IsolateOption) => callModel('evaluateModels', request);
 
 /** Compares evaluations that lie in files. @throws OptionError */
 export const compareFiles = (request: calls.CompareRequest) => calls.runComparison(nodePlatform, request);
@@ -108,7 +111,8 @@ export const compareFiles = (request: calls.CompareRequest) => calls.runComparis
  * @example
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
  */
-export const measureCalibrationBias = (request: calls.BiasRequest) => calls.runBias(nodePlatform, request);
+export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOption) =>
+  callModel('measureCalibrationBias', request);
 
 /**
  * Draws a report's page again, with measurements added to it.

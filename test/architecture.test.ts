@@ -1,8 +1,19 @@
 import { builtinModules } from 'node:module';
 import { type Import, readImports, sourceFiles } from './support/read-imports.js';
 
+const STAGES: readonly string[] = [
+  'activations',
+  'grouping',
+  'weighting',
+  'importance',
+  'allocation',
+  'compensation',
+  'removal',
+];
+
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
+  ['parse-json', 'printable'],
   ['defined-of', 'errors', 'progress', 'reason', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
@@ -11,7 +22,7 @@ const LAYERS = [
   ['architecture', 'autodiff'],
   ['runtime'],
   ['platform'],
-  ['activations', 'grouping', 'weighting', 'importance', 'allocation', 'compensation', 'removal'],
+  STAGES,
   ['options'],
   ['evaluation'],
   ['prune'],
@@ -19,12 +30,11 @@ const LAYERS = [
   ['index'],
   ['storage'],
   ['pipeline'],
+  ['isolation'],
   ['bench'],
   ['node', 'web'],
   ['cli'],
 ] as const;
-
-const STAGES: readonly string[] = LAYERS[8];
 
 /**
  * Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it, and an allocation
@@ -36,8 +46,8 @@ const SHARED_BY_STAGES = [
   ['allocation', 'importance'],
 ];
 
-/** The only places that may know a platform: its ports, the terminal, and what measures in processes of its own. */
-const PLATFORM_FILES = /^src\/(platform\/(node|web)|bench)\/|^src\/cli\/terminal\.ts$/;
+/** The only places that may know a platform: its ports, the terminal, and what works in processes of its own. */
+const PLATFORM_FILES = /^src\/(platform\/(node|web)|isolation|bench)\/|^src\/cli\/terminal\.ts$/;
 
 const PLATFORM_MODULES = ['onnxruntime-node', 'onnxruntime-web', ...builtinModules];
 

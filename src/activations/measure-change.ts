@@ -57,11 +57,15 @@ export function createChangeMeter({ index, output, channelCount, before, type }:
         makeFloatInitializer(name('ones'), [channelCount, 1], new Float32Array(channelCount).fill(1)),
       ],
       inputs: [{ name: name('before'), type }],
-      outputs: [name('cosine')],
+      outputs: [name('cosine'), name('norms')],
     },
     feeds: async (batch) => ({ [name('before')]: await before(batch) }),
     add(_batch, values) {
-      for (const cosine of values[name('cosine')]!.data as Float32Array) sum += 1 - cosine;
+      const norms = values[name('norms')]!.data as Float32Array;
+      // A hidden state of zeros (an embedding that was never learnt) has no direction that could change.
+      (values[name('cosine')]!.data as Float32Array).forEach((cosine, at) => {
+        sum += norms[at] === 0 ? 0 : 1 - cosine;
+      });
     },
     finish: () => sum,
   };

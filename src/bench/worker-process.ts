@@ -1,13 +1,7 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { fileURLToPath, pathToFileURL } from 'node:url';
-import {
-  EngineError,
-  type FangPruneError,
-  ModelFormatError,
-  NumericalError,
-  OptionError,
-  UnsupportedModelError,
-} from '../errors.js';
+import type { ChildProcess } from 'node:child_process';
+import { EngineError } from '../errors.js';
+import { forkWorker } from '../isolation/fork-worker.js';
+import { reviveError } from '../isolation/revive-error.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls } from './protocol.js';
 
 /** A child process that works for this one. */
@@ -17,22 +11,10 @@ export interface WorkerProcess {
   stop(): Promise<void>;
 }
 
-/** Where this code lies, in CommonJS and in ES modules. */
-const OWN_URL = typeof __filename === 'string' ? pathToFileURL(__filename).href : import.meta.url;
-
-/** From the package's own TypeScript sources the worker is TypeScript too, and Node.js needs `tsx` to read it. */
-const RUNS_FROM_SOURCES = OWN_URL.endsWith('.ts');
-
-/** The build puts every entry, and the code they share, into one folder. */
-const WORKER_URL = new URL(RUNS_FROM_SOURCES ? './worker.ts' : './bench-worker.js', OWN_URL);
-
 /** Starts a worker. It ends when asked to, when the signal says so, and when this process does. */
 export function startWorker(signal?: AbortSignal): WorkerProcess {
   signal?.throwIfAborted();
-  const child = fork(fileURLToPath(WORKER_URL), {
-    execArgv: RUNS_FROM_SOURCES ? ['--import', 'tsx'] : [],
-    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
-  });
+  const child = forkWorker('bench-worker', { stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
   let said = '';
   child.stderr?.on('data', (bytes) => {
     said = `${said}${bytes}`.slice(-2000);
@@ -70,12 +52,4 @@ function nextAnswer(child: ChildProcess, message: object, ended: Promise<void>):
       if (error !== null) resolve(undefined);
     });
   });
-}
-
-const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError];
-
-/** An error of the same class, so far as it is one of the library's. */
-function reviveError({ code, message }: { readonly code: string | undefined; readonly message: string }): Error {
-  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message));
-  return revived.find((error) => error.code === code) ?? new EngineError(`a benchmark process failed: ${message}`);
 }

@@ -1,6 +1,7 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
 import type { LanguageModel, Reader } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
+import { toSentError } from '../isolation/revive-error.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
@@ -55,18 +56,12 @@ function someTokens(count: number): Int32Array {
   return Int32Array.from({ length: count }, (_, at) => (at * 7919 + 11) % size);
 }
 
-function toAnswerError(error: unknown): WorkerAnswer {
-  const message = error instanceof Error ? error.message : String(error);
-  const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
-  return { error: { code, message } };
-}
-
 process.on('message', ({ call, ...request }: WorkerRequest) => {
   const handle = handlers[call] as (request: object) => Promise<WorkerCalls[WorkerCall]['answer']>;
   const reply = (answer: WorkerAnswer) => process.send?.(answer);
   handle(request).then(
     (answer) => reply({ answer }),
-    (error) => reply(toAnswerError(error)),
+    (error) => reply({ error: toSentError(error) }),
   );
 });
 // Whoever asked is gone.

@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
 import { createRandom } from '../linalg/random.js';
 import { checkWindowShape, cutWindows, type WindowShape } from './cut-windows.js';
+import { joinTokens } from './encode-pieces.js';
 import { sha256, sha256OfTokens } from './sha256.js';
 import { type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
 
@@ -114,7 +115,7 @@ async function joinDocuments(source: TokenSource, options: CalibrationSetOptions
   const texts: string[] = [];
   let tokenCount = 0;
   let documentCount = 0;
-  for await (const { tokens, text } of readTokens(source, options)) {
+  for await (const { tokens, text } of readTokens(source, { ...options, enough })) {
     signal?.throwIfAborted();
     parts.push(start, tokens, end);
     if (text !== undefined) texts.push(text);
@@ -122,13 +123,11 @@ async function joinDocuments(source: TokenSource, options: CalibrationSetOptions
     documentCount++;
     if (tokenCount >= enough) break;
   }
-  const tokens = new Int32Array(tokenCount);
-  let offset = 0;
-  for (const part of parts) {
-    tokens.set(part, offset);
-    offset += part.length;
-  }
-  return { tokens, documentCount, text: texts.length === documentCount ? texts.join('') : undefined };
+  return {
+    tokens: joinTokens(parts),
+    documentCount,
+    text: texts.length === documentCount ? texts.join('') : undefined,
+  };
 }
 
 function kindOf(source: TokenSource): string {

@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { parseJson } from '../parse-json.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** Items one by one, whether they are at hand or still arriving. */
@@ -29,6 +30,8 @@ export interface TokenizedDocument {
 export interface ReadTokensOptions {
   /** Needed when the source holds text. */
   readonly tokenizer?: Tokenizer | undefined;
+  /** Tokens of a text that are needed; the rest of it may be left unread. Default all. */
+  readonly enough?: number | undefined;
   /** Token ids must be below this. Default: the tokenizer's; without either, any id from 0 is taken. */
   readonly vocabularySize?: number | undefined;
 }
@@ -54,7 +57,7 @@ export async function* readTokens(
         `${place} is text, and there is no tokenizer to read it with; pass a tokenizer or token ids`,
       );
     }
-    const tokens = options.tokenizer.encode(content);
+    const tokens = options.tokenizer.encode(content, { enough: options.enough });
     yield { tokens: checkTokenIds(tokens, { vocabularySize, place }), text: content };
   }
 }
@@ -134,7 +137,7 @@ function parseLine(line: string, place: string): string | TokenIds {
 export function parseJsonLine(line: string, place: string): Readonly<Record<string, unknown>> {
   let value: unknown;
   try {
-    value = JSON.parse(line);
+    value = parseJson(line);
   } catch (cause) {
     throw new OptionError(`${place} is not JSON: ${(cause as Error).message}`, { cause });
   }

@@ -1,4 +1,5 @@
 import { createColors } from 'picocolors';
+import { printable } from '../printable.js';
 
 export type Colors = ReturnType<typeof createColors>;
 
@@ -12,14 +13,19 @@ export interface Terminal {
   readonly now: () => number;
 }
 
-/** The terminal this process was started in. Colours follow NO_COLOR, FORCE_COLOR and `--no-color`. */
+/**
+ * The terminal this process was started in. Colours follow NO_COLOR, FORCE_COLOR and `--no-color`. Other control characters,
+ * which names in models and texts may hold, are escaped.
+ */
 export function processTerminal(): Terminal {
   const { stdout, stderr } = process;
+  const isColored = wantsColor(stdout.isTTY);
+  const show = isColored ? printableInColor : printable;
   return {
-    out: (text) => stdout.write(text),
-    err: (text) => stderr.write(text),
+    out: (text) => stdout.write(show(text)),
+    err: (text) => stderr.write(show(text)),
     ...(stderr.isTTY ? { errStream: stderr } : {}),
-    colors: createColors(wantsColor(stdout.isTTY)),
+    colors: createColors(isColored),
     now: () => performance.now(),
   };
 }
@@ -27,4 +33,14 @@ export function processTerminal(): Terminal {
 function wantsColor(isTty: boolean): boolean {
   if (process.env.NO_COLOR || process.argv.includes('--no-color')) return false;
   return Boolean(process.env.FORCE_COLOR) || (isTty && process.env.TERM !== 'dumb');
+}
+
+/** What picocolors writes, apart from what lies between. */
+const COLORS = new RegExp(`(${String.fromCharCode(0x1b)}\\[\\d{1,2}m)`);
+
+function printableInColor(text: string): string {
+  return text
+    .split(COLORS)
+    .map((part, at) => (at % 2 === 1 ? part : printable(part)))
+    .join('');
 }

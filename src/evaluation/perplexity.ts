@@ -6,7 +6,7 @@ import type { JobControl } from '../progress.js';
 import type { ScoredSequence } from './bundle.js';
 import type { LanguageModel } from './language-model.js';
 import type { ScoreLog } from './score-log.js';
-import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-windows.js';
+import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from './scored-windows.js';
 
 export interface PerplexityOptions extends WindowOptions, JobControl {
   /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
@@ -127,13 +127,13 @@ async function scoreTogether(
   });
 }
 
-/** Perplexity on a text, encoded in one piece without special tokens. @see measurePerplexity */
+/** Perplexity on a text, encoded without special tokens. @see measurePerplexity */
 export async function measureTextPerplexity(
   model: LanguageModel,
   { text, tokenizer }: { readonly text: string; readonly tokenizer: Tokenizer },
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
-  const result = await measurePerplexity(model, tokenizer.encode(text), options);
+  const result = await measurePerplexity(model, tokenizer.encode(text, { enough: tokensNeeded(options) }), options);
   return { ...result, protocol: { ...result.protocol, textSha256: await sha256(text) } };
 }
 

@@ -33,7 +33,7 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
   const least = bosTokenId === undefined ? 2 : 1;
   if (tokenCount < least)
     throw new OptionError(`found ${tokenCount} tokens; a text to measure on needs at least ${least}`);
-  const { windowLength = Math.max(2, Math.min(512, tokenCount)) } = options;
+  const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, tokenCount)) } = options;
   const { stride = windowLength } = options;
   const ranges = {
     windowLength: [2, Infinity],
@@ -55,6 +55,19 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
     );
   }
   return { windowLength, stride, batchSize, bosTokenId };
+}
+
+const STANDARD_LENGTH = 512;
+
+/** Tokens of a text that windows are cut from at most; undefined for all. */
+export function tokensNeeded({
+  windowLength = STANDARD_LENGTH,
+  windowCount,
+}: {
+  readonly windowLength?: number | undefined;
+  readonly windowCount?: number | undefined;
+}): number | undefined {
+  return windowCount === undefined ? undefined : windowCount * windowLength;
 }
 
 /** Windows over a text such that every token that has something before it is scored exactly once. */

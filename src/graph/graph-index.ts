@@ -1,4 +1,5 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
+import { printable } from '../printable.js';
 
 /** A graph that can be asked: who makes a value, who reads it, what is constant. Nodes are in topological order. */
 export interface GraphIndex {
@@ -82,10 +83,10 @@ function capturesOf(graph: GraphProto): string[] {
   return read.filter((value) => !own.has(value));
 }
 
-/** A node's name for messages: its own, or that of its first output. */
+/** A node's name for messages and reports, escaped: its own, or that of its first output. */
 export function nodeLabel(node: NodeProto): string {
   const named = node.name !== '' ? node.name : (node.output.find((value) => value !== '') ?? '?');
-  return `${qualifiedOp(node)} "${named}"`;
+  return printable(`${qualifiedOp(node)} "${named}"`);
 }
 
 /** Operator with its domain where that is not ONNX's own: `com.microsoft.GroupQueryAttention`. */

@@ -59,6 +59,9 @@ const FROM_ENCODER = /encoder|cross/;
 /** Inputs of decoders that serve many requests from one pool of cache blocks. */
 const PAGED = /^block_table|^slot_mapping|cumulative_sequence_length/;
 
+/** Fixed sizes of an input together; what is fed there is as large. */
+const MOST_ELEMENTS = 2 ** 26;
+
 const CACHE_TYPES: ReadonlySet<number> = new Set([dataTypeNumber('float'), dataTypeNumber('float16')]);
 
 /**
@@ -111,6 +114,12 @@ function readInput(info: ValueInfoProto, graph: GraphProto): ModelInput {
   const dims = (shape?.dim ?? []).map(({ value }) =>
     value.case === 'dimValue' ? Number(value.value) : (value.value ?? ''),
   );
+  const sizes = dims.filter((dim) => typeof dim === 'number');
+  if (!(sizes.reduce((product, size) => product * size, 1) <= MOST_ELEMENTS) || sizes.some((size) => size < 0)) {
+    throw new UnsupportedModelError(
+      `input "${info.name}" is declared with dims [${dims}]; expected sizes from 0, up to ${MOST_ELEMENTS} elements together: export it with open batch and sequence axes`,
+    );
+  }
   if (role === 'state' && dims.slice(1).some((dim) => typeof dim !== 'number')) {
     throw new UnsupportedModelError(
       `input "${info.name}" carries a state of dims [${dims}]; expected [batch, ...] with sizes in numbers behind the batch: export it with fixed sizes`,

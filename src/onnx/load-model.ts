@@ -6,6 +6,7 @@ import { HOISTING_IR_VERSION, hoistConstants } from './hoist-constants.js';
 import { inlineTensors } from './inline-tensors.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { readStructure, type StoredTensor } from './read-structure.js';
+import { refuseNames } from './refuse-names.js';
 import { sortNodes } from './sort-nodes.js';
 import { findPayload, isExternal, isString } from './tensor-payload.js';
 import { dropPayload } from './typed-elements.js';
@@ -22,7 +23,8 @@ import { dropPayload } from './typed-elements.js';
  */
 export async function loadModel(source: ByteSource, folder: SourceFolder): Promise<OnnxModel> {
   const { proto, initializers } = await readStructure(source);
-  sortNodes(proto.graph);
+  refuseNames(proto, source.name);
+  sortNodes(proto.graph, source.name);
   const sources = { model: source, external: createExternalDataReader(folder) };
   const hoisted = hoistConstants(proto.graph, source.name);
   if (hoisted.length > 0 && proto.irVersion < HOISTING_IR_VERSION) proto.irVersion = HOISTING_IR_VERSION;
@@ -44,6 +46,7 @@ export async function loadModel(source: ByteSource, folder: SourceFolder): Promi
 
 function checkName({ name }: TensorProto, modelName: string, seen: ReadonlyMap<string, unknown>): void {
   if (name === '') throw new ModelFormatError(`${modelName}: an initializer has no name.`);
+  if (name === '__proto__') throw new ModelFormatError(`${modelName}: a tensor is called "${name}".`);
   if (seen.has(name)) throw new ModelFormatError(`${modelName}: two tensors are called "${name}".`);
 }
 

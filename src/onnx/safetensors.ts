@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import { parseJson } from '../parse-json.js';
 import type { ByteSink, ByteSource } from './byte-source.js';
 import { findDataType } from './data-types.js';
 import type { TensorHandle } from './onnx-model.js';
@@ -104,7 +105,7 @@ export async function readSafetensors(source: ByteSource): Promise<TensorMap> {
 
 function parseHeader(bytes: Uint8Array, broken: (what: string) => Error): Record<string, unknown> {
   try {
-    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    const parsed: unknown = parseJson(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
     if (typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed))
       return parsed as Record<string, unknown>;
   } catch {

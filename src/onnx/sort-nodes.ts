@@ -1,10 +1,13 @@
 import type { GraphProto, NodeProto } from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
 
 /**
  * Puts nodes behind those that make what they read, in place. ONNX asks for that order; some converters append casts at the
- * end, and ONNX Runtime takes them. Nodes in order stay where they are.
+ * end, and ONNX Runtime takes them. Nodes in order stay where they are. Subgraphs are sorted too.
+ * @throws ModelFormatError for nodes that wait for each other.
  */
-export function sortNodes(graph: GraphProto): void {
+export function sortNodes(graph: GraphProto, modelName: string): void {
+  for (const inner of graph.node.flatMap(subgraphsOf)) sortNodes(inner, modelName);
   const producerOf = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
   // What is absent is made by nobody, though unused outputs are called so too.
   producerOf.delete('');
@@ -16,9 +19,13 @@ export function sortNodes(graph: GraphProto): void {
     for (let last = open.at(-1); last !== undefined; last = open.at(-1)) {
       const missing = readsOf(last)
         .map((value) => producerOf.get(value))
-        .find((producer) => producer !== undefined && !sorted.has(producer) && !isOpen.has(producer));
+        .find((producer) => producer !== undefined && !sorted.has(producer));
       if (missing === undefined) sorted.add(open.pop()!);
-      else {
+      else if (isOpen.has(missing)) {
+        throw new ModelFormatError(
+          `${modelName}: node "${missing.name || missing.output[0]}" waits for its own result. Export the model anew.`,
+        );
+      } else {
         open.push(missing);
         isOpen.add(missing);
       }
@@ -27,12 +34,16 @@ export function sortNodes(graph: GraphProto): void {
   graph.node = [...sorted];
 }
 
-/** Values that a node reads, and whatever its subgraphs read. */
+/** Values that a node reads, and what its subgraphs read of the graph around them. */
 function readsOf({ input, attribute }: NodeProto): readonly string[] {
-  const graphs = attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs));
-  if (graphs.length === 0) return input;
-  return [
-    ...input,
-    ...graphs.flatMap(({ node, output }) => [...node.flatMap(readsOf), ...output.map(({ name }) => name)]),
-  ];
+  const graphs = subgraphsOf({ attribute });
+  return graphs.length === 0 ? input : [...input, ...graphs.flatMap(capturesOf)];
 }
+
+function capturesOf({ node, input, output, initializer }: GraphProto): readonly string[] {
+  const own = new Set([...input, ...initializer].map(({ name }) => name).concat(node.flatMap(({ output }) => output)));
+  return [...node.flatMap(readsOf), ...output.map(({ name }) => name)].filter((value) => !own.has(value));
+}
+
+const subgraphsOf = ({ attribute }: Pick<NodeProto, 'attribute'>): readonly GraphProto[] =>
+  attribute.flatMap(({ g, graphs }) => (g ? [g, ...graphs] : graphs));

@@ -5,6 +5,7 @@ import { compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { lowerOperators } from '../runtime/lower-for-run.js';
 import { putEmbeddingInFront } from '../runtime/put-embedding-in-front.js';
+import { refuseCrashing } from '../runtime/refuse-crashing.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder.js';
 
@@ -16,6 +17,7 @@ import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder
  */
 export async function openLanguageModel(engine: Engine, folder: ModelFolder): Promise<LanguageModel> {
   const model = await folder.load();
+  await refuseCrashing(model);
   const graph = model.proto.graph!;
   const node = lowerOperators(graph.node, graph);
   const isAsItWas = node.every((lowered, at) => lowered === graph.node[at]);

@@ -1,9 +1,10 @@
-import { ModelFormatError, OptionError } from '../errors.js';
+import { OptionError } from '../errors.js';
 import { REPORT } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { addMeasurements } from '../report/add-measurements.js';
-import { type PruneReport, REPORT_SCHEMA } from '../report/report-schema.js';
+import { checkReport } from '../report/check-report.js';
+import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
 
@@ -48,10 +49,5 @@ async function locateReport(files: Files, given: string): Promise<string> {
 async function readReport(files: Files, path: string): Promise<PruneReport> {
   const found = await readJsonFile(files, path);
   if (found === undefined) throw new OptionError(`There is no report at ${path}; prune writes one beside its result.`);
-  if (found.schema !== REPORT_SCHEMA) {
-    throw new ModelFormatError(
-      `${path} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
-    );
-  }
-  return found as unknown as PruneReport;
+  return checkReport(found, path);
 }

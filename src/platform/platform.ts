@@ -30,7 +30,7 @@ export interface Files {
   list(folder: string): Promise<readonly Entry[]>;
   /**
    * Opens a file; undefined for nothing.
-   * @param pipes Whether a pipe is read into memory, and not refused as no file. Default false.
+   * @param pipes Whether a pipe is read into memory, and not refused as no file; devices always are. Default false.
    * @throws ModelFormatError when it is no file, or cannot be looked at.
    */
   open(path: string, pipes?: boolean): Promise<OpenFile | undefined>;
@@ -53,6 +53,9 @@ export interface Files {
    */
   buildFolder<T>(request: OutputRequest, build: (folder: string) => Promise<T>): Promise<T>;
 }
+
+/** Longest text that is read as a whole, in bytes: V8 makes no longer one. */
+export const MAX_TEXT_BYTES = 2 ** 29 - 24;
 
 export type EntryKind = 'file' | 'folder';
 

@@ -110,7 +110,7 @@ export async function parseStatistics(saved: SavedStatistics, context: Statistic
 function findModule(entry: unknown, at: number, { layout, files }: StatisticsContext): PrunableModule {
   const { index, block, kind } = Object(entry) as SavedModule;
   const module = layout.modules[index];
-  if (module?.block === block && module.kind === kind) return module;
+  if (module !== undefined && module.block === block && module.kind === kind) return module;
   throw damaged('statistics', `${files.json}: modules[${at}] (block ${block} ${kind}) is no module of the model`);
 }
 

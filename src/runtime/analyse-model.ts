@@ -11,6 +11,7 @@ import { countPositions } from './count-positions.js';
 import type { Engine } from './engine.js';
 import { lowerForRun, splitSums } from './lower-for-run.js';
 import { type ProbeSize, probeValues } from './probe-values.js';
+import { refuseCrashing } from './refuse-crashing.js';
 import { refuseEncoder } from './refuse-encoder.js';
 import { refuseUnrunnable } from './refuse-unrunnable.js';
 import { scaleFacts } from './scale-facts.js';
@@ -38,6 +39,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   if (graph === undefined) throw new UnsupportedModelError('the file holds no graph');
   const inputs = readModelInputs(graph);
   refuseKnownObstacles(graph);
+  await refuseCrashing(model);
   const tokens = inputs.find(({ role }) => role === 'tokens')!;
   const tokenInput = tokens.name;
   const probes = chooseProbes(tokens);

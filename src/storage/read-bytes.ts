@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import type { Files } from '../platform/platform.js';
+import { type Files, MAX_TEXT_BYTES } from '../platform/platform.js';
 
 /** Files are read in pieces of this size, so that memory does not depend on them. */
 const PIECE_BYTES = 2 ** 20;
@@ -22,10 +22,17 @@ export async function* readPieces(
   }
 }
 
-/** All of a file; undefined when there is none. @throws ModelFormatError when it cannot be read. */
+/** All of a file, to become a text; undefined when there is none. @throws ModelFormatError when it cannot be read, or is too long. */
 export async function readBytes(files: Files, path: string, pipes = false): Promise<Uint8Array | undefined> {
   const source = await files.open(path, pipes);
-  return source?.read(0, source.byteLength).finally(() => source.close());
+  if (source === undefined) return undefined;
+  try {
+    const { byteLength } = source;
+    if (byteLength <= MAX_TEXT_BYTES) return await source.read(0, byteLength);
+    throw new ModelFormatError(`${path} has ${byteLength} bytes, and ${MAX_TEXT_BYTES} are read at most.`);
+  } finally {
+    await source.close();
+  }
 }
 
 /** UTF-8 as text, a mark at its start included. */

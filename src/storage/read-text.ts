@@ -20,11 +20,11 @@ export async function openTextSource(files: Files, path: string): Promise<TokenS
 }
 
 /** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read. */
-export async function* readLines(files: Files, path: string): AsyncGenerator<string> {
+export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let rest = '';
   try {
-    for await (const piece of readPieces(files, files.resolve(path), { pipes: true })) {
+    for await (const piece of readPieces(files, files.resolve(path), { pipes })) {
       const lines = (rest + decoder.decode(piece, { stream: true })).split(/\r\n|\n|\r(?!$)/);
       rest = lines.pop()!;
       yield* lines;

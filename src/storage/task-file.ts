@@ -26,7 +26,8 @@ export async function readTaskFile(
     throw new OptionError(`limit is ${limit}, expected an integer of at least 1`);
   }
   const items: TaskItem[] = [];
-  for await (const item of readTaskItems(readLines(platform.files, path), path)) {
+  // No pipe: it is read twice.
+  for await (const item of readTaskItems(readLines(platform.files, path, false), path)) {
     items.push(item);
     if (items.length >= limit) break;
   }

@@ -5,6 +5,7 @@ import { parseScoreLines } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
 import { COMPARE } from '../../options/commands.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
+import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
 import { reason } from '../../reason.js';
 import { readText } from '../../storage/read-text.js';
@@ -108,7 +109,7 @@ function parseScores(content: string, path: string): EvaluatedTasks[] {
 }
 
 function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
-  const { models } = parseJson(content, path);
+  const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
       `${path} is no evaluation: expected what "fang-prune eval ... --tasks FILE --json" prints, or its --resume file`,
@@ -117,9 +118,9 @@ function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
   return models;
 }
 
-function parseJson(content: string, path: string): Record<string, unknown> {
+function parseObject(content: string, path: string): Record<string, unknown> {
   try {
-    return Object(JSON.parse(content)) as Record<string, unknown>;
+    return Object(parseJson(content)) as Record<string, unknown>;
   } catch (cause) {
     throw new OptionError(`${path} is not JSON: ${reason(cause)}`, { cause });
   }

@@ -5,6 +5,7 @@ import { measureTask } from '../../evaluation/measure-task.js';
 import { measureTextPerplexity, type PerplexityResult, type WindowScore } from '../../evaluation/perplexity.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import type { ScoreLog } from '../../evaluation/score-log.js';
+import { tokensNeeded } from '../../evaluation/scored-windows.js';
 import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
 import type { TextWindows } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
@@ -89,7 +90,9 @@ export function divergenceOf({ name, sha256, text }: NamedText, windows: TextWin
       const { stride: _, ...shape } = windowOptions(windows, tokenizer);
       const models = { engine, model, reference: context.reference! };
       const options = { ...shape, log: logOf<DivergenceScore>(), onProgress, signal };
-      const result = await naming(name, () => measureDivergence(models, tokenizer.encode(text), options));
+      const result = await naming(name, () =>
+        measureDivergence(models, tokenizer.encode(text, { enough: tokensNeeded(shape) }), options),
+      );
       divergence.push({
         text: name,
         reference,

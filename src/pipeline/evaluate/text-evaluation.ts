@@ -3,7 +3,7 @@ import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
-import { cutScoredWindows, resolveWindows, type WindowOptions } from '../../evaluation/scored-windows.js';
+import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
 import { refusal } from '../../options/option.js';
 import type { TextEvaluation } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
@@ -53,7 +53,7 @@ async function prepareText(
   { name, text, tokenizer, longest }: RawText,
   request: TextEvaluation,
 ): Promise<PreparedText> {
-  const tokens = Int32Array.from(tokenizer.encode(text));
+  const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(request) }));
   const room = longest - (request.bos ? 1 : 0);
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
   if (windowLength > room)

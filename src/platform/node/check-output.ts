@@ -3,8 +3,8 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import type { OutputRequest } from '../platform.js';
-import { hasCode } from './file-source.js';
 import { exists, kindOf, relativeInside } from './paths.js';
+import { hasCode } from './system-error.js';
 
 /** @see Files.checkOutput */
 export async function checkOutput({ output, source, force = false }: OutputRequest): Promise<string> {

@@ -1,8 +1,10 @@
-import { type FileHandle, open, readFile, stat } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { ModelFormatError } from '../../errors.js';
 import { bytesSource } from '../../onnx/memory-folder.js';
 import { reason } from '../../reason.js';
 import type { OpenFile } from '../platform.js';
+import { readPipe } from './read-pipe.js';
+import { isMissing } from './system-error.js';
 
 /** Its descriptor is taken when the first byte is read, and freed by `close`. @see Files */
 export async function openFileSource(path: string, pipes = false): Promise<OpenFile | undefined> {
@@ -11,9 +13,12 @@ export async function openFileSource(path: string, pipes = false): Promise<OpenF
     throw new ModelFormatError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
   });
   if (stats === undefined) return undefined;
-  if (pipes && (stats.isFIFO() || stats.isCharacterDevice()))
-    return { ...bytesSource(path, await readFile(path)), close: async () => undefined };
-  if (!stats.isFile()) throw new ModelFormatError(`${path} is not a file.`);
+  if (pipes && stats.isFIFO()) return { ...bytesSource(path, await readPipe(path)), close: async () => undefined };
+  // Not even opened: a pipe waits for a writer, a device has no end.
+  if (!stats.isFile())
+    throw new ModelFormatError(
+      `${path} is not a file${stats.isDirectory() ? '' : ' but a pipe, a socket or a device'}.`,
+    );
   return fileSource(path, stats.size);
 }
 
@@ -56,13 +61,3 @@ async function readFully(file: FileHandle, range: { offset: number; length: numb
 
 /** Node refuses single reads of 2 GiB and more. */
 const MAX_READ_BYTES = 2 ** 30;
-
-/** Whether an error says that a path does not exist. */
-export function isMissing(cause: unknown): boolean {
-  return hasCode(cause, 'ENOENT') || hasCode(cause, 'ENOTDIR');
-}
-
-/** Whether an error of the file system has a code. */
-export function hasCode(cause: unknown, code: string): boolean {
-  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === code;
-}

@@ -2,6 +2,7 @@ import * as nodeModule from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
+import { isMainThread } from 'node:worker_threads';
 import { EngineError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import { findTooOld, type OrtModule, ortVersion } from '../../runtime/ort-module.js';
@@ -30,13 +31,15 @@ const OWN_PLACE = typeof __filename === 'string' ? pathToFileURL(__filename).hre
 /** Whatever else loads onnxruntime-node and cannot do with another version than its own. */
 const NEIGHBOUR = '@huggingface/transformers';
 
+/** The process outside of a test runner's sandbox. */
+const hostProcess = (): typeof process => runInThisContext('process');
+
 /**
  * Node's own `require`, for a test runner's sandbox has another: a native addon belongs to the process, and would meet typed
  * arrays of a realm that it does not know.
  */
 function requireFrom(place: string): NodeJS.Require {
-  const host = runInThisContext('process') as typeof process;
-  const { createRequire } = host.getBuiltinModule?.('node:module') ?? nodeModule;
+  const { createRequire } = hostProcess().getBuiltinModule?.('node:module') ?? nodeModule;
   return createRequire(place);
 }
 
@@ -47,6 +50,7 @@ function requireFrom(place: string): NodeJS.Require {
  */
 export function loadNative(): NativeRuntime | MissingRuntime {
   const require = requireFrom(OWN_PLACE);
+  switchTelemetryOff();
   try {
     const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
     const tooOld = findTooOld(ortVersion(native));
@@ -66,6 +70,20 @@ export function loadWasm(): OrtModule {
       { cause },
     );
   }
+}
+
+/** From 1.30 on onnxruntime-node collects events, and reads this when it is loaded; what the user has set stays. */
+const TELEMETRY_SWITCH = 'ORT_DISABLE_TELEMETRY';
+
+function switchTelemetryOff(): void {
+  const { env, emitWarning } = hostProcess();
+  if (env[TELEMETRY_SWITCH] !== undefined) return;
+  env[TELEMETRY_SWITCH] = '1';
+  if (isMainThread) return;
+  const remedy = `set ${TELEMETRY_SWITCH}=1 before the process starts, or load fang-prune in the main thread first`;
+  emitWarning(`a worker thread cannot switch ONNX Runtime's telemetry off: ${remedy}`, {
+    code: 'FANG_PRUNE_TELEMETRY',
+  });
 }
 
 function findLoaded({ cache }: NodeJS.Require): string | undefined {

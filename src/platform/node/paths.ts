@@ -3,7 +3,7 @@ import { isAbsolute, relative, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import type { EntryKind, Files } from '../platform.js';
-import { isMissing } from './file-source.js';
+import { isMissing } from './system-error.js';
 
 /** @see Files.relative */
 export const relativeInside: Files['relative'] = (folder, path) => {

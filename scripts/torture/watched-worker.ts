@@ -1,0 +1,124 @@
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Outcome, Trial } from './try-mutant.js';
+
+/** What a trial may take. */
+export interface Limits {
+  readonly timeMs: number;
+  readonly memoryBytes: number;
+}
+
+/** What came of a trial, and what it took. */
+export interface Watched extends Omit<Outcome, 'file' | 'what'> {
+  /** As of a trial that its process outlived; else `crash`, `endless` or `too large`. */
+  readonly outcome: string;
+  readonly file?: string;
+  readonly what?: string;
+  readonly ms: number;
+  readonly peakBytes: number;
+  /** Trials that the same process had before this one. */
+  readonly before: number;
+}
+
+/** How often a process is looked at. */
+const LOOK_MS = 25;
+
+/** Memory that is not given back must not count against later trials. */
+const TRIALS_A_PROCESS = 100;
+
+/** Processes that try mutants, one at a time; a fresh one after each that misbehaved. */
+export interface WatchedWorker {
+  /** @param fresh in a process that tried nothing before. @returns undefined where a subject has no such file */
+  try(trial: Trial, folder: string, fresh?: boolean): Promise<Watched | undefined>;
+  stop(): Promise<void>;
+}
+
+/** Starts no process before the first trial. Memory is watched where the system has /proc. */
+export function createWatchedWorker(limits: Limits): WatchedWorker {
+  let child: ChildProcess | undefined;
+  let before = 0;
+  const stop = async () => {
+    const ended = child;
+    child = undefined;
+    before = 0;
+    if (ended === undefined || ended.exitCode !== null || ended.signalCode !== null) return;
+    ended.kill('SIGKILL');
+    await once(ended, 'exit');
+  };
+  return {
+    async try(trial, folder, fresh = false) {
+      if (fresh || before >= TRIALS_A_PROCESS) await stop();
+      child ??= await start();
+      const watched = await watch(child, { trial, folder }, limits);
+      if (watched === undefined) return undefined;
+      const result = { ...watched, before: before++ };
+      if (MISBEHAVED.has(watched.outcome)) await stop();
+      return result;
+    },
+    stop,
+  };
+}
+
+/** Outcomes that are not allowed. */
+export const MISBEHAVED: ReadonlySet<string> = new Set(['untyped', 'crash', 'endless', 'too large']);
+
+async function start(): Promise<ChildProcess> {
+  const child = fork(fileURLToPath(new URL('./worker.mts', import.meta.url)), {
+    execArgv: ['--import', 'tsx', '--expose-gc'],
+    stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
+  });
+  await once(child, 'spawn');
+  return child;
+}
+
+interface Message {
+  readonly outcome?: Outcome;
+  readonly stray?: string;
+}
+
+/** @returns undefined where the subject has no such file */
+function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Limits) {
+  const start = performance.now();
+  let peakBytes = 0;
+  let stderr = '';
+  return new Promise<Omit<Watched, 'before'> | undefined>((resolve) => {
+    const finish = (found: Omit<Outcome, 'file' | 'what'> & Partial<Outcome>) => {
+      clearInterval(timer);
+      child.removeAllListeners();
+      child.stderr?.removeAllListeners('data').resume();
+      resolve({ ...found, ms: performance.now() - start, peakBytes });
+    };
+    const timer = setInterval(() => {
+      peakBytes = Math.max(peakBytes, residentBytes(child.pid));
+      if (peakBytes > memoryBytes) finish({ outcome: 'too large', said: `${Math.round(peakBytes / 2 ** 20)} MB` });
+      else if (performance.now() - start > timeMs) finish({ outcome: 'endless' });
+    }, LOOK_MS);
+    child.stderr?.on('data', (bytes) => {
+      stderr = `${stderr}${bytes}`.slice(-2000);
+    });
+    child.on('exit', (code, signal) =>
+      finish({ outcome: 'crash', said: `${signal ?? `exit code ${code}`} ${stderr}` }),
+    );
+    child.on('message', ({ outcome, stray }: Message) => {
+      if (stray !== undefined) finish({ outcome: 'untyped', said: `stray ${stray}` });
+      else if (outcome !== undefined) finish(outcome);
+      else {
+        clearInterval(timer);
+        child.removeAllListeners();
+        resolve(undefined);
+      }
+    });
+    child.send(message);
+  });
+}
+
+/** Memory that a process holds, without the files it maps; 0 where that is not told. */
+function residentBytes(pid: number | undefined): number {
+  try {
+    return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/RssAnon:\s+(\d+)/)?.[1] ?? 0) * 1024;
+  } catch {
+    return 0;
+  }
+}

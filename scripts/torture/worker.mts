@@ -1,0 +1,15 @@
+/** A process that tries mutants one by one, told by messages; whoever asked watches its time and memory. */
+import { type Trial, tryMutant } from './try-mutant.js';
+
+process.on('message', ({ trial, folder }: { readonly trial: Trial; readonly folder: string }) => {
+  void tryMutant(trial, folder).then((outcome) => {
+    globalThis.gc?.();
+    process.send?.({ outcome });
+  });
+});
+process.on('disconnect', () => process.exit());
+for (const event of ['unhandledRejection', 'uncaughtException'] as const) {
+  process.on(event, (error: unknown) => {
+    process.send?.({ stray: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  });
+}

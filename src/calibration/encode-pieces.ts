@@ -1,0 +1,75 @@
+/** Turns text into token ids. */
+export type Encode = (text: string) => ArrayLike<number>;
+
+/** Longest text that is encoded as one: a tokenizer holds some hundred bytes a letter, and may take longer than it is long. */
+const PIECE_LENGTH = 2 ** 18;
+
+/** Letters on either side of a cut that are encoded apart and together, to see whether it changes tokens. */
+const LOOK_LENGTH = 256;
+
+/** Cuts that are tried for each piece. */
+const MAX_TRIES = 32;
+
+/** Where a piece ends and the next one begins; they differ by a space that the tokenizer puts before every text itself. */
+interface Cut {
+  readonly end: number;
+  readonly next: number;
+}
+
+/**
+ * Encodes a long text piece by piece, so that time and memory do not outgrow it, and stops where there are enough tokens.
+ * Pieces are cut before a space, where tokens are seen to stay the same; a text without such a place changes a token or two
+ * at each cut.
+ * @param enough tokens that are needed; there may come more, and the first piece always comes
+ * @param pieceLength letters of a piece
+ */
+export function* encodePieces(
+  text: string,
+  encode: Encode,
+  { enough = Number.POSITIVE_INFINITY, pieceLength = PIECE_LENGTH } = {},
+): Generator<ArrayLike<number>> {
+  let [start, count] = [0, 0];
+  while (start < text.length && (start === 0 || count < enough)) {
+    const { end, next } =
+      text.length - start <= pieceLength
+        ? { end: text.length, next: text.length }
+        : findCut(text, { least: start + pieceLength / 2, most: start + pieceLength }, encode);
+    const tokens = encode(text.slice(start, end));
+    yield tokens;
+    count += tokens.length;
+    start = next;
+  }
+}
+
+function findCut(text: string, { least, most }: { least: number; most: number }, encode: Encode): Cut {
+  let at = most;
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    at = text.lastIndexOf(' ', at - 1);
+    if (at <= least) break;
+    const cut = [at, at + 1].map((next) => ({ end: at, next })).find((cut) => keepsTokens(text, cut, encode));
+    if (cut !== undefined) return cut;
+  }
+  const end = isLowSurrogate(text.charCodeAt(most)) ? most - 1 : most;
+  return { end, next: end };
+}
+
+function keepsTokens(text: string, { end, next }: Cut, encode: Encode): boolean {
+  const before = text.slice(end - LOOK_LENGTH, end);
+  const after = text.slice(next, next + LOOK_LENGTH);
+  const apart = [...Array.from(encode(before)), ...Array.from(encode(after))];
+  const together = encode(text.slice(end - LOOK_LENGTH, next + LOOK_LENGTH));
+  return apart.length === together.length && apart.every((token, index) => token === together[index]);
+}
+
+const isLowSurrogate = (code: number): boolean => code >= 0xdc00 && code < 0xe000;
+
+/** Lists of token ids as one. */
+export function joinTokens(parts: readonly ArrayLike<number>[]): Int32Array {
+  const tokens = new Int32Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    tokens.set(part, offset);
+    offset += part.length;
+  }
+  return tokens;
+}

@@ -1,0 +1,20 @@
+import { runIsolated } from '../isolation/run-isolated.js';
+import { compareEvaluations } from '../pipeline/evaluate/compare-evaluations.js';
+import type { CliApi } from './api.js';
+
+/** The library as the command line calls it: what runs a model does so in a process of its own, and the rest is loaded late. */
+export const isolatedApi: CliApi = {
+  prune: (request) => runIsolated('prune', request),
+  pruneLadder: (request) => runIsolated('pruneLadder', request),
+  observe: (request) => runIsolated('observe', request),
+  applyRecipe: (request) => runIsolated('applyRecipe', request),
+  describe: (request) => runIsolated('describe', request),
+  evaluateModels: (request) => runIsolated('evaluateModels', request),
+  generateText: (request) => runIsolated('generateText', request),
+  measureCalibrationBias: (request) => runIsolated('measureCalibrationBias', request),
+  compareEvaluations,
+  compareFiles: async (request) => (await import('../node.js')).compareFiles(request),
+  // Its models have processes of their own already.
+  benchmark: async (request) => (await import('../node.js')).benchmark(request),
+  rebuildReport: async (request) => (await import('../node.js')).rebuildReport(request),
+};

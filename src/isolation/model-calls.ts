@@ -1,0 +1,34 @@
+import {
+  runApply,
+  runBias,
+  runDescribe,
+  runEvaluation,
+  runGeneration,
+  runLadder,
+  runLogLikelihoods,
+  runObserve,
+  runPerplexity,
+  runPrune,
+  runTasks,
+} from '../pipeline/calls.js';
+
+/** Calls that run a model, by their public names. */
+export const MODEL_CALLS = {
+  prune: runPrune,
+  pruneLadder: runLadder,
+  observe: runObserve,
+  applyRecipe: runApply,
+  describe: runDescribe,
+  perplexity: runPerplexity,
+  evaluateTasks: runTasks,
+  logLikelihoods: runLogLikelihoods,
+  generateText: runGeneration,
+  evaluateModels: runEvaluation,
+  measureCalibrationBias: runBias,
+} as const;
+
+type ModelCalls = typeof MODEL_CALLS;
+
+export type ModelCall = keyof ModelCalls;
+export type RequestOf<Call extends ModelCall> = Parameters<ModelCalls[Call]>[1];
+export type AnswerOf<Call extends ModelCall> = Awaited<ReturnType<ModelCalls[Call]>>;

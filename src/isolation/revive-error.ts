@@ -1,0 +1,31 @@
+import {
+  EngineError,
+  type FangPruneError,
+  ModelFormatError,
+  NumericalError,
+  OptionError,
+  UnsupportedModelError,
+} from '../errors.js';
+
+/** An error on its way between processes. */
+export interface SentError {
+  readonly code: string | undefined;
+  readonly message: string;
+  /** Where it was thrown. */
+  readonly stack?: string | undefined;
+}
+
+const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError];
+
+export function toSentError(error: unknown): SentError {
+  if (!(error instanceof Error)) return { code: undefined, message: String(error) };
+  return { code: 'code' in error ? String(error.code) : undefined, message: error.message, stack: error.stack };
+}
+
+/** An error of the same class, so far as it is one of the library's, that came from the same place. */
+export function reviveError({ code, message, stack }: SentError): Error {
+  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message));
+  const error = revived.find((one) => one.code === code) ?? new Error(message);
+  if (stack !== undefined) error.stack = stack;
+  return error;
+}

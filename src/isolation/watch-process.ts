@@ -1,0 +1,100 @@
+import type { ChildProcess } from 'node:child_process';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { totalmem } from 'node:os';
+import { join } from 'node:path';
+import type { Progress } from '../progress.js';
+
+const GIGABYTE = 2 ** 30;
+
+/** Stages in which a sound model takes seconds and little memory, and a hostile one may take all there is. */
+const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse']);
+
+/** What a process may take: with `modelBytes` of model, in a quick stage and in any other. */
+const LIMITS = {
+  quick: (modelBytes: number) => ({
+    silentMs: 55_000 * (1 + modelBytes / GIGABYTE),
+    memoryBytes: 4 * modelBytes + GIGABYTE / 2,
+  }),
+  other: (modelBytes: number) => ({
+    silentMs: 600_000 * (1 + modelBytes / GIGABYTE),
+    memoryBytes: 0.95 * Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY),
+  }),
+};
+
+/** How often a process is looked at. */
+const LOOK_MS = 50;
+
+/** A process under a watchdog, which ends it when it holds too much memory or is not heard of for too long. */
+export interface WatchedProcess {
+  /** To be called with each sign of life of the process: its progress, or nothing but that. */
+  heard(progress?: Progress): void;
+  /** Resolves when the process has ended: how it died, and what it was doing; undefined when it exited by itself. */
+  readonly death: Promise<string | undefined>;
+}
+
+/**
+ * Watches a process that was just started. Memory is watched on Linux alone.
+ * @param modelBytes size of the model that it works on
+ */
+export function watchProcess(child: ChildProcess, modelBytes: number): WatchedProcess {
+  let last: Progress = { stage: 'start', done: 0, total: 0 };
+  let silentMs = 0;
+  let lookedAt = performance.now();
+  let verdict: string | undefined;
+  const end = (what: string) => {
+    verdict ??= `was ended, for ${what}`;
+    child.kill('SIGKILL');
+  };
+  const timer = setInterval(() => {
+    const now = performance.now();
+    // A machine that slept, or a process that was stopped, was not silent.
+    silentMs += Math.min(now - lookedAt, 4 * LOOK_MS);
+    lookedAt = now;
+    const limits = LIMITS[QUICK_STAGES.has(last.stage) ? 'quick' : 'other'](modelBytes);
+    const bytes = residentBytes(child.pid);
+    if (bytes > limits.memoryBytes) end(`it held ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
+    else if (silentMs > limits.silentMs) end(`it gave no sign of life for ${Math.round(silentMs / 1000)} s`);
+  }, LOOK_MS);
+  timer.unref();
+  const death = new Promise<string | undefined>((resolve) => {
+    const settle = (how: string | undefined) => {
+      clearInterval(timer);
+      resolve(how && `${how} at the stage "${last.stage}"${last.detail ? ` (${last.detail})` : ''}`);
+    };
+    child.once('exit', (_, signal) => settle(signal === null ? undefined : (verdict ?? `died by ${signal}`)));
+    child.once('error', (error) => settle(`could not be started: ${error.message}`));
+  });
+  return {
+    heard(progress = last) {
+      last = progress;
+      silentMs = 0;
+    },
+    death,
+  };
+}
+
+/** Bytes of the files that arguments name, folders with the one below; what is no path counts nothing. */
+export function bytesOfPaths(paths: readonly string[], depth = 2): number {
+  return paths.reduce((sum, path) => {
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (!stats?.isDirectory()) return sum + (stats?.isFile() ? stats.size : 0);
+    return depth === 0
+      ? sum
+      : sum +
+          bytesOfPaths(
+            readdirSync(path).map((name) => join(path, name)),
+            depth - 1,
+          );
+  }, 0);
+}
+
+/** Without the files that it maps, which cost no memory. */
+function residentBytes(pid: number | undefined): number {
+  try {
+    return 1024 * Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^RssAnon:\s+(\d+)/m)?.[1] ?? 0);
+  } catch {
+    return 0;
+  }
+}
+
+const inMegabytes = (bytes: number): string => `${Math.round(bytes / 2 ** 20)} MB`;

@@ -1,0 +1,35 @@
+import type { FunctionProto, GraphProto, ModelProto, NodeProto } from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
+
+/**
+ * Refuses operators that are called as what every JavaScript object has (`valueOf`, `constructor`), since tables are keyed by
+ * operator, values called `__proto__`, since tensors are, and values that two nodes make. No exporter writes either.
+ * @throws ModelFormatError naming the operator or value.
+ */
+export function refuseNames({ graph, functions }: ModelProto, modelName: string): void {
+  for (const nodes of listsOfNodes(graph, functions)) {
+    const made = new Set<string>();
+    for (const { opType, domain, input, output } of nodes) {
+      if ([opType, `${domain}.${opType}`].some((name) => name in Object.prototype))
+        throw refuse(modelName, `has an operator called "${opType}"`);
+      for (const value of output) {
+        if (value !== '' && made.has(value)) throw refuse(modelName, `makes the value "${value}" twice`);
+        made.add(value);
+      }
+      if ([...input, ...output].includes('__proto__')) throw refuse(modelName, 'has a value called "__proto__"');
+    }
+  }
+}
+
+const refuse = (modelName: string, what: string): ModelFormatError =>
+  new ModelFormatError(`${modelName} ${what}, which no sound model does. Export the model anew.`);
+
+/** Nodes of the graph, of its subgraphs and of functions, each list with names of its own. */
+function* listsOfNodes(graph: GraphProto | undefined, functions: readonly FunctionProto[]) {
+  const open: (readonly NodeProto[])[] = [graph?.node ?? [], ...functions.map(({ node }) => node)];
+  for (let nodes = open.pop(); nodes !== undefined; nodes = open.pop()) {
+    yield nodes;
+    for (const { attribute } of nodes)
+      for (const { g, graphs } of attribute) open.push(...(g ? [g.node] : []), ...graphs.map(({ node }) => node));
+  }
+}

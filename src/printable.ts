@@ -1,0 +1,20 @@
+/** What a terminal obeys rather than shows, and what turns the order of letters around. */
+const OBEYED = /[\p{Cc}\p{Bidi_Control}]/gu;
+
+/** A text that a terminal shows as it is: control characters but for line breaks and tabs become `\u001b` and the like. */
+export function printable(text: string): string {
+  return text.replace(OBEYED, (character) =>
+    character === '\n' || character === '\t'
+      ? character
+      : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
+
+/** Characters of a message; names in files may be of any length. */
+const MESSAGE_LIMIT = 4000;
+
+/** The same, and what is too long is left out of the middle: a message ends with what to do. */
+export function printableMessage(text: string): string {
+  const half = MESSAGE_LIMIT / 2;
+  return printable(text.length <= MESSAGE_LIMIT ? text : `${text.slice(0, half)} ... ${text.slice(-half)}`);
+}

@@ -1,0 +1,61 @@
+import { readFileSync } from 'node:fs';
+import { encodePieces, joinTokens } from '../../src/calibration/encode-pieces.js';
+import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const readJson = (name: string): unknown => JSON.parse(readFileSync(`${TINY_LLAMA}/${name}`, 'utf8'));
+const tokenizer = createTokenizer(readJson('tokenizer.json'), readJson('tokenizer_config.json'));
+
+/** As SentencePiece's exports do: a space before every text, and none that letters could be cut at. */
+const prepending = createTokenizer(
+  {
+    added_tokens: [],
+    pre_tokenizer: null,
+    post_processor: null,
+    decoder: null,
+    normalizer: {
+      type: 'Sequence',
+      normalizers: [
+        { type: 'Prepend', prepend: '▁' },
+        { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+      ],
+    },
+    model: {
+      type: 'BPE',
+      vocab: Object.fromEntries(['▁', 'a', 'b', '▁a', '▁b', 'ab', '▁ab'].map((token, id) => [token, id])),
+      merges: ['▁ a', '▁ b', 'a b', '▁ ab'],
+    },
+  },
+  {},
+);
+
+it.each(['prose.txt', 'python.txt', 'german.txt', 'arithmetic.txt'])('%s gets the tokens of one piece', (name) => {
+  const text = readFileSync(`${TINY_LLAMA}/text/${name}`, 'utf8');
+  const parts = [...encodePieces(text, (piece) => tokenizer.encode(piece), { pieceLength: 1024 })];
+  expect(parts.length).toBeGreaterThan(text.length / 1024);
+  expect(joinTokens(parts)).toEqual(tokenizer.encode(text));
+});
+
+it('a space that the tokenizer adds before every piece is taken off where it is cut', () => {
+  const text = 'ab a b ba ab '.repeat(200);
+  const parts = [...encodePieces(text, (piece) => prepending.encode(piece), { pieceLength: 600 })];
+  expect(parts.length).toBeGreaterThan(3);
+  expect(joinTokens(parts)).toEqual(prepending.encode(text));
+});
+
+it('a text without spaces is cut all the same, never inside a character', () => {
+  const pieces: string[] = [];
+  const encode = (piece: string) => {
+    pieces.push(piece);
+    return [piece.length];
+  };
+  const parts = [...encodePieces('😀'.repeat(1000), encode, { pieceLength: 99 })];
+  expect(joinTokens(parts).reduce((sum, length) => sum + length, 0)).toBe(2000);
+  expect(pieces.filter((piece) => /^[\udc00-\udfff]|[\ud800-\udbff]$/.test(piece))).toEqual([]);
+});
+
+it('a line of 20 MB is read as far as it is needed', () => {
+  const tokens = tokenizer.encode('the king '.repeat(20e6 / 9), { enough: 1000 });
+  expect(tokens.length).toBeGreaterThanOrEqual(1000);
+  expect(tokens.length).toBeLessThan(2 ** 18);
+});

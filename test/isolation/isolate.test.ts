@@ -1,0 +1,118 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { jest } from '@jest/globals';
+import { startPulse } from '../../src/isolation/start-pulse.js';
+import { watchProcess } from '../../src/isolation/watch-process.js';
+import {
+  describe as describeModel,
+  EngineError,
+  OptionError,
+  type Progress,
+  UnsupportedModelError,
+} from '../../src/node.js';
+import type { Session } from '../../src/runtime/engine.js';
+import { testEngine } from '../support/engine.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+/** Where processes can be asked for what they hold and whom they started. */
+const onLinux = process.platform === 'linux' ? it : it.skip;
+
+describe('a call in a process of its own', () => {
+  it('answers as it does here, and tells of its progress', async () => {
+    const progress: Progress[] = [];
+    const request = { model: TINY_LLAMA, onProgress: (one: Progress) => progress.push(one) };
+    expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: TINY_LLAMA }));
+    expect(progress.map(({ stage }) => stage)).toContain('analyse');
+  });
+
+  it('throws the error that the call throws', async () => {
+    const model = 'test/fixtures/exporters/t5-optimum01-fp32';
+    const call = describeModel({ model, isolate: true });
+    await expect(call).rejects.toThrow(UnsupportedModelError);
+    // From where it was thrown, which is not here.
+    await expect(call).rejects.toMatchObject({ stack: expect.stringContaining('refuse') });
+  });
+
+  it('takes no engine', async () => {
+    const call = describeModel({ model: TINY_LLAMA, engine: testEngine, isolate: true });
+    await expect(call).rejects.toThrow(OptionError);
+    await expect(call).rejects.toThrow(/plain data alone/);
+  });
+
+  it('stops when it is told to', async () => {
+    const abortion = new AbortController();
+    const call = describeModel({ model: TINY_LLAMA, isolate: true, signal: abortion.signal });
+    abortion.abort(new Error('enough'));
+    await expect(call).rejects.toThrow('enough');
+  });
+
+  onLinux('names what it did when its process dies', async () => {
+    const children = () =>
+      readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').map(Number);
+    const before = new Set(children());
+    const onProgress = () => {
+      for (const child of children()) if (!before.has(child)) process.kill(child, 'SIGFPE');
+    };
+    const call = describeModel({ model: TINY_LLAMA, onProgress, isolate: true });
+    await expect(call).rejects.toThrow(EngineError);
+    await expect(call).rejects.toThrow(/the process of describe died by SIGFPE at the stage "(load|analyse)"/);
+  });
+});
+
+describe('a watchdog', () => {
+  const start = (script: string) => spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+
+  it('leaves a process alone that ends by itself', async () => {
+    expect(await watchProcess(start('process.exitCode = 3'), 0).death).toBeUndefined();
+  });
+
+  onLinux('ends a process that holds too much memory', async () => {
+    const child = start('const held = []; setInterval(() => held.push(Buffer.alloc(2 ** 25, 1)), 20)');
+    const watched = watchProcess(child, 0);
+    watched.heard({ stage: 'load', done: 0, total: 1 });
+    expect(await watched.death).toMatch(/was ended, for it held \d+ MB, more than 512 MB at the stage "load"/);
+  });
+
+  it('ends a process that is not heard of', async () => {
+    const child = start('console.log(1); for (;;);');
+    await once(child.stdout!, 'data');
+    jest.useFakeTimers();
+    const watched = watchProcess(child, 0);
+    watched.heard({ stage: 'analyse', done: 0, total: 1 });
+    jest.advanceTimersByTime(50_000);
+    watched.heard();
+    jest.advanceTimersByTime(50_000);
+    expect(child.killed).toBe(false);
+    jest.advanceTimersByTime(10_000);
+    jest.useRealTimers();
+    expect(await watched.death).toBe('was ended, for it gave no sign of life for 55 s at the stage "analyse"');
+  });
+});
+
+describe('a pulse', () => {
+  const idle: Session = { inputs: [], outputs: [], run: async () => ({}), release: async () => {} };
+
+  afterEach(() => jest.useRealTimers());
+
+  it('beats while nothing is under way and as calls end, not while one goes on', async () => {
+    jest.useFakeTimers();
+    const beat = jest.fn();
+    let finish = () => {};
+    const run = () => new Promise<Record<string, never>>((resolve) => (finish = () => resolve({})));
+    const engine = startPulse(beat)({ name: 'double', load: async () => ({ ...idle, run }) });
+    await jest.advanceTimersByTimeAsync(3000);
+    expect(beat).toHaveBeenCalledTimes(3);
+    const session = await engine.load(new Uint8Array());
+    const first = session.run({});
+    await jest.advanceTimersByTimeAsync(1000);
+    expect(beat).toHaveBeenCalledTimes(4);
+    await jest.advanceTimersByTimeAsync(100_000);
+    expect(beat).toHaveBeenCalledTimes(4);
+    finish();
+    await first;
+    void session.run({});
+    await jest.advanceTimersByTimeAsync(5000);
+    expect(beat).toHaveBeenCalledTimes(5);
+  });
+});

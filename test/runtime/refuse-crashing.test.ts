@@ -1,0 +1,93 @@
+import { UnsupportedModelError } from '../../src/errors.js';
+import { ModelFormatError } from '../../src/index.js';
+import { createGraphBuilder, type GraphBuilder } from '../support/graph-builder.js';
+import { HIDDEN, VOCABULARY } from '../support/small-decoder.js';
+import { loadTinyLlama } from '../support/tiny-llama.js';
+
+/** A model that reads tokens and is `write` of their embeddings; loaded as any model is, up to its first two runs. */
+function load(write: (g: GraphBuilder, x: string) => string) {
+  const g = createGraphBuilder();
+  g.input('input_ids', 7, ['batch', 'sequence']);
+  const x = g.op('Gather', [g.weight([VOCABULARY, HIDDEN], 1), 'input_ids']);
+  g.named('logits', 'MatMul', [write(g, x), g.weight([HIDDEN, VOCABULARY])]);
+  g.output('logits', 1, ['batch', 'sequence', VOCABULARY]);
+  return loadTinyLlama(g.bytes());
+}
+
+const groupQuery = (g: GraphBuilder, x: string, attributes: object, tables: readonly string[] = []) => {
+  const cache = ['key', 'value'].map((name) => g.input(`past_key_values.0.${name}`, 1, ['batch', 2, 'past', 8]));
+  const lengths = ['int', 'total'].map(() => g.op('Cast', [g.ints(1)], { to: 6 }));
+  const inputs = [x, x, x, ...cache, ...lengths, ...tables];
+  return g.op('GroupQueryAttention', inputs, { num_heads: 2, kv_num_heads: 2, ...attributes }, 'com.microsoft');
+};
+
+/** What ended the process in ONNX Runtime 1.30, or took all memory. */
+const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
+  ['no heads', (g, x) => groupQuery(g, x, { num_heads: 0 }), /has num_heads 0, expected 1 to/],
+  ['no KV heads', (g, x) => groupQuery(g, x, { kv_num_heads: 0 }), /has kv_num_heads 0/],
+  ['a negative number of heads', (g, x) => groupQuery(g, x, { num_heads: -3 }), /has num_heads -3/],
+  [
+    'a rotary table of one dim',
+    (g, x) => groupQuery(g, x, { do_rotary: 1 }, [g.weight([64]), g.weight([64])]),
+    /reads "\S+" of dims \[64\], expected 2 dims/,
+  ],
+  [
+    'batch dims far off',
+    (g, x) => g.op('Add', [x, g.op('GatherND', [x, g.ints(0)], { batch_dims: -(2 ** 31) })]),
+    /GatherND.*has batch_dims -2147483648/,
+  ],
+  [
+    'a constant of a terabyte',
+    (g, x) => g.op('Add', [x, g.op('ConstantOfShape', [g.ints(2 ** 38)])]),
+    /makes 274877906944/,
+  ],
+  [
+    'a range without end',
+    (g, x) =>
+      g.op('Add', [
+        x,
+        g.op('Cast', [g.op('Range', [g.intScalar(0), g.intScalar(2 ** 40), g.intScalar(1)])], { to: 1 }),
+      ]),
+    /Range.*makes 1099511627776/,
+  ],
+];
+
+it.each(CRASHING)('%s is refused before a session is made', async (_, write, said) => {
+  const loading = load(write);
+  await expect(loading).rejects.toThrow(UnsupportedModelError);
+  await expect(loading).rejects.toThrow(said);
+});
+
+it.each(['valueOf', 'constructor', '__proto__', 'toString'])('an operator called %s is refused', async (name) => {
+  const loading = load((g, x) => g.op(name, [x]));
+  await expect(loading).rejects.toThrow(ModelFormatError);
+  await expect(loading).rejects.toThrow(`has an operator called "${name}"`);
+});
+
+it('a node that waits for its own result is refused', async () => {
+  const loading = load((g, x) => {
+    g.named('first', 'Add', [x, 'second']);
+    return g.named('second', 'Add', [x, 'first']);
+  });
+  await expect(loading).rejects.toThrow(ModelFormatError);
+  await expect(loading).rejects.toThrow('waits for its own result');
+});
+
+it('a value that is made twice is refused', async () => {
+  const loading = load((g, x) => {
+    g.named('twice', 'Relu', [x]);
+    return g.named('twice', 'Neg', [x]);
+  });
+  await expect(loading).rejects.toThrow('makes the value "twice" twice');
+});
+
+it('an input of negative or endless size is refused', async () => {
+  for (const size of [-4, 2 ** 40]) {
+    const loading = load((g, x) => {
+      g.input('past_key_values.0.key', 1, ['batch', 2, 'past', size]);
+      return x;
+    });
+    await expect(loading).rejects.toThrow(UnsupportedModelError);
+    await expect(loading).rejects.toThrow(/"past_key_values.0.key" is declared with dims/);
+  }
+});
