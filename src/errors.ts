@@ -16,7 +16,7 @@ export class OptionError extends FangPruneError {
   /** Path of the option at fault where it is known, such as `calibration.windowCount`. */
   readonly option: string | undefined;
 
-  constructor(message: string, { option, ...options }: ErrorOptions & { readonly option?: string } = {}) {
+  constructor(message: string, { option, ...options }: ErrorOptions & { readonly option?: string | undefined } = {}) {
     super(message, options);
     this.option = option;
   }

@@ -15,9 +15,9 @@ export interface IsolateOption {
 /** Makes a call in this process, or in one of its own where the request asks for it. */
 export async function callModel<Call extends ModelCall>(
   call: Call,
-  { isolate = false, ...request }: RequestOf<Call> & IsolateOption,
+  request: RequestOf<Call> & IsolateOption,
 ): Promise<AnswerOf<Call>> {
-  const given = request as unknown as RequestOf<Call>;
+  const { isolate = false, ...given } = Object(request);
   return isolate ? runIsolated(call, given) : callHere(nodePlatform, call, given);
 }
 

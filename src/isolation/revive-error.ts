@@ -11,6 +11,8 @@ import {
 export interface SentError {
   readonly code: string | undefined;
   readonly message: string;
+  /** Of an OptionError. */
+  readonly option?: string | undefined;
   /** Where it was thrown. */
   readonly stack?: string | undefined;
 }
@@ -19,12 +21,14 @@ const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalE
 
 export function toSentError(error: unknown): SentError {
   if (!(error instanceof Error)) return { code: undefined, message: String(error) };
-  return { code: 'code' in error ? String(error.code) : undefined, message: error.message, stack: error.stack };
+  const { message, stack } = error;
+  const option = error instanceof OptionError ? error.option : undefined;
+  return { code: 'code' in error ? String(error.code) : undefined, message, option, stack };
 }
 
 /** An error of the same class, so far as it is one of the library's, that came from the same place. */
-export function reviveError({ code, message, stack }: SentError): Error {
-  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message));
+export function reviveError({ code, message, option, stack }: SentError): Error {
+  const revived = ERRORS.map((ErrorClass): FangPruneError => new ErrorClass(message, { option }));
   const error = revived.find((one) => one.code === code) ?? new Error(message);
   if (stack !== undefined) error.stack = stack;
   return error;

@@ -9,6 +9,7 @@ import {
   EngineError,
   OptionError,
   type Progress,
+  prune,
   UnsupportedModelError,
 } from '../../src/node.js';
 import type { Session } from '../../src/runtime/engine.js';
@@ -32,6 +33,11 @@ describe('a call in a process of its own', () => {
     await expect(call).rejects.toThrow(UnsupportedModelError);
     // From where it was thrown, which is not here.
     await expect(call).rejects.toMatchObject({ stack: expect.stringContaining('refuse') });
+  });
+
+  it('says which option is at fault', async () => {
+    const call = prune({ model: TINY_LLAMA, sparsity: 0.3, skipBlocks: [99], dryRun: true, isolate: true });
+    await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'skipBlocks' });
   });
 
   it('takes no engine', async () => {
