@@ -21,6 +21,7 @@ import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/
 import { originOf } from '../storage/model-origin.js';
 import { withTensorStore } from '../storage/tensor-store.js';
 import { VERSION } from '../version.js';
+import { describeEnvironment } from './describe-environment.js';
 import { type JobContext, withJob } from './job-context.js';
 import { type PreparedJob, prepareJob, type StatesPlace } from './prepare-job.js';
 import { resolveStages, type StagesOption } from './stages.js';
@@ -80,12 +81,12 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   if (!readsTokens(options))
     throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`);
   const calibration = resolveCalibration(request.calibration, options.calibrationDefaults);
-  const { model, embeddings, executionProvider, engine, hiddenStates, force } = request;
+  const { model, embeddings, executionProvider, threads, engine, hiddenStates, force } = request;
   const stages = resolveStages(request.stages);
   await checkPairPlace(files, place, { force });
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
-    const choice = { executionProvider, engine };
+    const choice = { executionProvider, threads, engine };
     const prepared = await prepareJob(context, { stages, folder, options, calibration, hiddenStates, engine: choice });
     const saved = await withTensorStore(platform, (store) =>
       writeStatistics(context, place, { folder, store, ...prepared }),
@@ -129,6 +130,7 @@ async function writeStatistics(
     schema: STATISTICS_SCHEMA,
     version: VERSION,
     model: await originOf(folder, model, { layout: job.analysed.detected.layout, signal }),
+    environment: describeEnvironment(platform, job.engine),
     method: options.methodName,
     seed: options.seed,
     sums: keptSums(options),

@@ -63,7 +63,7 @@ async function pruneTo(
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
   const { options, calibration, statistics: place } = planPrune(platform.files, request, results);
-  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine } = request;
+  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, threads, engine } = request;
   const { quoteText = true, certify: certifies = true } = request;
   const stages = resolveStages(request.stages);
   const resultCount = results.length;
@@ -78,7 +78,7 @@ async function pruneTo(
         options,
         calibration: place === undefined ? calibration : undefined,
         hiddenStates,
-        engine: { executionProvider, engine },
+        engine: { executionProvider, threads, engine },
         sparsities: results.map(({ sparsity }) => sparsity),
       });
       const seen: SeenModel =

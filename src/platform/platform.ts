@@ -1,3 +1,4 @@
+import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ScratchFile } from '../runtime/hidden-states.js';
@@ -104,6 +105,15 @@ export interface Machine {
   readonly cpu?: string;
 }
 
+/** Refuses an engine of one's own together with choices that it has made already. @throws OptionError */
+export function checkOwnEngine({ engine, executionProvider, threads }: EngineChoice): void {
+  const other = executionProvider !== undefined ? 'executionProvider' : threads !== undefined ? 'threads' : undefined;
+  if (engine === undefined || other === undefined) return;
+  throw new OptionError(
+    `engine and ${other} are both given; an engine has chosen its ${other} already. Leave one out.`,
+  );
+}
+
 /** One execution provider, or several in order of preference, in ONNX Runtime's names. */
 export type ExecutionProviderChoice = string | readonly string[];
 
@@ -114,6 +124,12 @@ export interface EngineChoice {
    * stands in for `cpu` where onnxruntime-node cannot be loaded.
    */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
-  /** An engine of your own, in place of `executionProvider`. Default: one of onnxruntime-node. */
+  /**
+   * Threads that share one operator's work, whole and at least 0. Results depend on their number in the last bits, so it does
+   * not follow the machine: default 4. With 0 ONNX Runtime chooses, by the cores. Not for `wasm`, whose number is set in
+   * `ort.env.wasm.numThreads`.
+   */
+  readonly threads?: number | undefined;
+  /** An engine of your own, in place of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
 }
