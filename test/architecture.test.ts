@@ -24,7 +24,7 @@ const LAYERS = [
   ['cli'],
 ] as const;
 
-const STAGES: readonly string[] = LAYERS[7];
+const STAGES: readonly string[] = LAYERS.find((layer) => (layer as readonly string[]).includes('activations'))!;
 
 /**
  * Stages know each other's data, not each other's code; an adapter is a score and the repair that fits it, and an allocation

@@ -44,11 +44,22 @@ export interface Files {
   /**
    * Checks that a folder can be made, before hours of work go into it.
    * @returns its path with links resolved.
-   * @throws OptionError when it exists (without `force`), is a file, touches the source, or no folder can be made there.
+   * @throws OptionError when it exists (without `force`, or with anything in it that no run wrote), is a file or a link, touches
+   * the source, or cannot be made there: a name too long, no permission, no room.
    */
   checkOutput(request: OutputRequest): Promise<string>;
   /**
-   * Makes a folder that appears under its name only when it is complete. When `build` fails nothing is left.
+   * Checks that a file can be made or replaced, before hours of work go into it.
+   * @throws OptionError when it is a folder, or cannot be made there.
+   */
+  checkFile(path: string): Promise<void>;
+  /** The path with links resolved as far as it exists. */
+  real(path: string): Promise<string>;
+  /** Changes whenever a file does, as far as the system tells: its size, its time. Undefined for nothing. */
+  stamp(path: string): Promise<string | undefined>;
+  /**
+   * Makes a folder that appears under its name only when it is complete, with a list of its files beside them (`MANIFEST`). When
+   * `build` fails nothing is left.
    * @param build Fills the folder whose path it gets.
    * @throws what `checkOutput` throws, and whatever `build` does.
    */
@@ -85,8 +96,10 @@ export interface OutputRequest {
   readonly output: string;
   /** Folder that the model comes from. */
   readonly source: string;
-  /** Whether a folder that exists may be replaced. Default false. */
+  /** Whether a folder that an earlier run wrote may be replaced. Default false. */
   readonly force?: boolean | undefined;
+  /** Bytes that it takes at least. Default 0. */
+  readonly byteLength?: number | undefined;
 }
 
 /** A SHA-256 over bytes that come piece by piece. */

@@ -209,7 +209,9 @@ describe('checkOutput', () => {
     await symlink('in', at('link'));
     const check = (output: string, force = false) => checkOutput({ output, source: at('in'), force });
     await expect(check(at('old'))).rejects.toThrow(/exists/);
-    expect(await check(at('old'), true)).toBe(at('old'));
+    await expect(check(at('old'), true)).rejects.toThrow('holds x, and no fang-prune-files.json');
+    await mkdir(at('empty'));
+    expect(await check(at('empty'), true)).toBe(at('empty'));
     for (const path of ['in', 'in/out', 'link/out', 'file', 'file/out', '.']) {
       await expect(check(at(path), true)).rejects.toThrow(OptionError);
     }
@@ -254,7 +256,7 @@ describe('the stage that saves', () => {
     const source = await openModelFolder(at('vlm/onnx/decoder_model_merged.onnx'));
     const written = await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
-    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own)].sort());
+    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own), 'fang-prune-files.json'].sort());
     expect(written.leftOut).toEqual(variants);
   });
 
@@ -268,6 +270,7 @@ describe('the stage that saves', () => {
     expect(await listFiles(at('out'))).toEqual([
       'LICENSE',
       'config.json',
+      'fang-prune-files.json',
       'onnx/model.onnx',
       'onnx/model.onnx_data',
       'templates/chat.jinja',
@@ -286,7 +289,7 @@ describe('the stage that saves', () => {
     const source = await openModelFolder(at('in/model.onnx'));
     await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
-    expect(await listFiles(at('out'))).toEqual(['model.onnx']);
+    expect(await listFiles(at('out'))).toEqual(['fang-prune-files.json', 'model.onnx']);
   });
 
   it.each(['fails', 'is stopped'])('leaves nothing when it %s in the middle', async (how) => {
@@ -311,7 +314,7 @@ describe('the stage that saves', () => {
 
   it('replaces a folder only when forced, and only when the new one is complete', async () => {
     const { source, model } = await open();
-    await put({ 'out/old.txt': 'old' });
+    await buildFolder({ output: at('out'), source: at('in') }, (partial) => writeFile(join(partial, 'old.txt'), 'old'));
     await expect(writeModelFolder(model, source, { output: at('out') })).rejects.toThrow(OptionError);
     const broken = {
       ...model,
@@ -321,7 +324,7 @@ describe('the stage that saves', () => {
       ]),
     };
     await expect(writeModelFolder(broken, source, { output: at('out'), force: true })).rejects.toThrow('broken');
-    expect(await listFiles(at('out'))).toEqual(['old.txt']);
+    expect(await listFiles(at('out'))).toEqual(['fang-prune-files.json', 'old.txt']);
     await writeModelFolder(model, source, { output: at('out'), force: true });
     await source.close();
     expect(await listFiles(at('out'))).not.toContain('old.txt');
