@@ -21,6 +21,7 @@ import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/
 import { originOf } from '../storage/model-origin.js';
 import { withTensorStore } from '../storage/tensor-store.js';
 import { VERSION } from '../version.js';
+import { checkCalibrationFiles } from './check-places.js';
 import { describeEnvironment } from './describe-environment.js';
 import { type JobContext, withJob } from './job-context.js';
 import { type PreparedJob, prepareJob, type StatesPlace } from './prepare-job.js';
@@ -84,6 +85,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { model, embeddings, executionProvider, threads, engine, hiddenStates, force } = request;
   const stages = resolveStages(request.stages);
   await checkPairPlace(files, place, { force });
+  await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
     const choice = { executionProvider, threads, engine };
@@ -141,6 +143,7 @@ async function writeStatistics(
     remarks: [...remarks, ...collected.remarks],
   };
   signal?.throwIfAborted();
+  await folder.checkUnchanged();
   await timed('save', () => writePair(platform, place, { json: saved, tensors }));
   return saved;
 }

@@ -2,11 +2,10 @@ import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { checkPairPlace, resolvePair } from '../storage/json-with-tensors.js';
-import type { ModelFolder } from '../storage/model-folder.js';
+import { resolvePair } from '../storage/json-with-tensors.js';
 import { withTensorStore } from '../storage/tensor-store.js';
-import { checkWindowsPlace } from '../storage/windows-file.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
+import { checkPlaces, checkRoom } from './check-places.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
@@ -69,7 +68,7 @@ async function pruneTo(
   const resultCount = results.length;
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
-    await checkPlaces(folder, results, { force, windowsFile: calibration.generate?.file });
+    await checkPlaces(folder, results, { force, calibration: place === undefined ? calibration : undefined });
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const made = await withPart(context, async (part) => {
       const { job, ...prepared } = await prepareJob(part, {
@@ -80,6 +79,7 @@ async function pruneTo(
         hiddenStates,
         engine: { executionProvider, threads, engine },
         sparsities: results.map(({ sparsity }) => sparsity),
+        checkRoom: (denseBytes) => checkRoom(folder, results, { force, denseBytes }),
       });
       const seen: SeenModel =
         place !== undefined
@@ -120,20 +120,6 @@ function makeResult(
     context.remarks.push(...outcome.remarks);
     return writeResult(context, source, outcome, written);
   });
-}
-
-/** Asks before hours of work whether the results can be written. @throws OptionError */
-async function checkPlaces(
-  { platform: { files }, root }: ModelFolder,
-  results: readonly ResultPlaces[],
-  { force, windowsFile }: { readonly force: boolean; readonly windowsFile: string | undefined },
-): Promise<void> {
-  for (const { out, recipe } of results) {
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force });
-    if (out === undefined) continue;
-    await files.checkOutput({ output: out, source: root, force });
-    if (windowsFile !== undefined) await checkWindowsPlace(files, windowsFile, out);
-  }
 }
 
 /** Writes reports again that have grown since. */

@@ -284,6 +284,50 @@ describe('the stage that saves', () => {
     await again.close();
   });
 
+  it('copies no file that a link leads out of the folder to', async () => {
+    await put({ ...fullFolder, 'secret/key': 'mine' });
+    await symlink(at('secret/key'), at('in/key'));
+    await symlink(at('secret/key'), at('in/templates/key'));
+    await symlink('LICENSE', at('in/COPYING'));
+    const source = await openModelFolder(at('in'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(written).toMatchObject({
+      copied: ['COPYING', 'LICENSE', 'config.json', 'templates/chat.jinja', 'tokenizer.json'],
+      outside: ['key', 'templates/key'],
+    });
+    expect(await listFiles(at('out'))).not.toContainEqual(expect.stringContaining('key'));
+  });
+
+  it('copies from a cache of the Hub, where a snapshot consists of links to the blobs of its repository', async () => {
+    await put({
+      'hub/models--a--b/blobs/0': bytes,
+      'hub/models--a--b/blobs/1': '{}',
+      'hub/models--c--d/blobs/2': 'other',
+    });
+    const snapshot = 'hub/models--a--b/snapshots/0123';
+    await mkdir(at(`${snapshot}/onnx`), { recursive: true });
+    await symlink('../../../blobs/0', at(`${snapshot}/onnx/model.onnx`));
+    for (const name of ['config.json', 'tokenizer.json']) await symlink('../../blobs/1', at(`${snapshot}/${name}`));
+    await symlink('../../../models--c--d/blobs/2', at(`${snapshot}/other`));
+    await symlink(at(snapshot), at('latest'));
+    const source = await openModelFolder(at('latest'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(written).toMatchObject({ copied: ['config.json', 'tokenizer.json'], outside: ['other'] });
+  });
+
+  it('notices a model that changes', async () => {
+    const { source } = await open();
+    await source.checkUnchanged();
+    await source.load();
+    await source.checkUnchanged();
+    await writeFile(at('in/onnx/model.onnx_data'), rawFloats([5, 7]));
+    await expect(source.checkUnchanged()).rejects.toThrow(ModelFormatError);
+    await expect(source.checkUnchanged()).rejects.toThrow(/model\.onnx_data changed while it was in use/);
+    await source.close();
+  });
+
   it('writes a lone file alone', async () => {
     await put({ 'in/model.onnx': bytes, 'in/private.txt': '' });
     const source = await openModelFolder(at('in/model.onnx'));

@@ -53,6 +53,7 @@ export interface Evaluation extends Measured {
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
   const { models, embeddings, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
+  if (resume !== undefined) await platform.files.checkFile(platform.files.resolve(resume));
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const openModel = (model: string) => open.run(context, { model, embeddings });
@@ -163,6 +164,7 @@ async function measureAll(
         const measuring = { engine, model, tokenizer, reference, logOf, onProgress: listener, signal };
         await measurement.measure(measuring, evaluation);
       }
+      await folder.checkUnchanged();
     });
     evaluations.push(evaluation);
   }
