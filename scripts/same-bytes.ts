@@ -105,11 +105,11 @@ function run(checkout: string, model: string, experiment: Experiment): string {
   }
 }
 
-/** All files but reports, which hold times. */
+/** All files but reports, which hold times, and the list of them. */
 function hashFolder(folder: string): string {
   const hash = createHash('sha256');
   const names = readdirSync(folder, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile() && !entry.name.startsWith('fang-prune-report'))
+    .filter((entry) => entry.isFile() && !entry.name.startsWith('fang-prune-'))
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   for (const name of names) hash.update(name.slice(folder.length)).update(readFileSync(name));

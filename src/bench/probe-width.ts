@@ -16,7 +16,7 @@ export async function probeWidth({
   promptLength,
   executionProvider,
 }: WorkerCalls['probe']['request']): Promise<WorkerCalls['probe']['answer']> {
-  const engine = await createNodeEngine({ executionProvider });
+  const engine = await createNodeEngine({ executionProvider, threads: 0 });
   const session = await engine.load(ffnGraph(hiddenSize, width));
   try {
     return {

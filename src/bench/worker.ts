@@ -20,7 +20,7 @@ const handlers: Handlers = {
   async open({ model, embeddings, executionProvider }) {
     const start = performance.now();
     const folder = await openModelFolder(nodePlatform, model, { embeddings });
-    const engine = await createNodeEngine({ executionProvider });
+    const engine = await createNodeEngine({ executionProvider, threads: 0 });
     // As its users run it, or not at all.
     const session = await openSession(engine, folder);
     opened = await createLanguageModel({ engine, session, ...cacheSizes(folder) });

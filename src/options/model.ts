@@ -1,4 +1,4 @@
-import { code, either, listOf, text } from './kinds.js';
+import { code, either, listOf, text, whole } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
 
@@ -10,6 +10,10 @@ export const ENGINE = {
   embeddings: row('--embeddings <file>', 'embedding model of a decoder that reads inputs_embeds', {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
+  }),
+  threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
+    kind: whole(0),
+    otherwise: 'as many as ONNX Runtime chooses, by the cores',
   }),
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers, as cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },

@@ -5,7 +5,7 @@ import { checkBudget } from '../prune/budget/check-budget.js';
 import type { PruneJob } from '../prune/job.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import { createMemoryStates, createSpilledStates } from '../runtime/hidden-states.js';
-import type { ModelFolder } from '../storage/model-folder.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
@@ -21,6 +21,8 @@ export interface JobRequest {
   readonly engine: EngineChoice;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
   readonly sparsities?: readonly number[];
+  /** Called with the bytes of the model's files, before calibration windows are made. */
+  readonly checkRoom?: (denseBytes: number) => Promise<void>;
 }
 
 /** A model that stands ready: loaded, understood, with its calibration windows. */
@@ -42,6 +44,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const { stages, folder, options, hiddenStates, sparsities = [] } = request;
   const engine = await context.platform.createEngine(request.engine);
   const model = await stages.load.run(context, folder);
+  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
   checkBudget({ analysed, options }, sparsities);
   const { positionCount, detected } = analysed;

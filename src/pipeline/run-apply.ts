@@ -65,6 +65,7 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const written = await platform.files.buildFolder({ output: out, source: folder.root, force }, async (partial) => {
       const saved = await save.run(context, { model, source: folder, documents, folder: partial });
       const sha256 = await hashSaved(context, partial, saved);
+      await folder.checkUnchanged();
       checkResult(recipe, sha256);
       return { sha256, byteLength: saved.byteLength };
     });

@@ -17,6 +17,8 @@ import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/
 import { originOf } from '../storage/model-origin.js';
 import { withTensorStore } from '../storage/tensor-store.js';
 import { VERSION } from '../version.js';
+import { checkCalibrationFiles } from './check-places.js';
+import { describeEnvironment } from './describe-environment.js';
 import { type JobContext, withJob } from './job-context.js';
 import { type PreparedJob, prepareJob } from './prepare-job.js';
 import { resolveStages, type StagesOption } from './stages.js';
@@ -66,12 +68,13 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, executionProvider, engine, hiddenStates, force } = request;
+  const { model, embeddings, executionProvider, threads, engine, hiddenStates, force } = request;
   const stages = resolveStages(request.stages);
   await checkPairPlace(files, place, { force });
+  await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
-    const choice = { executionProvider, engine };
+    const choice = { executionProvider, threads, engine };
     const prepared = await prepareJob(context, { stages, folder, options, calibration, hiddenStates, engine: choice });
     const saved = await withTensorStore(platform, (store) =>
       writeStatistics(context, place, { folder, store, ...prepared }),
@@ -115,6 +118,7 @@ async function writeStatistics(
     schema: STATISTICS_SCHEMA,
     version: VERSION,
     model: await originOf(folder, model, { layout: job.analysed.detected.layout, signal }),
+    environment: describeEnvironment(platform, job.engine),
     method: options.methodName,
     seed: options.seed,
     sums: keptSums(options),
@@ -125,6 +129,7 @@ async function writeStatistics(
     remarks: [...remarks, ...collected.remarks],
   };
   signal?.throwIfAborted();
+  await folder.checkUnchanged();
   await timed('save', () => writePair(platform, place, { json: saved, tensors }));
   return saved;
 }

@@ -5,11 +5,10 @@ import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { checkPairPlace, resolvePair } from '../storage/json-with-tensors.js';
-import type { ModelFolder } from '../storage/model-folder.js';
+import { resolvePair } from '../storage/json-with-tensors.js';
 import { withTensorStore } from '../storage/tensor-store.js';
-import { checkWindowsPlace } from '../storage/windows-file.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
+import { checkPlaces, checkRoom } from './check-places.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
@@ -63,15 +62,16 @@ async function pruneTo(
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
   const { options, calibration } = resolveRequest(request);
-  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, engine, statistics } = request;
+  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, threads, engine } = request;
+  const { statistics } = request;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  const asked = { statistics, embeddings, executionProvider };
+  const asked = { statistics, embeddings, executionProvider, threads };
   const { quoteText = true, certify: certifies = true } = request;
   const stages = resolveStages(request.stages);
   const resultCount = results.length;
   return withJob(platform, options, async (context) => {
     const folder = await stages.open.run(context, { model, embeddings });
-    await checkPlaces(folder, results, { force, windowsFile: calibration.generate?.file });
+    await checkPlaces(folder, results, { force, calibration: place === undefined ? calibration : undefined });
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const made = await withPart(context, async (part) => {
       const { job, ...prepared } = await prepareJob(part, {
@@ -80,8 +80,9 @@ async function pruneTo(
         options,
         calibration: place === undefined ? calibration : undefined,
         hiddenStates,
-        engine: { executionProvider, engine },
+        engine: { executionProvider, threads, engine },
         sparsities: results.map(({ sparsity }) => sparsity),
+        checkRoom: (denseBytes) => checkRoom(folder, results, { force, denseBytes }),
       });
       const seen: SeenModel =
         place !== undefined
@@ -122,20 +123,6 @@ function makeResult(
     context.remarks.push(...outcome.remarks);
     return writeResult(context, source, outcome, written);
   });
-}
-
-/** Asks before hours of work whether the results can be written. @throws OptionError */
-async function checkPlaces(
-  { platform: { files }, root }: ModelFolder,
-  results: readonly ResultPlaces[],
-  { force, windowsFile }: { readonly force: boolean; readonly windowsFile: string | undefined },
-): Promise<void> {
-  for (const { out, recipe } of results) {
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force });
-    if (out === undefined) continue;
-    await files.checkOutput({ output: out, source: root, force });
-    if (windowsFile !== undefined) await checkWindowsPlace(files, windowsFile, out);
-  }
 }
 
 /** Writes reports again that have grown since. */

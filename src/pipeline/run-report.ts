@@ -6,7 +6,7 @@ import { addMeasurements } from '../report/add-measurements.js';
 import { checkReport } from '../report/check-report.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
-import { REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
+import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
 
 export interface ReportRequest {
   /** A report (`.json`), or the pruned model's folder that it lies in. */
@@ -37,6 +37,7 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
   }
   const place = resolveReportPlace(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
+  if (out !== undefined) await checkReportPlace(files, { folder, name });
   return { report, files: await writeReport(files, report, { folder, name }) };
 }
 

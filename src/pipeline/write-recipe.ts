@@ -5,12 +5,13 @@ import { type PairPlace, writePair } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
+import { describeEnvironment } from './describe-environment.js';
 import type { JobContext } from './job-context.js';
 
 /** What a recipe is made from. */
 export interface RecipeInput {
   readonly folder: ModelFolder;
-  readonly job: Pick<PruneJob, 'model' | 'analysed' | 'options'>;
+  readonly job: Pick<PruneJob, 'model' | 'analysed' | 'options' | 'engine'>;
   readonly outcome: Pick<PruneOutcome, 'modules' | 'changed'>;
   /** See `plainSettings`. */
   readonly settings: Recipe['settings'];
@@ -30,6 +31,7 @@ export async function writeRecipe(
     schema: RECIPE_SCHEMA,
     version: VERSION,
     model: await originOf(folder, job.model, { layout, signal }),
+    environment: describeEnvironment(platform, job.engine),
     method: job.options.methodName,
     seed: job.options.seed,
     settings,

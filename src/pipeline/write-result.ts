@@ -88,6 +88,7 @@ export async function writeResult(
     });
   const count = async () => {
     const { byteLength } = await saveModel(model, COUNTING_FOLDER, folder.modelFile, { onProgress, signal });
+    await folder.checkUnchanged();
     return { report: await reportOn(byteLength), sha256: undefined };
   };
   const fill = async (partial: string) => {
@@ -99,7 +100,9 @@ export async function writeResult(
     if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
     if (place !== undefined && place.folder === undefined)
       await writeReport(files, report, { folder: partial, name: place.name });
-    return { report, sha256: recipe && (await hashSaved(context, partial, saved)) };
+    const sha256 = recipe && (await hashSaved(context, partial, saved));
+    await folder.checkUnchanged();
+    return { report, sha256 };
   };
   const { report, sha256 } =
     out === undefined ? await count() : await files.buildFolder({ output: out, source: folder.root, force }, fill);

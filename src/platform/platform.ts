@@ -1,3 +1,4 @@
+import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ScratchFile } from '../runtime/hidden-states.js';
@@ -43,11 +44,22 @@ export interface Files {
   /**
    * Checks that a folder can be made, before hours of work go into it.
    * @returns its path with links resolved.
-   * @throws OptionError when it exists (without `force`), is a file, touches the source, or no folder can be made there.
+   * @throws OptionError when it exists (without `force`, or with anything in it that no run wrote), is a file or a link, touches
+   * the source, or cannot be made there: a name too long, no permission, no room.
    */
   checkOutput(request: OutputRequest): Promise<string>;
   /**
-   * Makes a folder that appears under its name only when it is complete. When `build` fails nothing is left.
+   * Checks that a file can be made or replaced, before hours of work go into it.
+   * @throws OptionError when it is a folder, or cannot be made there.
+   */
+  checkFile(path: string): Promise<void>;
+  /** The path with links resolved as far as it exists. */
+  real(path: string): Promise<string>;
+  /** Changes whenever a file does, as far as the system tells: its size, its time. Undefined for nothing. */
+  stamp(path: string): Promise<string | undefined>;
+  /**
+   * Makes a folder that appears under its name only when it is complete, with a list of its files beside them (`MANIFEST`). When
+   * `build` fails nothing is left.
    * @param build Fills the folder whose path it gets.
    * @throws what `checkOutput` throws, and whatever `build` does.
    */
@@ -87,8 +99,10 @@ export interface OutputRequest {
   readonly output: string;
   /** Folder that the model comes from. */
   readonly source: string;
-  /** Whether a folder that exists may be replaced. Default false. */
+  /** Whether a folder that an earlier run wrote may be replaced. Default false. */
   readonly force?: boolean | undefined;
+  /** Bytes that it takes at least. Default 0. */
+  readonly byteLength?: number | undefined;
 }
 
 /** A SHA-256 over bytes that come piece by piece. */
@@ -107,6 +121,15 @@ export interface Machine {
   readonly cpu?: string;
 }
 
+/** Refuses an engine of one's own together with choices that it has made already. @throws OptionError */
+export function checkOwnEngine({ engine, executionProvider, threads }: EngineChoice): void {
+  const other = executionProvider !== undefined ? 'executionProvider' : threads !== undefined ? 'threads' : undefined;
+  if (engine === undefined || other === undefined) return;
+  throw new OptionError(
+    `engine and ${other} are both given; an engine has chosen its ${other} already. Leave one out.`,
+  );
+}
+
 /** One execution provider, or several in order of preference, in ONNX Runtime's names. */
 export type ExecutionProviderChoice = string | readonly string[];
 
@@ -117,6 +140,12 @@ export interface EngineChoice {
    * stands in for `cpu` where onnxruntime-node cannot be loaded.
    */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
-  /** An engine of your own, in place of `executionProvider`. Default: one of onnxruntime-node. */
+  /**
+   * Threads that share one operator's work, whole and at least 0. Results depend on their number in the last bits: give it
+   * where other machines are to make the same bytes. Default 0: ONNX Runtime chooses, by the cores. Not for `wasm`, whose
+   * number is set in `ort.env.wasm.numThreads`.
+   */
+  readonly threads?: number | undefined;
+  /** An engine of your own, in place of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
 }

@@ -1,6 +1,6 @@
 import type { ModuleKind } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import type { JsonValue } from './report-schema.js';
+import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
@@ -12,6 +12,8 @@ export const RECIPE_SCHEMA = 'fang-prune-recipe/2';
  */
 export interface Recipe extends SavedFile {
   readonly schema: typeof RECIPE_SCHEMA;
+  /** Where the run took place. */
+  readonly environment?: EnvironmentReport;
   readonly method: string;
   readonly seed: number;
   /** Every option of the run, for readers; `apply` does not look at them. */

@@ -161,6 +161,8 @@ export interface EnvironmentReport {
   readonly platform: string;
   readonly onnxRuntime?: string;
   readonly executionProvider?: string;
+  /** Threads that share one operator's work; absent where ONNX Runtime chose. */
+  readonly threads?: number;
   readonly cpu?: string;
 }
 

@@ -2,7 +2,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { MetricName } from '../options.js';
 import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
-import type { JsonValue } from './report-schema.js';
+import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
@@ -14,6 +14,8 @@ export const STATISTICS_SCHEMA = 'fang-prune-statistics/1';
  */
 export interface SavedStatistics extends SavedFile {
   readonly schema: typeof STATISTICS_SCHEMA;
+  /** Where the run took place. */
+  readonly environment?: EnvironmentReport;
   /** Method that the look was meant for. */
   readonly method: string;
   readonly seed: number;

@@ -58,6 +58,8 @@ export interface Engine {
   readonly version?: string | undefined;
   /** Execution providers in order of preference, for reports. */
   readonly executionProviders?: readonly string[] | undefined;
+  /** Threads that share one operator's work, for reports; absent where the runtime chooses. */
+  readonly threads?: number | undefined;
   /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie beside it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**

@@ -16,6 +16,10 @@ import { trackTensor } from './tensor-memory.js';
 export interface OrtEngineOptions {
   /** Execution providers in order of preference, in ONNX Runtime's names. Default `['cpu']`. */
   readonly executionProviders?: readonly string[];
+  /** Threads that share one operator's work; sums are split by their number. Default 0: as many as ONNX Runtime chooses. */
+  readonly threads?: number;
+  /** Whether threads without work keep their cores busy, which is faster where each has one. Default true. */
+  readonly spinning?: boolean;
 }
 
 /**
@@ -24,6 +28,7 @@ export interface OrtEngineOptions {
  * @throws EngineError for older ones.
  */
 export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}): Engine {
+  const { threads = 0, spinning = true } = options;
   const executionProviders = [...(options.executionProviders ?? ['cpu'])];
   const version = ortVersion(ort);
   const tooOld = findTooOld(version);
@@ -38,7 +43,13 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
       executionProviders,
       graphOptimizationLevel: optimization === 'none' ? 'disabled' : optimization,
       logSeverityLevel: 4,
-      ...(isBrief && { extra: { session: { disable_prepacking: '1' } } }),
+      ...(threads > 0 && { intraOpNumThreads: threads }),
+      extra: {
+        session: {
+          ...(isBrief && { disable_prepacking: '1' }),
+          ...(!spinning && { intra_op: { allow_spinning: '0' } }),
+        },
+      },
       ...(weights.size > 0 && {
         externalData: Array.from(weights, ([path, data]) => ({ path, data: runtime.arrays.uint8(data) as Uint8Array })),
       }),
@@ -57,6 +68,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
     name: `onnxruntime${version === undefined ? '' : ` ${version}`} (${executionProviders.join(', ')})`,
     version,
     executionProviders,
+    ...(threads > 0 && { threads }),
     load,
     ...(tellsDeclared && { loadFile: load }),
   };

@@ -5,7 +5,7 @@ import type { Files, Platform } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
 import { hashFiles } from './hash-files.js';
-import { type JsonObject, readJsonFile } from './read-json.js';
+import { hasSchema, type JsonObject, readJsonFile } from './read-json.js';
 
 /** The two files, absolute. */
 export interface PairPlace {
@@ -26,16 +26,27 @@ export function resolvePair(files: Files, kind: SavedKind, path: string): PairPl
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
 }
 
-/** Refuses a place that is taken, or lies in the folder that a run is to make. @throws OptionError */
+/**
+ * Refuses a place that is taken, cannot be written, or lies in the folder that a run is to make. `force` replaces both files of an
+ * earlier run and nothing else.
+ * @throws OptionError
+ */
 export async function checkPairPlace(
   files: Files,
-  { kind, json }: PairPlace,
+  { kind, json, tensors }: PairPlace,
   { out, force = false }: { readonly out?: string | undefined; readonly force?: boolean | undefined },
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
-  if (!force && (await files.kindOf(json)) !== undefined)
+  for (const path of [json, tensors]) await files.checkFile(path);
+  const taken = (await files.kindOf(json)) !== undefined;
+  const stray = !taken && (await files.kindOf(tensors)) !== undefined;
+  if (!force && taken)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
+  if (stray || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
+    throw new OptionError(
+      `${stray ? tensors : json} exists and is not of a ${kind} that fang-prune wrote. Choose another place, or move it away.`,
+    );
 }
 
 /** Writes both files; the JSON file, which names the hash of the other, appears last. @throws OptionError */

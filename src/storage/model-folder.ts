@@ -39,6 +39,8 @@ export interface ModelFolder {
   load(): Promise<OnnxModel>;
   /** Loads the embedding model. @throws ModelFormatError; UnsupportedModelError when none is known. */
   loadEmbeddings(): Promise<OnnxModel>;
+  /** @throws ModelFormatError when a file of the model is not as it was when it was loaded. */
+  checkUnchanged(): Promise<void>;
   /** Closes the files that are open. */
   close(): Promise<void>;
 }
@@ -125,6 +127,9 @@ export async function openModelFolder(
         : { ...joined, twin: { ...twin, model: joinEmbedding(twin.model, embedding) } };
     },
     loadEmbeddings,
+    async checkUnchanged() {
+      for (const folder of opened) await folder.checkUnchanged();
+    },
     async close() {
       await Promise.all(opened.splice(0).map((folder) => folder.close()));
     },

@@ -5,12 +5,15 @@ import type { Files, OpenFile } from '../platform/platform.js';
 
 /** A folder to read from and to write into; `close` closes all that was opened to be read. */
 export interface OpenFolder extends SourceFolder, SinkFolder {
+  /** @throws ModelFormatError when a file is not as it was when it was opened. */
+  checkUnchanged(): Promise<void>;
   close(): Promise<void>;
 }
 
 /** A folder as models are loaded from and saved into. Paths cannot climb out of it. */
 export function openFolder(files: Files, folder: string): OpenFolder {
   const opened: OpenFile[] = [];
+  const stamps = new Map<string, string | undefined>();
   const pathInside = (path: string): string => {
     const inside = normaliseRelativePath(path);
     if (inside === undefined) throw new ModelFormatError(`${folder}: "${path}" is not a path inside this folder.`);
@@ -19,9 +22,22 @@ export function openFolder(files: Files, folder: string): OpenFolder {
   return {
     name: folder,
     async open(path) {
-      const source = await files.open(pathInside(path));
-      if (source !== undefined) opened.push(source);
+      const target = pathInside(path);
+      const stamp = await files.stamp(target);
+      const source = await files.open(target);
+      if (source === undefined) return undefined;
+      opened.push(source);
+      if (!stamps.has(target)) stamps.set(target, stamp);
       return source;
+    },
+    async checkUnchanged() {
+      for (const [path, stamp] of stamps) {
+        const now = await files.stamp(path);
+        if (now !== stamp)
+          throw new ModelFormatError(
+            `${path} changed while it was in use: it was ${stamp}, and is ${now ?? 'gone'}. Run again when nothing writes to it.`,
+          );
+      }
     },
     create: async (path) => files.create(pathInside(path)),
     async close() {

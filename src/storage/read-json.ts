@@ -29,3 +29,9 @@ export async function readJsonFile(files: Files, path: string): Promise<JsonObje
     throw new ModelFormatError(`${path} is no usable JSON file: ${reason(cause)}. Get the file again.`, { cause });
   }
 }
+
+/** Whether a file is JSON of a schema, whatever its version. */
+export async function hasSchema(files: Files, path: string, start: string): Promise<boolean> {
+  const found = await readJsonFile(files, path).catch(() => undefined);
+  return typeof found?.schema === 'string' && found.schema.startsWith(start);
+}

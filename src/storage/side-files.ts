@@ -9,7 +9,7 @@ const OTHER_WEIGHTS =
   /\.(safetensors|safetensors\.index\.json|gguf|pt|pth|h5|msgpack|ot|ort)$|^pytorch_model.*\.(bin|json)$/i;
 
 /** What an earlier run said about the model that is pruned now. */
-const EARLIER_REPORTS = /^fang-prune-report\.(json|html)$/;
+const EARLIER_REPORTS = /^fang-prune-(report\.(json|html)|files\.json)$/;
 
 /** Folders of tools, not of the model. */
 const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
@@ -20,11 +20,14 @@ export interface SideFiles {
   readonly kept: readonly string[];
   /** Other variants of the model and their weights, for they are dense, and earlier reports. */
   readonly leftOut: readonly string[];
+  /** Links that lead out of the folder. */
+  readonly outside: readonly string[];
 }
 
 /**
  * Sorts a model folder's files into those that go with a pruned copy and those that do not.
- * Links to files are followed, links to folders are not.
+ * Links to folders are not followed, links to files only inside the folder, and from a snapshot of the Hub's cache to the blobs
+ * of its repository.
  * @param modelFile the model that is pruned, `replaced` its files, which the copy has anew
  */
 export async function listSideFiles(
@@ -34,6 +37,9 @@ export async function listSideFiles(
 ): Promise<SideFiles> {
   const kept: string[] = [];
   const leftOut: string[] = [];
+  const outside: string[] = [];
+  const real = await files.real(root);
+  const homes = [real, ...findBlobs(files, real)];
   const own = parseModelName(nameOf(modelFile))?.stem;
   const isVariant = (name: string) => {
     const stem = parseModelName(name)?.stem;
@@ -43,9 +49,22 @@ export async function listSideFiles(
     const name = nameOf(path);
     if (replaced.has(path)) continue;
     if (isVariant(name) || [OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
-    else kept.push(path);
+    else if (await leadsInto(files, homes, files.resolve(root, path))) kept.push(path);
+    else outside.push(path);
   }
-  return { kept, leftOut };
+  return { kept, leftOut, outside };
+}
+
+/** `<repository>/snapshots/<revision>` consists of links to `<repository>/blobs`. */
+function findBlobs(files: Files, path: string): readonly string[] {
+  const { folder, name } = files.split(path);
+  if (name === 'snapshots') return [files.resolve(folder, 'blobs')];
+  return folder === path ? [] : findBlobs(files, folder);
+}
+
+async function leadsInto(files: Files, homes: readonly string[], path: string): Promise<boolean> {
+  const real = await files.real(path);
+  return homes.some((home) => files.relative(home, real) !== undefined);
 }
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);

@@ -4,6 +4,7 @@ import type { Files } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import { formatReportPage } from '../report/format-report-page.js';
 import type { PruneReport } from '../report/report-schema.js';
+import { hasSchema } from './read-json.js';
 
 /** What reports are called beside the model they tell of, without their endings. */
 export const REPORT_NAME = 'fang-prune-report';
@@ -30,16 +31,45 @@ export function resolveReportPlace(files: Files, choice: string | boolean | unde
   return { folder, name: name.slice(0, -'.json'.length) };
 }
 
+/**
+ * Refuses a place that holds anything but an earlier report, cannot be written, or lies in the folder that a run is to make.
+ * @throws OptionError
+ */
+export async function checkReportPlace(
+  files: Files,
+  { out, ...place }: Required<ReportPlace> & { readonly out?: string | undefined },
+): Promise<void> {
+  const { json, page } = reportPaths(files, place);
+  if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
+    throw new OptionError(
+      `The report ${json} lies in the output folder ${out}, which gets one anyway. Leave report out.`,
+    );
+  for (const path of [json, page]) await files.checkFile(path);
+  const taken = (await files.kindOf(json)) !== undefined;
+  const other = taken
+    ? !(await hasSchema(files, json, 'fang-prune-report/'))
+    : (await files.kindOf(page)) !== undefined;
+  if (other)
+    throw new OptionError(
+      `${taken ? json : page} exists and is no report of fang-prune. Choose another place for the report.`,
+    );
+}
+
+function reportPaths(files: Files, { folder, name }: Required<ReportPlace>) {
+  return { json: files.resolve(folder!, `${name}.json`), page: files.resolve(folder!, `${name}.html`) };
+}
+
 /** Writes a report as JSON and as a page; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
 export async function writeReport(
   files: Files,
   report: PruneReport,
-  { folder, name }: Required<ReportPlace>,
+  place: Required<ReportPlace>,
 ): Promise<readonly string[]> {
+  const { json, page } = reportPaths(files, place);
   const { loadPageAssets } = await import('../report/page-assets.js');
   const texts = {
-    [files.resolve(folder!, `${name}.json`)]: formatJson(report),
-    [files.resolve(folder!, `${name}.html`)]: await formatReportPage(report, await loadPageAssets()),
+    [json]: formatJson(report),
+    [page]: await formatReportPage(report, await loadPageAssets()),
   };
   const toWriter = (text: string) => (sink: ByteSink) => sink.write(new TextEncoder().encode(text));
   await files.writeTogether(new Map(Object.entries(texts).map(([path, text]) => [path, toWriter(text)])));

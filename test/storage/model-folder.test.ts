@@ -209,7 +209,9 @@ describe('checkOutput', () => {
     await symlink('in', at('link'));
     const check = (output: string, force = false) => checkOutput({ output, source: at('in'), force });
     await expect(check(at('old'))).rejects.toThrow(/exists/);
-    expect(await check(at('old'), true)).toBe(at('old'));
+    await expect(check(at('old'), true)).rejects.toThrow('holds x, and no fang-prune-files.json');
+    await mkdir(at('empty'));
+    expect(await check(at('empty'), true)).toBe(at('empty'));
     for (const path of ['in', 'in/out', 'link/out', 'file', 'file/out', '.']) {
       await expect(check(at(path), true)).rejects.toThrow(OptionError);
     }
@@ -254,7 +256,7 @@ describe('the stage that saves', () => {
     const source = await openModelFolder(at('vlm/onnx/decoder_model_merged.onnx'));
     const written = await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
-    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own)].sort());
+    expect(await listFiles(at('out'))).toEqual([...companions, ...Object.keys(own), 'fang-prune-files.json'].sort());
     expect(written.leftOut).toEqual(variants);
   });
 
@@ -268,6 +270,7 @@ describe('the stage that saves', () => {
     expect(await listFiles(at('out'))).toEqual([
       'LICENSE',
       'config.json',
+      'fang-prune-files.json',
       'onnx/model.onnx',
       'onnx/model.onnx_data',
       'templates/chat.jinja',
@@ -281,12 +284,56 @@ describe('the stage that saves', () => {
     await again.close();
   });
 
+  it('copies no file that a link leads out of the folder to', async () => {
+    await put({ ...fullFolder, 'secret/key': 'mine' });
+    await symlink(at('secret/key'), at('in/key'));
+    await symlink(at('secret/key'), at('in/templates/key'));
+    await symlink('LICENSE', at('in/COPYING'));
+    const source = await openModelFolder(at('in'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(written).toMatchObject({
+      copied: ['COPYING', 'LICENSE', 'config.json', 'templates/chat.jinja', 'tokenizer.json'],
+      outside: ['key', 'templates/key'],
+    });
+    expect(await listFiles(at('out'))).not.toContainEqual(expect.stringContaining('key'));
+  });
+
+  it('copies from a cache of the Hub, where a snapshot consists of links to the blobs of its repository', async () => {
+    await put({
+      'hub/models--a--b/blobs/0': bytes,
+      'hub/models--a--b/blobs/1': '{}',
+      'hub/models--c--d/blobs/2': 'other',
+    });
+    const snapshot = 'hub/models--a--b/snapshots/0123';
+    await mkdir(at(`${snapshot}/onnx`), { recursive: true });
+    await symlink('../../../blobs/0', at(`${snapshot}/onnx/model.onnx`));
+    for (const name of ['config.json', 'tokenizer.json']) await symlink('../../blobs/1', at(`${snapshot}/${name}`));
+    await symlink('../../../models--c--d/blobs/2', at(`${snapshot}/other`));
+    await symlink(at(snapshot), at('latest'));
+    const source = await openModelFolder(at('latest'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(written).toMatchObject({ copied: ['config.json', 'tokenizer.json'], outside: ['other'] });
+  });
+
+  it('notices a model that changes', async () => {
+    const { source } = await open();
+    await source.checkUnchanged();
+    await source.load();
+    await source.checkUnchanged();
+    await writeFile(at('in/onnx/model.onnx_data'), rawFloats([5, 7]));
+    await expect(source.checkUnchanged()).rejects.toThrow(ModelFormatError);
+    await expect(source.checkUnchanged()).rejects.toThrow(/model\.onnx_data changed while it was in use/);
+    await source.close();
+  });
+
   it('writes a lone file alone', async () => {
     await put({ 'in/model.onnx': bytes, 'in/private.txt': '' });
     const source = await openModelFolder(at('in/model.onnx'));
     await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
-    expect(await listFiles(at('out'))).toEqual(['model.onnx']);
+    expect(await listFiles(at('out'))).toEqual(['fang-prune-files.json', 'model.onnx']);
   });
 
   it.each(['fails', 'is stopped'])('leaves nothing when it %s in the middle', async (how) => {
@@ -311,7 +358,7 @@ describe('the stage that saves', () => {
 
   it('replaces a folder only when forced, and only when the new one is complete', async () => {
     const { source, model } = await open();
-    await put({ 'out/old.txt': 'old' });
+    await buildFolder({ output: at('out'), source: at('in') }, (partial) => writeFile(join(partial, 'old.txt'), 'old'));
     await expect(writeModelFolder(model, source, { output: at('out') })).rejects.toThrow(OptionError);
     const broken = {
       ...model,
@@ -321,7 +368,7 @@ describe('the stage that saves', () => {
       ]),
     };
     await expect(writeModelFolder(broken, source, { output: at('out'), force: true })).rejects.toThrow('broken');
-    expect(await listFiles(at('out'))).toEqual(['old.txt']);
+    expect(await listFiles(at('out'))).toEqual(['fang-prune-files.json', 'old.txt']);
     await writeModelFolder(model, source, { output: at('out'), force: true });
     await source.close();
     expect(await listFiles(at('out'))).not.toContain('old.txt');

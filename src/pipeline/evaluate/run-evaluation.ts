@@ -56,6 +56,7 @@ export async function runEvaluation(platform: Platform, request: EvaluateRequest
   checkOptions(request, rowsOf(EVALUATE));
   const { models, embeddings, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
+  if (resume !== undefined) await platform.files.checkFile(platform.files.resolve(resume));
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const openModel = (model: string) => open.run(context, { model, embeddings });
@@ -166,6 +167,7 @@ async function measureAll(
         const measuring = { engine, model, tokenizer, reference, logOf, onProgress: listener, signal };
         await measurement.measure(measuring, evaluation);
       }
+      await folder.checkUnchanged();
     });
     evaluations.push(evaluation);
   }

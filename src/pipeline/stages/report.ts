@@ -4,6 +4,7 @@ import type { Engine } from '../../runtime/engine.js';
 import { findTokenizer } from '../../storage/load-tokenizer.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import { VERSION } from '../../version.js';
+import { describeEnvironment } from '../describe-environment.js';
 import type { Stage } from '../job-context.js';
 
 /** What is known of a result; what the platform and the job know is added. */
@@ -20,16 +21,11 @@ export const report: Stage<ReportInput, PruneReport> = {
   name: 'report',
   async run({ platform, timings, remarks }, { folder, engine, quoteText, ...findings }) {
     const tokenizer = quoteText ? await findTokenizer(folder) : undefined;
-    const { version: onnxRuntime, executionProviders = [engine.name] } = engine;
     return buildPruneReport({
       ...findings,
       version: VERSION,
       createdAt: new Date(),
-      environment: {
-        ...platform.describeMachine(),
-        ...(onnxRuntime && { onnxRuntime }),
-        executionProvider: executionProviders.join(', '),
-      },
+      environment: describeEnvironment(platform, engine),
       outcome: { ...findings.outcome, remarks },
       decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
       timings,

@@ -3,7 +3,7 @@ import { type SavedModel, type SaveOptions, saveModel } from '../../onnx/save-mo
 import { type ModelFolder, modelPaths } from '../../storage/model-folder.js';
 import { openFolder } from '../../storage/open-folder.js';
 import type { JsonObject } from '../../storage/read-json.js';
-import { listSideFiles } from '../../storage/side-files.js';
+import { listSideFiles, type SideFiles } from '../../storage/side-files.js';
 import { WINDOWS_FILE } from '../../storage/windows-file.js';
 import { copyFile, writeText } from '../../storage/write-file.js';
 import type { Stage } from '../job-context.js';
@@ -19,11 +19,9 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
 }
 
 /** A model folder that was filled. */
-export interface SavedFolder extends SavedModel {
+export interface SavedFolder extends SavedModel, Pick<SideFiles, 'leftOut' | 'outside'> {
   /** Files copied from the source. */
   readonly copied: readonly string[];
-  /** Files of the source that hold other variants of the model and were not copied. */
-  readonly leftOut: readonly string[];
 }
 
 /**
@@ -33,9 +31,11 @@ export interface SavedFolder extends SavedModel {
  */
 export const save: Stage<SaveInput, SavedFolder> = {
   name: 'save',
-  run: ({ platform: { files }, timed, onProgress, signal }, { model, source, documents, folder, ...layout }) =>
+  run: ({ platform: { files }, timed, remarks, onProgress, signal }, { model, source, documents, folder, ...layout }) =>
     timed('save', async () => {
-      const { kept, leftOut } = await sortSideFiles(source, { model, documents });
+      const { kept, leftOut, outside } = await sortSideFiles(source, { model, documents });
+      if (outside.length > 0)
+        remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
       const control = { onProgress, signal };
       const saved = await saveModel(model, openFolder(files, folder), source.modelFile, { ...layout, ...control });
       const from = source.platform.files;
@@ -46,12 +46,12 @@ export const save: Stage<SaveInput, SavedFolder> = {
       for (const [path, document] of Object.entries(documents))
         await writeText(files, files.resolve(folder, path), `${JSON.stringify(document, null, 2)}\n`);
       signal?.throwIfAborted();
-      return { ...saved, copied: kept, leftOut };
+      return { ...saved, copied: kept, leftOut, outside };
     }),
 };
 
 async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
-  if (Object.keys(source.documents).length === 0) return { kept: [], leftOut: [] };
+  if (Object.keys(source.documents).length === 0) return { kept: [], leftOut: [], outside: [] };
   const { files } = source.platform;
   const own = modelPaths(source, model).map((path) => files.relative(source.root, path)!);
   const replaced = new Set([...own, ...Object.keys(documents), WINDOWS_FILE]);

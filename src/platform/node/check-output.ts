@@ -1,14 +1,19 @@
-import { mkdtemp, realpath, rmdir } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
+import { lstat, mkdtemp, readdir, readFile, realpath, rmdir, statfs } from 'node:fs/promises';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
+import { checkReplaceable, type FoundFile, MANIFEST } from '../folder-manifest.js';
 import type { OutputRequest } from '../platform.js';
 import { exists, kindOf, relativeInside } from './paths.js';
 import { hasCode } from './system-error.js';
 
 /** @see Files.checkOutput */
-export async function checkOutput({ output, source, force = false }: OutputRequest): Promise<string> {
+export async function checkOutput({ byteLength, ...request }: OutputRequest): Promise<string> {
+  const { output, source } = request;
   if (typeof output !== 'string' || output.trim() === '') throw new OptionError('The output folder has no name.');
+  if ((await lstat(resolve(output)).catch(() => undefined))?.isSymbolicLink())
+    throw new OptionError(`The output ${output} is a link. Name the folder that it leads to, or choose another.`);
+  checkNames(resolve(output), output);
   const target = await resolveLinks(resolve(output));
   const from = await resolveLinks(resolve(source));
   if (relativeInside(from, target) !== undefined || relativeInside(target, from) !== undefined) {
@@ -16,34 +21,97 @@ export async function checkOutput({ output, source, force = false }: OutputReque
       `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
     );
   }
-  const existing = await kindOf(target);
-  if (existing === 'file') {
-    throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
-  }
-  if (existing !== undefined && !force) {
-    throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
-  }
-  await checkWritable(dirname(target), output);
+  await checkFree(target, request);
+  await checkNew(target, { name: output, kind: 'folder', byteLength });
   return target;
 }
 
-/** Folders that are missing will be made; the nearest one that exists must take them. */
-async function checkWritable(folder: string, output: string): Promise<void> {
-  try {
-    // Permissions alone do not tell: file systems may be read-only, full or virtual.
-    await rmdir(await mkdtemp(join(folder, '.fang-prune-')));
-  } catch (cause) {
-    if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder))) {
-      return checkWritable(dirname(folder), output);
-    }
-    throw new OptionError(`Cannot make the output ${output}, for ${folder} takes no folder: ${reason(cause)}.`, {
-      cause,
-    });
+/** Refuses a place that is taken by what may not be replaced. @throws OptionError */
+export async function checkFree(target: string, { output, force }: Omit<OutputRequest, 'source'>): Promise<void> {
+  const existing = await kindOf(target);
+  if (existing === undefined) return;
+  if (existing === 'file')
+    throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
+  if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+  await checkOwn(target, output);
+}
+
+/** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
+export async function checkOwn(folder: string, output: string): Promise<void> {
+  const path = join(folder, MANIFEST);
+  const isPlain = (await lstat(path).catch(() => undefined))?.isFile();
+  await checkReplaceable(output, walkFolder(folder), isPlain ? await readFile(path) : undefined);
+}
+
+/** All that is in a folder, by name; no link is followed. */
+export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<FoundFile> {
+  const entries = await readdir(join(folder, inside), { withFileTypes: true }).catch((cause) => {
+    throw new OptionError(`Cannot look into ${join(folder, inside)}: ${reason(cause)}.`, { cause });
+  });
+  if (entries.length === 0 && inside !== '') yield { path: inside, byteLength: undefined };
+  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const path = inside + entry.name;
+    if (entry.isDirectory()) yield* walkFolder(folder, `${path}/`);
+    else yield { path, byteLength: entry.isFile() ? (await lstat(join(folder, path))).size : undefined };
   }
 }
 
-/** The path with links resolved as far as it exists. */
-async function resolveLinks(path: string): Promise<string> {
+/** What is to be made. */
+interface NewEntry {
+  /** As the user named it. */
+  readonly name: string;
+  readonly kind: 'file' | 'folder';
+  /** Bytes that it takes at least. */
+  readonly byteLength?: number | undefined;
+}
+
+/** Checks permission and room for a file or folder. @throws OptionError */
+export async function checkNew(path: string, { name, kind, byteLength = 0 }: NewEntry): Promise<void> {
+  const folder = await findTaker(dirname(path), { name, kind });
+  const { bavail, bsize, blocks } = await statfs(folder);
+  const needed = Math.max(byteLength, LEAST_BYTES);
+  // Some file systems do not count.
+  if (blocks > 0 && bavail * bsize < needed)
+    throw new OptionError(
+      `Cannot make ${name}: it needs at least ${Math.ceil(needed)} bytes, and ${folder} has ${bavail * bsize} free. ` +
+        'Make room or choose another place.',
+    );
+}
+
+/** Checks the names on a path that is to be made. @throws OptionError */
+export function checkNames(path: string, name: string): void {
+  for (const part of `${path}${NAME_ENDING}`.split(sep)) {
+    const over = Buffer.byteLength(part) - MAX_NAME_BYTES;
+    if (over > 0)
+      throw new OptionError(
+        `Cannot make ${name}: "${part.slice(0, 20)}..." is ${over} bytes too long. Shorten that name.`,
+      );
+  }
+}
+
+/** Longest name of a file on Linux, macOS and Windows. */
+const MAX_NAME_BYTES = 255;
+/** As long as what marks files that are not complete. */
+const NAME_ENDING = '.replaced-1234567-12345678';
+/** A report with its page. */
+const LEAST_BYTES = 2 ** 17;
+
+/** Folders that are missing will be made; the nearest one that exists must take them. @returns that one */
+async function findTaker(folder: string, wanted: NewEntry): Promise<string> {
+  try {
+    // Permissions alone do not tell: file systems may be read-only, full or virtual.
+    await rmdir(await mkdtemp(join(folder, '.fang-prune-')));
+    return folder;
+  } catch (cause) {
+    if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder)))
+      return findTaker(dirname(folder), wanted);
+    const { name, kind } = wanted;
+    throw new OptionError(`Cannot make ${name}, since ${folder} takes no ${kind}: ${reason(cause)}.`, { cause });
+  }
+}
+
+/** @see Files.real */
+export async function resolveLinks(path: string): Promise<string> {
   const real = await realpath(path).catch(() => undefined);
   if (real !== undefined || dirname(path) === path) return real ?? path;
   return join(await resolveLinks(dirname(path)), basename(path));

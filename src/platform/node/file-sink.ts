@@ -15,6 +15,14 @@ export async function createFileSink(path: string): Promise<FileSink> {
   return bufferedSink(file, path);
 }
 
+/** Brings the names in a folder to the disk. */
+export async function syncFolder(path: string): Promise<void> {
+  // Windows opens no folders, and keeps names by itself.
+  const folder = await open(path).catch(() => undefined);
+  await folder?.sync().catch(() => undefined);
+  await folder?.close();
+}
+
 function bufferedSink(file: FileHandle, path: string): FileSink {
   const buffer = new Uint8Array(WRITE_BUFFER_BYTES);
   let filled = 0;
@@ -33,6 +41,7 @@ function bufferedSink(file: FileHandle, path: string): FileSink {
     async close() {
       try {
         await flush();
+        await writing(path, () => file.sync());
       } finally {
         await file.close();
       }

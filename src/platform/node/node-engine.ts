@@ -1,10 +1,11 @@
+import { availableParallelism } from 'node:os';
 import { create, toBinary } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { EngineError, OptionError } from '../../errors.js';
 import { makeNode, makeValueInfo } from '../../graph/build.js';
 import type { Engine } from '../../runtime/engine.js';
-import { createOrtEngine } from '../../runtime/ort-engine.js';
-import type { EngineChoice } from '../platform.js';
+import { createOrtEngine, type OrtEngineOptions } from '../../runtime/ort-engine.js';
+import { checkOwnEngine, type EngineChoice } from '../platform.js';
 import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
 
 /**
@@ -13,11 +14,11 @@ import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
  * @throws OptionError for a name this build does not know, or when both are given. @throws EngineError when none of the
  *   providers starts.
  */
-export async function createNodeEngine({ executionProvider, engine }: EngineChoice = {}): Promise<Engine> {
-  if (engine !== undefined) {
-    if (executionProvider === undefined) return engine;
-    throw new OptionError('engine and executionProvider are both given; an engine has its providers already');
-  }
+export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engine> {
+  checkOwnEngine(choice);
+  if (choice.engine !== undefined) return choice.engine;
+  const { executionProvider } = choice;
+  const threads = resolveThreads(choice.threads);
   const wanted = [executionProvider ?? 'cpu'].flat();
   const native = wanted.every((name) => name === WASM) ? undefined : loadNative();
   const missing = native !== undefined && 'failure' in native ? native : undefined;
@@ -32,8 +33,13 @@ export async function createNodeEngine({ executionProvider, engine }: EngineChoi
   }
   const failures: string[] = [];
   for (const [at, provider] of wanted.entries()) {
-    if (provider === WASM || ort === undefined) return createWasmEngine(provider === WASM ? undefined : missing);
-    const engine = createOrtEngine(ort, { executionProviders: wanted.slice(at).filter((name) => name !== WASM) });
+    if (provider === WASM || ort === undefined) {
+      if (choice.threads !== undefined)
+        throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead');
+      return createWasmEngine(provider === WASM ? undefined : missing);
+    }
+    const executionProviders = wanted.slice(at).filter((name) => name !== WASM);
+    const engine = createOrtEngine(ort, { executionProviders, ...threads });
     const failure =
       provider === 'cpu' ? undefined : await tryProvider(createOrtEngine(ort, { executionProviders: [provider] }));
     if (failure === undefined) return engine;
@@ -44,6 +50,16 @@ export async function createNodeEngine({ executionProvider, engine }: EngineChoi
       'the README; otherwise choose cpu, or a list that ends in cpu',
   );
 }
+
+/** A sum is split among threads and rounds by its parts: the same number gives the same bytes on another machine. */
+function resolveThreads(threads = 0): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
+  if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
+    throw new OptionError(`threads is ${threads}; expected a whole number from 0 to ${MAX_THREADS}`);
+  return { threads, spinning: threads <= availableParallelism() };
+}
+
+/** More than any machine has cores; each takes a stack. */
+const MAX_THREADS = 1024;
 
 /** In Node.js, the execution provider of onnxruntime-web. */
 const WASM = 'wasm';

@@ -1,8 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Files } from '../platform.js';
 import { writing } from '../writing.js';
-import { createFileSink } from './file-sink.js';
+import { createFileSink, syncFolder } from './file-sink.js';
 
 /** @see Files.writeTogether */
 export const writeTogether: Files['writeTogether'] = async (files) => {
@@ -13,6 +14,7 @@ export const writeTogether: Files['writeTogether'] = async (files) => {
       await write(sink).finally(() => sink.close());
     }
     for (const path of files.keys()) await writing(path, () => rename(path + suffix, path));
+    for (const folder of new Set(Array.from(files.keys(), dirname))) await syncFolder(folder);
   } finally {
     await Promise.all([...files.keys()].map((path) => rm(path + suffix, { force: true })));
   }

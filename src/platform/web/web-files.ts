@@ -1,4 +1,5 @@
 import { OptionError } from '../../errors.js';
+import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
 import type { Files } from '../platform.js';
 import { writing } from '../writing.js';
 import type { WebFolder } from './web-folder.js';
@@ -25,12 +26,18 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
     const { folder, inside } = need(path);
     if ((await folder.kindOf(inside)) !== undefined) await folder.remove(inside);
   };
-  const walk = async (path: string, inside = ''): Promise<string[]> => {
-    const paths: string[] = [];
-    for (const { name, kind } of await files.list(files.resolve(path, inside)))
-      paths.push(...(kind === 'file' ? [`${inside}${name}`] : await walk(path, `${inside}${name}/`)));
-    return paths;
+  const walk = async (folder: string, { inside = '', without = '' } = {}): Promise<FoundFile[]> => {
+    const found: FoundFile[] = [];
+    for (const { name, kind } of await files.list(files.resolve(folder, inside))) {
+      const path = files.resolve(folder, inside, name);
+      if (path === without) continue;
+      if (kind === 'folder') found.push(...(await walk(folder, { inside: `${inside}${name}/`, without })));
+      else found.push({ path: inside + name, byteLength: (await files.open(path))?.byteLength });
+    }
+    return found;
   };
+  const checkOwn = async (folder: string, output: string, without?: string) =>
+    checkReplaceable(output, await walk(folder, { without }), await readAll(files, `${folder}/${MANIFEST}`));
 
   const files: Files = {
     resolve,
@@ -98,7 +105,18 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
       // A folder that was given is there already, and may well be empty.
       if (!force && (await files.list(target)).length > 0)
         throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+      await checkOwn(target, output);
       return target;
+    },
+    async checkFile(path) {
+      need(path);
+      if ((await files.kindOf(path)) === 'folder')
+        throw new OptionError(`Cannot write ${path}: it is a folder. Name a file.`);
+    },
+    real: async (path) => path,
+    async stamp(path) {
+      const source = await files.open(path);
+      return source && `${source.byteLength} bytes`;
     },
     async buildFolder(request, build) {
       const target = await files.checkOutput(request);
@@ -106,9 +124,13 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
       try {
         const result = await build(partial);
         const built = await walk(partial);
+        const sink = await files.create(`${partial}/${MANIFEST}`);
+        await sink.write(formatManifest(built)).finally(() => sink.close());
+        await checkOwn(target, request.output, partial);
         for (const { name } of await files.list(target))
           if (!partial.endsWith(`/${name}`)) await remove(`${target}/${name}`);
-        for (const path of built) await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
+        for (const path of [...built.map(({ path }) => path), MANIFEST])
+          await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
         return result;
       } finally {
         await remove(partial);
@@ -128,6 +150,11 @@ function resolve(...parts: readonly string[]): string {
     }
   }
   return `/${names.join('/')}`;
+}
+
+async function readAll({ open }: Files, path: string): Promise<Uint8Array | undefined> {
+  const source = await open(path);
+  return source?.read(0, source.byteLength);
 }
 
 const randomName = (): string => Math.random().toString(36).slice(2, 10);

@@ -4,7 +4,7 @@ import { OptionError } from '../../errors.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
 import type { OrtModule } from '../../runtime/ort-module.js';
-import type { EngineChoice, Platform } from '../platform.js';
+import { checkOwnEngine, type EngineChoice, type Platform } from '../platform.js';
 import type { DirectoryHandle } from './handle-folder.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
@@ -40,9 +40,11 @@ export function createWebPlatform({ folders, scratch }: WebPlatformOptions): Pla
   };
 }
 
-async function createWebEngine({ executionProvider, engine: given }: EngineChoice): Promise<Engine> {
-  if (given !== undefined && executionProvider !== undefined)
-    throw new OptionError('engine and executionProvider are both given; an engine has its providers already');
+async function createWebEngine(choice: EngineChoice): Promise<Engine> {
+  checkOwnEngine(choice);
+  const { executionProvider, threads, engine: given } = choice;
+  if (threads !== undefined)
+    throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead');
   // Names of files mean nothing to it.
   const { loadFile: _, ...engine } = given ?? (await createOwnEngine([executionProvider ?? 'wasm'].flat()));
   return engine;

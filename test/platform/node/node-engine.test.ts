@@ -45,13 +45,27 @@ describe('an engine of the caller', () => {
     expect(measured.perplexity).toBeCloseTo((await perplexity(request)).perplexity, 4);
   });
 
-  it('leaves no room for an execution provider', async () => {
-    await expect(
-      describeModel({ model: TINY_LLAMA, engine: testEngine, executionProvider: 'cpu' }),
-    ).rejects.toMatchObject({
+  it.each([{ executionProvider: 'cpu' }, { threads: 2 }])('leaves no room for %j', async (choice) => {
+    await expect(describeModel({ model: TINY_LLAMA, engine: testEngine, ...choice })).rejects.toMatchObject({
       code: 'ERR_OPTION',
       message: expect.stringContaining('both given'),
     });
+  });
+});
+
+describe('threads', () => {
+  it('are as many on every machine, and the report says how many', async () => {
+    expect((await prune(PRUNING)).environment).not.toHaveProperty('threads');
+    expect((await prune({ ...PRUNING, threads: 3 })).environment).toMatchObject({ threads: 3 });
+    expect(await createNodeEngine({ threads: 0 })).not.toHaveProperty('threads');
+  });
+
+  it.each([-1, 1.5, Number.NaN, 1e9])('are not %d', async (threads) => {
+    await expect(createNodeEngine({ threads })).rejects.toThrow(/^threads is .* expected a whole number/);
+  });
+
+  it('are not chosen for WebAssembly', async () => {
+    await expect(createNodeEngine({ executionProvider: 'wasm', threads: 2 })).rejects.toThrow('numThreads');
   });
 });
 

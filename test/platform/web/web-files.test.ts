@@ -1,4 +1,5 @@
 import { OptionError } from '../../../src/errors.js';
+import { MANIFEST } from '../../../src/platform/folder-manifest.js';
 import { createWebFiles } from '../../../src/platform/web/web-files.js';
 import type { WebPlace } from '../../../src/platform/web/web-place.js';
 import { readBytes } from '../../../src/storage/read-bytes.js';
@@ -85,13 +86,25 @@ describe.each(PLACES)('%s', (_, makePlace) => {
       if (content === 'broken') throw new Error('broken');
     };
     await files.buildFolder(request, fill('one'));
-    await write(`/${output}/old`, 'old');
     await expect(files.buildFolder(request, fill('two'))).rejects.toThrow(OptionError);
     await expect(files.buildFolder({ ...request, force: true }, fill('broken'))).rejects.toThrow('broken');
-    expect([await read(`/${output}/sub/x`), await read(`/${output}/old`)]).toEqual(['one', 'old']);
+    expect(await read(`/${output}/sub/x`)).toBe('one');
     await files.buildFolder({ ...request, force: true }, fill('two'));
-    expect([await read(`/${output}/sub/x`), await read(`/${output}/old`)]).toEqual(['two', undefined]);
-    expect((await files.list('/out')).map(({ name }) => name)).toEqual([output === 'out' ? 'sub' : 'deeper']);
+    expect(await read(`/${output}/sub/x`)).toBe('two');
+    expect((await files.list(`/${output}`)).map(({ name }) => name)).toEqual([MANIFEST, 'sub']);
+    await write(`/${output}/mine`, 'mine');
+    const again = files.buildFolder({ ...request, force: true }, fill('three'));
+    await expect(again).rejects.toThrow(/does not list mine/);
+    expect([await read(`/${output}/sub/x`), await read(`/${output}/mine`)]).toEqual(['two', 'mine']);
+  });
+
+  it('keeps what comes into the folder while a new one is made', async () => {
+    const { files, write, read } = open();
+    const request = { output: 'out', source: 'in', force: true };
+    const built = files.buildFolder(request, () => write('/out/mine', 'mine'));
+    await expect(built).rejects.toThrow(/holds mine, and no/);
+    expect(await read('/out/mine')).toBe('mine');
+    expect(await files.list('/out')).toHaveLength(1);
   });
 
   it('refuses an output that touches the model, is a file, or lies nowhere', async () => {

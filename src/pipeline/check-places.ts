@@ -1,0 +1,58 @@
+import { OptionError } from '../errors.js';
+import type { ResolvedCalibration } from '../options.js';
+import type { Files } from '../platform/platform.js';
+import { checkPairPlace } from '../storage/json-with-tensors.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import { checkWindowsPlace } from '../storage/windows-file.js';
+import { checkReportPlace } from '../storage/write-report.js';
+import type { ResultPlaces } from './write-result.js';
+
+/** Asks before hours of work whether the results can be written. @throws OptionError */
+export async function checkPlaces(
+  { platform: { files }, root }: ModelFolder,
+  results: readonly ResultPlaces[],
+  { force, calibration }: { readonly force: boolean; readonly calibration: ResolvedCalibration | undefined },
+): Promise<void> {
+  const windowsFile = calibration?.generate?.file;
+  for (const { out, recipe, report } of results) {
+    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force });
+    if (report?.folder !== undefined) await checkReportPlace(files, { ...report, folder: report.folder, out });
+    if (out === undefined) continue;
+    await files.checkOutput({ output: out, source: root, force });
+    if (windowsFile !== undefined) await checkWindowsPlace(files, windowsFile, out);
+  }
+  await checkCalibrationFiles(files, calibration);
+}
+
+/** Asks whether the text is there, and whether windows that the model writes can be kept. @throws OptionError */
+export async function checkCalibrationFiles(
+  files: Files,
+  { source, generate }: Partial<Pick<ResolvedCalibration, 'source' | 'generate'>> = {},
+): Promise<void> {
+  if (generate?.file !== undefined) await files.checkFile(files.resolve(generate.file));
+  const text = Object(source).file as unknown;
+  if (typeof text !== 'string') return;
+  const kind = await files.kindOf(files.resolve(text));
+  if (kind !== 'file')
+    throw new OptionError(
+      `Cannot read the text ${text}: ${kind === undefined ? 'there is no such file' : 'it is a folder'}.`,
+    );
+}
+
+/**
+ * Asks whether there is room for the results. Pruning takes no more than its sparsity from a file, so that is what is clearly
+ * needed.
+ * @param denseBytes of the model and its external data
+ * @throws OptionError naming what is needed and what is free.
+ */
+export async function checkRoom(
+  { platform: { files }, root }: ModelFolder,
+  results: readonly Pick<ResultPlaces, 'out' | 'sparsity'>[],
+  { force, denseBytes }: { readonly force: boolean; readonly denseBytes: number },
+): Promise<void> {
+  let byteLength = 0;
+  for (const { out, sparsity } of results) {
+    byteLength += Math.ceil(denseBytes * (1 - sparsity));
+    if (out !== undefined) await files.checkOutput({ output: out, source: root, force, byteLength });
+  }
+}

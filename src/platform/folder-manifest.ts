@@ -1,0 +1,75 @@
+import { OptionError } from '../errors.js';
+import { VERSION } from '../version.js';
+
+/** Lists what a run wrote into a folder, so that a later run knows what it may replace. */
+export const MANIFEST = 'fang-prune-files.json';
+
+/** A file of a folder. */
+export interface FoundFile {
+  /** Relative to the folder, with `/`. */
+  readonly path: string;
+  /** Undefined for links, empty folders and whatever else is no plain file. */
+  readonly byteLength: number | undefined;
+}
+
+/** Contents of `fang-prune-files.json`. */
+export interface FolderManifest {
+  readonly schema: typeof MANIFEST_SCHEMA;
+  /** Version of this library. */
+  readonly version: string;
+  /** All files but the manifest itself, by path. */
+  readonly files: readonly FoundFile[];
+}
+
+const MANIFEST_SCHEMA = 'fang-prune-files/1';
+
+/** Reports are written again when measurements join them, so their sizes tell nothing. */
+const REPORTS = /^fang-prune-report\.(json|html)$/;
+
+export function formatManifest(files: readonly FoundFile[]): Uint8Array {
+  const manifest: FolderManifest = { schema: MANIFEST_SCHEMA, version: VERSION, files };
+  return new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/**
+ * Lets a folder be replaced that is empty, or holds nothing but what its manifest lists.
+ * @param output as the user named it
+ * @param manifest bytes of its manifest; undefined where there is none
+ * @throws OptionError naming the first file that stands against it.
+ */
+export async function checkReplaceable(
+  output: string,
+  files: AsyncIterable<FoundFile> | Iterable<FoundFile>,
+  manifest: Uint8Array | undefined,
+): Promise<void> {
+  const listed = manifest && parseManifest(manifest);
+  for await (const file of files) {
+    const obstacle = findObstacle(file, listed);
+    if (obstacle !== undefined)
+      throw new OptionError(
+        `The output folder ${output} is not replaced: ${obstacle}. Choose another folder, or move away what shall stay.`,
+      );
+  }
+}
+
+type ListedFiles = ReadonlyMap<string, number | undefined>;
+
+function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | undefined): string | undefined {
+  if (listed === undefined) return `it holds ${path}, and no ${MANIFEST} that says what fang-prune wrote there`;
+  if (path === MANIFEST) return undefined;
+  if (!listed.has(path)) return `its ${MANIFEST} does not list ${path}`;
+  if (byteLength === undefined) return `${path} in it is no plain file`;
+  const written = listed.get(path);
+  if (written === byteLength || REPORTS.test(path)) return undefined;
+  return `${path} in it has ${byteLength} bytes, and ${written} were written`;
+}
+
+/** Undefined for what is no manifest. */
+function parseManifest(bytes: Uint8Array): ListedFiles | undefined {
+  try {
+    const { schema, files } = JSON.parse(new TextDecoder().decode(bytes)) as FolderManifest;
+    return schema === MANIFEST_SCHEMA ? new Map(files.map(({ path, byteLength }) => [path, byteLength])) : undefined;
+  } catch {
+    return undefined;
+  }
+}

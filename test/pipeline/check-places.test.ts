@@ -1,0 +1,103 @@
+import { appendFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildReport } from '../../src/node.js';
+import { checkRoom } from '../../src/pipeline/check-places.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { openModelFolder } from '../../src/storage/model-folder.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const REQUEST = {
+  model: TINY_LLAMA,
+  sparsity: 0.3,
+  method: 'random',
+  modules: 'ffn',
+  certify: false,
+  calibration: { windowCount: 2, windowLength: 16 },
+} as const;
+
+/** Runs a request that must be refused before it begins. */
+async function refused(request: Partial<PruneRequest>, reason: RegExp): Promise<void> {
+  const stages: string[] = [];
+  const onProgress: PruneRequest['onProgress'] = ({ stage }) => stages.push(stage);
+  const before = await listFiles(folder());
+  const run = prune({ ...REQUEST, out: at('out'), ...request, onProgress });
+  await expect(run).rejects.toThrow(OptionError);
+  await expect(run).rejects.toThrow(reason);
+  expect(stages).toEqual([]);
+  expect(await listFiles(folder())).toEqual(before);
+}
+
+it('leaves a home folder alone, forced or not', async () => {
+  await mkdir(at('home/.ssh'), { recursive: true });
+  await writeFile(at('home/.ssh/id'), 'key');
+  await symlink(at('home'), at('link'));
+  await refused({ out: at('home'), force: true }, /holds \.ssh\/id, and no fang-prune-files\.json/);
+  await refused({ out: at('link'), force: true }, /is a link/);
+  await expect(pruneLadder({ ...REQUEST, sparsity: [0.1], out: at('home'), force: true })).resolves.toHaveLength(1);
+  expect(await readFile(at('home/.ssh/id'), 'utf8')).toBe('key');
+});
+
+it('replaces rungs and results of recipes by the same rules', async () => {
+  await prune({ ...REQUEST, out: at('out'), recipe: at('recipe') });
+  await prune({ ...REQUEST, out: at('out'), recipe: at('recipe'), force: true });
+  await writeFile(at('out/notes.txt'), 'mine');
+  const apply = { model: TINY_LLAMA, recipe: at('recipe'), out: at('out'), force: true };
+  await expect(applyRecipe(apply)).rejects.toThrow(/does not list notes\.txt/);
+  const climb = () => pruneLadder({ ...REQUEST, sparsity: [0.1, 0.2], out: at('ladder'), force: true });
+  await climb();
+  await climb();
+  await writeFile(at('ladder/20/notes.txt'), 'mine');
+  await expect(climb()).rejects.toThrow(/ladder\/20 is not replaced/);
+});
+
+it('replaces recipes, statistics and reports, and no other file', async () => {
+  await writeFile(at('package.json'), '{"name": "mine"}');
+  await writeFile(at('a.safetensors'), 'mine');
+  await writeFile(at('b.html'), 'mine');
+  for (const force of [true, false]) {
+    await refused({ recipe: at('package.json'), force }, force ? /is not of a recipe/ : /exists/);
+    await refused({ recipe: at('a.json'), force }, /a\.safetensors exists/);
+    await refused({ report: at('package.json'), force }, /is no report/);
+    await refused({ report: at('b.json'), force }, /b\.html exists/);
+  }
+  await refused({ report: at('out/a.json') }, /lies in the output folder/);
+  const look = { model: TINY_LLAMA, method: 'flap', force: true, calibration: REQUEST.calibration };
+  await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
+  await prune({ ...REQUEST, out: at('out') });
+  await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is no report/);
+});
+
+it('looks for the calibration text and for the places of all files before it begins', async () => {
+  const calibration = { ...REQUEST.calibration };
+  await refused({ calibration: { ...calibration, source: { file: at('none.txt') } } }, /no such file/);
+  await refused({ calibration: { ...calibration, source: { file: folder() } } }, /it is a folder/);
+  await mkdir(at('taken.jsonl'));
+  await refused({ calibration: { ...calibration, generate: { file: at('taken.jsonl') } } }, /is a folder/);
+  await refused({ report: at(`${'a'.repeat(260)}.json`) }, /too long/);
+});
+
+it('adds up what several results take', async () => {
+  const model = await openModelFolder(nodePlatform, TINY_LLAMA);
+  const results = [0.5, 0.5].map((sparsity, rung) => ({ sparsity, out: at(`ladder/${rung}`) }));
+  await checkRoom(model, results, { force: false, denseBytes: 1000 });
+  await expect(checkRoom(model, results, { force: false, denseBytes: 1e18 })).rejects.toThrow(/at least 5\d+ bytes/);
+  await model.close();
+});
+
+it('fails when the model changes during the run, and leaves nothing', async () => {
+  const model = await copyTinyLlama(at('in'));
+  const grow: PruneRequest['onProgress'] = ({ stage, done }) => {
+    if (stage === 'save' && done === 0) changed ??= appendFile(join(model, 'onnx/model.onnx'), ' ');
+  };
+  let changed: Promise<void> | undefined;
+  const run = prune({ ...REQUEST, model, out: at('out'), onProgress: grow });
+  await expect(run).rejects.toThrow(ModelFormatError);
+  await expect(run).rejects.toThrow(/model\.onnx changed while it was in use/);
+  await changed;
+  expect((await listFiles(folder())).filter((file) => !file.startsWith('in/'))).toEqual([]);
+});
