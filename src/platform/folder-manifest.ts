@@ -18,16 +18,17 @@ export interface FolderManifest {
   /** Version of this library. */
   readonly version: string;
   /** All files but the manifest itself, by path. */
-  readonly files: readonly FoundFile[];
+  readonly files: readonly { readonly path: string; readonly byteLength?: number | undefined }[];
 }
 
 const MANIFEST_SCHEMA = 'fang-prune-files/1';
 
-/** Reports are written again when measurements join them, so their sizes tell nothing. */
+/** Reports are written again when measurements join them, and hold times: their sizes would tell nothing. */
 const REPORTS = /^fang-prune-report\.(json|html)$/;
 
 export function formatManifest(files: readonly FoundFile[]): Uint8Array {
-  const manifest: FolderManifest = { schema: MANIFEST_SCHEMA, version: VERSION, files };
+  const listed = files.map(({ path, byteLength }) => (REPORTS.test(path) ? { path } : { path, byteLength }));
+  const manifest: FolderManifest = { schema: MANIFEST_SCHEMA, version: VERSION, files: listed };
   return new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`);
 }
 
@@ -60,7 +61,7 @@ function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | und
   if (!listed.has(path)) return `its ${MANIFEST} does not list ${path}`;
   if (byteLength === undefined) return `${path} in it is no plain file`;
   const written = listed.get(path);
-  if (written === byteLength || REPORTS.test(path)) return undefined;
+  if (written === undefined || written === byteLength) return undefined;
   return `${path} in it has ${byteLength} bytes, and ${written} were written`;
 }
 

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
 import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
-import { checkFree, checkOutput, checkOwn, walkFolder } from './check-output.js';
+import { ASIDE, checkFree, checkOutput, checkOwn, walkFolder } from './check-output.js';
 import { createFileSink, syncFolder } from './file-sink.js';
 import { exists } from './paths.js';
 
@@ -17,7 +17,7 @@ export const buildFolder: Files['buildFolder'] = async (request, build) => {
     await writing(partial, () => mkdir(partial, { recursive: true }));
     const result = await build(partial);
     await writeManifest(partial);
-    await moveInto(partial, target, { ...request, aside: `${target}.replaced-${suffix}` });
+    await moveInto(partial, target, { ...request, aside: target + ASIDE + suffix });
     return result;
   } finally {
     await rm(partial, { recursive: true, force: true });

@@ -22,6 +22,7 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
     );
   }
   await checkFree(target, request);
+  await checkAside(target, output);
   await checkNew(target, { name: output, kind: 'folder', byteLength });
   return target;
 }
@@ -35,6 +36,21 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
   if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   await checkOwn(target, output);
 }
+
+/** Between two renames a run that is killed leaves neither folder under its name. @throws OptionError naming the old one */
+async function checkAside(target: string, output: string): Promise<void> {
+  if (await exists(target)) return;
+  const beside = await readdir(dirname(target)).catch(() => []);
+  const aside = beside.find((name) => name.startsWith(`${basename(target)}${ASIDE}`));
+  if (aside !== undefined)
+    throw new OptionError(
+      `A run was cut off while it replaced ${output}: its earlier contents are ${join(dirname(target), aside)}. ` +
+        'Give that folder its name back, or remove it.',
+    );
+}
+
+/** Follows the name of a folder that waits for another to take its place. */
+export const ASIDE = '.replaced-';
 
 /** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
 export async function checkOwn(folder: string, output: string): Promise<void> {
@@ -92,7 +108,7 @@ export function checkNames(path: string, name: string): void {
 /** Longest name of a file on Linux, macOS and Windows. */
 const MAX_NAME_BYTES = 255;
 /** As long as what marks files that are not complete. */
-const NAME_ENDING = '.replaced-1234567-12345678';
+const NAME_ENDING = `${ASIDE}1234567-12345678`;
 /** A report with its page. */
 const LEAST_BYTES = 2 ** 17;
 
