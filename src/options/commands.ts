@@ -3,7 +3,7 @@ import { CALIBRATION } from './calibration.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
-import { ENGINE, JOB, MODEL, modelPath, modelPaths } from './model.js';
+import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { type Families, row } from './option.js';
 import { RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
@@ -163,7 +163,7 @@ export const BENCH = {
   },
   Running: {
     models: row(undefined, 'the models; the others are compared with the first', { kind: modelPaths, required: true }),
-    ...ENGINE,
+    ...PROVIDER,
     onProgress: JOB.onProgress,
     signal: JOB.signal,
   },

@@ -6,19 +6,24 @@ import { CONTROL } from './run.js';
 export const modelPath = text('a folder in the transformers.js or genai layout, or an .onnx file');
 export const modelPaths = listOf(modelPath, 'a list of folders or .onnx files, at least one', 'texts');
 
-export const ENGINE = {
+/** What every call that loads a model takes. */
+export const PROVIDER = {
   embeddings: row('--embeddings <file>', 'embedding model of a decoder that reads inputs_embeds', {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
-  }),
-  threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
-    kind: whole(0),
-    otherwise: 'as many as ONNX Runtime chooses, by the cores',
   }),
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers, as cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
     otherwise: 'cpu',
     everyday: true,
+  }),
+} as const satisfies AnyRows;
+
+export const ENGINE = {
+  ...PROVIDER,
+  threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
+    kind: whole(0),
+    otherwise: 'as many as ONNX Runtime chooses, by the cores',
   }),
 } as const satisfies AnyRows;
 

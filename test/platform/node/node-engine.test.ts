@@ -54,7 +54,7 @@ describe('an engine of the caller', () => {
 });
 
 describe('threads', () => {
-  it('are as many on every machine, and the report says how many', async () => {
+  it('are as many as are asked for, which the report says', async () => {
     expect((await prune(PRUNING)).environment).not.toHaveProperty('threads');
     expect((await prune({ ...PRUNING, threads: 3 })).environment).toMatchObject({ threads: 3 });
     expect(await createNodeEngine({ threads: 0 })).not.toHaveProperty('threads');
