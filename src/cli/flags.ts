@@ -36,13 +36,12 @@ function hideRare(command: Command, rare: readonly Option[]): void {
   });
 }
 
-function optionsOf({ row, path }: NamedRow): Option[] {
+function optionsOf({ row }: NamedRow): Option[] {
   const { flag, no, help, kind } = row;
   if (flag === undefined) return [];
   const { reads, choices = [] } = kind;
   const names = choices.length === 0 ? '' : `: ${choices.join(', ')}`;
   const option = new Option(flag, `${help}${names}${defaultOf(row)}`);
-  option.makeOptionMandatory(row.required === true && !path.includes('.'));
   if (reads !== undefined) option.argParser(READERS[reads] as (text: string, previous: unknown) => unknown);
   return no === undefined ? [option] : [option, new Option(`--no-${nameOf(flag)}`, no)];
 }

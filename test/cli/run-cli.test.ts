@@ -20,7 +20,7 @@ describe('exit codes', () => {
   });
 
   it.each([
-    ['prune dense --out pruned', "required option '-s, --sparsity <fraction>'"],
+    ['prune dense --out pruned --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['prune dense --out pruned --sparsity much', 'Expected a number'],
     ['prune dense --out pruned --sparsity 0.3 --seed 1.5', 'Expected a whole number'],
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
@@ -36,6 +36,7 @@ describe('exit codes', () => {
   });
 
   it.each([
+    ['prune dense --out pruned', '--sparsity is missing; expected'],
     ['prune dense --sparsity 0.3', '--out is missing: name the folder to write, or ask for a --dry-run'],
     ['prune dense --out pruned --sparsity 0.3 --modules embeddings', '--modules is "embeddings"; expected one of ffn,'],
     ['observe dense --out stats --method magnitude', '--method magnitude looks at no token'],

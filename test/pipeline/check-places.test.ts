@@ -14,7 +14,7 @@ const at = (path: string) => join(folder(), path);
 const REQUEST = {
   model: TINY_LLAMA,
   sparsity: 0.3,
-  method: 'random',
+  method: 'flap',
   modules: 'ffn',
   certify: false,
   calibration: { windowCount: 2, windowLength: 16 },
