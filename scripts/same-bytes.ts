@@ -2,19 +2,23 @@
  * Prunes models with two built checkouts and compares what they write, byte for byte: `npm run same-bytes -- OTHER_CHECKOUT
  * [MODEL_FOLDER...]`, by default the bundled model and the exporters' of the tests. Every method with FFNs alone and with heads,
  * several shots, a ladder, saved statistics and a recipe. Run it before and after a change that must not change results.
+ * With `--weights` only weights and logits are compared, bit for bit: files may then differ in constants and names of nodes.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { METHODS, type MethodName } from '../src/compensation/methods.js';
+import { createNodeEngine, openModelFolder } from '../src/node.js';
+import { openLanguageModel } from '../src/pipeline/open-language-model.js';
 import { readArguments, refuse } from './read-arguments.js';
 
 const USAGE =
-  'npm run same-bytes -- OTHER_CHECKOUT [MODEL_FOLDER...] [--only PART]... [--windows 4] [--window-length 32]';
+  'npm run same-bytes -- OTHER_CHECKOUT [MODEL_FOLDER...] [--only PART]... [--weights] [--windows 4] [--window-length 32]';
 const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string', multiple: true, default: [] },
+  weights: { type: 'boolean', default: false },
   windows: { type: 'string', default: '4' },
   'window-length': { type: 'string', default: '32' },
 });
@@ -74,11 +78,13 @@ const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
   ],
 };
 
+const PROMPT = Int32Array.from({ length: 12 }, (_, at) => (at * 37 + 11) % 256);
+
 let differences = 0;
 for (const model of models) {
   for (const [name, experiment] of Object.entries(EXPERIMENTS)) {
     if (!values.only.every((part) => `${basename(model)} ${name}`.includes(part))) continue;
-    const [ours, theirs] = [run(process.cwd(), model, experiment), run(resolve(other), model, experiment)];
+    const [ours, theirs] = [await run(process.cwd(), model, experiment), await run(resolve(other), model, experiment)];
     if (ours !== theirs) differences += 1;
     process.stdout.write(
       `${basename(model)}, ${name}: ${ours === theirs ? `same (${ours})` : `${ours} | ${theirs}`}\n`,
@@ -89,13 +95,13 @@ process.stdout.write(`${differences} differ\n`);
 if (differences > 0) process.exitCode = 1;
 
 /** SHA-256 of what one checkout writes, shortened; or how it failed. */
-function run(checkout: string, model: string, experiment: Experiment): string {
+async function run(checkout: string, model: string, experiment: Experiment): Promise<string> {
   const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-same-'));
   try {
     for (const command of experiment(resolve(model), (name) => join(scratch, name))) {
       execFileSync(process.execPath, [join(checkout, 'dist/cli.js'), ...command, '--quiet'], { stdio: 'pipe' });
     }
-    return hashFolder(join(scratch, 'out'));
+    return await (values.weights ? hashModels : hashFolder)(join(scratch, 'out'));
   } catch (error) {
     const { status } = error as { readonly status?: number | null };
     if (status === undefined) throw error;
@@ -113,5 +119,26 @@ function hashFolder(folder: string): string {
     .map((entry) => join(entry.parentPath, entry.name))
     .sort();
   for (const name of names) hash.update(name.slice(folder.length)).update(readFileSync(name));
+  return hash.digest('hex').slice(0, 16);
+}
+
+/** All weights by name, and logits on a prompt and the tokens after it, of the models in a folder. */
+async function hashModels(folder: string): Promise<string> {
+  const hash = createHash('sha256');
+  const configs = readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) =>
+    ['config.json', 'genai_config.json'].includes(basename(name)),
+  );
+  const engine = await createNodeEngine();
+  for (const root of [...new Set(configs.map((name) => dirname(join(folder, name))))].sort()) {
+    const opened = await openModelFolder(root);
+    const { weights } = await opened.load();
+    for (const name of [...weights.keys()].filter((one) => !one.startsWith('fang_prune/')).sort())
+      hash.update(name).update(await weights.get(name)!.read());
+    const language = await openLanguageModel(engine, opened);
+    const reader = language.createReader();
+    for (const tokens of [PROMPT, PROMPT.subarray(0, 1)]) hash.update((await reader.read([tokens])).slice());
+    await language.release();
+    await opened.close();
+  }
   return hash.digest('hex').slice(0, 16);
 }
