@@ -48,6 +48,15 @@ export async function withPart<T>(whole: Omit<JobContext, 'timed' | 'onEnd'>, pa
   try {
     return await part(context);
   } finally {
-    for (const end of endings) await end();
+    await endAll(endings);
+  }
+}
+
+/** One that fails keeps none of the others from being done. */
+async function endAll([end, ...others]: readonly (() => Promise<unknown>)[]): Promise<void> {
+  try {
+    await end?.();
+  } finally {
+    if (others.length > 0) await endAll(others);
   }
 }

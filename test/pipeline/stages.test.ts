@@ -51,3 +51,16 @@ it.each([
   const request = { model: TINY_LLAMA, sparsity: 0.3, dryRun: true, stages: { [name]: stage } as Partial<Stages> };
   await expect(prune(request)).rejects.toThrow(said);
 });
+
+it('frees the rest where one of the endings fails', async () => {
+  const ended: string[] = [];
+  const job = withJob(nodePlatform, {}, async ({ onEnd }) => {
+    for (const name of ['first', 'second', 'third'])
+      onEnd(async () => {
+        ended.push(name);
+        if (name === 'second') throw new Error('second is stuck');
+      });
+  });
+  await expect(job).rejects.toThrow('second is stuck');
+  expect(ended).toEqual(['third', 'second', 'first']);
+});
