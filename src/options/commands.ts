@@ -54,7 +54,7 @@ export const APPLY = {
       required: true,
       everyday: true,
     }),
-    force: { ...force, help: 'write into a folder that is not empty' },
+    force: { ...force, help: 'replace a folder that an earlier run wrote' },
     recipe: row(undefined, 'what was decided', {
       kind: text('a folder with recipe.json, or such a file'),
       required: true,

@@ -12,7 +12,7 @@ export interface FolderOptions {
   readonly model: string;
   /** Folder to be made; may be left out for a dry run. */
   readonly out?: string | undefined;
-  /** Replace `out` if it exists. Default false. */
+  /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   readonly force?: boolean | undefined;
   /** Decide everything and report it, but write nothing. Default false. */
   readonly dryRun?: boolean | undefined;
@@ -56,7 +56,7 @@ export const RESULT = {
     otherwise: 'none for a dry run',
     everyday: true,
   }),
-  force: { ...force, help: 'write into a folder that is not empty' },
+  force: { ...force, help: 'replace a folder that an earlier run wrote' },
   dryRun: row('--dry-run', 'report what would be removed; write nothing', {
     kind: truth,
     default: false,
