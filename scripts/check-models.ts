@@ -23,10 +23,10 @@ import { maskModel } from '../src/removal/mask-model.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../src/runtime/analyse-model.js';
 import type { Tensor, Tensors } from '../src/runtime/engine.js';
-import { createMemoryStates } from '../src/runtime/hidden-states.js';
 import { lowerForRun } from '../src/runtime/lower-for-run.js';
 import { createOrtEngine } from '../src/runtime/ort-engine.js';
 import { prefillFeeds } from '../src/runtime/prefill-feeds.js';
+import { createMemoryStore } from '../src/runtime/tensor-store.js';
 
 const { values: flags, positionals: files } = parseArgs({
   allowPositionals: true,
@@ -111,7 +111,7 @@ async function checkPruning(
       windows,
       options,
       store: storeInMemory,
-      createStates: async () => createMemoryStates(),
+      createStore: async () => createMemoryStore(),
     };
     const outcome = await pruneModel(job);
     const pruned = await logitsOf(outcome.model, logits, windows[0]!);

@@ -193,8 +193,9 @@ export { type BackwardMeasures, measureBackwards } from './prune/measure-dense/m
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
 export { type ForwardMeasures, measureForwards } from './prune/measure-dense/measure-forwards.js';
 export { type Passes, type PruneContext, startContext } from './prune/prune-context.js';
-export { type MeasuredResult, PRUNE_STAGES, type PruneStages, pruneMeasured, pruneModel } from './prune/prune-model.js';
+export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
 export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';
+export { REFINEMENTS } from './prune/refine/refinements.js';
 export { type MeasureRequest, measureModules } from './prune/shrink/measure-modules.js';
 export { type SegmentCase, scoreSegment } from './prune/shrink/score-segment.js';
 export { type ModelEdits, type ModuleShrinking, shrinkModule } from './prune/shrink/shrink-module.js';
@@ -228,12 +229,6 @@ export {
   differentiateModel,
 } from './runtime/differentiate-model.js';
 export type { Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './runtime/engine.js';
-export {
-  createMemoryStates,
-  createSpilledStates,
-  type HiddenStates,
-  type ScratchFile,
-} from './runtime/hidden-states.js';
 export { createOrtEngine, type OrtEngineOptions } from './runtime/ort-engine.js';
 export type {
   OrtModule,
@@ -245,5 +240,11 @@ export type {
 export { prefillFeeds } from './runtime/prefill-feeds.js';
 export { putEmbeddingInFront } from './runtime/put-embedding-in-front.js';
 export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';
+export {
+  createMemoryStore,
+  createSpilledStore,
+  type ScratchFile,
+  type TensorStore,
+} from './runtime/tensor-store.js';
 export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
 export { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting/weighting-variants.js';

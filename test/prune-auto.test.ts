@@ -7,7 +7,7 @@ import { type PruneOptions, resolveOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import { measureDense } from '../src/prune/measure-dense/measure-dense.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
-import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import {
   bytesOf,
@@ -93,7 +93,7 @@ it('orders in steps of 32 as it would one by one, to 2 % of the cost, and costs 
       windows: someWindows(16, 48),
       options: { ...options, orderAdapter: createAdapter('obc', { dampening: 0.1, step }) },
       store: storeInMemory,
-      createStates: createMemoryStates,
+      createStore: createMemoryStore,
     });
     await observed.dispose();
     return [...observed.dense.orders!.values()].map(({ costs }) => costs);

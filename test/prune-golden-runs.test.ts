@@ -6,7 +6,7 @@ import type { DenseMeasures } from '../src/prune/measure-dense/dense-measures.js
 import { runMeasurements } from '../src/prune/measure-dense/run-measurements.js';
 import { startContext } from '../src/prune/prune-context.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
-import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { type Loaded, loadTinyLlama, meanLoss, pruneLoaded } from './support/tiny-llama.js';
 
@@ -43,7 +43,7 @@ describe('what the dense model shows', () => {
       windows: calibration,
       options,
       store: storeInMemory,
-      createStates: createMemoryStates,
+      createStore: createMemoryStore,
       centersOf,
     };
     const modules = loaded.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');

@@ -4,7 +4,7 @@ import type { ModuleKind } from '../src/architecture/layout.js';
 import type { ChannelStatistics } from '../src/compensation/adapter.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import { createBlockRunner, makeBatches } from '../src/runtime/block-runner.js';
-import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { addedBias } from './support/masked.js';
 import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
@@ -40,7 +40,7 @@ describe('the dense model', () => {
       facts,
       tokenInput,
       batches: makeBatches(windows, 4),
-      states: createMemoryStates(),
+      states: createMemoryStore(),
     });
     await runner.advance();
     for (const segment of detected.layout.segments) {

@@ -9,7 +9,7 @@ import { pruneInShots } from '../src/prune/prune-in-shots.js';
 import { pruneModel } from '../src/prune/prune-model.js';
 import { maskModel } from '../src/removal/mask-model.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
-import { createMemoryStates } from '../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { repairedInputs } from './support/masked.js';
 import {
@@ -93,7 +93,7 @@ it('keeps what an earlier shot repaired where a later one repairs nothing', asyn
     engine: testEngine,
     windows,
     store: storeInMemory,
-    createStates: createMemoryStates,
+    createStore: createMemoryStore,
   };
   const steps = [1, 0];
   const outcome = await pruneInShots(base, (job) =>

@@ -5,7 +5,7 @@ import type { MethodChoice, PruneOptions } from '../src/options.js';
 import { createSpillFile } from '../src/platform/node/spill-file.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import type { Tensor } from '../src/runtime/engine.js';
-import { createMemoryStates, createSpilledStates } from '../src/runtime/hidden-states.js';
+import { createMemoryStore, createSpilledStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { gapToMasked as gapToDenseMasked } from './support/masked.js';
 import {
@@ -163,7 +163,7 @@ describe('the same run', () => {
       const onDisk = await pruneLoaded(
         loaded,
         { sparsity: 0.3, method: 'flap' },
-        { createStates: () => createSpilledStates(file) },
+        { createStore: () => createSpilledStore(file) },
       );
       expect(Buffer.compare(await bytesOf(onDisk.model), await bytesOf(inMemory.model))).toBe(0);
     } finally {
@@ -174,8 +174,8 @@ describe('the same run', () => {
   it.each<Partial<PruneOptions>>([{ method: 'obc', allocation: 'adaptive' }, { method: 'o-fang' }])(
     'keeps no more hidden states than it asked room for (%j)',
     async (options) => {
-      const createStates = (windowCount: number, blockCount = 1) => {
-        const states = createMemoryStates();
+      const createStore = (windowCount: number, blockCount = 1) => {
+        const states = createMemoryStore();
         return {
           ...states,
           put: (batch: number, tensor: Tensor) => {
@@ -185,7 +185,7 @@ describe('the same run', () => {
           },
         };
       };
-      const outcome = await pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, ...options }, { createStates });
+      const outcome = await pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, ...options }, { createStore });
       expect(outcome.dense.blockChange?.every((change) => change > 0)).toBe(true);
     },
   );

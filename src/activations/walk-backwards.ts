@@ -9,9 +9,9 @@ import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
-import type { HiddenStates } from '../runtime/hidden-states.js';
 import { prefillFeeds } from '../runtime/prefill-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
 /** A measurement of a block in the backward pass, opened when the cotangents that it reads have names. */
@@ -33,10 +33,10 @@ export interface BackwardWalk {
   readonly batches: readonly Batch[];
   readonly spans: readonly BlockSpan[];
   /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
-  readonly archive: HiddenStates;
+  readonly archive: TensorStore;
   readonly side: SideValues;
   /** Cotangents of the hidden states between blocks; in the end those of the first block's output. */
-  readonly cotangents: HiddenStates;
+  readonly cotangents: TensorStore;
   /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
   readonly softened?: Softening | undefined;
   /** Meters of one block. */

@@ -6,7 +6,7 @@ import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
 import { dataTypeOf, type Engine, type SessionOptions, type Tensor } from '../runtime/engine.js';
-import { createMemoryStates } from '../runtime/hidden-states.js';
+import { createMemoryStore } from '../runtime/tensor-store.js';
 import { type Decoder, NO_PAST } from './decoder.js';
 
 export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionOptions, 'optimization'> {
@@ -32,7 +32,7 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
     batches: makeBatches(request.windows, Math.min(request.windows.length, analysed.rowLimit)),
-    states: createMemoryStates(),
+    states: createMemoryStore(),
   });
   try {
     while (runner.segment < cuts.length) await runner.advance();

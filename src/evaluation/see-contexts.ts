@@ -10,7 +10,7 @@ import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { type BlockRunner, createBlockRunner, makeBatches } from '../runtime/block-runner.js';
 import type { Engine } from '../runtime/engine.js';
-import { createMemoryStates, type HiddenStates } from '../runtime/hidden-states.js';
+import { createMemoryStore, type TensorStore } from '../runtime/tensor-store.js';
 
 export interface SeenContextsRequest extends JobControl {
   readonly engine: Engine;
@@ -25,7 +25,7 @@ export interface SeenContextsRequest extends JobControl {
   /** Seeds the clustering. Default 0. */
   readonly seed?: number | undefined;
   /** Where hidden states wait between blocks. Default: in memory. */
-  readonly createStates?: ((windowCount: number) => HiddenStates | Promise<HiddenStates>) | undefined;
+  readonly createStore?: ((windowCount: number) => TensorStore | Promise<TensorStore>) | undefined;
 }
 
 /** Kinds of places in a text, as a model sees them. */
@@ -90,7 +90,7 @@ function chooseModule({ analysed, block }: SeenContextsRequest): PrunableModule 
 }
 
 async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
-  const { engine, model, analysed, windows, signal, createStates = createMemoryStates } = request;
+  const { engine, model, analysed, windows, signal, createStore = createMemoryStore } = request;
   const length = windows[0]?.length ?? 1;
   return createBlockRunner({
     isFixed: true,
@@ -100,7 +100,7 @@ async function startRunner(request: SeenContextsRequest): Promise<BlockRunner> {
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
     batches: makeBatches(windows, Math.min(Math.max(1, Math.round(TOKENS_PER_BATCH / length)), analysed.rowLimit)),
-    states: await createStates(windows.length),
+    states: await createStore(windows.length),
     signal,
   });
 }

@@ -4,7 +4,7 @@ import type { EngineChoice } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { PruneJob } from '../prune/job.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
-import { createMemoryStates, createSpilledStates } from '../runtime/hidden-states.js';
+import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
@@ -63,21 +63,21 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       : undefined;
   const windows = calibration?.windows ?? [];
   const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
-  const createStates = createStatesIn(context, { place: hiddenStates, windowBytes });
+  const createStore = createStoreIn(context, { place: hiddenStates, windowBytes });
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
-  return { calibration, settled, job: { model, analysed, engine, windows, options, createStates } };
+  return { calibration, settled, job: { model, analysed, engine, windows, options, createStore } };
 }
 
-function createStatesIn(
+function createStoreIn(
   { platform, onEnd }: JobContext,
   { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
-): PruneJob['createStates'] {
+): PruneJob['createStore'] {
   return async (windowCount, blockCount = 1) => {
     const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
     const chosen = place ?? (windowCount * blockCount * windowBytes > limit ? 'spill' : 'memory');
-    if (chosen === 'memory') return createMemoryStates();
+    if (chosen === 'memory') return createMemoryStore();
     const scratch = await platform.createScratch();
     onEnd(() => scratch.dispose());
-    return createSpilledStates(scratch);
+    return createSpilledStore(scratch);
   };
 }

@@ -15,7 +15,7 @@ import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-sc
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
 import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
-import { withTensorStore } from '../storage/tensor-store.js';
+import { withScratchWeights } from '../storage/scratch-weights.js';
 import { VERSION } from '../version.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { describeEnvironment } from './describe-environment.js';
@@ -76,7 +76,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
     const folder = await stages.open.run(context, { model, embeddings });
     const choice = { executionProvider, threads, engine };
     const prepared = await prepareJob(context, { stages, folder, options, calibration, hiddenStates, engine: choice });
-    const saved = await withTensorStore(platform, (store) =>
+    const saved = await withScratchWeights(platform, (store) =>
       writeStatistics(context, place, { folder, store, ...prepared }),
     );
     const memory = platform.peakMemoryBytes();

@@ -6,7 +6,7 @@ import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
-import { withTensorStore } from '../storage/tensor-store.js';
+import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkPlaces, checkRoom } from './check-places.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
@@ -116,7 +116,7 @@ function makeResult(
 ): Promise<PruneReport> {
   const { stages, places } = written;
   const { sparsity } = places;
-  return withTensorStore(context.platform, async (store) => {
+  return withScratchWeights(context.platform, async (store) => {
     const input = { job: source.job, measured, sparsity, store, index, resultCount };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);

@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
-import type { ScratchFile } from '../runtime/hidden-states.js';
+import type { ScratchFile } from '../runtime/tensor-store.js';
 
 /** What differs between platforms. Whatever reads, writes or runs anything is written against this alone. */
 export interface Platform {

@@ -7,7 +7,7 @@ import type { ModelChange, ModuleCut } from '../removal/apply-change.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import type { HiddenStates } from '../runtime/hidden-states.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';
 
 /** What a pruning run works on; where it comes from and goes to is the entry's business. */
@@ -21,7 +21,7 @@ export interface PruneJob {
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
-  createStates(windowCount: number, blockCount?: number): HiddenStates | Promise<HiddenStates>;
+  createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
   /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
 }

@@ -97,7 +97,7 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
         facts: analysed.facts,
         tokenInput: analysed.tokenInput,
         batches,
-        states: await job.createStates(windows.length),
+        states: await job.createStore(windows.length),
         signal: options.signal,
       }),
     advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),

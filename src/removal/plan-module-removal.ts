@@ -5,7 +5,7 @@ import { indexGraph } from '../graph/graph-index.js';
 import type { TwinFacts } from '../graph/value-facts.js';
 import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { bytesHandle } from '../onnx/tensor-handle.js';
+import { floatsHandle } from '../onnx/tensor-handle.js';
 import { compileStage } from '../runtime/compile-stage.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
 import { followRow, type RowPath } from './follow-row.js';
@@ -118,7 +118,7 @@ function takeOut(model: OnnxModel, { path, rows }: TakingOut): string[] {
       node.input = [stream];
       bridges.push(node.output[0] ?? '');
     } else {
-      const row = bytesHandle({ dataType, dims: [values.length] }, encodeFloats(dataType, values));
+      const row = floatsHandle({ dataType, dims: [values.length] }, values);
       node.input = [stream, editor.addWeight(`${value}/row`, row)];
     }
   }

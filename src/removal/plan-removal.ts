@@ -30,12 +30,3 @@ export function shrinkSteps(module: PrunableModule, headUnit: HeadUnit): ShrinkS
       }
     : { stepCount: members, parametersPerStep: groupCount * parametersPerUnit, unitsPerStep: groupCount };
 }
-
-/**
- * Steps to remove for one sparsity, the same for every module of equal shape, so that one width fits all blocks.
- * @param sparsity In [0, 1). @param widthMultiple Steps kept are a multiple of this (or all of them), the nearest one.
- */
-export function roundSteps(stepCount: number, sparsity: number, widthMultiple = 1): number {
-  const kept = Math.round(((1 - sparsity) * stepCount) / widthMultiple) * widthMultiple;
-  return stepCount - Math.min(stepCount, Math.max(Math.min(widthMultiple, stepCount), kept));
-}

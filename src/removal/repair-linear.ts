@@ -7,7 +7,7 @@ import { inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { bytesHandle, type TensorShape } from '../onnx/tensor-handle.js';
+import { bytesHandle, floatsHandle, type TensorShape } from '../onnx/tensor-handle.js';
 import { editGraph, type GraphEditor } from './graph-editor.js';
 
 /** Keeps a rewritten weight until the model is saved: in memory, or in a spill file. */
@@ -80,7 +80,7 @@ export function linearBiasName(model: OnnxModel, linear: OutputLinear): string {
 /** Gives a linear map a bias of its own, with the value that it has, or zeros. */
 export function giveLinearBias(model: OnnxModel, linear: OutputLinear): void {
   const { shape, handle, put } = biasPlace(model, linear);
-  put(handle ?? bytesHandle(shape, encodeFloats(shape.dataType, new Float64Array(linear.outputCount))));
+  put(handle ?? floatsHandle(shape, new Float64Array(linear.outputCount)));
 }
 
 /** Where a linear map's own bias is, or is to be. */
@@ -95,7 +95,7 @@ interface BiasPlace {
 async function addToBias({ shape, handle }: BiasPlace, bias: Float64Array): Promise<TensorHandle> {
   const old = handle && (await readFloat32(handle));
   const sum = old === undefined ? bias : bias.map((value, at) => value + (old[at] ?? 0));
-  return bytesHandle(shape, encodeFloats(shape.dataType, sum));
+  return floatsHandle(shape, sum);
 }
 
 function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
@@ -104,6 +104,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
   const place = findBias(editor, node, linear);
   if (place !== undefined) {
     const handle = model.weights.get(place.name)!;
+    const { dataType, dims } = handle;
     // Exporters merge equal weights: a norm's own bias may be the very same one, and stays.
     const reads = editor
       .consumersOf(place.name)
@@ -114,7 +115,7 @@ function biasPlace(model: OnnxModel, linear: OutputLinear): BiasPlace {
       setWeight(model, name, bias);
       place.reader.input[place.slot] = name;
     };
-    return { name, shape: handle, handle, put };
+    return { name, shape: { dataType, dims }, handle, put };
   }
   const { dataType } = model.weights.get(weightName(editor, linear))!;
   const name = editor.freshName(`${linear.result}/bias`);

@@ -5,7 +5,7 @@ import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { DenseStatistics, KeptSums } from '../prune/measure-dense/dense-statistics.js';
-import type { HiddenStates } from '../runtime/hidden-states.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
 import { findTensor, type KeptTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
 import { checkSavedFile, damaged } from './saved-file.js';
 import {
@@ -162,7 +162,7 @@ async function readSums(of: string, { size, tokenCount, needs, context }: SumsCa
   return { tokenCount, mean, variance, gram };
 }
 
-function readCurvatures(context: StatisticsContext): Pick<HiddenStates, 'get'> {
+function readCurvatures(context: StatisticsContext): Pick<TensorStore, 'get'> {
   return {
     async get(index) {
       const module = context.layout.modules[index]!;

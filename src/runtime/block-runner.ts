@@ -9,10 +9,10 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues } from './held-values.js';
-import type { HiddenStates } from './hidden-states.js';
 import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
+import type { TensorStore } from './tensor-store.js';
 
 /** Some windows that run through a block together. */
 export interface Batch {
@@ -50,7 +50,7 @@ export interface BlockRunner {
   /** Segment that runs next. */
   readonly segment: number;
   /** The hidden states at the input of the stage, but for stages that were passed and still wait for a look. */
-  readonly states: HiddenStates;
+  readonly states: TensorStore;
   /** Values beside the hidden states that were made on the way. */
   readonly side: SideValues;
   /** Runs the current stage for what `fetches` and the extension hand out, batch by batch; to be read to its end. */
@@ -82,7 +82,7 @@ export interface BlockRunnerOptions {
   readonly facts: TwinFacts;
   readonly tokenInput: string;
   readonly batches: readonly Batch[];
-  readonly states: HiddenStates;
+  readonly states: TensorStore;
   /** Default `all`. */
   readonly optimization?: SessionOptions['optimization'];
   readonly signal?: AbortSignal | undefined;

@@ -5,7 +5,7 @@ import { pickRows } from '../../src/linalg/matrix-block.js';
 import type { Pca } from '../../src/linalg/pca.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
-import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
 
@@ -23,7 +23,7 @@ it('finds the nearest centre of every token and sums channels by window and cont
     facts,
     tokenInput,
     batches: makeBatches(someWindows(5, WINDOW), 2),
-    states: createMemoryStates(),
+    states: createMemoryStore(),
   });
   while (runner.segment < module.segment) await runner.advance();
   const size = facts.first.get(module.input)!.dims.at(-1)!;

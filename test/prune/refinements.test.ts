@@ -3,11 +3,12 @@ import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { resolveOptions } from '../../src/options.js';
-import { PRUNE_STAGES, pruneModel } from '../../src/prune/prune-model.js';
+import { pruneModel } from '../../src/prune/prune-model.js';
 import type { Refinement } from '../../src/prune/refine/refinement.js';
+import { REFINEMENTS } from '../../src/prune/refine/refinements.js';
 import { applyChange } from '../../src/removal/apply-change.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
-import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { gapToMasked } from '../support/masked.js';
 import { bytesOf, type Loaded, loadTinyLlama, someWindows } from '../support/tiny-llama.js';
@@ -46,7 +47,7 @@ const job = (method: string, shots = 1) => ({
   windows: someWindows(4, 24),
   options: resolveOptions({ sparsity: 0.4, method, shots }),
   store: storeInMemory,
-  createStates: createMemoryStates,
+  createStore: createMemoryStore,
 });
 
 it.each([
@@ -54,7 +55,7 @@ it.each([
   ['in both of two shots', /norm.*weight|gate_proj|q_proj|MatMul/i, 2],
 ])('reach the masked original, and a recipe remakes them: %s', async (_, fits, shots) => {
   const halve = halving(fits);
-  const outcome = await pruneModel(job('flap', shots), { refinements: [...PRUNE_STAGES.refinements, halve] });
+  const outcome = await pruneModel(job('flap', shots), { refinements: [...REFINEMENTS, halve] });
   const plain = await pruneModel(job('flap', shots));
   const names = [...outcome.model.weights.keys()].filter((name) => fits.test(name));
   expect(names.length).toBeGreaterThan(20);

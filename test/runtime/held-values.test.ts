@@ -4,7 +4,7 @@ import { removeUnits } from '../../src/removal/remove-units.js';
 import { channelsOf } from '../../src/removal/score-module.js';
 import { type Batch, type BlockRunner, createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
 import type { Engine, Tensors } from '../../src/runtime/engine.js';
-import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { type Loaded, loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
 
@@ -36,7 +36,7 @@ function startRunner(model: Loaded['model'], engine: Engine): BlockRunner {
     facts,
     tokenInput,
     batches: makeBatches(someWindows(3, 20), 2),
-    states: createMemoryStates(),
+    states: createMemoryStore(),
   });
 }
 

@@ -3,8 +3,8 @@ import { copyModel } from '../../src/onnx/edit-weights.js';
 import { createBlockRunner, makeBatches } from '../../src/runtime/block-runner.js';
 import type { Engine, Tensor, Tensors } from '../../src/runtime/engine.js';
 import { createHeldValues } from '../../src/runtime/held-values.js';
-import { createMemoryStates, createSpilledStates, type ScratchFile } from '../../src/runtime/hidden-states.js';
 import { releaseTensor, retainTensor, trackTensor } from '../../src/runtime/tensor-memory.js';
+import { createMemoryStore, createSpilledStore, type ScratchFile } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 
@@ -43,7 +43,7 @@ describe('releaseTensor', () => {
 
 describe('who keeps a tensor', () => {
   it('hidden states in memory hold it until another takes its place or they are disposed of', async () => {
-    const states = createMemoryStates();
+    const states = createMemoryStore();
     const tensors = [lent(1), lent(2)];
     for (const tensor of tensors) {
       await states.put(0, tensor);
@@ -70,7 +70,7 @@ describe('who keeps a tensor', () => {
       },
       dispose: async () => undefined,
     };
-    const states = createSpilledStates(file);
+    const states = createSpilledStore(file);
     const tensor = lent(5, 6);
     await states.put(0, tensor);
     releaseTensor(tensor);
@@ -129,7 +129,7 @@ it('a walk forwards frees what its runs hand out, but for the hidden states wher
   const { detected, facts, tokenInput } = analysed;
   const { cuts } = detected.partition;
   const batches = makeBatches(someWindows(3, 20), 2);
-  const states = createMemoryStates();
+  const states = createMemoryStore();
   const runner = createBlockRunner({ engine, model, cuts, facts, tokenInput, batches, states });
   await runner.advance();
   await runner.pass();

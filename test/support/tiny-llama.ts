@@ -14,8 +14,8 @@ import { pruneModel } from '../../src/prune/prune-model.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { type AnalysedModel, analyseModel } from '../../src/runtime/analyse-model.js';
 import type { Tensors } from '../../src/runtime/engine.js';
-import { createMemoryStates } from '../../src/runtime/hidden-states.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from './engine.js';
 
 /** The model that comes with the repository: 6 blocks, 8 heads of 24 over 4 KV heads, 512 neurons. */
@@ -55,7 +55,7 @@ export function pruneLoaded(
     windows: someWindows(4, 24),
     options: resolveOptions(options),
     store: storeInMemory,
-    createStates: createMemoryStates,
+    createStore: createMemoryStore,
     ...job,
   });
 }

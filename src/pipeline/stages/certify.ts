@@ -19,7 +19,7 @@ import { analyseModel } from '../../runtime/analyse-model.js';
 import { describeUnrunnable } from '../../runtime/refuse-unrunnable.js';
 import { findTokenizer } from '../../storage/load-tokenizer.js';
 import { cacheSizes, longestWindow, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
-import { withTensorStore } from '../../storage/tensor-store.js';
+import { withScratchWeights } from '../../storage/scratch-weights.js';
 import type { Stage } from '../job-context.js';
 import { openSession } from '../open-language-model.js';
 
@@ -127,7 +127,7 @@ async function runMasked(
   try {
     const { analysed } = request;
     const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
-      withTensorStore(request.folder.platform, async (store) => {
+      withScratchWeights(request.folder.platform, async (store) => {
         const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge });
         return runForLogits({ ...request, ...options, model: masked, windows });
       });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ModelFormatError } from '../../errors.js';
 import { reason } from '../../reason.js';
-import type { ScratchFile } from '../../runtime/hidden-states.js';
+import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 
 /**

@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../../errors.js';
-import type { ScratchFile } from '../../runtime/hidden-states.js';
+import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 import type { DirectoryHandle } from './handle-folder.js';
 

@@ -12,7 +12,10 @@ const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
  * Batches that go back through the model: one of every n where nothing but curvature is wanted, else all, for affinities are
  * means over the tokens of single contexts.
  */
-export function chooseWayBack(batches: readonly Batch[], { grouping, sensitivity, modules }: DenseNeeds): Batch[] {
+export function chooseBackwardBatches(
+  batches: readonly Batch[],
+  { grouping, sensitivity, modules }: DenseNeeds,
+): Batch[] {
   if (grouping !== undefined || sensitivity) return [...batches];
   const outputs = Math.max(0, ...modules.map(({ output }) => output.outputCount));
   const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);

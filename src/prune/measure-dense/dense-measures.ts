@@ -3,7 +3,7 @@ import type { CompensationAdapter } from '../../compensation/adapter.js';
 import type { NeuronGroups } from '../../grouping/group-neurons.js';
 import type { Pca } from '../../linalg/pca.js';
 import type { ResolvedGrouping } from '../../options.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
 /** Contexts of one FFN's tokens, and how to tell a new token's. */
@@ -47,7 +47,7 @@ export interface DenseNeeds {
   /** Modules that take part; contexts, affinity and sensitivity are those of the FFNs among them. */
   readonly modules: readonly PrunableModule[];
   /** Where the metric's curvature at each module's output is kept, by module index, when the metric asks for it. */
-  readonly curvatures: HiddenStates | undefined;
+  readonly curvatures: TensorStore | undefined;
   /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
   readonly order: CompensationAdapter | undefined;
 }

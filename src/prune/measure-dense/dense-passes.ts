@@ -2,12 +2,12 @@ import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
-import { chooseWayBack } from './choose-backward-batches.js';
+import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
 import { type KeptStatistics, keepStatistics } from './kept-statistics.js';
-import { refuseWayBack } from './refuse-backwards.js';
+import { refuseBackwards } from './refuse-backwards.js';
 
 /** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
 export interface DensePasses {
@@ -27,14 +27,14 @@ export interface DensePasses {
 export interface BackwardPass {
   readonly batches: readonly Batch[];
   /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
-  readonly archive: HiddenStates;
+  readonly archive: TensorStore;
 }
 
 /** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had. */
 export async function startDensePasses(context: PruneContext, needs: DenseNeeds): Promise<DensePasses> {
   const { job } = context;
   const backwards = needsGradients(needs);
-  if (backwards) refuseWayBack(job.model, job.analysed, needs.modules);
+  if (backwards) refuseBackwards(job.model, job.analysed, needs.modules);
   const spans = blockSpans(job.analysed.detected.layout);
   const model = copyModel(job.model);
   const runner = await context.startRunner(model, { isFixed: true });
@@ -53,7 +53,7 @@ async function startBackwardPass(
   spans: readonly BlockSpan[],
   needs: DenseNeeds,
 ): Promise<BackwardPass> {
-  const chosen = chooseWayBack(batches, needs);
+  const chosen = chooseBackwardBatches(batches, needs);
   const windowCount = chosen.reduce((sum, { batchSize }) => sum + batchSize, 0);
-  return { batches: chosen, archive: await job.createStates(windowCount, spans.length + 1) };
+  return { batches: chosen, archive: await job.createStore(windowCount, spans.length + 1) };
 }

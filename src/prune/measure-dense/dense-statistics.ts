@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapter.js';
 import type { MetricName, ResolvedGrouping, ResolvedOptions } from '../../options.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures } from './dense-measures.js';
 
 /** Sums over tokens that were kept of every channel. */
@@ -30,7 +30,7 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   readonly blockChange: Float64Array;
   readonly metric: MetricName;
   /** The metric's curvature at each module's output, by module index; absent where `metric` is `output`. */
-  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
+  readonly curvatures: Pick<TensorStore, 'get'> | undefined;
   /** What clustering and the like had to say. */
   readonly remarks: readonly string[];
   /** Reads a module's statistics, one entry a group. @throws ModelFormatError when they are damaged. */

@@ -9,7 +9,7 @@ import { selectModules } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { KeptSums } from './dense-statistics.js';
-import { createCurvatureStates } from './kept-statistics.js';
+import { createCurvatureStore } from './kept-statistics.js';
 import { runMeasurements } from './run-measurements.js';
 
 /** What was measured of one module on the dense model. */
@@ -48,7 +48,7 @@ export async function gatherStatistics(
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   const { modules, remarks: staying } = selectModules(job);
-  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     // The way back is what costs; sensitivity comes with it.
     const sensitivity = options.grouping !== undefined || curvatures !== undefined;

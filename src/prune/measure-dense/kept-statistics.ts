@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ChannelStatistics } from '../../compensation/adapter.js';
 import { packTriangle, triangleLength, unpackTriangle } from '../../linalg/triangle.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
 /** Where statistics of a look's modules wait until the order of their units is found; Grams where hidden states wait. */
@@ -11,11 +11,11 @@ export interface KeptStatistics {
   dispose(): Promise<void>;
 }
 
-type Place = Pick<PruneJob, 'analysed' | 'windows' | 'createStates'>;
+type Place = Pick<PruneJob, 'analysed' | 'windows' | 'createStore'>;
 
 export async function keepStatistics(place: Place, modules: readonly PrunableModule[]): Promise<KeptStatistics> {
   const lengths = modules.map(({ output }) => triangleLength(output.inputCount));
-  const grams = await createMatrixStates(place, { count: modules.length, length: Math.max(0, ...lengths) });
+  const grams = await createMatrixStore(place, { count: modules.length, length: Math.max(0, ...lengths) });
   const kept = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();
   return {
     async put({ index }, { gram, ...rest }) {
@@ -38,14 +38,14 @@ export async function keepStatistics(place: Place, modules: readonly PrunableMod
 }
 
 /** A place for the metric's curvatures at the outputs of some modules. */
-export const createCurvatureStates = (place: Place, modules: readonly PrunableModule[]): Promise<HiddenStates> =>
-  createMatrixStates(place, { count: modules.length, length: place.analysed.detected.layout.hiddenSize ** 2 });
+export const createCurvatureStore = (place: Place, modules: readonly PrunableModule[]): Promise<TensorStore> =>
+  createMatrixStore(place, { count: modules.length, length: place.analysed.detected.layout.hiddenSize ** 2 });
 
 /** A place for one matrix of each module, as large as so many windows of hidden states. */
-async function createMatrixStates(
-  { analysed, windows, createStates }: Place,
+async function createMatrixStore(
+  { analysed, windows, createStore }: Place,
   { count, length }: { readonly count: number; readonly length: number },
-): Promise<HiddenStates> {
+): Promise<TensorStore> {
   const perWindow = analysed.detected.layout.hiddenSize * (windows[0]?.length ?? 1);
-  return createStates(Math.ceil(length / perWindow), count);
+  return createStore(Math.ceil(length / perWindow), count);
 }

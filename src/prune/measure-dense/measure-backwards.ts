@@ -37,7 +37,7 @@ export async function measureBackwards(
   const measured = needs.modules.map((module) => openMeasurement(context, passes, module, contexts.get(module)));
   const inSpan = ({ first, last }: BlockSpan) =>
     measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
-  const cotangents = await job.createStates(job.windows.length);
+  const cotangents = await job.createStore(job.windows.length);
   try {
     await context.timed('backward', () =>
       walkBackwards({

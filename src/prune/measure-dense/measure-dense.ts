@@ -4,14 +4,14 @@ import { OptionError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
 import { REFINEMENTS } from '../refine/refinements.js';
 import { selectModules } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
-import { createCurvatureStates } from './kept-statistics.js';
+import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
 import { runMeasurements } from './run-measurements.js';
 
@@ -24,7 +24,7 @@ export interface MeasuredModel {
   /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
   readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
   /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
-  readonly curvatures: Pick<HiddenStates, 'get'> | undefined;
+  readonly curvatures: Pick<TensorStore, 'get'> | undefined;
   /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
   readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
@@ -46,7 +46,7 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
     throw new OptionError(`${run} reads tokens, but there are no windows; give at least one calibration window`);
   }
   const { modules, remarks: staying } = selectModules(job);
-  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStates(job, modules) : undefined;
+  const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);

@@ -3,7 +3,7 @@ import { createChangeMeter } from '../../activations/measure-change.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
 import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import type { ModuleContexts } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
@@ -29,7 +29,7 @@ export interface ForwardMeasures {
 export async function measureForwards(context: PruneContext, passes: DensePasses): Promise<ForwardMeasures> {
   const { job } = context;
   // Input of the block that comes next.
-  const inputs = await job.createStates(job.windows.length);
+  const inputs = await job.createStore(job.windows.length);
   try {
     return await goForwards(context, { ...passes, inputs });
   } finally {
@@ -39,7 +39,7 @@ export async function measureForwards(context: PruneContext, passes: DensePasses
 
 async function goForwards(
   context: PruneContext,
-  { runner, inputs, backwardPass, kept, spans, needs }: DensePasses & { readonly inputs: HiddenStates },
+  { runner, inputs, backwardPass, kept, spans, needs }: DensePasses & { readonly inputs: TensorStore },
 ): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;
@@ -134,7 +134,7 @@ async function findOrder(
 interface Crossing {
   readonly at: number;
   readonly span: BlockSpan;
-  readonly inputs: HiddenStates;
+  readonly inputs: TensorStore;
 }
 
 /** Measures the block change of a span over its output. */

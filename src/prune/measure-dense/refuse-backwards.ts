@@ -11,7 +11,7 @@ import { indexRunGraph } from '../../runtime/block-runner.js';
  * Refuses, before any token runs, a model whose loss cannot be followed back to the modules.
  * @throws UnsupportedModelError naming the node, or the logits, in the way.
  */
-export function refuseWayBack(model: OnnxModel, analysed: AnalysedModel, modules: readonly PrunableModule[]): void {
+export function refuseBackwards(model: OnnxModel, analysed: AnalysedModel, modules: readonly PrunableModule[]): void {
   const { detected, facts, tokenInput } = analysed;
   const { layout, partition } = detected;
   const [tokens, logits] = [tokenInput, layout.logits].map((name) => facts.first.get(name)?.dims ?? []);

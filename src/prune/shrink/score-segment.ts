@@ -4,7 +4,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import { type ScoredModule, scoreModule } from '../../removal/score-module.js';
-import type { HiddenStates } from '../../runtime/hidden-states.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import type { PruneContext } from '../prune-context.js';
 import { unitGroups } from './measure-modules.js';
@@ -18,7 +18,7 @@ export interface SegmentCase {
   readonly statistics: readonly (readonly ChannelStatistics[])[];
   readonly dense: DenseMeasures;
   /** The metric's curvature at each module's output, by module index, where scores are taken in its metric. */
-  readonly curvatures?: Pick<HiddenStates, 'get'> | undefined;
+  readonly curvatures?: Pick<TensorStore, 'get'> | undefined;
 }
 
 /** Scores the units of a segment's modules by their statistics. */

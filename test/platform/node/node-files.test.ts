@@ -4,7 +4,7 @@ import { ModelFormatError, OptionError } from '../../../src/errors.js';
 import { nodeFiles } from '../../../src/platform/node/node-files.js';
 import { createSpillFile } from '../../../src/platform/node/spill-file.js';
 import { openFolder } from '../../../src/storage/open-folder.js';
-import { createTensorStore } from '../../../src/storage/tensor-store.js';
+import { createScratchWeights } from '../../../src/storage/scratch-weights.js';
 import { listFiles, useTemporaryFolder } from '../../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -72,7 +72,7 @@ describe('a folder to write into', () => {
 describe('createSpillFile', () => {
   it('gives back what was kept, also when writes overlap', async () => {
     const spill = await createSpillFile(folder());
-    const store = createTensorStore(spill);
+    const store = createScratchWeights(spill);
     const handles = await Promise.all(
       [3, 0, 70_000, 1].map((length, i) => store({ dataType: 2, dims: [length] }, new Uint8Array(length).fill(i))),
     );

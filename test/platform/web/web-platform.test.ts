@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createNodeEngine, prune } from '../../../src/node.js';
-import { createTensorStore } from '../../../src/storage/tensor-store.js';
+import { createScratchWeights } from '../../../src/storage/scratch-weights.js';
 import { createWebPlatform, type PruneReport, runObserve, runPrune } from '../../../src/web.js';
 import { FakeDirectory } from '../../support/fake-directory.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
@@ -56,7 +56,7 @@ it.each([
   const file = await createWebPlatform({ folders: {}, scratch }).createScratch();
   const bytes = Uint8Array.from({ length: 2 ** 21 + 5 }, (_, at) => at % 251);
   const [first, second] = [bytes.subarray(0, 2 ** 20 - 3), bytes];
-  const store = createTensorStore(file);
+  const store = createScratchWeights(file);
   const handles = [first, second].map((part) => store({ dataType: 2, dims: [part.byteLength] }, part.slice()));
   const found = await Promise.all(handles.map(async (handle) => (await handle).read()));
   expect(Buffer.from(found[0]!).equals(first)).toBe(true);

@@ -1,5 +1,5 @@
 import type { Tensor } from '../../src/runtime/engine.js';
-import { createSpilledStates, type ScratchFile } from '../../src/runtime/hidden-states.js';
+import { createSpilledStore, type ScratchFile } from '../../src/runtime/tensor-store.js';
 
 /** A scratch file in memory whose calls end when they are let, the first ones first. */
 function slowFile() {
@@ -43,7 +43,7 @@ const tensor = (...data: number[]): Tensor => ({ type: 'float32', dims: [data.le
 
 it('spilled states are written behind the back of the caller and read ahead of the next call', async () => {
   const { file, letAll, log } = slowFile();
-  const states = createSpilledStates(file);
+  const states = createSpilledStore(file);
   await states.put(0, tensor(1, 2));
   const second = states.put(1, tensor(3, 4));
   expect(log).toEqual([]);
@@ -60,7 +60,7 @@ it('spilled states are written behind the back of the caller and read ahead of t
 
 it('a batch that is overwritten while it is read ahead is read anew', async () => {
   const { file, letAll } = slowFile();
-  const states = createSpilledStates(file);
+  const states = createSpilledStore(file);
   const run = async <T>(action: Promise<T>): Promise<T> => {
     await letAll();
     return action;
@@ -79,7 +79,7 @@ it('a batch that is overwritten while it is read ahead is read anew', async () =
 it('a write that failed behind the back of the caller is the error of the calls that follow', async () => {
   const full = new Error('the disk is full');
   const { file } = slowFile();
-  const states = createSpilledStates({ ...file, write: () => Promise.reject(full) });
+  const states = createSpilledStore({ ...file, write: () => Promise.reject(full) });
   await states.put(0, tensor(1));
   await expect(states.put(1, tensor(2))).rejects.toBe(full);
   await expect(states.get(0)).rejects.toBe(full);
@@ -88,7 +88,7 @@ it('a write that failed behind the back of the caller is the error of the calls 
 
 it('the file is closed when nothing is under way any more', async () => {
   const { file, letAll, log } = slowFile();
-  const states = createSpilledStates(file);
+  const states = createSpilledStore(file);
   await states.put(0, tensor(1, 2));
   const disposed = states.dispose();
   await letAll();

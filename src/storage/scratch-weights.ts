@@ -2,19 +2,19 @@ import { ModelFormatError } from '../errors.js';
 import { expectedByteLength, sourceHandle } from '../onnx/tensor-handle.js';
 import type { Platform } from '../platform/platform.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
-import type { ScratchFile } from '../runtime/hidden-states.js';
+import type { ScratchFile } from '../runtime/tensor-store.js';
 
 /** Lends scratch space for tensors while an action runs. */
-export async function withTensorStore<T>(
+export async function withScratchWeights<T>(
   { createScratch }: Platform,
   action: (store: StoreTensor) => Promise<T>,
 ): Promise<T> {
   const scratch = await createScratch();
-  return action(createTensorStore(scratch)).finally(() => scratch.dispose());
+  return action(createScratchWeights(scratch)).finally(() => scratch.dispose());
 }
 
 /** Keeps tensors one behind the other. @throws ModelFormatError when bytes are not as many as a shape takes. */
-export function createTensorStore(scratch: ScratchFile): StoreTensor {
+export function createScratchWeights(scratch: ScratchFile): StoreTensor {
   let end = 0;
   return async (shape, bytes) => {
     if (bytes.byteLength !== expectedByteLength(shape)) {

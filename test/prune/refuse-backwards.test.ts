@@ -1,5 +1,5 @@
 import { UnsupportedModelError } from '../../src/errors.js';
-import { refuseWayBack } from '../../src/prune/measure-dense/refuse-backwards.js';
+import { refuseBackwards } from '../../src/prune/measure-dense/refuse-backwards.js';
 import { buildDecoder, HIDDEN, linear, NEURONS, type Part } from '../support/small-decoder.js';
 import { type Loaded, loadTinyLlama } from '../support/tiny-llama.js';
 
@@ -9,7 +9,7 @@ const strange: Part = ({ g }, x) => linear(g, g.op('Softsign', [linear(g, x, HID
 const refusing =
   ({ model, analysed }: Loaded) =>
   () =>
-    refuseWayBack(model, analysed, analysed.detected.layout.modules);
+    refuseBackwards(model, analysed, analysed.detected.layout.modules);
 
 it('lets a model pass whose operators all have gradients', async () => {
   expect(refusing(await loadTinyLlama(buildDecoder()))).not.toThrow();

@@ -1,5 +1,5 @@
 import type { PrunableModule } from '../../src/architecture/layout.js';
-import { chooseWayBack } from '../../src/prune/measure-dense/choose-backward-batches.js';
+import { chooseBackwardBatches } from '../../src/prune/measure-dense/choose-backward-batches.js';
 import type { DenseNeeds } from '../../src/prune/measure-dense/dense-measures.js';
 import { makeBatches } from '../../src/runtime/block-runner.js';
 
@@ -11,7 +11,7 @@ const batchesOf = (windowCount: number) =>
 const needsOf = (outputCount: number, more: Partial<DenseNeeds> = {}) =>
   ({ modules: [{ output: { outputCount } } as PrunableModule], sensitivity: false, ...more }) as DenseNeeds;
 const chosen = (windowCount: number, needs: DenseNeeds) =>
-  chooseWayBack(batchesOf(windowCount), needs).map(({ index }) => index);
+  chooseBackwardBatches(batchesOf(windowCount), needs).map(({ index }) => index);
 
 it('takes one of every eight batches where an eighth of them has tokens enough, at even and odd places alike', () => {
   const found = chosen(256, needsOf(576));

@@ -6,7 +6,7 @@ import { measureForwards } from '../../src/prune/measure-dense/measure-forwards.
 import { startContext } from '../../src/prune/prune-context.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Batch } from '../../src/runtime/block-runner.js';
-import { createMemoryStates } from '../../src/runtime/hidden-states.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { loadTinyLlama, someWindows } from '../support/tiny-llama.js';
 
@@ -21,19 +21,19 @@ async function curvaturesOf(windows: readonly Int32Array[], choose: (batch: Batc
     windows,
     options,
     store: storeInMemory,
-    createStates: createMemoryStates,
+    createStore: createMemoryStore,
   };
   const run = startContext(job, { all: 1, before: 0 });
   const { layout } = analysed.detected;
   const runner = await run.startRunner(model, { isFixed: true });
-  const backwardPass = { batches: run.batches.filter(choose), archive: createMemoryStates() };
+  const backwardPass = { batches: run.batches.filter(choose), archive: createMemoryStore() };
   const spans = blockSpans(layout);
   const needs = {
     blockChange: false,
     sensitivity: false,
     grouping: undefined,
     modules: layout.modules,
-    curvatures: createMemoryStates(),
+    curvatures: createMemoryStore(),
     order: undefined,
   };
   const passes = { needs, model, runner, backwardPass, kept: undefined, spans };
@@ -46,7 +46,7 @@ async function curvaturesOf(windows: readonly Int32Array[], choose: (batch: Batc
     ...backwardPass,
     spans,
     side: runner.side,
-    cotangents: createMemoryStates(),
+    cotangents: createMemoryStore(),
     metersOf: ({ first, last }) =>
       meters.filter(({ module }) => module.segment >= first && module.segment <= last).map(({ meter }) => meter),
   });

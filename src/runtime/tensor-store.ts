@@ -2,10 +2,10 @@ import type { Tensor, TensorType } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /**
- * Where one tensor per batch waits between blocks. A batch is overwritten in place by the next block's output, so the
- * store never holds more than one generation.
+ * Where tensors wait by index: the hidden states of every batch between blocks, the Gram matrix or curvature of every module.
+ * An entry is overwritten in place, so that the store never holds more than one generation.
  */
-export interface HiddenStates {
+export interface TensorStore {
   /** The tensor of a batch; it stays as it is until the next `get` or `put`. */
   get(batch: number): Promise<Tensor>;
   /** Takes a tensor, which must not change any more, and retains it as long as it needs it. */
@@ -14,8 +14,8 @@ export interface HiddenStates {
   dispose(): Promise<void>;
 }
 
-/** Hidden states in memory. */
-export function createMemoryStates(): HiddenStates {
+/** A store in memory. */
+export function createMemoryStore(): TensorStore {
   const tensors = new Map<number, Tensor>();
   return {
     async get(batch) {
@@ -46,11 +46,11 @@ export interface ScratchFile {
 }
 
 /**
- * Hidden states in a scratch file; every batch has its own place, as large as its first tensor. An engine that runs on the
+ * A store in a scratch file; every entry has its own place, as large as its first tensor. An engine that runs on the
  * calling thread leaves the disk idle meanwhile, so one write goes on behind the caller's back, and one read, of the batch
  * after the last one asked for, ahead of it. A write that failed is the next call's error.
  */
-export function createSpilledStates(file: ScratchFile): HiddenStates {
+export function createSpilledStore(file: ScratchFile): TensorStore {
   const places = new Map<
     number,
     { readonly offset: number; readonly room: number; tensor: Omit<Tensor, 'data'>; byteLength: number }
