@@ -1,6 +1,7 @@
 import { ModelFormatError, OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
 import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
+import { refusal } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
@@ -21,7 +22,7 @@ export interface PairPlace {
  */
 export function resolvePair(files: Files, kind: SavedKind, path: string): PairPlace {
   if (typeof path !== 'string' || path.trim() === '')
-    throw new OptionError(`${kind} is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
+    throw refusal(kind, `is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
   const stem = path.endsWith('.json') ? files.resolve(path).slice(0, -'.json'.length) : files.resolve(path, kind);
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
 }

@@ -5,6 +5,7 @@ import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
+import { refusal } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { findTextConfig } from '../removal/text-config.js';
 import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
@@ -75,7 +76,7 @@ export async function openModelFolder(
   path: string,
   { file, embeddings: given }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
-  if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
+  if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
   const { files } = platform;
   const { root, modelFile: named } = await locate(files, files.resolve(path), file);
   const entries = await Promise.all(
@@ -137,10 +138,10 @@ export async function openModelFolder(
 }
 
 async function locateEmbeddings(files: Files, path: string): Promise<string> {
-  if (typeof path !== 'string') throw new OptionError(`embeddings is ${String(path)}; expected the path of a file`);
+  if (typeof path !== 'string') throw refusal('embeddings', `is ${String(path)}; expected the path of a file`);
   const target = files.resolve(path);
   if (target.endsWith('.onnx') && (await files.kindOf(target)) === 'file') return target;
-  throw new OptionError(`embeddings is ${target}; there is no such .onnx file`);
+  throw refusal('embeddings', `is ${target}; there is no such .onnx file`);
 }
 
 /** The folder with the documents, and the model file in it where the user gave its path. */

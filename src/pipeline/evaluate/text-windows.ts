@@ -1,6 +1,7 @@
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { WindowOptions } from '../../evaluation/scored-windows.js';
+import { refusal } from '../../options/option.js';
 import type { TextWindows } from '../../options/texts.js';
 
 /** The same for the library's stages. @throws OptionError when BOS is asked for and there is none. */
@@ -9,7 +10,7 @@ export function windowOptions(
   { bosTokenId }: Tokenizer,
 ): WindowOptions {
   if (bos && bosTokenId === undefined) {
-    throw new OptionError('bos was asked for, but the tokenizer has no token that begins a text');
+    throw refusal('bos', 'was asked for, but the tokenizer has no token that begins a text');
   }
   return {
     ...(windowLength !== undefined && { windowLength }),
