@@ -1,5 +1,5 @@
 import type { Evaluation, GenerationSample, TaskReport } from '../node.js';
-import { formatPercent } from './format-quantity.js';
+import { formatPercent } from '../report/format-quantity.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 

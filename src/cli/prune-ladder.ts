@@ -1,6 +1,6 @@
 import { buildLadder, isOnFront, meanPerplexity } from '../report/build-ladder.js';
+import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
 import type { PruneReport, RungReport } from '../report/report-schema.js';
-import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 

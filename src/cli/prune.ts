@@ -1,34 +1,29 @@
-import type { Command } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { LadderRequest } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
-import { type CommandContext, defineCommand } from './command.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
+import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `prune <model>`. */
-export function addPruneCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('prune')
-    .description('make a model smaller')
-    .argument('<model>', 'a folder or an .onnx file');
-  defineCommand<LadderRequest, PruneReport | LadderResult>(command, context, {
-    families: LADDER,
-    check: resolveRequest,
-    async run(api, request) {
-      const [sparsity, ...others] = request.sparsity;
-      if (others.length === 0) return api.prune({ ...request, sparsity: sparsity! });
-      return { reports: await api.pruneLadder(request) };
-    },
-    format: (result, colors) =>
-      'reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors),
-  });
-}
+/** `prune <model>` */
+export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult> = {
+  name: 'prune',
+  description: 'make a model smaller',
+  arguments: { '<model>': 'a folder or an .onnx file' },
+  families: LADDER,
+  check: resolveRequest,
+  async run(api, request) {
+    const [sparsity, ...others] = request.sparsity;
+    if (others.length === 0) return api.prune({ ...request, sparsity: sparsity! });
+    return { reports: await api.pruneLadder(request) };
+  },
+  format: (result, colors) => ('reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors)),
+};
 
 /** A pruning report for people. */
 export function formatPruneReport(report: PruneReport, colors: Colors): string {

@@ -4,7 +4,7 @@ import type { StatesPlace } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { type LookOptions, resolveLook } from '../options/request.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
-import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { Platform } from '../platform/platform.js';
 import type { StageTiming } from '../prune/job.js';
 import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
@@ -13,7 +13,7 @@ import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
-import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/model-folder.js';
+import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { VERSION } from '../version.js';
@@ -26,11 +26,8 @@ import { resolveStages, type StagesOption } from './stages.js';
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest
   extends LookOptions,
-    EmbeddingsOption,
-    EngineChoice,
+    ModelRequest,
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
-  readonly model: string;
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
   /** Replace statistics that exist. Default false. */

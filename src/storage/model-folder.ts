@@ -6,7 +6,8 @@ import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { refusal } from '../options/option.js';
-import type { Files, Platform } from '../platform/platform.js';
+import type { EngineChoice, Files, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
 import { findTextConfig } from '../removal/text-config.js';
 import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
 import { findEmbeddings } from './find-embeddings.js';
@@ -54,6 +55,12 @@ export interface EmbeddingsOption {
    * (`genai_config.json`) name it.
    */
   readonly embeddings?: string | undefined;
+}
+
+/** What every call says of the model that it runs. */
+export interface ModelRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
 }
 
 export interface OpenModelOptions extends EmbeddingsOption {
