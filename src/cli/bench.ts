@@ -2,6 +2,7 @@ import type { Spread } from '../evaluation/speed.js';
 import type { BenchmarkReport, BenchmarkRequest, ModelSpeed } from '../node.js';
 import { BENCH } from '../options/commands.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
@@ -19,7 +20,7 @@ export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
 /** A benchmark for people: a row a figure, a column a model; then what it comes to. */
 export function formatBenchmark(report: BenchmarkReport, colors: Colors): string {
   const { machine, promptLength, newTokens, rounds, models, comparisons } = report;
-  const columns = [{ heading: '' }, ...models.map(({ model }) => ({ heading: model, numeric: true }))];
+  const columns = [...words(''), ...numbers(...models.map(({ model }) => model))];
   const rows = ROWS.map(({ name, cell }) => [name, ...models.map(cell)]);
   return [
     formatTable(columns, rows),

@@ -2,6 +2,7 @@ import type { LossPair } from '../evaluation/measure-bias.js';
 import type { BiasRequest, BiasResult } from '../node.js';
 import { BIAS } from '../options/commands.js';
 import { formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
@@ -27,7 +28,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
       .join(' ');
   return [
     formatTable(
-      [{ heading: '' }, ...['tokens', 'dense', 'pruned', 'lost'].map((heading) => ({ heading, numeric: true }))],
+      [...words(''), ...numbers('tokens', 'dense', 'pruned', 'lost')],
       [
         ['calibration', calibration],
         [name, text],
@@ -35,12 +36,9 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
     ),
     formatTable(
       [
-        { heading: 'context' },
-        { heading: 'of calibration', numeric: true },
-        { heading: 'of text', numeric: true },
-        { heading: 'lost there', numeric: true },
-        { heading: 'share of the loss', numeric: true },
-        { heading: 'telling tokens' },
+        ...words('context'),
+        ...numbers('of calibration', 'of text', 'lost there', 'share of the loss'),
+        ...words('telling tokens'),
       ],
       contexts.map((context, at) => [
         `${at}${context.covered ? '' : ' !'}`,

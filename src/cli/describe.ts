@@ -3,6 +3,7 @@ import type { DescribeRequest } from '../node.js';
 import { DESCRIBE } from '../options/commands.js';
 import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
 import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
@@ -45,16 +46,7 @@ function formatBlocks({ blocks }: ModelDescription): string {
   const rows = runs.flatMap(({ name, look }) =>
     look.map((module) => [name, module.kind, module.description, describeSize(module), formatCount(module.parameters)]),
   );
-  return formatTable(
-    [
-      { heading: 'block' },
-      { heading: 'module' },
-      { heading: 'structure' },
-      { heading: 'size' },
-      { heading: 'parameters each', numeric: true },
-    ],
-    rows,
-  );
+  return formatTable([...words('block', 'module', 'structure', 'size'), ...numbers('parameters each')], rows);
 }
 
 function describeSize({ width, heads, kvHeads, headSize }: ModuleDescription): string {

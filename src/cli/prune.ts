@@ -4,6 +4,7 @@ import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
+import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
@@ -35,7 +36,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
   return [
     `${colors.bold(target)} ${where} (${report.method}, seed ${report.seed})\n`,
     formatTable(
-      [{ heading: '' }, { heading: 'before', numeric: true }, { heading: 'after', numeric: true }, { heading: '' }],
+      [...words(''), ...numbers('before', 'after'), ...words('')],
       [
         sizeRow('parameters', parameters, formatCount),
         sizeRow('bytes', bytes, formatBytes),
@@ -97,7 +98,7 @@ function formatModules(modules: readonly ModuleReport[]): string {
     blocks.map((block) => kinds.map((kind) => cell(block, kind))),
   );
   return formatTable(
-    [{ heading: 'block' }, ...kinds.map((kind) => ({ heading: UNIT_HEADINGS[kind], numeric: true }))],
+    [...words('block'), ...numbers(...kinds.map((kind) => UNIT_HEADINGS[kind]))],
     runs.map(({ name, look }) => [name, ...look]),
   );
 }
