@@ -12,12 +12,7 @@ export function windowOptions(
   if (bos && bosTokenId === undefined) {
     throw refusal('bos', 'was asked for, but the tokenizer has no token that begins a text');
   }
-  return {
-    ...(windowLength !== undefined && { windowLength }),
-    ...(stride !== undefined && { stride }),
-    ...(windowCount !== undefined && { windowCount }),
-    ...(bos && bosTokenId !== undefined && { bosTokenId }),
-  };
+  return { windowLength, stride, windowCount, bosTokenId: bos ? bosTokenId : undefined };
 }
 
 /** Runs what measures a text. @throws OptionError with the text's name before what was wrong. */
