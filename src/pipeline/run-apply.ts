@@ -59,7 +59,8 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
     const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
     const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
-    const written = await platform.files.buildFolder({ output: out, source: folder.root, force }, async (partial) => {
+    const output = { output: out, source: folder.root, force, run: recipe.run };
+    const written = await platform.files.buildFolder(output, async (partial) => {
       const saved = await save.run(context, { model, source: folder, documents, folder: partial });
       const sha256 = await hashSaved(context, partial, saved);
       await folder.checkUnchanged();

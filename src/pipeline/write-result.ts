@@ -13,6 +13,7 @@ import { type ReportPlace, writeReport } from '../storage/write-report.js';
 import type { JobContext } from './job-context.js';
 import type { PreparedJob } from './prepare-job.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import { keyAt } from './run-key.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
 
@@ -31,6 +32,8 @@ export interface ResultPlaces {
 export interface WriteRequest {
   readonly stages: Pick<Stages, 'pruneMeasured' | 'save' | 'certify' | 'report'>;
   readonly places: ResultPlaces;
+  /** Which of several results, from 0. */
+  readonly index: number;
   /** The dense model, as the user called it. */
   readonly model: string;
   /** Whether folders and files that exist are replaced. */
@@ -53,9 +56,9 @@ export async function writeResult(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  { places, stages, model: name, force, quoteText, certifies, asked }: WriteRequest,
+  { places, index, stages, model: name, force, quoteText, certifies, asked }: WriteRequest,
 ): Promise<PruneReport> {
-  const { platform, remarks, onProgress, signal } = context;
+  const { platform, journal, run, remarks, onProgress, signal } = context;
   const { folder, job, calibration, settled, statistics } = source;
   const { out, report: place, sparsity } = places;
   const options = { ...job.options, sparsity };
@@ -86,11 +89,15 @@ export async function writeResult(
       certificate,
       quoteText,
     });
+  const own = keyAt(platform, run, [sparsity]);
+  const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run: own };
   const count = async () => {
     const { byteLength } = await saveModel(model, COUNTING_FOLDER, folder.modelFile, { onProgress, signal });
     await folder.checkUnchanged();
-    return { report: await reportOn(byteLength), sha256: undefined };
+    if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
+    return reportOn(byteLength);
   };
+  // All else is written before the folder has its name: a run that finds it there has nothing left to do.
   const fill = async (partial: string) => {
     const documents = mendDocuments(folder, job.analysed, outcome);
     const saved = await stages.save.run(context, { model, source: folder, documents, folder: partial });
@@ -100,24 +107,20 @@ export async function writeResult(
     if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
     if (place !== undefined && place.folder === undefined)
       await writeReport(files, report, { folder: partial, name: place.name });
-    const sha256 = recipe && (await hashSaved(context, partial, saved));
     await folder.checkUnchanged();
-    return { report, sha256 };
+    if (recipe !== undefined)
+      await writeRecipe(context, recipe, { ...decided, sha256: await hashSaved(context, partial, saved) });
+    await journal?.write(reportEntry(index), [report]);
+    return report;
   };
-  const { report, sha256 } =
-    out === undefined ? await count() : await files.buildFolder({ output: out, source: folder.root, force }, fill);
+  const request = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
+  const report = await (request === undefined ? count() : files.buildFolder(request, fill));
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
-  if (recipe !== undefined)
-    await writeRecipe(context, recipe, {
-      folder,
-      job,
-      outcome,
-      settings,
-      calibration: calibration?.provenance,
-      sha256,
-    });
   return report;
 }
+
+/** Name of the journal's entry for the report of a result that is about to have its name. */
+export const reportEntry = (index: number): string => `report-${index}`;
 
 /** Takes everything and keeps nothing: `saveModel` counts what it writes. */
 const COUNTING_FOLDER: SinkFolder = {

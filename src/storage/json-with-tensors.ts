@@ -27,6 +27,14 @@ export function resolvePair(files: Files, kind: SavedKind, path: string): PairPl
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
 }
 
+interface PairPlaceOptions {
+  /** Folder that the run is to make. */
+  readonly out?: string | undefined;
+  readonly force?: boolean | undefined;
+  /** A run that was cut off goes on, and may have written some of it. Default false. */
+  readonly goesOn?: boolean | undefined;
+}
+
 /**
  * Refuses a place that is taken, cannot be written, or lies in the folder that a run is to make. `force` replaces both files of an
  * earlier run and nothing else.
@@ -35,14 +43,14 @@ export function resolvePair(files: Files, kind: SavedKind, path: string): PairPl
 export async function checkPairPlace(
   files: Files,
   { kind, json, tensors }: PairPlace,
-  { out, force = false }: { readonly out?: string | undefined; readonly force?: boolean | undefined },
+  { out, force = false, goesOn = false }: PairPlaceOptions,
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
   for (const path of [json, tensors]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;
-  const stray = !taken && (await files.kindOf(tensors)) !== undefined;
-  if (!force && taken)
+  const stray = !goesOn && !taken && (await files.kindOf(tensors)) !== undefined;
+  if (!force && !goesOn && taken)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
   if (stray || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(
