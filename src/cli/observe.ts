@@ -4,6 +4,7 @@ import { OBSERVE } from '../options/commands.js';
 import { resolveLook } from '../options/request.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { sayingHow } from './interrupted-error.js';
 import type { Colors } from './terminal.js';
 
 /** `observe <model>` */
@@ -15,7 +16,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   arguments: { '<model>': 'a folder in the transformers.js or genai layout, or an .onnx file' },
   families: OBSERVE,
   check: resolveLook,
-  run: (api, request) => api.observe(request),
+  run: (api, request) => sayingHow(request, api.observe(request)),
   format: formatObserved,
 };
 

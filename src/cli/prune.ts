@@ -8,6 +8,7 @@ import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
+import { sayingHow } from './interrupted-error.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import type { Colors } from './terminal.js';
 
@@ -20,8 +21,8 @@ export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult>
   check: resolveRequest,
   async run(api, request) {
     const [sparsity, ...others] = request.sparsity;
-    if (others.length === 0) return api.prune({ ...request, sparsity: sparsity! });
-    return { reports: await api.pruneLadder(request) };
+    if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
+    return { reports: await sayingHow(request, api.pruneLadder(request)) };
   },
   format: (result, colors) => ('reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors)),
 };
