@@ -2,6 +2,7 @@ import { BUDGET } from './budget.js';
 import { CALIBRATION } from './calibration.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
 import { FUNCTIONS } from './groups.js';
+import { HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { type Families, row } from './option.js';
@@ -16,6 +17,7 @@ export const PRUNE = {
   Budget: BUDGET,
   Method: SCORE,
   'Function groups': FUNCTIONS,
+  Healing: HEAL,
   Calibration: LOOK,
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },

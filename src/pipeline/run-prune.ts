@@ -79,6 +79,7 @@ async function pruneTo(
         folder,
         options,
         calibration: place === undefined ? calibration : undefined,
+        healingAs: calibration,
         hiddenStates,
         engine: { executionProvider, threads, engine },
         sparsities: results.map(({ sparsity }) => sparsity),

@@ -23,6 +23,8 @@ export interface GenerateInput extends WindowShape {
   readonly vocabularySize: number | undefined;
   /** Where `generate` has none of its own. */
   readonly seed: number;
+  /** See `CalibrateInput`; a file has them itself. */
+  readonly written?: Int32Array[] | undefined;
 }
 
 /** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
@@ -45,7 +47,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const { temperature, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = runPaths(input.folder, input.model);
   const origin = { modelSha256: await hashFiles(platform, paths, signal), seed, startToken, temperature, windowLength };
-  const store = file === undefined ? undefined : await openWindowsFile(platform.files, file, origin);
+  const store = file === undefined ? storeInList(input.written) : await openWindowsFile(platform.files, file, origin);
   const drawing = { seed, startToken, temperature };
   const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
@@ -82,6 +84,11 @@ function isModelsFault(error: unknown, input: GenerateInput): error is FangPrune
     (error instanceof OptionError && lacksStart)
   );
 }
+
+const storeInList = (written: Int32Array[] = []): WindowStore => ({
+  kept: written,
+  append: async (windows) => void written.push(...windows),
+});
 
 interface WritingOptions {
   readonly seed: number;
