@@ -21,7 +21,7 @@ import {
   resolveGrouping,
   resolveWeighting,
 } from './options/groups.js';
-import { HEAL, type HealOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
+import { HEALING, type HealOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
 import { checkEffect, checkOptions, defaultsOf, type Resolved, type RunFacts } from './options/option.js';
 import { RUN, type RunOptions } from './options/run.js';
 import { SCORE, type ScoreOptions } from './options/score.js';
@@ -52,7 +52,7 @@ export { type HealingOptions, type ResolvedHealing, resolveHealing } from './opt
 export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptions, HealOptions, RunOptions {}
 
 /** A row for each of `PruneOptions`. */
-export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...HEAL, ...RUN } as const;
+export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...HEALING, ...RUN } as const;
 
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {

@@ -8,6 +8,7 @@ import { addCompareCommand } from './compare.js';
 import { addDescribeCommand } from './describe.js';
 import { addEvalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { addHealCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
 import { addObserveCommand } from './observe.js';
 import { addPruneCommand } from './prune.js';
@@ -33,6 +34,7 @@ function buildProgram(context: CommandContext): Command {
   addPruneCommand(program, context);
   addObserveCommand(program, context);
   addApplyCommand(program, context);
+  addHealCommand(program, context);
   addDescribeCommand(program, context);
   addEvalCommand(program, context);
   addCompareCommand(program, context);

@@ -198,8 +198,14 @@ export async function healModel(request: HealingRequest): Promise<Healed> {
   }
 }
 
-/** @throws UnsupportedModelError naming what differs in more than widths. */
-function checkKinship({ detected: { layout: dense } }: AnalysedModel, { detected: { layout: pruned } }: AnalysedModel) {
+/**
+ * Checks that a pruned model may come from a dense one.
+ * @throws UnsupportedModelError naming what differs in more than widths.
+ */
+export function checkKinship(
+  { detected: { layout: dense } }: AnalysedModel,
+  { detected: { layout: pruned } }: AnalysedModel,
+) {
   for (const size of ['blockCount', 'hiddenSize', 'vocabularySize'] as const)
     if (dense[size] !== pruned[size])
       throw new UnsupportedModelError(

@@ -26,13 +26,15 @@ export interface HealOptions {
   readonly heal?: HealingOptions | boolean | undefined;
 }
 
+const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
+
 const share: Kind<number> = {
   accepts: (value): value is number => typeof value === 'number' && value >= 0 && value <= 1,
   expected: 'a number from 0 to 1',
   reads: 'fraction',
 };
 
-export const HEALING = {
+const PARTS = {
   windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: whole(1), default: 64, everyday: true }),
   textShare: row(
     '--heal-text <share>',
@@ -51,22 +53,27 @@ export const HEALING = {
   }),
 } as const satisfies Rows<HealingOptions>;
 
-export const HEAL = {
+export const HEALING = {
   heal: row('--heal', 'train what is left on what the dense model predicts; any setting of it asks for it', {
-    kind: either(truth, record<HealingOptions>('an object such as { windowCount: 64 }')),
+    kind: either(truth, settings),
     otherwise: 'false',
     everyday: true,
-    parts: HEALING,
+    parts: PARTS,
   }),
 } as const satisfies Rows<HealOptions>;
 
+/** The same settings where healing is all that is asked for. */
+export const HOW_TO_HEAL = {
+  settings: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
+} as const;
+
 /** Healing with nothing left open but what the model decides. */
-export type ResolvedHealing = Resolved<HealingOptions, typeof HEALING>;
+export type ResolvedHealing = Resolved<HealingOptions, typeof PARTS>;
 
 /** Fills in checked options. */
 export function resolveHealing(given: HealingOptions | boolean = false): ResolvedHealing | undefined {
   if (given === false) return undefined;
-  return { learningRate: undefined, ...defaultsOf(HEALING), ...(given === true ? {} : definedOf(given)) };
+  return { learningRate: undefined, ...defaultsOf(PARTS), ...(given === true ? {} : definedOf(given)) };
 }
 
 /** Windows that only check whether healing helps: one for sixteen to learn on, at least and at most so many. */

@@ -78,7 +78,8 @@ async function makeHealingWindows(
   return { windows: windows.slice(0, count), heldOut: windows.slice(count) };
 }
 
-function createStoreIn(
+/** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */
+export function createStoreIn(
   { platform, onEnd }: JobContext,
   { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
 ): PruneJob['createStore'] {
