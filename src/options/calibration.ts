@@ -127,12 +127,19 @@ export const CALIBRATION = {
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
 /** The same where another option says how many windows there are, and which part of them the model writes. */
-const { windowCount: _, ...HEALED_ON } = WINDOWS;
+const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 export const TEXTS_OF_HEALING = {
   calibration: row(undefined, 'what the windows are made of', {
     kind: CALIBRATION.calibration.kind,
     otherwise: 'as its parts say',
-    parts: { ...HEALED_ON, generate: { ...WINDOWS.generate, flag: undefined } },
+    parts: {
+      ...HEALED_ON,
+      generate: row(undefined, 'how the model writes its windows', {
+        kind: written.kind,
+        otherwise: 'true',
+        parts: GENERATE,
+      }),
+    },
   }),
 } as const;
 

@@ -15,9 +15,8 @@ import { fileList, TEXT_WINDOWS } from './texts.js';
 export const PRUNE = {
   Result: RESULT,
   Budget: BUDGET,
-  Method: SCORE,
+  Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
-  Healing: HEALING,
   Calibration: LOOK,
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },

@@ -35,7 +35,7 @@ const share: Kind<number> = {
 };
 
 const PARTS = {
-  windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: whole(1), default: 64, everyday: true }),
+  windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: whole(1), default: 64 }),
   textShare: row(
     '--heal-text <share>',
     'fraction of them cut from the calibration text; the dense model writes the others',
@@ -54,7 +54,7 @@ const PARTS = {
 } as const satisfies Rows<HealingOptions>;
 
 export const HEALING = {
-  heal: row('--heal', 'train what is left on what the dense model predicts; any setting of it asks for it', {
+  heal: row('--heal', 'train it on what the dense model predicts', {
     kind: either(truth, settings),
     otherwise: 'false',
     everyday: true,
