@@ -23,6 +23,9 @@ import {
 } from './training-state.js';
 import { groupWeights, sliceOf, type WeightGroups } from './weight-groups.js';
 
+export type { TrainedName } from './trained-weights.js';
+export type { CurvePoint, SavedTraining, TrainingFacts } from './training-state.js';
+
 /** How a model is healed. */
 export interface HealingSettings {
   readonly trained: TrainedName;
