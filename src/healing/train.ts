@@ -1,11 +1,7 @@
 import { NumericalError } from '../errors.js';
 import type { Batch } from '../runtime/block-runner.js';
-import type { Tensors } from '../runtime/engine.js';
-import { releaseTensor } from '../runtime/tensor-memory.js';
-import type { TensorStore } from '../runtime/tensor-store.js';
 import { scheduleRate, stepAdam } from './adam.js';
-import type { LossHead } from './loss-head.js';
-import type { Student } from './student.js';
+import { differentiate, type Learning, measureLoss } from './differentiate.js';
 import {
   copyStores,
   getList,
@@ -13,26 +9,10 @@ import {
   putList,
   type SavedTraining,
   type TrainingFacts,
-  type TrainingStores,
 } from './training-state.js';
-import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
 
-/** A student, what it learns from, and where its states are. */
-export interface Training {
-  readonly student: Student;
-  readonly head: LossHead;
-  readonly groups: WeightGroups;
-  readonly stores: TrainingStores;
-  /** Hidden states at the input of the first block, by index of the batch. */
-  readonly inputs: Pick<TensorStore, 'get'>;
-  /** The teacher's last hidden states, by index of the batch. */
-  readonly targets: Pick<TensorStore, 'get'>;
-  /** Room for the hidden states between blocks of one step's batches. */
-  readonly archive: TensorStore;
-  /** The same for cotangents. */
-  readonly cotangents: TensorStore;
-  /** Gets every group's gradient. */
-  readonly gradients: TensorStore;
+/** A model that learns, and how it goes about it. */
+export interface Training extends Learning {
   /** Batches of every step of one pass. */
   readonly steps: readonly (readonly Batch[])[];
   readonly passCount: number;
@@ -41,11 +21,8 @@ export interface Training {
   readonly scoreEvery: number;
   /** The highest rate of the schedule. */
   readonly learningRate: number;
-  /** Hears of every block that has run, forwards as 1, backwards as 3. */
-  readonly onRun?: ((units: number, detail: string) => void) | undefined;
   /** Called after every step with what a later run can go on from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
-  readonly signal?: AbortSignal | undefined;
 }
 
 /** Largest norm of a step's gradient; a larger one is shortened to it. */
@@ -157,76 +134,6 @@ async function moveGroup(
   await putList(now.second, at, moments.second);
 }
 
-/** Mean divergence over the tokens of some batches, with its gradient by every group in the store, and the gradient's norm. */
-async function differentiate(
-  training: Training,
-  batches: readonly Batch[],
-  detail: string,
-): Promise<{ readonly loss: number; readonly norm: number }> {
-  const { student, cotangents, archive, gradients, groups, onRun } = training;
-  const count = batches.length;
-  await goForwards(training, batches, detail);
-  const loss = await startAtLoss(training, batches);
-  const shared = new Float32Array(groups.all[groups.shared]!.count);
-  let squares = 0;
-  for (let at = student.spans.length - 1; at >= 0; at -= 1) {
-    const own = new Float32Array(groups.all[at]!.count);
-    const sums = new Map([
-      [at, own],
-      [groups.shared, shared],
-    ]);
-    const weights = await feedsOf(training, at);
-    for (const [position, batch] of batches.entries()) {
-      training.signal?.throwIfAborted();
-      const hidden = await (at === 0 ? training.inputs.get(batch.index) : archive.get(at * count + position));
-      const cotangent = await cotangents.get(position);
-      const passed = await student.backward(at, { batch, hidden, weights, cotangent, sums });
-      if (passed !== undefined) {
-        await cotangents.put(position, passed);
-        releaseTensor(passed);
-      }
-      onRun?.(3, detail);
-    }
-    squares += sumSquares(own);
-    await putList(gradients, at, own);
-  }
-  await putList(gradients, groups.shared, shared);
-  return { loss, norm: Math.sqrt(squares + sumSquares(shared)) };
-}
-
-/** Hidden states of some batches through all blocks: entry `at * batches + position` of the archive is the input of block `at`. */
-async function goForwards(training: Training, batches: readonly Batch[], detail: string): Promise<void> {
-  const { student, archive, inputs, onRun } = training;
-  const count = batches.length;
-  for (const at of student.spans.keys()) {
-    const weights = await feedsOf(training, at);
-    for (const [position, batch] of batches.entries()) {
-      training.signal?.throwIfAborted();
-      const hidden = await (at === 0 ? inputs.get(batch.index) : archive.get(at * count + position));
-      const output = await student.forward(at, { batch, hidden, weights });
-      await archive.put((at + 1) * count + position, output);
-      releaseTensor(output);
-      onRun?.(1, detail);
-    }
-  }
-}
-
-/** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents go into the store. */
-async function startAtLoss(training: Training, batches: readonly Batch[]): Promise<number> {
-  const { student, archive, cotangents, targets, head } = training;
-  const scale = 1 / batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  let total = 0;
-  for (const [position, batch] of batches.entries()) {
-    training.signal?.throwIfAborted();
-    const target = await targets.get(batch.index);
-    const hidden = await archive.get(student.spans.length * batches.length + position);
-    const { loss, cotangent } = await head.run({ batch, target, hidden, scale });
-    await cotangents.put(position, cotangent);
-    total += loss;
-  }
-  return total;
-}
-
 /** Mean divergence over the tokens of the held-out windows, a step's number of batches at a time. */
 async function score(training: Training): Promise<number> {
   const { heldOut, steps } = training;
@@ -236,34 +143,8 @@ async function score(training: Training): Promise<number> {
   for (let start = 0; start < heldOut.length; start += atOnce) {
     const batches = heldOut.slice(start, start + atOnce);
     const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
-    await goForwards(training, batches, 'held-out windows');
-    sum += tokens * (await startAtLoss(training, batches));
+    sum += tokens * (await measureLoss(training, batches, 'held-out windows'));
     tokenCount += tokens;
   }
   return sum / tokenCount;
-}
-
-/** Trained weights of a block as they are now. */
-async function feedsOf({ groups, stores }: Training, at: number): Promise<Tensors> {
-  // The shared ones first, in a copy: the store hands out its memory once more.
-  const feeds: Record<string, Tensors[string]> = {};
-  for (const group of groups.of(at).toReversed()) {
-    const values = await getList(stores.now.weights, group);
-    Object.assign(feeds, feedsOfGroup(groups.all[group]!, group === groups.shared ? values.slice() : values));
-  }
-  return onlyRead(feeds, groups, at);
-}
-
-/** A graph is fed what it reads and nothing else. */
-function onlyRead(feeds: Tensors, { all }: WeightGroups, at: number): Tensors {
-  const read = new Set(
-    all.flatMap(({ weights }) => weights.filter(({ spans }) => spans.includes(at))).map(({ name }) => name),
-  );
-  return Object.fromEntries(Object.entries(feeds).filter(([name]) => read.has(name)));
-}
-
-function sumSquares(values: Float32Array): number {
-  let sum = 0;
-  for (let at = 0; at < values.length; at += 1) sum += values[at]! * values[at]!;
-  return sum;
 }
