@@ -157,6 +157,18 @@ export { type ClusteringInput, type Contexts, clusterContexts } from './grouping
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
 export {
+  type CurvePoint,
+  type Healed,
+  type HealingReport,
+  type HealingRequest,
+  type HealingSettings,
+  healModel,
+  type SavedTraining,
+  type TrainedName,
+  type TrainingFacts,
+  type UnderstoodModel,
+} from './healing/heal-model.js';
+export {
   buildHessian,
   type DampenedHessian,
   factoriseChannels,

@@ -65,6 +65,17 @@ export const observe = (request: calls.ObserveRequest & IsolateOption) => callMo
 export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => callModel('applyRecipe', request);
 
 /**
+ * Trains a pruned model on what the dense one predicts, on text that the dense model writes, and writes the result. What it
+ * cannot better on windows held out for it, it leaves as it was.
+ *
+ * @throws OptionError, ModelFormatError; UnsupportedModelError when the pruned model does not come from the dense one, or an
+ *   operator has no gradient; NumericalError when training diverges; EngineError; the signal's reason when aborted.
+ * @example
+ * await heal({ dense: './model', pruned: './smaller', out: './healed', settings: { windowCount: 64 } });
+ */
+export const heal = (request: calls.HealRequest & IsolateOption) => callModel('heal', request);
+
+/**
  * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError

@@ -21,6 +21,7 @@ import {
   resolveGrouping,
   resolveWeighting,
 } from './options/groups.js';
+import { HEALING, type HealOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
 import { checkEffect, checkOptions, defaultsOf, type Resolved, type RunFacts } from './options/option.js';
 import { RUN, type RunOptions } from './options/run.js';
 import { SCORE, type ScoreOptions } from './options/score.js';
@@ -45,12 +46,13 @@ export {
   WEIGHTING_DEFAULTS,
   type WeightingOptions,
 } from './options/groups.js';
+export { type HealingOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
 
 /** Everything a pruning run can be told, independent of where model and result live. */
-export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptions, RunOptions {}
+export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptions, HealOptions, RunOptions {}
 
 /** A row for each of `PruneOptions`. */
-export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...RUN } as const;
+export const PRUNE_ROWS = { ...BUDGET, ...SCORE, ...FUNCTIONS, ...HEALING, ...RUN } as const;
 
 /** What is used where nothing is said. */
 export const PRUNE_DEFAULTS = {
@@ -64,7 +66,7 @@ export const PRUNE_DEFAULTS = {
 export interface ResolvedOptions
   extends Omit<
     Required<Resolved<PruneOptions, typeof PRUNE_ROWS & { readonly metric: Decided }>>,
-    'method' | 'modules' | 'allocation' | 'grouping' | 'weighting' | 'skipBlocks' | 'blockSparsity'
+    'method' | 'modules' | 'allocation' | 'grouping' | 'weighting' | 'heal' | 'skipBlocks' | 'blockSparsity'
   > {
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
@@ -81,6 +83,8 @@ export interface ResolvedOptions
   readonly allocationName: string;
   readonly grouping: ResolvedGrouping | undefined;
   readonly weighting: ResolvedWeighting;
+  /** Absent: the model is not healed. */
+  readonly heal: ResolvedHealing | undefined;
   /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
   readonly denseWidths?: ReadonlyMap<number, number> | undefined;
   readonly skipBlocks: ReadonlySet<number>;
@@ -130,6 +134,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     modulesNamed: filled.modules !== undefined,
     grouping: resolveGrouping(filled.grouping ?? false),
     weighting: resolveWeighting(filled.weighting),
+    heal: resolveHealing(filled.heal),
     skipBlocks: new Set(filled.skipBlocks),
     blockSparsity: resolveBlockSparsity(filled.blockSparsity, { modules, mayGoWhole }),
   };

@@ -23,6 +23,7 @@ const LAYERS = [
   ['runtime'],
   ['platform'],
   STAGES,
+  ['healing'],
   ['options'],
   ['evaluation'],
   ['prune'],

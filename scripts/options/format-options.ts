@@ -1,5 +1,5 @@
 import { EVAL } from '../../src/cli/eval.js';
-import { APPLY, BENCH, BIAS, COMPARE, DESCRIBE, OBSERVE, PRUNE, REPORT } from '../../src/options/commands.js';
+import { APPLY, BENCH, BIAS, COMPARE, DESCRIBE, HEAL, OBSERVE, PRUNE, REPORT } from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
 
@@ -8,6 +8,7 @@ const COMMANDS: readonly (readonly [command: string, call: string, families: Fam
   ['prune <model>', 'prune', PRUNE],
   ['observe <model>', 'observe', OBSERVE],
   ['apply <recipe> <model>', 'applyRecipe', APPLY],
+  ['heal <dense> <pruned>', 'heal', HEAL],
   ['describe <model>', 'describe', DESCRIBE],
   ['report <report>', 'rebuildReport', REPORT],
   ['bias <dense> <pruned>', 'measureCalibrationBias', BIAS],

@@ -9,7 +9,7 @@ import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
-import { prefillFeeds } from '../runtime/prefill-feeds.js';
+import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
@@ -135,7 +135,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       for (let row = 0; row < batch.batchSize; row += 1) {
         walk.signal?.throwIfAborted();
         const window = oneWindow(batch, row);
-        const feeds = await feedsOf(walk, {
+        const feeds = stageFeeds(walk, {
           names: head.inputs,
           input,
           hidden: windowOf(hidden, row, batch.batchSize),
@@ -191,7 +191,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
         if (batch.batchSize !== batchSize) continue;
         walk.signal?.throwIfAborted();
         const hidden = await archive.get(at * batches.length + position);
-        const feeds = await feedsOf(walk, { names: compiled.inputs, input, hidden, batch });
+        const feeds = stageFeeds(walk, { names: compiled.inputs, input, hidden, batch });
         const cotangent = await cotangents.get(position);
         const results = await compiled.session.run({
           ...feeds,
@@ -258,26 +258,6 @@ async function compileStep(walk: IndexedWalk, { span, meters, batchSize, goesOn 
     facts: analysed.facts,
   });
   return { ...compiled, cotangent, meters: opened };
-}
-
-interface FeedRequest {
-  readonly names: readonly string[];
-  readonly input: string;
-  readonly hidden: Tensor;
-  readonly batch: Batch;
-}
-
-async function feedsOf(
-  { analysed, side }: BackwardWalk,
-  { names, input, hidden, batch }: FeedRequest,
-): Promise<Record<string, Tensor>> {
-  const feeds = prefillFeeds(
-    analysed.inputs.filter(({ name }) => names.includes(name)),
-    batch,
-    batch.tokens,
-  );
-  for (const name of names) feeds[name] ??= name === input ? hidden : side.get(name, batch);
-  return feeds;
 }
 
 /** One window of a hidden state `[B, S, C]`, or `[B S, C]` as some graphs flatten it. */

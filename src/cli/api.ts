@@ -7,6 +7,7 @@ export type CliApi = Pick<
   | 'pruneLadder'
   | 'observe'
   | 'applyRecipe'
+  | 'heal'
   | 'describe'
   | 'evaluateModels'
   | 'compareEvaluations'

@@ -8,6 +8,7 @@ export const isolatedApi: CliApi = {
   pruneLadder: (request) => runIsolated('pruneLadder', request),
   observe: (request) => runIsolated('observe', request),
   applyRecipe: (request) => runIsolated('applyRecipe', request),
+  heal: (request) => runIsolated('heal', request),
   describe: (request) => runIsolated('describe', request),
   evaluateModels: (request) => runIsolated('evaluateModels', request),
   generateText: (request) => runIsolated('generateText', request),

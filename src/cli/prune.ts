@@ -1,9 +1,10 @@
 import type { ModuleKind } from '../architecture/layout.js';
+import type { HealingReport } from '../healing/heal-model.js';
 import type { LadderRequest } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
-import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
+import type { CertificateReport, MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
@@ -48,7 +49,8 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatCalibration(report),
-    ...formatCertificate(report),
+    ...formatHealing(report.healing),
+    ...formatCertificate(report.certificate),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
   ].join('\n');
@@ -63,7 +65,19 @@ function formatCalibration({ calibration }: PruneReport): string[] {
   ];
 }
 
-function formatCertificate({ certificate }: PruneReport): string[] {
+/** How a pruned model learnt from the dense one. */
+export function formatHealing(healing: HealingReport | undefined): string[] {
+  if (healing === undefined) return [];
+  const { windowCount, windowLength, divergence, keptStep, curve } = healing;
+  const { before, after } = divergence;
+  const taken = Math.max(...curve.map(({ step }) => step));
+  return [
+    `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
+      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}).\n`,
+  ];
+}
+
+export function formatCertificate(certificate: CertificateReport | undefined): string[] {
   if (certificate === undefined) return [];
   const { gap, tokens, tolerance, opened } = certificate;
   const how = opened ? 'Checked' : 'Compared, but not opened (the installed ONNX Runtime does not run such models)';

@@ -8,6 +8,7 @@ import { compareCommand } from './compare.js';
 import { describeCommand } from './describe.js';
 import { evalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
+import { healCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
 import { observeCommand } from './observe.js';
 import { pruneCommand } from './prune.js';
@@ -18,6 +19,7 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
   observeCommand,
   applyCommand,
+  healCommand,
   describeCommand,
   evalCommand,
   compareCommand,

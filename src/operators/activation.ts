@@ -39,16 +39,22 @@ export const ACTIVATIONS = {
   /** y = x Phi(x). */
   'com.microsoft.Gelu': pointwise((c) => [c.o.mul(c.g, erfGelu(c, c.input(0)))]),
   /** y = gelu(a + b): da = db = g gelu'(a + b). */
-  'com.microsoft.BiasGelu': pointwise((c) => {
-    const dx = c.o.mul(c.g, erfGelu(c, c.o.add(c.input(0), c.input(1))));
-    return [dx, dx];
-  }),
+  'com.microsoft.BiasGelu': {
+    ...pointwise((c) => {
+      const dx = c.o.mul(c.g, erfGelu(c, c.o.add(c.input(0), c.input(1))));
+      return [dx, dx];
+    }),
+    parameters: { 1: 'vector' },
+  },
   /** y = tanh gelu(x + bias), bias optional. */
-  'com.microsoft.FastGelu': pointwise((c) => {
-    const x = c.has(1) ? c.o.add(c.input(0), c.input(1)) : c.input(0);
-    const dx = c.o.mul(c.g, tanhGelu(c, x));
-    return [dx, dx];
-  }),
+  'com.microsoft.FastGelu': {
+    ...pointwise((c) => {
+      const x = c.has(1) ? c.o.add(c.input(0), c.input(1)) : c.input(0);
+      const dx = c.o.mul(c.g, tanhGelu(c, x));
+      return [dx, dx];
+    }),
+    parameters: { 1: 'vector' },
+  },
   /** y = x sigmoid(alpha x), alpha 1.702 by default. */
   'com.microsoft.QuickGelu': pointwise((c) => [c.o.mul(c.g, swish(c, floatAttribute(c.node, 'alpha', 1.702)))]),
   /** y = x sigmoid(alpha x), alpha 1 by default. */

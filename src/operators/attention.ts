@@ -115,6 +115,7 @@ export const ATTENTION = {
         return finish(c, parts, { mask: 3, bias: 5 }).slice(0, 1);
       },
     },
+    parameters: { 1: 'matrix', 2: 'vector' },
     cache: PACKED_CACHE,
   },
   'com.microsoft.MultiHeadAttention': {
@@ -128,6 +129,7 @@ export const ATTENTION = {
         return finish(c, multiHeadParts(c), { mask: 4, bias: 5 });
       },
     },
+    parameters: { 3: 'vector' },
     cache: MULTI_HEAD_CACHE,
   },
   /** ONNX's own Attention (opset 23 and later). Inputs: 0 Q, 1 K, 2 V, 3 mask, 4 and 5 past, 6 a length per window. */

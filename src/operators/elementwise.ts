@@ -33,19 +33,28 @@ export const pointwise = (gradient: Gradient): Operator => ({ ...PLAIN, axis: sh
 /** From elements to what is no float, or to steps. */
 const steps = pointwise('zero');
 
+/** Either operand may be a gain or a bias. */
+const CHANNELS = { 0: 'vector', 1: 'vector' } as const;
+
 /** Arithmetic element by element. `g` is the cotangent of y, `a` and `b` are the inputs. */
 export const ELEMENTWISE = {
   /** y = a + b: da = g, db = g. */
-  Add: pointwise(byOpenRule(({ g }) => [g, g])),
+  Add: { ...pointwise(byOpenRule(({ g }) => [g, g])), parameters: CHANNELS },
   /** y = a - b: da = g, db = -g. */
-  Sub: pointwise(byOpenRule(({ g, o, wants }) => [g, wants(1) ? o.neg(g) : undefined])),
+  Sub: {
+    ...pointwise(byOpenRule(({ g, o, wants }) => [g, wants(1) ? o.neg(g) : undefined])),
+    parameters: { 1: 'vector' },
+  },
   /** y = a b: da = g b, db = g a. */
-  Mul: pointwise(
-    byOpenRule((c) => [
-      c.wants(0) ? c.o.mul(c.g, c.input(1)) : undefined,
-      c.wants(1) ? c.o.mul(c.g, c.input(0)) : undefined,
-    ]),
-  ),
+  Mul: {
+    ...pointwise(
+      byOpenRule((c) => [
+        c.wants(0) ? c.o.mul(c.g, c.input(1)) : undefined,
+        c.wants(1) ? c.o.mul(c.g, c.input(0)) : undefined,
+      ]),
+    ),
+    parameters: CHANNELS,
+  },
   /** y = a / b: da = g / b, db = -(g / b) y. */
   Div: pointwise(
     byOpenRule((c) => {

@@ -54,10 +54,13 @@ const alongEquation: AxisRule = (site) => {
   return { findings: places.map(({ value, term }) => ({ value, label: { axis: term.indexOf(letter), codes } })) };
 };
 
+/** Either operand of a product may be a weight. */
+const FACTORS = { 0: 'matrix', 1: 'matrix' } as const;
+
 /** Matrix products. With y = alpha A B: dA = alpha g B^T, dB = alpha A^T g; a transposed factor swaps sides. */
 export const LINEAR = {
   /** y = A B, batched and broadcast as NumPy does. */
-  MatMul: { ...PLAIN, axis: alongProduct, tokens: 'product', gradient: byOpenRule(productRule) },
+  MatMul: { ...PLAIN, axis: alongProduct, tokens: 'product', gradient: byOpenRule(productRule), parameters: FACTORS },
   /** y = alpha A' B', each factor transposed or not. */
   'com.microsoft.FusedMatMul': {
     ...PLAIN,
@@ -69,6 +72,7 @@ export const LINEAR = {
       }
       return productRule(c);
     },
+    parameters: FACTORS,
   },
   /** y = alpha A' B' + beta C: dC = beta g. */
   Gemm: {
@@ -79,6 +83,7 @@ export const LINEAR = {
       const dC = c.wants(2) ? (beta === 1 ? c.g : c.o.mul(c.g, beta)) : undefined;
       return [...productRule(c), dC];
     },
+    parameters: { ...FACTORS, 2: 'vector' },
   },
   /** y = contraction of the operands: each operand's gradient is the contraction of g with the other operands. */
   Einsum: {
@@ -92,6 +97,7 @@ export const LINEAR = {
       }
       return terms.map((_, at) => (c.wants(at) ? contract(c, { terms, result, at }) : undefined));
     },
+    parameters: FACTORS,
   },
 } as const satisfies Family;
 

@@ -23,9 +23,9 @@ const norm = (rule: VjpRule): Operator => ({ ...PLAIN, axis: beforeNormalised, g
  * Layer norm: y = z w + b, z = (x - mean(x)) r, r = (var(x) + eps)^(-1/2): dx = r (gw - mean(gw) - z mean(gw z)).
  */
 export const NORMALISATION = {
-  LayerNormalization: norm((c) => layerNorm(c)),
-  SimplifiedLayerNormalization: norm((c) => rmsNorm(c)),
-  RMSNormalization: norm((c) => rmsNorm(c)),
+  LayerNormalization: { ...norm((c) => layerNorm(c)), parameters: { 1: 'vector', 2: 'vector' } },
+  SimplifiedLayerNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
+  RMSNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
   /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|. */
   LpNormalization: norm((c) => {
     if (intAttribute(c.node, 'p', 2) !== 2) throw unsupported(c.node, 'its norm is not the Euclidean one.');

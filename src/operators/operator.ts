@@ -16,6 +16,8 @@ export interface Operator {
   readonly tokens: TokenMixing;
   /** How its inputs get their gradients. */
   readonly gradient: Gradient;
+  /** Inputs, by their index, that hold what a model learns, where they are weights. */
+  readonly parameters: Readonly<Record<number, ParameterForm>>;
   /** Which inputs hold past keys and values, and which outputs hold them with the new ones behind. */
   readonly cache: Cache | 'none';
   /** Input with a table of one row a position that it looks up itself. */
@@ -29,6 +31,9 @@ export interface Operator {
   /** Why a model with it cannot be pruned, and what to do instead. */
   readonly refusal: string | 'none';
 }
+
+/** The matrix of a linear map, or one number for each channel: a gain, a bias. */
+export type ParameterForm = 'matrix' | 'vector';
 
 /** A part that does not exist, with the reason. */
 export interface Missing {
@@ -72,10 +77,11 @@ export interface Cache {
   readonly headAxis: number;
 }
 
-/** What most operators have in common: they carry no sizes, no cache and nothing fused. */
+/** What most operators have in common: they carry no sizes, learn nothing, and have no cache and nothing fused. */
 export const PLAIN = {
   mend: 'no numbers',
   tokens: 'each',
+  parameters: {},
   cache: 'none',
   positionTable: 'none',
   weight: 'changed',

@@ -12,6 +12,7 @@ const residualNorm = (op: string, scale: readonly number[], bias: number): Opera
   ...PLAIN,
   axis: missing('it is taken apart before channels are followed'),
   gradient: { lower: (c) => sumAndNorm(c, { op, scale, bias }) },
+  parameters: Object.fromEntries([...scale, bias].map((slot) => [slot, 'vector'])),
   split: (node) => {
     const [terms, weights] = [node.input.slice(0, 2), scale.map((slot) => node.input[slot] ?? '')];
     return splitNorm(node, { op, terms, scale: weights, bias: node.input[bias] ?? '', sum: node.output[3] });

@@ -126,6 +126,23 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
+/** The same where another option says how many windows there are, and which part of them the model writes. */
+const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
+export const TEXTS_OF_HEALING = {
+  calibration: row(undefined, 'what the windows are made of', {
+    kind: CALIBRATION.calibration.kind,
+    otherwise: 'as its parts say',
+    parts: {
+      ...HEALED_ON,
+      generate: row(undefined, 'how the model writes its windows', {
+        kind: written.kind,
+        otherwise: 'true',
+        parts: GENERATE,
+      }),
+    },
+  }),
+} as const;
+
 /** What is used where nothing is said, and the distribution that is drawn from. */
 export const GENERATE_DEFAULTS = { share: 0.5, ...defaultsOf(GENERATE) } as const;
 export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512, generate: false } as const;

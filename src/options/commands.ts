@@ -1,7 +1,8 @@
 import { BUDGET } from './budget.js';
-import { CALIBRATION } from './calibration.js';
+import { CALIBRATION, TEXTS_OF_HEALING } from './calibration.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
 import { FUNCTIONS } from './groups.js';
+import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { type Families, row } from './option.js';
@@ -14,7 +15,7 @@ import { fileList, TEXT_WINDOWS } from './texts.js';
 export const PRUNE = {
   Result: RESULT,
   Budget: BUDGET,
-  Method: SCORE,
+  Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
   Calibration: LOOK,
   Evaluation: EVALUATION,
@@ -45,6 +46,28 @@ export const OBSERVE = {
   'Function groups': FUNCTIONS,
   Calibration: CALIBRATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+export const HEAL = {
+  Result: {
+    out: row('-o, --out <folder>', 'where the healed model goes', {
+      kind: text('a path'),
+      required: true,
+      everyday: true,
+    }),
+    force: { ...force, help: 'replace a folder that an earlier run wrote' },
+    certify: RESULT.certify,
+  },
+  Healing: HOW_TO_HEAL,
+  Calibration: TEXTS_OF_HEALING,
+  Running: {
+    dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
+    pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
+    seed: RUN.seed,
+    hiddenStates: CONDUCT.hiddenStates,
+    ...ENGINE,
+    ...JOB,
+  },
 } as const satisfies Families;
 
 export const APPLY = {

@@ -12,7 +12,7 @@ export const PROVIDER = {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
   }),
-  executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers, as cuda,cpu', {
+  executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers: cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },
     otherwise: 'cpu',
     everyday: true,

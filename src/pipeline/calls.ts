@@ -42,6 +42,7 @@ export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
 export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';
 export { type DescribeRequest, runDescribe } from './run-describe.js';
+export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
 export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
 export { runLadder, runPrune } from './run-prune.js';
 export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';

@@ -1,8 +1,9 @@
 import { sha256OfTokens } from '../calibration/sha256.js';
 import type { StatesPlace } from '../options/folder.js';
+import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
-import type { PruneJob } from '../prune/job.js';
+import type { HealingSource, PruneJob } from '../prune/job.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
@@ -18,6 +19,8 @@ export interface JobRequest {
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, since its statistics are at hand. */
   readonly calibration: ResolvedCalibration | undefined;
+  /** What windows of healing are made as, where it is asked for. */
+  readonly healingAs?: ResolvedCalibration | undefined;
   readonly hiddenStates: StatesPlace | undefined;
   readonly engine: Engine;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
@@ -51,24 +54,21 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   checkBudget({ analysed, options }, sparsities);
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
-  const calibration =
-    request.calibration && readsTokens(options)
-      ? await stages.calibrate.run(context, {
-          folder,
-          model,
-          engine,
-          calibration: request.calibration,
-          vocabularySize,
-          positionCount,
-          seed: options.seed,
-        })
-      : undefined;
+  const written: Int32Array[] = [];
+  const makeWindows = (calibration: ResolvedCalibration) =>
+    stages.calibrate.run(context, {
+      ...{ folder, model, engine, calibration, vocabularySize, positionCount, written },
+      seed: options.seed,
+    });
+  const calibration = request.calibration && readsTokens(options) ? await makeWindows(request.calibration) : undefined;
   const windows = calibration?.windows ?? [];
-  const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
+  const healing = await makeHealingWindows(request, makeWindows);
+  const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;
+  const windowBytes = windowLength * hiddenSize * 4;
   const createStore = createStoreIn(context, { place: hiddenStates, windowBytes });
-  const journal = await journalOf(context, windows);
+  const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
-  return { calibration, settled, job: { model, analysed, engine, windows, options, createStore, journal } };
+  return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
 }
 
 /** What was measured on other windows is of no use. */
@@ -76,7 +76,18 @@ async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]
   return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }
 
-function createStoreIn(
+async function makeHealingWindows(
+  { options: { heal }, healingAs }: JobRequest,
+  makeWindows: (calibration: ResolvedCalibration) => Promise<CalibrationWindows>,
+): Promise<HealingSource | undefined> {
+  if (heal === undefined || healingAs === undefined) return undefined;
+  const { windows } = await makeWindows(healingCalibration(healingAs, heal));
+  const count = windows.length - countHeldOut(heal);
+  return { windows: windows.slice(0, count), heldOut: windows.slice(count) };
+}
+
+/** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */
+export function createStoreIn(
   { platform, onEnd }: JobContext,
   { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
 ): PruneJob['createStore'] {

@@ -80,7 +80,17 @@ async function pruneTo(
       const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const making = { request, stages, folder, options, calibration: checks.calibration, place, engine, results };
+      const making = {
+        request,
+        stages,
+        folder,
+        options,
+        calibration: checks.calibration,
+        healingAs: calibration,
+        place,
+        engine,
+        results,
+      };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
@@ -89,7 +99,7 @@ async function pruneTo(
   });
 }
 
-interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'engine'> {
+interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   /** Statistics that stand in for a look at the model. */

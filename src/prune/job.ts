@@ -1,6 +1,7 @@
 import type { OutputError } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
+import type { HealingReport, UnderstoodModel } from '../healing/heal-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
 import type { Journal } from '../platform/journal.js';
@@ -25,8 +26,19 @@ export interface PruneJob {
   createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
   /** Keeps what the run has finished. Absent: nothing is kept. */
   readonly journal?: Journal | undefined;
+  /** What healing learns from; absent: the last of the job's own windows are held out. */
+  readonly healing?: HealingSource | undefined;
   /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
+}
+
+/** Windows of healing, all of one length. */
+export interface HealingSource {
+  readonly windows: readonly Int32Array[];
+  /** Tells whether it helped. */
+  readonly heldOut: readonly Int32Array[];
+  /** The dense model, where that is not the one to be pruned: in a later shot. Default: the job's. */
+  readonly teacher?: UnderstoodModel | undefined;
 }
 
 /** One module after pruning: the units that stay, and what came of it. */
@@ -56,6 +68,8 @@ export interface PruneOutcome extends ModelChange {
   readonly modules: readonly ModuleOutcome[];
   /** What was seen of the dense model: block change, contexts, function groups. */
   readonly dense: DenseMeasures;
+  /** What healing did; absent where it was not asked for. */
+  readonly healing?: HealingReport | undefined;
   readonly timings: readonly StageTiming[];
   /** What a reader of the report should know: raised dampenings, units that could not be removed. */
   readonly remarks: readonly string[];

@@ -1,4 +1,5 @@
 import type { PrunableModule } from '../architecture/layout.js';
+import type { HealingReport } from '../healing/heal-model.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -27,6 +28,8 @@ export interface PruneContext {
   readonly batches: readonly Batch[];
   readonly random: Random;
   readonly remarks: string[];
+  /** What refinements have to tell beside. */
+  readonly findings: { healing?: HealingReport };
   /** Large products of factorisations. */
   readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
@@ -94,6 +97,7 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
     random,
     multiply: products.multiply,
     remarks: [],
+    findings: {},
     async timed(stage, action) {
       const start = performance.now();
       try {

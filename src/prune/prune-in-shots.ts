@@ -5,6 +5,7 @@ import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './budget/allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
+import { holdOut } from './refine/hold-out.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
@@ -25,7 +26,8 @@ export async function pruneInShots(
     const { model } = state;
     const analysed = shot === 1 ? job.analysed : await analyseModel(model, job.engine, job.options.signal);
     const options = roundOptions(job, { ...state, analysed }, shot);
-    const round = await pruneOnce({ ...job, model, analysed, options, journal: job.journal?.within(`shot-${shot}`) });
+    const journal = job.journal?.within(`shot-${shot}`);
+    const round = await pruneOnce({ ...job, model, analysed, options, journal, healing: healingSource(job) });
     rounds.push(round);
     state = {
       model: round.model,
@@ -41,6 +43,7 @@ export async function pruneInShots(
     changed,
     modules: original.flatMap(({ index }) => outcomes.get(index) ?? []),
     dense: first!.dense,
+    healing: rounds.at(-1)!.healing,
     timings: joinTimings(...rounds.map(({ timings }) => timings)),
     remarks: joinRemarks(rounds.map(({ remarks }) => remarks)),
   };
@@ -90,9 +93,15 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     blockSparsity,
     skipBlocks: new Set(),
     minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
+    heal: isLast ? options.heal : undefined,
     denseWidths: widthOf,
     onProgress: onProgress && partOfProgress(onProgress, shot - 1, shots),
   };
+}
+
+/** Every shot is a smaller model's; healing learns from the one before them all. */
+function healingSource({ healing, windows, model, analysed }: PruneJob): PruneJob['healing'] {
+  return { ...(healing ?? holdOut(windows)), teacher: healing?.teacher ?? { model, analysed } };
 }
 
 /** A module as it is now. */

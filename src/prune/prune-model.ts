@@ -60,7 +60,8 @@ export async function pruneMeasured(
     const shrunk = await shrinkBlocks(context, { ...measured, counts, refinements });
     const timings = joinTimings(measured.timings, context.timings());
     // Measuring and pruning factorise the same curvature.
-    return { ...shrunk, dense, timings, remarks: [...new Set([...measured.remarks, ...context.remarks])] };
+    const remarks = [...new Set([...measured.remarks, ...context.remarks])];
+    return { ...shrunk, ...context.findings, dense, timings, remarks };
   } finally {
     await context.dispose();
   }

@@ -79,12 +79,12 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);
   }
+  joinBridges(model, bridges);
+  tidyModel(model);
   for (const { run } of refinements) {
     const refined = await run?.(context, model, { modules: outcomes, changed });
     for (const [name, value] of refined ?? []) changed.set(name, value);
   }
-  joinBridges(model, bridges);
-  tidyModel(model);
   return { model, modules: outcomes, changed: changedWeights(model, changed) };
 }
 

@@ -28,7 +28,7 @@ export interface ReportInput {
   /** See `plainSettings`. */
   readonly settings: PruneReport['settings'];
   readonly layout: ModelLayout;
-  readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'remarks'>;
+  readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'healing' | 'remarks'>;
   readonly parametersAfter: number;
   readonly bytes: BeforeAfter;
   readonly calibration?: CalibrationProvenance | undefined;
@@ -68,6 +68,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     seed: options.seed,
     ...(calibration && { calibration }),
     ...(input.statistics && { statistics: input.statistics }),
+    ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),

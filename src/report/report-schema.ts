@@ -4,6 +4,7 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
 import type { BiasFindings } from '../evaluation/measure-bias.js';
 import type { PerplexityProtocol } from '../evaluation/perplexity.js';
+import type { HealingReport } from '../healing/heal-model.js';
 import type { StageTiming } from '../prune/job.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
@@ -60,6 +61,8 @@ export interface PruneReport {
   readonly calibration?: CalibrationProvenance;
   /** Saved statistics of the dense model that the run was made from; absent where the model itself was measured. */
   readonly statistics?: StatisticsReport;
+  /** How the pruned model learnt from the dense one; absent where it was not asked for. */
+  readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
   readonly timings: readonly StageTiming[];

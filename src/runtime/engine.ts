@@ -26,6 +26,11 @@ export interface SessionOptions {
   readonly optimization?: 'none' | 'basic' | 'all';
   /** Whether the graph runs so seldom that packing its weights for speed would take longer than it saves. Default false. */
   readonly isBrief?: boolean;
+  /**
+   * Whether the session keeps what its results along the way took for its next run, which is faster; not where many sessions
+   * wait for their turn. Default true.
+   */
+  readonly keepsMemory?: boolean;
   /** What the graph names as external data, by location; to be left as it is until the session is released. */
   readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;
 }

@@ -36,13 +36,14 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
   const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (
     model: Uint8Array | string,
-    { optimization = 'all', isBrief = false, weights = new Map() }: SessionOptions = {},
+    { optimization = 'all', isBrief = false, keepsMemory = true, weights = new Map() }: SessionOptions = {},
   ) => {
     const what = typeof model === 'string' ? model : 'a graph';
     const settings: OrtSessionOptions = {
       executionProviders,
       graphOptimizationLevel: optimization === 'none' ? 'disabled' : optimization,
       logSeverityLevel: 4,
+      ...(!keepsMemory && { enableCpuMemArena: false }),
       ...(threads > 0 && { intraOpNumThreads: threads }),
       extra: {
         session: {

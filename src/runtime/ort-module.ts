@@ -21,6 +21,7 @@ export interface OrtModule {
 export interface OrtSessionOptions {
   executionProviders?: readonly string[];
   graphOptimizationLevel?: 'disabled' | 'basic' | 'all';
+  enableCpuMemArena?: boolean;
   logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
   intraOpNumThreads?: number;
   extra?: Record<string, unknown>;

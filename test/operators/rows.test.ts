@@ -2,7 +2,19 @@ import { OPERATORS } from '../../src/operators/table.js';
 import { sourceFiles } from '../support/read-imports.js';
 
 const PARTS = [
-  ...['axis', 'mend', 'tokens', 'gradient', 'cache', 'positionTable', 'weight', 'split', 'run', 'refusal'],
+  ...[
+    'axis',
+    'mend',
+    'tokens',
+    'gradient',
+    'parameters',
+    'cache',
+    'positionTable',
+    'weight',
+    'split',
+    'run',
+    'refusal',
+  ],
 ].sort();
 
 const rows = Object.entries(OPERATORS);

@@ -3,7 +3,14 @@ import type { BenchmarkReport } from '../../src/bench/benchmark.js';
 import type { CliApi } from '../../src/cli/api.js';
 import { runCli } from '../../src/cli/run-cli.js';
 import type { PerplexityResult } from '../../src/evaluation/perplexity.js';
-import type { BiasResult, EvaluateRequest, Evaluation, ObservedFolder, TaskReport } from '../../src/node.js';
+import type {
+  BiasResult,
+  EvaluateRequest,
+  Evaluation,
+  HealedFolder,
+  ObservedFolder,
+  TaskReport,
+} from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
@@ -201,6 +208,29 @@ const OBSERVED: Omit<ObservedFolder, 'model' | 'out' | 'method'> = {
   remarks: [],
 };
 
+const HEALED: Omit<HealedFolder, 'dense' | 'pruned' | 'out'> = {
+  sha256: 'ab',
+  healing: {
+    windowCount: 64,
+    heldOutCount: 4,
+    windowLength: 512,
+    trained: 'all',
+    trainedCount: 82_000_000,
+    windowsPerStep: 4,
+    passCount: 1,
+    learningRate: 2e-4,
+    halvings: 0,
+    divergence: { before: 0.4, after: 0.3 },
+    keptStep: 16,
+    curve: [
+      { step: 0, heldOut: 0.4 },
+      { step: 16, train: 0.31, heldOut: 0.3 },
+    ],
+  },
+  timings: [{ stage: 'heal', ms: 1500 }],
+  remarks: [],
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -226,6 +256,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       parameters: PRUNE_REPORT.parameters,
       bytes: PRUNE_REPORT.bytes,
     }),
+    heal: async ({ dense, pruned, out }) => ({ ...HEALED, dense, pruned, out }),
     describe: async () => MODEL_DESCRIPTION,
     evaluateModels: async (request) => request.models.map((model) => evaluationOf(model, request)),
     compareEvaluations,
@@ -247,6 +278,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     pruneLadder: record('pruneLadder', answers.pruneLadder),
     observe: record('observe', answers.observe),
     applyRecipe: record('applyRecipe', answers.applyRecipe),
+    heal: record('heal', answers.heal),
     describe: record('describe', answers.describe),
     evaluateModels: record('evaluateModels', answers.evaluateModels),
     compareEvaluations: answers.compareEvaluations,

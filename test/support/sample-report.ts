@@ -38,6 +38,24 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
     bytes: { before: 4e8, after: 3e8 },
     blocks: Array.from({ length: blockCount }, (_, index) => ({ index, sparsity: 0.3, change: random() })),
     modules,
+    healing: {
+      windowCount: 64,
+      heldOutCount: 4,
+      windowLength: 512,
+      trained: 'all',
+      trainedCount: 5e7,
+      windowsPerStep: 4,
+      passCount: 1,
+      learningRate: 2e-4,
+      halvings: 0,
+      divergence: { before: 0.4, after: 0.3 },
+      keptStep: 16,
+      curve: Array.from({ length: 17 }, (_, step) => ({
+        step,
+        ...(step > 0 && { train: 0.4 - 0.005 * step + 0.02 * random() }),
+        ...(step % 4 === 0 && { heldOut: 0.4 - 0.00625 * step }),
+      })),
+    },
     metrics: [
       { kind: 'perplexity', name: 'held-out calibration text', dense: 12.3, pruned: 15.6, better: 'lower' },
       {

@@ -28,6 +28,8 @@ export interface CalibrateInput {
   readonly positionCount: number | undefined;
   /** Seed of whatever has none of its own. */
   readonly seed: number;
+  /** Windows that the model wrote earlier in the job, with the same settings, from the first; those that it writes come behind. */
+  readonly written?: Int32Array[] | undefined;
 }
 
 /** Calibration windows of a model. */

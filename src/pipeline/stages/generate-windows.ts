@@ -24,6 +24,8 @@ export interface GenerateInput extends WindowShape {
   readonly vocabularySize: number | undefined;
   /** Where `generate` has none of its own. */
   readonly seed: number;
+  /** See `CalibrateInput`; a file has them itself. */
+  readonly written?: Int32Array[] | undefined;
 }
 
 /** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
@@ -47,7 +49,9 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const paths = runPaths(input.folder, input.model);
   const origin = { modelSha256: await hashFiles(platform, paths, signal), seed, startToken, temperature, windowLength };
   const store =
-    file === undefined ? await openKeptWindows(context.journal) : await openWindowsFile(platform.files, file, origin);
+    file === undefined
+      ? await openKeptWindows(context.journal, input.written)
+      : await openWindowsFile(platform.files, file, origin);
   const drawing = { seed, startToken, temperature };
   const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
@@ -59,16 +63,15 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
 }
 
-/** Windows in the journal, batch by batch. */
-async function openKeptWindows(journal: Journal | undefined): Promise<WindowStore | undefined> {
-  if (journal === undefined) return undefined;
-  const windows: Int32Array[] = [];
-  for await (const part of (await journal.read('windows')) ?? []) windows.push(part as Int32Array);
+/** Windows in memory, and in the journal batch by batch. @param written those that the job has made so far */
+async function openKeptWindows(journal: Journal | undefined, written: Int32Array[] = []): Promise<WindowStore> {
+  if (written.length === 0)
+    for await (const part of (await journal?.read('windows')) ?? []) written.push(part as Int32Array);
   return {
-    kept: [...windows],
+    kept: written,
     async append(added) {
-      windows.push(...added);
-      await journal.write('windows', windows);
+      written.push(...added);
+      await journal?.write('windows', written);
     },
   };
 }

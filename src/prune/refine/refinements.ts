@@ -1,5 +1,6 @@
+import { healing } from './heal.js';
 import type { Refinement } from './refinement.js';
 import { inputRepair } from './repair-inputs.js';
 
 /** Everything that is done to weights beyond a method's own repair, in order. */
-export const REFINEMENTS: readonly Refinement[] = [inputRepair];
+export const REFINEMENTS: readonly Refinement[] = [inputRepair, healing];

@@ -3,6 +3,7 @@ import { atlasSection } from './atlas.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
+import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
 import { costSection, header } from './summary.js';
@@ -11,6 +12,7 @@ import './page.css';
 const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
 const sections = [
   costSection(report),
+  healingSection(report),
   ladderSection(report),
   blocksSection(report),
   atlasSection(report),

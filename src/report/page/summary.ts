@@ -13,7 +13,7 @@ export function header(report: PruneReport): HTMLElement {
   const sentence =
     `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} are gone (asked for: ` +
     `${formatPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
-    'from calibration text; nothing was trained.';
+    `from calibration text; ${report.healing === undefined ? 'nothing was trained' : 'then it learnt from the dense model'}.`;
   const tiles = [
     tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
     tile('File size', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)),

@@ -1,0 +1,28 @@
+import type { HealedFolder, HealRequest } from '../node.js';
+import { HEAL } from '../options/commands.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import type { CommandRow } from './command.js';
+import { formatCertificate, formatHealing } from './prune.js';
+import type { Colors } from './terminal.js';
+
+/** `heal <dense> <pruned>` */
+export const healCommand: CommandRow<HealRequest, HealedFolder> = {
+  name: 'heal',
+  description: 'train a pruned model on what the dense one predicts',
+  arguments: { '<dense>': 'the model that was pruned', '<pruned>': 'what became of it' },
+  families: HEAL,
+  run: (api, request) => api.heal(request),
+  format: formatHealed,
+};
+
+function formatHealed(healed: HealedFolder, colors: Colors): string {
+  const { pruned, out, healing, certificate, timings, remarks, peakMemoryBytes } = healed;
+  const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
+  return [
+    `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
+    ...formatHealing(healing),
+    ...formatCertificate(certificate),
+    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
+  ].join('\n');
+}

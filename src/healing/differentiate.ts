@@ -1,0 +1,129 @@
+import type { Batch } from '../runtime/block-runner.js';
+import type { Tensors } from '../runtime/engine.js';
+import { releaseTensor } from '../runtime/tensor-memory.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
+import type { LossHead } from './loss-head.js';
+import type { Student } from './student.js';
+import { getList, putList, type TrainingStores } from './training-state.js';
+import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
+
+/** A student, what it learns from, and where its states are. */
+export interface Learning {
+  readonly student: Student;
+  readonly head: LossHead;
+  readonly groups: WeightGroups;
+  readonly stores: TrainingStores;
+  /** Hidden states at the input of the first block, by index of the batch. */
+  readonly inputs: Pick<TensorStore, 'get'>;
+  /** The teacher's last hidden states, by index of the batch. */
+  readonly targets: Pick<TensorStore, 'get'>;
+  /** Room for the hidden states between blocks of one step's batches. */
+  readonly archive: TensorStore;
+  /** The same for cotangents. */
+  readonly cotangents: TensorStore;
+  /** Gets every group's gradient. */
+  readonly gradients: TensorStore;
+  /** Hears of every block that has run, forwards as 1, backwards as 3. */
+  readonly onRun?: ((units: number, detail: string) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Mean divergence over the tokens of some batches, with its gradient by every group in the store, and the gradient's norm. */
+export async function differentiate(
+  learning: Learning,
+  batches: readonly Batch[],
+  detail: string,
+): Promise<{ readonly loss: number; readonly norm: number }> {
+  const { student, cotangents, archive, gradients, groups, onRun } = learning;
+  const count = batches.length;
+  const loss = await measureLoss(learning, batches, detail);
+  const shared = new Float32Array(groups.all[groups.shared]!.count);
+  let squares = 0;
+  for (let at = student.spans.length - 1; at >= 0; at -= 1) {
+    const own = new Float32Array(groups.all[at]!.count);
+    const sums = new Map([
+      [at, own],
+      [groups.shared, shared],
+    ]);
+    const weights = await feedsOf(learning, at);
+    for (const [position, batch] of batches.entries()) {
+      learning.signal?.throwIfAborted();
+      const hidden = await (at === 0 ? learning.inputs.get(batch.index) : archive.get(at * count + position));
+      const cotangent = await cotangents.get(position);
+      const passed = await student.backward(at, { batch, hidden, weights, cotangent, sums });
+      if (passed !== undefined) {
+        await cotangents.put(position, passed);
+        releaseTensor(passed);
+      }
+      onRun?.(3, detail);
+    }
+    squares += sumSquares(own);
+    await putList(gradients, at, own);
+  }
+  await putList(gradients, groups.shared, shared);
+  return { loss, norm: Math.sqrt(squares + sumSquares(shared)) };
+}
+
+/** Mean divergence over the tokens of some batches. */
+export async function measureLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
+  await goForwards(learning, batches, detail);
+  return startAtLoss(learning, batches);
+}
+
+/** Hidden states of some batches through all blocks: entry `at * batches + position` of the archive is the input of block `at`. */
+async function goForwards(learning: Learning, batches: readonly Batch[], detail: string): Promise<void> {
+  const { student, archive, inputs, onRun } = learning;
+  const count = batches.length;
+  for (const at of student.spans.keys()) {
+    const weights = await feedsOf(learning, at);
+    for (const [position, batch] of batches.entries()) {
+      learning.signal?.throwIfAborted();
+      const hidden = await (at === 0 ? inputs.get(batch.index) : archive.get(at * count + position));
+      const output = await student.forward(at, { batch, hidden, weights });
+      await archive.put((at + 1) * count + position, output);
+      releaseTensor(output);
+      onRun?.(1, detail);
+    }
+  }
+}
+
+/** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents go into the store. */
+async function startAtLoss(learning: Learning, batches: readonly Batch[]): Promise<number> {
+  const { student, archive, cotangents, targets, head } = learning;
+  const scale = 1 / batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  let total = 0;
+  for (const [position, batch] of batches.entries()) {
+    learning.signal?.throwIfAborted();
+    const target = await targets.get(batch.index);
+    const hidden = await archive.get(student.spans.length * batches.length + position);
+    const { loss, cotangent } = await head.run({ batch, target, hidden, scale });
+    await cotangents.put(position, cotangent);
+    total += loss;
+  }
+  return total;
+}
+
+/** Trained weights of a block as they are now. */
+async function feedsOf({ groups, stores }: Learning, at: number): Promise<Tensors> {
+  // The shared ones first, in a copy: the store hands out its memory once more.
+  const feeds: Record<string, Tensors[string]> = {};
+  for (const group of groups.of(at).toReversed()) {
+    const values = await getList(stores.now.weights, group);
+    Object.assign(feeds, feedsOfGroup(groups.all[group]!, group === groups.shared ? values.slice() : values));
+  }
+  return onlyRead(feeds, groups, at);
+}
+
+/** A graph is fed what it reads and nothing else. */
+function onlyRead(feeds: Tensors, { all }: WeightGroups, at: number): Tensors {
+  const read = new Set(
+    all.flatMap(({ weights }) => weights.filter(({ spans }) => spans.includes(at))).map(({ name }) => name),
+  );
+  return Object.fromEntries(Object.entries(feeds).filter(([name]) => read.has(name)));
+}
+
+function sumSquares(values: Float32Array): number {
+  let sum = 0;
+  for (let at = 0; at < values.length; at += 1) sum += values[at]! * values[at]!;
+  return sum;
+}

@@ -1,0 +1,91 @@
+import { encodeFloats } from '../onnx/float-encoding.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
+import { type HealingRequest, startTraining } from './start-training.js';
+import { train } from './train.js';
+import type { TrainedName } from './trained-weights.js';
+import { type CurvePoint, getList } from './training-state.js';
+import { sliceOf, type WeightGroups } from './weight-groups.js';
+
+export { checkKinship, type HealingRequest, type HealingSettings, type UnderstoodModel } from './start-training.js';
+export type { TrainedName } from './trained-weights.js';
+export type { CurvePoint, SavedTraining, TrainingFacts } from './training-state.js';
+
+/** What healing did, as plain data. */
+export interface HealingReport {
+  readonly windowCount: number;
+  readonly heldOutCount: number;
+  readonly windowLength: number;
+  readonly trained: TrainedName;
+  /** Numbers that were trained. */
+  readonly trainedCount: number;
+  readonly windowsPerStep: number;
+  readonly passCount: number;
+  readonly learningRate: number;
+  /** Times that the rate was halved, since the loss had left the road. */
+  readonly halvings: number;
+  /** KL(dense || pruned) in nats a token on the held-out windows, before and after. */
+  readonly divergence: { readonly before: number; readonly after: number };
+  /** Steps after which the weights are those that were kept; 0: nothing was better than the pruned model as it was. */
+  readonly keptStep: number;
+  readonly curve: readonly CurvePoint[];
+}
+
+export interface Healed {
+  /** Weights that healing changed, in the file's data type; none where nothing was better. */
+  readonly changed: ReadonlyMap<string, TensorHandle>;
+  readonly report: HealingReport;
+}
+
+/**
+ * Trains the blocks of a pruned model to predict what the dense one predicts: KL(dense || pruned) at every position, AdamW on
+ * float32 weights. Weights, moments and hidden states wait in stores, so that the memory needed follows one block.
+ *
+ * @throws OptionError where there are no windows; UnsupportedModelError where the models do not belong together, or an operator
+ *   has no gradient; NumericalError when it diverges.
+ * @see Minitron (arXiv 2407.14679), section 3; self-data distillation (arXiv 2410.09982)
+ */
+export async function healModel(request: HealingRequest): Promise<Healed> {
+  const { windows, heldOut, settings } = request;
+  const training = await startTraining(request);
+  try {
+    const { groups, stores, learningRate } = training;
+    const facts = await train(training, request.from?.facts);
+    const changed = facts.best.step === 0 ? new Map() : await takeWeights(request, groups, stores.best.weights);
+    return {
+      changed,
+      report: {
+        windowCount: windows.length,
+        heldOutCount: heldOut.length,
+        windowLength: windows[0]!.length,
+        trained: settings.trained,
+        trainedCount: groups.all.reduce((sum, { count }) => sum + count, 0),
+        windowsPerStep: settings.windowsPerStep,
+        passCount: settings.passCount,
+        learningRate,
+        halvings: facts.halvings,
+        divergence: { before: facts.curve[0]!.heldOut!, after: facts.best.heldOut },
+        keptStep: facts.best.step,
+        curve: facts.curve,
+      },
+    };
+  } finally {
+    await training.dispose();
+  }
+}
+
+async function takeWeights(
+  { store }: HealingRequest,
+  { all }: WeightGroups,
+  weights: TensorStore,
+): Promise<Map<string, TensorHandle>> {
+  const changed = new Map<string, TensorHandle>();
+  for (const [at, group] of all.entries()) {
+    const values = await getList(weights, at);
+    for (const weight of group.weights) {
+      const { dataType, dims } = weight.handle;
+      changed.set(weight.name, await store({ dataType, dims }, encodeFloats(dataType, sliceOf(values, weight))));
+    }
+  }
+  return changed;
+}

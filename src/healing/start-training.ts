@@ -1,0 +1,239 @@
+import { blockSpans } from '../architecture/layout.js';
+import { OptionError, UnsupportedModelError } from '../errors.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorShape } from '../onnx/tensor-handle.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { type Batch, indexRunGraph, makeBatches, type SideValues } from '../runtime/block-runner.js';
+import type { Engine } from '../runtime/engine.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
+import { learningRateOf } from './adam.js';
+import { createLossHead } from './loss-head.js';
+import { runStages, stagesOf } from './run-stages.js';
+import { createStudent } from './student.js';
+import type { Training } from './train.js';
+import { findTrainedWeights, type TrainedName } from './trained-weights.js';
+import { createTrainingStores, fillStores, type SavedTraining, unpackTraining } from './training-state.js';
+import { groupWeights } from './weight-groups.js';
+
+/** How a model is healed. */
+export interface HealingSettings {
+  readonly trained: TrainedName;
+  /** Windows of one step of the optimiser, at least 1. */
+  readonly windowsPerStep: number;
+  /** Times that the windows are gone through, at least 1. */
+  readonly passCount: number;
+  /** The highest rate of the schedule. Absent: by the size of the model, see `learningRateOf`. */
+  readonly learningRate: number | undefined;
+}
+
+/** A model and what was found out about it. */
+export interface UnderstoodModel {
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+}
+
+export interface HealingRequest {
+  readonly engine: Engine;
+  /** The dense model. */
+  readonly teacher: UnderstoodModel;
+  /** The pruned one, which stays as it is. */
+  readonly student: UnderstoodModel;
+  /** Token windows of equal length to learn on, at least one. */
+  readonly windows: readonly Int32Array[];
+  /** Others of that length, which tell whether it helped; at least one. */
+  readonly heldOut: readonly Int32Array[];
+  readonly settings: HealingSettings;
+  /** Makes a place for so many bytes. */
+  createStore(byteLength: number): TensorStore | Promise<TensorStore>;
+  /** Keeps healed weights until the model is saved. */
+  readonly store: (shape: TensorShape, bytes: Uint8Array<ArrayBuffer>) => TensorHandle | Promise<TensorHandle>;
+  /** Hears of parts of the whole: `done` of `total`. */
+  readonly onProgress?: ((done: number, total: number, detail: string) => void) | undefined;
+  /** What an earlier run with the same request left. */
+  readonly from?: SavedTraining | undefined;
+  /** See `Training.onStep`. */
+  readonly onStep?: Training['onStep'];
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Tokens that run through a block together. */
+const TOKENS_PER_BATCH = 1024;
+
+/** How often the held-out windows are scored on the way. */
+const SCORES = 4;
+
+/** Training that stands ready. */
+export interface StartedTraining extends Training {
+  dispose(): Promise<void>;
+}
+
+/**
+ * Prepares to train: the dense model's last hidden states over all windows, the pruned one's first, and all graphs.
+ * @throws OptionError, UnsupportedModelError; see `healModel`.
+ */
+export async function startTraining(request: HealingRequest): Promise<StartedTraining> {
+  const endings: (() => Promise<unknown>)[] = [];
+  // One that fails keeps none of the others from being done.
+  const dispose = async (): Promise<void> => {
+    try {
+      await endings.shift()?.();
+    } finally {
+      if (endings.length > 0) await dispose();
+    }
+  };
+  try {
+    const own = <T extends { dispose(): Promise<unknown> }>(made: T): T => {
+      endings.unshift(() => made.dispose());
+      return made;
+    };
+    return { ...(await prepare(request, own)), dispose };
+  } catch (error) {
+    await dispose();
+    throw error;
+  }
+}
+
+/** @param own Has something disposed of when training ends. */
+async function prepare(
+  request: HealingRequest,
+  own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
+): Promise<Training> {
+  const { engine, teacher, student, windows, heldOut, settings, signal } = request;
+  checkKinship(teacher.analysed, student.analysed);
+  if (windows.length === 0 || heldOut.length === 0)
+    throw new OptionError(
+      `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,
+    );
+  const batching = planBatches(request);
+  const spans = blockSpans(student.analysed.detected.layout);
+  const index = indexRunGraph(student.model);
+  const trained = findTrainedWeights({ ...student, index, spans, trained: settings.trained });
+  if (trained.length === 0)
+    throw new UnsupportedModelError(
+      'no weight of the blocks can be trained; healing needs float weights in linear maps',
+    );
+  const groups = groupWeights(trained, spans.length);
+  const tick = startProgress(request, batching, spans.length);
+  const createStore = async (byteLength: number) => own(await request.createStore(byteLength));
+  const { training: steps, heldOut: checks, all, perStep, stateBytes } = batching;
+  const run = async ({ model, analysed }: UnderstoodModel, batches: readonly Batch[], stageCount: number) => {
+    const states = await request.createStore(batches.length * stateBytes);
+    return own(await runStages({ engine, model, analysed, batches, states, stageCount, signal, onBatch: tick.stage }));
+  };
+  const targets = await run(teacher, all, stagesOf(teacher.analysed));
+  const inputs = await run(student, all, 1);
+  const carried = await run(student, oneOfEachSize(all), stagesOf(student.analysed));
+  const side = joinSides(inputs.side, carried.side);
+  const stores = own(await createTrainingStores(groups, request.createStore));
+  const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
+  const pupil = createStudent({ engine, ...student, index, spans, groups, side });
+  own({ dispose: pupil.release });
+  const head = await createLossHead({
+    engine,
+    teacher: { ...teacher, side: targets.side },
+    student: { ...student, side },
+  });
+  own({ dispose: head.release });
+  const learningRate = settings.learningRate ?? learningRateOf(teacher.analysed.detected.layout.parameterCount);
+  const { passCount } = settings;
+  if (request.from === undefined) await fillStores(groups, stores);
+  else await unpackTraining(request.from, groups, stores);
+  return {
+    student: pupil,
+    head,
+    groups,
+    stores,
+    inputs: inputs.states,
+    targets: targets.states,
+    archive: await createStore((spans.length + 1) * perStep * stateBytes),
+    cotangents: await createStore(perStep * stateBytes),
+    gradients: await createStore(weightBytes),
+    steps,
+    passCount,
+    heldOut: checks,
+    scoreEvery: Math.max(1, Math.ceil((steps.length * passCount) / SCORES)),
+    learningRate,
+    onRun: tick.run,
+    onStep: request.onStep,
+    signal,
+  };
+}
+
+/**
+ * Checks that a pruned model may come from a dense one.
+ * @throws UnsupportedModelError naming what differs in more than widths.
+ */
+export function checkKinship(
+  { detected: { layout: dense } }: AnalysedModel,
+  { detected: { layout: pruned } }: AnalysedModel,
+) {
+  for (const size of ['blockCount', 'hiddenSize', 'vocabularySize'] as const)
+    if (dense[size] !== pruned[size])
+      throw new UnsupportedModelError(
+        `the pruned model has a ${size} of ${pruned[size]}, the dense one of ${dense[size]}; give the model that it was pruned from`,
+      );
+  for (const module of pruned.modules) {
+    const { block, kind, unitCount } = module;
+    const origin = dense.modules.find((other) => other.block === block && other.kind === kind);
+    if (origin === undefined || origin.unitCount < unitCount)
+      throw new UnsupportedModelError(
+        `block ${block} ${kind} of the pruned model has ${unitCount} units, that of the dense one ${origin?.unitCount ?? 'none'}; give the model that it was pruned from`,
+      );
+  }
+}
+
+interface Batching {
+  /** Batches of every step. */
+  readonly training: readonly (readonly Batch[])[];
+  readonly heldOut: readonly Batch[];
+  readonly all: readonly Batch[];
+  /** Batches of a whole step. */
+  readonly perStep: number;
+  /** Bytes of a batch's hidden states, at most. */
+  readonly stateBytes: number;
+}
+
+function planBatches({ windows, heldOut, settings, student: { analysed } }: HealingRequest): Batching {
+  const windowLength = windows[0]!.length;
+  const fitting = Math.min(analysed.rowLimit, Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
+  const perStep = Math.ceil(settings.windowsPerStep / fitting);
+  const batchSize = Math.ceil(settings.windowsPerStep / perStep);
+  const batches = makeBatches(windows, batchSize);
+  const checks = makeBatches(heldOut, batchSize).map((batch) => ({
+    ...batch,
+    index: batches.length + batch.index,
+    firstToken: windows.length * windowLength + batch.firstToken,
+  }));
+  const training = Array.from({ length: Math.ceil(batches.length / perStep) }, (_, step) =>
+    batches.slice(step * perStep, (step + 1) * perStep),
+  );
+  const { hiddenSize } = analysed.detected.layout;
+  const stateBytes = batchSize * windowLength * hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+  return { training, heldOut: checks, all: [...batches, ...checks], perStep, stateBytes };
+}
+
+/** What is carried beside the hidden states depends on the size of a batch, and rarely on its tokens. */
+const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
+  batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
+
+/** Values of a first look at all batches, and of a second at some of them, which went further. */
+function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has' | 'get'> {
+  return {
+    has: (name) => first.has(name) || second.has(name),
+    get: (name, batch) => (first.has(name) ? first : second).get(name, batch),
+  };
+}
+
+/** Counts what runs, a block over a batch forwards as 1. */
+function startProgress({ onProgress, teacher, settings }: HealingRequest, batching: Batching, spanCount: number) {
+  const { training, heldOut, all } = batching;
+  const stageRuns = all.length * (stagesOf(teacher.analysed) + 1);
+  const stepUnits = 4 * spanCount * training.flat().length * settings.passCount;
+  const total = stageRuns + stepUnits + (SCORES + 1) * spanCount * heldOut.length;
+  let done = 0;
+  const add = (units: number, detail: string): void => {
+    done = Math.min(total, done + units);
+    onProgress?.(done, total, detail);
+  };
+  return { stage: () => add(1, 'dense model'), run: add };
+}

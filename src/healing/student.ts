@@ -1,0 +1,170 @@
+import type { BlockSpan } from '../architecture/layout.js';
+import { buildGradientGraph } from '../autodiff/gradient-graph.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
+import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
+import type { Batch, SideValues } from '../runtime/block-runner.js';
+import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
+import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
+import { stageFeeds } from '../runtime/stage-feeds.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
+import type { PlacedWeight, WeightGroups } from './weight-groups.js';
+
+/** The blocks of a model whose weights change: each runs forwards and backwards, in graphs that are made once. */
+export interface Student {
+  readonly spans: readonly BlockSpan[];
+  /** A block's output. */
+  forward(at: number, run: BlockRun): Promise<Tensor>;
+  /**
+   * The cotangent of a block's input, from that of its output: the block is computed again from its input. Gradients of its
+   * weights are added to `sums`, one flat list for each group that it reads.
+   * @returns undefined for the first block, whose input nobody learns from.
+   */
+  backward(at: number, run: BackwardRun): Promise<Tensor | undefined>;
+  release(): Promise<void>;
+}
+
+export interface BlockRun {
+  readonly batch: Batch;
+  /** The block's input. */
+  readonly hidden: Tensor;
+  /** Its trained weights as they are now. */
+  readonly weights: Tensors;
+}
+
+export interface BackwardRun extends BlockRun {
+  readonly cotangent: Tensor;
+  /** By index of the group. */
+  readonly sums: ReadonlyMap<number, Float32Array>;
+}
+
+export interface StudentRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  /** Of the graph that is run. */
+  readonly index: GraphIndex;
+  readonly spans: readonly BlockSpan[];
+  readonly groups: WeightGroups;
+  readonly side: Pick<SideValues, 'has' | 'get'>;
+}
+
+/** Graph input that holds the cotangent of a block's output. */
+const OUTPUT_COTANGENT = 'grad:out';
+
+export function createStudent(given: StudentRequest): Student {
+  const { spans } = given;
+  const forwards = new Map<number, Promise<CompiledStage>>();
+  const backwards = new Map<string, Promise<BackwardStage>>();
+  const forwardOf = (at: number) => once(forwards, at, () => compileForward(given, at));
+  const backwardOf = (at: number, { batchSize, sequenceLength }: Batch) =>
+    once(backwards, `${at}x${batchSize}`, () => compileBackward(given, at, { batchSize, sequenceLength }));
+  const feedsOf = (at: number, names: readonly string[], { batch, hidden, weights }: BlockRun) => ({
+    ...stageFeeds(given, { names, input: placeOf(given, at).input, hidden, batch }),
+    ...weights,
+  });
+  return {
+    spans,
+    async forward(at, run) {
+      const { session, inputs } = await forwardOf(at);
+      const values = await session.run(feedsOf(at, inputs, run));
+      return values[placeOf(given, at).output]!;
+    },
+    async backward(at, run) {
+      const { session, inputs, cotangent, gradients } = await backwardOf(at, run.batch);
+      const feeds = { ...feedsOf(at, inputs, run), [OUTPUT_COTANGENT]: run.cotangent };
+      const { [cotangent ?? '']: passed, ...values } = await session.run(feeds);
+      for (const { group, weight, value } of gradients)
+        addTo(run.sums.get(group)!, weight.offset, values[value]!.data as Float32Array);
+      releaseTensors(values);
+      return passed;
+    },
+    async release() {
+      const stages = await Promise.allSettled([...forwards.values(), ...backwards.values()]);
+      for (const stage of stages) if (stage.status === 'fulfilled') await stage.value.session.release();
+    },
+  };
+}
+
+function once<Key, T>(made: Map<Key, Promise<T>>, key: Key, make: () => Promise<T>): Promise<T> {
+  const known = made.get(key) ?? make();
+  made.set(key, known);
+  return known;
+}
+
+function addTo(sums: Float32Array, offset: number, values: Float32Array): void {
+  for (let at = 0; at < values.length; at += 1) sums[offset + at]! += values[at]!;
+}
+
+function placeOf({ analysed, spans }: StudentRequest, at: number) {
+  const { cuts } = analysed.detected.partition;
+  const { first, last } = spans[at]!;
+  return { input: cuts[first - 1]!, output: cuts[last]! };
+}
+
+/** Trained weights that a block reads, by group. */
+const weightsOf = ({ groups }: StudentRequest, at: number) =>
+  groups
+    .of(at)
+    .flatMap((group) => groups.all[group]!.weights.map((weight) => ({ group, weight })))
+    .filter(({ weight }) => weight.spans.includes(at));
+
+function compile(
+  given: StudentRequest,
+  at: number,
+  rest: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
+): Promise<CompiledStage> {
+  const { engine, model, index, analysed, side } = given;
+  const { input } = placeOf(given, at);
+  return compileStage({
+    engine,
+    model,
+    index,
+    atHand: (value) => value === input || index.inputs.has(value) || side.has(value),
+    facts: analysed.facts,
+    fed: new Set(weightsOf(given, at).map(({ weight }) => weight.name)),
+    session: { keepsMemory: false },
+    ...rest,
+  });
+}
+
+const compileForward = (given: StudentRequest, at: number): Promise<CompiledStage> =>
+  compile(given, at, { fetches: [placeOf(given, at).output] });
+
+interface BackwardStage extends CompiledStage {
+  readonly cotangent: string | undefined;
+  readonly gradients: readonly { readonly group: number; readonly weight: PlacedWeight; readonly value: string }[];
+}
+
+async function compileBackward(
+  given: StudentRequest,
+  at: number,
+  size: Pick<Batch, 'batchSize' | 'sequenceLength'>,
+): Promise<BackwardStage> {
+  const { model, analysed } = given;
+  const { input, output } = placeOf(given, at);
+  const trained = weightsOf(given, at);
+  const wanted = [...(at > 0 ? [input] : []), ...trained.map(({ weight }) => weight.name)];
+  let found: ReadonlyMap<string, string> = new Map();
+  const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
+    const gradient = buildGradientGraph({
+      graph: { nodes, initializers, opset: opsetOf(model.proto) },
+      shapes: factsForSize(analysed, size),
+      outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
+      wanted,
+    });
+    found = gradient.gradients;
+    return {
+      ...gradient,
+      inputs: [{ name: OUTPUT_COTANGENT, type: 'float32' }],
+      outputs: [...found.values()],
+    };
+  };
+  const compiled = await compile(given, at, { fetches: [], reads: [output], extension });
+  return {
+    ...compiled,
+    cotangent: found.get(input),
+    gradients: trained.map(({ group, weight }) => ({ group, weight, value: found.get(weight.name)! })),
+  };
+}

@@ -1,0 +1,150 @@
+import { NumericalError } from '../errors.js';
+import type { Batch } from '../runtime/block-runner.js';
+import { scheduleRate, stepAdam } from './adam.js';
+import { differentiate, type Learning, measureLoss } from './differentiate.js';
+import {
+  copyStores,
+  getList,
+  packTraining,
+  putList,
+  type SavedTraining,
+  type TrainingFacts,
+} from './training-state.js';
+
+/** A model that learns, and how it goes about it. */
+export interface Training extends Learning {
+  /** Batches of every step of one pass. */
+  readonly steps: readonly (readonly Batch[])[];
+  readonly passCount: number;
+  readonly heldOut: readonly Batch[];
+  /** Steps from one score of the held-out windows to the next. */
+  readonly scoreEvery: number;
+  /** The highest rate of the schedule. */
+  readonly learningRate: number;
+  /** Called after every step with what a later run can go on from; it must be read before this returns. */
+  readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
+}
+
+/** Largest norm of a step's gradient; a larger one is shortened to it. */
+const LARGEST_NORM = 1;
+
+/** Times that the rate is halved before training gives up. */
+const MOST_HALVINGS = 3;
+
+/** Scores no better than the best before training ends. */
+const PATIENCE = 2;
+
+/** A step's divergence beyond so many times the start's, and so many nats more, has left the road. */
+const DIVERGED = { factor: 3, nats: 0.1 };
+
+/**
+ * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
+ * those; it is the start's where no step was better.
+ * @param from Facts to go on from, with the stores as they were then; absent: from the start.
+ * @throws NumericalError when the loss is no number or grows again and again at half the rate; the best state is in the stores.
+ */
+export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
+  const { steps, passCount, groups, stores, scoreEvery } = training;
+  const stepCount = steps.length * passCount;
+  let facts = from ?? (await startFacts(training));
+  while (facts.step < stepCount && facts.idle < PATIENCE) {
+    const step = facts.step + 1;
+    const { loss, isSound } = await takeStep(training, { step, stepCount, facts });
+    const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
+    const heldOut = isScored ? await score(training) : undefined;
+    if (!isSound || (heldOut !== undefined && !Number.isFinite(heldOut))) {
+      facts = await goBack(training, facts, loss);
+    } else {
+      facts = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
+      if (facts.best.step === step) await copyStores(groups, stores.now, stores.best);
+    }
+    await training.onStep?.(() => packTraining(facts, groups, stores));
+  }
+  return facts;
+}
+
+async function startFacts(training: Training): Promise<TrainingFacts> {
+  const heldOut = await score(training);
+  if (!Number.isFinite(heldOut))
+    throw new NumericalError(
+      `the divergence of the pruned model from the dense one is ${heldOut} before healing; check the weights of both`,
+    );
+  return { step: 0, halvings: 0, best: { step: 0, heldOut }, idle: 0, curve: [{ step: 0, heldOut }] };
+}
+
+function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): TrainingFacts {
+  const { step, heldOut } = point;
+  const curve = [...facts.curve, point];
+  if (heldOut === undefined) return { ...facts, step, curve };
+  return heldOut < facts.best.heldOut
+    ? { ...facts, step, curve, best: { step, heldOut }, idle: 0 }
+    : { ...facts, step, curve, idle: facts.idle + 1 };
+}
+
+/** The best state again, to go on from at half the rate. */
+async function goBack(
+  { groups, stores, learningRate }: Training,
+  facts: TrainingFacts,
+  loss: number,
+): Promise<TrainingFacts> {
+  const { best, curve } = facts;
+  await copyStores(groups, stores.best, stores.now);
+  if (facts.halvings === MOST_HALVINGS)
+    throw new NumericalError(
+      `healing diverges: after step ${best.step} the divergence became ${loss}, though the learning rate was halved ` +
+        `${MOST_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
+    );
+  const halvings = facts.halvings + 1;
+  return { step: best.step, halvings, best, idle: 0, curve: curve.filter(({ step }) => step <= best.step) };
+}
+
+interface StepPlace {
+  /** From 1. */
+  readonly step: number;
+  readonly stepCount: number;
+  readonly facts: TrainingFacts;
+}
+
+/** One step of the optimiser, unless the loss or its gradient is out of bounds. */
+async function takeStep(training: Training, { step, stepCount, facts }: StepPlace) {
+  const { steps, groups, learningRate } = training;
+  const batches = steps[(step - 1) % steps.length]!;
+  const { loss, norm } = await differentiate(training, batches, `step ${step} of ${stepCount}`);
+  const limit = DIVERGED.factor * facts.curve[0]!.heldOut! + DIVERGED.nats;
+  const isSound = Number.isFinite(norm) && loss <= limit;
+  if (isSound) {
+    const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
+    const scale = Math.min(1, LARGEST_NORM / norm);
+    for (const at of groups.all.keys()) await moveGroup(training, at, { step, scale, learningRate: rate });
+  }
+  return { loss, isSound };
+}
+
+async function moveGroup(
+  { stores: { now }, gradients }: Training,
+  at: number,
+  given: { readonly step: number; readonly scale: number; readonly learningRate: number },
+): Promise<void> {
+  const gradient = await getList(gradients, at);
+  const weights = await getList(now.weights, at);
+  const moments = { first: await getList(now.first, at), second: await getList(now.second, at) };
+  stepAdam(weights, moments, { ...given, gradient });
+  await putList(now.weights, at, weights);
+  await putList(now.first, at, moments.first);
+  await putList(now.second, at, moments.second);
+}
+
+/** Mean divergence over the tokens of the held-out windows, a step's number of batches at a time. */
+async function score(training: Training): Promise<number> {
+  const { heldOut, steps } = training;
+  const atOnce = steps[0]?.length ?? 1;
+  let sum = 0;
+  let tokenCount = 0;
+  for (let start = 0; start < heldOut.length; start += atOnce) {
+    const batches = heldOut.slice(start, start + atOnce);
+    const tokens = batches.reduce((total, batch) => total + batch.tokens.length, 0);
+    sum += tokens * (await measureLoss(training, batches, 'held-out windows'));
+    tokenCount += tokens;
+  }
+  return sum / tokenCount;
+}

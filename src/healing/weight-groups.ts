@@ -1,0 +1,81 @@
+import { UnsupportedModelError } from '../errors.js';
+import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import { describeShape } from '../onnx/tensor-handle.js';
+import { type Tensor, type Tensors, typeOf } from '../runtime/engine.js';
+import type { TrainedWeight } from './trained-weights.js';
+
+/**
+ * Trained weights that are kept together, one behind the other in one flat tensor: those of one block, or those that several
+ * blocks share.
+ */
+export interface WeightGroup {
+  readonly weights: readonly PlacedWeight[];
+  /** Numbers in all. */
+  readonly count: number;
+}
+
+export interface PlacedWeight extends TrainedWeight {
+  /** Where its numbers begin in the group. */
+  readonly offset: number;
+}
+
+/** One group for each span, and one for what spans share, each possibly empty. */
+export interface WeightGroups {
+  readonly all: readonly WeightGroup[];
+  /** Index of the group of shared weights. */
+  readonly shared: number;
+  /** Groups that a span reads, by index: its own, and the shared one where it reads that. */
+  of(span: number): readonly number[];
+}
+
+/** Puts weights into groups. @throws UnsupportedModelError for a type that no engine is fed. */
+export function groupWeights(weights: readonly TrainedWeight[], spanCount: number): WeightGroups {
+  for (const { name, handle } of weights)
+    if (typeOf(handle.dataType) === undefined)
+      throw new UnsupportedModelError(
+        `weight "${name}" is ${describeShape(handle)}, which no graph is fed; convert the model to float32 or float16`,
+      );
+  const ownOf = (span: number) => weights.filter(({ spans }) => spans.length === 1 && spans[0] === span);
+  const shared = weights.filter(({ spans }) => spans.length > 1);
+  const lists = [...Array.from({ length: spanCount }, (_, span) => ownOf(span)), shared];
+  return {
+    all: lists.map(placeWeights),
+    shared: spanCount,
+    of: (span) => (shared.some(({ spans }) => spans.includes(span)) ? [span, spanCount] : [span]),
+  };
+}
+
+function placeWeights(weights: readonly TrainedWeight[]): WeightGroup {
+  let count = 0;
+  const placed = weights.map((weight) => {
+    const offset = count;
+    count += weight.count;
+    return { ...weight, offset };
+  });
+  return { weights: placed, count };
+}
+
+/** A group's weights as the model has them, in float32. */
+export async function readGroup({ weights, count }: WeightGroup): Promise<Float32Array> {
+  const values = new Float32Array(count);
+  for (const { handle, offset } of weights) values.set(await readFloat32(handle), offset);
+  return values;
+}
+
+/** A weight's numbers among its group's; the same memory. */
+export const sliceOf = (values: Float32Array, { offset, count }: PlacedWeight): Float32Array =>
+  values.subarray(offset, offset + count);
+
+/** A group's weights to feed to a graph, in the types that the model has them in. */
+export function feedsOfGroup({ weights }: WeightGroup, values: Float32Array): Tensors {
+  return Object.fromEntries(weights.map((weight) => [weight.name, feedOf(weight, sliceOf(values, weight))]));
+}
+
+function feedOf({ handle: { dataType, dims } }: PlacedWeight, data: Float32Array): Tensor {
+  const type = typeOf(dataType);
+  if (type === 'float32') return { type, dims, data };
+  const { buffer } = encodeFloats(dataType, data);
+  return type === 'float64'
+    ? { type, dims, data: new Float64Array(buffer) }
+    : { type: 'float16', dims, data: new Uint16Array(buffer) };
+}

@@ -1,0 +1,49 @@
+import { type HealingReport, healModel, type UnderstoodModel } from '../../healing/heal-model.js';
+import { setWeight } from '../../onnx/edit-weights.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import { analyseModel } from '../../runtime/analyse-model.js';
+import type { PruneContext } from '../prune-context.js';
+import { holdOut } from './hold-out.js';
+import type { Refinement } from './refinement.js';
+
+/** Trains what is left on what the dense model predicts. @see healModel */
+export const healing: Refinement = {
+  name: 'healing',
+  // Its progress is its own.
+  passes: () => 0,
+  async run(context, model) {
+    if (context.job.options.heal === undefined) return new Map();
+    const { changed, report } = await context.timed('heal', () => heal(context, model));
+    context.findings.healing = report;
+    if (changed.size === 0)
+      context.remarks.push(
+        'healing changed nothing: no step brought the model closer to the dense one on held-out windows',
+      );
+    for (const [name, handle] of changed) setWeight(model, name, handle);
+    return changed;
+  },
+};
+
+async function heal(
+  { job }: PruneContext,
+  model: OnnxModel,
+): Promise<{ readonly changed: ModelChange['changed']; readonly report: HealingReport }> {
+  const { engine, options, store, analysed } = job;
+  const { windows, heldOut, teacher = job as UnderstoodModel } = job.healing ?? holdOut(job.windows);
+  const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+  const { onProgress, signal } = options;
+  return healModel({
+    engine,
+    teacher: { model: teacher.model, analysed: teacher.analysed },
+    student: { model, analysed: await analyseModel(model, engine, signal) },
+    windows,
+    heldOut,
+    settings: options.heal!,
+    // As of several blocks, so that little waits in memory.
+    createStore: (byteLength) => job.createStore(Math.ceil(byteLength / windowBytes / 2), 2),
+    store,
+    onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
+    signal,
+  });
+}

@@ -1,0 +1,66 @@
+import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
+import type { HealingReport } from '../../healing/heal-model.js';
+import { formatCount } from '../format-quantity.js';
+import type { PruneReport } from '../report-schema.js';
+import { h, section, table } from './dom.js';
+import { figure } from './figure.js';
+import { changeOf } from './summary.js';
+
+/** How the pruned model learnt from the dense one. */
+export function healingSection({ healing }: PruneReport): HTMLElement | undefined {
+  if (healing === undefined) return undefined;
+  const { windowCount, windowLength, heldOutCount, trainedCount, divergence, keptStep } = healing;
+  const { before, after } = divergence;
+  const said =
+    keptStep === 0
+      ? 'No step brought it closer on windows held out, so that it stayed as it was.'
+      : `On ${heldOutCount} windows held out, the divergence from the dense model went from ${before.toFixed(3)} to ` +
+        `${after.toFixed(3)} nats a token (${changeOf(divergence)}).`;
+  return section(
+    'healing',
+    'How it was healed',
+    h(
+      'p',
+      {},
+      `${formatCount(trainedCount)} weights were trained to predict what the dense model predicts, on ${windowCount} windows ` +
+        `of ${windowLength} tokens. ${said}`,
+    ),
+    curveFigure(healing),
+  );
+}
+
+function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
+  const pointsOf = (of: 'train' | 'heldOut') =>
+    curve.flatMap(({ step, [of]: divergence }) => (divergence === undefined ? [] : [{ step, divergence }]));
+  const [train, heldOut] = [pointsOf('train'), pointsOf('heldOut')];
+  return figure({
+    caption: `Divergence from the dense model by steps, in nats a token. The weights after step ${keptStep} were kept.`,
+    legend: [
+      ['windows learnt on', 'dense'],
+      ['windows held out', 'pruned'],
+    ],
+    table: table(
+      'Divergence by steps',
+      [
+        { heading: 'step', numeric: true },
+        { heading: 'learnt on', numeric: true },
+        { heading: 'held out', numeric: true },
+      ],
+      curve.map((point) => [String(point.step), point.train?.toFixed(3) ?? '', point.heldOut?.toFixed(3) ?? '']),
+    ),
+    draw: (width) => ({
+      height: 260,
+      marginLeft: 48,
+      marginBottom: 36,
+      y: { zero: true, nice: true, label: null },
+      marks: [
+        gridY({ ticks: 4 }),
+        axisY({ ticks: 4, label: 'divergence', labelAnchor: 'top', labelArrow: false, tickSize: 0 }),
+        axisX({ ticks: width < 500 ? 3 : 6, label: 'step', labelAnchor: 'right' }),
+        line(train, { x: 'step', y: 'divergence', stroke: 'var(--dense)', strokeWidth: 1.2 }),
+        line(heldOut, { x: 'step', y: 'divergence', stroke: 'var(--pruned)', strokeWidth: 1.6 }),
+        dot(heldOut, { x: 'step', y: 'divergence', r: 4, fill: 'var(--pruned)', symbol: 'diamond2', tip: true }),
+      ],
+    }),
+  });
+}

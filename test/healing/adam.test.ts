@@ -1,0 +1,31 @@
+import { learningRateOf, scheduleRate, stepAdam } from '../../src/healing/adam.js';
+
+it('moves by the rate against the sign of a first gradient, however large', () => {
+  const weights = Float32Array.of(1, 1, 1);
+  const moments = { first: new Float32Array(3), second: new Float32Array(3) };
+  stepAdam(weights, moments, { gradient: Float32Array.of(4, -0.5, 0), scale: 0.1, learningRate: 0.01, step: 1 });
+  expect([...weights].map((value) => Number(value.toFixed(6)))).toEqual([0.99, 1.01, 1]);
+  expect(moments.first[0]).toBeCloseTo(0.04, 6);
+  expect(moments.second[0]).toBeCloseTo(0.05 * 0.16, 6);
+});
+
+it('averages over steps without their bias', () => {
+  const weights = Float32Array.of(0);
+  const moments = { first: new Float32Array(1), second: new Float32Array(1) };
+  for (const [at, gradient] of [1, -1].entries())
+    stepAdam(weights, moments, { gradient: Float32Array.of(gradient), scale: 1, learningRate: 1, step: at + 1 });
+  // m = (0.9 x 0.1 - 0.1) / (1 - 0.81), v = 1.
+  expect(weights[0]).toBeCloseTo(-1 + 0.01 / 0.19, 5);
+});
+
+it('rises, then falls along a cosine to above 0', () => {
+  const rates = Array.from({ length: 40 }, (_, at) => scheduleRate(at + 1, 40));
+  expect(rates.slice(0, 2)).toEqual([0.5, 1]);
+  expect(rates.slice(2).every((rate, at) => rate < rates[at + 1]! && rate > 0)).toBe(true);
+  expect(scheduleRate(1, 1)).toBe(1);
+});
+
+it('gives larger models smaller rates', () => {
+  expect(learningRateOf(135e6)).toBeCloseTo(2e-4, 12);
+  expect(learningRateOf(8 * 135e6)).toBeCloseTo(1e-4, 12);
+});

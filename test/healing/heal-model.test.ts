@@ -1,0 +1,122 @@
+import { UnsupportedModelError } from '../../src/errors.js';
+import { type Healed, type HealingRequest, healModel } from '../../src/healing/heal-model.js';
+import type { SavedTraining } from '../../src/healing/training-state.js';
+import { copyModel, setWeight } from '../../src/onnx/edit-weights.js';
+import type { TensorHandle } from '../../src/onnx/onnx-model.js';
+import { bytesHandle } from '../../src/onnx/tensor-handle.js';
+import { createMemoryScratch } from '../../src/platform/web/scratch.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import { analyseModel } from '../../src/runtime/analyse-model.js';
+import { createMemoryStore, createSpilledStore } from '../../src/runtime/tensor-store.js';
+import { testEngine } from '../support/engine.js';
+import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+
+let teacher: Loaded;
+let student: Loaded;
+beforeAll(async () => {
+  teacher = await loadTinyLlama();
+  const { model } = await pruneLoaded(teacher, { sparsity: 0.4, method: 'wanda', modules: 'ffn' });
+  student = { model, analysed: await analyseModel(model, testEngine) };
+});
+
+const windows = someWindows(10, 32);
+
+const heal = (given: Partial<HealingRequest> = {}): Promise<Healed> =>
+  healModel({
+    engine: testEngine,
+    teacher,
+    student,
+    windows: windows.slice(0, 8),
+    heldOut: windows.slice(8),
+    settings: { trained: 'all', windowsPerStep: 2, passCount: 1, learningRate: 1e-3 },
+    createStore: createMemoryStore,
+    store: storeInMemory,
+    ...given,
+  });
+
+/** The student with the weights that healing gave it, as a file. */
+async function bytesAfter({ changed }: Healed): Promise<Uint8Array> {
+  const healed = copyModel(student.model);
+  for (const [name, handle] of changed) setWeight(healed, name, handle);
+  return bytesOf(healed);
+}
+
+/** What a saved state is once it lies in files. */
+async function written({ facts, tensors }: SavedTraining): Promise<SavedTraining> {
+  const kept = new Map<string, TensorHandle>();
+  for (const [name, handle] of tensors) kept.set(name, bytesHandle(handle, await handle.read()));
+  return { facts: JSON.parse(JSON.stringify(facts)), tensors: kept };
+}
+
+/**
+ * By PyTorch 2.7 on transformers' LlamaForCausalLM with the same neurons cut out: mean over all positions of KL(dense || pruned),
+ * clip_grad_norm_ at 1, AdamW(lr, betas (0.9, 0.95), eps 1e-8, weight_decay 0), lr 1e-3 x the schedule, of the blocks' weights.
+ */
+const CURVE = [
+  [0, undefined, 0.76598382],
+  [1, 0.7577256, 0.722938],
+  [2, 0.53086191, 0.69598603],
+  [3, 0.85026151, 0.70883548],
+  [4, 1.29172945, 0.70877147],
+] as const;
+
+it('takes the steps that PyTorch takes, and keeps the best; the same bytes from scratch space, and after a stop', async () => {
+  const states: SavedTraining[] = [];
+  const whole = await heal({ onStep: async (save) => void states.push(await written(save())) });
+  const { curve, keptStep, divergence } = whole.report;
+  expect(curve.map(({ step }) => step)).toEqual(CURVE.map(([step]) => step));
+  for (const [at, [, train, heldOut]] of CURVE.entries()) {
+    if (train !== undefined) expect(curve[at]!.train).toBeCloseTo(train, 4);
+    expect(curve[at]!.heldOut).toBeCloseTo(heldOut, 4);
+  }
+  expect(keptStep).toBe(2);
+  expect(divergence).toEqual({ before: curve[0]!.heldOut, after: curve[2]!.heldOut });
+
+  const bytes = await bytesAfter(whole);
+  const resumed = await heal({ from: states[2]!, createStore: () => createSpilledStore(createMemoryScratch()) });
+  expect(resumed.report).toEqual(whole.report);
+  expect(Buffer.compare(await bytesAfter(resumed), bytes)).toBe(0);
+});
+
+it('trains what it is told to', async () => {
+  const few = { windows: windows.slice(0, 2), heldOut: windows.slice(2, 3) };
+  const namesOf = async (trained: 'ffn' | 'outputs') =>
+    heal({ ...few, settings: { trained, windowsPerStep: 2, passCount: 1, learningRate: 1e-3 } });
+  const [ffn, outputs] = [await namesOf('ffn'), await namesOf('outputs')];
+  expect(ffn.changed.size).toBe(6 * 3);
+  expect(outputs.changed.size).toBe(6 * (2 + 2));
+  expect([...outputs.changed.keys()].filter((name) => name.endsWith('layernorm.weight'))).toHaveLength(12);
+});
+
+it('goes back and halves the rate where training diverges, and gives up after three times', async () => {
+  const halvings: number[] = [];
+  const diverging = heal({
+    settings: { trained: 'all', windowsPerStep: 2, passCount: 3, learningRate: 100 },
+    onStep: async (save) => void halvings.push(save().facts.halvings),
+  });
+  await expect(diverging).rejects.toThrow(/healing diverges: after step 0 .* halved 3 times from 100/);
+  expect(Math.max(...halvings)).toBe(3);
+});
+
+it('leaves alone what it cannot better', async () => {
+  const { changed, report } = await heal({
+    student: teacher,
+    windows: windows.slice(0, 2),
+    heldOut: windows.slice(2, 3),
+  });
+  expect(report.keptStep).toBe(0);
+  expect(changed.size).toBe(0);
+});
+
+it('refuses a model that was not pruned from the dense one, and no windows', async () => {
+  const swapped = heal({ teacher: student, student: teacher });
+  await expect(swapped).rejects.toThrow(UnsupportedModelError);
+  await expect(swapped).rejects.toThrow(/block 0 ffn of the pruned model has 512 units, that of the dense one 307/);
+  await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to learn on and 0 to check itself on/);
+});
+
+it('stops when it is told to', async () => {
+  const stop = new AbortController();
+  const healing = heal({ signal: stop.signal, onProgress: (done) => done > 20 && stop.abort(new Error('enough')) });
+  await expect(healing).rejects.toThrow('enough');
+});
