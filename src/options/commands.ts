@@ -5,6 +5,7 @@ import { FUNCTIONS } from './groups.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { type Families, row } from './option.js';
+import { QUANTISATION } from './quantisation.js';
 import { RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
 import { fileList, TEXT_WINDOWS } from './texts.js';
@@ -14,6 +15,7 @@ import { fileList, TEXT_WINDOWS } from './texts.js';
 export const PRUNE = {
   Result: RESULT,
   Budget: BUDGET,
+  Quantisation: QUANTISATION,
   Method: SCORE,
   'Function groups': FUNCTIONS,
   Calibration: LOOK,

@@ -17,6 +17,8 @@ export interface JobRequest {
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, since its statistics are at hand. */
   readonly calibration: ResolvedCalibration | undefined;
+  /** Whether windows are needed even where pruning reads none. Default false. */
+  readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
   readonly engine: EngineChoice;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
@@ -50,7 +52,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const calibration =
-    request.calibration && readsTokens(options)
+    request.calibration && (readsTokens(options) || request.readsTokens)
       ? await stages.calibrate.run(context, {
           folder,
           model,

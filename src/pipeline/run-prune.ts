@@ -1,5 +1,6 @@
 import { LADDER, PRUNE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
+import { learnsRounding } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -61,11 +62,12 @@ async function pruneTo(
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, calibration } = resolveRequest(request);
+  const { options, quantisation, calibration } = resolveRequest(request);
   const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, threads, engine } = request;
   const { statistics } = request;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  const asked = { statistics, embeddings, executionProvider, threads };
+  const { dtypes } = quantisation;
+  const asked = { statistics, embeddings, executionProvider, threads, ...(dtypes.length > 0 && quantisation) };
   const { quoteText = true, certify: certifies = true } = request;
   const stages = resolveStages(request.stages);
   const resultCount = results.length;
@@ -79,6 +81,7 @@ async function pruneTo(
         folder,
         options,
         calibration: place === undefined ? calibration : undefined,
+        readsTokens: learnsRounding(quantisation),
         hiddenStates,
         engine: { executionProvider, threads, engine },
         sparsities: results.map(({ sparsity }) => sparsity),
@@ -93,7 +96,7 @@ async function pruneTo(
       const source = { folder, ...seen, job: { ...job, windows } };
       const reports: PruneReport[] = [];
       for (const [index, places] of results.entries()) {
-        const written = { stages, model, force, quoteText, certifies, asked, places, index, resultCount };
+        const written = { stages, model, force, quoteText, certifies, asked, quantisation, places, index, resultCount };
         reports.push(await withPart(part, (own) => makeResult(own, source, written)));
       }
       return { reports, engine: job.engine };
@@ -111,7 +114,7 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 /** Prune, save, certify, report. What was rewritten is kept in scratch space until it is saved. */
 function makeResult(
   context: JobContext,
-  { measured, ...source }: ResultSource & SeenModel,
+  { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
   { index, resultCount, ...written }: WriteRequest & Pick<PruneInput, 'index' | 'resultCount'>,
 ): Promise<PruneReport> {
   const { stages, places } = written;
@@ -121,7 +124,7 @@ function makeResult(
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
     context.remarks.push(...outcome.remarks);
-    return writeResult(context, source, outcome, written);
+    return writeResult(context, { ...source, store }, outcome, written);
   });
 }
 

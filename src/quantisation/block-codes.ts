@@ -3,7 +3,8 @@ import { float16ToFloat32Bits, float32ToFloat16Bits } from '../onnx/float-bits.j
 
 /** How a weight is cut into blocks along its input axis, and what a block's numbers are rounded to. */
 export interface BlockGrid {
-  readonly bits: 4 | 8;
+  /** Seven lie in a byte each, as eight do. */
+  readonly bits: 4 | 7 | 8;
   /** Weights that share a scale; the last block of a row is padded where the row is no multiple of it. */
   readonly blockSize: number;
   /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */

@@ -40,8 +40,7 @@ function costOf({ bits }: BlockGrid, { values, costs }: WeighedBlock, scaled: Bl
   let sum = 0;
   for (let at = 0; at < values.length; at += 1) {
     const value = values[at]!;
-    let code = Math.floor(value * inverse + 0.5) + zeroPoint;
-    code = code < 0 ? 0 : code > top ? top : code;
+    const code = Math.min(top, Math.max(0, Math.round(value * inverse) + zeroPoint));
     const error = value - (code - zeroPoint) * scale;
     sum += costs[at]! * error * error;
   }

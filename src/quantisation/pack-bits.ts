@@ -1,6 +1,6 @@
-/** Codes of fewer bits than eight share bytes, the first in the lowest bits; every row of `width` codes begins a byte. */
+/** Codes of four bits share bytes, the first in the lowest bits; every row of `width` codes begins a byte. */
 export function packBits(codes: Uint8Array, bits: number, width: number): Uint8Array<ArrayBuffer> {
-  if (bits === 8) return Uint8Array.from(codes);
+  if (bits > 4) return Uint8Array.from(codes);
   const perByte = 8 / bits;
   const rowBytes = Math.ceil(width / perByte);
   const packed = new Uint8Array((codes.length / width) * rowBytes);
@@ -14,7 +14,7 @@ export function packBits(codes: Uint8Array, bits: number, width: number): Uint8A
 
 /** @see packBits */
 export function unpackBits(packed: Uint8Array, bits: number, width: number): Uint8Array<ArrayBuffer> {
-  if (bits === 8) return Uint8Array.from(packed);
+  if (bits > 4) return Uint8Array.from(packed);
   const perByte = 8 / bits;
   const rowBytes = Math.ceil(width / perByte);
   const codes = new Uint8Array((packed.length / rowBytes) * width);

@@ -1,5 +1,5 @@
 import { dataTypeNumber } from '../onnx/data-types.js';
-import { encodeFloats } from '../onnx/float-encoding.js';
+import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { checkRange, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
@@ -21,6 +21,7 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   const { grid, outCount, inCount, codes, scales, zeroPoints } = given;
   const { bits, blockSize } = grid;
   const blocks = blockCount(inCount, grid);
+  const scaleType = dataTypeNumber(grid.scaleType === 'float16' ? 'float16' : 'float');
   const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) =>
     store({ dataType: dataTypeNumber('uint8'), dims }, values);
   const packed = zeroPoints && packBits(zeroPoints, bits, blocks);
@@ -28,11 +29,8 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
     grid,
     outCount,
     inCount,
-    codes: await bytes([outCount, blocks, (blockSize * bits) / 8], packBits(codes, bits, blockSize)),
-    scales: await store(
-      { dataType: dataTypeNumber('float'), dims: [outCount, blocks] },
-      encodeFloats(dataTypeNumber('float'), scales),
-    ),
+    codes: await bytes([outCount, blocks, codeBytes(grid)], packBits(codes, bits, blockSize)),
+    scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
     ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
   };
 }
@@ -52,15 +50,19 @@ export async function readCodes({
     outCount,
     inCount,
     codes: unpackBits(await codes.read(), bits, blockSize),
-    scales: new Float32Array((await scales.read()).buffer),
+    scales: Float32Array.from(await readFloat32(scales)),
     ...(zeroPoints && { zeroPoints: unpackBits(await zeroPoints.read(), bits, blockCount(inCount, grid)) }),
   };
 }
 
+/** Bytes of a block's codes. */
+const codeBytes = ({ bits, blockSize }: BlockGrid): number =>
+  bits > 4 ? blockSize : Math.ceil((blockSize * bits) / 8);
+
 /** Bytes of a grid's codes, scales and zero points for a weight. */
 export function codesByteLength(grid: BlockGrid, outCount: number, inCount: number): number {
   const blocks = blockCount(inCount, grid);
-  const perRow = (blocks * grid.blockSize * grid.bits) / 8 + blocks * (grid.scaleType === 'float16' ? 2 : 4);
+  const perRow = blocks * codeBytes(grid) + blocks * (grid.scaleType === 'float16' ? 2 : 4);
   return outCount * (perRow + (grid.hasZeroPoints ? Math.ceil((blocks * grid.bits) / 8) : 0));
 }
 

@@ -1,10 +1,11 @@
 import { create } from '@bufbuild/protobuf';
-import { type GraphProto, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { type AttributeValue, makeNode } from '../graph/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
 import type { QuantisableWeight } from './find-weights.js';
+import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 
 /** The domain of ONNX Runtime's own operators. */
@@ -135,9 +136,4 @@ function lookupNode(node: NodeProto, { stored }: QuantisedWeight, { codes, scale
     outputs: [...node.output],
     attributes: { gather_axis: 0, quantize_axis: 1, block_size: blockSize, bits },
   });
-}
-
-function replaceNodes(graph: GraphProto, replaced: ReadonlyMap<NodeProto, readonly NodeProto[]>): void {
-  const nodes = graph.node.flatMap((node) => replaced.get(node) ?? [node]);
-  graph.node.splice(0, graph.node.length, ...nodes);
 }

@@ -15,8 +15,14 @@ import { chooseCodes, type Rounding } from './choose-codes.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
 /** A weight and the grid that it goes to. */
-export interface PlannedWeight extends QuantisableWeight {
+export interface GriddedWeight extends QuantisableWeight {
   readonly grid: BlockGrid;
+}
+
+/** How a map was rounded, and what rounding to the nearest levels would have cost. */
+export interface RoundingOfMap {
+  readonly chosen: Rounding;
+  readonly nearest: Rounding;
 }
 
 /** A model whose weights stand on grids. */
@@ -25,7 +31,7 @@ export interface QuantisedModel {
   readonly model: OnnxModel;
   readonly weights: readonly QuantisedWeight[];
   /** How each weight was rounded that was looked at, by its name. */
-  readonly roundings: ReadonlyMap<string, { readonly chosen: Rounding; readonly nearest: Rounding }>;
+  readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
@@ -36,7 +42,7 @@ const HELD_OUT_STRIDE = 6;
 /** Rounds every weight to the nearest level of its block; no token is looked at. */
 export async function roundModel(
   job: Pick<PruneJob, 'model' | 'store' | 'options'>,
-  planned: readonly PlannedWeight[],
+  planned: readonly GriddedWeight[],
 ): Promise<QuantisedModel> {
   const model = copyModel(job.model);
   const weights: QuantisedWeight[] = [];
@@ -54,11 +60,11 @@ export async function roundModel(
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
  * blocks, and those of eight bits, are rounded to the nearest level.
  */
-export async function quantiseModel(job: PruneJob, planned: readonly PlannedWeight[]): Promise<QuantisedModel> {
+export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeight[]): Promise<QuantisedModel> {
   const stageOf = (value: string): number => job.analysed.detected.partition.stageOf.get(value) ?? 0;
   const segments = job.analysed.detected.layout.segments.map(({ index }) => index);
-  const isLearned = ({ grid, products }: PlannedWeight): boolean =>
-    grid.bits < 8 && products.length === 1 && segments.includes(stageOf(products[0]!.result));
+  const isLearned = ({ grid, products }: GriddedWeight): boolean =>
+    grid.bits === 4 && products.length === 1 && segments.includes(stageOf(products[0]!.result));
   const learned = planned
     .filter(isLearned)
     .map((weight) => ({ ...weight, segment: stageOf(weight.products[0]!.result) }));
@@ -81,7 +87,7 @@ export async function quantiseModel(job: PruneJob, planned: readonly PlannedWeig
     const { model } = rounded;
     const runner = await context.startRunner(model);
     const weights: QuantisedWeight[] = [...rounded.weights];
-    const roundings = new Map<string, { readonly chosen: Rounding; readonly nearest: Rounding }>();
+    const roundings = new Map<string, RoundingOfMap>();
     try {
       for (const segment of segments.filter((index) => index <= Math.max(...learned.map((weight) => weight.segment)))) {
         await context.pass(runner);
@@ -116,7 +122,7 @@ export async function quantiseModel(job: PruneJob, planned: readonly PlannedWeig
 async function measureGrams(
   context: PruneContext,
   runner: BlockRunner,
-  weights: readonly PlannedWeight[],
+  weights: readonly GriddedWeight[],
   tokenWeights: ReadonlyMap<string, TokenWeights>,
 ) {
   const meters = weights.map(({ products: [product], inCount }, at) =>
@@ -150,7 +156,7 @@ async function readRows(
 /** Keeps a weight's codes, and has the model compute with what they stand for. */
 async function putCodes(
   model: OnnxModel,
-  weight: PlannedWeight,
+  weight: GriddedWeight,
   { codes, store }: { readonly codes: BlockCodes } & Pick<PruneJob, 'store'>,
 ): Promise<QuantisedWeight> {
   const stored = await storeCodes(codes, store);
