@@ -5,6 +5,7 @@ import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { type CommandContext, defineCommand } from './command.js';
+import { formatDtypes } from './format-dtypes.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
@@ -50,6 +51,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
     `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
+    ...formatDtypes(report),
     ...formatCalibration(report),
     ...formatCertificate(report),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
@@ -57,7 +59,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
   ].join('\n');
 }
 
-function formatCalibration({ calibration }: PruneReport): string[] {
+export function formatCalibration({ calibration }: PruneReport): string[] {
   const { generated, windowCount, windowLength } = calibration ?? {};
   if (generated === undefined) return [];
   const { windowCount: count, seed } = generated;
@@ -66,7 +68,7 @@ function formatCalibration({ calibration }: PruneReport): string[] {
   ];
 }
 
-function formatCertificate({ certificate }: PruneReport): string[] {
+export function formatCertificate({ certificate }: PruneReport): string[] {
   if (certificate === undefined) return [];
   const { gap, tokens, tolerance, opened } = certificate;
   const how = opened ? 'Checked' : 'Compared, but not opened (the installed ONNX Runtime does not run such models)';

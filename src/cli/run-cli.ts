@@ -11,6 +11,7 @@ import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } fr
 import { InterruptedError } from './interrupted-error.js';
 import { addObserveCommand } from './observe.js';
 import { addPruneCommand } from './prune.js';
+import { addQuantizeCommand } from './quantize.js';
 import { addReportCommand } from './report.js';
 
 /** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
@@ -31,6 +32,7 @@ function buildProgram(context: CommandContext): Command {
     .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
     .exitOverride();
   addPruneCommand(program, context);
+  addQuantizeCommand(program, context);
   addObserveCommand(program, context);
   addApplyCommand(program, context);
   addDescribeCommand(program, context);

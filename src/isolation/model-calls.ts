@@ -9,6 +9,7 @@ import {
   runObserve,
   runPerplexity,
   runPrune,
+  runQuantize,
   runTasks,
 } from '../pipeline/calls.js';
 
@@ -16,6 +17,7 @@ import {
 export const MODEL_CALLS = {
   prune: runPrune,
   pruneLadder: runLadder,
+  quantize: runQuantize,
   observe: runObserve,
   applyRecipe: runApply,
   describe: runDescribe,

@@ -49,6 +49,16 @@ export const OBSERVE = {
   Running: { ...RUN, ...MODEL, ...CONDUCT },
 } as const satisfies Families;
 
+const { recipe: _, out: quantized, ...FOLDER } = RESULT;
+
+export const QUANTIZE = {
+  Result: { out: { ...quantized, help: 'where the quantised model goes' }, ...FOLDER },
+  Quantisation: { ...QUANTISATION, dtype: { ...QUANTISATION.dtype, required: true } },
+  Calibration: CALIBRATION,
+  Evaluation: EVALUATION,
+  Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
 export const APPLY = {
   Result: {
     out: row('-o, --out <folder>', 'where the pruned model goes', {

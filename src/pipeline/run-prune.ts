@@ -66,8 +66,8 @@ async function pruneTo(
   const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, threads, engine } = request;
   const { statistics } = request;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  const { dtypes } = quantisation;
-  const asked = { statistics, embeddings, executionProvider, threads, ...(dtypes.length > 0 && quantisation) };
+  const { dtypes: dtype, ...form } = quantisation;
+  const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
   const { quoteText = true, certify: certifies = true } = request;
   const stages = resolveStages(request.stages);
   const resultCount = results.length;

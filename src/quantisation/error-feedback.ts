@@ -59,8 +59,8 @@ export interface FeedbackProblem {
   readonly grid: BlockGrid;
 }
 
-/** Channels between two large products; a multiple of every block size. */
-const PANEL = 256;
+/** Channels between two large products: the fewer, the more of the work is in those. */
+const PANEL = 64;
 
 /**
  * Rounds channel after channel, each moved before by what the errors of those before it call for, so that
@@ -79,8 +79,9 @@ export async function roundWithFeedback(
   const { feedback } = factor;
   const result = emptyCodes(grid, outCount, inCount);
   const errors = new Float64Array(outCount * inCount);
-  for (let start = 0; start < inCount; start += PANEL) {
-    const end = Math.min(inCount, start + PANEL);
+  const step = Math.max(PANEL, grid.blockSize);
+  for (let start = 0; start < inCount; start += step) {
+    const end = Math.min(inCount, start + step);
     const width = end - start;
     const taken =
       start === 0

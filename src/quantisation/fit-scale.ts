@@ -1,7 +1,7 @@
 import { type BlockGrid, type BlockScale, codeOf, scaleOfRange, storedScale } from './block-codes.js';
 
 /** Parts of a block's range that are tried: a few large weights are worth clipping where that makes all others finer. */
-const SHRINKS = [1, 0.94, 0.88, 0.82, 0.75, 0.67] as const;
+const SHRINKS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
 
 /** Numbers of one block, and what an error in each costs. */
 export interface WeighedBlock {
@@ -24,13 +24,14 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   let best = scaleOfRange(grid, low, high);
   if (!Number.isFinite(best.scale)) return best;
   let least = costOf(grid, block, best);
-  const consider = (candidate: BlockScale): void => {
+  for (let at = 0; at <= SHRINKS.length; at += 1) {
+    const shrink = SHRINKS[at];
+    const candidate = shrink === undefined ? refit(grid, block, best) : scaleOfRange(grid, low * shrink, high * shrink);
     const cost = costOf(grid, block, candidate);
-    if (cost >= least) return;
-    [best, least] = [candidate, cost];
-  };
-  for (const shrink of SHRINKS.slice(1)) consider(scaleOfRange(grid, low * shrink, high * shrink));
-  consider(refit(grid, block, best));
+    if (cost >= least) continue;
+    best = candidate;
+    least = cost;
+  }
   return best;
 }
 

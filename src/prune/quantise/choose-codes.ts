@@ -42,7 +42,7 @@ export async function chooseCodes(
   const costOf = async (codes: BlockCodes): Promise<number> => {
     const values = dequantise(codes);
     for (let at = 0; at < values.length; at += 1) values[at] = problem.weight[at]! - values[at]!;
-    const rowsOf = (start: number, end: number) => Float32Array.from(heldOut.subarray(start * inCount, end * inCount));
+    const rowsOf = (start: number, end: number) => new Float32Array(heldOut.subarray(start * inCount, end * inCount));
     return form.trace({ rows: problem.outCount, columns: inCount, values }, rowsOf);
   };
   const plain = roundToNearest(problem.weight, problem);
