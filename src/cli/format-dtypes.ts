@@ -7,7 +7,11 @@ const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
 /** A table of what was written in which dtype; nothing where no dtype was asked for. */
 export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] {
   if (dtypes === undefined) return [];
-  const headings = [{ heading: 'dtype' }, { heading: 'file' }, ...['bytes', ...PARTS].map((heading) => ({ heading, numeric: true }))];
+  const headings = [
+    { heading: 'dtype' },
+    { heading: 'file' },
+    ...['bytes', ...PARTS].map((heading) => ({ heading, numeric: true })),
+  ];
   const rows = dtypes.map(({ dtype, file, bytes, parts }) => [
     ...[dtype, file, formatBytes(bytes)],
     ...PARTS.map((part) => formatBytes(parts[part])),

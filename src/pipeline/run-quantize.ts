@@ -1,14 +1,14 @@
 import { definedOf } from '../defined-of.js';
-import type { FolderOptions } from '../options/folder.js';
 import { QUANTIZE } from '../options/commands.js';
+import type { FolderOptions } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type QuantisationOptions, resolveQuantisation } from '../options/quantisation.js';
 import type { RunOptions } from '../options/run.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
 import type { EmbeddingsOption } from '../storage/model-folder.js';
-import type { StagesOption } from './stages.js';
 import { runPrune } from './run-prune.js';
+import type { StagesOption } from './stages.js';
 
 /** A model to be written in other dtypes; all its neurons and heads stay. */
 export interface QuantizeRequest
