@@ -1,3 +1,4 @@
+import { intAttribute } from '../graph/attributes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StorageChoice } from '../onnx/plan-storage.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
@@ -41,6 +42,12 @@ export async function makeVariants(
   stages: Pick<Stages, 'quantise'>,
   { folder, job, outcome, quantisation, layout, dtypes }: VariantsRequest,
 ): Promise<Variant[]> {
+  if (dtypes.length === 0) {
+    if (job.model.coded === undefined) return [];
+    const { model, changed } = await stages.quantise.run(context, { job, outcome, request: quantisation });
+    const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
+    return [{ file: folder.modelFile, model, change, precision: precisionOf(job.model.coded) }];
+  }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {
     const request = { ...quantisation, dtype };
@@ -67,13 +74,21 @@ export async function makeVariants(
   return variants;
 }
 
+/** What a model that was read from codes computes in. */
+function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
+  const rounds = proto.graph!.node.some(
+    (node) => node.opType === 'DynamicQuantizeLinear' || intAttribute(node, 'accuracy_level', 0) === 4,
+  );
+  return rounds ? 'byte' : undefined;
+}
+
 /** What is said of a variant that was written. */
 export function reportVariant(
   { dtype, file, written }: Variant,
   { byteLength }: Pick<SavedModel, 'byteLength'>,
   certificate: CertificateReport | undefined,
 ): DtypeReport[] {
-  if (dtype === undefined || written === undefined) return [];
+  if (dtype === undefined || written?.parts === undefined) return [];
   const rounding = reportRounding(written);
   return [
     {

@@ -97,8 +97,8 @@ export function roundToNearest(
       const values = weight.subarray(start, Math.min(start + grid.blockSize, (row + 1) * inCount));
       let [low, high] = [Infinity, -Infinity];
       for (const value of values) {
-        if (value < low) low = value;
-        if (value > high) high = value;
+        low = Math.min(low, value);
+        high = Math.max(high, value);
       }
       const scaled = scaleOfRange(grid, low, high);
       putScale(result, row * blocks + block, scaled);

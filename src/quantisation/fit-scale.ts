@@ -18,8 +18,8 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   const { values } = block;
   let [low, high] = [Infinity, -Infinity];
   for (const value of values) {
-    if (value < low) low = value;
-    if (value > high) high = value;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
   }
   let best = scaleOfRange(grid, low, high);
   if (!Number.isFinite(best.scale)) return best;

@@ -6,6 +6,7 @@ import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import type { Files, Platform } from '../platform/platform.js';
+import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
 import { findTextConfig } from '../removal/text-config.js';
 import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
 import { findEmbeddings } from './find-embeddings.js';
@@ -101,7 +102,7 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(place.name);
     if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
-    return splitMerged(await loadModel(source, folder));
+    return splitMerged(dequantiseGraph(await loadModel(source, folder)));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);

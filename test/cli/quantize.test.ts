@@ -2,7 +2,9 @@ import { DTYPE_REPORT, runWithDouble } from '../support/cli.js';
 
 describe('fang-prune quantize', () => {
   it('asks for the dtypes that were named', async () => {
-    const { calls, exitCode } = await runWithDouble('quantize model -o out --dtype q4,fp16 --block-size 64 --symmetric');
+    const { calls, exitCode } = await runWithDouble(
+      'quantize model -o out --dtype q4,fp16 --block-size 64 --symmetric',
+    );
     expect(exitCode).toBe(0);
     expect(calls[0]).toMatchObject([
       'quantize',
@@ -20,6 +22,8 @@ describe('fang-prune quantize', () => {
   it('refuses a dtype that there is none of, naming the nearest', async () => {
     const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f61');
     expect(exitCode).toBe(2);
-    expect(err).toContain('--dtype is "q4f61"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)');
+    expect(err).toContain(
+      '--dtype is "q4f61"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)',
+    );
   });
 });

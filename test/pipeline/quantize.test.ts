@@ -8,7 +8,8 @@ import { copyTinyLlama } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const names = Object.keys(DTYPES) as DtypeName[];
+/** One of every form: the others differ in a number. */
+const names = ['fp16', 'q8', 'uint8', 'q4f16'] as const satisfies readonly DtypeName[];
 const readJson = async (path: string) => JSON.parse(await readFile(at(path), 'utf8'));
 
 describe('quantize', () => {
@@ -25,22 +26,22 @@ describe('quantize', () => {
         expect(certificate!.gap).toBeLessThan(1e-5);
     }
     expect((await readJson('out/config.json'))['transformers.js_config']).toEqual({
-      dtype: 'fp32',
+      dtype: 'fp16',
       kv_cache_dtype: { fp16: 'float16', q4f16: 'float16' },
     });
-  }, 120_000);
+  }, 240_000);
 
   it('rounds so that errors make up for each other, where the nearest levels cost more', async () => {
     const model = await copyTinyLlama(at('in'));
     const calibration = { windowCount: 6, windowLength: 48, generate: false };
-    const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, report: false } as const;
+    const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, certify: false } as const;
     const { dtypes = [], settings } = await quantize(shared);
     const { rounding } = dtypes[0]!;
     expect(rounding!.learned + rounding!.nearest).toBe(42);
     expect(rounding!.learned).toBeGreaterThan(rounding!.nearest);
     expect(rounding!.costRatio).toBeLessThan(0.9);
     expect(settings).toMatchObject({ dtype: ['q4'], rounding: 'calibrated', blockSize: 32 });
-  }, 120_000);
+  }, 240_000);
 
   it.each([
     [{ dtype: 'q5' }, /^dtype is "q5"; expected one of fp32, .* \(did you mean "q8"\?\)|did you mean "q4"/],
@@ -62,15 +63,14 @@ describe('prune with a dtype', () => {
     const model = await copyTinyLlama(at('in'));
     const report = await prune({
       ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn' },
-      ...{ dtype: ['q4', 'q8'], rounding: 'nearest' },
+      ...{ dtype: 'q4', rounding: 'nearest', certify: false },
     });
     expect(report.modules.filter(({ kind }) => kind === 'ffn').every(({ unitsAfter }) => unitsAfter % 32 === 0)).toBe(
       true,
     );
-    expect(report.dtypes!.map(({ certificate }) => certificate!.gap < 1e-5)).toEqual([true, true]);
-    expect(report.dtypes![0]!.bytes).toBeLessThan(report.dtypes![1]!.bytes);
+    expect(report.dtypes!.map(({ file }) => file)).toEqual(['onnx/model_q4.onnx']);
     expect((await readJson('out/config.json'))['transformers.js_config']).toEqual({ dtype: 'q4' });
-  }, 60_000);
+  }, 240_000);
 
   it('reads widths that end inside a block', async () => {
     const model = await copyTinyLlama(at('in'));
@@ -80,5 +80,5 @@ describe('prune with a dtype', () => {
     });
     expect(modules.some(({ kind, unitsAfter }) => kind === 'ffn' && unitsAfter % 128 !== 0)).toBe(true);
     expect(dtypes![0]!.certificate!.gap).toBeLessThan(1e-5);
-  }, 60_000);
+  }, 240_000);
 });

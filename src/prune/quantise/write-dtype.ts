@@ -26,8 +26,8 @@ export interface WrittenDtype {
   readonly model: OnnxModel;
   /** What the float model computes with where this one has codes: see `ModelChange.changed`. */
   readonly changed: ModelChange['changed'];
-  /** Bytes of the weights of each part; `other` is all the rest. */
-  readonly parts: Readonly<Record<WeightPart, number>>;
+  /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
+  readonly parts?: Readonly<Record<WeightPart, number>>;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
