@@ -73,7 +73,6 @@ export const QUANTISATION = {
   rounding: row('--rounding <way>', 'how weights are rounded', {
     kind: choice(['calibrated', 'nearest']),
     default: 'calibrated',
-    applies: withBlocks,
   }),
   blockSize: row('--block-size <count>', 'weights that share a scale', {
     kind: blockSize,

@@ -20,10 +20,10 @@ describe('fang-prune quantize', () => {
   });
 
   it('refuses a dtype that there is none of, naming the nearest', async () => {
-    const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f61');
+    const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f15');
     expect(exitCode).toBe(2);
     expect(err).toContain(
-      '--dtype is "q4f61"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)',
+      '--dtype is "q4f15"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)',
     );
   });
 });
