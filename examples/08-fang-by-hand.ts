@@ -36,7 +36,7 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
       const statistics = await fang.measureModules(context, here);
       const [scored] = await fang.scoreSegment(context, { ...here, statistics });
       const leaving = { module, scored: scored!, stepCount: counts.get(module.index)!, runner };
-      done.modules.push(await fang.shrinkModule(context, model, leaving, done));
+      done.modules.push((await fang.shrinkModule(context, model, leaving, done)).outcome);
     }
     await Promise.all([runner.dispose(), context.dispose()]);
     fang.tidyModel(model);

@@ -3,10 +3,10 @@ import { readdirSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { benchmark, generateText, type PruneReport, pruneLadder, rebuildReport } from 'fang-prune';
-import { formatBytes, formatCount, formatPercent } from '../src/cli/format-quantity.js';
 import { formatTable } from '../src/cli/format-table.js';
 import { createProgressDisplay } from '../src/cli/progress-display.js';
 import { processTerminal } from '../src/cli/terminal.js';
+import { formatBytes, formatCount, formatPercent } from '../src/report/format-quantity.js';
 
 const MODEL = 'examples/models/tiny-llama';
 const OUTPUT = 'demo-output/tiny-llama';

@@ -2,6 +2,7 @@
  * Prunes models with two built checkouts and compares what they write, byte for byte: `npm run same-bytes -- OTHER_CHECKOUT
  * [MODEL_FOLDER...]`, by default the bundled model and the exporters' of the tests. Every method with FFNs alone and with heads,
  * several shots, a ladder, saved statistics and a recipe. Run it before and after a change that must not change results.
+ * Each `--only` must be part of a model's and an experiment's name together.
  * With `--weights` only weights and logits are compared, bit for bit: files may then differ in constants and names of nodes.
  */
 import { execFileSync } from 'node:child_process';
@@ -80,19 +81,21 @@ const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
 
 const PROMPT = Int32Array.from({ length: 12 }, (_, at) => (at * 37 + 11) % 256);
 
+let comparisons = 0;
 let differences = 0;
 for (const model of models) {
   for (const [name, experiment] of Object.entries(EXPERIMENTS)) {
     if (!values.only.every((part) => `${basename(model)} ${name}`.includes(part))) continue;
     const [ours, theirs] = [await run(process.cwd(), model, experiment), await run(resolve(other), model, experiment)];
+    comparisons += 1;
     if (ours !== theirs) differences += 1;
     process.stdout.write(
       `${basename(model)}, ${name}: ${ours === theirs ? `same (${ours})` : `${ours} | ${theirs}`}\n`,
     );
   }
 }
-process.stdout.write(`${differences} differ\n`);
-if (differences > 0) process.exitCode = 1;
+process.stdout.write(`${comparisons} compared, ${differences} differ\n`);
+if (differences > 0 || comparisons === 0) process.exitCode = 1;
 
 /** SHA-256 of what one checkout writes, shortened; or how it failed. */
 async function run(checkout: string, model: string, experiment: Experiment): Promise<string> {

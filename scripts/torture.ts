@@ -3,27 +3,38 @@
  * Each FOLDER holds a model; without one, the example and those of the tests. Mutants are made by a seed and read in processes
  * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, went on past `--seconds`,
  * held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
- * `--keep FOLDER` leaves it there.
+ * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
+ * command.
  */
 import { cpSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { readArguments } from './read-arguments.js';
+import { tortureByKills } from './torture/kills.js';
 import { KINDS, MODEL, prepareSubject, TASK_LINES, TASKS } from './torture/kinds.js';
 import { makeMutant, type Trial } from './torture/try-mutant.js';
 import { createWatchedWorker, MISBEHAVED, type Watched } from './torture/watched-worker.js';
 
 const USAGE =
-  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER]';
+  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | npm run torture -- --kills N [--seed S]';
 const { values, positionals } = readArguments(USAGE, {
   mutants: { type: 'string', default: '1000' },
   seed: { type: 'string', default: '1' },
   kind: { type: 'string', multiple: true, default: Object.keys(KINDS) },
   only: { type: 'string' },
   keep: { type: 'string' },
+  kills: { type: 'string' },
   seconds: { type: 'string', default: '60' },
   megabytes: { type: 'string', default: '512' },
 });
+
+if (values.kills !== undefined) {
+  const say = (line: string) => process.stdout.write(`${line}\n`);
+  const faults = await tortureByKills({ count: Number(values.kills), seed: Number(values.seed), say });
+  say(`${values.kills} kills; not allowed: ${faults.length}`);
+  for (const fault of faults) say(fault);
+  process.exit(faults.length > 0 ? 1 : 0);
+}
 
 const FIXTURES = 'test/fixtures/exporters';
 const STANDARD = ['examples/models/tiny-llama', ...readdirSync(FIXTURES).map((name) => join(FIXTURES, name))];

@@ -6,19 +6,27 @@ import { processTerminal } from './cli/terminal.js';
 const terminal = processTerminal();
 const interruption = new AbortController();
 
-process.on('SIGINT', () => {
-  if (interruption.signal.aborted) process.exit(EXIT_INTERRUPTED);
-  interruption.abort();
-  terminal.err('\nStopping (Ctrl-C again quits at once)\n');
-});
-// Whatever works for this process ends with it.
-process.on('SIGTERM', () => process.exit(143));
-process.on('SIGHUP', () => process.exit(129));
+/** What stops a run, and the exit codes that shells report then. */
+const STOPS = { SIGINT: EXIT_INTERRUPTED, SIGTERM: 143, SIGHUP: 129 } as const;
+/** What has not stopped by then is ended: whoever sends a signal waits a few seconds before sending a worse one. */
+const PATIENCE_MS = 1900;
+let stopCode: number | undefined;
+
+for (const [name, code] of Object.entries(STOPS)) {
+  process.on(name, () => {
+    if (interruption.signal.aborted) process.exit(code);
+    stopCode = code;
+    interruption.abort();
+    terminal.err('\nStopping (Ctrl-C again quits at once)\n');
+    setTimeout(() => process.exit(code), PATIENCE_MS).unref();
+  });
+}
 // The reader may leave early, as in `fang-prune ... | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
-process.exitCode = await runCli(process.argv.slice(2), {
+const exitCode = await runCli(process.argv.slice(2), {
   terminal,
   signal: interruption.signal,
   loadApi: async () => (await import('./cli/isolated-api.js')).isolatedApi,
 });
+process.exitCode = stopCode ?? exitCode;

@@ -183,22 +183,28 @@ export type { JobControl, Progress, ProgressListener } from './progress.js';
 export { allocateModules, type StepCounts } from './prune/budget/allocate-modules.js';
 export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
 export type {
+  BackwardMeasures,
   DenseMeasures,
   DenseNeeds,
   FunctionalModule,
   ModuleContexts,
 } from './prune/measure-dense/dense-measures.js';
 export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-passes.js';
-export { type BackwardMeasures, measureBackwards } from './prune/measure-dense/measure-backwards.js';
+export { measureBackwards } from './prune/measure-dense/measure-backwards.js';
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
 export { type ForwardMeasures, measureForwards } from './prune/measure-dense/measure-forwards.js';
-export { type Passes, type PruneContext, startContext } from './prune/prune-context.js';
+export { type ContextPlace, type Passes, type PruneContext, startContext } from './prune/prune-context.js';
 export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
 export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';
 export { REFINEMENTS } from './prune/refine/refinements.js';
 export { type MeasureRequest, measureModules } from './prune/shrink/measure-modules.js';
 export { type SegmentCase, scoreSegment } from './prune/shrink/score-segment.js';
-export { type ModelEdits, type ModuleShrinking, shrinkModule } from './prune/shrink/shrink-module.js';
+export {
+  type ModelEdits,
+  type ModuleShrinking,
+  type ShrunkModule,
+  shrinkModule,
+} from './prune/shrink/shrink-module.js';
 export { type Shrinking, type Shrunk, shrinkBlocks } from './prune/shrink-blocks.js';
 export { applyChange, type ModelChange, type ModuleCut } from './removal/apply-change.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';

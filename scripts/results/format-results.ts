@@ -6,14 +6,14 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
   results: [
     '# Results',
     '',
-    '`npm run results` measures these tables and keeps every figure in [results](results). The baselines `wanda`, `magnitude`',
-    'and `random`, and the parts of `auto` and `o-fang`, are in the [notebook](notebook/results.md).',
+    '`npm run results` writes this page; every figure is in [results](results), and baselines and parts of methods in the',
+    '[notebook](notebook/results.md).',
     '',
     '- Perplexity is over 16 windows of 512 tokens, without BOS. Only *wiki* resembles the calibration text. *Rise* is the mean',
     '  rise of ln perplexity over the other texts.',
-    '- All runs calibrate on 64 windows of WikiText-2 train. For `auto` the model itself writes half of them.',
+    '- Calibration is on 64 windows of WikiText-2 train. For `auto` the model writes half of them.',
     '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
-    '- The machine did other things too, and runs that differ only in sparsity share measurements: compare times within a row only.',
+    '- Runs that differ only in sparsity share measurements: compare times within a row only.',
     '',
   ],
   notebook: [

@@ -13,14 +13,18 @@ export interface RepairedChannels {
   readonly repaired: Pick<Compensated, 'weight' | 'bias'>;
 }
 
-/** How much of an output map's result is lost on the calibration tokens: squared errors over the squared result. */
+/**
+ * How much of an output map's result is lost on the calibration tokens: `E|W h - W' h - b|² / E|W h|²`, with W the map, h its
+ * input, W' and b the repaired map (columns of removed channels zero). Function groups are measured under their own token weights
+ * and their errors added; the shared group is in none.
+ */
 export interface OutputError {
   /** With the channels removed and nothing repaired. */
   readonly before: number;
   /** With the repair. */
   readonly after: number;
   /**
-   * `gram`: exact. `moments`: channels are taken to fluctuate independently of each other, since only their means and
+   * `gram`: exact, `tr(D (A - μμᵀ) Dᵀ) + |D μ - b|²` with D = W - W' and A the Gram matrix. `moments`: channels are taken to fluctuate independently of each other, since only their means and
    * variances were measured.
    */
   readonly basis: 'gram' | 'moments';

@@ -41,10 +41,20 @@ export interface BackwardWalk {
   readonly softened?: Softening | undefined;
   /** Meters of one block. */
   metersOf(span: BlockSpan): readonly BackwardMeter[];
-  /** Called after a block's meters have seen all batches. */
-  onSpan?(span: BlockSpan): Promise<void>;
+  /** Where an earlier walk was cut off, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
+  readonly start?: BackwardPlace | undefined;
+  /** Called after a block's meters have seen all batches, with where the walk stands then. */
+  onSpan?(span: BlockSpan, place: BackwardPlace): Promise<void>;
   readonly onBatch?: (detail: string) => void;
   readonly signal?: AbortSignal | undefined;
+}
+
+/** Where a walk stands between two blocks. */
+export interface BackwardPlace {
+  /** Spans that are still to come: the first so many. */
+  readonly left: number;
+  /** Mean loss over all windows, in nats. */
+  readonly loss: number;
 }
 
 /**
@@ -56,12 +66,13 @@ export interface BackwardWalk {
  * @throws UnsupportedModelError when an operator on the way has no gradient rule.
  */
 export async function walkBackwards(given: BackwardWalk): Promise<number> {
-  const { spans } = given;
+  const { spans, start } = given;
   const walk = { ...given, index: indexRunGraph(given.model) };
-  const loss = await startAtLoss(walk);
-  for (const [at, span] of [...spans.entries()].reverse()) {
+  const loss = start?.loss ?? (await startAtLoss(walk));
+  for (let at = (start?.left ?? spans.length) - 1; at >= 0; at -= 1) {
+    const span = spans[at]!;
     await stepBack(walk, { at, span });
-    await walk.onSpan?.(span);
+    await walk.onSpan?.(span, { left: at, loss });
   }
   return loss;
 }

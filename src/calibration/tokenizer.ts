@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ModelFormatError } from '../errors.js';
+import { isRecord } from '../parse-json.js';
 import { encodePieces, joinTokens } from './encode-pieces.js';
 
 export interface EncodeOptions {
@@ -109,8 +110,4 @@ function spellOutDigits(preTokenizer: unknown): unknown {
 function tokenContent(token: unknown): string | undefined {
   if (typeof token === 'string') return token;
   return isRecord(token) && typeof token.content === 'string' ? token.content : undefined;
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

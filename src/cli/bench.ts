@@ -1,29 +1,26 @@
-import type { Command } from 'commander';
 import type { Spread } from '../evaluation/speed.js';
 import type { BenchmarkReport, BenchmarkRequest, ModelSpeed } from '../node.js';
 import { BENCH } from '../options/commands.js';
-import { type CommandContext, defineCommand } from './command.js';
-import { formatBytes, formatDuration } from './format-quantity.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `bench <models...>`. */
-export function addBenchCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('bench')
-    .description('measure speed and memory, models side by side, each in a process of its own')
-    .argument('<models...>', 'folders or .onnx files; the others are compared with the first');
-  defineCommand<BenchmarkRequest, BenchmarkReport>(command, context, {
-    families: BENCH,
-    run: (api, request) => api.benchmark(request),
-    format: formatBenchmark,
-  });
-}
+/** `bench <models...>` */
+export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
+  name: 'bench',
+  description: 'measure speed and memory, models side by side, each in a process of its own',
+  arguments: { '<models...>': 'folders or .onnx files; the others are compared with the first' },
+  families: BENCH,
+  run: (api, request) => api.benchmark(request),
+  format: formatBenchmark,
+};
 
 /** A benchmark for people: a row a figure, a column a model; then what it comes to. */
 export function formatBenchmark(report: BenchmarkReport, colors: Colors): string {
   const { machine, promptLength, newTokens, rounds, models, comparisons } = report;
-  const columns = [{ heading: '' }, ...models.map(({ model }) => ({ heading: model, numeric: true }))];
+  const columns = [...words(''), ...numbers(...models.map(({ model }) => model))];
   const rows = ROWS.map(({ name, cell }) => [name, ...models.map(cell)]);
   return [
     formatTable(columns, rows),

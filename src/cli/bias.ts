@@ -1,25 +1,21 @@
-import type { Command } from 'commander';
 import type { LossPair } from '../evaluation/measure-bias.js';
 import type { BiasRequest, BiasResult } from '../node.js';
 import { BIAS } from '../options/commands.js';
-import { type CommandContext, defineCommand } from './command.js';
-import { formatPercent } from './format-quantity.js';
+import { formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `bias <dense> <pruned>`. */
-export function addBiasCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('bias')
-    .description('tell what pruning costs on the calibration text and on another one, context by context')
-    .argument('<dense>', 'the model that was pruned: a folder or an .onnx file')
-    .argument('<pruned>', 'what became of it');
-  defineCommand<BiasRequest, BiasResult>(command, context, {
-    families: BIAS,
-    run: (api, request) => api.measureCalibrationBias(request),
-    format: formatBias,
-  });
-}
+/** `bias <dense> <pruned>` */
+export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
+  name: 'bias',
+  description: 'tell what pruning costs on the calibration text and on another one, context by context',
+  arguments: { '<dense>': 'the model that was pruned: a folder or an .onnx file', '<pruned>': 'what became of it' },
+  families: BIAS,
+  run: (api, request) => api.measureCalibrationBias(request),
+  format: formatBias,
+};
 
 /** A bias for people: the whole texts, then context by context, then what is suspicious. */
 export function formatBias(bias: BiasResult, colors: Colors): string {
@@ -32,7 +28,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
       .join(' ');
   return [
     formatTable(
-      [{ heading: '' }, ...['tokens', 'dense', 'pruned', 'lost'].map((heading) => ({ heading, numeric: true }))],
+      [...words(''), ...numbers('tokens', 'dense', 'pruned', 'lost')],
       [
         ['calibration', calibration],
         [name, text],
@@ -40,12 +36,9 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
     ),
     formatTable(
       [
-        { heading: 'context' },
-        { heading: 'of calibration', numeric: true },
-        { heading: 'of text', numeric: true },
-        { heading: 'lost there', numeric: true },
-        { heading: 'share of the loss', numeric: true },
-        { heading: 'telling tokens' },
+        ...words('context'),
+        ...numbers('of calibration', 'of text', 'lost there', 'share of the loss'),
+        ...words('telling tokens'),
       ],
       contexts.map((context, at) => [
         `${at}${context.covered ? '' : ' !'}`,

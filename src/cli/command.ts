@@ -14,8 +14,12 @@ export interface CommandContext {
   readonly signal: AbortSignal;
 }
 
-/** What a command does. A request has the API's names, arguments too. */
-export interface CommandTask<Request, Result> {
+/** A command and what it does. A request has the API's names, arguments too. */
+export interface CommandRow<Request, Result> {
+  readonly name: string;
+  readonly description: string;
+  /** Help by argument, such as `<model>`. */
+  readonly arguments: Readonly<Record<string, string>>;
   readonly families: Families;
   /** Refuses more than single rows do, before the library is loaded. */
   check?(request: Request): void;
@@ -28,12 +32,14 @@ interface OutputFlags {
   readonly quiet?: boolean;
 }
 
-/** Gives a command its flags and what it does: progress on stderr, the result on stdout, as JSON or for people. */
-export function defineCommand<Request extends object, Result>(
-  command: Command,
+/** Adds a command with its flags and what it does: progress on stderr, the result on stdout, as JSON or for people. */
+export function addCommand(
+  program: Command,
   { terminal, signal, loadApi }: CommandContext,
-  { families, check, run, format }: CommandTask<Request, Result>,
+  { families, ...row }: CommandRow<object, unknown>,
 ): void {
+  const command = program.command(row.name).description(row.description);
+  for (const [name, help] of Object.entries(row.arguments)) command.argument(name, help);
   declareFlags(command, families);
   command
     .optionsGroup('Output:')
@@ -45,13 +51,13 @@ export function defineCommand<Request extends object, Result>(
   command.action(async () => {
     const { json, quiet } = command.opts<OutputFlags>();
     try {
-      const request = { ...readArguments(command), ...readFlags(command, families) } as Request;
+      const request = { ...readArguments(command), ...readFlags(command, families) };
       checkOptions(request, rowsOf(families) as never);
-      check?.(request);
+      row.check?.(request);
       const api = await loadApi();
       const display = quiet ? silentDisplay : createProgressDisplay(terminal);
-      const result = await run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
-      terminal.out(json ? `${JSON.stringify(result)}\n` : format(result, terminal.colors));
+      const result = await row.run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
+      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors));
     } catch (error) {
       throw inFlags(error, families);
     }

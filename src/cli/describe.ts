@@ -1,26 +1,23 @@
-import type { Command } from 'commander';
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
 import type { DescribeRequest } from '../node.js';
 import { DESCRIBE } from '../options/commands.js';
 import type { ModelDescription, ModuleDescription } from '../report/describe-model.js';
-import { type CommandContext, defineCommand } from './command.js';
-import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
+import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `describe <model>`. */
-export function addDescribeCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('describe')
-    .description('show what a model is made of and which parts can be pruned')
-    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file');
-  defineCommand<DescribeRequest, ModelDescription>(command, context, {
-    families: DESCRIBE,
-    run: (api, request) => api.describe(request),
-    format: formatDescription,
-  });
-}
+/** `describe <model>` */
+export const describeCommand: CommandRow<DescribeRequest, ModelDescription> = {
+  name: 'describe',
+  description: 'show what a model is made of and which parts can be pruned',
+  arguments: { '<model>': 'a folder in the transformers.js or genai layout, or an .onnx file' },
+  families: DESCRIBE,
+  run: (api, request) => api.describe(request),
+  format: formatDescription,
+};
 
 /** A model description for people. */
 export function formatDescription(description: ModelDescription, colors: Colors): string {
@@ -49,16 +46,7 @@ function formatBlocks({ blocks }: ModelDescription): string {
   const rows = runs.flatMap(({ name, look }) =>
     look.map((module) => [name, module.kind, module.description, describeSize(module), formatCount(module.parameters)]),
   );
-  return formatTable(
-    [
-      { heading: 'block' },
-      { heading: 'module' },
-      { heading: 'structure' },
-      { heading: 'size' },
-      { heading: 'parameters each', numeric: true },
-    ],
-    rows,
-  );
+  return formatTable([...words('block', 'module', 'structure', 'size'), ...numbers('parameters each')], rows);
 }
 
 function describeSize({ width, heads, kvHeads, headSize }: ModuleDescription): string {

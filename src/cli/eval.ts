@@ -1,11 +1,10 @@
-import type { Command } from 'commander';
 import { OptionError } from '../errors.js';
 import type { EvaluateRequest, Evaluation, GenerationRequest, ModelComparison } from '../node.js';
 import { EVALUATE, GENERATE_TEXT } from '../options/commands.js';
 import { truth } from '../options/kinds.js';
 import { pickOptions, rowsOf } from '../options/option.js';
 import type { CliApi } from './api.js';
-import { type CommandContext, defineCommand } from './command.js';
+import type { CommandRow } from './command.js';
 import { formatComparisons } from './format-comparisons.js';
 import { formatEvaluations, type ShownEvaluation } from './format-evaluations.js';
 import { InterruptedError } from './interrupted-error.js';
@@ -35,24 +34,21 @@ export const EVAL = {
   },
 };
 
-/** Adds `eval <models...>`. */
-export function addEvalCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('eval')
-    .description('measure perplexity and tasks and write sample text, one model or several side by side')
-    .argument('<models...>', 'folders or .onnx files');
-  defineCommand<EvalRequest, EvalResult>(command, context, {
-    families: EVAL,
-    check: checkPurpose,
-    run: (api, request) =>
-      evaluate(api, request).catch((error: unknown) => {
-        if (!context.signal.aborted || request.resume === undefined) throw error;
-        throw new InterruptedError(`interrupted; run the same command again to go on from ${request.resume}`);
-      }),
-    format: ({ models, comparisons }, colors) =>
-      [formatEvaluations(models, colors), ...(comparisons ? [formatComparisons(comparisons, colors)] : [])].join('\n'),
-  });
-}
+/** `eval <models...>` */
+export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
+  name: 'eval',
+  description: 'measure perplexity and tasks and write sample text, one model or several side by side',
+  arguments: { '<models...>': 'folders or .onnx files' },
+  families: EVAL,
+  check: checkPurpose,
+  run: (api, request) =>
+    evaluate(api, request).catch((error: unknown) => {
+      if (!request.signal?.aborted || request.resume === undefined) throw error;
+      throw new InterruptedError(`interrupted; run the same command again to go on from ${request.resume}`);
+    }),
+  format: ({ models, comparisons }, colors) =>
+    [formatEvaluations(models, colors), ...(comparisons ? [formatComparisons(comparisons, colors)] : [])].join('\n'),
+};
 
 /** @throws OptionError for what is missing for the request to make sense. */
 function checkPurpose({ models, texts, tasks, prompt, reference, compare }: EvalRequest): void {

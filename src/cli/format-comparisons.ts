@@ -1,5 +1,6 @@
 import type { PairedDifference } from '../evaluation/compare-results.js';
 import type { ModelComparison } from '../node.js';
+import { numbers, words } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
@@ -17,9 +18,8 @@ export function formatComparisons(comparisons: readonly ModelComparison[], color
 
 function formatFigures({ accNorm, acc, goldNll }: ModelComparison, confidence: number): string {
   const interval = `${Number((100 * confidence).toFixed(1))} % interval`;
-  const columns = ['A', 'B', 'B - A', interval, 'p'].map((heading) => ({ heading, numeric: true }));
   return formatTable(
-    [{ heading: '' }, ...columns],
+    [...words(''), ...numbers('A', 'B', 'B - A', interval, 'p')],
     [
       ...(accNorm ? [figureRow('acc_norm, %', accNorm, { scale: 100, digits: 1 })] : []),
       figureRow('acc, %', acc, { scale: 100, digits: 1 }),

@@ -1,5 +1,6 @@
+import { formatBytes } from '../report/format-quantity.js';
 import type { DtypeReport, PruneReport } from '../report/report-schema.js';
-import { formatBytes } from './format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 
 const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
@@ -7,16 +8,12 @@ const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
 /** A table of what was written in which dtype; nothing where no dtype was asked for. */
 export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] {
   if (dtypes === undefined) return [];
-  const headings = [
-    { heading: 'dtype' },
-    { heading: 'file' },
-    ...['bytes', ...PARTS].map((heading) => ({ heading, numeric: true })),
-  ];
   const rows = dtypes.map(({ dtype, file, bytes, parts }) => [
     ...[dtype, file, formatBytes(bytes)],
     ...PARTS.map((part) => formatBytes(parts[part])),
   ]);
-  return [formatTable(headings, rows), ...dtypes.flatMap(formatRounding)];
+  const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS)];
+  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding)];
 }
 
 function formatRounding({ dtype, rounding }: DtypeReport): string[] {

@@ -1,5 +1,6 @@
 import type { Evaluation, GenerationSample, TaskReport } from '../node.js';
-import { formatPercent } from './format-quantity.js';
+import { formatPercent } from '../report/format-quantity.js';
+import { numbers } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
@@ -10,7 +11,7 @@ export interface ShownEvaluation extends Evaluation {
 
 /** Evaluations for people: a row a figure, a column a model; then what each model wrote. */
 export function formatEvaluations(evaluations: readonly ShownEvaluation[], colors: Colors): string {
-  const models = evaluations.map(({ model }) => ({ heading: model, numeric: true }));
+  const models = numbers(...evaluations.map(({ model }) => model));
   const tables = TABLES.flatMap(({ heading, rowsOf }) => {
     const rows = joinRows(evaluations.map(rowsOf));
     return rows.length === 0 ? [] : [formatTable([{ heading }, ...models], rows)];

@@ -1,10 +1,5 @@
 import Table from 'cli-table3';
-
-/** A column's heading, and whether its cells are numbers (set flush right). */
-export interface Column {
-  readonly heading: string;
-  readonly numeric?: boolean;
-}
+import type { Column } from '../report/table-columns.js';
 
 /** Rows as aligned columns without rules; ends with a line break. */
 export function formatTable(columns: readonly Column[], rows: readonly (readonly string[])[]): string {

@@ -1,2 +1,20 @@
+import type { JobControl } from '../progress.js';
+
 /** A run was interrupted; the message says what is left of it. */
 export class InterruptedError extends Error {}
+
+interface InterruptedRequest extends Pick<JobControl, 'signal'> {
+  readonly out?: string | undefined;
+}
+
+/** Says how a run that makes `out` can go on, where it was interrupted and has kept something. */
+export function sayingHow<T>({ signal, out }: InterruptedRequest, run: Promise<T>): Promise<T> {
+  return run.catch(async (error: unknown) => {
+    if (!signal?.aborted || out === undefined) throw error;
+    const { keptIn, workspaceOf } = await import('../platform/node/workspace.js');
+    if (!(await keptIn(out))) throw error;
+    throw new InterruptedError(
+      `interrupted; run the same command again to go on from ${workspaceOf(out)}, or with --no-resume to begin anew`,
+    );
+  });
+}

@@ -1,28 +1,24 @@
-import type { Command } from 'commander';
 import { METRICS } from '../importance/metrics.js';
 import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { OBSERVE } from '../options/commands.js';
 import { resolveLook } from '../options/request.js';
-import { type CommandContext, defineCommand } from './command.js';
-import { formatBytes, formatDuration } from './format-quantity.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import type { CommandRow } from './command.js';
+import { sayingHow } from './interrupted-error.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `observe <model>`. */
-export function addObserveCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('observe')
-    .description(
-      'look at a model once and keep what pruning reads of tokens, for prune --statistics; ' +
-        'by --method o-fang --metric divergence for any method',
-    )
-    .argument('<model>', 'a folder in the transformers.js or genai layout, or an .onnx file');
-  defineCommand<ObserveRequest, ObservedFolder>(command, context, {
-    families: OBSERVE,
-    check: resolveLook,
-    run: (api, request) => api.observe(request),
-    format: formatObserved,
-  });
-}
+/** `observe <model>` */
+export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
+  name: 'observe',
+  description:
+    'look at a model once and keep what pruning reads of tokens, for prune --statistics; ' +
+    'by --method o-fang --metric divergence for any method',
+  arguments: { '<model>': 'a folder in the transformers.js or genai layout, or an .onnx file' },
+  families: OBSERVE,
+  check: resolveLook,
+  run: (api, request) => sayingHow(request, api.observe(request)),
+  format: formatObserved,
+};
 
 /** What was kept, for people. */
 function formatObserved(found: ObservedFolder, colors: Colors): string {

@@ -1,6 +1,6 @@
 import { Presets, SingleBar } from 'cli-progress';
 import type { Progress, ProgressListener } from '../progress.js';
-import { formatDuration } from './format-quantity.js';
+import { formatDuration } from '../report/format-quantity.js';
 import type { Terminal } from './terminal.js';
 
 /** Shows the progress of one job; `close` leaves the terminal clean, also after an error. */

@@ -1,6 +1,7 @@
 import { buildLadder, isOnFront, meanPerplexity } from '../report/build-ladder.js';
+import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
 import type { PruneReport, RungReport } from '../report/report-schema.js';
-import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
@@ -30,7 +31,7 @@ function formatRungs(ladder: readonly RungReport[]): string {
   const measured = points.flatMap(({ bytes, loss }) => (loss === undefined ? [] : [{ bytes, loss }]));
   const columns = ['sparsity', 'parameters', 'bytes', ...(measured.length > 0 ? ['perplexity', 'Pareto'] : [])];
   return formatTable(
-    [{ heading: '' }, ...columns.map((heading) => ({ heading, numeric: true }))],
+    [...words(''), ...numbers(...columns)],
     ladder.map((rung, at) => {
       const { bytes, loss } = points[at]!;
       return [
@@ -46,7 +47,7 @@ function formatRungs(ladder: readonly RungReport[]): string {
 
 function formatTexts(ladder: readonly RungReport[], texts: readonly string[]): string {
   return formatTable(
-    [{ heading: 'perplexity' }, ...ladder.map((rung, at) => ({ heading: nameRung(rung, at), numeric: true }))],
+    [...words('perplexity'), ...numbers(...ladder.map((rung, at) => nameRung(rung, at)))],
     texts.map((text, at) => [
       text,
       ...ladder.map(({ perplexities }) => perplexities?.[at]?.perplexity.toFixed(3) ?? ''),

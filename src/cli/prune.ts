@@ -1,35 +1,32 @@
-import type { Command } from 'commander';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { LadderRequest } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
-import { type CommandContext, defineCommand } from './command.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from './format-quantity.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
+import { sayingHow } from './interrupted-error.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `prune <model>`. */
-export function addPruneCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('prune')
-    .description('make a model smaller')
-    .argument('<model>', 'a folder or an .onnx file');
-  defineCommand<LadderRequest, PruneReport | LadderResult>(command, context, {
-    families: LADDER,
-    check: resolveRequest,
-    async run(api, request) {
-      const [sparsity, ...others] = request.sparsity;
-      if (others.length === 0) return api.prune({ ...request, sparsity: sparsity! });
-      return { reports: await api.pruneLadder(request) };
-    },
-    format: (result, colors) =>
-      'reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors),
-  });
-}
+/** `prune <model>` */
+export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult> = {
+  name: 'prune',
+  description: 'make a model smaller',
+  arguments: { '<model>': 'a folder or an .onnx file' },
+  families: LADDER,
+  check: resolveRequest,
+  async run(api, request) {
+    const [sparsity, ...others] = request.sparsity;
+    if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
+    return { reports: await sayingHow(request, api.pruneLadder(request)) };
+  },
+  format: (result, colors) => ('reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors)),
+};
 
 /** A pruning report for people. */
 export function formatPruneReport(report: PruneReport, colors: Colors): string {
@@ -41,7 +38,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
   return [
     `${colors.bold(target)} ${where} (${report.method}, seed ${report.seed})\n`,
     formatTable(
-      [{ heading: '' }, { heading: 'before', numeric: true }, { heading: 'after', numeric: true }, { heading: '' }],
+      [...words(''), ...numbers('before', 'after'), ...words('')],
       [
         sizeRow('parameters', parameters, formatCount),
         sizeRow('bytes', bytes, formatBytes),
@@ -104,7 +101,7 @@ function formatModules(modules: readonly ModuleReport[]): string {
     blocks.map((block) => kinds.map((kind) => cell(block, kind))),
   );
   return formatTable(
-    [{ heading: 'block' }, ...kinds.map((kind) => ({ heading: UNIT_HEADINGS[kind], numeric: true }))],
+    [...words('block'), ...numbers(...kinds.map((kind) => UNIT_HEADINGS[kind]))],
     runs.map(({ name, look }) => [name, ...look]),
   );
 }

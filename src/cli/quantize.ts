@@ -1,33 +1,32 @@
-import type { Command } from 'commander';
 import type { PruneReport, QuantizeRequest } from '../node.js';
 import { QUANTIZE } from '../options/commands.js';
 import { resolveQuantisation } from '../options/quantisation.js';
-import { type CommandContext, defineCommand } from './command.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
-import { formatBytes, formatDuration } from './format-quantity.js';
+import { sayingHow } from './interrupted-error.js';
 import { formatCalibration, formatCertificate } from './prune.js';
 import type { Colors } from './terminal.js';
 
-/** Adds `quantize <model>`. */
-export function addQuantizeCommand(program: Command, context: CommandContext): void {
-  const command = program
-    .command('quantize')
-    .description('write a model in other dtypes, with nothing removed')
-    .argument('<model>', 'a folder or an .onnx file');
-  defineCommand<QuantizeRequest, PruneReport>(command, context, {
-    families: QUANTIZE,
-    check: resolveQuantisation,
-    run: (api, request) => api.quantize(request),
-    format: formatQuantized,
-  });
-}
+/** `quantize <model>` */
+export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
+  name: 'quantize',
+  description: 'write a model in other dtypes, with nothing removed',
+  arguments: { '<model>': 'a folder or an .onnx file' },
+  families: QUANTIZE,
+  check: resolveQuantisation,
+  run: (api, request) => sayingHow(request, api.quantize(request)),
+  format: formatQuantized,
+};
 
 /** What was written, for people. */
 function formatQuantized(report: PruneReport, colors: Colors): string {
   const { bytes, timings, remarks, out, model } = report;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
+  const said =
+    out === undefined ? `${colors.bold('Would quantise')} ${model}` : `${colors.bold('Quantised')} ${model} -> ${out}`;
   return [
-    `${colors.bold(out === undefined ? 'Would quantise' : 'Quantised')} ${out === undefined ? model : `${model} -> ${out}`} (${formatBytes(bytes.before)} before)\n`,
+    `${said} (${formatBytes(bytes.before)} before)\n`,
     ...formatDtypes(report),
     ...formatCalibration(report),
     ...formatCertificate(report),

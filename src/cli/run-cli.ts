@@ -1,18 +1,32 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
-import { addApplyCommand } from './apply.js';
-import { addBenchCommand } from './bench.js';
-import { addBiasCommand } from './bias.js';
-import type { CommandContext } from './command.js';
-import { addCompareCommand } from './compare.js';
-import { addDescribeCommand } from './describe.js';
-import { addEvalCommand } from './eval.js';
+import { applyCommand } from './apply.js';
+import { benchCommand } from './bench.js';
+import { biasCommand } from './bias.js';
+import { addCommand, type CommandContext, type CommandRow } from './command.js';
+import { compareCommand } from './compare.js';
+import { describeCommand } from './describe.js';
+import { evalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { InterruptedError } from './interrupted-error.js';
-import { addObserveCommand } from './observe.js';
-import { addPruneCommand } from './prune.js';
-import { addQuantizeCommand } from './quantize.js';
-import { addReportCommand } from './report.js';
+import { observeCommand } from './observe.js';
+import { pruneCommand } from './prune.js';
+import { quantizeCommand } from './quantize.js';
+import { reportCommand } from './report.js';
+
+/** In the order of the help. */
+const COMMANDS: readonly CommandRow<object, unknown>[] = [
+  pruneCommand,
+  quantizeCommand,
+  observeCommand,
+  applyCommand,
+  describeCommand,
+  evalCommand,
+  compareCommand,
+  benchCommand,
+  biasCommand,
+  reportCommand,
+];
 
 /** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
@@ -31,16 +45,7 @@ function buildProgram(context: CommandContext): Command {
     .version(VERSION)
     .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
     .exitOverride();
-  addPruneCommand(program, context);
-  addQuantizeCommand(program, context);
-  addObserveCommand(program, context);
-  addApplyCommand(program, context);
-  addDescribeCommand(program, context);
-  addEvalCommand(program, context);
-  addCompareCommand(program, context);
-  addBenchCommand(program, context);
-  addBiasCommand(program, context);
-  addReportCommand(program, context);
+  for (const row of COMMANDS) addCommand(program, context, row);
   return program;
 }
 

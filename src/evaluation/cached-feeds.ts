@@ -1,6 +1,6 @@
 import type { InputRole, ModelInput } from '../graph/model-inputs.js';
 import type { Tensor } from '../runtime/engine.js';
-import { prefillFeeds } from '../runtime/prefill-feeds.js';
+import { integersOf, prefillFeeds } from '../runtime/prefill-feeds.js';
 
 /** Keys and values of the tokens read so far, and states of other kinds, by the name of the input they are fed to. */
 export interface Past {
@@ -23,9 +23,9 @@ export function cachedFeeds(
   if (past === undefined || past.length === 0) return feeds;
   const total = past.length + size.sequenceLength;
   const continued: Partial<Record<InputRole, (feed: Tensor, name: string) => Tensor>> = {
-    attentionMask: (feed) => integersLike(feed, [size.batchSize, total], () => 1),
-    positions: (feed) => integersLike(feed, feed.dims, (at) => past.length + (at % size.sequenceLength)),
-    cachePositions: (feed) => integersLike(feed, feed.dims, (at) => past.length + at),
+    attentionMask: (feed) => integersOf(feed.type, [size.batchSize, total], () => 1),
+    positions: (feed) => integersOf(feed.type, feed.dims, (at) => past.length + (at % size.sequenceLength)),
+    cachePositions: (feed) => integersOf(feed.type, feed.dims, (at) => past.length + at),
     useCache: () => ({ type: 'bool', dims: [1], data: Uint8Array.of(1) }),
     past: (feed, name) => past.tensors[name] ?? feed,
     state: (feed, name) => past.tensors[name] ?? feed,
@@ -73,12 +73,4 @@ function flatten(sequences: readonly Int32Array[]): Int32Array {
   const flat = new Int32Array(sequences.length * length);
   for (const [index, sequence] of sequences.entries()) flat.set(sequence, index * length);
   return flat;
-}
-
-function integersLike(feed: Tensor, dims: readonly number[], valueAt: (at: number) => number): Tensor {
-  const length = dims.reduce((product, dim) => product * dim, 1);
-  if (feed.type === 'int32') return { type: 'int32', dims, data: Int32Array.from({ length }, (_, at) => valueAt(at)) };
-  if (feed.type === 'float32')
-    return { type: 'float32', dims, data: Float32Array.from({ length }, (_, at) => valueAt(at)) };
-  return { type: 'int64', dims, data: BigInt64Array.from({ length }, (_, at) => BigInt(valueAt(at))) };
 }

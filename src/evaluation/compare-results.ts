@@ -1,4 +1,7 @@
+import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
+import { COMPARISON } from '../options/commands.js';
+import { checkOptions, defaultsOf } from '../options/option.js';
 import { bootstrapMeans, bootstrapTest, percentileInterval } from './bootstrap.js';
 import { type DiscordantCounts, mcNemarTest } from './mcnemar.js';
 import type { TaskKind } from './task-items.js';
@@ -56,7 +59,8 @@ const NEGLIGIBLE_NLL = 1e-3;
  * @throws OptionError for results of different tasks, or options out of range.
  */
 export function compareResults(a: TaskResult, b: TaskResult, options: ComparisonOptions = {}): TaskComparison {
-  const { confidence, resampleCount, seed } = resolve(options);
+  checkOptions(options, COMPARISON);
+  const { confidence, resampleCount, seed } = { ...defaultsOf(COMPARISON), ...definedOf(options) };
   const pairs = pairAnswers(a, b);
   const measures = MEASURES.filter(({ kinds }) => kinds.includes(a.kind));
   const values = measures.map(({ pick }) => pairs.map((pair) => [pick(pair.a), pick(pair.b)] as const));
@@ -167,14 +171,4 @@ function pairAnswers(a: TaskResult, b: TaskResult): AnswerPair[] {
   if (pairs.length === 0)
     throw new OptionError('the two results have no item in common; measure them on the same items');
   return pairs;
-}
-
-function resolve({ confidence = 0.95, resampleCount = 10_000, seed = 0 }: ComparisonOptions) {
-  if (!(confidence > 0 && confidence < 1)) {
-    throw new OptionError(`confidence is ${confidence}, expected a number between 0 and 1`);
-  }
-  if (!Number.isInteger(resampleCount) || resampleCount < 100) {
-    throw new OptionError(`resampleCount is ${resampleCount}, expected an integer of at least 100`);
-  }
-  return { confidence, resampleCount, seed };
 }

@@ -4,19 +4,19 @@ import type { ScoredSequence } from './bundle.js';
 /** How a text is cut into windows. */
 export interface WindowOptions {
   /** Tokens of text per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
-  readonly windowLength?: number;
+  readonly windowLength?: number | undefined;
   /**
    * Tokens from one window to the next, 1 to `windowLength`. With less than `windowLength` windows overlap, and only the
    * tokens that no window before has scored are scored, with at least `windowLength - stride` tokens of context.
    * Default: `windowLength`.
    */
-  readonly stride?: number;
+  readonly stride?: number | undefined;
   /** Token put before every window, so that its first token is scored too. Default none. */
-  readonly bosTokenId?: number;
+  readonly bosTokenId?: number | undefined;
   /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
-  readonly windowCount?: number;
+  readonly windowCount?: number | undefined;
   /** Windows that run together, at least 1. Default 1: logits of a window are large. */
-  readonly batchSize?: number;
+  readonly batchSize?: number | undefined;
 }
 
 /** Window options with their defaults. */
@@ -60,13 +60,7 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
 const STANDARD_LENGTH = 512;
 
 /** Tokens of a text that windows are cut from at most; undefined for all. */
-export function tokensNeeded({
-  windowLength = STANDARD_LENGTH,
-  windowCount,
-}: {
-  readonly windowLength?: number | undefined;
-  readonly windowCount?: number | undefined;
-}): number | undefined {
+export function tokensNeeded({ windowLength = STANDARD_LENGTH, windowCount }: WindowOptions): number | undefined {
   return windowCount === undefined ? undefined : windowCount * windowLength;
 }
 

@@ -2,11 +2,9 @@ import { NumericalError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { LanguageModel } from './language-model.js';
 
-/** Windows that run together: logits of a window are large. */
-const BATCH_SIZE = 1;
-
 /**
- * Scores every token of some windows but the first of each: -ln p(token | those before it in the window), in nats.
+ * Scores every token of some windows but the first of each: -ln p(token | those before it in the window), in nats. Windows run
+ * one by one: the logits of one are large.
  *
  * @param windows Of equal length, at least 2.
  * @returns `[windows, length - 1]` row-major.
@@ -19,18 +17,16 @@ export async function measureTokenLosses(
 ): Promise<Float32Array> {
   const perWindow = (windows[0]?.length ?? 1) - 1;
   const losses = new Float32Array(windows.length * perWindow);
-  for (let start = 0; start < windows.length; start += BATCH_SIZE) {
+  for (const [at, window] of windows.entries()) {
     signal?.throwIfAborted();
-    const scores = await model.score(windows.slice(start, start + BATCH_SIZE), 1);
-    const bad = scores.findIndex((score) => !Number.isFinite(score));
-    if (bad >= 0) {
-      const window = start + Math.floor(bad / perWindow);
+    const scores = await model.score([window], 1);
+    if (!scores.every(Number.isFinite)) {
       throw new NumericalError(
-        `the model's logits are not finite in window ${window}; check its weights, or run it in float32`,
+        `the model's logits are not finite in window ${at}; check its weights, or run it in float32`,
       );
     }
-    losses.set(scores, start * perWindow);
-    onProgress?.({ stage: 'losses', done: Math.min(start + BATCH_SIZE, windows.length), total: windows.length });
+    losses.set(scores, at * perWindow);
+    onProgress?.({ stage: 'losses', done: at + 1, total: windows.length });
   }
   return losses;
 }

@@ -22,6 +22,9 @@ export type FromWorker = { readonly progress: Progress } | { readonly beat: true
 
 type Outcome = { readonly answer: unknown } | { readonly error: SentError };
 
+/** What an aborted call may take to stop by itself; what it has kept is whole however it ends. */
+const PATIENCE_MS = 1500;
+
 /**
  * Makes a call in a process of its own, under a watchdog. Progress and abortion pass through.
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); EngineError, saying what
@@ -34,8 +37,11 @@ export async function runIsolated<Call extends ModelCall>(
   signal?.throwIfAborted();
   const child = forkWorker('isolated-worker', { serialization: 'advanced', stdio: inheritDescriptors(request) });
   const send = (message: ToWorker) => child.connected && child.send(message);
-  const stop = () => send({ abort: true });
   const kill = () => child.kill('SIGKILL');
+  const stop = () => {
+    send({ abort: true });
+    setTimeout(kill, PATIENCE_MS).unref();
+  };
   signal?.addEventListener('abort', stop, { once: true });
   process.once('exit', kill);
   try {

@@ -20,8 +20,8 @@ process.on('message', (message: ToWorker) => {
 });
 // Whoever asked is gone.
 process.on('disconnect', () => process.exit());
-// A terminal sends Ctrl-C to all its processes; whoever asked says when to stop.
-process.on('SIGINT', () => {});
+// A terminal sends signals to all its processes; whoever asked says when to stop.
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run({ call, request }: Order): Promise<void> {
   const control = { onProgress: (progress: object) => tell({ progress } as FromWorker), signal: abortion.signal };

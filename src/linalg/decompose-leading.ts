@@ -1,5 +1,11 @@
-import type { Eigenpairs } from './eigenpairs.js';
 import { createRandom, drawNormal } from './random.js';
+
+/** Eigenpairs of a symmetric matrix, by falling eigenvalue. */
+export interface Eigenpairs {
+  readonly values: Float64Array;
+  /** Orthonormal eigenvectors as rows, `[values.length, size]`. */
+  readonly vectors: Float64Array;
+}
 
 /** A symmetric tridiagonal matrix. */
 interface Tridiagonal {

@@ -1,7 +1,6 @@
 import { NumericalError } from '../errors.js';
 import { choleskyInPlace } from './cholesky.js';
-import { decomposeLeading } from './decompose-leading.js';
-import type { Eigenpairs } from './eigenpairs.js';
+import { decomposeLeading, type Eigenpairs } from './decompose-leading.js';
 import { pickSubmatrix, transposeMatrix } from './matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 import { createRandom, drawNormal, type Random } from './random.js';

@@ -45,6 +45,11 @@ export interface FolderOptions extends QuantisationOptions {
    * the model is looked at.
    */
   readonly statistics?: string | undefined;
+  /**
+   * Go on from what the same run kept in `<out>.partial` when it was cut off: the same model, options and version. False begins
+   * anew. Default true.
+   */
+  readonly resume?: boolean | undefined;
 }
 
 type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
@@ -99,7 +104,14 @@ export const EVALUATION = {
   }),
 } as const satisfies Of<'evaluation'>;
 
+/** Whether a run goes on where it was cut off. */
+export const resume = row('--no-resume', 'begin anew, and not where the same run was cut off', {
+  kind: truth,
+  default: true,
+});
+
 export const CONDUCT = {
+  resume,
   hiddenStates: row(undefined, 'where hidden states wait between blocks', {
     kind: choice(['memory', 'spill']),
     otherwise: 'in memory up to 256 MiB',
@@ -108,4 +120,4 @@ export const CONDUCT = {
     kind: record('an object such as { certify: { name: "certify", run } }'),
     otherwise: "the library's",
   }),
-} as const satisfies AnyRows & Of<'hiddenStates'>;
+} as const satisfies AnyRows & Of<'hiddenStates' | 'resume'>;

@@ -21,6 +21,8 @@ export interface Kind<T> {
   readonly choices?: readonly string[];
   /** Default: as text. */
   readonly reads?: Reader;
+  /** What each thing of a list may be. */
+  readonly item?: Kind<unknown>;
 }
 
 const isNumber = (value: unknown): value is number => typeof value === 'number';
@@ -78,6 +80,7 @@ export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<
   accepts: (value): value is readonly T[] => Array.isArray(value) && value.every(item.accepts),
   expected,
   reads,
+  item,
 });
 
 /** An object whose parts have rows of their own, or are checked where they are read. */

@@ -107,8 +107,11 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;
-    const { accepts, expected, choices = [] } = row.kind;
+    const { accepts, expected, choices = [], item } = row.kind;
     const near = typeof value === 'string' ? nearestName(value, choices) : undefined;
+    // The command line makes lists by itself, so that only what is in them can be wrong there.
+    const stray = Array.isArray(value) && item !== undefined ? value.find((each) => !item.accepts(each)) : undefined;
+    if (stray !== undefined) throw refusal(pathOf(name), `holds ${showValue(stray)}; expected ${item!.expected}`);
     if (!accepts(value))
       throw refusal(
         pathOf(name),

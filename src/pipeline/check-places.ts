@@ -7,15 +7,22 @@ import { checkWindowsPlace } from '../storage/windows-file.js';
 import { checkReportPlace } from '../storage/write-report.js';
 import type { ResultPlaces } from './write-result.js';
 
+export interface PlaceOptions {
+  readonly force: boolean;
+  /** A run that was cut off goes on, and may have written some of it. Default false. */
+  readonly goesOn?: boolean | undefined;
+  readonly calibration: ResolvedCalibration | undefined;
+}
+
 /** Asks before hours of work whether the results can be written. @throws OptionError */
 export async function checkPlaces(
   { platform: { files }, root }: ModelFolder,
   results: readonly ResultPlaces[],
-  { force, calibration }: { readonly force: boolean; readonly calibration: ResolvedCalibration | undefined },
+  { force, goesOn = false, calibration }: PlaceOptions,
 ): Promise<void> {
   const windowsFile = calibration?.generate?.file;
   for (const { out, recipe, report } of results) {
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force });
+    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force, goesOn });
     if (report?.folder !== undefined) await checkReportPlace(files, { ...report, folder: report.folder, out });
     if (out === undefined) continue;
     await files.checkOutput({ output: out, source: root, force });

@@ -1,3 +1,4 @@
+import type { Journal } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
@@ -9,6 +10,12 @@ export interface JobContext extends JobControl {
   readonly timings: StageTiming[];
   /** What a reader of the report should know. */
   readonly remarks: string[];
+  /** What is to be said of this run, but not of what it makes. */
+  readonly notes: string[];
+  /** Keeps what the job has finished. Absent: nothing is kept. */
+  readonly journal?: Journal | undefined;
+  /** What the job is known by, see `runKey`. */
+  readonly run?: string | undefined;
   /** Says that a stage begins, runs it and takes its time. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Has something done when the part of the job ends that asks, however it ends; what was asked for last comes first. */
@@ -25,7 +32,7 @@ type Job<T> = (context: JobContext) => Promise<T>;
 
 /** Runs a job, and frees what its stages hold. */
 export function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
-  return withPart({ platform, onProgress, signal, timings: [], remarks: [] }, job);
+  return withPart({ platform, onProgress, signal, timings: [], remarks: [], notes: [] }, job);
 }
 
 /** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */
@@ -36,6 +43,7 @@ export async function withPart<T>(whole: Omit<JobContext, 'timed' | 'onEnd'>, pa
     ...whole,
     timings,
     remarks: [...whole.remarks],
+    notes: [...whole.notes],
     async timed(stage, action) {
       whole.onProgress?.({ stage, done: 0, total: 1 });
       const start = performance.now();

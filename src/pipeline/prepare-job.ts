@@ -1,9 +1,10 @@
+import { sha256OfTokens } from '../calibration/sha256.js';
 import type { StatesPlace } from '../options/folder.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
-import type { EngineChoice } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { PruneJob } from '../prune/job.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
+import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
@@ -20,7 +21,7 @@ export interface JobRequest {
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
-  readonly engine: EngineChoice;
+  readonly engine: Engine;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
   readonly sparsities?: readonly number[];
   /** Called with the bytes of the model's files, before calibration windows are made. */
@@ -38,13 +39,14 @@ export interface PreparedJob {
 
 /** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
 const MEMORY_STATES_BYTES = 256 * 2 ** 20;
+/** Digits of a hash that tell windows apart. */
+const NAME_LENGTH = 16;
 /** The same for what grows with the blocks, so that memory hardly does. */
 const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
-  const { stages, folder, options, hiddenStates, sparsities = [] } = request;
-  const engine = await context.platform.createEngine(request.engine);
+  const { stages, folder, options, hiddenStates, engine, sparsities = [] } = request;
   const model = await stages.load.run(context, folder);
   await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
@@ -66,8 +68,14 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const windows = calibration?.windows ?? [];
   const windowBytes = (windows[0]?.length ?? 0) * hiddenSize * 4;
   const createStore = createStoreIn(context, { place: hiddenStates, windowBytes });
+  const journal = await journalOf(context, windows);
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
-  return { calibration, settled, job: { model, analysed, engine, windows, options, createStore } };
+  return { calibration, settled, job: { model, analysed, engine, windows, options, createStore, journal } };
+}
+
+/** What was measured on other windows is of no use. */
+async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]): Promise<PruneJob['journal']> {
+  return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }
 
 function createStoreIn(

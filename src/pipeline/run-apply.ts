@@ -2,15 +2,14 @@ import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { APPLY } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import type { EngineChoice, Platform } from '../platform/platform.js';
-import type { JobControl } from '../progress.js';
+import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter } from '../report/report-schema.js';
 import { openPair, resolvePair } from '../storage/json-with-tensors.js';
-import { type EmbeddingsOption, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkLayout, checkModelHash } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
 import { withJob } from './job-context.js';
@@ -20,10 +19,8 @@ import { load } from './stages/load.js';
 import { open } from './stages/open.js';
 import { save } from './stages/save.js';
 
-/** A recipe, what it was made from, and where the result goes. */
-export interface ApplyRequest extends JobControl, EmbeddingsOption, EngineChoice {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the dense model of the recipe, byte for byte. */
-  readonly model: string;
+/** A recipe, the dense model that it was made from, byte for byte, and where the result goes. */
+export interface ApplyRequest extends ModelRequest {
   /** Folder with `recipe.json`, or the path of such a file. */
   readonly recipe: string;
   /** Folder to be made. */
@@ -62,7 +59,8 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
     const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
     const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
-    const written = await platform.files.buildFolder({ output: out, source: folder.root, force }, async (partial) => {
+    const output = { output: out, source: folder.root, force, run: recipe.run };
+    const written = await platform.files.buildFolder(output, async (partial) => {
       const saved = await save.run(context, { model, source: folder, documents, folder: partial });
       const sha256 = await hashSaved(context, partial, saved);
       await folder.checkUnchanged();

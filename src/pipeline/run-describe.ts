@@ -1,18 +1,14 @@
 import { DESCRIBE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import type { EngineChoice, Platform } from '../platform/platform.js';
-import type { JobControl } from '../progress.js';
+import type { Platform } from '../platform/platform.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
-import type { EmbeddingsOption } from '../storage/model-folder.js';
+import type { ModelRequest } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 import { analyse } from './stages/analyse.js';
 import { load } from './stages/load.js';
 import { open } from './stages/open.js';
 
-export interface DescribeRequest extends JobControl, EmbeddingsOption, EngineChoice {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
-  readonly model: string;
-}
+export type DescribeRequest = ModelRequest;
 
 /** Open, load, analyse. */
 export async function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {

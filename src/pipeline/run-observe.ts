@@ -4,7 +4,7 @@ import type { StatesPlace } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { type LookOptions, resolveLook } from '../options/request.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
-import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { Platform } from '../platform/platform.js';
 import type { StageTiming } from '../prune/job.js';
 import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
@@ -13,28 +13,30 @@ import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
-import { type EmbeddingsOption, type ModelFolder, totalBytes } from '../storage/model-folder.js';
+import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
+import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { VERSION } from '../version.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { describeEnvironment } from './describe-environment.js';
 import { type JobContext, withJob } from './job-context.js';
-import { type PreparedJob, prepareJob } from './prepare-job.js';
+import { withJournal } from './kept-run.js';
+import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
+import { runKey } from './run-key.js';
 import { resolveStages, type StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest
   extends LookOptions,
-    EmbeddingsOption,
-    EngineChoice,
+    ModelRequest,
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
-  readonly model: string;
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
+  /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
+  readonly resume?: boolean | undefined;
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: StatesPlace | undefined;
@@ -68,34 +70,58 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, executionProvider, threads, engine, hiddenStates, force } = request;
+  const { model, embeddings, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
-  await checkPairPlace(files, place, { force });
+  const mayGoOn =
+    resume && ((await runOfPair(platform, place)) !== undefined || (await platform.keptIn?.(request.out)));
+  if (!mayGoOn) await checkPairPlace(files, place, { force });
   await checkCalibrationFiles(files, calibration);
-  return withJob(platform, options, async (context) => {
-    const folder = await stages.open.run(context, { model, embeddings });
-    const choice = { executionProvider, threads, engine };
-    const prepared = await prepareJob(context, { stages, folder, options, calibration, hiddenStates, engine: choice });
-    const saved = await withScratchWeights(platform, (store) =>
-      writeStatistics(context, place, { folder, store, ...prepared }),
-    );
-    const memory = platform.peakMemoryBytes();
-    return {
-      model,
-      out: place.json,
-      method: saved.method,
-      seed: saved.seed,
-      sums: saved.sums,
-      metric: saved.metric,
-      grouped: options.grouping !== undefined,
-      moduleCount: saved.modules.length,
-      calibration: saved.calibration,
-      bytes: await totalBytes(platform, [place.json, place.tensors]),
-      timings: context.timings,
-      ...(memory !== undefined && { peakMemoryBytes: memory }),
-      remarks: saved.remarks,
-    };
+  return withJob(platform, options, async (whole) => {
+    const folder = await stages.open.run(whole, { model, embeddings });
+    const engine = await platform.createEngine(request);
+    const key = await runKey(platform, request, { folder, engine, call: 'observe', signal: options.signal });
+    return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
+      const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
+      if (mayGoOn && !isThere) await checkPairPlace(files, place, { force, goesOn });
+      const saved = isThere
+        ? ((await readJsonFile(files, place.json)) as unknown as SavedStatistics)
+        : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });
+      const memory = platform.peakMemoryBytes();
+      return {
+        model,
+        out: place.json,
+        method: saved.method,
+        seed: saved.seed,
+        sums: saved.sums,
+        metric: saved.metric,
+        grouped: options.grouping !== undefined,
+        moduleCount: saved.modules.length,
+        calibration: saved.calibration,
+        bytes: await totalBytes(platform, [place.json, place.tensors]),
+        timings: context.timings,
+        ...(memory !== undefined && { peakMemoryBytes: memory }),
+        remarks: [...saved.remarks, ...context.notes],
+      };
+    });
   });
+}
+
+/** What statistics that lie there say of the run that made them; undefined where they are not whole. */
+async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Promise<string | undefined> {
+  if ((await files.kindOf(tensors)) !== 'file') return undefined;
+  const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;
+  return typeof run === 'string' ? run : undefined;
+}
+
+async function measureStatistics(
+  context: JobContext,
+  place: PairPlace,
+  request: JobRequest,
+): Promise<Omit<SavedStatistics, 'tensors'>> {
+  const prepared = await prepareJob(context, request);
+  return withScratchWeights(context.platform, (store) =>
+    writeStatistics(context, place, { folder: request.folder, store, ...prepared }),
+  );
 }
 
 interface Statistics extends PreparedJob {
@@ -105,7 +131,7 @@ interface Statistics extends PreparedJob {
 }
 
 async function writeStatistics(
-  { platform, timed, timings, remarks, signal }: JobContext,
+  { platform, run, timed, timings, remarks, signal }: JobContext,
   place: PairPlace,
   { folder, store, job, calibration, settled }: Statistics,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
@@ -117,6 +143,7 @@ async function writeStatistics(
   const saved: Omit<SavedStatistics, 'tensors'> = {
     schema: STATISTICS_SCHEMA,
     version: VERSION,
+    ...(run !== undefined && { run }),
     model: await originOf(folder, model, { layout: job.analysed.detected.layout, signal }),
     environment: describeEnvironment(platform, job.engine),
     method: options.methodName,

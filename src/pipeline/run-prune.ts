@@ -1,22 +1,24 @@
 import { LADDER, PRUNE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import { learnsRounding } from '../options/quantisation.js';
+import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { resolvePair } from '../storage/json-with-tensors.js';
+import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkPlaces, checkRoom } from './check-places.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
+import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
-import { prepareJob } from './prepare-job.js';
+import { type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
+import { runKey } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
-import { resolveStages } from './stages.js';
+import { resolveStages, type Stages } from './stages.js';
 import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
@@ -56,53 +58,83 @@ export async function runLadder(platform: Platform, request: LadderRequest): Pro
   return reports;
 }
 
-/** Open, load, analyse, calibrate, measure the dense model once or load its statistics; then result by result; evaluate. */
+/** Open; make what a run that was cut off has not made; evaluate. */
 async function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
   const { options, quantisation, calibration } = resolveRequest(request);
-  const { model, embeddings, force = false, evaluation, hiddenStates, executionProvider, threads, engine } = request;
-  const { statistics } = request;
+  const { model, embeddings, force = false, resume = true, evaluation, statistics } = request;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
+  const stages = resolveStages(request.stages);
+  return withJob(platform, options, async (whole) => {
+    const folder = await stages.open.run(whole, { model, embeddings });
+    const checks = { force, calibration: place === undefined ? calibration : undefined };
+    const mayGoOn = resume && (await mayBeKept(whole, request.out, results));
+    if (!mayGoOn) await checkPlaces(folder, results, checks);
+    const texts = evaluation && (await prepareTexts(evaluation, folder));
+    const engine = await platform.createEngine(request);
+    const key = await runKey(platform, request, { folder, engine, call: 'prune', place, signal: options.signal });
+    const sparsities = results.map(({ sparsity }) => sparsity);
+    return withJournal(whole, { output: request.out, key, sparsities, resume }, async (context, goesOn) => {
+      const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();
+      const open = results.filter((_, index) => !finished.has(index));
+      if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
+      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
+      const making = { ...given, place, engine, results };
+      const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
+      const reports = results.map((_, index) => made.get(index)!);
+      if (texts === undefined) return reports;
+      return stages.evaluate.run(context, { reports, engine, folder, texts });
+    });
+  });
+}
+
+interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'engine'> {
+  readonly request: PruneRequest | LadderRequest;
+  readonly stages: Stages;
+  readonly quantisation: ResolvedQuantisation;
+  /** Statistics that stand in for a look at the model. */
+  readonly place: PairPlace | undefined;
+  readonly results: readonly ResultPlaces[];
+  /** Reports of results that are there already, by their place in `results`. */
+  readonly finished: ReadonlyMap<number, PruneReport>;
+}
+
+/** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
+function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
+  const { request, stages, place, results, finished, quantisation, ...given } = making;
+  const { folder } = given;
+  const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
+  const { hiddenStates, quoteText = true, certify: certifies = true } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
-  const { quoteText = true, certify: certifies = true } = request;
-  const stages = resolveStages(request.stages);
   const resultCount = results.length;
-  return withJob(platform, options, async (context) => {
-    const folder = await stages.open.run(context, { model, embeddings });
-    await checkPlaces(folder, results, { force, calibration: place === undefined ? calibration : undefined });
-    const texts = evaluation && (await prepareTexts(evaluation, folder));
-    const made = await withPart(context, async (part) => {
-      const { job, ...prepared } = await prepareJob(part, {
-        stages,
-        folder,
-        options,
-        calibration: place === undefined ? calibration : undefined,
-        readsTokens: learnsRounding(quantisation),
-        hiddenStates,
-        engine: { executionProvider, threads, engine },
-        sparsities: results.map(({ sparsity }) => sparsity),
-        checkRoom: (denseBytes) => checkRoom(folder, results, { force, denseBytes }),
-      });
-      const seen: SeenModel =
-        place !== undefined
-          ? await stages.loadStatistics.run(part, { place, folder, job, resultCount })
-          : { ...prepared, measured: await stages.measureDense.run(part, { job, resultCount }) };
-      if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
-      const windows = seen.calibration?.windows ?? job.windows;
-      const source = { folder, ...seen, job: { ...job, windows } };
-      const reports: PruneReport[] = [];
-      for (const [index, places] of results.entries()) {
-        const written = { stages, model, force, quoteText, certifies, asked, quantisation, places, index, resultCount };
-        reports.push(await withPart(part, (own) => makeResult(own, source, written)));
-      }
-      return { reports, engine: job.engine };
+  const open = results.filter((_, index) => !finished.has(index));
+  return withPart(context, async (part) => {
+    const { job, ...prepared } = await prepareJob(part, {
+      ...given,
+      stages,
+      hiddenStates,
+      readsTokens: learnsRounding(quantisation),
+      sparsities: open.map(({ sparsity }) => sparsity),
+      checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
     });
-    if (texts === undefined) return made.reports;
-    return stages.evaluate.run(context, { ...made, folder, texts });
+    const seen: SeenModel =
+      place !== undefined
+        ? await stages.loadStatistics.run(part, { place, folder, job, resultCount })
+        : { ...prepared, measured: await stages.measureDense.run(part, { job, resultCount }) };
+    if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
+    const windows = seen.calibration?.windows ?? job.windows;
+    const source = { folder, ...seen, job: { ...job, windows } };
+    const reports = new Map(finished);
+    for (const [index, places] of results.entries()) {
+      if (reports.has(index)) continue;
+      const written = { stages, model, force, quoteText, certifies, asked, quantisation, places, index, resultCount };
+      reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
+    }
+    return reports;
   });
 }
 
@@ -115,9 +147,9 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
-  { index, resultCount, ...written }: WriteRequest & Pick<PruneInput, 'index' | 'resultCount'>,
+  { resultCount, ...written }: WriteRequest & Pick<PruneInput, 'resultCount'>,
 ): Promise<PruneReport> {
-  const { stages, places } = written;
+  const { stages, places, index } = written;
   const { sparsity } = places;
   return withScratchWeights(context.platform, async (store) => {
     const input = { job: source.job, measured, sparsity, store, index, resultCount };

@@ -18,13 +18,15 @@ export interface RecipeInput {
   readonly calibration: CalibrationProvenance | undefined;
   /** Of the files that were written; undefined for a dry run. */
   readonly sha256: string | undefined;
+  /** See `FolderManifest`. */
+  readonly run: string | undefined;
 }
 
 /** Writes what a run decided, for `applyRecipe`. @throws OptionError when it cannot be written. */
 export async function writeRecipe(
   { platform, signal }: JobContext,
   place: PairPlace,
-  { folder, job, outcome, settings, calibration, sha256 }: RecipeInput,
+  { folder, job, outcome, settings, calibration, sha256, run }: RecipeInput,
 ): Promise<void> {
   const { layout } = job.analysed.detected;
   const json: Omit<Recipe, 'tensors'> = {
@@ -35,6 +37,7 @@ export async function writeRecipe(
     method: job.options.methodName,
     seed: job.options.seed,
     settings,
+    ...(run !== undefined && { run }),
     ...(calibration && { calibration }),
     ...(sha256 !== undefined && { result: { sha256 } }),
     modules: outcome.modules.map(({ module: { index, block, kind }, keep }) => ({

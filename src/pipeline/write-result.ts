@@ -17,6 +17,7 @@ import type { JobContext } from './job-context.js';
 import { layoutOf, stateDtypes } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import { keyAt } from './run-key.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant } from './write-variants.js';
@@ -36,6 +37,8 @@ export interface ResultPlaces {
 export interface WriteRequest {
   readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'report'>;
   readonly places: ResultPlaces;
+  /** Which of several results, from 0. */
+  readonly index: number;
   /** The dense model, as the user called it. */
   readonly model: string;
   /** Whether folders and files that exist are replaced. */
@@ -91,9 +94,21 @@ async function writeFolder(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  { places, stages, model: name, force, quoteText, certifies, asked, quantisation, layout, dtypes }: FolderRequest,
+  {
+    places,
+    index,
+    stages,
+    model: name,
+    force,
+    quoteText,
+    certifies,
+    asked,
+    quantisation,
+    layout,
+    dtypes,
+  }: FolderRequest,
 ): Promise<PruneReport> {
-  const { platform, remarks } = context;
+  const { platform, journal, run, remarks } = context;
   const { folder, job, calibration, settled, statistics, store } = source;
   const { out, report: place, sparsity } = places;
   const options = { ...job.options, sparsity };
@@ -108,7 +123,7 @@ async function writeFolder(
 
   const made = await makeVariants(context, stages, {
     ...{ folder, outcome, quantisation, layout, dtypes },
-    job: { ...job, store, options },
+    job: { ...job, store, options, journal: journal?.within(`result-${index}`) },
   });
   const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
 
@@ -131,58 +146,59 @@ async function writeFolder(
       certificate,
       quoteText,
     });
+  const own = keyAt(platform, run, [sparsity]);
+  const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run: own };
   const count = async () => {
     const counted: SavedModel[] = [];
     for (const variant of variants) counted.push(await countBytes(variant, context));
     await folder.checkUnchanged();
+    if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
     const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
-    return { report: await reportOn(counted[0]!.byteLength, said), sha256: undefined };
+    return reportOn(counted[0]!.byteLength, said);
   };
-  let first: CertificateReport | undefined;
+  // All else is written before the folder has its name: a run that finds it there has nothing left to do.
   const fill = async (partial: string) => {
-    const said: DtypeReport[] = [];
-    const stored: SavedModel[] = [];
     const documents = documentsOf(source, outcome, { variants, layout });
+    const said: DtypeReport[] = [];
+    const saved: SavedModel[] = [];
+    const certificates: (CertificateReport | undefined)[] = [];
     for (const [at, variant] of variants.entries()) {
-      const { file, storage } = variant;
-      const saved = await stages.save.run(context, {
+      const { file, storage, change, precision } = variant;
+      const found = await stages.save.run(context, {
         ...{ model: variant.model, source: folder, folder: partial, file },
         documents: at === 0 ? documents : {},
         isFurther: at > 0,
         ...(storage && { layout: storage }),
       });
-      stored.push(saved);
-      const { change, precision } = variant;
       const checked = { ...job, folder, written: partial, file, change, precision };
       const certificate = certifies ? await stages.certify.run(context, checked) : undefined;
-      said.push(...reportVariant(variant, saved, certificate));
-      if (at === 0) first = certificate;
+      saved.push(found);
+      certificates.push(certificate);
+      said.push(...reportVariant(variant, found, certificate));
     }
-    const [saved] = stored;
-    const report = await reportOn(saved!.byteLength, said, first);
+    const report = await reportOn(saved[0]!.byteLength, said, certificates[0]);
     const { windowsFile } = calibration ?? {};
     if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
     if (place !== undefined && place.folder === undefined)
       await writeReport(files, report, { folder: partial, name: place.name });
-    // A recipe makes the float model, so that there is nothing to compare a quantised one with.
-    const sha256 = recipe && made.length === 0 ? await hashSaved(context, partial, saved!) : undefined;
     await folder.checkUnchanged();
-    return { report, sha256 };
+    if (recipe !== undefined)
+      // A recipe makes the float model: there is nothing to compare a quantised one with.
+      await writeRecipe(context, recipe, {
+        ...decided,
+        sha256: made.length > 0 ? undefined : await hashSaved(context, partial, saved[0]!),
+      });
+    await journal?.write(reportEntry(index), [report]);
+    return report;
   };
-  const { report, sha256 } =
-    out === undefined ? await count() : await files.buildFolder({ output: out, source: folder.root, force }, fill);
+  const request = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
+  const report = await (request === undefined ? count() : files.buildFolder(request, fill));
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
-  if (recipe !== undefined)
-    await writeRecipe(context, recipe, {
-      folder,
-      job,
-      outcome,
-      settings,
-      calibration: calibration?.provenance,
-      sha256,
-    });
   return report;
 }
+
+/** Name of the journal's entry for the report of a result that is about to have its name. */
+export const reportEntry = (index: number): string => `report-${index}`;
 
 /** The folder's JSON files as they fit what is written. */
 function documentsOf(

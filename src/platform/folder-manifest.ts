@@ -17,6 +17,8 @@ export interface FolderManifest {
   readonly schema: typeof MANIFEST_SCHEMA;
   /** Version of this library. */
   readonly version: string;
+  /** What runs have in common that make the same folder, see `runKey`; absent where there is none. */
+  readonly run?: string | undefined;
   /** All files but the manifest itself, by path. */
   readonly files: readonly { readonly path: string; readonly byteLength?: number | undefined }[];
 }
@@ -26,9 +28,9 @@ const MANIFEST_SCHEMA = 'fang-prune-files/1';
 /** Reports are written again when measurements join them, and hold times: their sizes would tell nothing. */
 const REPORTS = /^fang-prune-report\.(json|html)$/;
 
-export function formatManifest(files: readonly FoundFile[]): Uint8Array {
+export function formatManifest(files: readonly FoundFile[], run?: string): Uint8Array {
   const listed = files.map(({ path, byteLength }) => (REPORTS.test(path) ? { path } : { path, byteLength }));
-  const manifest: FolderManifest = { schema: MANIFEST_SCHEMA, version: VERSION, files: listed };
+  const manifest: FolderManifest = { schema: MANIFEST_SCHEMA, version: VERSION, run, files: listed };
   return new TextEncoder().encode(`${JSON.stringify(manifest, null, 2)}\n`);
 }
 

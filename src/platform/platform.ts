@@ -2,12 +2,23 @@ import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ScratchFile } from '../runtime/tensor-store.js';
+import type { Workspace, WorkspaceRequest } from './journal.js';
 
 /** What differs between platforms. Whatever reads, writes or runs anything is written against this alone. */
 export interface Platform {
   readonly files: Files;
   /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
   createScratch(): Promise<ScratchFile>;
+  /**
+   * Takes hold of the workspace of an output. Absent: runs begin anew here.
+   * @throws OptionError when another process holds it, or it has anything in it that no run wrote.
+   */
+  openWorkspace?(request: WorkspaceRequest): Promise<Workspace>;
+  /**
+   * Whether a run that was cut off may have left something in the workspace of an output. An output whose place another was about
+   * to take has its name again.
+   */
+  keptIn?(output: string): Promise<boolean>;
   /** Begins a SHA-256. */
   createHash(): ByteHash;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
@@ -103,6 +114,8 @@ export interface OutputRequest {
   readonly force?: boolean | undefined;
   /** Bytes that it takes at least. Default 0. */
   readonly byteLength?: number | undefined;
+  /** What the folder's manifest says of the run, see `FolderManifest`. */
+  readonly run?: string | undefined;
 }
 
 /** A SHA-256 over bytes that come piece by piece. */

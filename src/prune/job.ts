@@ -3,6 +3,7 @@ import type { PrunableModule } from '../architecture/layout.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
+import type { Journal } from '../platform/journal.js';
 import type { ModelChange, ModuleCut } from '../removal/apply-change.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -22,6 +23,8 @@ export interface PruneJob {
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */
   createStore(windowCount: number, blockCount?: number): TensorStore | Promise<TensorStore>;
+  /** Keeps what the run has finished. Absent: nothing is kept. */
+  readonly journal?: Journal | undefined;
   /** Context centres known already in the space of an FFN's principal components, see `ClusteringInput`; else they are fitted. */
   centersOf?(module: PrunableModule): Float64Array | undefined;
 }

@@ -13,6 +13,14 @@ import {
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
 import type { PruneJob, StageTiming } from './job.js';
 
+/** Where a context is. */
+export interface ContextPlace {
+  /** Random numbers that were drawn. */
+  readonly drawn: number;
+  /** Batches that were reported. */
+  readonly ticks: number;
+}
+
 /** One run's clock, progress, remarks and random numbers. */
 export interface PruneContext {
   readonly job: PruneJob;
@@ -31,6 +39,10 @@ export interface PruneContext {
   advance(runner: BlockRunner, reads?: StageReads): Promise<void>;
   /** The same, but in the graph that is run next. */
   pass(runner: BlockRunner, reads?: StageReads): Promise<void>;
+  /** How far random numbers and progress have gone. */
+  passed(): ContextPlace;
+  /** Has a new context go on from where another was. */
+  goOn(place: ContextPlace & { readonly remarks: readonly string[] }): void;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */
   dispose(): Promise<void>;
@@ -70,10 +82,16 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
     };
   };
   const products = createEngineMultiply(engine);
+  const draw = createRandom(options.seed);
+  let drawn = 0;
+  const random = () => {
+    drawn += 1;
+    return draw();
+  };
   const context: PruneContext = {
     job,
     batches,
-    random: createRandom(options.seed),
+    random,
     multiply: products.multiply,
     remarks: [],
     async timed(stage, action) {
@@ -102,6 +120,12 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
       }),
     advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),
     pass: (runner, reads) => context.timed('advance', () => runner.pass(ticking(runner, reads))),
+    passed: () => ({ drawn, ticks: done }),
+    goOn(place) {
+      while (drawn < place.drawn) random();
+      done = place.ticks;
+      context.remarks.push(...place.remarks);
+    },
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
     dispose: products.release,
   };

@@ -25,7 +25,7 @@ export async function pruneInShots(
     const { model } = state;
     const analysed = shot === 1 ? job.analysed : await analyseModel(model, job.engine, job.options.signal);
     const options = roundOptions(job, { ...state, analysed }, shot);
-    const round = await pruneOnce({ ...job, model, analysed, options });
+    const round = await pruneOnce({ ...job, model, analysed, options, journal: job.journal?.within(`shot-${shot}`) });
     rounds.push(round);
     state = {
       model: round.model,

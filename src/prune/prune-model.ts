@@ -52,7 +52,8 @@ export async function pruneMeasured(
 ): Promise<PruneOutcome> {
   const { modules, dense, passes } = measured;
   const { store = measured.job.store, sparsity = measured.job.options.sparsity } = result;
-  const job = { ...measured.job, store, options: { ...measured.job.options, sparsity } };
+  const journal = measured.job.journal?.within(`result-${index}`);
+  const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity } };
   const context = startContext(job, { all: passes.all, before: passes.dense + index * passes.each });
   try {
     const counts = allocateModules(job.options, modules, dense);

@@ -10,9 +10,11 @@ import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
 import type { ModuleOutcome } from './job.js';
+import { openKeptSegments } from './kept-segments.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { type PruneContext, segmentName } from './prune-context.js';
 import type { Refinement, SegmentRefinement } from './refine/refinement.js';
+import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
 import { scoreSegment } from './shrink/score-segment.js';
 import { shrinkModule } from './shrink/shrink-module.js';
@@ -45,23 +47,34 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const changed = new Map<string, TensorHandle>();
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
+  const kept = await openKeptSegments(context);
   const readsNothing = job.options.adapter.needs === 'none' || shrinking.length === 0 || given.read !== undefined;
-  const runner = readsNothing ? undefined : await context.startRunner(model);
-  if (runner === undefined) context.remarks.push(...leftOut(refinements, job.options));
+  const runner = readsNothing || kept.start > last ? undefined : await context.startRunner(model);
+  if (readsNothing) context.remarks.push(...leftOut(refinements, job.options));
+  const edits = { changed, bridges };
+  const { segments } = job.analysed.detected.layout;
   try {
-    for (const { index } of job.analysed.detected.layout.segments.filter((segment) => segment.index <= last)) {
+    for await (const part of kept.added()) outcomes.push(await repeatModule(context, model, part, edits));
+    await kept.restore(runner);
+    for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
       await (runner && context.pass(runner));
       const modules = shrinking.filter(({ segment }) => segment === index);
       const followers = runner ? refinements.flatMap(({ follow }) => follow?.(context, model, modules) ?? []) : [];
       const statistics = await measureSegment(context, { ...given, runner, modules, followers });
       const scored = await scoreSegment(context, { ...given, model, modules, statistics });
+      const here: RefinedOutcome[] = [];
       for (const [at, module] of modules.entries()) {
         job.options.signal?.throwIfAborted();
         const leaving = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, runner, meter };
-        const outcome = await shrinkModule(context, model, leaving, { changed, bridges });
-        outcomes.push(await refineModule(outcome, followers, changed));
+        const shrunk = await shrinkModule(context, model, leaving, edits);
+        const refined = await refineModule(shrunk.outcome, followers);
+        for (const [name, value] of refined.refined) changed.set(name, value);
+        here.push({ shrunk, ...refined });
       }
+      outcomes.push(...here.map(({ outcome }) => outcome));
       for (const follower of followers) follower.dispose();
+      kept.add(index, keepModules(here));
+      await kept.settle(index + 1, index < last ? runner : undefined);
     }
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);
@@ -107,17 +120,17 @@ async function measureSegment(
 
 /** Has the refinements that followed a module's segment work on what is left of it. */
 async function refineModule(
-  outcome: ModuleOutcome,
+  shrunk: ModuleOutcome,
   followers: readonly SegmentRefinement[],
-  changed: Map<string, TensorHandle>,
-): Promise<ModuleOutcome> {
-  let refined = outcome;
+): Promise<Omit<RefinedOutcome, 'shrunk'>> {
+  let outcome = shrunk;
+  const refined = new Map<string, TensorHandle>();
   for (const follower of followers) {
-    const found = await follower.run(refined);
+    const found = await follower.run(outcome);
     if (found === undefined) continue;
-    for (const [name, value] of found.changed) changed.set(name, value);
-    const { error } = refined;
-    refined = { ...refined, error: error && { ...error, after: error.after * found.remaining } };
+    for (const [name, value] of found.changed) refined.set(name, value);
+    const { error } = outcome;
+    outcome = { ...outcome, error: error && { ...error, after: error.after * found.remaining } };
   }
-  return refined;
+  return { outcome, refined };
 }

@@ -1,5 +1,6 @@
 import type { ModelLayout } from '../architecture/layout.js';
 import { parseModelName } from '../onnx/model-name.js';
+import { isRecord } from '../parse-json.js';
 import { findTextConfig } from './text-config.js';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -158,6 +159,3 @@ function largestOf(widths: readonly BlockWidths[], field: Width): number | undef
   const values = widths.map((width) => width[field]).filter((value) => value !== undefined);
   return values.length === 0 ? undefined : Math.max(...values);
 }
-
-const isRecord = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

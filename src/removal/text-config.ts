@@ -1,3 +1,5 @@
+import { isRecord } from '../parse-json.js';
+
 type Json = Readonly<Record<string, unknown>>;
 
 /** Where the configuration of a model with images or sounds keeps what is its decoder's. */
@@ -8,6 +10,3 @@ export function findTextConfig(config: Json): { readonly key: string; readonly p
   const key = TEXT_CONFIGS.find((name) => isRecord(config[name]));
   return key && { key, part: config[key] as Json };
 }
-
-const isRecord = (value: unknown): value is Json =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);

@@ -1,8 +1,8 @@
 import { ModelFormatError } from '../errors.js';
+import { isRecord } from '../parse-json.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 
 const isText = (value: unknown): boolean => typeof value === 'string';
-const isObject = (value: unknown): boolean => typeof value === 'object' && value !== null && !Array.isArray(value);
 const isListOf = (isItem: (value: unknown) => boolean) => (value: unknown) =>
   Array.isArray(value) && value.every(isItem);
 
@@ -10,18 +10,18 @@ const isListOf = (isItem: (value: unknown) => boolean) => (value: unknown) =>
 function isModule(value: unknown): boolean {
   const { keep, groups } = Object(value) as Readonly<Record<string, unknown>>;
   return (
-    isObject(value) && [keep, groups].every((list) => list === undefined || Array.isArray(list)) && hasObjects(groups)
+    isRecord(value) && [keep, groups].every((list) => list === undefined || Array.isArray(list)) && hasObjects(groups)
   );
 }
 
-const hasObjects = (value: unknown): boolean => value === undefined || isListOf(isObject)(value);
+const hasObjects = (value: unknown): boolean => value === undefined || isListOf(isRecord)(value);
 
 /** What every report has, and lists that are read where they are there. */
 const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
   ...Object.fromEntries(['version', 'model', 'method'].map((name) => [name, isText])),
-  ...Object.fromEntries(['settings', 'sparsity', 'parameters', 'bytes'].map((name) => [name, isObject])),
+  ...Object.fromEntries(['settings', 'sparsity', 'parameters', 'bytes'].map((name) => [name, isRecord])),
   ...Object.fromEntries(['metrics', 'ladder', 'bias'].map((name) => [name, hasObjects])),
-  blocks: isListOf(isObject),
+  blocks: isListOf(isRecord),
   modules: isListOf(isModule),
 };
 

@@ -19,6 +19,8 @@ export interface Recipe extends SavedFile {
   /** Every option of the run, for readers; `apply` does not look at them. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly calibration?: CalibrationProvenance;
+  /** What runs have in common that make the same folder; absent where there is none. */
+  readonly run?: string;
   /** Modules that lose units, in the order in which the run cut them. */
   readonly modules: readonly RecipeModule[];
   /** SHA-256 of the pruned model file and its external data; absent for a dry run. */

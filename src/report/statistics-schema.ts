@@ -16,6 +16,8 @@ export interface SavedStatistics extends SavedFile {
   readonly schema: typeof STATISTICS_SCHEMA;
   /** Where the run took place. */
   readonly environment?: EnvironmentReport;
+  /** What runs have in common that make the same statistics. */
+  readonly run?: string;
   /** Method that the look was meant for. */
   readonly method: string;
   readonly seed: number;

@@ -8,7 +8,7 @@ import type { TwinFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
-import { createHeldValues } from './held-values.js';
+import { createHeldValues, type SavedHeld } from './held-values.js';
 import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
@@ -69,7 +69,27 @@ export interface BlockRunner {
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
   pass(reads?: StageReads): Promise<void>;
+  /** Where the runner stands: what is to be passed to another one's `restore`. Stages that were passed must be so again. */
+  save(): AsyncGenerator<unknown>;
+  /** Bytes that `save` gives, roughly. */
+  readonly savedBytes: number;
+  /** Has a new runner of the same model, as it was edited until then, stand where another stood. */
+  restore(saved: AsyncIterable<unknown>): Promise<void>;
   dispose(): Promise<void>;
+}
+
+/** The first of what a runner saves; a `SavedBatch` follows for each batch. */
+interface SavedRunner {
+  readonly from: number;
+  readonly passedCount: number;
+  readonly side: SavedSide;
+  readonly held: SavedHeld;
+}
+
+interface SavedBatch {
+  /** Absent before the first segment. */
+  readonly state: Tensor | undefined;
+  readonly held: ReadonlyMap<string, Tensor>;
 }
 
 export interface BlockRunnerOptions {
@@ -101,6 +121,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   /** Stages from there on that were passed, by what is looked at in each. */
   let passed: StageReads[] = [];
   let seen: SeenGraph | undefined;
+  /** Of one batch. */
+  let stateBytes = 0;
   const segmentNow = () => from + passed.length;
 
   async function* observe(run: StageRun) {
@@ -172,8 +194,10 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
 
   async function move(moved: readonly Moved[], batch: Batch, values: Tensors): Promise<void> {
     for (const { name, isState, tokenDependent } of moved) {
-      if (isState) await states.put(batch.index, values[name]!);
-      else side.put(name, batch, values[name]!, tokenDependent);
+      if (isState) {
+        stateBytes = values[name]!.data.byteLength;
+        await states.put(batch.index, values[name]!);
+      } else side.put(name, batch, values[name]!, tokenDependent);
     }
     if (moved.length === 0) return;
     held.drop(batch.index);
@@ -193,6 +217,35 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     passed.push(reads);
   }
 
+  async function* save(): AsyncGenerator<unknown> {
+    const { complete } = held.save();
+    yield { from, passedCount: passed.length, side: side.save(), held: held.save() } satisfies SavedRunner;
+    for (const { index } of batches) {
+      const kept = [...complete].map((value) => [value, ownData(held.get(value, index))] as const);
+      const state = from === 0 ? undefined : ownData(await states.get(index));
+      yield { state, held: new Map(kept) } satisfies SavedBatch;
+    }
+  }
+
+  async function restore(saved: AsyncIterable<unknown>): Promise<void> {
+    let batch = -1;
+    for await (const part of saved) {
+      if (batch < 0) {
+        const start = part as SavedRunner;
+        from = start.from;
+        side.restore(start.side);
+        held.restore(start.held);
+        passed = Array.from({ length: start.passedCount }, () => ({}));
+      } else {
+        const { state, held: kept } = part as SavedBatch;
+        if (state !== undefined) await states.put(batch, state);
+        stateBytes = state?.data.byteLength ?? 0;
+        for (const [value, tensor] of kept) held.put(value, batch, tensor);
+      }
+      batch += 1;
+    }
+  }
+
   /** Runs the stages that were passed. */
   async function settle(): Promise<void> {
     for await (const { values } of observe({ fetches: [] })) releaseTensors(values);
@@ -209,6 +262,11 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     hold: held.want,
     narrowHeld: held.narrow,
     pass,
+    save,
+    get savedBytes() {
+      return held.byteLength() + batches.length * stateBytes;
+    },
+    restore,
     async advance(reads) {
       await pass(reads);
       await settle();
@@ -273,7 +331,18 @@ export interface SideValues {
   has(name: string): boolean;
   get(name: string, batch: Batch): Tensor;
   put(name: string, batch: Batch, tensor: Tensor, tokenDependent: boolean): void;
+  save(): SavedSide;
+  restore(saved: SavedSide): void;
 }
+
+/** Values by name, and tensors by the batches that they serve. */
+interface SavedSide {
+  readonly names: ReadonlySet<string>;
+  readonly values: ReadonlyMap<string, Tensor>;
+}
+
+/** A tensor alone, for its data may be part of something larger. */
+const ownData = ({ type, dims, data }: Tensor): Tensor => ({ type, dims, data: data.slice() }) as Tensor;
 
 function createSideValues(): SideValues {
   const values = new Map<string, Tensor>();
@@ -295,6 +364,11 @@ function createSideValues(): SideValues {
         .find((tensor) => tensor !== undefined);
       if (found === undefined) throw new RangeError(`"${name}" was not carried from an earlier stage`);
       return found;
+    },
+    save: () => ({ names, values: new Map([...values].map(([key, tensor]) => [key, ownData(tensor)])) }),
+    restore(saved) {
+      for (const name of saved.names) names.add(name);
+      for (const [key, tensor] of saved.values) values.set(key, tensor);
     },
   };
 }

@@ -23,6 +23,20 @@ export interface HeldValues {
   drop(batch: number): void;
   /** Forgets the stages left behind. */
   forget(): void;
+  /** Bytes of what is held, of all batches. */
+  byteLength(): number;
+  /** What is held, without the tensors. */
+  save(): SavedHeld;
+  /** The same again; the tensors follow by `put`. */
+  restore(saved: SavedHeld): void;
+}
+
+/** Names of held values, and how they were narrowed. */
+export interface SavedHeld {
+  readonly wanted: ReadonlySet<string>;
+  readonly complete: ReadonlySet<string>;
+  readonly left: ReadonlySet<string>;
+  readonly narrowed: ReadonlyMap<string, Int32Array>;
 }
 
 export function createHeldValues(): HeldValues {
@@ -73,6 +87,18 @@ export function createHeldValues(): HeldValues {
     },
     forget() {
       for (const value of left) forget(value);
+    },
+    byteLength: () =>
+      [...tensors.values()].reduce(
+        (sum, batches) => [...batches.values()].reduce((all, { data }) => all + data.byteLength, sum),
+        0,
+      ),
+    save: () => ({ wanted, complete, left, narrowed }),
+    restore(saved) {
+      for (const value of saved.wanted) wanted.add(value);
+      for (const value of saved.complete) complete.add(value);
+      for (const value of saved.left) left.add(value);
+      for (const [value, keep] of saved.narrowed) narrowed.set(value, keep);
     },
   };
 }

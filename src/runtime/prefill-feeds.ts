@@ -17,18 +17,19 @@ export function prefillFeeds(
 
 function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: ArrayLike<number> | undefined): Tensor {
   const length = dims.reduce((product, dim) => product * dim, 1);
+  const type = ({ 1: 'float32', 6: 'int32' } as const)[input.dataType] ?? 'int64';
   switch (input.role) {
     case 'tokens':
-      return integers(input.dataType, dims, (at) => tokens?.[at] ?? 0);
+      return integersOf(type, dims, (at) => tokens?.[at] ?? 0);
     case 'attentionMask':
-      return integers(input.dataType, dims, () => 1);
+      return integersOf(type, dims, () => 1);
     case 'positions':
     case 'cachePositions':
-      return integers(input.dataType, dims, (at) => at % size.sequenceLength);
+      return integersOf(type, dims, (at) => at % size.sequenceLength);
     case 'tokenTypes':
     // No logits to keep means all of them.
     case 'logitsToKeep':
-      return integers(input.dataType, dims, () => 0);
+      return integersOf(type, dims, () => 0);
     case 'useCache':
       return { type: 'bool', dims, data: new Uint8Array(length) };
     case 'past':
@@ -39,9 +40,10 @@ function makeFeed(input: ModelInput, dims: number[], size: PrefillSize, tokens: 
   }
 }
 
-function integers(dataType: number, dims: number[], valueAt: (at: number) => number): Tensor {
+/** Whole numbers in any type that models take them in. */
+export function integersOf(type: Tensor['type'], dims: readonly number[], valueAt: (at: number) => number): Tensor {
   const length = dims.reduce((product, dim) => product * dim, 1);
-  if (dataType === 6) return { type: 'int32', dims, data: Int32Array.from({ length }, (_, at) => valueAt(at)) };
-  if (dataType === 1) return { type: 'float32', dims, data: Float32Array.from({ length }, (_, at) => valueAt(at)) };
+  if (type === 'int32') return { type, dims, data: Int32Array.from({ length }, (_, at) => valueAt(at)) };
+  if (type === 'float32') return { type, dims, data: Float32Array.from({ length }, (_, at) => valueAt(at)) };
   return { type: 'int64', dims, data: BigInt64Array.from({ length }, (_, at) => BigInt(valueAt(at))) };
 }

@@ -1,6 +1,7 @@
 import { ModelFormatError, OptionError } from '../errors.js';
 import type { ByteSink } from '../onnx/byte-source.js';
 import { readSafetensors, type TensorMap, writeSafetensors } from '../onnx/safetensors.js';
+import { refusal } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
@@ -21,9 +22,17 @@ export interface PairPlace {
  */
 export function resolvePair(files: Files, kind: SavedKind, path: string): PairPlace {
   if (typeof path !== 'string' || path.trim() === '')
-    throw new OptionError(`${kind} is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
+    throw refusal(kind, `is ${JSON.stringify(path)}; expected a folder or a path ending in .json`);
   const stem = path.endsWith('.json') ? files.resolve(path).slice(0, -'.json'.length) : files.resolve(path, kind);
   return { kind, json: `${stem}.json`, tensors: `${stem}.safetensors` };
+}
+
+interface PairPlaceOptions {
+  /** Folder that the run is to make. */
+  readonly out?: string | undefined;
+  readonly force?: boolean | undefined;
+  /** A run that was cut off goes on, and may have written some of it. Default false. */
+  readonly goesOn?: boolean | undefined;
 }
 
 /**
@@ -34,14 +43,14 @@ export function resolvePair(files: Files, kind: SavedKind, path: string): PairPl
 export async function checkPairPlace(
   files: Files,
   { kind, json, tensors }: PairPlace,
-  { out, force = false }: { readonly out?: string | undefined; readonly force?: boolean | undefined },
+  { out, force = false, goesOn = false }: PairPlaceOptions,
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
   for (const path of [json, tensors]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;
-  const stray = !taken && (await files.kindOf(tensors)) !== undefined;
-  if (!force && taken)
+  const stray = !goesOn && !taken && (await files.kindOf(tensors)) !== undefined;
+  if (!force && !goesOn && taken)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
   if (stray || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(

@@ -5,7 +5,9 @@ import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
-import type { Files, Platform } from '../platform/platform.js';
+import { refusal } from '../options/option.js';
+import type { EngineChoice, Files, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
 import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
 import { findTextConfig } from '../removal/text-config.js';
 import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
@@ -56,6 +58,12 @@ export interface EmbeddingsOption {
   readonly embeddings?: string | undefined;
 }
 
+/** What every call says of the model that it runs. */
+export interface ModelRequest extends JobControl, EmbeddingsOption, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+  readonly model: string;
+}
+
 export interface OpenModelOptions extends EmbeddingsOption {
   /**
    * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
@@ -76,7 +84,7 @@ export async function openModelFolder(
   path: string,
   { file, embeddings: given }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
-  if (typeof path !== 'string') throw new OptionError(`model is ${String(path)}; expected a folder or an .onnx file`);
+  if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
   const { files } = platform;
   const { root, modelFile: named } = await locate(files, files.resolve(path), file);
   const entries = await Promise.all(
@@ -138,10 +146,10 @@ export async function openModelFolder(
 }
 
 async function locateEmbeddings(files: Files, path: string): Promise<string> {
-  if (typeof path !== 'string') throw new OptionError(`embeddings is ${String(path)}; expected the path of a file`);
+  if (typeof path !== 'string') throw refusal('embeddings', `is ${String(path)}; expected the path of a file`);
   const target = files.resolve(path);
   if (target.endsWith('.onnx') && (await files.kindOf(target)) === 'file') return target;
-  throw new OptionError(`embeddings is ${target}; there is no such .onnx file`);
+  throw refusal('embeddings', `is ${target}; there is no such .onnx file`);
 }
 
 /** The folder with the documents, and the model file in it where the user gave its path. */

@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { parseJson } from '../parse-json.js';
+import { isRecord, parseJson } from '../parse-json.js';
 import type { Files } from '../platform/platform.js';
 import { reason } from '../reason.js';
 import { decodeText } from './read-bytes.js';
@@ -23,8 +23,8 @@ export async function readJsonFile(files: Files, path: string): Promise<JsonObje
     if (size > MAX_JSON_BYTES) throw new Error(`it has ${size} bytes, more than the ${MAX_JSON_BYTES} that are read`);
     const bytes = await source.read(0, size).finally(() => source.close());
     const parsed: unknown = parseJson(decodeText(bytes));
-    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) throw new Error('it holds no object');
-    return parsed as JsonObject;
+    if (!isRecord(parsed)) throw new Error('it holds no object');
+    return parsed;
   } catch (cause) {
     throw new ModelFormatError(`${path} is no usable JSON file: ${reason(cause)}. Get the file again.`, { cause });
   }

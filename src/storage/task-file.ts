@@ -1,4 +1,3 @@
-import { OptionError } from '../errors.js';
 import { readTaskItems, type TaskItem } from '../evaluation/task-items.js';
 import type { Platform } from '../platform/platform.js';
 import { hashFiles } from './hash-files.js';
@@ -14,17 +13,14 @@ export interface TaskFile {
 
 /**
  * Reads a task file.
- * @param limit Items to read, from the first. Default all.
- * @throws OptionError naming file and line of a malformed item, or for a limit out of range.
+ * @param limit Items to read, from the first, at least 1. Default all.
+ * @throws OptionError naming file and line of a malformed item.
  */
 export async function readTaskFile(
   platform: Platform,
   path: string,
   limit = Number.POSITIVE_INFINITY,
 ): Promise<TaskFile> {
-  if (limit !== Number.POSITIVE_INFINITY && (!Number.isInteger(limit) || limit < 1)) {
-    throw new OptionError(`limit is ${limit}, expected an integer of at least 1`);
-  }
   const items: TaskItem[] = [];
   // No pipe: it is read twice.
   for await (const item of readTaskItems(readLines(platform.files, path, false), path)) {

@@ -108,6 +108,8 @@ describe('prune', () => {
     ['--fluctuation mean', /--fluctuation is "mean"; expected one of IFV, WIFV, WIFN/],
     ['--selection last', /--selection is "last"; expected one of first, sample/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
+    ['--sparsity 1.5', /--sparsity holds 1.5; expected a number from 0 to below 1/],
+    ['--skip-blocks -1', /--skip-blocks holds -1; expected a whole number of at least 0/],
     ['--width-multiple 0', /--width-multiple is 0; expected a whole number of at least 1/],
     ['--windows 0', /--windows is 0; expected a whole number of at least 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],

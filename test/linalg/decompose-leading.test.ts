@@ -1,8 +1,8 @@
 import { decomposeLeading } from '../../src/linalg/decompose-leading.js';
-import { decomposeSymmetric } from '../../src/linalg/eigenpairs.js';
 import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
+import { decomposeSymmetric } from '../support/decompose-symmetric.js';
 
 const largest = (values: Float64Array) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 

@@ -1,8 +1,8 @@
-import { decomposeSymmetric } from '../../src/linalg/eigenpairs.js';
 import { areLargest, findLeadingEigenpairs } from '../../src/linalg/leading-eigenpairs.js';
 import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { multiplyTransposed } from '../../src/linalg/multiply-transposed.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
+import { decomposeSymmetric } from '../support/decompose-symmetric.js';
 
 const SIZE = 400;
 

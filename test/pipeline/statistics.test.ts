@@ -64,7 +64,7 @@ describe('saved statistics', () => {
     const file = at('kept/a.json');
     await look({ out: file, method: 'flap', calibration: QUICK });
     expect(await listFiles(at('kept'))).toEqual(['a.json', 'a.safetensors']);
-    await expect(look({ out: file, method: 'flap', calibration: QUICK })).rejects.toThrow(/a\.json exists/);
+    await expect(look({ out: file, method: 'flap', calibration: QUICK, seed: 1 })).rejects.toThrow(/a\.json exists/);
     const sums = await readFile(at('kept/a.safetensors'));
     await look({ out: file, method: 'flap', calibration: QUICK, force: true });
     expect((await readFile(at('kept/a.safetensors'))).equals(sums)).toBe(true);
@@ -85,20 +85,22 @@ describe('saved statistics', () => {
   it('refuse what they were not made for, saying what to observe', async () => {
     await look({ method: 'f-fang', modules: 'ffn', calibration: QUICK });
     const refused = (request: Partial<PruneRequest>) => recall({ modules: 'ffn', method: 'f-fang', ...request });
-    const cases: [Partial<PruneRequest>, RegExp][] = [
-      [{ method: 'obc' }, /statistics\.json has no Gram matrices.*observe with method: 'obc'/],
-      [{ method: 'flap', metric: 'loss' }, /measured by metric 'output'.*with metric: 'loss'/],
-      [{ modules: 'all' }, /nothing of block 0 attention.*with modules: 'all'/],
-      [{ seed: 7 }, /made with seed 0, and the run has seed 7/],
-      [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/],
+    const cases: [Partial<PruneRequest>, RegExp, option?: string][] = [
+      [{ method: 'obc' }, /statistics\.json has no Gram matrices.*observe with method obc/, 'method'],
+      [{ method: 'flap', metric: 'loss' }, /measured by metric output.*with metric loss/, 'metric'],
+      [{ modules: 'all' }, /nothing of block 0 attention.*with modules all/, 'modules'],
+      [{ seed: 7 }, /made with seed 0, and the run has seed 7/, 'seed'],
+      [{ grouping: { contextCount: 5 } }, /grouping\.contextCount 7, and the run has 5/, 'grouping.contextCount'],
       [{ weighting: { temperature: { absolute: 9 } } }, /weighting\.temperature .*absolute/],
       [{ shots: 2 }, /use one shot/],
       [{ calibration: { windowCount: 2 } }, /calibration\.windowCount is of no use/],
       [{ statistics: at('nowhere') }, /no file .*nowhere.statistics\.json/],
     ];
-    for (const [request, message] of cases) {
+    for (const [request, message, option] of cases) {
       const error = await refused(request).catch((caught) => caught);
       expect(error).toBeInstanceOf(OptionError);
+      // The command line knows by it which words are flags.
+      if (option !== undefined) expect(error.option).toBe(option);
       expect(error.message).toMatch(message);
     }
     await look({ method: 'flap', modules: 'ffn', calibration: QUICK, out: at('plain') });

@@ -3,7 +3,7 @@ import { type ComparisonOptions, compareResults, type TaskComparison } from '../
 import { explainComparison } from '../../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
-import { COMPARE } from '../../options/commands.js';
+import { COMPARE, COMPARISON } from '../../options/commands.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
 import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
@@ -41,8 +41,7 @@ export function compareEvaluations(
   evaluations: readonly EvaluatedTasks[],
   options: ComparisonOptions = {},
 ): ModelComparison[] {
-  const { files: _, ...rows } = rowsOf(COMPARE);
-  checkOptions(options, rows);
+  checkOptions(options, COMPARISON);
   const [first, ...others] = evaluations;
   if (first === undefined || others.length === 0) {
     throw new OptionError(`found ${evaluations.length} evaluated models; a comparison needs two`);

@@ -7,10 +7,9 @@ import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/p
 import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../../options/commands.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
 import type { TextWindows } from '../../options/texts.js';
-import type { EngineChoice, Platform } from '../../platform/platform.js';
-import type { JobControl } from '../../progress.js';
+import type { Platform } from '../../platform/platform.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { contextLength, type EmbeddingsOption, type ModelFolder } from '../../storage/model-folder.js';
+import { contextLength, type ModelFolder, type ModelRequest } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
 import { withJob } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
@@ -19,13 +18,7 @@ import type { TaskEncoding, TaskReport } from './measurements.js';
 import { runEvaluation } from './run-evaluation.js';
 import { naming, windowOptions } from './text-windows.js';
 
-/** What every evaluation needs to know. */
-export interface EvaluationRequest extends JobControl, EmbeddingsOption, EngineChoice {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
-  readonly model: string;
-}
-
-export interface PerplexityRequest extends EvaluationRequest, TextWindows {
+export interface PerplexityRequest extends ModelRequest, TextWindows {
   /** Text file, UTF-8; or give `text`. */
   readonly file?: string | undefined;
   readonly text?: string | undefined;
@@ -46,7 +39,7 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
   });
 }
 
-export interface TasksRequest extends EvaluationRequest, TaskEncoding {
+export interface TasksRequest extends ModelRequest, TaskEncoding {
   /** Items, JSONL: `query, choices, gold`, `contexts, continuation, gold`, or `context, target`. */
   readonly file: string;
   /** Items to measure, from the first. Default all. */
@@ -63,7 +56,7 @@ export async function runTasks(platform: Platform, given: TasksRequest): Promise
   return evaluation!.tasks[0]!;
 }
 
-export interface LogLikelihoodRequest extends EvaluationRequest, Pick<TaskEncoding, 'bos'> {
+export interface LogLikelihoodRequest extends ModelRequest, Pick<TaskEncoding, 'bos'> {
   /** Contexts, and what is measured after each; the continuation brings its space. */
   readonly pairs: readonly TextPair[];
 }
@@ -79,7 +72,7 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
   });
 }
 
-export interface GenerationRequest extends EvaluationRequest {
+export interface GenerationRequest extends ModelRequest {
   readonly prompt: string;
   /** Default 64. */
   readonly maxNewTokens?: number | undefined;
@@ -100,22 +93,14 @@ export async function runGeneration(platform: Platform, request: GenerationReque
   const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');
-    return {
-      text: await generateText(model, {
-        tokenizer,
-        prompt,
-        maxNewTokens,
-        temperature,
-        seed,
-        ...(signal && { signal }),
-      }),
-    };
+    const options = { tokenizer, prompt, maxNewTokens, temperature, seed, ...(signal && { signal }) };
+    return { text: await generateText(model, options) };
   });
 }
 
 function withLanguageModel<T>(
   platform: Platform,
-  request: EvaluationRequest,
+  request: ModelRequest,
   use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
 ): Promise<T> {
   return withJob(platform, request, async (context) => {

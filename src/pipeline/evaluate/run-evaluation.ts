@@ -2,7 +2,7 @@ import { sha256 } from '../../calibration/sha256.js';
 import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import { EVALUATE } from '../../options/commands.js';
-import { checkOptions, rowsOf } from '../../options/option.js';
+import { checkOptions, refusal, rowsOf } from '../../options/option.js';
 import type { TextWindows } from '../../options/texts.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl, Progress } from '../../progress.js';
@@ -89,7 +89,7 @@ async function readSources(
 ): Promise<Sources> {
   if (models.length === 0) throw new OptionError('there is no model to evaluate; name at least one');
   if (reference !== undefined && texts.length === 0) {
-    throw new OptionError('a reference was given, but no text to compare with it on');
+    throw refusal('reference', 'was given, but no text to compare with it on');
   }
   const named: NamedText[] = [];
   for (const name of texts) {

@@ -1,6 +1,7 @@
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { WindowOptions } from '../../evaluation/scored-windows.js';
+import { refusal } from '../../options/option.js';
 import type { TextWindows } from '../../options/texts.js';
 
 /** The same for the library's stages. @throws OptionError when BOS is asked for and there is none. */
@@ -9,14 +10,9 @@ export function windowOptions(
   { bosTokenId }: Tokenizer,
 ): WindowOptions {
   if (bos && bosTokenId === undefined) {
-    throw new OptionError('bos was asked for, but the tokenizer has no token that begins a text');
+    throw refusal('bos', 'was asked for, but the tokenizer has no token that begins a text');
   }
-  return {
-    ...(windowLength !== undefined && { windowLength }),
-    ...(stride !== undefined && { stride }),
-    ...(windowCount !== undefined && { windowCount }),
-    ...(bos && bosTokenId !== undefined && { bosTokenId }),
-  };
+  return { windowLength, stride, windowCount, bosTokenId: bos ? bosTokenId : undefined };
 }
 
 /** Runs what measures a text. @throws OptionError with the text's name before what was wrong. */

@@ -1,4 +1,6 @@
+import { sha256 } from '../../calibration/sha256.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
+import { readKept } from '../../platform/journal.js';
 import { partOfProgress } from '../../progress.js';
 import type { MetricReport, PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -25,16 +27,15 @@ export interface EvaluateInput {
 export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
   name: 'evaluate',
   async run(context, { engine, folder, texts, reports }) {
+    if (reports.every(({ metrics }) => metrics !== undefined)) return reports;
     const { resolve } = context.platform.files;
     const measure = measureWith(context, { engine, texts, modelCount: 1 + reports.length });
-    const dense = await measure(folder, 0);
+    const dense = await measure(async () => folder, 0);
     const evaluated: PruneReport[] = [];
     for (const [at, report] of reports.entries()) {
       const model = resolve(report.out!, report.dtypes?.[0]?.file ?? folder.modelFile);
       const { embeddings } = folder;
-      const pruned = await withPart(context, async (part) =>
-        measure(await open.run(part, { model, embeddings }), 1 + at),
-      );
+      const pruned = await withPart(context, (part) => measure(() => open.run(part, { model, embeddings }), 1 + at));
       evaluated.push({
         ...report,
         metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),
@@ -51,17 +52,23 @@ interface Measured {
 }
 
 function measureWith(
-  { onProgress, signal }: JobContext,
+  { journal, onProgress, signal }: JobContext,
   { engine, texts, modelCount }: Pick<EvaluateInput, 'engine' | 'texts'> & { readonly modelCount: number },
 ) {
-  return async (folder: ModelFolder, index: number): Promise<Measured> => {
+  return async (openFolder: () => Promise<ModelFolder>, index: number): Promise<Measured> => {
     signal?.throwIfAborted();
+    // A text may have changed under its name.
+    const name = `evaluation-${index}-${await sha256(texts.map(({ textSha256 }) => textSha256).join())}`;
+    const kept = await readKept<Measured>(journal, name);
+    if (kept !== undefined) return kept;
     const listener = onProgress && partOfProgress(onProgress, index, modelCount);
     const start = performance.now();
-    const model = await openLanguageModel(engine, folder);
+    const model = await openLanguageModel(engine, await openFolder());
     try {
       const results = await measureTexts(model, texts, { onProgress: listener, signal });
-      return { results, ms: performance.now() - start };
+      const measured = { results, ms: performance.now() - start };
+      await journal?.write(name, [measured]);
+      return measured;
     } finally {
       await model.release();
     }

@@ -6,6 +6,7 @@ import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } 
 import { generateCalibration, type WindowStore } from '../../evaluation/generate-calibration.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedGenerate } from '../../options/calibration.js';
+import type { Journal } from '../../platform/journal.js';
 import type { Engine } from '../../runtime/engine.js';
 import { hashFiles } from '../../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../storage/model-folder.js';
@@ -45,7 +46,8 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const { temperature, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = runPaths(input.folder, input.model);
   const origin = { modelSha256: await hashFiles(platform, paths, signal), seed, startToken, temperature, windowLength };
-  const store = file === undefined ? undefined : await openWindowsFile(platform.files, file, origin);
+  const store =
+    file === undefined ? await openKeptWindows(context.journal) : await openWindowsFile(platform.files, file, origin);
   const drawing = { seed, startToken, temperature };
   const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
@@ -55,6 +57,20 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
     cacheLimitBytes,
   });
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
+}
+
+/** Windows in the journal, batch by batch. */
+async function openKeptWindows(journal: Journal | undefined): Promise<WindowStore | undefined> {
+  if (journal === undefined) return undefined;
+  const windows: Int32Array[] = [];
+  for await (const part of (await journal.read('windows')) ?? []) windows.push(part as Int32Array);
+  return {
+    kept: [...windows],
+    async append(added) {
+      windows.push(...added);
+      await journal.write('windows', windows);
+    },
+  };
 }
 
 /**

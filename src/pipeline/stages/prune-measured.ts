@@ -22,7 +22,12 @@ export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
   name: 'prune',
   run: (_, { job, measured, sparsity, store, index, resultCount }) =>
     measured === undefined
-      ? pruneModel({ ...job, store, options: partOf(job.options, { sparsity, index, resultCount }) })
+      ? pruneModel({
+          ...job,
+          store,
+          journal: job.journal?.within(`result-${index}`),
+          options: partOf(job.options, { sparsity, index, resultCount }),
+        })
       : pruneFrom(measured, { sparsity, store, index }),
 };
 

@@ -19,14 +19,14 @@ export interface ReportInput
 /** Puts a report together. @see buildPruneReport */
 export const report: Stage<ReportInput, PruneReport> = {
   name: 'report',
-  async run({ platform, timings, remarks }, { folder, engine, quoteText, ...findings }) {
+  async run({ platform, timings, remarks, notes }, { folder, engine, quoteText, ...findings }) {
     const tokenizer = quoteText ? await findTokenizer(folder) : undefined;
     return buildPruneReport({
       ...findings,
       version: VERSION,
       createdAt: new Date(),
       environment: describeEnvironment(platform, engine),
-      outcome: { ...findings.outcome, remarks },
+      outcome: { ...findings.outcome, remarks: [...remarks, ...notes] },
       decode: tokenizer && ((tokens) => tokenizer.decode(tokens)),
       timings,
       peakMemoryBytes: platform.peakMemoryBytes(),

@@ -1,11 +1,12 @@
-import { lstat, mkdtemp, readdir, readFile, realpath, rmdir, statfs } from 'node:fs/promises';
-import { basename, dirname, join, resolve, sep } from 'node:path';
+import { lstat, mkdtemp, readdir, readFile, rmdir, statfs } from 'node:fs/promises';
+import { dirname, join, resolve, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import { checkReplaceable, type FoundFile, MANIFEST } from '../folder-manifest.js';
 import type { OutputRequest } from '../platform.js';
-import { exists, kindOf, relativeInside } from './paths.js';
+import { exists, kindOf, relativeInside, resolveLinks } from './paths.js';
 import { hasCode } from './system-error.js';
+import { giveNameBack, isCutOff } from './workspace.js';
 
 /** @see Files.checkOutput */
 export async function checkOutput({ byteLength, ...request }: OutputRequest): Promise<string> {
@@ -21,8 +22,8 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
       `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
     );
   }
+  if (await isCutOff(target)) await giveNameBack(target);
   await checkFree(target, request);
-  await checkAside(target, output);
   await checkNew(target, { name: output, kind: 'folder', byteLength });
   return target;
 }
@@ -36,21 +37,6 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
   if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   await checkOwn(target, output);
 }
-
-/** Between two renames a run that is killed leaves neither folder under its name. @throws OptionError naming the old one */
-async function checkAside(target: string, output: string): Promise<void> {
-  if (await exists(target)) return;
-  const beside = await readdir(dirname(target)).catch(() => []);
-  const aside = beside.find((name) => name.startsWith(`${basename(target)}${ASIDE}`));
-  if (aside !== undefined)
-    throw new OptionError(
-      `A run was cut off while it replaced ${output}: its earlier contents are ${join(dirname(target), aside)}. ` +
-        'Give that folder its name back, or remove it.',
-    );
-}
-
-/** Follows the name of a folder that waits for another to take its place. */
-export const ASIDE = '.replaced-';
 
 /** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
 export async function checkOwn(folder: string, output: string): Promise<void> {
@@ -108,7 +94,7 @@ export function checkNames(path: string, name: string): void {
 /** Longest name of a file on Linux, macOS and Windows. */
 const MAX_NAME_BYTES = 255;
 /** As long as what marks files that are not complete. */
-const NAME_ENDING = `${ASIDE}1234567-12345678`;
+const NAME_ENDING = '.fang-prune-partial';
 /** A report with its page. */
 const LEAST_BYTES = 2 ** 17;
 
@@ -124,11 +110,4 @@ async function findTaker(folder: string, wanted: NewEntry): Promise<string> {
     const { name, kind } = wanted;
     throw new OptionError(`Cannot make ${name}, since ${folder} takes no ${kind}: ${reason(cause)}.`, { cause });
   }
-}
-
-/** @see Files.real */
-export async function resolveLinks(path: string): Promise<string> {
-  const real = await realpath(path).catch(() => undefined);
-  if (real !== undefined || dirname(path) === path) return real ?? path;
-  return join(await resolveLinks(dirname(path)), basename(path));
 }

@@ -35,7 +35,9 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
   for (const [at, provider] of wanted.entries()) {
     if (provider === WASM || ort === undefined) {
       if (choice.threads !== undefined)
-        throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead');
+        throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
+          option: 'threads',
+        });
       return createWasmEngine(provider === WASM ? undefined : missing);
     }
     const executionProviders = wanted.slice(at).filter((name) => name !== WASM);
@@ -54,7 +56,9 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
 /** A sum is split among threads and rounds by its parts: the same number gives the same bytes on another machine. */
 function resolveThreads(threads = 0): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
   if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
-    throw new OptionError(`threads is ${threads}; expected a whole number from 0 to ${MAX_THREADS}`);
+    throw new OptionError(`threads is ${threads}; expected a whole number from 0 to ${MAX_THREADS}`, {
+      option: 'threads',
+    });
   return { threads, spinning: threads <= availableParallelism() };
 }
 

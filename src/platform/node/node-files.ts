@@ -5,10 +5,10 @@ import type { Entry, Files } from '../platform.js';
 import { writing } from '../writing.js';
 import { appendToFile } from './append-to-file.js';
 import { buildFolder } from './atomic-folder.js';
-import { checkNames, checkNew, checkOutput, resolveLinks } from './check-output.js';
+import { checkNames, checkNew, checkOutput } from './check-output.js';
 import { createFileSink } from './file-sink.js';
 import { openFileSource } from './file-source.js';
-import { kindOf, relativeInside } from './paths.js';
+import { kindOf, relativeInside, resolveLinks } from './paths.js';
 import { writeTogether } from './write-together.js';
 
 /** Files of the system. Links to files are followed: caches of downloaded models consist of links. */

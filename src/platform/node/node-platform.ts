@@ -5,11 +5,14 @@ import { createNodeEngine } from './node-engine.js';
 import { nodeFiles } from './node-files.js';
 import { peakMemoryBytes } from './peak-memory.js';
 import { createSpillFile } from './spill-file.js';
+import { keptIn, openWorkspace } from './workspace.js';
 
 /** Node.js: files of the system, temporary files, onnxruntime-node. */
 export const nodePlatform: Platform = {
   files: nodeFiles,
   createScratch: () => createSpillFile(),
+  openWorkspace,
+  keptIn,
   createHash() {
     const hash = createHash('sha256');
     return {

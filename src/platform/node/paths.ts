@@ -1,5 +1,5 @@
-import { stat } from 'node:fs/promises';
-import { isAbsolute, relative, sep } from 'node:path';
+import { realpath, stat } from 'node:fs/promises';
+import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import type { EntryKind, Files } from '../platform.js';
@@ -27,4 +27,11 @@ export function exists(path: string): Promise<boolean> {
     (kind) => kind !== undefined,
     () => false,
   );
+}
+
+/** @see Files.real */
+export async function resolveLinks(path: string): Promise<string> {
+  const real = await realpath(path).catch(() => undefined);
+  if (real !== undefined || dirname(path) === path) return real ?? path;
+  return join(await resolveLinks(dirname(path)), basename(path));
 }

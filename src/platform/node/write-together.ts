@@ -1,13 +1,14 @@
-import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Files } from '../platform.js';
 import { writing } from '../writing.js';
 import { createFileSink, syncFolder } from './file-sink.js';
 
+/** Ends the names of files that are not complete: always the same, so that the next run replaces what one that was killed left. */
+const suffix = '.fang-prune-partial';
+
 /** @see Files.writeTogether */
 export const writeTogether: Files['writeTogether'] = async (files) => {
-  const suffix = `.partial-${randomBytes(4).toString('hex')}`;
   try {
     for (const [path, write] of files) {
       const sink = await createFileSink(path + suffix);

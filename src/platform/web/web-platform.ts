@@ -44,7 +44,9 @@ async function createWebEngine(choice: EngineChoice): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
-    throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead');
+    throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
+      option: 'threads',
+    });
   // Names of files mean nothing to it.
   const { loadFile: _, ...engine } = given ?? (await createOwnEngine([executionProvider ?? 'wasm'].flat()));
   return engine;

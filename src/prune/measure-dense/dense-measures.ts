@@ -39,6 +39,13 @@ export interface DenseMeasures {
   readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
+/** What was measured of a module on the way back. */
+export interface BackwardMeasures {
+  /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
+  affinity?: Float64Array;
+  order?: RemovalOrderOfModule;
+}
+
 /** What the dense model is looked at for. */
 export interface DenseNeeds {
   readonly blockChange: boolean;

@@ -4,13 +4,14 @@ import { METRICS } from '../../importance/metrics.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../job.js';
+import { openKeptSegments } from '../kept-segments.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { KeptSums } from './dense-statistics.js';
+import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
-import { runMeasurements } from './run-measurements.js';
 
 /** What was measured of one module on the dense model. */
 export interface MeasuredModule {
@@ -62,7 +63,7 @@ export async function gatherStatistics(
     };
     const context = startContext(job, { all: (sensitivity ? 2 : 1) + MEASURING_PASSES, before: 0 });
     try {
-      const { blockChange, functional, ...seen } = await runMeasurements(context, needs);
+      const { blockChange, functional, ...seen } = await measureOrRead(context, needs);
       const dense: DenseMeasures = {
         functional,
         ...(blockChange && { blockChange }),
@@ -93,18 +94,43 @@ async function measureAll(
 ): Promise<void> {
   const needs = keptSums(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
+  const kept = await openKeptSegments(context);
+  for await (const part of kept.added()) {
+    const { index, ...measured } = part as KeptModule;
+    await keep({ module: modules.find((module) => module.index === index)!, ...measured });
+  }
   const runner = await context.startRunner(copyModel(context.job.model), { isFixed: true });
   try {
+    await kept.restore(runner);
     while (runner.segment < lastSegment) {
       await context.pass(runner);
       const here = modules.filter((module) => module.segment === runner.segment);
       const grouped = here.filter((module) => functional.has(module));
       const whole = await measureModules(context, { runner, modules: here, needs, functional: new Map() });
       const groups = await measureModules(context, { runner, modules: grouped, needs, functional });
-      for (const [at, module] of here.entries())
-        await keep({ module, whole: whole[at]![0]!, groups: groups[grouped.indexOf(module)] });
+      const measured = here.map((module, at) => ({
+        module,
+        whole: whole[at]![0]!,
+        groups: groups[grouped.indexOf(module)],
+      }));
+      for (const one of measured) await keep(one);
+      kept.add(runner.segment, {
+        byteLength: measured.reduce((sum, one) => sum + bytesOf(one), 0),
+        parts: async () => measured.map(toKept),
+      });
+      await kept.settle(runner.segment + 1, runner);
     }
   } finally {
     await runner.dispose();
   }
 }
+
+/** A `MeasuredModule` as plain data; the curvature is kept with the other measures. */
+interface KeptModule extends Pick<MeasuredModule, 'whole' | 'groups'> {
+  readonly index: number;
+}
+
+const toKept = ({ module, ...measured }: MeasuredModule): KeptModule => ({ index: module.index, ...measured });
+
+const bytesOf = ({ whole, groups = [] }: MeasuredModule): number =>
+  [whole, ...groups].reduce((sum, { gram }) => sum + (gram?.byteLength ?? 0), 0);

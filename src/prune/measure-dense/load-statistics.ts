@@ -54,39 +54,48 @@ async function findOrders(
 /** Refuses statistics that a run cannot be made from. @throws OptionError saying what is missing and how to get it. */
 function checkStatistics(options: ResolvedOptions, { statistics, modules, order, sensitivity }: ReadRequest): void {
   const { name, sums, seed } = statistics;
-  const lacking = (what: string, remedy: string) =>
-    new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`);
+  const lacking = (option: string, what: string, remedy: string) =>
+    new OptionError(`${name} ${what}. Make statistics anew by observe ${remedy}.`, { option });
   const stray = modules.find((module) => !statistics.modules.has(module));
   if (stray !== undefined)
-    throw lacking(`knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
+    throw lacking('modules', `knows nothing of block ${stray.block} ${stray.kind}`, `with ${nameModules(options)}`);
   if (options.seed !== seed)
     throw lacking(
+      'seed',
       `was made with seed ${seed}, and the run has seed ${options.seed}`,
       'with the same seed, or leave it out',
     );
   const needs: readonly (StatisticsNeed | undefined)[] = [options.adapter.needs, order?.needs];
   if (needs.includes('gram') && sums !== 'gram')
-    throw lacking(`has no Gram matrices, which ${options.methodName} reads`, `with method: '${options.methodName}'`);
+    throw lacking(
+      'method',
+      `has no Gram matrices, which ${options.methodName} reads`,
+      `with method ${options.methodName}`,
+    );
   if (METRICS[options.metric].hasCurvature && options.metric !== statistics.metric)
     throw lacking(
-      `was measured by metric '${statistics.metric}', and the run asks for '${options.metric}'`,
-      `with metric: '${options.metric}'`,
+      'metric',
+      `was measured by metric ${statistics.metric}, and the run asks for ${options.metric}`,
+      `with metric ${options.metric}`,
     );
   if (sensitivity && statistics.sensitivity === undefined)
     throw lacking(
-      `has no gradients of the loss, which allocation '${options.allocationName}' reads`,
-      "with metric: 'loss'",
+      'metric',
+      `has no gradients of the loss, which allocation ${options.allocationName} reads`,
+      'with metric loss',
     );
   if (options.grouping === undefined) return;
   if (statistics.grouping === undefined)
     throw lacking(
+      'grouping',
       `has no function groups, which ${options.methodName} reads`,
-      `with method: '${options.methodName}', or with grouping`,
+      `with method ${options.methodName}, or with grouping`,
     );
   for (const part of ['grouping', 'weighting'] as const) {
     const differing = firstDifference(options[part]!, statistics[part]!);
     if (differing !== undefined)
       throw lacking(
+        `${part}.${differing.key}`,
         `was made with ${part}.${differing.key} ${differing.other}, and the run has ${differing.one}`,
         `with the same ${part}, or leave it out`,
       );
@@ -94,7 +103,7 @@ function checkStatistics(options: ResolvedOptions, { statistics, modules, order,
 }
 
 const nameModules = ({ modules, modulesNamed }: ResolvedOptions): string =>
-  modulesNamed ? `modules: '${modules.size > 1 ? 'all' : [...modules][0]}'` : 'no modules named';
+  modulesNamed ? `modules ${modules.size > 1 ? 'all' : [...modules][0]}` : 'no modules named';
 
 function firstDifference(one: object, other: object) {
   const texts = (value: object) => new Map(Object.entries(value).map(([key, part]) => [key, textOf(part)]));

@@ -10,15 +10,10 @@ import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { seeInMetric } from '../shrink/see-in-metric.js';
+import type { BackwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
+import { openKeptBackwards } from './kept-backwards.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
-
-/** What was measured of a module on the way back. */
-export interface BackwardMeasures {
-  /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
-  affinity?: Float64Array;
-  order?: RemovalOrderOfModule;
-}
 
 /**
  * Sends gradients of the loss back through the dense model: affinity of neurons to contexts, curvature, and orders of
@@ -38,6 +33,8 @@ export async function measureBackwards(
   const inSpan = ({ first, last }: BlockSpan) =>
     measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
   const cotangents = await job.createStore(job.windows.length);
+  const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
+  const kept = await openKeptBackwards(context, { ...passes, backwardPass, found, cotangents });
   try {
     await context.timed('backward', () =>
       walkBackwards({
@@ -50,8 +47,10 @@ export async function measureBackwards(
         cotangents,
         softened: softeningOf(job.options),
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
-        onSpan: async (span) => {
+        start: kept.start,
+        onSpan: async (span, place) => {
           for (const measurement of inSpan(span)) await measurement.finish();
+          await kept.settle(place);
         },
         onBatch: (detail) => context.tick(detail, context.batches.length / backwardPass.batches.length),
         signal: job.options.signal,
@@ -60,7 +59,7 @@ export async function measureBackwards(
   } finally {
     await cotangents.dispose();
   }
-  return new Map(measured.map(({ module, found }) => [module, found]));
+  return found;
 }
 
 function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {

@@ -11,9 +11,9 @@ import { REFINEMENTS } from '../refine/refinements.js';
 import { selectModules } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
+import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
-import { runMeasurements } from './run-measurements.js';
 
 /** A dense model that was looked at once, to be pruned once or several times. */
 export interface MeasuredModel {
@@ -51,7 +51,7 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
     const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
     const context = startContext(job, { all: passes.all, before: 0 });
-    const dense = await runMeasurements(context, needs).finally(() => context.dispose());
+    const dense = await measureOrRead(context, needs).finally(() => context.dispose());
     return {
       job,
       modules,

@@ -2,9 +2,15 @@ import type { TokenContexts } from '../../activations/measure-affinity.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
 import type { PruneContext } from '../prune-context.js';
-import { type DenseMeasures, type DenseNeeds, type FunctionalModule, needsGradients } from './dense-measures.js';
+import {
+  type BackwardMeasures,
+  type DenseMeasures,
+  type DenseNeeds,
+  type FunctionalModule,
+  needsGradients,
+} from './dense-measures.js';
 import { startDensePasses } from './dense-passes.js';
-import { type BackwardMeasures, measureBackwards, oneContext } from './measure-backwards.js';
+import { measureBackwards, oneContext } from './measure-backwards.js';
 import { type ForwardMeasures, measureForwards } from './measure-forwards.js';
 
 /** Measures the dense model in one pass forwards and, for whatever hangs on the loss, one backwards. */

@@ -2,7 +2,7 @@ import type { ErrorMeter } from '../../activations/measure-output-error.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
-import { planModuleRemoval } from '../../removal/plan-module-removal.js';
+import { type ModuleRemoval, planModuleRemoval } from '../../removal/plan-module-removal.js';
 import { removeUnits } from '../../removal/remove-units.js';
 import { addLinearBias, sumLinearBias, writeLinearWeight } from '../../removal/repair-linear.js';
 import { channelsOf, type RemovalPlan, type ScoredModule } from '../../removal/score-module.js';
@@ -21,6 +21,14 @@ export interface ModuleShrinking {
   readonly meter?: ErrorMeter | undefined;
 }
 
+/** What became of a module, and all that it takes to do the same again. */
+export interface ShrunkModule {
+  readonly outcome: ModuleOutcome;
+  /** `[out, kept channels]` row-major; absent: the kept columns stayed as they were. */
+  readonly weight?: Float32Array | undefined;
+  readonly bias?: Float64Array | undefined;
+}
+
 /** What shrinking does to the model besides taking units out. */
 export interface ModelEdits {
   readonly changed: Map<string, TensorHandle>;
@@ -30,26 +38,50 @@ export interface ModelEdits {
 
 /** Takes units out of one module and makes up for them, in place. */
 export async function shrinkModule(
-  { job, timed, remarks }: PruneContext,
+  context: PruneContext,
   model: OnnxModel,
   { module, scored, stepCount, runner, meter }: ModuleShrinking,
-  { changed, bridges }: ModelEdits,
-): Promise<ModuleOutcome> {
-  const { engine, analysed, store } = job;
-  const { output: linear } = module;
+  edits: ModelEdits,
+): Promise<ShrunkModule> {
+  const { timed, remarks } = context;
   const plan = (count: number): Promise<RemovalPlan> => timed('repair', () => scored.remove(count));
   const remark = (text: string): unknown => remarks.push(`block ${module.block} ${module.kind}: ${text}`);
   const wanted = await plan(stepCount);
   const isWhole = wanted.keep.length === 0;
-  const whole = { engine, facts: analysed.facts, linear, bias: wanted.bias };
-  const removal = isWhole ? await planModuleRemoval(model, whole) : undefined;
+  const removal = isWhole ? await planWhole(context, model, { module, bias: wanted.bias }) : undefined;
   const isStuck = isWhole && removal === undefined;
   if (isStuck) remark('one unit stays, for its result cannot be taken out');
   const { keep, weight, bias, parts, overflow } = isStuck ? await plan(stepCount - 1) : wanted;
   for (const text of parts.flatMap(({ repaired }) => repaired.remarks ?? [])) remark(text);
   if (overflow > 0) remark(`${overflow} units could not be removed`);
   const error = await timed('output error', async () => meter?.measure(parts));
-  const outcome = { module, keep, error, numerics: parts.map(({ repaired }) => repaired.numerics) };
+  const numerics = parts.map(({ repaired }) => repaired.numerics);
+  const shrunk = { outcome: { module, keep, error, numerics }, weight, bias };
+  await takeOut(context, model, { ...shrunk, removal }, edits);
+  runner?.narrowHeld(module.output.input, channelsLeft(model, shrunk.outcome));
+  return shrunk;
+}
+
+/** Does to a model what was done to one of its modules before. */
+export async function shrinkAgain(
+  context: PruneContext,
+  model: OnnxModel,
+  shrunk: ShrunkModule,
+  edits: ModelEdits,
+): Promise<void> {
+  const { module, keep } = shrunk.outcome;
+  const removal = keep.length === 0 ? await planWhole(context, model, { module, bias: shrunk.bias }) : undefined;
+  await takeOut(context, model, { ...shrunk, removal }, edits);
+}
+
+async function takeOut(
+  { job: { analysed, store } }: PruneContext,
+  model: OnnxModel,
+  { outcome, weight, bias, removal }: ShrunkModule & { readonly removal: ModuleRemoval | undefined },
+  { changed, bridges }: ModelEdits,
+): Promise<void> {
+  const { module, keep } = outcome;
+  const { output: linear } = module;
   const written = [];
   if (removal !== undefined) {
     written.push(await sumLinearBias(model, linear, bias));
@@ -60,9 +92,14 @@ export async function shrinkModule(
     written.push(bias && (await addLinearBias(model, linear, bias)));
   }
   for (const [name, value] of written.filter((entry) => entry !== undefined)) changed.set(name, value);
-  runner?.narrowHeld(module.output.input, channelsLeft(model, outcome));
-  return outcome;
 }
+
+const planWhole = (
+  { job: { engine, analysed } }: PruneContext,
+  model: OnnxModel,
+  { module, bias }: { readonly module: PrunableModule; readonly bias: Float64Array | undefined },
+): Promise<ModuleRemoval | undefined> =>
+  planModuleRemoval(model, { engine, facts: analysed.facts, linear: module.output, bias });
 
 /** Channels of a module that are left under their old name; none where the graph now reads another. */
 function channelsLeft({ proto }: OnnxModel, { module, keep }: ModuleOutcome): Int32Array {

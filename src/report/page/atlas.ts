@@ -1,6 +1,7 @@
 import { axisY, cell, ruleX, text } from '@observablehq/plot';
 import { formatPercent } from '../format-quantity.js';
 import type { ContextReport, GroupReport, ModuleReport, PruneReport } from '../report-schema.js';
+import { words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { choice, h, section, table } from './dom.js';
 import { figure } from './figure.js';
@@ -175,7 +176,7 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
     table: table(
       `Block ${block}: mean affinity of each group's neurons by context`,
       [
-        { heading: 'context' },
+        ...words('context'),
         ...groups.map((group) => ({
           heading: group.kind === 'shared' ? 'shared' : `group ${group.context! + 1}`,
           numeric: true,

@@ -2,6 +2,7 @@ import { axisX, axisY, dot, gridX, link, ruleX } from '@observablehq/plot';
 import type { ContextBias, LossPair } from '../../evaluation/measure-bias.js';
 import { formatPercent } from '../format-quantity.js';
 import type { BiasReport, PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { details, h, section, table } from './dom.js';
 import { figure } from './figure.js';
@@ -37,13 +38,7 @@ function oneText(bias: BiasReport): HTMLElement[] {
       : h('p', {}, 'Nothing suspicious: what is lost lies where the calibration looked, and the texts do not overlap.'),
     table(
       `Loss on the calibration text and on ${name}`,
-      [
-        { heading: 'text' },
-        { heading: 'tokens', numeric: true },
-        { heading: 'loss, dense', numeric: true },
-        { heading: 'loss, pruned', numeric: true },
-        { heading: 'lost (nats a token)', numeric: true },
-      ],
+      [...words('text'), ...numbers('tokens', 'loss, dense', 'loss, pruned', 'lost (nats a token)')],
       [lossRow('calibration', calibration), lossRow(name, text)],
     ),
     contextsFigure(bias),
@@ -89,8 +84,8 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
     caption:
       'What a token loses in each context, most telling first. Contexts marked ! are hardly covered by the calibration.',
     legend: [
-      { name: 'calibration text', className: 'dense' },
-      { name, className: 'pruned' },
+      ['calibration text', 'dense'],
+      [name, 'pruned'],
     ],
     tableName: 'Show the numbers, and what each context is about',
     table: h(
@@ -99,14 +94,9 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
       table(
         `Losses by context, ${name}`,
         [
-          { heading: 'context' },
-          { heading: 'telling tokens' },
-          { heading: 'of calibration', numeric: true },
-          { heading: 'of the text', numeric: true },
-          { heading: 'lost, calibration', numeric: true },
-          { heading: 'lost, text', numeric: true },
-          { heading: 'share of what is lost', numeric: true },
-          { heading: 'covered' },
+          ...words('context', 'telling tokens'),
+          ...numbers('of calibration', 'of the text', 'lost, calibration', 'lost, text', 'share of what is lost'),
+          ...words('covered'),
         ],
         rows.map((row) =>
           contextRow(row, described[row.context] && describedTokens(described[row.context]), { calibration, text }),

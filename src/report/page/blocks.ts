@@ -1,6 +1,7 @@
 import { axisX, axisY, barY, dot, gridY, lineY, link, type Markish, ruleY } from '@observablehq/plot';
 import { formatPercent } from '../format-quantity.js';
 import type { ModuleReport, PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { costsFigure } from './costs-figure.js';
 import { h, section, table } from './dom.js';
 import { blockTicks, figure } from './figure.js';
@@ -44,8 +45,8 @@ function widthsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
   return figure({
     caption: `${UNITS[kind][0]!.toUpperCase()}${UNITS[kind].slice(1)} kept and removed in each block.`,
     legend: [
-      { name: 'kept', className: kind },
-      { name: 'removed', className: 'removed' },
+      ['kept', kind],
+      ['removed', 'removed'],
     ],
     table: modulesTable(report, kind),
     draw: (width) => ({
@@ -86,24 +87,12 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
   return table(
     `${UNITS[kind]} by block`,
     [
-      { heading: 'block' },
-      { heading: 'before', numeric: true },
-      { heading: 'after', numeric: true },
-      { heading: 'parameters removed', numeric: true },
-      ...(kind === 'attention' ? [{ heading: 'heads kept' }] : []),
-      ...(hasChange ? [{ heading: 'block change', numeric: true }] : []),
-      ...(hasErrors
-        ? [
-            { heading: 'lost, unrepaired', numeric: true },
-            { heading: 'lost, repaired', numeric: true },
-          ]
-        : []),
-      ...(hasNumerics
-        ? [
-            { heading: 'condition', numeric: true },
-            { heading: 'dampening', numeric: true },
-          ]
-        : []),
+      ...words('block'),
+      ...numbers('before', 'after', 'parameters removed'),
+      ...(kind === 'attention' ? words('heads kept') : []),
+      ...(hasChange ? numbers('block change') : []),
+      ...(hasErrors ? numbers('lost, unrepaired', 'lost, repaired') : []),
+      ...(hasNumerics ? numbers('condition', 'dampening') : []),
     ],
     rows.map((module) => [
       String(module.block),
@@ -138,7 +127,7 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
       'spared by the adaptive rule.',
     table: table(
       'Block change',
-      [{ heading: 'block' }, { heading: 'change', numeric: true }],
+      [...words('block'), ...numbers('change')],
       blocks.map(({ index, change }) => [String(index), change?.toFixed(4) ?? '']),
     ),
     draw: (width) => ({
@@ -177,12 +166,12 @@ function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
       `${kind === 'ffn' ? 'FFN' : 'Attention'}: squared error of the result over the squared result, before and after the ` +
       `repair${isEstimate ? ' (estimated: this method measures no correlations between channels)' : ''}. Lower is better.`,
     legend: [
-      { name: 'before repair', className: 'dense' },
-      { name: 'after repair', className: 'pruned' },
+      ['before repair', 'dense'],
+      ['after repair', 'pruned'],
     ],
     table: table(
       `${kind === 'ffn' ? 'FFN' : 'Attention'}: output errors by block`,
-      [{ heading: 'block' }, { heading: 'before repair', numeric: true }, { heading: 'after repair', numeric: true }],
+      [...words('block'), ...numbers('before repair', 'after repair')],
       rows.map(({ block, before, after }) => [String(block), formatPercent(before), formatPercent(after)]),
     ),
     draw: (width) => ({

@@ -1,4 +1,5 @@
 import type { ContextReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { h, table } from './dom.js';
 
 /** Marks what cannot be seen: spaces, line breaks, tabs. */
@@ -26,11 +27,7 @@ export function contextDetail({ tokens, examples }: ContextReport, name: string)
       h('h4', {}, 'Tokens that set it apart'),
       table(
         `Tokens that set ${name} apart`,
-        [
-          { heading: 'token' },
-          { heading: 'times', numeric: true },
-          { heading: 'more often than elsewhere', numeric: true },
-        ],
+        [...words('token'), ...numbers('times', 'more often than elsewhere')],
         tokens.map(({ text, count, lift }) => [h('code', {}, visible(text)), String(count), `${lift} ×`]),
       ),
     );

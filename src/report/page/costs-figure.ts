@@ -1,6 +1,7 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
 import { formatPercent } from '../format-quantity.js';
 import type { ModuleReport, PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
 import { figure } from './figure.js';
 
@@ -30,17 +31,12 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
     caption:
       'What removing more of each module was foretold to cost, and where the run stopped (dots). Flat curves give first.',
     legend: [
-      { name: 'FFN', className: 'ffn' },
-      { name: 'attention', className: 'attention' },
+      ['FFN', 'ffn'],
+      ['attention', 'attention'],
     ],
     table: table(
       'Foretold cost of what was removed',
-      [
-        { heading: 'module' },
-        { heading: 'removed', numeric: true },
-        { heading: 'cost', numeric: true },
-        { heading: 'cost of removing it whole', numeric: true },
-      ],
+      [...words('module'), ...numbers('removed', 'cost', 'cost of removing it whole')],
       drawn.map((module, at) => [
         name(module),
         formatPercent(ends[at]!.removed),

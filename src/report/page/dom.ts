@@ -1,3 +1,5 @@
+import type { Column } from '../table-columns.js';
+
 /** What an element may hold; `undefined`, `false` and `''` hold nothing. */
 export type Child = Node | string | number | false | undefined | readonly Child[];
 
@@ -37,11 +39,6 @@ export function section(id: string, heading: string, ...children: readonly Child
     h('h2', { id: `${id}-heading` }, heading),
     ...children,
   );
-}
-
-export interface Column {
-  readonly heading: string;
-  readonly numeric?: boolean;
 }
 
 /** A table that scrolls sideways by itself where the screen is narrow; the first column names the rows. */

@@ -5,7 +5,7 @@ export interface FigureOptions {
   /** What is to be seen, in a sentence or two: caption, and description for those who do not see it. */
   readonly caption: string;
   /** Shown beside the caption. */
-  readonly legend?: readonly { readonly name: string; readonly className: string }[];
+  readonly legend?: readonly (readonly [name: string, className: string])[];
   /** The numbers behind the plot. */
   readonly table: HTMLElement;
   readonly tableName?: string;
@@ -34,7 +34,7 @@ export function figure({
     place.replaceChildren(drawn);
   };
   new ResizeObserver(([entry]) => redraw(Math.floor(entry?.contentRect.width ?? 0))).observe(place);
-  const keys: Child[] = legend.map(({ name, className }) =>
+  const keys: Child[] = legend.map(([name, className]) =>
     h('li', {}, h('span', { class: `key ${className}`, 'aria-hidden': 'true' }), name),
   );
   return h(

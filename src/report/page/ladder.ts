@@ -2,6 +2,7 @@ import { axisX, axisY, dot, gridX, gridY, line, text } from '@observablehq/plot'
 import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
 import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { figure } from './figure.js';
 import { formatPerplexity } from './format-perplexity.js';
@@ -49,12 +50,10 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
 
 function rungsTable(rungs: readonly Rung[], measured: readonly MeasuredRung[]): HTMLElement {
   const columns = [
-    { heading: 'sparsity' },
-    { heading: 'file size', numeric: true },
-    ...(measured.length > 0
-      ? [{ heading: 'perplexity', numeric: true }, { heading: 'nothing smaller is better' }]
-      : []),
-    { heading: 'parameters', numeric: true },
+    ...words('sparsity'),
+    ...numbers('file size'),
+    ...(measured.length > 0 ? [...numbers('perplexity'), ...words('nothing smaller is better')] : []),
+    ...numbers('parameters'),
   ];
   const rows = rungs.map((rung) => [
     rung.isThis ? h('strong', {}, `${rung.name} (this one)`) : rung.name,
@@ -85,13 +84,13 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
   return figure({
     caption: `What getting smaller costs: perplexity against file size, both better when lower. ${what}`,
     legend: [
-      { name: 'dense', className: 'dense' },
-      { name: 'pruned', className: 'pruned' },
+      ['dense', 'dense'],
+      ['pruned', 'pruned'],
     ],
     tableName: 'Show the numbers, text by text',
     table: table(
       'Perplexity by text and sparsity',
-      [{ heading: 'text' }, ...rungs.map(({ name }) => ({ heading: name, numeric: true }))],
+      [...words('text'), ...numbers(...rungs.map(({ name }) => name))],
       names.map((name, at) => [
         name,
         ...rungs.map(({ perplexities }) => formatPerplexity(perplexities?.[at]?.perplexity ?? Number.NaN)),

@@ -1,5 +1,6 @@
 import { axisX, axisY, dot, gridX, link } from '@observablehq/plot';
 import type { MetricReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
 import { figure } from './figure.js';
 import { shortNames } from './short-names.js';
@@ -17,12 +18,12 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
   return figure({
     caption: 'Perplexity by text: how many tokens the model hesitates between. Lower is better.',
     legend: [
-      { name: 'dense', className: 'dense' },
-      { name: 'pruned', className: 'pruned' },
+      ['dense', 'dense'],
+      ['pruned', 'pruned'],
     ],
     table: table(
       'Perplexity by text',
-      [{ heading: 'text' }, { heading: 'dense', numeric: true }, { heading: 'pruned', numeric: true }],
+      [...words('text'), ...numbers('dense', 'pruned')],
       rows.map(({ name, dense, pruned }) => [name, dense.toFixed(2), pruned.toFixed(2)]),
     ),
     draw: (width) => {

@@ -1,6 +1,7 @@
 import { axisX, axisY, barX, gridX } from '@observablehq/plot';
 import { formatBytes, formatCount, formatDuration } from '../format-quantity.js';
 import type { JsonValue, PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { figure } from './figure.js';
 
@@ -22,15 +23,15 @@ export function provenanceSection(report: PruneReport): HTMLElement {
     'How it was done',
     timings.length > 0 && timingsFigure(report),
     h('h3', {}, 'Settings'),
-    table('Settings', [{ heading: 'setting' }, { heading: 'value' }], settings),
+    table('Settings', words('setting', 'value'), settings),
     h('h3', {}, 'Calibration text'),
     source.length === 0
       ? h('p', {}, 'This method looks at no text.')
-      : table('Calibration text', [{ heading: 'what' }, { heading: 'value' }], source),
+      : table('Calibration text', words('what', 'value'), source),
     h('h3', {}, 'Versions and machine'),
     table(
       'Versions and machine',
-      [{ heading: 'what' }, { heading: 'value' }],
+      words('what', 'value'),
       facts.flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
     ),
   );
@@ -60,7 +61,7 @@ function timingsFigure({ timings, calibration }: PruneReport): HTMLElement {
     caption: `Time by stage: ${formatDuration(total)} in all${tokens}.`,
     table: table(
       'Time by stage',
-      [{ heading: 'stage' }, { heading: 'seconds', numeric: true }],
+      [...words('stage'), ...numbers('seconds')],
       rows.map(({ stage, ms }) => [stage, (ms / 1000).toFixed(1)]),
     ),
     draw: (width) => ({

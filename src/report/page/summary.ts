@@ -1,6 +1,7 @@
 import { meanPerplexity } from '../build-ladder.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { formatPerplexity } from './format-perplexity.js';
 import { perplexityFigure } from './perplexity-figure.js';
@@ -115,12 +116,7 @@ export function costSection(report: PruneReport): HTMLElement {
     formatFigure(metric, metric.pruned),
     metric.dense === undefined ? '' : verdict(metric, metric.dense),
   ]);
-  const columns = [
-    { heading: 'figure' },
-    { heading: 'dense', numeric: true },
-    { heading: 'pruned', numeric: true },
-    { heading: 'change', numeric: true },
-  ];
+  const columns = [...words('figure'), ...numbers('dense', 'pruned', 'change')];
   const perplexities = metrics.filter(({ kind }) => kind === 'perplexity');
   const notes = [...new Set(metrics.flatMap(({ note }) => note ?? []))];
   return section(

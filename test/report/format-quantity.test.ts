@@ -1,4 +1,4 @@
-import { formatBytes, formatCount, formatDuration, formatPercent } from '../../src/cli/format-quantity.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../../src/report/format-quantity.js';
 
 it.each([
   [formatCount, 0, '0'],

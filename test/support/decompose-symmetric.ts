@@ -1,11 +1,5 @@
 import { EigenvalueDecomposition, Matrix } from 'ml-matrix';
-
-/** Eigenpairs of a symmetric matrix, by falling eigenvalue. */
-export interface Eigenpairs {
-  readonly values: Float64Array;
-  /** Orthonormal eigenvectors as rows, `[values.length, size]`. */
-  readonly vectors: Float64Array;
-}
+import type { Eigenpairs } from '../../src/linalg/decompose-leading.js';
 
 /** All eigenpairs of a symmetric `[size, size]` matrix. */
 export function decomposeSymmetric(symmetric: Float64Array, size: number): Eigenpairs {

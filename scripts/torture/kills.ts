@@ -1,0 +1,140 @@
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createRandom } from '../../src/linalg/random.js';
+
+/** A long command, as it is called with the folder that it writes to. */
+type Call = (out: string) => readonly string[];
+
+const MODEL = 'examples/models/tiny-llama';
+const SMALL = ['--windows', '12', '--window-length', '64', '--quiet'];
+
+/** Long commands whose results must not depend on kills. */
+const COMMANDS: Readonly<Record<string, Call>> = {
+  'prune auto': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--recipe', join(out, 'recipe'), ...SMALL],
+  'prune o-fang': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--method', 'o-fang', ...SMALL],
+  'prune flap': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--method', 'flap', ...SMALL],
+  'prune in shots': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--shots', '2', ...SMALL],
+  ladder: (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.1,0.3', '--method', 'obc', ...SMALL],
+  observe: (out) => ['observe', MODEL, '-o', join(out, 'x'), '--method', 'o-fang', '--metric', 'divergence', ...SMALL],
+  eval: (out) => [
+    'eval',
+    MODEL,
+    '--text',
+    join(MODEL, 'text/prose.txt'),
+    '--tasks',
+    join(MODEL, 'tasks/prose.jsonl'),
+    '--limit',
+    '40',
+    '--resume',
+    join(out, 'scores.jsonl'),
+    '--quiet',
+  ],
+};
+
+/** Seconds that a command that got a SIGTERM may take to stop. */
+const STOP_SECONDS = 2;
+
+export interface KillOptions {
+  readonly count: number;
+  readonly seed: number;
+  /** Called as each is known. */
+  readonly say: (line: string) => void;
+}
+
+/**
+ * Kills commands at moments spread over all of their time, goes on by the same command, and compares what comes of it with
+ * what an undisturbed run wrote.
+ * @returns what was not as it should be.
+ */
+export async function tortureByKills({ count, seed, say }: KillOptions): Promise<readonly string[]> {
+  const root = mkdtempSync(join(tmpdir(), 'fang-prune-kills-'));
+  const random = createRandom(seed);
+  const faults: string[] = [];
+  try {
+    const references = new Map<string, Reference>();
+    for (let at = 0; at < count; at += 1) {
+      const names = Object.keys(COMMANDS);
+      const name = names[at % names.length]!;
+      const call = COMMANDS[name]!;
+      const reference = references.get(name) ?? (await runWhole(call, join(root, 'whole')));
+      references.set(name, reference);
+      const signal = at % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
+      const killed = { call, signal, afterMs: random() * reference.ms, out: join(root, 'killed') } as const;
+      const fault = await killAndGoOn(killed, reference);
+      say(
+        `${at + 1}/${count} ${name}, ${signal} after ${Math.round(killed.afterMs)} of ${Math.round(reference.ms)} ms: ${fault ?? 'same'}`,
+      );
+      if (fault !== undefined) faults.push(`${name} (${at}): ${fault}`);
+    }
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+  return faults;
+}
+
+interface Reference {
+  readonly sha256: string;
+  readonly ms: number;
+}
+
+async function runWhole(call: Call, out: string): Promise<Reference> {
+  makeAnew(out);
+  const start = performance.now();
+  const { code, err } = await run(call(out)).ended;
+  if (code !== 0) throw new Error(`undisturbed, it ends with ${code}: ${err}`);
+  return { sha256: hashOf(out), ms: performance.now() - start };
+}
+
+interface Kill {
+  readonly call: Call;
+  readonly signal: 'SIGKILL' | 'SIGTERM';
+  readonly afterMs: number;
+  readonly out: string;
+}
+
+async function killAndGoOn({ call, signal, afterMs, out }: Kill, reference: Reference): Promise<string | undefined> {
+  makeAnew(out);
+  const { child, ended } = run(call(out));
+  await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, afterMs))]);
+  const start = performance.now();
+  child.kill(signal);
+  await ended;
+  const seconds = (performance.now() - start) / 1000;
+  if (seconds > STOP_SECONDS + 0.5) return `took ${seconds.toFixed(1)} s to stop`;
+  const again = await run(call(out)).ended;
+  if (again.code !== 0) return `went on to exit code ${again.code}: ${again.err}`;
+  const left = readdirSync(out, { recursive: true, encoding: 'utf8' }).filter((name) => name.includes('partial'));
+  if (left.length > 0) return `left ${left.join(', ')}`;
+  return hashOf(out) === reference.sha256 ? undefined : 'other bytes';
+}
+
+function run(args: readonly string[]) {
+  const child = spawn(process.execPath, ['dist/cli.js', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let err = '';
+  child.stderr.on('data', (bytes) => {
+    err += String(bytes);
+  });
+  const ended = new Promise<{ readonly code: number | null; readonly err: string }>((resolve) => {
+    child.once('close', (code) => resolve({ code, err }));
+  });
+  return { child, ended };
+}
+
+function makeAnew(folder: string): void {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+}
+
+/** Over names and contents; reports hold times, and scores are written in the order in which batches end. */
+function hashOf(folder: string): string {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
+    const path = join(folder, name);
+    if (!statSync(path).isFile() || /fang-prune-report\.(json|html)$/.test(name)) continue;
+    hash.update(`${name}\n`).update(readFileSync(path));
+  }
+  return hash.digest('hex');
+}

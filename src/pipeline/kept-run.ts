@@ -1,0 +1,84 @@
+import { MANIFEST } from '../platform/folder-manifest.js';
+import { readKept } from '../platform/journal.js';
+import type { Files } from '../platform/platform.js';
+import type { PruneReport } from '../report/report-schema.js';
+import { readJsonFile } from '../storage/read-json.js';
+import { type JobContext, withPart } from './job-context.js';
+import { keyAt } from './run-key.js';
+import { type ResultPlaces, reportEntry } from './write-result.js';
+
+/** A run that may go on where another was cut off. */
+export interface KeptRun {
+  /** As the user named what it makes; absent: nothing is kept. */
+  readonly output: string | undefined;
+  /** See `runKey`. */
+  readonly key: string | undefined;
+  /** What is to be made. Default: what has none. */
+  readonly sparsities?: readonly number[];
+  readonly resume: boolean;
+}
+
+/** Runs part of a job with a journal of its own, which goes when the part is complete. */
+export async function withJournal<T>(
+  context: JobContext,
+  { output, key: run, sparsities = [], resume }: KeptRun,
+  part: (context: JobContext, goesOn: boolean) => Promise<T>,
+): Promise<T> {
+  const key = keyAt(context.platform, run, sparsities);
+  const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
+  if (workspace === undefined) return part(context, false);
+  const { found, folder, journal } = workspace;
+  let isComplete = false;
+  try {
+    const result = await withPart(
+      { ...context, journal: run === undefined ? undefined : journal, run },
+      async (own) => {
+        if (found === 'same')
+          own.notes.push(`went on from what ${folder} kept of a run that was cut off: times are of the rest`);
+        if (found === 'other' && resume)
+          own.notes.push(`${folder} was of a run with another model, options or version, so that this one began anew`);
+        return part(own, found === 'same');
+      },
+    );
+    isComplete = true;
+    return result;
+  } finally {
+    await workspace.close(isComplete);
+  }
+}
+
+/** What the manifest of a folder says of the run that made it; undefined where there is none. */
+export async function runOf(files: Files, out: string): Promise<string | undefined> {
+  const manifest = await readJsonFile(files, files.resolve(out, MANIFEST)).catch(() => undefined);
+  return typeof Object(manifest).run === 'string' ? (Object(manifest).run as string) : undefined;
+}
+
+/** Whether a run may find something that an earlier one made or kept. */
+export async function mayBeKept(
+  { platform: { files, keptIn } }: JobContext,
+  output: string | undefined,
+  results: readonly ResultPlaces[],
+): Promise<boolean> {
+  const outputs = results.flatMap(({ out }) => out ?? []);
+  const isKept = await Promise.all([output ?? [], ...outputs].flat().map((path) => keptIn?.(path)));
+  const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
+  return isKept.includes(true) || runs.some((run) => run !== undefined);
+}
+
+/** Reports of results that a run of the same key has made, by their place in the list. */
+export async function readFinished(
+  { platform, journal, run }: JobContext,
+  results: readonly ResultPlaces[],
+): Promise<ReadonlyMap<number, PruneReport>> {
+  const { files } = platform;
+  const found = new Map<number, PruneReport>();
+  for (const [index, { sparsity, out, report: place }] of results.entries()) {
+    if (run === undefined || out === undefined) continue;
+    if ((await runOf(files, out)) !== keyAt(platform, run, [sparsity])) continue;
+    const path = place && files.resolve(place.folder ?? out, `${place.name}.json`);
+    const written = path && (await readJsonFile(files, path).catch(() => undefined));
+    const report = (written as PruneReport | undefined) ?? (await readKept<PruneReport>(journal, reportEntry(index)));
+    if (report !== undefined) found.set(index, report);
+  }
+  return found;
+}

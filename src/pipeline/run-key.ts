@@ -1,0 +1,82 @@
+import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { Engine } from '../runtime/engine.js';
+import { hashFiles, hashModel } from '../storage/hash-files.js';
+import type { PairPlace } from '../storage/json-with-tensors.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import { VERSION } from '../version.js';
+import { describeEnvironment } from './describe-environment.js';
+
+/** What decides a result beside the request. */
+export interface KeyInput {
+  readonly folder: ModelFolder;
+  readonly engine: Engine;
+  /** Statistics that stand in for a look at the model. */
+  readonly place?: PairPlace | undefined;
+  /** Name of the call. */
+  readonly call: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Options that do not decide what a run makes, but where it goes, how it is heard of, and whether it may go on; and how much. */
+const CONTROLS: ReadonlySet<string> = new Set([
+  ...['sparsity', 'model', 'out', 'report', 'recipe', 'force', 'resume', 'isolate', 'onProgress', 'signal'],
+]);
+
+/**
+ * Names what a run makes, whatever its sparsity: two with the same key make the same bytes. It is a SHA-256 over the model's
+ * files, the options, the version of this library and what runs the graphs.
+ * @returns undefined where the options hold code of the caller's, which has no name.
+ * @throws ModelFormatError when the model cannot be read.
+ */
+export async function runKey(
+  platform: Platform,
+  request: object & EngineChoice,
+  { folder, engine, call, place, signal }: KeyInput,
+): Promise<string | undefined> {
+  const options = Object.entries(request).filter(([name]) => !CONTROLS.has(name));
+  const text = nameValue(Object.fromEntries(options));
+  if (text === undefined) return undefined;
+  const { documents } = folder;
+  const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
+  const hash = platform.createHash();
+  // The file names the hash of its tensors.
+  const statistics = place && (await hashFiles(platform, [place.json], signal).catch(() => 'none'));
+  for (const part of [await hashModel(folder, signal), JSON.stringify(facts), text, statistics ?? 'none'])
+    hash.update(new TextEncoder().encode(`${part}\n`));
+  return hash.digest();
+}
+
+/** The same for some sparsities. */
+export function keyAt(
+  { createHash }: Platform,
+  key: string | undefined,
+  sparsities: readonly number[],
+): string | undefined {
+  if (key === undefined) return undefined;
+  const hash = createHash();
+  hash.update(new TextEncoder().encode(`${key} ${sparsities.join()}`));
+  return hash.digest();
+}
+
+/** A text that only equal values have; undefined for what holds code, or comes piece by piece. */
+function nameValue(value: unknown): string | undefined {
+  if (typeof value === 'number' || typeof value === 'bigint') return String(value);
+  if (value === null || value === undefined || typeof value === 'boolean' || typeof value === 'string')
+    return JSON.stringify(value) ?? 'undefined';
+  if (typeof value !== 'object') return undefined;
+  if (ArrayBuffer.isView(value) && !(value instanceof DataView)) return nameList(value as unknown as Iterable<unknown>);
+  if (Array.isArray(value) || value instanceof Set || value instanceof Map) return nameList(value);
+  if (Object.getPrototypeOf(value) !== Object.prototype) return undefined;
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return nameList(entries.sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+function nameList(values: Iterable<unknown>): string | undefined {
+  const names: string[] = [];
+  for (const value of values) {
+    const name = nameValue(value);
+    if (name === undefined) return undefined;
+    names.push(name);
+  }
+  return `[${names.join()}]`;
+}

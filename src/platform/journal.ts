@@ -1,0 +1,88 @@
+/** Keeps what a long run has finished, so that the same run can go on where it was cut off. */
+export interface Journal {
+  /** What was kept under a name, part by part; undefined where nothing whole was. */
+  read(name: string): Promise<AsyncIterable<unknown> | undefined>;
+  /**
+   * Keeps parts under a name in place of what was there: all of them, or none.
+   * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them
+   * @throws OptionError when it cannot be written.
+   */
+  write(name: string, parts: Parts): Promise<void>;
+  /** Whether the run has gone on for so long since the last write that one of so many bytes costs little beside it. */
+  isDue(byteLength: number): boolean;
+  /** The same journal, whose names stand under another. */
+  within(scope: string): Journal;
+}
+
+export type Parts = Iterable<unknown> | AsyncIterable<unknown>;
+
+/** Where a journal's entries lie. */
+export interface EntryStore {
+  /** @see Journal.read */
+  read(name: string): Promise<AsyncIterable<unknown> | undefined>;
+  /** @returns bytes that the entry takes. */
+  write(name: string, parts: Parts): Promise<number>;
+}
+
+/** Work between two writes, as a multiple of what a write takes: a journal costs a twenty-fifth of a run at most. */
+const WORK_PER_WRITE = 24;
+/** What a write is taken to cost before one was timed, in ms: each, and by byte. */
+const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
+/** Smaller writes tell what each one costs, larger ones what a byte does. */
+const LARGE_BYTES = 2 ** 20;
+
+/** @param now a clock, in ms */
+export function createJournal({ read, write }: EntryStore, now = () => performance.now()): Journal {
+  let lastWrite = now();
+  const cost = { ...FIRST_COST };
+  const journal: Journal = {
+    read,
+    async write(name, parts) {
+      const start = now();
+      const byteLength = await write(name, parts);
+      lastWrite = now();
+      const ms = lastWrite - start;
+      if (byteLength > LARGE_BYTES) cost.perByte = ms / byteLength;
+      else cost.each = ms;
+    },
+    isDue: (byteLength) => now() - lastWrite >= WORK_PER_WRITE * (cost.each + byteLength * cost.perByte),
+    within: (scope) => scoped(journal, scope),
+  };
+  return journal;
+}
+
+function scoped(journal: Journal, scope: string): Journal {
+  const own: Journal = {
+    read: (name) => journal.read(`${scope}.${name}`),
+    write: (name, parts) => journal.write(`${scope}.${name}`, parts),
+    isDue: journal.isDue,
+    within: (inner) => scoped(own, inner),
+  };
+  return own;
+}
+
+/** The one part of an entry; undefined where nothing whole was kept. */
+export async function readKept<T>(journal: Journal | undefined, name: string): Promise<T | undefined> {
+  for await (const part of (await journal?.read(name)) ?? []) return part as T;
+  return undefined;
+}
+
+/** A folder beside what a run makes, for what is not complete. */
+export interface Workspace {
+  readonly journal: Journal;
+  /** Nothing was there, the same run goes on, or another run's leavings gave way. */
+  readonly found: 'nothing' | 'same' | 'other';
+  /** As messages name it. */
+  readonly folder: string;
+  /** Lets go of the folder: it goes when the run is complete or nothing was kept in it. */
+  close(isComplete: boolean): Promise<void>;
+}
+
+export interface WorkspaceRequest {
+  /** Folder or file that the run is to make; the workspace lies beside it. */
+  readonly output: string;
+  /** What two runs have in common that make the same; undefined for one that no other can go on with. */
+  readonly key: string | undefined;
+  /** Whether to go on with what the same run left. */
+  readonly resume: boolean;
+}

@@ -1,0 +1,77 @@
+import { type Journal, readKept } from '../platform/journal.js';
+import type { BlockRunner } from '../runtime/block-runner.js';
+import type { ContextPlace, PruneContext } from './prune-context.js';
+
+/** The first part of the entry of where a loop over the segments stands; what its runner saved follows. */
+interface Place extends ContextPlace {
+  /** Segment that comes next. */
+  readonly segment: number;
+  readonly remarks: readonly string[];
+}
+
+const PLACE = 'place';
+
+/** Keeps what a loop over the segments has done, so that a run that was cut off can go on behind it. */
+export interface KeptSegments {
+  /** Segment to go on at; what came of those before it was kept. */
+  readonly start: number;
+  /** What was added for the segments before `start`, in order. */
+  added(): AsyncGenerator<unknown>;
+  /** Has context and runner stand where they stood. */
+  restore(runner: BlockRunner | undefined): Promise<void>;
+  /** Takes what came of a segment. */
+  add(segment: number, work: SegmentWork): void;
+  /** Is called between two segments: writes down where the run stands, when that is due. */
+  settle(segment: number, runner: BlockRunner | undefined): Promise<void>;
+}
+
+/** What came of a segment. */
+export interface SegmentWork {
+  /** Roughly. */
+  readonly byteLength: number;
+  /** As plain data, see `Journal.write`. */
+  parts(): Promise<readonly unknown[]>;
+}
+
+/** Without a journal nothing is kept. */
+export async function openKeptSegments(context: PruneContext): Promise<KeptSegments> {
+  const { journal } = context.job;
+  const place = await readKept<Place>(journal, PLACE);
+  const start = place?.segment ?? 0;
+  let pending: (SegmentWork & { readonly segment: number })[] = [];
+  return {
+    start,
+    async *added() {
+      for (let segment = 0; segment < start; segment += 1)
+        for await (const part of (await journal?.read(`segment-${segment}`)) ?? []) yield part;
+    },
+    async restore(runner) {
+      if (journal === undefined || place === undefined) return;
+      context.goOn(place);
+      await runner?.restore(runnerParts(journal));
+    },
+    add(segment, work) {
+      if (journal !== undefined) pending.push({ segment, ...work });
+    },
+    async settle(segment, runner) {
+      const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
+      if (journal === undefined || pending.length === 0 || !journal.isDue(byteLength)) return;
+      for (const work of pending) await journal.write(`segment-${work.segment}`, await work.parts());
+      pending = [];
+      await journal.write(PLACE, placeParts(context, segment, runner));
+    },
+  };
+}
+
+async function* placeParts(context: PruneContext, segment: number, runner: BlockRunner | undefined) {
+  yield { segment, remarks: [...context.remarks], ...context.passed() } satisfies Place;
+  if (runner !== undefined) yield* runner.save();
+}
+
+async function* runnerParts(journal: Journal): AsyncGenerator<unknown> {
+  let isFirst = true;
+  for await (const part of (await journal.read(PLACE)) ?? []) {
+    if (!isFirst) yield part;
+    isFirst = false;
+  }
+}

@@ -1,0 +1,65 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import { setWeight } from '../../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { ModuleOutcome } from '../job.js';
+import type { SegmentWork } from '../kept-segments.js';
+import type { PruneContext } from '../prune-context.js';
+import { type ModelEdits, type ShrunkModule, shrinkAgain } from './shrink-module.js';
+
+/** A module that has shrunk, and as the refinements left it. */
+export interface RefinedOutcome {
+  readonly shrunk: ShrunkModule;
+  readonly outcome: ModuleOutcome;
+  /** What the refinements changed, by name. */
+  readonly refined: ReadonlyMap<string, TensorHandle>;
+}
+
+/** The same as plain data. */
+interface KeptModule extends Omit<ShrunkModule, 'outcome'> {
+  readonly index: number;
+  readonly outcome: Omit<ModuleOutcome, 'module'>;
+  readonly refined: ReadonlyMap<string, KeptTensor>;
+}
+
+interface KeptTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** What came of the modules of a segment, for the journal. */
+export const keepModules = (modules: readonly RefinedOutcome[]): SegmentWork => ({
+  byteLength: modules.reduce((sum, module) => sum + bytesOf(module), 0),
+  parts: () => Promise.all(modules.map(pack)),
+});
+
+async function pack({ shrunk: { weight, bias }, outcome: whole, refined }: RefinedOutcome): Promise<KeptModule> {
+  const { module, ...outcome } = whole;
+  const tensors = new Map<string, KeptTensor>();
+  for (const [name, handle] of refined)
+    tensors.set(name, { dataType: handle.dataType, dims: handle.dims, bytes: await handle.read() });
+  return { index: module.index, outcome, weight, bias, refined: tensors };
+}
+
+const bytesOf = ({ shrunk: { weight }, refined }: RefinedOutcome): number =>
+  [...refined.values()].reduce((sum, { byteLength }) => sum + byteLength, weight?.byteLength ?? 0);
+
+/** Does to a model what was done to a module of it before. @param part as `keepModules` gave it */
+export async function repeatModule(
+  context: PruneContext,
+  model: OnnxModel,
+  part: unknown,
+  edits: ModelEdits,
+): Promise<ModuleOutcome> {
+  const { index, outcome: kept, refined, ...rest } = part as KeptModule;
+  const { modules } = context.job.analysed.detected.layout;
+  const outcome = { module: findModule(modules, index), ...kept };
+  await shrinkAgain(context, model, { ...rest, outcome }, edits);
+  for (const [name, { bytes, ...shape }] of refined) {
+    const handle = await context.job.store(shape, bytes);
+    setWeight(model, name, handle);
+    edits.changed.set(name, handle);
+  }
+  return outcome;
+}
+
+const findModule = (modules: readonly PrunableModule[], wanted: number): PrunableModule =>
+  modules.find(({ index }) => index === wanted)!;

@@ -1,0 +1,142 @@
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { observe, prune, pruneLadder } from '../../src/node.js';
+import { runLadder, runObserve, runPrune } from '../../src/pipeline/calls.js';
+import type { LadderRequest } from '../../src/pipeline/prune-request.js';
+import type { Journal } from '../../src/platform/journal.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { Platform } from '../../src/platform/platform.js';
+import type { JobControl, Progress } from '../../src/progress.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const CALIBRATION = { windowCount: 4, windowLength: 24 };
+const COMMON = { model: TINY_LLAMA, calibration: CALIBRATION, batchSize: 2 };
+
+/** Every entry is due, whatever it takes. */
+const eager = (journal: Journal): Journal => ({
+  ...journal,
+  isDue: () => true,
+  within: (scope) => eager(journal.within(scope)),
+});
+const PLATFORM: Platform = {
+  ...nodePlatform,
+  async openWorkspace(request) {
+    const workspace = await nodePlatform.openWorkspace!(request);
+    return { ...workspace, journal: eager(workspace.journal) };
+  },
+};
+
+type Run = (control: JobControl & { readonly out: string }) => Promise<unknown>;
+
+const RUNS: Readonly<Record<string, Run>> = {
+  auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
+  shots: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2 }),
+  ladder: (control) => runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap' }),
+  observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
+};
+
+/** Every file of a folder by its hash, the reports left out: they tell of times. */
+async function hashesOf(path: string): Promise<Record<string, string>> {
+  const files = (await listFiles(path)).filter((file) => !file.includes('report'));
+  const hash = async (file: string) =>
+    createHash('sha256')
+      .update(await readFile(join(path, file)))
+      .digest('hex');
+  return Object.fromEntries(await Promise.all(files.map(async (file) => [file, await hash(file)] as const)));
+}
+
+describe('a run that is aborted', () => {
+  it.each(Object.keys(RUNS))(
+    'goes on where it was, as often as it is, to the bytes of an undisturbed one (%s)',
+    async (name) => {
+      const run = RUNS[name]!;
+      await mkdir(at('whole'));
+      await mkdir(at('cut'));
+      const steps: Progress[] = [];
+      await run({ out: at('whole/x'), onProgress: (step) => void steps.push(step) });
+      let heard = 0;
+      let cuts = 0;
+      for (let isDone = false; !isDone; ) {
+        const abortion = new AbortController();
+        let own = 0;
+        const onProgress = () => {
+          heard += 1;
+          own += 1;
+          if (own > 0.5 * steps.length) abortion.abort();
+        };
+        isDone = await run({ out: at('cut/x'), onProgress, signal: abortion.signal }).then(
+          () => true,
+          (error: Error) => {
+            expect(error.name).toBe('AbortError');
+            return false;
+          },
+        );
+        cuts += isDone ? 0 : 1;
+        expect(cuts).toBeLessThan(12);
+        const left = await readdir(at('cut'));
+        expect(left.some((entry) => entry.endsWith('.partial'))).toBe(!isDone);
+      }
+      expect(cuts).toBeGreaterThan(1);
+      // A run that began anew each time would never come to its end.
+      expect(heard).toBeLessThan(3 * steps.length);
+      expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
+    },
+    240_000,
+  );
+});
+
+const quick = (request: Partial<LadderRequest> = {}) =>
+  pruneLadder({ model: TINY_LLAMA, out: at('out'), sparsity: [0.2], method: 'random', certify: false, ...request });
+
+describe('the same command again', () => {
+  it('finds a finished result, and is done', async () => {
+    const [first] = await quick();
+    const [again] = await quick();
+    expect(again).toMatchObject({ createdAt: first!.createdAt });
+    await expect(quick({ resume: false })).rejects.toThrow('exists');
+    await expect(quick({ seed: 1 })).rejects.toThrow('exists');
+    const [anew] = await quick({ force: true });
+    expect(anew!.createdAt).not.toBe(first!.createdAt);
+  });
+
+  it('finds finished statistics, and is done', async () => {
+    const request = { model: TINY_LLAMA, out: at('statistics'), method: 'flap', calibration: CALIBRATION };
+    const first = await observe(request);
+    const bytes = await hashesOf(at('statistics'));
+    expect(await observe(request)).toMatchObject({ bytes: first.bytes, timings: [] });
+    expect(await hashesOf(at('statistics'))).toEqual(bytes);
+    await expect(observe({ ...request, seed: 3 })).rejects.toThrow('exists');
+  });
+
+  it('begins anew for other options, and says so', async () => {
+    const abortion = new AbortController();
+    const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap' };
+    const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 8 && abortion.abort();
+    await expect(runPrune(PLATFORM, { ...cut, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    expect(await readdir(folder())).toContain('out.partial');
+    const { remarks } = await prune({ ...cut, seed: 1 });
+    expect(remarks.join()).toContain('another model, options or version');
+    expect(await readdir(folder())).toEqual(['out']);
+  });
+
+  it('gives the old folder its name back when it was cut off between two renames', async () => {
+    await quick();
+    await mkdir(at('out/20.partial'));
+    await rename(at('out/20'), at('out/20.partial/replaced'));
+    const [report] = await quick();
+    expect(report!.out).toContain('20');
+    expect(await readdir(at('out'))).toEqual(['20']);
+  });
+});
+
+it('leaves a folder alone that no run wrote', async () => {
+  await mkdir(at('out.partial'));
+  await writeFile(at('out.partial/notes.txt'), 'mine');
+  await expect(quick()).rejects.toThrow('holds notes.txt, which no run wrote');
+  expect(await readFile(at('out.partial/notes.txt'), 'utf8')).toBe('mine');
+});
