@@ -41,6 +41,16 @@ export const prune = (request: calls.PruneRequest & IsolateOption) => callModel(
 export const pruneLadder = (request: calls.LadderRequest & IsolateOption) => callModel('pruneLadder', request);
 
 /**
+ * Writes a model folder in other dtypes, under the names that its runtime looks for: `prune` with nothing removed. Each map's
+ * rounding makes up for its own errors where the model's predictions feel them.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await quantize({ model: './model', out: './small', dtype: ['q4', 'fp16'] });
+ */
+export const quantize = (request: calls.QuantizeRequest & IsolateOption) => callModel('quantize', request);
+
+/**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
  * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
  * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files

@@ -9,6 +9,7 @@ const STAGES: readonly string[] = [
   'allocation',
   'compensation',
   'removal',
+  'quantisation',
 ];
 
 /** Lowest first: a file may import from its own folder and from lower layers only. */

@@ -22,11 +22,11 @@ it('every page is linked to by another', () => {
   expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
 });
 
-it.each(['prune', 'observe', 'apply', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
+it.each(['prune', 'quantize', 'observe', 'apply', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
   'the page of options names every flag of %s',
   async (command) => {
     const { out } = await runWithDouble(
-      `${command} ${['prune', 'observe'].includes(command) ? '--help-all' : '--help'}`,
+      `${command} ${['prune', 'quantize', 'observe'].includes(command) ? '--help-all' : '--help'}`,
     );
     const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
     expect(flags).toContain('--json');

@@ -1,11 +1,23 @@
 import { EVAL } from '../../src/cli/eval.js';
-import { APPLY, BENCH, BIAS, COMPARE, DESCRIBE, HEAL, OBSERVE, PRUNE, REPORT } from '../../src/options/commands.js';
+import {
+  APPLY,
+  BENCH,
+  BIAS,
+  COMPARE,
+  DESCRIBE,
+  HEAL,
+  OBSERVE,
+  PRUNE,
+  QUANTIZE,
+  REPORT,
+} from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
 
 /** Commands in the order of the README, each with the call of the API that it is. */
 const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
   ['prune <model>', 'prune', PRUNE],
+  ['quantize <model>', 'quantize', QUANTIZE],
   ['observe <model>', 'observe', OBSERVE],
   ['apply <recipe> <model>', 'applyRecipe', APPLY],
   ['heal <dense> <pruned>', 'heal', HEAL],

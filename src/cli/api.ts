@@ -5,6 +5,7 @@ export type CliApi = Pick<
   typeof library,
   | 'prune'
   | 'pruneLadder'
+  | 'quantize'
   | 'observe'
   | 'applyRecipe'
   | 'heal'

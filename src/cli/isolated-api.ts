@@ -6,6 +6,7 @@ import type { CliApi } from './api.js';
 export const isolatedApi: CliApi = {
   prune: (request) => runIsolated('prune', request),
   pruneLadder: (request) => runIsolated('pruneLadder', request),
+  quantize: (request) => runIsolated('quantize', request),
   observe: (request) => runIsolated('observe', request),
   applyRecipe: (request) => runIsolated('applyRecipe', request),
   heal: (request) => runIsolated('heal', request),

@@ -7,6 +7,7 @@ import { formatBytes, formatCount, formatDuration, formatPercent } from '../repo
 import type { CertificateReport, MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
+import { formatDtypes } from './format-dtypes.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 import { sayingHow } from './interrupted-error.js';
@@ -48,6 +49,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
     `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
+    ...formatDtypes(report),
     ...formatCalibration(report),
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
@@ -56,7 +58,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
   ].join('\n');
 }
 
-function formatCalibration({ calibration }: PruneReport): string[] {
+export function formatCalibration({ calibration }: PruneReport): string[] {
   const { generated, windowCount, windowLength } = calibration ?? {};
   if (generated === undefined) return [];
   const { windowCount: count, seed } = generated;

@@ -12,11 +12,13 @@ import { healCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
 import { observeCommand } from './observe.js';
 import { pruneCommand } from './prune.js';
+import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
 
 /** In the order of the help. */
 const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
+  quantizeCommand,
   observeCommand,
   applyCommand,
   healCommand,

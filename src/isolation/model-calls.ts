@@ -10,6 +10,7 @@ import {
   runObserve,
   runPerplexity,
   runPrune,
+  runQuantize,
   runTasks,
 } from '../pipeline/calls.js';
 
@@ -17,6 +18,7 @@ import {
 export const MODEL_CALLS = {
   prune: runPrune,
   pruneLadder: runLadder,
+  quantize: runQuantize,
   observe: runObserve,
   applyRecipe: runApply,
   heal: runHeal,

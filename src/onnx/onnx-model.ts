@@ -36,6 +36,8 @@ export interface OnnxModel {
   readonly storage?: ModelStorage;
   /** What stands in front of the graph and is another file's: run with it, but neither counted, pruned nor saved. */
   readonly front?: GraphFront;
+  /** The model as its file has it, where this one has floats in place of codes. */
+  readonly coded?: OnnxModel;
   /** The other half of a merged decoder, over the same weights; absent for any other model. */
   readonly twin?: MergedTwin;
 }

@@ -95,6 +95,7 @@ export const BUDGET = {
   widthMultiple: row('--width-multiple <count>', 'keep FFN widths at multiples of this', {
     kind: whole(1),
     default: 1,
+    otherwise: '1, or the block size of a dtype with blocks',
     everyday: true,
     applies: whereSelected('ffn'),
   }),

@@ -6,6 +6,7 @@ import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { type Families, row } from './option.js';
+import { QUANTISATION } from './quantisation.js';
 import { RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
 import { fileList, TEXT_WINDOWS } from './texts.js';
@@ -15,6 +16,7 @@ import { fileList, TEXT_WINDOWS } from './texts.js';
 export const PRUNE = {
   Result: RESULT,
   Budget: BUDGET,
+  Quantisation: QUANTISATION,
   Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
   Calibration: LOOK,
@@ -68,6 +70,16 @@ export const HEAL = {
     ...ENGINE,
     ...JOB,
   },
+} as const satisfies Families;
+
+const { recipe: _, out: quantized, ...FOLDER } = RESULT;
+
+export const QUANTIZE = {
+  Result: { out: { ...quantized, help: 'where the quantised model goes' }, ...FOLDER },
+  Quantisation: { ...QUANTISATION, dtype: { ...QUANTISATION.dtype, required: true } },
+  Calibration: CALIBRATION,
+  Evaluation: EVALUATION,
+  Running: { ...RUN, ...MODEL, ...CONDUCT },
 } as const satisfies Families;
 
 export const APPLY = {

@@ -48,6 +48,8 @@ export interface RunFacts {
   readonly readsTokens: boolean;
   /** Looks at tokens block by block while it prunes. */
   readonly measuresBlocks: boolean;
+  /** Dtypes that results are written in; absent: as the model is. */
+  readonly dtypes?: readonly string[];
 }
 
 export type AnyRows = Readonly<Record<string, OptionRow>>;

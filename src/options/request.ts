@@ -12,10 +12,12 @@ import { type CalibrationOptions, type ResolvedCalibration, resolveCalibration }
 import { PRUNE } from './commands.js';
 import type { FolderOptions } from './folder.js';
 import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
+import { learnsRounding, type ResolvedQuantisation, resolveQuantisation, widthMultipleFor } from './quantisation.js';
 
 /** What a run over a folder is told, with nothing left open. */
 export interface ResolvedRequest {
   readonly options: ResolvedOptions;
+  readonly quantisation: ResolvedQuantisation;
   readonly calibration: ResolvedCalibration;
 }
 
@@ -30,17 +32,28 @@ export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'
  */
 export function resolveRequest(request: RunRequest): ResolvedRequest {
   const { out, dryRun, recipe, evaluation, statistics } = request;
-  const runs = [request.sparsity].flat().map((sparsity) => ({ ...pickOptions(request, PRUNE_ROWS), sparsity }));
+  const quantisation = resolveQuantisation(request);
+  const { dtypes } = quantisation;
+  const sparsities = [request.sparsity].flat();
+  // A row that ends inside a block carries padding.
+  const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
+  const given = {
+    ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
+    ...definedOf(pickOptions(request, PRUNE_ROWS)),
+  };
+  const runs = sparsities.map((sparsity) => ({ ...given, sparsity }));
   const [options] = runs.map(resolveOptions);
   const { shots, calibrationDefaults } = options!;
-  checkEffect(request, rowsOf(PRUNE), factsOf(options!));
+  const facts = factsOf(options!);
+  const looks = facts.readsTokens || learnsRounding(quantisation);
+  checkEffect(request, rowsOf(PRUNE), { ...facts, dtypes, readsTokens: looks });
   if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
   if (recipe !== undefined && shots > 1)
     throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
   if (evaluation !== undefined && dryRun)
     throw refusal('evaluation', 'measures what was written, and a dryRun writes nothing; leave one of both out');
   if (statistics !== undefined) checkStatistics(request, shots);
-  return { options: options!, calibration: resolveCalibration(request.calibration, calibrationDefaults) };
+  return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, calibrationDefaults) };
 }
 
 /** Refuses options that statistics, which stand in for a look at the model, leave no room for. */
@@ -62,7 +75,7 @@ export type LookOptions = Pick<
 /** The same for a look at a dense model. @throws OptionError, also where there is nothing to look at. */
 export function resolveLook(
   request: LookOptions & { readonly calibration?: CalibrationOptions | undefined },
-): ResolvedRequest {
+): Omit<ResolvedRequest, 'quantisation'> {
   const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
   if (!readsTokens(options))
     throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`, {

@@ -1,5 +1,6 @@
 /** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
 
+export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
 export {
@@ -45,5 +46,6 @@ export { type DescribeRequest, runDescribe } from './run-describe.js';
 export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
 export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
 export { runLadder, runPrune } from './run-prune.js';
+export { type QuantizeRequest, runQuantize } from './run-quantize.js';
 export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';

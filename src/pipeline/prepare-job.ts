@@ -21,6 +21,8 @@ export interface JobRequest {
   readonly calibration: ResolvedCalibration | undefined;
   /** What windows of healing are made as, where it is asked for. */
   readonly healingAs?: ResolvedCalibration | undefined;
+  /** Whether windows are needed even where pruning reads none. Default false. */
+  readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
   readonly engine: Engine;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
@@ -60,7 +62,10 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       ...{ folder, model, engine, calibration, vocabularySize, positionCount, written },
       seed: options.seed,
     });
-  const calibration = request.calibration && readsTokens(options) ? await makeWindows(request.calibration) : undefined;
+  const calibration =
+    request.calibration && (readsTokens(options) || request.readsTokens)
+      ? await makeWindows(request.calibration)
+      : undefined;
   const windows = calibration?.windows ?? [];
   const healing = await makeHealingWindows(request, makeWindows);
   const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;

@@ -1,5 +1,6 @@
 import { LADDER, PRUNE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
+import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -63,7 +64,7 @@ async function pruneTo(
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, calibration } = resolveRequest(request);
+  const { options, quantisation, calibration } = resolveRequest(request);
   const { model, embeddings, force = false, resume = true, evaluation, statistics } = request;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
@@ -80,17 +81,8 @@ async function pruneTo(
       const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const making = {
-        request,
-        stages,
-        folder,
-        options,
-        calibration: checks.calibration,
-        healingAs: calibration,
-        place,
-        engine,
-        results,
-      };
+      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
+      const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
@@ -102,6 +94,7 @@ async function pruneTo(
 interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
+  readonly quantisation: ResolvedQuantisation;
   /** Statistics that stand in for a look at the model. */
   readonly place: PairPlace | undefined;
   readonly results: readonly ResultPlaces[];
@@ -111,11 +104,12 @@ interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' |
 
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
 function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
-  const { request, stages, place, results, finished, ...given } = making;
+  const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
   const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
   const { hiddenStates, quoteText = true, certify: certifies = true } = request;
-  const asked = { statistics, embeddings, executionProvider, threads };
+  const { dtypes: dtype, ...form } = quantisation;
+  const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
   const resultCount = results.length;
   const open = results.filter((_, index) => !finished.has(index));
   return withPart(context, async (part) => {
@@ -123,6 +117,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       ...given,
       stages,
       hiddenStates,
+      readsTokens: learnsRounding(quantisation),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
     });
@@ -136,7 +131,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;
-      const written = { stages, model, force, quoteText, certifies, asked, places, index, resultCount };
+      const written = { stages, model, force, quoteText, certifies, asked, quantisation, places, index, resultCount };
       reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
     }
     return reports;
@@ -151,7 +146,7 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 /** Prune, save, certify, report. What was rewritten is kept in scratch space until it is saved. */
 function makeResult(
   context: JobContext,
-  { measured, ...source }: ResultSource & SeenModel,
+  { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
   { resultCount, ...written }: WriteRequest & Pick<PruneInput, 'resultCount'>,
 ): Promise<PruneReport> {
   const { stages, places, index } = written;
@@ -161,7 +156,7 @@ function makeResult(
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
     context.remarks.push(...outcome.remarks);
-    return writeResult(context, source, outcome, written);
+    return writeResult(context, { ...source, store }, outcome, written);
   });
 }
 

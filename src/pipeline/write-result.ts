@@ -1,21 +1,26 @@
 import { withoutFront } from '../graph/join-embedding.js';
-import type { SinkFolder } from '../onnx/byte-source.js';
-import { saveModel } from '../onnx/save-model.js';
+import type { SavedModel } from '../onnx/save-model.js';
+import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
+import type { DtypeName } from '../quantisation/dtypes.js';
 import { pruneTwin } from '../removal/prune-twin.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
-import type { CertificateReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
+import type { CertificateReport, DtypeReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
+import type { JsonObject } from '../storage/read-json.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { writeText } from '../storage/write-file.js';
 import { type ReportPlace, writeReport } from '../storage/write-report.js';
 import type { JobContext } from './job-context.js';
+import { layoutOf, stateDtypes } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
 import { keyAt } from './run-key.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
+import { countBytes, makeVariants, reportVariant, type Variant } from './write-variants.js';
 
 /** Where one result goes. */
 export interface ResultPlaces {
@@ -30,7 +35,7 @@ export interface ResultPlaces {
 
 /** How a result is written, and what is said about it. */
 export interface WriteRequest {
-  readonly stages: Pick<Stages, 'pruneMeasured' | 'save' | 'certify' | 'report'>;
+  readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'report'>;
   readonly places: ResultPlaces;
   /** Which of several results, from 0. */
   readonly index: number;
@@ -40,6 +45,8 @@ export interface WriteRequest {
   readonly force: boolean;
   readonly quoteText: boolean;
   readonly certifies: boolean;
+  /** What the result is written as. */
+  readonly quantisation: ResolvedQuantisation;
   /** What its report says of the run beside the pruning options. */
   readonly asked: Omit<RunSettings, 'calibration'>;
 }
@@ -47,19 +54,62 @@ export interface WriteRequest {
 /** What a result was made from. */
 export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
+  /** Keeps codes until the result is saved. */
+  readonly store: StoreTensor;
   /** Statistics that stood in for a look at the model. */
   readonly statistics?: StatisticsReport | undefined;
 }
 
-/** Save, certify, report; a dry run only counts the model's bytes. Nothing is left when it fails. */
+/**
+ * Quantise, save, certify, report; a dry run only counts the model's bytes. Nothing is left of a folder when it fails. genai
+ * has one model a folder: several dtypes get folders of their own, and the first one's report is given back.
+ */
 export async function writeResult(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  { places, index, stages, model: name, force, quoteText, certifies, asked }: WriteRequest,
+  request: WriteRequest,
 ): Promise<PruneReport> {
-  const { platform, journal, run, remarks, onProgress, signal } = context;
-  const { folder, job, calibration, settled, statistics } = source;
+  const { quantisation, places } = request;
+  const { dtypes } = quantisation;
+  const layout = layoutOf(source.folder, quantisation.layout);
+  if (layout === 'transformers.js' || dtypes.length < 2)
+    return writeFolder(context, source, outcome, { ...request, layout, dtypes });
+  const reports: PruneReport[] = [];
+  for (const dtype of dtypes) {
+    const out = places.out && context.platform.files.resolve(places.out, dtype);
+    const own = { ...places, out, ...(reports.length > 0 && { recipe: undefined }) };
+    reports.push(await writeFolder(context, source, outcome, { ...request, places: own, layout, dtypes: [dtype] }));
+  }
+  return reports[0]!;
+}
+
+/** One folder, and what it holds. */
+interface FolderRequest extends WriteRequest {
+  readonly layout: FolderLayout;
+  readonly dtypes: readonly DtypeName[];
+}
+
+async function writeFolder(
+  context: JobContext,
+  source: ResultSource,
+  outcome: PruneOutcome,
+  {
+    places,
+    index,
+    stages,
+    model: name,
+    force,
+    quoteText,
+    certifies,
+    asked,
+    quantisation,
+    layout,
+    dtypes,
+  }: FolderRequest,
+): Promise<PruneReport> {
+  const { platform, journal, run, remarks } = context;
+  const { folder, job, calibration, settled, statistics, store } = source;
   const { out, report: place, sparsity } = places;
   const options = { ...job.options, sparsity };
   const settings = plainSettings(options, { calibration: settled, ...asked });
@@ -71,7 +121,13 @@ export async function writeResult(
   if (places.recipe !== recipe)
     remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
 
-  const reportOn = (bytesAfter: number, certificate?: CertificateReport) =>
+  const made = await makeVariants(context, stages, {
+    ...{ folder, outcome, quantisation, layout, dtypes },
+    job: { ...job, store, options, journal: journal?.within(`result-${index}`) },
+  });
+  const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
+
+  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], certificate?: CertificateReport) =>
     stages.report.run(context, {
       folder,
       engine: job.engine,
@@ -83,6 +139,7 @@ export async function writeResult(
       outcome,
       parametersAfter: countParameters(model),
       bytes: { before: bytesBefore, after: bytesAfter },
+      ...(said.length > 0 && { dtypes: said }),
       calibration: calibration?.provenance,
       windows: job.windows,
       statistics,
@@ -92,24 +149,45 @@ export async function writeResult(
   const own = keyAt(platform, run, [sparsity]);
   const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run: own };
   const count = async () => {
-    const { byteLength } = await saveModel(model, COUNTING_FOLDER, folder.modelFile, { onProgress, signal });
+    const counted: SavedModel[] = [];
+    for (const variant of variants) counted.push(await countBytes(variant, context));
     await folder.checkUnchanged();
     if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
-    return reportOn(byteLength);
+    const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
+    return reportOn(counted[0]!.byteLength, said);
   };
   // All else is written before the folder has its name: a run that finds it there has nothing left to do.
   const fill = async (partial: string) => {
-    const documents = mendDocuments(folder, job.analysed, outcome);
-    const saved = await stages.save.run(context, { model, source: folder, documents, folder: partial });
-    const checked = { ...job, folder, written: partial, change: outcome };
-    const report = await reportOn(saved.byteLength, certifies ? await stages.certify.run(context, checked) : undefined);
+    const documents = documentsOf(source, outcome, { variants, layout });
+    const said: DtypeReport[] = [];
+    const saved: SavedModel[] = [];
+    const certificates: (CertificateReport | undefined)[] = [];
+    for (const [at, variant] of variants.entries()) {
+      const { file, storage, change, precision } = variant;
+      const found = await stages.save.run(context, {
+        ...{ model: variant.model, source: folder, folder: partial, file },
+        documents: at === 0 ? documents : {},
+        isFurther: at > 0,
+        ...(storage && { layout: storage }),
+      });
+      const checked = { ...job, folder, written: partial, file, change, precision };
+      const certificate = certifies ? await stages.certify.run(context, checked) : undefined;
+      saved.push(found);
+      certificates.push(certificate);
+      said.push(...reportVariant(variant, found, certificate));
+    }
+    const report = await reportOn(saved[0]!.byteLength, said, certificates[0]);
     const { windowsFile } = calibration ?? {};
     if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
     if (place !== undefined && place.folder === undefined)
       await writeReport(files, report, { folder: partial, name: place.name });
     await folder.checkUnchanged();
     if (recipe !== undefined)
-      await writeRecipe(context, recipe, { ...decided, sha256: await hashSaved(context, partial, saved) });
+      // A recipe makes the float model: there is nothing to compare a quantised one with.
+      await writeRecipe(context, recipe, {
+        ...decided,
+        sha256: made.length > 0 ? undefined : await hashSaved(context, partial, saved[0]!),
+      });
     await journal?.write(reportEntry(index), [report]);
     return report;
   };
@@ -122,7 +200,17 @@ export async function writeResult(
 /** Name of the journal's entry for the report of a result that is about to have its name. */
 export const reportEntry = (index: number): string => `report-${index}`;
 
-/** Takes everything and keeps nothing: `saveModel` counts what it writes. */
-const COUNTING_FOLDER: SinkFolder = {
-  create: async () => ({ write: async () => undefined, close: async () => undefined }),
-};
+/** The folder's JSON files as they fit what is written. */
+function documentsOf(
+  { folder, job }: ResultSource,
+  outcome: PruneOutcome,
+  { variants, layout }: { readonly variants: readonly Variant[]; readonly layout: FolderLayout },
+): Record<string, JsonObject> {
+  const documents = mendDocuments(folder, job.analysed, outcome);
+  const config = documents['config.json'];
+  const written = variants.flatMap(({ dtype, file, storage }) =>
+    dtype === undefined ? [] : [{ dtype, file, externalFileCount: storage === undefined ? 0 : 1 }],
+  );
+  if (layout === 'genai' || config === undefined || written.length === 0) return documents;
+  return { ...documents, 'config.json': stateDtypes(config, written) };
+}

@@ -9,6 +9,7 @@ import {
   type BeforeAfter,
   type BlockReport,
   type CertificateReport,
+  type DtypeReport,
   type EnvironmentReport,
   type GroupReport,
   type ModuleReport,
@@ -31,6 +32,7 @@ export interface ReportInput {
   readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'healing' | 'remarks'>;
   readonly parametersAfter: number;
   readonly bytes: BeforeAfter;
+  readonly dtypes?: readonly DtypeReport[] | undefined;
   readonly calibration?: CalibrationProvenance | undefined;
   /** Windows that the run calibrated on. */
   readonly windows: readonly Int32Array[];
@@ -63,6 +65,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     },
     parameters: { before: layout.parameterCount, after: input.parametersAfter },
     bytes: input.bytes,
+    ...(input.dtypes && { dtypes: input.dtypes }),
     blocks: reportBlocks(layout, modules, outcome.dense.blockChange),
     modules,
     seed: options.seed,

@@ -48,6 +48,8 @@ export interface PruneReport {
   /** Model file with its external data; `after` is predicted in a dry run. */
   readonly bytes: BeforeAfter;
   readonly blocks: readonly BlockReport[];
+  /** What the model was written as, where that was asked for; `bytes.after` and the certificate are the first one's. */
+  readonly dtypes?: readonly DtypeReport[];
   /** Every module of the model, those that were left alone included. */
   readonly modules: readonly ModuleReport[];
   /** Measured figures of the dense and the pruned model. */
@@ -96,6 +98,30 @@ export interface CertificateReport {
   /** Largest gap that passes; follows from `rounding`. */
   readonly tolerance: number;
   readonly passed: true;
+}
+
+/** A model in one dtype. */
+export interface DtypeReport {
+  /** As transformers.js names it. */
+  readonly dtype: string;
+  /** Model file, relative to `out`. */
+  readonly file: string;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is no large matrix. */
+  readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
+  /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
+  readonly rounding?: RoundingReport;
+  readonly certificate?: CertificateReport;
+}
+
+/** How the maps of a model were rounded, those that were looked at. */
+export interface RoundingReport {
+  /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
+  readonly learned: number;
+  readonly nearest: number;
+  /** Geometric mean over the maps of what rounding costs on held-out tokens, by what the nearest levels would cost. */
+  readonly costRatio: number;
 }
 
 /** Statistics that were kept by an earlier look. */

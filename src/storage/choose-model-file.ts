@@ -7,8 +7,19 @@ import type { JsonObject } from './read-json.js';
 /** Where full-precision models lie, best first. */
 const MODEL_FILES = ['onnx/model.onnx', 'model.onnx'] as const;
 
-/** Variants that hold floats, as transformers.js names them; best first. */
-const FLOAT_VARIANTS: readonly string[] = ['', '_fp32', '_fp16'];
+/** Variants as transformers.js names them, best first. */
+const VARIANTS: readonly string[] = [
+  '',
+  '_fp32',
+  '_fp16',
+  '_quantized',
+  '_q8',
+  '_int8',
+  '_uint8',
+  '_q4',
+  '_q4f16',
+  '_bnb4',
+];
 
 /** What lies beside a decoder and is none. */
 const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
@@ -25,8 +36,8 @@ export interface ModelChoice {
 /**
  * Chooses which ONNX file of a folder is the model: `model.onnx`, the decoder that `genai_config.json` names, else the only
  * decoder there is, in its best precision.
- * @throws OptionError when there is none, or several that differ in more than their precision; UnsupportedModelError when
- * all there are hold quantised weights, or an encoder and a decoder.
+ * @throws OptionError when there is none, or several that differ in more than their precision; UnsupportedModelError for
+ * an encoder and a decoder.
  */
 export async function chooseModelFile(files: Files, root: string, { file, genai }: ModelChoice): Promise<string> {
   const named = Object(Object(genai?.model).decoder).filename as unknown;
@@ -48,7 +59,7 @@ export async function chooseModelFile(files: Files, root: string, { file, genai 
   const decoders = file === undefined ? found.filter((path) => !COMPANIONS.test(nameOf(path))) : [];
   const models = new Set(decoders.map((path) => modelName(path).stem));
   if (decoders.length === 1) return decoders[0]!;
-  if (models.size === 1) return chooseBest(root, decoders);
+  if (models.size === 1) return chooseBest(decoders);
   throw new OptionError(
     `There is no model in ${root}: looked for ${candidates.join(' and ')}. ` +
       (found.length > 0
@@ -57,15 +68,13 @@ export async function chooseModelFile(files: Files, root: string, { file, genai 
   );
 }
 
-/** Best of the files that hold one model in several precisions. */
-function chooseBest(root: string, files: readonly string[]): string {
-  for (const variant of FLOAT_VARIANTS) {
-    const found = files.filter((path) => modelName(path).variant === variant);
-    if (found.length > 0) return found.find((path) => path.startsWith('onnx/')) ?? found[0]!;
-  }
-  throw new UnsupportedModelError(
-    `${root} holds ${files.join(', ')}: all of them are quantised. Prune the float model (model.onnx or model_fp16.onnx of the same repository) and quantise the result.`,
-  );
+/** Best of the files that hold one model in several precisions: floats, then whatever has the most bits. */
+function chooseBest(files: readonly string[]): string {
+  const rank = (path: string) => {
+    const at = VARIANTS.indexOf(modelName(path).variant);
+    return (at < 0 ? VARIANTS.length : at) + (path.startsWith('onnx/') ? 0 : 0.5);
+  };
+  return files.toSorted((a, b) => rank(a) - rank(b))[0]!;
 }
 
 const isNamed =

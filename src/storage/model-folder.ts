@@ -8,6 +8,7 @@ import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { refusal } from '../options/option.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
+import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
 import { findTextConfig } from '../removal/text-config.js';
 import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
 import { findEmbeddings } from './find-embeddings.js';
@@ -109,7 +110,7 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(place.name);
     if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
-    return splitMerged(await loadModel(source, folder));
+    return splitMerged(dequantiseGraph(await loadModel(source, folder)));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);

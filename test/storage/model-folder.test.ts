@@ -159,12 +159,9 @@ describe('openModelFolder', () => {
     expect(found.modelFile).toBe(chosen);
   });
 
-  it('refuses a folder whose models are all quantised, saying which they are and what to prune instead', async () => {
+  it('takes of a folder whose models are all quantised the one of the most bits', async () => {
     await put({ 'q/onnx/model_q4.onnx': bytes, 'q/onnx/model_int8.onnx': bytes });
-    await expect(openModelFolder(at('q'))).rejects.toThrow(UnsupportedModelError);
-    await expect(openModelFolder(at('q'))).rejects.toThrow(
-      /model_int8.onnx, onnx\/model_q4.onnx.*Prune the float model/,
-    );
+    expect((await openModelFolder(at('q'))).modelFile).toBe('onnx/model_int8.onnx');
   });
 
   it.each([

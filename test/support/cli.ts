@@ -13,7 +13,7 @@ import type {
 } from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
-import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
+import type { DtypeReport, ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 
 const moduleReport = (
   block: number,
@@ -231,6 +231,15 @@ const HEALED: Omit<HealedFolder, 'dense' | 'pruned' | 'out'> = {
   remarks: [],
 };
 
+/** A result in four bits. */
+export const DTYPE_REPORT: DtypeReport = {
+  dtype: 'q4',
+  file: 'onnx/model_q4.onnx',
+  bytes: 2_248_052,
+  parts: { ffn: 1_133_568, attention: 425_088, embedding: 417_792, head: 0, other: 10_000 },
+  rounding: { learned: 40, nearest: 2, costRatio: 0.31 },
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -248,6 +257,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         sparsity: { ...PRUNE_REPORT.sparsity, requested, achieved: requested },
         bytes: { before: 11_566_780, after: 9_000_000 - at * 1_000_000 },
       })),
+    quantize: async ({ out }) => ({ ...PRUNE_REPORT, ...(out !== undefined && { out }), dtypes: [DTYPE_REPORT] }),
     observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
     applyRecipe: async ({ model, out }) => ({
       model,
@@ -276,6 +286,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   const api: CliApi = {
     prune: record('prune', answers.prune),
     pruneLadder: record('pruneLadder', answers.pruneLadder),
+    quantize: record('quantize', answers.quantize),
     observe: record('observe', answers.observe),
     applyRecipe: record('applyRecipe', answers.applyRecipe),
     heal: record('heal', answers.heal),

@@ -29,11 +29,15 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
   readonly folder: ModelFolder;
   /** Absolute path of the folder that was written. */
   readonly written: string;
+  /** The model file in it. Default: the dense model's. */
+  readonly file?: string | undefined;
+  /** What the written model computes in, where it is not what its weights say. */
+  readonly precision?: keyof typeof TOLERANCES | undefined;
   readonly change: ModelChange;
 }
 
 /** The same, and the written model where it can be found. */
-interface CertifyRequest extends Omit<CertifyInput, 'written'> {
+interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
   readonly written: ModelFolder;
   readonly signal: AbortSignal | undefined;
 }
@@ -45,6 +49,8 @@ const WINDOW = { windowCount: 2, windowLength: 64 };
 const TOLERANCES = {
   float32: { least: 1e-5, most: 1e-3 },
   half: { least: 2e-3, most: 2e-2 },
+  /** Activations are rounded to eight bits, tensor by tensor: a few outliers make the rest coarse. */
+  byte: { least: 0.15, most: 0.15 },
 };
 
 /** What the tolerance is of the model's own rounding; sound models were seen to come to three of it at most. */
@@ -63,10 +69,10 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  */
 export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
   name: 'certify',
-  run: ({ platform, timed, remarks, signal }, { written: path, ...input }) =>
+  run: ({ platform, timed, remarks, signal }, { written: path, file, ...input }) =>
     timed('certify', async () => {
       const { folder } = input;
-      const written = await openModelFolder(platform, platform.files.resolve(path, folder.modelFile), folder);
+      const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);
       try {
         return await compare({ ...input, written, signal }, remarks);
       } finally {
@@ -180,10 +186,13 @@ async function runWritten(request: CertifyRequest, windows: readonly Int32Array[
 }
 
 /** @throws NumericalError when the gap is more than rounding. */
-function sign({ model }: CertifyRequest, found: Omit<CertificateReport, 'tolerance' | 'passed'>): CertificateReport {
+function sign(
+  { model, precision }: CertifyRequest,
+  found: Omit<CertificateReport, 'tolerance' | 'passed'>,
+): CertificateReport {
   const { gap, rounding } = found;
   const isHalf = [...withoutFront(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
-  const { least, most } = isHalf ? TOLERANCES.half : TOLERANCES.float32;
+  const { least, most } = TOLERANCES[precision ?? (isHalf ? 'half' : 'float32')];
   const tolerance = Math.min(most, Math.max(least, ROUNDINGS * rounding));
   if (gap <= tolerance) return { ...found, tolerance, passed: true };
   throw new NumericalError(

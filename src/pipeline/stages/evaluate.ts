@@ -33,7 +33,7 @@ export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
     const dense = await measure(async () => folder, 0);
     const evaluated: PruneReport[] = [];
     for (const [at, report] of reports.entries()) {
-      const model = resolve(report.out!, folder.modelFile);
+      const model = resolve(report.out!, report.dtypes?.[0]?.file ?? folder.modelFile);
       const { embeddings } = folder;
       const pruned = await withPart(context, (part) => measure(() => open.run(part, { model, embeddings }), 1 + at));
       evaluated.push({

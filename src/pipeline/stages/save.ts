@@ -16,6 +16,10 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly documents: Readonly<Record<string, JsonObject>>;
   /** Absolute path of the folder to fill. */
   readonly folder: string;
+  /** The model file relative to the folder. Default: the source's. */
+  readonly file?: string | undefined;
+  /** A variant beside a model that was saved before it: nothing else goes along. Default false. */
+  readonly isFurther?: boolean | undefined;
 }
 
 /** A model folder that was filled. */
@@ -31,13 +35,14 @@ export interface SavedFolder extends SavedModel, Pick<SideFiles, 'leftOut' | 'ou
  */
 export const save: Stage<SaveInput, SavedFolder> = {
   name: 'save',
-  run: ({ platform: { files }, timed, remarks, onProgress, signal }, { model, source, documents, folder, ...layout }) =>
+  run: ({ platform: { files }, timed, remarks, onProgress, signal }, input) =>
     timed('save', async () => {
-      const { kept, leftOut, outside } = await sortSideFiles(source, { model, documents });
+      const { model, source, documents, folder, file = source.modelFile, isFurther = false, ...layout } = input;
+      const { kept, leftOut, outside } = isFurther ? NOTHING : await sortSideFiles(source, { model, documents });
       if (outside.length > 0)
         remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
       const control = { onProgress, signal };
-      const saved = await saveModel(model, openFolder(files, folder), source.modelFile, { ...layout, ...control });
+      const saved = await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
       const from = source.platform.files;
       for (const path of kept) {
         signal?.throwIfAborted();
@@ -50,8 +55,10 @@ export const save: Stage<SaveInput, SavedFolder> = {
     }),
 };
 
+const NOTHING: SideFiles = { kept: [], leftOut: [], outside: [] };
+
 async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
-  if (Object.keys(source.documents).length === 0) return { kept: [], leftOut: [], outside: [] };
+  if (Object.keys(source.documents).length === 0) return NOTHING;
   const { files } = source.platform;
   const own = modelPaths(source, model).map((path) => files.relative(source.root, path)!);
   const replaced = new Set([...own, ...Object.keys(documents), WINDOWS_FILE]);

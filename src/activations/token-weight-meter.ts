@@ -1,0 +1,51 @@
+import { NumericalError } from '../errors.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { BackwardMeter } from './walk-backwards.js';
+
+/** A meter of how much the loss feels of each token at one value. */
+export interface TokenWeightMeter extends BackwardMeter {
+  /** `|g_t|^2` of every token that was seen, by the index of its batch. @throws NumericalError for NaN and infinite gradients. */
+  finish(): ReadonlyMap<number, Float32Array>;
+}
+
+/**
+ * Squared length of the loss's gradient at a value, token by token: what weighs a token where an error in the value is to
+ * cost the loss little. @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), with one group of channels
+ */
+export function createTokenWeightMeter(value: string, channelCount: number): TokenWeightMeter {
+  const weights = new Map<number, Float32Array>();
+  const name = (what: string) => `token_weight/${value}/${what}`;
+  const node = (op: string, inputs: string[], result: string) => makeNode({ op, inputs, outputs: [result] });
+  return {
+    reads: [],
+    wanted: [value],
+    open: (gradientOf) => ({
+      reads: [],
+      extension: {
+        nodes: [
+          node('Reshape', [gradientOf(value), name('shape')], name('tokens')),
+          node('Mul', [name('tokens'), name('tokens')], name('squares')),
+          node('MatMul', [name('squares'), name('ones')], name('sums')),
+        ],
+        initializers: [
+          makeInt64Initializer(name('shape'), [-1, channelCount]),
+          makeFloatInitializer(name('ones'), [channelCount, 1], new Float32Array(channelCount).fill(1)),
+        ],
+        inputs: [],
+        outputs: [name('sums')],
+      },
+      feeds: () => ({}),
+      add: (batch, values) =>
+        void weights.set(batch.index, Float32Array.from(values[name('sums')]!.data as Float32Array)),
+    }),
+    finish() {
+      for (const found of weights.values()) {
+        if (found.every(Number.isFinite)) continue;
+        throw new NumericalError(
+          `the gradient of the loss at "${value}" is NaN or infinite; check the weights, or run the model in float32`,
+        );
+      }
+      return weights;
+    },
+  };
+}

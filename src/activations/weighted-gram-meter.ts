@@ -1,0 +1,72 @@
+import { NumericalError } from '../errors.js';
+import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { Batch } from '../runtime/block-runner.js';
+import { createGramSum, type GramSum } from './gram-sum.js';
+import type { StageMeter } from './stage-meter.js';
+
+/** Weighted Gram matrices of one value, over the tokens that are learned from and over those that are held out. */
+export interface WeightedGramMeter extends StageMeter {
+  /** `[K, K]` row-major each, means over tokens of weight 1 on average. @throws NumericalError for NaN activations. */
+  finish(): { readonly learned: Float64Array; readonly heldOut: Float64Array };
+}
+
+export interface WeightedGramRequest {
+  /** Tells the meter's values from those of others on the same stage. */
+  readonly at: string;
+  /** Value with K channels on its last axis. */
+  readonly value: string;
+  readonly channelCount: number;
+  /** Weight of every token of a batch, at least 0; undefined: a batch that is left out. */
+  weightsOf(batch: Batch): Float32Array | undefined;
+  isHeldOut(batch: Batch): boolean;
+}
+
+/** `sum of weight x x'` over tokens, summed in the graph. */
+export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGramMeter {
+  const { at, value, channelCount: size, weightsOf, isHeldOut } = given;
+  const name = (what: string) => `weighted_gram/${at}/${what}`;
+  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
+    makeNode({ op, inputs, outputs: [output], attributes });
+  const createSum = () => createGramSum({ name: name('gram'), left: name('weighted'), right: name('channels'), size });
+  // One list of nodes, two sums that take turns.
+  const sums = { learned: createSum(), heldOut: createSum() };
+  const totals = { learned: 0, heldOut: 0 };
+  const sideOf = (batch: Batch): keyof typeof sums => (isHeldOut(batch) ? 'heldOut' : 'learned');
+  const { nodes, initializers, inputs, outputs } = sums.learned;
+  return {
+    reads: [value],
+    extension: {
+      nodes: [
+        node('Cast', [value], name('float'), { to: 1 }),
+        node('Reshape', [name('float'), name('shape')], name('tokens')),
+        node('Transpose', [name('tokens')], name('channels'), { perm: [1, 0] }),
+        node('Mul', [name('channels'), name('weights')], name('weighted')),
+        ...nodes,
+      ],
+      initializers: [makeInt64Initializer(name('shape'), [-1, size]), ...initializers],
+      inputs: [{ name: name('weights'), type: 'float32' }, ...inputs],
+      outputs,
+    },
+    feeds(batch) {
+      const data = weightsOf(batch) ?? new Float32Array(batch.tokens.length);
+      return { [name('weights')]: { type: 'float32', dims: [1, data.length], data }, ...sums[sideOf(batch)].feeds() };
+    },
+    add(batch, values) {
+      const side = sideOf(batch);
+      sums[side].add(values);
+      for (const weight of weightsOf(batch) ?? []) totals[side] += weight;
+    },
+    finish: () => ({ learned: take(sums.learned, totals.learned), heldOut: take(sums.heldOut, totals.heldOut) }),
+  };
+
+  function take(sum: GramSum, total: number): Float64Array {
+    const mean = sum.finish(total > 0 ? total : 1);
+    for (let channel = 0; channel < size; channel += 1) {
+      if (Number.isFinite(mean[channel * size + channel])) continue;
+      throw new NumericalError(
+        `channel ${channel} of "${value}" is NaN or infinite; check the model's weights, or run it in float32`,
+      );
+    }
+    return mean;
+  }
+}

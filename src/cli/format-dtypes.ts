@@ -1,0 +1,25 @@
+import { formatBytes } from '../report/format-quantity.js';
+import type { DtypeReport, PruneReport } from '../report/report-schema.js';
+import { numbers, words } from '../report/table-columns.js';
+import { formatTable } from './format-table.js';
+
+const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
+
+/** A table of what was written in which dtype; nothing where no dtype was asked for. */
+export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] {
+  if (dtypes === undefined) return [];
+  const rows = dtypes.map(({ dtype, file, bytes, parts }) => [
+    ...[dtype, file, formatBytes(bytes)],
+    ...PARTS.map((part) => formatBytes(parts[part])),
+  ]);
+  const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS)];
+  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding)];
+}
+
+function formatRounding({ dtype, rounding }: DtypeReport): string[] {
+  if (rounding === undefined) return [];
+  const { learned, nearest, costRatio } = rounding;
+  return [
+    `${dtype}: ${learned} of ${learned + nearest} maps make up for their errors; on held-out tokens the errors cost ${costRatio.toFixed(2)} times what rounding to the nearest levels costs.\n`,
+  ];
+}

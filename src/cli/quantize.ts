@@ -1,0 +1,36 @@
+import type { PruneReport, QuantizeRequest } from '../node.js';
+import { QUANTIZE } from '../options/commands.js';
+import { resolveQuantisation } from '../options/quantisation.js';
+import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import type { CommandRow } from './command.js';
+import { formatDtypes } from './format-dtypes.js';
+import { sayingHow } from './interrupted-error.js';
+import { formatCalibration, formatCertificate } from './prune.js';
+import type { Colors } from './terminal.js';
+
+/** `quantize <model>` */
+export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
+  name: 'quantize',
+  description: 'write a model in other dtypes, with nothing removed',
+  arguments: { '<model>': 'a folder or an .onnx file' },
+  families: QUANTIZE,
+  check: resolveQuantisation,
+  run: (api, request) => sayingHow(request, api.quantize(request)),
+  format: formatQuantized,
+};
+
+/** What was written, for people. */
+function formatQuantized(report: PruneReport, colors: Colors): string {
+  const { bytes, timings, remarks, out, model } = report;
+  const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
+  const said =
+    out === undefined ? `${colors.bold('Would quantise')} ${model}` : `${colors.bold('Quantised')} ${model} -> ${out}`;
+  return [
+    `${said} (${formatBytes(bytes.before)} before)\n`,
+    ...formatDtypes(report),
+    ...formatCalibration(report),
+    ...formatCertificate(report.certificate),
+    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    colors.dim(`${formatDuration(elapsedMs)}\n`),
+  ].join('\n');
+}

@@ -1,0 +1,140 @@
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import { choice, type Kind, namesOf, truth, whole } from './kinds.js';
+import { nearestName } from './nearest-name.js';
+import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
+
+export type { DtypeName };
+
+/** Folders as runtimes expect them. */
+export type FolderLayout = 'transformers.js' | 'genai';
+
+/** What the weights of a result are written as. */
+export interface QuantisationOptions {
+  /**
+   * A dtype by transformers.js' name, or several. In transformers.js' layout they lie beside each other and the first one is
+   * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
+   */
+  readonly dtype?: DtypeName | readonly DtypeName[] | undefined;
+  /** Default: as the model's own folder, which is genai's where it holds `genai_config.json`. */
+  readonly layout?: FolderLayout | undefined;
+  /**
+   * `calibrated`: each map's rounding makes up for its own errors where the divergence feels them, block by block. `nearest`:
+   * every weight goes to the nearest level by itself, as exporters do it. Default `calibrated`.
+   */
+  readonly rounding?: 'calibrated' | 'nearest' | undefined;
+  /** Weights that share a scale: a power of two, 16 to 256. Default 32. */
+  readonly blockSize?: number | undefined;
+  /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
+  readonly symmetric?: boolean | undefined;
+  /**
+   * What activations may be rounded to inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
+   * 4 int8, which is the fastest on processors. Default 0.
+   */
+  readonly accuracyLevel?: number | undefined;
+}
+
+const BLOCK_SIZES = [16, 32, 64, 128, 256];
+
+const formOf = (name: string) => DTYPES[name as DtypeName]?.maps.kind;
+
+const withDtype: Applies = { to: 'dtype', within: ({ dtypes = [] }) => dtypes.length > 0 };
+const withBlocks: Applies = {
+  to: `dtype ${namesOf(DTYPES)
+    .filter((name) => formOf(name) === 'blocks')
+    .join(', ')}`,
+  within: ({ dtypes = [] }) => dtypes.some((name) => formOf(name) === 'blocks'),
+};
+
+/** Names are looked up when options are resolved, which knows the nearest. */
+const dtypes: Kind<DtypeName | readonly DtypeName[]> = {
+  accepts: (value): value is DtypeName | readonly DtypeName[] =>
+    [value].flat().every((name) => typeof name === 'string'),
+  expected: 'the name of a dtype or a list of names',
+  reads: 'names',
+};
+
+const blockSize: Kind<number> = {
+  accepts: (value): value is number => BLOCK_SIZES.includes(value as number),
+  expected: `one of ${BLOCK_SIZES.join(', ')}`,
+  reads: 'count',
+};
+
+export const QUANTISATION = {
+  dtype: row('--dtype <names>', `what weights are written as, such as q4 or fp16,q4: ${namesOf(DTYPES).join(', ')}`, {
+    kind: dtypes,
+    otherwise: 'as the model is',
+    everyday: true,
+  }),
+  layout: row('--layout <name>', 'the runtime that the folder is for', {
+    kind: choice(['transformers.js', 'genai']),
+    otherwise: "as the model's folder",
+    applies: withDtype,
+  }),
+  rounding: row('--rounding <way>', 'how weights are rounded', {
+    kind: choice(['calibrated', 'nearest']),
+    default: 'calibrated',
+  }),
+  blockSize: row('--block-size <count>', 'weights that share a scale', {
+    kind: blockSize,
+    default: 32,
+    applies: withBlocks,
+  }),
+  symmetric: row('--symmetric', 'no zero points', { kind: truth, default: false, applies: withBlocks }),
+  accuracyLevel: row(
+    '--accuracy-level <level>',
+    'rounding of activations in products: 0 any, 1 float32, 2 float16, 4 int8',
+    {
+      kind: {
+        ...whole(0),
+        accepts: (value): value is number => [0, 1, 2, 3, 4].includes(value as number),
+        expected: 'a level from 0 to 4',
+      },
+      default: 0,
+      applies: withBlocks,
+    },
+  ),
+} as const satisfies Rows<QuantisationOptions>;
+
+/** The same with nothing left open. */
+export interface ResolvedQuantisation
+  extends Omit<Required<Resolved<QuantisationOptions, typeof QUANTISATION>>, 'dtype' | 'layout'> {
+  /** None: the result is as the model is. */
+  readonly dtypes: readonly DtypeName[];
+  readonly layout: FolderLayout | undefined;
+}
+
+/** @throws OptionError for a dtype that there is none of, naming the nearest, and for one that is asked for twice. */
+export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantisation {
+  const {
+    dtype = [],
+    layout,
+    rounding = 'calibrated',
+    blockSize: size = 32,
+    symmetric = false,
+    accuracyLevel = 0,
+  } = given;
+  const names = [dtype].flat() as readonly string[];
+  for (const [at, name] of names.entries()) {
+    if (!Object.hasOwn(DTYPES, name)) {
+      const near = nearestName(name, namesOf(DTYPES));
+      const meant = near === undefined ? '' : ` (did you mean "${near}"?)`;
+      throw refusal('dtype', `is ${showValue(name)}; expected one of ${namesOf(DTYPES).join(', ')}${meant}`);
+    }
+    if (names.indexOf(name) < at) throw refusal('dtype', `names ${name} twice; name it once`);
+  }
+  return { dtypes: names as readonly DtypeName[], layout, rounding, blockSize: size, symmetric, accuracyLevel };
+}
+
+/** Whether a rounding looks at calibration tokens. */
+export const learnsRounding = ({ dtypes, rounding }: ResolvedQuantisation): boolean =>
+  rounding === 'calibrated' && dtypes.some((name) => needsCalibration(name));
+
+/** Eight bits are as good as none: only coarser blocks learn. */
+function needsCalibration(name: DtypeName): boolean {
+  const { maps } = DTYPES[name];
+  return maps.kind === 'blocks' && maps.bits < 8;
+}
+
+/** The multiple that FFN widths are kept at for the blocks' sake; 1 where no dtype has blocks. */
+export const widthMultipleFor = ({ dtypes, blockSize: size }: ResolvedQuantisation): number =>
+  dtypes.some((name) => formOf(name) === 'blocks') ? size : 1;

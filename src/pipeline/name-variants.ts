@@ -1,0 +1,66 @@
+import { OptionError } from '../errors.js';
+import { parseModelName } from '../onnx/model-name.js';
+import type { FolderLayout } from '../options/quantisation.js';
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import type { JsonObject } from '../storage/read-json.js';
+
+type Folder = Pick<ModelFolder, 'modelFile' | 'documents'>;
+
+/** The runtime that a folder is for: what was asked, or what its documents say. @throws OptionError where its documents do not fit. */
+export function layoutOf({ documents }: Folder, asked: FolderLayout | undefined): FolderLayout {
+  const layout = asked ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
+  const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';
+  if (asked !== undefined && documents[needed] === undefined)
+    throw new OptionError(
+      `layout is "${asked}", which needs ${needed} beside the model, and there is none; leave the layout out, or add the file`,
+      { option: 'layout' },
+    );
+  return layout;
+}
+
+/** A model file in a dtype, where its runtime looks for it, relative to the folder. */
+export function variantFile({ modelFile }: Folder, layout: FolderLayout, dtype: DtypeName): string {
+  const at = modelFile.lastIndexOf('/') + 1;
+  // genai names its one model in its own document.
+  if (layout === 'genai') return modelFile;
+  const stem = parseModelName(modelFile.slice(at))?.stem ?? 'model';
+  return `${at === 0 ? 'onnx/' : modelFile.slice(0, at)}${stem}${DTYPES[dtype].suffix}.onnx`;
+}
+
+/** A model that was written in a dtype. */
+export interface WrittenVariant {
+  readonly dtype: DtypeName;
+  readonly file: string;
+  /** External data files beside it. */
+  readonly externalFileCount: number;
+}
+
+/**
+ * Has config.json say which model is opened by default, the first, what type each one's cache has, and where each one's weights
+ * lie, for transformers.js.
+ */
+export function stateDtypes(config: JsonObject, variants: readonly WrittenVariant[]): JsonObject {
+  const {
+    dtype: _,
+    kv_cache_dtype: __,
+    use_external_data_format: ___,
+    ...js
+  } = Object(config['transformers.js_config']) as JsonObject;
+  const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
+  const halves = variants.filter(({ dtype }) => DTYPES[dtype].floats === 'float16');
+  const external = variants.filter(({ externalFileCount }) => externalFileCount > 0);
+  return {
+    ...config,
+    'transformers.js_config': {
+      ...js,
+      dtype: variants[0]!.dtype,
+      ...(halves.length > 0 && { kv_cache_dtype: Object.fromEntries(halves.map(({ dtype }) => [dtype, 'float16'])) }),
+      ...(external.length > 0 && {
+        use_external_data_format: Object.fromEntries(
+          external.map(({ file, externalFileCount }) => [nameOf(file), externalFileCount]),
+        ),
+      }),
+    },
+  };
+}

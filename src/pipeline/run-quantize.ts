@@ -1,0 +1,36 @@
+import { definedOf } from '../defined-of.js';
+import { QUANTIZE } from '../options/commands.js';
+import type { FolderOptions } from '../options/folder.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import { learnsRounding, type QuantisationOptions, resolveQuantisation } from '../options/quantisation.js';
+import type { RunOptions } from '../options/run.js';
+import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { PruneReport } from '../report/report-schema.js';
+import type { EmbeddingsOption } from '../storage/model-folder.js';
+import { runPrune } from './run-prune.js';
+import type { StagesOption } from './stages.js';
+
+/** A model to be written in other dtypes; all its neurons and heads stay. */
+export interface QuantizeRequest
+  extends Omit<FolderOptions, 'recipe' | 'statistics'>,
+    RunOptions,
+    EmbeddingsOption,
+    EngineChoice,
+    StagesOption {
+  readonly dtype: NonNullable<QuantisationOptions['dtype']>;
+}
+
+/** Takes nothing away and looks at no token for it. */
+const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
+
+/** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */
+export function runQuantize(platform: Platform, request: QuantizeRequest): Promise<PruneReport> {
+  checkOptions(request, rowsOf(QUANTIZE));
+  const { calibration, ...rest } = request;
+  const isLearned = learnsRounding(resolveQuantisation(request));
+  return runPrune(platform, {
+    ...rest,
+    ...REMOVE_NOTHING,
+    calibration: isLearned ? { generate: true, ...definedOf(calibration ?? {}) } : calibration,
+  });
+}

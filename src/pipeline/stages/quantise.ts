@@ -1,0 +1,40 @@
+import type { Progress } from '../../progress.js';
+import type { PruneJob, PruneOutcome } from '../../prune/job.js';
+import { writeCoded } from '../../prune/quantise/write-coded.js';
+import { type DtypeRequest, type WrittenDtype, writeDtype } from '../../prune/quantise/write-dtype.js';
+import { formOfCodes } from '../../quantisation/dequantise-graph.js';
+import { analyseModel } from '../../runtime/analyse-model.js';
+import type { Stage } from '../job-context.js';
+
+export interface QuantiseInput {
+  /** Of the dense model. */
+  readonly job: PruneJob;
+  readonly outcome: Pick<PruneOutcome, 'model' | 'modules' | 'changed'>;
+  /** Without a dtype: the form that the model was read in. */
+  readonly request: Omit<DtypeRequest, 'dtype'> & Partial<Pick<DtypeRequest, 'dtype'>>;
+}
+
+/**
+ * Writes a result in the form of a dtype; without one, what was read from codes in its own form.
+ * @see writeDtype @see writeCoded
+ */
+export const quantise: Stage<QuantiseInput, WrittenDtype> = {
+  name: 'quantise',
+  async run({ timings, remarks, onProgress, signal }, { job, outcome, request }) {
+    const { model, modules } = outcome;
+    const analysed = modules.length === 0 ? job.analysed : await analyseModel(model, job.engine, signal);
+    const named = onProgress && ((step: Progress) => onProgress({ ...step, stage: 'quantise' }));
+    const own = { ...job, model, analysed, options: { ...job.options, onProgress: named } };
+    const isWhole = modules.length === 0 && outcome.changed.size === 0;
+    const form = request.dtype ?? (isWhole ? 'blocks' : formOfCodes(job.model.coded ?? job.model));
+    const written =
+      form === 'blocks'
+        ? await writeCoded(own, job.model, { change: outcome, rounding: request.rounding })
+        : await writeDtype(own, { ...request, dtype: form });
+    if (form !== 'blocks' && request.dtype === undefined)
+      remarks.push(`written as ${form}, which is nearest to the form that the model was read in`);
+    timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));
+    remarks.push(...written.remarks);
+    return written;
+  },
+};

@@ -1,0 +1,118 @@
+import { intAttribute } from '../graph/attributes.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { StorageChoice } from '../onnx/plan-storage.js';
+import { type SavedModel, saveModel } from '../onnx/save-model.js';
+import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
+import type { PruneJob, PruneOutcome } from '../prune/job.js';
+import type { WrittenDtype } from '../prune/quantise/write-dtype.js';
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import type { ModelChange } from '../removal/apply-change.js';
+import type { CertificateReport, DtypeReport, RoundingReport } from '../report/report-schema.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import type { JobContext } from './job-context.js';
+import { variantFile } from './name-variants.js';
+import type { CertifyInput } from './stages/certify.js';
+import type { Stages } from './stages.js';
+
+/** A result as one file holds it. */
+export interface Variant {
+  /** Absent: as the dense model is. */
+  readonly dtype?: DtypeName;
+  /** Relative to the folder. */
+  readonly file: string;
+  readonly model: OnnxModel;
+  readonly storage?: StorageChoice;
+  readonly change: ModelChange;
+  readonly precision?: CertifyInput['precision'];
+  readonly written?: WrittenDtype;
+}
+
+export interface VariantsRequest {
+  readonly folder: ModelFolder;
+  readonly job: PruneJob;
+  readonly outcome: PruneOutcome;
+  readonly quantisation: ResolvedQuantisation;
+  readonly layout: FolderLayout;
+  readonly dtypes: readonly DtypeName[];
+}
+
+/** Makes a result's variants, one for each dtype. */
+export async function makeVariants(
+  context: JobContext,
+  stages: Pick<Stages, 'quantise'>,
+  { folder, job, outcome, quantisation, layout, dtypes }: VariantsRequest,
+): Promise<Variant[]> {
+  if (dtypes.length === 0) {
+    if (job.model.coded === undefined) return [];
+    const { model, changed } = await stages.quantise.run(context, { job, outcome, request: quantisation });
+    const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
+    return [{ file: folder.modelFile, model, change, precision: precisionOf(job.model.coded) }];
+  }
+  const variants: Variant[] = [];
+  for (const dtype of dtypes) {
+    const request = { ...quantisation, dtype };
+    const written = await stages.quantise.run(context, { job, outcome, request });
+    const { floats, maps } = DTYPES[dtype];
+    const file = variantFile(folder, layout, dtype);
+    // transformers.js finds a model's data by the model's name; genai reads whatever the model names.
+    const isRenamed = layout === 'transformers.js' && job.model.storage?.kind === 'external';
+    variants.push({
+      dtype,
+      file,
+      model: written.model,
+      ...(isRenamed && { storage: { external: { location: `${file.slice(file.lastIndexOf('/') + 1)}_data` } } }),
+      change: { modules: outcome.modules, changed: new Map([...outcome.changed, ...written.changed]) },
+      precision:
+        maps.kind === 'dynamic' || quantisation.accuracyLevel === 4
+          ? 'byte'
+          : floats === 'float16'
+            ? 'half'
+            : undefined,
+      written,
+    });
+  }
+  return variants;
+}
+
+/** What a model that was read from codes computes in. */
+function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
+  const rounds = proto.graph!.node.some(
+    (node) => node.opType === 'DynamicQuantizeLinear' || intAttribute(node, 'accuracy_level', 0) === 4,
+  );
+  return rounds ? 'byte' : undefined;
+}
+
+/** What is said of a variant that was written. */
+export function reportVariant(
+  { dtype, file, written }: Variant,
+  { byteLength }: Pick<SavedModel, 'byteLength'>,
+  certificate: CertificateReport | undefined,
+): DtypeReport[] {
+  if (dtype === undefined || written?.parts === undefined) return [];
+  const rounding = reportRounding(written);
+  return [
+    {
+      dtype,
+      file,
+      bytes: byteLength,
+      parts: written.parts,
+      ...(rounding && { rounding }),
+      ...(certificate && { certificate }),
+    },
+  ];
+}
+
+function reportRounding({ roundings }: WrittenDtype): RoundingReport | undefined {
+  if (roundings.size === 0) return undefined;
+  const found = [...roundings.values()];
+  const nearest = found.filter(({ chosen }) => chosen.dampening === undefined).length;
+  const ratios = found.map(({ chosen, nearest: plain }) => (plain.cost > 0 ? Math.log(chosen.cost / plain.cost) : 0));
+  const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
+  return { learned: found.length - nearest, nearest, costRatio: Math.exp(mean) };
+}
+
+/** Takes everything and keeps nothing, so that bytes are counted. */
+export function countBytes({ model, file, storage }: Variant, { onProgress, signal }: JobContext): Promise<SavedModel> {
+  const nowhere = { create: async () => ({ write: async () => undefined, close: async () => undefined }) };
+  return saveModel(model, nowhere, file, { ...(storage && { layout: storage }), onProgress, signal });
+}

@@ -1,0 +1,89 @@
+import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
+import { walkBackwards } from '../../activations/walk-backwards.js';
+import { blockSpans } from '../../architecture/layout.js';
+import { METRICS } from '../../importance/metrics.js';
+import type { DensePasses } from '../measure-dense/dense-passes.js';
+import { measureForwards } from '../measure-dense/measure-forwards.js';
+import type { PruneContext } from '../prune-context.js';
+
+/** Weights of tokens, by the index of their batch. */
+export type TokenWeights = ReadonlyMap<number, Float32Array>;
+
+/** A value whose tokens are weighed. */
+export interface WeighedValue {
+  readonly value: string;
+  readonly channelCount: number;
+  readonly segment: number;
+}
+
+/** What is looked at on the way forwards: nothing but the hidden states that the way back starts from. */
+const NOTHING = {
+  blockChange: false,
+  sensitivity: false,
+  grouping: undefined,
+  modules: [],
+  curvatures: undefined,
+  order: undefined,
+} as const;
+
+/**
+ * Sends the gradient of the divergence, for targets drawn from what the model predicts, back through it, and notes how much
+ * of it every token has at some values; the mean over a value's tokens is 1, unless nothing is felt of any.
+ * @throws UnsupportedModelError when an operator on the way has no gradient rule.
+ */
+export async function measureTokenWeights(
+  context: PruneContext,
+  values: readonly WeighedValue[],
+): Promise<ReadonlyMap<string, TokenWeights>> {
+  const { job, batches } = context;
+  const { analysed, engine, options } = job;
+  const spans = blockSpans(analysed.detected.layout);
+  const runner = await context.startRunner(job.model, { isFixed: true });
+  const [archive, cotangents] = [
+    await job.createStore(job.windows.length, spans.length + 1),
+    await job.createStore(job.windows.length),
+  ];
+  const meters = values.map((value) => ({ ...value, meter: createTokenWeightMeter(value.value, value.channelCount) }));
+  try {
+    const passes: DensePasses = {
+      needs: NOTHING,
+      model: job.model,
+      runner,
+      backwardPass: { batches, archive },
+      kept: undefined,
+      spans,
+      dispose: async () => undefined,
+    };
+    await measureForwards(context, passes);
+    await context.timed('backward', () =>
+      walkBackwards({
+        engine,
+        model: job.model,
+        analysed,
+        batches,
+        archive,
+        spans,
+        side: runner.side,
+        cotangents,
+        softened: { temperature: METRICS.divergence.temperature, seed: options.seed },
+        metersOf: ({ first, last }) =>
+          meters.filter(({ segment }) => segment >= first && segment <= last).map(({ meter }) => meter),
+        onBatch: (detail) => context.tick(detail),
+        signal: options.signal,
+      }),
+    );
+    return new Map(meters.map(({ value, meter }) => [value, normalise(meter.finish())]));
+  } finally {
+    await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
+  }
+}
+
+function normalise(weights: TokenWeights): TokenWeights {
+  let [sum, count] = [0, 0];
+  for (const batch of weights.values()) {
+    for (const weight of batch) sum += weight;
+    count += batch.length;
+  }
+  const factor = sum > 0 ? count / sum : 1;
+  return new Map([...weights].map(([index, batch]) => [index, batch.map((weight) => weight * factor)]));
+}

@@ -1,0 +1,65 @@
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { BlockGrid } from '../../quantisation/block-codes.js';
+import type { Dtype } from '../../quantisation/dtypes.js';
+import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
+import { DYNAMIC_BITS } from '../../quantisation/write-dynamic.js';
+import type { AnalysedModel } from '../../runtime/analyse-model.js';
+
+/** Which part of a model a weight belongs to. */
+export type WeightPart = 'ffn' | 'attention' | 'embedding' | 'head' | 'other';
+
+/** A weight and the grid that it goes to. */
+export interface PlannedWeight extends QuantisableWeight {
+  readonly part: WeightPart;
+  /** Absent: it stays a float. */
+  readonly grid?: BlockGrid | undefined;
+}
+
+/** How blocks are made. */
+export interface BlockSettings {
+  readonly blockSize: number;
+  readonly symmetric: boolean;
+}
+
+/** Block sizes for eight bits, best first: scales weigh little there. */
+const WIDE_BLOCKS = [128, 64, 32, 16] as const;
+
+/** Chooses a grid for every weight that can be quantised: embeddings and what makes the logits get eight bits. */
+export function planWeights(
+  model: OnnxModel,
+  { detected, tokenInput }: Pick<AnalysedModel, 'detected' | 'tokenInput'>,
+  dtype: Dtype,
+  settings: BlockSettings,
+): PlannedWeight[] {
+  const { layout, partition } = detected;
+  const partOf = ({ products, lookups }: QuantisableWeight): WeightPart => {
+    if (lookups.length > 0) return 'embedding';
+    const stage = partition.stageOf.get(products[0]!.result) ?? 0;
+    if (stage === partition.cuts.length) return 'head';
+    const kinds = new Set(layout.modules.filter(({ segment }) => segment === stage).map(({ kind }) => kind));
+    const [kind] = kinds;
+    return kinds.size === 1 ? kind! : 'other';
+  };
+  return findWeights(model, tokenInput)
+    .filter(({ name }) => model.front === undefined || !name.startsWith(model.front.prefix))
+    .map((weight) => {
+      const part = partOf(weight);
+      return { ...weight, part, grid: gridOf(weight, part, { dtype, ...settings }) };
+    });
+}
+
+function gridOf(
+  { inCount, lookups }: QuantisableWeight,
+  part: WeightPart,
+  { dtype: { maps, floats }, blockSize, symmetric }: BlockSettings & { readonly dtype: Dtype },
+): BlockGrid | undefined {
+  if (maps.kind === 'float') return undefined;
+  if (maps.kind === 'dynamic')
+    return { bits: DYNAMIC_BITS[maps.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
+  if (part !== 'embedding' && part !== 'head')
+    return { bits: maps.bits, blockSize, hasZeroPoints: !symmetric && maps.bits < 8, scaleType: floats };
+  const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
+  // A table's rows end where a block does.
+  if (wide === undefined && lookups.length > 0) return undefined;
+  return { bits: 8, blockSize: wide ?? blockSize, hasZeroPoints: false, scaleType: floats };
+}

@@ -1,0 +1,88 @@
+import { withoutFront } from '../../graph/join-embedding.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { sliceHandle } from '../../onnx/slice-handle.js';
+import { codesBehind } from '../../quantisation/dequantise-graph.js';
+import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
+import type { StoredCodes } from '../../quantisation/store-codes.js';
+import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import { tidyModel } from '../../removal/tidy-model.js';
+import type { PruneJob } from '../job.js';
+import { quantiseModel, roundModel } from './quantise-model.js';
+import type { WrittenDtype } from './write-dtype.js';
+
+/**
+ * Writes what became of a model that was read from codes in its own form: rows that stay keep their exact codes, where no repair
+ * touched a weight and no cut crosses its blocks; the others are rounded to blocks of the same form.
+ * @param job Its model is the one to write, and `analysed` is of that model.
+ * @param dense The model as it was read.
+ */
+export async function writeCoded(
+  job: PruneJob,
+  dense: OnnxModel,
+  { change, rounding }: { readonly change: ModelChange; readonly rounding: 'calibrated' | 'nearest' },
+): Promise<WrittenDtype> {
+  if (change.modules.length === 0 && change.changed.size === 0 && dense.coded !== undefined)
+    return {
+      model: withoutFront({ ...job.model, ...dense.coded }),
+      changed: new Map(),
+      roundings: new Map(),
+      timings: [],
+      remarks: [],
+    };
+  const weights = findWeights(job.model, job.analysed.tokenInput);
+  const kept: QuantisedWeight[] = [];
+  const rounded = [];
+  for (const weight of weights) {
+    const exact = exactCodes(job.model.weights.get(weight.name)!, weight);
+    if (exact !== undefined) kept.push({ ...weight, stored: exact });
+    else {
+      const grid = codesBehind(dense.weights.get(weight.name))?.stored.grid;
+      if (grid !== undefined) rounded.push({ ...weight, grid });
+    }
+  }
+  const quantised = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, rounded);
+  const model = withoutFront(copyModel(job.model));
+  writeBlocks(model, [...kept, ...quantised.weights], 0);
+  tidyModel(model);
+  const remark = `${rounded.length} of ${weights.length} quantised weights were rounded anew, since they were repaired or cut inside a block; the others keep their codes`;
+  return {
+    model,
+    changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
+    roundings: quantised.roundings,
+    timings: quantised.timings,
+    remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
+  };
+}
+
+/** The codes behind a weight, cut as it was cut; undefined where it is not what they stand for, or lost inputs. */
+function exactCodes(
+  handle: TensorHandle,
+  { inputAxis }: Pick<QuantisableWeight, 'inputAxis'>,
+): StoredCodes | undefined {
+  const own = codesBehind(handle);
+  if (own !== undefined) return own.stored;
+  if (handle.cut === undefined) return undefined;
+  const { from, axis, keep } = handle.cut;
+  const whole = exactCodes(from, { inputAxis });
+  if (whole === undefined || axis === inputAxis) return undefined;
+  const cut = (part: TensorHandle): TensorHandle => {
+    const rows = { ...part, dims: [whole.outCount, part.byteLength / bytesOf(part) / whole.outCount] };
+    return sliceHandle(rows, 0, keep);
+  };
+  const { codes, scales, zeroPoints, ...form } = whole;
+  const blocks = Math.ceil(whole.inCount / whole.grid.blockSize);
+  const sliced = cut(codes);
+  return {
+    ...form,
+    outCount: keep.length,
+    codes: { ...sliced, dims: [keep.length, blocks, sliced.byteLength / keep.length / blocks] },
+    scales: cut(scales),
+    ...(zeroPoints && { zeroPoints: cut(zeroPoints) }),
+  };
+}
+
+/** Bytes of an element: codes are bytes, scales are two or four. */
+const bytesOf = ({ byteLength, dims }: TensorHandle): number =>
+  byteLength / dims.reduce((product, dim) => product * dim, 1);

@@ -1,0 +1,83 @@
+import { UnsupportedModelError } from '../../errors.js';
+import { withoutFront } from '../../graph/join-embedding.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
+import { DTYPES, type DtypeName } from '../../quantisation/dtypes.js';
+import type { StoredCodes } from '../../quantisation/store-codes.js';
+import { writeBlocks } from '../../quantisation/write-blocks.js';
+import { writeDynamic } from '../../quantisation/write-dynamic.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import { tidyModel } from '../../removal/tidy-model.js';
+import type { PruneJob, StageTiming } from '../job.js';
+import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
+import { quantiseModel, type RoundingOfMap, roundModel } from './quantise-model.js';
+
+/** How a model is to be written. */
+export interface DtypeRequest extends BlockSettings {
+  readonly dtype: DtypeName;
+  readonly rounding: 'calibrated' | 'nearest';
+  readonly accuracyLevel: number;
+}
+
+/** A model in the form of a dtype. */
+export interface WrittenDtype {
+  /** The graph as it is saved. */
+  readonly model: OnnxModel;
+  /** What the float model computes with where this one has codes: see `ModelChange.changed`. */
+  readonly changed: ModelChange['changed'];
+  /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
+  readonly parts?: Readonly<Record<WeightPart, number>>;
+  /** How each map was rounded that was looked at, by the name of its weight. */
+  readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  readonly timings: readonly StageTiming[];
+  readonly remarks: readonly string[];
+}
+
+/**
+ * Writes a float model in the form of a dtype; the model given stays as it is.
+ * @param job Its model is the one to write, pruned or not, and `analysed` is of that model.
+ * @throws UnsupportedModelError for a merged decoder, or where gradients are wanted that cannot be had; NumericalError for
+ * weights that a dtype cannot hold.
+ */
+export async function writeDtype(job: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
+  if (job.model.twin !== undefined)
+    throw new UnsupportedModelError(
+      'a merged decoder cannot be written in another dtype yet; give decoder_with_past_model.onnx, or export one graph with a KV cache',
+    );
+  const dtype = DTYPES[name];
+  const planned = planWeights(job.model, job.analysed, dtype, request);
+  const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
+  const quantised =
+    request.rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving);
+  const model = withoutFront(copyModel(job.model));
+  convertToSingle(model);
+  if (dtype.maps.kind === 'blocks') writeBlocks(model, quantised.weights, request.accuracyLevel);
+  if (dtype.maps.kind === 'dynamic') writeDynamic(model, quantised.weights, dtype.maps.type);
+  tidyModel(model);
+  if (dtype.floats === 'float16') convertToHalf(model, job.analysed.facts.first);
+  return {
+    model,
+    changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
+    parts: countParts(model, planned, new Map(quantised.weights.map((weight) => [weight.name, weight.stored]))),
+    roundings: quantised.roundings,
+    timings: quantised.timings,
+    remarks: quantised.remarks,
+  };
+}
+
+function countParts(
+  { weights }: OnnxModel,
+  planned: readonly PlannedWeight[],
+  stored: ReadonlyMap<string, StoredCodes>,
+): Record<WeightPart, number> {
+  const parts = { ffn: 0, attention: 0, embedding: 0, head: 0, other: 0 };
+  const sum = (handles: Iterable<TensorHandle | undefined>): number =>
+    [...handles].reduce((total, handle) => total + (handle?.byteLength ?? 0), 0);
+  for (const { name, part } of planned) {
+    const codes = stored.get(name);
+    parts[part] += sum(codes === undefined ? [weights.get(name)] : [codes.codes, codes.scales, codes.zeroPoints]);
+  }
+  const known = Object.values(parts).reduce((total, bytes) => total + bytes, 0);
+  return { ...parts, other: parts.other + sum(weights.values()) - known };
+}

@@ -1,0 +1,148 @@
+import { NumericalError } from '../errors.js';
+import { float16ToFloat32Bits, float32ToFloat16Bits } from '../onnx/float-bits.js';
+
+/** How a weight is cut into blocks along its input axis, and what a block's numbers are rounded to. */
+export interface BlockGrid {
+  /** Seven lie in a byte each, as eight do. */
+  readonly bits: 4 | 7 | 8;
+  /** Weights that share a scale; the last block of a row is padded where the row is no multiple of it. */
+  readonly blockSize: number;
+  /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */
+  readonly hasZeroPoints: boolean;
+  /** What scales are stored in. */
+  readonly scaleType: 'float32' | 'float16';
+}
+
+/** A linear map's weight `[N, K]` as whole numbers: `w = (code - zero point) scale`, block by block. */
+export interface BlockCodes {
+  readonly grid: BlockGrid;
+  /** N. */
+  readonly outCount: number;
+  /** K. */
+  readonly inCount: number;
+  /** One code a weight, `[N, blocks * blockSize]`; padding holds the block's zero point. */
+  readonly codes: Uint8Array<ArrayBuffer>;
+  /** `[N, blocks]`, above zero or below; exact in the grid's scale type. */
+  readonly scales: Float32Array<ArrayBuffer>;
+  /** `[N, blocks]`; absent where all are the middle level. */
+  readonly zeroPoints?: Uint8Array<ArrayBuffer>;
+}
+
+/** Blocks of a row of `inCount` weights. */
+export const blockCount = (inCount: number, { blockSize }: Pick<BlockGrid, 'blockSize'>): number =>
+  Math.ceil(inCount / blockSize);
+
+/** Codes with nothing in them yet. */
+export function emptyCodes(grid: BlockGrid, outCount: number, inCount: number): BlockCodes {
+  const blocks = blockCount(inCount, grid);
+  const middle = 2 ** (grid.bits - 1);
+  return {
+    grid,
+    outCount,
+    inCount,
+    codes: new Uint8Array(outCount * blocks * grid.blockSize).fill(middle),
+    scales: new Float32Array(outCount * blocks),
+    ...(grid.hasZeroPoints && { zeroPoints: new Uint8Array(outCount * blocks).fill(middle) }),
+  };
+}
+
+/** A block's scale, and the code that stands for zero. */
+export interface BlockScale {
+  readonly scale: number;
+  readonly zeroPoint: number;
+}
+
+/** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
+export function scaleOfRange({ bits, hasZeroPoints, scaleType }: BlockGrid, low: number, high: number): BlockScale {
+  const [top, middle] = [2 ** bits - 1, 2 ** (bits - 1)];
+  if (!hasZeroPoints) {
+    // The side that reaches farther gets the level more that one side has.
+    const farthest = -low > high ? low : high;
+    return { scale: storedScale(-farthest / middle, scaleType), zeroPoint: middle };
+  }
+  const [least, most] = [Math.min(low, 0), Math.max(high, 0)];
+  const scale = storedScale((most - least) / top, scaleType);
+  return { scale, zeroPoint: Math.min(top, Math.max(0, Math.round(-least / scale))) };
+}
+
+/** The number nearest to a scale that its type has; 1 for blocks of zeros, since no runtime takes a scale of zero. */
+export function storedScale(scale: number, type: BlockGrid['scaleType']): number {
+  const rounded = type === 'float16' ? toHalf(scale) : Math.fround(scale);
+  return rounded === 0 ? 1 : rounded;
+}
+
+const FLOAT = new Float32Array(1);
+const BITS = new Uint32Array(FLOAT.buffer);
+
+function toHalf(value: number): number {
+  FLOAT[0] = value;
+  BITS[0] = float16ToFloat32Bits(float32ToFloat16Bits(BITS[0]!));
+  return FLOAT[0]!;
+}
+
+/**
+ * Rounds every weight to the nearest level of its block's range, as exporters' own quantisers do.
+ * @param weight `[N, K]` row-major.
+ * @throws NumericalError where a weight is NaN or infinite, or a block's range leaves the scale's type.
+ */
+export function roundToNearest(
+  weight: Float32Array,
+  { grid, outCount, inCount }: Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'>,
+): BlockCodes {
+  const result = emptyCodes(grid, outCount, inCount);
+  const blocks = blockCount(inCount, grid);
+  for (let row = 0; row < outCount; row += 1) {
+    for (let block = 0; block < blocks; block += 1) {
+      const start = row * inCount + block * grid.blockSize;
+      const values = weight.subarray(start, Math.min(start + grid.blockSize, (row + 1) * inCount));
+      let [low, high] = [Infinity, -Infinity];
+      for (const value of values) {
+        low = Math.min(low, value);
+        high = Math.max(high, value);
+      }
+      const scaled = scaleOfRange(grid, low, high);
+      putScale(result, row * blocks + block, scaled);
+      const place = (row * blocks + block) * grid.blockSize;
+      for (let at = 0; at < values.length; at += 1)
+        result.codes[place + at] = codeOf(values[at]!, scaled, 2 ** grid.bits - 1);
+    }
+  }
+  return result;
+}
+
+/** The code nearest to a weight. @param top The largest there is. */
+export const codeOf = (value: number, { scale, zeroPoint }: BlockScale, top: number): number =>
+  Math.min(top, Math.max(0, Math.round(value / scale) + zeroPoint));
+
+/** Writes down a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */
+export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: BlockScale): void {
+  if (!Number.isFinite(scale)) {
+    const blocks = blockCount(codes.inCount, codes.grid);
+    throw new NumericalError(
+      `block ${at % blocks} of row ${Math.floor(at / blocks)} would have the scale ${scale}; a weight in it is NaN, infinite or too large for a ${codes.grid.scaleType} scale: check the weights`,
+    );
+  }
+  codes.scales[at] = scale;
+  if (codes.zeroPoints === undefined) return;
+  codes.zeroPoints[at] = zeroPoint;
+  const { blockSize } = codes.grid;
+  codes.codes.fill(zeroPoint, at * blockSize, (at + 1) * blockSize);
+}
+
+/** What codes stand for, `[N, K]` row-major. */
+export function dequantise({ grid, outCount, inCount, codes, scales, zeroPoints }: BlockCodes): Float32Array {
+  const blocks = blockCount(inCount, grid);
+  const middle = 2 ** (grid.bits - 1);
+  const values = new Float32Array(outCount * inCount);
+  for (let row = 0; row < outCount; row += 1) {
+    for (let block = 0; block < blocks; block += 1) {
+      const at = row * blocks + block;
+      const [scale, zeroPoint] = [scales[at]!, zeroPoints?.[at] ?? middle];
+      const start = block * grid.blockSize;
+      const length = Math.min(grid.blockSize, inCount - start);
+      for (let i = 0; i < length; i += 1)
+        values[row * inCount + start + i] = (codes[at * grid.blockSize + i]! - zeroPoint) * scale;
+    }
+  }
+  return values;
+}

@@ -1,0 +1,226 @@
+import type { GraphProto, NodeProto, TensorProto, ValueInfoProto } from 'onnx-buf';
+import { NumericalError, UnsupportedModelError } from '../errors.js';
+import { findAttribute, intAttribute, setIntAttribute } from '../graph/attributes.js';
+import { makeNode } from '../graph/build.js';
+import { type GraphIndex, indexGraph, inputsOf, nodeLabel, subgraphsOf } from '../graph/graph-index.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { checkRange } from '../onnx/tensor-handle.js';
+
+const SINGLE = dataTypeNumber('float');
+const HALF = dataTypeNumber('float16');
+const BRAIN = dataTypeNumber('bfloat16');
+
+/** Largest half; constants beyond it stand for infinity, as in masks. */
+const MOST_HALF = 65504;
+
+/** Operators whose inner numbers leave the range or the precision of halves: squares, their means and roots, powers, angles. */
+const IN_SINGLE: ReadonlySet<string> = new Set([
+  ...['Pow', 'ReduceMean', 'ReduceSum', 'ReduceSumSquare', 'ReduceL2', 'Sqrt', 'Reciprocal'],
+  ...['Exp', 'Log', 'Sin', 'Cos', 'Range', 'CumSum'],
+]);
+
+/** Operators that look rows up in a table of weights. */
+const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherND', 'GatherBlockQuantized']);
+
+/** Operators over codes, which the facts of a float model tell nothing of. */
+const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'GatherBlockQuantized']);
+
+/** Has every half of a model be a float32, in place: weights, constants, inputs, outputs and casts. */
+export function convertToSingle(model: OnnxModel): void {
+  const isShort = (type: number): boolean => type === HALF || type === BRAIN;
+  for (const [name, handle] of model.weights)
+    if (isShort(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
+  const walk = (graph: GraphProto): void => {
+    for (const initializer of graph.initializer) if (isShort(initializer.dataType)) initializer.dataType = SINGLE;
+    for (const info of [...graph.input, ...graph.output]) if (isShort(typeOf(info))) setType(info, SINGLE);
+    for (const node of graph.node) {
+      if (node.opType === 'Cast' && isShort(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
+      const tensor = findAttribute(node, 'value')?.t;
+      if (tensor !== undefined && isShort(tensor.dataType)) retypeTensor(tensor, SINGLE);
+      for (const inner of subgraphsOf(node)) walk(inner);
+    }
+    graph.valueInfo = [];
+  };
+  walk(model.proto.graph!);
+}
+
+/**
+ * Has a float32 model compute in halves, in place, codes with scales in halves included: weights, activations and KV cache; logits stay float32. Squares, roots,
+ * exponentials and angles stay float32, and so does what follows from positions and masks until it meets an activation.
+ *
+ * @param facts Data types of the graph's values.
+ * @throws NumericalError, when the weight is read, for one that halves cannot hold; UnsupportedModelError for branches that
+ * read activations.
+ */
+export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
+  const graph = model.proto.graph!;
+  const types = assignTypes(graph, facts);
+  for (const [name, handle] of model.weights)
+    if (types.get(name) === HALF) model.weights.set(name, retypedHandle(name, handle, HALF));
+  for (const initializer of graph.initializer) if (types.get(initializer.name) === HALF) initializer.dataType = HALF;
+  for (const input of graph.input) if (types.get(input.name) === HALF) setType(input, HALF);
+  const nodes: NodeProto[] = [];
+  const known = new Set<string>();
+  const as = (value: string, type: number): string => {
+    if (types.get(value) === type) return value;
+    const name = `${value}/as_${findDataType(type)!.name}`;
+    if (!known.has(name))
+      nodes.push(makeNode({ op: 'Cast', name, inputs: [value], outputs: [name], attributes: { to: type } }));
+    known.add(name);
+    return name;
+  };
+  for (const node of graph.node) {
+    const type = types.get(node.output.find((value) => types.has(value)) ?? '') ?? readType(node, types);
+    if (type !== undefined) {
+      node.input = node.input.map((value) => (types.has(value) ? as(value, type) : value));
+      if (node.opType === 'Cast' && intAttribute(node, 'to', 0) === SINGLE) setIntAttribute(node, 'to', type);
+    }
+    const tensor = findAttribute(node, 'value')?.t;
+    if (tensor?.dataType === SINGLE) retypeTensor(tensor, node.opType === 'Constant' ? type! : SINGLE);
+    nodes.push(node);
+  }
+  for (const output of graph.output) {
+    const now = types.get(output.name);
+    if (now === undefined) continue;
+    // Logits are read by samplers, which expect float32; the cache goes back into the graph.
+    const wanted = isCache(output, graph) ? HALF : SINGLE;
+    setType(output, wanted);
+    if (now !== wanted) nodes.push(...renameAndCast(nodes, output.name, { from: now, to: wanted }));
+  }
+  graph.node.splice(0, graph.node.length, ...nodes);
+  graph.valueInfo = [];
+}
+
+/** The type of every float value, constants included. */
+function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
+  const index = indexGraph(graph);
+  const made = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
+  const isFloat = (value: string): boolean =>
+    made.has(value) || [SINGLE, HALF, BRAIN].includes(facts.get(value)?.dataType ?? 0);
+  const types = new Map<string, number>();
+  for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
+  for (const node of index.nodes) {
+    if (node.output.every((value) => index.constants.has(value))) continue;
+    const type = computedType(node, { index, types, isFloat });
+    for (const value of node.output) if (value !== '' && isFloat(value)) types.set(value, type);
+  }
+  // Constants follow those who read them; what both kinds read stays float32.
+  for (const node of index.nodes.toReversed()) {
+    for (const value of node.output)
+      if (index.constants.has(value) && isFloat(value)) types.set(value, typeForReaders(value));
+  }
+  for (const value of index.initializers) if (isFloat(value)) types.set(value, typeForReaders(value));
+  return types;
+
+  function typeForReaders(value: string): number {
+    const readers = (index.consumersOf.get(value) ?? []).map((at) => index.nodes[at]!);
+    const wantsHalf = (node: NodeProto): boolean => {
+      const result = node.output.find((output) => types.has(output));
+      return result === undefined ? computedType(node, { index, types, isFloat }) === HALF : types.get(result) === HALF;
+    };
+    const stays = readers.length === 0 || readers.some((node) => subgraphsOf(node).length > 0 || !wantsHalf(node));
+    return stays || index.outputs.has(value) ? SINGLE : HALF;
+  }
+}
+
+interface Typing {
+  readonly index: GraphIndex;
+  readonly types: ReadonlyMap<string, number>;
+  isFloat(value: string): boolean;
+}
+
+/** What a node that reads activations, positions or masks computes in. @throws UnsupportedModelError */
+function computedType(node: NodeProto, { index, types, isFloat }: Typing): number {
+  const read = inputsOf(node).filter((value) => isFloat(value) && !index.constants.has(value));
+  const readsHalf = read.some((value) => types.get(value) === HALF);
+  if (subgraphsOf(node).length > 0) {
+    if (!readsHalf) return SINGLE;
+    throw new UnsupportedModelError(
+      `${nodeLabel(node)} reads activations in its branches, which cannot be turned to half precision yet; write a dtype of single precision`,
+    );
+  }
+  if (IN_SINGLE.has(node.opType)) return SINGLE;
+  if (read.length > 0) return readsHalf ? HALF : SINGLE;
+  return LOOKUPS.has(node.opType) ? HALF : SINGLE;
+}
+
+/** What a node reads that makes no float: a comparison, a cast to whole numbers. */
+function readType(node: NodeProto, types: ReadonlyMap<string, number>): number | undefined {
+  const read = node.input.map((value) => types.get(value)).filter((type) => type !== undefined);
+  if (subgraphsOf(node).length > 0 || node.opType === 'Shape' || node.opType === 'Size') return undefined;
+  return read.includes(HALF) ? HALF : read[0];
+}
+
+/** Whether an output has the form of the cache: its rank is that of some float input, and it is not the logits. */
+function isCache(output: ValueInfoProto, { input }: GraphProto): boolean {
+  return output.name !== 'logits' && input.some((info) => typeOf(info) === HALF && rankOf(info) === rankOf(output));
+}
+
+/** Gives the value behind an output another name, and the output a cast. */
+function renameAndCast(
+  nodes: readonly NodeProto[],
+  name: string,
+  { from, to }: { readonly from: number; readonly to: number },
+): NodeProto[] {
+  const inner = `${name}/in_${findDataType(from)!.name}`;
+  for (const node of nodes) {
+    node.output = node.output.map((value) => (value === name ? inner : value));
+    node.input = node.input.map((value) => (value === name ? inner : value));
+  }
+  return [makeNode({ op: 'Cast', name: inner, inputs: [inner], outputs: [name], attributes: { to } })];
+}
+
+const typeOf = ({ type }: ValueInfoProto): number =>
+  type?.value.case === 'tensorType' ? type.value.value.elemType : 0;
+
+const rankOf = ({ type }: ValueInfoProto): number | undefined =>
+  type?.value.case === 'tensorType' ? type.value.value.shape?.dim.length : undefined;
+
+function setType({ type }: ValueInfoProto, dataType: number): void {
+  if (type?.value.case === 'tensorType') type.value.value.elemType = dataType;
+}
+
+/** Rewrites a constant in another float type; what stands for infinity stays within the range of halves. */
+function retypeTensor(tensor: TensorProto, dataType: number): void {
+  const bytes = tensor.rawData.length > 0 ? Uint8Array.from(tensor.rawData) : floatListBytes(tensor);
+  const values = decodeFloats(tensor.rawData.length > 0 ? tensor.dataType : SINGLE, bytes);
+  tensor.rawData = encodeFloats(dataType, values.map(clampToHalf));
+  tensor.floatData = [];
+  tensor.int32Data = [];
+  tensor.dataType = dataType;
+}
+
+const floatListBytes = ({ floatData }: TensorProto): Uint8Array<ArrayBuffer> =>
+  new Uint8Array(Float32Array.from(floatData).buffer);
+
+const clampToHalf = (value: number): number =>
+  Number.isNaN(value) ? value : Math.min(MOST_HALF, Math.max(-MOST_HALF, value));
+
+/** A weight in another float type, converted whenever it is read. */
+function retypedHandle(name: string, handle: TensorHandle, dataType: number): TensorHandle {
+  const [from, to] = [findDataType(handle.dataType)!.bits / 8, findDataType(dataType)!.bits / 8];
+  const byteLength = (handle.byteLength / from) * to;
+  return {
+    dataType,
+    dims: handle.dims,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      const source = { offset: (range.offset / to) * from, length: (range.length / to) * from };
+      const values = decodeFloats(handle.dataType, await handle.read(source));
+      if (handle.dims.length <= 1) return encodeFloats(dataType, values.map(clampToHalf));
+      try {
+        return encodeFloats(dataType, values);
+      } catch (cause) {
+        if (!(cause instanceof NumericalError)) throw cause;
+        throw new NumericalError(
+          `weight "${name}" holds numbers beyond ${MOST_HALF}, the largest in half precision; write a dtype of single precision, such as fp32 or q4`,
+          { cause },
+        );
+      }
+    },
+  };
+}

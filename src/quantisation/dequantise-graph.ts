@@ -1,0 +1,281 @@
+import type { NodeProto } from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
+import { intAttribute } from '../graph/attributes.js';
+import { makeNode } from '../graph/build.js';
+import { dropUnusedNodes } from '../graph/drop-unused.js';
+import { type GraphIndex, indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { copyModel, setWeight } from '../onnx/edit-weights.js';
+import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { checkRange } from '../onnx/tensor-handle.js';
+import { type BlockGrid, blockCount } from './block-codes.js';
+import type { DtypeName } from './dtypes.js';
+import { readLinearCodes } from './linear-codes.js';
+import { replaceNodes } from './replace-nodes.js';
+import { dequantisedHandle, type StoredCodes } from './store-codes.js';
+
+/** A weight that stands for codes. */
+export interface CodedHandle extends TensorHandle {
+  readonly coded: { readonly stored: StoredCodes; readonly inputAxis: 0 | 1 };
+}
+
+/** The codes that a weight stands for; undefined for plain floats. */
+export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
+  handle !== undefined && 'coded' in handle ? (handle as CodedHandle).coded : undefined;
+
+/**
+ * The model with float weights in place of codes, worked out whenever they are read: products over blocks (`MatMulNBits`), lookups
+ * of them (`GatherBlockQuantized`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
+ * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
+ *
+ * @returns the model given where it holds no codes.
+ * @throws ModelFormatError where codes contradict the attributes beside them.
+ */
+export function dequantiseGraph(given: OnnxModel): OnnxModel {
+  if (!given.proto.graph!.node.some((node) => RULES[qualifiedOp(node)] !== undefined)) return given;
+  const model = copyModel(given);
+  const index = indexGraph(model.proto.graph!);
+  const replaced = new Map<NodeProto, readonly NodeProto[]>();
+  const site: Site = { model, index, replaced, tables: new Map() };
+  // Lookups first: products over the same codes read their table.
+  for (const op of Object.keys(RULES))
+    for (const node of index.nodes) if (qualifiedOp(node) === op) RULES[op]!(node, site);
+  replaceNodes(model.proto.graph!, replaced);
+  dropUnused(model);
+  return { ...model, coded: given };
+}
+
+function dropUnused({ proto, weights }: OnnxModel): void {
+  const graph = proto.graph!;
+  const alive = dropUnusedNodes(graph);
+  graph.initializer = graph.initializer.filter(({ name }) => alive.has(name));
+  for (const name of weights.keys()) if (!alive.has(name)) weights.delete(name);
+  graph.valueInfo = [];
+}
+
+/** The dtype nearest to the form of a model's codes: `blocks` can be written as they are, other forms as that dtype. */
+export function formOfCodes({ proto, weights }: OnnxModel): 'blocks' | DtypeName {
+  const nodes = proto.graph!.node;
+  const has = (...ops: string[]): boolean => nodes.some(({ opType }) => ops.includes(opType));
+  if (has('MatMulNBits', 'GatherBlockQuantized')) return 'blocks';
+  if (has('MatMulInteger')) return 'uint8';
+  const codes = nodes
+    .filter(({ opType }) => opType === 'DequantizeLinear')
+    .map(({ input }) => weights.get(input[0] ?? ''));
+  return codes.some((handle) => handle !== undefined && (findDataType(handle.dataType)?.bits ?? 8) < 8) ? 'q4' : 'q8';
+}
+
+interface Site {
+  readonly model: OnnxModel;
+  readonly index: GraphIndex;
+  readonly replaced: Map<NodeProto, readonly NodeProto[]>;
+  /** Float tables by the initializer of their codes. */
+  readonly tables: Map<string, string>;
+}
+
+const RULES: Readonly<Record<string, (node: NodeProto, site: Site) => void>> = {
+  'com.microsoft.GatherBlockQuantized': dequantiseLookup,
+  'com.microsoft.MatMulNBits': dequantiseProduct,
+  DequantizeLinear: dequantiseConstant,
+  MatMulInteger: dequantiseDynamic,
+};
+
+const UINT8 = dataTypeNumber('uint8');
+
+/** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
+function findBlocks(
+  node: NodeProto,
+  { model }: Site,
+  {
+    codes,
+    scales,
+    zeroPoints,
+    outCount,
+    inCount,
+  }: { codes: string; scales: string; zeroPoints: string; outCount: number; inCount: number },
+): StoredCodes | undefined {
+  const { weights } = model;
+  const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
+  if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
+  if (zeroPoints !== '' && zero?.dataType !== UINT8) return undefined;
+  const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
+  if (bits !== 4 && bits !== 8) return undefined;
+  const grid: BlockGrid = {
+    bits,
+    blockSize,
+    hasZeroPoints: zero !== undefined,
+    scaleType: scale.dataType === dataTypeNumber('float') ? 'float32' : 'float16',
+  };
+  const blocks = blockCount(inCount, grid);
+  const expected = {
+    codes: (outCount * blocks * blockSize * bits) / 8,
+    scales: outCount * blocks,
+    'zero points': outCount * Math.ceil((blocks * bits) / 8),
+  };
+  const there = {
+    codes: found.byteLength,
+    scales: scale.dims.reduce((a, b) => a * b, 1),
+    'zero points': zero?.byteLength ?? expected['zero points'],
+  };
+  for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
+    if (there[what] === expected[what]) continue;
+    throw new ModelFormatError(
+      `${nodeLabel(node)} has ${there[what]} ${what} where ${outCount} rows of ${inCount} weights in blocks of ${blockSize} take ${expected[what]}. Get the file again.`,
+    );
+  }
+  return { grid, outCount, inCount, codes: found, scales: scale, ...(zero && { zeroPoints: zero }) };
+}
+
+/** Puts a float weight in the place of codes. */
+function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
+  const base = codes.replace(/_(Q\d+|quantized|quant)$/i, '');
+  let name = base;
+  for (let count = 2; model.weights.has(name); count += 1) name = `${base}_${count}`;
+  const { outCount, inCount, scales } = stored;
+  const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
+  const handle: CodedHandle = {
+    ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
+    coded: { stored, inputAxis },
+  };
+  setWeight(model, name, handle);
+  return name;
+}
+
+function dequantiseLookup(node: NodeProto, site: Site): void {
+  const { model, index, replaced, tables } = site;
+  const [table = '', ids = '', scales = '', zeroPoints = ''] = node.input;
+  const codes = throughReshape(index, table);
+  const [outCount = 0, bytes = 0] = model.weights.get(table)?.dims ?? rowsOf(model, codes);
+  const bits = intAttribute(node, 'bits', 4);
+  const isRows = intAttribute(node, 'gather_axis', 0) === 0 && Math.abs(intAttribute(node, 'quantize_axis', 1)) === 1;
+  if (!isRows) return;
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount: (bytes * 8) / bits });
+  if (stored === undefined) return;
+  const name = tables.get(codes) ?? addWeight(model, codes, stored, 1);
+  tables.set(codes, name);
+  replaced.set(node, [
+    makeNode({
+      op: 'Gather',
+      name: plainName(node),
+      inputs: [name, ids],
+      outputs: [...node.output],
+      attributes: { axis: 0 },
+    }),
+  ]);
+}
+
+/** `[V, bytes]` of codes that lie in blocks. */
+function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
+  const handle = weights.get(codes);
+  const [rows = 1] = handle?.dims ?? [];
+  return [rows, (handle?.byteLength ?? 0) / rows];
+}
+
+function throughReshape({ nodes, producerOf }: GraphIndex, value: string): string {
+  const node = nodes[producerOf.get(value) ?? -1];
+  return node?.opType === 'Reshape' ? node.input[0]! : value;
+}
+
+function dequantiseProduct(node: NodeProto, site: Site): void {
+  const { model, index, replaced, tables } = site;
+  const [input = '', packed = '', scales = '', zeroPoints = '', order = '', bias = ''] = node.input;
+  if (order !== '' || intAttribute(node, 'weight_prepacked', 0) !== 0) return;
+  const codes = throughReshape(index, packed);
+  const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount });
+  if (stored === undefined) return;
+  const [result = ''] = node.output;
+  const product = bias === '' ? result : `${result}/unbiased`;
+  const table = tables.get(codes);
+  const weight = table === undefined ? addWeight(model, codes, stored, 0) : `${table}/turned/${result}`;
+  replaced.set(node, [
+    ...(table === undefined
+      ? []
+      : [makeNode({ op: 'Transpose', inputs: [table], outputs: [weight], attributes: { perm: [1, 0] } })]),
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [input, weight], outputs: [product] }),
+    ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [product, bias], outputs: [result] })]),
+  ]);
+}
+
+const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant)$/i, '');
+
+/** A constant behind DequantizeLinear is a float constant. */
+function dequantiseConstant(node: NodeProto, { model, replaced }: Site): void {
+  const [codes = '', scales = '', zeroPoints = ''] = node.input;
+  const [found, scale] = [model.weights.get(codes), model.weights.get(scales)];
+  const zero = model.weights.get(zeroPoints);
+  const [result = ''] = node.output;
+  if (
+    found === undefined ||
+    scale === undefined ||
+    (zeroPoints !== '' && zero === undefined) ||
+    model.weights.has(result)
+  )
+    return;
+  const layout = { axis: intAttribute(node, 'axis', 1), blockSize: intAttribute(node, 'block_size', 0) };
+  setWeight(model, result, floatsBehind(found, { scale, zero, ...layout }));
+  replaced.set(node, []);
+}
+
+/** A product whose activations are rounded as they come, with the two nodes that scale its sums. */
+function dequantiseDynamic(node: NodeProto, { model, index, replaced }: Site): void {
+  const [rounded = '', codes = '', , zeroPoints = ''] = node.input;
+  const next = (value: string): NodeProto | undefined => {
+    const readers = index.consumersOf.get(value) ?? [];
+    return readers.length === 1 ? index.nodes[readers[0]!] : undefined;
+  };
+  const rounding = index.nodes[index.producerOf.get(rounded) ?? -1];
+  const cast = next(node.output[0]!);
+  const scaled = cast?.opType === 'Cast' ? next(cast.output[0]!) : undefined;
+  const factor = scaled?.input.find((value) => value !== cast!.output[0]);
+  const factors = index.nodes[index.producerOf.get(factor ?? '') ?? -1];
+  const scale = model.weights.get(factors?.input.find((value) => model.weights.has(value)) ?? '');
+  const found = model.weights.get(codes);
+  const zero = model.weights.get(zeroPoints);
+  if (rounding?.opType !== 'DynamicQuantizeLinear' || scaled?.opType !== 'Mul' || factors?.opType !== 'Mul') return;
+  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
+  const name = `${codes}/floats`;
+  if (!model.weights.has(name)) setWeight(model, name, floatsBehind(found, { scale, zero, axis: 1, blockSize: 0 }));
+  replaced.set(node, []);
+  replaced.set(cast!, []);
+  replaced.set(scaled, [
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [rounding.input[0]!, name], outputs: [...scaled.output] }),
+  ]);
+}
+
+/** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */
+interface LinearLayout {
+  readonly scale: TensorHandle;
+  readonly zero: TensorHandle | undefined;
+  readonly axis: number;
+  readonly blockSize: number;
+}
+
+/** A float weight that is worked out of linear codes whenever it is read. */
+function floatsBehind(codes: TensorHandle, { scale, zero, axis, blockSize }: LinearLayout): TensorHandle {
+  const { dims } = codes;
+  const { dataType } = scale;
+  const byteLength = dims.reduce((product, dim) => product * dim, 1) * (dataType === dataTypeNumber('float') ? 4 : 2);
+  return {
+    dataType,
+    dims,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      const scales = await readFloat32(scale);
+      const broken = scales.findIndex((value) => !Number.isFinite(value));
+      if (broken >= 0)
+        throw new ModelFormatError(
+          `scale ${broken} of a weight of dims [${dims}] is ${scales[broken]}; expected a finite number. Get the file again.`,
+        );
+      const values = await readLinearCodes(codes, {
+        scales,
+        zero,
+        axis: axis < 0 ? axis + dims.length : axis,
+        blockSize,
+      });
+      return encodeFloats(dataType, values).slice(range.offset, range.offset + range.length);
+    },
+  };
+}

@@ -1,0 +1,57 @@
+/** What the maps of a model are written as. */
+export type MapForm =
+  /** As numbers of the type that all other weights have. */
+  | { readonly kind: 'float' }
+  /** Whole numbers of a few bits, block by block (`MatMulNBits`). */
+  | { readonly kind: 'blocks'; readonly bits: 4 | 8 }
+  /** Whole numbers of eight bits, activations rounded to eight bits when the model runs (`MatMulInteger`). */
+  | { readonly kind: 'dynamic'; readonly type: 'int8' | 'uint8' };
+
+/** A way to write a model, as transformers.js names it. */
+export interface Dtype {
+  /** End of the model file's name. */
+  readonly suffix: string;
+  /** Type of weights that are not quantised, of activations and of the KV cache. */
+  readonly floats: 'float32' | 'float16';
+  readonly maps: MapForm;
+  /** One line, for pages. */
+  readonly description: string;
+}
+
+/** Every dtype by name; a new one is a new row. */
+export const DTYPES = {
+  fp32: { suffix: '', floats: 'float32', maps: { kind: 'float' }, description: 'single precision' },
+  fp16: { suffix: '_fp16', floats: 'float16', maps: { kind: 'float' }, description: 'half precision, KV cache too' },
+  q8: {
+    suffix: '_quantized',
+    floats: 'float32',
+    maps: { kind: 'blocks', bits: 8 },
+    description: 'weights of 8 bits in blocks, activations in single precision',
+  },
+  int8: {
+    suffix: '_int8',
+    floats: 'float32',
+    maps: { kind: 'dynamic', type: 'int8' },
+    description: 'signed weights of 8 bits, activations rounded to 8 bits as they come',
+  },
+  uint8: {
+    suffix: '_uint8',
+    floats: 'float32',
+    maps: { kind: 'dynamic', type: 'uint8' },
+    description: 'the same, unsigned',
+  },
+  q4: {
+    suffix: '_q4',
+    floats: 'float32',
+    maps: { kind: 'blocks', bits: 4 },
+    description: 'weights of 4 bits in blocks, activations in single precision',
+  },
+  q4f16: {
+    suffix: '_q4f16',
+    floats: 'float16',
+    maps: { kind: 'blocks', bits: 4 },
+    description: 'weights of 4 bits in blocks, activations and KV cache in half precision',
+  },
+} as const satisfies Record<string, Dtype>;
+
+export type DtypeName = keyof typeof DTYPES;

@@ -1,0 +1,61 @@
+import { type BlockGrid, type BlockScale, codeOf, scaleOfRange, storedScale } from './block-codes.js';
+
+/** Parts of a block's range that are tried: a few large weights are worth clipping where that makes all others finer. */
+const SHRINKS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
+
+/** Numbers of one block, and what an error in each costs. */
+export interface WeighedBlock {
+  readonly values: Float64Array;
+  /** At least 0, one for each value. */
+  readonly costs: Float64Array;
+}
+
+/**
+ * The scale by which rounding a block costs least, `sum of cost (value - rounded)^2`: ranges shrunk step by step, the best of
+ * them moved to where its codes fit best.
+ */
+export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
+  const { values } = block;
+  let [low, high] = [Infinity, -Infinity];
+  for (const value of values) {
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+  }
+  let best = scaleOfRange(grid, low, high);
+  if (!Number.isFinite(best.scale)) return best;
+  let least = costOf(grid, block, best);
+  for (let at = 0; at <= SHRINKS.length; at += 1) {
+    const shrink = SHRINKS[at];
+    const candidate = shrink === undefined ? refit(grid, block, best) : scaleOfRange(grid, low * shrink, high * shrink);
+    const cost = costOf(grid, block, candidate);
+    if (cost >= least) continue;
+    best = candidate;
+    least = cost;
+  }
+  return best;
+}
+
+function costOf({ bits }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): number {
+  const [top, inverse] = [2 ** bits - 1, 1 / scaled.scale];
+  const { scale, zeroPoint } = scaled;
+  let sum = 0;
+  for (let at = 0; at < values.length; at += 1) {
+    const value = values[at]!;
+    const code = Math.min(top, Math.max(0, Math.round(value * inverse) + zeroPoint));
+    const error = value - (code - zeroPoint) * scale;
+    sum += costs[at]! * error * error;
+  }
+  return sum;
+}
+
+/** The scale that fits the codes of another best, by least squares. */
+function refit({ bits, scaleType }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): BlockScale {
+  const { zeroPoint } = scaled;
+  let [product, square] = [0, 0];
+  for (let at = 0; at < values.length; at += 1) {
+    const level = codeOf(values[at]!, scaled, 2 ** bits - 1) - zeroPoint;
+    product += costs[at]! * level * values[at]!;
+    square += costs[at]! * level * level;
+  }
+  return square > 0 && product !== 0 ? { scale: storedScale(product / square, scaleType), zeroPoint } : scaled;
+}

@@ -1,0 +1,101 @@
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import { checkRange, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
+import type { StoreTensor } from '../removal/repair-linear.js';
+import { type BlockCodes, type BlockGrid, blockCount, dequantise } from './block-codes.js';
+import { packBits, unpackBits } from './pack-bits.js';
+
+/** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`. */
+export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
+  /** `[N, blocks, blockSize bits / 8]`, uint8. */
+  readonly codes: TensorHandle;
+  /** `[N, blocks]`. */
+  readonly scales: TensorHandle;
+  /** `[N, bytes]`, uint8, packed like the codes. */
+  readonly zeroPoints?: TensorHandle;
+}
+
+/** Keeps codes in the form of their file. */
+export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise<StoredCodes> {
+  const { grid, outCount, inCount, codes, scales, zeroPoints } = given;
+  const { bits, blockSize } = grid;
+  const blocks = blockCount(inCount, grid);
+  const scaleType = dataTypeNumber(grid.scaleType === 'float16' ? 'float16' : 'float');
+  const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) =>
+    store({ dataType: dataTypeNumber('uint8'), dims }, values);
+  const packed = zeroPoints && packBits(zeroPoints, bits, blocks);
+  return {
+    grid,
+    outCount,
+    inCount,
+    codes: await bytes([outCount, blocks, codeBytes(grid)], packBits(codes, bits, blockSize)),
+    scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
+    ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
+  };
+}
+
+/** Reads codes back. */
+export async function readCodes({
+  grid,
+  outCount,
+  inCount,
+  codes,
+  scales,
+  zeroPoints,
+}: StoredCodes): Promise<BlockCodes> {
+  const { bits, blockSize } = grid;
+  return {
+    grid,
+    outCount,
+    inCount,
+    codes: unpackBits(await codes.read(), bits, blockSize),
+    scales: Float32Array.from(await readFloat32(scales)),
+    ...(zeroPoints && { zeroPoints: unpackBits(await zeroPoints.read(), bits, blockCount(inCount, grid)) }),
+  };
+}
+
+/** Bytes of a block's codes. */
+const codeBytes = ({ bits, blockSize }: BlockGrid): number =>
+  bits > 4 ? blockSize : Math.ceil((blockSize * bits) / 8);
+
+/** Bytes of a grid's codes, scales and zero points for a weight. */
+export function codesByteLength(grid: BlockGrid, outCount: number, inCount: number): number {
+  const blocks = blockCount(inCount, grid);
+  const perRow = blocks * codeBytes(grid) + blocks * (grid.scaleType === 'float16' ? 2 : 4);
+  return outCount * (perRow + (grid.hasZeroPoints ? Math.ceil((blocks * grid.bits) / 8) : 0));
+}
+
+/**
+ * The weight that codes stand for, as floats in the place of the one that was quantised: worked out whenever it is read, so
+ * that no second copy is kept.
+ */
+export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
+  const byteLength = expectedByteLength(shape);
+  return {
+    ...shape,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      const values = dequantise(await readCodes(stored));
+      const laidOut = inputAxis === 1 ? values : transposed(values, stored.outCount, stored.inCount);
+      const bytes = encodeFloats(shape.dataType, laidOut);
+      return range.length === byteLength ? bytes : bytes.slice(range.offset, range.offset + range.length);
+    },
+  };
+}
+
+/** `[rows, columns]` turned over. */
+export function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
+  const result = new Float32Array(values.length);
+  // Tiles keep both sides in the cache.
+  for (let top = 0; top < rows; top += 32) {
+    for (let left = 0; left < columns; left += 32) {
+      for (let row = top; row < Math.min(rows, top + 32); row += 1) {
+        for (let column = left; column < Math.min(columns, left + 32); column += 1)
+          result[column * rows + row] = values[row * columns + column]!;
+      }
+    }
+  }
+  return result;
+}

@@ -1,0 +1,139 @@
+import { create } from '@bufbuild/protobuf';
+import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { type AttributeValue, makeNode } from '../graph/build.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { bytesHandle } from '../onnx/tensor-handle.js';
+import type { QuantisableWeight } from './find-weights.js';
+import { replaceNodes } from './replace-nodes.js';
+import type { StoredCodes } from './store-codes.js';
+
+/** The domain of ONNX Runtime's own operators. */
+const MICROSOFT = 'com.microsoft';
+
+/** A weight and what is written in its place. */
+export interface QuantisedWeight extends QuantisableWeight {
+  readonly stored: StoredCodes;
+}
+
+/**
+ * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, lookups of embeddings
+ * `GatherBlockQuantized` over the same bytes. Nobody reads the float weights afterwards.
+ * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
+ * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+ */
+export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[], accuracyLevel: number): void {
+  const graph = model.proto.graph!;
+  importDomain(model);
+  const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
+  const replaced = new Map<NodeProto, readonly NodeProto[]>();
+  const replace = (result: string, by: readonly NodeProto[]): void => {
+    const node = makers.get(result)!;
+    replaced.set(node, [...(replaced.get(node) ?? []), ...by]);
+  };
+  for (const weight of weights) {
+    const names = addCodes(model, weight);
+    for (const { result } of weight.products)
+      replace(result, productNodes(makers.get(result)!, weight, { ...names, accuracyLevel }));
+    const rows = weight.lookups.length === 0 ? undefined : addRows(model, weight, names.codes);
+    weight.lookups.forEach((result, at) => {
+      const lookup = lookupNode(makers.get(result)!, weight, { ...names, codes: rows!.name });
+      replace(result, [...(at === 0 ? rows!.nodes : []), lookup]);
+    });
+  }
+  replaceNodes(graph, replaced);
+}
+
+function importDomain({ proto }: OnnxModel): void {
+  if (proto.opsetImport.some(({ domain }) => domain === MICROSOFT)) return;
+  proto.opsetImport.push(create(OperatorSetIdProtoSchema, { domain: MICROSOFT, version: 1n }));
+}
+
+/** Names of the initializers that hold a weight's codes. */
+interface CodeNames {
+  readonly codes: string;
+  readonly scales: string;
+  readonly zeroPoints?: string;
+}
+
+/** Adds a quantised weight's initializers, called as exporters call them. */
+function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeNames {
+  const add = (suffix: string, handle: TensorHandle): string => {
+    const fresh = freshName(model, `${name}_${suffix}`);
+    setWeight(model, fresh, handle);
+    return fresh;
+  };
+  const { grid, codes, scales, zeroPoints } = stored;
+  return {
+    codes: add(`Q${grid.bits}`, codes),
+    scales: add('scales', scales),
+    ...(zeroPoints && { zeroPoints: add('zero_points', zeroPoints) }),
+  };
+}
+
+function freshName({ weights }: OnnxModel, base: string): string {
+  let name = base;
+  for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
+  return name;
+}
+
+function productNodes(
+  node: NodeProto,
+  { stored }: QuantisedWeight,
+  { codes, scales, zeroPoints, accuracyLevel }: CodeNames & { readonly accuracyLevel: number },
+): readonly NodeProto[] {
+  const { grid, outCount, inCount } = stored;
+  const [input = '', , bias = ''] = node.input;
+  const [result = ''] = node.output;
+  const unbiased = bias === '' ? result : `${result}/unbiased`;
+  const attributes: Record<string, AttributeValue> = {
+    K: inCount,
+    N: outCount,
+    bits: grid.bits,
+    block_size: grid.blockSize,
+    ...(accuracyLevel > 0 && { accuracy_level: accuracyLevel }),
+  };
+  const inputs = [input, codes, scales, ...(zeroPoints === undefined ? [] : [zeroPoints])];
+  const product = makeNode({
+    op: 'MatMulNBits',
+    domain: MICROSOFT,
+    name: node.name && `${node.name}_Q${grid.bits}`,
+    inputs,
+    outputs: [unbiased],
+    attributes,
+  });
+  if (bias === '') return [product];
+  const name = node.name && `${node.name}_bias`;
+  return [product, makeNode({ op: 'Add', name, inputs: [unbiased, bias], outputs: [result] })];
+}
+
+/** The codes as the rows of a table, `[V, C]`: the same bytes. */
+function addRows(model: OnnxModel, { name, stored, products }: QuantisedWeight, codes: string) {
+  const { outCount, inCount, grid } = stored;
+  const dims = [outCount, (inCount * grid.bits) / 8];
+  if (products.length === 0) {
+    setWeight(model, codes, { ...stored.codes, dims });
+    return { name: codes, nodes: [] };
+  }
+  const shape = `${name}_rows_shape`;
+  setWeight(
+    model,
+    shape,
+    bytesHandle({ dataType: 7, dims: [2] }, new Uint8Array(BigInt64Array.from(dims, BigInt).buffer)),
+  );
+  const rows = `${name}_rows`;
+  return { name: rows, nodes: [makeNode({ op: 'Reshape', name: rows, inputs: [codes, shape], outputs: [rows] })] };
+}
+
+function lookupNode(node: NodeProto, { stored }: QuantisedWeight, { codes, scales, zeroPoints }: CodeNames): NodeProto {
+  const { bits, blockSize } = stored.grid;
+  const inputs = [codes, node.input[1]!, scales, ...(zeroPoints === undefined ? [] : [zeroPoints])];
+  return makeNode({
+    op: 'GatherBlockQuantized',
+    domain: MICROSOFT,
+    name: node.name && `${node.name}_Q${bits}`,
+    inputs,
+    outputs: [...node.output],
+    attributes: { gather_axis: 0, quantize_axis: 1, block_size: blockSize, bits },
+  });
+}

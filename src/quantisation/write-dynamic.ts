@@ -1,0 +1,169 @@
+import type { NodeProto } from 'onnx-buf';
+import { makeNode } from '../graph/build.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { bytesHandle, checkRange } from '../onnx/tensor-handle.js';
+import { replaceNodes } from './replace-nodes.js';
+import type { StoredCodes } from './store-codes.js';
+import type { QuantisedWeight } from './write-blocks.js';
+
+/** Signed codes have seven bits: sums of eight-bit pairs overflow on processors without VNNI. */
+export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
+
+export type DynamicType = keyof typeof DYNAMIC_BITS;
+
+/**
+ * Has products round their activations to eight bits when they run, in place: `DynamicQuantizeLinear`, `MatMulInteger`, and
+ * one scale for every output. Embeddings are looked up in the same codes. Nobody reads the float weights afterwards.
+ * @param weights With one block a row.
+ */
+export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight[], type: DynamicType): void {
+  const graph = model.proto.graph!;
+  const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
+  const replaced = new Map<NodeProto, NodeProto[]>();
+  const rounded = new Set<string>();
+  const add = (name: string, handle: TensorHandle): string => {
+    setWeight(model, name, handle);
+    return name;
+  };
+  const zero = add(
+    `${type}_zero_point`,
+    bytesHandle({ dataType: dataTypeNumber(type), dims: [] }, Uint8Array.of(type === 'int8' ? 0 : 128)),
+  );
+  for (const { name, stored, products, lookups } of weights) {
+    const isTable = lookups.length > 0;
+    const codes = add(`${name}_quantized`, isTable ? rowsHandle(stored, type) : columnsHandle(stored, type));
+    const { outCount } = stored;
+    const scales = add(`${name}_scale`, { ...stored.scales, dims: isTable ? [outCount, 1] : [outCount] });
+    for (const { result } of products) {
+      const node = makers.get(result)!;
+      const round = rounded.has(node.input[0]!) ? [] : [roundNode(node.input[0]!)];
+      rounded.add(node.input[0]!);
+      const turned = isTable ? turnNodes(codes, scales, outCount, model) : { codes, scales, nodes: [] };
+      replaced.set(node, [...round, ...turned.nodes, ...productNodes(node, { ...turned, zero })]);
+    }
+    for (const result of lookups)
+      replaced.set(makers.get(result)!, lookupNodes(makers.get(result)!, { codes, scales, zero }));
+  }
+  replaceNodes(graph, replaced);
+}
+
+/** Values that come of rounding an activation. */
+const roundedNames = (input: string) => ({
+  codes: `${input}/quantized`,
+  scale: `${input}/scale`,
+  zero: `${input}/zero_point`,
+});
+
+function roundNode(input: string): NodeProto {
+  const { codes, scale, zero } = roundedNames(input);
+  return makeNode({ op: 'DynamicQuantizeLinear', name: codes, inputs: [input], outputs: [codes, scale, zero] });
+}
+
+/** Names of a weight's codes, scales and zero point. */
+interface CodeNames {
+  readonly codes: string;
+  readonly scales: string;
+  readonly zero: string;
+}
+
+function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): NodeProto[] {
+  const [input = '', , bias = ''] = node.input;
+  const [result = ''] = node.output;
+  const rounded = roundedNames(input);
+  const named = (what: string) => `${result}/${what}`;
+  const scaled = bias === '' ? result : named('unbiased');
+  return [
+    makeNode({
+      op: 'MatMulInteger',
+      name: node.name && `${node.name}_quant`,
+      inputs: [rounded.codes, codes, rounded.zero, zero],
+      outputs: [named('sums')],
+    }),
+    makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: 1 } }),
+    makeNode({ op: 'Mul', inputs: [rounded.scale, scales], outputs: [named('scales')] }),
+    makeNode({ op: 'Mul', inputs: [named('floats'), named('scales')], outputs: [scaled] }),
+    ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [scaled, bias], outputs: [result] })]),
+  ];
+}
+
+/** A table's codes as a product reads them: `[C, V]`, with one scale a column. */
+function turnNodes(codes: string, scales: string, outCount: number, model: OnnxModel) {
+  const names = { codes: `${codes}/turned`, scales: `${scales}/row` };
+  const shape = `${scales}/shape`;
+  setWeight(
+    model,
+    shape,
+    bytesHandle({ dataType: 7, dims: [1] }, new Uint8Array(BigInt64Array.of(BigInt(outCount)).buffer)),
+  );
+  return {
+    ...names,
+    nodes: [
+      makeNode({ op: 'Transpose', inputs: [codes], outputs: [names.codes], attributes: { perm: [1, 0] } }),
+      makeNode({ op: 'Reshape', inputs: [scales, shape], outputs: [names.scales] }),
+    ],
+  };
+}
+
+function lookupNodes(node: NodeProto, { codes, scales, zero }: CodeNames): NodeProto[] {
+  const ids = node.input[1]!;
+  const [result = ''] = node.output;
+  const named = (what: string) => `${result}/${what}`;
+  const cast = (from: string, to: string) =>
+    makeNode({ op: 'Cast', inputs: [from], outputs: [to], attributes: { to: 1 } });
+  return [
+    makeNode({
+      op: 'Gather',
+      name: node.name && `${node.name}_quant`,
+      inputs: [codes, ids],
+      outputs: [named('codes')],
+    }),
+    makeNode({ op: 'Gather', inputs: [scales, ids], outputs: [named('scales')] }),
+    cast(named('codes'), named('floats')),
+    cast(zero, named('zero_point')),
+    makeNode({ op: 'Sub', inputs: [named('floats'), named('zero_point')], outputs: [named('levels')] }),
+    makeNode({ op: 'Mul', inputs: [named('levels'), named('scales')], outputs: [result] }),
+  ];
+}
+
+/** Codes as rows of a table, `[N, K]`. */
+function rowsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
+  return mapped(codes, { dataType: dataTypeNumber(type), dims: [outCount, inCount] }, (bytes) => signed(bytes, type));
+}
+
+/** Codes as the right side of a product, `[K, N]`. */
+function columnsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
+  return mapped(codes, { dataType: dataTypeNumber(type), dims: [inCount, outCount] }, (bytes) => {
+    const turned = new Uint8Array(bytes.length);
+    for (let row = 0; row < outCount; row += 1) {
+      for (let column = 0; column < inCount; column += 1)
+        turned[column * outCount + row] = bytes[row * inCount + column]!;
+    }
+    return signed(turned, type);
+  });
+}
+
+/** Codes around the middle of their range as they are, or around zero. */
+function signed(codes: Uint8Array<ArrayBuffer>, type: DynamicType): Uint8Array<ArrayBuffer> {
+  if (type === 'uint8') return codes;
+  const middle = 2 ** (DYNAMIC_BITS.int8 - 1);
+  return codes.map((code) => code - middle);
+}
+
+/** A tensor whose bytes are made of another's whenever it is read. */
+function mapped(
+  source: TensorHandle,
+  shape: Pick<TensorHandle, 'dataType' | 'dims'>,
+  map: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>,
+): TensorHandle {
+  const { byteLength } = source;
+  return {
+    ...shape,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      return map(await source.read()).slice(range.offset, range.offset + range.length);
+    },
+  };
+}

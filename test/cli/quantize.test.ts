@@ -1,0 +1,29 @@
+import { DTYPE_REPORT, runWithDouble } from '../support/cli.js';
+
+describe('fang-prune quantize', () => {
+  it('asks for the dtypes that were named', async () => {
+    const { calls, exitCode } = await runWithDouble(
+      'quantize model -o out --dtype q4,fp16 --block-size 64 --symmetric',
+    );
+    expect(exitCode).toBe(0);
+    expect(calls[0]).toMatchObject([
+      'quantize',
+      { model: 'model', out: 'out', dtype: ['q4', 'fp16'], blockSize: 64, symmetric: true },
+    ]);
+  });
+
+  it('says what was written, part by part, and what rounding costs', async () => {
+    const { out } = await runWithDouble('quantize model -o out --dtype q4');
+    expect(out).toMatch(/Quantised tiny-llama|Quantised .* -> out/);
+    expect(out).toContain(DTYPE_REPORT.file);
+    expect(out).toContain('q4: 40 of 42 maps make up for their errors');
+  });
+
+  it('refuses a dtype that there is none of, naming the nearest', async () => {
+    const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f15');
+    expect(exitCode).toBe(2);
+    expect(err).toContain(
+      '--dtype is "q4f15"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)',
+    );
+  });
+});

@@ -1,0 +1,84 @@
+import { readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { prune, quantize } from '../../src/node.js';
+import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+/** One of every form: the others differ in a number. */
+const names = ['fp16', 'q8', 'uint8', 'q4f16'] as const satisfies readonly DtypeName[];
+const readJson = async (path: string) => JSON.parse(await readFile(at(path), 'utf8'));
+
+describe('quantize', () => {
+  it('writes every dtype under its name, and each computes what its codes stand for', async () => {
+    const model = await copyTinyLlama(at('in'));
+    const { dtypes = [] } = await quantize({ model, out: at('out'), dtype: names, rounding: 'nearest' });
+    expect(dtypes.map(({ dtype }) => dtype)).toEqual(names);
+    for (const { dtype, file, bytes, certificate, parts } of dtypes) {
+      expect(file).toBe(`onnx/model${DTYPES[dtype as DtypeName].suffix}.onnx`);
+      expect((await stat(at(`out/${file}`))).size).toBe(bytes);
+      expect(certificate?.passed).toBe(true);
+      expect(Object.values(parts).reduce((sum, part) => sum + part)).toBeLessThan(bytes);
+      if (DTYPES[dtype as DtypeName].floats === 'float32' && DTYPES[dtype as DtypeName].maps.kind !== 'dynamic')
+        expect(certificate!.gap).toBeLessThan(1e-5);
+    }
+    expect((await readJson('out/config.json'))['transformers.js_config']).toEqual({
+      dtype: 'fp16',
+      kv_cache_dtype: { fp16: 'float16', q4f16: 'float16' },
+    });
+  }, 240_000);
+
+  it('rounds so that errors make up for each other, where the nearest levels cost more', async () => {
+    const model = await copyTinyLlama(at('in'));
+    const calibration = { windowCount: 6, windowLength: 48, generate: false };
+    const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, certify: false } as const;
+    const { dtypes = [], settings } = await quantize(shared);
+    const { rounding } = dtypes[0]!;
+    expect(rounding!.learned + rounding!.nearest).toBe(42);
+    expect(rounding!.learned).toBeGreaterThan(rounding!.nearest);
+    expect(rounding!.costRatio).toBeLessThan(0.9);
+    expect(settings).toMatchObject({ dtype: ['q4'], rounding: 'calibrated', blockSize: 32 });
+  }, 240_000);
+
+  it.each([
+    [{ dtype: 'q5' }, /^dtype is "q5"; expected one of fp32, .* \(did you mean "q8"\?\)|did you mean "q4"/],
+    [{ dtype: ['q4', 'q4'] }, /^dtype names q4 twice/],
+    [{ dtype: 'q4', blockSize: 48 }, /^blockSize is 48; expected one of 16, 32, 64, 128, 256/],
+    [{ dtype: 'fp16', blockSize: 64 }, /^blockSize has no effect in this run: it goes with dtype q8, q4, q4f16/],
+    [{ dtype: 'q4', layout: 'genai' }, /^layout is "genai", which needs genai_config.json/],
+    [{}, /^dtype is missing/],
+  ])('refuses %j', async (given, message) => {
+    const model = await copyTinyLlama(at('in'));
+    const asked = quantize({ model, out: at('out'), ...given } as never);
+    await expect(asked).rejects.toThrow(OptionError);
+    await expect(asked).rejects.toThrow(message);
+  });
+});
+
+describe('prune with a dtype', () => {
+  it('keeps widths at multiples of a block, and quantises what is left', async () => {
+    const model = await copyTinyLlama(at('in'));
+    const report = await prune({
+      ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn' },
+      ...{ dtype: 'q4', rounding: 'nearest', certify: false },
+    });
+    expect(report.modules.filter(({ kind }) => kind === 'ffn').every(({ unitsAfter }) => unitsAfter % 32 === 0)).toBe(
+      true,
+    );
+    expect(report.dtypes!.map(({ file }) => file)).toEqual(['onnx/model_q4.onnx']);
+    expect((await readJson('out/config.json'))['transformers.js_config']).toEqual({ dtype: 'q4' });
+  }, 240_000);
+
+  it('reads widths that end inside a block', async () => {
+    const model = await copyTinyLlama(at('in'));
+    const { modules, dtypes } = await prune({
+      ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn', widthMultiple: 1 },
+      ...{ dtype: 'q4', rounding: 'nearest', blockSize: 128 },
+    });
+    expect(modules.some(({ kind, unitsAfter }) => kind === 'ffn' && unitsAfter % 128 !== 0)).toBe(true);
+    expect(dtypes![0]!.certificate!.gap).toBeLessThan(1e-5);
+  }, 240_000);
+});
