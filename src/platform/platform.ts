@@ -1,3 +1,4 @@
+import type { LimitTime } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
@@ -12,6 +13,8 @@ export interface Platform {
   createHash(): ByteHash;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
+  /** Ends what takes too long, where the platform can; elsewhere it goes on. */
+  readonly limitTime: LimitTime;
   describeMachine(): Machine;
   /** Largest memory that this process had, in bytes; undefined where nothing tells. */
   peakMemoryBytes(): number | undefined;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError } from '../../src/errors.js';
+import { createTimeLimit } from '../../src/platform/node/limit-time.js';
 
 const read = (name: string) => JSON.parse(readFileSync(`examples/models/tiny-llama/${name}`, 'utf8')) as unknown;
 const json = read('tokenizer.json');
@@ -54,5 +55,45 @@ describe('createTokenizer', () => {
   it('reads special tokens given as objects, and does without any', () => {
     expect(createTokenizer(json, { eos_token: { content: '<|endoftext|>' } }).eosTokenId).toBe(0);
     expect(createTokenizer(json, {}).bosTokenId).toBeUndefined();
+  });
+
+  describe('under a time limit', () => {
+    const limitTime = createTimeLimit();
+    const hurried = <T>(action: () => T, ms: number) => limitTime(action, ms / 100);
+    const split = { type: 'Split', pattern: { Regex: '(?:\\w+)+c' }, behavior: 'Isolated', invert: false };
+    const replace = { type: 'Replace', pattern: { Regex: '(a|a)+$' }, content: '' };
+
+    it('ends a catastrophic pattern', () => {
+      const text = `${'a'.repeat(50)}!`;
+      for (const part of [{ pre_tokenizer: split }, { normalizer: replace }]) {
+        const hostile = createTokenizer({ ...(json as object), ...part }, config, hurried);
+        expect(() => hostile.encode(text)).toThrow(
+          /^tokenizer.json describes no tokenizer .*: it was ended after 1 s$/,
+        );
+        expect(() => hostile.encode(text)).toThrow(ModelFormatError);
+      }
+    });
+
+    it('has one allowance for all texts, which grows with them', () => {
+      const allowances: number[] = [];
+      const counting = createTokenizer(json, config, (action, ms) => {
+        allowances.push(ms);
+        return action();
+      });
+      counting.encode('x'.repeat(100_000));
+      expect(allowances).toHaveLength(2);
+      expect(allowances[0]).toBe(30_000);
+      expect(allowances[1]).toBeGreaterThan(31_000);
+      expect(allowances[1]).toBeLessThanOrEqual(40_000);
+    });
+
+    it('hands on what comes back, and errors as they are', () => {
+      expect(limitTime(() => 3, 1000)).toBe(3);
+      expect(() =>
+        limitTime(() => {
+          throw new RangeError('mine');
+        }, 1000),
+      ).toThrow(RangeError);
+    });
   });
 });
