@@ -39,7 +39,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
   [
     'a constant of a terabyte',
     (g, x) => g.op('Add', [x, g.op('ConstantOfShape', [g.ints(2 ** 38)])]),
-    /makes 274877906944/,
+    /makes 2199023255552 bytes/,
   ],
   [
     'a range without end',
@@ -48,7 +48,21 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
         x,
         g.op('Cast', [g.op('Range', [g.intScalar(0), g.intScalar(2 ** 40), g.intScalar(1)])], { to: 1 }),
       ]),
-    /Range.*makes 1099511627776/,
+    /Range.*makes 8796093022208 bytes/,
+  ],
+  [
+    'a mask that is held three times over',
+    (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2, 1, 2 ** 24)])], { to: 1 })]),
+    /Expand.*makes 268435456 bytes/,
+  ],
+  [
+    'masks that are too large together',
+    (g, x) =>
+      [1, 2, 3].reduce(
+        (sum) => g.op('Add', [sum, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2 ** 23)])], { to: 1 })]),
+        x,
+      ),
+    /Expand.*makes 67108864 bytes out of constants \(201326592 with/,
   ],
 ];
 
