@@ -11,6 +11,7 @@ import {
   type StageReads,
 } from '../runtime/block-runner.js';
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
+import { remarkWindows } from './degenerate.js';
 import type { PruneJob, StageTiming } from './job.js';
 
 /** One run's clock, progress, remarks and random numbers. */
@@ -75,7 +76,7 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
     batches,
     random: createRandom(options.seed),
     multiply: products.multiply,
-    remarks: [],
+    remarks: remarkWindows(windows),
     async timed(stage, action) {
       const start = performance.now();
       try {

@@ -9,6 +9,7 @@ import { joinBridges } from '../removal/join-bridges.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
+import { createDegenerateChannels } from './degenerate.js';
 import type { ModuleOutcome } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
 import { type PruneContext, segmentName } from './prune-context.js';
@@ -44,6 +45,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const outcomes: ModuleOutcome[] = [];
   const changed = new Map<string, TensorHandle>();
   const bridges: string[] = [];
+  const degenerate = createDegenerateChannels();
   const meter = await createErrorMeter(job.engine);
   const readsNothing = job.options.adapter.needs === 'none' || shrinking.length === 0 || given.read !== undefined;
   const runner = readsNothing ? undefined : await context.startRunner(model);
@@ -57,6 +59,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
       const scored = await scoreSegment(context, { ...given, model, modules, statistics });
       for (const [at, module] of modules.entries()) {
         job.options.signal?.throwIfAborted();
+        degenerate.add(module, statistics[at] ?? []);
         const leaving = { module, scored: scored[at]!, stepCount: counts.get(module.index)!, runner, meter };
         const outcome = await shrinkModule(context, model, leaving, { changed, bridges });
         outcomes.push(await refineModule(outcome, followers, changed));
@@ -66,6 +69,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);
   }
+  context.remarks.push(...degenerate.remarks());
   for (const { run } of refinements) {
     const refined = await run?.(context, model, { modules: outcomes, changed });
     for (const [name, value] of refined ?? []) changed.set(name, value);
