@@ -32,6 +32,16 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /reads "\S+" of dims \[64\], expected 2 dims/,
   ],
   [
+    'a convolution along three dims',
+    (g, x) => {
+      const past = g.input('past_conv.0', 1, ['batch', HIDDEN, 3]);
+      const inputs = [g.op('Transpose', [x], { perm: [0, 2, 1] }), g.weight([HIDDEN, 1, 4]), '', past];
+      const mixed = g.op('CausalConvWithState', inputs, { ndim: 3, activation: 'none' }, 'com.microsoft');
+      return g.op('Transpose', [mixed], { perm: [0, 2, 1] });
+    },
+    /has ndim 3, expected 1 to 2/,
+  ],
+  [
     'batch dims far off',
     (g, x) => g.op('Add', [x, g.op('GatherND', [x, g.ints(0)], { batch_dims: -(2 ** 31) })]),
     /GatherND.*has batch_dims -2147483648/,
