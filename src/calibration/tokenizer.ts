@@ -115,7 +115,8 @@ function askPatiently(limitTime: LimitTime): <T>(length: number, action: () => T
     try {
       return limitTime(action, leftMs);
     } catch (cause) {
-      throw new ModelFormatError(`tokenizer.json describes no tokenizer that can be used: ${reason(cause)}`, { cause });
+      const said = `tokenizer.json describes no tokenizer that can be used: ${reason(cause)}. Get the file again.`;
+      throw new ModelFormatError(said, { cause });
     } finally {
       leftMs -= performance.now() - start;
     }

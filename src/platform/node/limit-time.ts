@@ -13,7 +13,7 @@ export function createTimeLimit(): LimitTime {
       return script.runInContext(context, { timeout: Math.max(1, Math.ceil(ms)) }) as T;
     } catch (cause) {
       if (Object(cause).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
-      throw new EngineError(`it was ended after ${Math.ceil(ms / 1000)} s`, { cause });
+      throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was ended`, { cause });
     } finally {
       delete context.action;
     }
