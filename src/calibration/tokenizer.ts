@@ -100,7 +100,28 @@ function toIds({ ids, tokens }: { readonly ids: readonly number[]; readonly toke
 }
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
-  return new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
+  const tokenizer = new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
+  const { normalizer, pre_tokenizer: split } = tokenizer;
+  if (normalizer !== null) tokenizer.normalizer = boundGrowth(normalizer, 'normalizer');
+  if (split !== null) tokenizer.pre_tokenizer = boundGrowth(split, 'pre_tokenizer');
+  return tokenizer;
+}
+
+/** Letters that a part may make of one, and of none: decompositions make up to 18, and what follows takes 100 bytes for each. */
+const [MOST_GROWTH, LEAST_LIMIT] = [20, 1024] as const;
+
+/** Replacements in a row can make a gigabyte of a word. */
+function boundGrowth<Part extends object>(part: Part, name: string): Part {
+  const lettersOf = (made: string | readonly string[]) => [made].flat().reduce((sum, { length }) => sum + length, 0);
+  return new Proxy(part, {
+    apply(callable, self, [text, ...options]) {
+      const made = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
+      const [before, after] = [lettersOf(text), lettersOf(made)];
+      if (after > MOST_GROWTH * before + LEAST_LIMIT)
+        throw new Error(`its ${name} makes ${after} letters of ${before}`);
+      return made;
+    },
+  });
 }
 
 /**

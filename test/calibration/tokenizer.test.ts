@@ -57,6 +57,17 @@ describe('createTokenizer', () => {
     expect(createTokenizer(json, {}).bosTokenId).toBeUndefined();
   });
 
+  it('refuses one that makes a book of a word', () => {
+    const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+    const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 22 }, () => twice) };
+    const growing = createTokenizer({ ...(json as object), normalizer }, config);
+    expect(() => growing.encode('a cat sat')).toThrow(ModelFormatError);
+    expect(() => growing.encode('a cat sat')).toThrow(/its normalizer makes \d+ letters of 9\. Get the file again/);
+    const pretokenizer = { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(2000) };
+    const splitting = createTokenizer({ ...(json as object), pre_tokenizer: pretokenizer }, config);
+    expect(() => splitting.encode('a cat sat')).toThrow(/its pre_tokenizer makes 6006 letters of 9/);
+  });
+
   describe('under a time limit', () => {
     const limitTime = createTimeLimit();
     const hurried = <T>(action: () => T, ms: number) => limitTime(action, ms / 100);
