@@ -61,18 +61,18 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /Range.*makes 8796093022208 bytes/,
   ],
   [
-    'a mask that is held three times over',
-    (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2, 1, 2 ** 24)])], { to: 1 })]),
-    /Expand.*makes 268435456 bytes/,
+    'a mask that is held five times over',
+    (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Tile', [g.ints(1), g.ints(2 ** 24)])], { to: 1 })]),
+    /Tile.*makes 134217728 bytes/,
   ],
   [
     'masks that are too large together',
     (g, x) =>
       [1, 2, 3].reduce(
-        (sum) => g.op('Add', [sum, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2 ** 23)])], { to: 1 })]),
+        (sum) => g.op('Add', [sum, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2 ** 21)])], { to: 1 })]),
         x,
       ),
-    /Expand.*makes 67108864 bytes out of constants \(201326592 with/,
+    /Expand.*makes 16777216 bytes out of constants \(50331648 with/,
   ],
 ];
 
