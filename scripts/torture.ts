@@ -65,7 +65,7 @@ const worker = createWatchedWorker({
 const work = join(scratch, 'work');
 const table = new Map<string, Map<string, number>>();
 const failed: string[] = [];
-let [longest, peak] = [0, 0];
+let [longest, peak, tried] = [0, 0, 0];
 try {
   for (const { name, trial } of values.only === undefined ? drawTrials() : [parseTrial(values.only)]) {
     const watched = await tryTwice(trial);
@@ -73,6 +73,7 @@ try {
     longest = Math.max(longest, watched.ms);
     peak = Math.max(peak, watched.peakBytes);
     count(trial.kind, watched.outcome);
+    if (++tried % 100 === 0) process.stderr.write(`${tried} tried, ${failed.length} not allowed\n`);
     if (MISBEHAVED.has(watched.outcome)) failed.push(name);
     if (MISBEHAVED.has(watched.outcome) || values.only !== undefined) say(name, watched);
     if (values.keep !== undefined) makeMutant(trial, join(values.keep, name.replaceAll(':', '-')));

@@ -60,7 +60,7 @@ export {
 export type { GeneratedSet } from './calibration/generated-set.js';
 export { findEndTokens, findStartToken, requireStartToken, type TokenHints } from './calibration/start-token.js';
 export type { TokenSource } from './calibration/token-source.js';
-export { createTokenizer, type Tokenizer } from './calibration/tokenizer.js';
+export { createTokenizer, type LimitTime, type Tokenizer } from './calibration/tokenizer.js';
 export type {
   ChannelStatistics,
   Compensated,

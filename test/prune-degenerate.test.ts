@@ -1,8 +1,8 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
-import { FangPruneError } from '../src/errors.js';
+import { FangPruneError, NumericalError } from '../src/errors.js';
 import type { PruneOutcome } from '../src/prune/job.js';
-import { type Loaded, loadTinyLlama, pruneLoaded, readTinyLlama } from './support/tiny-llama.js';
+import { type Loaded, loadTinyLlama, pruneLoaded, readTinyLlama, someWindows } from './support/tiny-llama.js';
 
 /** Block 0's maps of the small llama, as the exporter called them. */
 const [EMBEDDINGS, GATE, UP, DOWN] = [
@@ -33,20 +33,37 @@ const setNeuron = (weightsOf: (name: string) => Float32Array, neuron: number, fr
   }
 };
 
+const shrinksFirst = ({ modules }: PruneOutcome) =>
+  modules.some(({ module }) => module.block === 0 && module.kind === 'ffn');
+
 /** Weights that sound models have here and there, and that formulas divide by. */
-const VARIANTS: readonly (readonly [string, (weightsOf: (name: string) => Float32Array) => void])[] = [
-  ['tokens that were never learnt', (weightsOf) => weightsOf(EMBEDDINGS!).fill(0, 0, (VOCABULARY! / 2) * HIDDEN!)],
+const VARIANTS: readonly (readonly [
+  string,
+  (weightsOf: (name: string) => Float32Array) => void,
+  remark: RegExp,
+  meets: (outcome: PruneOutcome) => boolean,
+])[] = [
+  [
+    'tokens that were never learnt',
+    (weightsOf) => weightsOf(EMBEDDINGS!).fill(0, 0, (VOCABULARY! / 2) * HIDDEN!),
+    /^\d+ of \d+ calibration tokens are zeros before or after block 0, such as those whose embedding/,
+    ({ dense }) => dense.blockChange !== undefined,
+  ],
   [
     'dead neurons',
     (weightsOf) => {
       for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, undefined);
     },
+    /^\d+ of \d+ FFN neurons are zero on all calibration tokens \(block 0\)/,
+    shrinksFirst,
   ],
   [
     'neurons that are there twice',
     (weightsOf) => {
       for (let neuron = 0; neuron < 100; neuron++) setNeuron(weightsOf, neuron, 200 + neuron);
     },
+    /^\d+ of \d+ FFN neurons do as another one of their group does on all calibration tokens \(block 0\)/,
+    shrinksFirst,
   ],
 ];
 
@@ -63,13 +80,25 @@ function removedShare({ modules }: PruneOutcome, { analysed }: Loaded): number {
 
 const METHODS = ['auto', 'o-fang', 'flap', 'obc'] as const;
 
-describe.each(VARIANTS)('%s', (_, write) => {
+describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
   it.each(METHODS)('are no obstacle to %s', async (method) => {
     const loaded = await loadChanged(write);
     const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 });
     expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
     expect([...(outcome.dense.blockChange ?? [])].filter(Number.isNaN)).toEqual([]);
+    if (meets(outcome)) expect(outcome.remarks).toContainEqual(expect.stringMatching(remark));
   });
+});
+
+it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alone', async (method) => {
+  const [first, second] = someWindows(2, 24);
+  const loaded = await loadTinyLlama();
+  const windows = [first!, new Int32Array(24), second!, new Int32Array(24)];
+  const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
+  expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
+  expect(outcome.remarks).toContainEqual(
+    expect.stringMatching(/^2 of 4 calibration windows hold .* padding \(window 1: token 0\)/),
+  );
 });
 
 describe.each(METHODS)('%s', (method) => {
@@ -78,6 +107,18 @@ describe.each(METHODS)('%s', (method) => {
     const loaded = await loadTinyLlama();
     const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
     expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
+    const said =
+      '4 of 4 calibration windows hold one token over and over, such as padding (window 0: token 7); little is learnt from them';
+    expect(outcome.remarks).toContain(said);
+    expect(outcome.remarks).toContainEqual(expect.stringMatching(/ are the same on all calibration tokens /));
+  });
+
+  it('refuses an embedding that is infinite in one window', async () => {
+    const loaded = await loadChanged((weightsOf) => weightsOf(EMBEDDINGS!).fill(Infinity, 7 * HIDDEN!, 8 * HIDDEN!));
+    const [first, ...others] = someWindows(4, 24);
+    const windows = [...others, first!.with(3, 7)];
+    const pruning = pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
+    await expect(pruning).rejects.toThrow(NumericalError);
   });
 
   it.each([0, 0.95])('reaches a sparsity of %s or says why not', async (sparsity) => {

@@ -1,7 +1,16 @@
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Random } from '../../src/linalg/random.js';
-import { applyRecipe, describe, evaluateTasks, observe, perplexity, prune, rebuildReport } from '../../src/node.js';
+import {
+  applyRecipe,
+  describe,
+  evaluateModels,
+  evaluateTasks,
+  observe,
+  perplexity,
+  prune,
+  rebuildReport,
+} from '../../src/node.js';
 import { drawOne, type Mutant, mutateBytes } from './mutate-bytes.js';
 import { mutateJson } from './mutate-json.js';
 import { mutateModel } from './mutate-model.js';
@@ -9,7 +18,7 @@ import { mutateModel } from './mutate-model.js';
 /** Folders in the folder that a trial works in. */
 export const MODEL = 'model';
 export const TASKS = 'tasks.jsonl';
-const [STATISTICS, RECIPE, PRUNED] = ['statistics', 'recipe', 'pruned'] as const;
+const [STATISTICS, RECIPE, PRUNED, MEASURED] = ['statistics', 'recipe', 'pruned', 'measured.json'] as const;
 
 /** What is changed, and who reads it. */
 export interface Kind {
@@ -97,6 +106,12 @@ export const KINDS: Readonly<Record<string, Kind>> = {
     mutate: asText(mutateJson),
     run: (folder) => rebuildReport({ report: join(folder, PRUNED), out: join(folder, 'report.json') }),
   },
+  measured: {
+    files: (folder) => [MEASURED].filter((name) => existsSync(join(folder, name))),
+    mutate: asText(mutateJson),
+    run: (folder) =>
+      rebuildReport({ report: join(folder, PRUNED), add: [join(folder, MEASURED)], out: join(folder, 'report.json') }),
+  },
   task: {
     files: () => [TASKS],
     mutate: asText((text, random) => {
@@ -113,7 +128,7 @@ export const TASK_LINES = [0, 1]
   .map((gold) => JSON.stringify({ query: 'Once upon', choices: [' a time', ' 3 cats'], gold }))
   .join('\n');
 
-/** Writes what is made of a sound model: statistics, a recipe, a report. Nothing where the model cannot be pruned. */
+/** Writes what is made of a sound model: statistics, a recipe, a report, measurements. Nothing where the model cannot be pruned. */
 export async function prepareSubject(folder: string): Promise<void> {
   try {
     await pruneIn(folder, { out: join(folder, PRUNED), recipe: join(folder, RECIPE) });
@@ -123,6 +138,11 @@ export async function prepareSubject(folder: string): Promise<void> {
       method: 'flap',
       calibration: CALIBRATION,
     });
+    const models = [MODEL, PRUNED].map((name) => join(folder, name));
+    writeFileSync(
+      join(folder, MEASURED),
+      JSON.stringify({ models: await evaluateModels({ models, tasks: [join(folder, TASKS)] }), comparisons: [] }),
+    );
   } catch (error) {
     if (!(error instanceof Error && 'code' in error)) throw error;
   }

@@ -28,6 +28,9 @@ const NASTY_VALUES: readonly string[] = [
   '{"length":4294967295}',
   '{"toString":1,"valueOf":2}',
   '[[[[]]]]',
+  // A pattern that takes for ever, where a tokenizer reads one.
+  '"(?:[a-zA-Z]+)+0"',
+  '{"type":"Split","pattern":{"Regex":"(?:[a-zA-Z]+)+0"},"behavior":"Isolated","invert":false}',
   '[null,null]',
   `${'['.repeat(DEPTH)}${']'.repeat(DEPTH)}`,
   `${'{"a":'.repeat(DEPTH)}1${'}'.repeat(DEPTH)}`,

@@ -1,10 +1,14 @@
 /** A process that tries mutants one by one, told by messages; whoever asked watches its time and memory. */
 import { type Trial, tryMutant } from './try-mutant.js';
+import { watchFiles } from './watch-files.js';
+
+const straysOf = watchFiles();
 
 process.on('message', ({ trial, folder }: { readonly trial: Trial; readonly folder: string }) => {
   void tryMutant(trial, folder).then((outcome) => {
     globalThis.gc?.();
-    process.send?.({ outcome });
+    const [stray] = straysOf();
+    process.send?.(stray === undefined ? { outcome } : { stray: `opened ${stray}` });
   });
 });
 process.on('disconnect', () => process.exit());

@@ -17,8 +17,8 @@ export interface ChangeRequest {
 }
 
 export interface ChangeMeter extends StageMeter {
-  /** Sum of 1 - cos over the tokens of all batches. */
-  finish(): number;
+  /** Sum of 1 - cos over the tokens of all batches, and tokens whose state is zero before or after the block. */
+  finish(): { readonly sum: number; readonly zeroCount: number };
 }
 
 /**
@@ -26,7 +26,7 @@ export interface ChangeMeter extends StageMeter {
  * @see FANG (arXiv 2512.23014), Eq. 8
  */
 export function createChangeMeter({ index, output, channelCount, before, type }: ChangeRequest): ChangeMeter {
-  let sum = 0;
+  let [sum, zeroCount] = [0, 0];
   const name = (what: string) => `change/${index}/${what}`;
   const node = (op: string, inputs: string[], result: string, attributes = {}) =>
     makeNode({ op, inputs: inputs.map(name), outputs: [name(result)], attributes });
@@ -64,9 +64,10 @@ export function createChangeMeter({ index, output, channelCount, before, type }:
       const norms = values[name('norms')]!.data as Float32Array;
       // A hidden state of zeros (an embedding that was never learnt) has no direction that could change.
       (values[name('cosine')]!.data as Float32Array).forEach((cosine, at) => {
-        sum += norms[at] === 0 ? 0 : 1 - cosine;
+        if (norms[at] === 0) zeroCount += 1;
+        else sum += 1 - cosine;
       });
     },
-    finish: () => sum,
+    finish: () => ({ sum, zeroCount }),
   };
 }

@@ -1,6 +1,7 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
 import { ModelFormatError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
+import { reason } from '../reason.js';
 import { encodePieces, joinTokens } from './encode-pieces.js';
 
 export interface EncodeOptions {
@@ -28,20 +29,39 @@ export interface Tokenizer {
 }
 
 /**
+ * Does something that does not wait, and ends it when it takes longer than `ms` milliseconds.
+ * @throws EngineError when it was ended; whatever `action` throws.
+ */
+export type LimitTime = <T>(action: () => T, ms: number) => T;
+
+/**
+ * Time that a tokenizer may take: a catastrophic pattern in its file needs longer than a lifetime for thirty letters. A sound
+ * one needs 0.002 ms a letter, and less than a second to be made.
+ */
+const [PATIENCE_MS, PATIENCE_MS_A_LETTER] = [30_000, 0.1] as const;
+
+/**
  * Makes a tokenizer of the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
  *
  * A text of more than 262,144 letters is encoded in pieces, cut where that changes no token. About 1.7 s for a megabyte.
  *
- * @throws ModelFormatError when the files do not describe a tokenizer.
+ * @param limitTime How a platform ends what goes on for ever, such as a catastrophic pattern; default: not at all. All that the
+ *   tokenizer does may take 30 s, and 0.1 ms for each letter and token that it is given.
+ * @throws ModelFormatError when the files do not describe a tokenizer, or it takes too long.
  */
-export function createTokenizer(tokenizerJson: unknown, tokenizerConfig: unknown): Tokenizer {
+export function createTokenizer(
+  tokenizerJson: unknown,
+  tokenizerConfig: unknown,
+  limitTime: LimitTime = (action) => action(),
+): Tokenizer {
   if (!isRecord(tokenizerJson) || !isRecord(tokenizerJson.model)) {
     throw new ModelFormatError('tokenizer.json must be an object with a "model"; get the file again');
   }
   if (!isRecord(tokenizerConfig)) {
     throw new ModelFormatError('tokenizer_config.json must be an object; get the file again');
   }
-  const tokenizer = construct(tokenizerJson, tokenizerConfig);
+  const ask = askPatiently(limitTime);
+  const tokenizer = ask(0, () => construct(tokenizerJson, tokenizerConfig));
   const vocabulary = tokenizer.get_vocab();
   const idOf = (role: string) => {
     const content = tokenContent(tokenizerConfig[role]);
@@ -54,21 +74,23 @@ export function createTokenizer(tokenizerJson: unknown, tokenizerConfig: unknown
     bosTokenId: idOf('bos_token'),
     eosTokenId: idOf('eos_token'),
     encode(text, { addSpecialTokens = false, enough } = {}) {
-      if (addSpecialTokens) return encodeWhole(tokenizer, text, true);
-      const parts = [...encodePieces(text, (piece) => encodeWhole(tokenizer, piece, false), { enough })];
+      const encodePiece = (piece: string) =>
+        toIds(ask(piece.length, () => tokenizer.encode(piece, { add_special_tokens: addSpecialTokens })));
+      if (text === '') return new Int32Array(0);
+      if (addSpecialTokens) return encodePiece(text);
+      const parts = [...encodePieces(text, encodePiece, { enough })];
       return parts.length === 1 ? (parts[0] as Int32Array) : joinTokens(parts);
     },
     decode(tokens, { skipSpecialTokens = false } = {}) {
       return tokens.length === 0
         ? ''
-        : blame(() => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
+        : ask(tokens.length, () => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
     },
   };
 }
 
-function encodeWhole(tokenizer: HuggingFaceTokenizer, text: string, addSpecialTokens: boolean): Int32Array {
-  if (text === '') return new Int32Array(0);
-  const { ids, tokens } = blame(() => tokenizer.encode(text, { add_special_tokens: addSpecialTokens }));
+/** @throws ModelFormatError for a piece without an id */
+function toIds({ ids, tokens }: { readonly ids: readonly number[]; readonly tokens: readonly string[] }): Int32Array {
   const unknown = ids.findIndex((id) => !Number.isInteger(id));
   if (unknown >= 0) {
     throw new ModelFormatError(
@@ -79,17 +101,48 @@ function encodeWhole(tokenizer: HuggingFaceTokenizer, text: string, addSpecialTo
 }
 
 function construct(json: Record<string, unknown>, config: Record<string, unknown>): HuggingFaceTokenizer {
-  return blame(() => new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config));
+  const tokenizer = new HuggingFaceTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, config);
+  const { normalizer, pre_tokenizer: split } = tokenizer;
+  if (normalizer !== null) tokenizer.normalizer = boundGrowth(normalizer, 'normalizer');
+  if (split !== null) tokenizer.pre_tokenizer = boundGrowth(split, 'pre_tokenizer');
+  return tokenizer;
 }
 
-/** Parts of a tokenizer are read when they are first used. @throws ModelFormatError for whatever stands against it. */
-function blame<T>(action: () => T): T {
-  try {
-    return action();
-  } catch (cause) {
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new ModelFormatError(`tokenizer.json describes no tokenizer that can be used: ${said}`, { cause });
-  }
+/** Letters that a part may make of one, and of none: decompositions make up to 18, and what follows takes 100 bytes for each. */
+const [MOST_GROWTH, LEAST_LIMIT] = [20, 1024] as const;
+
+/** Replacements in a row can make a gigabyte of a word. */
+function boundGrowth<Part extends object>(part: Part, name: string): Part {
+  const lettersOf = (made: string | readonly string[]) => [made].flat().reduce((sum, { length }) => sum + length, 0);
+  return new Proxy(part, {
+    apply(callable, self, [text, ...options]) {
+      const made = Reflect.apply(callable as () => string | string[], self, [text, ...options]);
+      const [before, after] = [lettersOf(text), lettersOf(made)];
+      if (after > MOST_GROWTH * before + LEAST_LIMIT)
+        throw new Error(`its ${name} makes ${after} letters of ${before}`);
+      return made;
+    },
+  });
+}
+
+/**
+ * What a tokenizer is asked through, with the letters or tokens that it is given. Its parts are read when they are first used.
+ * @throws ModelFormatError for whatever stands against it, and when all that it was asked took too long.
+ */
+function askPatiently(limitTime: LimitTime): <T>(length: number, action: () => T) => T {
+  let leftMs = PATIENCE_MS;
+  return (length, action) => {
+    leftMs += length * PATIENCE_MS_A_LETTER;
+    const start = performance.now();
+    try {
+      return limitTime(action, leftMs);
+    } catch (cause) {
+      const said = `tokenizer.json describes no tokenizer that can be used: ${reason(cause)}. Get the file again.`;
+      throw new ModelFormatError(said, { cause });
+    } finally {
+      leftMs -= performance.now() - start;
+    }
+  };
 }
 
 /**

@@ -1,3 +1,4 @@
+import { DEFAULT_THREADS } from '../platform/platform.js';
 import { code, either, listOf, text, whole } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
@@ -23,7 +24,7 @@ export const ENGINE = {
   ...PROVIDER,
   threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
     kind: whole(0),
-    otherwise: 'as many as ONNX Runtime chooses, by the cores',
+    otherwise: `${DEFAULT_THREADS}, whatever the machine; 0: as many as ONNX Runtime chooses, by the cores`,
   }),
 } as const satisfies AnyRows;
 

@@ -1,3 +1,4 @@
+import type { LimitTime } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
@@ -23,6 +24,8 @@ export interface Platform {
   createHash(): ByteHash;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
+  /** Ends what takes too long, where the platform can; elsewhere it goes on. */
+  readonly limitTime: LimitTime;
   describeMachine(): Machine;
   /** Largest memory that this process had, in bytes; undefined where nothing tells. */
   peakMemoryBytes(): number | undefined;
@@ -146,6 +149,12 @@ export function checkOwnEngine({ engine, executionProvider, threads }: EngineCho
 /** One execution provider, or several in order of preference, in ONNX Runtime's names. */
 export type ExecutionProviderChoice = string | readonly string[];
 
+/**
+ * Threads that share one operator's work unless a call says otherwise: the same on every machine, so that all of one kind make
+ * the same bytes. On two cores they take less than two threads that spin.
+ */
+export const DEFAULT_THREADS = 8;
+
 /** What graphs run on. */
 export interface EngineChoice {
   /**
@@ -154,8 +163,8 @@ export interface EngineChoice {
    */
   readonly executionProvider?: ExecutionProviderChoice | undefined;
   /**
-   * Threads that share one operator's work, whole and at least 0. Results depend on their number in the last bits: give it
-   * where other machines are to make the same bytes. Default 0: ONNX Runtime chooses, by the cores. Not for `wasm`, whose
+   * Threads that share one operator's work, whole and at least 0. Results depend on their number in the last bits, so that the
+   * default goes by no machine. 0: ONNX Runtime chooses, by the cores. Default `DEFAULT_THREADS`, 8. Not for `wasm`, whose
    * number is set in `ort.env.wasm.numThreads`.
    */
   readonly threads?: number | undefined;

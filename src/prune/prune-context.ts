@@ -12,6 +12,7 @@ import {
   type StageReads,
 } from '../runtime/block-runner.js';
 import { createEngineMultiply } from '../runtime/engine-multiply.js';
+import { remarkWindows } from './degenerate.js';
 import type { PruneJob, StageTiming } from './job.js';
 
 /** Where a context is. */
@@ -96,7 +97,7 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
     batches,
     random,
     multiply: products.multiply,
-    remarks: [],
+    remarks: remarkWindows(windows),
     findings: {},
     async timed(stage, action) {
       const start = performance.now();
@@ -128,7 +129,7 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
     goOn(place) {
       while (drawn < place.drawn) random();
       done = place.ticks;
-      context.remarks.push(...place.remarks);
+      context.remarks.push(...place.remarks.filter((remark) => !context.remarks.includes(remark)));
     },
     timings: () => [...clock].map(([stage, ms]) => ({ stage, ms })),
     dispose: products.release,

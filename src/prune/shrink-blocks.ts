@@ -9,6 +9,7 @@ import { joinBridges } from '../removal/join-bridges.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
+import { countDegenerate, remarkDegenerate } from './degenerate.js';
 import type { ModuleOutcome } from './job.js';
 import { openKeptSegments } from './kept-segments.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
@@ -43,7 +44,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const shrinking = given.modules.filter(({ index }) => (counts.get(index) ?? 0) > 0);
   const last = Math.max(0, ...shrinking.map(({ segment }) => segment));
   const model = copyModel(job.model);
-  const outcomes: ModuleOutcome[] = [];
+  const done: Pick<RefinedOutcome, 'outcome' | 'degenerate'>[] = [];
   const changed = new Map<string, TensorHandle>();
   const bridges: string[] = [];
   const meter = await createErrorMeter(job.engine);
@@ -54,7 +55,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
   try {
-    for await (const part of kept.added()) outcomes.push(await repeatModule(context, model, part, edits));
+    for await (const part of kept.added()) done.push(await repeatModule(context, model, part, edits));
     await kept.restore(runner);
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
       await (runner && context.pass(runner));
@@ -69,9 +70,9 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         const shrunk = await shrinkModule(context, model, leaving, edits);
         const refined = await refineModule(shrunk.outcome, followers);
         for (const [name, value] of refined.refined) changed.set(name, value);
-        here.push({ shrunk, ...refined });
+        here.push({ shrunk, ...refined, degenerate: countDegenerate(statistics[at] ?? []) });
       }
-      outcomes.push(...here.map(({ outcome }) => outcome));
+      done.push(...here);
       for (const follower of followers) follower.dispose();
       kept.add(index, keepModules(here));
       await kept.settle(index + 1, index < last ? runner : undefined);
@@ -81,6 +82,8 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   }
   joinBridges(model, bridges);
   tidyModel(model);
+  const outcomes = done.map(({ outcome }) => outcome);
+  context.remarks.push(...remarkDegenerate(done.map(({ outcome, degenerate }) => ({ ...degenerate, ...outcome }))));
   for (const { run } of refinements) {
     const refined = await run?.(context, model, { modules: outcomes, changed });
     for (const [name, value] of refined ?? []) changed.set(name, value);
@@ -122,7 +125,7 @@ async function measureSegment(
 async function refineModule(
   shrunk: ModuleOutcome,
   followers: readonly SegmentRefinement[],
-): Promise<Omit<RefinedOutcome, 'shrunk'>> {
+): Promise<Pick<RefinedOutcome, 'outcome' | 'refined'>> {
   let outcome = shrunk;
   const refined = new Map<string, TensorHandle>();
   for (const follower of followers) {

@@ -2,9 +2,12 @@ import { OptionError } from '../errors.js';
 import type { TaskComparison } from '../evaluation/compare-results.js';
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
 import type { PerplexityResult } from '../evaluation/perplexity.js';
-import { benchmarkMetrics, isBenchmark } from './benchmark-metrics.js';
+import { type BenchmarkMeasurements, benchmarkMetrics } from './benchmark-metrics.js';
+import { checkShape } from './check-report.js';
 import { findMeasured, isSamePath } from './find-measured.js';
+import { BENCHMARK, BIAS, EVALUATION } from './measurement-shapes.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
+import type { Shape } from './shape.js';
 
 /** What `fang-prune eval --json` prints, as far as a report shows it. */
 export interface EvaluationMeasurements {
@@ -26,9 +29,10 @@ export interface TaskMeasurement {
   readonly file: string;
   readonly itemCount?: number;
   readonly acc: number;
-  readonly accStderr?: number;
+  /** Null where a single item has none. */
+  readonly accStderr?: number | null;
   readonly accNorm?: number | undefined;
-  readonly accNormStderr?: number | undefined;
+  readonly accNormStderr?: number | null | undefined;
 }
 
 /** Two models compared on one task. */
@@ -43,28 +47,48 @@ export interface ComparedTask extends Pick<TaskComparison, 'verdict'> {
  *
  * @param measured What `fang-prune eval --json`, `fang-prune bench --json` or `fang-prune bias --json` printed.
  * @param place Names it in messages.
- * @throws OptionError when it is none of them, or measured other models.
+ * @throws OptionError when it is none of them, or measured other models; ModelFormatError when it is damaged.
  */
 export function addMeasurements(report: PruneReport, measured: unknown, place: string): PruneReport {
-  if (isBias(measured)) {
-    const { perplexity, ...bias } = measured;
-    const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
-    return { ...withMetrics(report, perplexity ? [perplexity] : []), bias: [...others, bias] };
-  }
-  if (isBenchmark(measured)) return withMetrics(report, benchmarkMetrics(report, measured, place));
-  const { models } = Object(measured) as Partial<EvaluationMeasurements>;
-  if (!Array.isArray(models) || models.length === 0) {
+  const kind = KINDS.find(({ field }) => Object.hasOwn(Object(measured), field));
+  if (kind === undefined) {
     throw new OptionError(
       `${place} holds no measurements; expected what eval --json, bench --json or bias --json prints`,
     );
   }
-  return withMetrics(report, metricsOf(report, measured as EvaluationMeasurements, place));
+  checkShape(measured, kind.shape, { file: place, remedy: 'Measure again.' });
+  return kind.add(report, measured as never, place);
 }
 
-function isBias(value: unknown): value is BiasReport & { readonly perplexity?: MetricReport } {
-  const { overlap, contexts, warnings } = Object(value) as Partial<BiasReport>;
-  return overlap !== undefined && Array.isArray(contexts) && Array.isArray(warnings);
+interface MeasurementKind<T> {
+  /** Tells it from those that follow. */
+  readonly field: keyof T;
+  readonly shape: Shape;
+  readonly add: (report: PruneReport, measured: T, place: string) => PruneReport;
 }
+
+const BIASES: MeasurementKind<BiasReport & { readonly perplexity?: MetricReport }> = {
+  field: 'overlap',
+  shape: BIAS,
+  add(report, { perplexity, ...bias }) {
+    const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
+    return { ...withMetrics(report, perplexity ? [perplexity] : []), bias: [...others, bias] };
+  },
+};
+
+const BENCHMARKS: MeasurementKind<BenchmarkMeasurements> = {
+  field: 'promptLength',
+  shape: BENCHMARK,
+  add: (report, measured, place) => withMetrics(report, benchmarkMetrics(report, measured, place)),
+};
+
+const EVALUATIONS: MeasurementKind<EvaluationMeasurements> = {
+  field: 'models',
+  shape: EVALUATION,
+  add: (report, measured, place) => withMetrics(report, metricsOf(report, measured, place)),
+};
+
+const KINDS = [BIASES, BENCHMARKS, EVALUATIONS] as const;
 
 function withMetrics(report: PruneReport, metrics: readonly MetricReport[]): PruneReport {
   const keyOf = ({ kind, name }: MetricReport) => `${kind} ${name}`;
@@ -140,8 +164,7 @@ function taskMetrics(
     return ACCURACIES.flatMap(([figure, error]): MetricReport[] => {
       const value = task[figure];
       if (value === undefined) return [];
-      const denseError = own?.[error];
-      const prunedError = task[error];
+      const [denseError, prunedError] = [own?.[error] ?? undefined, task[error] ?? undefined];
       return [
         {
           kind: 'accuracy',

@@ -31,17 +31,6 @@ export interface ComparedSpeeds {
   readonly decode: { readonly verdict: SpeedVerdict };
 }
 
-/** Whether a value is what a benchmark printed. */
-export function isBenchmark(value: unknown): value is BenchmarkMeasurements {
-  const { machine, promptLength, models } = Object(value) as Partial<BenchmarkMeasurements>;
-  return (
-    typeof Object(machine).processor === 'string' &&
-    typeof promptLength === 'number' &&
-    Array.isArray(models) &&
-    models.every((model) => Object(model).prefillTokensPerSecond !== undefined)
-  );
-}
-
 /**
  * Speeds and memory of the dense and the pruned model; their sizes stand in the report already, and must agree.
  * @param place Names the measurements in messages.

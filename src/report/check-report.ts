@@ -1,29 +1,23 @@
 import { ModelFormatError } from '../errors.js';
-import { isRecord } from '../parse-json.js';
+import { BIAS, METRIC } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
+import { list, listOf, object, optional, type Shape, text, withFields } from './shape.js';
 
-const isText = (value: unknown): boolean => typeof value === 'string';
-const isListOf = (isItem: (value: unknown) => boolean) => (value: unknown) =>
-  Array.isArray(value) && value.every(isItem);
-
-/** A module as far as a page is drawn from it. */
-function isModule(value: unknown): boolean {
-  const { keep, groups } = Object(value) as Readonly<Record<string, unknown>>;
-  return (
-    isRecord(value) && [keep, groups].every((list) => list === undefined || Array.isArray(list)) && hasObjects(groups)
-  );
-}
-
-const hasObjects = (value: unknown): boolean => value === undefined || isListOf(isRecord)(value);
-
-/** What every report has, and lists that are read where they are there. */
-const FIELDS: Readonly<Record<string, (value: unknown) => boolean>> = {
-  ...Object.fromEntries(['version', 'model', 'method'].map((name) => [name, isText])),
-  ...Object.fromEntries(['settings', 'sparsity', 'parameters', 'bytes'].map((name) => [name, isRecord])),
-  ...Object.fromEntries(['metrics', 'ladder', 'bias'].map((name) => [name, hasObjects])),
-  blocks: isListOf(isRecord),
-  modules: isListOf(isModule),
-};
+/** What every report has, and what is read where it is there. */
+const REPORT = withFields({
+  version: text,
+  model: text,
+  method: text,
+  settings: object,
+  sparsity: object,
+  parameters: object,
+  bytes: object,
+  blocks: listOf(object),
+  modules: listOf(withFields({ keep: optional(list), groups: optional(listOf(object)) })),
+  metrics: optional(listOf(METRIC)),
+  ladder: optional(listOf(object)),
+  bias: optional(listOf(BIAS)),
+});
 
 /**
  * Checks that a JSON object is a report, as far as reading it asks for.
@@ -36,7 +30,12 @@ export function checkReport(found: Readonly<Record<string, unknown>>, file: stri
       `${file} says "schema": ${JSON.stringify(found.schema)}; this version reads ${REPORT_SCHEMA}. Prune again, or use the version that wrote it.`,
     );
   }
-  const wrong = Object.entries(FIELDS).find(([name, isRight]) => !isRight(found[name]));
-  if (wrong === undefined) return found as unknown as PruneReport;
-  throw new ModelFormatError(`${file}: ${wrong[0]} is not as a report has it. Get the report again, or prune again.`);
+  checkShape(found, REPORT, { file, remedy: 'Get the report again, or prune again.' });
+  return found as unknown as PruneReport;
+}
+
+/** @throws ModelFormatError naming file and field. */
+export function checkShape(value: unknown, shape: Shape, { file, remedy }: { file: string; remedy: string }): void {
+  const wrong = shape(value, '');
+  if (wrong !== undefined) throw new ModelFormatError(`${file}: ${wrong}. ${remedy}`);
 }

@@ -20,7 +20,7 @@ export function findMeasured<T extends { readonly model: string }>(
 ): MeasuredPair<T> {
   const pruned = models.find(({ model }) => isSamePath(model, report.out));
   if (pruned === undefined) {
-    const found = models.map(({ model }) => model).join(', ');
+    const found = models.map(({ model }) => model).join(', ') || 'no model';
     throw new OptionError(`${place} measured ${found}, not the pruned model ${report.out ?? '(a dry run has none)'}`);
   }
   return { pruned, dense: models.find(({ model }) => isSamePath(model, report.model)) };

@@ -190,7 +190,7 @@ export interface EnvironmentReport {
   readonly platform: string;
   readonly onnxRuntime?: string;
   readonly executionProvider?: string;
-  /** Threads that share one operator's work; absent where ONNX Runtime chose. */
+  /** Threads that share one operator's work; absent where ONNX Runtime chose, as `threads: 0` and WebAssembly have it. */
   readonly threads?: number;
   readonly cpu?: string;
 }

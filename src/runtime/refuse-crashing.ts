@@ -17,19 +17,31 @@ const MOST_DIMS = 64;
 
 /** What an operator's kernel takes on trust. */
 interface Trusted {
-  /** Attributes that it divides by: at least 1 where the node has them. */
-  readonly counts?: readonly string[];
+  /** Attributes that it divides or counts dims by: from 1 to so many, where the node has them. */
+  readonly counts?: Readonly<Record<string, number>>;
   /** Inputs whose dims it reads without looking how many there are, with the numbers that it can do with. */
   readonly ranks?: Readonly<Record<number, readonly number[]>>;
-  /** Elements that it makes, or rounds that it takes, of the integers that its inputs hold; NaN where they are not known. */
-  readonly size?: (ints: (slot: number) => readonly number[] | undefined, node: NodeProto) => number;
+  /** Elements that it makes of the integers that its inputs hold; NaN where they are not known. */
+  readonly elements?: (ints: IntsAt, node: NodeProto) => number;
+  /** Input whose type is that of the elements; default: eight bytes are counted. */
+  readonly typeFrom?: number;
+  /** Rounds that it takes, likewise. */
+  readonly rounds?: (ints: IntsAt) => number;
 }
+
+type IntsAt = (slot: number) => readonly number[] | undefined;
 
 /** More heads than any model has, and few enough that no product of sizes leaves 32 bits. */
 const MOST_HEADS = 2 ** 16;
 
-/** The largest value that is no weight and that a model has reason to make out of constants: a mask of 8192 by 8192. */
-const MOST_ELEMENTS = 2 ** 26;
+/** More rounds than a model's constants can have reason to ask for. */
+const MOST_ROUNDS = 2 ** 26;
+
+/**
+ * What a small model may make out of constants, in bytes, such as masks; a larger one may make an eighth of its weights more.
+ * ONNX Runtime holds such a value five times over while it folds it.
+ */
+const MOST_BYTES = 2 ** 25;
 
 const product = (sizes: readonly number[] | undefined): number => sizes?.reduce((all, size) => all * size, 1) ?? NaN;
 
@@ -38,21 +50,26 @@ const product = (sizes: readonly number[] | undefined): number => sizes?.reduce(
  * instead of refusing the model. Found by mutants, with 1.30: `npm run torture`.
  */
 const TRUSTED: Readonly<Record<string, Trusted>> = {
-  'com.microsoft.GroupQueryAttention': { counts: ['num_heads', 'kv_num_heads'], ranks: { 7: [2], 8: [2] } },
-  'com.microsoft.MultiHeadAttention': { counts: ['num_heads'] },
-  'com.microsoft.Attention': { counts: ['num_heads'] },
-  Attention: { counts: ['q_num_heads', 'kv_num_heads'] },
+  'com.microsoft.GroupQueryAttention': {
+    counts: { num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS },
+    ranks: { 7: [2], 8: [2] },
+  },
+  'com.microsoft.MultiHeadAttention': { counts: { num_heads: MOST_HEADS } },
+  'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS } },
+  Attention: { counts: { q_num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS } },
+  // Of a sequence; three dims or more are read past the end of its weight's.
+  'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },
   RotaryEmbedding: { ranks: { 1: [2, 3], 2: [2, 3] } },
-  ConstantOfShape: { size: (ints) => product(ints(0)) },
-  Expand: { size: (ints) => product(ints(1)) },
-  Tile: { size: (ints) => product(ints(1)) },
-  OneHot: { size: (ints) => product(ints(1)) },
-  Pad: { size: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN },
-  Range: { size: (ints) => (product(ints(1)) - product(ints(0))) / product(ints(2)) },
-  RandomNormal: { size: (_, node) => product(intsAttribute(node, 'shape')) },
-  RandomUniform: { size: (_, node) => product(intsAttribute(node, 'shape')) },
-  Loop: { size: (ints) => product(ints(0)) },
+  ConstantOfShape: { elements: (ints) => product(ints(0)) },
+  Expand: { elements: (ints) => product(ints(1)), typeFrom: 0 },
+  Tile: { elements: (ints) => product(ints(1)), typeFrom: 0 },
+  OneHot: { elements: (ints) => product(ints(1)), typeFrom: 2 },
+  Pad: { elements: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN, typeFrom: 0 },
+  Range: { elements: (ints) => (product(ints(1)) - product(ints(0))) / product(ints(2)), typeFrom: 0 },
+  RandomNormal: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
+  RandomUniform: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
+  Loop: { rounds: (ints) => product(ints(0)) },
 };
 
 /**
@@ -61,16 +78,26 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
  */
 export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto' | 'weights'>): Promise<void> {
   const open = proto.graph === undefined ? [] : [proto.graph];
+  const weightBytes = [...weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const mostBytes = Math.floor(MOST_BYTES + weightBytes / 8);
+  let madeBytes = 0;
+  const make = (bytes: number, what: string) => {
+    if (bytes > 0) madeBytes += bytes;
+    if (madeBytes <= mostBytes) return;
+    const [found, expected] = [`makes ${bytes} bytes out of constants`, `expected up to ${mostBytes}`];
+    throw refuse(`${what} ${found} (${madeBytes} with what is made before it), ${expected}`);
+  };
   for (let graph = open.pop(); graph !== undefined; graph = open.pop()) {
     const facts = await knownFacts(graph, weights);
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
-      const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)] : undefined;
-      const wrong = findStray(node) ?? (trusted && findWrong(node, trusted, facts));
+      const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)]! : {};
+      const wrong = findStray(node) ?? findWrong(node, trusted, facts);
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
+      make(bytesMade(node, trusted, facts), nodeLabel(node));
     }
-    const sparse = graph.sparseInitializer.find(({ dims }) => !(product(dims.map(Number)) <= MOST_ELEMENTS));
-    if (sparse !== undefined) throw refuse(`the sparse tensor "${sparse.values?.name}" has dims [${sparse.dims}]`);
+    for (const { values, dims } of graph.sparseInitializer)
+      make(product(dims.map(Number)) * elementBytes(values?.dataType), `the sparse tensor "${values?.name}"`);
   }
 }
 
@@ -87,23 +114,30 @@ function findStray({ attribute }: NodeProto): string | undefined {
 
 type Facts = ReadonlyMap<string, ValueFact>;
 
-function findWrong(node: NodeProto, { counts = [], ranks = {}, size }: Trusted, facts: Facts): string | undefined {
+function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted, facts: Facts): string | undefined {
   const factAt = (slot: number | string) => facts.get(node.input[Number(slot)] ?? '');
-  for (const name of counts) {
+  for (const [name, most] of Object.entries(counts)) {
     const count = findAttribute(node, name)?.i;
-    if (count !== undefined && !(count >= 1n && count <= MOST_HEADS))
-      return `has ${name} ${count}, expected 1 to ${MOST_HEADS}`;
+    if (count !== undefined && !(count >= 1n && count <= most)) return `has ${name} ${count}, expected 1 to ${most}`;
   }
   for (const [slot, expected] of Object.entries(ranks)) {
     const { dims } = factAt(slot) ?? {};
     if (dims !== undefined && !expected.includes(dims.length))
       return `reads "${node.input[Number(slot)]}" of dims [${dims}], expected ${expected.join(' or ')} dims`;
   }
-  const made = size?.((slot) => factAt(slot)?.ints, node) ?? 0;
-  return made > MOST_ELEMENTS
-    ? `makes ${made} elements or rounds out of constants, expected up to ${MOST_ELEMENTS}`
-    : undefined;
+  const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;
+  return taken > MOST_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MOST_ROUNDS}` : undefined;
 }
+
+/** NaN where it is not known. */
+function bytesMade(node: NodeProto, { elements, typeFrom }: Trusted, facts: Facts): number {
+  const factAt = (slot: number) => facts.get(node.input[slot] ?? '');
+  const count = elements?.((slot) => factAt(slot)?.ints, node) ?? 0;
+  return count * elementBytes(typeFrom === undefined ? undefined : factAt(typeFrom)?.dataType);
+}
+
+/** Eight where the type is not known. */
+const elementBytes = (dataType = 0): number => (findDataType(dataType)?.bits ?? 64) / 8;
 
 /** What is known of weights and of Constant nodes. */
 async function knownFacts({ initializer, node }: GraphProto, weights: OnnxModel['weights']): Promise<Facts> {

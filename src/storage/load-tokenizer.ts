@@ -4,11 +4,14 @@ import { type ModelFolder, TOKENIZER } from './model-folder.js';
 import { readJsonFile } from './read-json.js';
 
 /** The model's own tokenizer; `undefined` when there is none. @throws ModelFormatError when its files are damaged. */
-export async function findTokenizer({ platform: { files }, root }: ModelFolder): Promise<Tokenizer | undefined> {
+export async function findTokenizer({
+  platform: { files, limitTime },
+  root,
+}: ModelFolder): Promise<Tokenizer | undefined> {
   const read = (name: string) => readJsonFile(files, files.resolve(root, name));
   const tokenizer = await read(TOKENIZER);
   if (tokenizer === undefined) return undefined;
-  return createTokenizer(tokenizer, (await read('tokenizer_config.json')) ?? {});
+  return createTokenizer(tokenizer, (await read('tokenizer_config.json')) ?? {}, limitTime);
 }
 
 /** The model's own tokenizer. @throws OptionError when there is none, naming what to give instead. */

@@ -28,7 +28,7 @@ async function changeTwice(before: Tensor, after: Tensor, opset: number): Promis
   const session = await testEngine.load(toBinary(ModelProtoSchema, model));
   for (let run = 0; run < 2; run += 1) meter.add(batch, await session.run({ after, ...(await meter.feeds(batch)) }));
   await session.release();
-  return meter.finish();
+  return meter.finish().sum;
 }
 
 it.each([9, 17])('sums over tokens, however the residual stream lays them out (opset %i)', async (opset) => {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError } from '../../src/errors.js';
+import { createTimeLimit } from '../../src/platform/node/limit-time.js';
 
 const read = (name: string) => JSON.parse(readFileSync(`examples/models/tiny-llama/${name}`, 'utf8')) as unknown;
 const json = read('tokenizer.json');
@@ -54,5 +55,56 @@ describe('createTokenizer', () => {
   it('reads special tokens given as objects, and does without any', () => {
     expect(createTokenizer(json, { eos_token: { content: '<|endoftext|>' } }).eosTokenId).toBe(0);
     expect(createTokenizer(json, {}).bosTokenId).toBeUndefined();
+  });
+
+  it('refuses one that makes a book of a word', () => {
+    const twice = { type: 'Replace', pattern: { String: 'a' }, content: 'aa' };
+    const normalizer = { type: 'Sequence', normalizers: Array.from({ length: 22 }, () => twice) };
+    const growing = createTokenizer({ ...(json as object), normalizer }, config);
+    expect(() => growing.encode('a cat sat')).toThrow(ModelFormatError);
+    expect(() => growing.encode('a cat sat')).toThrow(/its normalizer makes \d+ letters of 9\. Get the file again/);
+    const pretokenizer = { type: 'Replace', pattern: { String: 'a' }, content: 'a'.repeat(2000) };
+    const splitting = createTokenizer({ ...(json as object), pre_tokenizer: pretokenizer }, config);
+    expect(() => splitting.encode('a cat sat')).toThrow(/its pre_tokenizer makes 6006 letters of 9/);
+  });
+
+  describe('under a time limit', () => {
+    const limitTime = createTimeLimit();
+    const hurried = <T>(action: () => T, ms: number) => limitTime(action, ms / 100);
+    const split = { type: 'Split', pattern: { Regex: '(?:\\w+)+c' }, behavior: 'Isolated', invert: false };
+    const replace = { type: 'Replace', pattern: { Regex: '(a|a)+$' }, content: '' };
+
+    it('ends a catastrophic pattern', () => {
+      const text = `${'a'.repeat(50)}!`;
+      for (const part of [{ pre_tokenizer: split }, { normalizer: replace }]) {
+        const hostile = createTokenizer({ ...(json as object), ...part }, config, hurried);
+        expect(() => hostile.encode(text)).toThrow(
+          /^tokenizer.json describes no tokenizer .*: it took more than 1 s and was ended\. Get/,
+        );
+        expect(() => hostile.encode(text)).toThrow(ModelFormatError);
+      }
+    });
+
+    it('has one allowance for all texts, which grows with them', () => {
+      const allowances: number[] = [];
+      const counting = createTokenizer(json, config, (action, ms) => {
+        allowances.push(ms);
+        return action();
+      });
+      counting.encode('x'.repeat(100_000));
+      expect(allowances).toHaveLength(2);
+      expect(allowances[0]).toBe(30_000);
+      expect(allowances[1]).toBeGreaterThan(31_000);
+      expect(allowances[1]).toBeLessThanOrEqual(40_000);
+    });
+
+    it('hands on what comes back, and errors as they are', () => {
+      expect(limitTime(() => 3, 1000)).toBe(3);
+      expect(() =>
+        limitTime(() => {
+          throw new RangeError('mine');
+        }, 1000),
+      ).toThrow(RangeError);
+    });
   });
 });

@@ -1,4 +1,4 @@
-import { OptionError } from '../../src/errors.js';
+import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { addMeasurements } from '../../src/report/add-measurements.js';
 import { BENCHMARK_REPORT, BIAS_RESULT, PRUNE_REPORT } from '../support/cli.js';
 
@@ -93,7 +93,7 @@ describe('measurements of an evaluation', () => {
   it.each([
     [{}, /eval\.json holds no measurements/],
     [null, /holds no measurements/],
-    [{ models: [] }, /holds no measurements/],
+    [{ models: [] }, /measured no model, not the pruned model pruned/],
     [{ models: [model('dense', 1)] }, /measured dense, not the pruned model pruned/],
     [{ models: [model('dense', 1, 'bb'), model('pruned', 1)] }, /different tokens of a\.txt/],
   ])('are refused when they are not of these models: %j', (measured, message) => {
@@ -155,4 +155,56 @@ it('adds a bias with its perplexity', () => {
   expect(once.bias).toEqual([bias]);
   expect(once.metrics).toEqual([perplexity]);
   expect(addMeasurements(once, BIAS_RESULT, 'bias.json')).toEqual(once);
+});
+
+describe('damaged measurements', () => {
+  const report = { ...PRUNE_REPORT, bytes: { before: 40_000, after: 3200 } };
+  const evaluation = {
+    models: [
+      {
+        ...model('pruned', 20),
+        divergence: [{ text: 'a', reference: 'dense', klDivergence: 1, top1Agreement: 1, protocol: protocol('aa') }],
+        tasks: [{ file: 'piqa.jsonl', itemCount: 3, acc: 0.6, accStderr: 0.02, accNorm: 0.7, accNormStderr: 0.02 }],
+      },
+    ],
+    comparisons: [{ file: 'piqa.jsonl', a: 'dense', b: 'pruned', verdict: 'same' }],
+  };
+  const KINDS = { evaluation, benchmark: BENCHMARK_REPORT, bias: BIAS_RESULT };
+
+  it.each(Object.entries(KINDS))('of the kind %s get a typed error, whatever field is wrong', (_, sound) => {
+    expect(() => addMeasurements(report, sound, 'm.json')).not.toThrow();
+    const codes = new Set<unknown>();
+    for (const damaged of damage(sound)) {
+      try {
+        addMeasurements(report, damaged, 'm.json');
+      } catch (error) {
+        codes.add(Object(error).code);
+      }
+    }
+    expect([...codes].sort()).toEqual(['ERR_MODEL_FORMAT', 'ERR_OPTION']);
+  });
+
+  it('are named with their field', () => {
+    const add = (measured: object) => () => addMeasurements(report, measured, 'm.json');
+    expect(add({ models: [{ model: 'pruned', tasks: [{ file: 'a', acc: 'much' }] }] })).toThrow(
+      new ModelFormatError('m.json: models[0].tasks[0].acc is "much", expected a number. Measure again.'),
+    );
+    expect(add({ models: [null] })).toThrow(/^m.json: models\[0\] is null, expected an object\. /);
+  });
+
+  it('are not made of a single item, which has no error', () => {
+    const measured = { models: [{ model: 'pruned', tasks: [{ file: 'a', acc: 1, accStderr: null }] }] };
+    expect(addMeasurements(report, measured, 'm.json').metrics![0]).not.toHaveProperty('standardErrors');
+  });
+
+  /** A value with each of its parts, however deep, missing or another. */
+  function* damage(value: unknown): Generator<unknown> {
+    yield* [undefined, null, 3, 'x', [], {}, [null], true];
+    if (typeof value !== 'object' || value === null) return;
+    for (const key of Object.keys(value)) {
+      for (const part of damage((value as Record<string, unknown>)[key])) {
+        yield Array.isArray(value) ? value.with(Number(key), part) : { ...value, [key]: part };
+      }
+    }
+  }
 });

@@ -32,6 +32,16 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /reads "\S+" of dims \[64\], expected 2 dims/,
   ],
   [
+    'a convolution along three dims',
+    (g, x) => {
+      const past = g.input('past_conv.0', 1, ['batch', HIDDEN, 3]);
+      const inputs = [g.op('Transpose', [x], { perm: [0, 2, 1] }), g.weight([HIDDEN, 1, 4]), '', past];
+      const mixed = g.op('CausalConvWithState', inputs, { ndim: 3, activation: 'none' }, 'com.microsoft');
+      return g.op('Transpose', [mixed], { perm: [0, 2, 1] });
+    },
+    /has ndim 3, expected 1 to 2/,
+  ],
+  [
     'batch dims far off',
     (g, x) => g.op('Add', [x, g.op('GatherND', [x, g.ints(0)], { batch_dims: -(2 ** 31) })]),
     /GatherND.*has batch_dims -2147483648/,
@@ -39,7 +49,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
   [
     'a constant of a terabyte',
     (g, x) => g.op('Add', [x, g.op('ConstantOfShape', [g.ints(2 ** 38)])]),
-    /makes 274877906944/,
+    /makes 2199023255552 bytes/,
   ],
   [
     'a range without end',
@@ -48,7 +58,21 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
         x,
         g.op('Cast', [g.op('Range', [g.intScalar(0), g.intScalar(2 ** 40), g.intScalar(1)])], { to: 1 }),
       ]),
-    /Range.*makes 1099511627776/,
+    /Range.*makes 8796093022208 bytes/,
+  ],
+  [
+    'a mask that is held five times over',
+    (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Tile', [g.ints(1), g.ints(2 ** 24)])], { to: 1 })]),
+    /Tile.*makes 134217728 bytes/,
+  ],
+  [
+    'masks that are too large together',
+    (g, x) =>
+      [1, 2, 3].reduce(
+        (sum) => g.op('Add', [sum, g.op('Cast', [g.op('Expand', [g.ints(1), g.ints(2 ** 21)])], { to: 1 })]),
+        x,
+      ),
+    /Expand.*makes 16777216 bytes out of constants \(50331648 with/,
   ],
 ];
 

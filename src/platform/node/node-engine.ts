@@ -5,7 +5,7 @@ import { EngineError, OptionError } from '../../errors.js';
 import { makeNode, makeValueInfo } from '../../graph/build.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine, type OrtEngineOptions } from '../../runtime/ort-engine.js';
-import { checkOwnEngine, type EngineChoice } from '../platform.js';
+import { checkOwnEngine, DEFAULT_THREADS, type EngineChoice } from '../platform.js';
 import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
 
 /**
@@ -54,7 +54,7 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
 }
 
 /** A sum is split among threads and rounds by its parts: the same number gives the same bytes on another machine. */
-function resolveThreads(threads = 0): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
+function resolveThreads(threads = DEFAULT_THREADS): Pick<OrtEngineOptions, 'threads' | 'spinning'> {
   if (!Number.isInteger(threads) || threads < 0 || threads > MAX_THREADS)
     throw new OptionError(`threads is ${threads}; expected a whole number from 0 to ${MAX_THREADS}`, {
       option: 'threads',

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import type { Platform } from '../platform.js';
+import { createTimeLimit } from './limit-time.js';
 import { createNodeEngine } from './node-engine.js';
 import { nodeFiles } from './node-files.js';
 import { peakMemoryBytes } from './peak-memory.js';
@@ -21,6 +22,7 @@ export const nodePlatform: Platform = {
     };
   },
   createEngine: createNodeEngine,
+  limitTime: createTimeLimit(),
   describeMachine() {
     const cpu = cpus()[0]?.model.trim();
     return {

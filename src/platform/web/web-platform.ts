@@ -35,6 +35,7 @@ export function createWebPlatform({ folders, scratch }: WebPlatformOptions): Pla
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
     createEngine: createWebEngine,
+    limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };

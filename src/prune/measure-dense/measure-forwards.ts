@@ -155,7 +155,11 @@ async function findChange(
   });
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const finish = () => {
-    blockChange[span.block]! += meter.finish() / tokenCount;
+    const { sum, zeroCount } = meter.finish();
+    blockChange[span.block]! += sum / tokenCount;
+    if (zeroCount === 0) return;
+    const found = `${zeroCount} of ${tokenCount} calibration tokens are zeros before or after block ${span.block}`;
+    context.remarks.push(`${found}, such as those whose embedding was never learnt; they count as unchanged`);
   };
   return { meter, finish };
 }

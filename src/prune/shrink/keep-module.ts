@@ -1,6 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { DegenerateChannels } from '../degenerate.js';
 import type { ModuleOutcome } from '../job.js';
 import type { SegmentWork } from '../kept-segments.js';
 import type { PruneContext } from '../prune-context.js';
@@ -12,6 +13,8 @@ export interface RefinedOutcome {
   readonly outcome: ModuleOutcome;
   /** What the refinements changed, by name. */
   readonly refined: ReadonlyMap<string, TensorHandle>;
+  /** What was met among its channels. */
+  readonly degenerate: DegenerateChannels;
 }
 
 /** The same as plain data. */
@@ -19,6 +22,7 @@ interface KeptModule extends Omit<ShrunkModule, 'outcome'> {
   readonly index: number;
   readonly outcome: Omit<ModuleOutcome, 'module'>;
   readonly refined: ReadonlyMap<string, KeptTensor>;
+  readonly degenerate: DegenerateChannels;
 }
 
 interface KeptTensor extends Pick<TensorHandle, 'dataType' | 'dims'> {
@@ -31,12 +35,17 @@ export const keepModules = (modules: readonly RefinedOutcome[]): SegmentWork => 
   parts: () => Promise.all(modules.map(pack)),
 });
 
-async function pack({ shrunk: { weight, bias }, outcome: whole, refined }: RefinedOutcome): Promise<KeptModule> {
+async function pack({
+  shrunk: { weight, bias },
+  outcome: whole,
+  refined,
+  degenerate,
+}: RefinedOutcome): Promise<KeptModule> {
   const { module, ...outcome } = whole;
   const tensors = new Map<string, KeptTensor>();
   for (const [name, handle] of refined)
     tensors.set(name, { dataType: handle.dataType, dims: handle.dims, bytes: await handle.read() });
-  return { index: module.index, outcome, weight, bias, refined: tensors };
+  return { index: module.index, outcome, weight, bias, refined: tensors, degenerate };
 }
 
 const bytesOf = ({ shrunk: { weight }, refined }: RefinedOutcome): number =>
@@ -48,8 +57,8 @@ export async function repeatModule(
   model: OnnxModel,
   part: unknown,
   edits: ModelEdits,
-): Promise<ModuleOutcome> {
-  const { index, outcome: kept, refined, ...rest } = part as KeptModule;
+): Promise<Pick<RefinedOutcome, 'outcome' | 'degenerate'>> {
+  const { index, outcome: kept, refined, degenerate, ...rest } = part as KeptModule;
   const { modules } = context.job.analysed.detected.layout;
   const outcome = { module: findModule(modules, index), ...kept };
   await shrinkAgain(context, model, { ...rest, outcome }, edits);
@@ -58,7 +67,7 @@ export async function repeatModule(
     setWeight(model, name, handle);
     edits.changed.set(name, handle);
   }
-  return outcome;
+  return { outcome, degenerate };
 }
 
 const findModule = (modules: readonly PrunableModule[], wanted: number): PrunableModule =>

@@ -1,0 +1,93 @@
+import { flag, listOf, number, numberOrNull, object, oneOf, optional, text, withFields } from './shape.js';
+
+const protocol = withFields({ tokensSha256: text });
+
+/** A `MetricReport`. */
+export const METRIC = withFields({
+  kind: oneOf('perplexity', 'accuracy', 'speed', 'memory', 'other'),
+  name: text,
+  dense: optional(number),
+  pruned: number,
+  unit: optional(text),
+  better: oneOf('lower', 'higher'),
+  standardErrors: optional(withFields({ dense: optional(number), pruned: number })),
+  verdict: optional(oneOf('same', 'worse', 'better')),
+  protocol: optional(object),
+  note: optional(text),
+});
+
+const losses = withFields({ tokenCount: number, dense: number, pruned: number, standardError: optional(number) });
+
+/** A `ContextReport`. */
+const context = withFields({
+  tokenCount: number,
+  tokens: optional(listOf(withFields({ text, count: number, lift: number }))),
+  examples: optional(listOf(withFields({ before: text, token: text, after: text }))),
+});
+
+/** A `BiasReport`, and what `bias --json` prints. */
+export const BIAS = withFields({
+  name: text,
+  block: number,
+  windowLength: number,
+  calibration: losses,
+  text: losses,
+  contexts: listOf(
+    withFields({ calibration: optional(losses), text: optional(losses), lostShare: number, covered: flag }),
+  ),
+  uncovered: withFields({ lost: number, text: number, calibration: number }),
+  overlap: withFields({ passageLength: number, sharedCount: number, tokenCount: number }),
+  warnings: listOf(text),
+  described: listOf(context),
+  perplexity: optional(METRIC),
+});
+
+/** What `eval --json` prints, as far as a report shows it. */
+export const EVALUATION = withFields({
+  models: listOf(
+    withFields({
+      model: text,
+      perplexity: optional(listOf(withFields({ text, perplexity: number, protocol }))),
+      divergence: optional(
+        listOf(withFields({ text, reference: text, klDivergence: number, top1Agreement: number, protocol: object })),
+      ),
+      tasks: optional(
+        listOf(
+          withFields({
+            file: text,
+            itemCount: optional(number),
+            acc: number,
+            accStderr: optional(numberOrNull),
+            accNorm: optional(number),
+            accNormStderr: optional(numberOrNull),
+          }),
+        ),
+      ),
+    }),
+  ),
+  comparisons: optional(
+    listOf(withFields({ file: text, a: text, b: text, verdict: oneOf('same', 'worse', 'better') })),
+  ),
+});
+
+const median = withFields({ median: number });
+const speedup = withFields({ verdict: oneOf('faster', 'slower', 'same') });
+
+/** What `bench --json` prints, as far as a report shows it. */
+export const BENCHMARK = withFields({
+  machine: withFields({ processor: text }),
+  promptLength: number,
+  newTokens: number,
+  rounds: number,
+  models: listOf(
+    withFields({
+      model: text,
+      fileBytes: number,
+      loadMs: median,
+      prefillTokensPerSecond: median,
+      decodeTokensPerSecond: median,
+      peakMemoryBytes: number,
+    }),
+  ),
+  comparisons: optional(listOf(withFields({ model: text, reference: text, prefill: speedup, decode: speedup }))),
+});

@@ -1,0 +1,64 @@
+import { mkdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
+import { prune } from '../../src/node.js';
+import type { PruneRequest } from '../../src/pipeline/prune-request.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { filesWithRoom, fillDisk, mountSmallDisk } from '../support/small-disk.js';
+import { hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const requestFor = (model: string): PruneRequest => ({
+  model,
+  out: at('out'),
+  sparsity: 0.3,
+  method: 'flap',
+  certify: false,
+  calibration: {
+    windowCount: 2,
+    windowLength: 16,
+    source: { tokens: [Array.from({ length: 64 }, (_, token) => token)] },
+  },
+});
+
+const isInside = (path: string) => path.startsWith('out/');
+
+it('leaves no half a result, wherever the disk is full, and begins anew when there is room', async () => {
+  const request = requestFor('test/fixtures/exporters/llama-genai018-fp32');
+  const run = (room: number) => runPrune({ ...nodePlatform, files: filesWithRoom(nodePlatform.files, room) }, request);
+  await run(Number.POSITIVE_INFINITY);
+  const whole = await hashFolder(at('out'));
+  await rm(at('out'), { recursive: true });
+  for (const room of [0, 1_000, 20_000, 60_000, 110_000, 120_000, 150_000]) {
+    await expect(run(room)).rejects.toThrow(OptionError);
+    await expect(run(room)).rejects.toThrow(/^Cannot write .*ENOSPC.*Make room or choose another place/);
+    expect((await listFiles(folder())).filter(isInside)).toEqual([]);
+  }
+  await run(Number.POSITIVE_INFINITY);
+  expect(await hashFolder(at('out'))).toBe(whole);
+  expect((await listFiles(folder())).filter((path) => !isInside(path))).toEqual([]);
+});
+
+it('does so on a disk of 20 MB, where the system lets a test mount one', async () => {
+  await mkdir(at('disk'));
+  const unmount = mountSmallDisk(at('disk'), 20);
+  if (unmount === undefined) return;
+  try {
+    const request = { ...requestFor(TINY_LLAMA), out: at('disk/out') };
+    fillDisk(at('disk'), 2e6);
+    await expect(prune(request)).rejects.toThrow(/it needs at least \d+ bytes, and .* has \d+ free/);
+    await rm(at('disk/filler'));
+    // The disk fills up while the run is under way.
+    const filling = prune({ ...request, onProgress: ({ stage }) => stage === 'prune' && fillDisk(at('disk'), 3e6) });
+    await expect(filling).rejects.toThrow(/^Cannot write .*ENOSPC.*Make room/);
+    await rm(at('disk/filler'));
+    expect(await listFiles(at('disk'))).toEqual([]);
+    await prune(request);
+  } finally {
+    unmount();
+  }
+});

@@ -1,0 +1,53 @@
+import { execFileSync } from 'node:child_process';
+import { appendFileSync, statfsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ByteSink } from '../../src/onnx/byte-source.js';
+import type { Files } from '../../src/platform/platform.js';
+import { writing } from '../../src/platform/writing.js';
+
+const full = () => Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+
+/** Files of a disk that is full after so many bytes were written. */
+export function filesWithRoom(files: Files, byteCount: number): Files {
+  let left = byteCount;
+  const take = (path: string, bytes: number) =>
+    writing(path, async () => {
+      left -= bytes;
+      if (left < 0) throw full();
+    });
+  const limit = <Sink extends ByteSink>(path: string, sink: Sink): Sink => ({
+    ...sink,
+    async write(bytes) {
+      await take(path, bytes.byteLength);
+      await sink.write(bytes);
+    },
+  });
+  return {
+    ...files,
+    create: async (path) => limit(path, await files.create(path)),
+    async append(path, addition) {
+      await take(path, Buffer.byteLength(addition.text));
+      return files.append(path, addition);
+    },
+    writeTogether: (wanted) =>
+      files.writeTogether(
+        new Map([...wanted].map(([path, write]) => [path, (sink: ByteSink) => write(limit(path, sink))])),
+      ),
+  };
+}
+
+/** Mounts a small disk, where the system allows it. @returns whether it did, and what takes it away again */
+export function mountSmallDisk(folder: string, megabytes: number): (() => void) | undefined {
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${megabytes}m`, 'tmpfs', folder], { stdio: 'ignore' });
+    return () => void execFileSync('umount', [folder]);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Leaves so much room on the disk of a folder. */
+export function fillDisk(folder: string, leftBytes: number): void {
+  const { bavail, bsize } = statfsSync(folder);
+  appendFileSync(join(folder, 'filler'), new Uint8Array(Math.max(0, bavail * bsize - leftBytes)));
+}
