@@ -13,6 +13,7 @@ export const TABLES = {
   results: {
     methods: 'FFN neurons only',
     attention: 'FFN neurons and attention heads together',
+    healing: 'Healed on 64 windows that the dense model wrote',
   },
   notebook: {
     baselines: 'Baselines that need no gradients, FFN neurons only',
@@ -37,6 +38,15 @@ const WHOLE: Readonly<Record<string, readonly TableName[]>> = {
   'o-fang 30 %': ['ablation'],
   'auto 30 %': ['auto'],
 };
+
+/** Healing of methods at every sparsity. */
+const healed: Experiment[] = SPARSITIES.flatMap((sparsity) =>
+  ['flap', 'o-fang', 'auto'].map((method) => ({
+    id: `${method} ${percent(sparsity)}, healed`,
+    tables: ['healing'],
+    options: { method, sparsity, modules: 'ffn', heal: true, ...(method === 'auto' && WRITTEN) },
+  })),
+);
 
 const bySparsity = (table: TableName, methods: readonly string[]): Experiment[] =>
   SPARSITIES.flatMap((sparsity) =>
@@ -76,6 +86,12 @@ const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto, text alone', { method: 'auto', calibration: { generate: false } }],
 ];
 
+const attentionHealed: Experiment = {
+  id: 'auto 30 %, ffn + attention, healed',
+  tables: ['healing'],
+  options: { method: 'auto', sparsity: 0.3, modules: 'all', heal: true, ...WRITTEN },
+};
+
 const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['flap', { method: 'flap' }],
   ['flap, global threshold', { method: 'flap', allocation: 'standardised' }],
@@ -87,7 +103,7 @@ const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
 
 /** Everything that docs/results.md and docs/notebook/results.md state; the order is that of measuring. */
 export const EXPERIMENTS: readonly Experiment[] = [
-  { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention'] },
+  { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention', 'healing'] },
   ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang', 'auto']),
   ...leftOut.map(
     ([id, options]): Experiment => ({ id, tables: ['auto'], options: { ...options, sparsity: 0.3, modules: 'ffn' } }),
@@ -106,5 +122,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
       options: { ...options, sparsity: 0.3, modules: 'all' },
     }),
   ),
+  ...healed,
+  attentionHealed,
   ...bySparsity('baselines', ['wanda', 'magnitude', 'random']),
 ];

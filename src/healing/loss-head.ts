@@ -3,17 +3,16 @@ import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
-import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
+import { type Batch, indexRunGraph } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import { type Engine, type Tensor, typeOf } from '../runtime/engine.js';
-import { stageFeeds } from '../runtime/stage-feeds.js';
+import { type StageFeedRequest, stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 
 /** A model whose last hidden states are at hand. */
 export interface HeadModel {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
-  readonly side: Pick<SideValues, 'has' | 'get'>;
 }
 
 export interface LossHeadRequest {
@@ -61,10 +60,10 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
       for (let start = 0; start < count; start += POSITIONS) {
         const part = chunkOf(batch, start);
         const { [teacher.logits]: logits } = await teacher.stage.session.run(
-          stageFeeds(given.teacher, { ...teacher, batch: part, hidden: rowsOf(target, start, count) }),
+          feedsOf(given.teacher, { ...teacher, batch: part, hidden: rowsOf(target, start, count) }),
         );
         const values = await student.stage.session.run({
-          ...stageFeeds(given.student, { ...student, batch: part, hidden: rowsOf(hidden, start, count) }),
+          ...feedsOf(given.student, { ...student, batch: part, hidden: rowsOf(hidden, start, count) }),
           [student.divergence.target]: logits!,
           [student.divergence.weights]: weightsOf(Math.min(POSITIONS, count - start), scale),
         });
@@ -81,6 +80,9 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
     },
   };
 }
+
+/** Nothing but what the model itself is fed stands beside the hidden state. */
+const feedsOf = ({ analysed }: HeadModel, request: StageFeedRequest) => stageFeeds({ analysed }, request);
 
 interface Head {
   readonly stage: CompiledStage;
@@ -133,12 +135,13 @@ async function compileStudent({ engine, teacher, student }: LossHeadRequest) {
 
 async function compileHead(
   engine: Engine,
-  { model, analysed, side }: HeadModel,
+  { model, analysed }: HeadModel,
   asked: Pick<Parameters<typeof compileStage>[0], 'fetches' | 'reads' | 'extension'>,
 ): Promise<Head> {
   const index = indexRunGraph(model);
   const input = analysed.detected.partition.cuts.at(-1)!;
-  const atHand = (value: string) => value === input || index.inputs.has(value) || side.has(value);
+  // Other values of the forward pass have a whole batch's size, so they are computed again.
+  const atHand = (value: string) => value === input || index.inputs.has(value);
   const stage = await compileStage({ engine, model, index, atHand, facts: analysed.facts, ...asked });
   return { stage, names: stage.inputs, input };
 }

@@ -128,11 +128,7 @@ async function prepare(
   const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
   const pupil = createStudent({ engine, ...student, index, spans, groups, side });
   own({ dispose: pupil.release });
-  const head = await createLossHead({
-    engine,
-    teacher: { ...teacher, side: targets.side },
-    student: { ...student, side },
-  });
+  const head = await createLossHead({ engine, teacher, student });
   own({ dispose: head.release });
   const learningRate = settings.learningRate ?? learningRateOf(teacher.analysed.detected.layout.parameterCount);
   const { passCount } = settings;

@@ -41,7 +41,7 @@ const DIVERGED = { factor: 3, nats: 0.1 };
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
  * those; it is the start's where no step was better.
  * @param from Facts to go on from, with the stores as they were then; absent: from the start.
- * @throws NumericalError when the loss is no number or grows again and again at half the rate; the best state is in the stores.
+ * @throws NumericalError when the loss is no number or grows again and again at half the rate; `onStep` got the best state then.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
   const { steps, passCount, groups, stores, scoreEvery } = training;
@@ -53,12 +53,13 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
     if (!isSound || (heldOut !== undefined && !Number.isFinite(heldOut))) {
-      facts = await goBack(training, facts, loss);
+      facts = await goBack(training, facts);
     } else {
       facts = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
       if (facts.best.step === step) await copyStores(groups, stores.now, stores.best);
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
+    if (facts.halvings > MOST_HALVINGS) throw divergence(training, facts, heldOut ?? loss);
   }
   return facts;
 }
@@ -82,20 +83,18 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
 }
 
 /** The best state again, to go on from at half the rate. */
-async function goBack(
-  { groups, stores, learningRate }: Training,
-  facts: TrainingFacts,
-  loss: number,
-): Promise<TrainingFacts> {
+async function goBack({ groups, stores }: Training, facts: TrainingFacts): Promise<TrainingFacts> {
   const { best, curve } = facts;
   await copyStores(groups, stores.best, stores.now);
-  if (facts.halvings === MOST_HALVINGS)
-    throw new NumericalError(
-      `healing diverges: after step ${best.step} the divergence became ${loss}, though the learning rate was halved ` +
-        `${MOST_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
-    );
   const halvings = facts.halvings + 1;
   return { step: best.step, halvings, best, idle: 0, curve: curve.filter(({ step }) => step <= best.step) };
+}
+
+function divergence({ learningRate }: Training, { best }: TrainingFacts, loss: number): NumericalError {
+  return new NumericalError(
+    `healing diverges: after step ${best.step} the divergence became ${loss}, though the learning rate was halved ` +
+      `${MOST_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
+  );
 }
 
 interface StepPlace {

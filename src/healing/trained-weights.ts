@@ -1,6 +1,8 @@
+import type { NodeProto } from 'onnx-buf';
 import type { BlockSpan, ModelLayout } from '../architecture/layout.js';
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
+import type { ValueFacts } from '../graph/value-facts.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ParameterForm } from '../operators/operator.js';
@@ -64,7 +66,9 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
       .flat()
       .map((node) => index.nodes[node]!);
     const influenced = influencedValues(nodes, [cuts[first - 1]!]);
-    for (const node of nodes.filter(({ output }) => output.some((value) => influenced.has(value)))) {
+    const telling = tellingValues(nodes, cuts[last]!, analysed.facts.first);
+    const isOnPath = (value: string) => influenced.has(value) && telling.has(value);
+    for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {
       for (const [slot, form] of Object.entries(operatorOf(node)?.parameters ?? {})) {
         const weight = traceWeight(model, index, node.input[Number(slot)] ?? '');
         if (weight === undefined || !hasForm(model.weights.get(weight)!, form)) continue;
@@ -77,6 +81,17 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
     const handle = model.weights.get(name)!;
     return { name, handle, count: sizeOf(handle), spans: [...places] };
   });
+}
+
+/** Values that a gradient reaches from a block's output: not what only chooses or counts, such as the bias of a router. */
+function tellingValues(nodes: readonly NodeProto[], output: string, facts: ValueFacts): Set<string> {
+  const telling = new Set([output]);
+  const isFloat = (value: string) => isFloatType(facts.get(value)?.dataType ?? 0);
+  for (const node of nodes.toReversed()) {
+    if (operatorOf(node)?.gradient === 'zero' || !node.output.some((value) => telling.has(value))) continue;
+    for (const value of inputsOf(node)) if (isFloat(value)) telling.add(value);
+  }
+  return telling;
 }
 
 function describeUses({ detected: { layout, traces } }: AnalysedModel) {

@@ -1,7 +1,7 @@
 import { definedOf } from '../defined-of.js';
 import { TRAINED, type TrainedName } from '../healing/trained-weights.js';
-import type { ResolvedCalibration } from './calibration.js';
-import { above, choice, either, type Kind, namesOf, record, truth, whole } from './kinds.js';
+import { GENERATE_DEFAULTS, type ResolvedCalibration } from './calibration.js';
+import { above, choice, either, type Kind, namesOf, record, text, truth, whole } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
 /** How a pruned model learns from the dense one. */
@@ -16,6 +16,8 @@ export interface HealingOptions {
   readonly passCount?: number | undefined;
   /** Windows of one step of the optimiser, at least 1. Default 4. */
   readonly windowsPerStep?: number | undefined;
+  /** File (`.jsonl`) that keeps the windows that the dense model writes, as `calibration.generate.file` does. Default: that one. */
+  readonly file?: string | undefined;
   /** Highest learning rate. Default: 2e-4 at 135 M parameters, by the cube root of their count for other models. */
   readonly learningRate?: number | undefined;
 }
@@ -47,6 +49,10 @@ const PARTS = {
   trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
   passCount: row('--heal-passes <count>', 'times that the windows are gone through', { kind: whole(1), default: 1 }),
   windowsPerStep: row('--heal-batch <windows>', 'windows of one step', { kind: whole(1), default: 4 }),
+  file: row('--heal-file <file>', 'a .jsonl file that keeps the windows that the model writes', {
+    kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
+    otherwise: 'that of calibration',
+  }),
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
     otherwise: '2e-4 at 135 M parameters, by their cube root for others',
@@ -73,7 +79,12 @@ export type ResolvedHealing = Resolved<HealingOptions, typeof PARTS>;
 /** Fills in checked options. */
 export function resolveHealing(given: HealingOptions | boolean = false): ResolvedHealing | undefined {
   if (given === false) return undefined;
-  return { learningRate: undefined, ...defaultsOf(PARTS), ...(given === true ? {} : definedOf(given)) };
+  return {
+    learningRate: undefined,
+    file: undefined,
+    ...defaultsOf(PARTS),
+    ...(given === true ? {} : definedOf(given)),
+  };
 }
 
 /** Windows that only check whether healing helps: one for sixteen to learn on, at least and at most so many. */
@@ -85,11 +96,12 @@ export const countHeldOut = ({ windowCount }: Pick<ResolvedHealing, 'windowCount
 /** What the windows to learn on, and those held out, are made from: as calibration, but for their number and shares. */
 export function healingCalibration(calibration: ResolvedCalibration, healing: ResolvedHealing): ResolvedCalibration {
   const { windowCount, textShare } = healing;
-  const { generate = { temperature: 1 } } = calibration;
+  const { generate = { temperature: GENERATE_DEFAULTS.temperature } } = calibration;
+  const file = healing.file ?? generate.file;
   return {
     ...calibration,
     windowCount: windowCount + countHeldOut(healing),
-    generate: textShare === 1 ? undefined : { ...generate, share: 1 - textShare },
+    generate: textShare === 1 ? undefined : { ...generate, file, share: 1 - textShare },
     generateIfPossible: false,
   };
 }

@@ -1,4 +1,5 @@
 import { LADDER, PRUNE } from '../options/commands.js';
+import { healingCalibration } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
@@ -9,7 +10,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
-import { checkPlaces, checkRoom } from './check-places.js';
+import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
@@ -73,6 +74,7 @@ async function pruneTo(
     const checks = { force, calibration: place === undefined ? calibration : undefined };
     const mayGoOn = resume && (await mayBeKept(whole, request.out, results));
     if (!mayGoOn) await checkPlaces(folder, results, checks);
+    if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, { folder, engine, call: 'prune', place, signal: options.signal });

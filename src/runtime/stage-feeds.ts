@@ -12,13 +12,20 @@ export interface StageFeedRequest {
   readonly batch: Batch;
 }
 
+/** Where the other feeds come from. */
+export interface FeedPlace {
+  readonly analysed: Pick<AnalysedModel, 'inputs'>;
+  /** Absent: the stage reads nothing that was carried along. */
+  readonly side?: Pick<SideValues, 'get'>;
+}
+
 /** Feeds of a stage that starts at a hidden state: that, what the model itself is fed, and values that were carried along. */
 export function stageFeeds(
-  { analysed, side }: { readonly analysed: Pick<AnalysedModel, 'inputs'>; readonly side: Pick<SideValues, 'get'> },
+  { analysed, side }: FeedPlace,
   { names, input, hidden, batch }: StageFeedRequest,
 ): Record<string, Tensor> {
   const inputs = analysed.inputs.filter(({ name }) => names.includes(name));
   const feeds = prefillFeeds(inputs, batch, batch.tokens);
-  for (const name of names) feeds[name] ??= name === input ? hidden : side.get(name, batch);
+  for (const name of names) feeds[name] ??= name === input ? hidden : side!.get(name, batch);
   return feeds;
 }

@@ -223,6 +223,20 @@ it('applies a recipe', async () => {
   );
 });
 
+it('heals what an earlier run pruned', async () => {
+  const { calls, out } = await runWithDouble('heal dense pruned -o healed --heal-windows 8 --windows-file mine.jsonl');
+  const settings = { windowCount: 8 };
+  const calibration = { generate: { file: 'mine.jsonl' } };
+  expect(calls[0]).toMatchObject(['heal', { dense: 'dense', pruned: 'pruned', out: 'healed', settings, calibration }]);
+  expect(out).toContain('Healed pruned -> healed\n');
+  expect(out).toContain('went from 0.400 to 0.300 nats a token on held-out windows (step 16 of 16)');
+});
+
+it('asks for healing by any setting of it', async () => {
+  const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --heal-passes 2');
+  expect(calls[0]).toMatchObject(['prune', { heal: { passCount: 2 } }]);
+});
+
 describe('formatPruneReport', () => {
   it('tells how much of the calibration the model wrote', () => {
     const generated = { windowCount: 32, share: 0.5, seed: 3, startToken: 0, temperature: 1, tokensSha256: 'ab' };
