@@ -2,6 +2,7 @@ import type { HealedFolder, HealRequest } from '../node.js';
 import { HEAL } from '../options/commands.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { sayingHow } from './interrupted-error.js';
 import { formatCertificate, formatHealing } from './prune.js';
 import type { Colors } from './terminal.js';
 
@@ -11,7 +12,7 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   description: 'train a pruned model on what the dense one predicts',
   arguments: { '<dense>': 'the model that was pruned', '<pruned>': 'what became of it' },
   families: HEAL,
-  run: (api, request) => api.heal(request),
+  run: (api, request) => sayingHow(request, api.heal(request)),
   format: formatHealed,
 };
 

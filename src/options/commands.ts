@@ -67,6 +67,7 @@ export const HEAL = {
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
     seed: RUN.seed,
     hiddenStates: CONDUCT.hiddenStates,
+    resume: CONDUCT.resume,
     ...ENGINE,
     ...JOB,
   },

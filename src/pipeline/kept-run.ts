@@ -57,7 +57,7 @@ export async function runOf(files: Files, out: string): Promise<string | undefin
 export async function mayBeKept(
   { platform: { files, keptIn } }: JobContext,
   output: string | undefined,
-  results: readonly ResultPlaces[],
+  results: readonly Pick<ResultPlaces, 'out'>[],
 ): Promise<boolean> {
   const outputs = results.flatMap(({ out }) => out ?? []);
   const isKept = await Promise.all([output ?? [], ...outputs].flat().map((path) => keptIn?.(path)));
@@ -65,17 +65,26 @@ export async function mayBeKept(
   return isKept.includes(true) || runs.some((run) => run !== undefined);
 }
 
+/** Whether a run of the same key has made a folder. */
+export async function isFinished(
+  { platform, run }: JobContext,
+  { out, sparsities }: { readonly out: string | undefined; readonly sparsities: readonly number[] },
+): Promise<boolean> {
+  if (run === undefined || out === undefined) return false;
+  return (await runOf(platform.files, out)) === keyAt(platform, run, sparsities);
+}
+
 /** Reports of results that a run of the same key has made, by their place in the list. */
 export async function readFinished(
-  { platform, journal, run }: JobContext,
+  context: JobContext,
   results: readonly ResultPlaces[],
 ): Promise<ReadonlyMap<number, PruneReport>> {
+  const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
   for (const [index, { sparsity, out, report: place }] of results.entries()) {
-    if (run === undefined || out === undefined) continue;
-    if ((await runOf(files, out)) !== keyAt(platform, run, [sparsity])) continue;
-    const path = place && files.resolve(place.folder ?? out, `${place.name}.json`);
+    if (!(await isFinished(context, { out, sparsities: [sparsity] }))) continue;
+    const path = place && files.resolve(place.folder ?? out!, `${place.name}.json`);
     const written = path && (await readJsonFile(files, path).catch(() => undefined));
     const report = (written as PruneReport | undefined) ?? (await readKept<PruneReport>(journal, reportEntry(index)));
     if (report !== undefined) found.set(index, report);

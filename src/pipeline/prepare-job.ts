@@ -77,7 +77,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
 }
 
 /** What was measured on other windows is of no use. */
-async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]): Promise<PruneJob['journal']> {
+export async function journalOf({ journal }: JobContext, windows: readonly Int32Array[]): Promise<PruneJob['journal']> {
   return journal?.within((await sha256OfTokens(windows)).slice(0, NAME_LENGTH));
 }
 

@@ -1,5 +1,7 @@
+import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { checkKinship, type HealingReport, healModel } from '../healing/heal-model.js';
+import { keepTraining } from '../healing/keep-training.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
 import type { StatesPlace } from '../options/folder.js';
@@ -10,13 +12,19 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import { pruneTwin } from '../removal/prune-twin.js';
+import { formatJson } from '../report/format-json.js';
 import type { CertificateReport } from '../report/report-schema.js';
+import type { Engine } from '../runtime/engine.js';
 import type { EmbeddingsOption, ModelFolder } from '../storage/model-folder.js';
+import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
+import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { type JobContext, withJob } from './job-context.js';
-import { createStoreIn } from './prepare-job.js';
+import { isFinished, mayBeKept, withJournal } from './kept-run.js';
+import { createStoreIn, journalOf } from './prepare-job.js';
 import { hashSaved } from './result-facts.js';
+import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
 
 /** A pruned model that is to be healed. */
@@ -37,6 +45,8 @@ export interface HealRequest extends JobControl, EmbeddingsOption, EngineChoice 
   readonly certify?: boolean | undefined;
   /** Seeds the windows that the dense model writes. Default 0. */
   readonly seed?: number | undefined;
+  /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
+  readonly resume?: boolean | undefined;
   /** Where hidden states, weights and moments wait. Default: in memory up to 16 MiB each, else in temporary files. */
   readonly hiddenStates?: StatesPlace | undefined;
 }
@@ -55,75 +65,112 @@ export interface HealedFolder {
   readonly remarks: readonly string[];
 }
 
+/** Says how a folder was healed, in it. */
+const HEALING_FILE = 'fang-prune-healing.json';
+
 /** Open, load and analyse both; calibrate, heal, save, certify. */
 export async function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { out, force = false, certify: certifies = true } = request;
+  const { dense, pruned, embeddings, out, force = false, resume = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.settings ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
-  return withJob(platform, request, async (context) => {
-    const { timed, timings, remarks, onProgress, signal } = context;
-    const { embeddings } = request;
-    const denseFolder = await STAGES.open.run(context, { model: request.dense, embeddings });
-    const folder = await STAGES.open.run(context, { model: request.pruned, embeddings });
-    for (const { root } of [denseFolder, folder]) await files.checkOutput({ output: out, source: root, force });
+  return withJob(platform, request, async (whole) => {
+    const folders = {
+      dense: await STAGES.open.run(whole, { model: dense, embeddings }),
+      pruned: await STAGES.open.run(whole, { model: pruned, embeddings }),
+    };
+    const check = async () => {
+      for (const { root } of Object.values(folders)) await files.checkOutput({ output: out, source: root, force });
+    };
+    const mayGoOn = resume && (await mayBeKept(whole, out, [{ out }]));
+    if (!mayGoOn) await check();
     await checkCalibrationFiles(files, calibration);
     const engine = await platform.createEngine(request);
-    const understand = async (place: ModelFolder) => {
-      const model = await STAGES.load.run(context, place);
-      return { model, analysed: await STAGES.analyse.run(context, { model, engine }) };
-    };
-    const [teacher, student] = [await understand(denseFolder), await understand(folder)];
-    checkKinship(teacher.analysed, student.analysed);
-    const { positionCount, detected } = teacher.analysed;
-    const { windows } = await STAGES.calibrate.run(context, {
-      ...{ folder: denseFolder, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
-      vocabularySize: detected.layout.vocabularySize,
+    const { signal } = request;
+    const key = await runKey(platform, request, {
+      folders: [folders.dense, folders.pruned],
+      engine,
+      call: 'heal',
+      signal,
     });
-    const count = windows.length - countHeldOut(settings);
-    const createStore = createStoreIn(context, { place: request.hiddenStates, windowBytes: 1 });
-    return withScratchWeights(platform, async (store) => {
-      const healed = await timed('heal', () =>
-        healModel({
-          ...{ engine, teacher, student, settings, store, signal },
-          windows: windows.slice(0, count),
-          heldOut: windows.slice(count),
-          createStore: (byteLength) => createStore(byteLength / 2, 2),
-          onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
-        }),
-      );
-      const written = await writeHealed(context, {
-        ...healed,
-        ...student,
-        engine,
-        folder,
-        windows,
-        out,
-        force,
-        certifies,
-      });
-      await denseFolder.checkUnchanged();
+    return withJournal(whole, { output: out, key, resume }, async (context, goesOn) => {
+      const isDone = (goesOn || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
+      if (mayGoOn && !isDone) await check();
+      const making = { request, settings, calibration, folders, engine };
+      const healed = isDone ? await readHealed(context, out) : await healFolder(context, making);
       const memory = platform.peakMemoryBytes();
       return {
-        dense: request.dense,
-        pruned: request.pruned,
-        out,
-        ...written,
-        healing: healed.report,
-        timings,
+        ...{ dense, pruned, out, ...healed },
+        timings: context.timings,
         ...(memory !== undefined && { peakMemoryBytes: memory }),
-        remarks,
+        remarks: [...context.remarks, ...context.notes],
       };
     });
   });
 }
 
-interface Healed extends Pick<Awaited<ReturnType<typeof healModel>>, 'changed'> {
+/** What `HEALING_FILE` holds. */
+type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate'>;
+
+async function readHealed({ platform: { files } }: JobContext, out: string): Promise<HealedModel> {
+  const found = await readJsonFile(files, files.resolve(out, HEALING_FILE));
+  if (found === undefined) throw new ModelFormatError(`${out} has lost its ${HEALING_FILE}. Heal it again with force.`);
+  return found as unknown as HealedModel;
+}
+
+interface Healing {
+  readonly request: HealRequest;
+  readonly settings: NonNullable<ReturnType<typeof resolveHealing>>;
+  readonly calibration: ReturnType<typeof healingCalibration>;
+  readonly folders: { readonly dense: ModelFolder; readonly pruned: ModelFolder };
+  readonly engine: Engine;
+}
+
+/** Load and analyse both; calibrate, heal, save, certify. */
+async function healFolder(
+  context: JobContext,
+  { request, settings, calibration, folders, engine }: Healing,
+): Promise<HealedModel> {
+  const { platform, timed, onProgress, signal } = context;
+  const understand = async (place: ModelFolder) => {
+    const model = await STAGES.load.run(context, place);
+    return { model, analysed: await STAGES.analyse.run(context, { model, engine }) };
+  };
+  const [teacher, student] = [await understand(folders.dense), await understand(folders.pruned)];
+  checkKinship(teacher.analysed, student.analysed);
+  const { positionCount, detected } = teacher.analysed;
+  const { windows } = await STAGES.calibrate.run(context, {
+    ...{ folder: folders.dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
+    vocabularySize: detected.layout.vocabularySize,
+  });
+  const count = windows.length - countHeldOut(settings);
+  const createStore = createStoreIn(context, { place: request.hiddenStates, windowBytes: 1 });
+  const journal = await journalOf(context, windows);
+  return withScratchWeights(platform, async (store) => {
+    const healed = await timed('heal', async () =>
+      healModel({
+        ...{ engine, teacher, student, settings, store, signal },
+        ...(await keepTraining(journal)),
+        windows: windows.slice(0, count),
+        heldOut: windows.slice(count),
+        createStore: (byteLength) => createStore(byteLength / 2, 2),
+        onProgress: onProgress && ((done, total, detail) => onProgress({ stage: 'heal', done, total, detail })),
+      }),
+    );
+    const { out, force = false, certify: certifies = true } = request;
+    const given = { ...healed, ...student, engine, folder: folders.pruned, windows, out, force, certifies };
+    const written = await writeHealed(context, given);
+    await folders.dense.checkUnchanged();
+    return written;
+  });
+}
+
+interface Healed extends Awaited<ReturnType<typeof healModel>> {
   /** The pruned model as it was. */
   readonly model: Parameters<typeof copyModel>[0];
   readonly analysed: Parameters<typeof checkKinship>[1];
-  readonly engine: Awaited<ReturnType<Platform['createEngine']>>;
+  readonly engine: Engine;
   readonly folder: ModelFolder;
   readonly windows: readonly Int32Array[];
   readonly out: string;
@@ -133,20 +180,24 @@ interface Healed extends Pick<Awaited<ReturnType<typeof healModel>>, 'changed'> 
 
 async function writeHealed(
   context: JobContext,
-  { model, analysed, changed, engine, folder, windows, out, force, certifies }: Healed,
-): Promise<Pick<HealedFolder, 'sha256' | 'certificate'>> {
+  { model, analysed, changed, report, engine, folder, windows, out, force, certifies }: Healed,
+): Promise<HealedModel> {
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
   const whole = await pruneTwin(withoutFront(healed), change, engine);
-  const { files } = context.platform;
-  return files.buildFolder({ output: out, source: folder.root, force }, async (partial) => {
+  const { platform, run } = context;
+  const { files } = platform;
+  const output = { output: out, source: folder.root, force, run: keyAt(platform, run, []) };
+  return files.buildFolder(output, async (partial) => {
     const saved = await STAGES.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
     const certificate = certifies
       ? await STAGES.certify.run(context, { model, analysed, engine, windows, folder, written: partial, change })
       : undefined;
     const sha256 = await hashSaved(context, partial, saved);
+    const made = { sha256, healing: report, ...(certificate && { certificate }) };
+    await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(made));
     await folder.checkUnchanged();
-    return { sha256, ...(certificate && { certificate }) };
+    return made;
   });
 }

@@ -8,7 +8,8 @@ import { describeEnvironment } from './describe-environment.js';
 
 /** What decides a result beside the request. */
 export interface KeyInput {
-  readonly folder: ModelFolder;
+  /** Models that are read, in the call's order. */
+  readonly folders: readonly ModelFolder[];
   readonly engine: Engine;
   /** Statistics that stand in for a look at the model. */
   readonly place?: PairPlace | undefined;
@@ -19,7 +20,20 @@ export interface KeyInput {
 
 /** Options that do not decide what a run makes, but where it goes, how it is heard of, and whether it may go on; and how much. */
 const CONTROLS: ReadonlySet<string> = new Set([
-  ...['sparsity', 'model', 'out', 'report', 'recipe', 'force', 'resume', 'isolate', 'onProgress', 'signal'],
+  ...[
+    'sparsity',
+    'model',
+    'dense',
+    'pruned',
+    'out',
+    'report',
+    'recipe',
+    'force',
+    'resume',
+    'isolate',
+    'onProgress',
+    'signal',
+  ],
 ]);
 
 /**
@@ -31,17 +45,19 @@ const CONTROLS: ReadonlySet<string> = new Set([
 export async function runKey(
   platform: Platform,
   request: object & EngineChoice,
-  { folder, engine, call, place, signal }: KeyInput,
+  { folders, engine, call, place, signal }: KeyInput,
 ): Promise<string | undefined> {
   const options = Object.entries(request).filter(([name]) => !CONTROLS.has(name));
   const text = nameValue(Object.fromEntries(options));
   if (text === undefined) return undefined;
-  const { documents } = folder;
+  const documents = folders.map((folder) => folder.documents);
   const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
   const hash = platform.createHash();
   // The file names the hash of its tensors.
   const statistics = place && (await hashFiles(platform, [place.json], signal).catch(() => 'none'));
-  for (const part of [await hashModel(folder, signal), JSON.stringify(facts), text, statistics ?? 'none'])
+  const models: string[] = [];
+  for (const folder of folders) models.push(await hashModel(folder, signal));
+  for (const part of [...models, JSON.stringify(facts), text, statistics ?? 'none'])
     hash.update(new TextEncoder().encode(`${part}\n`));
   return hash.digest();
 }

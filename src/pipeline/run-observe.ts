@@ -79,7 +79,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings });
     const engine = await platform.createEngine(request);
-    const key = await runKey(platform, request, { folder, engine, call: 'observe', signal: options.signal });
+    const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
     return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
       if (mayGoOn && !isThere) await checkPairPlace(files, place, { force, goesOn });

@@ -77,7 +77,13 @@ async function pruneTo(
     if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
     const texts = evaluation && (await prepareTexts(evaluation, folder));
     const engine = await platform.createEngine(request);
-    const key = await runKey(platform, request, { folder, engine, call: 'prune', place, signal: options.signal });
+    const key = await runKey(platform, request, {
+      folders: [folder],
+      engine,
+      call: 'prune',
+      place,
+      signal: options.signal,
+    });
     const sparsities = results.map(({ sparsity }) => sparsity);
     return withJournal(whole, { output: request.out, key, sparsities, resume }, async (context, goesOn) => {
       const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();

@@ -1,4 +1,5 @@
 import { type HealingReport, healModel, type UnderstoodModel } from '../../healing/heal-model.js';
+import { keepTraining } from '../../healing/keep-training.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ModelChange } from '../../removal/apply-change.js';
@@ -34,6 +35,7 @@ async function heal(
   const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const { onProgress, signal } = options;
   return healModel({
+    ...(await keepTraining(job.journal?.within('healing'))),
     engine,
     teacher: { model: teacher.model, analysed: teacher.analysed },
     student: { model, analysed: await analyseModel(model, engine, signal) },

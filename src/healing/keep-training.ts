@@ -1,0 +1,44 @@
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { Journal } from '../platform/journal.js';
+import type { HealingRequest } from './start-training.js';
+import type { SavedTraining, TrainingFacts } from './training-state.js';
+
+const NAME = 'training';
+
+/** The first part of the entry; the bytes of each tensor follow. */
+interface KeptTraining {
+  readonly facts: TrainingFacts;
+  readonly tensors: readonly (Pick<TensorHandle, 'dataType' | 'dims' | 'byteLength'> & { readonly name: string })[];
+}
+
+/** Has healing go on from where an earlier run was cut off, and keep where it stands. Without a journal nothing is kept. */
+export async function keepTraining(journal: Journal | undefined): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {
+  if (journal === undefined) return {};
+  return {
+    from: await readTraining(journal),
+    async onStep(save) {
+      const { facts, tensors } = save();
+      const byteLength = [...tensors.values()].reduce((sum, handle) => sum + handle.byteLength, 0);
+      if (journal.isDue(byteLength)) await journal.write(NAME, partsOf(facts, tensors));
+    },
+  };
+}
+
+async function* partsOf(facts: TrainingFacts, tensors: SavedTraining['tensors']): AsyncGenerator<unknown> {
+  const named = [...tensors].map(([name, { dataType, dims, byteLength }]) => ({ name, dataType, dims, byteLength }));
+  yield { facts, tensors: named } satisfies KeptTraining;
+  for (const handle of tensors.values()) yield await handle.read();
+}
+
+/** Weights and moments are many times what memory should hold: each is read when it is asked for, in the order they have. */
+async function readTraining(journal: Journal): Promise<SavedTraining | undefined> {
+  const parts = (await journal.read(NAME))?.[Symbol.asyncIterator]();
+  const first = await parts?.next();
+  if (parts === undefined || first === undefined || first.done === true) return undefined;
+  const { facts, tensors } = first.value as KeptTraining;
+  const handles = tensors.map(({ name, ...shape }): [string, TensorHandle] => [
+    name,
+    { ...shape, read: async () => new Uint8Array((await parts.next()).value as Uint8Array) },
+  ]);
+  return { facts, tensors: new Map(handles) };
+}
