@@ -15,6 +15,8 @@ export interface MaskOptions {
   readonly store: StoreTensor;
   /** Moves every weight of the output maps to a neighbour of its data type, up or down at random. Default: none moves. */
   readonly nudge?: Random | undefined;
+  /** What neighbours are: numbers of the weight's own type (the default), or halves. */
+  readonly neighbours?: 'own' | 'half' | undefined;
 }
 
 /**
@@ -27,7 +29,17 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
     if (change.changed.has(linearBiasName(masked, module.output))) giveLinearBias(masked, module.output);
   await putBack(dense, masked, change, options);
   for (const cut of change.modules) await maskColumns(masked, cut, options);
+  for (const cut of nudgedBeside(change, options)) await maskColumns(masked, cut, options);
   return masked;
+}
+
+/** Modules that stay whole, where everything is written in halves: their maps round too. */
+function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
+  if (nudge === undefined || neighbours !== 'half') return [];
+  const cut = new Set(modules.map(({ module }) => module.index));
+  return analysed.detected.layout.modules
+    .filter(({ index }) => !cut.has(index))
+    .map((module) => ({ module, keep: Int32Array.from({ length: module.unitCount }, (_, unit) => unit) }));
 }
 
 /** Gives the masked original the weights that changed, spread over the dense ones that they were cut from. */
@@ -59,11 +71,13 @@ async function putBack(
   }
 }
 
+const HALF = 10;
+
 /** Distance of neighbouring numbers, as a fraction of them at most: FLOAT, FLOAT16, BFLOAT16. */
 const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
 
 /** Zeroes the columns of a module's output map that removed channels went through. */
-async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge }: MaskOptions) {
+async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge, neighbours }: MaskOptions) {
   const linear = module.output;
   const shared = linearWeightName(model, linear);
   const handle = model.weights.get(shared)!;
@@ -74,7 +88,7 @@ async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { stor
   const [, width = 0] = dims;
   for (let at = 0; at < values.length; at += 1)
     if (isKept[linear.inputAxis === 1 ? at % width : Math.floor(at / width)] === 0) values[at] = 0;
-  const epsilon = EPSILONS[dataType] ?? 0;
+  const epsilon = neighbours === 'half' ? EPSILONS[HALF]! : (EPSILONS[dataType] ?? 0);
   if (nudge !== undefined) {
     for (let at = 0; at < values.length; at += 1) values[at]! *= nudge() < 0.5 ? 1 - epsilon : 1 + epsilon;
   }

@@ -127,14 +127,16 @@ interface Masked {
 
 /** @returns the error of a model that cannot be run block by block. */
 async function runMasked(
-  { model, change, ...request }: CertifyRequest,
+  { model, change, precision, ...request }: CertifyRequest,
   windows: readonly Int32Array[],
 ): Promise<Masked | UnsupportedModelError> {
   try {
     const { analysed } = request;
+    // Halves are what the written model rounds to, whatever the original's weights are.
+    const neighbours = precision === 'half' ? 'half' : 'own';
     const run = (options: Pick<MaskOptions, 'nudge'> & Pick<LogitsRequest, 'optimization'> = {}) =>
       withScratchWeights(request.folder.platform, async (store) => {
-        const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge });
+        const masked = await maskModel(model, change, { analysed, store, nudge: options.nudge, neighbours });
         return runForLogits({ ...request, ...options, model: masked, windows });
       });
     const logits = await run();

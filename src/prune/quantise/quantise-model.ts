@@ -1,6 +1,6 @@
-import { createQuadraticForm } from '../../activations/quadratic-form.js';
+import { createQuadraticForm, type QuadraticForm } from '../../activations/quadratic-form.js';
 import { runMeters } from '../../activations/stage-meter.js';
-import { createWeightedGramMeter } from '../../activations/weighted-gram-meter.js';
+import { createWeightedGramMeter, type WeightedGramMeter } from '../../activations/weighted-gram-meter.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import { readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -11,7 +11,8 @@ import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { type PruneContext, startContext } from '../prune-context.js';
-import { chooseCodes, type Rounding } from './choose-codes.js';
+import { type ChosenCodes, chooseCodes, type Rounding } from './choose-codes.js';
+import { keepingSegment, keepingTokenWeights } from './kept-codes.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
 /** A weight and the grid that it goes to. */
@@ -58,64 +59,110 @@ export async function roundModel(
 /**
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
- * blocks, and those of eight bits, are rounded to the nearest level.
+ * blocks, and those of eight bits, are rounded to the nearest level. With a journal a run goes on where it was cut off.
  */
 export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeight[]): Promise<QuantisedModel> {
-  const stageOf = (value: string): number => job.analysed.detected.partition.stageOf.get(value) ?? 0;
-  const segments = job.analysed.detected.layout.segments.map(({ index }) => index);
-  const isLearned = ({ grid, products }: GriddedWeight): boolean =>
-    grid.bits === 4 && products.length === 1 && segments.includes(stageOf(products[0]!.result));
-  const learned = planned
-    .filter(isLearned)
-    .map((weight) => ({ ...weight, segment: stageOf(weight.products[0]!.result) }));
+  const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
   if (learned.length === 0 || job.windows.length === 0) return roundModel(job, planned);
   const rounded = await roundModel(
     job,
-    planned.filter((weight) => !isLearned(weight)),
+    planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
   const context = startContext(job, { all: 4, before: 0 });
+  try {
+    const tokenWeights = await keepingTokenWeights(context, () => measureTokenWeights(context, learned.map(resultOf)));
+    const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
+    return {
+      model: rounded.model,
+      weights: [...rounded.weights, ...found.weights],
+      roundings: found.roundings,
+      timings: context.timings(),
+      remarks: context.remarks,
+    };
+  } finally {
+    await context.dispose();
+  }
+}
+
+/** A weight whose rounding is learned, and the segment that reads it. */
+interface LearnedWeight extends GriddedWeight {
+  readonly segment: number;
+}
+
+function learnedWeight({ analysed: { detected } }: PruneJob, weight: GriddedWeight): LearnedWeight | undefined {
+  const [product, ...others] = weight.products;
+  if (weight.grid.bits > 4 || product === undefined || others.length > 0) return undefined;
+  const segment = detected.partition.stageOf.get(product.result) ?? 0;
+  return detected.layout.segments.some(({ index }) => index === segment) ? { ...weight, segment } : undefined;
+}
+
+const resultOf = ({ products, outCount, segment }: LearnedWeight) => ({
+  value: products[0]!.result,
+  channelCount: outCount,
+  segment,
+});
+
+interface Learning {
+  readonly learned: readonly LearnedWeight[];
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
+}
+
+/** Rounds segment by segment, in place of the model's weights. */
+async function roundSegments(
+  context: PruneContext,
+  model: OnnxModel,
+  { learned, tokenWeights }: Learning,
+): Promise<Pick<QuantisedModel, 'weights' | 'roundings'>> {
+  const { job } = context;
+  const last = Math.max(...learned.map(({ segment }) => segment));
+  const weights: QuantisedWeight[] = [];
+  const roundings = new Map<string, RoundingOfMap>();
+  const runner = await context.startRunner(model);
   const form = await createQuadraticForm(job.engine);
   try {
-    const tokenWeights = await measureTokenWeights(
-      context,
-      learned.map(({ products, outCount, segment }) => ({
-        value: products[0]!.result,
-        channelCount: outCount,
-        segment,
-      })),
-    );
-    const { model } = rounded;
-    const runner = await context.startRunner(model);
-    const weights: QuantisedWeight[] = [...rounded.weights];
-    const roundings = new Map<string, RoundingOfMap>();
-    try {
-      for (const segment of segments.filter((index) => index <= Math.max(...learned.map((weight) => weight.segment)))) {
-        await context.pass(runner);
-        const here = learned.filter((weight) => weight.segment === segment);
+    for (const { index } of job.analysed.detected.layout.segments.filter((segment) => segment.index <= last)) {
+      await context.pass(runner);
+      const here = learned.filter(({ segment }) => segment === index);
+      const found = await keepingSegment(context, index, async () => {
         const grams = await measureGrams(context, runner, here, tokenWeights);
-        for (const [at, weight] of here.entries()) {
-          job.options.signal?.throwIfAborted();
-          const { learned: seen, heldOut } = grams[at]!.finish();
-          const problem = {
-            ...weight,
-            weight: await readRows(model, weight),
-            learned: seen,
-            heldOut: context.batches.length > 1 ? heldOut : seen,
-          };
-          const { codes, chosen, nearest } = await context.timed('quantise', () =>
-            chooseCodes(problem, { form, multiply: context.multiply }),
-          );
-          roundings.set(weight.name, { chosen, nearest });
-          weights.push(await putCodes(model, weight, { codes, store: job.store }));
-        }
+        return roundSegment(context, model, { weights: here, grams, form });
+      });
+      for (const [at, weight] of here.entries()) {
+        const { codes, ...rounding } = found[at]!;
+        roundings.set(weight.name, rounding);
+        weights.push(await putCodes(model, weight, { codes, store: job.store }));
       }
-    } finally {
-      await runner.dispose();
     }
-    return { model, weights, roundings, timings: context.timings(), remarks: context.remarks };
+    return { weights, roundings };
   } finally {
-    await Promise.all([form.release(), context.dispose()]);
+    await Promise.all([runner.dispose(), form.release()]);
   }
+}
+
+interface SegmentRounding {
+  readonly weights: readonly LearnedWeight[];
+  readonly grams: readonly WeightedGramMeter[];
+  readonly form: QuadraticForm;
+}
+
+async function roundSegment(
+  context: PruneContext,
+  model: OnnxModel,
+  { weights, grams, form }: SegmentRounding,
+): Promise<ChosenCodes[]> {
+  const chosen: ChosenCodes[] = [];
+  for (const [at, weight] of weights.entries()) {
+    context.job.options.signal?.throwIfAborted();
+    const seen = grams[at]!.finish();
+    const problem = {
+      ...weight,
+      weight: await readRows(model, weight),
+      learned: seen.learned,
+      heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
+    };
+    chosen.push(await context.timed('quantise', () => chooseCodes(problem, { form, multiply: context.multiply })));
+  }
+  return chosen;
 }
 
 /** Runs a segment once for the Gram matrices of its maps' inputs. */
@@ -124,7 +171,7 @@ async function measureGrams(
   runner: BlockRunner,
   weights: readonly GriddedWeight[],
   tokenWeights: ReadonlyMap<string, TokenWeights>,
-) {
+): Promise<WeightedGramMeter[]> {
   const meters = weights.map(({ products: [product], inCount }, at) =>
     createWeightedGramMeter({
       at: `${at}`,

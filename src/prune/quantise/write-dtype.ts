@@ -36,11 +36,12 @@ export interface WrittenDtype {
 
 /**
  * Writes a float model in the form of a dtype; the model given stays as it is.
- * @param job Its model is the one to write, pruned or not, and `analysed` is of that model.
+ * @param given Its model is the one to write, pruned or not, and `analysed` is of that model.
  * @throws UnsupportedModelError for a merged decoder, or where gradients are wanted that cannot be had; NumericalError for
  * weights that a dtype cannot hold.
  */
-export async function writeDtype(job: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
+export async function writeDtype(given: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
+  const job = { ...given, journal: given.journal?.within(name) };
   if (job.model.twin !== undefined)
     throw new UnsupportedModelError(
       'a merged decoder cannot be written in another dtype yet; give decoder_with_past_model.onnx, or export one graph with a KV cache',
