@@ -84,7 +84,7 @@ export const BUDGET = {
   }),
   modules: row('--modules <kind>', 'what may go', {
     kind: choice(['ffn', 'attention', 'all']),
-    otherwise: 'all that can be pruned',
+    otherwise: 'all',
     everyday: true,
   }),
   allocation: row('--allocation <rule>', 'how sparsity is spread over blocks', {
@@ -96,7 +96,6 @@ export const BUDGET = {
     kind: whole(1),
     default: 1,
     otherwise: '1, or the block size of a dtype with blocks',
-    everyday: true,
     applies: whereSelected('ffn'),
   }),
   minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN keeps; 0: an FFN may go whole', {

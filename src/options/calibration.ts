@@ -96,7 +96,6 @@ const WINDOWS = {
   windowLength: row('--window-length <tokens>', 'tokens per window', {
     kind: whole(2),
     otherwise: "512, or the model's context length",
-    everyday: true,
   }),
   selection: row('--selection <rule>', 'windows from the start of the text, or drawn from all of it by the seed', {
     kind: choice(['first', 'sample']),

@@ -60,7 +60,7 @@ const blockSize: Kind<number> = {
 };
 
 export const QUANTISATION = {
-  dtype: row('--dtype <names>', `what weights are written as, such as q4 or fp16,q4: ${namesOf(DTYPES).join(', ')}`, {
+  dtype: row('--dtype <names>', `what weights are written as, one or several: ${namesOf(DTYPES).join(', ')}`, {
     kind: dtypes,
     otherwise: 'as the model is',
     everyday: true,
