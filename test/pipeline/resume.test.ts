@@ -37,6 +37,13 @@ const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2 }),
   ladder: (control) => runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap' }),
+  healing: (control) =>
+    runPrune(PLATFORM, {
+      ...COMMON,
+      ...control,
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap' },
+      heal: { windowCount: 4, textShare: 1, windowsPerStep: 1, passCount: 3 },
+    }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
 
