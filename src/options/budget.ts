@@ -95,7 +95,6 @@ export const BUDGET = {
   widthMultiple: row('--width-multiple <count>', 'keep FFN widths at multiples of this', {
     kind: whole(1),
     default: 1,
-    otherwise: '1, or the block size of a dtype with blocks',
     applies: whereSelected('ffn'),
   }),
   minimumWidth: row('--minimum-width <fraction>', 'neurons that every FFN keeps; 0: an FFN may go whole', {

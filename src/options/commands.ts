@@ -13,10 +13,12 @@ import { fileList, TEXT_WINDOWS } from './texts.js';
 
 /** Options of every call, under the headings that the command line's help has. */
 
+const { dtype, ...FORM } = QUANTISATION;
+
 export const PRUNE = {
-  Result: RESULT,
+  Result: { ...RESULT, dtype },
   Budget: BUDGET,
-  Quantisation: QUANTISATION,
+  Quantisation: FORM,
   Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
   Calibration: LOOK,
@@ -76,8 +78,12 @@ export const HEAL = {
 const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
 export const QUANTIZE = {
-  Result: { out: { ...quantized, help: 'where the quantised model goes' }, ...FOLDER },
-  Quantisation: { ...QUANTISATION, dtype: { ...QUANTISATION.dtype, required: true } },
+  Result: {
+    out: { ...quantized, help: 'where the quantised model goes' },
+    dtype: { ...dtype, required: true },
+    ...FOLDER,
+  },
+  Quantisation: FORM,
   Calibration: CALIBRATION,
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },

@@ -60,9 +60,9 @@ const blockSize: Kind<number> = {
 };
 
 export const QUANTISATION = {
-  dtype: row('--dtype <names>', `what weights are written as, one or several: ${namesOf(DTYPES).join(', ')}`, {
+  dtype: row('--dtype <names>', 'dtypes to write it in, such as fp16,q4', {
     kind: dtypes,
-    otherwise: 'as the model is',
+    otherwise: 'none: as the model is',
     everyday: true,
   }),
   layout: row('--layout <name>', 'the runtime that the folder is for', {

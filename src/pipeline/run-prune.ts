@@ -15,6 +15,7 @@ import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
+import { layoutOf } from './name-variants.js';
 import { type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { runKey } from './run-key.js';
@@ -71,6 +72,8 @@ async function pruneTo(
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings });
+    // Refused before the work begins.
+    layoutOf(folder, quantisation.layout);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
     const mayGoOn = resume && (await mayBeKept(whole, request.out, results));
     if (!mayGoOn) await checkPlaces(folder, results, checks);

@@ -218,30 +218,59 @@ function dequantiseConstant(node: NodeProto, { model, replaced }: Site): void {
   replaced.set(node, []);
 }
 
-/** A product whose activations are rounded as they come, with the two nodes that scale its sums. */
-function dequantiseDynamic(node: NodeProto, { model, index, replaced }: Site): void {
+/**
+ * A product whose activations are rounded as they come, with the two nodes that scale its sums. Codes that are turned for it are a
+ * table, whose rows are looked up too.
+ */
+function dequantiseDynamic(node: NodeProto, site: Site): void {
+  const { model, index, replaced } = site;
   const [rounded = '', codes = '', , zeroPoints = ''] = node.input;
-  const next = (value: string): NodeProto | undefined => {
-    const readers = index.consumersOf.get(value) ?? [];
-    return readers.length === 1 ? index.nodes[readers[0]!] : undefined;
-  };
-  const rounding = index.nodes[index.producerOf.get(rounded) ?? -1];
-  const cast = next(node.output[0]!);
-  const scaled = cast?.opType === 'Cast' ? next(cast.output[0]!) : undefined;
-  const factor = scaled?.input.find((value) => value !== cast!.output[0]);
-  const factors = index.nodes[index.producerOf.get(factor ?? '') ?? -1];
-  const scale = model.weights.get(factors?.input.find((value) => model.weights.has(value)) ?? '');
-  const found = model.weights.get(codes);
-  const zero = model.weights.get(zeroPoints);
-  if (rounding?.opType !== 'DynamicQuantizeLinear' || scaled?.opType !== 'Mul' || factors?.opType !== 'Mul') return;
-  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
-  const name = `${codes}/floats`;
-  if (!model.weights.has(name)) setWeight(model, name, floatsBehind(found, { scale, zero, axis: 1, blockSize: 0 }));
-  replaced.set(node, []);
-  replaced.set(cast!, []);
-  replaced.set(scaled, [
-    makeNode({ op: 'MatMul', name: plainName(node), inputs: [rounding.input[0]!, name], outputs: [...scaled.output] }),
+  const rounding = makerOf(index, rounded);
+  const cast = onlyReader(index, node.output[0]!, 'Cast');
+  const scaled = cast && onlyReader(index, cast.output[0]!, 'Mul');
+  const factors = scaled && makerOf(index, scaled.input.find((value) => value !== cast.output[0]) ?? '');
+  const turned = makerOf(index, codes)?.opType === 'Transpose';
+  const table = turned ? makerOf(index, codes)!.input[0]! : codes;
+  const scales = (factors?.input ?? []).map((value) => throughReshape(index, value));
+  const scale = model.weights.get(scales.find((value) => model.weights.has(value)) ?? '');
+  const [found, zero] = [model.weights.get(table), model.weights.get(zeroPoints)];
+  if (rounding?.opType !== 'DynamicQuantizeLinear' || factors?.opType !== 'Mul' || found === undefined) return;
+  if (scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
+  const name = `${table}/floats`;
+  const layout = { scale, zero, axis: turned ? 0 : 1, blockSize: 0 };
+  if (!model.weights.has(name)) {
+    setWeight(model, name, floatsBehind(found, layout));
+    if (turned) dequantiseRows(table, name, site);
+  }
+  const [result = ''] = scaled!.output;
+  const weight = turned ? `${name}/turned/${result}` : name;
+  replaced.set(scaled!, [
+    ...(turned ? [makeNode({ op: 'Transpose', inputs: [name], outputs: [weight], attributes: { perm: [1, 0] } })] : []),
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [rounding.input[0]!, weight], outputs: [result] }),
   ]);
+}
+
+/** Rows of codes that are looked up, and scaled by nodes of their own. */
+function dequantiseRows(table: string, name: string, { index, replaced }: Site): void {
+  for (const at of index.consumersOf.get(table) ?? []) {
+    const lookup = index.nodes[at]!;
+    const cast = lookup.opType === 'Gather' ? onlyReader(index, lookup.output[0]!, 'Cast') : undefined;
+    const centred = cast && onlyReader(index, cast.output[0]!, 'Sub');
+    const scaled = centred && onlyReader(index, centred.output[0]!, 'Mul');
+    if (scaled === undefined) continue;
+    const inputs = [name, lookup.input[1]!];
+    replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
+  }
+}
+
+const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
+  nodes[producerOf.get(value) ?? -1];
+
+/** The only node that reads a value, where it is of this operator. */
+function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
+  const [reader, ...others] = consumersOf.get(value) ?? [];
+  const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
+  return node?.opType === opType ? node : undefined;
 }
 
 /** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */

@@ -5,7 +5,7 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 /** What turns linear codes into numbers: `(code - zero point) scale`. */
 export interface LinearScales {
   readonly scales: Float32Array;
-  /** Codes of the scales' shape; absent: zero. */
+  /** Codes of the scales' shape, or one for all; absent: zero. */
   readonly zero: TensorHandle | undefined;
   /** Axis along which scales change, counted from the front; of no use for a single scale. */
   readonly axis: number;
@@ -23,9 +23,9 @@ export async function readLinearCodes(
   { scales, zero, axis, blockSize }: LinearScales,
 ): Promise<Float32Array> {
   const { dims } = codes;
-  const count = dims.reduce((product, dim) => product * dim, 1);
+  const count = countOf(codes);
   const numbers = await readWholeNumbers(codes, count);
-  const zeros = zero && (await readWholeNumbers(zero, scales.length));
+  const zeros = zero === undefined ? [0] : await readWholeNumbers(zero, countOf(zero));
   const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
   const along = dims[axis] ?? 1;
   const shared = blockSize > 0 ? blockSize : 1;
@@ -37,10 +37,12 @@ export async function readLinearCodes(
       const step = Math.floor((Math.floor(at / inner) % along) / shared);
       place = blockSize > 0 ? (Math.floor(at / (inner * along)) * steps + step) * inner + (at % inner) : step;
     }
-    values[at] = (numbers[at]! - (zeros?.[place] ?? 0)) * scales[place]!;
+    values[at] = (numbers[at]! - zeros[zeros.length > 1 ? place : 0]!) * scales[place]!;
   }
   return values;
 }
+
+const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
 
 async function readWholeNumbers(handle: TensorHandle, count: number): Promise<ArrayLike<number>> {
   const bytes = await handle.read();

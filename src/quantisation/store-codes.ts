@@ -1,3 +1,4 @@
+import { ModelFormatError } from '../errors.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
@@ -35,7 +36,7 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   };
 }
 
-/** Reads codes back. */
+/** Reads codes back. @throws ModelFormatError where a scale is NaN or infinite. */
 export async function readCodes({
   grid,
   outCount,
@@ -45,12 +46,20 @@ export async function readCodes({
   zeroPoints,
 }: StoredCodes): Promise<BlockCodes> {
   const { bits, blockSize } = grid;
+  const found = await readFloat32(scales);
+  const broken = found.findIndex((value) => !Number.isFinite(value));
+  if (broken >= 0) {
+    const row = Math.floor(broken / blockCount(inCount, grid));
+    throw new ModelFormatError(
+      `the scale of a block in row ${row} of a weight of ${outCount} rows is ${found[broken]}; expected a finite number. Get the file again.`,
+    );
+  }
   return {
     grid,
     outCount,
     inCount,
     codes: unpackBits(await codes.read(), bits, blockSize),
-    scales: Float32Array.from(await readFloat32(scales)),
+    scales: Float32Array.from(found),
     ...(zeroPoints && { zeroPoints: unpackBits(await zeroPoints.read(), bits, blockCount(inCount, grid)) }),
   };
 }

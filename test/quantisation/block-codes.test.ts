@@ -1,4 +1,4 @@
-import { NumericalError } from '../../src/errors.js';
+import { ModelFormatError, NumericalError } from '../../src/errors.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { type BlockGrid, dequantise, roundToNearest, storedScale } from '../../src/quantisation/block-codes.js';
 import { packBits, unpackBits } from '../../src/quantisation/pack-bits.js';
@@ -65,6 +65,14 @@ describe('codes in blocks', () => {
     expect(new Float32Array((await handle.read()).buffer)).toEqual(transposed(rows, 5, 40));
     const piece = await dequantisedHandle({ dataType: 1, dims: [5, 40] }, stored, 1).read({ offset: 16, length: 8 });
     expect(new Float32Array(piece.buffer)).toEqual(rows.slice(4, 6));
+  });
+
+  it('are refused where a scale is no number', async () => {
+    const codes = roundToNearest(someWeight(), { grid: GRIDS[0]!, outCount: 5, inCount: 40 });
+    codes.scales[4] = NaN;
+    const stored = await storeCodes(codes, storeInMemory);
+    await expect(readCodes(stored)).rejects.toThrow(ModelFormatError);
+    await expect(readCodes(stored)).rejects.toThrow(/^the scale of a block in row 1 of a weight of 5 rows is NaN/);
   });
 
   it('have no scale of zero, and a scale that its type holds', () => {

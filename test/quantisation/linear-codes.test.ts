@@ -18,6 +18,11 @@ describe('linear codes', () => {
       [0, 2, 6, 12, 4, 10, 18, 28],
     ],
     [
+      'a scale a column, and one zero point',
+      { scales: Float32Array.of(1, 2, 3, 4), zero: zeros([], [1]), axis: 1, blockSize: 0 },
+      [-1, 0, 3, 8, 3, 8, 15, 24],
+    ],
+    [
       'a scale a row',
       { scales: Float32Array.of(1, 10), zero: zeros([2], [0, 4]), axis: 0, blockSize: 0 },
       [0, 1, 2, 3, 0, 10, 20, 30],
