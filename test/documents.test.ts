@@ -22,7 +22,7 @@ it('every page is linked to by another', () => {
   expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
 });
 
-it.each(['prune', 'quantize', 'observe', 'apply', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
+it.each(['prune', 'quantize', 'observe', 'apply', 'heal', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
   'the page of options names every flag of %s',
   async (command) => {
     const { out } = await runWithDouble(
