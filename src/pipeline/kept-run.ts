@@ -1,3 +1,4 @@
+import { ModelFormatError, NumericalError, UnsupportedModelError } from '../errors.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import { readKept } from '../platform/journal.js';
 import type { Files } from '../platform/platform.js';
@@ -28,7 +29,7 @@ export async function withJournal<T>(
   const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
   if (workspace === undefined) return part(context, false);
   const { found, folder, journal } = workspace;
-  let isComplete = false;
+  let isOver = false;
   try {
     const result = await withPart(
       { ...context, journal: run === undefined ? undefined : journal, run },
@@ -40,12 +41,19 @@ export async function withJournal<T>(
         return part(own, found === 'same');
       },
     );
-    isComplete = true;
+    isOver = true;
     return result;
+  } catch (error) {
+    isOver = comesAgain(error);
+    throw error;
   } finally {
-    await workspace.close(isComplete);
+    await workspace.close(isOver);
   }
 }
+
+/** Whether the same run would end in the same error: another disk or a quieter machine does not mend a model. */
+const comesAgain = (error: unknown): boolean =>
+  [ModelFormatError, UnsupportedModelError, NumericalError].some((kind) => error instanceof kind);
 
 /** What the manifest of a folder says of the run that made it; undefined where there is none. */
 export async function runOf(files: Files, out: string): Promise<string | undefined> {

@@ -8,7 +8,7 @@ export interface Journal {
    * @throws OptionError when it cannot be written.
    */
   write(name: string, parts: Parts): Promise<void>;
-  /** Whether the run has gone on for so long since the last write that one of so many bytes costs little beside it. */
+  /** Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them little beside it. */
   isDue(byteLength: number): boolean;
   /** The same journal, whose names stand under another. */
   within(scope: string): Journal;
@@ -24,8 +24,8 @@ export interface EntryStore {
   write(name: string, parts: Parts): Promise<number>;
 }
 
-/** Work between two writes, as a multiple of what a write takes: a journal costs a twenty-fifth of a run at most. */
-const WORK_PER_WRITE = 24;
+/** What all writes may take of a run's time: a twenty-fifth. */
+const MOST_OF_RUN = 1 / 25;
 /** What a write is taken to cost before one was timed, in ms: each, and by byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 /** Smaller writes tell what each one costs, larger ones what a byte does. */
@@ -33,19 +33,20 @@ const LARGE_BYTES = 2 ** 20;
 
 /** @param now a clock, in ms */
 export function createJournal({ read, write }: EntryStore, now = () => performance.now()): Journal {
-  let lastWrite = now();
+  const began = now();
+  let spent = 0;
   const cost = { ...FIRST_COST };
   const journal: Journal = {
     read,
     async write(name, parts) {
       const start = now();
       const byteLength = await write(name, parts);
-      lastWrite = now();
-      const ms = lastWrite - start;
+      const ms = now() - start;
+      spent += ms;
       if (byteLength > LARGE_BYTES) cost.perByte = ms / byteLength;
       else cost.each = ms;
     },
-    isDue: (byteLength) => now() - lastWrite >= WORK_PER_WRITE * (cost.each + byteLength * cost.perByte),
+    isDue: (byteLength) => spent + cost.each + byteLength * cost.perByte <= MOST_OF_RUN * (now() - began),
     within: (scope) => scoped(journal, scope),
   };
   return journal;
@@ -74,8 +75,8 @@ export interface Workspace {
   readonly found: 'nothing' | 'same' | 'other';
   /** As messages name it. */
   readonly folder: string;
-  /** Lets go of the folder: it goes when the run is complete or nothing was kept in it. */
-  close(isComplete: boolean): Promise<void>;
+  /** Lets go of the folder: it goes when nothing is to go on from it, or nothing was kept in it. */
+  close(isOver: boolean): Promise<void>;
 }
 
 export interface WorkspaceRequest {

@@ -101,8 +101,8 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
       folder,
       found,
       journal: createJournal(createEntryStore(folder)),
-      async close(isComplete) {
-        if (isComplete || key === undefined || !(await hasEntries())) await clear();
+      async close(isOver) {
+        if (isOver || key === undefined || !(await hasEntries())) await clear();
         await release();
       },
     };

@@ -1,15 +1,16 @@
 import type { BackwardPlace } from '../../activations/walk-backwards.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readKept } from '../../platform/journal.js';
+import type { Journal } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { BackwardMeasures } from './dense-measures.js';
 import type { BackwardPass, DensePasses } from './dense-passes.js';
+import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 
 const NAME = 'backwards';
 
-/** The first part of the entry; the curvatures that were found follow, then the cotangents of each batch. */
+/** The first part of the entry; the cotangents of each batch follow. */
 interface KeptBackwards extends BackwardPlace, ContextPlace {
   /** By module index. */
   readonly found: ReadonlyMap<number, BackwardMeasures>;
@@ -34,49 +35,55 @@ interface KeptWalk {
 /** Without a journal nothing is kept; else measures and cotangents are those of where an earlier walk was cut off. */
 export async function openKeptBackwards(context: PruneContext, given: Backwards): Promise<KeptWalk> {
   const { journal } = context.job;
+  const { curvatures } = given.needs;
   const firstRemark = context.remarks.length;
   const start = journal && (await restore(context, journal, given));
   return {
     start,
     async settle(place) {
-      if (journal?.isDue(byteLength(context, given)))
-        await journal.write(NAME, parts(context, given, { place, firstRemark }));
+      if (journal === undefined) return;
+      const missing = curvatures ? await findMissing(journal, passedModules(given, place)) : [];
+      if (!journal.isDue(byteLength(context, given, missing.length))) return;
+      await writeCurvatures(journal, missing, curvatures!);
+      await journal.write(NAME, parts(context, given, { place, firstRemark }));
     },
   };
 }
 
 async function* parts(
   context: PruneContext,
-  given: Backwards,
+  { found, backwardPass, cotangents }: Backwards,
   { place, firstRemark }: { readonly place: BackwardPlace; readonly firstRemark: number },
 ): AsyncGenerator<unknown> {
-  const { found, backwardPass, cotangents, needs } = given;
   yield {
     ...place,
     ...context.passed(),
     found: new Map([...found].map(([{ index }, measures]) => [index, measures])),
     remarks: context.remarks.slice(firstRemark),
   } satisfies KeptBackwards;
-  for (const { index } of needs.curvatures ? passedModules(given, place) : [])
-    yield owned(await needs.curvatures!.get(index));
-  for (const batch of backwardPass.batches.keys()) yield owned(await cotangents.get(batch));
+  for (const batch of backwardPass.batches.keys()) {
+    const { type, dims, data } = await cotangents.get(batch);
+    yield { type, dims, data: data.slice() };
+  }
 }
 
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {
   const { found, cotangents, needs } = given;
-  const kept = await readKept<KeptBackwards>(journal, NAME);
-  if (kept === undefined) return undefined;
-  context.goOn(kept);
-  for (const [{ index }, measures] of found) Object.assign(measures, kept.found.get(index));
-  const measured = needs.curvatures ? passedModules(given, kept) : [];
-  let at = -1;
+  let place: BackwardPlace | undefined;
+  let batch = 0;
   for await (const part of (await journal.read(NAME)) ?? []) {
-    const module = measured[at];
-    if (module !== undefined) await needs.curvatures!.put(module.index, part as Tensor);
-    else if (at >= 0) await cotangents.put(at - measured.length, part as Tensor);
-    at += 1;
+    if (place !== undefined) {
+      await cotangents.put(batch, part as Tensor);
+      batch += 1;
+      continue;
+    }
+    const kept = part as KeptBackwards;
+    place = { left: kept.left, loss: kept.loss };
+    context.goOn(kept);
+    for (const [{ index }, measures] of found) Object.assign(measures, kept.found.get(index));
+    if (needs.curvatures) await readCurvatures(journal, passedModules(given, place), needs.curvatures);
   }
-  return { left: kept.left, loss: kept.loss };
+  return place;
 }
 
 /** Modules whose blocks the walk has left behind. */
@@ -85,11 +92,8 @@ function passedModules({ needs, spans }: Backwards, { left }: BackwardPlace): re
   return needs.modules.filter(({ segment }) => segment >= first);
 }
 
-function byteLength({ job }: PruneContext, { needs, backwardPass }: Backwards): number {
+function byteLength({ job }: PruneContext, { backwardPass }: Backwards, matrixCount: number): number {
   const { hiddenSize } = job.analysed.detected.layout;
   const tokens = backwardPass.batches.reduce((sum, batch) => sum + batch.tokens.length, 0);
-  const matrices = needs.curvatures ? needs.modules.length * hiddenSize ** 2 : 0;
-  return Float32Array.BYTES_PER_ELEMENT * (tokens * hiddenSize + matrices);
+  return Float32Array.BYTES_PER_ELEMENT * (tokens * hiddenSize + matrixCount * hiddenSize ** 2);
 }
-
-const owned = ({ type, dims, data }: Tensor): Tensor => ({ type, dims, data: data.slice() }) as Tensor;

@@ -1,13 +1,13 @@
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readKept } from '../../platform/journal.js';
-import type { Tensor } from '../../runtime/engine.js';
+import { readKept } from '../../platform/journal.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
+import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 import { runMeasurements } from './run-measurements.js';
 
 const NAME = 'dense';
 
-/** The first part of the entry; the metric's curvature at each module's output follows, where it was measured. */
+/** The entry; the metric's curvatures have their own. */
 interface KeptMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, ContextPlace {
   /** By module index, as are the orders. */
   readonly functional: IndexedMap<DenseMeasures['functional']>;
@@ -24,30 +24,24 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
   if (kept !== undefined) return unpack(context, needs, kept);
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
-  const byteLength = needs.curvatures ? needs.modules.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT : 0;
-  if (journal?.isDue(byteLength)) await journal.write(NAME, pack(context, needs, measured));
+  const missing = journal && needs.curvatures ? await findMissing(journal, needs.modules) : [];
+  if (journal?.isDue(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT)) {
+    await writeCurvatures(journal, missing, needs.curvatures!);
+    await journal.write(NAME, [pack(context, measured)]);
+  }
   return measured;
 }
 
-async function* pack(
-  context: PruneContext,
-  { modules, curvatures }: DenseNeeds,
-  { functional, orders, ...measured }: DenseMeasures,
-): AsyncGenerator<unknown> {
+function pack(context: PruneContext, { functional, orders, ...measured }: DenseMeasures): KeptMeasures {
   const indexed = <Value>(found: ReadonlyMap<PrunableModule, Value>) =>
     new Map([...found].map(([{ index }, value]) => [index, value]));
-  yield {
+  return {
     ...measured,
     ...context.passed(),
     functional: indexed(functional),
     orders: orders && indexed(orders),
     remarks: [...context.remarks],
-  } satisfies KeptMeasures;
-  if (curvatures === undefined) return;
-  for (const { index } of modules) {
-    const { type, dims, data } = await curvatures.get(index);
-    yield { type, dims, data: data.slice() };
-  }
+  };
 }
 
 async function unpack(
@@ -57,18 +51,7 @@ async function unpack(
 ): Promise<DenseMeasures> {
   const named = <Value>(found: ReadonlyMap<number, Value>) =>
     new Map(modules.filter(({ index }) => found.has(index)).map((module) => [module, found.get(module.index)!]));
-  if (curvatures !== undefined) await readCurvatures(context.job.journal!, { modules, curvatures });
+  if (curvatures !== undefined) await readCurvatures(context.job.journal!, modules, curvatures);
   context.goOn({ drawn, ticks, remarks });
   return { ...measured, functional: named(functional), ...(orders && { orders: named(orders) }) };
-}
-
-async function readCurvatures(
-  journal: Journal,
-  { modules, curvatures }: Required<Pick<DenseNeeds, 'modules' | 'curvatures'>>,
-): Promise<void> {
-  let at = -1;
-  for await (const part of (await journal.read(NAME)) ?? []) {
-    if (at >= 0) await curvatures?.put(modules[at]!.index, part as Tensor);
-    at += 1;
-  }
 }

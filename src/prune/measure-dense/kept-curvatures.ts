@@ -1,0 +1,36 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import { type Journal, readKept } from '../../platform/journal.js';
+import type { Tensor } from '../../runtime/engine.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
+
+const nameOf = ({ index }: PrunableModule): string => `curvature-${index}`;
+
+/** Modules whose curvature is not kept yet. */
+export async function findMissing(
+  journal: Journal,
+  modules: readonly PrunableModule[],
+): Promise<readonly PrunableModule[]> {
+  const missing: PrunableModule[] = [];
+  for (const module of modules) if ((await journal.read(nameOf(module))) === undefined) missing.push(module);
+  return missing;
+}
+
+/** Keeps curvatures one by one, since each is found once and never changes. */
+export async function writeCurvatures(
+  journal: Journal,
+  modules: readonly PrunableModule[],
+  curvatures: Pick<TensorStore, 'get'>,
+): Promise<void> {
+  for (const module of modules) {
+    const { type, dims, data } = await curvatures.get(module.index);
+    await journal.write(nameOf(module), [{ type, dims, data: data.slice() }]);
+  }
+}
+
+export async function readCurvatures(
+  journal: Journal,
+  modules: readonly PrunableModule[],
+  curvatures: Pick<TensorStore, 'put'>,
+): Promise<void> {
+  for (const module of modules) await curvatures.put(module.index, (await readKept<Tensor>(journal, nameOf(module)))!);
+}
