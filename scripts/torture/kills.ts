@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../../src/linalg/random.js';
 
-/** A long command, as it is called with the folder that it writes to. */
-type Call = (out: string) => readonly string[];
+/** A long command, as it is called with the folder that it writes to, and with a pruned model. */
+type Call = (out: string, pruned: string) => readonly string[];
+/** The same for the folder alone. */
+type Started = (out: string) => readonly string[];
 
 const MODEL = 'examples/models/tiny-llama';
 const SMALL = ['--windows', '12', '--window-length', '64', '--quiet'];
@@ -19,6 +21,11 @@ const COMMANDS: Readonly<Record<string, Call>> = {
   'prune in shots': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--shots', '2', ...SMALL],
   ladder: (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.1,0.3', '--method', 'obc', ...SMALL],
   observe: (out) => ['observe', MODEL, '-o', join(out, 'x'), '--method', 'o-fang', '--metric', 'divergence', ...SMALL],
+  quantize: (out) => ['quantize', MODEL, '-o', join(out, 'x'), '--dtype', 'q4', ...SMALL],
+  heal: (out, pruned) => [
+    ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '8', '--heal-batch', '1', '--heal-text', '1'],
+    ...['--window-length', '64', '--quiet'],
+  ],
   eval: (out) => [
     'eval',
     MODEL,
@@ -53,12 +60,14 @@ export async function tortureByKills({ count, seed, say }: KillOptions): Promise
   const root = mkdtempSync(join(tmpdir(), 'fang-prune-kills-'));
   const random = createRandom(seed);
   const faults: string[] = [];
+  const pruned = join(root, 'pruned/x');
   try {
+    await runWhole((out) => COMMANDS['prune flap']!(out, pruned), join(root, 'pruned'));
     const references = new Map<string, Reference>();
     for (let at = 0; at < count; at += 1) {
       const names = Object.keys(COMMANDS);
       const name = names[at % names.length]!;
-      const call = COMMANDS[name]!;
+      const call = (out: string) => COMMANDS[name]!(out, pruned);
       const reference = references.get(name) ?? (await runWhole(call, join(root, 'whole')));
       references.set(name, reference);
       const signal = at % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
@@ -80,7 +89,7 @@ interface Reference {
   readonly ms: number;
 }
 
-async function runWhole(call: Call, out: string): Promise<Reference> {
+async function runWhole(call: Started, out: string): Promise<Reference> {
   makeAnew(out);
   const start = performance.now();
   const { code, err } = await run(call(out)).ended;
@@ -89,7 +98,7 @@ async function runWhole(call: Call, out: string): Promise<Reference> {
 }
 
 interface Kill {
-  readonly call: Call;
+  readonly call: Started;
   readonly signal: 'SIGKILL' | 'SIGTERM';
   readonly afterMs: number;
   readonly out: string;
