@@ -330,10 +330,13 @@ describe.each(PARTS)('%s', (_, shape, { kind, opType, reason, asked, other }) =>
     const [alone, rest] = [await prune(other), await prune(undefined)];
     expect(rest.modules).toHaveLength(2);
     expect(rest.modules.map(({ keep }) => keep)).toEqual(alone.modules.map(({ keep }) => keep));
-    expect(alone.remarks).toEqual([]);
+    // A random model may have a dead neuron.
+    const ofModules = ({ remarks }: { readonly remarks: readonly string[] }) =>
+      remarks.filter((remark) => !remark.includes('on all calibration tokens'));
+    expect(ofModules(alone)).toEqual([]);
     const inShots = await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', shots: 2 }, { windows });
-    expect(inShots.remarks).toEqual(rest.remarks);
-    expect(rest.remarks).toEqual([expect.stringMatching(`^blocks 0-1 ${kind}: stays as it is.*${reason.source}`)]);
+    expect(ofModules(inShots)).toEqual(ofModules(rest));
+    expect(ofModules(rest)).toEqual([expect.stringMatching(`^blocks 0-1 ${kind}: stays as it is.*${reason.source}`)]);
   });
 });
 
