@@ -15,5 +15,7 @@ export default {
   },
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
   testTimeout: 60_000,
+  // Graphs of small models leave cores idle.
+  maxWorkers: '100%',
   reporters: ['default', '<rootDir>/test/support/tally-reporter.js'],
 };

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
@@ -22,7 +23,13 @@ async function pruneWithRecipe(method: string, inputSteps = 0) {
 }
 
 async function contents(path: string): Promise<Record<string, string>> {
-  const read = async (file: string) => [file, (await readFile(join(path, file))).toString('base64')] as const;
+  const read = async (file: string) =>
+    [
+      file,
+      createHash('sha256')
+        .update(await readFile(join(path, file)))
+        .digest('hex'),
+    ] as const;
   return Object.fromEntries(await Promise.all((await listFiles(path)).map(read)));
 }
 
