@@ -68,6 +68,7 @@ async function pruneTo(
 ): Promise<readonly PruneReport[]> {
   const { options, quantisation, calibration } = resolveRequest(request);
   const { model, embeddings, force = false, resume = true, evaluation, statistics } = request;
+  const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
@@ -75,7 +76,7 @@ async function pruneTo(
     // Refused before the work begins.
     layoutOf(folder, quantisation.layout);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
-    const mayGoOn = resume && (await mayBeKept(whole, request.out, results));
+    const mayGoOn = resume && (await mayBeKept(whole, output, results));
     if (!mayGoOn) await checkPlaces(folder, results, checks);
     if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
     const texts = evaluation && (await prepareTexts(evaluation, folder));
@@ -88,7 +89,7 @@ async function pruneTo(
       signal: options.signal,
     });
     const sparsities = results.map(({ sparsity }) => sparsity);
-    return withJournal(whole, { output: request.out, key, sparsities, resume }, async (context, goesOn) => {
+    return withJournal(whole, { output, key, sparsities, resume }, async (context, goesOn) => {
       const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });

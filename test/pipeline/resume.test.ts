@@ -126,6 +126,9 @@ describe('the same command again', () => {
     const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 8 && abortion.abort();
     await expect(runPrune(PLATFORM, { ...cut, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
     expect(await readdir(folder())).toContain('out.partial');
+    const kept = await listFiles(at('out.partial'));
+    await prune({ ...cut, seed: 2, dryRun: true });
+    expect(await listFiles(at('out.partial'))).toEqual(kept);
     const { remarks } = await prune({ ...cut, seed: 1 });
     expect(remarks.join()).toContain('another model, options or version');
     expect(await readdir(folder())).toEqual(['out']);
