@@ -18,6 +18,12 @@ const ALLOWED = [
   '/proc/self/',
 ];
 
+/** When a process began, which tells whether the holder of a lock is alive. */
+const PROCESS_TIMES = /^\/proc\/\d+\/stat$/;
+
+const isAllowed = (place: string): boolean =>
+  PROCESS_TIMES.test(place) || ALLOWED.some((allowed) => `${place}${sep}`.startsWith(allowed));
+
 /**
  * Watches which files this process opens from now on. What native code opens is not seen.
  * @returns gives the paths that no trial has reason to open, and forgets them
@@ -29,7 +35,7 @@ export function watchFiles(): () => readonly string[] {
     if (typeof call !== 'function') return;
     owner[name] = function (this: unknown, path: unknown, ...rest: unknown[]) {
       const place = path instanceof URL ? fileURLToPath(path) : typeof path === 'string' ? resolve(path) : undefined;
-      if (place !== undefined && !ALLOWED.some((allowed) => `${place}${sep}`.startsWith(allowed))) strays.push(place);
+      if (place !== undefined && !isAllowed(place)) strays.push(place);
       return Reflect.apply(call, this, [path, ...rest]);
     };
   };
