@@ -24,8 +24,8 @@ export interface EntryStore {
   write(name: string, parts: Parts): Promise<number>;
 }
 
-/** What all writes may take of a run's time: a twenty-fifth. */
-const MOST_OF_RUN = 1 / 25;
+/** What all writes may take of a run's time; what they cost around them is about as much again. */
+const MOST_OF_RUN = 1 / 60;
 /** What a write is taken to cost before one was timed, in ms: each, and by byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 /** Smaller writes tell what each one costs, larger ones what a byte does. */

@@ -56,11 +56,16 @@ export async function openKeptSegments(context: PruneContext): Promise<KeptSegme
     async settle(segment, runner) {
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
       if (journal === undefined || pending.length === 0 || !journal.isDue(byteLength)) return;
-      for (const work of pending) await journal.write(`segment-${work.segment}`, await work.parts());
+      for (const work of pending) await journal.write(`segment-${work.segment}`, partsOf(work));
       pending = [];
       await journal.write(PLACE, placeParts(context, segment, runner));
     },
   };
+}
+
+/** Made while they are written, so that this counts too. */
+async function* partsOf(work: SegmentWork): AsyncGenerator<unknown> {
+  yield* await work.parts();
 }
 
 async function* placeParts(context: PruneContext, segment: number, runner: BlockRunner | undefined) {
