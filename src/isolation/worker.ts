@@ -7,7 +7,8 @@ import type { FromWorker, Order, ToWorker } from './run-isolated.js';
 import { startPulse } from './start-pulse.js';
 
 const abortion = new AbortController();
-const tell = (message: FromWorker) => process.send?.(message);
+// Whoever asked may be gone, which `disconnect` tells.
+const tell = (message: FromWorker) => process.send?.(message, () => undefined);
 const countCalls = startPulse(() => tell({ beat: true }));
 const platform: Platform = {
   ...nodePlatform,

@@ -5,11 +5,15 @@ export interface Journal {
   /**
    * Keeps parts under a name in place of what was there: all of them, or none.
    * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them
+   * @param endsStage see `isDue`
    * @throws OptionError when it cannot be written.
    */
-  write(name: string, parts: Parts): Promise<void>;
-  /** Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them little beside it. */
-  isDue(byteLength: number): boolean;
+  write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
+  /**
+   * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them little beside it.
+   * @param endsStage what is written saves a whole stage: such writes are counted by themselves, and may cost more. Default false.
+   */
+  isDue(byteLength: number, endsStage?: boolean): boolean;
   /** The same journal, whose names stand under another. */
   within(scope: string): Journal;
 }
@@ -25,7 +29,7 @@ export interface EntryStore {
 }
 
 /** What all writes may take of a run's time; what they cost around them is about as much again. */
-const MOST_OF_RUN = 1 / 60;
+const MOST_OF_RUN = { within: 1 / 40, endsStage: 1 / 20 };
 /** What a write is taken to cost before one was timed, in ms: each, and by byte. */
 const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 /** Smaller writes tell what each one costs, larger ones what a byte does. */
@@ -34,19 +38,22 @@ const LARGE_BYTES = 2 ** 20;
 /** @param now a clock, in ms */
 export function createJournal({ read, write }: EntryStore, now = () => performance.now()): Journal {
   const began = now();
-  let spent = 0;
+  const spent = { within: 0, endsStage: 0 };
   const cost = { ...FIRST_COST };
   const journal: Journal = {
     read,
-    async write(name, parts) {
+    async write(name, parts, endsStage = false) {
       const start = now();
       const byteLength = await write(name, parts);
       const ms = now() - start;
-      spent += ms;
+      spent[endsStage ? 'endsStage' : 'within'] += ms;
       if (byteLength > LARGE_BYTES) cost.perByte = ms / byteLength;
       else cost.each = ms;
     },
-    isDue: (byteLength) => spent + cost.each + byteLength * cost.perByte <= MOST_OF_RUN * (now() - began),
+    isDue(byteLength, endsStage = false) {
+      const kind = endsStage ? 'endsStage' : 'within';
+      return spent[kind] + cost.each + byteLength * cost.perByte <= MOST_OF_RUN[kind] * (now() - began);
+    },
     within: (scope) => scoped(journal, scope),
   };
   return journal;
@@ -55,7 +62,7 @@ export function createJournal({ read, write }: EntryStore, now = () => performan
 function scoped(journal: Journal, scope: string): Journal {
   const own: Journal = {
     read: (name) => journal.read(`${scope}.${name}`),
-    write: (name, parts) => journal.write(`${scope}.${name}`, parts),
+    write: (name, parts, endsStage) => journal.write(`${scope}.${name}`, parts, endsStage),
     isDue: journal.isDue,
     within: (inner) => scoped(own, inner),
   };

@@ -55,7 +55,7 @@ export async function openKeptSegments(context: PruneContext): Promise<KeptSegme
     },
     async settle(segment, runner) {
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
-      if (journal === undefined || pending.length === 0 || !journal.isDue(byteLength)) return;
+      if (journal === undefined || !journal.isDue(byteLength)) return;
       for (const work of pending) await journal.write(`segment-${work.segment}`, partsOf(work));
       pending = [];
       await journal.write(PLACE, placeParts(context, segment, runner));

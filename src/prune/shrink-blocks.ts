@@ -74,7 +74,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
       }
       done.push(...here);
       for (const follower of followers) follower.dispose();
-      kept.add(index, keepModules(here));
+      if (here.length > 0) kept.add(index, keepModules(here));
       await kept.settle(index + 1, index < last ? runner : undefined);
     }
   } finally {

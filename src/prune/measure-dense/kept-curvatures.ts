@@ -20,10 +20,11 @@ export async function writeCurvatures(
   journal: Journal,
   modules: readonly PrunableModule[],
   curvatures: Pick<TensorStore, 'get'>,
+  endsStage: boolean,
 ): Promise<void> {
   for (const module of modules) {
     const { type, dims, data } = await curvatures.get(module.index);
-    await journal.write(nameOf(module), [{ type, dims, data: data.slice() }]);
+    await journal.write(nameOf(module), [{ type, dims, data: data.slice() }], endsStage);
   }
 }
 

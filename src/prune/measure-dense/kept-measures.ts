@@ -25,9 +25,9 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
   const missing = journal && needs.curvatures ? await findMissing(journal, needs.modules) : [];
-  if (journal?.isDue(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT)) {
-    await writeCurvatures(journal, missing, needs.curvatures!);
-    await journal.write(NAME, [pack(context, measured)]);
+  if (journal?.isDue(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT, true)) {
+    await writeCurvatures(journal, missing, needs.curvatures!, true);
+    await journal.write(NAME, [pack(context, measured)], true);
   }
   return measured;
 }
