@@ -23,7 +23,7 @@ const COMMANDS: Readonly<Record<string, Call>> = {
   observe: (out) => ['observe', MODEL, '-o', join(out, 'x'), '--method', 'o-fang', '--metric', 'divergence', ...SMALL],
   quantize: (out) => ['quantize', MODEL, '-o', join(out, 'x'), '--dtype', 'q4', ...SMALL],
   heal: (out, pruned) => [
-    ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '8', '--heal-batch', '1', '--heal-text', '1'],
+    ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '16', '--heal-text', '1'],
     ...['--window-length', '64', '--quiet'],
   ],
   eval: (out) => [
