@@ -123,7 +123,7 @@ async function writeFolder(
 
   const made = await makeVariants(context, stages, {
     ...{ folder, outcome, quantisation, layout, dtypes },
-    job: { ...job, store, options, journal: journal?.within(`result-${index}`) },
+    job: { ...job, store, options, journal: job.journal?.within(`result-${index}`) },
   });
   const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
 

@@ -27,3 +27,13 @@ export async function hashFolder(folder: string): Promise<string> {
     if (!name.startsWith('fang-prune-')) hash.update(name).update(await readFile(join(folder, name)));
   return hash.digest('hex');
 }
+
+/** Every file of a folder by its SHA-256, the reports left out: they tell of times. */
+export async function hashesOf(folder: string): Promise<Record<string, string>> {
+  const hashes: Record<string, string> = {};
+  for (const name of (await listFiles(folder)).filter((file) => !file.includes('report')))
+    hashes[name] = createHash('sha256')
+      .update(await readFile(join(folder, name)))
+      .digest('hex');
+  return hashes;
+}

@@ -1,18 +1,20 @@
 import { createQuadraticForm, type QuadraticForm } from '../../activations/quadratic-form.js';
 import { runMeters } from '../../activations/stage-meter.js';
 import { createWeightedGramMeter, type WeightedGramMeter } from '../../activations/weighted-gram-meter.js';
+import { transposeMatrix } from '../../linalg/matrix-block.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import { readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { type BlockCodes, type BlockGrid, roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisableWeight } from '../../quantisation/find-weights.js';
-import { dequantisedHandle, storeCodes, transposed } from '../../quantisation/store-codes.js';
+import { dequantisedHandle, storeCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import type { PruneJob, StageTiming } from '../job.js';
+import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { type ChosenCodes, chooseCodes, type Rounding } from './choose-codes.js';
-import { keepingSegment, keepingTokenWeights } from './kept-codes.js';
+import { keepingTokenWeights } from './kept-token-weights.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
 /** A weight and the grid that it goes to. */
@@ -117,27 +119,45 @@ async function roundSegments(
   const last = Math.max(...learned.map(({ segment }) => segment));
   const weights: QuantisedWeight[] = [];
   const roundings = new Map<string, RoundingOfMap>();
-  const runner = await context.startRunner(model);
+  const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes) => {
+    roundings.set(weight.name, rounding);
+    weights.push(await putCodes(model, weight, { codes, store: job.store }));
+  };
+  const kept = await openKeptSegments(context);
+  const runner = kept.start > last ? undefined : await context.startRunner(model);
   const form = await createQuadraticForm(job.engine);
   try {
-    for (const { index } of job.analysed.detected.layout.segments.filter((segment) => segment.index <= last)) {
-      await context.pass(runner);
+    for await (const part of kept.added()) {
+      const { name, ...chosen } = part as KeptCodes;
+      await take(learned.find((weight) => weight.name === name)!, chosen);
+    }
+    await kept.restore(runner);
+    const { segments } = job.analysed.detected.layout;
+    for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+      await context.pass(runner!);
       const here = learned.filter(({ segment }) => segment === index);
-      const found = await keepingSegment(context, index, async () => {
-        const grams = await measureGrams(context, runner, here, tokenWeights);
-        return roundSegment(context, model, { weights: here, grams, form });
-      });
-      for (const [at, weight] of here.entries()) {
-        const { codes, ...rounding } = found[at]!;
-        roundings.set(weight.name, rounding);
-        weights.push(await putCodes(model, weight, { codes, store: job.store }));
-      }
+      const grams = await measureGrams(context, runner!, here, tokenWeights);
+      const found = await roundSegment(context, model, { weights: here, grams, form });
+      for (const [at, weight] of here.entries()) await take(weight, found[at]!);
+      if (here.length > 0) kept.add(index, keepCodes(here, found));
+      await kept.settle(index + 1, index < last ? runner : undefined);
     }
     return { weights, roundings };
   } finally {
-    await Promise.all([runner.dispose(), form.release()]);
+    await Promise.all([runner?.dispose(), form.release()]);
   }
 }
+
+/** Codes as the journal has them. */
+interface KeptCodes extends ChosenCodes {
+  /** Of the weight. */
+  readonly name: string;
+}
+
+const keepCodes = (weights: readonly LearnedWeight[], found: readonly ChosenCodes[]): SegmentWork => ({
+  byteLength: found.reduce((sum, { codes: { codes, scales } }) => sum + codes.byteLength + scales.byteLength, 0),
+  parts: async () => weights.map(({ name }, at): KeptCodes => ({ name, ...found[at]! })),
+});
 
 interface SegmentRounding {
   readonly weights: readonly LearnedWeight[];
@@ -197,7 +217,7 @@ async function readRows(
   { name, inputAxis, inCount, outCount }: QuantisableWeight,
 ): Promise<Float32Array> {
   const values = await readFloat32(weights.get(name)!);
-  return inputAxis === 1 ? values : transposed(values, inCount, outCount);
+  return inputAxis === 1 ? values : transposeMatrix(values, inCount, outCount);
 }
 
 /** Keeps a weight's codes, and has the model compute with what they stand for. */
