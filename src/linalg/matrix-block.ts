@@ -108,7 +108,23 @@ export function squaredRowNorms(matrix: Float64Array, columnCount: number): Floa
   return norms;
 }
 
+/** Rows and columns that are turned over together, so that both sides stay in the cache. */
+const TILE = 32;
+
 /** `[rows, columns]` to `[columns, rows]`. */
-export function transposeMatrix(matrix: Float64Array, rows: number, columns: number): Float64Array {
-  return copyBlockTransposed(matrix, columns, { rowStart: 0, rowEnd: rows, columnStart: 0, columnEnd: columns });
+export function transposeMatrix<Values extends Float32Array | Float64Array>(
+  matrix: Values,
+  rows: number,
+  columns: number,
+): Values {
+  const turned = matrix.slice() as Values;
+  for (let top = 0; top < rows; top += TILE) {
+    for (let left = 0; left < columns; left += TILE) {
+      for (let row = top; row < Math.min(rows, top + TILE); row += 1) {
+        for (let column = left; column < Math.min(columns, left + TILE); column += 1)
+          turned[column * rows + row] = matrix[row * columns + column]!;
+      }
+    }
+  }
+  return turned;
 }

@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
@@ -87,24 +88,9 @@ export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, input
     async read(range = { offset: 0, length: byteLength }) {
       checkRange(range, byteLength);
       const values = dequantise(await readCodes(stored));
-      const laidOut = inputAxis === 1 ? values : transposed(values, stored.outCount, stored.inCount);
+      const laidOut = inputAxis === 1 ? values : transposeMatrix(values, stored.outCount, stored.inCount);
       const bytes = encodeFloats(shape.dataType, laidOut);
       return range.length === byteLength ? bytes : bytes.slice(range.offset, range.offset + range.length);
     },
   };
-}
-
-/** `[rows, columns]` turned over. */
-export function transposed(values: Float32Array, rows: number, columns: number): Float32Array {
-  const result = new Float32Array(values.length);
-  // Tiles keep both sides in the cache.
-  for (let top = 0; top < rows; top += 32) {
-    for (let left = 0; left < columns; left += 32) {
-      for (let row = top; row < Math.min(rows, top + 32); row += 1) {
-        for (let column = left; column < Math.min(columns, left + 32); column += 1)
-          result[column * rows + row] = values[row * columns + column]!;
-      }
-    }
-  }
-  return result;
 }

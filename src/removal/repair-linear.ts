@@ -4,6 +4,7 @@ import type { OutputLinear } from '../architecture/layout.js';
 import type { LinearWeight } from '../compensation/adapter.js';
 import { UnsupportedModelError } from '../errors.js';
 import { inputsOf, qualifiedOp } from '../graph/graph-index.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
@@ -40,7 +41,7 @@ export async function writeLinearWeight(
   const name = weightName(editGraph(model), linear);
   const { dataType, dims } = model.weights.get(name)!;
   const [rows = 0, columns = 0] = dims;
-  const laidOut = linear.inputAxis === 1 ? values : transposed(values, columns, rows);
+  const laidOut = linear.inputAxis === 1 ? values : transposeMatrix(values, columns, rows);
   const written = await store({ dataType, dims }, encodeFloats(dataType, laidOut));
   setWeight(model, name, written);
   return [name, written];
@@ -186,14 +187,4 @@ function weightName(editor: GraphEditor, linear: OutputLinear): string {
     name = producer.input[0] ?? '';
   }
   return name;
-}
-
-function transposed(values: Float32Array, rowCount: number, columnCount: number): Float32Array {
-  const result = new Float32Array(values.length);
-  for (let row = 0; row < rowCount; row += 1) {
-    for (let column = 0; column < columnCount; column += 1) {
-      result[column * rowCount + row] = values[row * columnCount + column] ?? 0;
-    }
-  }
-  return result;
 }

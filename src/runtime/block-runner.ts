@@ -11,7 +11,7 @@ import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues, type SavedHeld } from './held-values.js';
 import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
-import { releaseTensors, retainTensor } from './tensor-memory.js';
+import { copyTensor, releaseTensors, retainTensor } from './tensor-memory.js';
 import type { TensorStore } from './tensor-store.js';
 
 /** Some windows that run through a block together. */
@@ -221,8 +221,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const { complete } = held.save();
     yield { from, passedCount: passed.length, side: side.save(), held: held.save() } satisfies SavedRunner;
     for (const { index } of batches) {
-      const kept = [...complete].map((value) => [value, ownData(held.get(value, index))] as const);
-      const state = from === 0 ? undefined : ownData(await states.get(index));
+      const kept = [...complete].map((value) => [value, copyTensor(held.get(value, index))] as const);
+      const state = from === 0 ? undefined : copyTensor(await states.get(index));
       yield { state, held: new Map(kept) } satisfies SavedBatch;
     }
   }
@@ -341,9 +341,6 @@ interface SavedSide {
   readonly values: ReadonlyMap<string, Tensor>;
 }
 
-/** A tensor alone, for its data may be part of something larger. */
-const ownData = ({ type, dims, data }: Tensor): Tensor => ({ type, dims, data: data.slice() }) as Tensor;
-
 function createSideValues(): SideValues {
   const values = new Map<string, Tensor>();
   const keys = (name: string, { index, batchSize }: Batch) => [`${name}#${index}`, `${name}x${batchSize}`];
@@ -365,7 +362,7 @@ function createSideValues(): SideValues {
       if (found === undefined) throw new RangeError(`"${name}" was not carried from an earlier stage`);
       return found;
     },
-    save: () => ({ names, values: new Map([...values].map(([key, tensor]) => [key, ownData(tensor)])) }),
+    save: () => ({ names, values: new Map([...values].map(([key, tensor]) => [key, copyTensor(tensor)])) }),
     restore(saved) {
       for (const name of saved.names) names.add(name);
       for (const [key, tensor] of saved.values) values.set(key, tensor);

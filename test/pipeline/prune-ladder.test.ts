@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { type LadderRequest, prune, pruneLadder } from '../../src/node.js';
-import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
@@ -19,16 +18,6 @@ const climb = (request: Partial<LadderRequest> = {}) =>
     certify: false,
     ...request,
   });
-
-/** Every file of a folder by its hash, the report left out: it tells of times. */
-async function hashesOf(path: string): Promise<Record<string, string>> {
-  const files = (await listFiles(path)).filter((file) => !file.includes('report'));
-  const hash = async (file: string) =>
-    createHash('sha256')
-      .update(await readFile(join(path, file)))
-      .digest('hex');
-  return Object.fromEntries(await Promise.all(files.map(async (file) => [file, await hash(file)] as const)));
-}
 
 describe('pruneLadder', () => {
   it.each(['auto', 'o-fang', 'flap'])(

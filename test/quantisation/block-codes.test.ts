@@ -1,14 +1,9 @@
 import { ModelFormatError, NumericalError } from '../../src/errors.js';
+import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { type BlockGrid, dequantise, roundToNearest, storedScale } from '../../src/quantisation/block-codes.js';
 import { packBits, unpackBits } from '../../src/quantisation/pack-bits.js';
-import {
-  codesByteLength,
-  dequantisedHandle,
-  readCodes,
-  storeCodes,
-  transposed,
-} from '../../src/quantisation/store-codes.js';
+import { codesByteLength, dequantisedHandle, readCodes, storeCodes } from '../../src/quantisation/store-codes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 
 const GRIDS: readonly BlockGrid[] = ([4, 8] as const).flatMap((bits) =>
@@ -62,7 +57,7 @@ describe('codes in blocks', () => {
     const stored = await storeCodes(codes, storeInMemory);
     const rows = dequantise(codes);
     const handle = dequantisedHandle({ dataType: 1, dims: [40, 5] }, stored, 0);
-    expect(new Float32Array((await handle.read()).buffer)).toEqual(transposed(rows, 5, 40));
+    expect(new Float32Array((await handle.read()).buffer)).toEqual(transposeMatrix(rows, 5, 40));
     const piece = await dequantisedHandle({ dataType: 1, dims: [5, 40] }, stored, 1).read({ offset: 16, length: 8 });
     expect(new Float32Array(piece.buffer)).toEqual(rows.slice(4, 6));
   });

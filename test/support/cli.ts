@@ -14,6 +14,7 @@ import type {
 import { compareEvaluations } from '../../src/node.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { DtypeReport, ModuleReport, PruneReport } from '../../src/report/report-schema.js';
+import { sampleReport } from './sample-report.js';
 
 const moduleReport = (
   block: number,
@@ -210,23 +211,7 @@ const OBSERVED: Omit<ObservedFolder, 'model' | 'out' | 'method'> = {
 
 const HEALED: Omit<HealedFolder, 'dense' | 'pruned' | 'out'> = {
   sha256: 'ab',
-  healing: {
-    windowCount: 64,
-    heldOutCount: 4,
-    windowLength: 512,
-    trained: 'all',
-    trainedCount: 82_000_000,
-    windowsPerStep: 4,
-    passCount: 1,
-    learningRate: 2e-4,
-    halvings: 0,
-    divergence: { before: 0.4, after: 0.3 },
-    keptStep: 16,
-    curve: [
-      { step: 0, heldOut: 0.4 },
-      { step: 16, train: 0.31, heldOut: 0.3 },
-    ],
-  },
+  healing: sampleReport().healing!,
   timings: [{ stage: 'heal', ms: 1500 }],
   remarks: [],
 };

@@ -2,6 +2,7 @@ import type { BackwardPlace } from '../../activations/walk-backwards.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { Journal } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
+import { copyTensor } from '../../runtime/tensor-memory.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { BackwardMeasures } from './dense-measures.js';
@@ -61,10 +62,7 @@ async function* parts(
     found: new Map([...found].map(([{ index }, measures]) => [index, measures])),
     remarks: context.remarks.slice(firstRemark),
   } satisfies KeptBackwards;
-  for (const batch of backwardPass.batches.keys()) {
-    const { type, dims, data } = await cotangents.get(batch);
-    yield { type, dims, data: data.slice() };
-  }
+  for (const batch of backwardPass.batches.keys()) yield copyTensor(await cotangents.get(batch));
 }
 
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {

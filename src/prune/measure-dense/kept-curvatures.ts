@@ -1,6 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { type Journal, readKept } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
+import { copyTensor } from '../../runtime/tensor-memory.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 
 const nameOf = ({ index }: PrunableModule): string => `curvature-${index}`;
@@ -22,10 +23,8 @@ export async function writeCurvatures(
   curvatures: Pick<TensorStore, 'get'>,
   endsStage: boolean,
 ): Promise<void> {
-  for (const module of modules) {
-    const { type, dims, data } = await curvatures.get(module.index);
-    await journal.write(nameOf(module), [{ type, dims, data: data.slice() }], endsStage);
-  }
+  for (const module of modules)
+    await journal.write(nameOf(module), [copyTensor(await curvatures.get(module.index))], endsStage);
 }
 
 export async function readCurvatures(
