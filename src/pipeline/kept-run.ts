@@ -82,20 +82,25 @@ export async function isFinished(
   return (await runOf(platform.files, out)) === keyAt(platform, run, sparsities);
 }
 
-/** Reports of results that a run of the same key has made, by their place in the list. */
+/**
+ * Reports of results that a run of the same key has made, by their place in the list.
+ * @param inside folder in a result's own that its report lies in; empty for that itself
+ */
 export async function readFinished(
   context: JobContext,
   results: readonly ResultPlaces[],
+  inside: string,
 ): Promise<ReadonlyMap<number, PruneReport>> {
   const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
   for (const [index, { sparsity, out, report: place }] of results.entries()) {
-    if (!(await isFinished(context, { out, sparsities: [sparsity] }))) continue;
-    const path = place && files.resolve(place.folder ?? out!, `${place.name}.json`);
+    if (out === undefined || !(await isFinished(context, { out, sparsities: [sparsity] }))) continue;
+    const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
     const written = path && (await readJsonFile(files, path).catch(() => undefined));
     const report = (written as PruneReport | undefined) ?? (await readKept<PruneReport>(journal, reportEntry(index)));
-    if (report !== undefined) found.set(index, report);
+    // It may have been moved since.
+    if (report !== undefined) found.set(index, { ...report, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;
 }

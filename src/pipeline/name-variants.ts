@@ -28,6 +28,23 @@ export function variantFile({ modelFile }: Folder, layout: FolderLayout, dtype: 
   return `${at === 0 ? 'onnx/' : modelFile.slice(0, at)}${stem}${DTYPES[dtype].suffix}.onnx`;
 }
 
+/** A folder of a result as seen from the result's own, and the dtypes in it. */
+export interface DtypeFolder {
+  /** Empty: the result's own. */
+  readonly inside: string;
+  readonly dtypes: readonly DtypeName[];
+}
+
+/** Folders of a result: genai has one model a folder, so that several dtypes get one each. */
+export function dtypeFolders(
+  layout: FolderLayout,
+  dtypes: readonly DtypeName[],
+): readonly [DtypeFolder, ...DtypeFolder[]] {
+  const [first, ...others] = dtypes.map((dtype): DtypeFolder => ({ inside: dtype, dtypes: [dtype] }));
+  if (layout === 'transformers.js' || first === undefined || others.length === 0) return [{ inside: '', dtypes }];
+  return [first, ...others];
+}
+
 /** A model that was written in a dtype. */
 export interface WrittenVariant {
   readonly dtype: DtypeName;

@@ -15,7 +15,7 @@ import { prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
-import { layoutOf } from './name-variants.js';
+import { dtypeFolders, layoutOf } from './name-variants.js';
 import { type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { runKey } from './run-key.js';
@@ -74,7 +74,7 @@ async function pruneTo(
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings });
     // Refused before the work begins.
-    layoutOf(folder, quantisation.layout);
+    const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
     const mayGoOn = resume && (await mayBeKept(whole, output, results));
     if (!mayGoOn) await checkPlaces(folder, results, checks);
@@ -90,7 +90,7 @@ async function pruneTo(
     });
     const sparsities = results.map(({ sparsity }) => sparsity);
     return withJournal(whole, { output, key, sparsities, resume }, async (context, goesOn) => {
-      const finished = goesOn || (resume && !force) ? await readFinished(context, results) : new Map();
+      const finished = goesOn || (resume && !force) ? await readFinished(context, results, inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
       const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
@@ -176,11 +176,11 @@ function makeResult(
 async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],
-  places: readonly Pick<ResultPlaces, 'report' | 'out'>[],
+  places: readonly Pick<ResultPlaces, 'report'>[],
 ): Promise<void> {
-  for (const [at, { report: place, out }] of places.entries()) {
-    const folder = place?.folder ?? (out && files.resolve(out));
-    if (place !== undefined && folder !== undefined)
-      await writeReport(files, reports[at]!, { folder, name: place.name });
+  for (const [at, { report: place }] of places.entries()) {
+    const report = reports[at]!;
+    const folder = place?.folder ?? (report.out && files.resolve(report.out));
+    if (place !== undefined && folder !== undefined) await writeReport(files, report, { folder, name: place.name });
   }
 }

@@ -2,7 +2,6 @@ import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
-import type { DtypeName } from '../quantisation/dtypes.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
@@ -14,7 +13,7 @@ import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { writeText } from '../storage/write-file.js';
 import { type ReportPlace, writeReport } from '../storage/write-report.js';
 import type { JobContext } from './job-context.js';
-import { layoutOf, stateDtypes } from './name-variants.js';
+import { type DtypeFolder, dtypeFolders, layoutOf, stateDtypes } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
 import { keyAt } from './run-key.js';
@@ -61,8 +60,8 @@ export interface ResultSource extends PreparedJob {
 }
 
 /**
- * Quantise, save, certify, report; a dry run only counts the model's bytes. Nothing is left of a folder when it fails. genai
- * has one model a folder: several dtypes get folders of their own, and the first one's report is given back.
+ * Quantise, save, certify, report; a dry run only counts the model's bytes. Nothing is left of a folder when it fails. Where
+ * several dtypes get folders of their own in it, the first one's report is given back.
  */
 export async function writeResult(
   context: JobContext,
@@ -70,57 +69,67 @@ export async function writeResult(
   outcome: PruneOutcome,
   request: WriteRequest,
 ): Promise<PruneReport> {
-  const { quantisation, places } = request;
-  const { dtypes } = quantisation;
-  const layout = layoutOf(source.folder, quantisation.layout);
-  if (layout === 'transformers.js' || dtypes.length < 2)
-    return writeFolder(context, source, outcome, { ...request, layout, dtypes });
-  const reports: PruneReport[] = [];
-  for (const dtype of dtypes) {
-    const out = places.out && context.platform.files.resolve(places.out, dtype);
-    const own = { ...places, out, ...(reports.length > 0 && { recipe: undefined }) };
-    reports.push(await writeFolder(context, source, outcome, { ...request, places: own, layout, dtypes: [dtype] }));
+  const { platform, journal, run, remarks } = context;
+  const { files } = platform;
+  const { folder } = source;
+  const { places, index, force, quantisation } = request;
+  const { out, report: place, sparsity } = places;
+  const isGone = outcome.modules.some(({ keep }) => keep.length === 0);
+  const recipe = isGone ? undefined : places.recipe;
+  if (places.recipe !== recipe)
+    remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
+  const layout = layoutOf(folder, quantisation.layout);
+  const own = keyAt(platform, run, [sparsity]);
+  const parts: PreparedFolder[] = [];
+  for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
+    const outside = inside === '' ? out : out && files.resolve(out, inside);
+    const part = { ...request, layout, inside, dtypes, run: own, recipe: parts.length === 0 ? recipe : undefined };
+    parts.push(await prepareFolder(context, source, outcome, { ...part, places: { ...places, out: outside } }));
   }
-  return reports[0]!;
+  // All else is written before the folder has its name: a run that finds it there has nothing left to do.
+  const fill = async (partial: string) => {
+    const reports: PruneReport[] = [];
+    for (const part of parts) reports.push(await part.fill(partial));
+    await journal?.write(reportEntry(index), [reports[0]]);
+    return reports[0]!;
+  };
+  const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
+  const report = await (output === undefined ? parts[0]!.count() : files.buildFolder(output, fill));
+  if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
+  return report;
 }
 
-/** One folder, and what it holds. */
-interface FolderRequest extends WriteRequest {
+/** One folder of a result. */
+interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly layout: FolderLayout;
-  readonly dtypes: readonly DtypeName[];
+  readonly recipe: PairPlace | undefined;
+  /** See `FolderManifest`. */
+  readonly run: string | undefined;
 }
 
-async function writeFolder(
+/** A folder whose models stand ready. */
+interface PreparedFolder {
+  /** Only counts the bytes that it would take. */
+  count(): Promise<PruneReport>;
+  /** @param partial the result's own folder while it is being made */
+  fill(partial: string): Promise<PruneReport>;
+}
+
+async function prepareFolder(
   context: JobContext,
   source: ResultSource,
   outcome: PruneOutcome,
-  {
-    places,
-    index,
-    stages,
-    model: name,
-    force,
-    quoteText,
-    certifies,
-    asked,
-    quantisation,
-    layout,
-    dtypes,
-  }: FolderRequest,
-): Promise<PruneReport> {
-  const { platform, journal, run, remarks } = context;
+  request: FolderRequest,
+): Promise<PreparedFolder> {
+  const { platform } = context;
   const { folder, job, calibration, settled, statistics, store } = source;
-  const { out, report: place, sparsity } = places;
+  const { stages, asked, quantisation, quoteText, layout, dtypes, inside, recipe, run, index } = request;
+  const { out, report: place, sparsity } = request.places;
   const options = { ...job.options, sparsity };
   const settings = plainSettings(options, { calibration: settled, ...asked });
   const { files } = platform;
   const model = await pruneTwin(withoutFront(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
-  const isGone = outcome.modules.some(({ keep }) => keep.length === 0);
-  const recipe = isGone ? undefined : places.recipe;
-  if (places.recipe !== recipe)
-    remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
-
   const made = await makeVariants(context, stages, {
     ...{ folder, outcome, quantisation, layout, dtypes },
     job: { ...job, store, options, journal: job.journal?.within(`result-${index}`) },
@@ -131,7 +140,7 @@ async function writeFolder(
     stages.report.run(context, {
       folder,
       engine: job.engine,
-      model: name,
+      model: request.model,
       out,
       options,
       settings,
@@ -146,55 +155,51 @@ async function writeFolder(
       certificate,
       quoteText,
     });
-  const own = keyAt(platform, run, [sparsity]);
-  const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run: own };
-  const count = async () => {
-    const counted: SavedModel[] = [];
-    for (const variant of variants) counted.push(await countBytes(variant, context));
-    await folder.checkUnchanged();
-    if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
-    const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
-    return reportOn(counted[0]!.byteLength, said);
+  const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run };
+  return {
+    async count() {
+      const counted: SavedModel[] = [];
+      for (const variant of variants) counted.push(await countBytes(variant, context));
+      await folder.checkUnchanged();
+      if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
+      const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
+      return reportOn(counted[0]!.byteLength, said);
+    },
+    async fill(partial) {
+      const filled = files.resolve(partial, inside);
+      const documents = documentsOf(source, outcome, { variants, layout });
+      const said: DtypeReport[] = [];
+      const saved: SavedModel[] = [];
+      const certificates: (CertificateReport | undefined)[] = [];
+      for (const [at, variant] of variants.entries()) {
+        const { file, storage, change, precision } = variant;
+        const found = await stages.save.run(context, {
+          ...{ model: variant.model, source: folder, folder: filled, file },
+          documents: at === 0 ? documents : {},
+          isFurther: at > 0,
+          ...(storage && { layout: storage }),
+        });
+        const checked = { ...job, folder, written: filled, file, change, precision };
+        const certificate = request.certifies ? await stages.certify.run(context, checked) : undefined;
+        saved.push(found);
+        certificates.push(certificate);
+        said.push(...reportVariant(variant, found, certificate));
+      }
+      const report = await reportOn(saved[0]!.byteLength, said, certificates[0]);
+      const { windowsFile } = calibration ?? {};
+      if (windowsFile !== undefined) await writeText(files, files.resolve(filled, WINDOWS_FILE), windowsFile);
+      if (place !== undefined && place.folder === undefined)
+        await writeReport(files, report, { folder: filled, name: place.name });
+      await folder.checkUnchanged();
+      if (recipe !== undefined)
+        // A recipe makes the float model: there is nothing to compare a quantised one with.
+        await writeRecipe(context, recipe, {
+          ...decided,
+          sha256: made.length > 0 ? undefined : await hashSaved(context, filled, saved[0]!),
+        });
+      return report;
+    },
   };
-  // All else is written before the folder has its name: a run that finds it there has nothing left to do.
-  const fill = async (partial: string) => {
-    const documents = documentsOf(source, outcome, { variants, layout });
-    const said: DtypeReport[] = [];
-    const saved: SavedModel[] = [];
-    const certificates: (CertificateReport | undefined)[] = [];
-    for (const [at, variant] of variants.entries()) {
-      const { file, storage, change, precision } = variant;
-      const found = await stages.save.run(context, {
-        ...{ model: variant.model, source: folder, folder: partial, file },
-        documents: at === 0 ? documents : {},
-        isFurther: at > 0,
-        ...(storage && { layout: storage }),
-      });
-      const checked = { ...job, folder, written: partial, file, change, precision };
-      const certificate = certifies ? await stages.certify.run(context, checked) : undefined;
-      saved.push(found);
-      certificates.push(certificate);
-      said.push(...reportVariant(variant, found, certificate));
-    }
-    const report = await reportOn(saved[0]!.byteLength, said, certificates[0]);
-    const { windowsFile } = calibration ?? {};
-    if (windowsFile !== undefined) await writeText(files, files.resolve(partial, WINDOWS_FILE), windowsFile);
-    if (place !== undefined && place.folder === undefined)
-      await writeReport(files, report, { folder: partial, name: place.name });
-    await folder.checkUnchanged();
-    if (recipe !== undefined)
-      // A recipe makes the float model: there is nothing to compare a quantised one with.
-      await writeRecipe(context, recipe, {
-        ...decided,
-        sha256: made.length > 0 ? undefined : await hashSaved(context, partial, saved[0]!),
-      });
-    await journal?.write(reportEntry(index), [report]);
-    return report;
-  };
-  const request = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
-  const report = await (request === undefined ? count() : files.buildFolder(request, fill));
-  if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
-  return report;
 }
 
 /** Name of the journal's entry for the report of a result that is about to have its name. */

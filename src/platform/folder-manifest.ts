@@ -26,7 +26,7 @@ export interface FolderManifest {
 const MANIFEST_SCHEMA = 'fang-prune-files/1';
 
 /** Reports are written again when measurements join them, and hold times: their sizes would tell nothing. */
-const REPORTS = /^fang-prune-report\.(json|html)$/;
+const REPORTS = /(^|\/)fang-prune-report\.(json|html)$/;
 
 export function formatManifest(files: readonly FoundFile[], run?: string): Uint8Array {
   const listed = files.map(({ path, byteLength }) => (REPORTS.test(path) ? { path } : { path, byteLength }));

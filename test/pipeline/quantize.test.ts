@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { prune, quantize } from '../../src/node.js';
@@ -42,6 +42,18 @@ describe('quantize', () => {
     expect(rounding!.costRatio).toBeLessThan(0.9);
     expect(settings).toMatchObject({ dtype: ['q4'], rounding: 'calibrated', blockSize: 32 });
   }, 240_000);
+
+  it('gives each of several dtypes a folder for genai, which are one result: found again, and replaced', async () => {
+    const model = 'test/fixtures/exporters/llama-genai018-fp32';
+    const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest' } as const;
+    const first = await quantize(request);
+    expect(first.out).toBe(at('out/q4'));
+    expect((await readdir(at('out'))).sort()).toEqual(['fang-prune-files.json', 'fp16', 'q4']);
+    expect(await readJson('out/fp16/genai_config.json')).toEqual(await readJson('out/q4/genai_config.json'));
+    expect(await quantize(request)).toMatchObject({ createdAt: first.createdAt, out: at('out/q4') });
+    const anew = await quantize({ ...request, force: true });
+    expect(anew.createdAt).not.toBe(first.createdAt);
+  });
 
   it.each([
     [{ dtype: 'q5' }, /^dtype is "q5"; expected one of fp32, .* \(did you mean "q8"\?\)|did you mean "q4"/],
