@@ -5,9 +5,17 @@ import { writing } from '../writing.js';
 import type { WebFolder } from './web-folder.js';
 import { openPlace, type WebPlace } from './web-place.js';
 
-/** Folders of a page by name. A path begins with the name of its folder; there is nothing outside. */
-export function createWebFiles(places: Readonly<Record<string, WebPlace>>): Files {
-  const folders = new Map(Object.entries(places).map(([name, place]) => [name, openPlace(place)]));
+/** Name of the folder that relative paths lie in. */
+export const HOME = 'opfs';
+
+/**
+ * Folders of a page by name. An absolute path begins with the name of its folder; there is nothing outside.
+ * @param home Folder that relative paths lie in. Default: they begin with the name of a folder too.
+ */
+export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?: WebPlace): Files {
+  const all = home === undefined ? places : { ...places, [HOME]: home };
+  const folders = new Map(Object.entries(all).map(([name, place]) => [name, openPlace(place)]));
+  const resolve = (...parts: readonly string[]) => resolveFrom(home === undefined ? '/' : `/${HOME}`, parts);
 
   const find = (path: string): { readonly folder: WebFolder; readonly inside: string } | undefined => {
     const [name = '', ...inside] = path.slice(1).split('/');
@@ -140,9 +148,9 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
   return files;
 }
 
-function resolve(...parts: readonly string[]): string {
+function resolveFrom(start: string, parts: readonly string[]): string {
   const names: string[] = [];
-  for (const part of parts) {
+  for (const part of [start, ...parts]) {
     if (part.startsWith('/')) names.length = 0;
     for (const name of part.split('/')) {
       if (name === '..') names.pop();

@@ -38,7 +38,7 @@ it('keeps statistics, report and recipe in a directory, and prunes from there', 
   const kept = new FakeDirectory('kept');
   const platform = createWebPlatform({
     folders: { model: filesOf(TINY_LLAMA), kept },
-    scratch: new FakeDirectory('opfs'),
+    home: new FakeDirectory('opfs'),
   });
   const { sparsity, ...look } = RUN;
   await runObserve(platform, { ...look, engine, model: 'model', out: 'kept/statistics', hiddenStates: 'spill' });
@@ -53,7 +53,7 @@ it.each([
   ['in memory', undefined],
   ['in a directory', new FakeDirectory('opfs')],
 ])('keeps scratch space %s', async (_, scratch) => {
-  const file = await createWebPlatform({ folders: {}, scratch }).createScratch();
+  const file = await createWebPlatform({ folders: {}, home: scratch }).createScratch();
   const bytes = Uint8Array.from({ length: 2 ** 21 + 5 }, (_, at) => at % 251);
   const [first, second] = [bytes.subarray(0, 2 ** 20 - 3), bytes];
   const store = createScratchWeights(file);
