@@ -16,7 +16,7 @@ export type { ModelOrigin } from '../report/model-origin.js';
 export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
 export type { SavedModule, SavedStatistics } from '../report/statistics-schema.js';
-export type { EmbeddingsOption, ModelFolder, ModelRequest, OpenModelOptions } from '../storage/model-folder.js';
+export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export {
   type ComparableTask,
   type CompareRequest,
