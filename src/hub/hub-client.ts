@@ -1,13 +1,14 @@
 import { HubError, ModelFormatError } from '../errors.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
+import { isCommit } from '../options/model-id.js';
 import type { HubCommit, HubFile, HubSettings } from '../platform/hub-store.js';
 import { boundAnswer, createHubFetch } from './hub-fetch.js';
-import { isCommit } from './model-id.js';
 
 /** What the Hub knows of a model at a revision. */
 export interface HubModel extends HubCommit {
   /** As its card says, such as `apache-2.0`. */
   readonly license: string | undefined;
+  readonly isPrivate: boolean;
 }
 
 /** Questions to the Hub about one repository. */
@@ -18,6 +19,8 @@ export interface HubClient {
   listFiles(commit: string): Promise<readonly HubFile[]>;
   /** A file from a byte on, to be read as it comes. @throws HubError */
   openFile(commit: HubCommit, file: HubFile, start: number, signal: AbortSignal): Promise<Response>;
+  /** Makes the repository. @throws HubError */
+  createRepo(choice: { readonly isPrivate: boolean }): Promise<void>;
 }
 
 /** Repositories of models have tens of files; checkpoints of a training some thousands. */
@@ -30,7 +33,7 @@ export async function createHubClient(
   settings: HubSettings,
   signal: AbortSignal | undefined,
 ): Promise<HubClient> {
-  const { listFiles, modelInfo } = await import('@huggingface/hub');
+  const { createRepo, listFiles, modelInfo } = await import('@huggingface/hub');
   const ask = createHubFetch(settings, repo, signal);
   const question = {
     hubUrl: settings.endpoint,
@@ -42,7 +45,12 @@ export async function createHubClient(
         const found = await modelInfo({ name: repo, revision, additionalFields: ['sha', 'cardData'], ...question });
         if (!isCommit(found.sha)) throw new HubError(`${settings.endpoint} names no commit of ${repo}@${revision}.`);
         const license = found.cardData?.license as unknown;
-        return { repo, commit: found.sha, license: typeof license === 'string' ? license : undefined };
+        return {
+          repo,
+          commit: found.sha,
+          license: typeof license === 'string' ? license : undefined,
+          isPrivate: found.private === true,
+        };
       }),
     listFiles: (commit) =>
       asHubError(repo, async () => {
@@ -54,6 +62,11 @@ export async function createHubClient(
         }
         return files;
       }),
+    async createRepo({ isPrivate }) {
+      // The token comes along by `fetch`, and stands here for the call's check alone.
+      const credentials = { accessToken: settings.token ?? '' };
+      await createRepo({ repo, visibility: isPrivate ? 'private' : 'public', ...question, ...credentials });
+    },
     openFile(commit, { path }, start, signal) {
       const place = path.split('/').map(encodeURIComponent).join('/');
       const headers = { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) };

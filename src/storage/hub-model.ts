@@ -1,10 +1,10 @@
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import { createHubClient } from '../hub/hub-client.js';
-import { isCommit, type ModelId } from '../hub/model-id.js';
 import { createReceiver } from '../hub/receive-files.js';
 import type { SourceFolder } from '../onnx/byte-source.js';
 import { loadModel } from '../onnx/load-model.js';
 import { parseModelName } from '../onnx/model-name.js';
+import { isCommit, type ModelId } from '../options/model-id.js';
 import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
 import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -55,8 +55,9 @@ async function download(
 ): Promise<HubModelPlace> {
   onProgress?.({ stage: 'download', done: 0, total: 1, detail: id.repo });
   const client = await createHubClient(id.repo, store.settings, signal);
-  const { license, ...commit } = await client.readModel(id.revision);
-  const listed = await client.listFiles(commit.commit);
+  const { license, repo, commit: sha } = await client.readModel(id.revision);
+  const commit: HubCommit = { repo, commit: sha };
+  const listed = await client.listFiles(sha);
   const byPath = new Map(listed.map((file) => [file.path, file]));
   refuseUnexported(id, listed);
   const release = await store.holdRepo(id.repo, signal);

@@ -158,14 +158,14 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
   }
 
   function create(
-    asked: { name: string; organization?: string; private?: boolean },
+    asked: { name: string; organization?: string; visibility?: string },
     token: string | undefined,
     response: ServerResponse,
   ) {
     if (token !== TOKEN) return fail(response, 401, '', 'Invalid credentials');
     const name = `${asked.organization ?? 'me'}/${asked.name}`;
     if (repos[name] !== undefined) return fail(response, 409, '', 'You already created this model repo');
-    repos[name] = { files: {}, isPrivate: asked.private ?? false };
+    repos[name] = { files: {}, isPrivate: asked.visibility === 'private' };
     response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ url: `${url}/${name}` }));
   }
 

@@ -1,5 +1,5 @@
 import { isPlainPath } from '../../src/hub/hub-client.js';
-import { parseModelId } from '../../src/hub/model-id.js';
+import { parseModelId } from '../../src/options/model-id.js';
 
 describe('parseModelId', () => {
   it.each([
