@@ -56,7 +56,7 @@ const [packed] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'],
   { readonly files: readonly { readonly path: string }[]; readonly unpackedSize: number },
 ];
 const PUBLISHED =
-  /^(dist\/[\w-]+(\.d)?\.c?[jt]s(\.map)?|README\.md|LICENSE|CHANGELOG\.md|THIRD-PARTY-LICENSES\.md|package\.json)$/;
+  /^(dist\/(standalone\/)?[\w-]+(\.d)?\.c?[jt]s(\.map)?|README\.md|LICENSE|CHANGELOG\.md|THIRD-PARTY-LICENSES\.md|package\.json)$/;
 const stray = packed.files.filter(({ path }) => !PUBLISHED.test(path)).map(({ path }) => path);
 assert.deepEqual(stray, [], 'the package would hold files that nobody asked for');
 assert.ok(packed.unpackedSize < 13e6, `the package has ${packed.unpackedSize} bytes unpacked, more than 13 MB`);
