@@ -4,13 +4,12 @@
  * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/bundlers.md.
  */
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
-import { extname, join, normalize } from 'node:path';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { extname, join } from 'node:path';
 import { brotliCompressSync } from 'node:zlib';
 import type { Browser } from 'playwright-core';
 import { launchChromium } from '../test/support/browser.js';
+import { servePages } from '../test/support/page-server.js';
 import { execute, makeProject, openWorkshop, type Workshop } from './fresh-project.js';
 import { putBetween } from './options/format-options.js';
 
@@ -81,7 +80,9 @@ const workshop = await openWorkshop();
 const browser = await launchChromium();
 const rows: string[] = [];
 try {
-  for (const consumer of CONSUMERS.filter(({ name }) => names.length === 0 || names.some((part) => name.includes(part)))) {
+  for (const consumer of CONSUMERS.filter(
+    ({ name }) => names.length === 0 || names.some((part) => name.includes(part)),
+  )) {
     const row = await tryConsumer(workshop, browser, consumer);
     rows.push(row);
     console.log(row);
@@ -123,7 +124,13 @@ function versionOf(folder: string, name: string | undefined): string {
 }
 
 async function openPage(opened: Browser, root: string, version: string): Promise<Seen> {
-  const server = await serve(root);
+  const server = await servePages({
+    texts: new Map([['/', readFileSync(join(root, 'index.html'))]]),
+    folders: [
+      ['/model/', 'examples/models/tiny-llama'],
+      ['/', root],
+    ],
+  });
   const page = await opened.newPage();
   const loaded = new Map<string, Buffer>();
   const errors: string[] = [];
@@ -160,33 +167,4 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     await page.close();
     await server.close();
   }
-}
-
-const TYPES: Readonly<Record<string, string>> = {
-  '.html': 'text/html',
-  '.js': 'text/javascript',
-  '.mjs': 'text/javascript',
-  '.css': 'text/css',
-  '.wasm': 'application/wasm',
-  '.json': 'application/json',
-};
-
-/** A folder, and the bundled model under `/model/`. */
-async function serve(root: string): Promise<{ readonly url: string; close(): Promise<void> }> {
-  const server = createServer((request, response) => {
-    const path = normalize(decodeURIComponent(new URL(request.url!, 'http://localhost').pathname));
-    const inModel = path.startsWith('/model/');
-    const file = join(inModel ? 'examples/models/tiny-llama' : root, inModel ? path.slice(7) : path === '/' ? 'index.html' : path);
-    if (!existsSync(file)) return void response.writeHead(404).end();
-    response.writeHead(200, { 'content-type': TYPES[extname(file)] ?? 'application/octet-stream' });
-    response.end(readFileSync(file));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/`,
-    async close() {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
 }

@@ -33,6 +33,7 @@ const LAYERS = [
   ['hub'],
   ['storage'],
   ['pipeline'],
+  ['remote'],
   ['isolation'],
   ['bench'],
   ['node', 'web'],

@@ -1,7 +1,8 @@
+import type * as Library from '@huggingface/hub';
 import { HubError, ModelFormatError } from '../errors.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { isCommit } from '../options/model-id.js';
-import type { HubCommit, HubFile, HubSettings } from '../platform/hub-store.js';
+import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
 import { boundAnswer, createHubFetch } from './hub-fetch.js';
 
 /** What the Hub knows of a model at a revision. */
@@ -30,10 +31,10 @@ const HASH = { sha256: /^[0-9a-f]{64}$/, 'git-blob': /^[0-9a-f]{40}$/ } as const
 
 export async function createHubClient(
   repo: string,
-  settings: HubSettings,
+  { settings, loadClient }: Pick<HubStore, 'settings' | 'loadClient'>,
   signal: AbortSignal | undefined,
 ): Promise<HubClient> {
-  const { createRepo, listFiles, modelInfo } = await import('@huggingface/hub');
+  const { createRepo, listFiles, modelInfo } = (await loadClient()) as typeof Library;
   const ask = createHubFetch(settings, repo, signal);
   const question = {
     hubUrl: settings.endpoint,

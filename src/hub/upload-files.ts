@@ -1,12 +1,13 @@
+import type * as Library from '@huggingface/hub';
 import { HubError } from '../errors.js';
-import type { HubSettings } from '../platform/hub-store.js';
+import type { HubStore } from '../platform/hub-store.js';
 import type { JobControl } from '../progress.js';
 import { createHubFetch } from './hub-fetch.js';
 
 export interface Upload extends JobControl {
   readonly repo: string;
   readonly branch: string;
-  readonly settings: HubSettings;
+  readonly store: Pick<HubStore, 'settings' | 'loadClient'>;
   readonly files: readonly FileToSend[];
   /** What the commit is called. */
   readonly title: string;
@@ -20,16 +21,9 @@ export interface FileToSend {
 }
 
 /** Puts files into a repository in one commit: all of them, or none. @returns the commit. @throws HubError */
-export async function uploadFiles({
-  repo,
-  branch,
-  settings,
-  files,
-  title,
-  onProgress,
-  signal,
-}: Upload): Promise<string> {
-  const { commitIter } = await import('@huggingface/hub');
+export async function uploadFiles({ repo, branch, store, files, title, onProgress, signal }: Upload): Promise<string> {
+  const { settings } = store;
+  const { commitIter } = (await store.loadClient()) as typeof Library;
   const total = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const sent = new Map<string, number>();
   const sizes = new Map(files.map(({ path, byteLength }) => [path, byteLength]));

@@ -92,7 +92,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   );
   const page = new Blob([card]);
   const commit = await uploadFiles({
-    ...{ repo, branch: request.branch ?? 'main', settings: hub.settings },
+    ...{ repo, branch: request.branch ?? 'main', store: hub },
     files: [...contents, { path: CARD, byteLength: page.size, content: page }],
     title: request.message ?? 'Upload a model made smaller by fang-prune',
     onProgress: request.onProgress,
@@ -142,14 +142,15 @@ async function walk(files: Files, folder: string, inside = ''): Promise<string[]
 }
 
 /** Finds the repository, or makes it. */
-async function prepareRepo({ settings }: HubStore, request: PushRequest): Promise<void> {
+async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
+  const { settings } = hub;
   const { repo, create = false, signal } = request;
   if (settings.offline) throw new HubError('HF_HUB_OFFLINE is set, so that nothing is pushed. Unset it.');
   if (settings.token === undefined)
     throw new HubError(
       `pushing to ${settings.endpoint} needs a token that may write: set HF_TOKEN, or log in by: hf auth login`,
     );
-  const client = await createHubClient(repo, settings, signal);
+  const client = await createHubClient(repo, hub, signal);
   const found = await client.readModel('main').catch((error: unknown): HubModel | undefined => {
     if (!(error instanceof HubError) || error.status !== 404) throw error;
     if (create) return undefined;

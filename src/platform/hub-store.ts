@@ -32,6 +32,8 @@ export interface HubCommit {
  */
 export interface HubStore {
   readonly settings: HubSettings;
+  /** Loads the Hub's own client, the module `@huggingface/hub`. Bundles of platforms without a Hub hold nothing of it. */
+  loadClient(): Promise<object>;
   /** Folder of a commit's files, as the platform's `Files` name it; it need not be there. */
   folderOf(commit: HubCommit): string;
   /** Commit that a revision named when it was last asked for; undefined where it never was. */

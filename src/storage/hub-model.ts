@@ -54,7 +54,7 @@ async function download(
   { id, onProgress, signal }: HubModelRequest,
 ): Promise<HubModelPlace> {
   onProgress?.({ stage: 'download', done: 0, total: 1, detail: id.repo });
-  const client = await createHubClient(id.repo, store.settings, signal);
+  const client = await createHubClient(id.repo, store, signal);
   const { license, repo, commit: sha } = await client.readModel(id.revision);
   const commit: HubCommit = { repo, commit: sha };
   const listed = await client.listFiles(sha);

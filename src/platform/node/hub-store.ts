@@ -27,6 +27,7 @@ export function createHubStore(env: HubEnvironment): HubStore {
   const nameOf = (commit: HubCommit, { path }: HubFile) => join(folderOf(commit), path);
   return {
     settings: readHubSettings(env),
+    loadClient: () => import('@huggingface/hub'),
     folderOf,
     async readRevision(repo, revision) {
       return (await readFile(refOf(repo, revision), 'utf8').catch(() => undefined))?.trim();
