@@ -141,6 +141,7 @@ async function prepareFolder(
       folder,
       engine: job.engine,
       model: request.model,
+      hub: folder.hub,
       out,
       options,
       settings,
