@@ -36,6 +36,13 @@ const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2 }),
   ladder: (control) => runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap' }),
+  generating: (control) =>
+    runPrune(PLATFORM, {
+      ...COMMON,
+      ...control,
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false },
+      calibration: { ...CALIBRATION, generate: { share: 1, batchSize: 2 } },
+    }),
   quantising: (control) =>
     runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, modules: 'ffn', method: 'flap', dtype: 'q4' }),
   healing: (control) =>

@@ -97,11 +97,14 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
     const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
     if (!isSame) await clear();
     await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));
+    const entries = createEntryStore(folder);
     return {
       folder,
       found,
-      journal: createJournal(createEntryStore(folder)),
+      journal: createJournal(entries),
       async close(isOver) {
+        // The run has heard of a full disk, or needs nothing more of it.
+        await entries.settle().catch(() => undefined);
         if (isOver || key === undefined || !(await hasEntries())) await clear();
         await release();
       },
