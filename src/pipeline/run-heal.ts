@@ -12,8 +12,11 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import { pruneTwin } from '../removal/prune-twin.js';
+import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
+import { CERTIFICATE, HEALING } from '../report/measurement-shapes.js';
 import type { CertificateReport } from '../report/report-schema.js';
+import { optional, text, withFields } from '../report/shape.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
@@ -113,9 +116,13 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
 /** What `HEALING_FILE` holds. */
 type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate'>;
 
+const HEALED = withFields({ sha256: text, healing: HEALING, certificate: optional(CERTIFICATE) });
+
 async function readHealed({ platform: { files } }: JobContext, out: string): Promise<HealedModel> {
-  const found = await readJsonFile(files, files.resolve(out, HEALING_FILE));
+  const file = files.resolve(out, HEALING_FILE);
+  const found = await readJsonFile(files, file);
   if (found === undefined) throw new ModelFormatError(`${out} has lost its ${HEALING_FILE}. Heal it again with force.`);
+  checkShape(found, HEALED, { file, remedy: 'Heal it again with force.' });
   return found as unknown as HealedModel;
 }
 

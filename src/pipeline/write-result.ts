@@ -91,6 +91,7 @@ export async function writeResult(
     const reports: PruneReport[] = [];
     for (const part of parts) reports.push(await part.fill(partial));
     await journal?.write(reportEntry(index), [reports[0]]);
+    await journal?.settle();
     return reports[0]!;
   };
   const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
