@@ -4,20 +4,25 @@ import type { ModelCall, RequestOf } from '../remote/model-calls.js';
 import { callInPage } from './call-in-page.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
 import type { InPage } from './page-request.js';
+import { loadWorkerRuntime, type WorkerRuntime } from './worker-runtime.js';
 
-const make = (call: ModelCall, request: RequestOf<ModelCall>) => callInPage(call, request as InPage<typeof request>);
+/** What a page says first. */
+let runtime: WorkerRuntime = {};
 
-globalThis.addEventListener('message', ({ data, ports }: MessageEvent<Order>) => void answer(data, ports[0]!));
+const make = (call: ModelCall, request: RequestOf<ModelCall>) =>
+  callInPage(call, request as InPage<typeof request>, () => loadWorkerRuntime(runtime));
+
+globalThis.addEventListener('message', ({ data, ports }: MessageEvent<Order | { readonly runtime: WorkerRuntime }>) => {
+  if ('runtime' in data) runtime = data.runtime;
+  else void answer(data, ports[0]!);
+});
 
 async function answer(order: Order, port: MessagePort): Promise<void> {
   const abortion = new AbortController();
   port.onmessage = () => abortion.abort();
   const changes = watchMaps(mapsIn(order.request));
-  const outcome = await answerOrder(order, {
-    make,
-    tell: (message) => port.postMessage(message),
-    signal: abortion.signal,
-  });
+  const tell = (message: object) => port.postMessage(message);
+  const outcome = await answerOrder(order, { make, tell, signal: abortion.signal });
   const maps = changes();
   port.postMessage({ ...outcome, maps }, buffersOf(maps));
 }
