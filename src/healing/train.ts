@@ -36,8 +36,11 @@ const MOST_HALVINGS = 3;
 /** Scores no better than the best before training ends. */
 const PATIENCE = 2;
 
-/** A step's divergence beyond so many times the start's, and so many nats more, has left the road. */
+/** A divergence beyond so many times the start's, and so many nats more, has left the road. */
 const DIVERGED = { factor: 3, nats: 0.1 };
+
+/** The largest divergence on the held-out windows that training goes on from. */
+const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]!.heldOut! + DIVERGED.nats;
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
@@ -54,7 +57,7 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const { loss, isSound } = await takeStep(training, { step, stepCount, facts });
     const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
-    if (!isSound || (heldOut !== undefined && !Number.isFinite(heldOut))) {
+    if (!isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)))) {
       stores.goBack();
       facts = atHalfTheRate(facts);
     } else {
@@ -105,13 +108,14 @@ interface StepPlace {
   readonly facts: TrainingFacts;
 }
 
-/** One step of the optimiser, unless the loss or its gradient is out of bounds. */
+/** One step of the optimiser, unless the gradient is no number or the weights have left the road. */
 async function takeStep(training: Training, { step, stepCount, facts }: StepPlace) {
   const { steps, groups, stores, learningRate } = training;
   const batches = steps[(step - 1) % steps.length]!;
   const { loss, norm } = await differentiate(training, batches, `step ${step} of ${stepCount}`);
-  const limit = DIVERGED.factor * facts.curve[0]!.heldOut! + DIVERGED.nats;
-  const isSound = Number.isFinite(norm) && loss <= limit;
+  const limit = limitOf(facts);
+  // Few windows may be hard ones: what they cost tells nothing until the same windows as at the start cost as much.
+  const isSound = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
   if (isSound) {
     const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
     const scale = Math.min(1, LARGEST_NORM / norm);
