@@ -34,6 +34,8 @@ export interface SavedTraining {
   readonly facts: TrainingFacts;
   /** Weights and moments by group at the best state, and now where that is another: float32 lists, by name. */
   readonly tensors: ReadonlyMap<string, TensorHandle>;
+  /** Lets go of what the tensors are read from, where that is no memory. */
+  readonly release?: (() => Promise<void>) | undefined;
 }
 
 /** Weights in float32, and Adam's moments, one entry a group. */
@@ -147,29 +149,40 @@ export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, 
 
 /** @throws OptionError when the state is of other weights. */
 export async function unpackTraining(
-  { tensors }: SavedTraining,
+  saved: SavedTraining,
   groups: WeightGroups,
   stores: TrainingStores,
 ): Promise<void> {
   const fill = async (entries: ReturnType<typeof listEntries>) => {
-    for (const { name, store, at, count } of entries) {
-      const handle = tensors.get(name);
-      const found = handle?.dims[0];
-      if (handle === undefined || found !== count)
-        throw new OptionError(
-          `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start anew`,
-        );
-      await giveList(store, at, await readFloat32(handle));
-    }
+    for (const { name, store, at, count } of entries) await giveList(store, at, await readSaved(saved, name, count));
   };
   await fill(listEntries(groups, 'best', stores.best));
-  if ([...tensors.keys()].some((name) => name.startsWith('now/')))
+  if ([...saved.tensors.keys()].some((name) => name.startsWith('now/')))
     await fill(listEntries(groups, 'now', stores.advance().to));
+  await saved.release?.();
 }
+
+/** The best weights by group, each to be read once, in their order. */
+export const bestWeights =
+  (saved: SavedTraining, { all }: WeightGroups) =>
+  (at: number): Promise<Float32Array> =>
+    readSaved(saved, nameOf('best', 'weights', at), all[at]!.count);
+
+async function readSaved({ tensors }: SavedTraining, name: string, count: number): Promise<Float32Array> {
+  const handle = tensors.get(name);
+  const found = handle?.dims[0];
+  if (handle === undefined || found !== count)
+    throw new OptionError(
+      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start anew`,
+    );
+  return readFloat32(handle);
+}
+
+const nameOf = (state: 'now' | 'best', part: (typeof PARTS)[number], at: number): string => `${state}/${part}/${at}`;
 
 const listEntries = ({ all }: WeightGroups, state: 'now' | 'best', stores: WeightStores) =>
   PARTS.flatMap((part) =>
-    all.map(({ count }, at) => ({ name: `${state}/${part}/${at}`, store: stores[part], at, count })),
+    all.map(({ count }, at) => ({ name: nameOf(state, part, at), store: stores[part], at, count })),
   );
 
 function entryHandle(store: TensorStore, at: number, count: number): TensorHandle {
