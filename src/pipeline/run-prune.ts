@@ -119,7 +119,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
   const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
-  const { hiddenStates, quoteText = true, certify: certifies = true } = request;
+  const { hiddenStates, quoteText = true, certify: certifies = true, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
   const resultCount = results.length;
@@ -129,6 +129,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       ...given,
       stages,
       hiddenStates,
+      stopHealing,
       readsTokens: learnsRounding(quantisation),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
