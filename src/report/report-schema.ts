@@ -88,7 +88,10 @@ export interface CertificateReport {
    * the installed runtime runs neither it nor the original as they are.
    */
   readonly opened: boolean;
-  /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
+  /**
+   * Farthest that a logit lies from the masked original's, as a fraction of the range of those; where experts are chosen in rounded
+   * numbers, the farthest of the token in the middle.
+   */
   readonly gap: number;
   /**
    * The same between two runs of the masked original: as it is, and with every cut map's weights moved to a neighbouring

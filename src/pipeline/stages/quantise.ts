@@ -11,7 +11,7 @@ export interface QuantiseInput {
   readonly job: PruneJob;
   readonly outcome: Pick<PruneOutcome, 'model' | 'modules' | 'changed'>;
   /** Without a dtype: the form that the model was read in. */
-  readonly request: Omit<DtypeRequest, 'dtype'> & Partial<Pick<DtypeRequest, 'dtype'>>;
+  readonly request: Omit<DtypeRequest, 'dtype' | 'change'> & Partial<Pick<DtypeRequest, 'dtype'>>;
 }
 
 /**
@@ -30,7 +30,7 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     const written =
       form === 'blocks'
         ? await writeCoded(own, job.model, { change: outcome, rounding: request.rounding })
-        : await writeDtype(own, { ...request, dtype: form });
+        : await writeDtype(own, { ...request, change: outcome, dtype: form });
     if (form !== 'blocks' && request.dtype === undefined)
       remarks.push(`written as ${form}, which is nearest to the form that the model was read in`);
     timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));

@@ -1,5 +1,5 @@
 import { withoutFront } from '../../graph/join-embedding.js';
-import { copyModel } from '../../onnx/edit-weights.js';
+import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBehind } from '../../quantisation/dequantise-graph.js';
@@ -11,6 +11,7 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob } from '../job.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { WrittenDtype } from './write-dtype.js';
+import { writeWithTwin } from './write-with-twin.js';
 
 /**
  * Writes what became of a model that was read from codes in its own form: rows that stay keep their exact codes, where no repair
@@ -23,18 +24,19 @@ export async function writeCoded(
   dense: OnnxModel,
   { change, rounding }: { readonly change: ModelChange; readonly rounding: 'calibrated' | 'nearest' },
 ): Promise<WrittenDtype> {
-  if (change.modules.length === 0 && change.changed.size === 0 && dense.coded !== undefined)
+  const { coded } = dense;
+  if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined)
     return {
-      model: withoutFront({ ...job.model, ...dense.coded }),
+      model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
       changed: new Map(),
       roundings: new Map(),
       timings: [],
       remarks: [],
     };
-  const weights = findWeights(job.model, job.analysed.tokenInput);
+  const found = findWeights(job.model, job.analysed.tokenInput);
   const kept: QuantisedWeight[] = [];
   const rounded = [];
-  for (const weight of weights) {
+  for (const weight of found) {
     const exact = exactCodes(job.model.weights.get(weight.name)!, weight);
     if (exact !== undefined) kept.push({ ...weight, stored: exact });
     else {
@@ -43,10 +45,12 @@ export async function writeCoded(
     }
   }
   const quantised = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, rounded);
-  const model = withoutFront(copyModel(job.model));
-  writeBlocks(model, [...kept, ...quantised.weights], 0);
-  tidyModel(model);
-  const remark = `${rounded.length} of ${weights.length} quantised weights were rounded anew, since they were repaired or cut inside a block; the others keep their codes`;
+  const weights = [...kept, ...quantised.weights];
+  const model = await writeWithTwin(job, { change, weights }, (graph) => {
+    writeBlocks(graph.model, graph.weights, 0);
+    tidyModel(graph.model);
+  });
+  const remark = `${rounded.length} of ${found.length} quantised weights were rounded anew, since they were repaired or cut inside a block; the others keep their codes`;
   return {
     model,
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
