@@ -39,7 +39,10 @@ describe('quantize', () => {
     const calibration = { windowCount: 6, windowLength: 48, generate: false };
     const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, certify: false } as const;
     const { dtypes = [], settings } = await quantize(shared);
-    const { rounding } = dtypes[0]!;
+    const { rounding, divergence } = dtypes[0]!;
+    expect(divergence).toMatchObject({ windowCount: 1, pruning: 0 });
+    expect(divergence!.quantising).toBeGreaterThan(0);
+    expect(divergence!.quantising).toBeLessThan(divergence!.nearest!);
     expect(rounding!.learned + rounding!.nearest).toBe(42);
     expect(rounding!.learned).toBeGreaterThan(rounding!.nearest);
     expect(rounding!.costRatio).toBeLessThan(0.9);

@@ -1,3 +1,4 @@
+import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
@@ -7,6 +8,7 @@ import { writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
+import { checkWhole, type WholeCost } from './check-whole.js';
 import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, type RoundingOfMap, roundModel } from './quantise-model.js';
 import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
@@ -16,7 +18,8 @@ export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
   readonly rounding: 'calibrated' | 'nearest';
   readonly accuracyLevel: number;
-  /** What was done to the model before. */
+  /** The model that it came from, and what was done to it. */
+  readonly dense: UnderstoodModel;
   readonly change: ModelChange;
 }
 
@@ -28,6 +31,8 @@ export interface WrittenDtype {
   readonly changed: ModelChange['changed'];
   /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
+  /** Absent where there are no windows to compare on, or activations are rounded too. */
+  readonly cost?: WholeCost;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
@@ -45,9 +50,12 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const dtype = DTYPES[name];
   const planned = planWeights(job.model, job.analysed, dtype, request);
   const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
-  const quantised =
-    request.rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving);
-  const { change } = request;
+  const { change, dense, rounding } = request;
+  const found = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, leaving);
+  const isCompared = dtype.maps.kind === 'blocks';
+  const { quantised, cost } = isCompared
+    ? await checkWhole(job, { dense, leaving, quantised: found })
+    : { quantised: found };
   const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
@@ -55,6 +63,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     model,
     changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
     parts: countParts(model, planned, new Map(quantised.weights.map((weight) => [weight.name, weight.stored]))),
+    ...(cost && { cost }),
     roundings: quantised.roundings,
     timings: quantised.timings,
     remarks: quantised.remarks,
