@@ -17,9 +17,14 @@ import { replaceNodes } from './replace-nodes.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
 
-/** A weight that stands for codes. */
+/** A weight that stands for codes, or that codes of a grid were made of. */
 export interface CodedHandle extends TensorHandle {
-  readonly coded: { readonly stored: StoredCodes; readonly inputAxis: 0 | 1 };
+  readonly coded: {
+    readonly grid: BlockGrid;
+    /** Absent where the weight is not exactly what codes stand for. */
+    readonly stored?: StoredCodes;
+    readonly inputAxis: 0 | 1;
+  };
 }
 
 /** The codes that a weight stands for; undefined for plain floats. */
@@ -152,7 +157,7 @@ function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAx
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
     ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
-    coded: { stored, inputAxis },
+    coded: { grid: stored.grid, stored, inputAxis },
   };
   setWeight(model, name, handle);
   return name;

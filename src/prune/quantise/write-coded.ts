@@ -26,7 +26,8 @@ export async function writeCoded(
   { change, rounding }: Pick<DtypeRequest, 'change' | 'rounding'>,
 ): Promise<WrittenDtype> {
   const { coded } = given.model;
-  if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined)
+  const isExact = ![...job.model.weights.values()].some((handle) => isTaken(handle));
+  if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
       model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
       changed: new Map(),
@@ -41,7 +42,7 @@ export async function writeCoded(
     const exact = exactCodes(job.model.weights.get(weight.name)!, weight);
     if (exact !== undefined) kept.push({ ...weight, stored: exact });
     else {
-      const grid = codesBehind(given.model.weights.get(weight.name))?.stored.grid;
+      const grid = codesBehind(given.model.weights.get(weight.name))?.grid;
       if (grid !== undefined) rounded.push({ ...weight, grid });
     }
   }
@@ -55,7 +56,7 @@ export async function writeCoded(
   const costs =
     cost &&
     `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
-  const remark = `${rounded.length} of ${found.length} quantised weights were rounded anew, since they were repaired or cut inside a block; the others keep their codes${costs ?? ''}`;
+  const remark = `${rounded.length} of ${found.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
   return {
     model,
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
@@ -65,13 +66,19 @@ export async function writeCoded(
   };
 }
 
+/** Whether a weight has a grid, but is not what codes on it stand for. */
+function isTaken(handle: TensorHandle): boolean {
+  const coded = codesBehind(handle);
+  return coded !== undefined && coded.stored === undefined;
+}
+
 /** The codes behind a weight, cut as it was cut; undefined where it is not what they stand for, or lost inputs. */
 function exactCodes(
   handle: TensorHandle,
   { inputAxis }: Pick<QuantisableWeight, 'inputAxis'>,
 ): StoredCodes | undefined {
   const own = codesBehind(handle);
-  if (own !== undefined) return own.stored;
+  if (own?.stored !== undefined) return own.stored;
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;
   const whole = exactCodes(from, { inputAxis });
