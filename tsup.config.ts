@@ -33,6 +33,17 @@ async function requireLateParts(): Promise<void> {
 }
 
 export default defineConfig([
+  // The browser entry with all that it imports in it, for pages without a bundler; only ONNX Runtime comes beside it.
+  {
+    ...shared,
+    outDir: 'dist/standalone',
+    entry: { 'fang-prune': 'src/web.ts' },
+    format: 'esm',
+    platform: 'browser',
+    minify: true,
+    sourcemap: false,
+    noExternal: [/^(?!onnxruntime-web|@huggingface\/hub)/],
+  },
   // Workers are programs of their own, started by whichever format runs.
   {
     ...shared,
@@ -41,6 +52,7 @@ export default defineConfig([
       cli: 'src/cli.ts',
       'bench-worker': 'src/bench/worker.ts',
       'isolated-worker': 'src/isolation/worker.ts',
+      worker: 'src/web/worker.ts',
     },
     format: 'esm',
     clean: true,

@@ -1,11 +1,11 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
 import type { LanguageModel, Reader } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { toSentError } from '../isolation/revive-error.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { peakMemoryBytes } from '../platform/node/peak-memory.js';
+import { toSentError } from '../remote/revive-error.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
 import { probeWidth } from './probe-width.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';
@@ -17,9 +17,9 @@ type Handlers = {
 };
 
 const handlers: Handlers = {
-  async open({ model, embeddings, executionProvider }) {
+  async open({ model, embeddings, offline, executionProvider }) {
     const start = performance.now();
-    const folder = await openModelFolder(nodePlatform, model, { embeddings });
+    const folder = await openModelFolder(nodePlatform, model, { embeddings, offline });
     const engine = await createNodeEngine({ executionProvider, threads: 0 });
     // As its users run it, or not at all.
     const session = await openSession(engine, folder);

@@ -31,6 +31,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
     'force',
     'resume',
     'isolate',
+    'offline',
     'onProgress',
     'signal',
   ],

@@ -67,13 +67,14 @@ async function pruneTo(
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
   const { options, quantisation, calibration } = resolveRequest(request);
-  const { model, embeddings, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
+  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings });
-    const floats = weightsFrom === undefined ? undefined : await stages.open.run(whole, { model: weightsFrom });
+    const folder = await stages.open.run(whole, { model, embeddings, offline });
+    const floats =
+      weightsFrom === undefined ? undefined : await stages.open.run(whole, { model: weightsFrom, offline });
     // Refused before the work begins.
     const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
