@@ -24,7 +24,7 @@ export interface CommandRow<Request, Result> {
   /** Refuses more than single rows do, before the library is loaded. */
   check?(request: Request): void;
   run(api: CliApi, request: Request & JobControl): Promise<Result>;
-  format(result: Result, colors: Colors): string;
+  format(result: Result, colors: Colors, request: Request): string;
 }
 
 interface OutputFlags {
@@ -57,7 +57,7 @@ export function addCommand(
       const api = await loadApi();
       const display = quiet ? silentDisplay : createProgressDisplay(terminal);
       const result = await row.run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
-      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors));
+      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors, request));
     } catch (error) {
       throw inFlags(error, families);
     }

@@ -3,6 +3,7 @@ import type { HealingReport } from '../healing/heal-model.js';
 import type { LadderRequest } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
+import { changeOf, describeChange } from '../report/describe-change.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
 import type { CertificateReport, MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -11,6 +12,7 @@ import { formatDtypes } from './format-dtypes.js';
 import { formatTable } from './format-table.js';
 import { groupBlocks } from './group-blocks.js';
 import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import type { Colors } from './terminal.js';
 
@@ -26,13 +28,18 @@ export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult>
     if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
     return { reports: await sayingHow(request, api.pruneLadder(request)) };
   },
-  format: (result, colors) => ('reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors)),
+  format: (result, colors, request) =>
+    'reports' in result ? formatLadder(result, colors, request) : formatPruneReport(result, colors, request),
 };
 
 /** A pruning report for people. */
-export function formatPruneReport(report: PruneReport, colors: Colors): string {
+export function formatPruneReport(
+  report: PruneReport,
+  colors: Colors,
+  { report: place, evaluation }: Pick<LadderRequest, 'report' | 'evaluation'> = {},
+): string {
   const { sparsity, parameters, bytes, metrics = [] } = report;
-  const target = report.out === undefined ? 'Would prune' : 'Pruned';
+  const [target, removed] = report.out === undefined ? ['Would prune', 'Would remove'] : ['Pruned', 'Removed'];
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
   const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
   const memory = report.peakMemoryBytes === undefined ? '' : `, ${formatBytes(report.peakMemoryBytes)} of memory`;
@@ -46,7 +53,7 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
         ...metrics.flatMap(perplexityRow),
       ],
     ),
-    `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
+    `${removed} ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatDtypes(report),
@@ -55,7 +62,16 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
     ...formatCertificate(report.certificate),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
+    ...(report.out === undefined
+      ? []
+      : [formatDone({ folder: report.out, report: place, next: nextOf(report, report.out, evaluation) }, colors)]),
   ].join('\n');
+}
+
+/** Quality is measured first, then speed. */
+function nextOf({ model }: PruneReport, out: string, evaluation: LadderRequest['evaluation']): string[] {
+  if (evaluation === undefined) return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
+  return ['bench', model, out];
 }
 
 export function formatCalibration({ calibration }: PruneReport): string[] {
@@ -89,18 +105,13 @@ export function formatCertificate(certificate: CertificateReport | undefined): s
 }
 
 function sizeRow(name: string, size: { before: number; after: number }, format: (value: number) => string) {
-  const change = size.before === 0 ? 0 : size.after / size.before - 1;
-  return [
-    name,
-    format(size.before),
-    format(size.after),
-    change === 0 ? '' : `${change > 0 ? '+' : ''}${formatPercent(change)}`,
-  ];
+  return [name, format(size.before), format(size.after), size.before === size.after ? '' : changeOf(size)];
 }
 
-function perplexityRow({ kind, name, dense, pruned }: MetricReport): string[][] {
+function perplexityRow(metric: MetricReport): string[][] {
+  const { kind, name, dense, pruned } = metric;
   if (kind !== 'perplexity' || dense === undefined) return [];
-  return [sizeRow(`perplexity, ${name}`, { before: dense, after: pruned }, (value) => value.toFixed(3))];
+  return [[`perplexity, ${name}`, dense.toFixed(3), pruned.toFixed(3), describeChange(metric)]];
 }
 
 function formatModules(modules: readonly ModuleReport[]): string {

@@ -147,7 +147,14 @@ export interface RungReport {
   /** Model file with its external data. */
   readonly bytes: number;
   /** By text, as far as they were measured; the same texts in every rung. */
-  readonly perplexities?: readonly { readonly text: string; readonly perplexity: number }[];
+  readonly perplexities?: readonly RungPerplexity[];
+}
+
+/** A rung's perplexity on one text. */
+export interface RungPerplexity {
+  readonly text: string;
+  readonly perplexity: number;
+  readonly protocol?: PerplexityProtocol;
 }
 
 /** One figure of the dense and the pruned model. */
@@ -163,6 +170,11 @@ export interface MetricReport {
   readonly better: 'lower' | 'higher';
   /** Standard errors of the two figures. */
   readonly standardErrors?: { readonly dense?: number; readonly pruned: number };
+  /**
+   * 95 % interval of the change, from paired windows, items or rounds: of `pruned / dense - 1`, for accuracies of
+   * `pruned - dense`. Absent where it is not known.
+   */
+  readonly changeInterval?: readonly [low: number, high: number];
   /** What the pruned model is by a paired test; `same` = no difference beyond noise. */
   readonly verdict?: 'same' | 'worse' | 'better';
   /** What a perplexity was measured on. */

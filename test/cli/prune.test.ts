@@ -210,6 +210,18 @@ describe('a ladder', () => {
     expect(out).toContain('Perplexity on 2 texts (their geometric mean). *:');
   });
 
+  it('makes no mean of perplexities that were read in other ways', () => {
+    const protocol = { tokensSha256: 'ab', stride: 1, windowCount: 1, tokenCount: 1 };
+    const metrics = [512, 64].map((windowLength) => ({
+      ...{ kind: 'perplexity' as const, name: `${windowLength}.txt`, dense: 4, pruned: 6, better: 'lower' as const },
+      protocol: { ...protocol, windowLength },
+    }));
+    const out = formatLadder({ reports: [{ ...PRUNE_REPORT, metrics }] }, createColors(false));
+    expect(out).not.toContain('Pareto');
+    expect(out).toContain('64.txt      4.000   6.000');
+    expect(out).toContain('different lengths');
+  });
+
   it('has no column for what was not measured', () => {
     expect(formatLadder({ reports: [rung(1, {})] }, createColors(false))).not.toMatch(/perplexity|Pareto/i);
   });
@@ -219,7 +231,8 @@ it('applies a recipe', async () => {
   const { calls, out } = await runWithDouble('apply recipe dense -o pruned');
   expect(calls[0]).toMatchObject(['applyRecipe', { recipe: 'recipe', model: 'dense', out: 'pruned' }]);
   expect(out).toBe(
-    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n',
+    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n\n' +
+      'folder  pruned\nnext    npx fang-prune bench dense pruned\n',
   );
 });
 
@@ -270,8 +283,8 @@ describe('formatPruneReport', () => {
         'Pruned dense -> pruned (flap, seed 0)',
         '',
         '             before    after',
-        'parameters   2.83 M    2.1 M  -25.68 %',
-        'bytes       11.6 MB  8.66 MB  -25.12 %',
+        'parameters   2.83 M    2.1 M  −25.68 %',
+        'bytes       11.6 MB  8.66 MB  −25.12 %',
         '',
         'Removed 29.98 % of the prunable parameters (asked: 30 %), 25.68 % of all.',
         '',
@@ -283,7 +296,25 @@ describe('formatPruneReport', () => {
         '',
         '1.5 s',
         '',
+        'folder  pruned',
+        'report  pruned/fang-prune-report.html',
+        'next    npx fang-prune eval dense pruned --text YOUR-TEXT.txt --reference dense',
+        '',
       ].join('\n'),
     );
+  });
+
+  it('names the report where it was asked for, and speed where quality was measured', () => {
+    const request = { report: 'reports/a b.json', evaluation: { texts: ['t.txt'] } };
+    const said = formatPruneReport({ ...PRUNE_REPORT, model: "it's" }, createColors(false), request);
+    expect(said).toContain("report  reports/a b.html\nnext    npx fang-prune bench 'it'\\''s' pruned\n");
+  });
+
+  it('only would remove in a dry run', () => {
+    const { out: _, ...dry } = PRUNE_REPORT;
+    const said = formatPruneReport(dry, createColors(false));
+    expect(said).toContain('Would prune dense (flap');
+    expect(said).toContain('Would remove 29.98 %');
+    expect(said).not.toMatch(/folder|next|Removed/);
   });
 });

@@ -93,6 +93,7 @@ const PERPLEXITY_RESULT: PerplexityResult = {
   negativeLogLikelihood: Math.log(12.3456),
   tokenCount: 100,
   windowCount: 1,
+  windows: [{ nll: 100 * Math.log(12.3456), tokenCount: 100 }],
   protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
 };
 

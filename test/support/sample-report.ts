@@ -74,7 +74,15 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
         standardErrors: { dense: 0.01, pruned: 0.01 },
         note: '300 items',
       },
-      { kind: 'speed', name: 'prefill', dense: 1000, pruned: 1300, unit: 'tokens/s', better: 'higher' },
+      {
+        kind: 'speed',
+        name: 'prefill',
+        dense: 1000,
+        pruned: 1300,
+        unit: 'tokens/s',
+        better: 'higher',
+        changeInterval: [0.281, 0.319],
+      },
     ],
     ladder: [0, 0.1, 0.3, 0.5].map((requested, at) => ({
       requested,

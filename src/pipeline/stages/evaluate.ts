@@ -2,7 +2,8 @@ import { sha256 } from '../../calibration/sha256.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
 import { readKept } from '../../platform/journal.js';
 import { partOfProgress } from '../../progress.js';
-import type { MetricReport, PruneReport } from '../../report/report-schema.js';
+import { perplexityMetric } from '../../report/perplexity-metric.js';
+import type { PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import { measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
@@ -72,16 +73,5 @@ function measureWith(
     } finally {
       await model.release();
     }
-  };
-}
-
-function perplexityMetric(name: string, dense: PerplexityResult, pruned: PerplexityResult): MetricReport {
-  return {
-    kind: 'perplexity',
-    name,
-    dense: dense.perplexity,
-    pruned: pruned.perplexity,
-    better: 'lower',
-    protocol: pruned.protocol,
   };
 }

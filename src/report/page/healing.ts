@@ -1,10 +1,10 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
 import type { HealingReport } from '../../healing/heal-model.js';
+import { changeOf } from '../describe-change.js';
 import { formatCount } from '../format-quantity.js';
 import type { PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
 import { figure } from './figure.js';
-import { changeOf } from './summary.js';
 
 /** How the pruned model learnt from the dense one. */
 export function healingSection({ healing }: PruneReport): HTMLElement | undefined {

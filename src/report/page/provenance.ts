@@ -17,7 +17,9 @@ export function provenanceSection(report: PruneReport): HTMLElement {
     ['peak memory', peakMemoryBytes === undefined ? undefined : formatBytes(peakMemoryBytes)],
   ];
   const settings = Object.entries(report.settings).flatMap(([name, value]) => settingRows(spaced(name), value));
-  const source = Object.entries(calibration ?? {}).map(([name, value]) => [spaced(name), String(value)]);
+  const source = Object.entries({ ...calibration }).flatMap(([name, value]) =>
+    settingRows(spaced(name), value as JsonValue),
+  );
   return section(
     'how',
     'How it was done',
