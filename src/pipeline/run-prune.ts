@@ -11,7 +11,8 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { prepareTexts } from './evaluate/text-evaluation.js';
+import { type PreparedText, prepareTexts } from './evaluate/text-evaluation.js';
+import { foreseeWork, type WorkRequest } from './foresee-work.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
@@ -21,6 +22,7 @@ import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { runKey } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { resolveStages, type Stages } from './stages.js';
+import { tellWhole } from './tell-whole.js';
 import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
@@ -66,7 +68,8 @@ async function pruneTo(
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, quantisation, calibration } = resolveRequest(request);
+  const resolved = resolveRequest(request);
+  const { options, quantisation, calibration } = resolved;
   const { model, embeddings, force = false, resume = true, evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
@@ -80,6 +83,7 @@ async function pruneTo(
     if (!mayGoOn) await checkPlaces(folder, results, checks);
     if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
     const texts = evaluation && (await prepareTexts(evaluation, folder));
+    const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, {
       folders: [folder],
@@ -89,11 +93,12 @@ async function pruneTo(
       signal: options.signal,
     });
     const sparsities = results.map(({ sparsity }) => sparsity);
-    return withJournal(whole, { output, key, sparsities, resume }, async (context, goesOn) => {
+    return withJournal(foreseen, { output, key, sparsities, resume }, async (context, goesOn) => {
       const finished = goesOn || (resume && !force) ? await readFinished(context, results, inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
+      const reporting = { ...options, onProgress: context.onProgress };
+      const given = { request, stages, folder, options: reporting, quantisation, calibration: checks.calibration };
       const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
@@ -101,6 +106,25 @@ async function pruneTo(
       return stages.evaluate.run(context, { reports, engine, folder, texts });
     });
   });
+}
+
+interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {
+  readonly texts: readonly PreparedText[] | undefined;
+}
+
+/** The same job, whose progress tells of the whole; stages tell of themselves. */
+function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: Foreseeing): JobContext {
+  const { onProgress } = resolved.options;
+  if (onProgress === undefined) return context;
+  const evaluatedCount = texts.reduce(
+    (sum, { windows, windowCount }) => sum + windowCount * (windows.windowLength ?? 0),
+    0,
+  );
+  const work = foreseeWork({ ...resolved, resultCount, evaluatedCount });
+  return {
+    ...context,
+    onProgress: tellWhole(onProgress, work, resultCount * Math.max(1, resolved.quantisation.dtypes.length)),
+  };
 }
 
 interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
