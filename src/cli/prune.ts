@@ -1,23 +1,23 @@
-import type { ModuleKind } from '../architecture/layout.js';
 import type { HealingReport } from '../healing/heal-model.js';
-import type { LadderRequest } from '../node.js';
+import type { LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
 import { changeOf, describeChange } from '../report/describe-change.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
-import type { CertificateReport, MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
+import type { CertificateReport, MetricReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
+import { formatModules } from './format-modules.js';
 import { formatTable } from './format-table.js';
-import { groupBlocks } from './group-blocks.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
+import { formatPlan } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 
 /** `prune <model>` */
-export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult> = {
+export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult | PrunePlan> = {
   name: 'prune',
   description: 'make a model smaller',
   arguments: { '<model>': 'a folder or an .onnx file' },
@@ -25,12 +25,19 @@ export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult>
   check: resolveRequest,
   async run(api, request) {
     const [sparsity, ...others] = request.sparsity;
+    if (isForetold(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
     if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
     return { reports: await sayingHow(request, api.pruneLadder(request)) };
   },
-  format: (result, colors, request) =>
-    'reports' in result ? formatLadder(result, colors, request) : formatPruneReport(result, colors, request),
+  format(result, colors, request) {
+    if ('stages' in result) return formatPlan(result, colors);
+    return 'reports' in result ? formatLadder(result, colors, request) : formatPruneReport(result, colors, request);
+  },
 };
+
+/** A dry run is foretold, unless something is asked for that only a whole run knows. */
+const isForetold = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
+  dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
 
 /** A pruning report for people. */
 export function formatPruneReport(
@@ -113,25 +120,3 @@ function perplexityRow(metric: MetricReport): string[][] {
   if (kind !== 'perplexity' || dense === undefined) return [];
   return [[`perplexity, ${name}`, dense.toFixed(3), pruned.toFixed(3), describeChange(metric)]];
 }
-
-function formatModules(modules: readonly ModuleReport[]): string {
-  const kinds = [...new Set(modules.map(({ kind }) => kind))];
-  const blocks = [...new Set(modules.map(({ block }) => block))];
-  const cell = (block: number, kind: string) => {
-    const found = modules.find((module) => module.block === block && module.kind === kind);
-    return found ? `${found.unitsBefore} -> ${found.unitsAfter}` : '';
-  };
-  const runs = groupBlocks(
-    blocks,
-    blocks.map((block) => kinds.map((kind) => cell(block, kind))),
-  );
-  return formatTable(
-    [...words('block'), ...numbers(...kinds.map((kind) => UNIT_HEADINGS[kind]))],
-    runs.map(({ name, look }) => [name, ...look]),
-  );
-}
-
-const UNIT_HEADINGS = { ffn: 'ffn neurons', attention: 'attention heads' } as const satisfies Record<
-  ModuleKind,
-  string
->;

@@ -9,6 +9,7 @@ import {
   runLogLikelihoods,
   runObserve,
   runPerplexity,
+  runPlan,
   runPrune,
   runQuantize,
   runTasks,
@@ -16,6 +17,7 @@ import {
 
 /** Calls that run a model, by their public names. */
 export const MODEL_CALLS = {
+  plan: runPlan,
   prune: runPrune,
   pruneLadder: runLadder,
   quantize: runQuantize,

@@ -11,7 +11,7 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { type PreparedText, prepareTexts } from './evaluate/text-evaluation.js';
+import { countTokens, type PreparedText, prepareTexts } from './evaluate/text-evaluation.js';
 import { foreseeWork, type WorkRequest } from './foresee-work.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
@@ -29,15 +29,9 @@ import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } 
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
   checkOptions(request, rowsOf(PRUNE));
   const { files } = platform;
-  const { sparsity, out, dryRun, recipe } = request;
-  const result: ResultPlaces = {
-    sparsity,
-    out: dryRun ? undefined : out,
-    report: resolveReportPlace(files, request.report),
-    recipe: recipe === undefined ? undefined : resolvePair(files, 'recipe', recipe),
-  };
-  const reports = await pruneTo(platform, request, [result]);
-  if (request.evaluation !== undefined) await rewriteReports(platform, reports, [result]);
+  const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
+  const reports = await pruneTo(platform, request, results);
+  if (request.evaluation !== undefined) await rewriteReports(platform, reports, results);
   return reports[0]!;
 }
 
@@ -45,21 +39,32 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
 export async function runLadder(platform: Platform, request: LadderRequest): Promise<readonly PruneReport[]> {
   checkOptions(request, rowsOf(LADDER));
   const { files } = platform;
-  const rungs = nameRungs(request.sparsity);
-  const place = resolveReportPlace(files, request.report);
-  const { out, dryRun, recipe } = request;
-  const toResult = (rung: Rung): ResultPlaces => ({
-    sparsity: rung.sparsity,
-    out: dryRun || out === undefined ? undefined : rungFolder(out, rung),
-    report: rungReportPlace(place, rung),
-    recipe: recipe === undefined ? undefined : resolvePair(files, 'recipe', rungRecipe(recipe, rung)),
-  });
-  const results = rungs.map(toResult);
+  const results = resultPlaces(files, request, true);
   const pruned = await pruneTo(platform, request, results);
   const ladder = buildLadder(pruned);
   const reports = pruned.map((report) => ({ ...report, ladder }));
   await rewriteReports(platform, reports, results);
   return reports;
+}
+
+/** Where results go: a ladder's each to a place of its own, an only one to what was named. */
+export function resultPlaces(
+  files: Platform['files'],
+  { sparsity, out, dryRun, recipe, report }: LadderRequest,
+  isLadder: boolean,
+): readonly ResultPlaces[] {
+  const place = resolveReportPlace(files, report);
+  const toPlaces = (rung: Rung): ResultPlaces => {
+    const folder = out === undefined || !isLadder ? out : rungFolder(out, rung);
+    const decided = recipe === undefined || !isLadder ? recipe : rungRecipe(recipe, rung);
+    return {
+      sparsity: rung.sparsity,
+      out: dryRun ? undefined : folder,
+      report: isLadder ? rungReportPlace(place, rung) : place,
+      recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
+    };
+  };
+  return isLadder ? nameRungs(sparsity).map(toPlaces) : sparsity.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */
@@ -116,11 +121,7 @@ interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {
 function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: Foreseeing): JobContext {
   const { onProgress } = resolved.options;
   if (onProgress === undefined) return context;
-  const evaluatedCount = texts.reduce(
-    (sum, { windows, windowCount }) => sum + windowCount * (windows.windowLength ?? 0),
-    0,
-  );
-  const work = foreseeWork({ ...resolved, resultCount, evaluatedCount });
+  const work = foreseeWork({ ...resolved, resultCount, evaluatedCount: countTokens(texts) });
   return {
     ...context,
     onProgress: tellWhole(onProgress, work, resultCount * Math.max(1, resolved.quantisation.dtypes.length)),

@@ -146,8 +146,35 @@ describe('prune', () => {
     expect(err).toMatch(/^fang-prune: --text is missing; expected a list of paths/);
   });
 
-  it('needs no folder for a dry run', async () => {
-    expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
+  it('foretells a dry run, which needs no folder', async () => {
+    const { calls, exitCode, out } = await runWithDouble('prune dense --sparsity 0.3,0.5 --dry-run');
+    expect(exitCode).toBe(0);
+    expect(calls.map(([name]) => name)).toEqual(['plan']);
+    expect(out).toBe(
+      [
+        'Would prune dense (auto, allocation global): 2.83 M parameters, 11.6 MB',
+        '',
+        'sparsity  parameters           bytes',
+        '30 %          1.98 M  −30 %   8.1 MB',
+        '50 %          1.41 M  −50 %  5.78 MB',
+        '',
+        'Sizes are of an even choice; how much each block loses is decided by measuring.',
+        '',
+        'It would take about 3 min 3 s here, on 64 windows of 512 tokens, 32 of them written by the model ' +
+          '(generate 1 min 0 s, prune 2 min 3 s).',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('foretells widths where they follow from the sparsity', async () => {
+    const { out } = await runWithDouble('prune dense --sparsity 0.3 --dry-run --method flap');
+    expect(out).toContain('0-1             8 -> 6   512 -> 360');
+  });
+
+  it.each(['--report r.json', '--recipe recipe', '--statistics kept'])('decides what goes with %s', async (flags) => {
+    const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    expect(calls[0]).toMatchObject(['prune', { dryRun: true }]);
   });
 });
 
@@ -165,7 +192,7 @@ describe('a ladder', () => {
   });
 
   it('prints one object', async () => {
-    const { out } = await runWithDouble('prune dense --dry-run -s 0.1 -s 0.2 --json');
+    const { out } = await runWithDouble('prune dense -o pruned -s 0.1 -s 0.2 --json');
     expect(JSON.parse(out).reports).toHaveLength(2);
   });
 

@@ -41,6 +41,11 @@ export async function prepareTexts(request: TextEvaluation, folder: ModelFolder)
   return prepared;
 }
 
+/** Tokens that are read of all texts. */
+export function countTokens(texts: readonly PreparedText[] = []): number {
+  return texts.reduce((sum, { windows, windowCount }) => sum + windowCount * (windows.windowLength ?? 0), 0);
+}
+
 interface RawText {
   readonly name: string;
   readonly text: string;
