@@ -4,7 +4,7 @@ import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 import { formatPerplexity } from './format-perplexity.js';
 import { shortNames } from './short-names.js';
 
@@ -119,9 +119,7 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
           axisY({
             ticks: 4,
             tickFormat: (value: number) => String(value),
-            label: 'perplexity',
-            labelAnchor: 'top',
-            labelArrow: false,
+            ...axisName('perplexity'),
             tickSize: 0,
           }),
           ...(isMean

@@ -135,7 +135,7 @@ export function costSection(report: PruneReport): HTMLElement {
         h('code', {}, 'fang-prune report'),
         '.',
       ),
-    table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows]),
+    table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows], { stacks: true }),
     notes.length > 0 && h('p', { class: 'small' }, notes.join(' · ')),
     perplexities.length > 0 && perplexityFigure(perplexities),
   );
