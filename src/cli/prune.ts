@@ -64,6 +64,7 @@ export function formatPruneReport(
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatDtypes(report),
+    ...formatSamples(report, colors),
     ...formatCalibration(report),
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
@@ -80,6 +81,15 @@ function nextOf({ model }: PruneReport, out: string, evaluation: LadderRequest['
   if (evaluation === undefined) return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
   return ['bench', model, out];
 }
+
+function formatSamples({ samples = [] }: PruneReport, colors: Colors): string[] {
+  return samples.map(
+    ({ prompt, dense, pruned }) =>
+      `${colors.bold(prompt)}\n${colors.dim('dense ')} ${oneLine(dense)}\n${colors.dim('pruned')} ${oneLine(pruned)}\n`,
+  );
+}
+
+const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' / ');
 
 export function formatCalibration({ calibration }: PruneReport): string[] {
   const { generated, windowCount, windowLength } = calibration ?? {};

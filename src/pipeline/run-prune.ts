@@ -3,6 +3,7 @@ import { healingCalibration } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
+import { TEXT_EVALUATION } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
@@ -108,7 +109,8 @@ async function pruneTo(
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
-      return stages.evaluate.run(context, { reports, engine, folder, texts });
+      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = evaluation!;
+      return stages.evaluate.run(context, { reports, engine, folder, texts, samples: { prompts, newTokens } });
     });
   });
 }

@@ -15,6 +15,7 @@ const REPORT = withFields({
   blocks: listOf(object),
   modules: listOf(withFields({ keep: optional(list), groups: optional(listOf(object)) })),
   metrics: optional(listOf(METRIC)),
+  samples: optional(listOf(withFields({ prompt: text, dense: text, pruned: text }))),
   ladder: optional(listOf(object)),
   bias: optional(listOf(BIAS)),
 });

@@ -54,6 +54,8 @@ export interface PruneReport {
   readonly modules: readonly ModuleReport[];
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
+  /** What both models write after the same prompts. */
+  readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
   /** What pruning costs on other texts than the calibration's. */
@@ -148,6 +150,13 @@ export interface RungReport {
   readonly bytes: number;
   /** By text, as far as they were measured; the same texts in every rung. */
   readonly perplexities?: readonly RungPerplexity[];
+}
+
+/** A prompt, and how each model goes on from it when it takes the likeliest token each time. */
+export interface SampleReport {
+  readonly prompt: string;
+  readonly dense: string;
+  readonly pruned: string;
 }
 
 /** A rung's perplexity on one text. */

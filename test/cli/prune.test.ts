@@ -143,7 +143,18 @@ describe('prune', () => {
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
     const { exitCode, err } = await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3');
     expect(exitCode).toBe(2);
-    expect(err).toMatch(/^fang-prune: --text is missing; expected a list of paths/);
+    expect(err).toMatch(/^fang-prune: --text is missing: name a text to measure on, or a prompt to go on from/);
+  });
+
+  it('has both models go on from prompts', async () => {
+    const { calls } = await runWithDouble(
+      'prune dense -o pruned -s 0.3 --sample Once --sample Twice --sample-tokens 9',
+    );
+    expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'], newTokens: 9 } });
+    const samples = [{ prompt: 'Once', dense: ' upon\na time', pruned: ' a a' }];
+    expect(formatPruneReport({ ...PRUNE_REPORT, samples }, createColors(false))).toContain(
+      '\nOnce\ndense  upon / a time\npruned a a\n',
+    );
   });
 
   it('foretells a dry run, which needs no folder', async () => {

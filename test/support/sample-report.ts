@@ -84,6 +84,13 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
         changeInterval: [0.281, 0.319],
       },
     ],
+    samples: [
+      {
+        prompt: `Once upon a time ${token}`,
+        dense: `there was a small house.\n${token}`,
+        pruned: 'there was a house house house',
+      },
+    ],
     ladder: [0, 0.1, 0.3, 0.5].map((requested, at) => ({
       requested,
       achieved: requested,

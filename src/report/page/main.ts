@@ -6,12 +6,14 @@ import { h } from './dom.js';
 import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
+import { samplesSection } from './samples.js';
 import { costSection, header } from './summary.js';
 import './page.css';
 
 const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
 const sections = [
   costSection(report),
+  samplesSection(report),
   healingSection(report),
   ladderSection(report),
   blocksSection(report),
