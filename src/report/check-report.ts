@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { BIAS, METRIC } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
-import { list, listOf, object, optional, type Shape, text, withFields } from './shape.js';
+import { list, listOf, number, object, optional, type Shape, text, withFields } from './shape.js';
 
 /** What every report has, and what is read where it is there. */
 const REPORT = withFields({
@@ -17,6 +17,19 @@ const REPORT = withFields({
   metrics: optional(listOf(METRIC)),
   samples: optional(listOf(withFields({ prompt: text, dense: text, pruned: text }))),
   ladder: optional(listOf(object)),
+  beside: optional(
+    listOf(
+      withFields({
+        name: text,
+        method: text,
+        seed: number,
+        achieved: number,
+        parameters: number,
+        bytes: number,
+        metrics: listOf(METRIC),
+      }),
+    ),
+  ),
   bias: optional(listOf(BIAS)),
 });
 

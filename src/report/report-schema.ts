@@ -58,6 +58,8 @@ export interface PruneReport {
   readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
+  /** This run, and others of the same dense model that were laid beside it. */
+  readonly beside?: readonly BesideReport[];
   /** What pruning costs on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
@@ -150,6 +152,21 @@ export interface RungReport {
   readonly bytes: number;
   /** By text, as far as they were measured; the same texts in every rung. */
   readonly perplexities?: readonly RungPerplexity[];
+}
+
+/** A run among others of the same dense model. */
+export interface BesideReport {
+  /** Folder written, or the report's path. */
+  readonly name: string;
+  readonly method: string;
+  readonly seed: number;
+  /** Fraction of the selected modules' parameters to remove, and removed. */
+  readonly requested: number;
+  readonly achieved: number;
+  readonly parameters: number;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  readonly metrics: readonly MetricReport[];
 }
 
 /** A prompt, and how each model goes on from it when it takes the likeliest token each time. */

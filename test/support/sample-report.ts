@@ -112,6 +112,18 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
       tolerance: 1e-5,
       passed: true,
     },
+    beside: ['pruned', 'other'].map((name, at) => ({
+      ...{
+        name: `models/${name}`,
+        method: 'auto',
+        seed: at,
+        requested: 0.3,
+        achieved: 0.3,
+        parameters: 7.5e7,
+        bytes: 3e8,
+      },
+      metrics: [{ kind: 'perplexity', name: 'held-out calibration text', pruned: 15.6 + at, better: 'lower' }],
+    })),
     bias: [bias(full)],
     seed: 0,
     calibration: {

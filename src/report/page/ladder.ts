@@ -1,11 +1,11 @@
 import { axisX, axisY, dot, gridX, gridY, line, text } from '@observablehq/plot';
 import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
+import { formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
-import { formatPerplexity } from './format-perplexity.js';
 import { shortNames } from './short-names.js';
 
 /** A rung as it is drawn. */

@@ -1,5 +1,6 @@
 import type { PruneReport } from '../report-schema.js';
 import { atlasSection } from './atlas.js';
+import { besideSection } from './beside.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
@@ -16,6 +17,7 @@ const sections = [
   samplesSection(report),
   healingSection(report),
   ladderSection(report),
+  besideSection(report),
   blocksSection(report),
   atlasSection(report),
   biasSection(report),

@@ -1,10 +1,10 @@
 import { meanPerplexity } from '../build-ladder.js';
 import { changeOf, describeChange } from '../describe-change.js';
+import { formatFigure, formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { formatPerplexity } from './format-perplexity.js';
 import { perplexityFigure } from './perplexity-figure.js';
 import { shortName, shortNames } from './short-names.js';
 
@@ -152,17 +152,4 @@ const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
 function metricName({ kind, name, unit }: MetricReport, texts: ReadonlyMap<string, string>): string {
   const what = KIND_NAMES[kind];
   return `${what === undefined ? name : `${what}, ${texts.get(name) ?? name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
-}
-
-/** A model's figure with as many digits as it deserves. */
-function formatFigure({ kind, unit, standardErrors, ...figures }: MetricReport, of: 'dense' | 'pruned'): string {
-  const value = figures[of] ?? Number.NaN;
-  if (kind === 'accuracy') {
-    const error = standardErrors?.[of];
-    return `${(100 * value).toFixed(1)} %${error === undefined ? '' : ` ± ${(100 * error).toFixed(1)}`}`;
-  }
-  if (kind === 'memory' && unit === SHOWN_UNIT) return formatBytes(value);
-  if (kind === 'perplexity') return formatPerplexity(value);
-  if (kind === 'speed') return String(Number(value.toPrecision(3)));
-  return formatCount(value);
 }
