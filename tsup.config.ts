@@ -41,6 +41,7 @@ export default defineConfig([
       cli: 'src/cli.ts',
       'bench-worker': 'src/bench/worker.ts',
       'isolated-worker': 'src/isolation/worker.ts',
+      worker: 'src/web/worker.ts',
     },
     format: 'esm',
     clean: true,

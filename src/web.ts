@@ -1,9 +1,80 @@
+import type * as calls from './pipeline/calls.js';
+import { callInPage } from './web/call-in-page.js';
+import type { InPage } from './web/page-request.js';
+
 /**
- * The browser entry: all stages, and runs of them on a platform that `createWebPlatform` makes of the folders that a page has:
- * maps of bytes, chosen files, directory handles.
+ * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
+ * handle, a list of chosen files, a map of bytes, or a path in the origin's private file system; where it takes a file's, a `File`
+ * or such a path. What is written goes into a handle, a map or such a path.
  */
 export * from './index.js';
 export * from './pipeline/calls.js';
 export type { DirectoryHandle, FileHandle } from './platform/web/handle-folder.js';
+export type { BlobLike } from './platform/web/map-folder.js';
 export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
+export type { InPage, PageFile, PageFolder } from './web/page-request.js';
+export { createPruneWorker, type InWorker, type PruneWorker, type WorkerLike } from './web/prune-worker.js';
+
+/**
+ * Prunes a model and writes a smaller one of the same kind, with everything that lay beside the original.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * await prune({ model: await showDirectoryPicker(), out: 'smaller', sparsity: 0.3 }); // into the private file system
+ */
+export const prune = (request: InPage<calls.PruneRequest>) => callInPage('prune', request);
+
+/**
+ * Prunes a model at several sparsities from one look at the dense model. Each rung is a folder in `out`, named by its percent.
+ * @returns the reports in the order of `sparsity`.
+ * @throws what `prune` throws
+ */
+export const pruneLadder = (request: InPage<calls.LadderRequest>) => callInPage('pruneLadder', request);
+
+/** Writes a model in other dtypes: `prune` with nothing removed. @throws what `prune` throws */
+export const quantize = (request: InPage<calls.QuantizeRequest>) => callInPage('quantize', request);
+
+/**
+ * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune without running
+ * the model on text again.
+ * @throws what `prune` throws
+ */
+export const observe = (request: InPage<calls.ObserveRequest>) => callInPage('observe', request);
+
+/**
+ * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
+ * @throws OptionError when the model is not the recipe's, or `out` is not empty; ModelFormatError when the recipe is damaged;
+ * UnsupportedModelError, EngineError.
+ */
+export const applyRecipe = (request: InPage<calls.ApplyRequest>) => callInPage('applyRecipe', request);
+
+/**
+ * Trains a pruned model on what the dense one predicts, and writes the result.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ */
+export const heal = (request: InPage<calls.HealRequest>) => callInPage('heal', request);
+
+/**
+ * Looks at a model: its blocks, widths, heads, and what can be pruned. No weight is read.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError
+ */
+export const describe = (request: InPage<calls.DescribeRequest>) => callInPage('describe', request);
+
+/** Perplexity of a model on a text. @throws OptionError, ModelFormatError, EngineError, NumericalError */
+export const perplexity = (request: InPage<calls.PerplexityRequest>) => callInPage('perplexity', request);
+
+/** Measures a model on a task file by the protocol of lm-evaluation-harness. @throws OptionError, ModelFormatError, EngineError */
+export const evaluateTasks = (request: InPage<calls.TasksRequest>) => callInPage('evaluateTasks', request);
+
+/** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
+export const logLikelihoods = (request: InPage<calls.LogLikelihoodRequest>) => callInPage('logLikelihoods', request);
+
+/** Lets a model continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
+export const generateText = (request: InPage<calls.GenerationRequest>) => callInPage('generateText', request);
+
+/** Measures models on texts and tasks, each model loaded once. @returns in the order of the models. @throws what `perplexity` throws */
+export const evaluateModels = (request: InPage<calls.EvaluateRequest>) => callInPage('evaluateModels', request);
+
+/** Compares what pruning costs on the calibration text and on another one, context by context. @throws what `perplexity` throws */
+export const measureCalibrationBias = (request: InPage<calls.BiasRequest>) =>
+  callInPage('measureCalibrationBias', request);

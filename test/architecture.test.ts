@@ -32,6 +32,7 @@ const LAYERS = [
   ['index'],
   ['storage'],
   ['pipeline'],
+  ['remote'],
   ['isolation'],
   ['bench'],
   ['node', 'web'],

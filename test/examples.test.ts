@@ -23,8 +23,11 @@ const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));
 /** What whoever installed this library, and nothing else, can import. */
 const AT_HAND = /^(fang-prune(\/core)?|node:\w[\w/]*)$/;
 
-const allExamples = readdirSync('examples', { recursive: true, encoding: 'utf8' }).filter((name) =>
-  /\.[cm]?[jt]s$/.test(name),
+/** A page is a project of its own. */
+const PAGE = 'browser';
+
+const allExamples = readdirSync('examples', { recursive: true, encoding: 'utf8' }).filter(
+  (name) => /\.[cm]?[jt]s$/.test(name) && !name.startsWith(PAGE),
 );
 
 it.each(allExamples)('%s imports only what comes with the library', (name) => {

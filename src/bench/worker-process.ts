@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { EngineError } from '../errors.js';
 import { forkWorker } from '../isolation/fork-worker.js';
-import { reviveError } from '../isolation/revive-error.js';
+import { reviveError } from '../remote/revive-error.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls } from './protocol.js';
 
 /** A child process that works for this one. */

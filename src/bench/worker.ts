@@ -1,11 +1,11 @@
 /** A process of its own for one model, so that its peak memory is its own. Asked by messages, one at a time. */
 import type { LanguageModel, Reader } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
-import { toSentError } from '../isolation/revive-error.js';
 import { openSession } from '../pipeline/open-language-model.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { peakMemoryBytes } from '../platform/node/peak-memory.js';
+import { toSentError } from '../remote/revive-error.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
 import { probeWidth } from './probe-width.js';
 import type { WorkerAnswer, WorkerCall, WorkerCalls, WorkerRequest } from './protocol.js';

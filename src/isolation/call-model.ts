@@ -1,6 +1,5 @@
 import { nodePlatform } from '../platform/node/node-platform.js';
-import type { Platform } from '../platform/platform.js';
-import { type AnswerOf, MODEL_CALLS, type ModelCall, type RequestOf } from './model-calls.js';
+import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
 import { runIsolated } from './run-isolated.js';
 
 /** Where a call works. */
@@ -19,14 +18,4 @@ export async function callModel<Call extends ModelCall>(
 ): Promise<AnswerOf<Call>> {
   const { isolate = false, ...given } = Object(request);
   return isolate ? runIsolated(call, given) : callHere(nodePlatform, call, given);
-}
-
-/** Makes a call in this process. */
-export function callHere<Call extends ModelCall>(
-  platform: Platform,
-  call: Call,
-  request: RequestOf<Call>,
-): Promise<AnswerOf<Call>> {
-  const run = MODEL_CALLS[call] as (platform: Platform, request: RequestOf<Call>) => Promise<unknown>;
-  return run(platform, request) as Promise<AnswerOf<Call>>;
 }

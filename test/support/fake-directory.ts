@@ -18,6 +18,7 @@ export class FakeDirectory implements DirectoryHandle {
   async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
     const found = this.#children.get(name);
     if (found === undefined) throw new DOMException(name, 'NotFoundError');
+    if (found instanceof FakeFile && found.isOpen) throw new DOMException(name, 'NoModificationAllowedError');
     if (found instanceof FakeDirectory && found.#children.size > 0 && !recursive)
       throw new DOMException(name, 'InvalidModificationError');
     this.#children.delete(name);
@@ -44,6 +45,8 @@ export class FakeDirectory implements DirectoryHandle {
 
 class FakeFile implements FileHandle {
   readonly kind = 'file';
+  /** Whether it is being written in place; it cannot be removed then. */
+  isOpen = false;
   #bytes = new Uint8Array(0);
 
   async getFile() {
@@ -61,6 +64,7 @@ class FakeFile implements FileHandle {
   }
 
   async createSyncAccessHandle() {
+    this.isOpen = true;
     return {
       read: (bytes: Uint8Array, { at }: { at: number }) => {
         const found = this.#bytes.subarray(at, at + bytes.byteLength);
@@ -74,7 +78,9 @@ class FakeFile implements FileHandle {
         this.#bytes = grown;
         return bytes.byteLength;
       },
-      close: () => undefined,
+      close: () => {
+        this.isOpen = false;
+      },
     };
   }
 }

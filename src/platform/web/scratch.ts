@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../../errors.js';
 import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
-import type { DirectoryHandle } from './handle-folder.js';
+import type { DirectoryHandle, SyncAccessHandle } from './handle-folder.js';
 
 /** Memory that grows page by page, so that it is never copied as a whole. */
 const PAGE_BYTES = 2 ** 20;
@@ -35,11 +35,28 @@ export function createMemoryScratch(): ScratchFile {
   };
 }
 
-/** Scratch space in a file of a directory; undefined where files cannot be written in place. */
-export async function createStoredScratch(directory: DirectoryHandle): Promise<ScratchFile | undefined> {
+/** Directory that scratch files lie in. */
+const SCRATCH = '.fang-prune-scratch';
+
+/**
+ * Scratch space in a file of the origin's private file system; undefined where files cannot be written in place. What pages that
+ * were closed have left there is removed: files in use cannot be.
+ */
+export async function createStoredScratch(home: DirectoryHandle): Promise<ScratchFile | undefined> {
   const name = `scratch-${Math.random().toString(36).slice(2, 10)}`;
+  const directory = await writing(SCRATCH, () => home.getDirectoryHandle(SCRATCH, { create: true }));
+  const left: string[] = [];
+  for await (const [other] of directory.entries!()) left.push(other);
+  for (const other of left) await directory.removeEntry(other).catch(() => undefined);
   const handle = await writing(name, () => directory.getFileHandle(name, { create: true }));
-  const file = await handle.createSyncAccessHandle?.();
+  let file: SyncAccessHandle | undefined;
+  try {
+    file = await handle.createSyncAccessHandle?.();
+  } catch (error) {
+    // Another run that began just now took it for one that was left.
+    if ((error as Error).name === 'NotFoundError') return createStoredScratch(home);
+    throw error;
+  }
   if (file === undefined) {
     await directory.removeEntry(name);
     return undefined;

@@ -1,13 +1,21 @@
 import { OptionError } from '../../errors.js';
 import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
-import type { Files } from '../platform.js';
+import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
 import type { WebFolder } from './web-folder.js';
 import { openPlace, type WebPlace } from './web-place.js';
 
-/** Folders of a page by name. A path begins with the name of its folder; there is nothing outside. */
-export function createWebFiles(places: Readonly<Record<string, WebPlace>>): Files {
-  const folders = new Map(Object.entries(places).map(([name, place]) => [name, openPlace(place)]));
+/** Name of the folder that relative paths lie in. */
+export const HOME = 'opfs';
+
+/**
+ * Folders of a page by name. An absolute path begins with the name of its folder; there is nothing outside.
+ * @param home Folder that relative paths lie in. Default: they begin with the name of a folder too.
+ */
+export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?: WebPlace): Files {
+  const all = home === undefined ? places : { ...places, [HOME]: home };
+  const folders = new Map(Object.entries(all).map(([name, place]) => [name, openPlace(place)]));
+  const resolve = (...parts: readonly string[]) => resolveFrom(home === undefined ? '/' : `/${HOME}`, parts);
 
   const find = (path: string): { readonly folder: WebFolder; readonly inside: string } | undefined => {
     const [name = '', ...inside] = path.slice(1).split('/');
@@ -38,6 +46,23 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
   };
   const checkOwn = async (folder: string, output: string, without?: string) =>
     checkReplaceable(output, await walk(folder, { without }), await readAll(files, `${folder}/${MANIFEST}`));
+
+  const buildIn = async <T>(partial: string, { target, request, build }: Building<T>): Promise<T> => {
+    try {
+      const result = await build(partial);
+      const built = await walk(partial);
+      const sink = await files.create(`${partial}/${MANIFEST}`);
+      await sink.write(formatManifest(built)).finally(() => sink.close());
+      await checkOwn(target, request.output, partial);
+      for (const { name } of await files.list(target))
+        if (!partial.endsWith(`/${name}`)) await remove(`${target}/${name}`);
+      for (const path of [...built.map(({ path }) => path), MANIFEST])
+        await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
+      return result;
+    } finally {
+      await remove(partial);
+    }
+  };
 
   const files: Files = {
     resolve,
@@ -100,6 +125,8 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
         );
       }
       need(target);
+      for (const { name } of await files.list(rootOf(target)))
+        if (name.startsWith(PARTIAL)) await unlessHeld(name, () => remove(`${rootOf(target)}/${name}`));
       if ((await files.kindOf(target)) === 'file')
         throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
       // A folder that was given is there already, and may well be empty.
@@ -120,29 +147,40 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>): File
     },
     async buildFolder(request, build) {
       const target = await files.checkOutput(request);
-      const partial = `/${target.split('/')[1]}/.partial-${randomName()}`;
-      try {
-        const result = await build(partial);
-        const built = await walk(partial);
-        const sink = await files.create(`${partial}/${MANIFEST}`);
-        await sink.write(formatManifest(built)).finally(() => sink.close());
-        await checkOwn(target, request.output, partial);
-        for (const { name } of await files.list(target))
-          if (!partial.endsWith(`/${name}`)) await remove(`${target}/${name}`);
-        for (const path of [...built.map(({ path }) => path), MANIFEST])
-          await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
-        return result;
-      } finally {
-        await remove(partial);
-      }
+      const name = `${PARTIAL}${randomName()}`;
+      return holding(name, () => buildIn(`${rootOf(target)}/${name}`, { target, request, build }));
     },
   };
   return files;
 }
 
-function resolve(...parts: readonly string[]): string {
+/** A folder that is to be made. */
+interface Building<T> {
+  readonly target: string;
+  readonly request: OutputRequest;
+  build(folder: string): Promise<T>;
+}
+
+/** Begins the names of folders that are not complete. Who fills one holds a lock of its name: without it, its page was closed. */
+const PARTIAL = '.partial-';
+
+const lockOf = (name: string): string => `fang-prune ${name}`;
+
+async function holding<T>(name: string, action: () => Promise<T>): Promise<T> {
+  const { locks } = globalThis.navigator ?? {};
+  return locks === undefined ? action() : locks.request(lockOf(name), action);
+}
+
+/** Nothing where someone holds the lock, or where there are no locks that would tell. */
+async function unlessHeld(name: string, action: () => Promise<void>): Promise<void> {
+  await globalThis.navigator?.locks?.request(lockOf(name), { ifAvailable: true }, (lock) => lock && action());
+}
+
+const rootOf = (path: string): string => `/${path.split('/')[1]}`;
+
+function resolveFrom(start: string, parts: readonly string[]): string {
   const names: string[] = [];
-  for (const part of parts) {
+  for (const part of [start, ...parts]) {
     if (part.startsWith('/')) names.length = 0;
     for (const name of part.split('/')) {
       if (name === '..') names.pop();

@@ -1,6 +1,7 @@
 import { sha256 } from '@noble/hashes/sha2';
 import { bytesToHex } from '@noble/hashes/utils';
 import { OptionError } from '../../errors.js';
+import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
 import type { OrtModule } from '../../runtime/ort-module.js';
@@ -9,27 +10,28 @@ import type { DirectoryHandle } from './handle-folder.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
 import type { WebPlace } from './web-place.js';
+import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
-  /** Folders by name, to read and to write. A request names them: `{ model: 'dense', out: 'smaller' }`. */
-  readonly folders: Readonly<Record<string, WebPlace>>;
+  /** Folders by name, to read and to write. A path that begins with `/` begins with the name of one. Default: none. */
+  readonly folders?: Readonly<Record<string, WebPlace>> | undefined;
   /**
-   * Directory of the origin's private file system that scratch files go to. Default: scratch space is in memory, and so it is
-   * outside of workers, where such files cannot be written in place.
+   * Directory of the origin's private file system. Other paths lie in it, and so do scratch files in workers; elsewhere those
+   * cannot be written in place, and scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
-  readonly scratch?: DirectoryHandle | undefined;
+  readonly home?: DirectoryHandle | undefined;
 }
 
 /**
  * A page or a worker: folders that it was given, ONNX Runtime Web.
  * @example
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
- * await runPrune(platform, { model: 'dense', out: 'smaller', sparsity: 0.3 });
+ * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
-export function createWebPlatform({ folders, scratch }: WebPlatformOptions): Platform {
+export function createWebPlatform({ folders = {}, home }: WebPlatformOptions = {}): Platform {
   return {
-    files: createWebFiles(folders),
-    createScratch: async () => (scratch && (await createStoredScratch(scratch))) ?? createMemoryScratch(),
+    files: createWebFiles(folders, home),
+    createScratch: async () => (home && (await createStoredScratch(home))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
@@ -41,16 +43,14 @@ export function createWebPlatform({ folders, scratch }: WebPlatformOptions): Pla
   };
 }
 
-async function createWebEngine(choice: EngineChoice): Promise<Engine> {
+async function createWebEngine(choice: EngineChoice & JobControl): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
     throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
       option: 'threads',
     });
-  // Names of files mean nothing to it.
-  const { loadFile: _, ...engine } = given ?? (await createOwnEngine([executionProvider ?? 'wasm'].flat()));
-  return engine;
+  return yieldingEngine(given ?? (await createOwnEngine([executionProvider ?? 'wasm'].flat())), choice);
 }
 
 async function createOwnEngine(executionProviders: readonly string[]): Promise<Engine> {

@@ -33,27 +33,31 @@ it('prunes from a map into a map as Node.js does from a folder into a folder', a
   for (const [path, bytes] of written) expect(Buffer.from(smaller.get(path)!).equals(bytes)).toBe(true);
 }, 240_000);
 
-it('keeps statistics, report and recipe in a directory, and prunes from there', async () => {
+it('keeps statistics, report and recipe where relative paths lie, and prunes from there', async () => {
   const engine = await createNodeEngine();
-  const kept = new FakeDirectory('kept');
-  const platform = createWebPlatform({
-    folders: { model: filesOf(TINY_LLAMA), kept },
-    scratch: new FakeDirectory('opfs'),
-  });
+  const home = new FakeDirectory('opfs');
+  const platform = createWebPlatform({ folders: { model: filesOf(TINY_LLAMA) }, home });
   const { sparsity, ...look } = RUN;
-  await runObserve(platform, { ...look, engine, model: 'model', out: 'kept/statistics', hiddenStates: 'spill' });
-  const request = { engine, model: 'model', method: 'flap', sparsity, statistics: 'kept/statistics' };
+  await runObserve(platform, { ...look, engine, model: '/model', out: 'kept/statistics', hiddenStates: 'spill' });
+  const request = { engine, model: '/model', method: 'flap', sparsity, statistics: 'kept/statistics' };
   await runPrune(platform, { ...request, out: 'kept/smaller', recipe: 'kept/recipe' });
   for (const path of ['smaller/fang-prune-report.html', 'smaller/onnx/model.onnx', 'recipe/recipe.safetensors'])
-    expect(await platform.files.kindOf(`/kept/${path}`)).toBe('file');
-  expect((await platform.files.list('/kept')).map(({ name }) => name)).toEqual(['recipe', 'smaller', 'statistics']);
+    expect(await platform.files.kindOf(`/opfs/kept/${path}`)).toBe('file');
+  const found = await Promise.all(
+    ['kept', '.fang-prune-scratch', ''].map((path) => platform.files.list(`/opfs/${path}`)),
+  );
+  expect(found.map((entries) => entries.map(({ name }) => name))).toEqual([
+    ['recipe', 'smaller', 'statistics'],
+    [],
+    ['.fang-prune-scratch', 'kept'],
+  ]);
 }, 240_000);
 
 it.each([
   ['in memory', undefined],
   ['in a directory', new FakeDirectory('opfs')],
 ])('keeps scratch space %s', async (_, scratch) => {
-  const file = await createWebPlatform({ folders: {}, scratch }).createScratch();
+  const file = await createWebPlatform({ folders: {}, home: scratch }).createScratch();
   const bytes = Uint8Array.from({ length: 2 ** 21 + 5 }, (_, at) => at % 251);
   const [first, second] = [bytes.subarray(0, 2 ** 20 - 3), bytes];
   const store = createScratchWeights(file);

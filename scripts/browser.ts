@@ -1,0 +1,195 @@
+/**
+ * Prunes a model in Chromium, in a worker or on the page's main thread, from the private file system into it, and says what it
+ * took: memory, the main thread's longest block, how long an abortion takes, and whether the same units go as in Node.js on
+ * onnxruntime-web.
+ *
+ *   npm run browser -- MODEL [--method flap] [--windows 4] [--length 128] [--sparsity 0.3] [--provider wasm] [--page]
+ *     [--aborts 3] [--compare]
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import type { Page } from 'playwright-core';
+import { createNodeEngine, prune } from '../src/node.js';
+import type * as web from '../src/web.js';
+import { launchChromium, SOFTWARE_WEBGPU } from '../test/support/browser.js';
+import { bundleForPages, servePages } from '../test/support/page-server.js';
+import { readArguments, refuse } from './read-arguments.js';
+
+const USAGE =
+  'npm run browser -- MODEL [--method NAME] [--windows N] [--provider NAME] [--page] [--aborts N] [--compare]';
+const { values, positionals } = readArguments(USAGE, {
+  method: { type: 'string', default: 'flap' },
+  windows: { type: 'string', default: '4' },
+  length: { type: 'string', default: '128' },
+  sparsity: { type: 'string', default: '0.3' },
+  provider: { type: 'string', default: 'wasm' },
+  page: { type: 'boolean', default: false },
+  aborts: { type: 'string', default: '3' },
+  compare: { type: 'boolean', default: false },
+});
+const [model] = positionals;
+if (model === undefined) refuse(USAGE, 'Which model?');
+
+const request = {
+  method: values.method,
+  sparsity: Number(values.sparsity),
+  calibration: { windowCount: Number(values.windows), windowLength: Number(values.length) },
+};
+
+/** What the page below has as globals. */
+declare const fang: typeof web;
+declare const copyModel: (paths: readonly string[]) => Promise<void>;
+declare const runOnce: (request: object, isOnPage: boolean, abortAt?: number) => Promise<RunResult>;
+
+interface RunResult {
+  readonly ms: number;
+  readonly longestBlockMs: number;
+  /** Bytes that the page's contexts hold at most, as Chromium counts them. */
+  readonly pageBytes: number;
+  readonly keep?: readonly (readonly number[])[];
+  readonly timings?: web.PruneReport['timings'];
+  readonly abortMs?: number;
+  readonly stage?: string;
+  readonly left: readonly string[];
+}
+
+// As text: what a bundler makes of a function does not run in a page.
+const HTML = `<!doctype html><title>fang-prune</title><script type="module">
+  import * as fang from '/web.js';
+  const worker = fang.createPruneWorker();
+  const home = await navigator.storage.getDirectory();
+  const copyModel = async (paths) => {
+    for (const path of paths) {
+      const names = ['dense', ...path.split('/')];
+      let folder = home;
+      for (const name of names.slice(0, -1)) folder = await folder.getDirectoryHandle(name, { create: true });
+      const file = await folder.getFileHandle(names.at(-1), { create: true });
+      await (await fetch('/model/' + path)).body.pipeTo(await file.createWritable());
+    }
+  };
+  const list = async () => {
+    const names = [];
+    for await (const name of home.keys()) names.push(name);
+    return names.filter((name) => name !== '.fang-prune-scratch').sort();
+  };
+  const runOnce = async (request, isOnPage, abortAt) => {
+    const [abortion, began] = [new AbortController(), performance.now()];
+    let [isRunning, last, longestBlockMs, pageBytes, abortedAt, stage] = [true, began, 0, 0, 0, ''];
+    const tick = () => {
+      const now = performance.now();
+      longestBlockMs = Math.max(longestBlockMs, now - last);
+      last = now;
+      if (isRunning) setTimeout(tick);
+    };
+    tick();
+    const measure = async () => {
+      while (isRunning) {
+        const { bytes } = await performance.measureUserAgentSpecificMemory();
+        pageBytes = Math.max(pageBytes, bytes);
+      }
+    };
+    void measure();
+    if (abortAt !== undefined)
+      setTimeout(() => {
+        abortedAt = performance.now();
+        abortion.abort(new Error('enough'));
+      }, abortAt);
+    const onProgress = (progress) => (stage = progress.stage + ' ' + (progress.detail ?? ''));
+    const full = { ...request, model: 'dense', out: 'smaller', force: true, hiddenStates: 'spill', onProgress, signal: abortion.signal };
+    try {
+      const report = await (isOnPage ? fang : worker).prune(full);
+      const { modules, timings } = report;
+      return { ms: performance.now() - began, longestBlockMs, pageBytes, timings, keep: modules.map(({ keep }) => keep), left: await list() };
+    } catch (error) {
+      if (error.message !== 'enough') throw error;
+      return { ms: performance.now() - began, longestBlockMs, pageBytes, stage, abortMs: performance.now() - abortedAt, left: await list() };
+    } finally {
+      isRunning = false;
+    }
+  };
+  Object.assign(globalThis, { copyModel, runOnce, isReady: true });
+</script>`;
+
+const root = resolve(model);
+const bundle = await bundleForPages();
+const server = await servePages({
+  texts: new Map([...bundle.texts, ['/', HTML]]),
+  folders: [['/model/', root], ...bundle.folders],
+});
+const browser = await launchChromium(values.provider === 'webgpu' ? SOFTWARE_WEBGPU : undefined);
+try {
+  const page = await browser.newPage();
+  page.setDefaultTimeout(0);
+  await page.goto(server.url);
+  await page.waitForFunction('globalThis.isReady');
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const paths = entries.map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1));
+  await page.evaluate((paths) => copyModel(paths), paths);
+  await measure(page);
+} finally {
+  await browser.close();
+  await server.close();
+}
+
+async function measure(page: Page): Promise<void> {
+  const memory = watchRenderers();
+  const asked = { ...request, executionProvider: values.provider };
+  const run = (abortAt?: number) =>
+    page.evaluate(([request, isOnPage, abortAt]) => runOnce(request, isOnPage, abortAt), [
+      asked,
+      values.page,
+      abortAt,
+    ] as const);
+  const { keep, timings, ...whole } = await run();
+  const print = (found: object) => process.stdout.write(`${JSON.stringify(found)}\n`);
+  print({ ...whole, rendererPeakBytes: memory.stop(), timings });
+  for (let count = 1; count <= Number(values.aborts); count++) {
+    const { keep: _, ...aborted } = await run((whole.ms * count) / (Number(values.aborts) + 1));
+    print(aborted);
+  }
+  if (values.compare) {
+    const engine = await createNodeEngine({ executionProvider: 'wasm' });
+    const { modules } = await prune({ ...request, model: root, dryRun: true, engine });
+    const differ = modules.filter((module, at) => String(module.keep) !== String(keep![at]));
+    print({ modules: modules.length, thatDifferFromNode: differ.length });
+  }
+}
+
+/** Watches what Chromium's page processes hold without the files that they map. */
+function watchRenderers(): { stop(): number } {
+  let peak = 0;
+  const look = () => {
+    const sum = descendants(process.pid)
+      .filter((pid) => /--type=renderer/.test(read(`/proc/${pid}/cmdline`)))
+      .map(heldBytes);
+    peak = Math.max(peak, ...sum);
+  };
+  const timer = setInterval(look, 200);
+  return {
+    stop() {
+      clearInterval(timer);
+      return peak;
+    },
+  };
+}
+
+function descendants(pid: number): number[] {
+  const children = read(`/proc/${pid}/task/${pid}/children`).split(' ').filter(Boolean).map(Number);
+  return children.flatMap((child) => [child, ...descendants(child)]);
+}
+
+function heldBytes(pid: number): number {
+  const status = read(`/proc/${pid}/status`);
+  const kibibytes = ['RssAnon', 'RssShmem'].map((name) =>
+    Number(new RegExp(`${name}:\\s*(\\d+)`).exec(status)?.[1] ?? 0),
+  );
+  return 1024 * kibibytes.reduce((sum, each) => sum + each, 0);
+}
+
+function read(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}

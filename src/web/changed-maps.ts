@@ -1,0 +1,39 @@
+type FileMap = Map<string, unknown>;
+
+/** What became of a map of files: those that are new or other, and the names of those that are gone. */
+export interface MapChange {
+  readonly set: ReadonlyMap<string, unknown>;
+  readonly gone: readonly string[];
+}
+
+/** Maps in a request, in an order that a copy of it has too. */
+export function mapsIn(value: unknown): FileMap[] {
+  if (value instanceof Map) return [value];
+  if (Array.isArray(value)) return value.flatMap(mapsIn);
+  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return [];
+  return Object.values(value).flatMap(mapsIn);
+}
+
+/** @returns what says how maps differ from what they are now */
+export function watchMaps(maps: readonly FileMap[]): () => readonly MapChange[] {
+  const before = maps.map((map) => new Map(map));
+  return () =>
+    maps.map((map, at) => ({
+      set: new Map([...map].filter(([path, bytes]) => before[at]!.get(path) !== bytes)),
+      gone: [...before[at]!.keys()].filter((path) => !map.has(path)),
+    }));
+}
+
+/** Does to maps what was done to their copies. */
+export function changeMaps(maps: readonly FileMap[], changes: readonly MapChange[]): void {
+  for (const [at, { set, gone }] of changes.entries()) {
+    for (const path of gone) maps[at]!.delete(path);
+    for (const [path, bytes] of set) maps[at]!.set(path, bytes);
+  }
+}
+
+/** Memory of the files in maps, which may go where the maps go. */
+export function buffersOf(changes: readonly MapChange[]): ArrayBuffer[] {
+  const bytes = changes.flatMap(({ set }) => [...set.values()].filter((file) => file instanceof Uint8Array));
+  return [...new Set(bytes.map(({ buffer }) => buffer as ArrayBuffer))];
+}

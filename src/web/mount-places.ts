@@ -1,0 +1,68 @@
+import { HOME } from '../platform/web/web-files.js';
+import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
+
+/** Options that name a folder: only there a list of files is one. */
+const FOLDER_OPTIONS: ReadonlySet<string> = new Set<FolderOption>([
+  'model',
+  'dense',
+  'pruned',
+  'reference',
+  'out',
+  'recipe',
+  'statistics',
+]);
+
+export type FolderOption = 'model' | 'dense' | 'pruned' | 'reference' | 'out' | 'recipe' | 'statistics';
+
+/** A request whose folders and files have paths, and the folders that those lie in. */
+export interface MountedRequest {
+  readonly request: object;
+  readonly folders: Readonly<Record<string, WebPlace>>;
+}
+
+/** Gives each folder and file in a request a path: that of its own name, or else of the option. */
+export function mountPlaces(request: object): MountedRequest {
+  const names = new Map<unknown, string>();
+  const folders: Record<string, WebPlace> = {};
+  const mount = (place: WebPlace, as: string, key: unknown = place): string => {
+    const known = names.get(key);
+    if (known !== undefined) return known;
+    const isFree = (name: string) => !Object.hasOwn(folders, name) && name !== HOME;
+    let name = as;
+    for (let count = 2; !isFree(name); count++) name = `${as}-${count}`;
+    folders[name] = place;
+    names.set(key, name);
+    return name;
+  };
+  const visit = (value: unknown, option: string): unknown => {
+    if (isFile(value)) return `/${mount(new Map([[value.name, value]]), option, value)}/${value.name}`;
+    if (FOLDER_OPTIONS.has(option) && isPlace(value)) return `/${mount(value, nameOf(value) || option)}`;
+    if (Array.isArray(value)) return value.map((item) => visit(item, option === 'models' ? 'model' : option));
+    return isPlain(value) ? visitAll(value) : value;
+  };
+  const visitAll = (options: object): object =>
+    Object.fromEntries(Object.entries(options).map(([name, value]) => [name, visit(value, name)]));
+  return { request: visitAll(request), folders };
+}
+
+function isFile(value: unknown): value is ChosenFile {
+  return typeof value === 'object' && value !== null && 'size' in value && 'slice' in value && 'name' in value;
+}
+
+function isPlace(value: unknown): value is WebPlace {
+  if (value instanceof Map) return true;
+  if (Array.isArray(value)) return value.length > 0 && value.every(isFile);
+  return typeof value === 'object' && value !== null && 'getFileHandle' in value;
+}
+
+/** What a folder is called where it comes from; empty for nothing. */
+function nameOf(place: WebPlace): string {
+  if (place instanceof Map) return '';
+  if ('getFileHandle' in place) return place.name;
+  const { webkitRelativePath = '' } = place[0]!;
+  return webkitRelativePath.slice(0, Math.max(0, webkitRelativePath.indexOf('/')));
+}
+
+function isPlain(value: unknown): value is object {
+  return typeof value === 'object' && value !== null && Object.getPrototypeOf(value) === Object.prototype;
+}

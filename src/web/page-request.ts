@@ -1,0 +1,37 @@
+import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
+import type { FolderOption } from './mount-places.js';
+
+/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system. */
+export type PageFolder = string | WebPlace | ChosenFile;
+
+/** A file that is read. A path lies in the origin's private file system. */
+export type PageFile = string | ChosenFile;
+
+/**
+ * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
+ * no browser has is left out: threads by number, and runs that go on where they were cut off.
+ */
+export type InPage<Request> = Request extends object
+  ? {
+      readonly [Name in keyof Request as Exclude<Name, Missing<Name, Request[Name]>>]: OptionInPage<
+        Name,
+        Request[Name]
+      >;
+    }
+  : Request;
+
+type Missing<Name, Value> =
+  | 'threads'
+  | (Name extends 'resume' ? (Value extends boolean | undefined ? 'resume' : never) : never);
+
+type OptionInPage<Name, Value> = Name extends FolderOption
+  ? PageFolder | Extract<Value, undefined>
+  : Name extends 'models'
+    ? readonly PageFolder[]
+    : Name extends 'file' | 'embeddings'
+      ? PageFile | Extract<Value, undefined>
+      : Name extends 'texts' | 'tasks'
+        ? readonly PageFile[] | Extract<Value, undefined>
+        : Name extends 'calibration' | 'evaluation' | 'source'
+          ? InPage<Value>
+          : Value;

@@ -1,0 +1,111 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { promisify } from 'node:util';
+import type { AxeResults } from 'axe-core';
+import type { Browser, BrowserContext, Page } from 'playwright-core';
+import { launchChromium } from '../support/browser.js';
+import { type PageServer, servePages } from '../support/page-server.js';
+
+// The packed Chromium is built for Linux on x64.
+const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
+
+describeThere('the page that prunes', () => {
+  let folder: string;
+  let browser: Browser;
+  let server: PageServer;
+  let context: BrowserContext;
+  let page: Page;
+  const complaints: string[] = [];
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'fang-prune-demo-'));
+    // Not in a test runner's sandbox, which has objects of its own.
+    await promisify(execFile)(process.execPath, [
+      'node_modules/vite/bin/vite.js',
+      'build',
+      'examples/browser',
+      '--outDir',
+      folder,
+    ]);
+    server = await servePages({ texts: new Map(), folders: [['/', folder]] });
+    browser = await launchChromium();
+    context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
+    page = await context.newPage();
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
+    await page.goto(`${server.url}/index.html`);
+  }, 120_000);
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  async function findViolations(): Promise<string[]> {
+    await page.evaluate(await readFile(createRequire(resolve('package.json')).resolve('axe-core/axe.min.js'), 'utf8'));
+    const { violations } = await page.evaluate(() =>
+      (globalThis as unknown as { axe: { run(): Promise<AxeResults> } }).axe.run(),
+    );
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
+  }
+
+  it('describes the bundled model', async () => {
+    await page.getByRole('button', { name: /bundled/ }).click();
+    await page.getByText('tiny-llama is ready.').waitFor();
+    expect(await page.locator('#facts').textContent()).toMatch(/2\.83M/);
+    expect(await page.locator('#blocks .block').count()).toBe(6);
+    expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 11\.\d MB/);
+  }, 60_000);
+
+  it('can be cancelled', async () => {
+    await page.locator('#windows').fill('2');
+    await page.getByRole('button', { name: 'Prune' }).click();
+    await page.getByText(/Taking neurons/).waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('Cancelled; nothing was written.').waitFor();
+    expect(await page.locator('#result').isVisible()).toBe(false);
+  }, 60_000);
+
+  it('prunes, shows the report, and hands out a zip', async () => {
+    await page.getByRole('button', { name: 'Prune' }).click();
+    await page.getByText(/^Done in/).waitFor();
+    expect(await page.locator('#outcome').textContent()).toMatch(/2\.83M to 2\.\d+M[\s\S]*the written model computes/);
+    await page.getByText('The report', { exact: true }).click();
+    await page.frameLocator('#report-frame').getByText('Pruning report').waitFor();
+    const [download] = await Promise.all([
+      page.waitForEvent('download'),
+      page.getByRole('button', { name: 'Download as zip' }).click(),
+    ]);
+    expect(download.suggestedFilename()).toBe('tiny-llama-smaller.zip');
+    const zip = await readFile(await download.path());
+    expect(zip.subarray(0, 4).toString('latin1')).toBe('PK\u0003\u0004');
+    expect(zip.includes('tiny-llama-smaller/onnx/model.onnx')).toBe(true);
+  }, 120_000);
+
+  it('lets both models write', async () => {
+    await page.locator('#tokens').fill('3');
+    await page.getByRole('button', { name: 'Write' }).click();
+    const samples = page.locator('.sample:has(.prompt)');
+    await samples.nth(1).waitFor();
+    for (const text of await samples.allTextContents())
+      expect(text.length).toBeGreaterThan('Once upon a time there was'.length);
+    expect(complaints).toEqual([]);
+  }, 60_000);
+
+  it.each([
+    { width: 380, colorScheme: 'light' },
+    { width: 380, colorScheme: 'dark' },
+    { width: 1280, colorScheme: 'light' },
+    { width: 1280, colorScheme: 'dark' },
+  ] as const)('has no faults: %j', async ({ width, colorScheme }) => {
+    await page.setViewportSize({ width, height: 900 });
+    await page.emulateMedia({ colorScheme });
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+    expect(await findViolations()).toEqual([]);
+    if (process.env.SCREENSHOTS)
+      await page.screenshot({ path: `${process.env.SCREENSHOTS}/${width}-${colorScheme}.png`, fullPage: true });
+  });
+});

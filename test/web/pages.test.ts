@@ -1,0 +1,236 @@
+import { join, resolve } from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { createNodeEngine, prune } from '../../src/node.js';
+import type * as web from '../../src/web.js';
+import { launchChromium } from '../support/browser.js';
+import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+// The packed Chromium is built for Linux on x64.
+const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
+
+/** What the page below has as globals. */
+declare const fang: typeof web;
+declare const worker: web.PruneWorker;
+declare const denseFiles: () => Promise<Map<string, Uint8Array>>;
+declare const listOpfs: () => Promise<string[]>;
+
+const HTML = `<!doctype html><title>pages</title><script type="module">
+  import * as fang from '/web.js';
+  const names = ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'onnx/model.onnx'];
+  const denseFiles = async () => {
+    const bytes = await Promise.all(names.map(async (name) => (await fetch('/model/' + name)).arrayBuffer()));
+    return new Map(names.map((name, at) => [name, new Uint8Array(bytes[at])]));
+  };
+  const listOpfs = async () => {
+    const walk = async (folder, path) => {
+      const found = [];
+      for await (const [name, handle] of folder.entries())
+        found.push(...(handle.kind === 'file' ? [path + name] : await walk(handle, path + name + '/')));
+      return found;
+    };
+    return (await walk(await navigator.storage.getDirectory(), '')).sort();
+  };
+  Object.assign(globalThis, { fang, denseFiles, listOpfs, worker: fang.createPruneWorker(), isReady: true });
+</script>`;
+
+const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, windowLength: 24 } } as const;
+
+describeThere('a page', () => {
+  const folder = useTemporaryFolder();
+  let browser: Browser;
+  let server: PageServer;
+  let page: Page;
+  const complaints: string[] = [];
+
+  beforeAll(async () => {
+    const bundle = await bundleForPages();
+    server = await servePages({
+      texts: new Map([...bundle.texts, ['/', HTML]]),
+      folders: [['/model/', resolve(TINY_LLAMA)], ...bundle.folders],
+    });
+    browser = await launchChromium();
+    page = await browser.newPage();
+    page.on('pageerror', (error) => complaints.push(String(error)));
+    await page.goto(server.url);
+    await page.waitForFunction('globalThis.isReady');
+  }, 120_000);
+  afterAll(async () => {
+    await browser?.close();
+    await server?.close();
+  });
+
+  it('prunes in a worker from its private file system into it, as Node.js does', async () => {
+    const engine = await createNodeEngine({ executionProvider: 'wasm' });
+    const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out: join(folder(), 'out'), report: false });
+    const found = await page.evaluate(async (run) => {
+      const dense = await (await navigator.storage.getDirectory()).getDirectoryHandle('dense', { create: true });
+      for (const [path, bytes] of await denseFiles()) {
+        const [name, inside] = path.split('/').reverse() as [string, string?];
+        const parent = inside === undefined ? dense : await dense.getDirectoryHandle(inside, { create: true });
+        const writable = await (await parent.getFileHandle(name, { create: true })).createWritable();
+        await writable.write(bytes as Uint8Array<ArrayBuffer>);
+        await writable.close();
+      }
+      const stages = new Set<string>();
+      const onProgress = ({ stage }: web.Progress) => void stages.add(stage);
+      const report = await worker.prune({ ...run, model: 'dense', out: 'smaller', hiddenStates: 'spill', onProgress });
+      return { report, stages: [...stages], files: await listOpfs() };
+    }, RUN);
+    expect(found.report.modules.map(({ keep }) => keep)).toEqual(expected.modules.map(({ keep }) => keep));
+    expect(found.report.certificate).toMatchObject({ passed: true, opened: true });
+    expect(found.stages).toEqual(expect.arrayContaining(['load', 'calibrate', 'prune', 'certify']));
+    expect(found.files.filter((path) => !path.startsWith('dense/'))).toEqual(
+      [
+        ...['config.json', 'fang-prune-files.json', 'fang-prune-report.html', 'fang-prune-report.json'],
+        ...['generation_config.json', 'onnx/model.onnx', 'tokenizer.json', 'tokenizer_config.json'],
+      ].map((path) => `smaller/${path}`),
+    );
+    expect(complaints).toEqual([]);
+  }, 120_000);
+
+  it('runs what was pruned, there and here, and says what it is made of', async () => {
+    const found = await page.evaluate(async () => {
+      const smaller = await (await navigator.storage.getDirectory()).getDirectoryHandle('smaller');
+      const request = { model: smaller, prompt: 'Once upon', maxNewTokens: 4 };
+      const text = new File(['It was a dark and stormy night. '.repeat(8)], 'night.txt');
+      return {
+        samples: [await worker.generateText(request), await fang.generateText(request)],
+        described: await worker.describe({ model: smaller }),
+        perplexity: await worker.perplexity({ model: 'smaller', file: text, windowLength: 32 }),
+      };
+    });
+    expect(found.samples[0]!.text.length).toBeGreaterThan(0);
+    expect(found.samples[0]!.text).toBe(found.samples[1]!.text);
+    expect(found.described.blocks.flatMap(({ modules }) => modules.map(({ width }) => width))).toContain(358);
+    expect(found.perplexity.perplexity).toBeGreaterThan(1);
+  }, 60_000);
+
+  it('keeps statistics, recipe and rungs in maps, and makes the same from them', async () => {
+    const found = await page.evaluate(async ({ sparsity, ...look }) => {
+      const [model, statistics, recipe, rungs] = [await denseFiles(), new Map(), new Map(), new Map()];
+      const [again, halves, healed] = [new Map(), new Map(), new Map()];
+      const quiet = { certify: false, report: false };
+      await worker.observe({ ...look, model, out: statistics });
+      const reports = await worker.pruneLadder({
+        ...{ ...quiet, method: look.method, model, statistics, recipe, out: rungs },
+        sparsity: [0.1, sparsity],
+      });
+      const given = new Map(
+        [...recipe].flatMap(([path, bytes]) => (path.startsWith('30/') ? [[path.slice(3), bytes]] : [])),
+      );
+      await worker.applyRecipe({ model, recipe: given as typeof recipe, out: again });
+      await worker.quantize({ ...quiet, model, out: halves, dtype: 'fp16' });
+      const settings = { windowCount: 4, windowsPerStep: 2, passCount: 1 };
+      await worker.heal({
+        dense: model,
+        pruned: again,
+        out: healed,
+        certify: false,
+        settings,
+        calibration: { windowLength: 16 },
+      });
+      return {
+        maps: [statistics, recipe, rungs, again, halves, healed].map((map) => [...map.keys()].sort()),
+        same: String(again.get('onnx/model.onnx')) === String(rungs.get('30/onnx/model.onnx')),
+        rungCount: reports.length,
+      };
+    }, RUN);
+    const [statistics, recipe, rungs, again, halves, healed] = found.maps;
+    expect(statistics).toEqual(['statistics.json', 'statistics.safetensors']);
+    expect(recipe).toEqual(['10', '30'].flatMap((rung) => [`${rung}/recipe.json`, `${rung}/recipe.safetensors`]));
+    expect(rungs).toEqual(expect.arrayContaining(['10/onnx/model.onnx', '30/onnx/model.onnx']));
+    expect(again).toContain('onnx/model.onnx');
+    expect(halves).toContain('onnx/model_fp16.onnx');
+    expect(healed).toContain('fang-prune-healing.json');
+    expect([found.same, found.rungCount]).toEqual([true, 2]);
+  }, 120_000);
+
+  it('throws errors of the same classes, and fills nothing', async () => {
+    const found = await page.evaluate(async (run) => {
+      const out = new Map();
+      const model = await denseFiles();
+      const tell = (call: Promise<unknown>) =>
+        call.then(
+          () => 'nothing',
+          (error) => [
+            error instanceof fang.OptionError,
+            error instanceof fang.ModelFormatError,
+            error.option,
+            error.message,
+          ],
+        );
+      const broken = new Map([...model, ['onnx/model.onnx', model.get('onnx/model.onnx')!.slice(0, 1000)]]);
+      return [
+        await tell(worker.prune({ ...run, model, out, sparsity: 2 })),
+        await tell(worker.prune({ ...run, model: broken, out })),
+        await tell(worker.prune({ ...run, model, out, method: (() => 1) as never })),
+        await tell(fang.prune({ ...run, model: 'nowhere', out })),
+        out.size,
+      ];
+    }, RUN);
+    expect(found).toEqual([
+      [true, false, 'sparsity', expect.stringContaining('sparsity is 2')],
+      [false, true, undefined, expect.stringContaining('/model/onnx/model.onnx is damaged')],
+      [true, false, undefined, expect.stringContaining('by messages, which hold plain data alone')],
+      [true, false, undefined, expect.stringContaining('There is no model at /opfs/nowhere')],
+      0,
+    ]);
+  }, 60_000);
+
+  it.each(['worker', 'page'])(
+    'stops in the %s, and leaves nothing',
+    async (where) => {
+      const { waited, ...found } = await page.evaluate(
+        async ([where, run]) => {
+          const before = await listOpfs();
+          const abortion = new AbortController();
+          let abortedAt = 0;
+          const onProgress = ({ stage }: web.Progress) => {
+            if (stage !== 'prune' || abortedAt > 0) return;
+            // As a click would: it has to find its turn.
+            abortedAt = Number.POSITIVE_INFINITY;
+            setTimeout(() => {
+              abortedAt = performance.now();
+              abortion.abort(new Error('enough'));
+            });
+          };
+          const request = { ...run, model: 'dense', out: 'stopped', signal: abortion.signal, onProgress };
+          const said = await (where === 'worker' ? worker : fang).prune(request).catch((error) => String(error));
+          const after = await listOpfs();
+          return { said, waited: performance.now() - abortedAt, isSame: after.join() === before.join() };
+        },
+        [where, RUN] as const,
+      );
+      expect(found).toEqual({ said: 'Error: enough', isSame: true });
+      // 500 ms on a machine that does nothing else.
+      expect(waited).toBeLessThan(5000);
+    },
+    60_000,
+  );
+
+  it('takes away what a page left that was closed', async () => {
+    const found = await page.evaluate(async (run) => {
+      const home = await navigator.storage.getDirectory();
+      const ended = fang.createPruneWorker();
+      const begun = new Promise<void>((resolve) => {
+        const onProgress = ({ stage }: web.Progress) => stage === 'certify' && resolve();
+        void ended.prune({ ...run, model: 'dense', out: 'ended', onProgress }).catch(() => undefined);
+      });
+      await begun;
+      ended.terminate();
+      const left = (await listOpfs()).filter((path) => path.startsWith('.'));
+      await worker.prune({
+        ...run,
+        model: 'dense',
+        out: 'quick',
+        method: 'magnitude',
+        calibration: {},
+        certify: false,
+      });
+      return [left.length > 0, (await listOpfs()).filter((path) => path.startsWith('.')), home.name];
+    }, RUN);
+    expect(found).toEqual([true, [], '']);
+  }, 60_000);
+});
