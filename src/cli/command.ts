@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { checkOptions, type Families, rowsOf } from '../options/option.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
+import type { Prompts } from './ask.js';
 import { declareFlags, inFlags, readFlags } from './flags.js';
 import { createProgressDisplay, silentDisplay } from './progress-display.js';
 import type { Colors, Terminal } from './terminal.js';
@@ -12,6 +13,8 @@ export interface CommandContext {
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
   readonly loadApi: () => Promise<CliApi>;
   readonly signal: AbortSignal;
+  /** Absent where nobody can be asked: input or output is no terminal. */
+  readonly loadPrompts?: (() => Promise<Prompts>) | undefined;
 }
 
 /** A command and what it does. A request has the API's names, arguments too. */
