@@ -29,7 +29,7 @@ const COST = {
   /** Of a token that healing learns from: the dense model, the pruned one, and its way back for every weight. */
   healed: 9,
   /** Of making a whole model's roundings learn from each other. */
-  rounded: 4e5,
+  rounded: 1e5,
   certified: 4e3,
   saved: 500,
   prepared: 500,
@@ -66,5 +66,6 @@ export function foreseeWork({ options, quantisation, calibration, resultCount, e
 function passesOf(options: ResolvedRequest['options'], resultCount: number): number {
   const { all } = foreseePasses(options, resultCount);
   const isFactorised = options.adapter.needs === 'gram' && options.grouping === undefined;
-  return all + (goesBackwards(options) ? COST.back : 0) + (isFactorised ? COST.factorised : 0);
+  // Of the two passes over a block, one goes through less than all of it.
+  return all - resultCount / 2 + (goesBackwards(options) ? COST.back : 0) + (isFactorised ? COST.factorised : 0);
 }

@@ -18,7 +18,9 @@ async function answer(...answers: readonly unknown[]) {
     confirm: next,
     isCancel: (given) => given === CANCEL,
   };
-  const api = new Proxy({}, { get: (_, name) => async (request: unknown) => void calls.push([String(name), request]) });
+  const note = (name: string) => async (request: unknown) => void calls.push([name, request]);
+  const names = ['describe', 'plan', 'prune', 'quantize', 'evaluateModels', 'benchmark'];
+  const api = Object.fromEntries(names.map((name) => [name, note(name)]));
   const exitCode = await runCli([], {
     terminal: { out: () => {}, err: (text) => shown.push(text), colors: createColors(false), now: () => 0 },
     loadApi: async () => api as never,
