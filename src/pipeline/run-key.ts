@@ -30,6 +30,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
     'recipe',
     'force',
     'resume',
+    'stopHealing',
     'isolate',
     'offline',
     'onProgress',
