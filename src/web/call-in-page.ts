@@ -20,7 +20,7 @@ export async function callInPage<Call extends ModelCall>(
 
 /** The origin's private file system; undefined where pages have none: without https, or in a private window. */
 function findHome(): Promise<DirectoryHandle | undefined> {
-  return Promise.resolve(navigator.storage?.getDirectory() as Promise<DirectoryHandle> | undefined).catch(
+  return Promise.resolve(globalThis.navigator?.storage?.getDirectory() as Promise<DirectoryHandle> | undefined).catch(
     () => undefined,
   );
 }
