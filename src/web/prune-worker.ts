@@ -1,9 +1,9 @@
 import { OptionError } from '../errors.js';
+import type { WebRuntime } from '../platform/web/web-runtime.js';
 import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
 import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
 import type { InPage } from './page-request.js';
-import type { WorkerRuntime } from './worker-runtime.js';
 
 /** The browser entry's calls, made in a worker. They take plain data alone: no engine, no stages, no tokenizer of your own. */
 export type PruneWorker = {
@@ -26,7 +26,7 @@ export interface PruneWorkerOptions {
   /** One that runs `fang-prune/worker`. Default: the package's own is started, which Vite and webpack find by themselves. */
   readonly worker?: WorkerLike | undefined;
   /** How it runs graphs. Default: as ONNX Runtime Web does by itself. */
-  readonly runtime?: WorkerRuntime | undefined;
+  readonly runtime?: WebRuntime | undefined;
 }
 
 /** Names of the calls; the calls themselves are the worker's. */

@@ -1,18 +1,18 @@
 /** A worker that makes the library's calls for a page, each through a port of its own. */
+import type { WebRuntime } from '../platform/web/web-runtime.js';
 import { answerOrder, type Order } from '../remote/messages.js';
 import type { ModelCall, RequestOf } from '../remote/model-calls.js';
 import { callInPage } from './call-in-page.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
 import type { InPage } from './page-request.js';
-import { loadWorkerRuntime, type WorkerRuntime } from './worker-runtime.js';
 
 /** What a page says first. */
-let runtime: WorkerRuntime = {};
+let runtime: WebRuntime = {};
 
 const make = (call: ModelCall, request: RequestOf<ModelCall>) =>
-  callInPage(call, request as InPage<typeof request>, () => loadWorkerRuntime(runtime));
+  callInPage(call, request as InPage<typeof request>, runtime);
 
-globalThis.addEventListener('message', ({ data, ports }: MessageEvent<Order | { readonly runtime: WorkerRuntime }>) => {
+globalThis.addEventListener('message', ({ data, ports }: MessageEvent<Order | { readonly runtime: WebRuntime }>) => {
   if ('runtime' in data) runtime = data.runtime;
   else void answer(data, ports[0]!);
 });

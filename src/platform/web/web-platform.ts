@@ -4,13 +4,13 @@ import { EngineError, OptionError } from '../../errors.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
-import type { OrtModule } from '../../runtime/ort-module.js';
 import { checkOwnEngine, type EngineChoice, type Platform } from '../platform.js';
 import { tryEngine } from '../try-engine.js';
 import type { DirectoryHandle } from './handle-folder.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
 import type { WebPlace } from './web-place.js';
+import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
 import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
@@ -21,8 +21,8 @@ export interface WebPlatformOptions {
    * cannot be written in place, and scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
   readonly home?: DirectoryHandle | undefined;
-  /** Loads ONNX Runtime Web. Default: `import('onnxruntime-web')`. */
-  readonly loadRuntime?: (() => Promise<OrtModule>) | undefined;
+  /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
+  readonly runtime?: WebRuntime | undefined;
 }
 
 /**
@@ -31,11 +31,7 @@ export interface WebPlatformOptions {
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
  * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
-export function createWebPlatform({
-  folders = {},
-  home,
-  loadRuntime = importRuntime,
-}: WebPlatformOptions = {}): Platform {
+export function createWebPlatform({ folders = {}, home, runtime = {} }: WebPlatformOptions = {}): Platform {
   return {
     files: createWebFiles(folders, home),
     createScratch: async () => (home && (await createStoredScratch(home))) ?? createMemoryScratch(),
@@ -43,34 +39,26 @@ export function createWebPlatform({
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
-    createEngine: (choice) => createWebEngine(choice, loadRuntime),
+    createEngine: (choice) => createWebEngine(choice, runtime),
     limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };
 }
 
-const importRuntime = async () => (await import('onnxruntime-web')) as unknown as OrtModule;
-
-async function createWebEngine(
-  choice: EngineChoice & JobControl,
-  loadRuntime: () => Promise<OrtModule>,
-): Promise<Engine> {
+async function createWebEngine(choice: EngineChoice & JobControl, runtime: WebRuntime): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
     throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
       option: 'threads',
     });
-  return yieldingEngine(given ?? (await startRuntime(loadRuntime, [executionProvider ?? 'wasm'].flat())), choice);
+  return yieldingEngine(given ?? (await startRuntime(runtime, [executionProvider ?? 'wasm'].flat())), choice);
 }
 
 /** @throws EngineError where it does not start: most often a file of it is not where it looks. */
-async function startRuntime(
-  loadRuntime: () => Promise<OrtModule>,
-  executionProviders: readonly string[],
-): Promise<Engine> {
-  const engine = createOrtEngine(await loadRuntime(), { executionProviders });
+async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
+  const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
   const wrong = await tryEngine(engine);
   if (wrong === undefined) return engine;
   throw new EngineError(

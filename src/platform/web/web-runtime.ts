@@ -1,8 +1,8 @@
-import type { OrtModule } from '../runtime/ort-module.js';
+import type { OrtModule } from '../../runtime/ort-module.js';
 
-/** How a worker runs graphs: what a page sets in `ort.env.wasm` lies in another world. */
-export interface WorkerRuntime {
-  /** Address of ONNX Runtime Web's module, for workers of no bundler. Default: what the bundler put there. */
+/** Where ONNX Runtime Web comes from, and how it runs; a worker sees nothing of what its page sets in `ort.env`. */
+export interface WebRuntime {
+  /** Address of ONNX Runtime Web's module, for workers that no bundler built. Default: `onnxruntime-web`, as the bundler finds it. */
   readonly url?: string | undefined;
   /** Threads of WebAssembly, at least 1. Default: half the cores, 4 at most; 1 where the page is not cross-origin isolated. */
   readonly numThreads?: number | undefined;
@@ -10,8 +10,8 @@ export interface WorkerRuntime {
   readonly wasmPaths?: string | undefined;
 }
 
-/** Loads ONNX Runtime Web as a page asked for it. */
-export async function loadWorkerRuntime({ url, numThreads, wasmPaths }: WorkerRuntime): Promise<OrtModule> {
+/** Loads ONNX Runtime Web as it is asked for. */
+export async function loadWebRuntime({ url, numThreads, wasmPaths }: WebRuntime): Promise<OrtModule> {
   const ort = await (url === undefined
     ? import('onnxruntime-web')
     : import(/* @vite-ignore */ /* webpackIgnore: true */ url));
