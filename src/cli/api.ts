@@ -17,4 +17,5 @@ export type CliApi = Pick<
   | 'generateText'
   | 'measureCalibrationBias'
   | 'rebuildReport'
+  | 'push'
 >;

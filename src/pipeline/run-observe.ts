@@ -71,14 +71,14 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, hiddenStates, force = false, resume = true } = request;
+  const { model, embeddings, offline, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
   const mayGoOn =
     resume && ((await runOfPair(platform, place)) !== undefined || (await platform.keptIn?.(request.out)));
   if (!mayGoOn) await checkPairPlace(files, place, { force });
   await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings });
+    const folder = await stages.open.run(whole, { model, embeddings, offline });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
     return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
