@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createColors } from 'picocolors';
-import { healCommand } from '../../src/cli/heal.js';
+import { formatHealed } from '../../src/cli/heal.js';
 import { formatPruneReport } from '../../src/cli/prune.js';
 import type { Random } from '../../src/linalg/random.js';
 import {
@@ -153,7 +153,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   finished: {
     files: filesIn(HEALED, /^fang-prune-(healing|files)\.json$/),
     mutate: asText(mutateJson),
-    run: async (folder) => healCommand.format(await healIn(folder), PLAIN),
+    run: async (folder) => formatHealed(await healIn(folder), PLAIN),
   },
   'finished result': {
     files: filesIn(PRUNED, /^fang-prune-(report|files)\.json$/),

@@ -282,6 +282,10 @@ export const REPORT = {
       kind: fileList,
       otherwise: 'none',
     }),
+    beside: row('-b, --beside <report>', 'another run of the same dense model, to be laid beside it; may be repeated', {
+      kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
+      otherwise: 'none',
+    }),
     out: row('-o, --out <file>', 'where the result goes, ending in .json', {
       kind: text('a path that ends in .json', (path) => path.endsWith('.json')),
       otherwise: 'in place',

@@ -64,8 +64,8 @@ describe('a run that is aborted', () => {
       await mkdir(at('whole'));
       await mkdir(at('cut'));
       const steps: Progress[] = [];
-      // Saving is done anew.
-      const isKept = ({ stage }: Progress) => stage !== 'save';
+      // Saving and certifying are done anew.
+      const isKept = ({ stage }: Progress) => stage !== 'save' && stage !== 'certify';
       await run({ out: at('whole/x'), onProgress: (step) => void (isKept(step) && steps.push(step)) });
       let heard = 0;
       let cuts = 0;

@@ -11,7 +11,7 @@ export interface QuantiseInput {
   readonly job: PruneJob;
   readonly outcome: Pick<PruneOutcome, 'model' | 'modules' | 'changed'>;
   /** Without a dtype: the form that the model was read in. */
-  readonly request: Omit<DtypeRequest, 'dtype'> & Partial<Pick<DtypeRequest, 'dtype'>>;
+  readonly request: Omit<DtypeRequest, 'dtype' | 'dense' | 'change'> & Partial<Pick<DtypeRequest, 'dtype'>>;
 }
 
 /**
@@ -27,12 +27,13 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     // Its segments are not those that shrank.
     const journal = job.journal?.within('quantised');
     const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress: named } };
+    const dense = { model: job.model, analysed: job.analysed };
     const isWhole = modules.length === 0 && outcome.changed.size === 0;
     const form = request.dtype ?? (isWhole ? 'blocks' : formOfCodes(job.model.coded ?? job.model));
     const written =
       form === 'blocks'
-        ? await writeCoded(own, job.model, { change: outcome, rounding: request.rounding })
-        : await writeDtype(own, { ...request, dtype: form });
+        ? await writeCoded(own, dense, { change: outcome, rounding: request.rounding })
+        : await writeDtype(own, { ...request, dense, change: outcome, dtype: form });
     if (form !== 'blocks' && request.dtype === undefined)
       remarks.push(`written as ${form}, which is nearest to the form that the model was read in`);
     timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));
