@@ -11,7 +11,7 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { prepareTexts } from './evaluate/text-evaluation.js';
+import { prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
@@ -93,7 +93,8 @@ async function pruneTo(
       const finished = goesOn || (resume && !force) ? await readFinished(context, results, inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
+      const evaluated = texts?.flatMap(tokensMeasured);
+      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration, evaluated };
       const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
@@ -103,7 +104,7 @@ async function pruneTo(
   });
 }
 
-interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
+interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine' | 'evaluated'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   readonly quantisation: ResolvedQuantisation;
