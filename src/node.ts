@@ -28,6 +28,16 @@ export { nodePlatform } from './platform/node/node-platform.js';
 export const prune = (request: calls.PruneRequest & IsolateOption) => callModel('prune', request);
 
 /**
+ * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow from the sparsity alone,
+ * and how long it will take. All that a run checks before its work is checked; no text is looked at, and nothing is written.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when aborted.
+ * @example
+ * const { results, ms } = await plan({ model: './model', out: './smaller', sparsity: 0.3 });
+ */
+export const plan = (request: calls.PlanRequest & IsolateOption) => callModel('plan', request);
+
+/**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
  * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
@@ -145,8 +155,18 @@ export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOptio
 export const rebuildReport = (request: calls.ReportRequest) => calls.runReport(nodePlatform, request);
 
 /**
- * Finds a model and what belongs to it.
- * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
+ * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a page that says what it is. Nothing but what its
+ * manifest lists goes, and report and calibration windows only where they are asked for.
+ *
+ * @throws OptionError for a folder that no run wrote; ModelFormatError when a file is not as it was written; HubError.
+ * @example
+ * const { commit } = await push({ folder: './smaller', repo: 'me/smaller', create: true });
+ */
+export const push = (request: calls.PushRequest) => calls.runPush(nodePlatform, request);
+
+/**
+ * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hub, `org/name`
  * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
  * all there are hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
 import { applyCommand } from './apply.js';
+import { askForCommand } from './ask.js';
 import { benchCommand } from './bench.js';
 import { biasCommand } from './bias.js';
 import { addCommand, type CommandContext, type CommandRow } from './command.js';
@@ -12,6 +13,7 @@ import { healCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
 import { observeCommand } from './observe.js';
 import { pruneCommand } from './prune.js';
+import { pushCommand } from './push.js';
 import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
 
@@ -28,12 +30,17 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   benchCommand,
   biasCommand,
   reportCommand,
+  pushCommand,
 ];
 
-/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
+/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. An empty one is asked for. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
   try {
-    await buildProgram(context).parseAsync([...args], { from: 'user' });
+    const { loadPrompts, terminal } = context;
+    const isBare = args.length === 0 && loadPrompts !== undefined;
+    const chosen = isBare ? await askForCommand(await loadPrompts(), terminal) : args;
+    if (chosen === undefined) return EXIT_OK;
+    await buildProgram(context).parseAsync([...chosen], { from: 'user' });
     return EXIT_OK;
   } catch (error) {
     return report(error, args, context);

@@ -5,9 +5,10 @@ import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
+import { isRepoName } from './model-id.js';
 import { type Families, row } from './option.js';
 import { QUANTISATION } from './quantisation.js';
-import { RUN, seedOf } from './run.js';
+import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
 import { fileList, TEXT_WINDOWS } from './texts.js';
 
@@ -239,11 +240,50 @@ export const BIAS = {
   },
 } as const satisfies Families;
 
+/** `org/name` on the Hub. */
+const repoName = (expected: string) => text(expected, isRepoName);
+
+export const PUSH = {
+  Repository: {
+    folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
+    repo: row(undefined, 'where it goes', { kind: repoName('a name on the Hub, such as me/model-30'), required: true }),
+    branch: row('--branch <name>', 'branch that the commit is put on', { kind: text('a name'), default: 'main' }),
+    create: row('--create', 'make the repository where there is none', { kind: truth, default: false }),
+    private: row('--private', 'make it so that others do not see it', { kind: truth, default: false }),
+    message: row('--message <text>', 'what the commit is called', {
+      kind: text('a text'),
+      otherwise: 'Upload a model made smaller by fang-prune',
+    }),
+  },
+  Card: {
+    baseModel: row('--base-model <id>', 'the model that was pruned, for the card', {
+      kind: repoName('a model on the Hub, such as org/name'),
+      otherwise: 'where the report says that it came from',
+    }),
+    license: row('--license <name>', "the model's licence in the Hub's words, for the card", {
+      kind: text('a name, such as apache-2.0'),
+      otherwise: 'that of the pruned model on the Hub',
+    }),
+    withReport: row('--with-report', 'upload report and calibration windows too, which quote text and name paths', {
+      kind: truth,
+      default: false,
+    }),
+  },
+  Running: {
+    dryRun: row('--dry-run', 'show the card and what would be uploaded; ask nobody', { kind: truth, default: false }),
+    ...CONTROL,
+  },
+} as const satisfies Families;
+
 export const REPORT = {
   Report: {
     report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
     add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
       kind: fileList,
+      otherwise: 'none',
+    }),
+    beside: row('-b, --beside <report>', 'another run of the same dense model, to be laid beside it; may be repeated', {
+      kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
       otherwise: 'none',
     }),
     out: row('-o, --out <file>', 'where the result goes, ending in .json', {

@@ -15,7 +15,7 @@ export interface FolderOptions extends QuantisationOptions {
   readonly out?: string | undefined;
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   readonly force?: boolean | undefined;
-  /** Decide everything and report it, but write nothing. Default false. */
+  /** Decide everything and report it, but write no model; takes as long as a run. `plan` foretells sizes and time at once. Default false. */
   readonly dryRun?: boolean | undefined;
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
@@ -67,11 +67,15 @@ export const RESULT = {
     everyday: true,
   }),
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
-  dryRun: row('--dry-run', 'report what would be removed; write nothing', {
-    kind: truth,
-    default: false,
-    everyday: true,
-  }),
+  dryRun: row(
+    '--dry-run',
+    'check all and foretell sizes and time; with --report, --recipe or --statistics decide what goes, but write no model',
+    {
+      kind: truth,
+      default: false,
+      everyday: true,
+    },
+  ),
   report: row('--report <file>', 'where the report goes, ending in .json', {
     kind: either(
       truth,

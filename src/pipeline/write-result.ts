@@ -92,6 +92,7 @@ export async function writeResult(
     const reports: PruneReport[] = [];
     for (const part of parts) reports.push(await part.fill(partial));
     await journal?.write(reportEntry(index), [reports[0]]);
+    await journal?.settle();
     return reports[0]!;
   };
   const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
@@ -142,6 +143,7 @@ async function prepareFolder(
       folder,
       engine: job.engine,
       model: request.model,
+      hub: folder.hub,
       out,
       options,
       settings,
