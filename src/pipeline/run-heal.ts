@@ -50,6 +50,8 @@ export interface HealRequest extends JobControl, SourceOptions, EngineChoice {
   readonly seed?: number | undefined;
   /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
   readonly resume?: boolean | undefined;
+  /** Take the best weights that the same run had kept when it was cut off, and train no further. Default false. */
+  readonly stopHealing?: boolean | undefined;
   /** Where hidden states, weights and moments wait. Default: in memory up to 16 MiB each, else in temporary files. */
   readonly hiddenStates?: StatesPlace | undefined;
 }
@@ -159,6 +161,7 @@ async function healFolder(
       healModel({
         ...{ engine, teacher, student, settings, store, signal },
         ...(await keepTraining(journal)),
+        stop: request.stopHealing,
         windows: windows.slice(0, count),
         heldOut: windows.slice(count),
         createStore: (byteLength) => createStore(byteLength / 2, 2),
@@ -195,7 +198,12 @@ async function writeHealed(
   const whole = await pruneTwin(withoutFront(healed), change, engine);
   const { platform, run } = context;
   const { files } = platform;
-  const output = { output: out, source: folder.root, force, run: keyAt(platform, run, []) };
+  const output = {
+    output: out,
+    source: folder.root,
+    force,
+    run: report.stopped ? undefined : keyAt(platform, run, []),
+  };
   return files.buildFolder(output, async (partial) => {
     const saved = await STAGES.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
     const certificate = certifies

@@ -21,7 +21,21 @@ const REPORT = withFields({
   timings: listOf(withFields({ stage: text, ms: number })),
   remarks: listOf(text),
   metrics: optional(listOf(METRIC)),
+  samples: optional(listOf(withFields({ prompt: text, dense: text, pruned: text }))),
   ladder: optional(listOf(object)),
+  beside: optional(
+    listOf(
+      withFields({
+        name: text,
+        method: text,
+        seed: number,
+        achieved: number,
+        parameters: number,
+        bytes: number,
+        metrics: listOf(METRIC),
+      }),
+    ),
+  ),
   bias: optional(listOf(BIAS)),
 });
 

@@ -56,8 +56,12 @@ export interface PruneReport {
   readonly modules: readonly ModuleReport[];
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
+  /** What both models write after the same prompts. */
+  readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
+  /** This run, and others of the same dense model that were laid beside it. */
+  readonly beside?: readonly BesideReport[];
   /** What pruning costs on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
@@ -180,7 +184,36 @@ export interface RungReport {
   /** Model file with its external data. */
   readonly bytes: number;
   /** By text, as far as they were measured; the same texts in every rung. */
-  readonly perplexities?: readonly { readonly text: string; readonly perplexity: number }[];
+  readonly perplexities?: readonly RungPerplexity[];
+}
+
+/** A run among others of the same dense model. */
+export interface BesideReport {
+  /** Folder written, or the report's path. */
+  readonly name: string;
+  readonly method: string;
+  readonly seed: number;
+  /** Fraction of the selected modules' parameters to remove, and removed. */
+  readonly requested: number;
+  readonly achieved: number;
+  readonly parameters: number;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  readonly metrics: readonly MetricReport[];
+}
+
+/** A prompt, and how each model goes on from it when it takes the likeliest token each time. */
+export interface SampleReport {
+  readonly prompt: string;
+  readonly dense: string;
+  readonly pruned: string;
+}
+
+/** A rung's perplexity on one text. */
+export interface RungPerplexity {
+  readonly text: string;
+  readonly perplexity: number;
+  readonly protocol?: PerplexityProtocol;
 }
 
 /** One figure of the dense and the pruned model. */
@@ -196,6 +229,11 @@ export interface MetricReport {
   readonly better: 'lower' | 'higher';
   /** Standard errors of the two figures. */
   readonly standardErrors?: { readonly dense?: number; readonly pruned: number };
+  /**
+   * 95 % interval of the change, from paired windows, items or rounds: of `pruned / dense - 1`, for accuracies of
+   * `pruned - dense`. Absent where it is not known.
+   */
+  readonly changeInterval?: readonly [low: number, high: number];
   /** What the pruned model is by a paired test; `same` = no difference beyond noise. */
   readonly verdict?: 'same' | 'worse' | 'better';
   /** What a perplexity was measured on. */

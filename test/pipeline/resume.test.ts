@@ -51,7 +51,7 @@ const RUNS: Readonly<Record<string, Run>> = {
       ...COMMON,
       ...control,
       ...{ sparsity: 0.3, modules: 'ffn', method: 'flap' },
-      heal: { windowCount: 4, textShare: 1, windowsPerStep: 1, passCount: 3 },
+      heal: { windowCount: 4, textShare: 1, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
@@ -154,6 +154,28 @@ describe('the same command again', () => {
     const { remarks } = await prune({ ...cut, seed: 1 });
     expect(remarks.join()).toContain('another model, options or version');
     expect(await readdir(folder())).toEqual(['out']);
+  });
+
+  it('takes what healing had when it was cut off, where it is told to stop there', async () => {
+    const request = {
+      ...COMMON,
+      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap' } as const),
+      heal: { windowCount: 8, textShare: 1, windowsPerStep: 1, learningRate: 1e-3 },
+    };
+    const stopped = { ...request, stopHealing: true };
+    await expect(runPrune(PLATFORM, { ...stopped, heal: false })).rejects.toThrow('stopHealing has no effect');
+    await expect(runPrune(PLATFORM, stopped)).rejects.toThrow('no state of healing to stop at');
+    const abortion = new AbortController();
+    const onProgress = ({ detail }: Progress) => detail === 'step 6 of 8' && abortion.abort();
+    await expect(runPrune(PLATFORM, { ...request, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    const { healing } = await runPrune(PLATFORM, stopped);
+    expect(healing).toMatchObject({ stopped: true });
+    expect(healing!.curve.at(-1)).toMatchObject({ step: 5 });
+    const { before, after } = healing!.divergence;
+    expect(after).toBeLessThan(before);
+    expect(healing!.curve.find(({ step }) => step === healing!.keptStep)).toMatchObject({ heldOut: after });
+    // It is not what the request stands for.
+    await expect(runPrune(PLATFORM, request)).rejects.toThrow('exists');
   });
 
   it('gives the old folder its name back when it was cut off between two renames', async () => {
