@@ -1,10 +1,10 @@
 import type { BlockGrid } from '../../quantisation/block-codes.js';
+import type { QuantisableWeight } from '../../quantisation/find-weights.js';
 import { codesByteLength } from '../../quantisation/store-codes.js';
-import type { GriddedWeight } from './quantise-model.js';
 
 /** A map that was rounded to few bits, and what the loss feels of that. */
 export interface RoundedMap {
-  readonly weight: Pick<GriddedWeight, 'name' | 'grid' | 'outCount' | 'inCount'>;
+  readonly weight: Pick<QuantisableWeight, 'name' | 'outCount' | 'inCount'> & { readonly grid: BlockGrid };
   /** Estimate in nats a token, up to a factor that all maps share; at least 0. */
   readonly cost: number;
 }
