@@ -7,8 +7,13 @@ import { findEarlierWalk, openKeptBackwards } from '../measure-dense/kept-backwa
 import { measureForwards } from '../measure-dense/measure-forwards.js';
 import type { PruneContext } from '../prune-context.js';
 
-/** Weights of tokens, by the index of their batch. */
-export type TokenWeights = ReadonlyMap<number, Float32Array>;
+/** What the loss feels of a value, token by token. */
+export interface TokenWeights {
+  /** By the index of a batch; their mean is 1. */
+  readonly batches: ReadonlyMap<number, Float32Array>;
+  /** Mean of the squared gradient's norm: what a weight of 1 stands for. */
+  readonly strength: number;
+}
 
 /** A value whose tokens are weighed. */
 export interface WeighedValue {
@@ -89,12 +94,15 @@ export async function measureTokenWeights(
   }
 }
 
-function normalise(weights: TokenWeights): TokenWeights {
+function normalise(weights: TokenWeights['batches']): TokenWeights {
   let [sum, count] = [0, 0];
   for (const batch of weights.values()) {
     for (const weight of batch) sum += weight;
     count += batch.length;
   }
   const factor = sum > 0 ? count / sum : 1;
-  return new Map([...weights].map(([index, batch]) => [index, batch.map((weight) => weight * factor)]));
+  return {
+    batches: new Map([...weights].map(([index, batch]) => [index, batch.map((weight) => weight * factor)])),
+    strength: count > 0 ? sum / count : 0,
+  };
 }
