@@ -24,9 +24,13 @@ for (const [name, code] of Object.entries(STOPS)) {
 // The reader may leave early, as in `fang-prune ... | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
 
+/** Somebody is there to be asked. */
+const isInteractive = process.stdin.isTTY === true && process.stdout.isTTY === true;
+
 const exitCode = await runCli(process.argv.slice(2), {
   terminal,
   signal: interruption.signal,
+  ...(isInteractive && { loadPrompts: async () => import('@clack/prompts') }),
   loadApi: async () => (await import('./cli/isolated-api.js')).isolatedApi,
 });
 process.exitCode = stopCode ?? exitCode;

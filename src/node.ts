@@ -28,6 +28,16 @@ export { nodePlatform } from './platform/node/node-platform.js';
 export const prune = (request: calls.PruneRequest & IsolateOption) => callModel('prune', request);
 
 /**
+ * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow from the sparsity alone,
+ * and how long it will take. All that a run checks before its work is checked; no text is looked at, and nothing is written.
+ *
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, EngineError, as the run would; the signal's reason when aborted.
+ * @example
+ * const { results, ms } = await plan({ model: './model', out: './smaller', sparsity: 0.3 });
+ */
+export const plan = (request: calls.PlanRequest & IsolateOption) => callModel('plan', request);
+
+/**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
  * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in

@@ -6,6 +6,8 @@ export interface Progress {
   readonly total: number;
   /** What is being worked on, for a person: `block 3 ffn`. */
   readonly detail?: string;
+  /** How much of the whole job is done, from 0 to below 1, as far as that is foreseen; never falls. */
+  readonly whole?: number;
 }
 
 /** Port through which every long job reports; the core never writes to the console. */

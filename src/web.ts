@@ -24,6 +24,9 @@ export { createPruneWorker, type InWorker, type PruneWorker, type WorkerLike } f
  */
 export const prune = (request: InPage<calls.PruneRequest>) => callInPage('prune', request);
 
+/** Tells what `prune` or `pruneLadder` will make of a request: sizes, and how long it will take. Nothing is written. @throws what `prune` throws */
+export const plan = (request: InPage<calls.PlanRequest>) => callInPage('plan', request);
+
 /**
  * Prunes a model at several sparsities from one look at the dense model. Each rung is a folder in `out`, named by its percent.
  * @returns the reports in the order of `sparsity`.

@@ -3,6 +3,7 @@ import type * as library from '../node.js';
 /** Port to the library: what the commands call. `src/node.ts` fits it, and so do test doubles. */
 export type CliApi = Pick<
   typeof library,
+  | 'plan'
   | 'prune'
   | 'pruneLadder'
   | 'quantize'

@@ -2,6 +2,7 @@ import type { AppliedRecipe, ApplyRequest } from '../node.js';
 import { APPLY } from '../options/commands.js';
 import { formatBytes, formatCount } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** `apply <recipe> <model>` */
@@ -19,5 +20,5 @@ function formatApplied({ model, out, sha256, parameters, bytes }: AppliedRecipe,
     `parameters ${formatCount(parameters.before)} -> ${formatCount(parameters.after)}`,
     `bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}`,
   ];
-  return `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n`;
+  return `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n\n${formatDone({ folder: out, report: false, next: ['bench', model, out] }, colors)}`;
 }

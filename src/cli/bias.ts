@@ -41,7 +41,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
         ...words('telling tokens'),
       ],
       contexts.map((context, at) => [
-        `${at}${context.covered ? '' : ' !'}`,
+        `${at + 1}${context.covered ? '' : ' !'}`,
         formatPercent((context.calibration?.tokenCount ?? 0) / calibration.tokenCount),
         formatPercent((context.text?.tokenCount ?? 0) / text.tokenCount),
         context.text ? (context.text.pruned - context.text.dense).toFixed(3) : '',

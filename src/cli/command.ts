@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { checkOptions, type Families, rowsOf } from '../options/option.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
+import type { Prompts } from './ask.js';
 import { declareFlags, inFlags, readFlags } from './flags.js';
 import { createProgressDisplay, silentDisplay } from './progress-display.js';
 import type { Colors, Terminal } from './terminal.js';
@@ -12,6 +13,8 @@ export interface CommandContext {
   /** Loaded on demand: `--help` need not wait for ONNX Runtime. */
   readonly loadApi: () => Promise<CliApi>;
   readonly signal: AbortSignal;
+  /** Absent where nobody can be asked: input or output is no terminal. */
+  readonly loadPrompts?: (() => Promise<Prompts>) | undefined;
 }
 
 /** A command and what it does. A request has the API's names, arguments too. */
@@ -24,7 +27,7 @@ export interface CommandRow<Request, Result> {
   /** Refuses more than single rows do, before the library is loaded. */
   check?(request: Request): void;
   run(api: CliApi, request: Request & JobControl): Promise<Result>;
-  format(result: Result, colors: Colors): string;
+  format(result: Result, colors: Colors, request: Request): string;
 }
 
 interface OutputFlags {
@@ -57,7 +60,7 @@ export function addCommand(
       const api = await loadApi();
       const display = quiet ? silentDisplay : createProgressDisplay(terminal);
       const result = await row.run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
-      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors));
+      terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors, request));
     } catch (error) {
       throw inFlags(error, families);
     }

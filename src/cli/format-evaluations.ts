@@ -1,4 +1,4 @@
-import type { Evaluation, GenerationSample, TaskReport } from '../node.js';
+import type { Evaluation, GenerationSample, TaskReport, TextDivergence } from '../node.js';
 import { formatPercent } from '../report/format-quantity.js';
 import { numbers } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
@@ -35,12 +35,18 @@ const TABLES: readonly { readonly heading: string; readonly rowsOf: (evaluation:
       divergence.flatMap(
         (result): Cells => [
           [`${result.text}, KL divergence`, `${result.klDivergence.toFixed(4)} nats`],
-          [`${result.text}, same likeliest token`, formatPercent(result.top1Agreement)],
+          [`${result.text}, same likeliest token`, formatAgreement(result)],
         ],
       ),
   },
   { heading: 'task', rowsOf: ({ tasks }) => tasks.flatMap(taskCells) },
 ];
+
+function formatAgreement({ top1Agreement, intervals }: TextDivergence): string {
+  if (intervals === undefined) return formatPercent(top1Agreement);
+  const [low, high] = intervals.top1Agreement.map((end) => (100 * Math.min(1, Math.max(0, end))).toFixed(1));
+  return `${(100 * top1Agreement).toFixed(1)} % (${low} to ${high})`;
+}
 
 function taskCells(task: TaskReport): Cells {
   const accuracy = (value: number, error: number) =>

@@ -3,6 +3,7 @@ import { HEAL } from '../options/commands.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
 import { formatCertificate, formatHealing } from './prune.js';
 import type { Colors } from './terminal.js';
 
@@ -17,7 +18,7 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
 };
 
 function formatHealed(healed: HealedFolder, colors: Colors): string {
-  const { pruned, out, healing, certificate, timings, remarks, peakMemoryBytes } = healed;
+  const { dense, pruned, out, healing, certificate, timings, remarks, peakMemoryBytes } = healed;
   const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
   return [
     `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
@@ -25,5 +26,6 @@ function formatHealed(healed: HealedFolder, colors: Colors): string {
     ...formatCertificate(certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
+    formatDone({ folder: out, report: false, next: ['eval', dense, pruned, out, '--text', 'YOUR-TEXT.txt'] }, colors),
   ].join('\n');
 }

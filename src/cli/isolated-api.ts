@@ -4,6 +4,7 @@ import type { CliApi } from './api.js';
 
 /** The library as the command line calls it: what runs a model does so in a process of its own, and the rest is loaded late. */
 export const isolatedApi: CliApi = {
+  plan: (request) => runIsolated('plan', request),
   prune: (request) => runIsolated('prune', request),
   pruneLadder: (request) => runIsolated('pruneLadder', request),
   quantize: (request) => runIsolated('quantize', request),

@@ -5,6 +5,7 @@ import { resolveLook } from '../options/request.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** `observe <model>` */
@@ -28,11 +29,13 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
     ...(METRICS[found.metric].hasCurvature ? [`the curvature of the ${found.metric}`] : []),
     ...(found.grouped ? ['function groups'] : []),
   ];
+  const next = ['prune', found.model, '--out', 'SMALLER', '--sparsity', '30%', '--statistics', found.out];
   const elapsedMs = found.timings.reduce((sum, { ms }) => sum + ms, 0);
   return [
     `${colors.bold('Observed')} ${found.model} -> ${found.out} (${found.method}, seed ${found.seed})\n`,
     `${kept.join(', ')} of ${found.moduleCount} modules on ${windowCount} windows of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
     ...found.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
+    formatDone({ folder: found.out, report: false, next }, colors),
   ].join('');
 }

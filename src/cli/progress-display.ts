@@ -1,6 +1,7 @@
-import { Presets, SingleBar } from 'cli-progress';
+import { SingleBar } from 'cli-progress';
 import type { Progress, ProgressListener } from '../progress.js';
 import { formatDuration } from '../report/format-quantity.js';
+import { type Clock, createClock } from './remaining-time.js';
 import type { Terminal } from './terminal.js';
 
 /** Shows the progress of one job; `close` leaves the terminal clean, also after an error. */
@@ -14,68 +15,71 @@ const LINE_INTERVAL_MS = 5_000;
 
 /** A bar with the remaining time on a terminal, a line now and then elsewhere. */
 export function createProgressDisplay(terminal: Terminal): ProgressDisplay {
-  return terminal.errStream ? barDisplay(terminal, terminal.errStream) : lineDisplay(terminal);
+  const clock = createClock(terminal.now);
+  return terminal.errStream ? barDisplay(terminal, clock, terminal.errStream) : lineDisplay(terminal, clock);
 }
 
 /** Shows nothing (`--quiet`). */
 export const silentDisplay: ProgressDisplay = { listener: () => {}, close: () => {} };
 
-function barDisplay({ colors }: Terminal, stream: NodeJS.WriteStream): ProgressDisplay {
+const BAR_WIDTH = 20;
+
+/** One line for the whole job. */
+function barDisplay({ colors }: Terminal, clock: Clock, stream: NodeJS.WriteStream): ProgressDisplay {
   let bar: SingleBar | undefined;
-  let stage = '';
-  const close = () => {
-    bar?.stop();
-    bar = undefined;
+  let progress: Progress = { stage: '', done: 0, total: 1 };
+  const format = (): string => {
+    const filled = Math.floor(fractionOf(progress) * BAR_WIDTH);
+    const { columns = 80 } = stream;
+    const drawn = '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled);
+    // What is wider than the terminal would be left over when the line is drawn anew.
+    const room = Math.max(0, columns - drawn.length - 2);
+    const told = describeProgress(progress, clock.remaining()).slice(0, room);
+    return `${colors.cyan(drawn)} ${told}`;
   };
   return {
-    listener(progress) {
-      if (!bar || progress.stage !== stage) {
-        close();
-        stage = progress.stage;
-        bar = new SingleBar(
-          {
-            format: `${colors.cyan('{stage}')} {bar} {value}/{total} ${colors.dim('{detail}')} {eta_formatted} left`,
-            stream,
-            hideCursor: true,
-            clearOnComplete: true,
-            barsize: 24,
-            etaBuffer: 16,
-          },
-          Presets.shades_classic,
-        );
-        bar.start(progress.total, progress.done, payload(progress));
+    listener(step) {
+      progress = step;
+      clock.tick(step);
+      if (bar === undefined) {
+        bar = new SingleBar({ format, stream, hideCursor: true, clearOnComplete: true });
+        bar.start(1, 0);
       }
-      bar.setTotal(progress.total);
-      bar.update(progress.done, payload(progress));
+      bar.update(0);
     },
-    close,
+    close() {
+      bar?.stop();
+      bar = undefined;
+    },
   };
 }
 
-function payload({ stage, detail = '' }: Progress) {
-  return { stage: stage.padEnd(10), detail };
-}
-
-function lineDisplay({ err, now }: Terminal): ProgressDisplay {
-  let start = { stage: '', total: 0, done: 0, time: 0 };
+function lineDisplay({ err, now }: Terminal, clock: Clock): ProgressDisplay {
+  let stage = '';
   let lastLineAt = 0;
   return {
     listener(progress) {
-      const { stage, total, done } = progress;
+      clock.tick(progress);
+      const isNewStage = progress.stage !== stage;
+      stage = progress.stage;
       const time = now();
-      const isNewStage = stage !== start.stage;
-      // What was done before (windows of an earlier run, say) tells nothing about the speed of this one.
-      if (isNewStage || total !== start.total) start = { stage, total, done, time };
       if (!isNewStage && time - lastLineAt < LINE_INTERVAL_MS) return;
       lastLineAt = time;
-      err(`${describeProgress(progress, (time - start.time) / (done - start.done))}\n`);
+      err(`${describeProgress(progress, clock.remaining())}\n`);
     },
     close: () => {},
   };
 }
 
-function describeProgress({ stage, done, total, detail }: Progress, msPerUnit: number): string {
-  const remainingMs = Number.isFinite(msPerUnit) ? msPerUnit * (total - done) : 0;
-  const remaining = remainingMs > 0 ? `, about ${formatDuration(remainingMs)} left` : '';
-  return `${stage}: ${done} of ${total}${detail ? ` (${detail})` : ''}${remaining}`;
+/** Of the whole job, or else of the stage. */
+function fractionOf({ whole, done, total }: Progress): number {
+  return Math.min(0.99, whole ?? (total > 0 ? done / total : 0));
+}
+
+/** ` 34 %  prune, block 3 ffn, about 2 min 5 s left`. */
+function describeProgress(progress: Progress, remainingMs: number | undefined): string {
+  const { stage, detail } = progress;
+  const percent = `${Math.floor(100 * fractionOf(progress))} %`.padStart(4);
+  const remaining = remainingMs === undefined ? '' : `, about ${formatDuration(remainingMs)} left`;
+  return `${percent}  ${stage}${detail ? `, ${detail}` : ''}${remaining}`;
 }

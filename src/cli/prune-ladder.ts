@@ -1,8 +1,11 @@
+import type { LadderRequest } from '../node.js';
 import { buildLadder, isOnFront, meanPerplexity } from '../report/build-ladder.js';
 import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
 import type { PruneReport, RungReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
+import { REPORT_NAME } from '../storage/write-report.js';
 import { formatTable } from './format-table.js';
+import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
 /** What a ladder came to. */
@@ -11,18 +14,26 @@ export interface LadderResult {
 }
 
 /** A ladder for people: a row a rung, the dense model first; then perplexities by text where there are several. */
-export function formatLadder({ reports }: LadderResult, colors: Colors): string {
+export function formatLadder(
+  { reports }: LadderResult,
+  colors: Colors,
+  { out, report, dryRun }: Partial<Pick<LadderRequest, 'out' | 'report' | 'dryRun'>> = {},
+): string {
   const [first] = reports;
   if (first === undefined) return '';
   const ladder = first.ladder ?? buildLadder(reports);
   const texts = ladder[0]?.perplexities?.map(({ text }) => text) ?? [];
+  const outs = reports.flatMap((rung) => rung.out ?? []);
+  const firstPage = report === undefined || report === true ? `${outs[0]}/${REPORT_NAME}.json` : report;
+  const next = ['bench', first.model, ...outs];
   const remarks = [...new Set(reports.flatMap((report) => report.remarks))];
   return [
     `${colors.bold('Ladder')} of ${first.model} (${first.method}, seed ${first.seed})\n`,
     formatRungs(ladder),
     ...(texts.length > 1 ? [formatTexts(ladder, texts)] : []),
-    ...(texts.length > 0 ? [`Perplexity on ${nameTexts(texts)}. *: nothing smaller is better.\n`] : []),
+    ...(texts.length > 0 ? [sayHow(ladder, texts)] : []),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...(dryRun || out === undefined ? [] : [formatDone({ folder: out, report: firstPage, next }, colors)]),
   ].join('\n');
 }
 
@@ -58,6 +69,9 @@ function formatTexts(ladder: readonly RungReport[], texts: readonly string[]): s
 const nameRung = ({ out, requested }: RungReport, at: number): string =>
   at === 0 ? 'dense' : (out ?? formatPercent(requested));
 
-function nameTexts(texts: readonly string[]): string {
-  return texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;
+function sayHow([dense]: readonly RungReport[], texts: readonly string[]): string {
+  if (dense === undefined || meanPerplexity(dense) === undefined)
+    return 'The texts were read in windows of different lengths, so that their perplexities have no common mean.\n';
+  const what = texts.length === 1 ? texts[0]! : `${texts.length} texts (their geometric mean)`;
+  return `Perplexity on ${what}. *: nothing smaller is better.\n`;
 }

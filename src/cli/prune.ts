@@ -1,21 +1,23 @@
-import type { ModuleKind } from '../architecture/layout.js';
 import type { HealingReport } from '../healing/heal-model.js';
-import type { LadderRequest } from '../node.js';
+import type { LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
+import { changeOf, describeChange } from '../report/describe-change.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
-import type { CertificateReport, MetricReport, ModuleReport, PruneReport } from '../report/report-schema.js';
+import type { CertificateReport, MetricReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
+import { formatModules } from './format-modules.js';
 import { formatTable } from './format-table.js';
-import { groupBlocks } from './group-blocks.js';
 import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
+import { formatPlan } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 
 /** `prune <model>` */
-export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult> = {
+export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult | PrunePlan> = {
   name: 'prune',
   description: 'make a model smaller',
   arguments: { '<model>': 'a folder or an .onnx file' },
@@ -23,16 +25,28 @@ export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult>
   check: resolveRequest,
   async run(api, request) {
     const [sparsity, ...others] = request.sparsity;
+    if (isForetold(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
     if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
     return { reports: await sayingHow(request, api.pruneLadder(request)) };
   },
-  format: (result, colors) => ('reports' in result ? formatLadder(result, colors) : formatPruneReport(result, colors)),
+  format(result, colors, request) {
+    if ('stages' in result) return formatPlan(result, colors);
+    return 'reports' in result ? formatLadder(result, colors, request) : formatPruneReport(result, colors, request);
+  },
 };
 
+/** A dry run is foretold, unless something is asked for that only a whole run knows. */
+const isForetold = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
+  dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
+
 /** A pruning report for people. */
-export function formatPruneReport(report: PruneReport, colors: Colors): string {
+export function formatPruneReport(
+  report: PruneReport,
+  colors: Colors,
+  { report: place, evaluation }: Pick<LadderRequest, 'report' | 'evaluation'> = {},
+): string {
   const { sparsity, parameters, bytes, metrics = [] } = report;
-  const target = report.out === undefined ? 'Would prune' : 'Pruned';
+  const [target, removed] = report.out === undefined ? ['Would prune', 'Would remove'] : ['Pruned', 'Removed'];
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
   const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
   const memory = report.peakMemoryBytes === undefined ? '' : `, ${formatBytes(report.peakMemoryBytes)} of memory`;
@@ -46,17 +60,36 @@ export function formatPruneReport(report: PruneReport, colors: Colors): string {
         ...metrics.flatMap(perplexityRow),
       ],
     ),
-    `Removed ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
+    `${removed} ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatDtypes(report),
+    ...formatSamples(report, colors),
     ...formatCalibration(report),
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
+    ...(report.out === undefined
+      ? []
+      : [formatDone({ folder: report.out, report: place, next: nextOf(report, report.out, evaluation) }, colors)]),
   ].join('\n');
 }
+
+/** Quality is measured first, then speed. */
+function nextOf({ model }: PruneReport, out: string, evaluation: LadderRequest['evaluation']): string[] {
+  if (evaluation === undefined) return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
+  return ['bench', model, out];
+}
+
+function formatSamples({ samples = [] }: PruneReport, colors: Colors): string[] {
+  return samples.map(
+    ({ prompt, dense, pruned }) =>
+      `${colors.bold(prompt)}\n${colors.dim('dense ')} ${oneLine(dense)}\n${colors.dim('pruned')} ${oneLine(pruned)}\n`,
+  );
+}
+
+const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' / ');
 
 export function formatCalibration({ calibration }: PruneReport): string[] {
   const { generated, windowCount, windowLength } = calibration ?? {};
@@ -70,12 +103,12 @@ export function formatCalibration({ calibration }: PruneReport): string[] {
 /** How a pruned model learnt from the dense one. */
 export function formatHealing(healing: HealingReport | undefined): string[] {
   if (healing === undefined) return [];
-  const { windowCount, windowLength, divergence, keptStep, curve } = healing;
+  const { windowCount, windowLength, divergence, keptStep, curve, stopped } = healing;
   const { before, after } = divergence;
   const taken = Math.max(...curve.map(({ step }) => step));
   return [
     `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
-      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}).\n`,
+      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
   ];
 }
 
@@ -89,38 +122,11 @@ export function formatCertificate(certificate: CertificateReport | undefined): s
 }
 
 function sizeRow(name: string, size: { before: number; after: number }, format: (value: number) => string) {
-  const change = size.before === 0 ? 0 : size.after / size.before - 1;
-  return [
-    name,
-    format(size.before),
-    format(size.after),
-    change === 0 ? '' : `${change > 0 ? '+' : ''}${formatPercent(change)}`,
-  ];
+  return [name, format(size.before), format(size.after), size.before === size.after ? '' : changeOf(size)];
 }
 
-function perplexityRow({ kind, name, dense, pruned }: MetricReport): string[][] {
+function perplexityRow(metric: MetricReport): string[][] {
+  const { kind, name, dense, pruned } = metric;
   if (kind !== 'perplexity' || dense === undefined) return [];
-  return [sizeRow(`perplexity, ${name}`, { before: dense, after: pruned }, (value) => value.toFixed(3))];
+  return [[`perplexity, ${name}`, dense.toFixed(3), pruned.toFixed(3), describeChange(metric)]];
 }
-
-function formatModules(modules: readonly ModuleReport[]): string {
-  const kinds = [...new Set(modules.map(({ kind }) => kind))];
-  const blocks = [...new Set(modules.map(({ block }) => block))];
-  const cell = (block: number, kind: string) => {
-    const found = modules.find((module) => module.block === block && module.kind === kind);
-    return found ? `${found.unitsBefore} -> ${found.unitsAfter}` : '';
-  };
-  const runs = groupBlocks(
-    blocks,
-    blocks.map((block) => kinds.map((kind) => cell(block, kind))),
-  );
-  return formatTable(
-    [...words('block'), ...numbers(...kinds.map((kind) => UNIT_HEADINGS[kind]))],
-    runs.map(({ name, look }) => [name, ...look]),
-  );
-}
-
-const UNIT_HEADINGS = { ffn: 'ffn neurons', attention: 'attention heads' } as const satisfies Record<
-  ModuleKind,
-  string
->;

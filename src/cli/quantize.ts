@@ -5,6 +5,7 @@ import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate } from './prune.js';
 import type { Colors } from './terminal.js';
 
@@ -20,7 +21,7 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
 };
 
 /** What was written, for people. */
-function formatQuantized(report: PruneReport, colors: Colors): string {
+function formatQuantized(report: PruneReport, colors: Colors, { report: place }: QuantizeRequest): string {
   const { bytes, timings, remarks, out, model } = report;
   const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
   const said =
@@ -32,5 +33,6 @@ function formatQuantized(report: PruneReport, colors: Colors): string {
     ...formatCertificate(report.certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
+    ...(out === undefined ? [] : [formatDone({ folder: out, report: place, next: ['bench', model, out] }, colors)]),
   ].join('\n');
 }

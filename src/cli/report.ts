@@ -1,13 +1,27 @@
 import type { ReportRequest, WrittenReport } from '../node.js';
 import { REPORT } from '../options/commands.js';
+import { formatFigure } from '../report/format-figure.js';
+import { besideRows } from '../report/lay-beside.js';
+import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
+import { formatTable } from './format-table.js';
 
 /** `report <report>` */
 export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   name: 'report',
-  description: "draw a report's page again, with measurements added",
+  description: "draw a report's page again, with measurements or other runs added",
   arguments: { '<report>': "a pruned model's folder, or a report's .json file" },
   families: REPORT,
   run: (api, { onProgress, signal, ...request }) => api.rebuildReport(request),
-  format: ({ files }) => files.map((file) => `Wrote ${file}\n`).join(''),
+  format: (written) => [...formatBeside(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
 };
+
+/** Runs side by side: a row a figure, a column a run. */
+function formatBeside({ report: { beside = [] } }: WrittenReport): string[] {
+  if (beside.length === 0) return [];
+  const rows = besideRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [
+    name,
+    ...cells,
+  ]);
+  return [`${formatTable([...words(''), ...numbers(...beside.map(({ name }) => name))], rows)}\n`];
+}

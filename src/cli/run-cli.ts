@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander';
 import { VERSION } from '../version.js';
 import { applyCommand } from './apply.js';
+import { askForCommand } from './ask.js';
 import { benchCommand } from './bench.js';
 import { biasCommand } from './bias.js';
 import { addCommand, type CommandContext, type CommandRow } from './command.js';
@@ -32,10 +33,14 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pushCommand,
 ];
 
-/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. */
+/** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. An empty one is asked for. */
 export async function runCli(args: readonly string[], context: CommandContext): Promise<number> {
   try {
-    await buildProgram(context).parseAsync([...args], { from: 'user' });
+    const { loadPrompts, terminal } = context;
+    const isBare = args.length === 0 && loadPrompts !== undefined;
+    const chosen = isBare ? await askForCommand(await loadPrompts(), terminal) : args;
+    if (chosen === undefined) return EXIT_OK;
+    await buildProgram(context).parseAsync([...chosen], { from: 'user' });
     return EXIT_OK;
   } catch (error) {
     return report(error, args, context);

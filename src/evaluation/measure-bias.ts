@@ -104,7 +104,7 @@ function warnOfBias({ calibration, text, contexts, uncovered }: Omit<BiasFinding
   const bareGap = ratio(uncovered.lost * gap(text), uncovered.text);
   const isCertain = gap(text) > 2 * (text.standardError ?? 0);
   if (!isCertain || uncovered.lost < LOST_LIMIT || bareGap < EXCESS_LIMIT * gap(calibration)) return [];
-  const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context]));
+  const numbers = contexts.flatMap(({ covered }, context) => (covered ? [] : [context + 1]));
   return [
     `${percent(uncovered.lost)} of what the text loses sits in contexts that make up ${percent(uncovered.text)} of it and ` +
       `${percent(uncovered.calibration)} of the calibration (${numbers.join(', ')}): calibrate on text like it too`,

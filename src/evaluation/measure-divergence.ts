@@ -3,6 +3,7 @@ import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import { NumericalError, OptionError } from '../errors.js';
 import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
+import { type Interval, intervalOfMean } from './change-interval.js';
 import { createDivergenceScorer, type DivergenceScorer } from './divergence-scorer.js';
 import type { LanguageModel } from './language-model.js';
 import type { PerplexityProtocol } from './perplexity.js';
@@ -31,6 +32,8 @@ export interface DivergenceResult {
   readonly klDivergence: number;
   /** Fraction of positions where both have the same likeliest next token. */
   readonly top1Agreement: number;
+  /** 95 % intervals of both, from how far windows scatter; absent for fewer than three windows. */
+  readonly intervals?: { readonly klDivergence: Interval; readonly top1Agreement: Interval };
   readonly protocol: PerplexityProtocol;
 }
 
@@ -80,9 +83,15 @@ export async function measureDivergence(
   const all = windows.map((_, index) => scores.get(index)!);
   const sumOf = (pick: (score: DivergenceScore) => number) => all.reduce((sum, score) => sum + pick(score), 0);
   const tokenCount = sumOf((score) => score.tokenCount);
+  const intervalOf = (pick: (score: DivergenceScore) => number) =>
+    intervalOfMean(all.map((score) => ({ sum: pick(score), tokenCount: score.tokenCount })));
+  const klInterval = intervalOf(({ divergence }) => divergence);
+  const agreementInterval = intervalOf(({ agreementCount }) => agreementCount);
   return {
     klDivergence: sumOf(({ divergence }) => divergence) / tokenCount,
     top1Agreement: sumOf(({ agreementCount }) => agreementCount) / tokenCount,
+    ...(klInterval &&
+      agreementInterval && { intervals: { klDivergence: klInterval, top1Agreement: agreementInterval } }),
     protocol: {
       tokensSha256: await sha256OfTokens([tokens]),
       windowLength,

@@ -13,13 +13,17 @@ export interface PerplexityOptions extends WindowOptions, JobControl {
   readonly log?: ScoreLog<WindowScore> | undefined;
 }
 
-/** What a model said to one window. */
-export interface WindowScore {
-  /** Index of the window in the text. */
-  readonly index: number;
+/** A window's loss. */
+export interface WindowLoss {
   /** Sum of -ln p over the tokens scored, in nats. */
   readonly nll: number;
   readonly tokenCount: number;
+}
+
+/** What a model said to one window. */
+export interface WindowScore extends WindowLoss {
+  /** Index of the window in the text. */
+  readonly index: number;
 }
 
 /** What a perplexity was measured on; two figures compare only when these agree. */
@@ -43,6 +47,8 @@ export interface PerplexityResult {
   readonly negativeLogLikelihood: number;
   readonly tokenCount: number;
   readonly windowCount: number;
+  /** Losses by window, from which the interval of a change is known. */
+  readonly windows: readonly WindowLoss[];
   readonly protocol: PerplexityProtocol;
 }
 
@@ -80,6 +86,7 @@ export async function measurePerplexity(
     negativeLogLikelihood,
     tokenCount,
     windowCount: windows.length,
+    windows: scores.map(({ nll, tokenCount: count }) => ({ nll, tokenCount: count })),
     protocol,
   };
 }

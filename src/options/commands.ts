@@ -1,6 +1,6 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, TEXTS_OF_HEALING } from './calibration.js';
-import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
+import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
@@ -24,7 +24,7 @@ export const PRUNE = {
   'Function groups': FUNCTIONS,
   Calibration: LOOK,
   Evaluation: EVALUATION,
-  Running: { ...RUN, ...MODEL, ...CONDUCT },
+  Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
 
 export const LADDER = {
@@ -71,6 +71,7 @@ export const HEAL = {
     seed: RUN.seed,
     hiddenStates: CONDUCT.hiddenStates,
     resume: CONDUCT.resume,
+    stopHealing,
     ...ENGINE,
     ...JOB,
   },
@@ -279,6 +280,10 @@ export const REPORT = {
     report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
     add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
       kind: fileList,
+      otherwise: 'none',
+    }),
+    beside: row('-b, --beside <report>', 'another run of the same dense model, to be laid beside it; may be repeated', {
+      kind: listOf(text('a folder, or a path that ends in .json'), 'a list of reports', 'texts'),
       otherwise: 'none',
     }),
     out: row('-o, --out <file>', 'where the result goes, ending in .json', {

@@ -15,7 +15,7 @@ export interface FolderOptions extends QuantisationOptions {
   readonly out?: string | undefined;
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   readonly force?: boolean | undefined;
-  /** Decide everything and report it, but write nothing. Default false. */
+  /** Decide everything and report it, but write no model; takes as long as a run. `plan` foretells sizes and time at once. Default false. */
   readonly dryRun?: boolean | undefined;
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
@@ -50,6 +50,10 @@ export interface FolderOptions extends QuantisationOptions {
    * anew. Default true.
    */
   readonly resume?: boolean | undefined;
+  /**
+   * Where `heal` was cut off in the same run, take the best weights that it has kept and train no further. Default false.
+   */
+  readonly stopHealing?: boolean | undefined;
 }
 
 type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
@@ -63,11 +67,15 @@ export const RESULT = {
     everyday: true,
   }),
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
-  dryRun: row('--dry-run', 'report what would be removed; write nothing', {
-    kind: truth,
-    default: false,
-    everyday: true,
-  }),
+  dryRun: row(
+    '--dry-run',
+    'check all and foretell sizes and time; with --report, --recipe or --statistics decide what goes, but write no model',
+    {
+      kind: truth,
+      default: false,
+      everyday: true,
+    },
+  ),
   report: row('--report <file>', 'where the report goes, ending in .json', {
     kind: either(
       truth,
@@ -109,6 +117,16 @@ export const resume = row('--no-resume', 'begin anew, and not where the same run
   kind: truth,
   default: true,
 });
+
+/** Whether a run that was cut off while it healed takes what it has. */
+export const stopHealing = row(
+  '--stop-healing',
+  'take the best that healing had when it was cut off, and train no further',
+  {
+    kind: truth,
+    default: false,
+  },
+);
 
 export const CONDUCT = {
   resume,

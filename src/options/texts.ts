@@ -15,8 +15,12 @@ export interface TextWindows {
 
 /** Texts that the dense and the pruned model are compared on. */
 export interface TextEvaluation extends TextWindows {
-  /** Text files, UTF-8, at least one. */
-  readonly texts: readonly string[];
+  /** Text files, UTF-8. Default: none; then there must be prompts. */
+  readonly texts?: readonly string[] | undefined;
+  /** Beginnings that both models go on from in the report, each time with the likeliest token. Default: none. */
+  readonly prompts?: readonly string[] | undefined;
+  /** Tokens that they write after a prompt. Default 40. */
+  readonly newTokens?: number | undefined;
   /** Tokens per window, at least 2 and at most the text's and what the model reads. Default 512, or those where they are less. */
   readonly windowLength?: number | undefined;
 }
@@ -39,9 +43,19 @@ export const TEXT_WINDOWS = {
 export const TEXT_EVALUATION = {
   texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
     kind: fileList,
-    required: true,
+    otherwise: 'none',
     everyday: true,
   }),
+  prompts: row(
+    '--sample <prompt>',
+    'beginning that the dense and the pruned model go on from in the report; may be repeated',
+    {
+      kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
+      otherwise: 'none',
+      everyday: true,
+    },
+  ),
+  newTokens: row('--sample-tokens <count>', 'tokens that they write after it', { kind: whole(1), default: 40 }),
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },
   windowCount: {

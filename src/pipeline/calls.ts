@@ -46,6 +46,7 @@ export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js'
 export { type DescribeRequest, runDescribe } from './run-describe.js';
 export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
 export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
+export { type PlannedResult, type PlannedWindows, type PlanRequest, type PrunePlan, runPlan } from './run-plan.js';
 export { runLadder, runPrune } from './run-prune.js';
 export { type PushedFolder, type PushRequest, runPush } from './run-push.js';
 export { type QuantizeRequest, runQuantize } from './run-quantize.js';

@@ -10,6 +10,7 @@ import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
+import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
@@ -84,7 +85,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
       if (mayGoOn && !isThere) await checkPairPlace(files, place, { force, goesOn });
       const saved = isThere
-        ? ((await readJsonFile(files, place.json)) as unknown as SavedStatistics)
+        ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
         : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });
       const memory = platform.peakMemoryBytes();
       return {

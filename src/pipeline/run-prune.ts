@@ -3,6 +3,7 @@ import { healingCalibration } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { resolveRequest } from '../options/request.js';
+import { TEXT_EVALUATION } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
@@ -11,7 +12,8 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { prepareTexts } from './evaluate/text-evaluation.js';
+import { countTokens, type PreparedText, prepareTexts } from './evaluate/text-evaluation.js';
+import { foreseeWork, type WorkRequest } from './foresee-work.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
@@ -21,21 +23,16 @@ import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { runKey } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { resolveStages, type Stages } from './stages.js';
+import { tellWhole } from './tell-whole.js';
 import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
   checkOptions(request, rowsOf(PRUNE));
   const { files } = platform;
-  const { sparsity, out, dryRun, recipe } = request;
-  const result: ResultPlaces = {
-    sparsity,
-    out: dryRun ? undefined : out,
-    report: resolveReportPlace(files, request.report),
-    recipe: recipe === undefined ? undefined : resolvePair(files, 'recipe', recipe),
-  };
-  const reports = await pruneTo(platform, request, [result]);
-  if (request.evaluation !== undefined) await rewriteReports(platform, reports, [result]);
+  const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
+  const reports = await pruneTo(platform, request, results);
+  if (request.evaluation !== undefined) await rewriteReports(platform, reports, results);
   return reports[0]!;
 }
 
@@ -43,21 +40,32 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
 export async function runLadder(platform: Platform, request: LadderRequest): Promise<readonly PruneReport[]> {
   checkOptions(request, rowsOf(LADDER));
   const { files } = platform;
-  const rungs = nameRungs(request.sparsity);
-  const place = resolveReportPlace(files, request.report);
-  const { out, dryRun, recipe } = request;
-  const toResult = (rung: Rung): ResultPlaces => ({
-    sparsity: rung.sparsity,
-    out: dryRun || out === undefined ? undefined : rungFolder(out, rung),
-    report: rungReportPlace(place, rung),
-    recipe: recipe === undefined ? undefined : resolvePair(files, 'recipe', rungRecipe(recipe, rung)),
-  });
-  const results = rungs.map(toResult);
+  const results = resultPlaces(files, request, true);
   const pruned = await pruneTo(platform, request, results);
   const ladder = buildLadder(pruned);
   const reports = pruned.map((report) => ({ ...report, ladder }));
   await rewriteReports(platform, reports, results);
   return reports;
+}
+
+/** Where results go: a ladder's each to a place of its own, an only one to what was named. */
+export function resultPlaces(
+  files: Platform['files'],
+  { sparsity, out, dryRun, recipe, report }: LadderRequest,
+  isLadder: boolean,
+): readonly ResultPlaces[] {
+  const place = resolveReportPlace(files, report);
+  const toPlaces = (rung: Rung): ResultPlaces => {
+    const folder = out === undefined || !isLadder ? out : rungFolder(out, rung);
+    const decided = recipe === undefined || !isLadder ? recipe : rungRecipe(recipe, rung);
+    return {
+      sparsity: rung.sparsity,
+      out: dryRun ? undefined : folder,
+      report: isLadder ? rungReportPlace(place, rung) : place,
+      recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
+    };
+  };
+  return isLadder ? nameRungs(sparsity).map(toPlaces) : sparsity.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */
@@ -66,13 +74,16 @@ async function pruneTo(
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
-  const { options, quantisation, calibration } = resolveRequest(request);
-  const { model, embeddings, offline, force = false, resume = true, evaluation, statistics } = request;
+  const resolved = resolveRequest(request);
+  const { options, quantisation, calibration } = resolved;
+  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings, offline });
+    const floats =
+      weightsFrom === undefined ? undefined : await stages.open.run(whole, { model: weightsFrom, offline });
     // Refused before the work begins.
     const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
@@ -80,30 +91,51 @@ async function pruneTo(
     if (!mayGoOn) await checkPlaces(folder, results, checks);
     if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
     const texts = evaluation && (await prepareTexts(evaluation, folder));
+    const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, {
-      folders: [folder],
+      folders: [folder, ...(floats === undefined ? [] : [floats])],
       engine,
       call: 'prune',
       place,
       signal: options.signal,
     });
     const sparsities = results.map(({ sparsity }) => sparsity);
-    return withJournal(whole, { output, key, sparsities, resume }, async (context, goesOn) => {
+    return withJournal(foreseen, { output, key, sparsities, resume }, async (context, goesOn) => {
       const finished = goesOn || (resume && !force) ? await readFinished(context, results, inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const given = { request, stages, folder, options, quantisation, calibration: checks.calibration };
+      const reporting = { ...options, onProgress: context.onProgress };
+      const given = {
+        ...{ request, stages, folder, floats, options: reporting, quantisation },
+        calibration: checks.calibration,
+      };
       const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
-      return stages.evaluate.run(context, { reports, engine, folder, texts });
+      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = evaluation!;
+      return stages.evaluate.run(context, { reports, engine, folder, texts, samples: { prompts, newTokens } });
     });
   });
 }
 
-interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
+interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {
+  readonly texts: readonly PreparedText[] | undefined;
+}
+
+/** The same job, whose progress tells of the whole; stages tell of themselves. */
+function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: Foreseeing): JobContext {
+  const { onProgress } = resolved.options;
+  if (onProgress === undefined) return context;
+  const work = foreseeWork({ ...resolved, resultCount, evaluatedCount: countTokens(texts) });
+  return {
+    ...context,
+    onProgress: tellWhole(onProgress, work, resultCount * Math.max(1, resolved.quantisation.dtypes.length)),
+  };
+}
+
+interface Making extends Pick<JobRequest, 'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   readonly quantisation: ResolvedQuantisation;
@@ -118,10 +150,13 @@ interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' |
 function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
-  const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
-  const { hiddenStates, quoteText = true, certify: certifies = true } = request;
+  const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
+  const { hiddenStates, quoteText = true, certify: certifies = true, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
-  const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
+  const asked = {
+    ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
+    ...(dtype.length > 0 && { dtype, ...form }),
+  };
   const resultCount = results.length;
   const open = results.filter((_, index) => !finished.has(index));
   return withPart(context, async (part) => {
@@ -129,6 +164,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       ...given,
       stages,
       hiddenStates,
+      stopHealing,
       readsTokens: learnsRounding(quantisation),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),

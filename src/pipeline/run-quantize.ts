@@ -12,7 +12,7 @@ import type { StagesOption } from './stages.js';
 
 /** A model to be written in other dtypes; all its neurons and heads stay. */
 export interface QuantizeRequest
-  extends Omit<FolderOptions, 'recipe' | 'statistics'>,
+  extends Omit<FolderOptions, 'recipe' | 'statistics' | 'stopHealing'>,
     RunOptions,
     SourceOptions,
     EngineChoice,

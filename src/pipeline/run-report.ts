@@ -4,6 +4,7 @@ import { checkOptions, rowsOf } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { addMeasurements } from '../report/add-measurements.js';
 import { checkReport } from '../report/check-report.js';
+import { layBeside, type NamedReport } from '../report/lay-beside.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
@@ -13,6 +14,8 @@ export interface ReportRequest {
   readonly report: string;
   /** JSON files of measurements to add: what `fang-prune eval`, `bench` and `bias` printed with `--json`. */
   readonly add?: readonly string[] | undefined;
+  /** Reports of other runs of the same dense model, to be laid beside it: a `.json` file each, or a pruned model's folder. */
+  readonly beside?: readonly string[] | undefined;
   /** Where the result goes, ending in `.json`; its page lies beside it. Default: in place. */
   readonly out?: string | undefined;
 }
@@ -24,10 +27,10 @@ export interface WrittenReport {
   readonly files: readonly string[];
 }
 
-/** Adds measurements to a report, and writes it with its page. */
+/** Adds measurements and other runs to a report, and writes it with its page. */
 export async function runReport({ files }: Platform, request: ReportRequest): Promise<WrittenReport> {
   checkOptions(request, rowsOf(REPORT));
-  const { report: given, add = [], out } = request;
+  const { report: given, add = [], beside = [], out } = request;
   const path = await locateReport(files, given);
   let report = await readReport(files, path);
   for (const file of add) {
@@ -35,6 +38,9 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
     if (measured === undefined) throw new OptionError(`There is no file ${file} to add to the report.`);
     report = addMeasurements(report, measured, file);
   }
+  const others: NamedReport[] = [];
+  for (const name of beside) others.push({ name, report: await readReport(files, await locateReport(files, name)) });
+  if (others.length > 0) report = layBeside(report, others);
   const place = resolveReportPlace(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
   if (out !== undefined) await checkReportPlace(files, { folder, name });

@@ -37,6 +37,8 @@ export interface PruneContext {
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Reports one more batch done, or one that stands for several. */
   tick(detail: string, count?: number): void;
+  /** Reports that this run has come to its end. */
+  finish(): void;
   /** Starts at the token ids with the model given, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
   /** Moves on by one segment. */
@@ -62,6 +64,8 @@ export const TOKENS_PER_BATCH = 1024;
 export interface Passes {
   readonly all: number;
   readonly before: number;
+  /** When this run ends. Default: all of them. */
+  readonly end?: number;
 }
 
 export function startContext(job: PruneJob, passes: Passes): PruneContext {
@@ -73,8 +77,9 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
   const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
   // Without tokens a pass goes over the modules alone.
   const perPass = layout.segments.length * Math.max(1, batches.length);
-  const total = Math.max(1, passes.all * perPass);
-  let done = passes.before * perPass;
+  const total = Math.max(1, Math.round(passes.all * perPass));
+  const end = Math.min(total, Math.round((passes.end ?? passes.all) * perPass));
+  let done = Math.round(passes.before * perPass);
   const ticking = ({ segment }: BlockRunner, reads: StageReads = {}): StageReads => {
     const detail = segment === 0 ? 'embedding' : segmentName(segment, layout.modules);
     return {
@@ -108,8 +113,13 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
       }
     },
     tick(detail, count = 1) {
-      done = Math.min(done + count, total);
-      options.onProgress?.({ stage: 'prune', done, total, detail });
+      // Passes are counted roughly beforehand, and nothing is at its end before it ends.
+      done = Math.max(done, Math.min(done + count, end - 1));
+      options.onProgress?.({ stage: 'prune', done: Math.floor(done), total, detail });
+    },
+    finish() {
+      done = Math.max(done, end);
+      options.onProgress?.({ stage: 'prune', done, total });
     },
     startRunner: async (model, { isFixed = false } = {}) =>
       createBlockRunner({

@@ -54,10 +54,12 @@ export async function pruneMeasured(
   const { store = measured.job.store, sparsity = measured.job.options.sparsity } = result;
   const journal = measured.job.journal?.within(`result-${index}`);
   const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity } };
-  const context = startContext(job, { all: passes.all, before: passes.dense + index * passes.each });
+  const before = passes.dense + index * passes.each;
+  const context = startContext(job, { all: passes.all, before, end: before + passes.each });
   try {
     const counts = allocateModules(job.options, modules, dense);
     const shrunk = await shrinkBlocks(context, { ...measured, counts, refinements });
+    context.finish();
     const timings = joinTimings(measured.timings, context.timings());
     // Measuring and pruning factorise the same curvature.
     const remarks = [...new Set([...measured.remarks, ...context.remarks])];

@@ -9,6 +9,7 @@ import {
   runLogLikelihoods,
   runObserve,
   runPerplexity,
+  runPlan,
   runPrune,
   runQuantize,
   runTasks,
@@ -17,6 +18,7 @@ import type { Platform } from '../platform/platform.js';
 
 /** Calls that run a model, by their public names. */
 export const MODEL_CALLS = {
+  plan: runPlan,
   prune: runPrune,
   pruneLadder: runLadder,
   quantize: runQuantize,

@@ -1,11 +1,11 @@
 import { OptionError } from '../errors.js';
-import type { TaskComparison } from '../evaluation/compare-results.js';
+import type { ComparedMeasure, PairedDifference, TaskComparison } from '../evaluation/compare-results.js';
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
-import type { PerplexityResult } from '../evaluation/perplexity.js';
 import { type BenchmarkMeasurements, benchmarkMetrics } from './benchmark-metrics.js';
 import { checkShape } from './check-report.js';
 import { findMeasured, isSamePath } from './find-measured.js';
 import { BENCHMARK, BIAS, EVALUATION } from './measurement-shapes.js';
+import { type MeasuredPerplexity, perplexityMetric } from './perplexity-metric.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
 import type { Shape } from './shape.js';
 
@@ -19,7 +19,7 @@ export interface EvaluationMeasurements {
 /** What was measured of one model. */
 export interface ModelMeasurements {
   readonly model: string;
-  readonly perplexity?: readonly (Pick<PerplexityResult, 'perplexity' | 'protocol'> & { readonly text: string })[];
+  readonly perplexity?: readonly (MeasuredPerplexity & { readonly text: string })[];
   readonly divergence?: readonly (DivergenceResult & { readonly text: string; readonly reference: string })[];
   readonly tasks?: readonly TaskMeasurement[];
 }
@@ -33,10 +33,15 @@ export interface TaskMeasurement {
   readonly accStderr?: number | null;
   readonly accNorm?: number | undefined;
   readonly accNormStderr?: number | null | undefined;
+  /** -ln p of the right answer, in nats. */
+  readonly goldNll?: number | undefined;
 }
 
 /** Two models compared on one task. */
-export interface ComparedTask extends Pick<TaskComparison, 'verdict'> {
+export interface ComparedTask
+  extends Pick<TaskComparison, 'verdict'>,
+    Partial<Pick<TaskComparison, 'deciding'>>,
+    Partial<Readonly<Record<ComparedMeasure, Pick<PairedDifference, 'difference' | 'interval'>>>> {
   readonly file: string;
   readonly a: string;
   readonly b: string;
@@ -115,19 +120,13 @@ function perplexityMetrics(
   pruned: ModelMeasurements,
   place: string,
 ): MetricReport[] {
-  return (pruned.perplexity ?? []).map(({ text, perplexity, protocol }) => {
+  return (pruned.perplexity ?? []).map((measured) => {
+    const { text, protocol } = measured;
     const own = dense?.perplexity?.find((found) => found.text === text);
     if (own !== undefined && own.protocol.tokensSha256 !== protocol.tokensSha256) {
       throw new OptionError(`${place}: the two models read different tokens of ${text}; measure both in one run`);
     }
-    return {
-      kind: 'perplexity',
-      name: text,
-      ...(own && { dense: own.perplexity }),
-      pruned: perplexity,
-      better: 'lower',
-      protocol,
-    };
+    return perplexityMetric(text, own, measured);
   });
 }
 
@@ -135,7 +134,7 @@ function perplexityMetrics(
 function divergenceMetrics({ model }: PruneReport, { divergence = [] }: ModelMeasurements): MetricReport[] {
   return divergence
     .filter(({ reference }) => isSamePath(reference, model))
-    .flatMap(({ text, klDivergence, top1Agreement, protocol }): MetricReport[] => [
+    .flatMap(({ text, klDivergence, top1Agreement, intervals, protocol }): MetricReport[] => [
       { kind: 'other', name: `divergence (KL), ${text}`, dense: 0, pruned: klDivergence, better: 'lower', protocol },
       {
         kind: 'accuracy',
@@ -143,6 +142,7 @@ function divergenceMetrics({ model }: PruneReport, { divergence = [] }: ModelMea
         dense: 1,
         pruned: top1Agreement,
         better: 'higher',
+        ...(intervals && { changeInterval: [intervals.top1Agreement[0] - 1, intervals.top1Agreement[1] - 1] as const }),
         protocol,
       },
     ]);
@@ -153,6 +153,14 @@ const ACCURACIES = [
   ['accNorm', 'accNormStderr'],
 ] as const;
 
+/** Which side a measure's difference is on, where that is beyond noise; undefined where it was not tested. */
+function verdictOn(measure: ComparedMeasure, comparison: ComparedTask | undefined): MetricReport['verdict'] {
+  const { [measure]: found, deciding } = comparison ?? {};
+  if (found === undefined || deciding === undefined) return comparison?.verdict === 'same' ? 'same' : undefined;
+  if (!deciding.includes(measure)) return 'same';
+  return found.difference > 0 === (measure !== 'goldNll') ? 'better' : 'worse';
+}
+
 function taskMetrics(
   dense: ModelMeasurements | undefined,
   pruned: ModelMeasurements,
@@ -160,11 +168,13 @@ function taskMetrics(
 ): MetricReport[] {
   return (pruned.tasks ?? []).flatMap((task) => {
     const own = dense?.tasks?.find(({ file }) => file === task.file);
-    const verdict = verdicts.find(({ file }) => file === task.file)?.verdict;
-    return ACCURACIES.flatMap(([figure, error]): MetricReport[] => {
+    const comparison = verdicts.find(({ file }) => file === task.file);
+    const accuracies = ACCURACIES.flatMap(([figure, error]): MetricReport[] => {
       const value = task[figure];
       if (value === undefined) return [];
       const [denseError, prunedError] = [own?.[error] ?? undefined, task[error] ?? undefined];
+      const verdict = verdictOn(figure, comparison);
+      const { interval } = comparison?.[figure] ?? {};
       return [
         {
           kind: 'accuracy',
@@ -175,10 +185,31 @@ function taskMetrics(
           ...(prunedError !== undefined && {
             standardErrors: { ...(denseError !== undefined && { dense: denseError }), pruned: prunedError },
           }),
+          ...(interval && { changeInterval: interval }),
           ...(verdict !== undefined && { verdict }),
           ...(task.itemCount !== undefined && { note: `${task.file}: ${task.itemCount} items` }),
         },
       ];
     });
+    return [...accuracies, ...likelihoodMetrics(task, own, verdictOn('goldNll', comparison))];
   });
+}
+
+function likelihoodMetrics(
+  { file, goldNll }: TaskMeasurement,
+  dense: TaskMeasurement | undefined,
+  verdict: MetricReport['verdict'],
+): MetricReport[] {
+  if (goldNll === undefined) return [];
+  return [
+    {
+      kind: 'other',
+      name: `${file}, -ln p of the right answer`,
+      ...(dense?.goldNll !== undefined && { dense: dense.goldNll }),
+      pruned: goldNll,
+      unit: 'nats',
+      better: 'lower',
+      ...(verdict !== undefined && { verdict }),
+    },
+  ];
 }

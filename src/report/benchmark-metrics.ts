@@ -1,5 +1,5 @@
 import { OptionError } from '../errors.js';
-import type { SpeedVerdict, Spread } from '../evaluation/speed.js';
+import type { Speedup, SpeedVerdict, Spread } from '../evaluation/speed.js';
 import { findMeasured, isSamePath } from './find-measured.js';
 import type { MetricReport, PruneReport } from './report-schema.js';
 
@@ -23,12 +23,17 @@ export interface SpeedMeasurements {
   readonly peakMemoryBytes: number;
 }
 
+/** A speed beside the reference's. */
+export interface ComparedSpeed extends Partial<Pick<Speedup, 'interval'>> {
+  readonly verdict: SpeedVerdict;
+}
+
 /** Two models compared round by round. */
 export interface ComparedSpeeds {
   readonly model: string;
   readonly reference: string;
-  readonly prefill: { readonly verdict: SpeedVerdict };
-  readonly decode: { readonly verdict: SpeedVerdict };
+  readonly prefill: ComparedSpeed;
+  readonly decode: ComparedSpeed;
 }
 
 /**
@@ -51,11 +56,12 @@ export function benchmarkMetrics(
     `speeds: medians of ${shape.rounds} rounds that read ${shape.promptLength} tokens and write ${shape.newTokens}, ` +
     `on ${shape.machine.processor}`;
   return FIGURES.map(({ of, comparison, ...figure }): MetricReport => {
-    const verdict = comparison && verdicts?.[comparison].verdict;
+    const { verdict, interval } = (comparison && verdicts?.[comparison]) ?? {};
     return {
       ...figure,
       ...(dense !== undefined && { dense: of(dense) }),
       pruned: of(pruned),
+      ...(interval && { changeInterval: [interval[0] - 1, interval[1] - 1] as const }),
       ...(verdict !== undefined && { verdict: VERDICTS[verdict] }),
       note,
     };

@@ -1,4 +1,4 @@
-import type { PruneReport, RungReport } from './report-schema.js';
+import type { PruneReport, RungPerplexity, RungReport } from './report-schema.js';
 
 /** The table of a ladder: the dense model, then each rung, with the perplexities that their reports hold. */
 export function buildLadder(reports: readonly PruneReport[]): readonly RungReport[] {
@@ -28,16 +28,27 @@ export function buildLadder(reports: readonly PruneReport[]): readonly RungRepor
 }
 
 function perplexities({ metrics = [] }: PruneReport, of: 'dense' | 'pruned'): Pick<RungReport, 'perplexities'> {
-  const found = metrics.flatMap(({ kind, name, [of]: value }) =>
-    kind === 'perplexity' && value !== undefined ? [{ text: name, perplexity: value }] : [],
+  const found = metrics.flatMap(({ kind, name, protocol, [of]: value }): RungPerplexity[] =>
+    kind === 'perplexity' && value !== undefined
+      ? [{ text: name, perplexity: value, ...(protocol && { protocol }) }]
+      : [],
   );
   return found.length === 0 ? {} : { perplexities: found };
 }
 
-/** Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured. */
+/**
+ * Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured, or texts were read
+ * in other ways: tokens with more text before them are easier to foretell.
+ */
 export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexities'>): number | undefined {
-  if (perplexities.length === 0) return undefined;
+  const ways = new Set(perplexities.map(({ protocol }) => wayOfReading(protocol)));
+  if (ways.size !== 1) return undefined;
   return Math.exp(perplexities.reduce((sum, { perplexity }) => sum + Math.log(perplexity), 0) / perplexities.length);
+}
+
+function wayOfReading(protocol: RungPerplexity['protocol']): string {
+  const { windowLength, stride, bosTokenId } = protocol ?? {};
+  return [windowLength, stride, bosTokenId].join();
 }
 
 /** A model's size and what it loses. */

@@ -11,6 +11,7 @@ export const METRIC = withFields({
   unit: optional(text),
   better: oneOf('lower', 'higher'),
   standardErrors: optional(withFields({ dense: optional(number), pruned: number })),
+  changeInterval: optional(listOf(number)),
   verdict: optional(oneOf('same', 'worse', 'better')),
   protocol: optional(object),
   note: optional(text),
@@ -42,14 +43,28 @@ export const BIAS = withFields({
   perplexity: optional(METRIC),
 });
 
+const windowLoss = withFields({ nll: number, tokenCount: number });
+const difference = withFields({ difference: number, interval: listOf(number) });
+
 /** What `eval --json` prints, as far as a report shows it. */
 export const EVALUATION = withFields({
   models: listOf(
     withFields({
       model: text,
-      perplexity: optional(listOf(withFields({ text, perplexity: number, protocol }))),
+      perplexity: optional(
+        listOf(withFields({ text, perplexity: number, protocol, windows: optional(listOf(windowLoss)) })),
+      ),
       divergence: optional(
-        listOf(withFields({ text, reference: text, klDivergence: number, top1Agreement: number, protocol: object })),
+        listOf(
+          withFields({
+            text,
+            reference: text,
+            klDivergence: number,
+            top1Agreement: number,
+            intervals: optional(withFields({ klDivergence: listOf(number), top1Agreement: listOf(number) })),
+            protocol: object,
+          }),
+        ),
       ),
       tasks: optional(
         listOf(
@@ -60,18 +75,30 @@ export const EVALUATION = withFields({
             accStderr: optional(numberOrNull),
             accNorm: optional(number),
             accNormStderr: optional(numberOrNull),
+            goldNll: optional(number),
           }),
         ),
       ),
     }),
   ),
   comparisons: optional(
-    listOf(withFields({ file: text, a: text, b: text, verdict: oneOf('same', 'worse', 'better') })),
+    listOf(
+      withFields({
+        file: text,
+        a: text,
+        b: text,
+        verdict: oneOf('same', 'worse', 'better'),
+        deciding: optional(listOf(text)),
+        acc: optional(difference),
+        accNorm: optional(difference),
+        goldNll: optional(difference),
+      }),
+    ),
   ),
 });
 
 const median = withFields({ median: number });
-const speedup = withFields({ verdict: oneOf('faster', 'slower', 'same') });
+const speedup = withFields({ verdict: oneOf('faster', 'slower', 'same'), interval: optional(listOf(number)) });
 
 /** What `bench --json` prints, as far as a report shows it. */
 export const BENCHMARK = withFields({
@@ -91,3 +118,15 @@ export const BENCHMARK = withFields({
   ),
   comparisons: optional(listOf(withFields({ model: text, reference: text, prefill: speedup, decode: speedup }))),
 });
+
+/** A `HealingReport`. */
+export const HEALING = withFields({
+  windowCount: number,
+  windowLength: number,
+  divergence: withFields({ before: number, after: number }),
+  keptStep: number,
+  curve: listOf(withFields({ step: number, train: optional(number), heldOut: optional(number) })),
+});
+
+/** A `CertificateReport`. */
+export const CERTIFICATE = withFields({ opened: flag, gap: number, tokens: number, tolerance: number });

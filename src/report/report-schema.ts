@@ -56,8 +56,12 @@ export interface PruneReport {
   readonly modules: readonly ModuleReport[];
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
+  /** What both models write after the same prompts. */
+  readonly samples?: readonly SampleReport[];
   /** Every rung of the ladder that the run was part of, the dense model first; there when the whole ladder has ended. */
   readonly ladder?: readonly RungReport[];
+  /** This run, and others of the same dense model that were laid beside it. */
+  readonly beside?: readonly BesideReport[];
   /** What pruning costs on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
@@ -102,7 +106,10 @@ export interface CertificateReport {
    * the installed runtime runs neither it nor the original as they are.
    */
   readonly opened: boolean;
-  /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
+  /**
+   * Farthest that a logit lies from the masked original's, as a fraction of the range of those; where experts are chosen in rounded
+   * numbers, the farthest of the token in the middle.
+   */
   readonly gap: number;
   /**
    * The same between two runs of the masked original: as it is, and with every cut map's weights moved to a neighbouring
@@ -124,9 +131,23 @@ export interface DtypeReport {
   readonly bytes: number;
   /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is no large matrix. */
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
+  /** What pruning and rounding cost apart; absent without calibration windows, or where activations are rounded too. */
+  readonly divergence?: DivergenceReport;
   /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
   readonly rounding?: RoundingReport;
   readonly certificate?: CertificateReport;
+}
+
+/** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats a token. */
+export interface DivergenceReport {
+  /** Windows that rounding did not learn from. */
+  readonly windowCount: number;
+  /** Of the pruned model in floats. */
+  readonly pruning: number;
+  /** What rounding adds. */
+  readonly quantising: number;
+  /** What rounding every weight to the nearest level would add; absent where that was done. */
+  readonly nearest?: number;
 }
 
 /** How the maps of a model were rounded, those that were looked at. */
@@ -161,7 +182,36 @@ export interface RungReport {
   /** Model file with its external data. */
   readonly bytes: number;
   /** By text, as far as they were measured; the same texts in every rung. */
-  readonly perplexities?: readonly { readonly text: string; readonly perplexity: number }[];
+  readonly perplexities?: readonly RungPerplexity[];
+}
+
+/** A run among others of the same dense model. */
+export interface BesideReport {
+  /** Folder written, or the report's path. */
+  readonly name: string;
+  readonly method: string;
+  readonly seed: number;
+  /** Fraction of the selected modules' parameters to remove, and removed. */
+  readonly requested: number;
+  readonly achieved: number;
+  readonly parameters: number;
+  /** Model file with its external data. */
+  readonly bytes: number;
+  readonly metrics: readonly MetricReport[];
+}
+
+/** A prompt, and how each model goes on from it when it takes the likeliest token each time. */
+export interface SampleReport {
+  readonly prompt: string;
+  readonly dense: string;
+  readonly pruned: string;
+}
+
+/** A rung's perplexity on one text. */
+export interface RungPerplexity {
+  readonly text: string;
+  readonly perplexity: number;
+  readonly protocol?: PerplexityProtocol;
 }
 
 /** One figure of the dense and the pruned model. */
@@ -177,6 +227,11 @@ export interface MetricReport {
   readonly better: 'lower' | 'higher';
   /** Standard errors of the two figures. */
   readonly standardErrors?: { readonly dense?: number; readonly pruned: number };
+  /**
+   * 95 % interval of the change, from paired windows, items or rounds: of `pruned / dense - 1`, for accuracies of
+   * `pruned - dense`. Absent where it is not known.
+   */
+  readonly changeInterval?: readonly [low: number, high: number];
   /** What the pruned model is by a paired test; `same` = no difference beyond noise. */
   readonly verdict?: 'same' | 'worse' | 'better';
   /** What a perplexity was measured on. */

@@ -23,6 +23,7 @@ export interface WorkerLike {
 
 /** Names of the calls; the calls themselves are the worker's. */
 const CALLS: Readonly<Record<ModelCall, true>> = {
+  plan: true,
   prune: true,
   pruneLadder: true,
   quantize: true,

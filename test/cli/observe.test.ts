@@ -7,7 +7,9 @@ it('passes on only what was said, and says what was kept', async () => {
   expect(out).toBe(
     'Observed dense -> stats (auto, seed 0)\n' +
       'Gram matrices, the curvature of the loss of 12 modules on 64 windows of 128 tokens, 12.3 MB\n' +
-      '1.5 s\n',
+      '1.5 s\n' +
+      'folder  stats\n' +
+      'next    npx fang-prune prune dense --out SMALLER --sparsity 30% --statistics stats\n',
   );
 });
 

@@ -143,11 +143,49 @@ describe('prune', () => {
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
     const { exitCode, err } = await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3');
     expect(exitCode).toBe(2);
-    expect(err).toMatch(/^fang-prune: --text is missing; expected a list of paths/);
+    expect(err).toMatch(/^fang-prune: --text is missing: name a text to measure on, or a prompt to go on from/);
   });
 
-  it('needs no folder for a dry run', async () => {
-    expect((await runWithDouble('prune dense --sparsity 0.3 --dry-run')).exitCode).toBe(0);
+  it('has both models go on from prompts', async () => {
+    const { calls } = await runWithDouble(
+      'prune dense -o pruned -s 0.3 --sample Once --sample Twice --sample-tokens 9',
+    );
+    expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'], newTokens: 9 } });
+    const samples = [{ prompt: 'Once', dense: ' upon\na time', pruned: ' a a' }];
+    expect(formatPruneReport({ ...PRUNE_REPORT, samples }, createColors(false))).toContain(
+      '\nOnce\ndense  upon / a time\npruned a a\n',
+    );
+  });
+
+  it('foretells a dry run, which needs no folder', async () => {
+    const { calls, exitCode, out } = await runWithDouble('prune dense --sparsity 0.3,0.5 --dry-run');
+    expect(exitCode).toBe(0);
+    expect(calls.map(([name]) => name)).toEqual(['plan']);
+    expect(out).toBe(
+      [
+        'Would prune dense (auto, allocation global): 2.83 M parameters, 11.6 MB',
+        '',
+        'sparsity  parameters           bytes',
+        '30 %          1.98 M  −30 %   8.1 MB',
+        '50 %          1.41 M  −50 %  5.78 MB',
+        '',
+        'Sizes are of an even choice; how much each block loses is decided by measuring.',
+        '',
+        'It would take about 3 min 3 s here, on 64 windows of 512 tokens, 32 of them written by the model ' +
+          '(generate 1 min 0 s, prune 2 min 3 s).',
+        '',
+      ].join('\n'),
+    );
+  });
+
+  it('foretells widths where they follow from the sparsity', async () => {
+    const { out } = await runWithDouble('prune dense --sparsity 0.3 --dry-run --method flap');
+    expect(out).toContain('0-1             8 -> 6   512 -> 360');
+  });
+
+  it.each(['--report r.json', '--recipe recipe', '--statistics kept'])('decides what goes with %s', async (flags) => {
+    const { calls } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
+    expect(calls[0]).toMatchObject(['prune', { dryRun: true }]);
   });
 });
 
@@ -165,7 +203,7 @@ describe('a ladder', () => {
   });
 
   it('prints one object', async () => {
-    const { out } = await runWithDouble('prune dense --dry-run -s 0.1 -s 0.2 --json');
+    const { out } = await runWithDouble('prune dense -o pruned -s 0.1 -s 0.2 --json');
     expect(JSON.parse(out).reports).toHaveLength(2);
   });
 
@@ -210,6 +248,18 @@ describe('a ladder', () => {
     expect(out).toContain('Perplexity on 2 texts (their geometric mean). *:');
   });
 
+  it('makes no mean of perplexities that were read in other ways', () => {
+    const protocol = { tokensSha256: 'ab', stride: 1, windowCount: 1, tokenCount: 1 };
+    const metrics = [512, 64].map((windowLength) => ({
+      ...{ kind: 'perplexity' as const, name: `${windowLength}.txt`, dense: 4, pruned: 6, better: 'lower' as const },
+      protocol: { ...protocol, windowLength },
+    }));
+    const out = formatLadder({ reports: [{ ...PRUNE_REPORT, metrics }] }, createColors(false));
+    expect(out).not.toContain('Pareto');
+    expect(out).toContain('64.txt      4.000   6.000');
+    expect(out).toContain('different lengths');
+  });
+
   it('has no column for what was not measured', () => {
     expect(formatLadder({ reports: [rung(1, {})] }, createColors(false))).not.toMatch(/perplexity|Pareto/i);
   });
@@ -219,7 +269,8 @@ it('applies a recipe', async () => {
   const { calls, out } = await runWithDouble('apply recipe dense -o pruned');
   expect(calls[0]).toMatchObject(['applyRecipe', { recipe: 'recipe', model: 'dense', out: 'pruned' }]);
   expect(out).toBe(
-    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n',
+    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n\n' +
+      'folder  pruned\nnext    npx fang-prune bench dense pruned\n',
   );
 });
 
@@ -270,8 +321,8 @@ describe('formatPruneReport', () => {
         'Pruned dense -> pruned (flap, seed 0)',
         '',
         '             before    after',
-        'parameters   2.83 M    2.1 M  -25.68 %',
-        'bytes       11.6 MB  8.66 MB  -25.12 %',
+        'parameters   2.83 M    2.1 M  −25.68 %',
+        'bytes       11.6 MB  8.66 MB  −25.12 %',
         '',
         'Removed 29.98 % of the prunable parameters (asked: 30 %), 25.68 % of all.',
         '',
@@ -283,7 +334,25 @@ describe('formatPruneReport', () => {
         '',
         '1.5 s',
         '',
+        'folder  pruned',
+        'report  pruned/fang-prune-report.html',
+        'next    npx fang-prune eval dense pruned --text YOUR-TEXT.txt --reference dense',
+        '',
       ].join('\n'),
     );
+  });
+
+  it('names the report where it was asked for, and speed where quality was measured', () => {
+    const request = { report: 'reports/a b.json', evaluation: { texts: ['t.txt'] } };
+    const said = formatPruneReport({ ...PRUNE_REPORT, model: "it's" }, createColors(false), request);
+    expect(said).toContain("report  reports/a b.html\nnext    npx fang-prune bench 'it'\\''s' pruned\n");
+  });
+
+  it('only would remove in a dry run', () => {
+    const { out: _, ...dry } = PRUNE_REPORT;
+    const said = formatPruneReport(dry, createColors(false));
+    expect(said).toContain('Would prune dense (flap');
+    expect(said).toContain('Would remove 29.98 %');
+    expect(said).not.toMatch(/folder|next|Removed/);
   });
 });

@@ -1,4 +1,5 @@
-import { runWithDouble } from '../support/cli.js';
+import { layBeside } from '../../src/report/lay-beside.js';
+import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
 it('passes on what was said and names what was written', async () => {
   const { calls, out } = await runWithDouble('report pruned --add eval.json -a bias.json --out page.json');
@@ -8,4 +9,15 @@ it('passes on what was said and names what was written', async () => {
 
 it('passes on only what was said', async () => {
   expect((await runWithDouble('report pruned')).calls).toEqual([['rebuildReport', { report: 'pruned' }]]);
+});
+
+it('lays runs side by side', async () => {
+  const report = layBeside(PRUNE_REPORT, [
+    { name: 'other', report: { ...PRUNE_REPORT, out: 'other', method: 'auto' } },
+  ]);
+  const rebuildReport = async () => ({ report, files: ['a.json'] });
+  const { calls, out } = await runWithDouble('report pruned --beside other', { rebuildReport });
+  expect(calls).toEqual([['rebuildReport', { report: 'pruned', beside: ['other'] }]]);
+  expect(out).toContain('                 pruned         other\nmethod      flap, seed 0  auto, seed 0\n');
+  expect(out).toMatch(/\nWrote a\.json\n$/);
 });

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { type LadderRequest, type PruneRequest, perplexity, prune, pruneLadder } from '../../src/node.js';
+import { generateText, type LadderRequest, type PruneRequest, perplexity, prune, pruneLadder } from '../../src/node.js';
 import type { Progress } from '../../src/progress.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
@@ -65,6 +65,15 @@ describe('evaluation of a run', () => {
     expect((await listFiles(folder())).filter((file) => file !== 'short.txt')).toEqual([]);
   });
 
+  it('shows what both models write, with or without texts', async () => {
+    const { samples, metrics } = await run({ evaluation: { prompts: ['The', 'Once upon'], newTokens: 4 } });
+    expect(metrics).toBeUndefined();
+    expect(samples!.map(({ prompt }) => prompt)).toEqual(['The', 'Once upon']);
+    const expected = await generateText({ model: at('out'), prompt: 'The', maxNewTokens: 4 });
+    expect(samples![0]!.pruned).toBe(expected.text);
+    expect(await readReport('out')).toMatchObject({ samples });
+  });
+
   it('names the text that is too short', async () => {
     await writeFile(at('short.txt'), 'Hello.');
     await expect(run({ evaluation: { texts: [at('short.txt')], windowLength: 32 } })).rejects.toThrow(
@@ -96,7 +105,7 @@ describe('evaluation of a ladder', () => {
     expect(windowCount).toBe(3 * TEXTS.length * WINDOWS.windowCount);
     const [first, second] = reports as [PruneReport, PruneReport];
     const perplexities = ({ metrics }: PruneReport, of: 'dense' | 'pruned') =>
-      metrics!.map(({ name, [of]: value }) => ({ text: name, perplexity: value }));
+      metrics!.map(({ name, protocol, [of]: value }) => ({ text: name, perplexity: value, protocol }));
     expect(first.ladder).toEqual([
       {
         requested: 0,

@@ -26,6 +26,41 @@ describe('measurements of an evaluation', () => {
     ]);
   });
 
+  it('tell how surely a perplexity changes, from paired windows', () => {
+    const windows = (...nlls: readonly number[]) => nlls.map((nll) => ({ nll, tokenCount: 1 }));
+    const measured = (name: string, perplexity: number, losses: ReturnType<typeof windows>) => {
+      const [found] = model(name, perplexity).perplexity;
+      return { model: name, perplexity: [{ ...found, windows: losses }] };
+    };
+    const models = [measured('dense', 10, windows(1, 3, 5)), measured('pruned', 20, windows(1.7, 3.7, 5.7))];
+    const [metric] = addMeasurements(PRUNE_REPORT, { models }, 'eval.json').metrics!;
+    expect(metric!.changeInterval).toEqual([expect.closeTo(Math.expm1(0.7)), expect.closeTo(Math.expm1(0.7))]);
+  });
+
+  it('call nothing better that the test of that very figure does not', () => {
+    const difference = (size: number) => ({ difference: size, interval: [size - 0.01, size + 0.01] });
+    const comparison = {
+      ...{ file: 'piqa.jsonl', a: 'dense', b: 'pruned', verdict: 'better', deciding: ['goldNll'] },
+      ...{ acc: difference(0), goldNll: difference(-0.5) },
+    };
+    const task = (goldNll: number) => [{ file: 'piqa.jsonl', acc: 0.6, goldNll }];
+    const { metrics } = addMeasurements(
+      PRUNE_REPORT,
+      {
+        models: [
+          { model: 'dense', tasks: task(2) },
+          { model: 'pruned', tasks: task(1.5) },
+        ],
+        comparisons: [comparison],
+      },
+      'eval.json',
+    );
+    expect(metrics).toMatchObject([
+      { name: 'piqa.jsonl, acc', verdict: 'same', changeInterval: [-0.01, 0.01] },
+      { name: 'piqa.jsonl, -ln p of the right answer', verdict: 'better', unit: 'nats' },
+    ]);
+  });
+
   it('may be of the pruned model alone', () => {
     const { metrics } = addMeasurements(PRUNE_REPORT, { models: [model('pruned', 20)] }, 'eval.json');
     expect(metrics![0]).not.toHaveProperty('dense');
@@ -115,6 +150,7 @@ describe('measurements of a benchmark', () => {
         pruned: 1250,
         unit: 'tokens/s',
         better: 'higher',
+        changeInterval: [expect.closeTo(11.4), expect.closeTo(11.6)],
         verdict: 'better',
         note: 'speeds: medians of 3 rounds that read 128 tokens and write 32, on a processor',
       },

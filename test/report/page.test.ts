@@ -131,6 +131,47 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
+  it('shows every change on a phone without scrolling sideways', async () => {
+    const { page, close } = await open(sampleReport(), { width: 380 });
+    const cells = page.locator('#cost .stacks td:last-child');
+    const count = await cells.count();
+    expect(count).toBeGreaterThan(4);
+    for (let at = 0; at < count; at++) {
+      const { x, width } = (await cells.nth(at).boundingBox())!;
+      expect(x + width).toBeLessThanOrEqual(380);
+    }
+    await close();
+  });
+
+  it('names the axes of every plot', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const labels = await page.evaluate(() =>
+      Array.from(document.querySelectorAll('.plot > svg')).map((svg) =>
+        Array.from(svg.querySelectorAll('text'), ({ textContent }) => textContent ?? '').filter((text) =>
+          /[a-z]{4}/i.test(text),
+        ),
+      ),
+    );
+    expect(labels.filter((texts) => texts.length < 1)).toEqual([]);
+    expect(labels.flat()).toEqual(
+      expect.arrayContaining(['FFN neurons', 'block change', 'error', 'context', 'stage', 'text']),
+    );
+    await close();
+  });
+
+  it('spells out how calibration windows were written', async () => {
+    const report = sampleReport();
+    const generated = { windowCount: 32, share: 0.5, seed: 0, startToken: 1, temperature: 1, tokensSha256: 'ab' };
+    const { page, close } = await open(
+      { ...report, calibration: { ...report.calibration!, generated } },
+      { width: 1280 },
+    );
+    const said = await page.locator('#how').textContent();
+    expect(said).toContain('generated: window count32');
+    expect(said).not.toContain('[object');
+    await close();
+  });
+
   it('has a table beneath every plot', async () => {
     const { page, close } = await open(sampleReport(), { width: 1280 });
     const figures = page.locator('figure');
@@ -220,7 +261,7 @@ describeThere('the page in a browser', () => {
     expect(await page.locator('header #certificate').textContent()).toMatch(/^Checked: .* 128 tokens .* 3\.2e-7 of/);
     const tiles = await page.locator('header .tile').allTextContents();
     expect(tiles).toContain('Perplexity, mean of 2 texts9.92 → 45.03+353.98 %');
-    expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30 %, better');
+    expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30 % (+28.1 to +31.9 %), better');
     await close();
   });
 

@@ -93,6 +93,7 @@ const PERPLEXITY_RESULT: PerplexityResult = {
   negativeLogLikelihood: Math.log(12.3456),
   tokenCount: 100,
   windowCount: 1,
+  windows: [{ nll: 100 * Math.log(12.3456), tokenCount: 100 }],
   protocol: { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 100 },
 };
 
@@ -222,6 +223,7 @@ export const DTYPE_REPORT: DtypeReport = {
   file: 'onnx/model_q4.onnx',
   bytes: 2_248_052,
   parts: { ffn: 1_133_568, attention: 425_088, embedding: 417_792, head: 0, other: 10_000 },
+  divergence: { windowCount: 2, pruning: 0.31, quantising: 0.052, nearest: 0.12 },
   rounding: { learned: 40, nearest: 2, costRatio: 0.31 },
 };
 
@@ -235,6 +237,24 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
   let err = '';
   const answers: CliApi = {
     prune: async () => PRUNE_REPORT,
+    plan: async ({ sparsity, method = 'auto' }) => ({
+      model: 'dense',
+      method: String(method),
+      allocation: method === 'flap' ? 'uniform' : 'global',
+      results: [sparsity].flat().map((requested) => ({
+        sparsity: { requested, achieved: requested, ofAllParameters: requested },
+        parameters: { before: 2_828_736, after: 2_828_736 * (1 - requested) },
+        bytes: { before: 11_566_780, after: 11_566_780 * (1 - requested) },
+        ...(method === 'flap' && { widths: PRUNE_REPORT.modules }),
+      })),
+      calibration: { windowCount: 64, windowLength: 512, writtenCount: 32 },
+      stages: [
+        { stage: 'generate', ms: 60_000 },
+        { stage: 'prune', ms: 123_000 },
+        { stage: 'save', ms: 100 },
+      ],
+      ms: 183_100,
+    }),
     pruneLadder: async ({ sparsity }) =>
       sparsity.map((requested, at) => ({
         ...PRUNE_REPORT,
@@ -270,6 +290,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       return answer(request);
     };
   const api: CliApi = {
+    plan: record('plan', answers.plan),
     prune: record('prune', answers.prune),
     pruneLadder: record('pruneLadder', answers.pruneLadder),
     quantize: record('quantize', answers.quantize),

@@ -74,7 +74,22 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
         standardErrors: { dense: 0.01, pruned: 0.01 },
         note: '300 items',
       },
-      { kind: 'speed', name: 'prefill', dense: 1000, pruned: 1300, unit: 'tokens/s', better: 'higher' },
+      {
+        kind: 'speed',
+        name: 'prefill',
+        dense: 1000,
+        pruned: 1300,
+        unit: 'tokens/s',
+        better: 'higher',
+        changeInterval: [0.281, 0.319],
+      },
+    ],
+    samples: [
+      {
+        prompt: `Once upon a time ${token}`,
+        dense: `there was a small house.\n${token}`,
+        pruned: 'there was a house house house',
+      },
     ],
     ladder: [0, 0.1, 0.3, 0.5].map((requested, at) => ({
       requested,
@@ -97,6 +112,18 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
       tolerance: 1e-5,
       passed: true,
     },
+    beside: ['pruned', 'other'].map((name, at) => ({
+      ...{
+        name: `models/${name}`,
+        method: 'auto',
+        seed: at,
+        requested: 0.3,
+        achieved: 0.3,
+        parameters: 7.5e7,
+        bytes: 3e8,
+      },
+      metrics: [{ kind: 'perplexity', name: 'held-out calibration text', pruned: 15.6 + at, better: 'lower' }],
+    })),
     bias: [bias(full)],
     seed: 0,
     calibration: {

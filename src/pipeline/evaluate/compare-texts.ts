@@ -5,6 +5,7 @@ import { measureTokenLosses } from '../../evaluation/token-losses.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { JobControl } from '../../progress.js';
 import { type Decode, describeContexts } from '../../report/describe-contexts.js';
+import { perplexityMetric } from '../../report/perplexity-metric.js';
 import type { BiasReport, MetricReport } from '../../report/report-schema.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -86,22 +87,25 @@ async function perplexityOf(
   { dense, pruned }: ScoredText,
 ): Promise<MetricReport> {
   const windowLength = windows[0]!.length;
-  const perplexity = (losses: Float32Array) => Math.exp(losses.reduce((sum, loss) => sum + loss, 0) / losses.length);
-  return {
-    kind: 'perplexity',
-    name,
-    dense: perplexity(dense),
-    pruned: perplexity(pruned),
-    better: 'lower',
-    protocol: {
-      tokensSha256: await sha256OfTokens(windows),
-      ...(textSha256 !== undefined && { textSha256 }),
-      windowLength,
-      stride: windowLength,
-      windowCount: windows.length,
-      tokenCount: dense.length,
-    },
+  const tokenCount = windowLength - 1;
+  const sum = (losses: Float32Array) => losses.reduce((all, loss) => all + loss, 0);
+  const protocol = {
+    tokensSha256: await sha256OfTokens(windows),
+    ...(textSha256 !== undefined && { textSha256 }),
+    windowLength,
+    stride: windowLength,
+    windowCount: windows.length,
+    tokenCount: dense.length,
   };
+  const measured = (losses: Float32Array) => ({
+    perplexity: Math.exp(sum(losses) / losses.length),
+    windows: windows.map((_, at) => ({
+      nll: sum(losses.subarray(at * tokenCount, (at + 1) * tokenCount)),
+      tokenCount,
+    })),
+    protocol,
+  });
+  return perplexityMetric(name, measured(dense), measured(pruned));
 }
 
 async function biasOf(

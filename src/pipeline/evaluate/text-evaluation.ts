@@ -1,6 +1,5 @@
 import { sha256 } from '../../calibration/sha256.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { OptionError } from '../../errors.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import { measurePerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
@@ -27,10 +26,7 @@ const STANDARD_LENGTH = 512;
 
 /** Reads and encodes texts, and checks that they can be measured. @throws OptionError, naming the text. */
 export async function prepareTexts(request: TextEvaluation, folder: ModelFolder): Promise<readonly PreparedText[]> {
-  const { texts } = request;
-  if (!Array.isArray(texts) || texts.length === 0) {
-    throw new OptionError('evaluation names no texts; give at least one file, such as { texts: ["test.txt"] }');
-  }
+  const { texts = [] } = request;
   const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
   const longest = contextLength(folder) ?? Number.POSITIVE_INFINITY;
   const prepared: PreparedText[] = [];
@@ -39,6 +35,11 @@ export async function prepareTexts(request: TextEvaluation, folder: ModelFolder)
     prepared.push(await naming(name, () => prepareText({ name, text, tokenizer, longest }, request)));
   }
   return prepared;
+}
+
+/** Tokens that are read of all texts. */
+export function countTokens(texts: readonly PreparedText[] = []): number {
+  return texts.reduce((sum, { windows, windowCount }) => sum + windowCount * (windows.windowLength ?? 0), 0);
 }
 
 interface RawText {

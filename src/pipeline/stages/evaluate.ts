@@ -1,9 +1,13 @@
 import { sha256 } from '../../calibration/sha256.js';
+import { generateText } from '../../evaluation/generate.js';
+import type { LanguageModel } from '../../evaluation/language-model.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
 import { readKept } from '../../platform/journal.js';
-import { partOfProgress } from '../../progress.js';
-import type { MetricReport, PruneReport } from '../../report/report-schema.js';
+import { type JobControl, partOfProgress } from '../../progress.js';
+import { perplexityMetric } from '../../report/perplexity-metric.js';
+import type { PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import { measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
 import { type JobContext, type Stage, withPart } from '../job-context.js';
@@ -15,21 +19,30 @@ export interface EvaluateInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly texts: readonly PreparedText[];
+  /** What both models go on from, and for how many tokens. */
+  readonly samples: SampleRequest;
   /** Of results that were written. */
   readonly reports: readonly PruneReport[];
 }
 
+/** Prompts, and how far models go on from them. */
+export interface SampleRequest {
+  readonly prompts: readonly string[];
+  readonly newTokens: number;
+}
+
 /**
- * Adds the perplexity of the dense model, measured once, and of each pruned one to the reports of what was written. One
+ * Adds the perplexity of the dense model, measured once, and of each pruned one, and what they write, to the reports of what was written. One
  * model is in memory at a time.
  * @throws NumericalError, EngineError; the signal's reason when aborted.
  */
 export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
   name: 'evaluate',
-  async run(context, { engine, folder, texts, reports }) {
-    if (reports.every(({ metrics }) => metrics !== undefined)) return reports;
+  async run(context, { engine, folder, texts, samples, reports }) {
+    const { prompts } = samples;
+    if (reports.every((report) => isEvaluated(report, { texts, prompts }))) return reports;
     const { resolve } = context.platform.files;
-    const measure = measureWith(context, { engine, texts, modelCount: 1 + reports.length });
+    const measure = measureWith(context, { engine, texts, samples, modelCount: 1 + reports.length });
     const dense = await measure(async () => folder, 0);
     const evaluated: PruneReport[] = [];
     for (const [at, report] of reports.entries()) {
@@ -38,7 +51,12 @@ export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
       const pruned = await withPart(context, (part) => measure(() => open.run(part, { model, embeddings }), 1 + at));
       evaluated.push({
         ...report,
-        metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),
+        ...(texts.length > 0 && {
+          metrics: texts.map(({ name }, text) => perplexityMetric(name, dense.results[text]!, pruned.results[text]!)),
+        }),
+        ...(prompts.length > 0 && {
+          samples: prompts.map((prompt, at) => ({ prompt, dense: dense.written[at]!, pruned: pruned.written[at]! })),
+        }),
         timings: [...report.timings, { stage: 'evaluate', ms: dense.ms + pruned.ms }],
       });
     }
@@ -46,27 +64,44 @@ export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
   },
 };
 
+function isEvaluated(
+  { metrics, samples }: PruneReport,
+  { texts, prompts }: { texts: readonly unknown[]; prompts: readonly unknown[] },
+) {
+  return (metrics !== undefined || texts.length === 0) && (samples !== undefined || prompts.length === 0);
+}
+
 interface Measured {
   readonly results: readonly PerplexityResult[];
+  /** What the model writes after each prompt. */
+  readonly written: readonly string[];
   readonly ms: number;
 }
 
 function measureWith(
   { journal, onProgress, signal }: JobContext,
-  { engine, texts, modelCount }: Pick<EvaluateInput, 'engine' | 'texts'> & { readonly modelCount: number },
+  {
+    engine,
+    texts,
+    samples,
+    modelCount,
+  }: Pick<EvaluateInput, 'engine' | 'texts' | 'samples'> & { readonly modelCount: number },
 ) {
   return async (openFolder: () => Promise<ModelFolder>, index: number): Promise<Measured> => {
     signal?.throwIfAborted();
     // A text may have changed under its name.
-    const name = `evaluation-${index}-${await sha256(texts.map(({ textSha256 }) => textSha256).join())}`;
+    const asked = [texts.map(({ textSha256 }) => textSha256), samples];
+    const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
     const kept = await readKept<Measured>(journal, name);
     if (kept !== undefined) return kept;
     const listener = onProgress && partOfProgress(onProgress, index, modelCount);
     const start = performance.now();
-    const model = await openLanguageModel(engine, await openFolder());
+    const folder = await openFolder();
+    const model = await openLanguageModel(engine, folder);
     try {
       const results = await measureTexts(model, texts, { onProgress: listener, signal });
-      const measured = { results, ms: performance.now() - start };
+      const written = await writeSamples(model, folder, { ...samples, signal });
+      const measured = { results, written, ms: performance.now() - start };
       await journal?.write(name, [measured]);
       return measured;
     } finally {
@@ -75,13 +110,17 @@ function measureWith(
   };
 }
 
-function perplexityMetric(name: string, dense: PerplexityResult, pruned: PerplexityResult): MetricReport {
-  return {
-    kind: 'perplexity',
-    name,
-    dense: dense.perplexity,
-    pruned: pruned.perplexity,
-    better: 'lower',
-    protocol: pruned.protocol,
-  };
+async function writeSamples(
+  model: LanguageModel,
+  folder: ModelFolder,
+  { prompts, newTokens, signal }: SampleRequest & Pick<JobControl, 'signal'>,
+): Promise<string[]> {
+  if (prompts.length === 0) return [];
+  const tokenizer = await requireTokenizer(folder, 'writing text');
+  const written: string[] = [];
+  for (const prompt of prompts) {
+    const options = { tokenizer, prompt, maxNewTokens: newTokens, temperature: 0, ...(signal && { signal }) };
+    written.push(await generateText(model, options));
+  }
+  return written;
 }

@@ -49,8 +49,8 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     const needs = { ...denseNeeds(modules, options), curvatures };
-    const passes = planPasses(countDensePasses(needs), countPruningPasses(options), resultCount);
-    const context = startContext(job, { all: passes.all, before: 0 });
+    const passes = foreseePasses(options, resultCount);
+    const context = startContext(job, { all: passes.all, before: 0, end: passes.dense });
     const dense = await measureOrRead(context, needs).finally(() => context.dispose());
     return {
       job,
@@ -84,7 +84,7 @@ export async function loadStatistics(
   const { needs } = options.adapter;
   const { modules, remarks: staying } = selectModules(job);
   const passes = planPasses(1, 1, resultCount);
-  const context = startContext(job, { all: passes.all, before: 0 });
+  const context = startContext(job, { all: passes.all, before: 0, end: passes.dense });
   const request = { ...denseNeeds(modules, options), statistics };
   const dense = await readMeasures(context, request).finally(() => context.dispose());
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
@@ -115,9 +115,21 @@ function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions
 }
 
 /** How often the tokens go through the model to look at it, roughly, for the remaining time. */
-function countDensePasses(needs: DenseNeeds): number {
-  const backwards = needsGradients(needs) ? 1 : 0;
+function countDensePasses(options: ResolvedOptions): number {
+  const needs = denseNeeds([], options);
+  const backwards = goesBackwards(options) ? 1 : 0;
   return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
+}
+
+/** How often the tokens go through the model for as many results, roughly. */
+export function foreseePasses(options: ResolvedOptions, resultCount: number): MeasuredModel['passes'] {
+  return planPasses(countDensePasses(options), countPruningPasses(options), resultCount);
+}
+
+/** Whether the dense model is looked at on the way back too. */
+export function goesBackwards(options: ResolvedOptions): boolean {
+  const { hasCurvature } = METRICS[options.metric];
+  return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
 }
 
 const planPasses = (dense: number, each: number, resultCount: number): MeasuredModel['passes'] => ({
@@ -127,4 +139,4 @@ const planPasses = (dense: number, each: number, resultCount: number): MeasuredM
 });
 
 const countPruningPasses = (options: ResolvedOptions): number =>
-  options.adapter.needs === 'none' ? 0 : REFINEMENTS.reduce((sum, { passes }) => sum + passes(options), 1.5);
+  options.adapter.needs === 'none' ? 0 : REFINEMENTS.reduce((sum, { passes }) => sum + passes(options), 2);

@@ -4,7 +4,7 @@ import type { ContextReport, GroupReport, ModuleReport, PruneReport } from '../r
 import { words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { choice, h, section, table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
 
 /** An FFN whose neurons were grouped by function. */
@@ -185,10 +185,10 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
       contexts.map((_, context) => [String(context + 1), ...groups.map((_group, index) => mean(context, index))]),
     ),
     draw: (width) => ({
-      height: 46 + 22 * (contexts.length + 1),
+      height: 62 + 22 * (contexts.length + 1),
       marginLeft: 36,
       marginRight: 4,
-      marginTop: 8,
+      marginTop: 24,
       marginBottom: 26,
       x: { type: 'band', axis: null, domain: columns.map((_, at) => at), padding: 0, round: false },
       y: {
@@ -199,7 +199,11 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
       },
       opacity: { domain: [0, 1], range: [0.04, 1] },
       marks: [
-        axisY({ tickSize: 0, tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)), label: null }),
+        axisY({
+          tickSize: 0,
+          tickFormat: (at: number) => (at === KEPT ? 'kept' : String(at + 1)),
+          ...axisName('context'),
+        }),
         cell(columns, { x: (_, at) => at, y: () => KEPT, fill: 'var(--removed)', inset: 0 }),
         cell(columns, {
           x: (_, at) => at,

@@ -5,7 +5,7 @@ import type { BiasReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { contextDetail, describedTokens } from './context-detail.js';
 import { details, h, section, table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 
 /** Loss from pruning on the calibration text and on others, context by context. */
 export function biasSection({ bias = [] }: PruneReport): HTMLElement | undefined {
@@ -111,6 +111,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
     draw: (width) => ({
       height: 56 + 22 * rows.length,
       marginLeft: 40,
+      marginTop: 24,
       marginBottom: 36,
       x: { nice: true, zero: true },
       y: { type: 'band', domain: rows.map((row) => row.name), label: null },
@@ -121,7 +122,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
           label: 'nats lost a token',
           labelAnchor: 'right',
         }),
-        axisY({ tickSize: 0, label: null }),
+        axisY({ tickSize: 0, ...axisName('context') }),
         ruleX([0], { stroke: 'var(--line)' }),
         link(links, { x1: 'from', x2: 'to', y1: 'label', y2: 'label', stroke: 'var(--line)', strokeWidth: 3 }),
         dot(points, {

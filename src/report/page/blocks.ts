@@ -4,7 +4,7 @@ import type { ModuleReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { costsFigure } from './costs-figure.js';
 import { h, section, table } from './dom.js';
-import { blockTicks, figure } from './figure.js';
+import { axisName, blockTicks, figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
 
 const UNITS = { ffn: 'FFN neurons', attention: 'attention heads' } as const;
@@ -57,7 +57,7 @@ function widthsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
       y: { domain: [0, most], label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, label: null, tickSize: 0 }),
+        axisY({ ticks: 4, ...axisName(UNITS[kind]), tickSize: 0 }),
         blockAxis(report.blocks.length, width),
         barY(bars, {
           filter: ({ from, to }) => to > from,
@@ -138,7 +138,7 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
       y: { zero: true, nice: true, label: null },
       marks: [
         gridY({ ticks: 3 }),
-        axisY({ ticks: 3, label: null, tickSize: 0 }),
+        axisY({ ticks: 3, ...axisName('block change'), tickSize: 0 }),
         blockAxis(blocks.length, width),
         lineY(blocks, { x: 'index', y: 'change', stroke: 'var(--muted)' }),
         dot(blocks, {
@@ -182,7 +182,7 @@ function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
       y: { zero: true, nice: true, label: null, tickFormat: (value: number) => `${Math.round(100 * value)} %` },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, label: null, tickSize: 0, tickFormat: (value: number) => formatPercent(value) }),
+        axisY({ ticks: 4, ...axisName('error'), tickSize: 0, tickFormat: (value: number) => formatPercent(value) }),
         blockAxis(report.blocks.length, width),
         link(rows, { x: 'block', y1: 'before', y2: 'after', stroke: 'var(--line)', strokeWidth: 3 }),
         dot(rows, { x: 'block', y: 'before', r: 4, fill: 'var(--dense)' }),

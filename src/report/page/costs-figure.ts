@@ -3,7 +3,7 @@ import { formatPercent } from '../format-quantity.js';
 import type { ModuleReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 
 /** Predicted costs by the fraction removed of each module, and where the run stopped: at one slope everywhere. */
 export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
@@ -52,7 +52,7 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
       y: { type: 'log', domain: [floor, highest], label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, label: 'foretold cost', labelAnchor: 'top', labelArrow: false, tickSize: 0 }),
+        axisY({ ticks: 4, ...axisName('foretold cost'), tickSize: 0 }),
         axisX({
           ticks: width < 500 ? 3 : 6,
           label: 'removed',

@@ -41,8 +41,16 @@ export function section(id: string, heading: string, ...children: readonly Child
   );
 }
 
-/** A table that scrolls sideways by itself where the screen is narrow; the first column names the rows. */
-export function table(caption: string, columns: readonly Column[], rows: readonly (readonly Child[])[]): HTMLElement {
+/**
+ * A table that scrolls sideways by itself where the screen is narrow; the first column names the rows.
+ * @param stacks Instead, every row's name stands on a line of its own there.
+ */
+export function table(
+  caption: string,
+  columns: readonly Column[],
+  rows: readonly (readonly Child[])[],
+  { stacks = false }: { readonly stacks?: boolean } = {},
+): HTMLElement {
   const numeric = (at: number) => (columns[at]?.numeric ? 'number' : undefined);
   const head = h(
     'thead',
@@ -62,9 +70,20 @@ export function table(caption: string, columns: readonly Column[], rows: readonl
       ),
     ),
   );
-  const whole = h('table', {}, h('caption', {}, caption), head, body);
+  const whole = h('table', { class: stacks && 'stacks' }, h('caption', {}, caption), head, body);
+  if (stacks) nameRoles(whole);
   // Whoever has no mouse must be able to scroll it too.
   return h('div', { class: 'scroller', role: 'region', 'aria-label': caption, tabindex: 0 }, whole);
+}
+
+/** Style sheets that lay a table out anew make browsers forget that it is one. */
+function nameRoles(whole: HTMLTableElement): void {
+  const roles = { thead: 'rowgroup', tbody: 'rowgroup', tr: 'row', td: 'cell' };
+  whole.setAttribute('role', 'table');
+  for (const [tag, role] of Object.entries(roles))
+    for (const part of Array.from(whole.querySelectorAll(tag))) part.setAttribute('role', role);
+  for (const part of Array.from(whole.querySelectorAll('th')))
+    part.setAttribute('role', part.scope === 'row' ? 'rowheader' : 'columnheader');
 }
 
 /** Something to open on demand. */

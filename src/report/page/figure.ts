@@ -47,6 +47,9 @@ export function figure({
   );
 }
 
+/** Name of an upright axis, above it. */
+export const axisName = (label: string) => ({ label, labelAnchor: 'top', labelArrow: false }) as const;
+
 /** Tick labels for blocks: as many as fit. */
 export function blockTicks(blockCount: number, width: number): number[] {
   const room = Math.max(2, Math.floor(width / 28));

@@ -1,10 +1,10 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
 import type { HealingReport } from '../../healing/heal-model.js';
+import { changeOf } from '../describe-change.js';
 import { formatCount } from '../format-quantity.js';
 import type { PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
-import { figure } from './figure.js';
-import { changeOf } from './summary.js';
+import { axisName, figure } from './figure.js';
 
 /** How the pruned model learnt from the dense one. */
 export function healingSection({ healing }: PruneReport): HTMLElement | undefined {
@@ -55,7 +55,7 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
       y: { zero: true, nice: true, label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, label: 'divergence', labelAnchor: 'top', labelArrow: false, tickSize: 0 }),
+        axisY({ ticks: 4, ...axisName('divergence'), tickSize: 0 }),
         axisX({ ticks: width < 500 ? 3 : 6, label: 'step', labelAnchor: 'right' }),
         line(train, { x: 'step', y: 'divergence', stroke: 'var(--dense)', strokeWidth: 1.2 }),
         line(heldOut, { x: 'step', y: 'divergence', stroke: 'var(--pruned)', strokeWidth: 1.6 }),

@@ -1,11 +1,11 @@
 import { axisX, axisY, dot, gridX, gridY, line, text } from '@observablehq/plot';
 import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
+import { formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { figure } from './figure.js';
-import { formatPerplexity } from './format-perplexity.js';
+import { axisName, figure } from './figure.js';
 import { shortNames } from './short-names.js';
 
 /** A rung as it is drawn. */
@@ -119,9 +119,7 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
           axisY({
             ticks: 4,
             tickFormat: (value: number) => String(value),
-            label: 'perplexity',
-            labelAnchor: 'top',
-            labelArrow: false,
+            ...axisName('perplexity'),
             tickSize: 0,
           }),
           ...(isMean

@@ -1,19 +1,23 @@
 import type { PruneReport } from '../report-schema.js';
 import { atlasSection } from './atlas.js';
+import { besideSection } from './beside.js';
 import { biasSection } from './bias.js';
 import { blocksSection } from './blocks.js';
 import { h } from './dom.js';
 import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
+import { samplesSection } from './samples.js';
 import { costSection, header } from './summary.js';
 import './page.css';
 
 const report = JSON.parse(document.getElementById('report')?.textContent ?? '{}') as PruneReport;
 const sections = [
   costSection(report),
+  samplesSection(report),
   healingSection(report),
   ladderSection(report),
+  besideSection(report),
   blocksSection(report),
   atlasSection(report),
   biasSection(report),

@@ -2,7 +2,7 @@ import { axisX, axisY, dot, gridX, link } from '@observablehq/plot';
 import type { MetricReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 import { shortNames } from './short-names.js';
 
 /** Perplexity of both models, a line a text. */
@@ -29,9 +29,10 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
     draw: (width) => {
       const marginLeft = Math.min(width / 3, 16 + 7 * longest);
       return {
-        height: 48 + 28 * rows.length,
+        height: 62 + 28 * rows.length,
         marginLeft,
         marginRight: 20,
+        marginTop: 24,
         marginBottom: 36,
         x: { type: range[1] > 6 * range[0] ? 'log' : 'linear', label: 'perplexity', nice: true },
         y: { domain: names, label: null, type: 'band' },
@@ -41,7 +42,7 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
           axisY({
             tickSize: 0,
             tickFormat: (name: string) => shorten(name, Math.floor(marginLeft / 7)),
-            label: null,
+            ...axisName('text'),
           }),
           link(rows, {
             x1: 'dense',

@@ -3,7 +3,7 @@ import { formatBytes, formatCount, formatDuration } from '../format-quantity.js'
 import type { JsonValue, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { figure } from './figure.js';
+import { axisName, figure } from './figure.js';
 
 /** How the run was done: enough to do it again. */
 export function provenanceSection(report: PruneReport): HTMLElement {
@@ -17,7 +17,9 @@ export function provenanceSection(report: PruneReport): HTMLElement {
     ['peak memory', peakMemoryBytes === undefined ? undefined : formatBytes(peakMemoryBytes)],
   ];
   const settings = Object.entries(report.settings).flatMap(([name, value]) => settingRows(spaced(name), value));
-  const source = Object.entries(calibration ?? {}).map(([name, value]) => [spaced(name), String(value)]);
+  const source = Object.entries({ ...calibration }).flatMap(([name, value]) =>
+    settingRows(spaced(name), value as JsonValue),
+  );
   return section(
     'how',
     'How it was done',
@@ -67,6 +69,7 @@ function timingsFigure({ timings, calibration }: PruneReport): HTMLElement {
     draw: (width) => ({
       height: 44 + 20 * rows.length,
       marginLeft: 96,
+      marginTop: 24,
       marginRight: 16,
       marginBottom: 34,
       x: { label: 'seconds' },
@@ -74,7 +77,7 @@ function timingsFigure({ timings, calibration }: PruneReport): HTMLElement {
       marks: [
         gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
         axisX({ ticks: Math.max(2, Math.floor(width / 110)), label: 'seconds', labelAnchor: 'right' }),
-        axisY({ tickSize: 0, label: null }),
+        axisY({ tickSize: 0, ...axisName('stage') }),
         barX(rows, { x: ({ ms }) => ms / 1000, y: 'stage', fill: 'var(--muted)' }),
       ],
     }),

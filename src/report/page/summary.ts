@@ -1,9 +1,10 @@
 import { meanPerplexity } from '../build-ladder.js';
+import { changeOf, describeChange } from '../describe-change.js';
+import { formatFigure, formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { formatPerplexity } from './format-perplexity.js';
 import { perplexityFigure } from './perplexity-figure.js';
 import { shortName, shortNames } from './short-names.js';
 
@@ -43,23 +44,32 @@ export function header(report: PruneReport): HTMLElement {
 
 /** Of one text, or the mean over all. */
 function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
-  const found = metrics.flatMap(({ kind, name, dense, pruned }) =>
-    kind === 'perplexity' && dense !== undefined ? [{ name, dense, pruned }] : [],
-  );
+  const found = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
   if (found.length === 0) return [];
   const mean = (of: 'dense' | 'pruned') =>
-    meanPerplexity({ perplexities: found.map(({ name, [of]: perplexity }) => ({ text: name, perplexity })) })!;
+    meanPerplexity({
+      perplexities: found.map(({ name, protocol, [of]: perplexity }) => ({
+        text: name,
+        perplexity: perplexity!,
+        ...(protocol && { protocol }),
+      })),
+    });
   const [before, after] = [mean('dense'), mean('pruned')];
-  const name = found.length === 1 ? shortName(found[0]!.name) : `mean of ${found.length} texts`;
-  return [tile(`Perplexity, ${name}`, formatPerplexity(before), formatPerplexity(after), changeOf({ before, after }))];
+  if (before === undefined || after === undefined) return [];
+  const [first] = found;
+  const [name, change] =
+    found.length === 1
+      ? [shortName(first!.name), describeChange(first!)]
+      : [`mean of ${found.length} texts`, changeOf({ before, after })];
+  return [tile(`Perplexity, ${name}`, formatPerplexity(before), formatPerplexity(after), change)];
 }
 
 function speedTiles({ metrics = [] }: PruneReport): HTMLElement[] {
   return metrics.flatMap((metric) => {
-    const { kind, name, unit, dense, pruned } = metric;
+    const { kind, name, unit, dense } = metric;
     if (kind !== 'speed' || unit !== 'tokens/s' || dense === undefined) return [];
     const title = `${name[0]!.toUpperCase()}${name.slice(1)}, tokens/s`;
-    return [tile(title, formatFigure(metric, dense), formatFigure(metric, pruned), verdict(metric, dense))];
+    return [tile(title, formatFigure(metric, 'dense'), formatFigure(metric, 'pruned'), describeChange(metric))];
   });
 }
 
@@ -95,13 +105,6 @@ function tile(name: string, before: string, after: string, below: string): HTMLE
   );
 }
 
-/** `-30 %`, `+4.2 %`. */
-export function changeOf({ before, after }: { readonly before: number; readonly after: number }): string {
-  if (before === 0) return '';
-  const change = after / before - 1;
-  return `${change > 0 ? '+' : change < 0 ? '−' : '±'}${formatPercent(Math.abs(change))}`;
-}
-
 /** Size, speed and quality side by side. */
 export function costSection(report: PruneReport): HTMLElement {
   const { parameters, bytes, metrics = [] } = report;
@@ -112,9 +115,9 @@ export function costSection(report: PruneReport): HTMLElement {
   const texts = shortNames(metrics.filter(({ kind }) => kind === 'perplexity').map(({ name }) => name));
   const rows = metrics.map((metric) => [
     metricName(metric, texts),
-    metric.dense === undefined ? 'not measured' : formatFigure(metric, metric.dense),
-    formatFigure(metric, metric.pruned),
-    metric.dense === undefined ? '' : verdict(metric, metric.dense),
+    metric.dense === undefined ? 'not measured' : formatFigure(metric, 'dense'),
+    formatFigure(metric, 'pruned'),
+    describeChange(metric),
   ]);
   const columns = [...words('figure'), ...numbers('dense', 'pruned', 'change')];
   const perplexities = metrics.filter(({ kind }) => kind === 'perplexity');
@@ -132,7 +135,7 @@ export function costSection(report: PruneReport): HTMLElement {
         h('code', {}, 'fang-prune report'),
         '.',
       ),
-    table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows]),
+    table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows], { stacks: true }),
     notes.length > 0 && h('p', { class: 'small' }, notes.join(' · ')),
     perplexities.length > 0 && perplexityFigure(perplexities),
   );
@@ -149,34 +152,4 @@ const KIND_NAMES: Readonly<Partial<Record<MetricReport['kind'], string>>> = {
 function metricName({ kind, name, unit }: MetricReport, texts: ReadonlyMap<string, string>): string {
   const what = KIND_NAMES[kind];
   return `${what === undefined ? name : `${what}, ${texts.get(name) ?? name}`}${unit === undefined || unit === SHOWN_UNIT ? '' : ` (${unit})`}`;
-}
-
-/** A figure with as many digits as it deserves. */
-export function formatFigure({ kind, unit, standardErrors }: MetricReport, value: number): string {
-  if (kind === 'accuracy') {
-    const error = standardErrors?.pruned;
-    return `${(100 * value).toFixed(1)} %${error === undefined ? '' : ` ± ${(100 * error).toFixed(1)}`}`;
-  }
-  if (kind === 'memory' && unit === SHOWN_UNIT) return formatBytes(value);
-  if (kind === 'perplexity') return formatPerplexity(value);
-  if (kind === 'speed') return String(Number(value.toPrecision(3)));
-  return formatCount(value);
-}
-
-/** The change, and in words whether it is for the better. */
-function verdict({ kind, better, pruned, verdict: tested }: MetricReport, dense: number): string {
-  const difference = pruned - dense;
-  const word =
-    tested === 'same'
-      ? 'no more than noise'
-      : difference === 0
-        ? 'equal'
-        : difference > 0 === (better === 'higher')
-          ? 'better'
-          : 'worse';
-  const change =
-    kind === 'accuracy'
-      ? `${difference > 0 ? '+' : '−'}${Math.abs(100 * difference).toFixed(1)} points`
-      : changeOf({ before: dense, after: pruned });
-  return `${change}, ${word}`;
 }

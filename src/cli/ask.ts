@@ -1,0 +1,121 @@
+import { commandLine } from './next-steps.js';
+import type { Terminal } from './terminal.js';
+
+/** What is asked with: `@clack/prompts`, or a double. */
+export interface Prompts {
+  intro(text: string): void;
+  outro(text: string): void;
+  select(question: { message: string; options: { value: string; label: string; hint?: string }[] }): Promise<unknown>;
+  text(question: {
+    message: string;
+    placeholder?: string;
+    initialValue?: string;
+    validate?: (value: string | undefined) => string | undefined;
+  }): Promise<unknown>;
+  confirm(question: { message: string; initialValue: boolean }): Promise<unknown>;
+  isCancel(answer: unknown): boolean;
+}
+
+/** Whoever was asked pressed Ctrl-C or Escape. */
+class Cancelled extends Error {}
+
+type Ask = ReturnType<typeof askWith>;
+
+/** What people come to do, and the questions that it takes. */
+const TASKS: Readonly<Record<string, { readonly label: string; readonly questions: (ask: Ask) => Promise<string[]> }>> =
+  {
+    describe: { label: 'see what a model is made of', questions: async (ask) => ['describe', await ask.model()] },
+    prune: { label: 'make a model smaller', questions: askToPrune },
+    quantize: {
+      label: 'write a model in fewer bits',
+      async questions(ask) {
+        const model = await ask.model();
+        const dtype = await ask.choice('In which dtype?', DTYPE_CHOICES);
+        return ['quantize', model, '--dtype', dtype, '--out', await ask.text('Where to?', `${model}-${dtype}`)];
+      },
+    },
+    eval: {
+      label: 'measure what a smaller model has lost',
+      async questions(ask) {
+        const dense = await ask.model('The dense model?');
+        const pruned = await ask.model('The smaller one?');
+        return ['eval', dense, pruned, '--text', await ask.text('A text that neither has seen?'), '--reference', dense];
+      },
+    },
+    bench: {
+      label: 'measure how fast models are',
+      questions: async (ask) => ['bench', await ask.model('The dense model?'), await ask.model('The smaller one?')],
+    },
+  };
+
+const DTYPE_CHOICES = { q4: '4 bits a weight', q8: '8 bits a weight', fp16: 'half precision' };
+const SPARSITIES = {
+  '20%': 'little is lost',
+  '30%': 'the usual trade',
+  '40%': 'much is lost; heal it',
+  '20%,30%,40%': 'all three, from one look at the model',
+};
+
+async function askToPrune(ask: Ask): Promise<string[]> {
+  const model = await ask.model();
+  const sparsity = await ask.choice('How much shall go?', SPARSITIES);
+  const out = await ask.text('Where to?', `${model}-smaller`);
+  const text = await ask.optional('A .txt or .jsonl file like what it will read? (nothing: a text that comes along)');
+  const heals = await ask.yes(
+    'Train it afterwards on what the dense model predicts? It takes some times as long',
+    false,
+  );
+  const isDry = await ask.yes('Only foretell sizes and time?', false);
+  return [
+    ...['prune', model, '--sparsity', sparsity, '--out', out],
+    ...(text === '' ? [] : ['--calibration', text]),
+    ...(heals ? ['--heal'] : []),
+    ...(isDry ? ['--dry-run'] : []),
+  ];
+}
+
+/** Asks what to do. @returns the arguments of the command; undefined where the answer was to leave. */
+export async function askForCommand(prompts: Prompts, terminal: Terminal): Promise<readonly string[] | undefined> {
+  prompts.intro('fang-prune');
+  const ask = askWith(prompts);
+  try {
+    const labels = Object.fromEntries(Object.entries(TASKS).map(([name, { label }]) => [name, label]));
+    const task = await ask.choice('What would you like to do?', labels, true);
+    const args = await TASKS[task]!.questions(ask);
+    prompts.outro(terminal.colors.bold(commandLine(args)));
+    return args;
+  } catch (error) {
+    if (!(error instanceof Cancelled)) throw error;
+    prompts.outro('Nothing was done.');
+    return undefined;
+  }
+}
+
+function askWith(prompts: Prompts) {
+  const answered = <T>(answer: unknown): T => {
+    if (prompts.isCancel(answer)) throw new Cancelled();
+    return answer as T;
+  };
+  const needed = (value: string | undefined) => ((value ?? '').trim() === '' ? 'Please say something.' : undefined);
+  const text = async (message: string, initialValue?: string): Promise<string> =>
+    answered<string>(
+      await prompts.text({ message, validate: needed, ...(initialValue !== undefined && { initialValue }) }),
+    ).trim();
+  return {
+    text,
+    model: (message = 'Which model?') => text(`${message} A folder, or an .onnx file`),
+    async optional(message: string): Promise<string> {
+      return (answered<string | undefined>(await prompts.text({ message })) ?? '').trim();
+    },
+    async yes(message: string, initialValue: boolean): Promise<boolean> {
+      return answered(await prompts.confirm({ message, initialValue }));
+    },
+    /** @param isLabelled the words stand for the values, and do not only explain them */
+    async choice(message: string, choices: Readonly<Record<string, string>>, isLabelled = false): Promise<string> {
+      const options = Object.entries(choices).map(([value, said]) =>
+        isLabelled ? { value, label: said, hint: value } : { value, label: value, hint: said },
+      );
+      return answered(await prompts.select({ message, options }));
+    },
+  };
+}

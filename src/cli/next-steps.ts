@@ -1,0 +1,35 @@
+import { REPORT_NAME } from '../storage/write-report.js';
+import type { Colors } from './terminal.js';
+
+/** What a run left behind, and what people do next. */
+export interface Done {
+  /** Folder that was written. */
+  readonly folder: string;
+  /** `--report`, where it was given; false where there is none. */
+  readonly report: string | boolean | undefined;
+  /** Arguments of the next command. */
+  readonly next: readonly string[];
+}
+
+/** Where things are now, and a command to go on with. */
+export function formatDone({ folder, report, next }: Done, colors: Colors): string {
+  const page = pageOf(folder, report);
+  const lines = [['folder', folder], ...(page === undefined ? [] : [['report', page]]), ['next', commandLine(next)]];
+  return lines.map(([name, value]) => `${colors.dim(name!.padEnd(6))}  ${value}\n`).join('');
+}
+
+function pageOf(folder: string, report: Done['report']): string | undefined {
+  if (report === false) return undefined;
+  return typeof report === 'string'
+    ? report.replace(/\.json$/, '.html')
+    : `${folder.replace(/[\\/]+$/, '')}/${REPORT_NAME}.html`;
+}
+
+/** A command as it is typed in a shell. */
+export function commandLine(args: readonly string[]): string {
+  return ['npx', 'fang-prune', ...args].map(quoted).join(' ');
+}
+
+function quoted(word: string): string {
+  return /^[\w@%+=:,./\\-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -1,0 +1,39 @@
+import type { PrunePlan } from '../node.js';
+import { changeOf } from '../report/describe-change.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import { formatModules } from './format-modules.js';
+import { formatTable } from './format-table.js';
+import type { Colors } from './terminal.js';
+
+/** What a run would make. */
+export function formatPlan({ model, method, allocation, results, ...plan }: PrunePlan, colors: Colors): string {
+  const [first] = results;
+  const dtypes = first?.dtypes?.map(({ dtype }) => dtype) ?? [];
+  const sizes = results.map(({ sparsity, parameters, bytes, dtypes: written }) => [
+    formatPercent(sparsity.requested),
+    formatCount(parameters.after),
+    changeOf(parameters),
+    ...(written === undefined ? [formatBytes(bytes.after)] : written.map((one) => formatBytes(one.bytes))),
+  ]);
+  const columns = ['parameters', '', ...(dtypes.length > 0 ? dtypes.map((name) => `bytes, ${name}`) : ['bytes'])];
+  return [
+    `${colors.bold('Would prune')} ${model} (${method}, allocation ${allocation}): ` +
+      `${formatCount(first?.parameters.before ?? 0)} parameters, ${formatBytes(first?.bytes.before ?? 0)}\n`,
+    formatTable([...words('sparsity'), ...numbers(...columns)], sizes),
+    ...results.flatMap(({ widths }) => (widths === undefined ? [] : [formatModules(widths)])),
+    ...(first?.widths === undefined
+      ? ['Sizes are of an even choice; how much each block loses is decided by measuring.\n']
+      : []),
+    describeTime(plan, colors),
+  ].join('\n');
+}
+
+function describeTime({ ms, stages, calibration }: Pick<PrunePlan, 'ms' | 'stages' | 'calibration'>, colors: Colors) {
+  const longest = stages.filter((stage) => stage.ms > ms / 20);
+  const parts = longest.map((stage) => `${stage.stage} ${formatDuration(stage.ms)}`).join(', ');
+  const { windowCount, windowLength, writtenCount = 0 } = calibration ?? {};
+  const written = writtenCount === 0 ? '' : `, ${writtenCount} of them written by the model`;
+  const on = calibration === undefined ? '' : `, on ${windowCount} windows of ${windowLength} tokens${written}`;
+  return `It would take about ${colors.bold(formatDuration(ms))} here${on} (${parts}).\n`;
+}

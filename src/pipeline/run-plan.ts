@@ -1,0 +1,152 @@
+import { BUDGET } from '../options/budget.js';
+import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS } from '../options/calibration.js';
+import { LADDER } from '../options/commands.js';
+import { MODEL } from '../options/model.js';
+import { checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js';
+import { QUANTISATION } from '../options/quantisation.js';
+import { type ResolvedRequest, resolveRequest } from '../options/request.js';
+import { RUN } from '../options/run.js';
+import { readsTokens } from '../options.js';
+import type { Platform } from '../platform/platform.js';
+import { checkBudget } from '../prune/budget/check-budget.js';
+import type { StageTiming } from '../prune/job.js';
+import { goesBackwards } from '../prune/measure-dense/measure-dense.js';
+import { refuseBackwards } from '../prune/measure-dense/refuse-backwards.js';
+import { measureSpeed } from '../prune/measure-speed.js';
+import { selectModules } from '../prune/select-modules.js';
+import { storeInMemory } from '../removal/repair-linear.js';
+import type { ModuleReport, PruneReport } from '../report/report-schema.js';
+import { longestWindow, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { checkPlaces, checkRoom } from './check-places.js';
+import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
+import { foreseeWork } from './foresee-work.js';
+import { type JobContext, withJob } from './job-context.js';
+import { createStoreIn } from './prepare-job.js';
+import type { LadderRequest } from './prune-request.js';
+import { resultPlaces, runLadder } from './run-prune.js';
+import { analyse } from './stages/analyse.js';
+import { load } from './stages/load.js';
+import { open } from './stages/open.js';
+import type { ResultPlaces } from './write-result.js';
+
+/** What a run will make, and how long it will take. */
+export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
+  /** Name of the allocation. */
+  readonly allocation: string;
+  /** In the order of the sparsities. */
+  readonly results: readonly PlannedResult[];
+  /** Windows that the run looks at; absent for methods that look at no token. */
+  readonly calibration?: PlannedWindows;
+  /** Expected wall time by stage, in their order. */
+  readonly stages: readonly StageTiming[];
+  /** Of all stages, on this machine as it is now. */
+  readonly ms: number;
+}
+
+export interface PlannedWindows {
+  readonly windowCount: number;
+  readonly windowLength: number;
+  /** Of them, those that the model writes itself. */
+  readonly writtenCount: number;
+}
+
+/** Sizes of a result, but for the rounding of widths to whole units. */
+export interface PlannedResult extends Pick<PruneReport, 'sparsity' | 'parameters' | 'bytes' | 'dtypes'> {
+  /** Units by module, where they follow from the sparsity alone; absent where the run measures them. */
+  readonly widths?: readonly Pick<ModuleReport, 'block' | 'kind' | 'unitsBefore' | 'unitsAfter'>[];
+}
+
+/** A run of one or several sparsities. */
+export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
+  readonly sparsity: number | readonly number[];
+}
+
+/**
+ * Tells what a run will make, without a look at any text: makes the run's checks, counts what is left when as many units leave
+ * evenly, and times one batch of tokens.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
+ */
+export async function runPlan(platform: Platform, request: PlanRequest): Promise<PrunePlan> {
+  const sparsity: readonly number[] = [request.sparsity].flat();
+  const ladder: LadderRequest = { ...request, sparsity };
+  checkOptions(ladder, rowsOf(LADDER));
+  if (request.statistics !== undefined)
+    throw refusal('statistics', 'leaves nothing to foresee: a run from statistics takes no look at the model');
+  const resolved = resolveRequest({ ...ladder, dryRun: request.out === undefined });
+  const { options, calibration } = resolved;
+  const places = resultPlaces(platform.files, ladder, Array.isArray(request.sparsity));
+  const found = await withJob(platform, options, (context) => inspect(context, ladder, resolved, places));
+  const { windowLength, msPerToken, evaluatedCount } = found;
+  const work = foreseeWork({
+    ...resolved,
+    calibration: { ...calibration, windowLength },
+    resultCount: sparsity.length,
+    evaluatedCount,
+  });
+  const stages = Object.entries(work).flatMap(([stage, tokens]) =>
+    tokens > 0 ? [{ stage, ms: tokens * msPerToken }] : [],
+  );
+  const { windowCount, generate } = calibration;
+  const writtenCount =
+    generate === undefined ? 0 : Math.round(windowCount * (generate.share ?? GENERATE_DEFAULTS.share));
+  return {
+    model: request.model,
+    method: options.methodName,
+    allocation: options.allocationName,
+    results: (await runLadder(platform, evenly(ladder))).map((report) => planned(report, options.allocationName)),
+    ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
+    stages,
+    ms: stages.reduce((sum, { ms }) => sum + ms, 0),
+  };
+}
+
+/** What only the model tells. */
+interface Inspected {
+  readonly windowLength: number;
+  /** Tokens that every model is evaluated on. */
+  readonly evaluatedCount: number;
+  readonly msPerToken: number;
+}
+
+/** The checks of a run, in its order, and its speed. */
+async function inspect(
+  context: JobContext,
+  { force = false, evaluation, model: path, embeddings, ...request }: LadderRequest,
+  { options, calibration }: ResolvedRequest,
+  places: readonly ResultPlaces[],
+): Promise<Inspected> {
+  const { platform } = context;
+  const folder = await open.run(context, { model: path, embeddings });
+  await checkPlaces(folder, places, { force, calibration });
+  const texts = evaluation && (await prepareTexts(evaluation, folder));
+  const model = await load.run(context, folder);
+  await checkRoom(folder, places, { force, denseBytes: await totalBytes(platform, modelPaths(folder, model)) });
+  const engine = await platform.createEngine(request);
+  const analysed = await analyse.run(context, { model, engine });
+  checkBudget({ analysed, options }, request.sparsity);
+  const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });
+  const job = { model, analysed, engine, options, createStore, store: storeInMemory };
+  if (goesBackwards(options)) refuseBackwards(model, analysed, selectModules(job).modules);
+  const { windowLength = CALIBRATION_DEFAULTS.windowLength } = calibration;
+  const length = Math.min(windowLength, longestWindow(folder, analysed.positionCount) ?? windowLength);
+  const msPerToken = await context.timed('time', () => measureSpeed(job, length));
+  return { windowLength: length, evaluatedCount: countTokens(texts), msPerToken };
+}
+
+const { allocation: _, minimumWidth: __, shots: ___, ...WIDTHS } = BUDGET;
+const { rounding: ____, ...FORM } = QUANTISATION;
+const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
+
+/** The same run with units drawn at random, as many in every block, and weights rounded to the nearest levels. */
+function evenly(request: LadderRequest): LadderRequest {
+  return {
+    ...(pickOptions(request, DECIDING) as LadderRequest),
+    ...{ method: 'random', dryRun: true, report: false },
+    ...(request.dtype !== undefined && { rounding: 'nearest' as const }),
+  };
+}
+
+function planned({ sparsity, parameters, bytes, dtypes, modules }: PruneReport, allocation: string): PlannedResult {
+  const widths = modules.map(({ block, kind, unitsBefore, unitsAfter }) => ({ block, kind, unitsBefore, unitsAfter }));
+  return { sparsity, parameters, bytes, ...(dtypes && { dtypes }), ...(allocation === 'uniform' && { widths }) };
+}

@@ -1,0 +1,38 @@
+import { formatPercent } from './format-quantity.js';
+import type { MetricReport } from './report-schema.js';
+
+/** `−30 %`, `+4.2 %`. */
+export function changeOf({ before, after }: { readonly before: number; readonly after: number }): string {
+  if (before === 0) return '';
+  const change = after / before - 1;
+  return `${change === 0 ? '±' : signOf(change)}${formatPercent(Math.abs(change))}`;
+}
+
+/** A metric's change, its 95 % interval, and in words whether it is for the better, where that is more than noise. */
+export function describeChange(metric: MetricReport): string {
+  const { kind, dense, pruned, changeInterval } = metric;
+  if (dense === undefined) return '';
+  const isDifference = kind === 'accuracy';
+  const change = isDifference ? `${signed(pruned - dense)} points` : changeOf({ before: dense, after: pruned });
+  const unit = isDifference ? '' : ' %';
+  const range = changeInterval && `(${changeInterval.map(signed).join(' to ')}${unit})`;
+  return [`${change}${range ? ` ${range}` : ''}`, judge(metric)].filter(Boolean).join(', ');
+}
+
+/** Nothing is said of a difference that nobody tested. */
+function judge({ better, verdict, changeInterval, dense, pruned }: MetricReport): string {
+  if (dense === pruned) return 'equal';
+  if (verdict !== undefined) return verdict === 'same' ? 'no more than noise' : verdict;
+  if (changeInterval === undefined) return '';
+  const [low, high] = changeInterval;
+  if (low <= 0 && high >= 0) return 'no more than noise';
+  return low > 0 === (better === 'higher') ? 'better' : 'worse';
+}
+
+const signOf = (change: number): string => (change > 0 ? '+' : '−');
+
+/** 0.0523 -> `+5.2`. */
+function signed(fraction: number): string {
+  const text = Math.abs(100 * fraction).toFixed(1);
+  return Number(text) === 0 ? text : `${signOf(fraction)}${text}`;
+}

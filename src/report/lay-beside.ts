@@ -1,0 +1,77 @@
+import { OptionError } from '../errors.js';
+import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
+import type { BesideReport, MetricReport, PruneReport } from './report-schema.js';
+
+/** A report and how it is called. */
+export interface NamedReport {
+  readonly name: string;
+  readonly report: PruneReport;
+}
+
+/**
+ * Lays other runs beside a report's own.
+ * @throws OptionError for runs of another dense model.
+ */
+export function layBeside(report: PruneReport, others: readonly NamedReport[]): PruneReport {
+  const stray = others.find((other) => other.report.parameters.before !== report.parameters.before);
+  if (stray !== undefined)
+    throw new OptionError(
+      `${stray.name} is of a model with ${stray.report.parameters.before} parameters, and this report of one with ` +
+        `${report.parameters.before}; lay runs of one dense model side by side`,
+    );
+  const own = { name: report.out ?? 'this run', report };
+  return { ...report, beside: [own, ...others].map(summarise) };
+}
+
+function summarise({ name, report }: NamedReport): BesideReport {
+  const { out = name, method, seed, sparsity, parameters, bytes, metrics = [] } = report;
+  return {
+    ...{ name: out, method, seed },
+    ...{ requested: sparsity.requested, achieved: sparsity.achieved },
+    ...{ parameters: parameters.after, bytes: bytes.after },
+    metrics,
+  };
+}
+
+/** A figure by run. */
+export interface BesideRow {
+  readonly name: string;
+  /** One a run; empty where it was not measured, or in another way than the first that was. */
+  readonly cells: readonly string[];
+}
+
+/** A row a figure. @param formatFigure shows a run's figure */
+export function besideRows(
+  runs: readonly BesideReport[],
+  formatFigure: (metric: MetricReport) => string,
+): readonly BesideRow[] {
+  const first = new Map<string, MetricReport>();
+  for (const metric of runs.flatMap(({ metrics }) => metrics))
+    if (!first.has(keyOf(metric))) first.set(keyOf(metric), metric);
+  const measured = [...first].map(([key, like]): BesideRow => {
+    const cellOf = ({ metrics }: BesideReport): string => {
+      const found = metrics.find((metric) => keyOf(metric) === key);
+      if (found === undefined) return '';
+      return wayOf(found) === wayOf(like) ? formatFigure(found) : 'measured otherwise';
+    };
+    return { name: nameOf(like), cells: runs.map(cellOf) };
+  });
+  return [
+    { name: 'method', cells: runs.map(({ method, seed }) => `${method}, seed ${seed}`) },
+    { name: 'removed', cells: runs.map(({ achieved }) => formatPercent(achieved)) },
+    { name: 'parameters', cells: runs.map(({ parameters }) => formatCount(parameters)) },
+    { name: 'file size', cells: runs.map(({ bytes }) => formatBytes(bytes)) },
+    ...measured,
+  ];
+}
+
+const keyOf = ({ kind, name }: MetricReport): string => `${kind} ${name}`;
+
+const nameOf = ({ kind, name, unit }: MetricReport): string =>
+  `${kind === 'perplexity' ? `perplexity, ${name}` : name}${unit === undefined || unit === 'bytes' ? '' : ` (${unit})`}`;
+
+/** Figures of other tokens, or of other speeds' prompts, do not compare. */
+function wayOf({ protocol, note }: MetricReport): string {
+  const { tokensSha256, windowLength, stride, bosTokenId } = protocol ?? {};
+  return [tokensSha256, windowLength, stride, bosTokenId, note].join();
+}

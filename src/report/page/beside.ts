@@ -1,0 +1,26 @@
+import { formatFigure } from '../format-figure.js';
+import { besideRows } from '../lay-beside.js';
+import type { PruneReport } from '../report-schema.js';
+import { numbers, words } from '../table-columns.js';
+import { h, section, table } from './dom.js';
+import { shortNames } from './short-names.js';
+
+/** Other runs of the same dense model beside this one. */
+export function besideSection({ beside = [] }: PruneReport): HTMLElement | undefined {
+  if (beside.length === 0) return undefined;
+  const names = shortNames(beside.map(({ name }) => name));
+  return section(
+    'beside',
+    'Beside other runs',
+    h(
+      'p',
+      {},
+      'Other runs of the same dense model; this report is about the first. Figures share a line only if they were measured alike.',
+    ),
+    table(
+      'This run and others',
+      [...words('figure'), ...numbers(...beside.map(({ name }) => names.get(name)!))],
+      besideRows(beside, (metric) => formatFigure(metric, 'pruned')).map(({ name, cells }) => [name, ...cells]),
+    ),
+  );
+}

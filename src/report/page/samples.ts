@@ -1,0 +1,35 @@
+import type { PruneReport } from '../report-schema.js';
+import { h, section } from './dom.js';
+
+/** What both models write after the same prompts. */
+export function samplesSection({ samples = [] }: PruneReport): HTMLElement | undefined {
+  if (samples.length === 0) return undefined;
+  return section(
+    'samples',
+    'What they write',
+    h(
+      'p',
+      {},
+      'Both models go on from the same words, each time with the likeliest token. A few lines are no measurement.',
+    ),
+    ...samples.map(({ prompt, dense, pruned }) =>
+      h(
+        'div',
+        { class: 'sample' },
+        h('p', { class: 'prompt' }, prompt),
+        h(
+          'div',
+          { class: 'continuations' },
+          ...[['dense', dense] as const, ['pruned', pruned] as const].map(([name, text]) =>
+            h(
+              'div',
+              {},
+              h('h3', {}, h('span', { class: `key ${name}`, 'aria-hidden': 'true' }), name),
+              h('p', {}, text),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
+}

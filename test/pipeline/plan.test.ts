@@ -1,0 +1,54 @@
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { plan, prune } from '../../src/node.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const REQUEST = { model: TINY_LLAMA, sparsity: 0.3, modules: 'ffn' } as const;
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'fang-prune-plan-'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+it('foretells what a run makes, and writes nothing', async () => {
+  const request = { ...REQUEST, method: 'magnitude' } as const;
+  const { results, calibration, stages, ms } = await plan({ ...request, out: join(folder, 'pruned') });
+  expect(await readdir(folder)).toEqual([]);
+  const run = await prune({ ...request, dryRun: true, report: false });
+  const widths = run.modules.map(({ block, kind, unitsBefore, unitsAfter }) => ({
+    ...{ block, kind, unitsBefore, unitsAfter },
+  }));
+  expect(results).toEqual([{ sparsity: run.sparsity, parameters: run.parameters, bytes: run.bytes, widths }]);
+  expect(calibration).toBeUndefined();
+  expect(stages.map(({ stage }) => stage)).toEqual(['load', 'analyse', 'calibrate', 'save', 'certify']);
+  expect(stages.reduce((sum, stage) => sum + stage.ms, 0)).toBeCloseTo(ms);
+});
+
+it('tells nothing of widths that are measured, and foretells every dtype and sparsity', async () => {
+  const { allocation, results, calibration, stages } = await plan({
+    ...REQUEST,
+    sparsity: [0.2, 0.4],
+    dtype: ['q4', 'fp16'],
+  });
+  expect(allocation).toBe('global');
+  expect(results.map(({ widths }) => widths)).toEqual([undefined, undefined]);
+  expect(results.map(({ dtypes }) => dtypes!.map(({ dtype }) => dtype))).toEqual([
+    ['q4', 'fp16'],
+    ['q4', 'fp16'],
+  ]);
+  expect(results[0]!.bytes.after).toBeGreaterThan(results[1]!.bytes.after);
+  expect(calibration!.writtenCount).toBe(32);
+  expect(stages.map(({ stage }) => stage)).toContain('generate');
+});
+
+it('refuses what the run would refuse', async () => {
+  const taken = join(folder, 'taken');
+  await writeFile(taken, 'mine');
+  await expect(plan({ ...REQUEST, out: taken })).rejects.toThrow(/taken/);
+  const source = { file: join(folder, 'no.txt') };
+  await expect(plan({ ...REQUEST, calibration: { source } })).rejects.toThrow(/no such file/);
+  await expect(plan({ ...REQUEST, skipBlocks: [99] })).rejects.toThrow(/99/);
+  await expect(plan({ ...REQUEST, statistics: 'kept' })).rejects.toThrow(/statistics leaves nothing to foresee/);
+});

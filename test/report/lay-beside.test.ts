@@ -1,0 +1,36 @@
+import { OptionError } from '../../src/errors.js';
+import { besideRows, layBeside } from '../../src/report/lay-beside.js';
+import type { MetricReport, PruneReport } from '../../src/report/report-schema.js';
+import { PRUNE_REPORT } from '../support/cli.js';
+
+const protocol = { tokensSha256: 'ab', windowLength: 512, stride: 512, windowCount: 1, tokenCount: 511 };
+const perplexity = (pruned: number, own: Partial<typeof protocol> = {}): MetricReport => ({
+  ...{ kind: 'perplexity', name: 'a.txt', pruned, better: 'lower' },
+  protocol: { ...protocol, ...own },
+});
+const run = (out: string, method: string, metrics: readonly MetricReport[]): PruneReport => ({
+  ...PRUNE_REPORT,
+  ...{ out, method, metrics },
+});
+
+it('shares a line among figures that were measured alike', () => {
+  const { beside } = layBeside(run('one', 'flap', [perplexity(20)]), [
+    { name: 'two.json', report: run('two', 'auto', [perplexity(15)]) },
+    { name: 'three', report: run('three', 'obc', [perplexity(11, { windowLength: 64 })]) },
+    { name: 'four', report: run('four', 'obc', []) },
+  ]);
+  expect(beside!.map(({ name, method }) => `${name} ${method}`)).toEqual([
+    'one flap',
+    'two auto',
+    'three obc',
+    'four obc',
+  ]);
+  const rows = besideRows(beside!, ({ pruned }) => String(pruned));
+  expect(rows.at(-1)).toEqual({ name: 'perplexity, a.txt', cells: ['20', '15', 'measured otherwise', ''] });
+  expect(rows.map(({ name }) => name)).toEqual(['method', 'removed', 'parameters', 'file size', 'perplexity, a.txt']);
+});
+
+it('refuses runs of another model', () => {
+  const report = { ...PRUNE_REPORT, parameters: { before: 5, after: 4 } };
+  expect(() => layBeside(PRUNE_REPORT, [{ name: 'other', report }])).toThrow(OptionError);
+});
