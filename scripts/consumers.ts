@@ -132,10 +132,13 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     ],
   });
   const page = await opened.newPage();
-  const loaded = new Map<string, Buffer>();
+  const scripts = new Map<string, Buffer>();
+  let wasmBytes = 0;
   const errors: string[] = [];
   page.on('response', async (response) => {
-    if (response.ok()) loaded.set(response.url(), await response.body().catch(() => Buffer.alloc(0)));
+    const url = response.url();
+    if (/\.wasm(\?|$)/.test(url)) wasmBytes += Number(response.headers()['content-length'] ?? 0);
+    if (/\.m?js(\?|$)/.test(url)) scripts.set(url, await response.body());
   });
   page.on('pageerror', (error) => errors.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
@@ -154,14 +157,11 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     assert.ok(seen.parameters.after < seen.parameters.before, 'nothing was pruned');
     assert.ok(seen.files.includes('onnx/model.onnx'), 'no model was written');
     const ms = performance.now() - start;
-    const bodies = [...loaded].filter(([url]) => !url.includes('/model/'));
-    const scripts = bodies.filter(([url]) => /\.m?js(\?|$)/.test(url)).map(([, body]) => body);
     const sum = (list: readonly Buffer[]) => list.reduce((total, { byteLength }) => total + byteLength, 0);
     return {
-      ...{ version, ms },
-      scriptBytes: sum(scripts),
-      scriptBytesPacked: sum(scripts.map((script) => brotliCompressSync(script))),
-      wasmBytes: sum(bodies.filter(([url]) => url.includes('.wasm')).map(([, body]) => body)),
+      ...{ version, ms, wasmBytes },
+      scriptBytes: sum([...scripts.values()]),
+      scriptBytesPacked: sum([...scripts.values()].map((script) => brotliCompressSync(script))),
     };
   } finally {
     await page.close();
