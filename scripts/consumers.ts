@@ -72,7 +72,6 @@ interface Seen {
   readonly scriptBytes: number;
   readonly scriptBytesPacked: number;
   readonly wasmBytes: number;
-  readonly ms: number;
 }
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
@@ -91,7 +90,7 @@ try {
   await browser.close();
   workshop.remove();
 }
-const table = `| built by | version | scripts | as brotli | WebAssembly | pruned after |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+const table = `| built by | version | scripts | as brotli | WebAssembly |\n| --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
 if (process.argv.includes('--write'))
   writeFileSync('docs/bundlers.md', putBetween(readFileSync('docs/bundlers.md', 'utf8'), 'consumers', table));
 
@@ -108,12 +107,12 @@ async function tryConsumer(place: Workshop, opened: Browser, consumer: Consumer)
     const seen = await openPage(opened, join(folder, built), versionOf(folder, packages[0]));
     const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
     const cells = [seen.scriptBytes, seen.scriptBytesPacked, seen.wasmBytes].map(megabytes);
-    return `| ${[name, seen.version, ...cells, `${(seen.ms / 1000).toFixed(1)} s`].join(' | ')} |`;
+    return `| ${[name, seen.version, ...cells].join(' | ')} |`;
   } catch (error) {
     process.exitCode = 1;
     const { stdout = '', stderr = '', message } = error as { stdout?: string; stderr?: string; message: string };
     console.error(`${name}: ${message}\n${stdout.slice(-3000)}\n${stderr.slice(-3000)}`);
-    return `| ${name} | FAILED |  |  |  |  |`;
+    return `| ${name} | FAILED |  |  |  |`;
   }
 }
 
@@ -132,15 +131,17 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     ],
   });
   const page = await opened.newPage();
-  const loaded = new Map<string, Buffer>();
+  const scripts = new Map<string, Buffer>();
+  let wasmBytes = 0;
   const errors: string[] = [];
   page.on('response', async (response) => {
-    if (response.ok()) loaded.set(response.url(), await response.body().catch(() => Buffer.alloc(0)));
+    const url = response.url();
+    if (/\.wasm(\?|$)/.test(url)) wasmBytes += Number(response.headers()['content-length'] ?? 0);
+    if (/\.m?js(\?|$)/.test(url)) scripts.set(url, await response.body());
   });
   page.on('pageerror', (error) => errors.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
   try {
-    const start = performance.now();
     await page.goto(server.url);
     const found = await page.waitForFunction('globalThis.seen', undefined, { timeout: 240_000 }).catch((error) => {
       throw new Error(`${error.message}; the page said: ${errors.join('; ')}`);
@@ -153,15 +154,11 @@ async function openPage(opened: Browser, root: string, version: string): Promise
     assert.equal(seen.error, undefined, `${seen.error}\n${errors.join('\n')}`);
     assert.ok(seen.parameters.after < seen.parameters.before, 'nothing was pruned');
     assert.ok(seen.files.includes('onnx/model.onnx'), 'no model was written');
-    const ms = performance.now() - start;
-    const bodies = [...loaded].filter(([url]) => !url.includes('/model/'));
-    const scripts = bodies.filter(([url]) => /\.m?js(\?|$)/.test(url)).map(([, body]) => body);
     const sum = (list: readonly Buffer[]) => list.reduce((total, { byteLength }) => total + byteLength, 0);
     return {
-      ...{ version, ms },
-      scriptBytes: sum(scripts),
-      scriptBytesPacked: sum(scripts.map((script) => brotliCompressSync(script))),
-      wasmBytes: sum(bodies.filter(([url]) => url.includes('.wasm')).map(([, body]) => body)),
+      ...{ version, wasmBytes },
+      scriptBytes: sum([...scripts.values()]),
+      scriptBytesPacked: sum([...scripts.values()].map((script) => brotliCompressSync(script))),
     };
   } finally {
     await page.close();

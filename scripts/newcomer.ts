@@ -27,8 +27,8 @@ try {
     'the dense model has a page, which is not of the pruned one',
   );
   say('pruned');
-  writeFileSync(join(folder, 'open.js'), readmeProgram());
-  const text = await execute(folder, ['node', 'open.js']);
+  writeFileSync(join(folder, 'open.mjs'), readmeProgram());
+  const text = await execute(folder, ['node', 'open.mjs']);
   assert.match(text, /Once upon a time[\s\S]+\w/);
   say(`wrote ${JSON.stringify(text.trim())}`);
 } finally {

@@ -38,7 +38,12 @@ export async function createHubClient(
   const ask = createHubFetch(settings, repo, signal);
   const question = {
     hubUrl: settings.endpoint,
-    fetch: async (input, init) => boundAnswer(await ask(input, init)),
+    async fetch(input, init) {
+      // Pages of a listing name the next one.
+      if (new URL(String(input)).origin !== new URL(settings.endpoint).origin)
+        throw new HubError(`${settings.endpoint} sends questions elsewhere: ${String(input)}. Check HF_ENDPOINT.`);
+      return boundAnswer(await ask(input, init));
+    },
   } satisfies { readonly hubUrl: string; readonly fetch: typeof fetch };
   return {
     readModel: (revision) =>

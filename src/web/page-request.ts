@@ -9,7 +9,7 @@ export type PageFile = string | ChosenFile;
 
 /**
  * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
- * no browser has is left out: threads by number, and runs that go on where they were cut off.
+ * no browser has is left out: threads by number, the Hub, and runs that go on where they were cut off.
  */
 export type InPage<Request> = Request extends object
   ? {
@@ -22,6 +22,7 @@ export type InPage<Request> = Request extends object
 
 type Missing<Name, Value> =
   | 'threads'
+  | 'offline'
   | (Name extends 'resume' ? ([Value] extends [boolean | undefined] ? 'resume' : never) : never);
 
 type OptionInPage<Name, Value> = Name extends FolderOption

@@ -236,6 +236,15 @@ describe('refusals', () => {
     await expect(opening).rejects.toThrow(said);
   });
 
+  it('a listing without end, and one that goes on elsewhere', async () => {
+    const listed = Array.from({ length: 20_000 }, (_, at) => ({ ...entry, path: `${at}.json` }));
+    const endless = await hubWith({ 'me/tiny': tiny }, { listed, pageSize: 5000 });
+    await expect(open(endless, 'me/tiny')).rejects.toThrow(/has more than 20000 files/);
+    await server.close();
+    const strange = await hubWith({ 'me/tiny': tiny }, { nextPages: 'http://127.0.0.1:9' });
+    await expect(open(strange, 'me/tiny')).rejects.toThrow(/sends questions elsewhere: http:\/\/127\.0\.0\.1:9/);
+  });
+
   it('a Hub that cannot be reached', async () => {
     const platform = await hubWith({});
     await server.close();

@@ -27,6 +27,10 @@ export interface HubFaults {
   readonly wrong?: Readonly<Record<string, Uint8Array>>;
   /** Entries that the listing has besides. */
   readonly listed?: readonly object[];
+  /** Entries in a page of a listing. Default 4. */
+  readonly pageSize?: number;
+  /** Address that the pages after the first are said to be at. */
+  readonly nextPages?: string;
 }
 
 /** A local server that speaks the Hub's protocol: models, trees, files by redirects, uploads, commits. */
@@ -189,8 +193,9 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
     }));
     const all = [{ type: 'directory', path: 'onnx', size: 0, oid: '0' }, ...entries, ...(faults.listed ?? [])];
     const start = Number(searchParams.get('cursor') ?? 0);
-    const next = `<${url}${pathname}?recursive=true&cursor=${start + PAGE_SIZE}>; rel="next"`;
-    json(all.slice(start, start + PAGE_SIZE), start + PAGE_SIZE < all.length ? { link: next } : {});
+    const end = start + (faults.pageSize ?? PAGE_SIZE);
+    const next = `<${faults.nextPages ?? url}${pathname}?recursive=true&cursor=${end}>; rel="next"`;
+    json(all.slice(start, end), end < all.length ? { link: next } : {});
   }
 
   function send(request: IncomingMessage, response: ServerResponse, path: string, whole: Uint8Array): void {

@@ -1,16 +1,21 @@
 import { realpath, stat } from 'node:fs/promises';
-import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
+import path, { basename, dirname, join, type PlatformPath } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import type { EntryKind, Files } from '../platform.js';
 import { isMissing } from './system-error.js';
 
+/** `Files.relative` by the rules of a system. */
+export const relativeBy =
+  ({ relative, isAbsolute, sep }: PlatformPath): Files['relative'] =>
+  (folder, path) => {
+    const inside = relative(folder, path);
+    const leaves = inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside);
+    return leaves ? undefined : inside.replaceAll(sep, '/');
+  };
+
 /** @see Files.relative */
-export const relativeInside: Files['relative'] = (folder, path) => {
-  const inside = relative(folder, path);
-  const leaves = inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside);
-  return leaves ? undefined : inside.replaceAll(sep, '/');
-};
+export const relativeInside = relativeBy(path);
 
 /** @see Files.kindOf */
 export async function kindOf(path: string): Promise<EntryKind | undefined> {
