@@ -33,6 +33,17 @@ async function requireLateParts(): Promise<void> {
 }
 
 export default defineConfig([
+  // The browser entry with all that it imports in it, for pages without a bundler; only ONNX Runtime comes beside it.
+  {
+    ...shared,
+    outDir: 'dist/standalone',
+    entry: { 'fang-prune': 'src/web.ts' },
+    format: 'esm',
+    platform: 'browser',
+    minify: true,
+    sourcemap: false,
+    noExternal: [/^(?!onnxruntime-web|@huggingface\/hub)/],
+  },
   // Workers are programs of their own, started by whichever format runs.
   {
     ...shared,

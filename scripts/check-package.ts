@@ -51,6 +51,16 @@ const described = execFileSync('node', ['--import', 'tsx', 'examples/02-describe
 });
 assert.match(described, /parameters can be pruned/);
 
+// What is published is what users need, and no test, model or text.
+const [packed] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { encoding: 'utf8' })) as [
+  { readonly files: readonly { readonly path: string }[]; readonly unpackedSize: number },
+];
+const PUBLISHED =
+  /^(dist\/(standalone\/)?[\w-]+(\.d)?\.c?[jt]s(\.map)?|README\.md|LICENSE|CHANGELOG\.md|THIRD-PARTY-LICENSES\.md|package\.json)$/;
+const stray = packed.files.filter(({ path }) => !PUBLISHED.test(path)).map(({ path }) => path);
+assert.deepEqual(stray, [], 'the package would hold files that nobody asked for');
+assert.ok(packed.unpackedSize < 13e6, `the package has ${packed.unpackedSize} bytes unpacked, more than 13 MB`);
+
 const notices = readFileSync('THIRD-PARTY-LICENSES.md', 'utf8');
 const { packages: onPage } = await buildPage();
 const named = new Set(notices.split(/[\s,|;]+/));

@@ -4,7 +4,7 @@
  * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, went on past `--seconds`,
  * held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
  * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
- * command.
+ * command; `--from K` leaves out the first K of either, which an earlier call has tried.
  */
 import { cpSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,7 +16,7 @@ import { makeMutant, type Trial } from './torture/try-mutant.js';
 import { createWatchedWorker, MISBEHAVED, type Watched } from './torture/watched-worker.js';
 
 const USAGE =
-  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | npm run torture -- --kills N [--seed S]';
+  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | npm run torture -- --kills N [--from K] [--seed S]';
 const { values, positionals } = readArguments(USAGE, {
   mutants: { type: 'string', default: '1000' },
   seed: { type: 'string', default: '1' },
@@ -24,14 +24,20 @@ const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string' },
   keep: { type: 'string' },
   kills: { type: 'string' },
+  from: { type: 'string', default: '0' },
   seconds: { type: 'string', default: '60' },
   megabytes: { type: 'string', default: '512' },
 });
 
 if (values.kills !== undefined) {
   const say = (line: string) => process.stdout.write(`${line}\n`);
-  const faults = await tortureByKills({ count: Number(values.kills), seed: Number(values.seed), say });
-  say(`${values.kills} kills; not allowed: ${faults.length}`);
+  const faults = await tortureByKills({
+    count: Number(values.kills),
+    seed: Number(values.seed),
+    from: Number(values.from),
+    say,
+  });
+  say(`${Number(values.kills) - Number(values.from)} kills; not allowed: ${faults.length}`);
   for (const fault of faults) say(fault);
   process.exit(faults.length > 0 ? 1 : 0);
 }
@@ -96,7 +102,7 @@ async function tryTwice(trial: Trial): Promise<Watched | undefined> {
 function* drawTrials(): Generator<{ name: string; trial: Trial }> {
   const kinds = values.kind.flatMap((kind) => new Array<string>(SHARES[kind] ?? 2).fill(kind));
   const names = [...subjects.keys()];
-  for (let at = 0; at < Number(values.mutants); at++) {
+  for (let at = Number(values.from); at < Number(values.mutants); at++) {
     const name = names[at % names.length]!;
     const kind = kinds[Math.floor(at / names.length) % kinds.length]!;
     const seed = Number(values.seed) * 1e6 + at;

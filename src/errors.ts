@@ -41,3 +41,15 @@ export class NumericalError extends FangPruneError {
 export class EngineError extends FangPruneError {
   readonly code = 'ERR_ENGINE';
 }
+
+/** The Hugging Face Hub cannot be reached, or does not give what was asked for. Remedy: the name, the token, the connection. */
+export class HubError extends FangPruneError {
+  readonly code = 'ERR_HUB';
+  /** HTTP status of its answer; undefined where it did not answer. */
+  readonly status: number | undefined;
+
+  constructor(message: string, { status, ...options }: ErrorOptions & { readonly status?: number | undefined } = {}) {
+    super(message, options);
+    this.status = status;
+  }
+}

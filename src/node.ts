@@ -155,8 +155,18 @@ export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOptio
 export const rebuildReport = (request: calls.ReportRequest) => calls.runReport(nodePlatform, request);
 
 /**
- * Finds a model and what belongs to it.
- * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
+ * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a page that says what it is. Nothing but what its
+ * manifest lists goes, and report and calibration windows only where they are asked for.
+ *
+ * @throws OptionError for a folder that no run wrote; ModelFormatError when a file is not as it was written; HubError.
+ * @example
+ * const { commit } = await push({ folder: './smaller', repo: 'me/smaller', create: true });
+ */
+export const push = (request: calls.PushRequest) => calls.runPush(nodePlatform, request);
+
+/**
+ * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hub, `org/name`
  * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
  * all there are hold quantised weights.
  * @throws ModelFormatError when a JSON file is damaged.

@@ -30,6 +30,7 @@ const LAYERS = [
   ['prune'],
   ['report'],
   ['index'],
+  ['hub'],
   ['storage'],
   ['pipeline'],
   ['remote'],

@@ -5,7 +5,13 @@ import { EXIT_CODES } from '../src/cli/exit-codes.js';
 import { runWithDouble } from './support/cli.js';
 
 const readme = readFileSync('README.md', 'utf8');
-const documents = ['README.md', 'CHANGELOG.md', ...markdownIn('docs'), ...markdownIn('examples/models/tiny-llama')];
+const documents = [
+  'README.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  ...markdownIn('docs'),
+  ...markdownIn('examples/models/tiny-llama'),
+];
 
 it.each(documents)('%s links only to files that exist', (document) => {
   const links = [...readFileSync(document, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)];
@@ -22,18 +28,28 @@ it('every page is linked to by another', () => {
   expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
 });
 
-it.each(['prune', 'quantize', 'observe', 'apply', 'heal', 'describe', 'eval', 'compare', 'bench', 'report', 'bias'])(
-  'the page of options names every flag of %s',
-  async (command) => {
-    const { out } = await runWithDouble(
-      `${command} ${['prune', 'quantize', 'observe'].includes(command) ? '--help-all' : '--help'}`,
-    );
-    const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
-    expect(flags).toContain('--json');
-    const page = `${readme}${readFileSync('docs/options.md', 'utf8')}`;
-    expect(flags.filter((flag) => !/--help/.test(flag) && !new RegExp(`${flag}[ \`]`).test(page))).toEqual([]);
-  },
-);
+it.each([
+  'prune',
+  'quantize',
+  'observe',
+  'apply',
+  'heal',
+  'describe',
+  'eval',
+  'compare',
+  'bench',
+  'report',
+  'bias',
+  'push',
+])('the page of options names every flag of %s', async (command) => {
+  const { out } = await runWithDouble(
+    `${command} ${['prune', 'quantize', 'observe'].includes(command) ? '--help-all' : '--help'}`,
+  );
+  const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
+  expect(flags).toContain('--json');
+  const page = `${readme}${readFileSync('docs/options.md', 'utf8')}`;
+  expect(flags.filter((flag) => !/--help/.test(flag) && !new RegExp(`${flag}[ \`]`).test(page))).toEqual([]);
+});
 
 it.each([
   ['docs/options.md', formatOptionsPage()],

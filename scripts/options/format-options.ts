@@ -8,6 +8,7 @@ import {
   HEAL,
   OBSERVE,
   PRUNE,
+  PUSH,
   QUANTIZE,
   REPORT,
 } from '../../src/options/commands.js';
@@ -23,6 +24,7 @@ const COMMANDS: readonly (readonly [command: string, call: string, families: Fam
   ['heal <dense> <pruned>', 'heal', HEAL],
   ['describe <model>', 'describe', DESCRIBE],
   ['report <report>', 'rebuildReport', REPORT],
+  ['push <folder> <repo>', 'push', PUSH],
   ['bias <dense> <pruned>', 'measureCalibrationBias', BIAS],
   ['eval <models...>', 'evaluateModels', EVAL],
   ['compare <files...>', 'compareFiles', COMPARE],
@@ -62,7 +64,7 @@ export function formatCommands(): string {
 }
 
 /** Flags that the README lists once for all commands. */
-const SHARED = /--(embeddings|execution-provider)/;
+const SHARED = /--(embeddings|offline|execution-provider)/;
 
 const longName = (flag: string): string => /--[\w-]+/.exec(flag)![0];
 

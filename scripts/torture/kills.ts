@@ -5,39 +5,55 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createRandom } from '../../src/linalg/random.js';
 
-/** A long command, as it is called with the folder that it writes to, and with a pruned model. */
-type Call = (out: string, pruned: string) => readonly string[];
+/** What calls start from: a pruned model, and the recipe that made it. */
+interface Made {
+  readonly pruned: string;
+  readonly recipe: string;
+}
+
+/** A long command, as it is called with the folder that it writes to. */
+type Call = (out: string, made: Made) => readonly string[];
 /** The same for the folder alone. */
 type Started = (out: string) => readonly string[];
 
 const MODEL = 'examples/models/tiny-llama';
 const SMALL = ['--windows', '12', '--window-length', '64', '--quiet'];
+const TEXT = join(MODEL, 'text/prose.txt');
+const TASK = join(MODEL, 'tasks/prose.jsonl');
+
+const pruning =
+  (...more: readonly string[]): Call =>
+  (out) => ['prune', MODEL, '-o', join(out, 'x'), ...more, ...SMALL];
 
 /** Long commands whose results must not depend on kills. */
 const COMMANDS: Readonly<Record<string, Call>> = {
-  'prune auto': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--recipe', join(out, 'recipe'), ...SMALL],
-  'prune o-fang': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--method', 'o-fang', ...SMALL],
-  'prune flap': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--method', 'flap', ...SMALL],
-  'prune in shots': (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.3', '--shots', '2', ...SMALL],
-  ladder: (out) => ['prune', MODEL, '-o', join(out, 'x'), '-s', '0.1,0.3', '--method', 'obc', ...SMALL],
+  'prune auto': (out, made) => [...pruning('-s', '0.3')(out, made), '--recipe', join(out, 'recipe')],
+  'prune o-fang': pruning('-s', '0.3', '--method', 'o-fang'),
+  'prune flap': pruning('-s', '0.3', '--method', 'flap'),
+  'prune in shots': pruning('-s', '0.3', '--shots', '2'),
+  'prune on its own text': pruning('-s', '0.3', '--method', 'obc', '--generate-calibration', '1'),
+  'prune, heal and quantise': pruning(
+    '-s',
+    '0.3',
+    '--method',
+    'flap',
+    '--heal',
+    '--heal-windows',
+    '8',
+    '--dtype',
+    'q4',
+  ),
+  ladder: pruning('-s', '0.1,0.3', '--method', 'obc'),
   observe: (out) => ['observe', MODEL, '-o', join(out, 'x'), '--method', 'o-fang', '--metric', 'divergence', ...SMALL],
   quantize: (out) => ['quantize', MODEL, '-o', join(out, 'x'), '--dtype', 'q4', ...SMALL],
-  heal: (out, pruned) => [
+  heal: (out, { pruned }) => [
     ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '16', '--heal-text', '1'],
     ...['--window-length', '64', '--quiet'],
   ],
+  apply: (out, { recipe }) => ['apply', recipe, MODEL, '-o', join(out, 'x'), '--quiet'],
   eval: (out) => [
-    'eval',
-    MODEL,
-    '--text',
-    join(MODEL, 'text/prose.txt'),
-    '--tasks',
-    join(MODEL, 'tasks/prose.jsonl'),
-    '--limit',
-    '40',
-    '--resume',
-    join(out, 'scores.jsonl'),
-    '--quiet',
+    ...['eval', MODEL, '--text', TEXT, '--tasks', TASK, '--limit', '40'],
+    ...['--resume', join(out, 'scores.jsonl'), '--quiet'],
   ],
 };
 
@@ -47,6 +63,8 @@ const STOP_SECONDS = 2;
 export interface KillOptions {
   readonly count: number;
   readonly seed: number;
+  /** Of those, how many an earlier call has made. */
+  readonly from: number;
   /** Called as each is known. */
   readonly say: (line: string) => void;
 }
@@ -56,22 +74,24 @@ export interface KillOptions {
  * what an undisturbed run wrote.
  * @returns what was not as it should be.
  */
-export async function tortureByKills({ count, seed, say }: KillOptions): Promise<readonly string[]> {
+export async function tortureByKills({ count, seed, from, say }: KillOptions): Promise<readonly string[]> {
   const root = mkdtempSync(join(tmpdir(), 'fang-prune-kills-'));
   const random = createRandom(seed);
   const faults: string[] = [];
-  const pruned = join(root, 'pruned/x');
+  const made = { pruned: join(root, 'made/x'), recipe: join(root, 'made/recipe') };
   try {
-    await runWhole((out) => COMMANDS['prune flap']!(out, pruned), join(root, 'pruned'));
+    await runWhole((out) => [...COMMANDS['prune flap']!(out, made), '--recipe', made.recipe], join(root, 'made'));
     const references = new Map<string, Reference>();
     for (let at = 0; at < count; at += 1) {
       const names = Object.keys(COMMANDS);
       const name = names[at % names.length]!;
-      const call = (out: string) => COMMANDS[name]!(out, pruned);
+      const moment = random();
+      if (at < from) continue;
+      const call = (out: string) => COMMANDS[name]!(out, made);
       const reference = references.get(name) ?? (await runWhole(call, join(root, 'whole')));
       references.set(name, reference);
-      const signal = at % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
-      const killed = { call, signal, afterMs: random() * reference.ms, out: join(root, 'killed') } as const;
+      const signal = (at + Math.floor(at / names.length)) % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
+      const killed = { call, signal, afterMs: moment * reference.ms, out: join(root, 'killed') } as const;
       const fault = await killAndGoOn(killed, reference);
       say(
         `${at + 1}/${count} ${name}, ${signal} after ${Math.round(killed.afterMs)} of ${Math.round(reference.ms)} ms: ${fault ?? 'same'}`,

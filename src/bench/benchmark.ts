@@ -6,18 +6,12 @@ import { checkOptions, defaultsOf, rowsOf } from '../options/option.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import {
-  contextLength,
-  type EmbeddingsOption,
-  modelPaths,
-  openModelFolder,
-  totalBytes,
-} from '../storage/model-folder.js';
+import { contextLength, modelPaths, openModelFolder, type SourceOptions, totalBytes } from '../storage/model-folder.js';
 import { explainSpeed, type SpeedComparison } from './explain-speed.js';
 import { probeWidths } from './probe-widths.js';
 import { startWorker, type WorkerProcess } from './worker-process.js';
 
-export interface BenchmarkRequest extends JobControl, EmbeddingsOption {
+export interface BenchmarkRequest extends JobControl, SourceOptions {
   /** Model folders or `.onnx` files; the others are compared with the first. */
   readonly models: readonly string[];
   /** Default `cpu`. */
@@ -75,9 +69,11 @@ const LOAD_ROUNDS = 3;
  *
  * @throws OptionError for options out of range; what loading a model throws; EngineError when a process dies.
  */
-export async function benchmark(request: BenchmarkRequest): Promise<BenchmarkReport> {
-  checkOptions(request, rowsOf(BENCH));
-  const shape = await resolve(request);
+export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkReport> {
+  checkOptions(given, rowsOf(BENCH));
+  const shape = await resolve(given);
+  // What was to be downloaded is there now, and questions to the Hub would count as loading.
+  const request = { ...given, offline: true };
   const loadRounds = Math.min(LOAD_ROUNDS, shape.rounds);
   const total = 1 + loadRounds + 1 + shape.rounds;
   let done = 0;
@@ -115,7 +111,7 @@ interface Shape {
 async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape> {
   if (models.length === 0) throw new OptionError('there is no model to measure; name at least one');
   const { newTokens = DEFAULTS.newTokens, rounds = DEFAULTS.rounds } = request;
-  const longest = await shortestContext(models);
+  const longest = await shortestContext(models, request);
   const fitting = Math.max(1, Math.min(DEFAULTS.promptLength, longest - newTokens));
   const { promptLength = fitting } = request;
   if (promptLength + newTokens > longest) {
@@ -127,10 +123,11 @@ async function resolve({ models, ...request }: BenchmarkRequest): Promise<Shape>
 }
 
 /** Tokens that every model can read; also finds models that are missing before time goes into the others. */
-async function shortestContext(models: readonly string[]): Promise<number> {
+async function shortestContext(models: readonly string[], finding: SourceOptions & JobControl): Promise<number> {
+  const { offline, onProgress, signal } = finding;
   let shortest = Number.POSITIVE_INFINITY;
   for (const model of models) {
-    const folder = await openModelFolder(nodePlatform, model);
+    const folder = await openModelFolder(nodePlatform, model, { offline, onProgress, signal });
     shortest = Math.min(shortest, contextLength(folder) ?? shortest);
     await folder.close();
   }
@@ -150,7 +147,7 @@ interface Loads {
 
 /** Loads every model several times in fresh processes; the last ones stay, in the order of the models. */
 async function loadInTurns(
-  { models, embeddings, executionProvider, signal }: BenchmarkRequest,
+  { models, embeddings, offline, executionProvider, signal }: BenchmarkRequest,
   { workers, loadRounds, report }: Loading,
 ): Promise<readonly Loads[]> {
   const loads = models.map((): Loads => ({ times: [], hasCache: false }));
@@ -160,7 +157,7 @@ async function loadInTurns(
     for (const [at, model] of models.entries()) {
       const worker = startWorker(signal);
       workers.push(worker);
-      const { loadMs, hasCache } = await worker.ask('open', { model, embeddings, executionProvider });
+      const { loadMs, hasCache } = await worker.ask('open', { model, embeddings, offline, executionProvider });
       // The first time warms the disk cache.
       if (round > 0) loads[at]!.times.push(loadMs);
       loads[at]!.hasCache = hasCache;
@@ -217,8 +214,8 @@ async function compareAll(
   return comparisons;
 }
 
-async function fileBytes(model: string, { embeddings }: EmbeddingsOption): Promise<number> {
-  const folder = await openModelFolder(nodePlatform, model, { embeddings });
+async function fileBytes(model: string, { embeddings, offline }: SourceOptions): Promise<number> {
+  const folder = await openModelFolder(nodePlatform, model, { embeddings, offline });
   try {
     return await totalBytes(nodePlatform, modelPaths(folder, await folder.load()));
   } finally {

@@ -5,6 +5,7 @@ import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { ModelDescription } from '../report/describe-model.js';
+import type { SourceOptions } from '../storage/model-folder.js';
 import { startWorker } from './worker-process.js';
 
 /** FFN widths of a model with their neighbours, as this machine computes them. */
@@ -15,7 +16,7 @@ export interface WidthProbes {
   readonly advice: readonly WidthAdvice[];
 }
 
-export interface WidthProbeRequest extends JobControl {
+export interface WidthProbeRequest extends JobControl, Pick<SourceOptions, 'offline'> {
   readonly model: string;
   readonly reference: string;
   readonly promptLength: number;
@@ -58,10 +59,10 @@ function ffnWidths({ blocks }: ModelDescription): number[] {
 
 async function describeIfPossible(
   model: string,
-  { executionProvider, signal }: WidthProbeRequest,
+  { offline, executionProvider, signal }: WidthProbeRequest,
 ): Promise<ModelDescription | undefined> {
   try {
-    return await runDescribe(nodePlatform, { model, executionProvider, signal });
+    return await runDescribe(nodePlatform, { model, offline, executionProvider, signal });
   } catch (error) {
     // A model that cannot be pruned can still be measured.
     if (error instanceof FangPruneError) return undefined;

@@ -1,11 +1,11 @@
 import type { ExecutionProviderChoice } from '../platform/platform.js';
-import type { EmbeddingsOption } from '../storage/model-folder.js';
+import type { SourceOptions } from '../storage/model-folder.js';
 
 /** What the parent asks of a worker, and what each answer holds. */
 export interface WorkerCalls {
   /** Loads a model; to be called once, first. */
   readonly open: {
-    readonly request: EmbeddingsOption & {
+    readonly request: SourceOptions & {
       readonly model: string;
       readonly executionProvider: ExecutionProviderChoice | undefined;
     };

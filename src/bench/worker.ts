@@ -17,9 +17,9 @@ type Handlers = {
 };
 
 const handlers: Handlers = {
-  async open({ model, embeddings, executionProvider }) {
+  async open({ model, embeddings, offline, executionProvider }) {
     const start = performance.now();
-    const folder = await openModelFolder(nodePlatform, model, { embeddings });
+    const folder = await openModelFolder(nodePlatform, model, { embeddings, offline });
     const engine = await createNodeEngine({ executionProvider, threads: 0 });
     // As its users run it, or not at all.
     const session = await openSession(engine, folder);

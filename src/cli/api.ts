@@ -18,4 +18,5 @@ export type CliApi = Pick<
   | 'generateText'
   | 'measureCalibrationBias'
   | 'rebuildReport'
+  | 'push'
 >;

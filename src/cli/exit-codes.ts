@@ -5,6 +5,7 @@ export const EXIT_CODES = {
   ERR_UNSUPPORTED_MODEL: 4,
   ERR_NUMERICAL: 5,
   ERR_ENGINE: 6,
+  ERR_HUB: 7,
 } as const satisfies Record<string, number>;
 
 export const EXIT_OK = 0;

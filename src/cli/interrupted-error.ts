@@ -5,16 +5,22 @@ export class InterruptedError extends Error {}
 
 interface InterruptedRequest extends Pick<JobControl, 'signal'> {
   readonly out?: string | undefined;
+  /** Healing, in the call that heals besides. */
+  readonly heal?: unknown;
+  /** The same in the call that heals alone. */
+  readonly dense?: string | undefined;
 }
 
 /** Says how a run that makes `out` can go on, where it was interrupted and has kept something. */
-export function sayingHow<T>({ signal, out }: InterruptedRequest, run: Promise<T>): Promise<T> {
+export function sayingHow<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;
     const { keptIn, workspaceOf } = await import('../platform/node/workspace.js');
     if (!(await keptIn(out))) throw error;
+    const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
-      `interrupted; run the same command again to go on from ${workspaceOf(out)}, or with --no-resume to begin anew`,
+      `interrupted; run the same command again to go on from ${workspaceOf(out)}` +
+        `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin anew`,
     );
   });
 }

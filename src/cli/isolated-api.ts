@@ -20,4 +20,5 @@ export const isolatedApi: CliApi = {
   // Its models have processes of their own already.
   benchmark: async (request) => (await import('../node.js')).benchmark(request),
   rebuildReport: async (request) => (await import('../node.js')).rebuildReport(request),
+  push: async (request) => (await import('../node.js')).push(request),
 };

@@ -103,12 +103,12 @@ export function formatCalibration({ calibration }: PruneReport): string[] {
 /** How a pruned model learnt from the dense one. */
 export function formatHealing(healing: HealingReport | undefined): string[] {
   if (healing === undefined) return [];
-  const { windowCount, windowLength, divergence, keptStep, curve } = healing;
+  const { windowCount, windowLength, divergence, keptStep, curve, stopped } = healing;
   const { before, after } = divergence;
   const taken = Math.max(...curve.map(({ step }) => step));
   return [
     `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
-      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}).\n`,
+      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
   ];
 }
 

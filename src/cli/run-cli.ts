@@ -13,6 +13,7 @@ import { healCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
 import { observeCommand } from './observe.js';
 import { pruneCommand } from './prune.js';
+import { pushCommand } from './push.js';
 import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
 
@@ -29,6 +30,7 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   benchCommand,
   biasCommand,
   reportCommand,
+  pushCommand,
 ];
 
 /** Runs one command line (without `node` and the script) and resolves to the exit code; never throws. An empty one is asked for. */

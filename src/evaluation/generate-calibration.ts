@@ -3,7 +3,7 @@ import { describeGenerated, type GeneratedSet } from '../calibration/generated-s
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { GENERATE_DEFAULTS, LEAST_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
-import { generateBatch } from './generate.js';
+import { type BatchGenerationOptions, generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 
 /** Keeps windows as they are finished, so that a later run can go on. */
@@ -14,7 +14,10 @@ export interface WindowStore {
   append(windows: readonly Int32Array[]): Promise<void>;
 }
 
-export interface GenerateCalibrationOptions extends WindowShape, JobControl {
+export interface GenerateCalibrationOptions
+  extends WindowShape,
+    JobControl,
+    Pick<BatchGenerationOptions, 'from' | 'onStep'> {
   /** Token that every window begins with; the model must have been trained to begin texts after it. */
   readonly startToken: number;
   /** Tokens that end a document. A window goes on after them; a model that writes little else is refused. Default none. */
@@ -93,7 +96,7 @@ interface Writing extends GenerateCalibrationOptions {
 
 /** Adds windows to `windows` until all are there, batch by batch. */
 async function writeMissing(model: LanguageModel, windows: Int32Array[], options: Writing): Promise<void> {
-  const { windowCount, windowLength, startToken, store, onProgress, signal } = options;
+  const { windowCount, windowLength, startToken, store, from, onStep, onProgress, signal } = options;
   const { batchSize = chooseBatchSize(options, model, options.cacheLimitBytes) } = options;
   if (!Number.isInteger(batchSize) || batchSize < 1) {
     throw new OptionError(`batchSize is ${batchSize}, expected an integer of at least 1`);
@@ -108,8 +111,7 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
       temperature: options.temperature,
       seed: options.seed,
       firstSequence: first,
-      batchSize,
-      signal,
+      ...{ batchSize, from, onStep, signal },
       onProgress: ({ done }) =>
         onProgress?.({
           stage: 'generate',

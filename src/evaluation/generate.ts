@@ -3,7 +3,7 @@ import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import type { JobControl } from '../progress.js';
-import type { LanguageModel } from './language-model.js';
+import type { LanguageModel, SavedReader } from './language-model.js';
 import { createTokenPicker, type SamplingOptions } from './sample-token.js';
 
 export interface GenerationOptions extends SamplingOptions {
@@ -78,6 +78,19 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly firstSequence?: number;
   /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or fewer where the model takes no more. */
   readonly batchSize?: number;
+  /** Where an earlier call with the same options stood, whose sequences this one gives from there on. Default: the prompt. */
+  readonly from?: SavedBatch | undefined;
+  /** Called after each token of a batch with what a later call can go on from, which must be read before this returns. */
+  readonly onStep?: ((save: () => SavedBatch | undefined) => Promise<void>) | undefined;
+}
+
+/** Sequences that are being written together. */
+export interface SavedBatch {
+  /** Place of the first one in its seed's row of streams. */
+  readonly first: number;
+  /** Each as far as it is written. */
+  readonly sequences: readonly Int32Array[];
+  readonly reader: SavedReader;
 }
 
 /**
@@ -105,25 +118,62 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
     sequence.set(prompt);
     return sequence;
   });
-  const total = count * (length - prompt.length);
+  const perSequence = length - prompt.length;
   for (let start = 0; start < count; start += batchSize) {
     const batch = sequences.slice(start, start + batchSize);
-    const randoms = batch.map((_, index) => createStream(seed, firstSequence + start + index));
-    const reader = model.createReader();
-    let readEnd = 0;
-    for (let position = prompt.length; position < length; position++) {
-      signal?.throwIfAborted();
-      const logits = await reader.read(batch.map((sequence) => sequence.subarray(readEnd, position)));
-      const width = logits.length / batch.length;
-      for (const [index, sequence] of batch.entries()) {
-        sequence[position] = pick(logits.subarray(index * width, (index + 1) * width), randoms[index]!);
-      }
-      readEnd = position;
-      const done = start * (length - prompt.length) + batch.length * (position + 1 - prompt.length);
-      onProgress?.({ stage: 'generate', done, total });
-    }
+    const first = firstSequence + start;
+    await writeBatch(model, batch, {
+      ...{ first, promptLength: prompt.length, pick, signal, onStep: options.onStep },
+      randoms: batch.map((_, index) => createStream(seed, first + index)),
+      from: isStartOf(options.from, first, batch) ? options.from : undefined,
+      onToken: (written) =>
+        onProgress?.({
+          stage: 'generate',
+          done: start * perSequence + batch.length * written,
+          total: count * perSequence,
+        }),
+    });
   }
   return sequences;
+}
+
+const isStartOf = (saved: SavedBatch | undefined, first: number, batch: readonly Int32Array[]): boolean =>
+  saved?.first === first && saved.sequences.length === batch.length;
+
+interface BatchWriting extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 'signal'> {
+  readonly first: number;
+  readonly promptLength: number;
+  readonly pick: ReturnType<typeof createTokenPicker>;
+  /** One a sequence, which gives one number a token. */
+  readonly randoms: readonly Random[];
+  /** @param written tokens of each sequence behind the prompt */
+  readonly onToken: (written: number) => void;
+}
+
+/** Fills sequences of one length behind their prompt. */
+async function writeBatch(model: LanguageModel, batch: readonly Int32Array[], given: BatchWriting): Promise<void> {
+  const { first, promptLength, pick, randoms, from, onToken, onStep, signal } = given;
+  const start = from?.sequences[0]!.length ?? promptLength;
+  for (const [index, sequence] of batch.entries()) {
+    if (from) sequence.set(from.sequences[index]!);
+    for (let at = promptLength; at < start; at++) randoms[index]!();
+  }
+  const reader = model.createReader(from?.reader);
+  let readEnd = from?.reader.length ?? 0;
+  for (let position = start; position < batch[0]!.length; position++) {
+    signal?.throwIfAborted();
+    const logits = await reader.read(batch.map((sequence) => sequence.subarray(readEnd, position)));
+    const width = logits.length / batch.length;
+    for (const [index, sequence] of batch.entries()) {
+      sequence[position] = pick(logits.subarray(index * width, (index + 1) * width), randoms[index]!);
+    }
+    readEnd = position;
+    onToken(position + 1 - promptLength);
+    await onStep?.(() => {
+      const saved = reader.save?.();
+      return saved && { first, sequences: batch.map((sequence) => sequence.subarray(0, position + 1)), reader: saved };
+    });
+  }
 }
 
 /** Independent generators for the sequences of one seed: the sequence goes into the seed's upper half. */

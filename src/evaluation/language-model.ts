@@ -1,4 +1,5 @@
 import type { Items } from '../calibration/token-source.js';
+import type { Tensor } from '../runtime/engine.js';
 import type { Bundle, BundleScore } from './bundle.js';
 import type { LogitsTensor } from './token-scorer.js';
 
@@ -36,8 +37,11 @@ export interface LanguageModel {
    * @throws EngineError, or OptionError for a sequence that leaves nothing to score.
    */
   scoreBundles(bundles: Items<Bundle>, isKnown?: (index: number) => boolean): AsyncGenerator<BundleScore[]>;
-  /** Starts reading; readers are independent of each other. */
-  createReader(): Reader;
+  /**
+   * Starts reading; readers are independent of each other.
+   * @param from what a reader of the same model saved: this one goes on from there, to the same logits
+   */
+  createReader(from?: SavedReader): Reader;
   /** Frees the model's memory; it cannot be used again. */
   release(): Promise<void>;
 }
@@ -51,4 +55,13 @@ export interface Reader {
    * @returns Logits of the token after them, `[B, V]` row-major; valid until the next call.
    */
   read(tokens: readonly Int32Array[]): Promise<Float32Array>;
+  /** What another reader can go on from, valid until the next `read`. Absent: it is not told. */
+  save?(): SavedReader;
+}
+
+/** Where a reader stands, as plain data: keys and values of the tokens read so far. */
+export interface SavedReader {
+  /** Tokens read, of every sequence. */
+  readonly length: number;
+  readonly tensors: Readonly<Record<string, Tensor>>;
 }

@@ -57,7 +57,8 @@ export async function createLanguageModel({ engine, session, ...sizes }: Languag
         start += chunk.length;
       }
     },
-    createReader: () => (decoder.hasCache ? createCachedReader : createRereadingReader)(decoder, scorer),
+    createReader: (from) =>
+      decoder.hasCache ? createCachedReader(decoder, scorer, from) : createRereadingReader(decoder, scorer),
     async release() {
       await scorer.release();
       await session.release();

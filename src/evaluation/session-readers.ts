@@ -1,11 +1,11 @@
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import { commonLength, type Decoder, NO_PAST } from './decoder.js';
-import type { Reader } from './language-model.js';
+import type { Reader, SavedReader } from './language-model.js';
 import { type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
 
 /** A reader that keeps keys and values of what it has read. */
-export function createCachedReader(decoder: Decoder, scorer: TokenScorer): Reader {
-  let past = NO_PAST;
+export function createCachedReader(decoder: Decoder, scorer: TokenScorer, from: SavedReader = NO_PAST): Reader {
+  let past = from;
   const advance = async (tokens: readonly Int32Array[]) => {
     const before = past;
     const step = await decoder.advance(tokens, before);
@@ -22,6 +22,7 @@ export function createCachedReader(decoder: Decoder, scorer: TokenScorer): Reade
       for (let at = 0; at < length; at++) logits = await advance(tokens.map((part) => part.subarray(at, at + 1)));
       return logits;
     },
+    save: () => past,
   };
 }
 

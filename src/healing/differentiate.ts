@@ -4,7 +4,7 @@ import { releaseTensor } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { LossHead } from './loss-head.js';
 import type { Student } from './student.js';
-import { getList, putList, type TrainingStores } from './training-state.js';
+import { getList, giveList, type TrainingStores } from './training-state.js';
 import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
 
 /** A student, what it learns from, and where its states are. */
@@ -58,10 +58,11 @@ export async function differentiate(
       onRun?.(3, detail);
     }
     squares += sumSquares(own);
-    await putList(gradients, at, own);
+    await giveList(gradients, at, own);
   }
-  await putList(gradients, groups.shared, shared);
-  return { loss, norm: Math.sqrt(squares + sumSquares(shared)) };
+  squares += sumSquares(shared);
+  await giveList(gradients, groups.shared, shared);
+  return { loss, norm: Math.sqrt(squares) };
 }
 
 /** Mean divergence over the tokens of some batches. */
@@ -98,6 +99,7 @@ async function startAtLoss(learning: Learning, batches: readonly Batch[]): Promi
     const hidden = await archive.get(student.spans.length * batches.length + position);
     const { loss, cotangent } = await head.run({ batch, target, hidden, scale });
     await cotangents.put(position, cotangent);
+    releaseTensor(cotangent);
     total += loss;
   }
   return total;

@@ -1,10 +1,10 @@
+import { OptionError } from '../errors.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import type { TensorStore } from '../runtime/tensor-store.js';
-import { type HealingRequest, startTraining } from './start-training.js';
+import { checkRequest, groupTrained, type HealingRequest, rateOf, startTraining } from './start-training.js';
 import { train } from './train.js';
 import type { TrainedName } from './trained-weights.js';
-import { type CurvePoint, getList } from './training-state.js';
+import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
 import { sliceOf, type WeightGroups } from './weight-groups.js';
 
 export { checkKinship, type HealingRequest, type HealingSettings, type UnderstoodModel } from './start-training.js';
@@ -29,6 +29,8 @@ export interface HealingReport {
   /** Steps after which the weights are those that were kept; 0: nothing was better than the pruned model as it was. */
   readonly keptStep: number;
   readonly curve: readonly CurvePoint[];
+  /** Present where it took the best state of a run that was cut off, and trained no further. */
+  readonly stopped?: true;
 }
 
 export interface Healed {
@@ -46,42 +48,75 @@ export interface Healed {
  * @see Minitron (arXiv 2407.14679), section 3; self-data distillation (arXiv 2410.09982)
  */
 export async function healModel(request: HealingRequest): Promise<Healed> {
-  const { windows, heldOut, settings } = request;
+  try {
+    return await (request.stop ? takeKept(request) : trainOn(request));
+  } finally {
+    await request.from?.release?.();
+  }
+}
+
+async function trainOn(request: HealingRequest): Promise<Healed> {
   const training = await startTraining(request);
   try {
-    const { groups, stores, learningRate } = training;
+    const { groups, stores } = training;
     const facts = await train(training, request.from?.facts);
-    const changed = facts.best.step === 0 ? new Map() : await takeWeights(request, groups, stores.best.weights);
-    return {
-      changed,
-      report: {
-        windowCount: windows.length,
-        heldOutCount: heldOut.length,
-        windowLength: windows[0]!.length,
-        trained: settings.trained,
-        trainedCount: groups.all.reduce((sum, { count }) => sum + count, 0),
-        windowsPerStep: settings.windowsPerStep,
-        passCount: settings.passCount,
-        learningRate,
-        halvings: facts.halvings,
-        divergence: { before: facts.curve[0]!.heldOut!, after: facts.best.heldOut },
-        keptStep: facts.best.step,
-        curve: facts.curve,
-      },
-    };
+    return await finish(request, { groups, facts, read: (at) => getList(stores.best.weights, at) });
   } finally {
     await training.dispose();
   }
 }
 
+/** What an earlier run had reached. */
+async function takeKept(request: HealingRequest): Promise<Healed> {
+  checkRequest(request);
+  const { from } = request;
+  if (from === undefined)
+    throw new OptionError(
+      'there is no state of healing to stop at: no earlier run of the same request kept one. Let it go on without stopHealing',
+      { option: 'stopHealing' },
+    );
+  const groups = groupTrained(request);
+  const { changed, report } = await finish(request, { groups, facts: from.facts, read: bestWeights(from, groups) });
+  return { changed, report: { ...report, stopped: true } };
+}
+
+interface Reached {
+  readonly groups: WeightGroups;
+  readonly facts: TrainingFacts;
+  /** The best weights of a group; called for one after the other. */
+  read(at: number): Promise<Float32Array>;
+}
+
+async function finish(request: HealingRequest, { groups, facts, read }: Reached): Promise<Healed> {
+  const { windows, heldOut, settings } = request;
+  const changed = facts.best.step === 0 ? new Map() : await takeWeights(request, groups, read);
+  return {
+    changed,
+    report: {
+      windowCount: windows.length,
+      heldOutCount: heldOut.length,
+      windowLength: windows[0]!.length,
+      trained: settings.trained,
+      trainedCount: groups.all.reduce((sum, { count }) => sum + count, 0),
+      windowsPerStep: settings.windowsPerStep,
+      passCount: settings.passCount,
+      learningRate: rateOf(request),
+      halvings: facts.halvings,
+      divergence: { before: facts.curve[0]!.heldOut!, after: facts.best.heldOut },
+      keptStep: facts.best.step,
+      curve: facts.curve,
+    },
+  };
+}
+
 async function takeWeights(
   { store }: HealingRequest,
   { all }: WeightGroups,
-  weights: TensorStore,
+  read: Reached['read'],
 ): Promise<Map<string, TensorHandle>> {
   const changed = new Map<string, TensorHandle>();
   for (const [at, group] of all.entries()) {
-    const values = await getList(weights, at);
+    const values = await read(at);
     for (const weight of group.weights) {
       const { dataType, dims } = weight.handle;
       changed.set(weight.name, await store({ dataType, dims }, encodeFloats(dataType, sliceOf(values, weight))));

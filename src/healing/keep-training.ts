@@ -36,13 +36,7 @@ async function readTraining(journal: Journal): Promise<SavedTraining | undefined
   const first = await parts?.next();
   if (parts === undefined || first === undefined || first.done === true) return undefined;
   const { facts, tensors } = first.value as KeptTraining;
-  let left = tensors.length;
-  const read = async () => {
-    const { value } = await parts.next();
-    left -= 1;
-    if (left === 0) await parts.return?.();
-    return new Uint8Array(value as Uint8Array);
-  };
+  const read = async () => new Uint8Array((await parts.next()).value as Uint8Array);
   const handles = tensors.map(({ name, ...shape }): [string, TensorHandle] => [name, { ...shape, read }]);
-  return { facts, tensors: new Map(handles) };
+  return { facts, tensors: new Map(handles), release: async () => void (await parts.return?.()) };
 }

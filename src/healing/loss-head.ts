@@ -7,7 +7,7 @@ import { type Batch, indexRunGraph } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import { type Engine, type Tensor, typeOf } from '../runtime/engine.js';
 import { type StageFeedRequest, stageFeeds } from '../runtime/stage-feeds.js';
-import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
+import { releaseTensor, releaseTensors, trackTensor } from '../runtime/tensor-memory.js';
 
 /** A model whose last hidden states are at hand. */
 export interface HeadModel {
@@ -32,7 +32,7 @@ export interface LossRun {
 
 /** What the student's predictions cost beside the teacher's. */
 export interface LossHead {
-  /** Sum over the positions of KL(teacher || student) x scale, in nats, and its gradient at the student's last hidden state. */
+  /** Sum over the positions of KL(teacher || student) x scale, in nats, and its gradient at the student's last hidden state, to be released. */
   run(run: LossRun): Promise<{ readonly loss: number; readonly cotangent: Tensor }>;
   release(): Promise<void>;
 }
@@ -73,7 +73,9 @@ export async function createLossHead(given: LossHeadRequest): Promise<LossHead> 
         releaseTensor(logits!);
         releaseTensors(values);
       }
-      return { loss, cotangent: { type: 'float32', dims: hidden.dims, data } };
+      const cotangent: Tensor = { type: 'float32', dims: hidden.dims, data };
+      trackTensor(cotangent);
+      return { loss, cotangent };
     },
     async release() {
       await Promise.all([teacher.stage.session.release(), student.stage.session.release()]);

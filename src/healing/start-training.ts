@@ -13,7 +13,7 @@ import { createStudent } from './student.js';
 import type { Training } from './train.js';
 import { findTrainedWeights, type TrainedName } from './trained-weights.js';
 import { createTrainingStores, fillStores, type SavedTraining, unpackTraining } from './training-state.js';
-import { groupWeights } from './weight-groups.js';
+import { groupWeights, type WeightGroups } from './weight-groups.js';
 
 /** How a model is healed. */
 export interface HealingSettings {
@@ -51,6 +51,8 @@ export interface HealingRequest {
   readonly onProgress?: ((done: number, total: number, detail: string) => void) | undefined;
   /** What an earlier run with the same request left. */
   readonly from?: SavedTraining | undefined;
+  /** Takes the best state of `from` as it is, and trains no further. Default false. */
+  readonly stop?: boolean | undefined;
   /** See `Training.onStep`. */
   readonly onStep?: Training['onStep'];
   readonly signal?: AbortSignal | undefined;
@@ -98,21 +100,12 @@ async function prepare(
   request: HealingRequest,
   own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
 ): Promise<Training> {
-  const { engine, teacher, student, windows, heldOut, settings, signal } = request;
-  checkKinship(teacher.analysed, student.analysed);
-  if (windows.length === 0 || heldOut.length === 0)
-    throw new OptionError(
-      `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,
-    );
+  const { engine, teacher, student, settings, signal } = request;
+  checkRequest(request);
   const batching = planBatches(request);
   const spans = blockSpans(student.analysed.detected.layout);
   const index = indexRunGraph(student.model);
-  const trained = findTrainedWeights({ ...student, index, spans, trained: settings.trained });
-  if (trained.length === 0)
-    throw new UnsupportedModelError(
-      'no weight of the blocks can be trained; healing needs float weights in linear maps',
-    );
-  const groups = groupWeights(trained, spans.length);
+  const groups = groupTrained(request, index);
   const tick = startProgress(request, batching, spans.length);
   const createStore = async (byteLength: number) => own(await request.createStore(byteLength));
   const { training: steps, heldOut: checks, all, perStep, stateBytes } = batching;
@@ -130,7 +123,7 @@ async function prepare(
   own({ dispose: pupil.release });
   const head = await createLossHead({ engine, teacher, student });
   own({ dispose: head.release });
-  const learningRate = settings.learningRate ?? learningRateOf(teacher.analysed.detected.layout.parameterCount);
+  const learningRate = rateOf(request);
   const { passCount } = settings;
   if (request.from === undefined) await fillStores(groups, stores);
   else await unpackTraining(request.from, groups, stores);
@@ -154,6 +147,33 @@ async function prepare(
     signal,
   };
 }
+
+/** @throws OptionError, UnsupportedModelError */
+export function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): void {
+  checkKinship(teacher.analysed, student.analysed);
+  if (windows.length === 0 || heldOut.length === 0)
+    throw new OptionError(
+      `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,
+    );
+}
+
+/** The weights that are trained. @throws UnsupportedModelError where there are none. */
+export function groupTrained(
+  { student, settings: { trained } }: HealingRequest,
+  index = indexRunGraph(student.model),
+): WeightGroups {
+  const spans = blockSpans(student.analysed.detected.layout);
+  const found = findTrainedWeights({ ...student, index, spans, trained });
+  if (found.length === 0)
+    throw new UnsupportedModelError(
+      'no weight of the blocks can be trained; healing needs float weights in linear maps',
+    );
+  return groupWeights(found, spans.length);
+}
+
+/** The highest learning rate. */
+export const rateOf = ({ teacher, settings }: HealingRequest): number =>
+  settings.learningRate ?? learningRateOf(teacher.analysed.detected.layout.parameterCount);
 
 /**
  * Checks that a pruned model may come from a dense one.

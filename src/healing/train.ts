@@ -1,14 +1,16 @@
 import { NumericalError } from '../errors.js';
 import type { Batch } from '../runtime/block-runner.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
 import { scheduleRate, stepAdam } from './adam.js';
 import { differentiate, type Learning, measureLoss } from './differentiate.js';
 import {
-  copyStores,
   getList,
+  giveList,
   packTraining,
   putList,
   type SavedTraining,
   type TrainingFacts,
+  type TrainingStores,
 } from './training-state.js';
 
 /** A model that learns, and how it goes about it. */
@@ -34,8 +36,11 @@ const MOST_HALVINGS = 3;
 /** Scores no better than the best before training ends. */
 const PATIENCE = 2;
 
-/** A step's divergence beyond so many times the start's, and so many nats more, has left the road. */
+/** A divergence beyond so many times the start's, and so many nats more, has left the road. */
 const DIVERGED = { factor: 3, nats: 0.1 };
+
+/** The largest divergence on the held-out windows that training goes on from. */
+const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]!.heldOut! + DIVERGED.nats;
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
@@ -52,11 +57,12 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const { loss, isSound } = await takeStep(training, { step, stepCount, facts });
     const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
-    if (!isSound || (heldOut !== undefined && !Number.isFinite(heldOut))) {
-      facts = await goBack(training, facts);
+    if (!isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)))) {
+      stores.goBack();
+      facts = atHalfTheRate(facts);
     } else {
       facts = addPoint(facts, { step, train: loss, ...(heldOut !== undefined && { heldOut }) });
-      if (facts.best.step === step) await copyStores(groups, stores.now, stores.best);
+      if (facts.best.step === step) stores.keep();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
     if (facts.halvings > MOST_HALVINGS) throw divergence(training, facts, heldOut ?? loss);
@@ -82,12 +88,10 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
     : { ...facts, step, curve, idle: facts.idle + 1 };
 }
 
-/** The best state again, to go on from at half the rate. */
-async function goBack({ groups, stores }: Training, facts: TrainingFacts): Promise<TrainingFacts> {
-  const { best, curve } = facts;
-  await copyStores(groups, stores.best, stores.now);
-  const halvings = facts.halvings + 1;
-  return { step: best.step, halvings, best, idle: 0, curve: curve.filter(({ step }) => step <= best.step) };
+/** The best state again, to go on from. */
+function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
+  const kept = curve.filter(({ step }) => step <= best.step);
+  return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: kept };
 }
 
 function divergence({ learningRate }: Training, { best }: TrainingFacts, loss: number): NumericalError {
@@ -104,33 +108,40 @@ interface StepPlace {
   readonly facts: TrainingFacts;
 }
 
-/** One step of the optimiser, unless the loss or its gradient is out of bounds. */
+/** One step of the optimiser, unless the gradient is no number or the weights have left the road. */
 async function takeStep(training: Training, { step, stepCount, facts }: StepPlace) {
-  const { steps, groups, learningRate } = training;
+  const { steps, groups, stores, learningRate } = training;
   const batches = steps[(step - 1) % steps.length]!;
   const { loss, norm } = await differentiate(training, batches, `step ${step} of ${stepCount}`);
-  const limit = DIVERGED.factor * facts.curve[0]!.heldOut! + DIVERGED.nats;
-  const isSound = Number.isFinite(norm) && loss <= limit;
+  const limit = limitOf(facts);
+  // Few windows may be hard ones: what they cost tells nothing until the same windows as at the start cost as much.
+  const isSound = Number.isFinite(norm) && (loss <= limit || (await score(training)) <= limit);
   if (isSound) {
     const rate = learningRate * scheduleRate(step, stepCount) * 0.5 ** facts.halvings;
     const scale = Math.min(1, LARGEST_NORM / norm);
-    for (const at of groups.all.keys()) await moveGroup(training, at, { step, scale, learningRate: rate });
+    const places = stores.advance();
+    for (const at of groups.all.keys()) await moveGroup(training, at, { step, scale, learningRate: rate, ...places });
   }
   return { loss, isSound };
 }
 
-async function moveGroup(
-  { stores: { now }, gradients }: Training,
-  at: number,
-  given: { readonly step: number; readonly scale: number; readonly learningRate: number },
-): Promise<void> {
+interface Move extends ReturnType<TrainingStores['advance']> {
+  readonly step: number;
+  readonly scale: number;
+  readonly learningRate: number;
+}
+
+async function moveGroup({ gradients }: Training, at: number, { from, to, ...given }: Move): Promise<void> {
   const gradient = await getList(gradients, at);
-  const weights = await getList(now.weights, at);
-  const moments = { first: await getList(now.first, at), second: await getList(now.second, at) };
+  // What is the best state meanwhile must stay as it is.
+  const get = async (store: TensorStore) => (from === to ? getList(store, at) : (await getList(store, at)).slice());
+  const put = from === to ? putList : giveList;
+  const weights = await get(from.weights);
+  const moments = { first: await get(from.first), second: await get(from.second) };
   stepAdam(weights, moments, { ...given, gradient });
-  await putList(now.weights, at, weights);
-  await putList(now.first, at, moments.first);
-  await putList(now.second, at, moments.second);
+  await put(to.weights, at, weights);
+  await put(to.first, at, moments.first);
+  await put(to.second, at, moments.second);
 }
 
 /** Mean divergence over the tokens of the held-out windows, a step's number of batches at a time. */

@@ -1,6 +1,8 @@
 import { OptionError } from '../errors.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { Tensor } from '../runtime/engine.js';
+import { releaseTensor, trackTensor } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { readGroup, type WeightGroups } from './weight-groups.js';
 
@@ -30,8 +32,10 @@ export interface TrainingFacts {
 /** Training as one value that can be written and read: what comes after it is the same, byte for byte. */
 export interface SavedTraining {
   readonly facts: TrainingFacts;
-  /** Weights and moments by group, now and at the best state: float32 lists, by name. */
+  /** Weights and moments by group at the best state, and now where that is another: float32 lists, by name. */
   readonly tensors: ReadonlyMap<string, TensorHandle>;
+  /** Lets go of what the tensors are read from, where that is no memory. */
+  readonly release?: (() => Promise<void>) | undefined;
 }
 
 /** Weights in float32, and Adam's moments, one entry a group. */
@@ -43,10 +47,19 @@ export interface WeightStores {
 
 const PARTS = ['weights', 'first', 'second'] as const;
 
-/** The states that training goes on from, and back to. */
+/**
+ * The states that training goes on from, and back to. There is room for two; where the latest is the best, they are the same and
+ * the next step is written into the other.
+ */
 export interface TrainingStores {
   readonly now: WeightStores;
   readonly best: WeightStores;
+  /** Makes room for what follows on `now`. @returns where to read that from and write it to, `now` from here on; often the same. */
+  advance(): { readonly from: WeightStores; readonly to: WeightStores };
+  /** Has the latest state be the best. */
+  keep(): void;
+  /** Has training stand at the best state again. */
+  goBack(): void;
   dispose(): Promise<void>;
 }
 
@@ -67,69 +80,110 @@ export async function createTrainingStores(
   };
   const dispose = async () => void (await Promise.all(made.map((store) => store.dispose())));
   try {
-    return { now: await create(), best: await create(), dispose };
+    return takeTurns(await create(), await create(), dispose);
   } catch (error) {
     await dispose();
     throw error;
   }
 }
 
+function takeTurns(first: WeightStores, second: WeightStores, dispose: () => Promise<void>): TrainingStores {
+  let now = first;
+  let best = first;
+  return {
+    get now() {
+      return now;
+    },
+    get best() {
+      return best;
+    },
+    advance() {
+      const from = now;
+      if (now === best) now = best === first ? second : first;
+      return { from, to: now };
+    },
+    keep() {
+      best = now;
+    },
+    goBack() {
+      now = best;
+    },
+    dispose,
+  };
+}
+
 /** Puts the weights as the model has them, and moments of nothing. */
-export async function fillStores({ all }: WeightGroups, { now, best }: TrainingStores): Promise<void> {
+export async function fillStores({ all }: WeightGroups, { now }: TrainingStores): Promise<void> {
   for (const [at, group] of all.entries()) {
-    for (const stores of [now, best]) {
-      await putList(stores.weights, at, await readGroup(group));
-      await putList(stores.first, at, new Float32Array(group.count));
-      await putList(stores.second, at, new Float32Array(group.count));
-    }
+    await giveList(now.weights, at, await readGroup(group));
+    await giveList(now.first, at, new Float32Array(group.count));
+    await giveList(now.second, at, new Float32Array(group.count));
   }
 }
 
 export const putList = (store: TensorStore, at: number, data: Float32Array): Promise<void> =>
-  store.put(at, { type: 'float32', dims: [data.length], data });
+  store.put(at, listOf(data));
+
+/** Puts a list that is nobody else's: its memory is free when the store needs it no longer. */
+export async function giveList(store: TensorStore, at: number, data: Float32Array): Promise<void> {
+  const list = listOf(data);
+  trackTensor(list);
+  await store.put(at, list);
+  releaseTensor(list);
+}
+
+const listOf = (data: Float32Array): Tensor => ({ type: 'float32', dims: [data.length], data });
 
 /** An entry as it is in the store: the same memory, until the store's next call. */
 export const getList = async (store: TensorStore, at: number): Promise<Float32Array> =>
   (await store.get(at)).data as Float32Array;
 
-/** Makes one state the same as another. */
-export async function copyStores({ all }: WeightGroups, from: WeightStores, to: WeightStores): Promise<void> {
-  for (const part of PARTS)
-    for (const at of all.keys()) await putList(to[part], at, (await getList(from[part], at)).slice());
-}
-
 /** What `unpackTraining` goes on from; its tensors are read from the stores, which must not change meanwhile. */
-export function packTraining(facts: TrainingFacts, groups: WeightGroups, stores: TrainingStores): SavedTraining {
-  const tensors = new Map<string, TensorHandle>();
-  for (const { name, store, at, count } of listEntries(groups, stores))
-    tensors.set(name, entryHandle(store, at, count));
-  return { facts, tensors };
+export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, best }: TrainingStores): SavedTraining {
+  const entries = [...listEntries(groups, 'best', best), ...(now === best ? [] : listEntries(groups, 'now', now))];
+  return {
+    facts,
+    tensors: new Map(entries.map(({ name, store, at, count }) => [name, entryHandle(store, at, count)])),
+  };
 }
 
 /** @throws OptionError when the state is of other weights. */
 export async function unpackTraining(
-  { tensors }: SavedTraining,
+  saved: SavedTraining,
   groups: WeightGroups,
   stores: TrainingStores,
 ): Promise<void> {
-  for (const { name, store, at, count } of listEntries(groups, stores)) {
-    const handle = tensors.get(name);
-    const found = handle?.dims[0];
-    if (handle === undefined || found !== count)
-      throw new OptionError(
-        `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start anew`,
-      );
-    await putList(store, at, await readFloat32(handle));
-  }
+  const fill = async (entries: ReturnType<typeof listEntries>) => {
+    for (const { name, store, at, count } of entries) await giveList(store, at, await readSaved(saved, name, count));
+  };
+  await fill(listEntries(groups, 'best', stores.best));
+  if ([...saved.tensors.keys()].some((name) => name.startsWith('now/')))
+    await fill(listEntries(groups, 'now', stores.advance().to));
+  await saved.release?.();
 }
 
-function listEntries({ all }: WeightGroups, { now, best }: TrainingStores) {
-  return Object.entries({ now, best }).flatMap(([state, stores]) =>
-    PARTS.flatMap((part) =>
-      all.map(({ count }, at) => ({ name: `${state}/${part}/${at}`, store: stores[part], at, count })),
-    ),
-  );
+/** The best weights by group, each to be read once, in their order. */
+export const bestWeights =
+  (saved: SavedTraining, { all }: WeightGroups) =>
+  (at: number): Promise<Float32Array> =>
+    readSaved(saved, nameOf('best', 'weights', at), all[at]!.count);
+
+async function readSaved({ tensors }: SavedTraining, name: string, count: number): Promise<Float32Array> {
+  const handle = tensors.get(name);
+  const found = handle?.dims[0];
+  if (handle === undefined || found !== count)
+    throw new OptionError(
+      `the saved training has ${found ?? 'no'} numbers in "${name}", expected ${count}: it is of another model or of other settings; start anew`,
+    );
+  return readFloat32(handle);
 }
+
+const nameOf = (state: 'now' | 'best', part: (typeof PARTS)[number], at: number): string => `${state}/${part}/${at}`;
+
+const listEntries = ({ all }: WeightGroups, state: 'now' | 'best', stores: WeightStores) =>
+  PARTS.flatMap((part) =>
+    all.map(({ count }, at) => ({ name: nameOf(state, part, at), store: stores[part], at, count })),
+  );
 
 function entryHandle(store: TensorStore, at: number, count: number): TensorHandle {
   const byteLength = count * Float32Array.BYTES_PER_ELEMENT;

@@ -34,9 +34,10 @@ export interface WatchedProcess {
 
 /**
  * Watches a process that was just started. Memory is watched on Linux alone.
- * @param modelBytes size of the model that it works on
+ * @param pathBytes size of the models that it works on, but for those that it downloads
  */
-export function watchProcess(child: ChildProcess, modelBytes: number): WatchedProcess {
+export function watchProcess(child: ChildProcess, pathBytes: number): WatchedProcess {
+  let modelBytes = pathBytes;
   let last: Progress = { stage: 'start', done: 0, total: 0 };
   let silentMs = 0;
   let lookedAt = performance.now();
@@ -67,6 +68,7 @@ export function watchProcess(child: ChildProcess, modelBytes: number): WatchedPr
   return {
     heard(progress = last) {
       last = progress;
+      if (progress.stage === 'download') modelBytes = Math.max(modelBytes, pathBytes + progress.total);
       silentMs = 0;
     },
     death,

@@ -66,7 +66,7 @@ export function decodeFloats(dataType: number, bytes: Uint8Array<ArrayBuffer>): 
  */
 export function encodeFloats(dataType: number, values: Float32Array | Float64Array): Uint8Array<ArrayBuffer> {
   const codec = codecOf(dataType);
-  const tooLarge = values.findIndex((value) => Math.abs(value) >= codec.overflow && Number.isFinite(value));
+  const tooLarge = findTooLarge(values, codec.overflow);
   if (tooLarge !== -1) {
     throw new NumericalError(
       `Value ${values[tooLarge]} at position ${tooLarge} is too large for ${findDataType(dataType)?.name}. ` +
@@ -74,6 +74,15 @@ export function encodeFloats(dataType: number, values: Float32Array | Float64Arr
     );
   }
   return codec.encode(values);
+}
+
+/** A plain loop: weights are many, and a call for each makes each a value of its own. */
+function findTooLarge(values: Float32Array | Float64Array, overflow: number): number {
+  for (let at = 0; at < values.length; at += 1) {
+    const value = values[at]!;
+    if (Math.abs(value) >= overflow && Number.isFinite(value)) return at;
+  }
+  return -1;
 }
 
 function codecOf(dataType: number): FloatCodec {

@@ -1,13 +1,14 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, TEXTS_OF_HEALING } from './calibration.js';
-import { CONDUCT, EVALUATION, force, LOOK, RESULT } from './folder.js';
+import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
+import { isRepoName } from './model-id.js';
 import { type Families, row } from './option.js';
 import { QUANTISATION } from './quantisation.js';
-import { RUN, seedOf } from './run.js';
+import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
 import { fileList, TEXT_WINDOWS } from './texts.js';
 
@@ -23,7 +24,7 @@ export const PRUNE = {
   'Function groups': FUNCTIONS,
   Calibration: LOOK,
   Evaluation: EVALUATION,
-  Running: { ...RUN, ...MODEL, ...CONDUCT },
+  Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
 
 export const LADDER = {
@@ -70,6 +71,7 @@ export const HEAL = {
     seed: RUN.seed,
     hiddenStates: CONDUCT.hiddenStates,
     resume: CONDUCT.resume,
+    stopHealing,
     ...ENGINE,
     ...JOB,
   },
@@ -235,6 +237,41 @@ export const BIAS = {
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
     ...ENGINE,
     ...JOB,
+  },
+} as const satisfies Families;
+
+/** `org/name` on the Hub. */
+const repoName = (expected: string) => text(expected, isRepoName);
+
+export const PUSH = {
+  Repository: {
+    folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
+    repo: row(undefined, 'where it goes', { kind: repoName('a name on the Hub, such as me/model-30'), required: true }),
+    branch: row('--branch <name>', 'branch that the commit is put on', { kind: text('a name'), default: 'main' }),
+    create: row('--create', 'make the repository where there is none', { kind: truth, default: false }),
+    private: row('--private', 'make it so that others do not see it', { kind: truth, default: false }),
+    message: row('--message <text>', 'what the commit is called', {
+      kind: text('a text'),
+      otherwise: 'Upload a model made smaller by fang-prune',
+    }),
+  },
+  Card: {
+    baseModel: row('--base-model <id>', 'the model that was pruned, for the card', {
+      kind: repoName('a model on the Hub, such as org/name'),
+      otherwise: 'where the report says that it came from',
+    }),
+    license: row('--license <name>', "the model's licence in the Hub's words, for the card", {
+      kind: text('a name, such as apache-2.0'),
+      otherwise: 'that of the pruned model on the Hub',
+    }),
+    withReport: row('--with-report', 'upload report and calibration windows too, which quote text and name paths', {
+      kind: truth,
+      default: false,
+    }),
+  },
+  Running: {
+    dryRun: row('--dry-run', 'show the card and what would be uploaded; ask nobody', { kind: truth, default: false }),
+    ...CONTROL,
   },
 } as const satisfies Families;
 

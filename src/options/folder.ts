@@ -50,6 +50,10 @@ export interface FolderOptions extends QuantisationOptions {
    * anew. Default true.
    */
   readonly resume?: boolean | undefined;
+  /**
+   * Where `heal` was cut off in the same run, take the best weights that it has kept and train no further. Default false.
+   */
+  readonly stopHealing?: boolean | undefined;
 }
 
 type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
@@ -113,6 +117,16 @@ export const resume = row('--no-resume', 'begin anew, and not where the same run
   kind: truth,
   default: true,
 });
+
+/** Whether a run that was cut off while it healed takes what it has. */
+export const stopHealing = row(
+  '--stop-healing',
+  'take the best that healing had when it was cut off, and train no further',
+  {
+    kind: truth,
+    default: false,
+  },
+);
 
 export const CONDUCT = {
   resume,

@@ -1,10 +1,12 @@
 import { DEFAULT_THREADS } from '../platform/platform.js';
-import { code, either, listOf, text, whole } from './kinds.js';
+import { code, either, listOf, text, truth, whole } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
 
 /** A model's folder or file. */
-export const modelPath = text('a folder in the transformers.js or genai layout, or an .onnx file');
+export const modelPath = text(
+  'a folder in the transformers.js or genai layout, an .onnx file, or a model of the Hugging Face Hub, such as org/name',
+);
 export const modelPaths = listOf(modelPath, 'a list of folders or .onnx files, at least one', 'texts');
 
 /** What every call that loads a model takes. */
@@ -12,6 +14,10 @@ export const PROVIDER = {
   embeddings: row('--embeddings <file>', 'embedding model of a decoder that reads inputs_embeds', {
     kind: text('the path of an .onnx file'),
     otherwise: 'the one in its folder',
+  }),
+  offline: row('--offline', 'take models of the Hugging Face Hub from the cache alone', {
+    kind: truth,
+    otherwise: 'what HF_HUB_OFFLINE says',
   }),
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers: cuda,cpu', {
     kind: { ...either(text('a name'), listOf(text('a name'), 'a list of names', 'names')), reads: 'names' },

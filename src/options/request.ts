@@ -31,7 +31,7 @@ export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'
  * @throws OptionError naming the option and what it goes with.
  */
 export function resolveRequest(request: RunRequest): ResolvedRequest {
-  const { out, dryRun, recipe, evaluation, statistics } = request;
+  const { out, dryRun, recipe, evaluation, statistics, stopHealing = false } = request;
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
   const sparsities = [request.sparsity].flat();
@@ -54,6 +54,8 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
     throw refusal('evaluation.texts', 'is missing: name a text to measure on, or a prompt to go on from');
   if (evaluation !== undefined && dryRun)
     throw refusal('evaluation', 'measures what was written, and a dryRun writes nothing; leave one of both out');
+  if (stopHealing && options!.heal === undefined)
+    throw refusal('stopHealing', 'has no effect without heal; leave it out');
   if (statistics !== undefined) checkStatistics(request, shots);
   return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, calibrationDefaults) };
 }

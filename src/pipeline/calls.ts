@@ -2,6 +2,7 @@
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
+export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
 export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
 export {
   addMeasurements,
@@ -16,7 +17,7 @@ export type { ModelOrigin } from '../report/model-origin.js';
 export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
 export type { SavedModule, SavedStatistics } from '../report/statistics-schema.js';
-export type { EmbeddingsOption, ModelFolder, ModelRequest, OpenModelOptions } from '../storage/model-folder.js';
+export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export {
   type ComparableTask,
   type CompareRequest,
@@ -47,6 +48,7 @@ export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
 export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
 export { type PlannedResult, type PlannedWindows, type PlanRequest, type PrunePlan, runPlan } from './run-plan.js';
 export { runLadder, runPrune } from './run-prune.js';
+export { type PushedFolder, type PushRequest, runPush } from './run-push.js';
 export { type QuantizeRequest, runQuantize } from './run-quantize.js';
 export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';

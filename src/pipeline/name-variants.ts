@@ -81,3 +81,16 @@ export function stateDtypes(config: JsonObject, variants: readonly WrittenVarian
     },
   };
 }
+
+/**
+ * Has config.json say which dtype the one model is in that lies there: transformers.js looks for `q8` in WebAssembly, unless it is
+ * told otherwise. Models under names of their own, and of several parts, are said nothing of.
+ */
+export function stateOwnDtype(config: JsonObject, modelFile: string): JsonObject {
+  const js = Object(config['transformers.js_config']) as JsonObject;
+  const [, variant] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
+  const [dtype] =
+    Object.entries(DTYPES).find(([name, { suffix }]) => [suffix, `_${name}`].includes(variant ?? '')) ?? [];
+  if (dtype === undefined || typeof js.dtype === 'object') return config;
+  return { ...config, 'transformers.js_config': { ...js, dtype } };
+}

@@ -21,6 +21,7 @@ export interface JobRequest {
   readonly calibration: ResolvedCalibration | undefined;
   /** What windows of healing are made as, where it is asked for. */
   readonly healingAs?: ResolvedCalibration | undefined;
+  readonly stopHealing?: boolean | undefined;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
@@ -82,13 +83,13 @@ export async function journalOf({ journal }: JobContext, windows: readonly Int32
 }
 
 async function makeHealingWindows(
-  { options: { heal }, healingAs }: JobRequest,
+  { options: { heal }, healingAs, stopHealing: stop }: JobRequest,
   makeWindows: (calibration: ResolvedCalibration) => Promise<CalibrationWindows>,
 ): Promise<HealingSource | undefined> {
   if (heal === undefined || healingAs === undefined) return undefined;
   const { windows } = await makeWindows(healingCalibration(healingAs, heal));
   const count = windows.length - countHeldOut(heal);
-  return { windows: windows.slice(0, count), heldOut: windows.slice(count) };
+  return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 
 /** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */

@@ -1,11 +1,11 @@
 import type { FolderOptions } from '../options/folder.js';
 import type { PruneOptions } from '../options.js';
 import type { EngineChoice } from '../platform/platform.js';
-import type { EmbeddingsOption } from '../storage/model-folder.js';
+import type { SourceOptions } from '../storage/model-folder.js';
 import type { StagesOption } from './stages.js';
 
 /** A pruning run over a model folder. */
-export interface PruneRequest extends PruneOptions, FolderOptions, EmbeddingsOption, EngineChoice, StagesOption {}
+export interface PruneRequest extends PruneOptions, FolderOptions, SourceOptions, EngineChoice, StagesOption {}
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
 export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {

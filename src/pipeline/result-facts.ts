@@ -9,6 +9,7 @@ import { hashFiles } from '../storage/hash-files.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import type { JobContext } from './job-context.js';
+import { stateOwnDtype } from './name-variants.js';
 
 /** The folder's JSON files as they fit the pruned model. */
 export function mendDocuments(
@@ -22,7 +23,9 @@ export function mendDocuments(
   const config = documents['config.json'];
   const genai = documents['genai_config.json'];
   return {
-    ...(config && { 'config.json': mendConfig(config, widths, { modelFile, externalFileCount }) }),
+    ...(config && {
+      'config.json': stateOwnDtype(mendConfig(config, widths, { modelFile, externalFileCount }), modelFile),
+    }),
     ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
   };
 }

@@ -12,10 +12,13 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import { pruneTwin } from '../removal/prune-twin.js';
+import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
+import { CERTIFICATE, HEALING } from '../report/measurement-shapes.js';
 import type { CertificateReport } from '../report/report-schema.js';
+import { optional, text, withFields } from '../report/shape.js';
 import type { Engine } from '../runtime/engine.js';
-import type { EmbeddingsOption, ModelFolder } from '../storage/model-folder.js';
+import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
@@ -28,7 +31,7 @@ import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
 
 /** A pruned model that is to be healed. */
-export interface HealRequest extends JobControl, EmbeddingsOption, EngineChoice {
+export interface HealRequest extends JobControl, SourceOptions, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the model that was pruned. */
   readonly dense: string;
   /** The same of what became of it, in float32 or float16. */
@@ -47,6 +50,8 @@ export interface HealRequest extends JobControl, EmbeddingsOption, EngineChoice 
   readonly seed?: number | undefined;
   /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
   readonly resume?: boolean | undefined;
+  /** Take the best weights that the same run had kept when it was cut off, and train no further. Default false. */
+  readonly stopHealing?: boolean | undefined;
   /** Where hidden states, weights and moments wait. Default: in memory up to 16 MiB each, else in temporary files. */
   readonly hiddenStates?: StatesPlace | undefined;
 }
@@ -71,14 +76,14 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Open, load and analyse both; calibrate, heal, save, certify. */
 export async function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { dense, pruned, embeddings, out, force = false, resume = true } = request;
+  const { dense, pruned, embeddings, offline, out, force = false, resume = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.settings ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
   return withJob(platform, request, async (whole) => {
     const folders = {
-      dense: await STAGES.open.run(whole, { model: dense, embeddings }),
-      pruned: await STAGES.open.run(whole, { model: pruned, embeddings }),
+      dense: await STAGES.open.run(whole, { model: dense, embeddings, offline }),
+      pruned: await STAGES.open.run(whole, { model: pruned, embeddings, offline }),
     };
     const check = async () => {
       for (const { root } of Object.values(folders)) await files.checkOutput({ output: out, source: root, force });
@@ -113,9 +118,13 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
 /** What `HEALING_FILE` holds. */
 type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate'>;
 
+const HEALED = withFields({ sha256: text, healing: HEALING, certificate: optional(CERTIFICATE) });
+
 async function readHealed({ platform: { files } }: JobContext, out: string): Promise<HealedModel> {
-  const found = await readJsonFile(files, files.resolve(out, HEALING_FILE));
+  const file = files.resolve(out, HEALING_FILE);
+  const found = await readJsonFile(files, file);
   if (found === undefined) throw new ModelFormatError(`${out} has lost its ${HEALING_FILE}. Heal it again with force.`);
+  checkShape(found, HEALED, { file, remedy: 'Heal it again with force.' });
   return found as unknown as HealedModel;
 }
 
@@ -152,6 +161,7 @@ async function healFolder(
       healModel({
         ...{ engine, teacher, student, settings, store, signal },
         ...(await keepTraining(journal)),
+        stop: request.stopHealing,
         windows: windows.slice(0, count),
         heldOut: windows.slice(count),
         createStore: (byteLength) => createStore(byteLength / 2, 2),
@@ -188,7 +198,12 @@ async function writeHealed(
   const whole = await pruneTwin(withoutFront(healed), change, engine);
   const { platform, run } = context;
   const { files } = platform;
-  const output = { output: out, source: folder.root, force, run: keyAt(platform, run, []) };
+  const output = {
+    output: out,
+    source: folder.root,
+    force,
+    run: report.stopped ? undefined : keyAt(platform, run, []),
+  };
   return files.buildFolder(output, async (partial) => {
     const saved = await STAGES.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
     const certificate = certifies

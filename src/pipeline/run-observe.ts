@@ -10,6 +10,7 @@ import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
+import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
@@ -70,21 +71,21 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, hiddenStates, force = false, resume = true } = request;
+  const { model, embeddings, offline, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
   const mayGoOn =
     resume && ((await runOfPair(platform, place)) !== undefined || (await platform.keptIn?.(request.out)));
   if (!mayGoOn) await checkPairPlace(files, place, { force });
   await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings });
+    const folder = await stages.open.run(whole, { model, embeddings, offline });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
     return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
       if (mayGoOn && !isThere) await checkPairPlace(files, place, { force, goesOn });
       const saved = isThere
-        ? ((await readJsonFile(files, place.json)) as unknown as SavedStatistics)
+        ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
         : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });
       const memory = platform.peakMemoryBytes();
       return {

@@ -76,12 +76,12 @@ async function pruneTo(
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration } = resolved;
-  const { model, embeddings, force = false, resume = true, evaluation, statistics } = request;
+  const { model, embeddings, offline, force = false, resume = true, evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings });
+    const folder = await stages.open.run(whole, { model, embeddings, offline });
     // Refused before the work begins.
     const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
@@ -146,7 +146,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
   const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
-  const { hiddenStates, quoteText = true, certify: certifies = true } = request;
+  const { hiddenStates, quoteText = true, certify: certifies = true, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
   const resultCount = results.length;
@@ -156,6 +156,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       ...given,
       stages,
       hiddenStates,
+      stopHealing,
       readsTokens: learnsRounding(quantisation),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),

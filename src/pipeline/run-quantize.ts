@@ -6,15 +6,15 @@ import { learnsRounding, type QuantisationOptions, resolveQuantisation } from '.
 import type { RunOptions } from '../options/run.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
-import type { EmbeddingsOption } from '../storage/model-folder.js';
+import type { SourceOptions } from '../storage/model-folder.js';
 import { runPrune } from './run-prune.js';
 import type { StagesOption } from './stages.js';
 
 /** A model to be written in other dtypes; all its neurons and heads stay. */
 export interface QuantizeRequest
-  extends Omit<FolderOptions, 'recipe' | 'statistics'>,
+  extends Omit<FolderOptions, 'recipe' | 'statistics' | 'stopHealing'>,
     RunOptions,
-    EmbeddingsOption,
+    SourceOptions,
     EngineChoice,
     StagesOption {
   readonly dtype: NonNullable<QuantisationOptions['dtype']>;

@@ -79,7 +79,8 @@ export async function writeResult(
   if (places.recipe !== recipe)
     remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
   const layout = layoutOf(folder, quantisation.layout);
-  const own = keyAt(platform, run, [sparsity]);
+  // Of a run with this key that was not cut short another result is to be expected.
+  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [sparsity]);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
     const outside = inside === '' ? out : out && files.resolve(out, inside);
@@ -91,6 +92,7 @@ export async function writeResult(
     const reports: PruneReport[] = [];
     for (const part of parts) reports.push(await part.fill(partial));
     await journal?.write(reportEntry(index), [reports[0]]);
+    await journal?.settle();
     return reports[0]!;
   };
   const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
@@ -141,6 +143,7 @@ async function prepareFolder(
       folder,
       engine: job.engine,
       model: request.model,
+      hub: folder.hub,
       out,
       options,
       settings,

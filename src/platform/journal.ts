@@ -1,10 +1,14 @@
 /** Keeps what a long run has finished, so that the same run can go on where it was cut off. */
 export interface Journal {
+  /** Whether anything whole was kept under a name. */
+  has(name: string): Promise<boolean>;
   /** What was kept under a name, part by part; undefined where nothing whole was. */
   read(name: string): Promise<AsyncIterable<unknown> | undefined>;
   /**
-   * Keeps parts under a name in place of what was there: all of them, or none.
-   * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them
+   * Keeps parts under a name in place of what was there: all of them, or none. When this returns they were taken, and the disk
+   * has them a little later, in the order of the writes.
+   * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them; one may
+   *   change when the next one is asked for
    * @param endsStage see `isDue`
    * @throws OptionError when it cannot be written.
    */
@@ -14,6 +18,8 @@ export interface Journal {
    * @param endsStage what is written saves a whole stage: such writes are counted by themselves, and may cost more. Default false.
    */
   isDue(byteLength: number, endsStage?: boolean): boolean;
+  /** Waits until the disk has all that was written. @throws OptionError when it cannot take it. */
+  settle(): Promise<void>;
   /** The same journal, whose names stand under another. */
   within(scope: string): Journal;
 }
@@ -21,9 +27,7 @@ export interface Journal {
 export type Parts = Iterable<unknown> | AsyncIterable<unknown>;
 
 /** Where a journal's entries lie. */
-export interface EntryStore {
-  /** @see Journal.read */
-  read(name: string): Promise<AsyncIterable<unknown> | undefined>;
+export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle'> {
   /** @returns bytes that the entry takes. */
   write(name: string, parts: Parts): Promise<number>;
 }
@@ -36,12 +40,12 @@ const FIRST_COST = { each: 20, perByte: 1 / 150_000 };
 const LARGE_BYTES = 2 ** 20;
 
 /** @param now a clock, in ms */
-export function createJournal({ read, write }: EntryStore, now = () => performance.now()): Journal {
+export function createJournal({ write, ...store }: EntryStore, now = () => performance.now()): Journal {
   const began = now();
   const spent = { within: 0, endsStage: 0 };
   const cost = { ...FIRST_COST };
   const journal: Journal = {
-    read,
+    ...store,
     async write(name, parts, endsStage = false) {
       const start = now();
       const byteLength = await write(name, parts);
@@ -61,9 +65,11 @@ export function createJournal({ read, write }: EntryStore, now = () => performan
 
 function scoped(journal: Journal, scope: string): Journal {
   const own: Journal = {
+    has: (name) => journal.has(`${scope}.${name}`),
     read: (name) => journal.read(`${scope}.${name}`),
     write: (name, parts, endsStage) => journal.write(`${scope}.${name}`, parts, endsStage),
     isDue: journal.isDue,
+    settle: journal.settle,
     within: (inner) => scoped(own, inner),
   };
   return own;

@@ -3,6 +3,7 @@ import { OptionError } from '../errors.js';
 import type { ByteSink, ByteSource } from '../onnx/byte-source.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ScratchFile } from '../runtime/tensor-store.js';
+import type { HubStore } from './hub-store.js';
 import type { Workspace, WorkspaceRequest } from './journal.js';
 
 /** What differs between platforms. Whatever reads, writes or runs anything is written against this alone. */
@@ -20,6 +21,8 @@ export interface Platform {
    * to take has its name again.
    */
   keptIn?(output: string): Promise<boolean>;
+  /** Where models of the Hugging Face Hub are kept. Absent: ids of models mean nothing here. */
+  readonly hub?: HubStore | undefined;
   /** Begins a SHA-256. */
   createHash(): ByteHash;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */

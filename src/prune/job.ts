@@ -39,6 +39,8 @@ export interface HealingSource {
   readonly heldOut: readonly Int32Array[];
   /** The dense model, where that is not the one to be pruned: in a later shot. Default: the job's. */
   readonly teacher?: UnderstoodModel | undefined;
+  /** See `HealingRequest.stop`. */
+  readonly stop?: boolean | undefined;
 }
 
 /** One module after pruning: the units that stay, and what came of it. */

@@ -6,10 +6,13 @@ import type { ContextPlace, PruneContext } from './prune-context.js';
 interface Place extends ContextPlace {
   /** Segment that comes next. */
   readonly segment: number;
+  /** Segments before it that something came of. */
+  readonly kept: readonly number[];
   readonly remarks: readonly string[];
 }
 
 const PLACE = 'place';
+const entryOf = (segment: number): string => `segment-${segment}`;
 
 /** Keeps what a loop over the segments has done, so that a run that was cut off can go on behind it. */
 export interface KeptSegments {
@@ -36,14 +39,13 @@ export interface SegmentWork {
 /** Without a journal nothing is kept. */
 export async function openKeptSegments(context: PruneContext): Promise<KeptSegments> {
   const { journal } = context.job;
-  const place = await readKept<Place>(journal, PLACE);
-  const start = place?.segment ?? 0;
+  const place = await readPlace(journal);
+  const kept = [...(place?.kept ?? [])];
   let pending: (SegmentWork & { readonly segment: number })[] = [];
   return {
-    start,
+    start: place?.segment ?? 0,
     async *added() {
-      for (let segment = 0; segment < start; segment += 1)
-        for await (const part of (await journal?.read(`segment-${segment}`)) ?? []) yield part;
+      for (const segment of place?.kept ?? []) yield* (await journal!.read(entryOf(segment)))!;
     },
     async restore(runner) {
       if (journal === undefined || place === undefined) return;
@@ -56,11 +58,20 @@ export async function openKeptSegments(context: PruneContext): Promise<KeptSegme
     async settle(segment, runner) {
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
       if (journal === undefined || !journal.isDue(byteLength)) return;
-      for (const work of pending) await journal.write(`segment-${work.segment}`, partsOf(work));
+      for (const work of pending) await journal.write(entryOf(work.segment), partsOf(work));
+      kept.push(...pending.map((work) => work.segment));
       pending = [];
-      await journal.write(PLACE, placeParts(context, segment, runner));
+      const facts = { segment, kept: [...kept], remarks: [...context.remarks], ...context.passed() };
+      await journal.write(PLACE, placeParts(facts, runner));
     },
   };
+}
+
+/** Undefined where there is none, or something is lost of what came before it. */
+async function readPlace(journal: Journal | undefined): Promise<Place | undefined> {
+  const place = await readKept<Place>(journal, PLACE);
+  for (const segment of place?.kept ?? []) if (!(await journal!.has(entryOf(segment)))) return undefined;
+  return place;
 }
 
 /** Made while they are written, so that this counts too. */
@@ -68,8 +79,8 @@ async function* partsOf(work: SegmentWork): AsyncGenerator<unknown> {
   yield* await work.parts();
 }
 
-async function* placeParts(context: PruneContext, segment: number, runner: BlockRunner | undefined) {
-  yield { segment, remarks: [...context.remarks], ...context.passed() } satisfies Place;
+async function* placeParts(place: Place, runner: BlockRunner | undefined): AsyncGenerator<unknown> {
+  yield place;
   if (runner !== undefined) yield* runner.save();
 }
 

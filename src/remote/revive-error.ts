@@ -1,6 +1,7 @@
 import {
   EngineError,
   type FangPruneError,
+  HubError,
   ModelFormatError,
   NumericalError,
   OptionError,
@@ -17,7 +18,7 @@ export interface SentError {
   readonly stack?: string | undefined;
 }
 
-const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError];
+const ERRORS = [OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError, HubError];
 
 export function toSentError(error: unknown): SentError {
   if (!(error instanceof Error)) return { code: undefined, message: String(error) };

@@ -1,7 +1,9 @@
 import { ModelFormatError } from '../errors.js';
-import { BIAS, METRIC } from './measurement-shapes.js';
+import { BIAS, CERTIFICATE, HEALING, METRIC } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { list, listOf, number, object, optional, type Shape, text, withFields } from './shape.js';
+
+const beforeAfter = withFields({ before: number, after: number });
 
 /** What every report has, and what is read where it is there. */
 const REPORT = withFields({
@@ -9,11 +11,15 @@ const REPORT = withFields({
   model: text,
   method: text,
   settings: object,
-  sparsity: object,
-  parameters: object,
-  bytes: object,
+  sparsity: withFields({ requested: number, achieved: number, ofAllParameters: number }),
+  parameters: beforeAfter,
+  bytes: beforeAfter,
   blocks: listOf(object),
   modules: listOf(withFields({ keep: optional(list), groups: optional(listOf(object)) })),
+  healing: optional(HEALING),
+  certificate: optional(CERTIFICATE),
+  timings: listOf(withFields({ stage: text, ms: number })),
+  remarks: listOf(text),
   metrics: optional(listOf(METRIC)),
   samples: optional(listOf(withFields({ prompt: text, dense: text, pruned: text }))),
   ladder: optional(listOf(object)),

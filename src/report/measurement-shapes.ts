@@ -118,3 +118,15 @@ export const BENCHMARK = withFields({
   ),
   comparisons: optional(listOf(withFields({ model: text, reference: text, prefill: speedup, decode: speedup }))),
 });
+
+/** A `HealingReport`. */
+export const HEALING = withFields({
+  windowCount: number,
+  windowLength: number,
+  divergence: withFields({ before: number, after: number }),
+  keptStep: number,
+  curve: listOf(withFields({ step: number, train: optional(number), heldOut: optional(number) })),
+});
+
+/** A `CertificateReport`. */
+export const CERTIFICATE = withFields({ opened: flag, gap: number, tokens: number, tolerance: number });

@@ -12,6 +12,7 @@ import {
   type DtypeReport,
   type EnvironmentReport,
   type GroupReport,
+  type HubOrigin,
   type ModuleReport,
   type PruneReport,
   REPORT_SCHEMA,
@@ -24,6 +25,7 @@ export interface ReportInput {
   readonly createdAt?: Date | undefined;
   readonly environment?: EnvironmentReport | undefined;
   readonly model: string;
+  readonly hub?: HubOrigin | undefined;
   readonly out?: string | undefined;
   readonly options: ResolvedOptions;
   /** See `plainSettings`. */
@@ -55,6 +57,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     ...(createdAt && { createdAt: createdAt.toISOString() }),
     ...(environment && { environment }),
     model: input.model,
+    ...(input.hub && { hub: input.hub }),
     ...(out !== undefined && { out }),
     method: options.methodName,
     settings: input.settings,

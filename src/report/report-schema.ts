@@ -32,6 +32,8 @@ export interface PruneReport {
   readonly environment?: EnvironmentReport;
   /** As the user called it. */
   readonly model: string;
+  /** Where the model was downloaded from; absent for one that lay in a folder. */
+  readonly hub?: HubOrigin;
   /** Folder written; absent for a dry run. */
   readonly out?: string;
   readonly method: string;
@@ -75,6 +77,18 @@ export interface PruneReport {
   /** Largest resident memory of the process, where the platform tells. */
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
+}
+
+/** A model of the Hugging Face Hub, as it was at one moment. */
+export interface HubOrigin {
+  /** `org/name` */
+  readonly repo: string;
+  /** Branch, tag or commit that was asked for. */
+  readonly revision: string;
+  /** What it was then, 40 hexadecimal digits. */
+  readonly commit: string;
+  /** As the model's card says; absent where it does not, or was not asked. */
+  readonly license?: string;
 }
 
 /**

@@ -11,7 +11,7 @@ import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
 import { createHeldValues, type SavedHeld } from './held-values.js';
 import { lowerForRun } from './lower-for-run.js';
 import { prefillFeeds } from './prefill-feeds.js';
-import { copyTensor, releaseTensors, retainTensor } from './tensor-memory.js';
+import { releaseTensors, retainTensor } from './tensor-memory.js';
 import type { TensorStore } from './tensor-store.js';
 
 /** Some windows that run through a block together. */
@@ -69,7 +69,10 @@ export interface BlockRunner {
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
   pass(reads?: StageReads): Promise<void>;
-  /** Where the runner stands: what is to be passed to another one's `restore`. Stages that were passed must be so again. */
+  /**
+   * Where the runner stands: what is to be passed to another one's `restore`. Stages that were passed must be so again. Each part
+   * is read before the next one is asked for.
+   */
   save(): AsyncGenerator<unknown>;
   /** Bytes that `save` gives, roughly. */
   readonly savedBytes: number;
@@ -221,8 +224,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const { complete } = held.save();
     yield { from, passedCount: passed.length, side: side.save(), held: held.save() } satisfies SavedRunner;
     for (const { index } of batches) {
-      const kept = [...complete].map((value) => [value, copyTensor(held.get(value, index))] as const);
-      const state = from === 0 ? undefined : copyTensor(await states.get(index));
+      const kept = [...complete].map((value) => [value, held.get(value, index)] as const);
+      const state = from === 0 ? undefined : await states.get(index);
       yield { state, held: new Map(kept) } satisfies SavedBatch;
     }
   }
@@ -362,7 +365,7 @@ function createSideValues(): SideValues {
       if (found === undefined) throw new RangeError(`"${name}" was not carried from an earlier stage`);
       return found;
     },
-    save: () => ({ names, values: new Map([...values].map(([key, tensor]) => [key, copyTensor(tensor)])) }),
+    save: () => ({ names, values }),
     restore(saved) {
       for (const name of saved.names) names.add(name);
       for (const [key, tensor] of saved.values) values.set(key, tensor);

@@ -43,7 +43,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
       executionProviders,
       graphOptimizationLevel: optimization === 'none' ? 'disabled' : optimization,
       logSeverityLevel: 4,
-      ...(!keepsMemory && { enableCpuMemArena: false }),
+      ...(!keepsMemory && { enableCpuMemArena: false, enableMemPattern: false }),
       ...(threads > 0 && { intraOpNumThreads: threads }),
       extra: {
         session: {

@@ -22,6 +22,7 @@ export interface OrtSessionOptions {
   executionProviders?: readonly string[];
   graphOptimizationLevel?: 'disabled' | 'basic' | 'all';
   enableCpuMemArena?: boolean;
+  enableMemPattern?: boolean;
   logSeverityLevel?: 0 | 1 | 2 | 3 | 4;
   intraOpNumThreads?: number;
   extra?: Record<string, unknown>;

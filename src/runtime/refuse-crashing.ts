@@ -25,6 +25,8 @@ interface Trusted {
   readonly elements?: (ints: IntsAt, node: NodeProto) => number;
   /** Input whose type is that of the elements; default: eight bytes are counted. */
   readonly typeFrom?: number;
+  /** It has as many elements as that input, so that nothing is claimed where its size is known. Default false. */
+  readonly keepsCount?: boolean;
   /** Rounds that it takes, likewise. */
   readonly rounds?: (ints: IntsAt) => number;
 }
@@ -67,6 +69,8 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   OneHot: { elements: (ints) => product(ints(1)), typeFrom: 2 },
   Pad: { elements: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN, typeFrom: 0 },
   Range: { elements: (ints) => (product(ints(1)) - product(ints(0))) / product(ints(2)), typeFrom: 0 },
+  // It makes none, but ONNX Runtime notes each number of what may be a shape, and does so for as many as are claimed.
+  Reshape: { elements: (ints) => (ints(1)?.length === 1 ? product(ints(1)) : NaN), typeFrom: 0, keepsCount: true },
   RandomNormal: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
   RandomUniform: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
   Loop: { rounds: (ints) => product(ints(0)) },
@@ -130,9 +134,10 @@ function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted
 }
 
 /** NaN where it is not known. */
-function bytesMade(node: NodeProto, { elements, typeFrom }: Trusted, facts: Facts): number {
+function bytesMade(node: NodeProto, { elements, typeFrom, keepsCount = false }: Trusted, facts: Facts): number {
   const factAt = (slot: number) => facts.get(node.input[slot] ?? '');
   const count = elements?.((slot) => factAt(slot)?.ints, node) ?? 0;
+  if (keepsCount && count === product(factAt(typeFrom!)?.dims)) return 0;
   return count * elementBytes(typeFrom === undefined ? undefined : factAt(typeFrom)?.dataType);
 }
 

@@ -30,9 +30,6 @@ export function releaseTensor({ data }: Tensor): void {
   freeBuffer(buffer as ArrayBuffer);
 }
 
-/** A tensor with memory of its own, whatever becomes of the first one's. */
-export const copyTensor = ({ type, dims, data }: Tensor): Tensor => ({ type, dims, data: data.slice() }) as Tensor;
-
 /** Frees bytes that nobody else holds: they are none afterwards. Bytes that share their memory are left alone. */
 export function freeBytes({ buffer, byteLength }: Uint8Array<ArrayBuffer>): void {
   if (buffer.byteLength === byteLength) freeBuffer(buffer);

@@ -48,7 +48,7 @@ export interface ScratchFile {
 /**
  * A store in a scratch file; every entry has its own place, as large as its first tensor. An engine that runs on the
  * calling thread leaves the disk idle meanwhile, so one write goes on behind the caller's back, and one read, of the batch
- * after the last one asked for, ahead of it. A write that failed is the next call's error.
+ * that comes next in the direction of the last two, ahead of it. A write that failed is the next call's error.
  */
 export function createSpilledStore(file: ScratchFile): TensorStore {
   const places = new Map<
@@ -58,23 +58,28 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
   let end = 0;
   let written = Promise.resolve();
   let ahead: { readonly batch: number; readonly tensor: Promise<Tensor> } | undefined;
-  /** What was handed out last, to be read into again. */
+  let last = -1;
+  /** What was handed out last, to be read into again: new memory for each read would keep the garbage collector busy. */
   let spare: ArrayBuffer | undefined;
+  let largest = 0;
 
   async function read(batch: number): Promise<Tensor> {
     const place = places.get(batch);
     if (place === undefined) throw new RangeError(`no hidden state of batch ${batch} was stored`);
-    const buffer = spare?.byteLength === place.byteLength ? spare : new ArrayBuffer(place.byteLength);
+    const { offset, byteLength, tensor } = place;
+    const buffer = spare !== undefined && spare.byteLength >= byteLength ? spare : new ArrayBuffer(largest);
     spare = undefined;
     await written;
-    await file.readInto(place.offset, new Uint8Array(buffer));
-    return { ...place.tensor, data: VIEWS[place.tensor.type](buffer) } as Tensor;
+    await file.readInto(offset, new Uint8Array(buffer, 0, byteLength));
+    return { ...tensor, data: viewOf(tensor.type, buffer, byteLength) } as Tensor;
   }
 
   return {
     async get(batch) {
       const tensor = await (ahead?.batch === batch ? ahead.tensor : read(batch));
-      ahead = places.has(batch + 1) ? { batch: batch + 1, tensor: noticed(read(batch + 1)) } : undefined;
+      const next = batch < last ? batch - 1 : batch + 1;
+      last = batch;
+      ahead = places.has(next) ? { batch: next, tensor: noticed(read(next)) } : undefined;
       spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
@@ -90,6 +95,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       const offset = fits ? known.offset : end;
       const room = fits ? known.room : bytes.byteLength;
       if (!fits) end += bytes.byteLength;
+      largest = Math.max(largest, bytes.byteLength);
       places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
       if (ahead?.batch === batch) ahead = undefined;
       written = noticed(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
@@ -107,13 +113,18 @@ function noticed<T>(promise: Promise<T>): Promise<T> {
   return promise;
 }
 
-const VIEWS: Readonly<Record<TensorType, (buffer: ArrayBuffer) => Tensor['data']>> = {
-  float32: (buffer) => new Float32Array(buffer),
-  float64: (buffer) => new Float64Array(buffer),
-  float16: (buffer) => new Uint16Array(buffer),
-  int64: (buffer) => new BigInt64Array(buffer),
-  int32: (buffer) => new Int32Array(buffer),
-  uint8: (buffer) => new Uint8Array(buffer),
-  int8: (buffer) => new Int8Array(buffer),
-  bool: (buffer) => new Uint8Array(buffer),
-};
+function viewOf(type: TensorType, buffer: ArrayBuffer, byteLength: number): Tensor['data'] {
+  const View = VIEWS[type];
+  return new View(buffer, 0, byteLength / View.BYTES_PER_ELEMENT);
+}
+
+const VIEWS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  bool: Uint8Array,
+} as const satisfies Readonly<Record<TensorType, unknown>>;

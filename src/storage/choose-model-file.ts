@@ -27,6 +27,15 @@ const COMPANIONS = /^(embed|vision|audio|speech|encoder)\w*\.onnx$/;
 /** Decoders beside models of other parts; an encoder beside them makes them decoders that nothing can be made of alone. */
 const DECODER_FILES = ['onnx/decoder_model_merged.onnx', 'onnx/decoder_model.onnx'] as const;
 
+/** Which files there are, by paths relative to the model's folder, with `/`. */
+export interface ModelListing {
+  /** For messages. */
+  readonly name: string;
+  isFile(path: string): Promise<boolean>;
+  /** ONNX files in the folder itself and in its `onnx` folder. */
+  onnxFiles(): Promise<readonly string[]>;
+}
+
 export interface ModelChoice {
   /** What the user named, relative to the folder. */
   readonly file: string | undefined;
@@ -39,19 +48,20 @@ export interface ModelChoice {
  * @throws OptionError when there is none, or several that differ in more than their precision; UnsupportedModelError for
  * an encoder and a decoder.
  */
-export async function chooseModelFile(files: Files, root: string, { file, genai }: ModelChoice): Promise<string> {
+export async function chooseModelFile(listing: ModelListing, { file, genai }: ModelChoice): Promise<string> {
+  const { name: root } = listing;
   const named = Object(Object(genai?.model).decoder).filename as unknown;
   const inside = typeof named === 'string' ? normaliseRelativePath(named) : undefined;
   const candidates = file === undefined ? [...MODEL_FILES, ...(inside === undefined ? [] : [inside])] : [file];
   const firstOf = async (paths: readonly string[]) => {
     for (const path of paths) {
-      if ((await files.kindOf(files.resolve(root, path))) === 'file') return path.replaceAll('\\', '/');
+      if (await listing.isFile(path)) return path.replaceAll('\\', '/');
     }
     return undefined;
   };
   const known = await firstOf(candidates);
   if (known !== undefined) return known;
-  const found = await listOnnxFiles(files, root);
+  const found = await listing.onnxFiles();
   if (found.some(isNamed('encoder_model')) && found.some(isNamed('decoder_model')))
     throw refuseEncoderDecoder(root, `it holds ${found.join(', ')}`);
   const decoder = file === undefined ? await firstOf(DECODER_FILES) : undefined;
@@ -103,12 +113,16 @@ const refuseEncoderDecoder = (root: string, found: string): UnsupportedModelErro
     `${root} is an encoder-decoder: ${found}. Models such as T5, BART, Marian and Whisper cannot be pruned yet, only decoder-only text models; choose one of those.`,
   );
 
-/** ONNX files in a folder and in its `onnx` folder, relative to it. */
-async function listOnnxFiles(files: Files, root: string): Promise<readonly string[]> {
+/** What there is in a folder. */
+export function listingOf(files: Files, root: string): ModelListing {
   const list = async (folder: string) => {
     const path = files.resolve(root, folder);
     const entries = (await files.kindOf(path)) === 'folder' ? await files.list(path) : [];
     return entries.filter(({ name }) => name.endsWith('.onnx')).map(({ name }) => folder + name);
   };
-  return [...(await list('onnx/')), ...(await list(''))].sort();
+  return {
+    name: root,
+    isFile: async (path) => (await files.kindOf(files.resolve(root, path))) === 'file',
+    onnxFiles: async () => [...(await list('onnx/')), ...(await list(''))].sort(),
+  };
 }

@@ -1,17 +1,21 @@
-import { ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
+import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import type { CacheSizes } from '../evaluation/model-interface.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
 import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
+import { parseModelId } from '../options/model-id.js';
 import { refusal } from '../options/option.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
+import { reason } from '../reason.js';
 import { findTextConfig } from '../removal/text-config.js';
-import { checkDecoderOnly, chooseModelFile } from './choose-model-file.js';
+import type { HubOrigin } from '../report/report-schema.js';
+import { checkDecoderOnly, chooseModelFile, listingOf } from './choose-model-file.js';
 import { findEmbeddings } from './find-embeddings.js';
+import { fetchHubModel } from './hub-model.js';
 import { type OpenFolder, openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
 
@@ -35,6 +39,8 @@ export interface ModelFolder {
   readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
   /** Absolute path of the embedding model, where there is one. */
   readonly embeddings: string | undefined;
+  /** Where it was downloaded from; undefined for what lay there. */
+  readonly hub: HubOrigin | undefined;
   /**
    * Loads the model; its weights can be read until `close`. A decoder that reads embeddings has its embedding model in front.
    * @throws ModelFormatError; UnsupportedModelError when it reads embeddings and no embedding model is known.
@@ -48,23 +54,27 @@ export interface ModelFolder {
   close(): Promise<void>;
 }
 
-/** Where the embedding model is. */
-export interface EmbeddingsOption {
+/** How a model is found, beside its name. */
+export interface SourceOptions {
   /**
    * Embedding model of a decoder that reads `inputs_embeds` in place of token ids: an `.onnx` file. Decoders that read ids need
    * none. Default: the one in the model's folder, as transformers.js (`embed_tokens.onnx`) and onnxruntime-genai
    * (`genai_config.json`) name it.
    */
   readonly embeddings?: string | undefined;
+  /**
+   * Take models of the Hugging Face Hub from the cache alone, and ask nobody. Default: what `HF_HUB_OFFLINE` says, else false.
+   */
+  readonly offline?: boolean | undefined;
 }
 
 /** What every call says of the model that it runs. */
-export interface ModelRequest extends JobControl, EmbeddingsOption, EngineChoice {
-  /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
+export interface ModelRequest extends JobControl, SourceOptions, EngineChoice {
+  /** A folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or a model of the Hugging Face Hub, `org/name`. */
   readonly model: string;
 }
 
-export interface OpenModelOptions extends EmbeddingsOption {
+export interface OpenModelOptions extends SourceOptions, JobControl {
   /**
    * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
    * `genai_config.json` names, or the only decoder, fp32 before fp16.
@@ -73,20 +83,21 @@ export interface OpenModelOptions extends EmbeddingsOption {
 }
 
 /**
- * Finds a model and what belongs to it.
- * @param path a folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file
- * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or where
- * all there are hold quantised weights.
- * @throws ModelFormatError when a JSON file is damaged.
+ * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.
+ * @param path a folder in transformers.js or onnxruntime-genai layout, an `.onnx` file, or, where there is neither, a model of the
+ * Hub: `org/name`, `org/name@revision`, `org/name:dtype`
+ * @throws OptionError saying what was looked for when nothing is found; UnsupportedModelError for an encoder-decoder, or a model
+ * that was never exported to ONNX.
+ * @throws ModelFormatError when a JSON file is damaged, or a download is not what its hash says; HubError.
  */
 export async function openModelFolder(
   platform: Platform,
   path: string,
-  { file, embeddings: given }: OpenModelOptions = {},
+  { file, embeddings: given, ...finding }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
   if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
   const { files } = platform;
-  const { root, modelFile: named } = await locate(files, files.resolve(path), file);
+  const { root, modelFile: named, origin: hub } = await locate(platform, path, { file, ...finding });
   const entries = await Promise.all(
     MODEL_DOCUMENTS.map(async (name) => [name, await readJsonFile(files, files.resolve(root, name))] as const),
   );
@@ -97,7 +108,7 @@ export async function openModelFolder(
   );
   const genai = documents['genai_config.json'];
   checkDecoderOnly(root, documents['config.json'], genai);
-  const modelFile = named ?? (await chooseModelFile(files, root, { file, genai }));
+  const modelFile = named ?? (await chooseModelFile(listingOf(files, root), { file, genai }));
   const target = files.resolve(root, modelFile);
   const embeddings =
     given === undefined
@@ -125,6 +136,7 @@ export async function openModelFolder(
     modelFile,
     documents,
     embeddings,
+    hub,
     async load() {
       const model = await loadFile(target);
       if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
@@ -152,16 +164,46 @@ async function locateEmbeddings(files: Files, path: string): Promise<string> {
   throw refusal('embeddings', `is ${target}; there is no such .onnx file`);
 }
 
-/** The folder with the documents, and the model file in it where the user gave its path. */
+/** The folder with the documents, and the model file in it where it is known. */
 interface Location {
   readonly root: string;
   readonly modelFile?: string;
+  readonly origin?: HubOrigin;
 }
 
-async function locate(files: Files, path: string, file: string | undefined): Promise<Location> {
+async function locate(
+  platform: Platform,
+  named: string,
+  { file, ...finding }: Omit<OpenModelOptions, 'embeddings'>,
+): Promise<Location> {
+  const { files } = platform;
+  const path = files.resolve(named);
   const kind = await files.kindOf(path);
-  if (kind === undefined) throw new OptionError(`There is no model at ${path}: no such file or folder.`);
+  if (kind === undefined) return locateOnHub(platform, named, finding);
   return kind === 'folder' ? { root: path } : locateFile(files, path, file);
+}
+
+/** What is no path may be a model's id. @throws OptionError, HubError: a text that can be read as both is called both. */
+async function locateOnHub(
+  platform: Platform,
+  named: string,
+  { offline, onProgress, signal }: Pick<OpenModelOptions, 'offline' | keyof JobControl>,
+): Promise<Location> {
+  const { hub } = platform;
+  const missing = `There is no model at ${platform.files.resolve(named)}: no such file or folder`;
+  const id = parseModelId(named);
+  if (hub === undefined) throw new OptionError(`${missing}.`);
+  if (id === undefined)
+    throw new OptionError(
+      `${missing}, and "${named}" is no id of the Hugging Face Hub, such as org/name, org/name@revision or org/name:q4.`,
+    );
+  const request = { id, offline: offline ?? hub.settings.offline, onProgress, signal };
+  return fetchHubModel(platform, hub, request).catch((error: unknown) => {
+    const said = `${reason(error)} There is no file or folder ${platform.files.resolve(named)} either.`;
+    if (error instanceof HubError) throw new HubError(said, { cause: error, status: error.status });
+    if (error instanceof OptionError && error.option === 'model') throw new OptionError(said, { cause: error });
+    throw error;
+  });
 }
 
 /** The documents of `onnx/model.onnx` lie one folder up. */

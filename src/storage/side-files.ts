@@ -11,6 +11,15 @@ const OTHER_WEIGHTS =
 /** What an earlier run said about the model that is pruned now. */
 const EARLIER_REPORTS = /^fang-prune-(report\.(json|html)|files\.json)$/;
 
+/** What says something about the dense model, or was measured on it: a card, pictures, tasks, texts. */
+const DOCUMENTS = /(^|\/)\.git\w*$|\.(md|rst|jsonl|csv|tsv|parquet|png|jpe?g|gif|webp|svg|pdf|ipynb|log|txt)$/i;
+
+/** Texts that a licence asks to be passed on, and vocabularies. */
+const PASSED_ON = /(^|\/)((licen[cs]e|notice|copying|copyright|use_policy)[^/]*|(vocab|merges)\.txt)$/i;
+
+/** What lies beside a model on the Hub and belongs to it: configuration, tokenizer, templates, licence. */
+const CONFIGURATION = /^(onnx\/)?[\w.-]+\.(json|jinja|model|tiktoken)$|^(additional_chat_)?templates\/[\w.-]+\.jinja$/i;
+
 /** Folders of tools, not of the model. */
 const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 
@@ -18,7 +27,7 @@ const TOOL_FOLDERS = new Set(['.git', '.cache', 'node_modules']);
 export interface SideFiles {
   /** Tokenizer, templates, licence, models of another part (embeddings, images, sounds) and whatever else goes with the model. */
   readonly kept: readonly string[];
-  /** Other variants of the model and their weights, for they are dense, and earlier reports. */
+  /** Other variants of the model and their weights, for they are dense; what is said of it; earlier reports. */
   readonly leftOut: readonly string[];
   /** Links that lead out of the folder. */
   readonly outside: readonly string[];
@@ -40,19 +49,33 @@ export async function listSideFiles(
   const outside: string[] = [];
   const real = await files.real(root);
   const homes = [real, ...findBlobs(files, real)];
-  const own = parseModelName(nameOf(modelFile))?.stem;
-  const isVariant = (name: string) => {
-    const stem = parseModelName(name)?.stem;
-    return stem !== undefined && (stem === own || DECODER_STEMS.test(stem));
-  };
+  const isVariant = variantsOf(modelFile);
   for await (const path of walkFiles(files, root)) {
     const name = nameOf(path);
     if (replaced.has(path)) continue;
-    if (isVariant(name) || [OTHER_WEIGHTS, EARLIER_REPORTS].some((pattern) => pattern.test(name))) leftOut.push(path);
+    if (isVariant(name) || isLeftOut(path)) leftOut.push(path);
     else if (await leadsInto(files, homes, files.resolve(root, path))) kept.push(path);
     else outside.push(path);
   }
   return { kept, leftOut, outside };
+}
+
+const isLeftOut = (path: string): boolean =>
+  OTHER_WEIGHTS.test(nameOf(path)) ||
+  EARLIER_REPORTS.test(nameOf(path)) ||
+  (DOCUMENTS.test(path) && !PASSED_ON.test(path));
+
+/** Whether a file of a repository goes with its model, whichever that is: what is needed is known, and the rest may be anything. */
+export const isConfiguration = (path: string): boolean =>
+  (CONFIGURATION.test(path) || (PASSED_ON.test(path) && !path.includes('/'))) && !isLeftOut(path);
+
+/** Tells the decoder that is pruned, in whatever form, from models of other parts. */
+export function variantsOf(modelFile: string): (path: string) => boolean {
+  const own = parseModelName(nameOf(modelFile))?.stem;
+  return (path) => {
+    const stem = parseModelName(nameOf(path))?.stem;
+    return stem !== undefined && (stem === own || DECODER_STEMS.test(stem));
+  };
 }
 
 /** `<repository>/snapshots/<revision>` consists of links to `<repository>/blobs`. */

@@ -1,5 +1,5 @@
 import { OptionError } from '../../src/errors.js';
-import { generate, generateBatch, generateText } from '../../src/evaluation/generate.js';
+import { generate, generateBatch, generateText, type SavedBatch } from '../../src/evaluation/generate.js';
 import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { createFakeModel } from './fake-model.js';
 import { loadTinyLlama, tinyLlamaTokenizer } from './tiny-llama.js';
@@ -41,6 +41,23 @@ describe('generateBatch', () => {
   it('starts every sequence with the prompt and fills it', async () => {
     const sequences = await generateBatch(counting(), { promptIds: [1, 2], count: 3, length: 6, temperature: 0 });
     expect(sequences.map((sequence) => [...sequence])).toEqual(Array(3).fill([1, 2, 3, 4, 0, 1]));
+  });
+
+  it('goes on from wherever it was, to the same tokens', async () => {
+    const model = await loadTinyLlama();
+    const options = { promptIds: [0], count: 5, length: 12, batchSize: 3, seed: 4 };
+    const saved: SavedBatch[] = [];
+    const whole = await generateBatch(model, {
+      ...options,
+      onStep: async (save) => void saved.push(structuredClone(save()!)),
+    });
+    for (const from of [saved[0]!, saved[6]!, saved[10]!])
+      expect(await generateBatch(model, { ...options, from })).toEqual(whole);
+    expect(saved.map(({ first }) => first)).toEqual([...Array(11).fill(0), ...Array(11).fill(3)]);
+    const { first } = saved[15]!;
+    const rest = { ...options, count: 2, firstSequence: first, from: saved[15] };
+    expect(await generateBatch(model, rest)).toEqual(whole.slice(first));
+    await model.release();
   });
 
   it('reports every token', async () => {

@@ -104,6 +104,17 @@ it('goes back and halves the rate where training diverges, and gives up after th
   expect(Math.max(...halvings)).toBe(4);
 });
 
+it('tells a hard window from weights that have left the road', async () => {
+  const hard = new Int32Array(32).fill(7);
+  const { report } = await heal({
+    windows: [hard, ...windows.slice(0, 2)],
+    settings: { trained: 'all', windowsPerStep: 1, passCount: 1, learningRate: 1e-4 },
+  });
+  const { curve, halvings } = report;
+  expect(curve[1]!.train).toBeGreaterThan(3 * curve[0]!.heldOut! + 0.1);
+  expect({ halvings, steps: curve.length - 1 }).toEqual({ halvings: 0, steps: 3 });
+});
+
 it('leaves alone what it cannot better', async () => {
   const { changed, report } = await heal({
     student: teacher,

@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { execFileSync } from 'node:child_process';
+import { mkdir, readdir, readFile, rename, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { observe, prune, pruneLadder } from '../../src/node.js';
 import { runLadder, runObserve, runPrune } from '../../src/pipeline/calls.js';
@@ -36,6 +37,13 @@ const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2 }),
   ladder: (control) => runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap' }),
+  generating: (control) =>
+    runPrune(PLATFORM, {
+      ...COMMON,
+      ...control,
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false },
+      calibration: { ...CALIBRATION, generate: { share: 1, batchSize: 2 } },
+    }),
   quantising: (control) =>
     runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, modules: 'ffn', method: 'flap', dtype: 'q4' }),
   healing: (control) =>
@@ -43,7 +51,7 @@ const RUNS: Readonly<Record<string, Run>> = {
       ...COMMON,
       ...control,
       ...{ sparsity: 0.3, modules: 'ffn', method: 'flap' },
-      heal: { windowCount: 4, textShare: 1, windowsPerStep: 1, passCount: 3 },
+      heal: { windowCount: 4, textShare: 1, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
@@ -114,6 +122,26 @@ describe('the same command again', () => {
     await expect(observe({ ...request, seed: 3 })).rejects.toThrow('exists');
   });
 
+  it('takes no damaged report for a finished result', async () => {
+    await quick();
+    await writeFile(at('out/20/fang-prune-report.json'), '{"schema":"fang-prune-report/1","blocks":7}');
+    await expect(quick()).rejects.toThrow('exists');
+  });
+
+  it('begins anew where entries are damaged, to the same bytes', async () => {
+    const run = (out: string, control: JobControl = {}) =>
+      runPrune(PLATFORM, { ...COMMON, ...control, out, sparsity: 0.3, method: 'flap', certify: false });
+    await run(at('whole/x'));
+    const abortion = new AbortController();
+    const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 24 && abortion.abort();
+    await expect(run(at('cut/x'), { onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    const entries = (await listFiles(at('cut/x.partial'))).filter((name) => /segment-\d+\.entry$/.test(name));
+    expect(entries.length).toBeGreaterThan(1);
+    await truncate(at(`cut/x.partial/${entries[0]}`), 100);
+    await run(at('cut/x'));
+    expect(await hashesOf(at('cut'))).toEqual(await hashesOf(at('whole')));
+  });
+
   it('begins anew for other options, and says so', async () => {
     const abortion = new AbortController();
     const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap' };
@@ -128,6 +156,28 @@ describe('the same command again', () => {
     expect(await readdir(folder())).toEqual(['out']);
   });
 
+  it('takes what healing had when it was cut off, where it is told to stop there', async () => {
+    const request = {
+      ...COMMON,
+      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap' } as const),
+      heal: { windowCount: 8, textShare: 1, windowsPerStep: 1, learningRate: 1e-3 },
+    };
+    const stopped = { ...request, stopHealing: true };
+    await expect(runPrune(PLATFORM, { ...stopped, heal: false })).rejects.toThrow('stopHealing has no effect');
+    await expect(runPrune(PLATFORM, stopped)).rejects.toThrow('no state of healing to stop at');
+    const abortion = new AbortController();
+    const onProgress = ({ detail }: Progress) => detail === 'step 6 of 8' && abortion.abort();
+    await expect(runPrune(PLATFORM, { ...request, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
+    const { healing } = await runPrune(PLATFORM, stopped);
+    expect(healing).toMatchObject({ stopped: true });
+    expect(healing!.curve.at(-1)).toMatchObject({ step: 5 });
+    const { before, after } = healing!.divergence;
+    expect(after).toBeLessThan(before);
+    expect(healing!.curve.find(({ step }) => step === healing!.keptStep)).toMatchObject({ heldOut: after });
+    // It is not what the request stands for.
+    await expect(runPrune(PLATFORM, request)).rejects.toThrow('exists');
+  });
+
   it('gives the old folder its name back when it was cut off between two renames', async () => {
     await quick();
     await mkdir(at('out/20.partial'));
@@ -138,9 +188,34 @@ describe('the same command again', () => {
   });
 });
 
-it('leaves a folder alone that no run wrote', async () => {
-  await mkdir(at('out.partial'));
-  await writeFile(at('out.partial/notes.txt'), 'mine');
-  await expect(quick()).rejects.toThrow('holds notes.txt, which no run wrote');
-  expect(await readFile(at('out.partial/notes.txt'), 'utf8')).toBe('mine');
+describe('a workspace that no run wrote', () => {
+  const partial = (name = '') => at(`out.partial/${name}`);
+
+  it.each<readonly [string, () => Promise<unknown>, RegExp]>([
+    ['a file', () => writeFile(partial('notes.txt'), 'mine'), /holds notes.txt, which no run wrote/],
+    [
+      'a link under the name of an entry',
+      () => symlink(at('mine'), partial('place.entry.new')),
+      /holds place.entry.new,/,
+    ],
+    ['a link under the name of the run', () => symlink(at('mine'), partial('run.json')), /holds run.json,/],
+    ['a pipe', async () => execFileSync('mkfifo', [partial('run.json')]), /holds run.json, which no run wrote/],
+    ['a link in place of the result', () => symlink(folder(), partial('result')), /holds result, which no run wrote/],
+    [
+      'a link in its place',
+      async () => {
+        await rmdir(partial());
+        await symlink(folder(), at('out.partial'));
+      },
+      /out.partial is a link/,
+    ],
+  ])('is refused and left alone: %s', async (_, make, said) => {
+    await mkdir(partial());
+    await writeFile(at('mine'), 'mine');
+    await make();
+    const before = await listFiles(folder());
+    await expect(quick()).rejects.toThrow(said);
+    expect(await readFile(at('mine'), 'utf8')).toBe('mine');
+    expect(await listFiles(folder())).toEqual(before);
+  });
 });

@@ -6,6 +6,7 @@ import { keepingTokenWeights } from '../../src/prune/quantise/kept-token-weights
 function journalInMemory(isDue: boolean) {
   const entries = new Map<string, unknown[]>();
   const journal: Journal = {
+    has: async (name) => entries.has(name),
     async read(name) {
       const found = entries.get(name);
       return (
@@ -21,6 +22,7 @@ function journalInMemory(isDue: boolean) {
       entries.set(name, kept);
     },
     isDue: () => isDue,
+    settle: async () => undefined,
     within: () => journal,
   };
   return { journal, entries };

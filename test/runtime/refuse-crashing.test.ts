@@ -61,6 +61,14 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /Range.*makes 8796093022208 bytes/,
   ],
   [
+    'a shape of two billion dims',
+    (g, x) => {
+      const shape = g.op('Reshape', [g.op('Shape', [x]), g.ints(2 ** 31)]);
+      return g.op('Expand', [x, g.op('Where', [g.op('Equal', [shape, g.ints(-1)]), g.ints(1), shape])]);
+    },
+    /Reshape.*makes 17179869184 bytes/,
+  ],
+  [
     'a mask that is held five times over',
     (g, x) => g.op('Add', [x, g.op('Cast', [g.op('Tile', [g.ints(1), g.ints(2 ** 24)])], { to: 1 })]),
     /Tile.*makes 134217728 bytes/,

@@ -52,6 +52,10 @@ const fullFolder = {
   'in/onnx/model_q4.onnx_data_1': 'q4',
   'in/model.safetensors': 'dense',
   'in/.git/config': 'git',
+  'in/.gitattributes': 'lfs',
+  'in/README.md': 'dense',
+  'in/tasks/a.jsonl': '{}',
+  'in/text/a.txt': 'a',
 };
 
 describe('openModelFolder', () => {
@@ -274,7 +278,10 @@ describe('the stage that saves', () => {
       'tokenizer.json',
     ]);
     expect(written).toMatchObject({ copied: ['LICENSE', 'templates/chat.jinja', 'tokenizer.json'] });
-    expect(written.leftOut).toEqual(['model.safetensors', 'onnx/model_q4.onnx', 'onnx/model_q4.onnx_data_1']);
+    expect(written.leftOut).toEqual([
+      ...['.gitattributes', 'README.md', 'model.safetensors', 'onnx/model_q4.onnx', 'onnx/model_q4.onnx_data_1'],
+      ...['tasks/a.jsonl', 'text/a.txt'],
+    ]);
     expect(await readFile(at('out/config.json'), 'utf8')).toBe('{\n  "hidden_size": 3\n}\n');
     const again = await openModelFolder(at('out'));
     expect(await (await again.load()).weights.get('e')!.read()).toEqual(rawFloats([5, 6]));

@@ -279,6 +279,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     generateText: async () => ({ text: 'Once upon a time' }),
     measureCalibrationBias: async () => BIAS_RESULT,
     rebuildReport: async () => ({ report: PRUNE_REPORT, files: ['a.json', 'a.html'] }),
+    push: async ({ folder, repo }) => ({ folder, repo, commit: 'ab', url: 'hub', files: [], leftOut: [], card: '' }),
     ...overrides,
   };
   const record =
@@ -303,6 +304,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     generateText: record('generateText', answers.generateText),
     measureCalibrationBias: record('measureCalibrationBias', answers.measureCalibrationBias),
     rebuildReport: record('rebuildReport', answers.rebuildReport),
+    push: record('push', answers.push),
   };
   const exitCode = await runCli(commandLine.split(' ').filter(Boolean), {
     terminal: {

@@ -7,7 +7,7 @@ import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl } from '../../progress.js';
 import type { BiasReport, MetricReport } from '../../report/report-schema.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import type { EmbeddingsOption, ModelFolder } from '../../storage/model-folder.js';
+import type { ModelFolder, SourceOptions } from '../../storage/model-folder.js';
 import { readJsonFile } from '../../storage/read-json.js';
 import { openTextSource } from '../../storage/read-text.js';
 import { REPORT_NAME } from '../../storage/write-report.js';
@@ -18,7 +18,7 @@ import { load } from '../stages/load.js';
 import { open } from '../stages/open.js';
 import { compareOnTexts } from './compare-texts.js';
 
-export interface BiasRequest extends JobControl, EmbeddingsOption, EngineChoice {
+export interface BiasRequest extends JobControl, SourceOptions, EngineChoice {
   /** The model that was pruned, and the result. */
   readonly dense: string;
   readonly pruned: string;
@@ -46,12 +46,12 @@ export interface BiasResult extends BiasReport {
 /** Open, load, analyse, calibrate; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
   checkOptions(request, rowsOf(BIAS));
-  const { windowCount, seed, embeddings } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
+  const { windowCount, seed, embeddings, offline } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;
-    const folder = await open.run(context, { model: request.dense, embeddings });
-    const pruned = await open.run(context, { model: request.pruned, embeddings });
+    const folder = await open.run(context, { model: request.dense, embeddings, offline });
+    const pruned = await open.run(context, { model: request.pruned, embeddings, offline });
     const tokenizer = await requireTokenizer(folder, 'a second text');
     const model = await load.run(context, folder);
     const analysed = await analyse.run(context, { model, engine });

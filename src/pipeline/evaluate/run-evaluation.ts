@@ -9,7 +9,7 @@ import type { JobControl, Progress } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { hashModel } from '../../storage/hash-files.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
-import { contextLength, type EmbeddingsOption, type ModelFolder } from '../../storage/model-folder.js';
+import { contextLength, type ModelFolder, type SourceOptions } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
 import { openScoreFile, type ScoreFile } from '../../storage/score-file.js';
 import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
@@ -27,7 +27,7 @@ import {
 } from './measurements.js';
 
 /** What to measure on which models. */
-export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, EmbeddingsOption, EngineChoice {
+export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, SourceOptions, EngineChoice {
   /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
   readonly models: readonly string[];
   /** Text files to measure perplexity on. */
@@ -54,12 +54,12 @@ export interface Evaluation extends Measured {
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
   checkOptions(request, rowsOf(EVALUATE));
-  const { models, embeddings, reference: referenceName, resume } = request;
+  const { models, embeddings, offline, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
   if (resume !== undefined) await platform.files.checkFile(platform.files.resolve(resume));
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
-    const openModel = (model: string) => open.run(context, { model, embeddings });
+    const openModel = (model: string) => open.run(context, { model, embeddings, offline });
     const reference = referenceName === undefined ? undefined : await openModel(referenceName);
     const plans: Plan[] = [];
     for (const model of models) {

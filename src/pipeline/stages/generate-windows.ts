@@ -3,11 +3,16 @@ import { describeGenerated, type GeneratedSet } from '../../calibration/generate
 import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../../calibration/start-token.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../../errors.js';
-import { generateCalibration, type WindowStore } from '../../evaluation/generate-calibration.js';
+import type { SavedBatch } from '../../evaluation/generate.js';
+import {
+  type GenerateCalibrationOptions,
+  generateCalibration,
+  type WindowStore,
+} from '../../evaluation/generate-calibration.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedGenerate } from '../../options/calibration.js';
 import type { Journal } from '../../platform/journal.js';
-import type { Engine } from '../../runtime/engine.js';
+import type { Engine, Tensor } from '../../runtime/engine.js';
 import { hashFiles } from '../../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../storage/model-folder.js';
 import { formatWindowsFile, openWindowsFile } from '../../storage/windows-file.js';
@@ -59,8 +64,39 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
     endTokens: findEndTokens(hints),
     store,
     cacheLimitBytes,
+    ...(await keepBatch(context.journal)),
   });
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
+}
+
+/** Where the entry of windows that are being written together stands. */
+const BATCH = 'writing';
+
+/** The first part of it; keys and values follow one by one. */
+type KeptBatch = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
+
+/** Has windows go on in the midst of a batch: reading their tokens again would round otherwise, so keys and values are kept. */
+async function keepBatch(journal: Journal | undefined): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {
+  if (journal === undefined) return {};
+  return {
+    from: await readBatch(journal),
+    async onStep(save) {
+      const { reader, ...batch } = save() ?? {};
+      if (reader === undefined) return;
+      const tensors = Object.values(reader.tensors);
+      const byteLength = tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
+      const facts = { ...batch, length: reader.length, names: Object.keys(reader.tensors) };
+      if (journal.isDue(byteLength)) await journal.write(BATCH, [facts, ...tensors]);
+    },
+  };
+}
+
+async function readBatch(journal: Journal): Promise<SavedBatch | undefined> {
+  const parts: unknown[] = [];
+  for await (const part of (await journal.read(BATCH)) ?? []) parts.push(part);
+  if (parts.length === 0) return undefined;
+  const [{ names, length, ...batch }, ...kept] = parts as [KeptBatch, ...Tensor[]];
+  return { ...batch, reader: { length, tensors: Object.fromEntries(names.map((name, at) => [name, kept[at]!])) } };
 }
 
 /** Windows in memory, and in the journal batch by batch. @param written those that the job has made so far */
@@ -109,6 +145,8 @@ interface WritingOptions {
   readonly endTokens: readonly number[];
   readonly store: WindowStore | undefined;
   readonly cacheLimitBytes: number;
+  readonly from?: SavedBatch | undefined;
+  readonly onStep?: GenerateCalibrationOptions['onStep'];
 }
 
 async function writeWindows(

@@ -1,16 +1,16 @@
-import { type EmbeddingsOption, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
+import { type ModelFolder, openModelFolder, type SourceOptions } from '../../storage/model-folder.js';
 import type { Stage } from '../job-context.js';
 
-export interface OpenInput extends EmbeddingsOption {
-  /** A folder, or an `.onnx` file. */
+export interface OpenInput extends SourceOptions {
+  /** A folder, an `.onnx` file, or a model of the Hub. */
   readonly model: string;
 }
 
 /** Finds a model and what belongs to it; all that is opened is closed when the job ends. @see openModelFolder */
 export const open: Stage<OpenInput, ModelFolder> = {
   name: 'open',
-  async run({ platform, onEnd }, { model, embeddings }) {
-    const folder = await openModelFolder(platform, model, { embeddings });
+  async run({ platform, onEnd, onProgress, signal }, { model, embeddings, offline }) {
+    const folder = await openModelFolder(platform, model, { embeddings, offline, onProgress, signal });
     onEnd(() => folder.close());
     return folder;
   },

@@ -38,11 +38,15 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
   await checkOwn(target, output);
 }
 
+/** More than a model with a file for each of its weights has. */
+const MOST_MANIFEST_BYTES = 2 ** 24;
+
 /** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
 export async function checkOwn(folder: string, output: string): Promise<void> {
   const path = join(folder, MANIFEST);
-  const isPlain = (await lstat(path).catch(() => undefined))?.isFile();
-  await checkReplaceable(output, walkFolder(folder), isPlain ? await readFile(path) : undefined);
+  const stats = await lstat(path).catch(() => undefined);
+  const isManifest = stats?.isFile() && stats.size <= MOST_MANIFEST_BYTES;
+  await checkReplaceable(output, walkFolder(folder), isManifest ? await readFile(path) : undefined);
 }
 
 /** All that is in a folder, by name; no link is followed. */

@@ -1,96 +1,157 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { deserialize, serialize } from 'node:v8';
 import type { EntryStore } from '../journal.js';
+import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
 import { createFileSink, syncFolder } from './file-sink.js';
+import { decodePart, encodePart } from './part-bytes.js';
 
 /** Names of entries' files, complete or not. */
 export const ENTRY = /\.entry(\.new)?$/;
 
-/** In front of each part stands its length in bytes; after the last one, this. */
-const LENGTH_BYTES = 8;
+/** In front of each part stand the lengths of its two halves; after the last one, twice `END`, and the SHA-256 of all before. */
+const LENGTHS_BYTES = 16;
 const END = 2n ** 64n - 1n;
+const HASH_BYTES = 32;
+
+/** Little pieces are gathered to this size; what is larger goes to the disk as it lies in memory. */
+const GATHERED_BYTES = 2 ** 16;
+/** What is read back at once to be hashed. */
+const PIECE_BYTES = 2 ** 20;
+/** Entries that the disk may be behind with. */
+const MOST_BEHIND = 4;
 
 /**
  * Keeps entries as files of a folder. Each is written under another name, brought to the disk and renamed, so that what has
- * its name is whole.
+ * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
  */
 export function createEntryStore(folder: string): EntryStore {
   const pathOf = (name: string) => join(folder, `${name.replaceAll(/[^\w.-]/g, '_')}.entry`);
+  /** Entries that were found whole, or were written here. */
+  const whole = new Set<string>();
+  const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
+  const catchUp = async (isNear: () => boolean) => {
+    while (behind.length > 0 && !isNear()) {
+      await behind[0]!.completed;
+      behind.shift();
+    }
+  };
+  const has = async (name: string) => {
+    const path = pathOf(name);
+    if (!whole.has(path) && (await isWhole(path))) whole.add(path);
+    return whole.has(path);
+  };
   return {
+    has,
     async read(name) {
-      const path = pathOf(name);
-      return (await isWhole(path)) ? readParts(path) : undefined;
+      await catchUp(() => false);
+      return (await has(name)) ? readParts(pathOf(name)) : undefined;
     },
     async write(name, parts) {
       const path = pathOf(name);
-      const sink = await createFileSink(`${path}.new`);
-      let byteLength = LENGTH_BYTES;
+      await catchUp(() => behind.length < MOST_BEHIND && behind.every((other) => other.path !== path));
+      const sink = await createFileSink(`${path}.new`, GATHERED_BYTES);
+      let byteLength: number;
       try {
-        for await (const part of parts) {
-          const bytes = serialize(part);
-          await sink.write(lengthBytes(BigInt(bytes.byteLength)));
-          await sink.write(bytes);
-          byteLength += LENGTH_BYTES + bytes.byteLength;
-        }
-        await sink.write(lengthBytes(END));
+        byteLength = await writeParts(sink, parts);
       } catch (error) {
         await sink.close().catch(() => undefined);
         await rm(`${path}.new`, { force: true });
         throw error;
       }
-      await sink.close();
-      await writing(path, () => rename(`${path}.new`, path));
-      await syncFolder(dirname(path));
+      whole.add(path);
+      behind.push({ path, completed: noticed(complete(sink, path, behind.at(-1)?.completed)) });
       return byteLength;
     },
+    settle: () => catchUp(() => false),
   };
 }
 
-function lengthBytes(length: bigint): Uint8Array {
-  const bytes = new Uint8Array(LENGTH_BYTES);
-  new DataView(bytes.buffer).setBigUint64(0, length, true);
+async function writeParts(sink: FileSink, parts: Iterable<unknown> | AsyncIterable<unknown>): Promise<number> {
+  const hash = createHash('sha256');
+  let byteLength = HASH_BYTES;
+  const put = async (bytes: Uint8Array) => {
+    hash.update(bytes);
+    byteLength += bytes.byteLength;
+    await sink.write(bytes);
+  };
+  for await (const part of parts) {
+    const { plain, views } = encodePart(part);
+    const viewBytes = views.reduce((sum, view) => sum + view.byteLength, 0);
+    await put(lengthsOf(BigInt(plain.byteLength), BigInt(viewBytes)));
+    for (const bytes of [plain, ...views]) await put(bytes);
+  }
+  await put(lengthsOf(END, END));
+  await sink.write(hash.digest());
+  return byteLength;
+}
+
+/** Gives an entry its name once it, and all before it, are on the disk. */
+async function complete(sink: FileSink, path: string, before: Promise<void> | undefined): Promise<void> {
+  try {
+    await Promise.all([before, sink.close()]);
+    await writing(path, () => rename(`${path}.new`, path));
+  } catch (error) {
+    await rm(`${path}.new`, { force: true });
+    throw error;
+  }
+  await syncFolder(dirname(path));
+}
+
+/** Keeps a failure that nobody waits for yet from ending the process. */
+function noticed<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
+function lengthsOf(plain: bigint, views: bigint): Uint8Array {
+  const bytes = new Uint8Array(LENGTHS_BYTES);
+  const view = new DataView(bytes.buffer);
+  view.setBigUint64(0, plain, true);
+  view.setBigUint64(8, views, true);
   return bytes;
 }
 
-/** Whether an entry is there and its lengths lead to its end; a disk may have lost some of what it took. */
+/** Whether an entry is there as it was written; a disk may have lost or changed some of it. */
 async function isWhole(path: string): Promise<boolean> {
-  for await (const { length, next, size } of walk(path)) if (length === END) return next === size;
-  return false;
+  const file = await open(path).catch(() => undefined);
+  if (file === undefined) return false;
+  try {
+    const { size } = await file.stat();
+    const end = size - HASH_BYTES;
+    if (end < LENGTHS_BYTES || (await readLengths(file, end - LENGTHS_BYTES)).plain !== END) return false;
+    const hash = createHash('sha256');
+    for (let at = 0; at < end; at += PIECE_BYTES) hash.update(await readAt(file, at, Math.min(PIECE_BYTES, end - at)));
+    return hash.digest().equals(await readAt(file, end, HASH_BYTES));
+  } finally {
+    await file.close();
+  }
 }
 
 async function* readParts(path: string): AsyncGenerator<unknown> {
-  for await (const { length, read } of walk(path)) if (length !== END) yield deserialize(await read());
-}
-
-interface Place {
-  readonly length: bigint;
-  readonly next: number;
-  readonly size: number;
-  read(): Promise<Buffer>;
-}
-
-async function* walk(path: string): AsyncGenerator<Place> {
-  const file = await open(path).catch(() => undefined);
-  if (file === undefined) return;
+  const file = await open(path);
   try {
-    const { size } = await file.stat();
-    const readAt = async (at: number, length: number) => {
-      const bytes = Buffer.alloc(length);
-      await file.read(bytes, 0, length, at);
-      return bytes;
-    };
-    for (let at = 0; at + LENGTH_BYTES <= size; ) {
-      const length = (await readAt(at, LENGTH_BYTES)).readBigUInt64LE();
-      const start = at + LENGTH_BYTES;
-      const next = length === END ? start : start + Number(length);
-      if (next > size) return;
-      yield { length, next, size, read: () => readAt(start, Number(length)) };
-      if (length === END) return;
-      at = next;
+    for (let at = 0; ; ) {
+      const { plain, views } = await readLengths(file, at);
+      if (plain === END) return;
+      const start = at + LENGTHS_BYTES;
+      const middle = start + Number(plain);
+      at = middle + Number(views);
+      yield decodePart(await readAt(file, start, middle - start), await readAt(file, middle, at - middle));
     }
   } finally {
     await file.close();
   }
+}
+
+async function readLengths(file: FileHandle, at: number): Promise<{ readonly plain: bigint; readonly views: bigint }> {
+  const bytes = await readAt(file, at, LENGTHS_BYTES);
+  return { plain: bytes.readBigUInt64LE(0), views: bytes.readBigUInt64LE(8) };
+}
+
+async function readAt(file: FileHandle, at: number, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  await file.read(bytes, 0, length, at);
+  return bytes;
 }

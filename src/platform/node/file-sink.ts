@@ -3,16 +3,16 @@ import { dirname } from 'node:path';
 import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
 
-/** Small writes are gathered to this size before they go to the disk. */
+/** Small writes are gathered to this size before they go to the disk, unless it is said. */
 const WRITE_BUFFER_BYTES = 2 ** 20;
 
 /** @see Files.create */
-export async function createFileSink(path: string): Promise<FileSink> {
+export async function createFileSink(path: string, gatheredBytes = WRITE_BUFFER_BYTES): Promise<FileSink> {
   const file = await writing(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     return open(path, 'w');
   });
-  return bufferedSink(file, path);
+  return bufferedSink(file, path, new Uint8Array(gatheredBytes));
 }
 
 /** Brings the names in a folder to the disk. */
@@ -23,8 +23,7 @@ export async function syncFolder(path: string): Promise<void> {
   await folder?.close();
 }
 
-function bufferedSink(file: FileHandle, path: string): FileSink {
-  const buffer = new Uint8Array(WRITE_BUFFER_BYTES);
+function bufferedSink(file: FileHandle, path: string, buffer: Uint8Array): FileSink {
   let filled = 0;
   const flush = async () => {
     const pending = buffer.subarray(0, filled);

@@ -3,6 +3,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { writing } from '../writing.js';
+import { readLittleFile } from './read-little-file.js';
 import { hasCode } from './system-error.js';
 
 /** Name of the file that says who works in a folder. */
@@ -101,8 +102,8 @@ async function giveBack(path: string): Promise<void> {
 
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
-    const { pid, host, began } = JSON.parse(await readFile(path, 'utf8')) as Holder;
-    return { pid, host, began };
+    const { pid, host, began } = JSON.parse(await readLittleFile(path)) as Holder;
+    return Number.isInteger(pid) && pid > 0 && typeof host === 'string' ? { pid, host, began } : undefined;
   } catch {
     return undefined;
   }

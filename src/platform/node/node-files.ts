@@ -27,7 +27,7 @@ export const nodeFiles: Files = {
     return entries.sort((a, b) => (a.name < b.name ? -1 : 1));
   },
   open: openFileSource,
-  create: createFileSink,
+  create: (path) => createFileSink(path),
   append: appendToFile,
   writeTogether,
   checkOutput,

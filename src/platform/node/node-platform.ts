@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { cpus } from 'node:os';
 import type { Platform } from '../platform.js';
+import { createHubStore } from './hub-store.js';
 import { createTimeLimit } from './limit-time.js';
 import { createNodeEngine } from './node-engine.js';
 import { nodeFiles } from './node-files.js';
@@ -14,6 +15,10 @@ export const nodePlatform: Platform = {
   createScratch: () => createSpillFile(),
   openWorkspace,
   keptIn,
+  // Asked for when it is used: variables may be set until then.
+  get hub() {
+    return createHubStore(process.env);
+  },
   createHash() {
     const hash = createHash('sha256');
     return {

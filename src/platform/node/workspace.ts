@@ -1,4 +1,5 @@
-import { mkdir, readdir, readFile, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import { lstat, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { createJournal, type Workspace, type WorkspaceRequest } from '../journal.js';
@@ -7,6 +8,7 @@ import { createEntryStore, ENTRY } from './entry-store.js';
 import { syncFolder } from './file-sink.js';
 import { isLocked, LOCK, lockFolder } from './folder-lock.js';
 import { exists, resolveLinks } from './paths.js';
+import { readLittleFile } from './read-little-file.js';
 
 /** In a workspace: the folder that is being made, the one whose place it takes, and what the run is known by. */
 const RESULT = 'result';
@@ -60,12 +62,20 @@ async function enter(folder: string, output: string, attempts = 3): Promise<() =
   }
 }
 
+/** Links and devices are no run's either: what is written or removed through them lies elsewhere. */
 async function checkOwn(folder: string): Promise<void> {
-  const isOwn = (name: string) => [RESULT, REPLACED, RUN].includes(name) || name.startsWith(LOCK) || ENTRY.test(name);
-  const stray = (await readdir(folder)).find((name) => !isOwn(name));
+  if (!(await lstat(folder)).isDirectory())
+    throw new OptionError(
+      `${folder} is a link, and a run keeps there what is not complete. Remove it, or choose another output.`,
+    );
+  const isOwn = (found: Dirent) =>
+    [RESULT, REPLACED].includes(found.name)
+      ? found.isDirectory()
+      : found.isFile() && (found.name === RUN || found.name.startsWith(LOCK) || ENTRY.test(found.name));
+  const stray = (await readdir(folder, { withFileTypes: true })).find((found) => !isOwn(found));
   if (stray === undefined) return;
   throw new OptionError(
-    `${folder} is where a run keeps what is not complete, and holds ${stray}, which no run wrote. Move it away, or choose another output.`,
+    `${folder} is where a run keeps what is not complete, and holds ${stray.name}, which no run wrote. Move it away, or choose another output.`,
   );
 }
 
@@ -97,11 +107,14 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
     const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
     if (!isSame) await clear();
     await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));
+    const entries = createEntryStore(folder);
     return {
       folder,
       found,
-      journal: createJournal(createEntryStore(folder)),
+      journal: createJournal(entries),
       async close(isOver) {
+        // The run has heard of a full disk, or needs nothing more of it.
+        await entries.settle().catch(() => undefined);
         if (isOver || key === undefined || !(await hasEntries())) await clear();
         await release();
       },
@@ -121,7 +134,7 @@ export async function keptIn(output: string): Promise<boolean> {
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {
-    const { schema, key } = JSON.parse(await readFile(join(folder, RUN), 'utf8')) as Record<string, unknown>;
+    const { schema, key } = JSON.parse(await readLittleFile(join(folder, RUN))) as Record<string, unknown>;
     return schema === RUN_SCHEMA && typeof key === 'string' ? key : undefined;
   } catch {
     return undefined;

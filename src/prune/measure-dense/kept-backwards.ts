@@ -1,8 +1,7 @@
 import type { BackwardPlace } from '../../activations/walk-backwards.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import type { Journal } from '../../platform/journal.js';
+import { type Journal, readKept } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
-import { copyTensor } from '../../runtime/tensor-memory.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { BackwardMeasures } from './dense-measures.js';
@@ -62,26 +61,25 @@ async function* parts(
     found: new Map([...found].map(([{ index }, measures]) => [index, measures])),
     remarks: context.remarks.slice(firstRemark),
   } satisfies KeptBackwards;
-  for (const batch of backwardPass.batches.keys()) yield copyTensor(await cotangents.get(batch));
+  for (const batch of backwardPass.batches.keys()) yield await cotangents.get(batch);
 }
 
+/** @returns undefined where nothing was kept, or something is lost of what belongs to it. */
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {
   const { found, cotangents, needs } = given;
-  let place: BackwardPlace | undefined;
-  let batch = 0;
-  for await (const part of (await journal.read(NAME)) ?? []) {
-    if (place !== undefined) {
-      await cotangents.put(batch, part as Tensor);
-      batch += 1;
-      continue;
-    }
-    const kept = part as KeptBackwards;
-    place = { left: kept.left, loss: kept.loss };
-    context.goOn(kept);
-    for (const [{ index }, measures] of found) Object.assign(measures, kept.found.get(index));
-    if (needs.curvatures) await readCurvatures(journal, passedModules(given, place), needs.curvatures);
+  const kept = await readKept<KeptBackwards>(journal, NAME);
+  if (kept === undefined) return undefined;
+  const passed = needs.curvatures ? passedModules(given, kept) : [];
+  if ((await findMissing(journal, passed)).length > 0) return undefined;
+  context.goOn(kept);
+  for (const [{ index }, measures] of found) Object.assign(measures, kept.found.get(index));
+  if (needs.curvatures) await readCurvatures(journal, passed, needs.curvatures);
+  let batch = -1;
+  for await (const part of (await journal.read(NAME))!) {
+    if (batch >= 0) await cotangents.put(batch, part as Tensor);
+    batch += 1;
   }
-  return place;
+  return { left: kept.left, loss: kept.loss };
 }
 
 /** Modules whose blocks the walk has left behind. */

@@ -1,7 +1,6 @@
 import type { PrunableModule } from '../../architecture/layout.js';
 import { type Journal, readKept } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
-import { copyTensor } from '../../runtime/tensor-memory.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 
 const nameOf = ({ index }: PrunableModule): string => `curvature-${index}`;
@@ -12,7 +11,7 @@ export async function findMissing(
   modules: readonly PrunableModule[],
 ): Promise<readonly PrunableModule[]> {
   const missing: PrunableModule[] = [];
-  for (const module of modules) if ((await journal.read(nameOf(module))) === undefined) missing.push(module);
+  for (const module of modules) if (!(await journal.has(nameOf(module)))) missing.push(module);
   return missing;
 }
 
@@ -23,8 +22,7 @@ export async function writeCurvatures(
   curvatures: Pick<TensorStore, 'get'>,
   endsStage: boolean,
 ): Promise<void> {
-  for (const module of modules)
-    await journal.write(nameOf(module), [copyTensor(await curvatures.get(module.index))], endsStage);
+  for (const module of modules) await journal.write(nameOf(module), [await curvatures.get(module.index)], endsStage);
 }
 
 export async function readCurvatures(

@@ -21,10 +21,11 @@ type IndexedMap<Found> = Found extends ReadonlyMap<PrunableModule, infer Value> 
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
   const kept = await readKept<KeptMeasures>(journal, NAME);
-  if (kept !== undefined) return unpack(context, needs, kept);
+  const findLost = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
+  if (kept !== undefined && (await findLost()).length === 0) return unpack(context, needs, kept);
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
-  const missing = journal && needs.curvatures ? await findMissing(journal, needs.modules) : [];
+  const missing = await findLost();
   if (journal?.isDue(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT, true)) {
     await writeCurvatures(journal, missing, needs.curvatures!, true);
     await journal.write(NAME, [pack(context, measured)], true);

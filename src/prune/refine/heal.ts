@@ -19,7 +19,7 @@ export const healing: Refinement = {
     context.findings.healing = report;
     if (changed.size === 0)
       context.remarks.push(
-        'healing changed nothing: no step brought the model closer to the dense one on held-out windows',
+        `healing changed nothing: no step ${report.stopped ? 'so far ' : ''}brought the model closer to the dense one on held-out windows`,
       );
     for (const [name, handle] of changed) setWeight(model, name, handle);
     return changed;
@@ -31,7 +31,7 @@ async function heal(
   model: OnnxModel,
 ): Promise<{ readonly changed: ModelChange['changed']; readonly report: HealingReport }> {
   const { engine, options, store, analysed } = job;
-  const { windows, heldOut, teacher = job as UnderstoodModel } = job.healing ?? holdOut(job.windows);
+  const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? holdOut(job.windows);
   const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const { onProgress, signal } = options;
   return healModel({
@@ -42,6 +42,7 @@ async function heal(
     windows,
     heldOut,
     settings: options.heal!,
+    stop,
     // As of several blocks, so that little waits in memory.
     createStore: (byteLength) => job.createStore(Math.ceil(byteLength / windowBytes / 2), 2),
     store,

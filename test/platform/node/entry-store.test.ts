@@ -1,4 +1,4 @@
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createJournal, readKept } from '../../../src/platform/journal.js';
 import { createEntryStore } from '../../../src/platform/node/entry-store.js';
@@ -16,8 +16,15 @@ async function readAll(parts: AsyncIterable<unknown> | undefined): Promise<unkno
 
 const PARTS = [{ left: 3, none: undefined, nan: Number.NaN }, new Map([[2, Float64Array.of(1, -0)]]), Int32Array.of(7)];
 
+/** Keeps an entry, and has the disk take it. */
+async function keep(parts: readonly unknown[]): Promise<void> {
+  const journal = open();
+  await journal.within('a').write('b', parts);
+  await journal.settle();
+}
+
 it('gives back what it was given, in another process too', async () => {
-  await open().within('a').write('b', PARTS);
+  await keep(PARTS);
   expect(await readAll(await open().within('a').read('b'))).toEqual(PARTS);
   expect(await readKept(open(), 'a.b')).toEqual(PARTS[0]);
   expect(await open().read('c')).toBeUndefined();
@@ -26,6 +33,7 @@ it('gives back what it was given, in another process too', async () => {
 it('keeps the old entry when a new one fails', async () => {
   const journal = open();
   await journal.write('a.b', ['old']);
+  await journal.settle();
   const failing = async function* () {
     yield 'new';
     throw new Error('no more');
@@ -34,13 +42,35 @@ it('keeps the old entry when a new one fails', async () => {
   expect(await readKept(open(), 'a.b')).toBe('old');
 });
 
-it('takes no entry for whole that was cut off or has more than it wrote', async () => {
-  await open().write('a.b', PARTS);
+it('takes what a part holds before the next one is asked for, and writes of one name in their order', async () => {
+  const journal = open();
+  const data = new Float64Array(20_000);
+  const parts = function* (first: number) {
+    for (let at = first; at < first + 3; at += 1) yield { at, data: data.fill(at) };
+  };
+  for (const first of [0, 10, 20]) await journal.write('a.b', parts(first));
+  for (let at = 0; at < 6; at += 1) await journal.write(`other-${at}`, [at]);
+  await journal.settle();
+  expect(await readAll(await open().read('a.b'))).toEqual(
+    [20, 21, 22].map((at) => ({ at, data: new Float64Array(20_000).fill(at) })),
+  );
+  expect(await readKept(open(), 'other-5')).toBe(5);
+  expect((await readdir(folder())).filter((name) => name.endsWith('.new'))).toEqual([]);
+});
+
+it('takes no entry for whole that was cut off, was changed or has more than it wrote', async () => {
+  await keep(PARTS);
   const bytes = await readFile(path());
   for (const length of [0, 7, 20, bytes.byteLength - 9, bytes.byteLength - 1]) {
     await writeFile(path(), bytes);
     await truncate(path(), length);
     expect(await open().read('a.b')).toBeUndefined();
+  }
+  for (const at of [0, 20, bytes.byteLength - 40, bytes.byteLength - 1]) {
+    const changed = Buffer.from(bytes);
+    changed[at]! ^= 1;
+    await writeFile(path(), changed);
+    expect(await open().has('a.b')).toBe(false);
   }
   await writeFile(path(), Buffer.concat([bytes, bytes]));
   expect(await open().read('a.b')).toBeUndefined();
@@ -52,7 +82,7 @@ it('is due for little before it is for much, and no more often than writes are c
     ms += 10;
     return 100;
   };
-  const journal = createJournal({ read: async () => undefined, write }, () => ms);
+  const journal = createJournal({ ...createEntryStore(folder()), write }, () => ms);
   expect(journal.isDue(0)).toBe(false);
   ms += 1200;
   expect([journal.isDue(0), journal.isDue(2 ** 27)]).toEqual([true, false]);

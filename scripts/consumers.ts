@@ -1,0 +1,170 @@
+/**
+ * The packed library in pages as users build them: each bundler in a project of its own, its page opened in a browser, a model
+ * pruned there. Takes minutes and some 500 MB of downloads from the npm registry, which is all that is reached.
+ * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/bundlers.md.
+ */
+import assert from 'node:assert/strict';
+import { cpSync, readFileSync, writeFileSync } from 'node:fs';
+import { extname, join } from 'node:path';
+import { brotliCompressSync } from 'node:zlib';
+import type { Browser } from 'playwright-core';
+import { launchChromium } from '../test/support/browser.js';
+import { servePages } from '../test/support/page-server.js';
+import { execute, makeProject, openWorkshop, type Workshop } from './fresh-project.js';
+import { putBetween } from './options/format-options.js';
+
+interface Consumer {
+  readonly name: string;
+  /** Installed beside the library. */
+  readonly packages: readonly string[];
+  /** Folders of `scripts/consumers` that make the project. */
+  readonly sources: readonly string[];
+  readonly build: readonly string[];
+  /** What is served. */
+  readonly built: string;
+  /** What is done by hand when all is built. */
+  readonly finish?: (folder: string) => void;
+}
+
+const SHARED = ['page.js', 'main.js', 'index.html'];
+
+/** A wasm file of ONNX Runtime has to lie beside a bundle that does not know it as one of its files. */
+const besideBundle = (folder: string) =>
+  cpSync(join(folder, 'node_modules/onnxruntime-web/dist'), join(folder, 'built'), {
+    recursive: true,
+    filter: (path) => !path.includes('.') || path.endsWith('.wasm') || path.endsWith('dist'),
+  });
+
+const CONSUMERS: readonly Consumer[] = [
+  {
+    ...{ name: 'Vite', packages: ['vite'], sources: SHARED, built: 'dist' },
+    build: ['npx', 'vite', 'build', '--target', 'esnext'],
+  },
+  {
+    ...{ name: 'webpack', packages: ['webpack', 'webpack-cli'], sources: [...SHARED, 'webpack'], built: 'built' },
+    build: ['npx', 'webpack'],
+    finish: (folder) => cpSync(join(folder, 'index.html'), join(folder, 'built/index.html')),
+  },
+  {
+    ...{ name: 'Next.js', packages: ['next', 'react', 'react-dom'], sources: ['page.js', 'next'], built: 'out' },
+    build: ['npx', 'next', 'build'],
+  },
+  {
+    ...{ name: 'esbuild', packages: ['esbuild'], sources: SHARED, built: 'built' },
+    build: [
+      ...['npx', 'esbuild', 'main.js', '--bundle', '--minify', '--format=esm', '--splitting', '--target=es2022'],
+      '--outdir=built',
+    ],
+    finish: (folder) => {
+      cpSync(join(folder, 'index.html'), join(folder, 'built/index.html'));
+      besideBundle(folder);
+    },
+  },
+  {
+    ...{ name: '`<script type="module">`', packages: [], sources: [...SHARED, 'plain'], built: '.' },
+    build: ['node', '--version'],
+  },
+];
+
+/** What a page did, and what it had loaded by then. */
+interface Seen {
+  readonly version: string;
+  readonly scriptBytes: number;
+  readonly scriptBytesPacked: number;
+  readonly wasmBytes: number;
+  readonly ms: number;
+}
+
+const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+const workshop = await openWorkshop();
+const browser = await launchChromium();
+const rows: string[] = [];
+try {
+  for (const consumer of CONSUMERS.filter(
+    ({ name }) => names.length === 0 || names.some((part) => name.includes(part)),
+  )) {
+    const row = await tryConsumer(workshop, browser, consumer);
+    rows.push(row);
+    console.log(row);
+  }
+} finally {
+  await browser.close();
+  workshop.remove();
+}
+const table = `| built by | version | scripts | as brotli | WebAssembly | pruned after |\n| --- | --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
+if (process.argv.includes('--write'))
+  writeFileSync('docs/bundlers.md', putBetween(readFileSync('docs/bundlers.md', 'utf8'), 'consumers', table));
+
+async function tryConsumer(place: Workshop, opened: Browser, consumer: Consumer): Promise<string> {
+  const { name, packages, sources, build, built, finish } = consumer;
+  try {
+    const folder = await makeProject(place, String(CONSUMERS.indexOf(consumer)), [place.tarball, ...packages]);
+    for (const source of sources) {
+      const from = join('scripts/consumers', source);
+      cpSync(from, extname(source) === '' ? folder : join(folder, source), { recursive: true });
+    }
+    await execute(folder, build, { NEXT_TELEMETRY_DISABLED: '1' });
+    finish?.(folder);
+    const seen = await openPage(opened, join(folder, built), versionOf(folder, packages[0]));
+    const megabytes = (bytes: number) => `${(bytes / 1e6).toFixed(2)} MB`;
+    const cells = [seen.scriptBytes, seen.scriptBytesPacked, seen.wasmBytes].map(megabytes);
+    return `| ${[name, seen.version, ...cells, `${(seen.ms / 1000).toFixed(1)} s`].join(' | ')} |`;
+  } catch (error) {
+    process.exitCode = 1;
+    const { stdout = '', stderr = '', message } = error as { stdout?: string; stderr?: string; message: string };
+    console.error(`${name}: ${message}\n${stdout.slice(-3000)}\n${stderr.slice(-3000)}`);
+    return `| ${name} | FAILED |  |  |  |  |`;
+  }
+}
+
+function versionOf(folder: string, name: string | undefined): string {
+  if (name === undefined) return '';
+  return (JSON.parse(readFileSync(join(folder, 'node_modules', name, 'package.json'), 'utf8')) as { version: string })
+    .version;
+}
+
+async function openPage(opened: Browser, root: string, version: string): Promise<Seen> {
+  const server = await servePages({
+    texts: new Map([['/', readFileSync(join(root, 'index.html'))]]),
+    folders: [
+      ['/model/', 'examples/models/tiny-llama'],
+      ['/', root],
+    ],
+  });
+  const page = await opened.newPage();
+  const loaded = new Map<string, Buffer>();
+  const errors: string[] = [];
+  page.on('response', async (response) => {
+    if (response.ok()) loaded.set(response.url(), await response.body().catch(() => Buffer.alloc(0)));
+  });
+  page.on('pageerror', (error) => errors.push(String(error)));
+  page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+  try {
+    const start = performance.now();
+    await page.goto(server.url);
+    const found = await page.waitForFunction('globalThis.seen', undefined, { timeout: 240_000 }).catch((error) => {
+      throw new Error(`${error.message}; the page said: ${errors.join('; ')}`);
+    });
+    const seen = (await found.jsonValue()) as {
+      readonly error?: string;
+      readonly parameters: { readonly before: number; readonly after: number };
+      readonly files: readonly string[];
+    };
+    assert.equal(seen.error, undefined, `${seen.error}\n${errors.join('\n')}`);
+    assert.ok(seen.parameters.after < seen.parameters.before, 'nothing was pruned');
+    assert.ok(seen.files.includes('onnx/model.onnx'), 'no model was written');
+    const ms = performance.now() - start;
+    const bodies = [...loaded].filter(([url]) => !url.includes('/model/'));
+    const scripts = bodies.filter(([url]) => /\.m?js(\?|$)/.test(url)).map(([, body]) => body);
+    const sum = (list: readonly Buffer[]) => list.reduce((total, { byteLength }) => total + byteLength, 0);
+    return {
+      ...{ version, ms },
+      scriptBytes: sum(scripts),
+      scriptBytesPacked: sum(scripts.map((script) => brotliCompressSync(script))),
+      wasmBytes: sum(bodies.filter(([url]) => url.includes('.wasm')).map(([, body]) => body)),
+    };
+  } finally {
+    await page.close();
+    await server.close();
+  }
+}

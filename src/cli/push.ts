@@ -1,0 +1,31 @@
+import type { PushedFolder, PushRequest } from '../node.js';
+import { PUSH } from '../options/commands.js';
+import { formatBytes } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
+import { formatTable } from './format-table.js';
+import type { Colors } from './terminal.js';
+
+/** `push <folder> <repo>` */
+export const pushCommand: CommandRow<PushRequest, PushedFolder> = {
+  name: 'push',
+  description: 'upload a result to the Hugging Face Hub',
+  arguments: {
+    '<folder>': 'what prune, quantize, heal or apply wrote',
+    '<repo>': 'where it goes, such as me/model-30',
+  },
+  families: PUSH,
+  run: (api, request) => api.push(request),
+  format: formatPushed,
+};
+
+/** What was uploaded, for people; a dry run shows the card too. */
+function formatPushed({ folder, repo, commit, url, files, leftOut, card }: PushedFolder, colors: Colors): string {
+  const rows = [...files.map(({ path, byteLength }) => [path, formatBytes(byteLength)]), ['README.md', 'the card']];
+  return [
+    `${colors.bold(commit === undefined ? 'Would push' : 'Pushed')} ${folder} -> ${repo}\n`,
+    formatTable([...words('file'), ...numbers('size')], rows),
+    ...(leftOut.length === 0 ? [] : [`Not uploaded: ${leftOut.join(', ')}\n`]),
+    ...(commit === undefined ? [`${card}`] : [`Commit ${commit}\n${url}\n`]),
+  ].join('\n');
+}

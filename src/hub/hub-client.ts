@@ -1,0 +1,115 @@
+import type * as Library from '@huggingface/hub';
+import { HubError, ModelFormatError } from '../errors.js';
+import { normaliseRelativePath } from '../onnx/relative-path.js';
+import { isCommit } from '../options/model-id.js';
+import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
+import { boundAnswer, createHubFetch } from './hub-fetch.js';
+
+/** What the Hub knows of a model at a revision. */
+export interface HubModel extends HubCommit {
+  /** As its card says, such as `apache-2.0`. */
+  readonly license: string | undefined;
+  readonly isPrivate: boolean;
+}
+
+/** Questions to the Hub about one repository. */
+export interface HubClient {
+  /** @throws HubError */
+  readModel(revision: string): Promise<HubModel>;
+  /** All files of a commit. @throws HubError; ModelFormatError for names that no repository has. */
+  listFiles(commit: string): Promise<readonly HubFile[]>;
+  /** A file from a byte on, to be read as it comes. @throws HubError */
+  openFile(commit: HubCommit, file: HubFile, start: number, signal: AbortSignal): Promise<Response>;
+  /** Makes the repository. @throws HubError */
+  createRepo(choice: { readonly isPrivate: boolean }): Promise<void>;
+}
+
+/** Repositories of models have tens of files; checkpoints of a training some thousands. */
+const MAX_FILES = 20_000;
+const MAX_PATH_LENGTH = 1024;
+const HASH = { sha256: /^[0-9a-f]{64}$/, 'git-blob': /^[0-9a-f]{40}$/ } as const;
+
+export async function createHubClient(
+  repo: string,
+  { settings, loadClient }: Pick<HubStore, 'settings' | 'loadClient'>,
+  signal: AbortSignal | undefined,
+): Promise<HubClient> {
+  const { createRepo, listFiles, modelInfo } = (await loadClient()) as typeof Library;
+  const ask = createHubFetch(settings, repo, signal);
+  const question = {
+    hubUrl: settings.endpoint,
+    fetch: async (input, init) => boundAnswer(await ask(input, init)),
+  } satisfies { readonly hubUrl: string; readonly fetch: typeof fetch };
+  return {
+    readModel: (revision) =>
+      asHubError(repo, async () => {
+        const found = await modelInfo({ name: repo, revision, additionalFields: ['sha', 'cardData'], ...question });
+        if (!isCommit(found.sha)) throw new HubError(`${settings.endpoint} names no commit of ${repo}@${revision}.`);
+        const license = found.cardData?.license as unknown;
+        return {
+          repo,
+          commit: found.sha,
+          license: typeof license === 'string' ? license : undefined,
+          isPrivate: found.private === true,
+        };
+      }),
+    listFiles: (commit) =>
+      asHubError(repo, async () => {
+        const files: HubFile[] = [];
+        for await (const entry of listFiles({ repo, revision: commit, recursive: true, ...question })) {
+          if (entry.type !== 'file') continue;
+          if (files.length === MAX_FILES) throw new HubError(`${repo} has more than ${MAX_FILES} files.`);
+          files.push(readEntry(repo, entry));
+        }
+        return files;
+      }),
+    async createRepo({ isPrivate }) {
+      // The token comes along by `fetch`, and stands here for the call's check alone.
+      const credentials = { accessToken: settings.token ?? '' };
+      await createRepo({ repo, visibility: isPrivate ? 'private' : 'public', ...question, ...credentials });
+    },
+    openFile(commit, { path }, start, signal) {
+      const place = path.split('/').map(encodeURIComponent).join('/');
+      const headers = { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) };
+      return ask(`${settings.endpoint}/${repo}/resolve/${commit.commit}/${place}`, { headers, signal });
+    },
+  };
+}
+
+interface Entry {
+  readonly path: string;
+  readonly size: number;
+  readonly oid?: string;
+  readonly lfs?: { readonly oid: string; readonly size: number };
+}
+
+/** Names and hashes become paths of files. @throws ModelFormatError for what cannot be one. */
+function readEntry(repo: string, { path, size, oid, lfs }: Entry): HubFile {
+  const algorithm = lfs === undefined ? 'git-blob' : 'sha256';
+  const hash = lfs?.oid ?? oid;
+  const byteLength = lfs?.size ?? size;
+  const fail = (what: string) => new ModelFormatError(`${repo} lists ${JSON.stringify(path)}, ${what}.`);
+  if (typeof path !== 'string' || !isPlainPath(path)) throw fail('which is no path inside a folder');
+  if (typeof hash !== 'string' || !HASH[algorithm].test(hash)) throw fail(`whose hash is ${JSON.stringify(hash)}`);
+  if (!Number.isSafeInteger(byteLength) || byteLength < 0) throw fail(`whose size is ${byteLength}`);
+  return { path, byteLength, hash, algorithm };
+}
+
+/** Whether a path is the same file on every system: no way up, no control characters, none that Windows forbids, no device. */
+export function isPlainPath(path: string): boolean {
+  if (path.length > MAX_PATH_LENGTH || normaliseRelativePath(path) !== path) return false;
+  return path.split('/').every((name) => name.length <= 200 && !FORBIDDEN.test(name) && !DEVICE.test(name));
+}
+
+const FORBIDDEN = /[\p{Cc}\p{Bidi_Control}<>:"|?*\\]|[. ]$/u;
+const DEVICE = /^(con|prn|aux|nul|com\d|lpt\d)(\.|$)/i;
+
+/** Answers that are not as they should be make errors of any kind. */
+async function asHubError<T>(repo: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    if (!(cause instanceof TypeError || cause instanceof SyntaxError)) throw cause;
+    throw new HubError(`the Hub's answer for ${repo} makes no sense: ${cause.message}. Check HF_ENDPOINT.`, { cause });
+  }
+}

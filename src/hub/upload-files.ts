@@ -1,0 +1,59 @@
+import type * as Library from '@huggingface/hub';
+import { HubError } from '../errors.js';
+import type { HubStore } from '../platform/hub-store.js';
+import type { JobControl } from '../progress.js';
+import { createHubFetch } from './hub-fetch.js';
+
+export interface Upload extends JobControl {
+  readonly repo: string;
+  readonly branch: string;
+  readonly store: Pick<HubStore, 'settings' | 'loadClient'>;
+  readonly files: readonly FileToSend[];
+  /** What the commit is called. */
+  readonly title: string;
+}
+
+export interface FileToSend {
+  readonly path: string;
+  readonly byteLength: number;
+  /** A `Blob`, or the `URL` of a file. */
+  readonly content: object;
+}
+
+/** Puts files into a repository in one commit: all of them, or none. @returns the commit. @throws HubError */
+export async function uploadFiles({ repo, branch, store, files, title, onProgress, signal }: Upload): Promise<string> {
+  const { settings } = store;
+  const { commitIter } = (await store.loadClient()) as typeof Library;
+  const total = files.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const sent = new Map<string, number>();
+  const sizes = new Map(files.map(({ path, byteLength }) => [path, byteLength]));
+  const tell = (detail: string) =>
+    onProgress?.({
+      stage: 'upload',
+      done: Math.round([...sent.values()].reduce((sum, size) => sum + size, 0)),
+      total,
+      detail,
+    });
+  tell(repo);
+  const steps = commitIter({
+    ...{ repo, branch, title, hubUrl: settings.endpoint, fetch: createHubFetch(settings, repo, signal) },
+    operations: files.map(({ path, content }) => ({
+      ...{ operation: 'addOrUpdate' as const, path },
+      content: content as Blob | URL,
+    })),
+    ...(signal && { abortSignal: signal }),
+  });
+  for (;;) {
+    const step = await steps.next();
+    signal?.throwIfAborted();
+    if (step.done) {
+      tell(repo);
+      if (step.value === undefined) throw new HubError(`${settings.endpoint} made no commit of ${repo}. Try again.`);
+      return step.value.commit.oid;
+    }
+    if (step.value.event !== 'fileProgress') continue;
+    const { path, progress, state } = step.value;
+    if (state === 'uploading') sent.set(path, progress * (sizes.get(path) ?? 0));
+    tell(`${path}, ${state}`);
+  }
+}

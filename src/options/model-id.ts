@@ -1,0 +1,43 @@
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+
+/** A model on the Hugging Face Hub, as users write it: `org/name`, `org/name@revision`, `org/name:dtype`. */
+export interface ModelId {
+  /** `HuggingFaceTB/SmolLM2-135M-Instruct`, say. */
+  readonly repo: string;
+  /** Branch, tag, or commit in full. */
+  readonly revision: string;
+  /** Which of the model's files; undefined for the best there is. */
+  readonly dtype: DtypeName | undefined;
+}
+
+/** Branch of an id that names none. */
+const MAIN = 'main';
+/** Longest name of an account or a model on the Hub. */
+const MAX_NAME_LENGTH = 96;
+/** The letters that the Hub allows in names; files and links to them are no names. */
+const NAME = /^[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9_])?$/;
+const REVISION = /^[A-Za-z0-9_][\w.+-]*(?:\/[A-Za-z0-9_][\w.+-]*)*$/;
+const COMMIT = /^[0-9a-f]{40}$/;
+
+/** @returns undefined for what cannot be the name of a model on the Hub, such as a path. */
+export function parseModelId(text: string): ModelId | undefined {
+  const [, named = '', revision = MAIN, dtype] = /^([^@:]+)(?:@([^:]+))?(?::(\w+))?$/.exec(text) ?? [];
+  const isDtype = (name: string): name is DtypeName => Object.hasOwn(DTYPES, name);
+  if (!isRepoName(named) || !isRevision(revision) || (dtype !== undefined && !isDtype(dtype))) return undefined;
+  return { repo: named, revision, dtype };
+}
+
+/** Whether a text is the name of a repository, `org/name`. */
+export function isRepoName(text: string): boolean {
+  const names = text.split('/');
+  return names.length === 2 && names.every(isName) && !/\.(?:git|onnx|json)$/i.test(text);
+}
+
+/** Whether a revision is a commit in full, which never means anything else later. */
+export const isCommit = (revision: string): boolean => COMMIT.test(revision);
+
+const isName = (name: string): boolean =>
+  name.length <= MAX_NAME_LENGTH && NAME.test(name) && !name.includes('..') && !name.includes('--');
+
+const isRevision = (revision: string): boolean =>
+  revision.length <= 256 && REVISION.test(revision) && !revision.includes('..');

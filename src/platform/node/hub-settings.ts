@@ -1,0 +1,35 @@
+import { readFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { HubSettings } from '../hub-store.js';
+
+/** Variables by which the Hub's clients are told. */
+export type HubEnvironment = Readonly<Record<string, string | undefined>>;
+
+const ENDPOINT = 'https://huggingface.co';
+
+/** What the Hub's clients are told by their variables, and by the file that keeps a token. @see HubSettings */
+export function readHubSettings(env: HubEnvironment): HubSettings {
+  const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN ?? readToken(env)).trim();
+  return {
+    endpoint: (env.HF_ENDPOINT || ENDPOINT).replace(/\/+$/, ''),
+    offline: /^(1|on|yes|true)$/i.test(env.HF_HUB_OFFLINE ?? ''),
+    ...(token !== '' && { token }),
+  };
+}
+
+/** Folder that the Hub's clients keep repositories in. */
+export function hubCacheFolder(env: HubEnvironment): string {
+  return env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(homeOf(env), 'hub');
+}
+
+const homeOf = (env: HubEnvironment): string =>
+  env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'huggingface');
+
+function readToken(env: HubEnvironment): string {
+  try {
+    return readFileSync(env.HF_TOKEN_PATH || join(homeOf(env), 'token'), 'utf8');
+  } catch {
+    return '';
+  }
+}

@@ -1,0 +1,230 @@
+import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
+import { createHubClient } from '../hub/hub-client.js';
+import { createReceiver } from '../hub/receive-files.js';
+import type { SourceFolder } from '../onnx/byte-source.js';
+import { loadModel } from '../onnx/load-model.js';
+import { parseModelName } from '../onnx/model-name.js';
+import { isCommit, type ModelId } from '../options/model-id.js';
+import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
+import type { Files, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import type { HubOrigin } from '../report/report-schema.js';
+import { chooseModelFile, listingOf, type ModelListing } from './choose-model-file.js';
+import { openFolder } from './open-folder.js';
+import { type JsonObject, readJsonFile } from './read-json.js';
+import { isConfiguration, variantsOf } from './side-files.js';
+
+/** A model of the Hub where it lies now. */
+export interface HubModelPlace {
+  /** Absolute path of the folder with config and tokenizer. */
+  readonly root: string;
+  /** Relative to `root`. */
+  readonly modelFile: string;
+  readonly origin: HubOrigin;
+}
+
+export interface HubModelRequest extends JobControl {
+  readonly id: ModelId;
+  /** Take what the store has, and ask nobody. */
+  readonly offline: boolean;
+}
+
+/** Files beside a model that are no weights: some twenty at most. */
+const MAX_SIDE_FILES = 100;
+/** The largest vocabularies make a tokenizer.json of some 40 MB. */
+const MAX_SIDE_BYTES = 256 * 2 ** 20;
+
+/**
+ * Brings a model of the Hub, and what goes with it, into the store.
+ * @throws HubError, OptionError when there is no such model, or no room; UnsupportedModelError where it was never exported to
+ * ONNX; ModelFormatError for contents that are not what their hashes say; the signal's reason when aborted.
+ */
+export async function fetchHubModel(
+  platform: Platform,
+  store: HubStore,
+  request: HubModelRequest,
+): Promise<HubModelPlace> {
+  return request.offline ? findInStore(platform, store, request) : download(platform, store, request);
+}
+
+async function download(
+  { files }: Platform,
+  store: HubStore,
+  { id, onProgress, signal }: HubModelRequest,
+): Promise<HubModelPlace> {
+  onProgress?.({ stage: 'download', done: 0, total: 1, detail: id.repo });
+  const client = await createHubClient(id.repo, store, signal);
+  const { license, repo, commit: sha } = await client.readModel(id.revision);
+  const commit: HubCommit = { repo, commit: sha };
+  const listed = await client.listFiles(sha);
+  const byPath = new Map(listed.map((file) => [file.path, file]));
+  refuseUnexported(id, listed);
+  const release = await store.holdRepo(id.repo, signal);
+  try {
+    const { receive } = createReceiver({ client, store, commit, onProgress, signal });
+    const receivePaths = (paths: readonly string[]) => receive(paths.flatMap((path) => byPath.get(path) ?? []));
+    const root = store.folderOf(commit);
+    await receivePaths(['config.json', 'genai_config.json']);
+    const genai = await readJsonFile(files, files.resolve(root, 'genai_config.json'));
+    const modelFile = await choose(id, listingFor(id, listed), genai);
+    const models = [modelFile, ...companionsOf(modelFile, [...byPath.keys()])];
+    const beside = sideFiles(id, listed);
+    refuseTwins(id, [...beside.map(({ path }) => path), ...models]);
+    await receive(beside);
+    await receivePaths(models);
+    for (const path of models) {
+      onProgress?.({ stage: 'load', done: 0, total: 1 });
+      await receiveExternalData(files, files.resolve(root, path), (data) =>
+        receivePaths([path.slice(0, path.lastIndexOf('/') + 1) + data]),
+      );
+    }
+    if (!isCommit(id.revision)) await store.writeRevision(commit, id.revision);
+    return { root, modelFile, origin: originOf(id, commit, license) };
+  } finally {
+    await release();
+  }
+}
+
+/** What an earlier download left. */
+async function findInStore({ files }: Platform, store: HubStore, { id }: HubModelRequest): Promise<HubModelPlace> {
+  const { repo, revision } = id;
+  const commit = isCommit(revision) ? revision : await store.readRevision(repo, revision);
+  const root = commit !== undefined && isCommit(commit) ? store.folderOf({ repo, commit }) : undefined;
+  if (commit === undefined || root === undefined || (await files.kindOf(root)) !== 'folder')
+    throw new OptionError(
+      `${repo}@${revision} is not in the cache of the Hub, and offline nothing is downloaded: run once without --offline (offline: true, HF_HUB_OFFLINE).`,
+      { option: 'model' },
+    );
+  const genai = await readJsonFile(files, files.resolve(root, 'genai_config.json'));
+  const modelFile = await choose(id, listingOf(files, root), genai);
+  return { root, modelFile, origin: originOf(id, { repo, commit }, undefined) };
+}
+
+const originOf = ({ revision }: ModelId, { repo, commit }: HubCommit, license: string | undefined): HubOrigin => ({
+  repo,
+  revision,
+  commit,
+  ...(license !== undefined && { license }),
+});
+
+function refuseUnexported({ repo, revision }: ModelId, files: readonly HubFile[]): void {
+  if (files.some(({ path }) => path.endsWith('.onnx'))) return;
+  const weights = files.find(({ path }) => /\.(safetensors|bin|pth?|gguf)$/.test(path));
+  const found = weights === undefined ? 'no weights at all' : `${weights.path}, and no .onnx file`;
+  const name = repo.slice(repo.indexOf('/') + 1);
+  throw new UnsupportedModelError(
+    `${repo}@${revision} holds ${found}. Export it first, by: optimum-cli export onnx --model ${repo} --task text-generation-with-past ${name} ` +
+      `(after: pip install optimum-onnx), and give the folder ${name}; or look for an exported one, such as onnx-community/${name}.`,
+  );
+}
+
+/** The Hub's files as a folder of which the best, or those of a dtype, are looked at. */
+function listingFor({ repo, revision }: ModelId, files: readonly HubFile[]): ModelListing {
+  const paths = new Set(files.map(({ path }) => path));
+  const models = [...paths].filter((path) => path.endsWith('.onnx')).sort();
+  const reachable = models.filter((path) => /^(onnx\/)?[^/]+$/.test(path));
+  if (reachable.length === 0)
+    throw new OptionError(
+      `${repo}@${revision} has its models in folders of their own (${models.slice(0, 8).join(', ')}), which an id does not reach: ` +
+        `download one of those, by: hf download ${repo} --include "${models[0]!.slice(0, models[0]!.lastIndexOf('/'))}/*" --local-dir model, and give its path`,
+      { option: 'model' },
+    );
+  return {
+    name: `${repo}@${revision}`,
+    isFile: async (path) => paths.has(path),
+    onnxFiles: async () => reachable,
+  };
+}
+
+/** The model file, of the dtype that was asked for. @throws OptionError where there is none. */
+async function choose(
+  { repo, revision, dtype }: ModelId,
+  listing: ModelListing,
+  genai: JsonObject | undefined,
+): Promise<string> {
+  const seen = dtype === undefined ? listing : ofDtype(listing, dtype);
+  const found = await listing.onnxFiles();
+  if (found.length > 0 && (await seen.onnxFiles()).length === 0)
+    throw new OptionError(`${repo}@${revision} has no model in ${dtype}; it holds ${found.join(', ')}.`);
+  return chooseModelFile(seen, { file: undefined, genai });
+}
+
+/** A listing of which only one dtype's models are seen. */
+function ofDtype(listing: ModelListing, dtype: DtypeName): ModelListing {
+  const variants: readonly string[] = [DTYPES[dtype].suffix, `_${dtype}`];
+  const isOf = (path: string) => variants.includes(variantOf(path));
+  return {
+    name: `${listing.name}:${dtype}`,
+    isFile: async (path) => isOf(path) && (await listing.isFile(path)),
+    onnxFiles: async () => (await listing.onnxFiles()).filter(isOf),
+  };
+}
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
+
+const variantOf = (path: string): string => parseModelName(nameOf(path))?.variant ?? '';
+
+/** Models of other parts beside a decoder, each in the decoder's dtype where there is one, else in full precision. */
+function companionsOf(modelFile: string, paths: readonly string[]): string[] {
+  const folder = modelFile.slice(0, modelFile.lastIndexOf('/') + 1);
+  const isDecoder = variantsOf(modelFile);
+  const others = paths.filter(
+    (path) => path.endsWith('.onnx') && path.startsWith(folder) && path === folder + nameOf(path) && !isDecoder(path),
+  );
+  const order = [variantOf(modelFile), '', '_fp16'];
+  const rank = (path: string) => {
+    const at = order.indexOf(variantOf(path));
+    return at < 0 ? order.length : at;
+  };
+  const best = new Map<string, string>();
+  for (const path of others.sort()) {
+    const stem = parseModelName(nameOf(path))!.stem;
+    const known = best.get(stem);
+    if (known === undefined || rank(path) < rank(known)) best.set(stem, path);
+  }
+  return [...best.values()];
+}
+
+function sideFiles({ repo }: ModelId, files: readonly HubFile[]): readonly HubFile[] {
+  const found = files.filter(({ path, byteLength }) => isConfiguration(path) && byteLength <= MAX_SIDE_BYTES);
+  if (found.length <= MAX_SIDE_FILES) return found;
+  throw new ModelFormatError(
+    `${repo} has ${found.length} files of configuration, more than the ${MAX_SIDE_FILES} of any model. Download what you need, and give its path.`,
+  );
+}
+
+/** Systems that do not tell capitals from small letters would write one over the other. */
+function refuseTwins({ repo }: ModelId, paths: readonly string[]): void {
+  const seen = new Map<string, string>();
+  for (const path of paths) {
+    const twin = seen.get(path.toLowerCase());
+    if (twin !== undefined && twin !== path)
+      throw new ModelFormatError(`${repo} has both ${twin} and ${path}, which are one file on many systems.`);
+    seen.set(path.toLowerCase(), path);
+  }
+}
+
+/** Asks for the files that a model's weights lie in, as its graph names them. */
+async function receiveExternalData(
+  files: Files,
+  path: string,
+  receive: (file: string) => Promise<void>,
+): Promise<void> {
+  const { folder, name } = files.split(path);
+  const opened = openFolder(files, folder);
+  const asking: SourceFolder = {
+    name: folder,
+    async open(file) {
+      await receive(file);
+      return opened.open(file);
+    },
+  };
+  try {
+    const source = await opened.open(name);
+    if (source === undefined) throw new HubError(`${path} is gone. Try again.`);
+    await loadModel(source, asking);
+  } finally {
+    await opened.close();
+  }
+}

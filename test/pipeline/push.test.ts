@@ -1,0 +1,145 @@
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HubError, ModelFormatError, OptionError } from '../../src/errors.js';
+import { formatModelCard } from '../../src/hub/model-card.js';
+import { type PushRequest, runPush } from '../../src/pipeline/calls.js';
+import { MANIFEST } from '../../src/platform/folder-manifest.js';
+import { createHubStore } from '../../src/platform/node/hub-store.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
+import { PRUNE_REPORT } from '../support/cli.js';
+import { commitOf, type HubRepo, type HubServer, startHubServer, TOKEN } from '../support/hub-server.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+let server: HubServer | undefined;
+afterEach(async () => {
+  await server?.close();
+  server = undefined;
+});
+
+const REPORT: PruneReport = {
+  ...PRUNE_REPORT,
+  model: '/home/me/secret/dense',
+  hub: { repo: 'org/dense', revision: 'main', commit: '0'.repeat(40), license: 'apache-2.0' },
+  metrics: [{ kind: 'perplexity', name: '/home/me/wiki|test.txt', dense: 20, pruned: 25.678, better: 'lower' }],
+};
+
+const WRITTEN: Readonly<Record<string, string | Uint8Array>> = {
+  'config.json': '{}',
+  'onnx/model.onnx': new Uint8Array(200_000).fill(7),
+  'calibration-windows.jsonl': '{"text": "mine"}',
+  'fang-prune-report.json': JSON.stringify(REPORT),
+};
+
+/** A folder as a run leaves it. */
+async function writeResult(files: Readonly<Record<string, string | Uint8Array>> = WRITTEN): Promise<string> {
+  const root = join(folder(), 'result');
+  await mkdir(join(root, 'onnx'), { recursive: true });
+  for (const [path, content] of Object.entries(files)) await writeFile(join(root, path), content);
+  const listed = Object.entries(files).map(([path, { length }]) => ({ path, byteLength: length }));
+  await writeFile(join(root, MANIFEST), JSON.stringify({ schema: 'fang-prune-files/1', version: '0', files: listed }));
+  return root;
+}
+
+async function push(request: Partial<PushRequest>, repos: Record<string, HubRepo> = {}, env = {}) {
+  server ??= await startHubServer(repos);
+  const hub = createHubStore({ HF_ENDPOINT: server.url, HF_HUB_CACHE: folder(), HF_TOKEN: TOKEN, ...env });
+  return runPush({ ...nodePlatform, hub }, { folder: join(folder(), 'result'), repo: 'me/small', ...request });
+}
+
+it('uploads what the manifest lists, and a card, in one commit', async () => {
+  const root = await writeResult();
+  await writeFile(join(root, 'notes.txt'), 'mine');
+  const repos: Record<string, HubRepo> = {};
+  const pushed = await push({ create: true, private: true }, repos);
+  const { files, isPrivate } = repos['me/small']!;
+  expect(Object.keys(files).sort()).toEqual(['README.md', 'config.json', 'onnx/model.onnx']);
+  expect(Buffer.from(files['onnx/model.onnx']!).equals(await readFile(join(root, 'onnx/model.onnx')))).toBe(true);
+  expect(Buffer.from(files['README.md']!).toString()).toBe(pushed.card);
+  expect(isPrivate).toBe(true);
+  expect(pushed).toMatchObject({ commit: commitOf(repos['me/small']!), url: `${server!.url}/me/small` });
+  expect(pushed.leftOut).toEqual([
+    ...['calibration-windows.jsonl', 'fang-prune-files.json', 'fang-prune-report.json', 'notes.txt'],
+  ]);
+  expect(
+    server!.requests.filter(({ line }) => line.startsWith('PUT /storage')).every(({ token }) => token === TOKEN),
+  ).toBe(true);
+  const again = await push({ withReport: true });
+  expect(again.files.map(({ path }) => path)).toContain('fang-prune-report.json');
+});
+
+it('asks nobody in a dry run', async () => {
+  await writeResult();
+  expect(await push({ dryRun: true, license: 'mit' })).toMatchObject({ card: expect.stringContaining('license: mit') });
+  expect(server!.requests).toEqual([]);
+});
+
+it.each([
+  ['a repository that is not there', {}, {}, HubError, /To make it, add --create/],
+  ['no token', {}, { HF_TOKEN: '' }, HubError, /needs a token that may write: set HF_TOKEN/],
+  ['a token that is none', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
+  ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
+  ['a name that is none', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
+  ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /holds no fang-prune-files\.json/],
+])('refuses %s', async (_, request, env, kind, said) => {
+  await writeResult();
+  const pushing = push(request, {}, { HF_HOME: folder(), ...env });
+  await expect(pushing).rejects.toThrow(kind);
+  await expect(pushing).rejects.toThrow(said);
+});
+
+it('keeps a private wish from a repository that all can see', async () => {
+  await writeResult();
+  await expect(push({ private: true }, { 'me/small': { files: {} } })).rejects.toThrow(/^private is asked for, and/);
+});
+
+it.each([
+  ['has another size', { path: 'config.json', byteLength: 3 }, /it has 2 bytes, not 3/],
+  ['is gone', { path: 'gone.json' }, /it is gone/],
+  ['lies elsewhere', { path: '../../.ssh/id_rsa' }, /which is no path inside it/],
+  ['is a link to elsewhere', { path: 'key' }, /key leads out of the folder/],
+])('uploads nothing where a file that is listed %s', async (_, entry, said) => {
+  const root = await writeResult();
+  await writeFile(join(folder(), 'secret'), 'mine');
+  await symlink(join(folder(), 'secret'), join(root, 'key'));
+  await writeFile(join(root, MANIFEST), JSON.stringify({ schema: 'fang-prune-files/1', files: [entry] }));
+  await expect(push({ create: true })).rejects.toThrow(ModelFormatError);
+  await expect(push({ create: true })).rejects.toThrow(said);
+  expect(server!.requests).toEqual([]);
+});
+
+describe('the card', () => {
+  const card = { repo: 'me/small', baseModel: 'org/dense', license: 'llama3.2', report: REPORT } as const;
+
+  it('says what it is, of what, and how good, and names no path of the machine', () => {
+    const text = formatModelCard({ ...card, layout: 'transformers.js' });
+    expect(text).toMatch(
+      /^---\nlibrary_name: transformers\.js\npipeline_tag: text-generation\nbase_model: org\/dense\nlicense: llama3\.2\ntags:\n- onnx\n/,
+    );
+    expect(text).toContain('| perplexity, wiki\\|test.txt | 20 | 25.68 |  |');
+    expect(text).toContain(`from commit \`${'0'.repeat(40)}\` of org/dense`);
+    expect(text).toContain("pipeline('text-generation', 'me/small')");
+    expect(text).not.toContain('/home');
+  });
+
+  it('says so where little is known', () => {
+    const text = formatModelCard({
+      ...card,
+      baseModel: undefined,
+      license: 'a: "b"',
+      report: undefined,
+      layout: 'genai',
+    });
+    expect(text).toContain('license: "a: \\"b\\""\n');
+    expect(text).toContain("og.Model('model')");
+    expect(text).not.toContain('base_model');
+  });
+
+  it('is of a quantised model where nothing was removed', () => {
+    const report = { ...REPORT, sparsity: { requested: 0, achieved: 0, ofAllParameters: 0 }, metrics: [] };
+    const text = formatModelCard({ ...card, report, layout: 'transformers.js' });
+    expect(text).toContain('base_model_relation: quantized');
+    expect(text).toContain('Not measured yet.');
+  });
+});

@@ -1,0 +1,249 @@
+import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { runPrune } from '../../src/pipeline/calls.js';
+import { createHubStore } from '../../src/platform/node/hub-store.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { Platform } from '../../src/platform/platform.js';
+import type { Progress } from '../../src/progress.js';
+import { openModelFolder } from '../../src/storage/model-folder.js';
+import { encode, externalIn, rawFloats, smallModel } from '../onnx/small-model.js';
+import {
+  commitOf,
+  type HubFaults,
+  type HubRepo,
+  type HubServer,
+  repoOf,
+  startHubServer,
+  TOKEN,
+} from '../support/hub-server.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const text = (content: string) => new TextEncoder().encode(content);
+
+/** Weights that come in many pieces. */
+const DATA = 'onnx/model.onnx_data';
+const data = rawFloats(Array.from({ length: 500_000 }, (_, at) => at));
+const modelWith = (location: string) =>
+  encode(smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [500_000n], ...externalIn({ location }) }] }));
+const tiny: HubRepo = {
+  files: {
+    ...{ 'README.md': text('dense'), 'config.json': text('{}'), 'tokenizer.json': text('{}') },
+    ...{ 'onnx/model.onnx': modelWith('model.onnx_data'), [DATA]: data, 'tasks/a.jsonl': text('{}') },
+  },
+  license: 'apache-2.0',
+};
+const RECEIVED = ['config.json', 'onnx/model.onnx', DATA, 'tokenizer.json'];
+
+let server: HubServer;
+afterEach(() => server.close());
+
+/** A Hub with repositories, and a platform that asks it. */
+async function hubWith(repos: Record<string, HubRepo>, faults: HubFaults = {}, env = {}): Promise<Platform> {
+  server = await startHubServer(repos, faults);
+  const own = { HF_ENDPOINT: server.url, HF_HUB_CACHE: join(folder(), 'hub'), HF_TOKEN: '' };
+  return { ...nodePlatform, hub: createHubStore({ ...own, ...env }) };
+}
+
+const open = async (platform: Platform, id: string, options: Parameters<typeof openModelFolder>[2] = {}) => {
+  const opened = await openModelFolder(platform, id, options);
+  await opened.close();
+  return opened;
+};
+
+/** Compared as bytes: Jest compares elements. */
+const isSame = async (root: string) => (await readFile(join(root, DATA))).equals(data);
+
+const fetched = () => server.requests.flatMap(({ line }) => /^GET \/.+\/cdn\/\w+\/(.+)$/.exec(line)?.[1] ?? []);
+
+describe('a model of the Hub', () => {
+  it("is downloaded into the cache that the Hub's clients share, once", async () => {
+    const platform = await hubWith({ 'me/tiny': tiny });
+    const steps: Progress[] = [];
+    const opened = await open(platform, 'me/tiny', { onProgress: (step) => steps.push(step) });
+    const commit = commitOf(tiny);
+    const repo = join(folder(), 'hub/models--me--tiny');
+    expect(opened).toMatchObject({ root: join(repo, 'snapshots', commit), modelFile: 'onnx/model.onnx' });
+    expect(opened.hub).toEqual({ repo: 'me/tiny', revision: 'main', commit, license: 'apache-2.0' });
+    expect(await readFile(join(repo, 'refs/main'), 'utf8')).toBe(commit);
+    expect(await listFiles(opened.root)).toEqual(RECEIVED);
+    expect(await readlink(join(opened.root, DATA))).toMatch(/^\.\.\/\.\.\/\.\.\/blobs\/[0-9a-f]{64}$/);
+    expect(await isSame(opened.root)).toBe(true);
+    const downloads = steps.filter(({ stage }) => stage === 'download');
+    expect(downloads.at(-1)).toMatchObject({ done: downloads.at(-1)!.total });
+    expect(downloads.at(-1)!.total).toBeGreaterThan(2e6);
+    const before = fetched().length;
+    await open(platform, 'me/tiny');
+    expect(fetched()).toHaveLength(before);
+  });
+
+  it('goes on where a connection was cut', async () => {
+    const cuts = { [DATA]: { after: 600_000, times: 2 } };
+    const platform = await hubWith({ 'me/tiny': tiny }, { cuts });
+    const { root } = await open(platform, 'me/tiny');
+    expect(server.requests.flatMap(({ line, range }) => (line.includes('/cdn/') ? (range ?? []) : []))).toEqual([
+      'bytes=600000-',
+      'bytes=1200000-',
+    ]);
+    expect(await isSame(root)).toBe(true);
+  });
+
+  it('begins a file again where the server knows no ranges', async () => {
+    const cuts = { [DATA]: { after: 600_000, times: 1 } };
+    const platform = await hubWith({ 'me/tiny': tiny }, { cuts, noRanges: true });
+    await open(platform, 'me/tiny');
+    expect(fetched().filter((path) => path === DATA)).toHaveLength(2);
+  });
+
+  it('keeps what has come when it is aborted, and goes on from there', async () => {
+    const platform = await hubWith({ 'me/tiny': tiny });
+    const { signal, ...stop } = abortion();
+    const onProgress = ({ detail = '', done }: Progress) => {
+      if (detail.startsWith(DATA) && done > 1e6) stop.abort();
+    };
+    await expect(open(platform, 'me/tiny', { signal, onProgress })).rejects.toThrow('stop');
+    await open(platform, 'me/tiny');
+    const [range = ''] = server.requests.flatMap(({ range }) => range ?? []);
+    expect(Number(/^bytes=(\d+)-$/.exec(range)?.[1])).toBeGreaterThan(9e5);
+  });
+
+  it('is refused where a content is not what its hash says, and begun again from a part that was something else', async () => {
+    const wrong: Record<string, Uint8Array> = { [DATA]: data.map((byte) => byte ^ 1) };
+    const platform = await hubWith({ 'me/tiny': tiny }, { wrong });
+    await expect(open(platform, 'me/tiny')).rejects.toThrow(ModelFormatError);
+    await expect(open(platform, 'me/tiny')).rejects.toThrow(/another content than its hash/);
+    delete wrong[DATA];
+    const blobs = join(folder(), 'hub/models--me--tiny/blobs');
+    const name = (await listFiles(blobs)).find((file) => file.endsWith('.incomplete'))!;
+    await writeFile(join(blobs, name), new Uint8Array(1000));
+    await open(platform, 'me/tiny');
+  });
+
+  it('is found without a question offline, and nowhere else', async () => {
+    const platform = await hubWith({ 'me/tiny': tiny });
+    await expect(open(platform, 'me/tiny', { offline: true })).rejects.toThrow(OptionError);
+    await open(platform, 'me/tiny');
+    const asked = server.requests.length;
+    const { hub } = await open(platform, 'me/tiny', { offline: true });
+    expect(hub).toMatchObject({ commit: commitOf(tiny) });
+    await open(platform, `me/tiny@${commitOf(tiny)}`, { offline: true });
+    const env = { HF_HUB_CACHE: join(folder(), 'hub'), HF_HUB_OFFLINE: '1' };
+    await open({ ...nodePlatform, hub: createHubStore(env) }, 'me/tiny');
+    expect(server.requests).toHaveLength(asked);
+  });
+
+  it('has the dtype that was asked for, its external data, and models of its other parts', async () => {
+    const files = {
+      ...tiny.files,
+      ...{ 'onnx/model_q4.onnx': modelWith('of/q4.bin'), 'onnx/of/q4.bin': data },
+      'onnx/vision_encoder.onnx': encode(smallModel()),
+      'onnx/vision_encoder_q4.onnx': encode(smallModel()),
+      'model.safetensors': text('weights'),
+      LICENSE: text('free'),
+    };
+    const platform = await hubWith({ 'me/tiny': { files } });
+    const { root, modelFile } = await open(platform, 'me/tiny:q4');
+    expect(modelFile).toBe('onnx/model_q4.onnx');
+    expect(await listFiles(root)).toEqual([
+      ...['LICENSE', 'config.json', 'onnx/model_q4.onnx', 'onnx/of/q4.bin', 'onnx/vision_encoder_q4.onnx'],
+      'tokenizer.json',
+    ]);
+    await expect(open(platform, 'me/tiny:fp16')).rejects.toThrow(/has no model in fp16; it holds onnx\/model\.onnx, /);
+  });
+
+  it('is pruned by its id, and the report says where it came from', async () => {
+    const repo = { files: repoOf(TINY_LLAMA), license: 'apache-2.0' };
+    const platform = await hubWith({ 'me/tiny': repo });
+    const request = { model: 'me/tiny', dryRun: true, sparsity: 0.3, method: 'magnitude' } as const;
+    const report = await runPrune(platform, request);
+    expect(report).toMatchObject({ model: 'me/tiny', hub: { repo: 'me/tiny', commit: commitOf(repo) } });
+  });
+});
+
+describe('a path', () => {
+  it('wins where it exists', async () => {
+    const platform = await hubWith({ 'me/tiny': tiny });
+    const place = join(folder(), 'me/tiny');
+    await mkdir(place, { recursive: true });
+    const files = {
+      ...platform.files,
+      resolve: (...parts: string[]) => nodePlatform.files.resolve(folder(), ...parts),
+    };
+    await expect(open({ ...platform, files }, 'me/tiny')).rejects.toThrow(/^There is no model in .+me\/tiny: /);
+    expect(server.requests).toEqual([]);
+  });
+
+  it('that does not exist is called both things that it may be', async () => {
+    const platform = await hubWith({});
+    const said = [/has no models\/mine/, /check the name/, /There is no file or folder .+models\/mine either/];
+    for (const part of said) await expect(open(platform, 'models/mine')).rejects.toThrow(part);
+    await expect(open(platform, 'mine')).rejects.toThrow(/no such file or folder, and "mine" is no id of the Hugging/);
+  });
+});
+
+describe('refusals', () => {
+  it('a private repository wants a token, which goes to no other place', async () => {
+    const repos = { 'me/tiny': { ...tiny, isPrivate: true } };
+    await expect(open(await hubWith(repos), 'me/tiny')).rejects.toThrow(/for a private one set HF_TOKEN/);
+    await server.close();
+    await expect(open(await hubWith(repos, {}, { HF_TOKEN: 'hf_old' }), 'me/tiny')).rejects.toThrow(HubError);
+    await server.close();
+    await mkdir(join(folder(), 'home'));
+    await writeFile(join(folder(), 'home/token'), `${TOKEN}\n`);
+    const { HF_TOKEN: _, ...env } = { HF_TOKEN: '', HF_HOME: join(folder(), 'home') };
+    const platform = await hubWith(repos, {}, { ...env, HF_TOKEN: undefined });
+    await open(platform, 'me/tiny');
+    expect(server.requests.every(({ token }) => token === TOKEN)).toBe(true);
+  });
+
+  it.each([
+    ['gated', { ...tiny, isGated: true }, HubError, /is gated: ask for access on that page, and set HF_TOKEN/],
+    [
+      'safetensors alone',
+      { files: { 'config.json': text('{}'), 'model.safetensors': text('w') } },
+      UnsupportedModelError,
+      /Export it first, by: optimum-cli export onnx --model me\/it --task text-generation-with-past it /,
+    ],
+    [
+      'models in folders of their own',
+      { files: { 'cpu/int4/model.onnx': text('w') } },
+      OptionError,
+      /hf download me\/it --include "cpu\/int4\/\*"/,
+    ],
+    [
+      'names that differ in capitals alone',
+      { files: { ...tiny.files, 'Config.json': text('{}') } },
+      ModelFormatError,
+      /has both config\.json and Config\.json/,
+    ],
+  ])('%s', async (_, repo: HubRepo, kind, said) => {
+    const opening = open(await hubWith({ 'me/it': repo }), 'me/it');
+    await expect(opening).rejects.toThrow(kind);
+    await expect(opening).rejects.toThrow(said);
+  });
+
+  const entry = { type: 'file', path: 'a.json', size: 1, oid: '0'.repeat(40) };
+  it.each([
+    ['a way up', { ...entry, path: '../../.bashrc' }, ModelFormatError, /no path inside a folder/],
+    ['a hash that is a path', { ...entry, oid: '../../x' }, ModelFormatError, /whose hash is/],
+    ['a size below nothing', { ...entry, size: -1 }, ModelFormatError, /whose size is -1/],
+    ['no path', { ...entry, path: 7 }, ModelFormatError, /no path inside a folder/],
+  ])('%s in the listing', async (_, stray, kind, said) => {
+    const opening = open(await hubWith({ 'me/tiny': tiny }, { listed: [stray] }), 'me/tiny');
+    await expect(opening).rejects.toThrow(kind);
+    await expect(opening).rejects.toThrow(said);
+  });
+
+  it('a Hub that cannot be reached', async () => {
+    const platform = await hubWith({});
+    await server.close();
+    await expect(open(platform, 'me/tiny')).rejects.toThrow(/cannot reach .+ECONNREFUSED.+--offline/);
+  });
+});
+
+function abortion() {
+  const controller = new AbortController();
+  return { signal: controller.signal, abort: () => controller.abort(new Error('stop')) };
+}
