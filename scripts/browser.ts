@@ -11,7 +11,7 @@ import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { createNodeEngine, prune } from '../src/node.js';
 import type * as web from '../src/web.js';
-import { launchChromium, SOFTWARE_WEBGPU } from '../test/support/browser.js';
+import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../test/support/browser.js';
 import { bundleForPages, servePages } from '../test/support/page-server.js';
 import { readArguments, refuse } from './read-arguments.js';
 
@@ -140,9 +140,11 @@ async function measure(page: Page): Promise<void> {
       values.page,
       abortAt,
     ] as const);
+  const longestTask = await watchMainThread(browser, page);
   const { keep, timings, ...whole } = await run();
+  const longestTaskMs = await longestTask();
   const print = (found: object) => process.stdout.write(`${JSON.stringify(found)}\n`);
-  print({ ...whole, rendererPeakBytes: memory.stop(), timings });
+  print({ ...whole, longestTaskMs, rendererPeakBytes: memory.stop(), timings });
   for (let count = 1; count <= Number(values.aborts); count++) {
     const { keep: _, ...aborted } = await run((whole.ms * count) / (Number(values.aborts) + 1));
     print(aborted);

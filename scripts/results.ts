@@ -6,21 +6,23 @@
  *
  * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
  * the windows that the dense model wrote stay there, and a figure that is wanted later is measured without pruning again.
- * --tasks N measures the first N items of every task too. --only takes experiments by name, such as "flap 30 %".
+ * --tasks N measures the first N items of every task too. --text-windows is how many windows of each text are scored. Rows that
+ * ONNX Runtime's own tools make need --python, one with onnxruntime and onnx; without it they are left out. --only takes experiments by name, such as "flap 30 %".
  */
-import { readdirSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { readArguments, refuse } from './read-arguments.js';
 import { EXPERIMENTS, type Experiment } from './results/experiments.js';
 import { joinToLadders } from './results/ladders.js';
-import { planTask, type Setup, stateOptions } from './results/plan-task.js';
+import { planTask, referenceFolder, type Setup, stateOptions } from './results/plan-task.js';
 import { runTask } from './results/run-task.js';
 import { readMeasurements, storeMeasurement, writePages } from './results/store.js';
 
 const USAGE =
   'npm run results -- MODEL_FOLDER --data DATA_FOLDER [--name NAME] [--only ID]... [--table TABLE]... [--windows 64] ' +
-  '[--keep FOLDER] [--tasks 200], or npm run results -- --format-only';
+  '[--keep FOLDER] [--tasks 200] [--text-windows 16] [--python PYTHON], or npm run results -- --format-only';
 const { values, positionals } = readArguments(USAGE, {
   data: { type: 'string' },
   name: { type: 'string' },
@@ -29,6 +31,8 @@ const { values, positionals } = readArguments(USAGE, {
   keep: { type: 'string' },
   windows: { type: 'string', default: '64' },
   tasks: { type: 'string', default: '0' },
+  'text-windows': { type: 'string', default: '16' },
+  python: { type: 'string' },
   'format-only': { type: 'boolean', default: false },
 });
 
@@ -44,6 +48,7 @@ async function measureAll(): Promise<void> {
   const name = values.name ?? basename(resolve(model));
   const setup = setUp(name, resolve(model), resolve(values.data));
   for (const ladder of joinToLadders(wanted)) {
+    if (!makeReference(ladder[0], setup)) continue;
     const task = planTask(ladder, setup, readMeasurements(name));
     if (task === undefined) continue;
     say(task.rungs.map(({ id }) => id).join(', '));
@@ -55,6 +60,18 @@ async function measureAll(): Promise<void> {
     say('failed; going on with the next');
     process.exitCode = 1;
   }
+}
+
+/** Has ONNX Runtime's tools quantise the model where a row is theirs. @returns whether there is something to measure. */
+function makeReference({ reference }: Experiment, setup: Setup): boolean {
+  if (reference === undefined) return true;
+  const folder = referenceFolder(reference, setup);
+  if (existsSync(join(folder, 'onnx/model.onnx'))) return true;
+  if (values.python === undefined) return false;
+  execFileSync(values.python, ['scripts/results/quantise_ort.py', setup.model, folder, reference], {
+    stdio: 'inherit',
+  });
+  return true;
 }
 
 function isWanted({ id, tables }: Experiment): boolean {
@@ -73,6 +90,7 @@ function setUp(name: string, model: string, data: string): Setup {
     model,
     calibration: join(data, 'wikitext2/train-head.raw.txt'),
     windowCount: Number(values.windows),
+    textWindows: Number(values['text-windows']),
     texts: { wiki: join(data, 'wikitext2/valid.raw.txt'), ...filesIn('text') },
     tasks: taskLimit > 0 ? filesIn('tasks') : {},
     taskLimit,

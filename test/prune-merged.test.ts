@@ -1,15 +1,6 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import {
-  AttributeProto_AttributeType,
-  AttributeProtoSchema,
-  type GraphProto,
-  GraphProtoSchema,
-  ModelProtoSchema,
-  type NodeProto,
-} from 'onnx-buf';
+import type { GraphProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../src/errors.js';
 import { createLanguageModel } from '../src/evaluation/session-language-model.js';
-import { makeNode, makeValueInfo } from '../src/graph/build.js';
 import { splitMerged } from '../src/graph/merged-decoder.js';
 import { loadModel } from '../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../src/onnx/memory-folder.js';
@@ -20,32 +11,9 @@ import { pruneTwin } from '../src/removal/prune-twin.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { testEngine } from './support/engine.js';
-import { buildDecoder, VOCABULARY } from './support/small-decoder.js';
+import { mergedDecoder } from './support/merged-decoder.js';
+import { VOCABULARY } from './support/small-decoder.js';
 import { bytesOf, pruneLoaded, relativeGap, runModel } from './support/tiny-llama.js';
-
-/** What starts without past in place of what goes on from it. */
-const withoutPast = (node: NodeProto): NodeProto =>
-  node.opType === 'Concat' && node.input[0]!.startsWith('past')
-    ? makeNode({ op: 'Identity', inputs: [node.input[1]!], outputs: node.output })
-    : node;
-
-/** One If over two decoders, as optimum merges them. */
-function merge(): Uint8Array {
-  const proto = fromBinary(ModelProtoSchema, buildDecoder());
-  const graph = proto.graph!;
-  const branch = (name: string, node: readonly NodeProto[]) =>
-    create(AttributeProtoSchema, {
-      name,
-      type: AttributeProto_AttributeType.GRAPH,
-      g: create(GraphProtoSchema, { name, node: [...node], output: graph.output }),
-    });
-  const outputs = graph.output.map(({ name }) => name);
-  const choice = makeNode({ op: 'If', name: 'choice', inputs: ['use_cache_branch'], outputs });
-  choice.attribute = [branch('else_branch', graph.node.map(withoutPast)), branch('then_branch', graph.node)];
-  graph.node = [choice];
-  graph.input = [...graph.input, makeValueInfo('use_cache_branch', 9, [1])];
-  return toBinary(ModelProtoSchema, proto);
-}
 
 async function load(bytes: Uint8Array) {
   const model = splitMerged(await loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('none')));
@@ -71,7 +39,7 @@ const branchesOf = ({ proto }: OnnxModel): GraphProto[] => proto.graph!.node[0]!
 
 describe('a merged decoder', () => {
   it('comes back as it was when nothing is removed', async () => {
-    const { model } = await load(merge());
+    const { model } = await load(mergedDecoder());
     const whole = await pruneTwin(model, { modules: [], changed: new Map() }, testEngine);
     expect(whole.proto.graph!.node.map(({ opType }) => opType)).toEqual(['If']);
     expect(whole.proto.graph!.input.map(({ name }) => name)).toContain('use_cache_branch');
@@ -89,7 +57,7 @@ describe('a merged decoder', () => {
     { sparsity: 0.4, modules: 'all' },
     { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
   ])('is pruned in both branches over the same weights: %j', async (options) => {
-    const loaded = await load(merge());
+    const loaded = await load(mergedDecoder());
     const outcome = await pruneLoaded(loaded, options, { windows: WINDOWS });
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
     const merged = await pruneTwin(outcome.model, outcome, testEngine);
@@ -107,7 +75,7 @@ describe('a merged decoder', () => {
   });
 
   it('is refused when its halves have different weights', async () => {
-    const loaded = await load(merge());
+    const loaded = await load(mergedDecoder());
     const outcome = await pruneLoaded(loaded, { sparsity: 0.4, method: 'flap', modules: 'ffn' }, { windows: WINDOWS });
     const [first, second] = outcome.modules;
     const mixed = [

@@ -6,6 +6,8 @@ export interface Experiment {
   /** Tables it stands in. */
   readonly tables: readonly TableName[];
   readonly options?: Omit<PruneRequest, 'model' | 'out'>;
+  /** Made by ONNX Runtime's own Python tools in place of ours, see `quantise_ort.py`. */
+  readonly reference?: 'q4' | 'q8';
 }
 
 /** Headings of the tables, by the page they are on: methods on the results page, baselines and parts of methods in the notebook. */
@@ -14,6 +16,7 @@ export const TABLES = {
     methods: 'FFN neurons only',
     attention: 'FFN neurons and attention heads together',
     healing: 'Healed on 64 windows that the dense model wrote',
+    dtypes: 'Dtypes, dense and with FFN neurons removed by flap',
   },
   notebook: {
     baselines: 'Baselines that need no gradients, FFN neurons only',
@@ -101,9 +104,32 @@ const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto', { method: 'auto', ...WRITTEN }],
 ];
 
+/** Dense and pruned models in each dtype; removing nothing looks at no token but to round. */
+const dtypes: Experiment[] = [0, 0.1, 0.2, 0.3].flatMap((sparsity) => {
+  const method = sparsity === 0 ? 'magnitude' : 'flap';
+  const what = sparsity === 0 ? 'dense' : `flap ${percent(sparsity)}`;
+  const form = (name: string, options: Partial<PruneRequest>): Experiment => ({
+    id: `${what}, ${name}`,
+    tables: ['dtypes'],
+    options: { method, sparsity, modules: 'ffn', ...(sparsity > 0 && { widthMultiple: 32, ...WRITTEN }), ...options },
+  });
+  return [
+    ...(sparsity === 0 ? [] : [form('fp32', {})]),
+    form('fp16', { dtype: 'fp16' }),
+    form('q8', { dtype: 'q8' }),
+    form('q4', { dtype: 'q4', ...WRITTEN }),
+    form('q4 to the nearest levels', { dtype: 'q4', rounding: 'nearest' }),
+  ];
+});
+
+const references: Experiment[] = [
+  { id: "dense, ONNX Runtime's quantize_dynamic", tables: ['dtypes'], reference: 'q8' },
+  { id: "dense, ONNX Runtime's MatMulNBitsQuantizer", tables: ['dtypes'], reference: 'q4' },
+];
+
 /** Everything that docs/results.md and docs/notebook/results.md state; the order is that of measuring. */
 export const EXPERIMENTS: readonly Experiment[] = [
-  { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention', 'healing'] },
+  { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention', 'healing', 'dtypes'] },
   ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang', 'auto']),
   ...leftOut.map(
     ([id, options]): Experiment => ({ id, tables: ['auto'], options: { ...options, sparsity: 0.3, modules: 'ffn' } }),
@@ -124,5 +150,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   ),
   ...healed,
   attentionHealed,
+  ...dtypes,
+  ...references,
   ...bySparsity('baselines', ['wanda', 'magnitude', 'random']),
 ];

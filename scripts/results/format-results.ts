@@ -1,5 +1,5 @@
 import { EXPERIMENTS, type PageName, TABLES, type TableName } from './experiments.js';
-import type { Measurement, Measurements } from './measurement.js';
+import type { Measurement, Measurements, TextFigures } from './measurement.js';
 
 /** What each page begins with. */
 const HEADS: Readonly<Record<PageName, readonly string[]>> = {
@@ -13,6 +13,9 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     '  rise of ln perplexity over the other texts.',
     '- Calibration is on 64 windows of WikiText-2 train. For `auto` the model writes half of them.',
     '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
+    '- *Tokens a second* are tokens scored by second of processor time, all cores together, loading included.',
+    '- Dtypes are of a copy off the four-bit grid that the weights once stood on (`scripts/off-grid.ts`); *nearest levels* and',
+    "  ONNX Runtime's own tools round every weight by itself, the latter leave the embedding in float32.",
     '- Runs that differ only in sparsity share measurements: compare times within a row only.',
     '',
   ],
@@ -44,7 +47,17 @@ function formatTables(page: PageName, known: Measurements): string[] {
   ];
   const texts = namesIn('perplexities');
   const taskNames = namesIn('tasks');
-  const head = ['run', ...texts, 'rise', ...taskNames, 'parameters, M', 'prune, s', 'peak, MB'];
+  const head = [
+    'run',
+    'model, MB',
+    ...texts,
+    'rise',
+    ...taskNames,
+    'parameters, M',
+    'prune, s',
+    'peak, MB',
+    'tokens a second',
+  ];
   return Object.entries(TABLES[page]).flatMap(([table, heading]) => {
     const rows = found.filter(({ tables }) => tables.includes(table as TableName));
     if (rows.every(({ id }) => id === 'dense')) return [];
@@ -70,7 +83,7 @@ interface RowContext {
 
 function formatRow(
   id: string,
-  { pruning, perplexities, tasks }: Measurement,
+  { pruning, modelBytes, perplexities, tasks }: Measurement,
   { dense, texts, taskNames }: RowContext,
 ): string[] {
   const unseen = texts.filter((text) => text !== 'wiki');
@@ -79,8 +92,10 @@ function formatRow(
   );
   const rise = rises.reduce((sum, value) => sum + value, 0) / rises.length;
   const seconds = pruning?.timings.reduce((sum, { ms }) => sum + ms / 1000, 0);
+  const [tokens, ms] = sumSpeed(Object.values(perplexities));
   return [
     id,
+    modelBytes ? (modelBytes / 1e6).toFixed(1) : '',
     ...texts.map((text) => perplexities[text]?.value.toFixed(2) ?? ''),
     Number.isNaN(rise) ? '' : rise.toFixed(3),
     ...taskNames.map((task) => {
@@ -90,5 +105,15 @@ function formatRow(
     pruning ? (pruning.parameters.after / 1e6).toFixed(1) : '',
     seconds?.toFixed(0) ?? '',
     pruning?.peakMemoryBytes ? (pruning.peakMemoryBytes / 1e6).toFixed(0) : '',
+    ms > 0 ? (tokens / (ms / 1000)).toFixed(0) : '',
+  ];
+}
+
+/** Tokens that were timed, and the processor's time. */
+function sumSpeed(found: readonly TextFigures[]): [tokens: number, ms: number] {
+  const timed = found.filter(({ processorMs }) => processorMs !== undefined);
+  return [
+    timed.reduce((sum, { tokenCount }) => sum + tokenCount, 0),
+    timed.reduce((sum, { processorMs = 0 }) => sum + processorMs, 0),
   ];
 }

@@ -7,7 +7,8 @@ export type Ladder = readonly [Experiment, ...Experiment[]];
 export function joinToLadders(experiments: readonly Experiment[]): readonly Ladder[] {
   const ladders = new Map<string, [Experiment, ...Experiment[]]>();
   for (const experiment of experiments) {
-    const key = JSON.stringify({ ...experiment.options, sparsity: experiment.options && 'any' });
+    const { options, reference } = experiment;
+    const key = JSON.stringify({ ...options, sparsity: options && 'any', reference });
     const ladder = ladders.get(key);
     if (ladder === undefined) ladders.set(key, [experiment]);
     else ladder.push(experiment);

@@ -1,18 +1,23 @@
 /** Prunes the rungs of a ladder and measures what is not known of each; prints a JSON line whenever a figure is known. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
-import { evaluateTasks, type PruneReport, perplexity, pruneLadder } from '../../src/node.js';
+import { basename, dirname, join } from 'node:path';
+import { evaluateTasks, openModelFolder, type PruneReport, perplexity, pruneLadder } from '../../src/node.js';
 import { nameRungs, rungFolder } from '../../src/pipeline/ladder-rungs.js';
 import { REPORT_NAME } from '../../src/storage/write-report.js';
-import type { Measurement, Rung, Task, TaskFigures } from './measurement.js';
+import type { Measurement, Rung, Task, TaskFigures, TextFigures } from './measurement.js';
 
 const task = JSON.parse(process.argv[2] ?? '{}') as Task;
 
 await pruneWhatIsMissing();
 for (const rung of task.rungs) {
   const folder = folderOf(rung);
-  let found: Measurement = { perplexities: {}, ...rung.known, ...(task.options && { pruning: pruningOf(folder) }) };
+  let found: Measurement = {
+    perplexities: {},
+    ...rung.known,
+    modelBytes: await bytesOf(folder),
+    ...(task.options && { pruning: pruningOf(folder) }),
+  };
   const tell = (added: Partial<Measurement>) => {
     found = { ...found, ...added };
     process.stdout.write(`${JSON.stringify({ id: rung.id, measurement: found })}\n`);
@@ -51,7 +56,18 @@ function pruningOf(folder: string): NonNullable<Measurement['pruning']> {
   return { sparsity, parameters, bytes, timings, widths, remarks, ...(peakMemoryBytes && { peakMemoryBytes }) };
 }
 
-async function measureText(model: string, file: string) {
+/** Of the model file that is opened, and its weights. */
+async function bytesOf(folder: string): Promise<number> {
+  const opened = await openModelFolder(folder);
+  const { modelFile, root, close } = opened;
+  await close();
+  const place = join(root, dirname(modelFile));
+  const own = readdirSync(place).filter((name) => name.startsWith(basename(modelFile)));
+  return own.reduce((sum, name) => sum + statSync(join(place, name)).size, 0);
+}
+
+async function measureText(model: string, file: string): Promise<TextFigures> {
+  const before = process.cpuUsage();
   const {
     perplexity: value,
     tokenCount,
@@ -60,9 +76,11 @@ async function measureText(model: string, file: string) {
     model,
     file,
     windowLength: 512,
-    windowCount: 16,
+    windowCount: task.textWindows,
+    isolate: false,
   });
-  return { value, tokenCount, textSha256: protocol.textSha256 ?? '' };
+  const { user, system } = process.cpuUsage(before);
+  return { value, tokenCount, textSha256: protocol.textSha256 ?? '', processorMs: (user + system) / 1000 };
 }
 
 async function measureTask(model: string, file: string): Promise<TaskFigures> {

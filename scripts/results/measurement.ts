@@ -13,6 +13,8 @@ export interface Task {
   readonly rungs: readonly Rung[];
   /** Text files by name. */
   readonly texts: Readonly<Record<string, string>>;
+  /** Windows of 512 tokens of each. */
+  readonly textWindows: number;
   /** Task files by name, and how many of their first items are measured. */
   readonly tasks: Readonly<Record<string, string>>;
   readonly taskLimit: number;
@@ -40,10 +42,18 @@ export interface Measurement {
   > & {
     readonly widths: readonly number[];
   };
-  readonly perplexities: Readonly<
-    Record<string, { readonly value: number; readonly tokenCount: number; readonly textSha256: string }>
-  >;
+  readonly perplexities: Readonly<Record<string, TextFigures>>;
+  /** Files of the model that is opened. */
+  readonly modelBytes?: number;
   readonly tasks?: Readonly<Record<string, TaskFigures>>;
+}
+
+export interface TextFigures {
+  readonly value: number;
+  readonly tokenCount: number;
+  readonly textSha256: string;
+  /** Time that all cores together spent, loading included; absent in what was measured before it was taken. */
+  readonly processorMs?: number;
 }
 
 export interface TaskFigures {

@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { METHODS, type MethodName } from '../../src/compensation/methods.js';
+import { learnsRounding, resolveQuantisation } from '../../src/options/quantisation.js';
 import type { CalibrationOptions } from '../../src/options.js';
 import type { Experiment } from './experiments.js';
 import type { Ladder } from './ladders.js';
 import type { Measurement, Measurements, Rung, Task } from './measurement.js';
 
 /** What all experiments of a run share. */
-export interface Setup extends Pick<Task, 'model' | 'keep' | 'texts' | 'tasks' | 'taskLimit'> {
+export interface Setup extends Pick<Task, 'model' | 'keep' | 'texts' | 'textWindows' | 'tasks' | 'taskLimit'> {
   /** Text that calibration windows are cut from, and how many. */
   readonly calibration: string;
   readonly windowCount: number;
@@ -17,7 +18,9 @@ export interface Setup extends Pick<Task, 'model' | 'keep' | 'texts' | 'tasks' |
 
 /** What of a ladder is still to be measured; undefined where all is known. */
 export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task | undefined {
-  const { model, keep, texts, tasks, taskLimit, scratch } = setup;
+  const { keep, texts, textWindows, tasks, taskLimit, scratch } = setup;
+  const [{ reference }] = ladder;
+  const model = reference === undefined ? setup.model : referenceFolder(reference, setup);
   const rungs = ladder.map((experiment): Rung => {
     const { id, options } = experiment;
     const entry = kept[id]?.options === stateOptions(experiment, setup) ? kept[id] : undefined;
@@ -30,6 +33,7 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
     model,
     keep,
     texts,
+    textWindows,
     tasks,
     taskLimit,
     rungs: open,
@@ -40,9 +44,13 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
   };
 }
 
+/** Where ONNX Runtime's tools put what they make of a model. */
+export const referenceFolder = (reference: string, { scratch }: Pick<Setup, 'scratch'>): string =>
+  join(scratch, `onnxruntime-${reference}`);
+
 /** The options that a measurement is valid for. */
-export function stateOptions({ options }: Experiment, { windowCount }: Setup): string {
-  return JSON.stringify({ ...options, windows: windowCount });
+export function stateOptions({ options, reference }: Experiment, { windowCount }: Setup): string {
+  return JSON.stringify({ ...options, reference, windows: windowCount });
 }
 
 function isComplete(known: Measurement | undefined, { texts, tasks, taskLimit }: Setup): boolean {
@@ -62,8 +70,12 @@ function nameLadder(options: Partial<NonNullable<Experiment['options']>>, { mode
 const healingOf = (scratch: string) => ({ file: join(scratch, 'windows.jsonl') });
 
 /** Methods that look at no token take no calibration. */
-function windowsOf({ method, calibration }: Partial<NonNullable<Experiment['options']>>, setup: Setup) {
-  const looks = METHODS[method as MethodName]?.needs !== 'none';
+function windowsOf(
+  { method, calibration, dtype, rounding }: Partial<NonNullable<Experiment['options']>>,
+  setup: Setup,
+) {
+  const rounds = dtype !== undefined && learnsRounding(resolveQuantisation({ dtype, rounding }));
+  const looks = METHODS[method as MethodName]?.needs !== 'none' || rounds;
   return looks ? { calibration: calibrationOf(calibration, setup) } : {};
 }
 

@@ -13,7 +13,7 @@ export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] 
     ...PARTS.map((part) => formatBytes(parts[part])),
   ]);
   const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS)];
-  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding)];
+  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding), ...dtypes.flatMap(formatDivergence)];
 }
 
 function formatRounding({ dtype, rounding }: DtypeReport): string[] {
@@ -21,5 +21,15 @@ function formatRounding({ dtype, rounding }: DtypeReport): string[] {
   const { learned, nearest, costRatio } = rounding;
   return [
     `${dtype}: ${learned} of ${learned + nearest} maps make up for their errors; on held-out tokens the errors cost ${costRatio.toFixed(2)} times what rounding to the nearest levels costs.\n`,
+  ];
+}
+
+function formatDivergence({ dtype, divergence }: DtypeReport): string[] {
+  if (divergence === undefined) return [];
+  const { pruning, quantising, nearest, windowCount } = divergence;
+  const nats = (value: number) => value.toFixed(4);
+  const beside = nearest === undefined ? '' : `; the nearest levels would add ${nats(nearest)}`;
+  return [
+    `${dtype}: ${nats(pruning)} nats a token from the dense model by pruning, ${nats(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
   ];
 }

@@ -134,3 +134,24 @@ export function logitsGap(actual: Float32Array, expected: Float32Array): number 
   }
   return farthest === 0 ? 0 : farthest / (most - least);
 }
+
+/**
+ * How far a token's logits lie from others, as a fraction of the others' range, for the token in the middle when all are put in
+ * order: half of them are no farther off. A few tokens that an undecided router sends elsewhere do not count.
+ * @param width Logits of a token.
+ * @returns Infinity as `logitsGap` does.
+ */
+export function middleGap(actual: Float32Array, expected: Float32Array, width: number): number {
+  const farthest = logitsGap(actual, expected);
+  if (!Number.isFinite(farthest) || farthest === 0) return farthest;
+  const gaps: number[] = [];
+  let largest = 0;
+  for (let start = 0; start < expected.length; start += width) {
+    let gap = 0;
+    for (let at = start; at < start + width; at += 1) gap = Math.max(gap, Math.abs(actual[at]! - expected[at]!));
+    gaps.push(gap);
+    largest = Math.max(largest, gap);
+  }
+  const middle = gaps.sort((a, b) => a - b)[Math.floor(gaps.length / 2)]!;
+  return (middle / largest) * farthest;
+}

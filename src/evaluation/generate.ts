@@ -153,7 +153,7 @@ interface BatchWriting extends Pick<BatchGenerationOptions, 'from' | 'onStep' | 
 /** Fills sequences of one length behind their prompt. */
 async function writeBatch(model: LanguageModel, batch: readonly Int32Array[], given: BatchWriting): Promise<void> {
   const { first, promptLength, pick, randoms, from, onToken, onStep, signal } = given;
-  const start = from?.sequences[0]!.length ?? promptLength;
+  const start = from === undefined ? promptLength : from.sequences[0]!.length;
   for (const [index, sequence] of batch.entries()) {
     if (from) sequence.set(from.sequences[index]!);
     for (let at = promptLength; at < start; at++) randoms[index]!();

@@ -37,12 +37,16 @@ export function stepAdam(weights: Float32Array, { first: m, second: v }: Moments
   }
 }
 
-/** Steps that the rate rises through, as a fraction of all. */
-const WARM_UP = 0.05;
+/**
+ * Steps that the rate rises through: a fraction of all, and no fewer than `least`, of which short trainings take a quarter. Until
+ * Adam has averaged a few gradients it moves every weight by the whole rate, whatever its gradient says.
+ */
+const WARM_UP = { fraction: 0.05, least: 4 };
 
 /** Fraction of the learning rate at a step of so many: a short rise, then half a cosine that ends just above 0. @param step From 1. */
 export function scheduleRate(step: number, stepCount: number): number {
-  const rise = Math.max(1, Math.round(WARM_UP * stepCount));
+  const least = Math.min(WARM_UP.least, Math.floor(stepCount / 4));
+  const rise = Math.max(1, least, Math.round(WARM_UP.fraction * stepCount));
   if (step <= rise) return step / rise;
   return (1 + Math.cos((Math.PI * (step - rise)) / (stepCount - rise + 1))) / 2;
 }

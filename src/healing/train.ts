@@ -33,7 +33,7 @@ const LARGEST_NORM = 1;
 /** Times that the rate is halved before training gives up. */
 const MOST_HALVINGS = 3;
 
-/** Scores no better than the best before training ends. */
+/** Scores in a row that do not fall before training ends. */
 const PATIENCE = 2;
 
 /** A divergence beyond so many times the start's, and so many nats more, has left the road. */
@@ -83,9 +83,10 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
   const { step, heldOut } = point;
   const curve = [...facts.curve, point];
   if (heldOut === undefined) return { ...facts, step, curve };
-  return heldOut < facts.best.heldOut
-    ? { ...facts, step, curve, best: { step, heldOut }, idle: 0 }
-    : { ...facts, step, curve, idle: facts.idle + 1 };
+  const before = facts.curve.findLast((earlier) => earlier.heldOut !== undefined)!.heldOut!;
+  const idle = heldOut < before ? 0 : facts.idle + 1;
+  const best = heldOut < facts.best.heldOut ? { step, heldOut } : facts.best;
+  return { ...facts, step, curve, idle, best };
 }
 
 /** The best state again, to go on from. */

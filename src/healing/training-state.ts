@@ -24,7 +24,7 @@ export interface TrainingFacts {
   readonly halvings: number;
   /** The best state so far: the steps it took, and its divergence on the held-out windows. */
   readonly best: { readonly step: number; readonly heldOut: number };
-  /** Scores since then that were no better. */
+  /** Scores in a row, up to the last, that were no lower than the one before. */
   readonly idle: number;
   readonly curve: readonly CurvePoint[];
 }

@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
-import { choice, type Kind, namesOf, truth, whole } from './kinds.js';
+import { choice, type Kind, namesOf, text, truth, whole } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
 
@@ -15,6 +15,11 @@ export interface QuantisationOptions {
    * opened by default; genai has one model a folder, so that several go to folders of their own. Default: as the model is.
    */
   readonly dtype?: DtypeName | readonly DtypeName[] | undefined;
+  /**
+   * Of a quantised model: a folder, or an `.onnx` file, that holds the same export in floats. Its weights are pruned and quantised in
+   * place of what the codes stand for. Default: the codes' own.
+   */
+  readonly weightsFrom?: string | undefined;
   /** Default: as the model's own folder, which is genai's where it holds `genai_config.json`. */
   readonly layout?: FolderLayout | undefined;
   /**
@@ -70,6 +75,10 @@ export const QUANTISATION = {
     otherwise: "as the model's folder",
     applies: withDtype,
   }),
+  weightsFrom: row('--weights-from <model>', 'float model that a quantised one was made of', {
+    kind: text('a folder or an .onnx file'),
+    otherwise: "the codes' own",
+  }),
   rounding: row('--rounding <way>', 'how weights are rounded', {
     kind: choice(['calibrated', 'nearest']),
     default: 'calibrated',
@@ -97,7 +106,7 @@ export const QUANTISATION = {
 
 /** The same with nothing left open. */
 export interface ResolvedQuantisation
-  extends Omit<Required<Resolved<QuantisationOptions, typeof QUANTISATION>>, 'dtype' | 'layout'> {
+  extends Omit<Required<Resolved<QuantisationOptions, typeof QUANTISATION>>, 'dtype' | 'layout' | 'weightsFrom'> {
   /** None: the result is as the model is. */
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;

@@ -5,10 +5,10 @@ import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 
-type Folder = Pick<ModelFolder, 'modelFile' | 'documents'>;
+type Folder = Pick<ModelFolder, 'modelFile' | 'documents' | 'embeddings'>;
 
 /** The runtime that a folder is for: what was asked, or what its documents say. @throws OptionError where its documents do not fit. */
-export function layoutOf({ documents }: Folder, asked: FolderLayout | undefined): FolderLayout {
+export function layoutOf({ documents }: Pick<Folder, 'documents'>, asked: FolderLayout | undefined): FolderLayout {
   const layout = asked ?? (documents['genai_config.json'] === undefined ? 'transformers.js' : 'genai');
   const needed = layout === 'genai' ? 'genai_config.json' : 'config.json';
   if (asked !== undefined && documents[needed] === undefined)
@@ -20,12 +20,16 @@ export function layoutOf({ documents }: Folder, asked: FolderLayout | undefined)
 }
 
 /** A model file in a dtype, where its runtime looks for it, relative to the folder. */
-export function variantFile({ modelFile }: Folder, layout: FolderLayout, dtype: DtypeName): string {
+export function variantFile({ modelFile, embeddings }: Folder, layout: FolderLayout, dtype: DtypeName): string {
   const at = modelFile.lastIndexOf('/') + 1;
   // genai names its one model in its own document.
   if (layout === 'genai') return modelFile;
-  const stem = parseModelName(modelFile.slice(at))?.stem ?? 'model';
-  return `${at === 0 ? 'onnx/' : modelFile.slice(0, at)}${stem}${DTYPES[dtype].suffix}.onnx`;
+  const known = parseModelName(modelFile.slice(at))?.stem ?? 'model';
+  // transformers.js looks for `model`, but where an embedding model of its own stands in front.
+  const stem = embeddings === undefined && known.startsWith('decoder_') ? 'model' : known;
+  // An embedding model stays where it lies, and is looked for beside the decoder.
+  const inside = at === 0 && embeddings === undefined ? 'onnx/' : modelFile.slice(0, at);
+  return `${inside}${stem}${DTYPES[dtype].suffix}.onnx`;
 }
 
 /** A folder of a result as seen from the result's own, and the dtypes in it. */

@@ -4,6 +4,7 @@ import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
+import { takeWeights } from '../quantisation/take-weights.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
@@ -16,6 +17,8 @@ import type { Stages } from './stages.js';
 export interface JobRequest {
   readonly stages: Pick<Stages, 'load' | 'analyse' | 'calibrate'>;
   readonly folder: ModelFolder;
+  /** A float model whose weights stand in for those of a quantised one. */
+  readonly floats?: ModelFolder | undefined;
   readonly options: ResolvedOptions;
   /** Absent: the run needs no windows, since its statistics are at hand. */
   readonly calibration: ResolvedCalibration | undefined;
@@ -51,7 +54,11 @@ const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
   const { stages, folder, options, hiddenStates, engine, sparsities = [] } = request;
-  const model = await stages.load.run(context, folder);
+  const loaded = await stages.load.run(context, folder);
+  const model =
+    request.floats === undefined
+      ? loaded
+      : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
   checkBudget({ analysed, options }, sparsities);

@@ -41,7 +41,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
 /**
  * Names what a run makes, whatever its sparsity: two with the same key make the same bytes. It is a SHA-256 over the model's
  * files, the options, the version of this library and what runs the graphs.
- * @returns undefined where the options hold code of the caller's, which has no name.
+ * @returns undefined where the options hold code of the caller's, which has no name, or where runs begin anew anyway.
  * @throws ModelFormatError when the model cannot be read.
  */
 export async function runKey(
@@ -49,6 +49,8 @@ export async function runKey(
   request: object & EngineChoice,
   { folders, engine, call, place, signal }: KeyInput,
 ): Promise<string | undefined> {
+  // Nothing would go on from it, and hashing a model takes long there.
+  if (platform.openWorkspace === undefined) return undefined;
   const options = Object.entries(request).filter(([name]) => !CONTROLS.has(name));
   const text = nameValue(Object.fromEntries(options));
   if (text === undefined) return undefined;

@@ -76,12 +76,14 @@ async function pruneTo(
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration } = resolved;
-  const { model, embeddings, offline, force = false, resume = true, evaluation, statistics } = request;
+  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings, offline });
+    const floats =
+      weightsFrom === undefined ? undefined : await stages.open.run(whole, { model: weightsFrom, offline });
     // Refused before the work begins.
     const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
     const checks = { force, calibration: place === undefined ? calibration : undefined };
@@ -92,7 +94,7 @@ async function pruneTo(
     const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, {
-      folders: [folder],
+      folders: [folder, ...(floats === undefined ? [] : [floats])],
       engine,
       call: 'prune',
       place,
@@ -104,7 +106,10 @@ async function pruneTo(
       const open = results.filter((_, index) => !finished.has(index));
       if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
       const reporting = { ...options, onProgress: context.onProgress };
-      const given = { request, stages, folder, options: reporting, quantisation, calibration: checks.calibration };
+      const given = {
+        ...{ request, stages, folder, floats, options: reporting, quantisation },
+        calibration: checks.calibration,
+      };
       const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
       const reports = results.map((_, index) => made.get(index)!);
@@ -130,7 +135,7 @@ function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: 
   };
 }
 
-interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
+interface Making extends Pick<JobRequest, 'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   readonly quantisation: ResolvedQuantisation;
@@ -145,10 +150,13 @@ interface Making extends Pick<JobRequest, 'folder' | 'options' | 'calibration' |
 function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
-  const { model, embeddings, force = false, statistics, executionProvider, threads } = request;
+  const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { hiddenStates, quoteText = true, certify: certifies = true, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
-  const asked = { statistics, embeddings, executionProvider, threads, ...(dtype.length > 0 && { dtype, ...form }) };
+  const asked = {
+    ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
+    ...(dtype.length > 0 && { dtype, ...form }),
+  };
   const resultCount = results.length;
   const open = results.filter((_, index) => !finished.has(index));
   return withPart(context, async (part) => {

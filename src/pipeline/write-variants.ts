@@ -96,6 +96,7 @@ export function reportVariant(
       file,
       bytes: byteLength,
       parts: written.parts,
+      ...(written.cost && { divergence: written.cost }),
       ...(rounding && { rounding }),
       ...(certificate && { certificate }),
     },

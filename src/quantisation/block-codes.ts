@@ -1,19 +1,22 @@
 import { NumericalError } from '../errors.js';
 import { float16ToFloat32Bits, float32ToFloat16Bits } from '../onnx/float-bits.js';
+import { LEVELS, type LevelsName } from './levels.js';
 
 /** How a weight is cut into blocks along its input axis, and what a block's numbers are rounded to. */
 export interface BlockGrid {
   /** Seven lie in a byte each, as eight do. */
-  readonly bits: 4 | 7 | 8;
+  readonly bits: 2 | 4 | 7 | 8;
   /** Weights that share a scale; the last block of a row is padded where the row is no multiple of it. */
   readonly blockSize: number;
   /** Whether every block has a zero point of its own; else it is the middle level, `2^(bits - 1)`. */
   readonly hasZeroPoints: boolean;
   /** What scales are stored in. */
   readonly scaleType: 'float32' | 'float16';
+  /** A table of levels that codes stand for, times the scale; absent: whole numbers. With one, blocks end where rows do. */
+  readonly levels?: LevelsName | undefined;
 }
 
-/** A linear map's weight `[N, K]` as whole numbers: `w = (code - zero point) scale`, block by block. */
+/** A linear map's weight `[N, K]` as codes, block by block: `w = (code - zero point) scale`, or `w = level of code x scale`. */
 export interface BlockCodes {
   readonly grid: BlockGrid;
   /** N. */
@@ -53,8 +56,10 @@ export interface BlockScale {
 }
 
 /** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
-export function scaleOfRange({ bits, hasZeroPoints, scaleType }: BlockGrid, low: number, high: number): BlockScale {
+export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
+  const { bits, hasZeroPoints, scaleType, levels } = grid;
   const [top, middle] = [2 ** bits - 1, 2 ** (bits - 1)];
+  if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
     // The side that reaches farther gets the level more that one side has.
     const farthest = -low > high ? low : high;
@@ -91,6 +96,7 @@ export function roundToNearest(
 ): BlockCodes {
   const result = emptyCodes(grid, outCount, inCount);
   const blocks = blockCount(inCount, grid);
+  const { codeOf } = codecOf(grid);
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
       const start = row * inCount + block * grid.blockSize;
@@ -103,16 +109,11 @@ export function roundToNearest(
       const scaled = scaleOfRange(grid, low, high);
       putScale(result, row * blocks + block, scaled);
       const place = (row * blocks + block) * grid.blockSize;
-      for (let at = 0; at < values.length; at += 1)
-        result.codes[place + at] = codeOf(values[at]!, scaled, 2 ** grid.bits - 1);
+      for (let at = 0; at < values.length; at += 1) result.codes[place + at] = codeOf(values[at]!, scaled);
     }
   }
   return result;
 }
-
-/** The code nearest to a weight. @param top The largest there is. */
-export const codeOf = (value: number, { scale, zeroPoint }: BlockScale, top: number): number =>
-  Math.min(top, Math.max(0, Math.round(value / scale) + zeroPoint));
 
 /** Writes down a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */
 export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: BlockScale): void {
@@ -133,6 +134,7 @@ export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: Bl
 export function dequantise({ grid, outCount, inCount, codes, scales, zeroPoints }: BlockCodes): Float32Array {
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
+  const { levelOf } = codecOf(grid);
   const values = new Float32Array(outCount * inCount);
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
@@ -141,8 +143,45 @@ export function dequantise({ grid, outCount, inCount, codes, scales, zeroPoints 
       const start = block * grid.blockSize;
       const length = Math.min(grid.blockSize, inCount - start);
       for (let i = 0; i < length; i += 1)
-        values[row * inCount + start + i] = (codes[at * grid.blockSize + i]! - zeroPoint) * scale;
+        values[row * inCount + start + i] = levelOf(codes[at * grid.blockSize + i]!, zeroPoint) * scale;
     }
   }
   return values;
+}
+
+/** How numbers and codes of a grid belong together. */
+export interface Codec {
+  /** The code nearest to a weight. */
+  codeOf(value: number, scaled: BlockScale): number;
+  /** What a code stands for where the scale is 1. */
+  levelOf(code: number, zeroPoint: number): number;
+}
+
+export function codecOf({ bits, levels }: Pick<BlockGrid, 'bits' | 'levels'>): Codec {
+  return levels === undefined ? evenCodec(2 ** bits - 1) : tableCodec(LEVELS[levels]);
+}
+
+/** @param top The largest code there is. */
+const evenCodec = (top: number): Codec => ({
+  codeOf: (value, { scale, zeroPoint }) => Math.min(top, Math.max(0, Math.round(value / scale) + zeroPoint)),
+  levelOf: (code, zeroPoint) => code - zeroPoint,
+});
+
+function tableCodec(levels: readonly number[]): Codec {
+  const order = levels.map((level, code) => ({ level, code })).sort((a, b) => a.level - b.level || a.code - b.code);
+  const codes = order.map(({ code }) => code);
+  const borders = order.slice(1).map(({ level }, at) => (level + order[at]!.level) / 2);
+  return {
+    codeOf(value, { scale }) {
+      const wanted = value / scale;
+      let [low, high] = [0, borders.length];
+      while (low < high) {
+        const middle = (low + high) >> 1;
+        if (borders[middle]! < wanted) low = middle + 1;
+        else high = middle;
+      }
+      return codes[low]!;
+    },
+    levelOf: (code) => levels[code]!,
+  };
 }

@@ -26,7 +26,7 @@ const IN_SINGLE: ReadonlySet<string> = new Set([
 const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherND', 'GatherBlockQuantized']);
 
 /** Operators over codes, which the facts of a float model tell nothing of. */
-const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'GatherBlockQuantized']);
+const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'GatherBlockQuantized']);
 
 /** Has every half of a model be a float32, in place: weights, constants, inputs, outputs and casts. */
 export function convertToSingle(model: OnnxModel): void {

@@ -11,13 +11,20 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { checkRange } from '../onnx/tensor-handle.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
 import type { DtypeName } from './dtypes.js';
+import type { LevelsName } from './levels.js';
 import { readLinearCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
+import { QUANT_TYPES } from './write-blocks.js';
 
-/** A weight that stands for codes. */
+/** A weight that stands for codes, or that codes of a grid were made of. */
 export interface CodedHandle extends TensorHandle {
-  readonly coded: { readonly stored: StoredCodes; readonly inputAxis: 0 | 1 };
+  readonly coded: {
+    readonly grid: BlockGrid;
+    /** Absent where the weight is not exactly what codes stand for. */
+    readonly stored?: StoredCodes;
+    readonly inputAxis: 0 | 1;
+  };
 }
 
 /** The codes that a weight stands for; undefined for plain floats. */
@@ -34,6 +41,7 @@ export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['code
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (!given.proto.graph!.node.some((node) => RULES[qualifiedOp(node)] !== undefined)) return given;
+  const { twin } = given;
   const model = copyModel(given);
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
@@ -43,7 +51,7 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
     for (const node of index.nodes) if (qualifiedOp(node) === op) RULES[op]!(node, site);
   replaceNodes(model.proto.graph!, replaced);
   dropUnused(model);
-  return { ...model, coded: given };
+  return { ...model, coded: given, ...(twin && { twin: { ...twin, model: dequantiseGraph(twin.model) } }) };
 }
 
 function dropUnused({ proto, weights }: OnnxModel): void {
@@ -58,7 +66,7 @@ function dropUnused({ proto, weights }: OnnxModel): void {
 export function formOfCodes({ proto, weights }: OnnxModel): 'blocks' | DtypeName {
   const nodes = proto.graph!.node;
   const has = (...ops: string[]): boolean => nodes.some(({ opType }) => ops.includes(opType));
-  if (has('MatMulNBits', 'GatherBlockQuantized')) return 'blocks';
+  if (has('MatMulNBits', 'MatMulBnb4', 'GatherBlockQuantized')) return 'blocks';
   if (has('MatMulInteger')) return 'uint8';
   const codes = nodes
     .filter(({ opType }) => opType === 'DequantizeLinear')
@@ -77,35 +85,48 @@ interface Site {
 const RULES: Readonly<Record<string, (node: NodeProto, site: Site) => void>> = {
   'com.microsoft.GatherBlockQuantized': dequantiseLookup,
   'com.microsoft.MatMulNBits': dequantiseProduct,
+  'com.microsoft.MatMulBnb4': dequantiseTable,
   DequantizeLinear: dequantiseConstant,
   MatMulInteger: dequantiseDynamic,
 };
 
+/** See `com.microsoft.MatMulNBits`. */
+const LEAST_BLOCK = 16;
+
 const UINT8 = dataTypeNumber('uint8');
+
+/** Initializers of a weight in blocks, and its shape. */
+interface BlockPlaces {
+  readonly codes: string;
+  readonly scales: string;
+  readonly zeroPoints: string;
+  readonly outCount: number;
+  readonly inCount: number;
+  readonly levels?: LevelsName | undefined;
+}
 
 /** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
   { model }: Site,
-  {
-    codes,
-    scales,
-    zeroPoints,
-    outCount,
-    inCount,
-  }: { codes: string; scales: string; zeroPoints: string; outCount: number; inCount: number },
+  { codes, scales, zeroPoints, outCount, inCount, levels }: BlockPlaces,
 ): StoredCodes | undefined {
   const { weights } = model;
   const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
   if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
   if (zeroPoints !== '' && zero?.dataType !== UINT8) return undefined;
   const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
-  if (bits !== 4 && bits !== 8) return undefined;
+  if (bits !== 2 && bits !== 4 && bits !== 8) return undefined;
+  if (blockSize < LEAST_BLOCK || !Number.isInteger(Math.log2(blockSize)))
+    throw new ModelFormatError(
+      `${nodeLabel(node)} has a block size of ${blockSize}; expected a power of two of at least ${LEAST_BLOCK}. Get the file again.`,
+    );
   const grid: BlockGrid = {
     bits,
     blockSize,
     hasZeroPoints: zero !== undefined,
     scaleType: scale.dataType === dataTypeNumber('float') ? 'float32' : 'float16',
+    ...(levels && { levels }),
   };
   const blocks = blockCount(inCount, grid);
   const expected = {
@@ -129,14 +150,14 @@ function findBlocks(
 
 /** Puts a float weight in the place of codes. */
 function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
-  const base = codes.replace(/_(Q\d+|quantized|quant)$/i, '');
+  const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
   let name = base;
   for (let count = 2; model.weights.has(name); count += 1) name = `${base}_${count}`;
   const { outCount, inCount, scales } = stored;
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
     ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
-    coded: { stored, inputAxis },
+    coded: { grid: stored.grid, stored, inputAxis },
   };
   setWeight(model, name, handle);
   return name;
@@ -198,24 +219,44 @@ function dequantiseProduct(node: NodeProto, site: Site): void {
   ]);
 }
 
-const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant)$/i, '');
+/** Products over a table's levels; blocks that go on in the next row stay unread. */
+function dequantiseTable(node: NodeProto, site: Site): void {
+  const { model, replaced } = site;
+  const [input = '', codes = '', scales = ''] = node.input;
+  const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
+  const type = intAttribute(node, 'quant_type', 1);
+  const levels = (Object.keys(QUANT_TYPES) as LevelsName[]).find((name) => QUANT_TYPES[name] === type);
+  if (levels === undefined || inCount % intAttribute(node, 'block_size', 32) !== 0) return;
+  if (intAttribute(node, 'transB', 1) !== 1) return;
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, levels });
+  if (stored === undefined) return;
+  const weight = addWeight(model, codes, stored, 0);
+  replaced.set(node, [
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [input, weight], outputs: [...node.output] }),
+  ]);
+}
 
-/** A constant behind DequantizeLinear is a float constant. */
-function dequantiseConstant(node: NodeProto, { model, replaced }: Site): void {
+const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant|Bnb4)$/i, '');
+
+/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up before. */
+function dequantiseConstant(node: NodeProto, { model, index, replaced, tables }: Site): void {
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
-  const [found, scale] = [model.weights.get(codes), model.weights.get(scales)];
+  const lookup = makerOf(index, codes);
+  const isLookup = lookup?.opType === 'Gather' && intAttribute(lookup, 'axis', 0) === 0;
+  const table = isLookup ? lookup.input[0]! : codes;
+  const [found, scale] = [model.weights.get(table), model.weights.get(scales)];
   const zero = model.weights.get(zeroPoints);
   const [result = ''] = node.output;
-  if (
-    found === undefined ||
-    scale === undefined ||
-    (zeroPoints !== '' && zero === undefined) ||
-    model.weights.has(result)
-  )
-    return;
+  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
+  // Rows that were looked up have no scale of their own here.
+  if (model.weights.has(result) || (isLookup && scale.dims.some((dim) => dim > 1))) return;
   const layout = { axis: intAttribute(node, 'axis', 1), blockSize: intAttribute(node, 'block_size', 0) };
-  setWeight(model, result, floatsBehind(found, { scale, zero, ...layout }));
-  replaced.set(node, []);
+  const name = isLookup ? (tables.get(table) ?? `${table}/floats`) : result;
+  setWeight(model, name, floatsBehind(found, { scale, zero, ...layout }));
+  if (!isLookup) return void replaced.set(node, []);
+  tables.set(table, name);
+  const inputs = [name, lookup.input[1]!];
+  replaced.set(node, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [result] })]);
 }
 
 /**
@@ -292,14 +333,8 @@ function floatsBehind(codes: TensorHandle, { scale, zero, axis, blockSize }: Lin
     byteLength,
     async read(range = { offset: 0, length: byteLength }) {
       checkRange(range, byteLength);
-      const scales = await readFloat32(scale);
-      const broken = scales.findIndex((value) => !Number.isFinite(value));
-      if (broken >= 0)
-        throw new ModelFormatError(
-          `scale ${broken} of a weight of dims [${dims}] is ${scales[broken]}; expected a finite number. Get the file again.`,
-        );
       const values = await readLinearCodes(codes, {
-        scales,
+        scales: await readFloat32(scale),
         zero,
         axis: axis < 0 ? axis + dims.length : axis,
         blockSize,

@@ -1,9 +1,11 @@
+import type { LevelsName } from './levels.js';
+
 /** What the maps of a model are written as. */
 export type MapForm =
   /** As numbers of the type that all other weights have. */
   | { readonly kind: 'float' }
-  /** Whole numbers of a few bits, block by block (`MatMulNBits`). */
-  | { readonly kind: 'blocks'; readonly bits: 4 | 8 }
+  /** Codes of a few bits, block by block: whole numbers (`MatMulNBits`), or a table's levels (`MatMulBnb4`). */
+  | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly levels?: LevelsName }
   /** Whole numbers of eight bits, activations rounded to eight bits when the model runs (`MatMulInteger`). */
   | { readonly kind: 'dynamic'; readonly type: 'int8' | 'uint8' };
 
@@ -51,6 +53,24 @@ export const DTYPES = {
     floats: 'float16',
     maps: { kind: 'blocks', bits: 4 },
     description: 'weights of 4 bits in blocks, activations and KV cache in half precision',
+  },
+  bnb4: {
+    suffix: '_bnb4',
+    floats: 'float32',
+    maps: { kind: 'blocks', bits: 4, levels: 'nf4' },
+    description: 'weights of 4 bits in blocks with the levels of bitsandbytes (NF4), activations in single precision',
+  },
+  q2: {
+    suffix: '_q2',
+    floats: 'float32',
+    maps: { kind: 'blocks', bits: 2 },
+    description: 'weights of 2 bits in blocks, activations in single precision',
+  },
+  q2f16: {
+    suffix: '_q2f16',
+    floats: 'float16',
+    maps: { kind: 'blocks', bits: 2 },
+    description: 'weights of 2 bits in blocks, activations and KV cache in half precision',
   },
 } as const satisfies Record<string, Dtype>;
 

@@ -1,7 +1,7 @@
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { copyBlock } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
-import { type BlockCodes, type BlockGrid, codeOf, emptyCodes, putScale } from './block-codes.js';
+import { type BlockCodes, type BlockGrid, type Codec, codecOf, emptyCodes, putScale } from './block-codes.js';
 import { fitScale } from './fit-scale.js';
 
 /** A symmetric positive semidefinite matrix over a map's inputs, `H = sum of weight x x'` over tokens. */
@@ -78,6 +78,7 @@ export async function roundWithFeedback(
   const { weight, outCount, inCount, grid } = problem;
   const { feedback } = factor;
   const result = emptyCodes(grid, outCount, inCount);
+  const codec = codecOf(grid);
   const errors = new Float64Array(outCount * inCount);
   const step = Math.max(PANEL, grid.blockSize);
   for (let start = 0; start < inCount; start += step) {
@@ -96,7 +97,7 @@ export async function roundWithFeedback(
     for (let row = 0; row < outCount; row += 1) {
       for (let at = 0; at < width; at += 1)
         moved[at] = weight[row * inCount + start + at]! + (taken?.[row * width + at] ?? 0);
-      roundRow(result, { ...panel, row, start, moved, weight, errors });
+      roundRow(result, { ...panel, codec, row, start, moved, weight, errors });
     }
   }
   return result;
@@ -120,6 +121,7 @@ function takePanel({ feedback, costs, size }: FeedbackFactor, start: number, end
 }
 
 interface RowPart extends Panel {
+  readonly codec: Codec;
   readonly row: number;
   /** First channel of the panel. */
   readonly start: number;
@@ -129,10 +131,10 @@ interface RowPart extends Panel {
   readonly errors: Float64Array;
 }
 
-function roundRow(result: BlockCodes, { row, start, moved, gives, costs, weight, errors }: RowPart): void {
+function roundRow(result: BlockCodes, { codec, row, start, moved, gives, costs, weight, errors }: RowPart): void {
   const { grid, inCount, codes } = result;
-  const { blockSize, bits } = grid;
-  const [width, top] = [moved.length, 2 ** bits - 1];
+  const { blockSize } = grid;
+  const width = moved.length;
   const blocks = Math.ceil(inCount / blockSize);
   for (let first = 0; first < width; first += blockSize) {
     const last = Math.min(width, first + blockSize);
@@ -140,10 +142,10 @@ function roundRow(result: BlockCodes, { row, start, moved, gives, costs, weight,
     const block = row * blocks + (start + first) / blockSize;
     putScale(result, block, scaled);
     for (let at = first; at < last; at += 1) {
-      const code = codeOf(moved[at]!, scaled, top);
+      const code = codec.codeOf(moved[at]!, scaled);
       codes[block * blockSize + at - first] = code;
       const place = row * inCount + start + at;
-      const error = weight[place]! - (code - scaled.zeroPoint) * scaled.scale;
+      const error = weight[place]! - codec.levelOf(code, scaled.zeroPoint) * scaled.scale;
       errors[place] = error;
       for (let later = at + 1; later < width; later += 1) moved[later]! += error * gives[at * width + later]!;
     }

@@ -1,4 +1,4 @@
-import { type BlockGrid, type BlockScale, codeOf, scaleOfRange, storedScale } from './block-codes.js';
+import { type BlockGrid, type BlockScale, codecOf, scaleOfRange, storedScale } from './block-codes.js';
 
 /** Parts of a block's range that are tried: a few large weights are worth clipping where that makes all others finer. */
 const SHRINKS = [0.94, 0.88, 0.82, 0.75, 0.67] as const;
@@ -35,7 +35,8 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   return best;
 }
 
-function costOf({ bits }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): number {
+function costOf({ bits, levels }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): number {
+  if (levels !== undefined) return costOfLevels({ bits, levels }, { values, costs }, scaled);
   const [top, inverse] = [2 ** bits - 1, 1 / scaled.scale];
   const { scale, zeroPoint } = scaled;
   let sum = 0;
@@ -48,14 +49,30 @@ function costOf({ bits }: BlockGrid, { values, costs }: WeighedBlock, scaled: Bl
   return sum;
 }
 
+function costOfLevels(
+  grid: Pick<BlockGrid, 'bits' | 'levels'>,
+  { values, costs }: WeighedBlock,
+  scaled: BlockScale,
+): number {
+  const { codeOf, levelOf } = codecOf(grid);
+  const { scale, zeroPoint } = scaled;
+  let sum = 0;
+  for (let at = 0; at < values.length; at += 1) {
+    const error = values[at]! - levelOf(codeOf(values[at]!, scaled), zeroPoint) * scale;
+    sum += costs[at]! * error * error;
+  }
+  return sum;
+}
+
 /** The scale that fits the codes of another best, by least squares. */
-function refit({ bits, scaleType }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): BlockScale {
+function refit(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): BlockScale {
+  const { codeOf, levelOf } = codecOf(grid);
   const { zeroPoint } = scaled;
   let [product, square] = [0, 0];
   for (let at = 0; at < values.length; at += 1) {
-    const level = codeOf(values[at]!, scaled, 2 ** bits - 1) - zeroPoint;
+    const level = levelOf(codeOf(values[at]!, scaled), zeroPoint);
     product += costs[at]! * level * values[at]!;
     square += costs[at]! * level * level;
   }
-  return square > 0 && product !== 0 ? { scale: storedScale(product / square, scaleType), zeroPoint } : scaled;
+  return square > 0 && product !== 0 ? { scale: storedScale(product / square, grid.scaleType), zeroPoint } : scaled;
 }

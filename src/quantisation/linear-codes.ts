@@ -1,4 +1,4 @@
-import { UnsupportedModelError } from '../errors.js';
+import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 
@@ -16,7 +16,8 @@ export interface LinearScales {
 /**
  * Numbers that linear codes stand for, row-major: one scale in all, one for each index of an axis, or one for each block of it.
  * @see ONNX's DequantizeLinear
- * @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits.
+ * @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
+ * infinite or 0, or they and the zero points are too few or too many for the codes.
  */
 export async function readLinearCodes(
   codes: TensorHandle,
@@ -30,6 +31,14 @@ export async function readLinearCodes(
   const along = dims[axis] ?? 1;
   const shared = blockSize > 0 ? blockSize : 1;
   const steps = Math.ceil(along / shared);
+  checkScales(dims, scales);
+  const expected = blockSize > 0 ? steps * (count / along) : along;
+  for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeros.length] as const]) {
+    if (found === 1 || found === expected) continue;
+    throw new ModelFormatError(
+      `codes of dims [${dims}] have ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
+    );
+  }
   const values = new Float32Array(count);
   for (let at = 0; at < count; at += 1) {
     let place = 0;
@@ -40,6 +49,14 @@ export async function readLinearCodes(
     values[at] = (numbers[at]! - zeros[zeros.length > 1 ? place : 0]!) * scales[place]!;
   }
   return values;
+}
+
+function checkScales(dims: readonly number[], scales: Float32Array): void {
+  const broken = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
+  if (broken < 0) return;
+  throw new ModelFormatError(
+    `scale ${broken} of a weight of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
+  );
 }
 
 const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);

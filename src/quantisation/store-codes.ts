@@ -6,9 +6,9 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import { checkRange, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, blockCount, dequantise } from './block-codes.js';
-import { packBits, unpackBits } from './pack-bits.js';
+import { packBits, swapHalves, unpackBits } from './pack-bits.js';
 
-/** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`. */
+/** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` where it has a table of levels. */
 export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
   /** `[N, blocks, blockSize bits / 8]`, uint8. */
   readonly codes: TensorHandle;
@@ -27,42 +27,44 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) =>
     store({ dataType: dataTypeNumber('uint8'), dims }, values);
   const packed = zeroPoints && packBits(zeroPoints, bits, blocks);
+  const inOrder = packBits(codes, bits, blockSize);
   return {
     grid,
     outCount,
     inCount,
-    codes: await bytes([outCount, blocks, codeBytes(grid)], packBits(codes, bits, blockSize)),
+    // The first of two codes has the high bits where levels are a table's.
+    codes: await bytes([outCount, blocks, codeBytes(grid)], grid.levels === undefined ? inOrder : swapHalves(inOrder)),
     scales: await store({ dataType: scaleType, dims: [outCount, blocks] }, encodeFloats(scaleType, scales)),
     ...(packed && { zeroPoints: await bytes([outCount, packed.length / outCount], packed) }),
   };
 }
 
-/** Reads codes back. @throws ModelFormatError where a scale is NaN or infinite. */
-export async function readCodes({
-  grid,
-  outCount,
-  inCount,
-  codes,
-  scales,
-  zeroPoints,
-}: StoredCodes): Promise<BlockCodes> {
+/** Reads codes back. @throws ModelFormatError where a scale is NaN or infinite, or 0 though its codes differ. */
+export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
+  const { grid, outCount, inCount, codes, scales, zeroPoints } = stored;
   const { bits, blockSize } = grid;
-  const found = await readFloat32(scales);
-  const broken = found.findIndex((value) => !Number.isFinite(value));
-  if (broken >= 0) {
-    const row = Math.floor(broken / blockCount(inCount, grid));
-    throw new ModelFormatError(
-      `the scale of a block in row ${row} of a weight of ${outCount} rows is ${found[broken]}; expected a finite number. Get the file again.`,
-    );
-  }
-  return {
+  const packed = await codes.read();
+  const read: BlockCodes = {
     grid,
     outCount,
     inCount,
-    codes: unpackBits(await codes.read(), bits, blockSize),
-    scales: Float32Array.from(found),
+    codes: unpackBits(grid.levels === undefined ? packed : swapHalves(packed), bits, blockSize),
+    scales: Float32Array.from(await readFloat32(scales)),
     ...(zeroPoints && { zeroPoints: unpackBits(await zeroPoints.read(), bits, blockCount(inCount, grid)) }),
   };
+  const broken = read.scales.findIndex((scale, block) => !isSound(scale, read, block));
+  if (broken < 0) return read;
+  const row = Math.floor(broken / blockCount(inCount, grid));
+  throw new ModelFormatError(
+    `the scale of a block in row ${row} of a weight of ${outCount} rows is ${read.scales[broken]}; expected a finite number other than 0. Get the file again.`,
+  );
+}
+
+/** A block of zeros may have the scale 0. */
+function isSound(scale: number, { grid: { blockSize }, codes }: BlockCodes, block: number): boolean {
+  if (scale !== 0) return Number.isFinite(scale);
+  const start = block * blockSize;
+  return codes.subarray(start, start + blockSize).every((code) => code === codes[start]);
 }
 
 /** Bytes of a block's codes. */

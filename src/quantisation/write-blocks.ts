@@ -5,11 +5,15 @@ import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle } from '../onnx/tensor-handle.js';
 import type { QuantisableWeight } from './find-weights.js';
+import type { LevelsName } from './levels.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 
 /** The domain of ONNX Runtime's own operators. */
 const MICROSOFT = 'com.microsoft';
+
+/** What `MatMulBnb4` calls its tables of levels. */
+export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<LevelsName, number>;
 
 /** A weight and what is written in its place. */
 export interface QuantisedWeight extends QuantisableWeight {
@@ -17,8 +21,8 @@ export interface QuantisedWeight extends QuantisableWeight {
 }
 
 /**
- * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, lookups of embeddings
- * `GatherBlockQuantized` over the same bytes. Nobody reads the float weights afterwards.
+ * Has a graph read codes in place of float weights, in place: products become `MatMulNBits`, or `MatMulBnb4` where levels are a
+ * table's; lookups of embeddings become `GatherBlockQuantized` over the same bytes. Nobody reads the float weights afterwards.
  * @param accuracyLevel What activations may be rounded to inside a product: 0 lets the runtime choose, 1 float32, 4 int8.
  * @see https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
  */
@@ -63,10 +67,14 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
     setWeight(model, fresh, handle);
     return fresh;
   };
-  const { grid, codes, scales, zeroPoints } = stored;
+  const { grid, zeroPoints } = stored;
+  const isTable = grid.levels !== undefined;
+  // `MatMulBnb4` takes them in one row.
+  const flat = (handle: TensorHandle): TensorHandle =>
+    isTable ? { ...handle, dims: [handle.dims.reduce((product, dim) => product * dim, 1)] } : handle;
   return {
-    codes: add(`Q${grid.bits}`, codes),
-    scales: add('scales', scales),
+    codes: add(isTable ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes)),
+    scales: add(isTable ? 'absmax' : 'scales', flat(stored.scales)),
     ...(zeroPoints && { zeroPoints: add('zero_points', zeroPoints) }),
   };
 }
@@ -86,22 +94,24 @@ function productNodes(
   const [input = '', , bias = ''] = node.input;
   const [result = ''] = node.output;
   const unbiased = bias === '' ? result : `${result}/unbiased`;
-  const attributes: Record<string, AttributeValue> = {
-    K: inCount,
-    N: outCount,
-    bits: grid.bits,
-    block_size: grid.blockSize,
-    ...(accuracyLevel > 0 && { accuracy_level: accuracyLevel }),
-  };
+  const { levels, bits, blockSize } = grid;
+  const shape: Record<string, AttributeValue> = { K: inCount, N: outCount, block_size: blockSize };
   const inputs = [input, codes, scales, ...(zeroPoints === undefined ? [] : [zeroPoints])];
-  const product = makeNode({
-    op: 'MatMulNBits',
-    domain: MICROSOFT,
-    name: node.name && `${node.name}_Q${grid.bits}`,
-    inputs,
-    outputs: [unbiased],
-    attributes,
-  });
+  const made = { domain: MICROSOFT, inputs, outputs: [unbiased] };
+  const product =
+    levels === undefined
+      ? makeNode({
+          ...made,
+          op: 'MatMulNBits',
+          name: node.name && `${node.name}_Q${bits}`,
+          attributes: { ...shape, bits, ...(accuracyLevel > 0 && { accuracy_level: accuracyLevel }) },
+        })
+      : makeNode({
+          ...made,
+          op: 'MatMulBnb4',
+          name: node.name && `${node.name}_Bnb4`,
+          attributes: { ...shape, quant_type: QUANT_TYPES[levels] },
+        });
   if (bias === '') return [product];
   const name = node.name && `${node.name}_bias`;
   return [product, makeNode({ op: 'Add', name, inputs: [unbiased, bias], outputs: [result] })];

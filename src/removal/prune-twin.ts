@@ -15,6 +15,15 @@ import { linearBiasName } from './repair-linear.js';
 export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { twin } = pruned;
   if (twin === undefined) return pruned;
+  return mergeDecoders(pruned, withoutFront(await cutTwin({ ...pruned, twin }, change, engine)));
+}
+
+/** A half of a merged decoder, with the other half. */
+export type HalfDecoder = OnnxModel & Required<Pick<OnnxModel, 'twin'>>;
+
+/** The other half of a merged decoder with what was done to the half that was pruned. @throws see `pruneTwin` */
+export async function cutTwin(pruned: HalfDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
+  const { twin } = pruned;
   const analysed = await analyseModel(twin.model, engine);
   const changed = new Map(change.changed);
   const modules = change.modules.map(({ module: { kind, block, index, unitCount, output }, keep }) => {
@@ -35,5 +44,5 @@ export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: 
     if (value !== undefined && changed.delete(bias)) changed.set(linearBiasName(twin.model, module.output), value);
     return { module, keep };
   });
-  return mergeDecoders(pruned, withoutFront(applyChange(twin.model, analysed, { modules, changed })));
+  return applyChange(twin.model, analysed, { modules, changed });
 }

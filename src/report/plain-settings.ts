@@ -17,6 +17,7 @@ export interface RunSettings {
   readonly calibration?: SettledCalibration | undefined;
   readonly statistics?: string | undefined;
   readonly embeddings?: string | undefined;
+  readonly weightsFrom?: string | undefined;
   readonly executionProvider?: string | readonly string[] | undefined;
 }
 

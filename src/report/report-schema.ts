@@ -106,7 +106,10 @@ export interface CertificateReport {
    * the installed runtime runs neither it nor the original as they are.
    */
   readonly opened: boolean;
-  /** Farthest that a logit lies from the masked original's, as a fraction of the range of those. */
+  /**
+   * Farthest that a logit lies from the masked original's, as a fraction of the range of those; where experts are chosen in rounded
+   * numbers, the farthest of the token in the middle.
+   */
   readonly gap: number;
   /**
    * The same between two runs of the masked original: as it is, and with every cut map's weights moved to a neighbouring
@@ -128,9 +131,23 @@ export interface DtypeReport {
   readonly bytes: number;
   /** Bytes of weights by part; tied weights count as the embedding, and `other` is all that is no large matrix. */
   readonly parts: Readonly<Record<'ffn' | 'attention' | 'embedding' | 'head' | 'other', number>>;
+  /** What pruning and rounding cost apart; absent without calibration windows, or where activations are rounded too. */
+  readonly divergence?: DivergenceReport;
   /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
   readonly rounding?: RoundingReport;
   readonly certificate?: CertificateReport;
+}
+
+/** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats a token. */
+export interface DivergenceReport {
+  /** Windows that rounding did not learn from. */
+  readonly windowCount: number;
+  /** Of the pruned model in floats. */
+  readonly pruning: number;
+  /** What rounding adds. */
+  readonly quantising: number;
+  /** What rounding every weight to the nearest level would add; absent where that was done. */
+  readonly nearest?: number;
 }
 
 /** How the maps of a model were rounded, those that were looked at. */

@@ -19,6 +19,8 @@ const VARIANTS: readonly string[] = [
   '_q4',
   '_q4f16',
   '_bnb4',
+  '_q2',
+  '_q2f16',
 ];
 
 /** What lies beside a decoder and is none. */

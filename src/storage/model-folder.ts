@@ -121,7 +121,7 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(place.name);
     if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
-    return splitMerged(dequantiseGraph(await loadModel(source, folder)));
+    return dequantiseGraph(splitMerged(await loadModel(source, folder)));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);

@@ -17,13 +17,16 @@ describe('fang-prune quantize', () => {
     expect(out).toMatch(/Quantised tiny-llama|Quantised .* -> out/);
     expect(out).toContain(DTYPE_REPORT.file);
     expect(out).toContain('q4: 40 of 42 maps make up for their errors');
+    expect(out).toContain(
+      'q4: 0.3100 nats a token from the dense model by pruning, 0.0520 more by rounding, on 2 windows; the nearest levels would add 0.1200.',
+    );
   });
 
   it('refuses a dtype that there is none of, naming the nearest', async () => {
     const { err, exitCode } = await runWithDouble('quantize model -o out --dtype q4f15');
     expect(exitCode).toBe(2);
     expect(err).toContain(
-      '--dtype is "q4f15"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16 (did you mean "q4f16"?)',
+      '--dtype is "q4f15"; expected one of fp32, fp16, q8, int8, uint8, q4, q4f16, bnb4, q2, q2f16 (did you mean "q4f16"?)',
     );
   });
 });

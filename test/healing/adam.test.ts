@@ -19,9 +19,14 @@ it('averages over steps without their bias', () => {
 });
 
 it('rises, then falls along a cosine to above 0', () => {
-  const rates = Array.from({ length: 40 }, (_, at) => scheduleRate(at + 1, 40));
-  expect(rates.slice(0, 2)).toEqual([0.5, 1]);
-  expect(rates.slice(2).every((rate, at) => rate < rates[at + 1]! && rate > 0)).toBe(true);
+  const rates = Array.from({ length: 100 }, (_, at) => scheduleRate(at + 1, 100));
+  expect(rates.slice(0, 5)).toEqual([1, 2, 3, 4, 5].map((step) => step / 5));
+  expect(rates.slice(5).every((rate, at) => rate < rates[at + 4]! && rate > 0)).toBe(true);
+});
+
+it('rises through four steps of a short training, or a quarter of a shorter one', () => {
+  expect([1, 2, 3, 4].map((step) => scheduleRate(step, 16))).toEqual([0.25, 0.5, 0.75, 1]);
+  expect([1, 2].map((step) => scheduleRate(step, 8))).toEqual([0.5, 1]);
   expect(scheduleRate(1, 1)).toBe(1);
 });
 

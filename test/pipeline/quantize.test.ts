@@ -1,8 +1,11 @@
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fromBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
 import { OptionError } from '../../src/errors.js';
 import { prune, quantize } from '../../src/node.js';
 import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
+import { mergedDecoder } from '../support/merged-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama } from '../support/tiny-llama.js';
 
@@ -36,7 +39,10 @@ describe('quantize', () => {
     const calibration = { windowCount: 6, windowLength: 48, generate: false };
     const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, certify: false } as const;
     const { dtypes = [], settings } = await quantize(shared);
-    const { rounding } = dtypes[0]!;
+    const { rounding, divergence } = dtypes[0]!;
+    expect(divergence).toMatchObject({ windowCount: 1, pruning: 0 });
+    expect(divergence!.quantising).toBeGreaterThan(0);
+    expect(divergence!.quantising).toBeLessThan(divergence!.nearest!);
     expect(rounding!.learned + rounding!.nearest).toBe(42);
     expect(rounding!.learned).toBeGreaterThan(rounding!.nearest);
     expect(rounding!.costRatio).toBeLessThan(0.9);
@@ -55,11 +61,43 @@ describe('quantize', () => {
     expect(anew.createdAt).not.toBe(first.createdAt);
   });
 
+  it.each(['q2', 'q4f16', 'bnb4', 'uint8'] as const)(
+    'writes both halves of a merged decoder in %s, where transformers.js looks for it, and reads them again',
+    async (dtype) => {
+      await mkdir(at('in/onnx'), { recursive: true });
+      await writeFile(at('in/onnx/decoder_model_merged.onnx'), mergedDecoder());
+      await writeFile(at('in/config.json'), '{}');
+      const request = { dtype, rounding: 'nearest', blockSize: dtype === 'uint8' ? undefined : 16 } as const;
+      const { dtypes } = await quantize({ model: at('in'), out: at('out'), ...request });
+      const file = `onnx/model${DTYPES[dtype].suffix}.onnx`;
+      expect(dtypes![0]).toMatchObject({ file, certificate: { opened: true, passed: true } });
+      const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${file}`)));
+      const [choice] = graph!.node;
+      expect(choice!.opType).toBe('If');
+      const coded = dtype === 'bnb4' ? 'MatMulBnb4' : dtype === 'uint8' ? 'MatMulInteger' : 'MatMulNBits';
+      for (const { g } of choice!.attribute)
+        expect(g!.node.filter(({ opType }) => opType === coded).length).toBeGreaterThan(5);
+      // What was written is read as codes again, both halves.
+      const again = {
+        sparsity: 0.3,
+        method: 'magnitude',
+        modules: 'ffn',
+        rounding: 'nearest',
+        widthMultiple: 1,
+      } as const;
+      const pruned = await prune({ model: at('out'), out: at('pruned'), ...again });
+      expect(pruned.certificate).toMatchObject({ opened: true, passed: true });
+    },
+  );
+
   it.each([
     [{ dtype: 'q5' }, /^dtype is "q5"; expected one of fp32, .* \(did you mean "q8"\?\)|did you mean "q4"/],
     [{ dtype: ['q4', 'q4'] }, /^dtype names q4 twice/],
     [{ dtype: 'q4', blockSize: 48 }, /^blockSize is 48; expected one of 16, 32, 64, 128, 256/],
-    [{ dtype: 'fp16', blockSize: 64 }, /^blockSize has no effect in this run: it goes with dtype q8, q4, q4f16/],
+    [
+      { dtype: 'fp16', blockSize: 64 },
+      /^blockSize has no effect in this run: it goes with dtype q8, q4, q4f16, bnb4, q2, q2f16/,
+    ],
     [{ dtype: 'q4', layout: 'genai' }, /^layout is "genai", which needs genai_config.json/],
     [{}, /^dtype is missing/],
   ])('refuses %j', async (given, message) => {

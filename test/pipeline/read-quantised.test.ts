@@ -1,7 +1,10 @@
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { OptionError } from '../../src/errors.js';
 import { openModelFolder, prune, quantize } from '../../src/node.js';
 import { codesBehind } from '../../src/quantisation/dequantise-graph.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
+import { buildDecoder } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama } from '../support/tiny-llama.js';
 
@@ -23,7 +26,7 @@ async function readCodes(path: string) {
     const coded = codesBehind(handle);
     return coded === undefined ? [] : [[name, coded] as const];
   });
-  const read = await Promise.all(codes.map(async ([name, { stored }]) => [name, await stored.codes.read()] as const));
+  const read = await Promise.all(codes.map(async ([name, { stored }]) => [name, await stored!.codes.read()] as const));
   await opened.close();
   return new Map(read);
 }
@@ -59,3 +62,38 @@ it('prunes a model whose activations are rounded as they come, and writes it in 
   expect(report.bytes.after).toBeLessThan(0.9 * report.bytes.before);
   expect(report.remarks.join()).toMatch(/written as uint8/);
 }, 240_000);
+
+describe('a float model beside a quantised one', () => {
+  const small = async () => {
+    await mkdir(at('dense/onnx'), { recursive: true });
+    await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
+    await writeFile(at('dense/config.json'), '{}');
+    return at('dense');
+  };
+  const form = { dtype: 'q4', blockSize: 16, rounding: 'nearest' } as const;
+
+  it('is pruned in its place, and written in its form', async () => {
+    const dense = await small();
+    await quantize({ ...form, model: dense, out: at('q') });
+    const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
+    const report = await prune({ ...cut, model: at('q'), weightsFrom: dense, out: at('from') });
+    expect(report.settings).toMatchObject({ weightsFrom: dense });
+    expect(report.remarks.join()).toMatch(/ quantised weights were rounded anew, .* taken from a float model/);
+    expect(report.certificate!.gap).toBeLessThan(1e-5);
+    // As if the float model had been pruned, and quantised afterwards.
+    await prune({ ...cut, ...form, model: dense, out: at('after') });
+    expect(await readCodes(at('from'))).toEqual(await readCodes(at('after')));
+    await prune({ ...cut, model: at('q'), out: at('own') });
+    expect(await readCodes(at('own'))).not.toEqual(await readCodes(at('after')));
+  });
+
+  it('is refused where it is of no use', async () => {
+    const dense = await small();
+    await quantize({ ...form, model: dense, out: at('q') });
+    const asked = (model: string, weightsFrom: string) =>
+      prune({ ...nothing, sparsity: 0, model, weightsFrom, out: at('no') });
+    await expect(asked(dense, dense)).rejects.toThrow(OptionError);
+    await expect(asked(dense, dense)).rejects.toThrow(/^weightsFrom has no effect: the model holds floats itself/);
+    await expect(asked(at('q'), at('q'))).rejects.toThrow(/^weightsFrom: .* has no float weight \[/);
+  });
+});

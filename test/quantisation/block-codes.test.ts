@@ -2,11 +2,12 @@ import { ModelFormatError, NumericalError } from '../../src/errors.js';
 import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { type BlockGrid, dequantise, roundToNearest, storedScale } from '../../src/quantisation/block-codes.js';
+import { LEVELS, type LevelsName } from '../../src/quantisation/levels.js';
 import { packBits, unpackBits } from '../../src/quantisation/pack-bits.js';
 import { codesByteLength, dequantisedHandle, readCodes, storeCodes } from '../../src/quantisation/store-codes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 
-const GRIDS: readonly BlockGrid[] = ([4, 8] as const).flatMap((bits) =>
+const GRIDS: readonly BlockGrid[] = ([2, 4, 8] as const).flatMap((bits) =>
   [16, 64].flatMap((blockSize) =>
     [true, false].map((hasZeroPoints): BlockGrid => ({ bits, blockSize, hasZeroPoints, scaleType: 'float32' })),
   ),
@@ -50,6 +51,21 @@ describe('codes in blocks', () => {
       0,
     );
     expect(codesByteLength(grid, 5, 40)).toBe(bytes);
+  });
+
+  it.each(Object.keys(LEVELS) as LevelsName[])('stand for the nearest level of a table (%s)', async (levels) => {
+    const grid: BlockGrid = { bits: 4, blockSize: 8, hasZeroPoints: false, scaleType: 'float32', levels };
+    const weight = someWeight();
+    const codes = roundToNearest(weight, { grid, outCount: 5, inCount: 40 });
+    dequantise(codes).forEach((value, at) => {
+      const scale = codes.scales[Math.floor(at / 8)]!;
+      const least = Math.min(...LEVELS[levels].map((level) => Math.abs(level * scale - weight[at]!)));
+      expect(Math.abs(value - weight[at]!)).toBeCloseTo(least, 6);
+    });
+    const stored = await storeCodes(codes, storeInMemory);
+    expect(await readCodes(stored)).toEqual(codes);
+    // The first of two codes has the high bits.
+    expect((await stored.codes.read())[0]).toBe(codes.codes[0]! * 16 + codes.codes[1]!);
   });
 
   it('stand for a weight in either layout, piece by piece too', async () => {

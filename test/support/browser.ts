@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type Browser, chromium } from 'playwright-core';
+import { type Browser, chromium, type Page } from 'playwright-core';
 
 const PACKAGE = 'node_modules/@sparticuz/chromium/package.json';
 const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
@@ -27,6 +27,32 @@ export async function launchChromium(flags: readonly string[] = ['--disable-gpu'
       env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string>,
     });
   }
+}
+
+/** Watches the tasks of a page's main thread. @returns what stops it, and says how long the longest took of the processor, in ms */
+export async function watchMainThread(browser: Browser, page: Page): Promise<() => Promise<number>> {
+  const category = 'disabled-by-default-devtools.timeline';
+  await browser.startTracing(page, { categories: [category, '__metadata'] });
+  return async () => {
+    // Tasks reach the trace a while after they end.
+    await page.waitForTimeout(500);
+    const { traceEvents } = JSON.parse((await browser.stopTracing()).toString()) as {
+      traceEvents: readonly TraceEvent[];
+    };
+    const threads = traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain');
+    const isMain = ({ pid, tid }: TraceEvent) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
+    const tasks = traceEvents.filter((event) => event.name === 'RunTask' && isMain(event));
+    return tasks.reduce((longest, { tdur = 0 }) => Math.max(longest, tdur), 0) / 1000;
+  };
+}
+
+interface TraceEvent {
+  readonly name: string;
+  readonly pid: number;
+  readonly tid: number;
+  readonly args: { readonly name?: string };
+  /** Of the processor, in microseconds. */
+  readonly tdur?: number;
 }
 
 /** In a process of its own, for the package unpacks to wherever the temporary folder is when it starts. */

@@ -2,7 +2,7 @@ import { join, resolve } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { createNodeEngine, prune } from '../../src/node.js';
 import type * as web from '../../src/web.js';
-import { launchChromium } from '../support/browser.js';
+import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
 import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
@@ -50,7 +50,7 @@ describeThere('a page', () => {
       texts: new Map([...bundle.texts, ['/', HTML]]),
       folders: [['/model/', resolve(TINY_LLAMA)], ...bundle.folders],
     });
-    browser = await launchChromium();
+    browser = await launchChromium(SOFTWARE_WEBGPU);
     page = await browser.newPage();
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(server.url);
@@ -64,6 +64,7 @@ describeThere('a page', () => {
   it('prunes in a worker from its private file system into it, as Node.js does', async () => {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
     const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out: join(folder(), 'out'), report: false });
+    const longestTask = await watchMainThread(browser, page);
     const found = await page.evaluate(async (run) => {
       const dense = await (await navigator.storage.getDirectory()).getDirectoryHandle('dense', { create: true });
       for (const [path, bytes] of await denseFiles()) {
@@ -88,6 +89,27 @@ describeThere('a page', () => {
       ].map((path) => `smaller/${path}`),
     );
     expect(complaints).toEqual([]);
+    // Copying the model into the private file system, above, is part of it.
+    expect(await longestTask()).toBeLessThan(100);
+  }, 120_000);
+
+  it('takes out the same on WebGPU', async () => {
+    const request = { ...RUN, modules: 'ffn', certify: false, report: false } as const;
+    const kept = await page.evaluate(async (request) => {
+      const found = [];
+      for (const executionProvider of ['wasm', 'webgpu']) {
+        const { modules, environment } = await worker.prune({
+          ...request,
+          model: 'dense',
+          out: new Map(),
+          executionProvider,
+        });
+        found.push({ keep: modules.map(({ keep }) => keep), ranOn: environment?.executionProvider });
+      }
+      return found;
+    }, request);
+    expect(kept.map(({ ranOn }) => ranOn)).toEqual(['wasm', 'webgpu']);
+    expect(kept[1]!.keep).toEqual(kept[0]!.keep);
   }, 120_000);
 
   it('runs what was pruned, there and here, and says what it is made of', async () => {

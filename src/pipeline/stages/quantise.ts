@@ -11,7 +11,7 @@ export interface QuantiseInput {
   readonly job: PruneJob;
   readonly outcome: Pick<PruneOutcome, 'model' | 'modules' | 'changed'>;
   /** Without a dtype: the form that the model was read in. */
-  readonly request: Omit<DtypeRequest, 'dtype'> & Partial<Pick<DtypeRequest, 'dtype'>>;
+  readonly request: Omit<DtypeRequest, 'dtype' | 'dense' | 'change'> & Partial<Pick<DtypeRequest, 'dtype'>>;
 }
 
 /**
@@ -25,12 +25,13 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     const analysed = modules.length === 0 ? job.analysed : await analyseModel(model, job.engine, signal);
     const named = onProgress && ((step: Progress) => onProgress({ ...step, stage: 'quantise' }));
     const own = { ...job, model, analysed, options: { ...job.options, onProgress: named } };
+    const dense = { model: job.model, analysed: job.analysed };
     const isWhole = modules.length === 0 && outcome.changed.size === 0;
     const form = request.dtype ?? (isWhole ? 'blocks' : formOfCodes(job.model.coded ?? job.model));
     const written =
       form === 'blocks'
-        ? await writeCoded(own, job.model, { change: outcome, rounding: request.rounding })
-        : await writeDtype(own, { ...request, dtype: form });
+        ? await writeCoded(own, dense, { change: outcome, rounding: request.rounding })
+        : await writeDtype(own, { ...request, dense, change: outcome, dtype: form });
     if (form !== 'blocks' && request.dtype === undefined)
       remarks.push(`written as ${form}, which is nearest to the form that the model was read in`);
     timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));

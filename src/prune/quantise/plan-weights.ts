@@ -56,8 +56,14 @@ function gridOf(
   if (maps.kind === 'float') return undefined;
   if (maps.kind === 'dynamic')
     return { bits: DYNAMIC_BITS[maps.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
-  if (part !== 'embedding' && part !== 'head')
-    return { bits: maps.bits, blockSize, hasZeroPoints: !symmetric && maps.bits < 8, scaleType: floats };
+  if (part !== 'embedding' && part !== 'head') {
+    const { bits, levels } = maps;
+    if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
+    const whole = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
+    return whole === undefined
+      ? undefined
+      : { bits, blockSize: whole, hasZeroPoints: false, scaleType: 'float32', levels };
+  }
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
   // A table's rows end where a block does.
   if (wide === undefined && lookups.length > 0) return undefined;

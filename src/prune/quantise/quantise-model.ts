@@ -35,6 +35,8 @@ export interface QuantisedModel {
   readonly weights: readonly QuantisedWeight[];
   /** How each weight was rounded that was looked at, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  /** Windows that no rounding was learned from. */
+  readonly heldOut: readonly Int32Array[];
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
@@ -55,7 +57,23 @@ export async function roundModel(
       await putCodes(model, weight, { codes: roundToNearest(await readRows(model, weight), weight), store: job.store }),
     );
   }
-  return { model, weights, roundings: new Map(), timings: [], remarks: [] };
+  return { model, weights, roundings: new Map(), heldOut: [], timings: [], remarks: [] };
+}
+
+/** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
+export async function roundAgain(
+  job: Pick<PruneJob, 'model' | 'store' | 'options'>,
+  planned: readonly GriddedWeight[],
+  quantised: QuantisedModel,
+): Promise<QuantisedModel> {
+  const again = await roundModel(
+    job,
+    planned.filter(({ name }) => quantised.roundings.has(name)),
+  );
+  const model = copyModel(quantised.model);
+  for (const { name } of again.weights) setWeight(model, name, again.model.weights.get(name)!);
+  const kept = quantised.weights.filter(({ name }) => !quantised.roundings.has(name));
+  return { ...quantised, model, weights: [...kept, ...again.weights], roundings: new Map() };
 }
 
 /**
@@ -78,6 +96,7 @@ export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeig
       model: rounded.model,
       weights: [...rounded.weights, ...found.weights],
       roundings: found.roundings,
+      heldOut: context.batches.filter((batch) => isHeldOut(batch, context.batches)).flatMap(windowsOf),
       timings: context.timings(),
       remarks: context.remarks,
     };
@@ -210,6 +229,9 @@ function isHeldOut({ index }: Batch, batches: readonly Batch[]): boolean {
   const stride = Math.min(HELD_OUT_STRIDE, batches.length);
   return stride > 1 && index % stride === stride - 1;
 }
+
+const windowsOf = ({ tokens, batchSize, sequenceLength }: Batch): Int32Array[] =>
+  Array.from({ length: batchSize }, (_, row) => tokens.slice(row * sequenceLength, (row + 1) * sequenceLength));
 
 /** A weight as `[N, K]`, whatever its layout in the file. */
 async function readRows(

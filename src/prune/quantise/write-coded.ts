@@ -1,52 +1,62 @@
 import { withoutFront } from '../../graph/join-embedding.js';
-import { copyModel } from '../../onnx/edit-weights.js';
-import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { mergeDecoders } from '../../graph/merged-decoder.js';
+import type { UnderstoodModel } from '../../healing/heal-model.js';
+import type { TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBehind } from '../../quantisation/dequantise-graph.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
-import type { ModelChange } from '../../removal/apply-change.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob } from '../job.js';
+import { checkWhole } from './check-whole.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
-import type { WrittenDtype } from './write-dtype.js';
+import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
+import { writeWithTwin } from './write-with-twin.js';
 
 /**
  * Writes what became of a model that was read from codes in its own form: rows that stay keep their exact codes, where no repair
  * touched a weight and no cut crosses its blocks; the others are rounded to blocks of the same form.
  * @param job Its model is the one to write, and `analysed` is of that model.
- * @param dense The model as it was read.
+ * @param given The model as it was read.
  */
 export async function writeCoded(
   job: PruneJob,
-  dense: OnnxModel,
-  { change, rounding }: { readonly change: ModelChange; readonly rounding: 'calibrated' | 'nearest' },
+  given: UnderstoodModel,
+  { change, rounding }: Pick<DtypeRequest, 'change' | 'rounding'>,
 ): Promise<WrittenDtype> {
-  if (change.modules.length === 0 && change.changed.size === 0 && dense.coded !== undefined)
+  const { coded } = given.model;
+  const isExact = ![...job.model.weights.values()].some((handle) => isTaken(handle));
+  if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
-      model: withoutFront({ ...job.model, ...dense.coded }),
+      model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
       changed: new Map(),
       roundings: new Map(),
       timings: [],
       remarks: [],
     };
-  const weights = findWeights(job.model, job.analysed.tokenInput);
+  const found = findWeights(job.model, job.analysed.tokenInput);
   const kept: QuantisedWeight[] = [];
   const rounded = [];
-  for (const weight of weights) {
+  for (const weight of found) {
     const exact = exactCodes(job.model.weights.get(weight.name)!, weight);
     if (exact !== undefined) kept.push({ ...weight, stored: exact });
     else {
-      const grid = codesBehind(dense.weights.get(weight.name))?.stored.grid;
+      const grid = codesBehind(given.model.weights.get(weight.name))?.grid;
       if (grid !== undefined) rounded.push({ ...weight, grid });
     }
   }
-  const quantised = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, rounded);
-  const model = withoutFront(copyModel(job.model));
-  writeBlocks(model, [...kept, ...quantised.weights], 0);
-  tidyModel(model);
-  const remark = `${rounded.length} of ${weights.length} quantised weights were rounded anew, since they were repaired or cut inside a block; the others keep their codes`;
+  const made = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, rounded);
+  const { quantised, cost } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
+  const weights = [...kept, ...quantised.weights];
+  const model = await writeWithTwin(job, { change, weights }, (graph) => {
+    writeBlocks(graph.model, graph.weights, 0);
+    tidyModel(graph.model);
+  });
+  const costs =
+    cost &&
+    `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
+  const remark = `${rounded.length} of ${found.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
   return {
     model,
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
@@ -56,13 +66,19 @@ export async function writeCoded(
   };
 }
 
+/** Whether a weight has a grid, but is not what codes on it stand for. */
+function isTaken(handle: TensorHandle): boolean {
+  const coded = codesBehind(handle);
+  return coded !== undefined && coded.stored === undefined;
+}
+
 /** The codes behind a weight, cut as it was cut; undefined where it is not what they stand for, or lost inputs. */
 function exactCodes(
   handle: TensorHandle,
   { inputAxis }: Pick<QuantisableWeight, 'inputAxis'>,
 ): StoredCodes | undefined {
   const own = codesBehind(handle);
-  if (own !== undefined) return own.stored;
+  if (own?.stored !== undefined) return own.stored;
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;
   const whole = exactCodes(from, { inputAxis });

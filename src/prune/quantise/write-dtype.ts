@@ -1,23 +1,26 @@
-import { UnsupportedModelError } from '../../errors.js';
-import { withoutFront } from '../../graph/join-embedding.js';
-import { copyModel } from '../../onnx/edit-weights.js';
+import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
-import { DTYPES, type DtypeName } from '../../quantisation/dtypes.js';
+import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { writeBlocks } from '../../quantisation/write-blocks.js';
 import { writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
+import { checkWhole, type WholeCost } from './check-whole.js';
 import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, type RoundingOfMap, roundModel } from './quantise-model.js';
+import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /** How a model is to be written. */
 export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
   readonly rounding: 'calibrated' | 'nearest';
   readonly accuracyLevel: number;
+  /** The model that it came from, and what was done to it. */
+  readonly dense: UnderstoodModel;
+  readonly change: ModelChange;
 }
 
 /** A model in the form of a dtype. */
@@ -28,6 +31,8 @@ export interface WrittenDtype {
   readonly changed: ModelChange['changed'];
   /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
+  /** Absent where there are no windows to compare on, or activations are rounded too. */
+  readonly cost?: WholeCost;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   readonly timings: readonly StageTiming[];
@@ -37,34 +42,44 @@ export interface WrittenDtype {
 /**
  * Writes a float model in the form of a dtype; the model given stays as it is.
  * @param given Its model is the one to write, pruned or not, and `analysed` is of that model.
- * @throws UnsupportedModelError for a merged decoder, or where gradients are wanted that cannot be had; NumericalError for
- * weights that a dtype cannot hold.
+ * @throws UnsupportedModelError where gradients are wanted that cannot be had; NumericalError for weights that a dtype cannot
+ * hold.
  */
 export async function writeDtype(given: PruneJob, { dtype: name, ...request }: DtypeRequest): Promise<WrittenDtype> {
   const job = { ...given, journal: given.journal?.within(name) };
-  if (job.model.twin !== undefined)
-    throw new UnsupportedModelError(
-      'a merged decoder cannot be written in another dtype yet; give decoder_with_past_model.onnx, or export one graph with a KV cache',
-    );
   const dtype = DTYPES[name];
   const planned = planWeights(job.model, job.analysed, dtype, request);
   const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
-  const quantised =
-    request.rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving);
-  const model = withoutFront(copyModel(job.model));
-  convertToSingle(model);
-  if (dtype.maps.kind === 'blocks') writeBlocks(model, quantised.weights, request.accuracyLevel);
-  if (dtype.maps.kind === 'dynamic') writeDynamic(model, quantised.weights, dtype.maps.type);
-  tidyModel(model);
-  if (dtype.floats === 'float16') convertToHalf(model, job.analysed.facts.first);
+  const { change, dense, rounding } = request;
+  const found = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, leaving);
+  const isCompared = dtype.maps.kind === 'blocks';
+  const { quantised, cost } = isCompared
+    ? await checkWhole(job, { dense, leaving, quantised: found })
+    : { quantised: found };
+  const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
+    writeForm(graph, dtype, request),
+  );
   return {
     model,
     changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
     parts: countParts(model, planned, new Map(quantised.weights.map((weight) => [weight.name, weight.stored]))),
+    ...(cost && { cost }),
     roundings: quantised.roundings,
     timings: quantised.timings,
     remarks: quantised.remarks,
   };
+}
+
+function writeForm(
+  { model, analysed, weights }: CodedGraph,
+  { maps, floats }: Dtype,
+  { accuracyLevel }: Pick<DtypeRequest, 'accuracyLevel'>,
+): void {
+  convertToSingle(model);
+  if (maps.kind === 'blocks') writeBlocks(model, weights, accuracyLevel);
+  if (maps.kind === 'dynamic') writeDynamic(model, weights, maps.type);
+  tidyModel(model);
+  if (floats === 'float16') convertToHalf(model, analysed.facts.first);
 }
 
 function countParts(

@@ -1,0 +1,58 @@
+import type { UnderstoodModel } from '../../healing/heal-model.js';
+import type { PruneJob } from '../job.js';
+import { measureDivergences } from './measure-divergences.js';
+import { type GriddedWeight, type QuantisedModel, roundAgain } from './quantise-model.js';
+
+/** What a model costs beside the dense one, as a mean of KL(dense || model) in nats a token. */
+export interface WholeCost {
+  /** Windows that rounding did not learn from. */
+  readonly windowCount: number;
+  /** Of the model as it was pruned, in floats. */
+  readonly pruning: number;
+  /** What its rounding adds to that. */
+  readonly quantising: number;
+  /** What rounding to the nearest levels would add; absent where that is what was done. */
+  readonly nearest?: number;
+}
+
+export interface WholeCheck {
+  readonly dense: UnderstoodModel;
+  readonly leaving: readonly GriddedWeight[];
+  readonly quantised: QuantisedModel;
+}
+
+/** Windows that are compared at most: each is read by up to four models. */
+const MOST_WINDOWS = 2;
+
+/**
+ * Compares a quantised model as a whole with the dense one, on windows that rounding did not learn from. Where the nearest levels
+ * are better there, they are taken: what each map gains by itself need not add up.
+ */
+export async function checkWhole(
+  job: PruneJob,
+  { dense, leaving, quantised }: WholeCheck,
+): Promise<{ readonly quantised: QuantisedModel; readonly cost?: WholeCost }> {
+  const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows).slice(-MOST_WINDOWS);
+  if (windows.length === 0 || leaving.length === 0) return { quantised };
+  const { analysed, engine, options } = job;
+  const nearest = quantised.roundings.size > 0 ? await roundAgain(job, leaving, quantised) : undefined;
+  const compared = [job.model, quantised.model, ...(nearest ? [nearest.model] : [])].map((model) => ({
+    model,
+    analysed,
+  }));
+  const isWhole = job.model === dense.model;
+  const models = isWhole ? compared.slice(1) : compared;
+  options.onProgress?.({ stage: 'prune', done: 0, total: 1, detail: 'comparing with the dense model' });
+  const found = await measureDivergences(dense, models, { engine, windows, signal: options.signal });
+  const [pruning, rounded, plain] = (isWhole ? [0, ...found] : found) as [number, number, number?];
+  const shared = { windowCount: windows.length, pruning };
+  if (nearest === undefined || plain === undefined)
+    return { quantised, cost: { ...shared, quantising: rounded - pruning } };
+  if (rounded <= plain)
+    return { quantised, cost: { ...shared, quantising: rounded - pruning, nearest: plain - pruning } };
+  const remark = `every weight went to the nearest level: as a whole that costs ${plain.toPrecision(3)} nats a token on held-out windows, and rounding that makes up for its errors ${rounded.toPrecision(3)}`;
+  return {
+    quantised: { ...nearest, remarks: [...nearest.remarks, remark] },
+    cost: { ...shared, quantising: plain - pruning },
+  };
+}

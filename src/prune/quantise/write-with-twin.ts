@@ -1,0 +1,44 @@
+import { withoutFront } from '../../graph/join-embedding.js';
+import { mergeDecoders } from '../../graph/merged-decoder.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { findWeights } from '../../quantisation/find-weights.js';
+import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
+import type { ModelChange } from '../../removal/apply-change.js';
+import { cutTwin } from '../../removal/prune-twin.js';
+import { type AnalysedModel, analyseModel } from '../../runtime/analyse-model.js';
+import type { PruneJob } from '../job.js';
+
+/** A graph of float weights, to be written with codes in the place of some. */
+export interface CodedGraph {
+  /** Edited in place. */
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+  readonly weights: readonly QuantisedWeight[];
+}
+
+/**
+ * Writes a model with the codes of its weights, and the other half of a merged decoder with the same.
+ * @param change What was done to the model's units and weights; its twin is still dense.
+ * @throws UnsupportedModelError see `cutTwin`.
+ */
+export async function writeWithTwin(
+  { model, analysed, engine, options }: Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'options'>,
+  { change, weights }: { readonly change: ModelChange; readonly weights: readonly QuantisedWeight[] },
+  write: (graph: CodedGraph) => void,
+): Promise<OnnxModel> {
+  const written = withoutFront(copyModel(model));
+  write({ model: written, analysed, weights });
+  const { twin } = model;
+  if (twin === undefined) return written;
+  const cut = await cutTwin({ ...model, twin }, change, engine);
+  const known = await analyseModel(cut, engine, options.signal);
+  const stored = new Map(weights.map((weight) => [weight.name, weight.stored]));
+  const shared = findWeights(cut, known.tokenInput).flatMap((weight) => {
+    const codes = stored.get(weight.name);
+    return codes === undefined ? [] : [{ ...weight, stored: codes }];
+  });
+  const other = withoutFront(copyModel(cut));
+  write({ model: other, analysed: known, weights: shared });
+  return mergeDecoders({ ...written, twin }, other);
+}

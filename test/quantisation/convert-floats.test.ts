@@ -1,0 +1,47 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
+import { NumericalError } from '../../src/errors.js';
+import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { decodeFloats } from '../../src/onnx/float-encoding.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { convertToHalf } from '../../src/quantisation/convert-floats.js';
+
+const HALF = 10;
+const FACTS = new Map(
+  ['x', 'w', 'b', 'p', 'y'].map((name) => [name, { dataType: 1, dims: name === 'w' ? [2, 2] : [2] }] as const),
+);
+
+/** y = x w + b, in halves. */
+function halfModel(w: readonly number[], b: readonly number[]): OnnxModel {
+  const weights = new Map([
+    ['w', floatsHandle({ dataType: 1, dims: [2, 2] }, Float32Array.from(w))],
+    ['b', floatsHandle({ dataType: 1, dims: [2] }, Float32Array.from(b))],
+  ]);
+  const graph = create(GraphProtoSchema, {
+    node: [
+      makeNode({ op: 'MatMul', inputs: ['x', 'w'], outputs: ['p'] }),
+      makeNode({ op: 'Add', inputs: ['p', 'b'], outputs: ['y'] }),
+    ],
+    initializer: [makeFloatInitializer('w', [2, 2], w), makeFloatInitializer('b', [2], b)],
+    input: [makeValueInfo('x', 1, [1, 2])],
+    output: [makeValueInfo('y', 1, [1, 2])],
+  });
+  const model = { proto: create(ModelProtoSchema, { graph }), weights };
+  convertToHalf(model, FACTS as never);
+  return model;
+}
+
+it('has weights be halves, and what stands for infinity the largest of them', async () => {
+  const { weights } = halfModel([1, 2, 0.5, 65504], [-3e38, 1]);
+  expect([...weights.values()].map(({ dataType }) => dataType)).toEqual([HALF, HALF]);
+  expect([...decodeFloats(HALF, (await weights.get('w')!.read()) as never)]).toEqual([1, 2, 0.5, 65504]);
+  expect([...decodeFloats(HALF, (await weights.get('b')!.read()) as never)]).toEqual([-65504, 1]);
+});
+
+it('refuses weights that halves cannot hold, by name', async () => {
+  const { weights } = halfModel([1, 2, 0.5, 70_000], [0, 0]);
+  const read = weights.get('w')!.read();
+  await expect(read).rejects.toThrow(NumericalError);
+  await expect(read).rejects.toThrow(/^weight "w" holds numbers beyond 65504, .*; write a dtype of single precision/);
+});

@@ -1,0 +1,161 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, type NodeProto } from 'onnx-buf';
+import { ModelFormatError } from '../../src/errors.js';
+import { type AttributeValue, makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { readFloat32 } from '../../src/onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
+import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
+import type { Tensors } from '../../src/runtime/engine.js';
+import { runGraph } from '../support/load-graph.js';
+
+const [OUT, IN] = [4, 32];
+
+const floats = (dims: readonly number[], values: ArrayLike<number>) =>
+  floatsHandle({ dataType: 1, dims: [...dims] }, Float32Array.from(values));
+const random = createRandom(5);
+const bytes = (...dims: number[]) => {
+  const count = dims.reduce((product, dim) => product * dim, 1);
+  return bytesHandle(
+    { dataType: 2, dims },
+    Uint8Array.from({ length: count }, () => Math.floor(random() * 256)),
+  );
+};
+const ones = (...dims: number[]) => floats(dims, new Array(dims.reduce((product, dim) => product * dim, 1)).fill(0.5));
+
+function modelOf(nodes: readonly NodeProto[], weights: Readonly<Record<string, TensorHandle>>): OnnxModel {
+  const graph = create(GraphProtoSchema, { node: [...nodes], output: [makeValueInfo('y', 1)] });
+  return { proto: create(ModelProtoSchema, { graph }), weights: new Map(Object.entries(weights)) };
+}
+
+/** What a model's last value comes to. */
+async function resultOf({ proto, weights }: OnnxModel, inputs: Tensors): Promise<ArrayLike<number>> {
+  const initializers = await Promise.all(
+    [...weights].map(async ([name, { dataType, dims, read }]) =>
+      makeInitializer(name, dataType, [...dims], await read()),
+    ),
+  );
+  const { y } = await runGraph({ nodes: proto.graph!.node, initializers, inputs, outputs: ['y'] });
+  return y!.data as Float32Array;
+}
+
+const product = (op: string, inputs: readonly string[], attributes: Record<string, AttributeValue>) =>
+  makeNode({ op, domain: 'com.microsoft', inputs, outputs: ['y'], attributes: { N: OUT, K: IN, ...attributes } });
+const x = { type: 'float32', dims: [1, IN], data: Float32Array.from({ length: IN }, (_, at) => Math.sin(at)) } as const;
+const ids = { type: 'int64', dims: [2], data: BigInt64Array.of(2n, 0n) } as const;
+
+const scales = floats([OUT, 2], [0.5, 0.1, 0.2, 0.3, 0.7, 0.9, 1, 0.4]);
+const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
+  ...[2, 4, 8].map(
+    (bits) =>
+      [
+        `MatMulNBits of ${bits} bits`,
+        modelOf([product('MatMulNBits', ['x', 'w', 's', 'z'], { bits, block_size: 16 })], {
+          w: bytes(OUT, 2, (16 * bits) / 8),
+          s: scales,
+          z: bytes(OUT, Math.ceil((2 * bits) / 8)),
+        }),
+        { x },
+      ] as const,
+  ),
+  ...['fp4', 'nf4'].map(
+    (levels, type) =>
+      [
+        `MatMulBnb4 of ${levels}`,
+        modelOf([product('MatMulBnb4', ['x', 'w', 's'], { block_size: 16, quant_type: type })], {
+          w: bytes((OUT * IN) / 2),
+          s: { ...scales, dims: [OUT * 2] },
+        }),
+        { x },
+      ] as const,
+  ),
+  [
+    'rows that are looked up before DequantizeLinear',
+    modelOf(
+      [
+        makeNode({ op: 'Gather', inputs: ['w', 'ids'], outputs: ['rows'] }),
+        makeNode({ op: 'DequantizeLinear', inputs: ['rows', 's', 'z'], outputs: ['y'] }),
+      ],
+      { w: bytes(OUT, IN), s: floats([], [0.25]), z: bytes() },
+    ),
+    { ids },
+  ],
+];
+
+it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (_, coded, inputs) => {
+  const model = dequantiseGraph(coded);
+  expect(model.coded).toBe(coded);
+  expect(model.proto.graph!.node.map(({ opType }) => opType)).toEqual([inputs.x === undefined ? 'Gather' : 'MatMul']);
+  const [found, expected] = [await resultOf(model, inputs), await resultOf(coded, inputs)];
+  for (let at = 0; at < expected.length; at += 1) expect(found[at]).toBeCloseTo(expected[at]!, 3);
+});
+
+const blocks = (given: Partial<Record<'w' | 's' | 'z', TensorHandle>>, blockSize = 16) =>
+  modelOf([product('MatMulNBits', ['x', 'w', 's'], { bits: 4, block_size: blockSize })], {
+    w: bytes(OUT, 2, 8),
+    s: scales,
+    ...given,
+  });
+const linear = (
+  given: Partial<Record<'w' | 's' | 'z', TensorHandle>>,
+  attributes: Record<string, AttributeValue> = {},
+) =>
+  modelOf(
+    [
+      makeNode({ op: 'DequantizeLinear', inputs: ['w', 's'], outputs: ['v'], attributes: { axis: 1, ...attributes } }),
+      makeNode({ op: 'MatMul', inputs: ['x', 'v'], outputs: ['y'] }),
+    ],
+    { w: bytes(IN, OUT), s: ones(OUT), ...given },
+  );
+const changed = (place: number, value: number) =>
+  floats(
+    [OUT, 2],
+    [0.5, 0.1, 0.2, 0.3, 0.7, 0.9, 1, 0.4].map((scale, at) => (at === place ? value : scale)),
+  );
+
+it.each([
+  [
+    'a scale that is NaN',
+    blocks({ s: changed(3, Number.NaN) }),
+    /^the scale of a block in row 1 of a weight of 4 rows is NaN/,
+  ],
+  [
+    'a scale of 0',
+    blocks({ s: changed(6, 0) }),
+    /^the scale of a block in row 3 of a weight of 4 rows is 0; expected a finite/,
+  ],
+  [
+    'a block size that does not divide, unpadded',
+    blocks({ w: bytes(OUT, 1, 8) }),
+    / has 32 codes where 4 rows of 32 weights in blocks of 16 take 64/,
+  ],
+  ['a block size of no blocks', blocks({}, 0), / has a block size of 0; expected a power of two of at least 16/],
+  ['too few scales', blocks({ s: ones(OUT, 1) }), / has 4 scales where .* take 8/],
+  [
+    'a linear scale that is infinite',
+    linear({ s: floats([OUT], [1, 1, Number.POSITIVE_INFINITY, 1]) }),
+    /^scale 2 of a weight of dims \[32,4\] is Infinity/,
+  ],
+  [
+    'a linear scale of 0',
+    linear({ s: floats([OUT], [1, 0, 1, 1]) }),
+    /^scale 1 of a weight of dims \[32,4\] is 0; expected/,
+  ],
+  [
+    'linear scales of another axis',
+    linear({ s: ones(3) }),
+    /^codes of dims \[32,4\] have 3 scales beside them, expected 4 along axis 1/,
+  ],
+  [
+    'linear blocks that end before the axis does',
+    linear({ s: ones(1, OUT) }, { axis: 0, block_size: 16 }),
+    /have 4 scales beside them, expected 8 along axis 0 in blocks of 16/,
+  ],
+])('refuses %s', async (_, coded, message) => {
+  const readAll = async () => {
+    for (const weight of dequantiseGraph(coded).weights.values()) await readFloat32(weight);
+  };
+  await expect(readAll()).rejects.toThrow(ModelFormatError);
+  await expect(readAll()).rejects.toThrow(message);
+});
