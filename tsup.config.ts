@@ -33,11 +33,11 @@ async function requireLateParts(): Promise<void> {
 }
 
 export default defineConfig([
-  // The browser entry with all that it imports in it, for pages without a bundler; only ONNX Runtime comes beside it.
+  // The browser entry and its worker with all that they import in them, for pages without a bundler; only ONNX Runtime comes beside it.
   {
     ...shared,
     outDir: 'dist/standalone',
-    entry: { 'fang-prune': 'src/web.ts' },
+    entry: { 'fang-prune': 'src/web.ts', worker: 'src/web/worker.ts' },
     format: 'esm',
     platform: 'browser',
     minify: true,

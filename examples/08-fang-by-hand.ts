@@ -12,8 +12,9 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
 
     // Contexts of all tokens and the change that every block makes (Eq. 8), then gradients for the affinity (Eq. 5).
     const passes = await fang.startDensePasses(context, { ...needs, modules });
-    const { contexts, blockChange } = await fang.measureForwards(context, passes);
-    const gradients = await fang.measureBackwards(context, passes, contexts);
+    const forwards = await fang.measureForwards(context, passes);
+    const { contexts, blockChange } = forwards;
+    const gradients = await fang.measureBackwards(context, passes, forwards);
     await passes.dispose();
 
     // Function groups; blocks that change their input more lose less.

@@ -2,7 +2,7 @@
  * Prunes two synthetic decoders that differ in nothing but their number of blocks, each in a process of its own, and
  * compares the peak memory: it must not grow with the blocks.
  *
- *   npx tsx scripts/check-memory.ts [FOLDER] [--blocks 26] [--times 3] [--hidden 768] [--method flap] [--modules all]
+ *   npx tsx scripts/check-memory.ts [FOLDER] [--blocks 26] [--times 3] [--hidden 768] [--method flap] [--modules all] [--heal]
  *
  * With the defaults the larger model has 2.2 GB of weights. FOLDER (default: a temporary one) holds the models meanwhile.
  */
@@ -34,6 +34,7 @@ const { values: flags, positionals } = parseArgs({
     hidden: { type: 'string', default: '768' },
     method: { type: 'string', default: 'flap' },
     modules: { type: 'string', default: 'all' },
+    heal: { type: 'boolean', default: false },
     run: { type: 'string' },
   },
 });
@@ -50,15 +51,15 @@ async function compare(): Promise<void> {
   const folder = positionals[0] ?? mkdtempSync(join(tmpdir(), 'fang-prune-memory-'));
   mkdirSync(folder, { recursive: true });
   const few = Number(flags.blocks);
+  const given = ['--method', flags.method, '--modules', flags.modules, ...(flags.heal ? ['--heal'] : [])];
   const peaks = [few, few * Number(flags.times)].map((blockCount) => {
     const path = join(folder, `blocks-${blockCount}`);
     const bytes = writeModel(path, blockCount, Number(flags.hidden));
     const peak = Number(
-      execFileSync(
-        process.execPath,
-        ['--import', 'tsx', process.argv[1]!, '--run', path, '--method', flags.method, '--modules', flags.modules],
-        { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
-      ),
+      execFileSync(process.execPath, ['--import', 'tsx', process.argv[1]!, '--run', path, ...given], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'inherit'],
+      }),
     );
     for (const made of [path, `${path}-pruned`]) rmSync(made, { recursive: true });
     console.log(`${blockCount} blocks, ${(bytes / 1e6).toFixed(0)} MB of weights: peak ${(peak / 1e6).toFixed(0)} MB`);
@@ -82,6 +83,8 @@ async function runOnce(model: string): Promise<void> {
     sparsity: 0.3,
     method: flags.method,
     modules: flags.modules as 'all',
+    // Large states wait in scratch space where they would in a large model.
+    ...(flags.heal && { heal: { windowCount: 8, textShare: 1 }, hiddenStates: 'spill' as const }),
     calibration: { source: { tokens: windows.flat() }, windowCount: windows.length, windowLength: 128 },
   });
   console.log(peakMemoryBytes);

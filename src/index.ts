@@ -198,13 +198,14 @@ export type {
   BackwardMeasures,
   DenseMeasures,
   DenseNeeds,
+  ForwardMeasures,
   FunctionalModule,
   ModuleContexts,
 } from './prune/measure-dense/dense-measures.js';
 export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-passes.js';
 export { measureBackwards } from './prune/measure-dense/measure-backwards.js';
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
-export { type ForwardMeasures, measureForwards } from './prune/measure-dense/measure-forwards.js';
+export { measureForwards } from './prune/measure-dense/measure-forwards.js';
 export { type ContextPlace, type Passes, type PruneContext, startContext } from './prune/prune-context.js';
 export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
 export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';

@@ -13,8 +13,15 @@ export type { DirectoryHandle, FileHandle } from './platform/web/handle-folder.j
 export type { BlobLike } from './platform/web/map-folder.js';
 export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
+export type { WebRuntime } from './platform/web/web-runtime.js';
 export type { InPage, PageFile, PageFolder } from './web/page-request.js';
-export { createPruneWorker, type InWorker, type PruneWorker, type WorkerLike } from './web/prune-worker.js';
+export {
+  createPruneWorker,
+  type InWorker,
+  type PruneWorker,
+  type PruneWorkerOptions,
+  type WorkerLike,
+} from './web/prune-worker.js';
 
 /**
  * Prunes a model and writes a smaller one of the same kind, with everything that lay beside the original.

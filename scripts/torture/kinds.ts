@@ -1,16 +1,26 @@
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createColors } from 'picocolors';
+import { formatHealed } from '../../src/cli/heal.js';
+import { formatPruneReport } from '../../src/cli/prune.js';
 import type { Random } from '../../src/linalg/random.js';
 import {
   applyRecipe,
   describe,
   evaluateModels,
   evaluateTasks,
+  heal,
   observe,
   perplexity,
   prune,
+  quantize,
   rebuildReport,
 } from '../../src/node.js';
+import { runPrune } from '../../src/pipeline/calls.js';
+import type { Journal } from '../../src/platform/journal.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { Platform } from '../../src/platform/platform.js';
+import type { JobControl } from '../../src/progress.js';
 import { drawOne, type Mutant, mutateBytes } from './mutate-bytes.js';
 import { mutateJson } from './mutate-json.js';
 import { mutateModel } from './mutate-model.js';
@@ -19,6 +29,7 @@ import { mutateModel } from './mutate-model.js';
 export const MODEL = 'model';
 export const TASKS = 'tasks.jsonl';
 const [STATISTICS, RECIPE, PRUNED, MEASURED] = ['statistics', 'recipe', 'pruned', 'measured.json'] as const;
+const [QUANTISED, HEALED, CUT] = ['quantised', 'healed', 'cut'] as const;
 
 /** What is changed, and who reads it. */
 export interface Kind {
@@ -43,6 +54,30 @@ const pruneIn = (folder: string, more: object = {}) =>
     calibration: CALIBRATION,
     ...more,
   });
+
+/** A run that is aborted half way when a subject is prepared. */
+const pruneCut = (folder: string, control: JobControl = {}, platform: Platform = nodePlatform) =>
+  runPrune(platform, {
+    ...control,
+    ...{ model: join(folder, MODEL), out: join(folder, CUT), sparsity: 0.3, method: 'o-fang', certify: false },
+    calibration: CALIBRATION,
+  });
+
+const quantiseIn = (folder: string) =>
+  quantize({ model: join(folder, MODEL), out: join(folder, QUANTISED), dtype: 'q4', calibration: CALIBRATION });
+
+const healIn = (folder: string, more: object = {}) =>
+  heal({
+    dense: join(folder, MODEL),
+    pruned: join(folder, PRUNED),
+    out: join(folder, HEALED),
+    settings: { windowCount: 2, textShare: 1 },
+    calibration: { windowLength: 16, source: { text: TEXT } },
+    certify: false,
+    ...more,
+  });
+
+const PLAIN = createColors(false);
 
 const asText =
   (mutate: (text: string, random: Random) => Mutant<Uint8Array>) => (content: Uint8Array, random: Random) =>
@@ -101,6 +136,35 @@ export const KINDS: Readonly<Record<string, Kind>> = {
     run: (folder) =>
       applyRecipe({ model: join(folder, MODEL), recipe: join(folder, RECIPE), out: join(folder, 'out') }),
   },
+  quantised: {
+    files: filesIn(QUANTISED, /\.onnx$/),
+    mutate: (content, random) => (random() < 0.2 ? mutateBytes(content, random) : mutateModel(content, random)),
+    async run(folder, random) {
+      await describe({ model: join(folder, QUANTISED) });
+      if (random() >= PRUNED_SHARE) return;
+      await pruneIn(folder, { model: join(folder, QUANTISED), method: drawOne(random, ['flap', 'o-fang']) });
+    },
+  },
+  pruned: {
+    files: filesIn(PRUNED, /\.onnx$/),
+    mutate: (content, random) => (random() < 0.2 ? mutateBytes(content, random) : mutateModel(content, random)),
+    run: (folder) => healIn(folder, { out: join(folder, 'out') }),
+  },
+  finished: {
+    files: filesIn(HEALED, /^fang-prune-(healing|files)\.json$/),
+    mutate: asText(mutateJson),
+    run: async (folder) => formatHealed(await healIn(folder), PLAIN),
+  },
+  'finished result': {
+    files: filesIn(PRUNED, /^fang-prune-(report|files)\.json$/),
+    mutate: asText(mutateJson),
+    run: async (folder) => formatPruneReport(await pruneIn(folder, { out: join(folder, PRUNED) }), PLAIN),
+  },
+  workspace: {
+    files: filesIn(`${CUT}.partial`, /^(run\.json|.*\.entry)$/),
+    mutate: mutateEither,
+    run: (folder) => pruneCut(folder),
+  },
   report: {
     files: filesIn(PRUNED, /^fang-prune-report\.json$/),
     mutate: asText(mutateJson),
@@ -128,22 +192,54 @@ export const TASK_LINES = [0, 1]
   .map((gold) => JSON.stringify({ query: 'Once upon', choices: [' a time', ' 3 cats'], gold }))
   .join('\n');
 
-/** Writes what is made of a sound model: statistics, a recipe, a report, measurements. Nothing where the model cannot be pruned. */
+/** Writes what is made of a sound model, as far as it can be made. */
 export async function prepareSubject(folder: string): Promise<void> {
-  try {
-    await pruneIn(folder, { out: join(folder, PRUNED), recipe: join(folder, RECIPE) });
-    await observe({
-      model: join(folder, MODEL),
-      out: join(folder, STATISTICS),
-      method: 'flap',
-      calibration: CALIBRATION,
-    });
-    const models = [MODEL, PRUNED].map((name) => join(folder, name));
-    writeFileSync(
-      join(folder, MEASURED),
-      JSON.stringify({ models: await evaluateModels({ models, tasks: [join(folder, TASKS)] }), comparisons: [] }),
-    );
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error)) throw error;
+  const models = [MODEL, PRUNED].map((name) => join(folder, name));
+  const making = [
+    () => pruneIn(folder, { out: join(folder, PRUNED), recipe: join(folder, RECIPE) }),
+    () =>
+      observe({
+        model: join(folder, MODEL),
+        out: join(folder, STATISTICS),
+        method: 'flap',
+        calibration: CALIBRATION,
+      }),
+    async () => {
+      const measured = { models: await evaluateModels({ models, tasks: [join(folder, TASKS)] }), comparisons: [] };
+      writeFileSync(join(folder, MEASURED), JSON.stringify(measured));
+    },
+    () => quantiseIn(folder),
+    () => healIn(folder),
+    () => cutOff(folder),
+  ];
+  for (const make of making) {
+    try {
+      await make();
+    } catch (error) {
+      if (!(error instanceof Error && ('code' in error || error.name === 'AbortError'))) throw error;
+    }
   }
+}
+
+/** Leaves the workspace of a run that kept all it could until it was aborted. */
+async function cutOff(folder: string): Promise<unknown> {
+  const eager = (journal: Journal): Journal => ({
+    ...journal,
+    isDue: () => true,
+    within: (scope) => eager(journal.within(scope)),
+  });
+  const abortion = new AbortController();
+  const control: JobControl = {
+    signal: abortion.signal,
+    onProgress({ stage, done, total = 0 }) {
+      if (stage === 'prune' && done > 0.7 * total) abortion.abort();
+    },
+  };
+  return pruneCut(folder, control, {
+    ...nodePlatform,
+    async openWorkspace(request) {
+      const workspace = await nodePlatform.openWorkspace!(request);
+      return { ...workspace, journal: eager(workspace.journal) };
+    },
+  });
 }

@@ -17,7 +17,7 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   format: formatHealed,
 };
 
-function formatHealed(healed: HealedFolder, colors: Colors): string {
+export function formatHealed(healed: HealedFolder, colors: Colors): string {
   const { dense, pruned, out, healing, certificate, timings, remarks, peakMemoryBytes } = healed;
   const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
   return [

@@ -22,8 +22,26 @@ export function findOverlap(
   other: readonly Int32Array[],
   passageLength = OVERLAP_LENGTH,
 ): Overlap {
+  const countShared = indexPassages(other, passageLength);
+  let sharedCount = 0;
+  let tokenCount = 0;
+  for (const sequence of text) {
+    tokenCount += sequence.length;
+    sharedCount += countShared(sequence);
+  }
+  return { passageLength, sharedCount, tokenCount };
+}
+
+/** Those of some token sequences that share no passage with others. @see findOverlap */
+export function keepApart(sequences: readonly Int32Array[], others: readonly Int32Array[]): Int32Array[] {
+  const countShared = indexPassages(others, OVERLAP_LENGTH);
+  return sequences.filter((sequence) => countShared(sequence) === 0);
+}
+
+/** @returns how many of a sequence's tokens lie in passages that one of `sequences` holds too. */
+function indexPassages(sequences: readonly Int32Array[], passageLength: number): (sequence: Int32Array) => number {
   const places = new Map<number, (readonly [sequence: Int32Array, start: number])[]>();
-  for (const sequence of other) {
+  for (const sequence of sequences) {
     eachPassage(sequence, passageLength, (hash, start) => {
       const known = places.get(hash);
       if (known === undefined) places.set(hash, [[sequence, start]]);
@@ -32,10 +50,8 @@ export function findOverlap(
       }
     });
   }
-  let sharedCount = 0;
-  let tokenCount = 0;
-  for (const sequence of text) {
-    tokenCount += sequence.length;
+  return (sequence) => {
+    let sharedCount = 0;
     let coveredEnd = 0;
     eachPassage(sequence, passageLength, (hash, start) => {
       const known = places.get(hash) ?? [];
@@ -43,8 +59,8 @@ export function findOverlap(
       sharedCount += start + passageLength - Math.max(coveredEnd, start);
       coveredEnd = start + passageLength;
     });
-  }
-  return { passageLength, sharedCount, tokenCount };
+    return sharedCount;
+  };
 }
 
 /** Base and modulus of the rolling hash: products stay below 2^53. */

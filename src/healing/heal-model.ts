@@ -2,7 +2,7 @@ import { OptionError } from '../errors.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { checkRequest, groupTrained, type HealingRequest, rateOf, startTraining } from './start-training.js';
-import { train } from './train.js';
+import { MOST_HALVINGS, train } from './train.js';
 import type { TrainedName } from './trained-weights.js';
 import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
 import { sliceOf, type WeightGroups } from './weight-groups.js';
@@ -64,6 +64,23 @@ async function trainOn(request: HealingRequest): Promise<Healed> {
   } finally {
     await training.dispose();
   }
+}
+
+/** What a reader of the result should know. */
+export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): string[] {
+  const isOver = halvings > MOST_HALVINGS;
+  return [
+    ...(keptStep === 0
+      ? [
+          `healing changed nothing: no step ${stopped ? 'so far ' : ''}brought the model closer to the dense one on held-out windows`,
+        ]
+      : []),
+    ...(isOver
+      ? [
+          `healing diverged after step ${keptStep}, though the learning rate was halved ${MOST_HALVINGS} times; the weights are those of that step. Set a lower rate, or give more windows`,
+        ]
+      : []),
+  ];
 }
 
 /** What an earlier run had reached. */

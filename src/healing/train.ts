@@ -30,8 +30,8 @@ export interface Training extends Learning {
 /** Largest norm of a step's gradient; a larger one is shortened to it. */
 const LARGEST_NORM = 1;
 
-/** Times that the rate is halved before training gives up. */
-const MOST_HALVINGS = 3;
+/** Times that the rate is halved before training gives up: one more, and it has diverged. */
+export const MOST_HALVINGS = 3;
 
 /** Scores in a row that do not fall before training ends. */
 const PATIENCE = 2;
@@ -46,7 +46,8 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
  * those; it is the start's where no step was better.
  * @param from Facts to go on from, with the stores as they were then; absent: from the start.
- * @throws NumericalError when the loss is no number or grows again and again at half the rate; `onStep` got the best state then.
+ * Where the loss is no number or grows again and again at half the rate, it ends at the best state.
+ * @throws NumericalError when that is the start.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
   const { steps, passCount, groups, stores, scoreEvery } = training;
@@ -65,7 +66,9 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
       if (facts.best.step === step) stores.keep();
     }
     await training.onStep?.(() => packTraining(facts, groups, stores));
-    if (facts.halvings > MOST_HALVINGS) throw divergence(training, facts, heldOut ?? loss);
+    if (facts.halvings <= MOST_HALVINGS) continue;
+    if (facts.best.step === 0) throw divergence(training, heldOut ?? loss);
+    break;
   }
   return facts;
 }
@@ -95,9 +98,9 @@ function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts 
   return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: kept };
 }
 
-function divergence({ learningRate }: Training, { best }: TrainingFacts, loss: number): NumericalError {
+function divergence({ learningRate }: Training, loss: number): NumericalError {
   return new NumericalError(
-    `healing diverges: after step ${best.step} the divergence became ${loss}, though the learning rate was halved ` +
+    `healing diverges: after the first steps the divergence became ${loss}, though the learning rate was halved ` +
       `${MOST_HALVINGS} times from ${learningRate}; set a lower one, or give more windows`,
   );
 }

@@ -1,6 +1,8 @@
 import { sha256OfTokens } from '../calibration/sha256.js';
+import { keepApart } from '../evaluation/find-overlap.js';
 import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
+import { refusal } from '../options/option.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
@@ -25,6 +27,8 @@ export interface JobRequest {
   /** What windows of healing are made as, where it is asked for. */
   readonly healingAs?: ResolvedCalibration | undefined;
   readonly stopHealing?: boolean | undefined;
+  /** Tokens of texts that the result will be measured on. */
+  readonly evaluated?: readonly Int32Array[] | undefined;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
@@ -75,7 +79,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       ? await makeWindows(request.calibration)
       : undefined;
   const windows = calibration?.windows ?? [];
-  const healing = await makeHealingWindows(request, makeWindows);
+  const healing = await makeHealingWindows(context, request, makeWindows);
   const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;
   const windowBytes = windowLength * hiddenSize * 4;
   const createStore = createStoreIn(context, { place: hiddenStates, windowBytes });
@@ -90,12 +94,23 @@ export async function journalOf({ journal }: JobContext, windows: readonly Int32
 }
 
 async function makeHealingWindows(
-  { options: { heal }, healingAs, stopHealing: stop }: JobRequest,
+  { remarks }: JobContext,
+  { options: { heal }, healingAs, stopHealing: stop, evaluated = [] }: JobRequest,
   makeWindows: (calibration: ResolvedCalibration) => Promise<CalibrationWindows>,
 ): Promise<HealingSource | undefined> {
   if (heal === undefined || healingAs === undefined) return undefined;
-  const { windows } = await makeWindows(healingCalibration(healingAs, heal));
+  const made = await makeWindows(healingCalibration(healingAs, heal));
+  // What the model writes by itself is nobody's text.
+  const windows = heal.textShare === 0 ? made.windows : keepApart(made.windows, evaluated);
+  const leftOut = made.windows.length - windows.length;
   const count = windows.length - countHeldOut(heal);
+  if (leftOut > 0 && count < 1)
+    throw refusal(
+      'heal.textShare',
+      `cuts windows that are evaluated too: of ${made.windows.length}, ${windows.length} are apart from the texts. Give other text to one of both`,
+    );
+  if (leftOut > 0)
+    remarks.push(`${leftOut} windows to heal on stand in texts that are evaluated too, and were left out`);
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
 }
 

@@ -8,16 +8,18 @@ import { pruneTwin } from '../removal/prune-twin.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter } from '../report/report-schema.js';
+import { hashFiles } from '../storage/hash-files.js';
 import { openPair, resolvePair } from '../storage/json-with-tensors.js';
-import { type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { type ModelFolder, type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkLayout, checkModelHash } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
-import { withJob } from './job-context.js';
+import { type JobContext, withJob } from './job-context.js';
+import { runOf } from './kept-run.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
 import { analyse } from './stages/analyse.js';
 import { load } from './stages/load.js';
 import { open } from './stages/open.js';
-import { save } from './stages/save.js';
+import { type SaveInput, save } from './stages/save.js';
 
 /** A recipe, the dense model that it was made from, byte for byte, and where the result goes. */
 export interface ApplyRequest extends ModelRequest {
@@ -49,24 +51,20 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const { json: recipe, tensors, close } = await openPair(platform, place, { check: checkRecipe, signal });
     context.onEnd(close);
     const folder = await open.run(context, request);
-    await platform.files.checkOutput({ output: out, source: folder.root, force });
+    const made = force === true ? undefined : await findMade(context, out, recipe);
+    if (made === undefined) await platform.files.checkOutput({ output: out, source: folder.root, force });
     const dense = await load.run(context, folder);
-    const made = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
-    await checkModelHash(made, folder, { model: dense, signal });
+    const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
+    await checkModelHash(origin, folder, { model: dense, signal });
     const engine = await platform.createEngine(request);
     const analysed = await analyse.run(context, { model: dense, engine });
-    await checkLayout(made, analysed);
+    await checkLayout(origin, analysed);
     const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
     const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
     const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
     const output = { output: out, source: folder.root, force, run: recipe.run };
-    const written = await platform.files.buildFolder(output, async (partial) => {
-      const saved = await save.run(context, { model, source: folder, documents, folder: partial });
-      const sha256 = await hashSaved(context, partial, saved);
-      await folder.checkUnchanged();
-      checkResult(recipe, sha256);
-      return { sha256, byteLength: saved.byteLength };
-    });
+    const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents });
+    const written = made ?? (await platform.files.buildFolder(output, build));
     return {
       model: request.model,
       out,
@@ -75,6 +73,41 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
       bytes: { before: await totalBytes(platform, modelPaths(folder, dense)), after: written.byteLength },
     };
   });
+}
+
+/** A model that was written. */
+type WrittenModel = Pick<AppliedRecipe, 'sha256'> & { readonly byteLength: number };
+
+/** What the same call has made, which was ended before it could say so; undefined where it has not, or something is wrong with it. */
+async function findMade(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
+  const { platform, signal } = context;
+  if (run === undefined || (await runOf(platform.files, out)) !== run) return undefined;
+  try {
+    const folder = await open.run(context, { model: out });
+    const paths = modelPaths(folder, await folder.load());
+    const sha256 = await hashFiles(platform, paths, signal);
+    return sha256 === result?.sha256 ? { sha256, byteLength: await totalBytes(platform, paths) } : undefined;
+  } catch (error) {
+    if (error instanceof ModelFormatError) return undefined;
+    throw error;
+  }
+}
+
+interface Building extends Pick<SaveInput, 'model' | 'documents'> {
+  readonly recipe: Recipe;
+  readonly folder: ModelFolder;
+}
+
+async function buildModel(
+  context: JobContext,
+  partial: string,
+  { recipe, model, folder, documents }: Building,
+): Promise<WrittenModel> {
+  const saved = await save.run(context, { model, source: folder, documents, folder: partial });
+  const sha256 = await hashSaved(context, partial, saved);
+  await folder.checkUnchanged();
+  checkResult(recipe, sha256);
+  return { sha256, byteLength: saved.byteLength };
 }
 
 /** Versions may write the same model in other bytes; the same version may not. */

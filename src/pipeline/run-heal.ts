@@ -1,6 +1,6 @@
 import { ModelFormatError } from '../errors.js';
 import { withoutFront } from '../graph/join-embedding.js';
-import { checkKinship, type HealingReport, healModel } from '../healing/heal-model.js';
+import { checkKinship, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
 import { keepTraining } from '../healing/keep-training.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
@@ -109,7 +109,7 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
         ...{ dense, pruned, out, ...healed },
         timings: context.timings,
         ...(memory !== undefined && { peakMemoryBytes: memory }),
-        remarks: [...context.remarks, ...context.notes],
+        remarks: [...context.remarks, ...remarkHealing(healed.healing), ...context.notes],
       };
     });
   });

@@ -12,7 +12,7 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { countTokens, type PreparedText, prepareTexts } from './evaluate/text-evaluation.js';
+import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { foreseeWork, type WorkRequest } from './foresee-work.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
@@ -109,6 +109,7 @@ async function pruneTo(
       const given = {
         ...{ request, stages, folder, floats, options: reporting, quantisation },
         calibration: checks.calibration,
+        evaluated: texts?.flatMap(tokensMeasured),
       };
       const making = { ...given, healingAs: calibration, place, engine, results };
       const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
@@ -135,7 +136,8 @@ function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: 
   };
 }
 
-interface Making extends Pick<JobRequest, 'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine'> {
+interface Making
+  extends Pick<JobRequest, 'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine' | 'evaluated'> {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   readonly quantisation: ResolvedQuantisation;

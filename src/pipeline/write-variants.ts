@@ -103,13 +103,18 @@ export function reportVariant(
   ];
 }
 
-function reportRounding({ roundings }: WrittenDtype): RoundingReport | undefined {
+function reportRounding({ roundings, wideCount }: WrittenDtype): RoundingReport | undefined {
   if (roundings.size === 0) return undefined;
   const found = [...roundings.values()];
   const nearest = found.filter(({ chosen }) => chosen.dampening === undefined).length;
   const ratios = found.map(({ chosen, nearest: plain }) => (plain.cost > 0 ? Math.log(chosen.cost / plain.cost) : 0));
   const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
-  return { learned: found.length - nearest, nearest, costRatio: Math.exp(mean) };
+  return {
+    learned: found.length - nearest,
+    nearest,
+    ...(wideCount > 0 && { wide: wideCount }),
+    costRatio: Math.exp(mean),
+  };
 }
 
 /** Takes everything and keeps nothing, so that bytes are counted. */

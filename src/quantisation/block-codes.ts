@@ -58,14 +58,16 @@ export interface BlockScale {
 /** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
-  const [top, middle] = [2 ** bits - 1, 2 ** (bits - 1)];
+  const middle = 2 ** (bits - 1);
+  const top = 2 * middle - 1;
   if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
     // The side that reaches farther gets the level more that one side has.
     const farthest = -low > high ? low : high;
     return { scale: storedScale(-farthest / middle, scaleType), zeroPoint: middle };
   }
-  const [least, most] = [Math.min(low, 0), Math.max(high, 0)];
+  const least = Math.min(low, 0);
+  const most = Math.max(high, 0);
   const scale = storedScale((most - least) / top, scaleType);
   return { scale, zeroPoint: Math.min(top, Math.max(0, Math.round(-least / scale))) };
 }
@@ -157,15 +159,18 @@ export interface Codec {
   levelOf(code: number, zeroPoint: number): number;
 }
 
-export function codecOf({ bits, levels }: Pick<BlockGrid, 'bits' | 'levels'>): Codec {
-  return levels === undefined ? evenCodec(2 ** bits - 1) : tableCodec(LEVELS[levels]);
-}
+export const codecOf = ({ bits, levels }: Pick<BlockGrid, 'bits' | 'levels'>): Codec => CODECS[levels ?? bits];
 
 /** @param top The largest code there is. */
-const evenCodec = (top: number): Codec => ({
-  codeOf: (value, { scale, zeroPoint }) => Math.min(top, Math.max(0, Math.round(value / scale) + zeroPoint)),
-  levelOf: (code, zeroPoint) => code - zeroPoint,
-});
+function evenCodec(top: number): Codec {
+  return {
+    codeOf(value, { scale, zeroPoint }) {
+      const code = Math.floor(value / scale + 0.5) + zeroPoint;
+      return code < 0 ? 0 : Math.min(code, top);
+    },
+    levelOf: (code, zeroPoint) => code - zeroPoint,
+  };
+}
 
 function tableCodec(levels: readonly number[]): Codec {
   const order = levels.map((level, code) => ({ level, code })).sort((a, b) => a.level - b.level || a.code - b.code);
@@ -185,3 +190,13 @@ function tableCodec(levels: readonly number[]): Codec {
     levelOf: (code) => levels[code]!,
   };
 }
+
+/** Made once: blocks are many. */
+const CODECS: Readonly<Record<BlockGrid['bits'] | LevelsName, Codec>> = {
+  2: evenCodec(3),
+  4: evenCodec(15),
+  7: evenCodec(127),
+  8: evenCodec(255),
+  nf4: tableCodec(LEVELS.nf4),
+  fp4: tableCodec(LEVELS.fp4),
+};

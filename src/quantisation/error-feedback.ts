@@ -93,11 +93,12 @@ export async function roundWithFeedback(
             { rows: outCount, columns: width, inner: start },
           );
     const panel = takePanel(factor, start, end);
-    const moved = new Float64Array(width);
+    const [moved, given] = [new Float64Array(width), new Float64Array(width)];
     for (let row = 0; row < outCount; row += 1) {
-      for (let at = 0; at < width; at += 1)
-        moved[at] = weight[row * inCount + start + at]! + (taken?.[row * width + at] ?? 0);
-      roundRow(result, { ...panel, codec, row, start, moved, weight, errors });
+      moved.set(weight.subarray(row * inCount + start, row * inCount + end));
+      if (taken !== undefined) for (let at = 0; at < width; at += 1) moved[at]! += taken[row * width + at]!;
+      roundRow(result, { ...panel, codec, row, start, moved, given, weight });
+      errors.set(given, row * inCount + start);
     }
   }
   return result;
@@ -105,49 +106,84 @@ export async function roundWithFeedback(
 
 /** The part of a factor that couples the channels of one panel. */
 interface Panel {
-  /** `[width, width]`: what a channel's error gives to each later channel of the panel. */
-  readonly gives: Float64Array;
+  /** `[width, width]`: what each channel takes over of the error of each channel before it. */
+  readonly takes: Float64Array;
   readonly costs: Float64Array;
 }
 
-function takePanel({ feedback, costs, size }: FeedbackFactor, start: number, end: number): Panel {
-  const width = end - start;
-  const gives = new Float64Array(width * width);
-  for (let later = 0; later < width; later += 1) {
-    for (let before = 0; before < later; before += 1)
-      gives[before * width + later] = feedback[(start + later) * size + start + before]!;
-  }
-  return { gives, costs: costs.subarray(start, end) };
-}
+const takePanel = ({ feedback, costs, size }: FeedbackFactor, start: number, end: number): Panel => ({
+  takes: copyBlock(feedback, size, { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end }),
+  costs: costs.subarray(start, end),
+});
 
 interface RowPart extends Panel {
   readonly codec: Codec;
   readonly row: number;
   /** First channel of the panel. */
   readonly start: number;
-  /** The row's weights in the panel, moved by errors before it; those of later channels move on. */
+  /** The row's weights in the panel, moved by errors of panels before it. */
   readonly moved: Float64Array;
+  /** Gets the errors of the row's weights in the panel. */
+  readonly given: Float64Array;
   readonly weight: Float32Array;
-  readonly errors: Float64Array;
 }
 
-function roundRow(result: BlockCodes, { codec, row, start, moved, gives, costs, weight, errors }: RowPart): void {
+function roundRow(result: BlockCodes, { codec, row, start, moved, given, takes, costs, weight }: RowPart): void {
   const { grid, inCount, codes } = result;
   const { blockSize } = grid;
   const width = moved.length;
   const blocks = Math.ceil(inCount / blockSize);
   for (let first = 0; first < width; first += blockSize) {
     const last = Math.min(width, first + blockSize);
+    takeErrors({ moved, given, takes }, first, last);
     const scaled = fitScale(grid, { values: moved.subarray(first, last), costs: costs.subarray(first, last) });
     const block = row * blocks + (start + first) / blockSize;
     putScale(result, block, scaled);
     for (let at = first; at < last; at += 1) {
-      const code = codec.codeOf(moved[at]!, scaled);
+      let value = moved[at]!;
+      for (let before = first, from = at * width + first; before < at; before += 1, from += 1)
+        value += given[before]! * takes[from]!;
+      const code = codec.codeOf(value, scaled);
       codes[block * blockSize + at - first] = code;
-      const place = row * inCount + start + at;
-      const error = weight[place]! - codec.levelOf(code, scaled.zeroPoint) * scaled.scale;
-      errors[place] = error;
-      for (let later = at + 1; later < width; later += 1) moved[later]! += error * gives[at * width + later]!;
+      given[at] = weight[row * inCount + start + at]! - codec.levelOf(code, scaled.zeroPoint) * scaled.scale;
     }
+  }
+}
+
+/** Moves channels from `first` to `last` (exclusive) by the errors of the panel's channels before `first`. */
+function takeErrors(
+  { moved, given, takes }: Pick<RowPart, 'moved' | 'given' | 'takes'>,
+  first: number,
+  last: number,
+): void {
+  const width = moved.length;
+  if (first === 0) return;
+  let at = first;
+  // Four sums at once, since each waits for its last addition.
+  for (; at + 4 <= last; at += 4) {
+    let a = moved[at]!;
+    let b = moved[at + 1]!;
+    let c = moved[at + 2]!;
+    let d = moved[at + 3]!;
+    const rowA = at * width;
+    const rowB = rowA + width;
+    const rowC = rowB + width;
+    const rowD = rowC + width;
+    for (let before = 0; before < first; before += 1) {
+      const error = given[before]!;
+      a += error * takes[rowA + before]!;
+      b += error * takes[rowB + before]!;
+      c += error * takes[rowC + before]!;
+      d += error * takes[rowD + before]!;
+    }
+    moved[at] = a;
+    moved[at + 1] = b;
+    moved[at + 2] = c;
+    moved[at + 3] = d;
+  }
+  for (; at < last; at += 1) {
+    let value = moved[at]!;
+    for (let before = 0; before < first; before += 1) value += given[before]! * takes[at * width + before]!;
+    moved[at] = value;
   }
 }

@@ -16,18 +16,19 @@ export interface WeighedBlock {
  */
 export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   const { values } = block;
-  let [low, high] = [Infinity, -Infinity];
+  let low = Infinity;
+  let high = -Infinity;
   for (const value of values) {
     low = Math.min(low, value);
     high = Math.max(high, value);
   }
   let best = scaleOfRange(grid, low, high);
   if (!Number.isFinite(best.scale)) return best;
-  let least = costOf(grid, block, best);
+  let least = costOf(grid, block, best, Infinity);
   for (let at = 0; at <= SHRINKS.length; at += 1) {
     const shrink = SHRINKS[at];
     const candidate = shrink === undefined ? refit(grid, block, best) : scaleOfRange(grid, low * shrink, high * shrink);
-    const cost = costOf(grid, block, candidate);
+    const cost = costOf(grid, block, candidate, least);
     if (cost >= least) continue;
     best = candidate;
     least = cost;
@@ -35,15 +36,17 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   return best;
 }
 
-function costOf({ bits, levels }: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): number {
-  if (levels !== undefined) return costOfLevels({ bits, levels }, { values, costs }, scaled);
-  const [top, inverse] = [2 ** bits - 1, 1 / scaled.scale];
+/** @param limit Costs from there on need not be known exactly. */
+function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {
+  if (grid.levels !== undefined) return costOfLevels(grid, { values, costs }, scaled);
   const { scale, zeroPoint } = scaled;
+  const top = 2 ** grid.bits - 1;
+  const inverse = 1 / scale;
   let sum = 0;
-  for (let at = 0; at < values.length; at += 1) {
+  for (let at = 0; at < values.length && sum < limit; at += 1) {
     const value = values[at]!;
-    const code = Math.min(top, Math.max(0, Math.round(value * inverse) + zeroPoint));
-    const error = value - (code - zeroPoint) * scale;
+    const code = Math.floor(value * inverse + 0.5) + zeroPoint;
+    const error = value - ((code < 0 ? 0 : Math.min(code, top)) - zeroPoint) * scale;
     sum += costs[at]! * error * error;
   }
   return sum;
@@ -68,7 +71,8 @@ function costOfLevels(
 function refit(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale): BlockScale {
   const { codeOf, levelOf } = codecOf(grid);
   const { zeroPoint } = scaled;
-  let [product, square] = [0, 0];
+  let product = 0;
+  let square = 0;
   for (let at = 0; at < values.length; at += 1) {
     const level = levelOf(codeOf(values[at]!, scaled), zeroPoint);
     product += costs[at]! * level * values[at]!;

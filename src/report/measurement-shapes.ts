@@ -124,6 +124,7 @@ export const HEALING = withFields({
   windowCount: number,
   windowLength: number,
   divergence: withFields({ before: number, after: number }),
+  halvings: number,
   keptStep: number,
   curve: listOf(withFields({ step: number, train: optional(number), heldOut: optional(number) })),
 });

@@ -155,6 +155,8 @@ export interface RoundingReport {
   /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
   readonly learned: number;
   readonly nearest: number;
+  /** Those that cost most and kept eight bits; absent: none was to. */
+  readonly wide?: number;
   /** Geometric mean over the maps of what rounding costs on held-out tokens, by what the nearest levels would cost. */
   readonly costRatio: number;
 }
@@ -293,8 +295,20 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
+  /** Tokens that drive the units that stay, and those that left; absent where no text was looked at or quoted. */
+  readonly drives?: DrivesReport;
   /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
   readonly costCurve?: CostCurve;
+}
+
+/** What drives a module's units in the dense model, by whether they stay. */
+export interface DrivesReport {
+  /** Fraction of the module's squared output, each unit by itself, that comes from units that stay. */
+  readonly keptShare: number;
+  /** Tokens that units that stay answer more than usual. */
+  readonly kept: ContextReport;
+  /** The others. */
+  readonly removed: ContextReport;
 }
 
 /** Predicted cost by fraction removed, in units that all modules of a run share. */

@@ -23,7 +23,7 @@ export type InPage<Request> = Request extends object
 type Missing<Name, Value> =
   | 'threads'
   | 'offline'
-  | (Name extends 'resume' ? (Value extends boolean | undefined ? 'resume' : never) : never);
+  | (Name extends 'resume' ? ([Value] extends [boolean | undefined] ? 'resume' : never) : never);
 
 type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>

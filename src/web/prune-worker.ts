@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import type { WebRuntime } from '../platform/web/web-runtime.js';
 import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
 import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
@@ -16,9 +17,16 @@ export type InWorker<Request> = Omit<InPage<Request>, 'engine' | 'stages'>;
 
 /** What is used of a `Worker`. */
 export interface WorkerLike {
-  postMessage(message: unknown, transfer: never[]): void;
+  postMessage(message: unknown, transfer?: never[]): void;
   addEventListener(type: 'error' | 'messageerror', listener: (event: never) => void): void;
   terminate(): void;
+}
+
+export interface PruneWorkerOptions {
+  /** One that runs `fang-prune/worker`. Default: the package's own is started, which Vite and webpack find by themselves. */
+  readonly worker?: WorkerLike | undefined;
+  /** How it runs graphs. Default: as ONNX Runtime Web does by itself. */
+  readonly runtime?: WebRuntime | undefined;
 }
 
 /** Names of the calls; the calls themselves are the worker's. */
@@ -42,14 +50,13 @@ const CALLS: Readonly<Record<ModelCall, true>> = {
 /**
  * Starts a worker that prunes, so that the page stays alive. Progress, `signal` and errors are as in calls without one; maps that
  * are written into are filled when a call ends.
- * @param worker Default: the package's, which Vite and webpack find by themselves. Elsewhere bundle `fang-prune/worker` and give
- *   `new Worker(url, { type: 'module' })`.
  * @throws OptionError where there is no worker to start.
  * @example
  * const worker = createPruneWorker();
  * await worker.prune({ model: files, out: 'smaller', sparsity: 0.3, onProgress, signal });
  */
-export function createPruneWorker(worker: WorkerLike = startWorker()): PruneWorker {
+export function createPruneWorker({ worker = startWorker(), runtime }: PruneWorkerOptions = {}): PruneWorker {
+  if (runtime !== undefined) worker.postMessage({ runtime });
   const pending = new Set<(message: FromCallee) => void>();
   const fail = (what: string) => {
     const message = `the worker ${what}. Give createPruneWorker a worker that runs fang-prune/worker as a module, and whose bundle holds all it imports.`;

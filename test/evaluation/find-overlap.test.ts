@@ -1,4 +1,4 @@
-import { findOverlap } from '../../src/evaluation/find-overlap.js';
+import { findOverlap, keepApart } from '../../src/evaluation/find-overlap.js';
 import { createRandom } from '../../src/linalg/random.js';
 
 const draw = (seed: number, length: number, vocabularySize = 50_000) => {
@@ -25,6 +25,13 @@ describe('the overlap of two texts', () => {
     expect(findOverlap([text], [draw(2, 2000)])).toEqual({ passageLength: 13, sharedCount: 0, tokenCount: 2000 });
     expect(findOverlap([text], [text]).sharedCount).toBe(2000);
     expect(findOverlap([text.subarray(0, 1000), text.subarray(1000)], [text]).sharedCount).toBe(2000);
+  });
+
+  it('leaves the sequences that share a passage out', () => {
+    const [other, apart, close] = [draw(3, 500), draw(4, 300), draw(5, 300)];
+    close.set(other.subarray(100, 113), 50);
+    apart.set(other.subarray(100, 112), 50);
+    expect(keepApart([apart, close], [other])).toEqual([apart]);
   });
 
   it.each([

@@ -1,6 +1,6 @@
 import { blockSpans } from '../../src/architecture/layout.js';
 import { UnsupportedModelError } from '../../src/errors.js';
-import { type Healed, type HealingRequest, healModel } from '../../src/healing/heal-model.js';
+import { type Healed, type HealingRequest, healModel, remarkHealing } from '../../src/healing/heal-model.js';
 import { findTrainedWeights } from '../../src/healing/trained-weights.js';
 import type { SavedTraining } from '../../src/healing/training-state.js';
 import { copyModel, setWeight } from '../../src/onnx/edit-weights.js';
@@ -79,6 +79,12 @@ it('takes the steps that PyTorch takes, and keeps the best; the same bytes from 
   const resumed = await heal({ from: states[2]!, createStore: () => createSpilledStore(createMemoryScratch()) });
   expect(resumed.report).toEqual(whole.report);
   expect(Buffer.compare(await bytesAfter(resumed), bytes)).toBe(0);
+
+  const settings = { trained: 'all', windowsPerStep: 2, passCount: 3, learningRate: 100 } as const;
+  const diverged = await heal({ from: states[1]!, settings });
+  expect(diverged.report).toMatchObject({ keptStep: 2, halvings: 4, divergence });
+  expect(remarkHealing(diverged.report)).toEqual([expect.stringMatching(/^healing diverged after step 2, though/)]);
+  expect(Buffer.compare(await bytesAfter(diverged), bytes)).toBe(0);
 });
 
 it.each([
@@ -100,7 +106,7 @@ it('goes back and halves the rate where training diverges, and gives up after th
     settings: { trained: 'all', windowsPerStep: 2, passCount: 3, learningRate: 100 },
     onStep: async (save) => void halvings.push(save().facts.halvings),
   });
-  await expect(diverging).rejects.toThrow(/healing diverges: after step 0 .* halved 3 times from 100/);
+  await expect(diverging).rejects.toThrow(/healing diverges: after the first steps .* halved 3 times from 100/);
   expect(Math.max(...halvings)).toBe(4);
 });
 

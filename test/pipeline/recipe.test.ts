@@ -48,6 +48,11 @@ describe('a recipe', () => {
       expect(await contents(at('again'))).toEqual(await contents(at('out')));
       const { result, modules } = JSON.parse(await readFile(at('recipe/recipe.json'), 'utf8'));
       expect(applied.sha256).toBe(result.sha256);
+      // A call that was ended when the folder had its name finds it again, and no other.
+      const again = { model, recipe: at('recipe'), out: at('again') };
+      expect(await applyRecipe(again)).toEqual(applied);
+      await truncate(at('again/onnx/model.onnx'), 2000);
+      await expect(applyRecipe(again)).rejects.toThrow('exists');
       expect(modules).toHaveLength(12);
     },
     120_000,

@@ -1,14 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { observe, prune, pruneLadder } from '../../src/node.js';
+import { observe, prune, pruneLadder, quantize } from '../../src/node.js';
 import { runLadder, runObserve, runPrune } from '../../src/pipeline/calls.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
 import type { Journal } from '../../src/platform/journal.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Platform } from '../../src/platform/platform.js';
 import type { JobControl, Progress } from '../../src/progress.js';
-import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { hashesOf, hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
@@ -64,8 +64,8 @@ describe('a run that is aborted', () => {
       await mkdir(at('whole'));
       await mkdir(at('cut'));
       const steps: Progress[] = [];
-      // Saving is done anew.
-      const isKept = ({ stage }: Progress) => stage !== 'save';
+      // Saving and certifying are done anew.
+      const isKept = ({ stage }: Progress) => stage !== 'save' && stage !== 'certify';
       await run({ out: at('whole/x'), onProgress: (step) => void (isKept(step) && steps.push(step)) });
       let heard = 0;
       let cuts = 0;
@@ -97,6 +97,17 @@ describe('a run that is aborted', () => {
     },
     240_000,
   );
+});
+
+it('keeps what came of pruning apart from what comes of rounding again', async () => {
+  const model = 'test/fixtures/exporters/llama-genai018-fp32';
+  const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
+  const common = { certify: false, calibration: { windowCount: 2, windowLength: 16, source } };
+  await quantize({ ...common, model, out: at('quantised'), dtype: 'q4' });
+  const request = { ...common, model: at('quantised'), sparsity: 0.3, method: 'o-fang' };
+  await runPrune(PLATFORM, { ...request, out: at('x') });
+  await prune({ ...request, out: at('y') });
+  expect(await hashFolder(at('x'))).toBe(await hashFolder(at('y')));
 });
 
 const quick = (request: Partial<LadderRequest> = {}) =>

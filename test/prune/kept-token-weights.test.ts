@@ -30,7 +30,7 @@ function journalInMemory(isDue: boolean) {
 
 const contextWith = (journal: unknown) => ({ job: { journal } }) as unknown as PruneContext;
 
-const weights = new Map([['value', new Map([[0, Float32Array.of(1, 2)]])]]);
+const weights = new Map([['value', { batches: new Map([[0, Float32Array.of(1, 2)]]), strength: 3 }]]);
 const measure = async () => weights;
 const never = () => Promise.reject(new Error('made again'));
 

@@ -34,10 +34,11 @@ describeThere('the page that prunes', () => {
     browser = await launchChromium();
     context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
     page = await context.newPage();
+    page.setDefaultTimeout(100_000);
     page.on('pageerror', (error) => complaints.push(String(error)));
     page.on('console', (message) => message.type() === 'error' && complaints.push(message.text()));
     await page.goto(`${server.url}/index.html`);
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => {
     await browser?.close();
     await server?.close();
@@ -58,7 +59,7 @@ describeThere('the page that prunes', () => {
     expect(await page.locator('#facts').textContent()).toMatch(/2\.83M/);
     expect(await page.locator('#blocks .block').count()).toBe(6);
     expect(await page.locator('#size').textContent()).toMatch(/About \d[\d.]* MB of 11\.\d MB/);
-  }, 60_000);
+  }, 120_000);
 
   it('can be cancelled', async () => {
     await page.locator('#windows').fill('2');
@@ -67,7 +68,7 @@ describeThere('the page that prunes', () => {
     await page.getByRole('button', { name: 'Cancel' }).click();
     await page.getByText('Cancelled; nothing was written.').waitFor();
     expect(await page.locator('#result').isVisible()).toBe(false);
-  }, 60_000);
+  }, 120_000);
 
   it('prunes, shows the report, and hands out a zip', async () => {
     await page.getByRole('button', { name: 'Prune' }).click();
@@ -83,7 +84,7 @@ describeThere('the page that prunes', () => {
     const zip = await readFile(await download.path());
     expect(zip.subarray(0, 4).toString('latin1')).toBe('PK\u0003\u0004');
     expect(zip.includes('tiny-llama-smaller/onnx/model.onnx')).toBe(true);
-  }, 120_000);
+  }, 300_000);
 
   it('lets both models write', async () => {
     await page.locator('#tokens').fill('3');
@@ -93,7 +94,7 @@ describeThere('the page that prunes', () => {
     for (const text of await samples.allTextContents())
       expect(text.length).toBeGreaterThan('Once upon a time there was'.length);
     expect(complaints).toEqual([]);
-  }, 60_000);
+  }, 120_000);
 
   it.each([
     { width: 380, colorScheme: 'light' },

@@ -1,10 +1,9 @@
-import { join, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { createNodeEngine, prune } from '../../src/node.js';
 import type * as web from '../../src/web.js';
 import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
 import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
-import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 // The packed Chromium is built for Linux on x64.
@@ -38,7 +37,6 @@ const HTML = `<!doctype html><title>pages</title><script type="module">
 const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, windowLength: 24 } } as const;
 
 describeThere('a page', () => {
-  const folder = useTemporaryFolder();
   let browser: Browser;
   let server: PageServer;
   let page: Page;
@@ -55,7 +53,7 @@ describeThere('a page', () => {
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(server.url);
     await page.waitForFunction('globalThis.isReady');
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => {
     await browser?.close();
     await server?.close();
@@ -63,7 +61,7 @@ describeThere('a page', () => {
 
   it('prunes in a worker from its private file system into it, as Node.js does', async () => {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
-    const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out: join(folder(), 'out'), report: false });
+    const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, dryRun: true });
     const longestTask = await watchMainThread(browser, page);
     const found = await page.evaluate(async (run) => {
       const dense = await (await navigator.storage.getDirectory()).getDirectoryHandle('dense', { create: true });
@@ -91,7 +89,7 @@ describeThere('a page', () => {
     expect(complaints).toEqual([]);
     // Copying the model into the private file system, above, is part of it.
     expect(await longestTask()).toBeLessThan(100);
-  }, 120_000);
+  }, 300_000);
 
   it('takes out the same on WebGPU', async () => {
     const request = { ...RUN, modules: 'ffn', certify: false, report: false } as const;
@@ -110,7 +108,7 @@ describeThere('a page', () => {
     }, request);
     expect(kept.map(({ ranOn }) => ranOn)).toEqual(['wasm', 'webgpu']);
     expect(kept[1]!.keep).toEqual(kept[0]!.keep);
-  }, 120_000);
+  }, 300_000);
 
   it('runs what was pruned, there and here, and says what it is made of', async () => {
     const found = await page.evaluate(async () => {
@@ -127,7 +125,7 @@ describeThere('a page', () => {
     expect(found.samples[0]!.text).toBe(found.samples[1]!.text);
     expect(found.described.blocks.flatMap(({ modules }) => modules.map(({ width }) => width))).toContain(358);
     expect(found.perplexity.perplexity).toBeGreaterThan(1);
-  }, 60_000);
+  }, 120_000);
 
   it('keeps statistics, recipe and rungs in maps, and makes the same from them', async () => {
     const found = await page.evaluate(async ({ sparsity, ...look }) => {
@@ -167,6 +165,32 @@ describeThere('a page', () => {
     expect(halves).toContain('onnx/model_fp16.onnx');
     expect(healed).toContain('fang-prune-healing.json');
     expect([found.same, found.rungCount]).toEqual([true, 2]);
+  }, 300_000);
+
+  it('runs as the page says, and says what is wrong with a worker that does not start', async () => {
+    const found = await page.evaluate(async () => {
+      const runtime = {
+        url: `${location.origin}/ort.bundle.min.mjs`,
+        numThreads: 1,
+        wasmPaths: `${location.origin}/nowhere/`,
+      };
+      const tell = (call: Promise<unknown>) => call.catch((error) => `${error.code}: ${error.message}`);
+      const without = new Worker('/nothing.js', { type: 'module' }) as unknown as web.WorkerLike;
+      const wrong = fang.createPruneWorker({ runtime });
+      const right = fang.createPruneWorker({ runtime: { ...runtime, wasmPaths: undefined } });
+      const told = [
+        await tell(fang.createPruneWorker({ worker: without }).describe({ model: 'dense' })),
+        await tell(wrong.describe({ model: 'dense' })),
+        await tell(right.describe({ model: 'dense' }).then(({ model }) => model)),
+      ];
+      for (const started of [wrong, right]) started.terminate();
+      return told;
+    });
+    expect(found).toEqual([
+      expect.stringMatching(/^ERR_ENGINE: the worker failed to start\. Give createPruneWorker/),
+      expect.stringMatching(/^ERR_ENGINE: .*nowhere/),
+      'dense',
+    ]);
   }, 120_000);
 
   it('throws errors of the same classes, and fills nothing', async () => {
@@ -199,7 +223,7 @@ describeThere('a page', () => {
       [true, false, undefined, expect.stringContaining('There is no model at /opfs/nowhere')],
       0,
     ]);
-  }, 60_000);
+  }, 120_000);
 
   it.each(['worker', 'page'])(
     'stops in the %s, and leaves nothing',
@@ -254,5 +278,5 @@ describeThere('a page', () => {
       return [left.length > 0, (await listOpfs()).filter((path) => path.startsWith('.')), home.name];
     }, RUN);
     expect(found).toEqual([true, [], '']);
-  }, 60_000);
+  }, 120_000);
 });

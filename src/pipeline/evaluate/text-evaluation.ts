@@ -65,6 +65,12 @@ async function prepareText(
   return { name, tokens, textSha256: await sha256(text), windows, windowCount };
 }
 
+/** Tokens of a text that a measurement reads, window by window. */
+export const tokensMeasured = ({ tokens, windows, windowCount }: PreparedText): Int32Array[] =>
+  cutScoredWindows(tokens, resolveWindows(windows, tokens.length))
+    .slice(0, windowCount)
+    .map((window) => window.tokens);
+
 /** Perplexities of one model, in the order of the texts. @throws NumericalError, EngineError */
 export async function measureTexts(
   model: LanguageModel,

@@ -24,7 +24,9 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     const { model, modules } = outcome;
     const analysed = modules.length === 0 ? job.analysed : await analyseModel(model, job.engine, signal);
     const named = onProgress && ((step: Progress) => onProgress({ ...step, stage: 'quantise' }));
-    const own = { ...job, model, analysed, options: { ...job.options, onProgress: named } };
+    // Its segments are not those that shrank.
+    const journal = job.journal?.within('quantised');
+    const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress: named } };
     const dense = { model: job.model, analysed: job.analysed };
     const isWhole = modules.length === 0 && outcome.changed.size === 0;
     const form = request.dtype ?? (isWhole ? 'blocks' : formOfCodes(job.model.coded ?? job.model));

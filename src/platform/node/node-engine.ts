@@ -1,11 +1,9 @@
 import { availableParallelism } from 'node:os';
-import { create, toBinary } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { EngineError, OptionError } from '../../errors.js';
-import { makeNode, makeValueInfo } from '../../graph/build.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine, type OrtEngineOptions } from '../../runtime/ort-engine.js';
 import { checkOwnEngine, DEFAULT_THREADS, type EngineChoice } from '../platform.js';
+import { tryEngine } from '../try-engine.js';
 import { loadNative, loadWasm, type MissingRuntime } from './node-runtime.js';
 
 /**
@@ -43,7 +41,7 @@ export async function createNodeEngine(choice: EngineChoice = {}): Promise<Engin
     const executionProviders = wanted.slice(at).filter((name) => name !== WASM);
     const engine = createOrtEngine(ort, { executionProviders, ...threads });
     const failure =
-      provider === 'cpu' ? undefined : await tryProvider(createOrtEngine(ort, { executionProviders: [provider] }));
+      provider === 'cpu' ? undefined : await tryEngine(createOrtEngine(ort, { executionProviders: [provider] }));
     if (failure === undefined) return engine;
     failures.push(`${provider}: ${failure}`);
   }
@@ -84,30 +82,4 @@ function createWasmEngine(missing: MissingRuntime | undefined): Engine {
 
 function explain({ failure, remedy }: MissingRuntime): string {
   return `onnxruntime-node cannot be used (${failure}). ${remedy}`;
-}
-
-/** Runs a graph of one node; ONNX Runtime names a provider as known long before its libraries are there. */
-async function tryProvider(engine: Engine): Promise<string | undefined> {
-  try {
-    const session = await engine.load(identityGraph());
-    await session.run({ x: { type: 'float32', dims: [1], data: Float32Array.of(1) } });
-    await session.release();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
-}
-
-function identityGraph(): Uint8Array {
-  const model = create(ModelProtoSchema, {
-    irVersion: 8n,
-    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
-    graph: create(GraphProtoSchema, {
-      name: 'identity',
-      node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
-      input: [makeValueInfo('x', 1, [1])],
-      output: [makeValueInfo('y', 1, [1])],
-    }),
-  });
-  return toBinary(ModelProtoSchema, model);
 }

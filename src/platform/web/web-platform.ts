@@ -1,15 +1,16 @@
 import { sha256 } from '@noble/hashes/sha2';
 import { bytesToHex } from '@noble/hashes/utils';
-import { OptionError } from '../../errors.js';
+import { EngineError, OptionError } from '../../errors.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
-import type { OrtModule } from '../../runtime/ort-module.js';
 import { checkOwnEngine, type EngineChoice, type Platform } from '../platform.js';
+import { tryEngine } from '../try-engine.js';
 import type { DirectoryHandle } from './handle-folder.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
 import type { WebPlace } from './web-place.js';
+import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
 import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
@@ -20,6 +21,8 @@ export interface WebPlatformOptions {
    * cannot be written in place, and scratch space is in memory. Default: none, and all paths begin with the name of a folder.
    */
   readonly home?: DirectoryHandle | undefined;
+  /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
+  readonly runtime?: WebRuntime | undefined;
 }
 
 /**
@@ -28,7 +31,7 @@ export interface WebPlatformOptions {
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
  * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
-export function createWebPlatform({ folders = {}, home }: WebPlatformOptions = {}): Platform {
+export function createWebPlatform({ folders = {}, home, runtime = {} }: WebPlatformOptions = {}): Platform {
   return {
     files: createWebFiles(folders, home),
     createScratch: async () => (home && (await createStoredScratch(home))) ?? createMemoryScratch(),
@@ -36,23 +39,30 @@ export function createWebPlatform({ folders = {}, home }: WebPlatformOptions = {
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
-    createEngine: createWebEngine,
+    createEngine: (choice) => createWebEngine(choice, runtime),
     limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };
 }
 
-async function createWebEngine(choice: EngineChoice & JobControl): Promise<Engine> {
+async function createWebEngine(choice: EngineChoice & JobControl, runtime: WebRuntime): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
     throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
       option: 'threads',
     });
-  return yieldingEngine(given ?? (await createOwnEngine([executionProvider ?? 'wasm'].flat())), choice);
+  return yieldingEngine(given ?? (await startRuntime(runtime, [executionProvider ?? 'wasm'].flat())), choice);
 }
 
-async function createOwnEngine(executionProviders: readonly string[]): Promise<Engine> {
-  return createOrtEngine((await import('onnxruntime-web')) as unknown as OrtModule, { executionProviders });
+/** @throws EngineError where it does not start: most often a file of it is not where it looks. */
+async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
+  const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
+  const wrong = await tryEngine(engine);
+  if (wrong === undefined) return engine;
+  throw new EngineError(
+    `ONNX Runtime Web does not start on ${executionProviders.join(', ')}. Its .wasm file belongs beside its script, or where ` +
+      `ort.env.wasm.wasmPaths (in a worker runtime.wasmPaths) says. ${wrong}`,
+  );
 }

@@ -39,6 +39,15 @@ export interface DenseMeasures {
   readonly orders?: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
+/** What was measured on the way forwards. */
+export interface ForwardMeasures {
+  readonly contexts: ReadonlyMap<PrunableModule, ModuleContexts>;
+  /** FC by block. */
+  readonly blockChange: Float64Array;
+  /** Of methods whose orders need no gradient. */
+  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+}
+
 /** What was measured of a module on the way back. */
 export interface BackwardMeasures {
   /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */

@@ -4,23 +4,31 @@ import { type Journal, readKept } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
-import type { BackwardMeasures } from './dense-measures.js';
+import type { ForwardMeasures } from './dense-measures.js';
 import type { BackwardPass, DensePasses } from './dense-passes.js';
+import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
 import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 
 const NAME = 'backwards';
 
 /** The first part of the entry; the cotangents of each batch follow. */
 interface KeptBackwards extends BackwardPlace, ContextPlace {
-  /** By module index. */
-  readonly found: ReadonlyMap<number, BackwardMeasures>;
-  /** Those of the way back. */
+  /** What the way forwards found, modules by their index. */
+  readonly forwards: Omit<ForwardMeasures, 'contexts' | 'orders'> & {
+    readonly contexts: IndexedMap<ForwardMeasures['contexts']>;
+    readonly orders: IndexedMap<ForwardMeasures['orders']>;
+  };
+  /** By the key of what was measured. */
+  readonly found: ReadonlyMap<number | string, object>;
   readonly remarks: readonly string[];
 }
 
-interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
+/** A walk backwards that may be cut off, and what it goes by. */
+export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
   readonly backwardPass: BackwardPass;
-  readonly found: ReadonlyMap<PrunableModule, BackwardMeasures>;
+  readonly forwards: ForwardMeasures;
+  /** What is found on the way, which fills, by keys that another run has too. */
+  readonly found: ReadonlyMap<number | string, object>;
   readonly cotangents: TensorStore;
 }
 
@@ -36,7 +44,6 @@ interface KeptWalk {
 export async function openKeptBackwards(context: PruneContext, given: Backwards): Promise<KeptWalk> {
   const { journal } = context.job;
   const { curvatures } = given.needs;
-  const firstRemark = context.remarks.length;
   const start = journal && (await restore(context, journal, given));
   return {
     start,
@@ -45,35 +52,62 @@ export async function openKeptBackwards(context: PruneContext, given: Backwards)
       const missing = curvatures ? await findMissing(journal, passedModules(given, place)) : [];
       if (!journal.isDue(byteLength(context, given, missing.length))) return;
       await writeCurvatures(journal, missing, curvatures!, false);
-      await journal.write(NAME, parts(context, given, { place, firstRemark }));
+      await journal.write(NAME, parts(context, given, place));
     },
+  };
+}
+
+/** Where an earlier walk was cut off, and what came before it: the way forwards need lead no farther than to there. */
+export interface EarlierWalk extends Pick<Backwards, 'forwards'> {
+  readonly left: number;
+}
+
+/** Undefined where nothing was kept, or something is lost of what belongs to it. */
+export async function findEarlierWalk(
+  { job: { journal } }: PruneContext,
+  passes: Pick<DensePasses, 'needs' | 'spans'>,
+): Promise<EarlierWalk | undefined> {
+  const kept = await readWalk(journal, passes);
+  if (kept === undefined) return undefined;
+  const { contexts, orders, blockChange } = kept.forwards;
+  const { modules } = passes.needs;
+  return {
+    left: kept.left,
+    forwards: { blockChange, contexts: byModule(modules, contexts), orders: byModule(modules, orders) },
   };
 }
 
 async function* parts(
   context: PruneContext,
-  { found, backwardPass, cotangents }: Backwards,
-  { place, firstRemark }: { readonly place: BackwardPlace; readonly firstRemark: number },
+  { forwards: { blockChange, contexts, orders }, found, backwardPass, cotangents }: Backwards,
+  place: BackwardPlace,
 ): AsyncGenerator<unknown> {
   yield {
     ...place,
     ...context.passed(),
-    found: new Map([...found].map(([{ index }, measures]) => [index, measures])),
-    remarks: context.remarks.slice(firstRemark),
+    forwards: { blockChange, contexts: byIndex(contexts), orders: byIndex(orders) },
+    found,
+    remarks: [...context.remarks],
   } satisfies KeptBackwards;
   for (const batch of backwardPass.batches.keys()) yield await cotangents.get(batch);
 }
 
-/** @returns undefined where nothing was kept, or something is lost of what belongs to it. */
+async function readWalk(
+  journal: Journal | undefined,
+  passes: Pick<DensePasses, 'needs' | 'spans'>,
+): Promise<KeptBackwards | undefined> {
+  const kept = await readKept<KeptBackwards>(journal, NAME);
+  if (kept === undefined || !passes.needs.curvatures) return kept;
+  return (await findMissing(journal!, passedModules(passes, kept))).length > 0 ? undefined : kept;
+}
+
 async function restore(context: PruneContext, journal: Journal, given: Backwards): Promise<BackwardPlace | undefined> {
   const { found, cotangents, needs } = given;
-  const kept = await readKept<KeptBackwards>(journal, NAME);
+  const kept = await readWalk(journal, given);
   if (kept === undefined) return undefined;
-  const passed = needs.curvatures ? passedModules(given, kept) : [];
-  if ((await findMissing(journal, passed)).length > 0) return undefined;
   context.goOn(kept);
-  for (const [{ index }, measures] of found) Object.assign(measures, kept.found.get(index));
-  if (needs.curvatures) await readCurvatures(journal, passed, needs.curvatures);
+  for (const [key, measures] of found) Object.assign(measures, kept.found.get(key));
+  if (needs.curvatures) await readCurvatures(journal, passedModules(given, kept), needs.curvatures);
   let batch = -1;
   for await (const part of (await journal.read(NAME))!) {
     if (batch >= 0) await cotangents.put(batch, part as Tensor);
@@ -83,7 +117,10 @@ async function restore(context: PruneContext, journal: Journal, given: Backwards
 }
 
 /** Modules whose blocks the walk has left behind. */
-function passedModules({ needs, spans }: Backwards, { left }: BackwardPlace): readonly PrunableModule[] {
+function passedModules(
+  { needs, spans }: Pick<DensePasses, 'needs' | 'spans'>,
+  { left }: Pick<BackwardPlace, 'left'>,
+): readonly PrunableModule[] {
   const first = spans[left]?.first ?? Number.POSITIVE_INFINITY;
   return needs.modules.filter(({ segment }) => segment >= first);
 }

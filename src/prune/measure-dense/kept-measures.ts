@@ -1,7 +1,7 @@
-import type { PrunableModule } from '../../architecture/layout.js';
 import { readKept } from '../../platform/journal.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
+import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
 import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 import { runMeasurements } from './run-measurements.js';
 
@@ -14,8 +14,6 @@ interface KeptMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Con
   readonly orders: IndexedMap<NonNullable<DenseMeasures['orders']>> | undefined;
   readonly remarks: readonly string[];
 }
-
-type IndexedMap<Found> = Found extends ReadonlyMap<PrunableModule, infer Value> ? ReadonlyMap<number, Value> : never;
 
 /** What one look at the dense model teaches: from the journal where an earlier run kept it. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
@@ -34,13 +32,11 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
 }
 
 function pack(context: PruneContext, { functional, orders, ...measured }: DenseMeasures): KeptMeasures {
-  const indexed = <Value>(found: ReadonlyMap<PrunableModule, Value>) =>
-    new Map([...found].map(([{ index }, value]) => [index, value]));
   return {
     ...measured,
     ...context.passed(),
-    functional: indexed(functional),
-    orders: orders && indexed(orders),
+    functional: byIndex(functional),
+    orders: orders && byIndex(orders),
     remarks: [...context.remarks],
   };
 }
@@ -50,9 +46,11 @@ async function unpack(
   { modules, curvatures }: DenseNeeds,
   { functional, orders, remarks, drawn, ticks, ...measured }: KeptMeasures,
 ): Promise<DenseMeasures> {
-  const named = <Value>(found: ReadonlyMap<number, Value>) =>
-    new Map(modules.filter(({ index }) => found.has(index)).map((module) => [module, found.get(module.index)!]));
   if (curvatures !== undefined) await readCurvatures(context.job.journal!, modules, curvatures);
   context.goOn({ drawn, ticks, remarks });
-  return { ...measured, functional: named(functional), ...(orders && { orders: named(orders) }) };
+  return {
+    ...measured,
+    functional: byModule(modules, functional),
+    ...(orders && { orders: byModule(modules, orders) }),
+  };
 }

@@ -10,8 +10,9 @@ import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { seeInMetric } from '../shrink/see-in-metric.js';
-import type { BackwardMeasures } from './dense-measures.js';
+import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
+import { byIndex } from './indexed-map.js';
 import { openKeptBackwards } from './kept-backwards.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 
@@ -19,22 +20,27 @@ import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
  * Sends gradients of the loss back through the dense model: affinity of neurons to contexts, curvature, and orders of
  * removal in its metric, as far as the needs go; nothing where they ask for no gradients.
  *
- * @param contexts Those of each FFN's tokens; in one without, all tokens are alike. @see FANG (arXiv 2512.23014), Eq. 5
+ * @param forwards has the contexts of each FFN's tokens; in one without, all tokens are alike. @see FANG (arXiv 2512.23014), Eq. 5
  */
 export async function measureBackwards(
   context: PruneContext,
   passes: DensePasses,
-  contexts: ReadonlyMap<PrunableModule, TokenContexts>,
+  forwards: ForwardMeasures,
 ): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
   const { job } = context;
   const { backwardPass, needs, spans } = passes;
   if (backwardPass === undefined) return new Map();
-  const measured = needs.modules.map((module) => openMeasurement(context, passes, module, contexts.get(module)));
+  const measured = needs.modules.map((module) =>
+    openMeasurement(context, passes, module, forwards.contexts.get(module)),
+  );
   const inSpan = ({ first, last }: BlockSpan) =>
     measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
   const cotangents = await job.createStore(job.windows.length);
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
-  const kept = await openKeptBackwards(context, { ...passes, backwardPass, found, cotangents });
+  const kept = await openKeptBackwards(context, {
+    ...{ ...passes, backwardPass, forwards, cotangents },
+    found: byIndex(found),
+  });
   try {
     await context.timed('backward', () =>
       walkBackwards({

@@ -5,41 +5,48 @@ import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } fr
 import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
-import type { ModuleContexts } from './dense-measures.js';
+import type { ForwardMeasures, ModuleContexts } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
+import type { EarlierWalk } from './kept-backwards.js';
 import type { KeptStatistics } from './kept-statistics.js';
 import { orderModule } from './measure-backwards.js';
 import { createMeasurements, type ModuleMeasurement } from './measurements.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import { searchContexts } from './search-contexts.js';
 
-/** What was measured on the way forwards. */
-export interface ForwardMeasures {
-  readonly contexts: ReadonlyMap<PrunableModule, ModuleContexts>;
-  /** FC by block. */
-  readonly blockChange: Float64Array;
-  /** Of methods whose orders need no gradient. */
-  readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
-}
-
 /**
  * Sends the calibration tokens through the dense model once: contexts, block change, and orders that need no gradient, as
  * far as the needs go. @see FANG (arXiv 2512.23014), section 3.1
+ * @param earlier where the way back was cut off, which needs nothing of the blocks that it has left behind
  */
-export async function measureForwards(context: PruneContext, passes: DensePasses): Promise<ForwardMeasures> {
+export async function measureForwards(
+  context: PruneContext,
+  passes: DensePasses,
+  earlier?: EarlierWalk,
+): Promise<ForwardMeasures> {
   const { job } = context;
   // Input of the block that comes next.
   const inputs = await job.createStore(job.windows.length);
   try {
-    return await goForwards(context, { ...passes, inputs });
+    const seen = await goForwards(context, { ...passes, inputs, end: earlier && earlier.left + SHARED_SPANS });
+    return earlier?.forwards ?? seen;
   } finally {
     await inputs.dispose();
   }
 }
 
+/** Stages of so many spans behind one may run in a session with it, which rounds as it does when it runs with them. */
+const SHARED_SPANS = 2;
+
+interface WayForwards extends DensePasses {
+  readonly inputs: TensorStore;
+  /** Spans to go through; default all. */
+  readonly end: number | undefined;
+}
+
 async function goForwards(
   context: PruneContext,
-  { runner, inputs, backwardPass, kept, spans, needs }: DensePasses & { readonly inputs: TensorStore },
+  { runner, inputs, backwardPass, kept, spans, needs, end }: WayForwards,
 ): Promise<ForwardMeasures> {
   const { batches } = context;
   const { layout, partition } = context.job.analysed.detected;
@@ -59,7 +66,7 @@ async function goForwards(
   });
   const measurements = createMeasurements(batches.length, context.job.options.signal);
   await context.advance(runner, keep(partition.cuts[0]!, 0));
-  for (const [at, span] of spans.entries()) {
+  for (const [at, span] of spans.slice(0, end).entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
       const here: ModuleMeasurement[] = [];
       for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {

@@ -6,20 +6,22 @@ import {
   type BackwardMeasures,
   type DenseMeasures,
   type DenseNeeds,
+  type ForwardMeasures,
   type FunctionalModule,
   needsGradients,
 } from './dense-measures.js';
 import { startDensePasses } from './dense-passes.js';
+import { findEarlierWalk } from './kept-backwards.js';
 import { measureBackwards, oneContext } from './measure-backwards.js';
-import { type ForwardMeasures, measureForwards } from './measure-forwards.js';
+import { measureForwards } from './measure-forwards.js';
 
 /** Measures the dense model in one pass forwards and, for whatever hangs on the loss, one backwards. */
 export async function runMeasurements(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   if (!needsGradients(needs) && !needs.blockChange && needs.order === undefined) return { functional: new Map() };
   const passes = await startDensePasses(context, needs);
   try {
-    const forwards = await measureForwards(context, passes);
-    const backwards = await measureBackwards(context, passes, forwards.contexts);
+    const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
+    const backwards = await measureBackwards(context, passes, forwards);
     return collect(context, { needs, forwards, backwards });
   } finally {
     await passes.dispose();

@@ -24,6 +24,10 @@ export interface WholeCheck {
 /** Windows that are compared at most: each is read by up to four models. */
 const MOST_WINDOWS = 2;
 
+/** Logits of a window that lie in memory at most, of two models (100 MiB each), and tokens of it that are read in any case. */
+const MOST_LOGITS = 25 * 2 ** 20;
+const LEAST_TOKENS = 16;
+
 /**
  * Compares a quantised model as a whole with the dense one, on windows that rounding did not learn from. Where the nearest levels
  * are better there, they are taken: what each map gains by itself need not add up.
@@ -32,7 +36,11 @@ export async function checkWhole(
   job: PruneJob,
   { dense, leaving, quantised }: WholeCheck,
 ): Promise<{ readonly quantised: QuantisedModel; readonly cost?: WholeCost }> {
-  const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows).slice(-MOST_WINDOWS);
+  const { layout } = dense.analysed.detected;
+  const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / layout.vocabularySize));
+  const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows)
+    .slice(-MOST_WINDOWS)
+    .map((window) => window.subarray(0, tokens));
   if (windows.length === 0 || leaving.length === 0) return { quantised };
   const { analysed, engine, options } = job;
   const nearest = quantised.roundings.size > 0 ? await roundAgain(job, leaving, quantised) : undefined;

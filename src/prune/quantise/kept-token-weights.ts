@@ -13,7 +13,7 @@ export async function keepingTokenWeights(
   if (kept !== undefined) return kept;
   const measured = await measure();
   const byteLength = [...measured.values()]
-    .flatMap((weights) => [...weights.values()])
+    .flatMap(({ batches }) => [...batches.values()])
     .reduce((sum, batch) => sum + batch.byteLength, 0);
   if (journal?.isDue(byteLength, true)) await journal.write(NAME, [measured], true);
   return measured;

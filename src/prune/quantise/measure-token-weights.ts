@@ -1,13 +1,19 @@
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
 import { walkBackwards } from '../../activations/walk-backwards.js';
-import { blockSpans } from '../../architecture/layout.js';
+import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
 import { METRICS } from '../../importance/metrics.js';
 import type { DensePasses } from '../measure-dense/dense-passes.js';
+import { findEarlierWalk, openKeptBackwards } from '../measure-dense/kept-backwards.js';
 import { measureForwards } from '../measure-dense/measure-forwards.js';
 import type { PruneContext } from '../prune-context.js';
 
-/** Weights of tokens, by the index of their batch. */
-export type TokenWeights = ReadonlyMap<number, Float32Array>;
+/** What the loss feels of a value, token by token. */
+export interface TokenWeights {
+  /** By the index of a batch; their mean is 1. */
+  readonly batches: ReadonlyMap<number, Float32Array>;
+  /** Mean of the squared gradient's norm: what a weight of 1 stands for. */
+  readonly strength: number;
+}
 
 /** A value whose tokens are weighed. */
 export interface WeighedValue {
@@ -44,6 +50,7 @@ export async function measureTokenWeights(
     await job.createStore(job.windows.length),
   ];
   const meters = values.map((value) => ({ ...value, meter: createTokenWeightMeter(value.value, value.channelCount) }));
+  const inSpan = ({ first, last }: BlockSpan) => meters.filter(({ segment }) => segment >= first && segment <= last);
   try {
     const passes: DensePasses = {
       needs: NOTHING,
@@ -54,7 +61,12 @@ export async function measureTokenWeights(
       spans,
       dispose: async () => undefined,
     };
-    await measureForwards(context, passes);
+    const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
+    const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
+    const kept = await openKeptBackwards(context, {
+      ...{ needs: NOTHING, spans, forwards, found, cotangents },
+      backwardPass: { batches, archive },
+    });
     await context.timed('backward', () =>
       walkBackwards({
         engine,
@@ -66,24 +78,31 @@ export async function measureTokenWeights(
         side: runner.side,
         cotangents,
         softened: { temperature: METRICS.divergence.temperature, seed: options.seed },
-        metersOf: ({ first, last }) =>
-          meters.filter(({ segment }) => segment >= first && segment <= last).map(({ meter }) => meter),
+        metersOf: (span) => inSpan(span).map(({ meter }) => meter),
+        start: kept.start,
+        async onSpan(span, place) {
+          for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
+          await kept.settle(place);
+        },
         onBatch: (detail) => context.tick(detail),
         signal: options.signal,
       }),
     );
-    return new Map(meters.map(({ value, meter }) => [value, normalise(meter.finish())]));
+    return new Map([...found].map(([value, { weights = new Map() }]) => [value, normalise(weights)]));
   } finally {
     await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
   }
 }
 
-function normalise(weights: TokenWeights): TokenWeights {
+function normalise(weights: TokenWeights['batches']): TokenWeights {
   let [sum, count] = [0, 0];
   for (const batch of weights.values()) {
     for (const weight of batch) sum += weight;
     count += batch.length;
   }
   const factor = sum > 0 ? count / sum : 1;
-  return new Map([...weights].map(([index, batch]) => [index, batch.map((weight) => weight * factor)]));
+  return {
+    batches: new Map([...weights].map(([index, batch]) => [index, batch.map((weight) => weight * factor)])),
+    strength: count > 0 ? sum / count : 0,
+  };
 }

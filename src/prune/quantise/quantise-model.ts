@@ -14,6 +14,7 @@ import type { PruneJob, StageTiming } from '../job.js';
 import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { type ChosenCodes, chooseCodes, type Rounding } from './choose-codes.js';
+import { chooseWide, wideGrid } from './choose-wide.js';
 import { keepingTokenWeights } from './kept-token-weights.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
@@ -35,6 +36,8 @@ export interface QuantisedModel {
   readonly weights: readonly QuantisedWeight[];
   /** How each weight was rounded that was looked at, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  /** Maps that cost most and kept eight bits. */
+  readonly wideCount: number;
   /** Windows that no rounding was learned from. */
   readonly heldOut: readonly Int32Array[];
   readonly timings: readonly StageTiming[];
@@ -44,11 +47,11 @@ export interface QuantisedModel {
 /** One batch of so many is held out, to choose between ways of rounding; where there is but one batch, none is. */
 const HELD_OUT_STRIDE = 6;
 
+/** What rounding without tokens takes of a job. */
+type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
+
 /** Rounds every weight to the nearest level of its block; no token is looked at. */
-export async function roundModel(
-  job: Pick<PruneJob, 'model' | 'store' | 'options'>,
-  planned: readonly GriddedWeight[],
-): Promise<QuantisedModel> {
+export async function roundModel(job: RoundingJob, planned: readonly GriddedWeight[]): Promise<QuantisedModel> {
   const model = copyModel(job.model);
   const weights: QuantisedWeight[] = [];
   for (const weight of planned) {
@@ -57,31 +60,50 @@ export async function roundModel(
       await putCodes(model, weight, { codes: roundToNearest(await readRows(model, weight), weight), store: job.store }),
     );
   }
-  return { model, weights, roundings: new Map(), heldOut: [], timings: [], remarks: [] };
+  return { model, weights, roundings: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
 }
 
 /** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
-export async function roundAgain(
-  job: Pick<PruneJob, 'model' | 'store' | 'options'>,
+export const roundAgain = (
+  job: RoundingJob,
+  planned: readonly GriddedWeight[],
+  quantised: QuantisedModel,
+): Promise<QuantisedModel> =>
+  replaceRounded(
+    job,
+    planned.filter(({ name }) => quantised.roundings.has(name)),
+    quantised,
+  );
+
+/** Rounds some weights of a quantised model to the nearest levels of their grids, in place of what they are there. */
+async function replaceRounded(
+  job: RoundingJob,
   planned: readonly GriddedWeight[],
   quantised: QuantisedModel,
 ): Promise<QuantisedModel> {
-  const again = await roundModel(
-    job,
-    planned.filter(({ name }) => quantised.roundings.has(name)),
-  );
+  const again = await roundModel(job, planned);
   const model = copyModel(quantised.model);
-  for (const { name } of again.weights) setWeight(model, name, again.model.weights.get(name)!);
-  const kept = quantised.weights.filter(({ name }) => !quantised.roundings.has(name));
-  return { ...quantised, model, weights: [...kept, ...again.weights], roundings: new Map() };
+  const replaced = new Set(planned.map(({ name }) => name));
+  for (const name of replaced) setWeight(model, name, again.model.weights.get(name)!);
+  return {
+    ...quantised,
+    model,
+    weights: [...quantised.weights.filter(({ name }) => !replaced.has(name)), ...again.weights],
+    roundings: new Map([...quantised.roundings].filter(([name]) => !replaced.has(name))),
+  };
 }
 
 /**
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
  * blocks, and those of eight bits, are rounded to the nearest level. With a journal a run goes on where it was cut off.
+ * @param wideShare See `chooseWide`.
  */
-export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeight[]): Promise<QuantisedModel> {
+export async function quantiseModel(
+  job: PruneJob,
+  planned: readonly GriddedWeight[],
+  wideShare = 0,
+): Promise<QuantisedModel> {
   const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
   if (learned.length === 0 || job.windows.length === 0) return roundModel(job, planned);
   const rounded = await roundModel(
@@ -92,7 +114,8 @@ export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeig
   try {
     const tokenWeights = await keepingTokenWeights(context, () => measureTokenWeights(context, learned.map(resultOf)));
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
-    return {
+    const quantised: QuantisedModel = {
+      wideCount: 0,
       model: rounded.model,
       weights: [...rounded.weights, ...found.weights],
       roundings: found.roundings,
@@ -100,9 +123,28 @@ export async function quantiseModel(job: PruneJob, planned: readonly GriddedWeig
       timings: context.timings(),
       remarks: context.remarks,
     };
+    return wideShare === 0 ? quantised : await widen(job, quantised, { learned, tokenWeights, wideShare });
   } finally {
     await context.dispose();
   }
+}
+
+/** Gives eight bits to the maps whose rounding is felt most. */
+async function widen(
+  job: PruneJob,
+  quantised: QuantisedModel,
+  { learned, tokenWeights, wideShare }: Learning & { readonly wideShare: number },
+): Promise<QuantisedModel> {
+  const maps = learned.map((weight) => {
+    const { strength = 0 } = tokenWeights.get(resultOf(weight).value) ?? {};
+    // A gradient and an error that know nothing of each other meet in one of so many directions.
+    return { weight, cost: (strength * quantised.roundings.get(weight.name)!.chosen.cost) / weight.outCount };
+  });
+  const names = chooseWide(maps, wideShare);
+  const wide = learned
+    .filter(({ name }) => names.has(name))
+    .map((weight) => ({ ...weight, grid: wideGrid(weight.grid) }));
+  return { ...(await replaceRounded(job, wide, quantised)), wideCount: wide.length };
 }
 
 /** A weight whose rounding is learned, and the segment that reads it. */
@@ -216,7 +258,7 @@ async function measureGrams(
       at: `${at}`,
       value: product!.input,
       channelCount: inCount,
-      weightsOf: ({ index }) => tokenWeights.get(product!.result)?.get(index),
+      weightsOf: ({ index }) => tokenWeights.get(product!.result)?.batches.get(index),
       isHeldOut: (batch) => isHeldOut(batch, context.batches),
     }),
   );

@@ -32,6 +32,7 @@ export async function writeCoded(
       model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
       changed: new Map(),
       roundings: new Map(),
+      wideCount: 0,
       timings: [],
       remarks: [],
     };
@@ -46,7 +47,7 @@ export async function writeCoded(
       if (grid !== undefined) rounded.push({ ...weight, grid });
     }
   }
-  const made = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, rounded);
+  const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
   const { quantised, cost } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights];
   const model = await writeWithTwin(job, { change, weights }, (graph) => {
@@ -61,6 +62,7 @@ export async function writeCoded(
     model,
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
     roundings: quantised.roundings,
+    wideCount: 0,
     timings: quantised.timings,
     remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
   };

@@ -18,6 +18,7 @@ export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
   readonly rounding: 'calibrated' | 'nearest';
   readonly accuracyLevel: number;
+  readonly wideShare: number;
   /** The model that it came from, and what was done to it. */
   readonly dense: UnderstoodModel;
   readonly change: ModelChange;
@@ -35,6 +36,8 @@ export interface WrittenDtype {
   readonly cost?: WholeCost;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  /** Maps that kept eight bits. */
+  readonly wideCount: number;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
@@ -51,7 +54,8 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const planned = planWeights(job.model, job.analysed, dtype, request);
   const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
   const { change, dense, rounding } = request;
-  const found = await (rounding === 'calibrated' ? quantiseModel : roundModel)(job, leaving);
+  const found =
+    rounding === 'calibrated' ? await quantiseModel(job, leaving, request.wideShare) : await roundModel(job, leaving);
   const isCompared = dtype.maps.kind === 'blocks';
   const { quantised, cost } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })
@@ -65,6 +69,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     parts: countParts(model, planned, new Map(quantised.weights.map((weight) => [weight.name, weight.stored]))),
     ...(cost && { cost }),
     roundings: quantised.roundings,
+    wideCount: quantised.wideCount,
     timings: quantised.timings,
     remarks: quantised.remarks,
   };

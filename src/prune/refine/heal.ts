@@ -1,4 +1,4 @@
-import { type HealingReport, healModel, type UnderstoodModel } from '../../healing/heal-model.js';
+import { type HealingReport, healModel, remarkHealing, type UnderstoodModel } from '../../healing/heal-model.js';
 import { keepTraining } from '../../healing/keep-training.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -17,10 +17,7 @@ export const healing: Refinement = {
     if (context.job.options.heal === undefined) return new Map();
     const { changed, report } = await context.timed('heal', () => heal(context, model));
     context.findings.healing = report;
-    if (changed.size === 0)
-      context.remarks.push(
-        `healing changed nothing: no step ${report.stopped ? 'so far ' : ''}brought the model closer to the dense one on held-out windows`,
-      );
+    context.remarks.push(...remarkHealing(report));
     for (const [name, handle] of changed) setWeight(model, name, handle);
     return changed;
   },

@@ -20,7 +20,7 @@ function filesOf(root: string): Map<string, Uint8Array> {
 }
 
 it('prunes from a map into a map as Node.js does from a folder into a folder', async () => {
-  const engine = await createNodeEngine({ executionProvider: 'wasm' });
+  const engine = await createNodeEngine();
   const out = join(folder(), 'out');
   const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out, report: false });
   const smaller = new Map<string, Uint8Array>();

@@ -1,0 +1,33 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { makeNode, makeValueInfo } from '../graph/build.js';
+import type { Engine } from '../runtime/engine.js';
+
+/**
+ * Runs a graph of one node; ONNX Runtime names a provider as known long before its libraries are there.
+ * @returns what was wrong; undefined for nothing
+ */
+export async function tryEngine(engine: Engine): Promise<string | undefined> {
+  try {
+    const session = await engine.load(identityGraph());
+    await session.run({ x: { type: 'float32', dims: [1], data: Float32Array.of(1) } });
+    await session.release();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+function identityGraph(): Uint8Array {
+  const model = create(ModelProtoSchema, {
+    irVersion: 8n,
+    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
+    graph: create(GraphProtoSchema, {
+      name: 'identity',
+      node: [makeNode({ op: 'Identity', inputs: ['x'], outputs: ['y'] })],
+      input: [makeValueInfo('x', 1, [1])],
+      output: [makeValueInfo('y', 1, [1])],
+    }),
+  });
+  return toBinary(ModelProtoSchema, model);
+}

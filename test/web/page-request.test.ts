@@ -1,0 +1,33 @@
+import type { PruneRequest, TasksRequest } from '../../src/pipeline/calls.js';
+import { callInPage } from '../../src/web/call-in-page.js';
+import type { InPage } from '../../src/web/page-request.js';
+import { FakeDirectory } from '../support/fake-directory.js';
+
+const text = new File(['text'], 'text.txt');
+const request: InPage<PruneRequest> = { model: [text], out: new FakeDirectory('out'), sparsity: 0.3, embeddings: text };
+
+it('takes folders and files where Node.js takes paths, and paths too', () => {
+  const more: InPage<PruneRequest> = {
+    ...request,
+    ...{ model: 'dense', statistics: new Map(), recipe: 'recipes', calibration: { source: { file: text } } },
+    evaluation: { texts: [text, 'other.txt'] },
+  };
+  const tasks: InPage<TasksRequest> = { model: new Map(), file: text, resume: 'scores.jsonl' };
+  expect([more.evaluation?.texts, tasks.resume]).toEqual([[text, 'other.txt'], 'scores.jsonl']);
+});
+
+it('offers nothing that pages lack, and refuses it', async () => {
+  // @ts-expect-error ONNX Runtime Web has threads of its own.
+  const threads: InPage<PruneRequest> = { ...request, out: new Map(), threads: 2 };
+  // @ts-expect-error There is no journal.
+  const resume: InPage<PruneRequest> = { ...request, resume: false };
+  // @ts-expect-error A file is no folder to write into.
+  const out: InPage<PruneRequest> = { ...request, out: 3 };
+  expect([resume, out]).toHaveLength(2);
+  const call = callInPage('prune', {
+    ...threads,
+    embeddings: undefined,
+    model: new Map([['model.onnx', new Uint8Array(8)]]),
+  });
+  await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'threads' });
+});
