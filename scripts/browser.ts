@@ -44,8 +44,6 @@ declare const runOnce: (request: object, isOnPage: boolean, abortAt?: number) =>
 interface RunResult {
   readonly ms: number;
   readonly longestBlockMs: number;
-  /** Bytes that the page's contexts hold at most, as Chromium counts them. */
-  readonly pageBytes: number;
   readonly keep?: readonly (readonly number[])[];
   readonly timings?: web.PruneReport['timings'];
   readonly abortMs?: number;
@@ -74,7 +72,7 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
   };
   const runOnce = async (request, isOnPage, abortAt) => {
     const [abortion, began] = [new AbortController(), performance.now()];
-    let [isRunning, last, longestBlockMs, pageBytes, abortedAt, stage] = [true, began, 0, 0, 0, ''];
+    let [isRunning, last, longestBlockMs, abortedAt, stage] = [true, began, 0, 0, ''];
     const tick = () => {
       const now = performance.now();
       longestBlockMs = Math.max(longestBlockMs, now - last);
@@ -82,13 +80,6 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
       if (isRunning) setTimeout(tick);
     };
     tick();
-    const measure = async () => {
-      while (isRunning) {
-        const { bytes } = await performance.measureUserAgentSpecificMemory();
-        pageBytes = Math.max(pageBytes, bytes);
-      }
-    };
-    void measure();
     if (abortAt !== undefined)
       setTimeout(() => {
         abortedAt = performance.now();
@@ -99,10 +90,10 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
     try {
       const report = await (isOnPage ? fang : worker).prune(full);
       const { modules, timings } = report;
-      return { ms: performance.now() - began, longestBlockMs, pageBytes, timings, keep: modules.map(({ keep }) => keep), left: await list() };
+      return { ms: performance.now() - began, longestBlockMs, timings, keep: modules.map(({ keep }) => keep), left: await list() };
     } catch (error) {
       if (error.message !== 'enough') throw error;
-      return { ms: performance.now() - began, longestBlockMs, pageBytes, stage, abortMs: performance.now() - abortedAt, left: await list() };
+      return { ms: performance.now() - began, longestBlockMs, stage, abortMs: performance.now() - abortedAt, left: await list() };
     } finally {
       isRunning = false;
     }
