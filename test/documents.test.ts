@@ -90,3 +90,28 @@ function markdownIn(folder: string): string[] {
     .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
     .map((name) => join(folder, name));
 }
+
+it('every command in the documentation has only flags that exist', async () => {
+  const used = documents.flatMap((document) => {
+    const blocks = [...readFileSync(document, 'utf8').matchAll(/^```sh\n([\s\S]*?)^```/gm)].map(
+      ([, block = '']) => block,
+    );
+    const lines = blocks.join('').replaceAll('\\\n', ' ').split('\n');
+    return lines.flatMap((line) => {
+      const [, command, rest = ''] = /\bfang-prune ([a-z]+)\b([^#|>]*)/.exec(line) ?? [];
+      return command === undefined ? [] : [{ document, command, flags: rest.match(/(?<= )--?[a-z][\w-]*/g) ?? [] }];
+    });
+  });
+  expect(used.length).toBeGreaterThan(20);
+  const known = new Map<string, string>();
+  for (const command of new Set(used.map(({ command }) => command))) {
+    const { out } = await runWithDouble(`${command} --help-all`);
+    known.set(command, out === '' ? (await runWithDouble(`${command} --help`)).out : out);
+  }
+  const stray = used.flatMap(({ document, command, flags }) =>
+    flags
+      .filter((flag) => !new RegExp(`(?<![\\w-])${flag}(?![\\w-])`).test(known.get(command)!))
+      .map((flag) => `${document}: ${command} ${flag}`),
+  );
+  expect(stray).toEqual([]);
+});

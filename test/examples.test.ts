@@ -17,6 +17,9 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '07-gradients.ts': /loss \d+\.\d{3} nats a token\n(block \d: mean \|h dL\/dh\| \d\.\d\de-\d\n?){6}/,
   '08-fang-by-hand.ts': /FFNs pruned by hand: .*08-fang-by-hand/,
   '10-own-engine.ts': /6 blocks: \d+ sessions, \d+ runs/,
+  '11-node-server.ts': /"percent":\d+[\s\S]*"parameters":\{"before":2828736,"after":2\d{6}\}/,
+  '12-sweep.ts': /10 %: 1\d\.\d MB, perplexity[\s\S]*30 %[\s\S]*good enough: .*12-sweep/,
+  '13-worker-thread.ts': /2828736 -> 2\d{6} parameters\n\d+ steps heard of; the main thread was free/,
 };
 
 const examples = readdirSync('examples').filter((name) => name.endsWith('.ts'));

@@ -6,7 +6,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
   results: [
     '# Results',
     '',
-    '`npm run results` writes this page; every figure is in [results](results), and baselines and parts of methods in the',
+    '`npm run results` writes this page; every figure is in [a file](results/smollm2.json), and baselines and parts of methods in the',
     '[notebook](notebook/results.md).',
     '',
     '- Perplexity is over 16 windows of 512 tokens, without BOS. Only *wiki* resembles the calibration text. *Rise* is the mean',

@@ -31,7 +31,14 @@ const TASKS: Readonly<Record<string, { readonly label: string; readonly question
       async questions(ask) {
         const model = await ask.model();
         const dtype = await ask.choice('In which dtype?', DTYPE_CHOICES);
-        return ['quantize', model, '--dtype', dtype, '--out', await ask.text('Where to?', `${model}-${dtype}`)];
+        return [
+          'quantize',
+          model,
+          '--dtype',
+          dtype,
+          '--out',
+          await ask.text('Where to?', `${lastPart(model)}-${dtype}`),
+        ];
       },
     },
     eval: {
@@ -59,7 +66,7 @@ const SPARSITIES = {
 async function askToPrune(ask: Ask): Promise<string[]> {
   const model = await ask.model();
   const sparsity = await ask.choice('How much shall go?', SPARSITIES);
-  const out = await ask.text('Where to?', `${model}-smaller`);
+  const out = await ask.text('Where to?', `${lastPart(model)}-smaller`);
   const text = await ask.optional('A .txt or .jsonl file like what it will read? (nothing: a text that comes along)');
   const heals = await ask.yes(
     'Train it afterwards on what the dense model predicts? It takes some times as long',
@@ -73,6 +80,13 @@ async function askToPrune(ask: Ask): Promise<string[]> {
     ...(isDry ? ['--dry-run'] : []),
   ];
 }
+
+/** What a folder is called, or a model on the Hub. */
+const lastPart = (model: string): string =>
+  model
+    .replace(/[\\/]+$/, '')
+    .split(/[\\/]/)
+    .at(-1) || model;
 
 /** Asks what to do. @returns the arguments of the command; undefined where the answer was to leave. */
 export async function askForCommand(prompts: Prompts, terminal: Terminal): Promise<readonly string[] | undefined> {
@@ -103,7 +117,8 @@ function askWith(prompts: Prompts) {
     ).trim();
   return {
     text,
-    model: (message = 'Which model?') => text(`${message} A folder, or an .onnx file`),
+    model: (message = 'Which model?') =>
+      text(`${message} A folder, an .onnx file, or org/name on the Hugging Face Hub`),
     async optional(message: string): Promise<string> {
       return (answered<string | undefined>(await prompts.text({ message })) ?? '').trim();
     },

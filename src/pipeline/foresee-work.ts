@@ -57,6 +57,7 @@ export function foreseeWork({ options, quantisation, calibration, resultCount, e
       resultCount *
       (learnsRounding(quantisation) ? COST.rounded + 4 * tokenCount : COST.saved) *
       quantisation.dtypes.length,
+    drives: looks ? 4096 * resultCount : 0,
     save: resultCount * dtypeCount * COST.saved,
     certify: resultCount * dtypeCount * COST.certified,
     evaluate: evaluatedCount * (1 + resultCount),

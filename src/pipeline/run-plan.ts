@@ -111,12 +111,12 @@ interface Inspected {
 /** The checks of a run, in its order, and its speed. */
 async function inspect(
   context: JobContext,
-  { force = false, evaluation, model: path, embeddings, ...request }: LadderRequest,
+  { force = false, evaluation, model: path, embeddings, offline, ...request }: LadderRequest,
   { options, calibration }: ResolvedRequest,
   places: readonly ResultPlaces[],
 ): Promise<Inspected> {
   const { platform } = context;
-  const folder = await open.run(context, { model: path, embeddings });
+  const folder = await open.run(context, { model: path, embeddings, offline });
   await checkPlaces(folder, places, { force, calibration });
   const texts = evaluation && (await prepareTexts(evaluation, folder));
   const model = await load.run(context, folder);

@@ -2,6 +2,7 @@ import { withoutFront } from '../graph/join-embedding.js';
 import type { SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
+import { type Drives, measureDrives } from '../prune/measure-drives.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
@@ -81,10 +82,19 @@ export async function writeResult(
   const layout = layoutOf(folder, quantisation.layout);
   // Of a run with this key that was not cut short another result is to be expected.
   const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [sparsity]);
+  const drives = await measureDrivesOf(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
     const outside = inside === '' ? out : out && files.resolve(out, inside);
-    const part = { ...request, layout, inside, dtypes, run: own, recipe: parts.length === 0 ? recipe : undefined };
+    const part = {
+      ...request,
+      drives,
+      layout,
+      inside,
+      dtypes,
+      run: own,
+      recipe: parts.length === 0 ? recipe : undefined,
+    };
     parts.push(await prepareFolder(context, source, outcome, { ...part, places: { ...places, out: outside } }));
   }
   // All else is written before the folder has its name: a run that finds it there has nothing left to do.
@@ -101,10 +111,24 @@ export async function writeResult(
   return report;
 }
 
+/** What drives the units of modules that no function groups tell of; nothing where no text is looked at, or none is quoted. */
+async function measureDrivesOf(
+  context: JobContext,
+  { job, statistics }: ResultSource,
+  { modules, dense }: PruneOutcome,
+  { quoteText, places }: WriteRequest,
+): Promise<Drives | undefined> {
+  const cuts = modules.filter(({ module, keep }) => keep.length < module.unitCount && !dense.functional.has(module));
+  const isWanted = quoteText && places.report !== undefined && statistics === undefined;
+  if (!isWanted || cuts.length === 0 || job.windows.length === 0) return undefined;
+  return context.timed('drives', () => measureDrives(job, cuts));
+}
+
 /** One folder of a result. */
 interface FolderRequest extends WriteRequest, DtypeFolder {
   readonly layout: FolderLayout;
   readonly recipe: PairPlace | undefined;
+  readonly drives: Drives | undefined;
   /** See `FolderManifest`. */
   readonly run: string | undefined;
 }
@@ -154,6 +178,7 @@ async function prepareFolder(
       ...(said.length > 0 && { dtypes: said }),
       calibration: calibration?.provenance,
       windows: job.windows,
+      drives: request.drives,
       statistics,
       certificate,
       quoteText,

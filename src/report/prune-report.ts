@@ -3,8 +3,10 @@ import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { ResolvedOptions } from '../options.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
+import type { Drives } from '../prune/measure-drives.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
+import { describeDrives } from './describe-drives.js';
 import {
   type BeforeAfter,
   type BlockReport,
@@ -40,6 +42,8 @@ export interface ReportInput {
   readonly windows: readonly Int32Array[];
   /** Quotes calibration text where contexts are shown; absent: none is quoted. */
   readonly decode?: Decode | undefined;
+  /** What drives units, by whether they stay. */
+  readonly drives?: Drives | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly certificate?: CertificateReport | undefined;
   readonly timings: readonly StageTiming[];
@@ -105,6 +109,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const keep = outcome?.keep ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
   const functional = input.outcome.dense.functional.get(module);
   const order = input.outcome.dense.orders?.get(module);
+  const drives = input.drives?.byModule.get(module);
   const [numerics] = outcome?.numerics ?? [];
   const sizes = { parametersBefore: parameterCount, parametersAfter: parameterCount - removedParameters(module, keep) };
   return {
@@ -116,6 +121,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     sparsity: sparsityOf([sizes]),
     keep: [...keep],
     ...(outcome?.error && { error: outcome.error }),
+    ...(drives && { drives: describeDrives(drives, { windows: input.drives!.windows, decode: input.decode }) }),
     ...(order && { costCurve: summariseCosts(order.costs) }),
     ...(functional === undefined
       ? numerics && { numerics }

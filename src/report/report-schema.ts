@@ -295,8 +295,20 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
+  /** Tokens that drive the units that stay, and those that left; absent where no text was looked at or quoted. */
+  readonly drives?: DrivesReport;
   /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
   readonly costCurve?: CostCurve;
+}
+
+/** What drives a module's units in the dense model, by whether they stay. */
+export interface DrivesReport {
+  /** Fraction of the module's squared output, each unit by itself, that comes from units that stay. */
+  readonly keptShare: number;
+  /** Tokens that units that stay answer more than usual. */
+  readonly kept: ContextReport;
+  /** The others. */
+  readonly removed: ContextReport;
 }
 
 /** Predicted cost by fraction removed, in units that all modules of a run share. */

@@ -140,7 +140,7 @@ describe('--json', () => {
       },
     });
     expect(JSON.parse(out)).toEqual({ error: { code: 'ERR_MODEL_FORMAT', message: 'the file ends early' } });
-    expect(err).toBe('  0 %  load, weights\nfang-prune: the file ends early\n');
+    expect(err).toBe(' 0 %  load, weights\nfang-prune: the file ends early\n');
   });
 
   it('prints one object for a usage error', async () => {

@@ -184,6 +184,15 @@ describeThere('the page in a browser', () => {
     await close();
   });
 
+  it('shows what stayed and what left, block by block', async () => {
+    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const status = page.locator('#drives [role=status]');
+    expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 stay, which gave 93 % of its output.');
+    await page.locator('#drives .groups label').nth(1).click();
+    expect(await page.locator('#drives .detail h3').textContent()).toBe('Left: the tokens that drive it');
+    await close();
+  });
+
   it('lets the atlas be walked by keyboard', async () => {
     const { page, close } = await open(sampleReport(), { width: 380 });
     const status = page.locator('#atlas [role=status]');

@@ -21,7 +21,7 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
   const random = createRandom(1);
   const full = { blockCount, neuronCount, contextCount, token };
   const modules = Array.from({ length: blockCount }, (_, block) => [
-    attention(block, random),
+    attention(block, token, random),
     ffn(block, full, random),
   ]).flat();
   return {
@@ -145,7 +145,7 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
   };
 }
 
-function attention(block: number, random: () => number): ModuleReport {
+function attention(block: number, token: string, random: () => number): ModuleReport {
   return {
     block,
     kind: 'attention',
@@ -157,6 +157,7 @@ function attention(block: number, random: () => number): ModuleReport {
     keep: [0, 1, 2, 6, 7, 8],
     error: { before: 0.2 + 0.2 * random(), after: 0.1, basis: 'gram' },
     numerics: { dampening: 0.01, condition: 10 ** (1 + 8 * random()) },
+    drives: { keptShare: 0.93, kept: contexts(1, token)[0]!, removed: contexts(1, token)[0]! },
     costCurve: { removed: [0, 1 / 3, 2 / 3, 1], cost: [0, 0.1, 0.5, 2] },
   };
 }

@@ -62,7 +62,7 @@ export async function measureTokenWeights(
       dispose: async () => undefined,
     };
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
-    const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights }] => [value, {}]));
+    const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     const kept = await openKeptBackwards(context, {
       ...{ needs: NOTHING, spans, forwards, found, cotangents },
       backwardPass: { batches, archive },

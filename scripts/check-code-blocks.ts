@@ -1,0 +1,110 @@
+/**
+ * Type-checks every TypeScript block of the documentation. A block may leave out its imports and what the text around it speaks of:
+ * names that the library exports are imported, and those in `GIVEN` are declared.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import ts from 'typescript';
+
+/** What blocks speak of without saying where it comes from. */
+const GIVEN: Readonly<Record<string, string>> = {
+  model: 'string',
+  out: 'string',
+  files: 'Map<string, Uint8Array>',
+  database: '{ query(sql: string): AsyncIterable<{ readonly body: string }> }',
+  onProgress: "import('fang-prune').ProgressListener",
+  signal: 'AbortSignal',
+  showDirectoryPicker: "() => Promise<import('fang-prune').DirectoryHandle>",
+};
+
+/** Entries, by what a block may be meant for. */
+const ENTRIES = ['src/node.ts', 'src/web.ts'];
+
+interface Block {
+  /** Page and line. */
+  readonly place: string;
+  readonly code: string;
+}
+
+const documents = ['README.md', 'CHANGELOG.md', ...pagesIn('docs')];
+const blocks = documents.flatMap(blocksOf);
+const faults = ENTRIES.map((entry) => check(entry));
+const failed = blocks.filter(({ place }) => faults.every((found) => found.has(place)));
+for (const { place } of failed) process.stderr.write(`${place}: ${faults.map((found) => found.get(place)!).sort((a, b) => a.length - b.length)[0]!.join('\n  ')}\n`);
+process.stdout.write(`${blocks.length} blocks of TypeScript, ${failed.length} of them wrong\n`);
+process.exitCode = failed.length === 0 ? 0 : 1;
+
+function pagesIn(folder: string): string[] {
+  return readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
+    .map((name) => join(folder, name));
+}
+
+function blocksOf(document: string): Block[] {
+  const text = readFileSync(document, 'utf8');
+  return [...text.matchAll(/^```(?:ts|typescript)\n([\s\S]*?)^```/gm)].map(({ 1: code = '', index }) => ({
+    place: `${document}:${text.slice(0, index).split('\n').length + 1}`,
+    code,
+  }));
+}
+
+/** What is wrong with blocks on an entry of the package, by place. */
+function check(entry: string): ReadonlyMap<string, readonly string[]> {
+  const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile) as { config: { compilerOptions: object } };
+  const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, process.cwd());
+  const names = exportedNames(entry);
+  const sources = new Map(blocks.map((block, at) => [resolve(`block-${at}.ts`), complete(block.code, names)]));
+  const host = ts.createCompilerHost(options);
+  const { readFile, fileExists, getSourceFile } = host;
+  Object.assign(host, {
+    readFile: (name: string) => sources.get(resolve(name)) ?? readFile.call(host, name),
+    fileExists: (name: string) => sources.has(resolve(name)) || fileExists.call(host, name),
+    getSourceFile: (name: string, ...rest: [ts.ScriptTarget]) => {
+      const own = sources.get(resolve(name));
+      return own === undefined ? getSourceFile.call(host, name, ...rest) : ts.createSourceFile(name, own, rest[0]);
+    },
+  });
+  const program = ts.createProgram(
+    [...sources.keys()],
+    {
+      ...options,
+      noUnusedLocals: false,
+      noUnusedParameters: false,
+      paths: { ...options.paths, 'fang-prune': [`./${entry}`] },
+    },
+    host,
+  );
+  const found = new Map<string, string[]>();
+  for (const [at, block] of blocks.entries()) {
+    const file = program.getSourceFile(resolve(`block-${at}.ts`))!;
+    const said = [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)];
+    const messages = said.map(({ messageText }) => ts.flattenDiagnosticMessageText(messageText, ' '));
+    if (messages.length > 0) found.set(block.place, messages);
+  }
+  return found;
+}
+
+/** Values that an entry exports. */
+function exportedNames(entry: string): readonly string[] {
+  const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile) as { config: { compilerOptions: object } };
+  const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, process.cwd());
+  const program = ts.createProgram([entry], options);
+  const checker = program.getTypeChecker();
+  const symbol = checker.getSymbolAtLocation(program.getSourceFile(entry)!);
+  return symbol === undefined ? [] : checker.getExportsOfModule(symbol).map(({ name }) => name);
+}
+
+/** A block with the imports and declarations that it leaves out. */
+function complete(code: string, names: readonly string[]): string {
+  const uses = (name: string) => new RegExp(`(?<![\\w.'"/])${name}\\b(?!\\s*:)`).test(code);
+  const has = (name: string) =>
+    new RegExp(`(?:const|let|function\\*?|class) (?:\\{[^}]*)?\\b${name}\\b|import[^;]*\\b${name}\\b`).test(code);
+  const imported = names.filter((name) => uses(name) && !has(name));
+  const given = Object.entries(GIVEN).filter(([name]) => new RegExp(`(?<![\\w.])${name}\\b`).test(code) && !has(name));
+  return [
+    `import { ${imported.map((name) => (/^[A-Z][a-z]/.test(name) && !/Error$/.test(name) ? `type ${name}` : name)).join(', ')} } from 'fang-prune';`,
+    ...given.map(([name, type]) => `declare const ${name}: ${type};`),
+    code,
+    'export {};',
+  ].join('\n');
+}

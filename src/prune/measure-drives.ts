@@ -1,0 +1,92 @@
+import type { PrunableModule } from '../architecture/layout.js';
+import { columnSums } from '../importance/column-sums.js';
+import { decodeFloats } from '../onnx/float-encoding.js';
+import type { ModuleCut } from '../removal/apply-change.js';
+import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
+import type { Tensor } from '../runtime/engine.js';
+import type { PruneJob } from './job.js';
+import { startContext } from './prune-context.js';
+import { thinOut } from './thin-out.js';
+
+/** What drives the units of a module: energies at its output, in the dense model. */
+export interface ModuleDrives {
+  /** `[tokens]`: sum over units that stay, and over those that left, of `||W_:j||² h_j²`. */
+  readonly kept: Float64Array;
+  readonly removed: Float64Array;
+}
+
+/** Drives of modules on some windows. */
+export interface Drives {
+  readonly windows: readonly Int32Array[];
+  readonly byModule: ReadonlyMap<PrunableModule, ModuleDrives>;
+}
+
+/** Enough to see what a unit is about; next to nothing beside what pruning reads. */
+const TOKENS = 2048;
+
+/**
+ * Runs some windows through the dense model and tells apart, token by token, what kept and removed units give to each module's output.
+ * Units are taken for independent: their products are left out.
+ */
+export async function measureDrives(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<Drives> {
+  const { analysed, options } = given;
+  const windowLength = given.windows[0]?.length ?? 1;
+  const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));
+  const windows = thinOut(given.windows, stride);
+  const job = { ...given, store: storeInMemory, windows, options: { ...options, onProgress: undefined } };
+  const context = startContext(job, { all: 1, before: 0 });
+  const runner = await context.startRunner(job.model, { isFixed: true });
+  const byModule = new Map<PrunableModule, ModuleDrives>();
+  try {
+    for (const { index } of analysed.detected.layout.segments) {
+      options.signal?.throwIfAborted();
+      await runner.advance();
+      for (const cut of cuts.filter(({ module }) => module.segment === index)) {
+        const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
+        const drives: ModuleDrives = {
+          kept: new Float64Array(windows.length * windowLength),
+          removed: new Float64Array(windows.length * windowLength),
+        };
+        const value = cut.module.output.input;
+        for await (const { batch, values } of runner.observe({ fetches: [value] }))
+          addEnergies(drives, { cut, energy, channels: values[value]!, firstToken: batch.firstToken });
+        byModule.set(cut.module, drives);
+      }
+    }
+  } finally {
+    await runner.dispose();
+    await context.dispose();
+  }
+  return { windows, byModule };
+}
+
+interface Energies {
+  readonly cut: ModuleCut;
+  /** `||W_:j||²` by channel. */
+  readonly energy: Float64Array;
+  /** `[B, S, channels]` */
+  readonly channels: Tensor;
+  readonly firstToken: number;
+}
+
+function addEnergies({ kept, removed }: ModuleDrives, { cut, energy, channels, firstToken }: Energies): void {
+  const { module, keep } = cut;
+  const stays = new Uint8Array(module.unitCount);
+  for (const unit of keep) stays[unit] = 1;
+  const values =
+    channels.type === 'float16' ? decodeHalves(channels.data as Uint16Array) : (channels.data as Float32Array);
+  const width = energy.length;
+  for (let token = 0; token * width < values.length; token++) {
+    for (let channel = 0; channel < width; channel++) {
+      const value = values[token * width + channel]!;
+      const sums = stays[module.unitOfChannel[channel]!] === 1 ? kept : removed;
+      sums[firstToken + token]! += energy[channel]! * value * value;
+    }
+  }
+}
+
+/** FLOAT16 as ONNX numbers data types. */
+const FLOAT16 = 10;
+
+const decodeHalves = (halves: Uint16Array): Float32Array =>
+  decodeFloats(FLOAT16, new Uint8Array(halves.slice().buffer));

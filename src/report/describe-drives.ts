@@ -1,0 +1,28 @@
+import type { Drives, ModuleDrives } from '../prune/measure-drives.js';
+import { type Decode, describeContexts } from './describe-contexts.js';
+import type { DrivesReport } from './report-schema.js';
+
+/** Tokens that examples are picked from. */
+const TYPICAL_COUNT = 64;
+
+/** Tokens by which of a module's units answer them more than usual: those that stay (0), or those that left (1). */
+export function describeDrives(
+  { kept, removed }: ModuleDrives,
+  { windows, decode }: Pick<Drives, 'windows'> & { readonly decode: Decode | undefined },
+): DrivesReport {
+  const sum = (values: Float64Array) => values.reduce((all, value) => all + value, 0);
+  const total = sum(kept) + sum(removed);
+  const keptShare = total === 0 ? 1 : sum(kept) / total;
+  const shares = kept.map((value, at) => (value + removed[at]! === 0 ? keptShare : value / (value + removed[at]!)));
+  const contextOfToken = Int32Array.from(shares, (share) => (share >= keptShare ? 0 : 1));
+  const most = (values: Float64Array, side: number): Int32Array =>
+    Int32Array.from(
+      Array.from(values.keys())
+        .filter((at) => contextOfToken[at] === side)
+        .sort((one, other) => values[other]! - values[one]! || one - other)
+        .slice(0, TYPICAL_COUNT),
+    );
+  const contexts = { contextCount: 2, contextOfToken, typicalTokens: [most(kept, 0), most(removed, 1)] };
+  const [stayed, left] = describeContexts({ contexts, windows, decode });
+  return { keptShare: Number(keptShare.toPrecision(4)), kept: stayed!, removed: left! };
+}

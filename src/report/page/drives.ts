@@ -1,0 +1,93 @@
+import { formatPercent } from '../format-quantity.js';
+import type { ContextReport, DrivesReport, ModuleReport, PruneReport } from '../report-schema.js';
+import { contextDetail, describedTokens } from './context-detail.js';
+import { choice, h, section } from './dom.js';
+
+/** A module whose units were told apart by what drives them. */
+type Driven = ModuleReport & { readonly drives: DrivesReport };
+
+/** Block by block: which tokens the units answer that stayed, and those that left. */
+export function drivesSection({ modules }: PruneReport): HTMLElement | undefined {
+  const driven = modules.filter((module): module is Driven => module.drives !== undefined);
+  const [first] = driven;
+  if (first === undefined) return undefined;
+  const page = h('div', { id: 'drives-page' });
+  const status = h('p', { class: 'small', role: 'status' });
+  const show = (module: Driven) => {
+    page.replaceChildren(...modulePage(module));
+    status.textContent =
+      `Block ${module.block}, ${NAMES[module.kind]}: ${module.unitsAfter} of ${module.unitsBefore} stay, which gave ` +
+      `${formatPercent(module.drives.keptShare)} of its output.`;
+  };
+  show(first);
+  return section(
+    'drives',
+    'What stayed and what left',
+    h(
+      'p',
+      {},
+      'In the dense model, tokens drive some units more than others. Some answer most to units that stay, some to units that ' +
+        'left: what the pruned model does not do as well. Shares are of the squared output, each unit by itself.',
+    ),
+    choice(
+      { name: 'drives-block', legend: 'Block and part', className: 'chips' },
+      driven.map((module) => ({
+        value: module,
+        label: `${module.block} ${module.kind === 'ffn' ? 'FFN' : 'heads'}`,
+        checked: module === first,
+      })),
+      show,
+    ),
+    status,
+    page,
+  );
+}
+
+const NAMES = { ffn: 'FFN neurons', attention: 'attention heads' } as const;
+
+function modulePage(module: Driven): HTMLElement[] {
+  const { kept, removed } = module.drives;
+  const detail = h('div', { class: 'detail' });
+  const groups = [
+    { name: 'Stayed', context: kept, count: module.unitsAfter },
+    { name: 'Left', context: removed, count: module.unitsBefore - module.unitsAfter },
+  ];
+  const show = ({ name, context }: (typeof groups)[number]) =>
+    detail.replaceChildren(
+      h('h3', {}, `${name}: the tokens that drive it`),
+      ...contextDetail(context, `what ${name === 'Stayed' ? 'stayed' : 'left'}`),
+    );
+  show(groups[0]!);
+  return [
+    h(
+      'div',
+      { class: 'explorer' },
+      choice(
+        { name: 'drives-group', legend: 'Units', className: 'groups' },
+        groups.map((group) => ({
+          value: group,
+          label: groupLabel(group, module.unitsBefore),
+          checked: group === groups[0],
+        })),
+        show,
+      ),
+      detail,
+    ),
+  ];
+}
+
+function groupLabel(
+  { name, context, count }: { readonly name: string; readonly context: ContextReport; readonly count: number },
+  all: number,
+): Node {
+  const bar = h('span', { class: 'meter', 'aria-hidden': 'true' }, h('span', {}));
+  (bar.firstChild as HTMLElement).style.width = `${(100 * count) / all}%`;
+  return h(
+    'span',
+    { class: 'group' },
+    h('strong', {}, name),
+    h('span', { class: 'about' }, describedTokens(context)),
+    bar,
+    h('span', { class: 'small' }, `${count} of ${all}`),
+  );
+}

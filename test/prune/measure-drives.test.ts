@@ -1,0 +1,30 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { prune } from '../../src/node.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+
+it('tells what drives units that stay and units that left, and leaves the model as it is', async () => {
+  const run = (out: string, quoteText: boolean) =>
+    prune({
+      ...{ model: TINY_LLAMA, out: join(folder(), out), sparsity: 0.3, method: 'flap', quoteText, certify: false },
+      calibration: { windowCount: 8, windowLength: 64 },
+    });
+  const [told, silent] = [await run('told', true), await run('silent', false)];
+  const driven = (report: PruneReport) => report.modules.flatMap(({ drives }) => drives ?? []);
+  expect(driven(silent)).toEqual([]);
+  expect(driven(told)).toHaveLength(12);
+  for (const { keptShare, kept, removed } of driven(told)) {
+    // FLAP keeps what gives most.
+    expect(keptShare).toBeGreaterThan(0.5);
+    expect(keptShare).toBeLessThan(1);
+    expect(kept.tokenCount + removed.tokenCount).toBe(8 * 64);
+    expect(Math.min(kept.tokenCount, removed.tokenCount)).toBeGreaterThan(0);
+    expect(removed.examples!.length).toBeGreaterThan(0);
+  }
+  const bytesOf = (out: string) => readFile(join(folder(), out, 'onnx/model.onnx'));
+  expect(Buffer.compare(await bytesOf('told'), await bytesOf('silent'))).toBe(0);
+});

@@ -1,0 +1,60 @@
+// The documentation as one site: pages with a menu and a search, and the reference. `npm run docs` writes it to docs/api.
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { Converter } from 'typedoc';
+
+/** The menu: the way of a newcomer from top to bottom. A page that is named nowhere is listed under the last heading. */
+const MENU = {
+  'First steps': ['why', 'guide', 'hub', 'browser', 'bundlers', 'apps'],
+  'Better results': ['calibration', 'report', 'evaluation', 'auto', 'recipes-and-ladders', 'healing', 'quantisation'],
+  'Own pipelines': ['pipelines', 'fang-in-code'],
+  'Rely on it': ['performance', 'reliability', 'reproducibility', 'supported-models', 'results', 'deviations'],
+  'Look up': ['options', 'glossary'],
+  'The project': ['architecture', 'contributing', 'dependencies'],
+};
+const REST = 'Notebook and more';
+
+const pathOf = (name) => join('docs', `${name}.md`);
+const named = Object.values(MENU)
+  .flat()
+  .filter((name) => existsSync(pathOf(name)));
+const others = readdirSync('docs', { recursive: true })
+  .filter((name) => name.endsWith('.md') && !name.startsWith('api'))
+  .map((name) => name.slice(0, -'.md'.length))
+  .filter((name) => !named.includes(name))
+  .sort();
+
+/** Pages are called by their first heading, and stand under the headings of the menu. */
+function arrangePages(app) {
+  app.converter.on(Converter.EVENT_CREATE_DOCUMENT, (_, page) => {
+    const [, heading] = /^#\s+(.+)$/m.exec(page.content.map(({ text }) => text).join('')) ?? [];
+    if (heading !== undefined) page.name = heading.replaceAll('`', '');
+    const path = page.sources?.[0]?.fileName ?? app.files?.getReflectionPath?.(page) ?? '';
+    const section = Object.entries(MENU).find(([, names]) => names.some((name) => path.endsWith(`docs/${name}.md`)));
+    page.frontmatter.group = section?.[0] ?? REST;
+  });
+}
+
+/** @type {Partial<import('typedoc').TypeDocOptions>} */
+export default {
+  name: 'fang-prune',
+  entryPoints: ['src/node.ts', 'src/web.ts', 'src/index.ts'],
+  out: 'docs/api',
+  readme: 'README.md',
+  projectDocuments: [...[...named, ...others].map(pathOf), 'CHANGELOG.md'],
+  plugin: [arrangePages],
+  groupOrder: [...Object.keys(MENU), REST, '*'],
+  sort: ['source-order'],
+  navigation: { includeGroups: true, includeCategories: false, includeFolders: false },
+  sortEntryPoints: false,
+  headings: { readme: false },
+  highlightLanguages: ['typescript', 'javascript', 'json', 'bash', 'sh', 'diff', 'html'],
+  skipErrorChecking: true,
+  excludeInternal: true,
+  excludePrivate: true,
+  githubPages: false,
+  disableGit: true,
+  sourceLinkTemplate: 'https://www.npmjs.com/package/fang-prune?activeTab=code#{path}:{line}',
+  validation: { notExported: false, invalidLink: true, notDocumented: false },
+  treatValidationWarningsAsErrors: true,
+};
