@@ -1,4 +1,5 @@
 import type { Entry, EntryKind } from '../platform.js';
+import { writing } from '../writing.js';
 import { type BlobLike, blobSource } from './map-folder.js';
 import type { WebFolder } from './web-folder.js';
 
@@ -67,8 +68,17 @@ export function handleFolder(root: DirectoryHandle): WebFolder {
     },
     async create(path) {
       const writable = await (await fileAt(path, true)).createWritable();
-      // What lies in shared memory cannot be written.
-      return { write: (bytes) => writable.write(new Uint8Array(bytes)), close: () => writable.close() };
+      // One that failed has ended; closing it would hide why.
+      let hasFailed = false;
+      const fail = (error: unknown) => {
+        hasFailed = true;
+        throw error;
+      };
+      return {
+        // What lies in shared memory cannot be written.
+        write: (bytes) => writing(path, () => writable.write(new Uint8Array(bytes))).catch(fail),
+        close: async () => (hasFailed ? undefined : writing(path, () => writable.close())),
+      };
     },
     async move(from, to) {
       const file = await fileAt(from);
