@@ -30,7 +30,13 @@ const documents = ['README.md', 'CHANGELOG.md', ...pagesIn('docs')];
 const blocks = documents.flatMap(blocksOf);
 const faults = ENTRIES.map((entry) => check(entry));
 const failed = blocks.filter(({ place }) => faults.every((found) => found.has(place)));
-for (const { place } of failed) process.stderr.write(`${place}: ${faults.map((found) => found.get(place)!).sort((a, b) => a.length - b.length)[0]!.join('\n  ')}\n`);
+for (const { place } of failed)
+  process.stderr.write(
+    `${place}: ${faults
+      .map((found) => found.get(place)!)
+      .sort((a, b) => a.length - b.length)[0]!
+      .join('\n  ')}\n`,
+  );
 process.stdout.write(`${blocks.length} blocks of TypeScript, ${failed.length} of them wrong\n`);
 process.exitCode = failed.length === 0 ? 0 : 1;
 
