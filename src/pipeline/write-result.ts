@@ -107,6 +107,7 @@ export async function writeResult(
   };
   const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
   const report = await (output === undefined ? parts[0]!.count() : files.buildFolder(output, fill));
+  await source.job.journal?.drop(`result-${index}`);
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
   return report;
 }

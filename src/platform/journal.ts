@@ -22,12 +22,14 @@ export interface Journal {
   settle(): Promise<void>;
   /** The same journal, whose names stand under another. */
   within(scope: string): Journal;
+  /** Lets go of all that was kept within a scope. */
+  drop(scope: string): Promise<void>;
 }
 
 export type Parts = Iterable<unknown> | AsyncIterable<unknown>;
 
 /** Where a journal's entries lie. */
-export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle'> {
+export interface EntryStore extends Pick<Journal, 'has' | 'read' | 'settle' | 'drop'> {
   /** @returns bytes that the entry takes. */
   write(name: string, parts: Parts): Promise<number>;
 }
@@ -71,6 +73,7 @@ function scoped(journal: Journal, scope: string): Journal {
     isDue: journal.isDue,
     settle: journal.settle,
     within: (inner) => scoped(own, inner),
+    drop: (inner) => journal.drop(`${scope}.${inner}`),
   };
   return own;
 }

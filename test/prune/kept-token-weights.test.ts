@@ -24,6 +24,7 @@ function journalInMemory(isDue: boolean) {
     isDue: () => isDue,
     settle: async () => undefined,
     within: () => journal,
+    drop: async () => undefined,
   };
   return { journal, entries };
 }

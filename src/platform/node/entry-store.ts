@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { EntryStore } from '../journal.js';
 import type { FileSink } from '../platform.js';
@@ -27,7 +27,7 @@ const MOST_BEHIND = 4;
  * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
  */
 export function createEntryStore(folder: string): EntryStore {
-  const pathOf = (name: string) => join(folder, `${name.replaceAll(/[^\w.-]/g, '_')}.entry`);
+  const pathOf = (name: string) => join(folder, `${plain(name)}.entry`);
   /** Entries that were found whole, or were written here. */
   const whole = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
@@ -65,7 +65,20 @@ export function createEntryStore(folder: string): EntryStore {
       return byteLength;
     },
     settle: () => catchUp(() => false),
+    async drop(scope) {
+      await catchUp(() => false);
+      const files = (await readdir(folder)).filter((file) => file.startsWith(`${plain(scope)}.`) && ENTRY.test(file));
+      for (const path of files.map((file) => join(folder, file))) {
+        whole.delete(path);
+        await rm(path, { force: true });
+      }
+    },
   };
+}
+
+/** A name that every file system takes. */
+function plain(name: string): string {
+  return name.replaceAll(/[^\w.-]/g, '_');
 }
 
 async function writeParts(sink: FileSink, parts: Iterable<unknown> | AsyncIterable<unknown>): Promise<number> {

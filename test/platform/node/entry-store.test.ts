@@ -30,6 +30,17 @@ it('gives back what it was given, in another process too', async () => {
   expect(await open().read('c')).toBeUndefined();
 });
 
+it('lets go of what was kept within a scope, and of nothing else', async () => {
+  const journal = open();
+  const outer = journal.within('run');
+  for (const scope of ['result-1', 'result-10']) await outer.within(scope).write('weights', [scope]);
+  await outer.drop('result-1');
+  for (const found of [journal, open()]) {
+    expect(await found.has('run.result-1.weights')).toBe(false);
+    expect(await readKept(found, 'run.result-10.weights')).toBe('result-10');
+  }
+});
+
 it('keeps the old entry when a new one fails', async () => {
   const journal = open();
   await journal.write('a.b', ['old']);
