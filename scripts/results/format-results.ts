@@ -17,6 +17,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     '- Dtypes are of a copy off the four-bit grid that the weights once stood on (`scripts/off-grid.ts`); *nearest levels* and',
     "  ONNX Runtime's own tools round every weight by itself, the latter leave the embedding in float32.",
     '- Runs that differ only in sparsity share measurements: compare times within a row only.',
+    '- Healed rows were made on a machine under heavy load; the time of `flap 40 %, healed` holds a long pause.',
     '',
   ],
   notebook: [
