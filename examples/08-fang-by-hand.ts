@@ -13,18 +13,17 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     // Contexts of all tokens and the change that every block makes (Eq. 8), then gradients for the affinity (Eq. 5).
     const passes = await fang.startDensePasses(context, { ...needs, modules });
     const forwards = await fang.measureForwards(context, passes);
-    const { contexts, blockChange } = forwards;
     const gradients = await fang.measureBackwards(context, passes, forwards);
     await passes.dispose();
 
     // Function groups; blocks that change their input more lose less.
     const functional = new Map<fang.PrunableModule, fang.FunctionalModule>();
-    for (const [module, own] of contexts) {
+    for (const [module, own] of forwards.contexts) {
       const affinity = gradients.get(module)!.affinity!;
       const groups = fang.groupNeurons({ ...grouping, ...own, affinity, random: context.random });
       functional.set(module, { contexts: own, groups, affinity });
     }
-    const dense = { blockChange, functional };
+    const dense = { blockChange: forwards.blockChange, functional };
     const counts = fang.allocateModules(job.options, modules, dense);
 
     // Block by block, behind the pruned ones: tokens weighted for each group (Eq. 6), scores, OBC's repair.

@@ -65,3 +65,8 @@ it('08-fang-by-hand.ts writes the same bytes as the method', async () => {
   const bytesOf = (name: string) => readFileSync(join(folder, name, 'onnx/model.onnx'));
   expect(Buffer.compare(bytesOf('08-fang-by-hand.ts'), bytesOf('o-fang'))).toBe(0);
 });
+
+it('08-fang-by-hand.ts has at most 40 lines of code', () => {
+  const lines = readFileSync('examples/08-fang-by-hand.ts', 'utf8').split('\n');
+  expect(lines.filter((line) => !/^\s*(\/\/|\/?\*|$)/.test(line)).length).toBeLessThanOrEqual(40);
+});
