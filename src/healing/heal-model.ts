@@ -44,7 +44,7 @@ export interface Healed {
  * float32 weights. Weights, moments and hidden states wait in stores, so that the memory needed follows one block.
  *
  * @throws OptionError where there are no windows; UnsupportedModelError where the models do not belong together, or an operator
- *   has no gradient; NumericalError when it diverges.
+ *   has no gradient; NumericalError when it diverges and no step was better.
  * @see Minitron (arXiv 2407.14679), section 3; self-data distillation (arXiv 2410.09982)
  */
 export async function healModel(request: HealingRequest): Promise<Healed> {

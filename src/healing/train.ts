@@ -44,10 +44,10 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
- * those; it is the start's where no step was better.
+ * those; it is the start's where no step was better. Where the loss is no number or grows again and again at half the rate,
+ * training ends there.
  * @param from Facts to go on from, with the stores as they were then; absent: from the start.
- * Where the loss is no number or grows again and again at half the rate, it ends at the best state.
- * @throws NumericalError when that is the start.
+ * @throws NumericalError when that happens and the best state is the start's.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
   const { steps, passCount, groups, stores, scoreEvery } = training;

@@ -2,7 +2,7 @@ import { LADDER, PRUNE } from '../options/commands.js';
 import { healingCalibration } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
-import { resolveRequest } from '../options/request.js';
+import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { TEXT_EVALUATION } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -69,56 +69,64 @@ export function resultPlaces(
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */
-async function pruneTo(
+function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
   results: readonly ResultPlaces[],
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
-  const { options, quantisation, calibration } = resolved;
-  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
-  const output = request.dryRun ? undefined : request.out;
-  const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  const stages = resolveStages(request.stages);
+  const { options, quantisation, calibration: healingAs } = resolved;
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings, offline });
-    const floats =
-      weightsFrom === undefined ? undefined : await stages.open.run(whole, { model: weightsFrom, offline });
-    // Refused before the work begins.
-    const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
-    const checks = { force, calibration: place === undefined ? calibration : undefined };
-    const mayGoOn = resume && (await mayBeKept(whole, output, results));
-    if (!mayGoOn) await checkPlaces(folder, results, checks);
-    if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
-    const texts = evaluation && (await prepareTexts(evaluation, folder));
-    const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
-    const engine = await platform.createEngine(request);
-    const key = await runKey(platform, request, {
-      folders: [folder, ...(floats === undefined ? [] : [floats])],
-      engine,
-      call: 'prune',
-      place,
-      signal: options.signal,
-    });
+    const run = await openRun(whole, request, { ...resolved, results });
+    const { stages, folder, floats, engine, place, texts, checks } = run;
+    const { resume = true, force = false, evaluation } = request;
     const sparsities = results.map(({ sparsity }) => sparsity);
-    return withJournal(foreseen, { output, key, sparsities, resume }, async (context, goesOn) => {
-      const finished = goesOn || (resume && !force) ? await readFinished(context, results, inside) : new Map();
+    const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
+    return withJournal(foreseen, { ...run, sparsities, resume }, async (context, goesOn) => {
+      const finished = goesOn || (resume && !force) ? await readFinished(context, results, run.inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
-      if (mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
-      const reporting = { ...options, onProgress: context.onProgress };
-      const given = {
-        ...{ request, stages, folder, floats, options: reporting, quantisation },
+      if (run.mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
+      const making: Making = {
+        ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
+        options: { ...options, onProgress: context.onProgress },
         calibration: checks.calibration,
         evaluated: texts?.flatMap(tokensMeasured),
       };
-      const making = { ...given, healingAs: calibration, place, engine, results };
-      const made = open.length === 0 ? finished : await makeOpen(context, { ...making, finished });
+      const made = open.length === 0 ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
       const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = evaluation!;
       return stages.evaluate.run(context, { reports, engine, folder, texts, samples: { prompts, newTokens } });
     });
   });
+}
+
+/** Opens what a run reads, and refuses before the work begins what can be refused. */
+async function openRun(
+  context: JobContext,
+  request: PruneRequest | LadderRequest,
+  { options, quantisation, calibration, results }: ResolvedRequest & { readonly results: readonly ResultPlaces[] },
+) {
+  const { platform } = context;
+  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
+  const output = request.dryRun ? undefined : request.out;
+  const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
+  const stages = resolveStages(request.stages);
+  const folder = await stages.open.run(context, { model, embeddings, offline });
+  const floats =
+    weightsFrom === undefined ? undefined : await stages.open.run(context, { model: weightsFrom, offline });
+  const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
+  const checks = { force, calibration: place === undefined ? calibration : undefined };
+  const mayGoOn = resume && (await mayBeKept(context, output, results));
+  if (!mayGoOn) await checkPlaces(folder, results, checks);
+  if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
+  const texts = evaluation && (await prepareTexts(evaluation, folder));
+  const engine = await platform.createEngine(request);
+  const key = await runKey(platform, request, {
+    folders: [folder, ...(floats === undefined ? [] : [floats])],
+    ...{ engine, call: 'prune', place, signal: options.signal },
+  });
+  return { stages, folder, floats, engine, place, texts, checks, output, inside, key, mayGoOn };
 }
 
 interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {
