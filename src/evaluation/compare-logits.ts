@@ -1,13 +1,15 @@
-import { UnsupportedModelError } from '../errors.js';
 import { joinStages } from '../graph/join-stages.js';
-import { decodeFloats } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
-import { dataTypeOf, type Engine, type SessionOptions, type Tensor } from '../runtime/engine.js';
+import type { Engine, SessionOptions } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
 import { createMemoryStore } from '../runtime/tensor-store.js';
 import { type Decoder, NO_PAST } from './decoder.js';
+
+/** For messages. */
+const LOGITS = "the model's logits";
 
 export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionOptions, 'optimization'> {
   readonly model: OnnxModel;
@@ -38,7 +40,7 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
     while (runner.segment < cuts.length) await runner.advance();
     const parts: Float32Array[] = [];
     for await (const { values } of runner.observe({ fetches: [layout.logits] }))
-      parts.push(toFloat32(values[layout.logits]!));
+      parts.push(tensorFloats(values[layout.logits]!, LOGITS));
     const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
     let end = 0;
     for (const part of parts) {
@@ -79,7 +81,7 @@ export async function stepForLogits(decoder: Decoder, windows: readonly Int32Arr
         ? await decoder.advance(part, past)
         : { logits: await decoder.run(part), past: NO_PAST };
       past = next;
-      const values = toFloat32(logits);
+      const values = tensorFloats(logits, LOGITS);
       const [, count = 0, width = 0] = logits.dims;
       for (let row = 0; row < count; row += 1) {
         rows.push({ window, position: end - count + row, logits: values.subarray(row * width, (row + 1) * width) });
@@ -106,13 +108,6 @@ export function pickRows(
     expected.set(logits.subarray(start, start + width), at * width);
   }
   return [found, expected];
-}
-
-function toFloat32({ type, data }: Tensor): Float32Array {
-  if (type === 'float32') return data as Float32Array;
-  if (type !== 'float16')
-    throw new UnsupportedModelError(`the model's logits are ${type}, expected float32 or float16`);
-  return decodeFloats(dataTypeOf(type), new Uint8Array((data as Uint16Array).slice().buffer));
 }
 
 /**

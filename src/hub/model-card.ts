@@ -1,4 +1,6 @@
 import { printable } from '../printable.js';
+import { changeOf } from '../report/describe-change.js';
+import { formatFigure } from '../report/format-figure.js';
 import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
 import type { MetricReport, PruneReport } from '../report/report-schema.js';
 import { VERSION } from '../version.js';
@@ -75,19 +77,13 @@ function introduce({ baseModel, report }: ModelCard): string {
 }
 
 function formatSizes({ parameters, bytes, dtypes }: PruneReport): string {
-  const change = (before: number, after: number) => formatPercent(after / before - 1);
   const rows = [
-    [
-      'parameters',
-      formatCount(parameters.before),
-      formatCount(parameters.after),
-      change(parameters.before, parameters.after),
-    ],
+    ['parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)],
     ...(dtypes ?? [{ dtype: 'bytes', bytes: bytes.after }]).map((written) => [
       written.dtype === 'bytes' ? 'bytes' : `bytes in ${written.dtype}`,
       formatBytes(bytes.before),
       formatBytes(written.bytes),
-      change(bytes.before, written.bytes),
+      changeOf({ before: bytes.before, after: written.bytes }),
     ]),
   ];
   return `## Size\n\n${table(['', 'dense', 'this model', 'change'], rows)}`;
@@ -97,17 +93,12 @@ function formatMeasurements({ metrics = [] }: PruneReport, repo: string): string
   if (metrics.length === 0)
     return `## Quality\n\nNot measured yet. \`npx fang-prune eval ${repo} --text your-text.txt\` measures its perplexity on a text of yours.`;
   const rows = metrics.map((metric) => [
-    `${metric.kind}, ${metric.name.replace(/^.*[\\/]/, '')}`,
-    metric.dense === undefined ? '' : formatFigure(metric, metric.dense),
-    formatFigure(metric, metric.pruned),
+    `${metric.kind}, ${metric.name.replace(/^.*[\\/]/, '')}${metric.unit === undefined || metric.unit === 'bytes' ? '' : ` (${metric.unit})`}`,
+    metric.dense === undefined ? '' : formatFigure(metric, 'dense'),
+    formatFigure(metric, 'pruned'),
     protocolOf(metric),
   ]);
   return `## Quality\n\nLower perplexities and higher accuracies are better.\n\n${table(['', 'dense', 'this model', 'measured on'], rows)}`;
-}
-
-function formatFigure({ kind, unit }: MetricReport, value: number): string {
-  if (kind === 'accuracy') return formatPercent(value);
-  return `${Number(value.toPrecision(4))}${unit === undefined ? '' : ` ${unit}`}`;
 }
 
 function protocolOf({ protocol, note }: MetricReport): string {

@@ -53,6 +53,20 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
   };
 }
 
+/** A weight whose bytes are worked out, all of them, whenever any of them are read. */
+export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
+  const byteLength = expectedByteLength(shape);
+  return {
+    ...shape,
+    byteLength,
+    async read(range = { offset: 0, length: byteLength }) {
+      checkRange(range, byteLength);
+      const bytes = await workOut();
+      return range.length === byteLength ? bytes : bytes.slice(range.offset, range.offset + range.length);
+    },
+  };
+}
+
 /** Bytes that a shape takes. @throws ModelFormatError when the type has no width or a dimension is not a count. */
 export function expectedByteLength(shape: TensorShape): number {
   const type = findDataType(shape.dataType);

@@ -2,9 +2,9 @@ import { ModelFormatError, NumericalError, UnsupportedModelError } from '../erro
 import { MANIFEST } from '../platform/folder-manifest.js';
 import { readKept } from '../platform/journal.js';
 import type { Files } from '../platform/platform.js';
-import { checkReport } from '../report/check-report.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
+import { readReport } from '../storage/read-report.js';
 import { type JobContext, withPart } from './job-context.js';
 import { keyAt } from './run-key.js';
 import { type ResultPlaces, reportEntry } from './write-result.js';
@@ -98,20 +98,11 @@ export async function readFinished(
   for (const [index, { sparsity, out, report: place }] of results.entries()) {
     if (out === undefined || !(await isFinished(context, { out, sparsities: [sparsity] }))) continue;
     const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
-    const written = path === undefined ? undefined : await readReport(files, path);
+    // What cannot be read is made again.
+    const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readKept<PruneReport>(journal, reportEntry(index)));
     // It may have been moved since.
     if (report !== undefined) found.set(index, { ...report, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;
-}
-
-/** Undefined where there is none that can be read. */
-async function readReport(files: Files, path: string): Promise<PruneReport | undefined> {
-  try {
-    const found = await readJsonFile(files, path);
-    return found && checkReport(found, path);
-  } catch {
-    return undefined;
-  }
 }

@@ -8,9 +8,9 @@ import { MANIFEST } from '../platform/folder-manifest.js';
 import type { HubStore } from '../platform/hub-store.js';
 import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import { checkReport } from '../report/check-report.js';
-import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
+import { readReport } from '../storage/read-report.js';
+import { walkFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { REPORT_NAME } from '../storage/write-report.js';
 
@@ -68,7 +68,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const listed = await readListed(files, root, folder);
   const isWanted = (path: string) => path !== CARD && (withReport || !PRIVATE_FILES.test(path));
   const wanted = listed.filter(({ path }) => isWanted(path));
-  const report = await readReport(files, root);
+  const report = await readReport(files, files.resolve(root, `${REPORT_NAME}.json`));
   const has = (name: string) => listed.some(({ path }) => path === name);
   const card = formatModelCard({
     repo,
@@ -78,7 +78,8 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
     layout: has('genai_config.json') ? 'genai' : 'transformers.js',
   });
   const sent = new Set(wanted.map(({ path }) => path));
-  const leftOut = (await walk(files, root)).filter((path) => !sent.has(path) && path !== CARD);
+  const leftOut: string[] = [];
+  for await (const path of walkFiles(files, root)) if (!sent.has(path) && path !== CARD) leftOut.push(path);
   const pushed = { folder, repo, files: wanted, leftOut, card };
   if (dryRun) return pushed;
   if (hub === undefined) throw new OptionError('nothing can be pushed from here: this platform has no Hub');
@@ -125,20 +126,6 @@ async function readListed(files: Files, root: string, folder: string): Promise<P
     listed.push({ path, byteLength: source.byteLength });
   }
   return listed;
-}
-
-async function readReport(files: Files, root: string): Promise<PruneReport | undefined> {
-  const path = files.resolve(root, `${REPORT_NAME}.json`);
-  const found = await readJsonFile(files, path);
-  return found && checkReport(found, path);
-}
-
-async function walk(files: Files, folder: string, inside = ''): Promise<string[]> {
-  const found: string[] = [];
-  for (const { name, kind } of await files.list(files.resolve(folder, inside)))
-    if (kind === 'file') found.push(inside + name);
-    else found.push(...(await walk(files, folder, `${inside}${name}/`)));
-  return found;
 }
 
 /** Finds the repository, or makes it. */

@@ -3,10 +3,10 @@ import { REPORT } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { addMeasurements } from '../report/add-measurements.js';
-import { checkReport } from '../report/check-report.js';
 import { layBeside, type NamedReport } from '../report/lay-beside.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
+import { readReport } from '../storage/read-report.js';
 import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
 
 export interface ReportRequest {
@@ -32,14 +32,14 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
   checkOptions(request, rowsOf(REPORT));
   const { report: given, add = [], beside = [], out } = request;
   const path = await locateReport(files, given);
-  let report = await readReport(files, path);
+  let report = await requireReport(files, path);
   for (const file of add) {
     const measured = await readJsonFile(files, files.resolve(file));
     if (measured === undefined) throw new OptionError(`There is no file ${file} to add to the report.`);
     report = addMeasurements(report, measured, file);
   }
   const others: NamedReport[] = [];
-  for (const name of beside) others.push({ name, report: await readReport(files, await locateReport(files, name)) });
+  for (const name of beside) others.push({ name, report: await requireReport(files, await locateReport(files, name)) });
   if (others.length > 0) report = layBeside(report, others);
   const place = resolveReportPlace(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
@@ -53,8 +53,8 @@ async function locateReport(files: Files, given: string): Promise<string> {
   return path.replace(/\.html$/, '.json');
 }
 
-async function readReport(files: Files, path: string): Promise<PruneReport> {
-  const found = await readJsonFile(files, path);
+async function requireReport(files: Files, path: string): Promise<PruneReport> {
+  const found = await readReport(files, path);
   if (found === undefined) throw new OptionError(`There is no report at ${path}; prune writes one beside its result.`);
-  return checkReport(found, path);
+  return found;
 }

@@ -1,9 +1,9 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { columnSums } from '../importance/column-sums.js';
-import { decodeFloats } from '../onnx/float-encoding.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
 import type { Tensor } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
 import type { PruneJob } from './job.js';
 import { startContext } from './prune-context.js';
 import { thinOut } from './thin-out.js';
@@ -73,8 +73,7 @@ function addEnergies({ kept, removed }: ModuleDrives, { cut, energy, channels, f
   const { module, keep } = cut;
   const stays = new Uint8Array(module.unitCount);
   for (const unit of keep) stays[unit] = 1;
-  const values =
-    channels.type === 'float16' ? decodeHalves(channels.data as Uint16Array) : (channels.data as Float32Array);
+  const values = tensorFloats(channels, `the inputs of ${module.kind} ${module.block}`);
   const width = energy.length;
   for (let token = 0; token * width < values.length; token++) {
     for (let channel = 0; channel < width; channel++) {
@@ -84,9 +83,3 @@ function addEnergies({ kept, removed }: ModuleDrives, { cut, energy, channels, f
     }
   }
 }
-
-/** FLOAT16 as ONNX numbers data types. */
-const FLOAT16 = 10;
-
-const decodeHalves = (halves: Uint16Array): Float32Array =>
-  decodeFloats(FLOAT16, new Uint8Array(halves.slice().buffer));

@@ -8,7 +8,7 @@ import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { checkRange } from '../onnx/tensor-handle.js';
+import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
 import type { DtypeName } from './dtypes.js';
 import type { LevelsName } from './levels.js';
@@ -326,20 +326,13 @@ interface LinearLayout {
 function floatsBehind(codes: TensorHandle, { scale, zero, axis, blockSize }: LinearLayout): TensorHandle {
   const { dims } = codes;
   const { dataType } = scale;
-  const byteLength = dims.reduce((product, dim) => product * dim, 1) * (dataType === dataTypeNumber('float') ? 4 : 2);
-  return {
-    dataType,
-    dims,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      const values = await readLinearCodes(codes, {
-        scales: await readFloat32(scale),
-        zero,
-        axis: axis < 0 ? axis + dims.length : axis,
-        blockSize,
-      });
-      return encodeFloats(dataType, values).slice(range.offset, range.offset + range.length);
-    },
-  };
+  return workedOutHandle({ dataType, dims }, async () => {
+    const values = await readLinearCodes(codes, {
+      scales: await readFloat32(scale),
+      zero,
+      axis: axis < 0 ? axis + dims.length : axis,
+      blockSize,
+    });
+    return encodeFloats(dataType, values);
+  });
 }

@@ -3,7 +3,7 @@ import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import { checkRange, expectedByteLength, type TensorShape } from '../onnx/tensor-handle.js';
+import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, blockCount, dequantise } from './block-codes.js';
 import { packBits, swapHalves, unpackBits } from './pack-bits.js';
@@ -83,16 +83,9 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
  * that no second copy is kept.
  */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
-  const byteLength = expectedByteLength(shape);
-  return {
-    ...shape,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      const values = dequantise(await readCodes(stored));
-      const laidOut = inputAxis === 1 ? values : transposeMatrix(values, stored.outCount, stored.inCount);
-      const bytes = encodeFloats(shape.dataType, laidOut);
-      return range.length === byteLength ? bytes : bytes.slice(range.offset, range.offset + range.length);
-    },
-  };
+  return workedOutHandle(shape, async () => {
+    const values = dequantise(await readCodes(stored));
+    const laidOut = inputAxis === 1 ? values : transposeMatrix(values, stored.outCount, stored.inCount);
+    return encodeFloats(shape.dataType, laidOut);
+  });
 }

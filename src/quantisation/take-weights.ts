@@ -3,7 +3,7 @@ import { OptionError } from '../errors.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { decodeFloats, encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { checkRange } from '../onnx/tensor-handle.js';
+import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { type CodedHandle, codesBehind } from './dequantise-graph.js';
 
 /**
@@ -66,16 +66,9 @@ const weightsOf = ({ name, input }: NodeProto, weights: OnnxModel['weights']): s
   name === '' ? [] : input.filter((value) => weights.get(value)?.dims.length === 2);
 
 /** A weight's numbers in another's float type. */
-function retyped(weight: TensorHandle, { dataType, dims, byteLength }: TensorHandle): TensorHandle {
+function retyped(weight: TensorHandle, { dataType, dims }: TensorHandle): TensorHandle {
   if (weight.dataType === dataType) return { ...weight, dims };
-  return {
-    dataType,
-    dims,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      const values = decodeFloats(weight.dataType, await weight.read());
-      return encodeFloats(dataType, values).slice(range.offset, range.offset + range.length);
-    },
-  };
+  return workedOutHandle({ dataType, dims }, async () =>
+    encodeFloats(dataType, decodeFloats(weight.dataType, await weight.read())),
+  );
 }

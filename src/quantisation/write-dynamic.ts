@@ -1,9 +1,10 @@
 import type { NodeProto } from 'onnx-buf';
 import { makeNode } from '../graph/build.js';
+import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { bytesHandle, checkRange } from '../onnx/tensor-handle.js';
+import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 import type { QuantisedWeight } from './write-blocks.js';
@@ -129,19 +130,14 @@ function lookupNodes(node: NodeProto, { codes, scales, zero }: CodeNames): NodeP
 
 /** Codes as rows of a table, `[N, K]`. */
 function rowsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
-  return mapped(codes, { dataType: dataTypeNumber(type), dims: [outCount, inCount] }, (bytes) => signed(bytes, type));
+  const shape = { dataType: dataTypeNumber(type), dims: [outCount, inCount] };
+  return workedOutHandle(shape, async () => signed(await codes.read(), type));
 }
 
 /** Codes as the right side of a product, `[K, N]`. */
 function columnsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
-  return mapped(codes, { dataType: dataTypeNumber(type), dims: [inCount, outCount] }, (bytes) => {
-    const turned = new Uint8Array(bytes.length);
-    for (let row = 0; row < outCount; row += 1) {
-      for (let column = 0; column < inCount; column += 1)
-        turned[column * outCount + row] = bytes[row * inCount + column]!;
-    }
-    return signed(turned, type);
-  });
+  const shape = { dataType: dataTypeNumber(type), dims: [inCount, outCount] };
+  return workedOutHandle(shape, async () => signed(transposeMatrix(await codes.read(), outCount, inCount), type));
 }
 
 /** Codes around the middle of their range as they are, or around zero. */
@@ -149,21 +145,4 @@ function signed(codes: Uint8Array<ArrayBuffer>, type: DynamicType): Uint8Array<A
   if (type === 'uint8') return codes;
   const middle = 2 ** (DYNAMIC_BITS.int8 - 1);
   return codes.map((code) => code - middle);
-}
-
-/** A tensor whose bytes are made of another's whenever it is read. */
-function mapped(
-  source: TensorHandle,
-  shape: Pick<TensorHandle, 'dataType' | 'dims'>,
-  map: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer>,
-): TensorHandle {
-  const { byteLength } = source;
-  return {
-    ...shape,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      return map(await source.read()).slice(range.offset, range.offset + range.length);
-    },
-  };
 }

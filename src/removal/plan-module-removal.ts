@@ -7,7 +7,8 @@ import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
 import { compileStage } from '../runtime/compile-stage.js';
-import type { Engine, Tensor } from '../runtime/engine.js';
+import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
 import { followRow, type RowPath } from './follow-row.js';
 import { editGraph } from './graph-editor.js';
 
@@ -96,9 +97,8 @@ async function computeRows(model: OnnxModel, problem: RowProblem): Promise<Reado
 const FLOAT32 = 1;
 const FLOAT16 = 10;
 
-function readRow({ type, data }: Tensor): Row {
-  if (type !== 'float16') return { dataType: FLOAT32, values: Float32Array.from(data as Float32Array) };
-  return { dataType: FLOAT16, values: decodeFloats(FLOAT16, new Uint8Array(data.slice().buffer)) };
+function readRow(row: Tensor): Row {
+  return { dataType: dataTypeOf(row.type), values: tensorFloats(row, 'the rows that a module leaves').slice() };
 }
 
 interface TakingOut {

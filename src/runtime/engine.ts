@@ -13,6 +13,18 @@ export interface TensorTypes {
 
 export type TensorType = keyof TensorTypes;
 
+/** What holds the elements of a type. */
+export const ARRAYS = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  uint8: Uint8Array,
+  int8: Int8Array,
+  bool: Uint8Array,
+} as const satisfies Readonly<Record<TensorType, unknown>>;
+
 /** A dense tensor, row-major. */
 export type Tensor = {
   readonly [T in TensorType]: { readonly type: T; readonly dims: readonly number[]; readonly data: TensorTypes[T] };

@@ -1,4 +1,5 @@
-import type { Tensor, TensorType } from './engine.js';
+import { noticed } from '../noticed.js';
+import { ARRAYS, type Tensor, type TensorType } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
 /**
@@ -107,24 +108,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
   };
 }
 
-/** Keeps a failure that nobody waits for yet from ending the process. */
-function noticed<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
-  return promise;
-}
-
 function viewOf(type: TensorType, buffer: ArrayBuffer, byteLength: number): Tensor['data'] {
-  const View = VIEWS[type];
+  const View = ARRAYS[type];
   return new View(buffer, 0, byteLength / View.BYTES_PER_ELEMENT);
 }
-
-const VIEWS = {
-  float32: Float32Array,
-  float64: Float64Array,
-  float16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  uint8: Uint8Array,
-  int8: Int8Array,
-  bool: Uint8Array,
-} as const satisfies Readonly<Record<TensorType, unknown>>;

@@ -1,18 +1,7 @@
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { describeShape } from '../onnx/tensor-handle.js';
-import { type Tensor, type Tensors, typeOf } from './engine.js';
-
-const ELEMENTS = {
-  float32: Float32Array,
-  float64: Float64Array,
-  float16: Uint16Array,
-  int64: BigInt64Array,
-  int32: Int32Array,
-  uint8: Uint8Array,
-  int8: Int8Array,
-  bool: Uint8Array,
-};
+import { ARRAYS, type Tensor, type Tensors, typeOf } from './engine.js';
 
 /**
  * Weights as they are now, to feed to a stage that was compiled with them as `fed`.
@@ -28,7 +17,7 @@ export async function weightFeeds({ weights }: OnnxModel, names: readonly string
         `weight "${name}" is ${handle ? describeShape(handle) : 'gone'} and cannot be fed`,
       );
     const { buffer } = await handle.read();
-    feeds[name] = { type, dims: handle.dims, data: new ELEMENTS[type](buffer) } as Tensor;
+    feeds[name] = { type, dims: handle.dims, data: new ARRAYS[type](buffer) } as Tensor;
   }
   return feeds;
 }

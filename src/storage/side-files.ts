@@ -92,7 +92,8 @@ async function leadsInto(files: Files, homes: readonly string[], path: string): 
 
 const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
-async function* walkFiles(files: Files, root: string, inside = ''): AsyncGenerator<string> {
+/** Files in a folder and those inside it, relative to it, with `/`; what tools keep there is left out. */
+export async function* walkFiles(files: Files, root: string, inside = ''): AsyncGenerator<string> {
   for (const { name, kind } of await files.list(files.resolve(root, inside))) {
     const path = inside === '' ? name : `${inside}/${name}`;
     if (kind === 'file') yield path;

@@ -117,7 +117,7 @@ describe('the card', () => {
     expect(text).toMatch(
       /^---\nlibrary_name: transformers\.js\npipeline_tag: text-generation\nbase_model: org\/dense\nlicense: llama3\.2\ntags:\n- onnx\n/,
     );
-    expect(text).toContain('| perplexity, wiki\\|test.txt | 20 | 25.68 |  |');
+    expect(text).toContain('| perplexity, wiki\\|test.txt | 20.00 | 25.68 |  |');
     expect(text).toContain(`from commit \`${'0'.repeat(40)}\` of org/dense`);
     expect(text).toContain("pipeline('text-generation', 'me/small')");
     expect(text).not.toContain('/home');

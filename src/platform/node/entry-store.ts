@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { noticed } from '../../noticed.js';
 import type { EntryStore } from '../journal.js';
 import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
@@ -27,7 +28,7 @@ const MOST_BEHIND = 4;
  * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
  */
 export function createEntryStore(folder: string): EntryStore {
-  const pathOf = (name: string) => join(folder, `${plain(name)}.entry`);
+  const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
   /** Entries that were found whole, or were written here. */
   const whole = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
@@ -67,7 +68,9 @@ export function createEntryStore(folder: string): EntryStore {
     settle: () => catchUp(() => false),
     async drop(scope) {
       await catchUp(() => false);
-      const files = (await readdir(folder)).filter((file) => file.startsWith(`${plain(scope)}.`) && ENTRY.test(file));
+      const files = (await readdir(folder)).filter(
+        (file) => file.startsWith(`${fileSafe(scope)}.`) && ENTRY.test(file),
+      );
       for (const path of files.map((file) => join(folder, file))) {
         whole.delete(path);
         await rm(path, { force: true });
@@ -77,7 +80,7 @@ export function createEntryStore(folder: string): EntryStore {
 }
 
 /** A name that every file system takes. */
-function plain(name: string): string {
+function fileSafe(name: string): string {
   return name.replaceAll(/[^\w.-]/g, '_');
 }
 
@@ -110,12 +113,6 @@ async function complete(sink: FileSink, path: string, before: Promise<void> | un
     throw error;
   }
   await syncFolder(dirname(path));
-}
-
-/** Keeps a failure that nobody waits for yet from ending the process. */
-function noticed<T>(promise: Promise<T>): Promise<T> {
-  promise.catch(() => undefined);
-  return promise;
 }
 
 function lengthsOf(plain: bigint, views: bigint): Uint8Array {

@@ -1,0 +1,14 @@
+import { UnsupportedModelError } from '../errors.js';
+import { decodeFloats } from '../onnx/float-encoding.js';
+import { dataTypeOf, type Tensor } from './engine.js';
+
+/**
+ * A tensor's numbers in single precision: its own memory where it has that.
+ * @param what it is, for messages
+ * @throws UnsupportedModelError for a type other than float32 and float16.
+ */
+export function tensorFloats({ type, data }: Tensor, what: string): Float32Array {
+  if (type === 'float32') return data;
+  if (type !== 'float16') throw new UnsupportedModelError(`${what} are ${type}, expected float32 or float16`);
+  return decodeFloats(dataTypeOf(type), new Uint8Array(data.slice().buffer));
+}
