@@ -12,11 +12,11 @@ import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
+import { keepingTokenWeights } from '../measure-dense/kept-token-weights.js';
+import { measureTokenWeights, type TokenWeights } from '../measure-dense/measure-token-weights.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { type ChosenCodes, chooseCodes, type Rounding } from './choose-codes.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
-import { keepingTokenWeights } from './kept-token-weights.js';
-import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
 /** A weight and the grid that it goes to. */
 export interface GriddedWeight extends QuantisableWeight {
