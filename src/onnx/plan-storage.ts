@@ -17,6 +17,11 @@ export interface ExternalStorage {
     readonly location?: string;
     /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
     readonly thresholdBytes?: number;
+    /**
+     * Most bytes of a file that holds more than one weight; what is beyond goes to files of the same name with `_1`, `_2`, ... behind.
+     * Default: 2 GB under names that end in `.onnx_data`, whose readers on the web hold a file in one buffer; else without limit.
+     */
+    readonly chunkBytes?: number;
   };
 }
 
@@ -25,15 +30,21 @@ export interface PlannedTensor {
   readonly tensor: TensorProto;
   /** Absent for strings, which stay in `tensor`. */
   readonly handle?: TensorHandle;
-  /** Position in the external file; absent = the payload follows in the protobuf. */
-  readonly offset?: number;
+  /** Where it lies in which external file; absent = the payload follows in the protobuf. */
+  readonly outside?: OutsidePlace;
+}
+
+export interface OutsidePlace {
+  /** Relative to the model file's folder. */
+  readonly location: string;
+  readonly offset: number;
 }
 
 export interface StoragePlan {
   /** In the model's order. */
   readonly tensors: readonly PlannedTensor[];
-  /** The external file, when there is one. */
-  readonly location?: string;
+  /** The external files. */
+  readonly locations: readonly string[];
 }
 
 /** Longest protobuf that ONNX Runtime and protobuf itself read: 2 GiB less one byte. */
@@ -68,11 +79,15 @@ export interface StorageRequest {
  */
 export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
   const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
-  const { location, thresholdBytes } = target(model.storage, request);
-  const placed = place(tensors, thresholdBytes);
+  const { thresholdBytes, ...outside } = target(model.storage, request);
+  const placed = place(tensors, { ...outside, thresholdBytes });
   const fits = TAG_BYTES + request.structureBytes + inlineBytes(placed) <= MAX_PROTOBUF_BYTES;
-  const final = fits ? placed : place(tensors, Math.min(thresholdBytes, DEFAULT_THRESHOLD_BYTES));
-  return final.some(({ offset }) => offset !== undefined) ? { tensors: final, location } : { tensors: final };
+  const least = Math.min(thresholdBytes, DEFAULT_THRESHOLD_BYTES);
+  const final = fits ? placed : place(tensors, { ...outside, thresholdBytes: least });
+  return {
+    tensors: final,
+    locations: [...new Set(final.flatMap(({ outside: there }) => (there === undefined ? [] : [there.location])))],
+  };
 }
 
 function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHandle>): PlannedTensor {
@@ -105,19 +120,36 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
   return {
     // A model file may claim to hold its own external data; the copy cannot.
     location: location === modelFile ? `${modelFile}_data` : location,
+    chunkBytes: external?.chunkBytes ?? (location.endsWith('.onnx_data') ? CHUNK_BYTES : Infinity),
     thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
   };
 }
 
-function place(tensors: readonly PlannedTensor[], thresholdBytes: number): readonly PlannedTensor[] {
-  let end = 0;
+/** Buffers of browsers end at 2 GiB or a little before. */
+const CHUNK_BYTES = 2e9;
+
+interface Outside {
+  readonly location: string;
+  readonly chunkBytes: number;
+  readonly thresholdBytes: number;
+}
+
+function place(
+  tensors: readonly PlannedTensor[],
+  { location, chunkBytes, thresholdBytes }: Outside,
+): readonly PlannedTensor[] {
+  let [chunk, end] = [0, 0];
   return tensors.map(({ tensor, handle }) => {
     if (handle === undefined) return { tensor };
     if (handle.byteLength < leastOutside(handle, thresholdBytes) || handle.byteLength === 0) return { tensor, handle };
     const { alignment } = ALIGNMENTS.find(({ fromBytes }) => handle.byteLength >= fromBytes)!;
-    const offset = Math.ceil(end / alignment) * alignment;
+    let offset = Math.ceil(end / alignment) * alignment;
+    if (offset > 0 && offset + handle.byteLength > chunkBytes) {
+      chunk += 1;
+      offset = 0;
+    }
     end = offset + handle.byteLength;
-    return { tensor, handle, offset };
+    return { tensor, handle, outside: { location: chunk === 0 ? location : `${location}_${chunk}`, offset } };
   });
 }
 
@@ -128,5 +160,5 @@ function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): numbe
 
 /** Most bytes that the initializers can take inside the protobuf. */
 function inlineBytes(tensors: readonly PlannedTensor[]): number {
-  return tensors.reduce((sum, planned) => sum + TAG_BYTES + tensorFragment(planned, '').byteLength, 0);
+  return tensors.reduce((sum, planned) => sum + TAG_BYTES + tensorFragment(planned).byteLength, 0);
 }

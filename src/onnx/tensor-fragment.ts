@@ -1,7 +1,8 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { StringStringEntryProtoSchema, type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
+import { StringStringEntryProtoSchema, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
 import type { TensorHandle } from './onnx-model.js';
+import type { PlannedTensor } from './plan-storage.js';
 
 /** An initializer as it stands in a file: its bytes up to the payload, and the payload when that follows. */
 export interface TensorFragment {
@@ -11,20 +12,13 @@ export interface TensorFragment {
   readonly byteLength: number;
 }
 
-/**
- * Encodes an initializer; shape and type are those of its handle.
- * @param location the external file, used when the tensor has an offset in it
- */
-export function tensorFragment(
-  planned: { readonly tensor: TensorProto; readonly handle?: TensorHandle; readonly offset?: number },
-  location: string,
-): TensorFragment {
-  const { tensor, handle, offset } = planned;
+/** Encodes an initializer; shape and type are those of its handle. */
+export function tensorFragment({ tensor, handle, outside }: PlannedTensor): TensorFragment {
   if (handle === undefined) return headOnly(toBinary(TensorProtoSchema, tensor));
   const copy = create(TensorProtoSchema);
   Object.assign(copy, tensor, { dataType: handle.dataType, dims: handle.dims.map(BigInt), externalData: [] });
-  if (offset !== undefined) {
-    copy.externalData = externalEntries({ location, offset, length: handle.byteLength });
+  if (outside !== undefined) {
+    copy.externalData = externalEntries({ ...outside, length: handle.byteLength });
     copy.dataLocation = TensorProto_DataLocation.EXTERNAL;
     return headOnly(toBinary(TensorProtoSchema, copy));
   }

@@ -1,6 +1,6 @@
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { SavedModel } from '../onnx/save-model.js';
+import { countExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
@@ -19,7 +19,7 @@ export function mendDocuments(
 ): Record<string, JsonObject> {
   const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
   const widths = blockWidths(detected.layout, kept);
-  const externalFileCount = model.storage?.kind === 'external' ? 1 : 0;
+  const externalFileCount = countExternalFiles(model, modelFile);
   const config = documents['config.json'];
   const genai = documents['genai_config.json'];
   return {

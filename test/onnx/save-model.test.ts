@@ -4,7 +4,7 @@ import { ModelFormatError } from '../../src/errors.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import { type SaveOptions, saveModel } from '../../src/onnx/save-model.js';
+import { countExternalFiles, type SaveOptions, saveModel } from '../../src/onnx/save-model.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { testEngine } from '../support/engine.js';
 import { constantNode, encode, externalIn, floatTensor, loadBytes, rawFloats, smallModel } from './small-model.js';
@@ -126,6 +126,21 @@ describe('layout', () => {
       ['large', 'model.onnx_data', '68352', '1600'],
     ]);
     expect(files.get('model.onnx_data')!.byteLength).toBe(68352 + 1600);
+  });
+
+  it('goes on in further files where one would grow too large, and reads them again', async () => {
+    const model = await loadBytes(encode(rich()));
+    const { files, saved, again } = await saveAndLoad(model, { layout: { external: { chunkBytes: 66000 } } });
+    expect(externalEntries(files.get('model.onnx')!)).toEqual([
+      ['page', 'model.onnx_data', '0', '65536'],
+      ['middle', 'model.onnx_data_1', '0', '2800'],
+      ['large', 'model.onnx_data_1', '2816', '1600'],
+    ]);
+    expect(saved.files.map(({ path }) => path)).toEqual(['model.onnx', 'model.onnx_data', 'model.onnx_data_1']);
+    expect(again.storage).toMatchObject({ files: ['model.onnx_data', 'model.onnx_data_1'] });
+    for (const [name, { read }] of model.weights) expect(await again.weights.get(name)!.read()).toEqual(await read());
+    expect(countExternalFiles(model, 'model.onnx', { external: { chunkBytes: 1 } })).toBe(3);
+    expect(countExternalFiles(model, 'model.onnx')).toBe(0);
   });
 
   it("keeps the source's file name and threshold, beside the model file", async () => {
