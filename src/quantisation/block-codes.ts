@@ -60,7 +60,7 @@ export interface BlockScale {
 /** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
-  const middle = 2 ** (bits - 1);
+  const middle = 1 << (bits - 1);
   const top = 2 * middle - 1;
   if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {

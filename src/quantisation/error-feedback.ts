@@ -1,6 +1,7 @@
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { copyBlock, transposeMatrix } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
+import { freeBytes } from '../runtime/tensor-memory.js';
 import {
   type BlockCodes,
   type BlockGrid,
@@ -67,7 +68,7 @@ export interface FeedbackProblem {
 }
 
 /** Channels between two large products: the fewer, the more of the work is in those. */
-const PANEL = 64;
+const PANEL = 32;
 
 /** Weights that are rounded at once, by whole rows, so that what is kept of them beside has a bounded size. */
 const MOST_WEIGHTS = 2 ** 22;
@@ -118,21 +119,23 @@ async function roundSpan(given: RowsRounding, start: number, end: number): Promi
   if (panels <= 1) return roundPanel(given, start, end);
   const middle = start + Math.ceil(panels / 2) * step;
   await roundSpan(given, start, middle);
-  const taken = await multiply(
-    copyBlock(state, size, { rowStart: 0, rowEnd: rowCount, columnStart: start, columnEnd: middle }),
-    copyBlock(feedback, size, { rowStart: middle, rowEnd: end, columnStart: start, columnEnd: middle }),
-    { rows: rowCount, columns: end - middle, inner: middle - start },
-  );
+  const before = { columnStart: start, columnEnd: middle };
+  const errors = copyBlock(state, size, { ...before, rowStart: 0, rowEnd: rowCount });
+  const shares = copyBlock(feedback, size, { ...before, rowStart: middle, rowEnd: end });
+  const shape = { rows: rowCount, columns: end - middle, inner: middle - start };
+  const taken = await multiply(errors, shares, shape);
   for (let row = 0, from = 0; row < rowCount; row += 1)
     for (let at = row * size + middle, last = row * size + end; at < last; at += 1, from += 1)
       state[at]! += taken[from]!;
+  // Left to the garbage collector, they would have it run all the time.
+  for (const { buffer } of [errors, shares, taken]) freeBytes(new Uint8Array(buffer as ArrayBuffer));
   await roundSpan(given, middle, end);
 }
 
 /** Rows that are rounded together: a sum waits for its last addition, and four of them for one. */
 const LANES = 4;
 
-/** Channels that are rounded with nothing but plain loops, for the rows at hand. */
+/** Channels that are rounded in plain loops, for the rows at hand. */
 interface Panel {
   readonly width: number;
   /** `[width, width]`: what each channel takes over of the error of each channel before it. */
@@ -166,33 +169,31 @@ function roundPanel(
   const codec = codecOf(grid);
   const perRow = blockCount(size, grid);
   const scaled: BlockScale[] = [];
-  // Where fewer rows are left, the last one is rounded several times, with the same result.
-  const rowOf = (top: number, lane: number) => Math.min(top + lane, rowCount - 1);
   for (let top = 0; top < rowCount; top += LANES) {
-    for (let lane = 0; lane < LANES; lane += 1) {
-      const from = rowOf(top, lane) * size;
-      moved.set(state.subarray(from + start, from + end), lane * width);
-    }
+    // Where fewer rows are left, the last one is rounded several times, with the same result.
+    const rows = Array.from({ length: LANES }, (_, lane) => Math.min(top + lane, rowCount - 1));
+    for (const [lane, row] of rows.entries())
+      moved.set(state.subarray(row * size + start, row * size + end), lane * width);
     for (const { first, last, weighed } of blocks) {
-      for (let at = first; at < last; at += 1) takeErrors(panel, at, 0, first);
+      if (first > 0) for (let at = first; at < last; at += 1) takeErrors(panel, at, 0, first);
       const block = (start + first) / blockSize;
       for (let lane = 0; lane < LANES; lane += 1) {
         scaled[lane] = fitScale(grid, weighed[lane]!);
-        putScale(codes, (firstRow + rowOf(top, lane)) * perRow + block, scaled[lane]!);
+        putScale(codes, (firstRow + rows[lane]!) * perRow + block, scaled[lane]!);
       }
       for (let at = first; at < last; at += 1) {
         takeErrors(panel, at, first, at);
         for (let lane = 0; lane < LANES; lane += 1) {
-          const row = rowOf(top, lane);
-          const { scale, zeroPoint } = scaled[lane]!;
-          const code = codec.codeOf(moved[lane * width + at]!, scaled[lane]!);
+          const [row, place] = [rows[lane]!, lane * width + at];
+          const code = codec.codeOf(moved[place]!, scaled[lane]!);
           codes.codes[((firstRow + row) * perRow + block) * blockSize + at - first] = code;
-          given[lane * width + at] = weight[row * size + start + at]! - codec.levelOf(code, zeroPoint) * scale;
+          const { scale, zeroPoint } = scaled[lane]!;
+          given[place] = weight[row * size + start + at]! - codec.levelOf(code, zeroPoint) * scale;
         }
       }
     }
-    for (let lane = 0; lane < LANES; lane += 1)
-      state.set(given.subarray(lane * width, (lane + 1) * width), rowOf(top, lane) * size + start);
+    for (const [lane, row] of rows.entries())
+      state.set(given.subarray(lane * width, (lane + 1) * width), row * size + start);
   }
 }
 

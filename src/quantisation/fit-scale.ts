@@ -40,7 +40,7 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
 function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {
   if (grid.levels !== undefined) return costOfLevels(grid, { values, costs }, scaled);
   const { scale, zeroPoint } = scaled;
-  const [lowest, highest] = [-zeroPoint, 2 ** grid.bits - 1 - zeroPoint];
+  const [lowest, highest] = [-zeroPoint, (1 << grid.bits) - 1 - zeroPoint];
   const inverse = 1 / scale;
   let sum = 0;
   for (let start = 0; start < values.length && sum < limit; start += STRETCH) {
