@@ -104,6 +104,7 @@ const RULES: Readonly<Record<string, (node: NodeProto, site: Site) => void>> = {
 const LEAST_BLOCK = 16;
 
 const UINT8 = dataTypeNumber('uint8');
+const INT32 = dataTypeNumber('int32');
 
 /** Initializers of a weight in blocks, and its shape. */
 interface BlockPlaces {
@@ -113,18 +114,23 @@ interface BlockPlaces {
   readonly outCount: number;
   readonly inCount: number;
   readonly levels?: LevelsName | undefined;
+  /** Block of each input. */
+  readonly groups?: string | undefined;
 }
 
 /** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
   { model }: Site,
-  { codes, scales, zeroPoints, outCount, inCount, levels }: BlockPlaces,
+  { codes, scales, zeroPoints, outCount, inCount, levels, groups: order = '' }: BlockPlaces,
 ): StoredCodes | undefined {
   const { weights } = model;
   const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
   if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
-  if (zeroPoints !== '' && zero?.dataType !== UINT8) return undefined;
+  const groups = weights.get(order);
+  const isFloating = zero !== undefined && isFloatType(zero.dataType);
+  if (zeroPoints !== '' && zero?.dataType !== UINT8 && !isFloating) return undefined;
+  if (order !== '' && groups?.dataType !== INT32) return undefined;
   const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
   if (bits !== 2 && bits !== 4 && bits !== 8) return undefined;
   if (blockSize < LEAST_BLOCK || !Number.isInteger(Math.log2(blockSize)))
@@ -142,12 +148,14 @@ function findBlocks(
   const expected = {
     codes: (outCount * blocks * blockSize * bits) / 8,
     scales: outCount * blocks,
-    'zero points': outCount * Math.ceil((blocks * bits) / 8),
+    'zero points': isFloating ? outCount * blocks : outCount * Math.ceil((blocks * bits) / 8),
+    inputs: inCount,
   };
   const there = {
     codes: found.byteLength,
-    scales: scale.dims.reduce((a, b) => a * b, 1),
-    'zero points': zero?.byteLength ?? expected['zero points'],
+    scales: countOf(scale),
+    'zero points': zero === undefined ? expected['zero points'] : countOf(zero),
+    inputs: groups === undefined ? inCount : Math.min(countOf(groups), inCount),
   };
   for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
     if (there[what] === expected[what]) continue;
@@ -155,8 +163,11 @@ function findBlocks(
       `${nodeLabel(node)} has ${there[what]} ${what} where ${outCount} rows of ${inCount} weights in blocks of ${blockSize} take ${expected[what]}. Get the file again.`,
     );
   }
-  return { grid, outCount, inCount, codes: found, scales: scale, ...(zero && { zeroPoints: zero }) };
+  const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
+  return { grid, outCount, inCount, codes: found, scales: scale, ...parts };
 }
+
+const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
 
 /** Puts a float weight in the place of codes. */
 function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
@@ -205,11 +216,11 @@ function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
 
 function dequantiseProduct(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
-  const [input = '', packed = '', scales = '', zeroPoints = '', order = '', bias = ''] = node.input;
-  if (order !== '' || intAttribute(node, 'weight_prepacked', 0) !== 0) return;
+  const [input = '', packed = '', scales = '', zeroPoints = '', groups = '', bias = ''] = node.input;
+  if (intAttribute(node, 'weight_prepacked', 0) !== 0) return;
   const codes = throughReshape(index, packed);
   const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
-  const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount });
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, groups, outCount, inCount });
   if (stored === undefined) return;
   const [result = ''] = node.output;
   const product = bias === '' ? result : `${result}/unbiased`;

@@ -50,7 +50,7 @@ export async function writeCoded(
     }
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
-  const { quantised, cost } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
+  const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights];
   const model = await writeWithTwin(job, { change, weights }, (graph) => {
     writeBlocks(graph.model, graph.weights, 0);
@@ -66,7 +66,7 @@ export async function writeCoded(
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
     roundings: quantised.roundings,
     wideCount: 0,
-    timings: quantised.timings,
+    timings,
     remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
   };
 }

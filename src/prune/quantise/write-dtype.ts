@@ -12,7 +12,8 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { checkWhole, type WholeCost } from './check-whole.js';
 import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
-import { quantiseModel, type RoundingOfMap, roundModel } from './quantise-model.js';
+import { quantiseModel, roundModel } from './quantise-model.js';
+import type { RoundingOfMap } from './quantised-model.js';
 import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /** How a model is to be written. */
@@ -61,9 +62,9 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const found =
     rounding === 'calibrated' ? await quantiseModel(job, leaving, request.wideShare) : await roundModel(job, leaving);
   const isCompared = dtype.maps.kind === 'blocks';
-  const { quantised, cost } = isCompared
+  const { quantised, cost, timings } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })
-    : { quantised: found };
+    : { quantised: found, timings: found.timings };
   const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
@@ -74,7 +75,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     ...(cost && { cost }),
     roundings: quantised.roundings,
     wideCount: quantised.wideCount,
-    timings: quantised.timings,
+    timings,
     remarks: quantised.remarks,
   };
 }
