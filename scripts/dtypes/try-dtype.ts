@@ -123,7 +123,8 @@ async function openEverywhere(request: DtypeTry, { out, file, dtype, isFirst }: 
     if (!isNear) return { outcome: 'failed', reason: `its logits are ${gap.toExponential(1)} of their range off` };
     return { outcome: 'opened', gap: Number(gap.toExponential(1)), ...(tokenCount !== undefined && { tokenCount }) };
   };
-  openings.web = await orFailed(async () => compared((await readPrompt(webEngine(), model)).logits));
+  // Asked for by name it is the same file.
+  if (isFirst) openings.web = await orFailed(async () => compared((await readPrompt(webEngine(), model)).logits));
   if (existsSync(join(out, 'genai_config.json'))) {
     if (request.genai !== undefined) openings.genai = await orFailed(() => openInGenai(out, request.genai!));
     return openings;
