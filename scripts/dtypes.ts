@@ -69,15 +69,26 @@ async function tryFolder(folder: string): Promise<Runs> {
   }
 }
 
-/** A model that was tried before keeps what it was not tried in now. */
+/** A model that was tried before keeps what it was not tried in now, dtypes and runtimes. */
 function write(): void {
   const kept = (existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}) as Record<string, Runs>;
-  for (const [name, runs] of Object.entries(found)) kept[name] = { ...kept[name], ...runs };
+  for (const [name, runs] of Object.entries(found)) {
+    const before = kept[name] ?? {};
+    const merged = Object.entries(runs).map(([dtype, run]) => [dtype, withOpenings(run, before[dtype])] as const);
+    kept[name] = { ...before, ...Object.fromEntries(merged) };
+  }
   const lines = Object.keys(kept)
     .sort()
     .map((name) => `${JSON.stringify(name)}: ${JSON.stringify(kept[name])}`);
   writeFileSync(RESULTS, `{\n${lines.join(',\n')}\n}\n`);
   writeFileSync(PAGE, putBetween(readFileSync(PAGE, 'utf8'), 'dtypes', formatOpenings(kept)));
+}
+
+function withOpenings(run: DtypeRun, before: DtypeRun | undefined): DtypeRun {
+  if (before === undefined || !('openings' in before) || !('openings' in run)) return run;
+  const openings = { ...before.openings, ...run.openings };
+  const isOpened = Object.values(openings).every(({ outcome }) => outcome !== 'failed');
+  return { ...run, outcome: isOpened ? 'works' : 'opens not everywhere', openings };
 }
 
 function say(run: DtypeRun): string {
