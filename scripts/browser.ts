@@ -1,9 +1,8 @@
 /**
- * Prunes a model in Chromium, in a worker or on the page's main thread, from the private file system into it, and says what it
- * took: memory, the main thread's longest block, how long an abortion takes, and whether the same units go as in Node.js on
- * onnxruntime-web.
+ * Prunes a model in Chromium, from the private file system into it, and says what it took: memory, the main thread's longest
+ * task, how long an abortion takes, and whether the same units go as in Node.js on onnxruntime-web.
  *
- *   npm run browser -- MODEL [--method flap] [--windows 4] [--length 128] [--sparsity 0.3] [--provider wasm] [--page]
+ *   npm run browser -- MODEL [--method flap] [--windows 4] [--length 128] [--sparsity 0.3] [--provider wasm]
  *     [--aborts 3] [--compare]
  */
 import { readdirSync, readFileSync } from 'node:fs';
@@ -15,15 +14,13 @@ import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../test/suppor
 import { bundleForPages, servePages } from '../test/support/page-server.js';
 import { readArguments, refuse } from './read-arguments.js';
 
-const USAGE =
-  'npm run browser -- MODEL [--method NAME] [--windows N] [--provider NAME] [--page] [--aborts N] [--compare]';
+const USAGE = 'npm run browser -- MODEL [--method NAME] [--windows N] [--provider NAME] [--aborts N] [--compare]';
 const { values, positionals } = readArguments(USAGE, {
   method: { type: 'string', default: 'flap' },
   windows: { type: 'string', default: '4' },
   length: { type: 'string', default: '128' },
   sparsity: { type: 'string', default: '0.3' },
   provider: { type: 'string', default: 'wasm' },
-  page: { type: 'boolean', default: false },
   aborts: { type: 'string', default: '3' },
   compare: { type: 'boolean', default: false },
 });
@@ -39,7 +36,7 @@ const request = {
 /** What the page below has as globals. */
 declare const fang: typeof web;
 declare const copyModel: (paths: readonly string[]) => Promise<void>;
-declare const runOnce: (request: object, isOnPage: boolean, abortAt?: number) => Promise<RunResult>;
+declare const runOnce: (request: object, abortAt?: number) => Promise<RunResult>;
 
 interface RunResult {
   readonly ms: number;
@@ -54,7 +51,6 @@ interface RunResult {
 // As text: what a bundler makes of a function does not run in a page.
 const HTML = `<!doctype html><title>fang-prune</title><script type="module">
   import * as fang from '/web.js';
-  const worker = fang.createPruneWorker();
   const home = await navigator.storage.getDirectory();
   const copyModel = async (paths) => {
     for (const path of paths) {
@@ -70,7 +66,7 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
     for await (const name of home.keys()) names.push(name);
     return names.filter((name) => name !== '.fang-prune-scratch').sort();
   };
-  const runOnce = async (request, isOnPage, abortAt) => {
+  const runOnce = async (request, abortAt) => {
     const [abortion, began] = [new AbortController(), performance.now()];
     let [isRunning, last, longestBlockMs, abortedAt, stage] = [true, began, 0, 0, ''];
     const tick = () => {
@@ -85,10 +81,13 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
         abortedAt = performance.now();
         abortion.abort(new Error('enough'));
       }, abortAt);
-    const onProgress = (progress) => (stage = progress.stage + ' ' + (progress.detail ?? ''));
+    const onProgress = (progress) => {
+      if (!stage.startsWith(progress.stage + ' ')) console.debug(progress.stage);
+      stage = progress.stage + ' ' + (progress.detail ?? '');
+    };
     const full = { ...request, model: 'dense', out: 'smaller', force: true, hiddenStates: 'spill', onProgress, signal: abortion.signal };
     try {
-      const report = await (isOnPage ? fang : worker).prune(full);
+      const report = await fang.prune(full);
       const { modules, timings } = report;
       return { ms: performance.now() - began, longestBlockMs, timings, keep: modules.map(({ keep }) => keep), left: await list() };
     } catch (error) {
@@ -124,22 +123,22 @@ try {
 
 async function measure(page: Page): Promise<void> {
   const memory = watchRenderers();
+  page.on('console', (message) => {
+    process.stderr.write(`${message.text()}, ${(memory.peakBytes() / 1e6).toFixed(0)} MB so far\n`);
+  });
   const asked = { ...request, executionProvider: values.provider };
   const run = (abortAt?: number) =>
-    page.evaluate(([request, isOnPage, abortAt]) => runOnce(request, isOnPage, abortAt), [
-      asked,
-      values.page,
-      abortAt,
-    ] as const);
+    page.evaluate(([request, abortAt]) => runOnce(request, abortAt), [asked, abortAt] as const);
   const longestTask = await watchMainThread(browser, page);
   const { keep, timings, ...whole } = await run();
   const longestTaskMs = await longestTask();
   const print = (found: object) => process.stdout.write(`${JSON.stringify(found)}\n`);
-  print({ ...whole, longestTaskMs, rendererPeakBytes: memory.stop(), timings });
+  print({ ...whole, longestTaskMs, rendererPeakBytes: memory.peakBytes(), timings });
   for (let count = 1; count <= Number(values.aborts); count++) {
     const { keep: _, ...aborted } = await run((whole.ms * count) / (Number(values.aborts) + 1));
     print(aborted);
   }
+  memory.stop();
   if (values.compare) {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
     const { modules } = await prune({ ...request, model: root, dryRun: true, engine });
@@ -149,7 +148,7 @@ async function measure(page: Page): Promise<void> {
 }
 
 /** Watches what Chromium's page processes hold without the files that they map. */
-function watchRenderers(): { stop(): number } {
+function watchRenderers(): { peakBytes(): number; stop(): void } {
   let peak = 0;
   const look = () => {
     const sum = descendants(process.pid)
@@ -158,12 +157,7 @@ function watchRenderers(): { stop(): number } {
     peak = Math.max(peak, ...sum);
   };
   const timer = setInterval(look, 200);
-  return {
-    stop() {
-      clearInterval(timer);
-      return peak;
-    },
-  };
+  return { peakBytes: () => peak, stop: () => clearInterval(timer) };
 }
 
 function descendants(pid: number): number[] {

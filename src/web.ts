@@ -5,7 +5,7 @@ import type { InPage } from './web/page-request.js';
 /**
  * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
  * handle, a list of chosen files, a map of bytes, or a path in the origin's private file system; where it takes a file's, a `File`
- * or such a path. What is written goes into a handle, a map or such a path.
+ * or such a path. What is written goes into a handle, a map or such a path. Each call of a page is made in a worker of its own.
  */
 export * from './index.js';
 export * from './pipeline/calls.js';
@@ -14,14 +14,9 @@ export type { BlobLike } from './platform/web/map-folder.js';
 export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
 export type { WebRuntime } from './platform/web/web-runtime.js';
+export type { WorkerLike, WorkerSettings } from './web/call-in-worker.js';
 export type { InPage, PageFile, PageFolder } from './web/page-request.js';
-export {
-  createPruneWorker,
-  type InWorker,
-  type PruneWorker,
-  type PruneWorkerOptions,
-  type WorkerLike,
-} from './web/prune-worker.js';
+export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';
 
 /**
  * Prunes a model and writes a smaller one of the same kind, with everything that lay beside the original.

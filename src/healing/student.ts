@@ -7,6 +7,7 @@ import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import type { Batch, SideValues } from '../runtime/block-runner.js';
 import { type CompiledStage, compileStage, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Engine, Tensor, Tensors } from '../runtime/engine.js';
+import { shareSessions } from '../runtime/share-sessions.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensors } from '../runtime/tensor-memory.js';
 import type { PlacedWeight, WeightGroups } from './weight-groups.js';
@@ -40,7 +41,7 @@ export interface BackwardRun extends BlockRun {
 }
 
 export interface StudentRequest {
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'load'>;
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
   /** Of the graph that is run. */
@@ -53,7 +54,8 @@ export interface StudentRequest {
 /** Graph input that holds the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
 
-export function createStudent(given: StudentRequest): Student {
+export function createStudent(request: StudentRequest): Student {
+  const given = { ...request, engine: shareSessions(request.engine) };
   const { spans } = given;
   const forwards = new Map<number, Promise<CompiledStage>>();
   const backwards = new Map<string, Promise<BackwardStage>>();

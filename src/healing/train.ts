@@ -44,8 +44,8 @@ const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
- * those; it is the start's where no step was better. Where the loss is no number or grows again and again at half the rate,
- * training ends there.
+ * those; it is the start's where no step was better. Where the first score is clearly above the start's, training begins anew at
+ * half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
  * @param from Facts to go on from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */
@@ -58,7 +58,8 @@ export async function train(training: Training, from?: TrainingFacts): Promise<T
     const { loss, isSound } = await takeStep(training, { step, stepCount, facts });
     const isScored = isSound && (step % scoreEvery === 0 || step === stepCount);
     const heldOut = isScored ? await score(training) : undefined;
-    if (!isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)))) {
+    const isLost = !isSound || (heldOut !== undefined && !(heldOut <= limitOf(facts)));
+    if (isLost || beginsTooFast(facts, heldOut)) {
       stores.goBack();
       facts = atHalfTheRate(facts);
     } else {
@@ -91,6 +92,15 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
   const best = heldOut < facts.best.heldOut ? { step, heldOut } : facts.best;
   return { ...facts, step, curve, idle, best };
 }
+
+/** A first score of so many times the start's is more than a few windows' luck. */
+const TOO_FAST = 1.01;
+
+/** Whether the first score says that the rate is too high for a model so close to the dense one. */
+const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | undefined): boolean => {
+  const isFirst = curve.filter((point) => point.heldOut !== undefined).length === 1;
+  return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MOST_HALVINGS;
+};
 
 /** The best state again, to go on from. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {

@@ -2,12 +2,12 @@ import type { TensorProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { normaliseRelativePath } from './relative-path.js';
-import { tensorFragment } from './tensor-fragment.js';
+import { type PlannedTensor, tensorFragment } from './tensor-fragment.js';
 import { describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
  * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
- * protobuf, or into one file beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
+ * protobuf, or into files beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
  */
 export type StorageChoice = 'source' | 'inline' | ExternalStorage;
 
@@ -17,38 +17,23 @@ export interface ExternalStorage {
     readonly location?: string;
     /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
     readonly thresholdBytes?: number;
-    /**
-     * Most bytes of a file that holds more than one weight; what is beyond goes to files of the same name with `_1`, `_2`, ... behind.
-     * Default: 2 GB under names that end in `.onnx_data`, whose readers on the web hold a file in one buffer; else without limit.
-     */
-    readonly chunkBytes?: number;
+    /** Most bytes of one file; a larger weight has one by itself. Default 2 GiB less one byte. */
+    readonly fileBytes?: number;
   };
-}
-
-/** One initializer as it will be written. */
-export interface PlannedTensor {
-  readonly tensor: TensorProto;
-  /** Absent for strings, which stay in `tensor`. */
-  readonly handle?: TensorHandle;
-  /** Where it lies in which external file; absent = the payload follows in the protobuf. */
-  readonly outside?: OutsidePlace;
-}
-
-export interface OutsidePlace {
-  /** Relative to the model file's folder. */
-  readonly location: string;
-  readonly offset: number;
 }
 
 export interface StoragePlan {
   /** In the model's order. */
   readonly tensors: readonly PlannedTensor[];
-  /** The external files. */
+  /** The external files, in the order in which the weights fill them. */
   readonly locations: readonly string[];
 }
 
 /** Longest protobuf that ONNX Runtime and protobuf itself read: 2 GiB less one byte. */
 export const MAX_PROTOBUF_BYTES = 2 ** 31 - 1;
+
+/** Longest external file: what Node.js reads at once, and pages fetch into one array. */
+const MAX_FILE_BYTES = 2 ** 31 - 1;
 
 /** Most bytes of a field's tag and length, for the fields written here. */
 export const TAG_BYTES = 6;
@@ -79,15 +64,13 @@ export interface StorageRequest {
  */
 export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
   const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
-  const { thresholdBytes, ...outside } = target(model.storage, request);
-  const placed = place(tensors, { ...outside, thresholdBytes });
+  const wanted = target(model.storage, request);
+  const placed = place(tensors, wanted);
   const fits = TAG_BYTES + request.structureBytes + inlineBytes(placed) <= MAX_PROTOBUF_BYTES;
-  const least = Math.min(thresholdBytes, DEFAULT_THRESHOLD_BYTES);
-  const final = fits ? placed : place(tensors, { ...outside, thresholdBytes: least });
-  return {
-    tensors: final,
-    locations: [...new Set(final.flatMap(({ outside: there }) => (there === undefined ? [] : [there.location])))],
-  };
+  const thresholdBytes = Math.min(wanted.thresholdBytes, DEFAULT_THRESHOLD_BYTES);
+  const final = fits ? placed : place(tensors, { ...wanted, thresholdBytes });
+  const locations = new Set(final.flatMap(({ outside }) => outside?.location ?? []));
+  return { tensors: final, locations: [...locations] };
 }
 
 function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHandle>): PlannedTensor {
@@ -105,7 +88,15 @@ function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHand
   );
 }
 
-function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest) {
+/** Where weights go that do not stay inside. */
+interface Target {
+  /** The first file; the others are numbered. */
+  readonly location: string;
+  readonly thresholdBytes: number;
+  readonly fileBytes: number;
+}
+
+function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest): Target {
   const fromSource = storage?.kind === 'external' ? storage : undefined;
   const sourceName = fromSource?.files.length === 1 ? fromSource.files[0] : undefined;
   const external = typeof choice === 'object' ? choice.external : undefined;
@@ -120,38 +111,29 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
   return {
     // A model file may claim to hold its own external data; the copy cannot.
     location: location === modelFile ? `${modelFile}_data` : location,
-    chunkBytes: external?.chunkBytes ?? (location.endsWith('.onnx_data') ? CHUNK_BYTES : Infinity),
     thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
+    fileBytes: external?.fileBytes ?? MAX_FILE_BYTES,
   };
-}
-
-/** Buffers of browsers end at 2 GiB or a little before. */
-const CHUNK_BYTES = 2e9;
-
-interface Outside {
-  readonly location: string;
-  readonly chunkBytes: number;
-  readonly thresholdBytes: number;
 }
 
 function place(
   tensors: readonly PlannedTensor[],
-  { location, chunkBytes, thresholdBytes }: Outside,
+  { location, thresholdBytes, fileBytes }: Target,
 ): readonly PlannedTensor[] {
-  let [chunk, end] = [0, 0];
+  let [file, end] = [0, 0];
   return tensors.map(({ tensor, handle }) => {
     if (handle === undefined) return { tensor };
     if (handle.byteLength < leastOutside(handle, thresholdBytes) || handle.byteLength === 0) return { tensor, handle };
     const { alignment } = ALIGNMENTS.find(({ fromBytes }) => handle.byteLength >= fromBytes)!;
     let offset = Math.ceil(end / alignment) * alignment;
-    if (offset > 0 && offset + handle.byteLength > chunkBytes) {
-      chunk += 1;
-      offset = 0;
-    }
+    if (end > 0 && offset + handle.byteLength > fileBytes) [file, offset] = [file + 1, 0];
     end = offset + handle.byteLength;
-    return { tensor, handle, outside: { location: chunk === 0 ? location : `${location}_${chunk}`, offset } };
+    return { tensor, handle, outside: { location: chunkName(location, file), offset } };
   });
 }
+
+/** As transformers.js counts them. */
+const chunkName = (location: string, at: number): string => (at === 0 ? location : `${location}_${at}`);
 
 /** Bytes from which a weight may lie outside the protobuf, whatever its source did with such weights. */
 function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): number {

@@ -41,30 +41,32 @@ export async function saveModel(
   fileName: string,
   { layout = 'source', ...control }: SaveOptions = {},
 ): Promise<SavedModel> {
-  const structure = encodeStructure(model.proto);
-  const plan = planFiles(model, structure, { fileName, layout });
+  const slash = fileName.lastIndexOf('/') + 1;
+  const { structure, plan } = planModel(model, fileName, layout);
   const planned = planModelFile(structure, plan, fileName);
   const step = createSteps(plan, control);
   const files = [await writeFile(folder, fileName, (sink) => writeModelFile(sink, planned, step))];
   for (const location of plan.locations) {
-    const path = fileName.slice(0, fileName.lastIndexOf('/') + 1) + location;
-    files.push(await writeFile(folder, path, (sink) => writeExternal(sink, { ...plan, location, step })));
+    const path = fileName.slice(0, slash) + location;
+    files.push(await writeFile(folder, path, (sink) => writeExternal(sink, { plan, location, step })));
   }
   return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
 }
 
-/** External data files that a model is saved with. @throws as `saveModel`. */
-export const countExternalFiles = (model: OnnxModel, fileName: string, layout: StorageChoice = 'source'): number =>
-  planFiles(model, encodeStructure(model.proto), { fileName, layout }).locations.length;
-
-function planFiles(
+/** External files that `saveModel` makes of the same, relative to the model file's folder. */
+export function planExternalFiles(
   model: OnnxModel,
-  structure: EncodedStructure,
-  { fileName, layout }: { readonly fileName: string; readonly layout: StorageChoice },
-): StoragePlan {
+  fileName: string,
+  { layout = 'source' }: Pick<SaveOptions, 'layout'> = {},
+): readonly string[] {
+  return planModel(model, fileName, layout).plan.locations;
+}
+
+function planModel(model: OnnxModel, fileName: string, choice: StorageChoice) {
+  const structure = encodeStructure(model.proto);
   const structureBytes = structure.model.byteLength + structure.graph.byteLength;
   const modelFile = fileName.slice(fileName.lastIndexOf('/') + 1);
-  return planStorage(model, { modelFile, choice: layout, structureBytes });
+  return { structure, plan: planStorage(model, { modelFile, choice, structureBytes }) };
 }
 
 /** A model file in the order of its bytes. */
@@ -93,14 +95,15 @@ async function writeModelFile(sink: ByteSink, { head, initializers }: PlannedFil
   }
 }
 
-interface ExternalFile extends Pick<StoragePlan, 'tensors'> {
+interface ExternalFile {
+  readonly plan: StoragePlan;
   readonly location: string;
   readonly step: Step;
 }
 
-async function writeExternal(sink: ByteSink, { tensors, location, step }: ExternalFile): Promise<void> {
+async function writeExternal(sink: ByteSink, { plan, location, step }: ExternalFile): Promise<void> {
   let position = 0;
-  for (const { handle, outside } of tensors) {
+  for (const { handle, outside } of plan.tensors) {
     if (handle === undefined || outside?.location !== location) continue;
     await sink.write(new Uint8Array(outside.offset - position));
     await copyWeight(handle, sink, step);

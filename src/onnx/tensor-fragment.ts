@@ -1,8 +1,23 @@
 import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { StringStringEntryProtoSchema, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
+import { StringStringEntryProtoSchema, type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
 import type { TensorHandle } from './onnx-model.js';
-import type { PlannedTensor } from './plan-storage.js';
+
+/** One initializer as it will be written. */
+export interface PlannedTensor {
+  readonly tensor: TensorProto;
+  /** Absent for strings, which stay in `tensor`. */
+  readonly handle?: TensorHandle;
+  /** Absent = the payload follows in the protobuf. */
+  readonly outside?: ExternalPlace;
+}
+
+/** Where a weight lies in an external file. */
+export interface ExternalPlace {
+  /** Relative to the model file's folder. */
+  readonly location: string;
+  readonly offset: number;
+}
 
 /** An initializer as it stands in a file: its bytes up to the payload, and the payload when that follows. */
 export interface TensorFragment {

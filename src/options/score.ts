@@ -1,7 +1,7 @@
 import { isMethodChoice, METHODS, type MethodChoice, type MethodName } from '../compensation/methods.js';
 import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
 import { METRICS, type MetricName } from '../importance/metrics.js';
-import { atLeast, choice, type Kind, namesOf, whole } from './kinds.js';
+import { atLeast, choice, type Kind, namesOf, portion, whole } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How neurons and heads are scored, and what is made up for. */
@@ -26,6 +26,13 @@ export interface ScoreOptions {
    * Default: the method's own (0; 3 for `auto`).
    */
   readonly inputSteps?: number | undefined;
+  /**
+   * Power, from 0 to 1, of how much the loss feels of a token: the squared gradient, at the module's output, of the divergence
+   * from what the dense model predicts. It weighs the tokens that scores and repairs are worked out from; 0 weighs all alike,
+   * and others take a pass forwards and one backwards more. Default 0.
+   * @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), for quantisation
+   */
+  readonly gradientPower?: number | undefined;
 }
 
 const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
@@ -70,5 +77,10 @@ export const SCORE = {
       to: 'FFNs and methods that look at tokens',
       within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
+  }),
+  gradientPower: row('--gradient-power <power>', "power of the loss's squared gradient that weighs a token", {
+    kind: portion,
+    default: 0,
+    applies: { to: 'methods that look at tokens', within: ({ measuresBlocks }) => measuresBlocks },
   }),
 } as const satisfies Rows<ScoreOptions>;

@@ -1,4 +1,5 @@
 import { intAttribute } from '../graph/attributes.js';
+import { nameCacheAxes } from '../graph/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StorageChoice } from '../onnx/plan-storage.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
@@ -55,6 +56,7 @@ export async function makeVariants(
     const { floats, maps } = DTYPES[dtype];
     const file = variantFile(folder, layout, dtype);
     // transformers.js finds a model's data by the model's name; genai reads whatever the model names.
+    if (layout === 'transformers.js') nameCacheAxes(written.model.proto.graph!);
     const isRenamed = layout === 'transformers.js' && job.model.storage?.kind === 'external';
     variants.push({
       dtype,

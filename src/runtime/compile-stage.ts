@@ -49,7 +49,7 @@ export interface LoadedSlice {
 }
 
 export interface CompileRequest {
-  readonly engine: Engine;
+  readonly engine: Pick<Engine, 'load'>;
   readonly model: OnnxModel;
   readonly index: GraphIndex;
   /** Whether a value can be fed, so that it need not be computed. */

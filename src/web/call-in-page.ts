@@ -1,23 +1,50 @@
-import type { DirectoryHandle } from '../platform/web/handle-folder.js';
-import { createWebPlatform } from '../platform/web/web-platform.js';
-import type { WebRuntime } from '../platform/web/web-runtime.js';
-import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
-import { mountPlaces } from './mount-places.js';
+import { readPageRuntime } from '../platform/web/web-runtime.js';
+import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
+import { callInWorker, WorkerNotStarted } from './call-in-worker.js';
+import { callOnThread } from './call-on-thread.js';
 import type { InPage } from './page-request.js';
 
-/** Makes a call in this page or worker, on the folders and files that the request holds. */
+/**
+ * Makes a call: from a page in a worker of the call's own, so that the page stays alive. In a worker, with a request that holds
+ * more than data, and where no worker starts, it is made on this thread.
+ */
 export async function callInPage<Call extends ModelCall>(
   call: Call,
-  given: InPage<RequestOf<Call>>,
-  runtime?: WebRuntime,
+  request: InPage<RequestOf<Call>>,
 ): Promise<AnswerOf<Call>> {
-  const { request, folders } = mountPlaces(Object(given));
-  return callHere(createWebPlatform({ folders, home: await findHome(), runtime }), call, request as RequestOf<Call>);
+  if (!('document' in globalThis) || !isData(Object(request))) return callOnThread(call, request);
+  try {
+    return await callInWorker(call, request, { runtime: await readPageRuntime() });
+  } catch (error) {
+    if (!(error instanceof WorkerNotStarted)) throw error;
+    return callOnThread(call, request);
+  }
 }
 
-/** The origin's private file system; undefined where pages have none: without https, or in a private window. */
-function findHome(): Promise<DirectoryHandle | undefined> {
-  return Promise.resolve(globalThis.navigator?.storage?.getDirectory() as Promise<DirectoryHandle> | undefined).catch(
-    () => undefined,
-  );
+/** Whether a request can go elsewhere: it has no engine, stages or functions of the page's own. */
+function isData({
+  onProgress: _,
+  signal: __,
+  ...request
+}: {
+  readonly onProgress?: unknown;
+  readonly signal?: unknown;
+}) {
+  return holdsData(request);
 }
+
+function holdsData(value: unknown): boolean {
+  if (typeof value === 'function') return false;
+  if (typeof value !== 'object' || value === null) return true;
+  if (Array.isArray(value)) return value.every(holdsData);
+  if (Object.getPrototypeOf(value) === Object.prototype) return Object.values(value).every(holdsData);
+  return DATA_CLASSES.has(Object.prototype.toString.call(value));
+}
+
+/** Of objects that messages carry. */
+const DATA_CLASSES: ReadonlySet<string> = new Set(
+  [
+    ...['Map', 'Set', 'Blob', 'File', 'FileSystemDirectoryHandle', 'FileSystemFileHandle'],
+    ...['Int32Array', 'Uint8Array', 'Float32Array', 'Float64Array'],
+  ].map((name) => `[object ${name}]`),
+);

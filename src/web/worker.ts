@@ -1,28 +1,21 @@
-/** A worker that makes the library's calls for a page, each through a port of its own. */
-import type { WebRuntime } from '../platform/web/web-runtime.js';
-import { answerOrder, type Order } from '../remote/messages.js';
+/** A worker that makes one of the library's calls for a page. */
+import { answerOrder } from '../remote/messages.js';
 import type { ModelCall, RequestOf } from '../remote/model-calls.js';
-import { callInPage } from './call-in-page.js';
+import type { FromWorker, WorkerOrder } from './call-in-worker.js';
+import { callOnThread } from './call-on-thread.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
 import type { InPage } from './page-request.js';
 
-/** What a page says first. */
-let runtime: WebRuntime = {};
+const tell = (message: FromWorker, transfer: ArrayBuffer[] = []) => globalThis.postMessage(message, { transfer });
 
-const make = (call: ModelCall, request: RequestOf<ModelCall>) =>
-  callInPage(call, request as InPage<typeof request>, runtime);
+tell({ beat: true });
+globalThis.addEventListener('message', ({ data }: MessageEvent<WorkerOrder>) => void answer(data));
 
-globalThis.addEventListener('message', ({ data, ports }: MessageEvent<Order | { readonly runtime: WebRuntime }>) => {
-  if ('runtime' in data) runtime = data.runtime;
-  else void answer(data, ports[0]!);
-});
-
-async function answer(order: Order, port: MessagePort): Promise<void> {
-  const abortion = new AbortController();
-  port.onmessage = () => abortion.abort();
-  const changes = watchMaps(mapsIn(order.request));
-  const tell = (message: object) => port.postMessage(message);
-  const outcome = await answerOrder(order, { make, tell, signal: abortion.signal });
+async function answer({ call, request, ...options }: WorkerOrder): Promise<void> {
+  const changes = watchMaps(mapsIn(request));
+  const make = (call: ModelCall, request: RequestOf<ModelCall>) =>
+    callOnThread(call, request as InPage<typeof request>, options);
+  const outcome = await answerOrder({ call, request }, { make, tell });
   const maps = changes();
-  port.postMessage({ ...outcome, maps }, buffersOf(maps));
+  tell({ ...outcome, maps }, buffersOf(maps));
 }

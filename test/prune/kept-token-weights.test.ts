@@ -1,6 +1,6 @@
 import type { Journal } from '../../src/platform/journal.js';
+import { keepingTokenWeights } from '../../src/prune/measure-dense/kept-token-weights.js';
 import type { PruneContext } from '../../src/prune/prune-context.js';
-import { keepingTokenWeights } from '../../src/prune/quantise/kept-token-weights.js';
 
 /** A journal in memory, whose entries are copies as those in files are. */
 function journalInMemory(isDue: boolean) {

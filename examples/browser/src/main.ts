@@ -1,12 +1,10 @@
-import { createPruneWorker, type ModelDescription, type Progress, type PruneReport } from 'fang-prune';
+import { describe, generateText, type ModelDescription, type Progress, type PruneReport, prune } from 'fang-prune';
 import { detectFeatures, lacksOf } from './browser-features.js';
 import { type ChosenModel, fetchBundled, fromDrop, fromInput } from './choose-model.js';
 import { drawBlocks } from './draw-blocks.js';
 import { element, make, showFacts } from './elements.js';
 import { formatBytes, formatCount, formatDuration, formatShare, formatStage } from './format.js';
 import { createResultFolder, downloadAll, type ResultFolder, saveInto } from './result-folder.js';
-
-const worker = createPruneWorker();
 
 /** What the page has come to. */
 let dense: ChosenModel | undefined;
@@ -42,7 +40,7 @@ function choose(find: () => Promise<ChosenModel>): Promise<void> {
     for (const id of ['described', 'choices', 'result', 'chat']) element(id).hidden = true;
     status.textContent = 'Looking at the model ...';
     dense = await find();
-    described = await worker.describe({ model: dense.folder });
+    described = await describe({ model: dense.folder });
     status.textContent = `${dense.name} is ready.`;
     showModel(described);
   });
@@ -78,7 +76,7 @@ function showSize(): void {
     `About ${formatBytes((format.bytes * left) / parameters.total)} of ${formatBytes(format.bytes)} will be left.`;
 }
 
-function prune(): Promise<void> {
+function makeSmaller(): Promise<void> {
   const status = element('run-status');
   const abortion = new AbortController();
   const began = performance.now();
@@ -101,7 +99,7 @@ function prune(): Promise<void> {
   setRunning(true);
   return saying(status, async () => {
     const out = await createResultFolder(`${dense!.name}-smaller`);
-    const report = await worker.prune({
+    const report = await prune({
       model: dense!.folder,
       out: out.place,
       sparsity: Number(input('sparsity').value) / 100,
@@ -145,7 +143,7 @@ async function showResult(report: PruneReport): Promise<void> {
   element('chat').hidden = false;
 }
 
-/** One after the other: both share a worker. */
+/** One after the other, so that one of them is in memory. */
 function write(button: HTMLButtonElement): Promise<void> {
   const models = { [`${dense!.name}, as it was`]: dense!.folder, [`${dense!.name}, pruned`]: result!.place };
   const texts = Object.keys(models).map((name) => {
@@ -160,7 +158,7 @@ function write(button: HTMLButtonElement): Promise<void> {
       const { text } = texts[at]!;
       await saying(text, async () => {
         const [maxNewTokens, temperature] = ['tokens', 'temperature'].map((id) => Number(input(id).value));
-        const sample = await worker.generateText({ model, prompt, maxNewTokens, temperature });
+        const sample = await generateText({ model, prompt, maxNewTokens, temperature });
         text.replaceChildren(make('span', { class: 'prompt' }, prompt), sample.text);
       });
     }
@@ -190,7 +188,7 @@ function listen(): void {
       event.preventDefault();
       action((event as SubmitEvent).submitter as HTMLButtonElement);
     });
-  onSubmit('form', () => void prune());
+  onSubmit('form', () => void makeSmaller());
   onSubmit('chat-form', (button) => void write(button));
   const status = element('save-status');
   const name = () => `${dense!.name}-smaller`;

@@ -2,6 +2,8 @@ import { ModelFormatError } from '../../errors.js';
 import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 import type { DirectoryHandle, SyncAccessHandle } from './handle-folder.js';
+import { insisting } from './insisting.js';
+import { randomName } from './random-name.js';
 
 /** Memory that grows page by page, so that it is never copied as a whole. */
 const PAGE_BYTES = 2 ** 20;
@@ -41,9 +43,10 @@ const SCRATCH = '.fang-prune-scratch';
 /**
  * Scratch space in a file of the origin's private file system; undefined where files cannot be written in place. What pages that
  * were closed have left there is removed: files in use cannot be.
+ * @param run begins the name of the file
  */
-export async function createStoredScratch(home: DirectoryHandle): Promise<ScratchFile | undefined> {
-  const name = `scratch-${Math.random().toString(36).slice(2, 10)}`;
+export async function createStoredScratch(home: DirectoryHandle, run: string): Promise<ScratchFile | undefined> {
+  const name = `${run}-${randomName()}`;
   const directory = await writing(SCRATCH, () => home.getDirectoryHandle(SCRATCH, { create: true }));
   const left: string[] = [];
   for await (const [other] of directory.entries!()) left.push(other);
@@ -54,7 +57,7 @@ export async function createStoredScratch(home: DirectoryHandle): Promise<Scratc
     file = await handle.createSyncAccessHandle?.();
   } catch (error) {
     // Another run that began just now took it for one that was left.
-    if ((error as Error).name === 'NotFoundError') return createStoredScratch(home);
+    if ((error as Error).name === 'NotFoundError') return createStoredScratch(home, run);
     throw error;
   }
   if (file === undefined) {
@@ -78,6 +81,15 @@ export async function createStoredScratch(home: DirectoryHandle): Promise<Scratc
       await directory.removeEntry(name);
     },
   };
+}
+
+/** Removes the scratch files of a run that was just ended. */
+export async function removeScratch(home: DirectoryHandle, run: string): Promise<void> {
+  const directory = await home.getDirectoryHandle(SCRATCH).catch(() => undefined);
+  if (directory === undefined) return;
+  const names: string[] = [];
+  for await (const [name] of directory.entries!()) if (name.startsWith(`${run}-`)) names.push(name);
+  for (const name of names) await insisting(() => directory.removeEntry(name));
 }
 
 const leaves = (offset: number, { byteLength }: Uint8Array): ModelFormatError =>

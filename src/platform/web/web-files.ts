@@ -1,7 +1,10 @@
 import { OptionError } from '../../errors.js';
+import type { ByteSink } from '../../onnx/byte-source.js';
 import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
-import type { Files, OutputRequest } from '../platform.js';
+import type { Files } from '../platform.js';
 import { writing } from '../writing.js';
+import { type Commit, isPartial, makeAside, sweep } from './partial-folder.js';
+import { randomName } from './random-name.js';
 import type { WebFolder } from './web-folder.js';
 import { openPlace, type WebPlace } from './web-place.js';
 
@@ -11,8 +14,13 @@ export const HOME = 'opfs';
 /**
  * Folders of a page by name. An absolute path begins with the name of its folder; there is nothing outside.
  * @param home Folder that relative paths lie in. Default: they begin with the name of a folder too.
+ * @param run Begins the names of what is not complete. Default: a name of its own.
  */
-export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?: WebPlace): Files {
+export function createWebFiles(
+  places: Readonly<Record<string, WebPlace>>,
+  home?: WebPlace,
+  run: string = randomName(),
+): Files {
   const all = home === undefined ? places : { ...places, [HOME]: home };
   const folders = new Map(Object.entries(all).map(([name, place]) => [name, openPlace(place)]));
   const resolve = (...parts: readonly string[]) => resolveFrom(home === undefined ? '/' : `/${HOME}`, parts);
@@ -29,39 +37,40 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?
       `Cannot write ${path}: it lies in none of the folders given (${[...folders.keys()].join(', ')}).`,
     );
   };
-  const move = (from: string, to: string) => need(to).folder.move(need(from).inside, need(to).inside);
-  const remove = async (path: string) => {
-    const { folder, inside } = need(path);
-    if ((await folder.kindOf(inside)) !== undefined) await folder.remove(inside);
-  };
-  const walk = async (folder: string, { inside = '', without = '' } = {}): Promise<FoundFile[]> => {
+  /** Whatever lies in a folder, but for what is not complete. */
+  const listWhole = async (folder: string) => (await files.list(folder)).filter(({ name }) => !isPartial(name));
+  const walk = async (folder: string, inside = ''): Promise<FoundFile[]> => {
     const found: FoundFile[] = [];
-    for (const { name, kind } of await files.list(files.resolve(folder, inside))) {
-      const path = files.resolve(folder, inside, name);
-      if (path === without) continue;
-      if (kind === 'folder') found.push(...(await walk(folder, { inside: `${inside}${name}/`, without })));
-      else found.push({ path: inside + name, byteLength: (await files.open(path))?.byteLength });
+    for (const { name, kind } of await listWhole(files.resolve(folder, inside))) {
+      if (kind === 'folder') found.push(...(await walk(folder, `${inside}${name}/`)));
+      else {
+        const file = await files.open(files.resolve(folder, inside, name));
+        found.push({ path: inside + name, byteLength: file?.byteLength });
+      }
     }
     return found;
   };
-  const checkOwn = async (folder: string, output: string, without?: string) =>
-    checkReplaceable(output, await walk(folder, { without }), await readAll(files, `${folder}/${MANIFEST}`));
-
-  const buildIn = async <T>(partial: string, { target, request, build }: Building<T>): Promise<T> => {
-    try {
-      const result = await build(partial);
-      const built = await walk(partial);
-      const sink = await files.create(`${partial}/${MANIFEST}`);
-      await sink.write(formatManifest(built)).finally(() => sink.close());
-      await checkOwn(target, request.output, partial);
-      for (const { name } of await files.list(target))
-        if (!partial.endsWith(`/${name}`)) await remove(`${target}/${name}`);
-      for (const path of [...built.map(({ path }) => path), MANIFEST])
-        await writing(target, () => move(`${partial}/${path}`, `${target}/${path}`));
-      return result;
-    } finally {
-      await remove(partial);
-    }
+  /** Files of a folder that may be replaced. @throws OptionError when anything in it was not written by a run */
+  const walkOwn = async (folder: string, output: string): Promise<FoundFile[]> => {
+    const found = await walk(folder);
+    await checkReplaceable(output, found, await readAll(files, `${folder}/${MANIFEST}`));
+    return found;
+  };
+  const write = async (path: string, fill: (sink: ByteSink) => Promise<void>) => {
+    const sink = await files.create(path);
+    await fill(sink).finally(() => sink.close());
+  };
+  /** Writes the manifest of a folder that is complete, and says how it takes its place. */
+  const complete = async (aside: string, { target, output }: Place): Promise<Commit> => {
+    const built = await walk(aside);
+    await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built)));
+    const paths = [...built.map(({ path }) => path), MANIFEST];
+    const replaced = (await walkOwn(target, output)).map(({ path }) => path);
+    const at = (folder: string, path: string) => need(`${folder}/${path}`).inside;
+    return {
+      moves: paths.map((path) => [at(aside, path), at(target, path)]),
+      removals: replaced.filter((path) => !paths.includes(path)).map((path) => at(target, path)),
+    };
   };
 
   const files: Files = {
@@ -105,15 +114,13 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?
         return kept.byteLength + added.byteLength;
       }),
     async writeTogether(writers) {
-      const suffix = `.partial-${randomName()}`;
-      try {
-        for (const [path, write] of writers) {
-          const sink = await files.create(path + suffix);
-          await write(sink).finally(() => sink.close());
-        }
-        for (const path of writers.keys()) await writing(path, () => move(path + suffix, path));
-      } finally {
-        for (const path of writers.keys()) await remove(path + suffix);
+      for (const root of new Set([...writers.keys()].map(rootOf))) {
+        const own = [...writers].filter(([path]) => rootOf(path) === root);
+        await makeAside(need(root).folder, run, async (aside) => {
+          const moves = own.map(([path], at) => [`${aside}/${at}`, need(path).inside] as const);
+          for (const [at, [, fill]] of own.entries()) await write(`${root}/${aside}/${at}`, fill);
+          return [undefined, { moves, removals: [] }];
+        });
       }
     },
     async checkOutput({ output, source, force = false }) {
@@ -124,15 +131,13 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?
           `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
         );
       }
-      need(target);
-      for (const { name } of await files.list(rootOf(target)))
-        if (name.startsWith(PARTIAL)) await unlessHeld(name, () => remove(`${rootOf(target)}/${name}`));
+      await sweep(need(target).folder);
       if ((await files.kindOf(target)) === 'file')
         throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
       // A folder that was given is there already, and may well be empty.
-      if (!force && (await files.list(target)).length > 0)
+      if (!force && (await listWhole(target)).length > 0)
         throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
-      await checkOwn(target, output);
+      await walkOwn(target, output);
       return target;
     },
     async checkFile(path) {
@@ -147,33 +152,21 @@ export function createWebFiles(places: Readonly<Record<string, WebPlace>>, home?
     },
     async buildFolder(request, build) {
       const target = await files.checkOutput(request);
-      const name = `${PARTIAL}${randomName()}`;
-      return holding(name, () => buildIn(`${rootOf(target)}/${name}`, { target, request, build }));
+      return makeAside(need(target).folder, run, async (aside) => {
+        const folder = `${rootOf(target)}/${aside}`;
+        const result = await build(folder);
+        return [result, await complete(folder, { target, output: request.output })];
+      });
     },
   };
   return files;
 }
 
-/** A folder that is to be made. */
-interface Building<T> {
+/** A folder that is made. */
+interface Place {
   readonly target: string;
-  readonly request: OutputRequest;
-  build(folder: string): Promise<T>;
-}
-
-/** Begins the names of folders that are not complete. Who fills one holds a lock of its name: without it, its page was closed. */
-const PARTIAL = '.partial-';
-
-const lockOf = (name: string): string => `fang-prune ${name}`;
-
-async function holding<T>(name: string, action: () => Promise<T>): Promise<T> {
-  const { locks } = globalThis.navigator ?? {};
-  return locks === undefined ? action() : locks.request(lockOf(name), action);
-}
-
-/** Nothing where someone holds the lock, or where there are no locks that would tell. */
-async function unlessHeld(name: string, action: () => Promise<void>): Promise<void> {
-  await globalThis.navigator?.locks?.request(lockOf(name), { ifAvailable: true }, (lock) => lock && action());
+  /** As the user named it. */
+  readonly output: string;
 }
 
 const rootOf = (path: string): string => `/${path.split('/')[1]}`;
@@ -194,5 +187,3 @@ async function readAll({ open }: Files, path: string): Promise<Uint8Array | unde
   const source = await open(path);
   return source?.read(0, source.byteLength);
 }
-
-const randomName = (): string => Math.random().toString(36).slice(2, 10);

@@ -7,6 +7,7 @@ import { createOrtEngine } from '../../runtime/ort-engine.js';
 import { checkOwnEngine, type EngineChoice, type Platform } from '../platform.js';
 import { tryEngine } from '../try-engine.js';
 import type { DirectoryHandle } from './handle-folder.js';
+import { randomName } from './random-name.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
 import type { WebPlace } from './web-place.js';
@@ -23,6 +24,8 @@ export interface WebPlatformOptions {
   readonly home?: DirectoryHandle | undefined;
   /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
   readonly runtime?: WebRuntime | undefined;
+  /** Begins the names of what is not complete, so that it can be told whose it is. Default: a name of its own. */
+  readonly run?: string | undefined;
 }
 
 /**
@@ -31,10 +34,11 @@ export interface WebPlatformOptions {
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
  * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
-export function createWebPlatform({ folders = {}, home, runtime = {} }: WebPlatformOptions = {}): Platform {
+export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
+  const { folders = {}, home, runtime = {}, run = randomName() } = options;
   return {
-    files: createWebFiles(folders, home),
-    createScratch: async () => (home && (await createStoredScratch(home))) ?? createMemoryScratch(),
+    files: createWebFiles(folders, home, run),
+    createScratch: async () => (home && (await createStoredScratch(home, run))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };

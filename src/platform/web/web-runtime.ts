@@ -20,3 +20,20 @@ export async function loadWebRuntime({ url, numThreads, wasmPaths }: WebRuntime)
   if (wasmPaths !== undefined) wasm.wasmPaths = wasmPaths;
   return ort as OrtModule;
 }
+
+/** How this page has set up ONNX Runtime Web, for a worker of it. */
+export async function readPageRuntime(): Promise<WebRuntime> {
+  const { wasm } = (await import('onnxruntime-web')).env;
+  const { numThreads } = wasm;
+  const wasmPaths = typeof wasm.wasmPaths === 'string' ? wasm.wasmPaths : undefined;
+  return { url: mappedAddress(), numThreads, wasmPaths };
+}
+
+/** Where the page's import map has ONNX Runtime Web; workers see none. */
+function mappedAddress(): string | undefined {
+  try {
+    return import.meta.resolve?.('onnxruntime-web');
+  } catch {
+    return undefined;
+  }
+}

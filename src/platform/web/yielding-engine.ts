@@ -1,5 +1,6 @@
 import type { JobControl } from '../../progress.js';
 import type { Engine, Session } from '../../runtime/engine.js';
+import { nextTask } from './next-task.js';
 
 /**
  * Lets a page live: before each call into the engine all that waits for its thread has its turn (clicks, frames, messages), and an
@@ -24,16 +25,4 @@ export function yieldingEngine({ loadFile: _, ...engine }: Engine, { signal }: J
       return yieldingSession(await engine.load(model, options));
     },
   };
-}
-
-/** Promises alone let nothing else in, and timers wait 4 ms each. */
-function nextTask(): Promise<void> {
-  const { port1, port2 } = new MessageChannel();
-  return new Promise((resolve) => {
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(undefined);
-  });
 }

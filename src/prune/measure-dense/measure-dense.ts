@@ -5,12 +5,13 @@ import { METRICS } from '../../importance/metrics.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import type { PruneJob, StageTiming } from '../job.js';
+import { joinTimings, type PruneJob, type StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
 import { REFINEMENTS } from '../refine/refinements.js';
 import { selectModules } from '../select-modules.js';
-import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
+import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
+import { WEIGHING_PASSES, weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
@@ -25,6 +26,8 @@ export interface MeasuredModel {
   readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
   /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
+  /** What tokens count in the sums over channels; absent: all the same. */
+  readonly weights?: GradientWeights | undefined;
   /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
   readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
@@ -48,9 +51,14 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
   const { modules, remarks: staying } = selectModules(job);
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
-    const needs = { ...denseNeeds(modules, options), curvatures };
     const passes = foreseePasses(options, resultCount);
-    const context = startContext(job, { all: passes.all, before: 0, end: passes.dense });
+    const weighed = weighs(options)
+      ? await weighByGradient(job, { modules, allPasses: passes.all })
+      : { weights: undefined, timings: [] };
+    const { weights } = weighed;
+    const needs = { ...denseNeeds(modules, options), curvatures, weights };
+    const before = weights === undefined ? 0 : WEIGHING_PASSES;
+    const context = startContext(job, { all: passes.all, before, end: passes.dense });
     const dense = await measureOrRead(context, needs).finally(() => context.dispose());
     return {
       job,
@@ -58,7 +66,8 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
       dense,
       passes,
       curvatures,
-      timings: context.timings(),
+      weights,
+      timings: joinTimings(weighed.timings, context.timings()),
       remarks: [...staying, ...context.remarks],
       dispose: async () => curvatures?.dispose(),
     };
@@ -103,7 +112,10 @@ export async function loadStatistics(
 }
 
 /** What the options want to know of the dense model. */
-function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
+function denseNeeds(
+  modules: readonly PrunableModule[],
+  options: ResolvedOptions,
+): Omit<DenseNeeds, 'curvatures' | 'weights'> {
   const { allocation, grouping } = options;
   return {
     blockChange: allocation.measures?.includes('blockChange') ?? false,
@@ -118,7 +130,8 @@ function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions
 function countDensePasses(options: ResolvedOptions): number {
   const needs = denseNeeds([], options);
   const backwards = goesBackwards(options) ? 1 : 0;
-  return backwards + (backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0);
+  const forwards = backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0;
+  return forwards + backwards + (weighs(options) ? WEIGHING_PASSES : 0);
 }
 
 /** How often the tokens go through the model for as many results, roughly. */
@@ -129,8 +142,10 @@ export function foreseePasses(options: ResolvedOptions, resultCount: number): Me
 /** Whether the dense model is looked at on the way back too. */
 export function goesBackwards(options: ResolvedOptions): boolean {
   const { hasCurvature } = METRICS[options.metric];
-  return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
+  return hasCurvature || weighs(options) || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
 }
+
+const weighs = ({ gradientPower }: ResolvedOptions): boolean => gradientPower > 0;
 
 const planPasses = (dense: number, each: number, resultCount: number): MeasuredModel['passes'] => ({
   dense,

@@ -3,10 +3,10 @@ import { roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
+import { keepingTokenWeights } from '../measure-dense/kept-token-weights.js';
+import { measureTokenWeights } from '../measure-dense/measure-token-weights.js';
 import { startContext } from '../prune-context.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
-import { keepingTokenWeights } from './kept-token-weights.js';
-import { measureTokenWeights } from './measure-token-weights.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
 import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './round-segments.js';
 

@@ -7,9 +7,9 @@ import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { holdValues } from '../hold-values.js';
 import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
+import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
 import type { PruneContext } from '../prune-context.js';
 import { type ChosenCodes, chooseCodes } from './choose-codes.js';
-import type { TokenWeights } from './measure-token-weights.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, type RoundingOfMap, readRows } from './quantised-model.js';
 
 /** A weight whose rounding is learned, and the segment that reads it. */

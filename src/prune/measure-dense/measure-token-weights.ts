@@ -2,10 +2,10 @@ import { createTokenWeightMeter } from '../../activations/token-weight-meter.js'
 import { walkBackwards } from '../../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
 import { METRICS } from '../../importance/metrics.js';
-import type { DensePasses } from '../measure-dense/dense-passes.js';
-import { findEarlierWalk, openKeptBackwards } from '../measure-dense/kept-backwards.js';
-import { measureForwards } from '../measure-dense/measure-forwards.js';
 import type { PruneContext } from '../prune-context.js';
+import type { DensePasses } from './dense-passes.js';
+import { findEarlierWalk, openKeptBackwards } from './kept-backwards.js';
+import { measureForwards } from './measure-forwards.js';
 
 /** What the loss feels of a value, token by token. */
 export interface TokenWeights {

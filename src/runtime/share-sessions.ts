@@ -1,0 +1,71 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
+import { nameByPlace } from '../graph/name-by-place.js';
+import type { Engine, Session, SessionOptions, Tensors } from './engine.js';
+
+/** A session, by what it was made from. */
+interface Shared {
+  readonly bytes: Uint8Array;
+  readonly options: string;
+  readonly session: Promise<Session>;
+  users: number;
+}
+
+/**
+ * An engine that makes one session of all graphs which differ in names alone, such as blocks of one shape whose weights are fed.
+ * A session costs megabytes, however small its graph.
+ */
+export function shareSessions(engine: Pick<Engine, 'load'>): Pick<Engine, 'load'> {
+  const made = new Set<Shared>();
+  const find = (bytes: Uint8Array, given: SessionOptions): Shared => {
+    const options = JSON.stringify({ ...given, weights: undefined });
+    for (const one of made) if (one.options === options && isSame(one.bytes, bytes)) return one;
+    const added = { bytes, options, session: engine.load(bytes, given), users: 0 };
+    made.add(added);
+    return added;
+  };
+  return {
+    async load(bytes, options = {}) {
+      const isBare = (options.weights?.size ?? 0) === 0;
+      const named = isBare ? nameByPlace(fromBinary(ModelProtoSchema, bytes)) : undefined;
+      if (named === undefined) return engine.load(bytes, options);
+      const shared = find(toBinary(ModelProtoSchema, named.proto), options);
+      shared.users += 1;
+      const release = async () => {
+        shared.users -= 1;
+        if (shared.users > 0) return;
+        made.delete(shared);
+        await (await shared.session).release();
+      };
+      try {
+        return underNames(await shared.session, { nameOf: named.nameOf, release });
+      } catch (error) {
+        made.delete(shared);
+        throw error;
+      }
+    },
+  };
+}
+
+function isSame(one: Uint8Array, other: Uint8Array): boolean {
+  return one.length === other.length && one.every((byte, at) => byte === other[at]);
+}
+
+interface Naming extends Pick<Session, 'release'> {
+  readonly nameOf: ReadonlyMap<string, string>;
+}
+
+/** A session under the names that its graph had. */
+function underNames(session: Session, { nameOf, release }: Naming): Session {
+  const place = (name: string): string => nameOf.get(name) ?? name;
+  const names = new Map([...nameOf].map(([name, at]) => [at, name]));
+  const rename = (values: Tensors, to: (name: string) => string): Tensors =>
+    Object.fromEntries(Object.entries(values).map(([name, tensor]) => [to(name), tensor]));
+  const back = (name: string): string => names.get(name) ?? name;
+  return {
+    inputs: session.inputs.map((declared) => ({ ...declared, name: back(declared.name) })),
+    outputs: session.outputs.map((declared) => ({ ...declared, name: back(declared.name) })),
+    run: async (feeds, fetches) => rename(await session.run(rename(feeds, place), fetches?.map(place)), back),
+    release,
+  };
+}

@@ -1,0 +1,117 @@
+import { EngineError } from '../errors.js';
+import { handleFolder } from '../platform/web/handle-folder.js';
+import { sweepAfter } from '../platform/web/partial-folder.js';
+import { randomName } from '../platform/web/random-name.js';
+import { removeScratch } from '../platform/web/scratch.js';
+import type { WebRuntime } from '../platform/web/web-runtime.js';
+import type { JobControl } from '../progress.js';
+import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
+import type { AnswerOf, ModelCall } from '../remote/model-calls.js';
+import { blobsForBytes } from './blobs-for-bytes.js';
+import { findHome } from './call-on-thread.js';
+import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
+import { mountPlaces } from './mount-places.js';
+
+/** What is used of a `Worker`. */
+export interface WorkerLike {
+  postMessage(message: unknown): void;
+  addEventListener(type: 'message' | 'error', listener: (event: never) => void): void;
+  terminate(): void;
+}
+
+export interface WorkerSettings {
+  /** Starts a worker that runs `fang-prune/worker`. Default: the package's own, which Vite and webpack find by themselves. */
+  readonly start?: (() => WorkerLike) | undefined;
+  /** How it runs graphs. Default: as ONNX Runtime Web does by itself. */
+  readonly runtime?: WebRuntime | undefined;
+}
+
+/** What a worker is told, once. */
+export interface WorkerOrder {
+  readonly call: ModelCall;
+  readonly request: object;
+  readonly runtime: WebRuntime;
+  /** Begins the names of what it has not finished. */
+  readonly run: string;
+}
+
+/** What it tells. Its first message is that it has started. */
+export type FromWorker = FromCallee & { readonly maps?: readonly MapChange[] };
+
+/** No worker could be started, or it ended before it said anything. */
+export class WorkerNotStarted extends EngineError {}
+
+/**
+ * Makes a call in a worker of its own, which goes when the call ends, with the memory of ONNX Runtime. An abortion ends the worker
+ * at once, whatever it does, and takes away what it has not finished. Maps that are written into are filled when the call ends.
+ * @throws WorkerNotStarted; EngineError when the worker fails; whatever the call throws; the signal's reason when aborted.
+ */
+export async function callInWorker<Call extends ModelCall>(
+  call: Call,
+  { onProgress, signal, ...request }: object & JobControl,
+  { start = startOwn, runtime = {} }: WorkerSettings = {},
+): Promise<AnswerOf<Call>> {
+  signal?.throwIfAborted();
+  const [worker, run] = [start(), randomName()];
+  let [hasStarted, isOver] = [false, false];
+  const hear = (message: FromWorker) => {
+    hasStarted = true;
+    isOver = 'answer' in message || 'error' in message;
+    if (message.maps !== undefined) changeMaps(mapsIn(request), message.maps);
+  };
+  const channel = channelTo(worker, { runtime, run, hear });
+  try {
+    const blobs = (await blobsForBytes(request)) as object;
+    return await askThrough(channel, call, { ...blobs, onProgress, signal });
+  } catch (error) {
+    const isMissing = !hasStarted && signal?.aborted !== true && error instanceof EngineError;
+    throw isMissing ? new WorkerNotStarted(error.message) : error;
+  } finally {
+    worker.terminate();
+    if (!isOver) await takeAway(request, run);
+  }
+}
+
+interface Listening extends Pick<WorkerOrder, 'runtime' | 'run'> {
+  hear(message: FromWorker): void;
+}
+
+function channelTo(worker: WorkerLike, { hear, ...settings }: Listening): Channel {
+  let fail: (what: string) => void = () => undefined;
+  return {
+    send(message) {
+      if ('call' in message) worker.postMessage({ ...message, ...settings } satisfies WorkerOrder);
+      else fail('was ended');
+    },
+    listen(listener) {
+      fail = (what) => listener({ error: { code: 'ERR_ENGINE', message: `the worker ${what}. ${REMEDY}` } });
+      worker.addEventListener('message', ({ data }: MessageEvent<FromWorker>) => {
+        hear(data);
+        listener(data);
+      });
+      worker.addEventListener('error', ({ message }: { readonly message?: string }) =>
+        fail(message === undefined ? 'failed to start' : `failed: ${message}`),
+      );
+    },
+  };
+}
+
+const REMEDY =
+  'Give createPruneWorker one that runs fang-prune/worker as a module, and whose bundle holds all it imports.';
+
+/** Takes away what a run that was ended has not finished. */
+async function takeAway(request: object, run: string): Promise<void> {
+  const home = await findHome();
+  // Chromium lets a worker compute for up to 2 s more, and scratch files are its own until then.
+  if (home !== undefined) void removeScratch(home, run).catch(() => undefined);
+  const places = [home, ...Object.values(mountPlaces(request).folders)];
+  for (const place of places)
+    if (place !== undefined && 'getFileHandle' in place) await sweepAfter(handleFolder(place), run);
+}
+
+function startOwn(): WorkerLike {
+  if (typeof Worker === 'undefined' || import.meta.url === undefined)
+    throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
+  // Bundlers know this expression by its form.
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }) as unknown as WorkerLike;
+}

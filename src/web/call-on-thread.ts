@@ -1,0 +1,23 @@
+import type { DirectoryHandle } from '../platform/web/handle-folder.js';
+import { createWebPlatform, type WebPlatformOptions } from '../platform/web/web-platform.js';
+import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
+import { mountPlaces } from './mount-places.js';
+import type { InPage } from './page-request.js';
+
+/** Makes a call on the thread of whoever makes it, on the folders and files that the request holds. */
+export async function callOnThread<Call extends ModelCall>(
+  call: Call,
+  given: InPage<RequestOf<Call>>,
+  options: Pick<WebPlatformOptions, 'runtime' | 'run'> = {},
+): Promise<AnswerOf<Call>> {
+  const { request, folders } = mountPlaces(Object(given));
+  const platform = createWebPlatform({ ...options, folders, home: await findHome() });
+  return callHere(platform, call, request as RequestOf<Call>);
+}
+
+/** The origin's private file system; undefined where pages have none: without https, or in a private window. */
+export function findHome(): Promise<DirectoryHandle | undefined> {
+  return Promise.resolve(globalThis.navigator?.storage?.getDirectory() as Promise<DirectoryHandle> | undefined).catch(
+    () => undefined,
+  );
+}

@@ -1,0 +1,104 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { nameByPlace } from '../../src/graph/name-by-place.js';
+import type { Engine } from '../../src/runtime/engine.js';
+import { shareSessions } from '../../src/runtime/share-sessions.js';
+import { testEngine } from '../support/engine.js';
+
+/** `y = x w + c`, with names that begin as told. */
+function affine(prefix: string, { addend = 1, widthName = `${prefix}width` } = {}) {
+  const name = (what: string) => `${prefix}${what}`;
+  const nodes: NodeProto[] = [
+    makeNode({ op: 'MatMul', name: name('map'), inputs: [name('x'), name('w')], outputs: [name('xw')] }),
+    makeNode({ op: 'Add', name: name('sum'), inputs: [name('xw'), name('c')], outputs: [name('y')] }),
+  ];
+  return create(ModelProtoSchema, {
+    irVersion: 8n,
+    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 17n })],
+    graph: create(GraphProtoSchema, {
+      name: 'stage',
+      node: nodes,
+      initializer: [makeFloatInitializer(name('c'), [1], Float32Array.of(addend))],
+      input: [makeValueInfo(name('x'), 1, [1, widthName]), makeValueInfo(name('w'), 1, [2, 2])],
+      output: [makeValueInfo(name('y'), 1, [1, 2])],
+    }),
+  });
+}
+const bytesOf = (...given: Parameters<typeof affine>) => toBinary(ModelProtoSchema, affine(...given));
+
+/** The test engine, with a count of the sessions that live. */
+function counting() {
+  const count = { made: 0, alive: 0 };
+  const engine: Pick<Engine, 'load'> = {
+    async load(bytes, options) {
+      const session = await testEngine.load(bytes, options);
+      count.made += 1;
+      count.alive += 1;
+      return {
+        ...session,
+        async release() {
+          count.alive -= 1;
+          await session.release();
+        },
+      };
+    },
+  };
+  return { count, engine: shareSessions(engine) };
+}
+
+const row = (...data: number[]) => ({ type: 'float32', dims: [1, 2], data: Float32Array.from(data) }) as const;
+const square = (...data: number[]) => ({ type: 'float32', dims: [2, 2], data: Float32Array.from(data) }) as const;
+
+it('makes one session of graphs that differ in names alone, each under its own names', async () => {
+  const { count, engine } = counting();
+  const [first, second] = [await engine.load(bytesOf('a/')), await engine.load(bytesOf('b/'))];
+  expect(count.made).toBe(1);
+  expect(second.inputs.map(({ name }) => name)).toEqual(['b/x', 'b/w']);
+  expect(second.outputs.map(({ name }) => name)).toEqual(['b/y']);
+  const one = await first.run({ 'a/x': row(1, 2), 'a/w': square(1, 0, 0, 1) });
+  const other = await second.run({ 'b/x': row(1, 2), 'b/w': square(0, 3, 1, 0) }, ['b/y']);
+  expect([...one['a/y']!.data]).toEqual([2, 3]);
+  expect([...other['b/y']!.data]).toEqual([3, 4]);
+  await first.release();
+  expect(count.alive).toBe(1);
+  await second.release();
+  expect(count.alive).toBe(0);
+  await (await engine.load(bytesOf('c/'))).release();
+  expect(count.made).toBe(2);
+});
+
+it.each([
+  ['constants', { addend: 2 }, undefined],
+  ['settings', {}, { keepsMemory: false }],
+] as const)('makes another one where %s differ', async (_, given, options) => {
+  const { count, engine } = counting();
+  const sessions = [await engine.load(bytesOf('a/')), await engine.load(bytesOf('a/', given), options)];
+  expect(count.made).toBe(2);
+  for (const session of sessions) await session.release();
+});
+
+it('makes each one anew where weights lie beside the graph', async () => {
+  const { count, engine } = counting();
+  const weights = new Map([['weights/0', new Uint8Array(4)]]);
+  for (let time = 0; time < 2; time += 1) await (await engine.load(bytesOf('a/'), { weights })).release();
+  expect(count.made).toBe(2);
+});
+
+it('says again why a graph cannot be loaded', async () => {
+  const { engine } = counting();
+  const broken = affine('a/');
+  broken.graph!.node[0]!.opType = 'NoSuchOperator';
+  for (let time = 0; time < 2; time += 1)
+    await expect(engine.load(toBinary(ModelProtoSchema, broken))).rejects.toThrow(/NoSuchOperator/);
+});
+
+it('leaves graphs with graphs inside as they are', () => {
+  const model = affine('a/');
+  model.graph!.node.push(makeNode({ op: 'Loop', inputs: ['', ''], outputs: ['a/z'], attributes: {} }));
+  expect(nameByPlace(model)).toBeDefined();
+  model
+    .graph!.node.at(-1)!
+    .attribute.push({ ...model.graph!.node[0]!.attribute[0]!, name: 'body', g: create(GraphProtoSchema) } as never);
+  expect(nameByPlace(model)).toBeUndefined();
+});
