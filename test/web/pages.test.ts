@@ -51,7 +51,7 @@ describeThere('a page', () => {
       folders: [['/model/', resolve(TINY_LLAMA)], ...bundle.folders],
     });
     browser = await launchChromium(SOFTWARE_WEBGPU);
-    page = await browser.newPage();
+    page = await (await browser.newContext()).newPage();
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(server.url);
     await page.waitForFunction('globalThis.isReady');
