@@ -1,7 +1,7 @@
+import { freeBytes } from '../free-bytes.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
 import { copyBlock, transposeMatrix } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
-import { freeBytes } from '../runtime/tensor-memory.js';
 import {
   type BlockCodes,
   type BlockGrid,
@@ -48,6 +48,7 @@ export async function factoriseFeedback(
     multiply,
   });
   const feedback = transposeMatrix(lower, size, size).reverse();
+  freeBytes(lower);
   const costs = new Float64Array(size);
   for (let channel = 0; channel < size; channel += 1) {
     const pivot = feedback[channel * size + channel]!;
@@ -93,6 +94,7 @@ export async function roundWithFeedback(
     const rows = weight.subarray(firstRow * inCount, (firstRow + rowCount) * inCount);
     const state = Float64Array.from(rows);
     await roundSpan({ codes, weight: rows, state, firstRow, rowCount, factor, multiply }, 0, inCount);
+    freeBytes(state);
   }
   return codes;
 }
@@ -127,8 +129,7 @@ async function roundSpan(given: RowsRounding, start: number, end: number): Promi
   for (let row = 0, from = 0; row < rowCount; row += 1)
     for (let at = row * size + middle, last = row * size + end; at < last; at += 1, from += 1)
       state[at]! += taken[from]!;
-  // Left to the garbage collector, they would have it run all the time.
-  for (const { buffer } of [errors, shares, taken]) freeBytes(new Uint8Array(buffer as ArrayBuffer));
+  freeBytes(errors, shares, taken);
   await roundSpan(given, middle, end);
 }
 

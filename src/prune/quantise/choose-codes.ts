@@ -1,4 +1,5 @@
 import type { QuadraticForm } from '../../activations/quadratic-form.js';
+import { freeBytes } from '../../free-bytes.js';
 import type { MultiplyTransposed } from '../../linalg/multiply-transposed.js';
 import {
   type BlockCodes,
@@ -72,12 +73,17 @@ export async function chooseCodes(
     const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
     const codes = await roundWithFeedback(sample, factor, multiply);
     const cost = await costOf(codes);
-    if (cost < best.chosen.cost) best = { codes, chosen: { dampening, cost }, factor };
+    const tried: Tried = { codes, chosen: { dampening, cost }, factor };
+    const [better, worse] = cost < best.chosen.cost ? [tried, best] : [best, tried];
+    if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
+    best = better;
   }
+  freeBytes(heldOut);
   const { codes, chosen, factor } = best;
   const rest = pickRows(problem, (row) => !isSampled(row));
   const others =
     factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
+  freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
   return { codes: joinRows(codes, others, isSampled), chosen, nearest };
 }
 

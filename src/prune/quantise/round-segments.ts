@@ -1,6 +1,7 @@
 import { createQuadraticForm, type QuadraticForm } from '../../activations/quadratic-form.js';
 import { runMeters } from '../../activations/stage-meter.js';
 import { createWeightedGramMeter, type WeightedGramMeter } from '../../activations/weighted-gram-meter.js';
+import { freeBytes } from '../../free-bytes.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
@@ -144,6 +145,7 @@ async function roundWeights(
       heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
     };
     chosen.push(await context.timed('quantise', () => chooseCodes(problem, { form, multiply: context.multiply })));
+    freeBytes(seen.learned, seen.heldOut, problem.weight);
   }
   return chosen;
 }
