@@ -45,13 +45,17 @@ export async function makeVariants(
 ): Promise<Variant[]> {
   if (dtypes.length === 0) {
     if (job.model.coded === undefined) return [];
-    const { model, changed } = await stages.quantise.run(context, { job, outcome, request: quantisation });
+    const { model, changed } = await stages.quantise.run(context, {
+      job,
+      outcome,
+      request: { ...quantisation, layout },
+    });
     const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
     return [{ file: folder.modelFile, model, change, precision: precisionOf(job.model.coded) }];
   }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {
-    const request = { ...quantisation, dtype };
+    const request = { ...quantisation, layout, dtype };
     const written = await stages.quantise.run(context, { job, outcome, request });
     const { floats, maps } = DTYPES[dtype];
     const file = variantFile(folder, layout, dtype);

@@ -3,7 +3,15 @@ import { ModelFormatError } from '../errors.js';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
-import { type GraphIndex, indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import {
+  type GraphIndex,
+  indexGraph,
+  makerOf,
+  nodeLabel,
+  onlyReader,
+  qualifiedOp,
+  throughReshape,
+} from '../graph/graph-index.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
@@ -14,6 +22,7 @@ import type { DtypeName } from './dtypes.js';
 import type { LevelsName } from './levels.js';
 import { readLinearCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
+import { gatherLookups } from './spell-lookups.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
 
@@ -33,7 +42,7 @@ export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['code
 
 /**
  * The model with float weights in place of codes, worked out whenever they are read: products over blocks (`MatMulNBits`), lookups
- * of them (`GatherBlockQuantized`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
+ * of them (`GatherBlockQuantized`, or see `spellLookups`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
  * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
  *
  * @returns the model given where it holds no codes.
@@ -43,6 +52,7 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (!given.proto.graph!.node.some((node) => RULES[qualifiedOp(node)] !== undefined)) return given;
   const { twin } = given;
   const model = copyModel(given);
+  gatherLookups(model);
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const site: Site = { model, index, replaced, tables: new Map() };
@@ -178,7 +188,7 @@ function dequantiseLookup(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [table = '', ids = '', scales = '', zeroPoints = ''] = node.input;
   const codes = throughReshape(index, table);
-  const [outCount = 0, bytes = 0] = model.weights.get(table)?.dims ?? rowsOf(model, codes);
+  const [outCount = 0, bytes = 0] = rowsOf(model, codes);
   const bits = intAttribute(node, 'bits', 4);
   const isRows = intAttribute(node, 'gather_axis', 0) === 0 && Math.abs(intAttribute(node, 'quantize_axis', 1)) === 1;
   if (!isRows) return;
@@ -202,11 +212,6 @@ function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
   const handle = weights.get(codes);
   const [rows = 1] = handle?.dims ?? [];
   return [rows, (handle?.byteLength ?? 0) / rows];
-}
-
-function throughReshape({ nodes, producerOf }: GraphIndex, value: string): string {
-  const node = nodes[producerOf.get(value) ?? -1];
-  return node?.opType === 'Reshape' ? node.input[0]! : value;
 }
 
 function dequantiseProduct(node: NodeProto, site: Site): void {
@@ -313,16 +318,6 @@ function dequantiseRows(table: string, name: string, { index, replaced }: Site):
     const inputs = [name, lookup.input[1]!];
     replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
   }
-}
-
-const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
-  nodes[producerOf.get(value) ?? -1];
-
-/** The only node that reads a value, where it is of this operator. */
-function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
-  const [reader, ...others] = consumersOf.get(value) ?? [];
-  const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
-  return node?.opType === opType ? node : undefined;
 }
 
 /** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */
