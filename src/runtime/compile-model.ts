@@ -3,12 +3,17 @@ import { makeInitializer } from '../graph/build.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine, Session } from './engine.js';
+import { freeBytes } from './tensor-memory.js';
 
 /** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
 export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
   const graph = { ...model.proto.graph!, initializer: await readInitializers(model) };
   const { bytes, weights } = encodeDetached({ ...model.proto, graph });
-  return engine.load(bytes, { weights });
+  const session = await engine.load(bytes, { weights });
+  if (engine.copiesInputs)
+    for (const { name, rawData } of graph.initializer)
+      if (model.weights.has(name)) freeBytes(rawData as Uint8Array<ArrayBuffer>);
+  return session;
 }
 
 /** All initializers of a model, with their payloads. */
