@@ -1,5 +1,5 @@
 /**
- * Compares the time of whole pruning runs with that of bare forward passes of the same windows through the same blocks (and,
+ * Compares the time of whole pruning runs, or of writing the model in a dtype, with that of bare forward passes of the same windows through the same blocks (and,
  * beside it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
  * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
  * every method runs as a ladder, and then once for each of them alone.

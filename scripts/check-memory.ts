@@ -1,8 +1,8 @@
 /**
- * Prunes two synthetic decoders that differ in nothing but their number of blocks, each in a process of its own, and
+ * Prunes, or with --quantize writes in q4, two synthetic decoders that differ in nothing but their number of blocks, each in a process of its own, and
  * compares the peak memory: it must not grow with the blocks.
  *
- *   npx tsx scripts/check-memory.ts [FOLDER] [--blocks 26] [--times 3] [--hidden 768] [--method flap] [--modules all] [--heal]
+ *   npx tsx scripts/check-memory.ts [FOLDER] [--blocks 26] [--times 3] [--hidden 768] [--method flap] [--modules all] [--heal] [--quantize]
  *
  * With the defaults the larger model has 2.2 GB of weights. FOLDER (default: a temporary one) holds the models meanwhile.
  */
@@ -24,7 +24,7 @@ import {
 } from 'onnx-buf';
 import { makeInt64Initializer, makeNode, makeValueInfo } from '../src/graph/build.js';
 import { createRandom } from '../src/linalg/random.js';
-import { prune } from '../src/node.js';
+import { prune, quantize } from '../src/node.js';
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -35,6 +35,7 @@ const { values: flags, positionals } = parseArgs({
     method: { type: 'string', default: 'flap' },
     modules: { type: 'string', default: 'all' },
     heal: { type: 'boolean', default: false },
+    quantize: { type: 'boolean', default: false },
     run: { type: 'string' },
   },
 });
@@ -51,7 +52,10 @@ async function compare(): Promise<void> {
   const folder = positionals[0] ?? mkdtempSync(join(tmpdir(), 'fang-prune-memory-'));
   mkdirSync(folder, { recursive: true });
   const few = Number(flags.blocks);
-  const given = ['--method', flags.method, '--modules', flags.modules, ...(flags.heal ? ['--heal'] : [])];
+  const given = [
+    ...['--method', flags.method, '--modules', flags.modules],
+    ...(['heal', 'quantize'] as const).flatMap((name) => (flags[name] ? [`--${name}`] : [])),
+  ];
   const peaks = [few, few * Number(flags.times)].map((blockCount) => {
     const path = join(folder, `blocks-${blockCount}`);
     const bytes = writeModel(path, blockCount, Number(flags.hidden));
@@ -71,22 +75,22 @@ async function compare(): Promise<void> {
   if (!(ratio <= LIMIT)) process.exitCode = 1;
 }
 
-/** The child: prunes a model and prints the peak resident bytes of the process. */
+/** The child: prunes or quantises a model and prints the peak resident bytes of the process. */
 async function runOnce(model: string): Promise<void> {
   const random = createRandom(1);
   const windows = Array.from({ length: 16 }, () =>
     Array.from({ length: 128 }, () => Math.floor(random() * VOCABULARY)),
   );
-  const { peakMemoryBytes } = await prune({
-    model,
-    out: `${model}-pruned`,
-    sparsity: 0.3,
-    method: flags.method,
-    modules: flags.modules as 'all',
-    // Large states wait in scratch space where they would in a large model.
-    ...(flags.heal && { heal: { windowCount: 8, textShare: 1 }, hiddenStates: 'spill' as const }),
-    calibration: { source: { tokens: windows.flat() }, windowCount: windows.length, windowLength: 128 },
-  });
+  const calibration = { source: { tokens: windows.flat() }, windowCount: windows.length, windowLength: 128 };
+  const shared = { model, out: `${model}-pruned` };
+  // Large states wait in scratch space where they would in a large model.
+  const spilt = { hiddenStates: 'spill' } as const;
+  const { peakMemoryBytes } = flags.quantize
+    ? await quantize({ ...shared, ...spilt, dtype: 'q4', calibration: { ...calibration, generate: false } })
+    : await prune({
+        ...{ ...shared, calibration, sparsity: 0.3, method: flags.method, modules: flags.modules as 'all' },
+        ...(flags.heal && { heal: { windowCount: 8, textShare: 1 }, ...spilt }),
+      });
   console.log(peakMemoryBytes);
 }
 

@@ -1,30 +1,40 @@
 /**
  * Writes models of many exporters in every dtype and opens each result as its users do: `npm run dtypes -- [FOLDER...]
- * [--only PART]... [--dtype NAME]... [--genai PYTHON]`. Each FOLDER holds a folder a model; without one, those of the repository's
- * tests, and of ../shared where that is there. A result in transformers.js' layout is opened there by default settings and
- * writes some tokens; onnxruntime-node and onnxruntime-web run it by its path, and their logits are compared. --genai names a
- * Python that has onnxruntime-genai: it opens genai's folders. One process a model. Fails where a model neither works nor is
+ * [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--write]`. Each FOLDER holds a folder a model; without one, those of
+ * the repository's tests, and of ../shared where that is there. onnxruntime-node and onnxruntime-web run a result by its path. One in
+ * transformers.js' layout is opened there, in Node.js and on a page of Chromium (wasm, and WebGPU on the processor), by default
+ * settings; it writes some tokens, and its logits are compared. So is one folder with all dtypes, each asked for by name. --genai
+ * names a Python that has onnxruntime-genai: it opens genai's folders. One process a model. Fails where a model neither works nor is
  * refused by name with a reason.
+ *
+ * With --write, docs/results/dtypes.json keeps what became of each model, and docs/quantisation.md gets the table of what opens where.
  */
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { DTYPES } from '../src/quantisation/dtypes.js';
-import type { DtypeRun } from './dtypes/try-dtype.js';
+import { formatOpenings, type Runs } from './dtypes/format-openings.js';
+import { type DtypeRun, RUNTIMES } from './dtypes/try-dtype.js';
 import { findCases } from './exporters/try-case.js';
+import { putBetween } from './options/format-options.js';
 import { readArguments, refuse } from './read-arguments.js';
 
-const USAGE = 'npm run dtypes -- [FOLDER...] [--only PART]... [--dtype NAME]... [--genai PYTHON]';
+const USAGE =
+  'npm run dtypes -- [FOLDER...] [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--write]';
 const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string', multiple: true, default: [] },
   dtype: { type: 'string', multiple: true, default: Object.keys(DTYPES) },
   genai: { type: 'string' },
+  'no-pages': { type: 'boolean', default: false },
+  write: { type: 'boolean', default: false },
 });
 
+const RESULTS = 'docs/results/dtypes.json';
+const PAGE = 'docs/quantisation.md';
 const STANDARD = ['test/fixtures/exporters', '../shared/models/exporters', '../shared/models/zoo'];
 
 /** A model that takes longer than this is stuck. */
-const TIMEOUT_MS = 15 * 60_000;
+const TIMEOUT_MS = 20 * 60_000;
 
 const stranger = values.dtype.find((name) => !Object.hasOwn(DTYPES, name));
 if (stranger !== undefined) refuse(USAGE, `there is no dtype ${stranger}`);
@@ -33,32 +43,51 @@ const folders = positionals.length > 0 ? positionals : STANDARD.filter((folder) 
 const cases = folders
   .flatMap(findCases)
   .filter(({ name }) => values.only.length === 0 || values.only.some((part) => name.includes(part)));
+const found: Record<string, Runs> = {};
 let failedCount = 0;
 for (const { name, folder } of cases) {
   const runs = await tryFolder(folder);
+  found[name] = runs;
   for (const [dtype, run] of Object.entries(runs)) {
-    if (run.outcome === 'failed') failedCount += 1;
+    if (run.outcome !== 'works' && run.outcome !== 'refused') failedCount += 1;
     process.stdout.write(`${run.outcome.padEnd(7)} ${name} ${dtype}: ${say(run)}\n`);
   }
 }
+if (values.write) write();
 process.stdout.write(`${cases.length} models, ${failedCount} dtypes failed\n`);
 if (failedCount > 0 || cases.length === 0) process.exitCode = 1;
 
-async function tryFolder(folder: string): Promise<Record<string, DtypeRun>> {
-  const request = JSON.stringify({ folder, dtypes: values.dtype, genai: values.genai });
+async function tryFolder(folder: string): Promise<Runs> {
+  const request = JSON.stringify({ folder, dtypes: values.dtype, genai: values.genai, isOnPages: !values['no-pages'] });
   const call = ['--import', 'tsx', 'scripts/dtypes/try-folder.mts', request];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, call, { timeout: TIMEOUT_MS, maxBuffer: 2 ** 26 });
-    return JSON.parse(stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)) as Record<string, DtypeRun>;
+    return JSON.parse(stdout.slice(stdout.lastIndexOf('\n', stdout.length - 2) + 1)) as Runs;
   } catch (error) {
     const { signal, message } = error as { readonly signal?: string; readonly message: string };
     return { all: { outcome: 'failed', reason: signal ? `the process ended by ${signal}` : message } };
   }
 }
 
+/** A model that was tried before keeps what it was not tried in now. */
+function write(): void {
+  const kept = (existsSync(RESULTS) ? JSON.parse(readFileSync(RESULTS, 'utf8')) : {}) as Record<string, Runs>;
+  for (const [name, runs] of Object.entries(found)) kept[name] = { ...kept[name], ...runs };
+  const lines = Object.keys(kept)
+    .sort()
+    .map((name) => `${JSON.stringify(name)}: ${JSON.stringify(kept[name])}`);
+  writeFileSync(RESULTS, `{\n${lines.join(',\n')}\n}\n`);
+  writeFileSync(PAGE, putBetween(readFileSync(PAGE, 'utf8'), 'dtypes', formatOpenings(kept)));
+}
+
 function say(run: DtypeRun): string {
-  if (run.outcome !== 'works') return run.reason;
-  const { certificate, opened, bytes } = run;
+  if ('reason' in run) return run.reason;
+  const { certificate, openings, bytes } = run;
   const gap = certificate === undefined ? 'not certified' : `certificate ${certificate.toExponential(1)}`;
-  return `${bytes} bytes, ${gap}, ${opened.join(', ')}`;
+  const said = Object.entries(openings).map(([runtime, opening]) => {
+    const found =
+      'reason' in opening ? `${opening.outcome}: ${opening.reason}` : (opening.gap?.toExponential(1) ?? 'opened');
+    return `${RUNTIMES[runtime as keyof typeof RUNTIMES]} ${found}`;
+  });
+  return `${bytes} bytes, ${gap}; ${said.join('; ')}`;
 }

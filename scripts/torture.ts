@@ -1,8 +1,8 @@
 /**
  * Reads damaged and hostile files: `npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--keep FOLDER]`.
  * Each FOLDER holds a model; without one, the example and those of the tests. Mutants are made by a seed and read in processes
- * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, went on past `--seconds`,
- * held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
+ * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, took more than `--seconds` of
+ * the processor, held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
  * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
  * command; `--from K` leaves out the first K of either, which an earlier call has tried.
  */

@@ -1,7 +1,8 @@
-/** Runs the bare blocks or the whole model, or prunes, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
+/** Runs the bare blocks or the whole model, or prunes or quantises, in a process of its own, so that time and peak memory are its own. Prints one JSON line. */
 import { rm } from 'node:fs/promises';
-import { pruneLadder } from '../../src/node.js';
+import { pruneLadder, quantize } from '../../src/node.js';
 import { createNodeEngine } from '../../src/platform/node/node-engine.js';
+import { DTYPES, type DtypeName } from '../../src/quantisation/dtypes.js';
 import type { BenchRun, BenchTask } from './bench-task.js';
 import { measureCost } from './measure-cost.js';
 import { type BareExtent, runBare } from './run-bare.js';
@@ -15,10 +16,13 @@ process.stdout.write(`${JSON.stringify({ ...run, peakBytes: process.resourceUsag
 
 async function pruneOnce(): Promise<Omit<BenchRun, 'peakBytes'>> {
   try {
-    const { result, ...cost } = await measureCost(() =>
-      pruneLadder({ ...task.options, sparsity, model, method, calibration, out: workFolder, force: true }),
+    const shared = { model, out: workFolder, force: true };
+    const { result, ...cost } = await measureCost(async () =>
+      Object.hasOwn(DTYPES, method)
+        ? quantize({ ...shared, dtype: method as DtypeName, calibration: { ...calibration, generate: false } })
+        : (await pruneLadder({ ...shared, ...task.options, sparsity, method, calibration }))[0]!,
     );
-    return { ...cost, stages: result[0]!.timings };
+    return { ...cost, stages: result.timings };
   } finally {
     await rm(workFolder, { recursive: true, force: true });
   }

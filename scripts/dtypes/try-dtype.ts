@@ -1,10 +1,9 @@
 import { execFile } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { AutoModelForCausalLM, env, pipeline, Tensor } from '@huggingface/transformers';
+import * as transformers from '@huggingface/transformers';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import { type DtypeName, openModelFolder, quantize } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
@@ -12,65 +11,166 @@ import { createNodeEngine } from '../../src/platform/node/node-engine.js';
 import { DTYPES } from '../../src/quantisation/dtypes.js';
 import type { Engine } from '../../src/runtime/engine.js';
 import { createOrtEngine } from '../../src/runtime/ort-engine.js';
+import type { Chromium } from './open-in-chromium.js';
+import { type Opened, type OpenRequest, openInTransformers } from './open-in-transformers.js';
+
+const { env } = transformers;
+
+/** Where a result is opened. */
+export const RUNTIMES = {
+  native: 'onnxruntime-node',
+  web: 'onnxruntime-web in Node.js',
+  node: 'transformers.js, Node.js',
+  wasm: 'transformers.js, Chromium, wasm',
+  webgpu: 'transformers.js, Chromium, WebGPU',
+  genai: 'onnxruntime-genai',
+} as const;
+
+export type Runtime = keyof typeof RUNTIMES;
+
+/** What came of opening a result in one runtime. */
+export type Opening =
+  | {
+      readonly outcome: 'opened';
+      /** Farthest that a logit lies from onnxruntime-node's, as a fraction of the logits' range. */
+      readonly gap?: number;
+      readonly tokenCount?: number;
+    }
+  | { readonly outcome: 'lacking' | 'failed'; readonly reason: string };
 
 /** What became of one model in one dtype. */
 export type DtypeRun =
   | {
-      readonly outcome: 'works';
+      readonly outcome: 'works' | 'opens not everywhere';
       readonly bytes: number;
       /** Gap of the logits to the masked original's; absent where there is no certificate. */
       readonly certificate?: number | undefined;
-      /** What opened it, each with what it found. */
-      readonly opened: readonly string[];
+      readonly openings: Readonly<Partial<Record<Runtime, Opening>>>;
     }
   | { readonly outcome: 'refused'; readonly reason: string /** Whatever the dtype. */; readonly isModel: boolean }
   | { readonly outcome: 'failed'; readonly reason: string };
 
 export interface DtypeTry {
   readonly folder: string;
-  readonly dtype: DtypeName;
+  /** The first is what the folder opens by default, the others are asked for by name. */
+  readonly dtypes: readonly DtypeName[];
+  /** Holds the results; pages see it. */
+  readonly scratch: string;
+  /** Absent: no page opens it. */
+  readonly chromium?: Chromium | undefined;
   /** A Python with onnxruntime-genai. */
   readonly genai?: string | undefined;
 }
 
 const PROMPT = [5, 77, 300, 12, 451, 98, 203, 7, 333, 64, 187, 29, 410, 150];
-const NEW_TOKENS = 6;
 
-/** Two runtimes differ by no more, as a fraction of the logits' range; rounding activations to 8 bits makes much of little. */
-const mostApart = (dtype: DtypeName): number => (DTYPES[dtype].maps.kind === 'dynamic' ? 0.15 : 2e-2);
+/**
+ * Runtimes' logits may differ by so much, as a fraction of their range. Float32 sums of some hundred terms round differently in
+ * another order by 1e-6 of it; halves by 1e-3, block after block. Activations that are rounded to 8 bits make 1/255 of
+ * such a difference wherever it crosses a step.
+ */
+const mostApart = (dtype: DtypeName): number => {
+  const { maps, floats } = DTYPES[dtype];
+  return maps.kind === 'dynamic' ? 0.15 : floats === 'float16' ? 2e-2 : 1e-3;
+};
 
-/** Writes a model in one dtype, opens the folder in each runtime that it is for, and has it write some tokens. */
-export async function tryDtype({ folder, dtype, genai }: DtypeTry): Promise<DtypeRun> {
-  const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-dtypes-'));
+/** Writes a model in one dtype or several, opens each in every runtime that it is for, and has it write some tokens. */
+export async function tryDtypes(request: DtypeTry): Promise<Readonly<Record<string, DtypeRun>>> {
+  const { folder, dtypes, scratch } = request;
   const out = join(scratch, 'out');
   try {
-    const { dtypes = [], remarks } = await quantize({ model: folder, out, dtype, rounding: 'nearest' });
-    const { bytes, certificate } = dtypes[0]!;
-    if (certificate === undefined) throw new Error(`no certificate: ${remarks.join('; ')}`);
-    const native = await readPrompt(await createNodeEngine(), out);
-    const opened = [
-      `onnxruntime-node ${certificate.opened ? 'opened' : 'opened in parts'}`,
-      await openInWeb(out, { dtype, logits: native.logits }),
-    ];
-    if (existsSync(join(out, 'genai_config.json'))) {
-      if (genai !== undefined) opened.push(await openInGenai(out, genai));
-    } else if (existsSync(join(out, 'config.json')))
-      opened.push(await openAsSourceDoes(scratch, folder, native.hasCache));
-    return { outcome: 'works', bytes, certificate: certificate.gap, opened };
+    const report = await quantize({ model: folder, out, dtype: dtypes, rounding: 'nearest' });
+    const runs: Record<string, DtypeRun> = {};
+    for (const [at, { dtype, file, bytes, certificate }] of (report.dtypes ?? []).entries()) {
+      if (certificate === undefined) throw new Error(`no certificate: ${report.remarks.join('; ')}`);
+      const result = { out: report.out!, file, dtype: dtype as DtypeName, isFirst: at === 0 };
+      const openings = await openEverywhere(request, result);
+      const isOpened = Object.values(openings).every(({ outcome }) => outcome !== 'failed');
+      const outcome = isOpened ? 'works' : 'opens not everywhere';
+      runs[dtype] = { outcome, bytes, certificate: certificate.gap, openings };
+    }
+    return runs;
   } catch (error) {
     const { code, message: said } = error as { readonly code?: string; readonly message: string };
     const reason = said.replaceAll(resolve(folder), basename(folder)).replaceAll(scratch, '');
     const isRefused = code === 'ERR_UNSUPPORTED_MODEL';
-    return isRefused
+    const run: DtypeRun = isRefused
       ? { outcome: 'refused', reason, isModel: !/dtype|precision/.test(reason) }
       : { outcome: 'failed', reason: `${code ?? 'no code'}: ${reason}` };
+    return Object.fromEntries(dtypes.map((dtype) => [dtype, run]));
   } finally {
-    rmSync(scratch, { recursive: true, force: true });
+    rmSync(out, { recursive: true, force: true });
   }
 }
 
-async function readPrompt(engine: Engine, folder: string) {
-  const written = await openModelFolder(folder);
+interface Result {
+  readonly out: string;
+  readonly file: string;
+  readonly dtype: DtypeName;
+  /** Whether it is what the folder opens by default. */
+  readonly isFirst: boolean;
+}
+
+type Openings = Partial<Record<Runtime, Opening>>;
+
+async function openEverywhere(request: DtypeTry, { out, file, dtype, isFirst }: Result): Promise<Openings> {
+  const model = join(out, file);
+  const native = await readPrompt(await createNodeEngine(), model);
+  const openings: Openings = { native: { outcome: 'opened' } };
+  const compared = (logits: Iterable<number>, tokenCount?: number): Opening => {
+    const gap = logitsGap(Float32Array.from(logits), native.logits);
+    const isNear = gap <= mostApart(dtype);
+    if (!isNear) return { outcome: 'failed', reason: `its logits are ${gap.toExponential(1)} of their range off` };
+    return { outcome: 'opened', gap: Number(gap.toExponential(1)), ...(tokenCount !== undefined && { tokenCount }) };
+  };
+  // Asked for by name it is the same file.
+  if (isFirst) openings.web = await orFailed(async () => compared((await readPrompt(webEngine(), model)).logits));
+  if (existsSync(join(out, 'genai_config.json'))) {
+    if (request.genai !== undefined) openings.genai = await orFailed(() => openInGenai(out, request.genai!));
+    return openings;
+  }
+  if (!existsSync(join(out, 'config.json'))) return openings;
+  const hasTokenizer = ['tokenizer_config.json', 'tokenizer.json'].every((name) => existsSync(join(out, name)));
+  const options = isFirst ? {} : { dtype };
+  const asked = { name: 'out', prompt: PROMPT, hasCache: native.hasCache, hasTokenizer, options };
+  const { chromium } = request;
+  const ways: Partial<Record<Runtime, (asked: OpenRequest) => Promise<Opened>>> = {
+    node: (wanted) => openInNode(request.scratch, wanted),
+    ...(chromium && { wasm: chromium.open }),
+  };
+  if (chromium !== undefined && isFirst) {
+    const lack = await chromium.lackOf(DTYPES[dtype].floats === 'float16');
+    if (lack !== undefined) openings.webgpu = { outcome: 'lacking', reason: lack };
+    else ways.webgpu = (wanted) => chromium.open({ ...wanted, options: { ...wanted.options, device: 'webgpu' } });
+  }
+  for (const [runtime, open] of Object.entries(ways)) {
+    openings[runtime as Runtime] = await orFailed(
+      async () => {
+        const { logits, tokens } = await open(asked);
+        return compared(logits, tokens.length);
+      },
+      // A result need not open where its source does not.
+      (said) => openSource(request, { said, open: () => open({ ...asked, name: 'source', options: {} }) }),
+    );
+  }
+  return openings;
+}
+
+/** @param excuse what may be said for it; undefined for nothing */
+async function orFailed(
+  open: () => Promise<Opening>,
+  excuse: (said: string) => Promise<Opening | undefined> = async () => undefined,
+): Promise<Opening> {
+  try {
+    return await open();
+  } catch (error) {
+    const reason = (error as Error).message;
+    return (await excuse(reason)) ?? { outcome: 'failed', reason };
+  }
+}
+
+async function readPrompt(engine: Engine, path: string) {
+  const written = await openModelFolder(path);
   const model = await openLanguageModel(engine, written);
   try {
     return { logits: await model.createReader().read([Int32Array.from(PROMPT)]), hasCache: model.hasCache };
@@ -81,96 +181,45 @@ async function readPrompt(engine: Engine, folder: string) {
 }
 
 /** transformers.js brings the version of onnxruntime-web that pages run. */
-async function openInWeb(folder: string, native: { readonly dtype: DtypeName; readonly logits: Float32Array }) {
+function webEngine(): Engine {
   const require = createRequire(createRequire(import.meta.url).resolve('@huggingface/transformers'));
   // Pages hand it bytes.
   const { loadFile: _, ...wasm } = createOrtEngine(require('onnxruntime-web'), { executionProviders: ['wasm'] });
-  const gap = logitsGap((await readPrompt(wasm, folder)).logits, native.logits);
-  if (gap > mostApart(native.dtype))
-    throw new Error(`in onnxruntime-web the logits are ${gap.toExponential(1)} of their range off`);
-  return `onnxruntime-web ${gap.toExponential(1)}`;
+  return wasm;
 }
 
-/** A result need not open where its source does not. */
-async function openAsSourceDoes(root: string, source: string, hasCache: boolean): Promise<string> {
-  try {
-    return await openInTransformers(root, { name: 'out', hasCache });
-  } catch (error) {
-    const said = await openSource(root, source, hasCache);
-    // Node numbers differ from run to run.
-    if (said?.slice(0, 40) !== (error as Error).message.slice(0, 40)) throw error;
-    return 'transformers.js opens neither it nor the source';
-  }
+function openInNode(models: string, asked: OpenRequest): Promise<Opened> {
+  env.allowRemoteModels = false;
+  env.localModelPath = `${models}/`;
+  return openInTransformers(transformers, asked);
 }
 
-/** @returns what goes wrong with the source in transformers.js' layout. */
-async function openSource(root: string, source: string, hasCache: boolean): Promise<string | undefined> {
+/** Opens the source in transformers.js' layout. @returns the excuse that the source fails as its result does */
+async function openSource(
+  { folder: source, scratch }: DtypeTry,
+  { said, open }: { readonly said: string; readonly open: () => Promise<unknown> },
+): Promise<Opening | undefined> {
   const { modelFile, close } = await openModelFolder(source);
   await close();
-  const folder = join(root, 'source');
+  const folder = join(scratch, 'source');
   const inside = modelFile.includes('/') ? folder : join(folder, 'onnx');
   cpSync(source, folder, { recursive: true });
   // Weights of its own lie beside a model.
   cpSync(source, inside, { recursive: true });
   renameSync(join(inside, modelFile), join(folder, 'onnx/model.onnx'));
   try {
-    await openInTransformers(root, { name: 'source', hasCache });
+    await open();
     return undefined;
   } catch (error) {
-    return (error as Error).message;
-  }
-}
-
-/**
- * Opens a folder with no option set. Without a cache transformers.js cannot write: it hands the last token alone.
- * @param root the folder that holds the model's
- */
-async function openInTransformers(
-  root: string,
-  { name, hasCache }: { readonly name: string; readonly hasCache: boolean },
-): Promise<string> {
-  env.allowRemoteModels = false;
-  env.localModelPath = `${root}/`;
-  if (
-    hasCache &&
-    existsSync(join(root, name, 'tokenizer_config.json')) &&
-    existsSync(join(root, name, 'tokenizer.json'))
-  ) {
-    const generator = await pipeline('text-generation', name);
-    try {
-      const [said] = (await generator('the', { max_new_tokens: NEW_TOKENS, do_sample: false })) as {
-        readonly generated_text: string;
-      }[];
-      if (typeof said?.generated_text !== 'string') throw new Error('transformers.js gives no text');
-      return 'transformers.js pipeline';
-    } finally {
-      await generator.dispose();
-    }
-  }
-  const model = await AutoModelForCausalLM.from_pretrained(name);
-  try {
-    const dims = [1, PROMPT.length];
-    const ids = new Tensor('int64', BigInt64Array.from(PROMPT, BigInt), dims);
-    const mask = new Tensor(
-      'int64',
-      BigInt64Array.from(PROMPT, () => 1n),
-      dims,
-    );
-    if (!hasCache) {
-      const { logits } = (await model({ input_ids: ids, attention_mask: mask })) as { readonly logits: Tensor };
-      return `transformers.js logits [${logits.dims}]`;
-    }
-    const call = { inputs: ids, attention_mask: mask, max_new_tokens: NEW_TOKENS, do_sample: false };
-    const found = (await model.generate(call as never)) as Tensor;
-    const length = found.dims.at(-1) ?? 0;
-    if (length <= PROMPT.length) throw new Error(`transformers.js gives ${length} tokens for ${PROMPT.length}`);
-    return `transformers.js ${length - PROMPT.length} tokens`;
+    // Node numbers differ from run to run.
+    const isSame = said.slice(0, 40) === (error as Error).message.slice(0, 40);
+    return isSame ? { outcome: 'lacking', reason: `nor does the source open: ${said.slice(0, 200)}` } : undefined;
   } finally {
-    await model.dispose();
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 
-async function openInGenai(folder: string, python: string): Promise<string> {
+async function openInGenai(folder: string, python: string): Promise<Opening> {
   const { stdout } = await promisify(execFile)(python, ['scripts/dtypes/open_genai.py', folder, PROMPT.join()]);
-  return stdout.trim();
+  return { outcome: 'opened', tokenCount: Number(/(\d+) tokens/.exec(stdout)?.[1]) };
 }

@@ -1,11 +1,32 @@
-/** Tries every dtype on one model folder, in a process of its own, and prints what became of them as JSON on the last line. */
-import { type DtypeRun, tryDtype } from './try-dtype.js';
+/**
+ * Tries every dtype on one model folder, each in a folder of its own and then all in one, in a process of its own, and prints what
+ * became of them as JSON on the last line.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { startChromium } from './open-in-chromium.js';
+import { type DtypeRun, type DtypeTry, tryDtypes } from './try-dtype.js';
 
-const { folder, dtypes, genai } = JSON.parse(process.argv[2] ?? '{}');
+const { folder, dtypes, genai, isOnPages } = JSON.parse(process.argv[2] ?? '{}');
+const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-dtypes-'));
+const chromium = isOnPages ? await startChromium(scratch) : undefined;
 const runs: Record<string, DtypeRun> = {};
-for (const dtype of dtypes) {
-  runs[dtype] = await tryDtype({ folder, dtype, genai });
-  // The next dtype is refused for the same reason.
-  if (runs[dtype].outcome === 'refused' && runs[dtype].isModel) break;
+const attempt = (wanted: DtypeTry['dtypes']) => tryDtypes({ folder, dtypes: wanted, scratch, chromium, genai });
+try {
+  for (const dtype of dtypes) {
+    const run = (await attempt([dtype]))[dtype]!;
+    runs[dtype] = run;
+    // The next dtype is refused for the same reason.
+    if (run.outcome === 'refused' && run.isModel) break;
+  }
+  const written = dtypes.filter((dtype: string) => runs[dtype] !== undefined && 'bytes' in runs[dtype]);
+  // genai has a folder for each.
+  const isOneFolder = written.some((dtype: string) => 'node' in (runs[dtype] as { openings: object }).openings);
+  if (written.length > 1 && isOneFolder)
+    for (const [dtype, run] of Object.entries(await attempt(written))) runs[`${dtype} by name`] = run;
+} finally {
+  await chromium?.close();
+  rmSync(scratch, { recursive: true, force: true });
 }
 process.stdout.write(`\n${JSON.stringify(runs)}\n`);

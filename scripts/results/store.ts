@@ -29,8 +29,8 @@ export function storeMeasurement(name: string, id: string, entry: Measurements[s
 export function writePages(): void {
   const names = readdirSync(FOLDER).filter((entry) => entry.endsWith('.json'));
   const models = names
-    .sort()
     .map((entry) => entry.slice(0, -'.json'.length))
+    .sort()
     .map((name) => [name, readMeasurements(name)] as const);
   for (const page of Object.keys(PAGES) as PageName[]) writeFileSync(PAGES[page], formatResults(page, models));
 }

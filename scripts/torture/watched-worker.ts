@@ -6,6 +6,7 @@ import type { Outcome, Trial } from './try-mutant.js';
 
 /** What a trial may take. */
 export interface Limits {
+  /** Of the processor, whatever else the machine does; waiting counts a tenth. */
   readonly timeMs: number;
   readonly memoryBytes: number;
 }
@@ -24,6 +25,9 @@ export interface Watched extends Omit<Outcome, 'file' | 'what'> {
 
 /** How often a process is looked at. */
 const LOOK_MS = 25;
+
+/** A process that waits is given so many times as long by the clock: on a busy machine it waits for the processor. */
+const PATIENCE = 10;
 
 /** Memory that is not given back must not count against later trials. */
 const TRIALS_A_PROCESS = 100;
@@ -81,6 +85,7 @@ interface Message {
 /** @returns undefined where the subject has no such file */
 function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Limits) {
   const start = performance.now();
+  const spent = processorMs(child.pid);
   let peakBytes = 0;
   let stderr = '';
   return new Promise<Omit<Watched, 'before'> | undefined>((resolve) => {
@@ -93,7 +98,8 @@ function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Li
     const timer = setInterval(() => {
       peakBytes = Math.max(peakBytes, residentBytes(child.pid));
       if (peakBytes > memoryBytes) finish({ outcome: 'too large', said: `${Math.round(peakBytes / 2 ** 20)} MB` });
-      else if (performance.now() - start > timeMs) finish({ outcome: 'endless' });
+      else if (processorMs(child.pid) - spent > timeMs || performance.now() - start > PATIENCE * timeMs)
+        finish({ outcome: 'endless' });
     }, LOOK_MS);
     child.stderr?.on('data', (bytes) => {
       stderr = `${stderr}${bytes}`.slice(-2000);
@@ -112,6 +118,21 @@ function watch(child: ChildProcess, message: object, { timeMs, memoryBytes }: Li
     });
     child.send(message);
   });
+}
+
+/** What Linux counts processor time in. */
+const TICK_MS = 10;
+
+/** Time that a process took of the processors; 0 where that is not told. */
+function processorMs(pid: number | undefined): number {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The name of the program stands in parentheses, and may hold anything.
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+  } catch {
+    return 0;
+  }
 }
 
 /** Memory that a process holds, without the files it maps; 0 where that is not told. */

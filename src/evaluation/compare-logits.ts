@@ -3,7 +3,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
-import type { Engine, SessionOptions } from '../runtime/engine.js';
+import type { Engine, SessionOptions, Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { createMemoryStore } from '../runtime/tensor-store.js';
 import { type Decoder, NO_PAST } from './decoder.js';
@@ -20,8 +20,36 @@ export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionO
   readonly windows: readonly Int32Array[];
 }
 
-/** A model's logits on a few windows, `[windows, length, vocabulary]`; run some blocks at a time, so that little of it is in memory at once. */
-export async function runForLogits({ analysed, ...request }: LogitsRequest): Promise<Float32Array> {
+/** A model's logits on a few windows, `[windows, length, vocabulary]`. */
+export async function runForLogits(request: LogitsRequest): Promise<Float32Array> {
+  const source = await openLogits(request, Math.min(request.windows.length, request.analysed.rowLimit));
+  try {
+    const parts: Float32Array[] = [];
+    for await (const part of source.logits()) parts.push(tensorFloats(part, LOGITS));
+    const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+    let end = 0;
+    for (const part of parts) {
+      joined.set(part, end);
+      end += part.length;
+    }
+    return joined;
+  } finally {
+    await source.dispose();
+  }
+}
+
+/** A model that stands before its logits. */
+export interface LogitsSource {
+  /** Batch after batch. */
+  logits(): AsyncGenerator<Tensor>;
+  dispose(): Promise<void>;
+}
+
+/** Runs some windows through a model to its logits, some blocks at a time, so that little of it is in memory at once. */
+export async function openLogits(
+  { analysed, ...request }: LogitsRequest,
+  windowsAtOnce: number,
+): Promise<LogitsSource> {
   const { layout, partition } = analysed.detected;
   const cuts = joinStages(request.model, {
     index: indexRunGraph(request.model),
@@ -33,24 +61,21 @@ export async function runForLogits({ analysed, ...request }: LogitsRequest): Pro
     cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
-    batches: makeBatches(request.windows, Math.min(request.windows.length, analysed.rowLimit)),
+    batches: makeBatches(request.windows, windowsAtOnce),
     states: createMemoryStore(),
   });
   try {
     while (runner.segment < cuts.length) await runner.advance();
-    const parts: Float32Array[] = [];
-    for await (const { values } of runner.observe({ fetches: [layout.logits] }))
-      parts.push(tensorFloats(values[layout.logits]!, LOGITS));
-    const joined = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
-    let end = 0;
-    for (const part of parts) {
-      joined.set(part, end);
-      end += part.length;
-    }
-    return joined;
-  } finally {
+  } catch (cause) {
     await runner.dispose();
+    throw cause;
   }
+  return {
+    async *logits() {
+      for await (const { values } of runner.observe({ fetches: [layout.logits] })) yield values[layout.logits]!;
+    },
+    dispose: runner.dispose,
+  };
 }
 
 /** Logits of some positions of one window. */

@@ -54,6 +54,23 @@ export function indexGraph(graph: GraphProto): GraphIndex {
   };
 }
 
+/** The node that makes a value. */
+export const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
+  nodes[producerOf.get(value) ?? -1];
+
+/** The only node that reads a value, where it is of this operator. */
+export function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
+  const [reader, ...others] = consumersOf.get(value) ?? [];
+  const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
+  return node?.opType === opType ? node : undefined;
+}
+
+/** The value that a Reshape lays out anew, or the one given. */
+export function throughReshape(index: GraphIndex, value: string): string {
+  const node = makerOf(index, value);
+  return node?.opType === 'Reshape' ? node.input[0]! : value;
+}
+
 const RANDOM_OPS = new Set(['RandomNormal', 'RandomUniform', 'Multinomial', 'Bernoulli']);
 
 /** Values a node reads, those that its subgraphs capture included; absent optional inputs left out. */

@@ -1,4 +1,5 @@
 import { NumericalError } from '../errors.js';
+import { freeBytes } from '../free-bytes.js';
 import { copyBlock, copyBlockTransposed, subtractFromBlock } from './matrix-block.js';
 import { type MultiplyTransposed, multiplyTransposed } from './multiply-transposed.js';
 
@@ -27,6 +28,7 @@ export async function choleskyInPlace(
       const values = await multiply(left, right, { rows: size - start, columns: end - start, inner: start });
       const block = { rowStart: start, rowEnd: size, columnStart: start, columnEnd: end };
       subtractFromBlock(matrix, size, { block, values });
+      freeBytes(left, values);
     }
     factorisePanel(matrix, { size, start, end, smallestPivots });
   }

@@ -120,8 +120,9 @@ export function transposeMatrix<Values extends Float32Array | Float64Array | Uin
   const turned = matrix.slice() as Values;
   for (let top = 0; top < rows; top += TILE) {
     for (let left = 0; left < columns; left += TILE) {
-      for (let row = top; row < Math.min(rows, top + TILE); row += 1) {
-        for (let column = left; column < Math.min(columns, left + TILE); column += 1)
+      const [bottom, right] = [Math.min(rows, top + TILE), Math.min(columns, left + TILE)];
+      for (let row = top; row < bottom; row += 1) {
+        for (let column = left; column < right; column += 1)
           turned[column * rows + row] = matrix[row * columns + column]!;
       }
     }

@@ -66,16 +66,16 @@ export function encodeDetached(proto: ModelProto): DetachedModel {
     const location = `weights/${weights.size}`;
     weights.set(location, tensor.rawData);
     const { rest, handle } = detachPayload(tensor);
-    return [initializerField(tensorFragment({ tensor: rest, handle, offset: 0 }, location)).head];
+    return [initializerField(tensorFragment({ tensor: rest, handle, outside: { location, offset: 0 } })).head];
   });
   const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
   return { bytes: concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]), weights };
 }
 
 function encodeInitializer(tensor: TensorProto): Uint8Array[] {
-  if (tensor.rawData.byteLength === 0) return [initializerField(tensorFragment({ tensor }, '')).head];
+  if (tensor.rawData.byteLength === 0) return [initializerField(tensorFragment({ tensor })).head];
   const { rest, handle } = detachPayload(tensor);
-  return [initializerField(tensorFragment({ tensor: rest, handle }, '')).head, tensor.rawData];
+  return [initializerField(tensorFragment({ tensor: rest, handle })).head, tensor.rawData];
 }
 
 function detachPayload({ rawData, ...rest }: TensorProto) {

@@ -2,12 +2,12 @@ import type { TensorProto } from 'onnx-buf';
 import { ModelFormatError } from '../errors.js';
 import type { ModelStorage, OnnxModel, TensorHandle } from './onnx-model.js';
 import { normaliseRelativePath } from './relative-path.js';
-import { tensorFragment } from './tensor-fragment.js';
+import { type PlannedTensor, tensorFragment } from './tensor-fragment.js';
 import { describeShape, expectedByteLength } from './tensor-handle.js';
 
 /**
  * Where saved weights go: `source` = as they were stored in the file that the model came from, `inline` = into the
- * protobuf, or into one file beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
+ * protobuf, or into files beside it. `inline` becomes external when the protobuf would exceed 2 GiB.
  */
 export type StorageChoice = 'source' | 'inline' | ExternalStorage;
 
@@ -17,27 +17,23 @@ export interface ExternalStorage {
     readonly location?: string;
     /** Weights of fewer bytes stay inside the protobuf. Default 1024. */
     readonly thresholdBytes?: number;
+    /** Most bytes of one file; a larger weight has one by itself. Default 2 GiB less one byte. */
+    readonly fileBytes?: number;
   };
-}
-
-/** One initializer as it will be written. */
-export interface PlannedTensor {
-  readonly tensor: TensorProto;
-  /** Absent for strings, which stay in `tensor`. */
-  readonly handle?: TensorHandle;
-  /** Position in the external file; absent = the payload follows in the protobuf. */
-  readonly offset?: number;
 }
 
 export interface StoragePlan {
   /** In the model's order. */
   readonly tensors: readonly PlannedTensor[];
-  /** The external file, when there is one. */
-  readonly location?: string;
+  /** The external files, in the order in which the weights fill them. */
+  readonly locations: readonly string[];
 }
 
 /** Longest protobuf that ONNX Runtime and protobuf itself read: 2 GiB less one byte. */
 export const MAX_PROTOBUF_BYTES = 2 ** 31 - 1;
+
+/** Longest external file: what Node.js reads at once, and pages fetch into one array. */
+const MAX_FILE_BYTES = 2 ** 31 - 1;
 
 /** Most bytes of a field's tag and length, for the fields written here. */
 export const TAG_BYTES = 6;
@@ -68,11 +64,13 @@ export interface StorageRequest {
  */
 export function planStorage(model: OnnxModel, request: StorageRequest): StoragePlan {
   const tensors = (model.proto.graph?.initializer ?? []).map((tensor) => withHandle(tensor, model.weights));
-  const { location, thresholdBytes } = target(model.storage, request);
-  const placed = place(tensors, thresholdBytes);
+  const wanted = target(model.storage, request);
+  const placed = place(tensors, wanted);
   const fits = TAG_BYTES + request.structureBytes + inlineBytes(placed) <= MAX_PROTOBUF_BYTES;
-  const final = fits ? placed : place(tensors, Math.min(thresholdBytes, DEFAULT_THRESHOLD_BYTES));
-  return final.some(({ offset }) => offset !== undefined) ? { tensors: final, location } : { tensors: final };
+  const thresholdBytes = Math.min(wanted.thresholdBytes, DEFAULT_THRESHOLD_BYTES);
+  const final = fits ? placed : place(tensors, { ...wanted, thresholdBytes });
+  const locations = new Set(final.flatMap(({ outside }) => outside?.location ?? []));
+  return { tensors: final, locations: [...locations] };
 }
 
 function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHandle>): PlannedTensor {
@@ -90,7 +88,15 @@ function withHandle(tensor: TensorProto, weights: ReadonlyMap<string, TensorHand
   );
 }
 
-function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest) {
+/** Where weights go that do not stay inside. */
+interface Target {
+  /** The first file; the others are numbered. */
+  readonly location: string;
+  readonly thresholdBytes: number;
+  readonly fileBytes: number;
+}
+
+function target(storage: ModelStorage | undefined, { modelFile, choice }: StorageRequest): Target {
   const fromSource = storage?.kind === 'external' ? storage : undefined;
   const sourceName = fromSource?.files.length === 1 ? fromSource.files[0] : undefined;
   const external = typeof choice === 'object' ? choice.external : undefined;
@@ -106,20 +112,28 @@ function target(storage: ModelStorage | undefined, { modelFile, choice }: Storag
     // A model file may claim to hold its own external data; the copy cannot.
     location: location === modelFile ? `${modelFile}_data` : location,
     thresholdBytes: thresholds[typeof choice === 'object' ? 'external' : choice],
+    fileBytes: external?.fileBytes ?? MAX_FILE_BYTES,
   };
 }
 
-function place(tensors: readonly PlannedTensor[], thresholdBytes: number): readonly PlannedTensor[] {
-  let end = 0;
+function place(
+  tensors: readonly PlannedTensor[],
+  { location, thresholdBytes, fileBytes }: Target,
+): readonly PlannedTensor[] {
+  let [file, end] = [0, 0];
   return tensors.map(({ tensor, handle }) => {
     if (handle === undefined) return { tensor };
     if (handle.byteLength < leastOutside(handle, thresholdBytes) || handle.byteLength === 0) return { tensor, handle };
     const { alignment } = ALIGNMENTS.find(({ fromBytes }) => handle.byteLength >= fromBytes)!;
-    const offset = Math.ceil(end / alignment) * alignment;
+    let offset = Math.ceil(end / alignment) * alignment;
+    if (end > 0 && offset + handle.byteLength > fileBytes) [file, offset] = [file + 1, 0];
     end = offset + handle.byteLength;
-    return { tensor, handle, offset };
+    return { tensor, handle, outside: { location: chunkName(location, file), offset } };
   });
 }
+
+/** As transformers.js counts them. */
+const chunkName = (location: string, at: number): string => (at === 0 ? location : `${location}_${at}`);
 
 /** Bytes from which a weight may lie outside the protobuf, whatever its source did with such weights. */
 function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): number {
@@ -128,5 +142,5 @@ function leastOutside({ dataType }: TensorHandle, thresholdBytes: number): numbe
 
 /** Most bytes that the initializers can take inside the protobuf. */
 function inlineBytes(tensors: readonly PlannedTensor[]): number {
-  return tensors.reduce((sum, planned) => sum + TAG_BYTES + tensorFragment(planned, '').byteLength, 0);
+  return tensors.reduce((sum, planned) => sum + TAG_BYTES + tensorFragment(planned).byteLength, 0);
 }

@@ -42,18 +42,31 @@ export async function saveModel(
   { layout = 'source', ...control }: SaveOptions = {},
 ): Promise<SavedModel> {
   const slash = fileName.lastIndexOf('/') + 1;
-  const structure = encodeStructure(model.proto);
-  const structureBytes = structure.model.byteLength + structure.graph.byteLength;
-  const plan = planStorage(model, { modelFile: fileName.slice(slash), choice: layout, structureBytes });
+  const { structure, plan } = planModel(model, fileName, layout);
   const planned = planModelFile(structure, plan, fileName);
   const step = createSteps(plan, control);
-  const files = [
-    await writeFile(folder, fileName, (sink) => writeModelFile(sink, planned, step)),
-    ...(plan.location === undefined
-      ? []
-      : [await writeFile(folder, fileName.slice(0, slash) + plan.location, (sink) => writeExternal(sink, plan, step))]),
-  ];
+  const files = [await writeFile(folder, fileName, (sink) => writeModelFile(sink, planned, step))];
+  for (const location of plan.locations) {
+    const path = fileName.slice(0, slash) + location;
+    files.push(await writeFile(folder, path, (sink) => writeExternal(sink, { plan, location, step })));
+  }
   return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
+}
+
+/** External files that `saveModel` makes of the same, relative to the model file's folder. */
+export function planExternalFiles(
+  model: OnnxModel,
+  fileName: string,
+  { layout = 'source' }: Pick<SaveOptions, 'layout'> = {},
+): readonly string[] {
+  return planModel(model, fileName, layout).plan.locations;
+}
+
+function planModel(model: OnnxModel, fileName: string, choice: StorageChoice) {
+  const structure = encodeStructure(model.proto);
+  const structureBytes = structure.model.byteLength + structure.graph.byteLength;
+  const modelFile = fileName.slice(fileName.lastIndexOf('/') + 1);
+  return { structure, plan: planStorage(model, { modelFile, choice, structureBytes }) };
 }
 
 /** A model file in the order of its bytes. */
@@ -63,7 +76,7 @@ interface PlannedFile {
 }
 
 function planModelFile(structure: EncodedStructure, plan: StoragePlan, fileName: string): PlannedFile {
-  const initializers = plan.tensors.map((planned) => initializerField(tensorFragment(planned, plan.location ?? '')));
+  const initializers = plan.tensors.map((planned) => initializerField(tensorFragment(planned)));
   const initializerBytes = initializers.reduce((sum, { byteLength }) => sum + byteLength, 0);
   const byteLength = structure.model.byteLength + structure.graph.byteLength + initializerBytes;
   if (TAG_BYTES + byteLength > MAX_PROTOBUF_BYTES) {
@@ -82,13 +95,19 @@ async function writeModelFile(sink: ByteSink, { head, initializers }: PlannedFil
   }
 }
 
-async function writeExternal(sink: ByteSink, { tensors }: StoragePlan, step: Step): Promise<void> {
+interface ExternalFile {
+  readonly plan: StoragePlan;
+  readonly location: string;
+  readonly step: Step;
+}
+
+async function writeExternal(sink: ByteSink, { plan, location, step }: ExternalFile): Promise<void> {
   let position = 0;
-  for (const { handle, offset } of tensors) {
-    if (handle === undefined || offset === undefined) continue;
-    await sink.write(new Uint8Array(offset - position));
+  for (const { handle, outside } of plan.tensors) {
+    if (handle === undefined || outside?.location !== location) continue;
+    await sink.write(new Uint8Array(outside.offset - position));
     await copyWeight(handle, sink, step);
-    position = offset + handle.byteLength;
+    position = outside.offset + handle.byteLength;
   }
 }
 

@@ -3,6 +3,22 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { StringStringEntryProtoSchema, type TensorProto, TensorProto_DataLocation, TensorProtoSchema } from 'onnx-buf';
 import type { TensorHandle } from './onnx-model.js';
 
+/** One initializer as it will be written. */
+export interface PlannedTensor {
+  readonly tensor: TensorProto;
+  /** Absent for strings, which stay in `tensor`. */
+  readonly handle?: TensorHandle;
+  /** Absent = the payload follows in the protobuf. */
+  readonly outside?: ExternalPlace;
+}
+
+/** Where a weight lies in an external file. */
+export interface ExternalPlace {
+  /** Relative to the model file's folder. */
+  readonly location: string;
+  readonly offset: number;
+}
+
 /** An initializer as it stands in a file: its bytes up to the payload, and the payload when that follows. */
 export interface TensorFragment {
   readonly head: Uint8Array<ArrayBuffer>;
@@ -11,20 +27,13 @@ export interface TensorFragment {
   readonly byteLength: number;
 }
 
-/**
- * Encodes an initializer; shape and type are those of its handle.
- * @param location the external file, used when the tensor has an offset in it
- */
-export function tensorFragment(
-  planned: { readonly tensor: TensorProto; readonly handle?: TensorHandle; readonly offset?: number },
-  location: string,
-): TensorFragment {
-  const { tensor, handle, offset } = planned;
+/** Encodes an initializer; shape and type are those of its handle. */
+export function tensorFragment({ tensor, handle, outside }: PlannedTensor): TensorFragment {
   if (handle === undefined) return headOnly(toBinary(TensorProtoSchema, tensor));
   const copy = create(TensorProtoSchema);
   Object.assign(copy, tensor, { dataType: handle.dataType, dims: handle.dims.map(BigInt), externalData: [] });
-  if (offset !== undefined) {
-    copy.externalData = externalEntries({ location, offset, length: handle.byteLength });
+  if (outside !== undefined) {
+    copy.externalData = externalEntries({ ...outside, length: handle.byteLength });
     copy.dataLocation = TensorProto_DataLocation.EXTERNAL;
     return headOnly(toBinary(TensorProtoSchema, copy));
   }

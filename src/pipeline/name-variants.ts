@@ -86,15 +86,27 @@ export function stateDtypes(config: JsonObject, variants: readonly WrittenVarian
   };
 }
 
+/** A model that was written under its source's name. */
+export interface WrittenModel {
+  readonly modelFile: string;
+  /** External data files, relative to the model file's folder. */
+  readonly external: readonly string[];
+}
+
 /**
- * Has config.json say which dtype the one model is in that lies there: transformers.js looks for `q8` in WebAssembly, unless it is
- * told otherwise. Models under names of their own, and of several parts, are said nothing of.
+ * Has config.json say which dtype the one model is in that lies there, and in how many files its weights lie: transformers.js looks
+ * for `q8` in WebAssembly and for no external data, unless it is told otherwise. Models under names of their own, and of several
+ * parts, are said nothing of.
  */
-export function stateOwnDtype(config: JsonObject, modelFile: string): JsonObject {
+export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;
   const [, variant] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
   const [dtype] =
     Object.entries(DTYPES).find(([name, { suffix }]) => [suffix, `_${name}`].includes(variant ?? '')) ?? [];
   if (dtype === undefined || typeof js.dtype === 'object') return config;
-  return { ...config, 'transformers.js_config': { ...js, dtype } };
+  const name = modelFile.slice(modelFile.lastIndexOf('/') + 1);
+  // It finds no other name.
+  const isFound = external[0] === `${name}_data` && js.use_external_data_format === undefined;
+  const data = isFound && { use_external_data_format: { [name]: external.length } };
+  return { ...config, 'transformers.js_config': { ...js, dtype, ...data } };
 }

@@ -1,6 +1,6 @@
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import type { SavedModel } from '../onnx/save-model.js';
+import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
@@ -19,12 +19,16 @@ export function mendDocuments(
 ): Record<string, JsonObject> {
   const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
   const widths = blockWidths(detected.layout, kept);
-  const externalFileCount = model.storage?.kind === 'external' ? 1 : 0;
+  const external = planExternalFiles(model, modelFile);
+  const externalFileCount = external.length;
   const config = documents['config.json'];
   const genai = documents['genai_config.json'];
   return {
     ...(config && {
-      'config.json': stateOwnDtype(mendConfig(config, widths, { modelFile, externalFileCount }), modelFile),
+      'config.json': stateOwnDtype(mendConfig(config, widths, { modelFile, externalFileCount }), {
+        modelFile,
+        external,
+      }),
     }),
     ...(genai && { 'genai_config.json': mendGenaiConfig(genai, widths) }),
   };

@@ -1,5 +1,5 @@
 import { withoutFront } from '../graph/join-embedding.js';
-import type { SavedModel } from '../onnx/save-model.js';
+import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
 import { type Drives, measureDrives } from '../prune/measure-drives.js';
@@ -240,10 +240,13 @@ function documentsOf(
   outcome: PruneOutcome,
   { variants, layout }: { readonly variants: readonly Variant[]; readonly layout: FolderLayout },
 ): Record<string, JsonObject> {
-  const documents = mendDocuments(folder, job.analysed, outcome);
+  const { modules } = outcome;
+  const documents = mendDocuments(folder, job.analysed, { model: variants[0]!.model, modules });
   const config = documents['config.json'];
-  const written = variants.flatMap(({ dtype, file, storage }) =>
-    dtype === undefined ? [] : [{ dtype, file, externalFileCount: storage === undefined ? 0 : 1 }],
+  const written = variants.flatMap(({ dtype, file, model, storage: layout }) =>
+    dtype === undefined
+      ? []
+      : [{ dtype, file, externalFileCount: planExternalFiles(model, file, { ...(layout && { layout }) }).length }],
   );
   if (layout === 'genai' || config === undefined || written.length === 0) return documents;
   return { ...documents, 'config.json': stateDtypes(config, written) };

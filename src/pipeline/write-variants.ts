@@ -1,4 +1,5 @@
 import { intAttribute } from '../graph/attributes.js';
+import { nameCacheAxes } from '../graph/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StorageChoice } from '../onnx/plan-storage.js';
 import { type SavedModel, saveModel } from '../onnx/save-model.js';
@@ -44,17 +45,22 @@ export async function makeVariants(
 ): Promise<Variant[]> {
   if (dtypes.length === 0) {
     if (job.model.coded === undefined) return [];
-    const { model, changed } = await stages.quantise.run(context, { job, outcome, request: quantisation });
+    const { model, changed } = await stages.quantise.run(context, {
+      job,
+      outcome,
+      request: { ...quantisation, layout },
+    });
     const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
     return [{ file: folder.modelFile, model, change, precision: precisionOf(job.model.coded) }];
   }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {
-    const request = { ...quantisation, dtype };
+    const request = { ...quantisation, layout, dtype };
     const written = await stages.quantise.run(context, { job, outcome, request });
     const { floats, maps } = DTYPES[dtype];
     const file = variantFile(folder, layout, dtype);
     // transformers.js finds a model's data by the model's name; genai reads whatever the model names.
+    if (layout === 'transformers.js') nameCacheAxes(written.model.proto.graph!);
     const isRenamed = layout === 'transformers.js' && job.model.storage?.kind === 'external';
     variants.push({
       dtype,

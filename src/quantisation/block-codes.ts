@@ -27,8 +27,10 @@ export interface BlockCodes {
   readonly codes: Uint8Array<ArrayBuffer>;
   /** `[N, blocks]`, above zero or below; exact in the grid's scale type. */
   readonly scales: Float32Array<ArrayBuffer>;
-  /** `[N, blocks]`; absent where all are the middle level. */
-  readonly zeroPoints?: Uint8Array<ArrayBuffer>;
+  /** `[N, blocks]`, codes or numbers between them; absent where all are the middle level. */
+  readonly zeroPoints?: Uint8Array<ArrayBuffer> | Float32Array<ArrayBuffer>;
+  /** `[K]`: the block whose scale and zero point each input has; absent: the one that it lies in. */
+  readonly groups?: Int32Array<ArrayBuffer>;
 }
 
 /** Blocks of a row of `inCount` weights. */
@@ -58,7 +60,7 @@ export interface BlockScale {
 /** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
-  const middle = 2 ** (bits - 1);
+  const middle = 1 << (bits - 1);
   const top = 2 * middle - 1;
   if (levels !== undefined) return { scale: storedScale(Math.max(-low, high), scaleType), zeroPoint: middle };
   if (!hasZeroPoints) {
@@ -133,7 +135,9 @@ export function putScale(codes: BlockCodes, at: number, { scale, zeroPoint }: Bl
 }
 
 /** What codes stand for, `[N, K]` row-major. */
-export function dequantise({ grid, outCount, inCount, codes, scales, zeroPoints }: BlockCodes): Float32Array {
+export function dequantise(given: BlockCodes): Float32Array {
+  const { grid, outCount, inCount, codes, scales, zeroPoints, groups } = given;
+  if (groups !== undefined) return dequantiseGroups(given, groups);
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
   const { levelOf } = codecOf(grid);
@@ -146,6 +150,21 @@ export function dequantise({ grid, outCount, inCount, codes, scales, zeroPoints 
       const length = Math.min(grid.blockSize, inCount - start);
       for (let i = 0; i < length; i += 1)
         values[row * inCount + start + i] = levelOf(codes[at * grid.blockSize + i]!, zeroPoint) * scale;
+    }
+  }
+  return values;
+}
+
+function dequantiseGroups({ grid, outCount, inCount, codes, scales, zeroPoints }: BlockCodes, groups: Int32Array) {
+  const blocks = blockCount(inCount, grid);
+  const middle = 2 ** (grid.bits - 1);
+  const { levelOf } = codecOf(grid);
+  const values = new Float32Array(outCount * inCount);
+  for (let row = 0; row < outCount; row += 1) {
+    for (let channel = 0; channel < inCount; channel += 1) {
+      const at = row * blocks + groups[channel]!;
+      const code = codes[row * blocks * grid.blockSize + channel]!;
+      values[row * inCount + channel] = levelOf(code, zeroPoints?.[at] ?? middle) * scales[at]!;
     }
   }
   return values;

@@ -3,7 +3,15 @@ import { ModelFormatError } from '../errors.js';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
-import { type GraphIndex, indexGraph, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import {
+  type GraphIndex,
+  indexGraph,
+  makerOf,
+  nodeLabel,
+  onlyReader,
+  qualifiedOp,
+  throughReshape,
+} from '../graph/graph-index.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
@@ -14,6 +22,7 @@ import type { DtypeName } from './dtypes.js';
 import type { LevelsName } from './levels.js';
 import { readLinearCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
+import { gatherLookups } from './spell-lookups.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
 
@@ -33,7 +42,7 @@ export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['code
 
 /**
  * The model with float weights in place of codes, worked out whenever they are read: products over blocks (`MatMulNBits`), lookups
- * of them (`GatherBlockQuantized`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
+ * of them (`GatherBlockQuantized`, or see `spellLookups`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
  * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
  *
  * @returns the model given where it holds no codes.
@@ -43,6 +52,7 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (!given.proto.graph!.node.some((node) => RULES[qualifiedOp(node)] !== undefined)) return given;
   const { twin } = given;
   const model = copyModel(given);
+  gatherLookups(model);
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const site: Site = { model, index, replaced, tables: new Map() };
@@ -94,6 +104,7 @@ const RULES: Readonly<Record<string, (node: NodeProto, site: Site) => void>> = {
 const LEAST_BLOCK = 16;
 
 const UINT8 = dataTypeNumber('uint8');
+const INT32 = dataTypeNumber('int32');
 
 /** Initializers of a weight in blocks, and its shape. */
 interface BlockPlaces {
@@ -103,18 +114,23 @@ interface BlockPlaces {
   readonly outCount: number;
   readonly inCount: number;
   readonly levels?: LevelsName | undefined;
+  /** Block of each input. */
+  readonly groups?: string | undefined;
 }
 
 /** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
 function findBlocks(
   node: NodeProto,
   { model }: Site,
-  { codes, scales, zeroPoints, outCount, inCount, levels }: BlockPlaces,
+  { codes, scales, zeroPoints, outCount, inCount, levels, groups: order = '' }: BlockPlaces,
 ): StoredCodes | undefined {
   const { weights } = model;
   const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
   if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
-  if (zeroPoints !== '' && zero?.dataType !== UINT8) return undefined;
+  const groups = weights.get(order);
+  const isFloating = zero !== undefined && isFloatType(zero.dataType);
+  if (zeroPoints !== '' && zero?.dataType !== UINT8 && !isFloating) return undefined;
+  if (order !== '' && groups?.dataType !== INT32) return undefined;
   const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
   if (bits !== 2 && bits !== 4 && bits !== 8) return undefined;
   if (blockSize < LEAST_BLOCK || !Number.isInteger(Math.log2(blockSize)))
@@ -132,12 +148,14 @@ function findBlocks(
   const expected = {
     codes: (outCount * blocks * blockSize * bits) / 8,
     scales: outCount * blocks,
-    'zero points': outCount * Math.ceil((blocks * bits) / 8),
+    'zero points': isFloating ? outCount * blocks : outCount * Math.ceil((blocks * bits) / 8),
+    inputs: inCount,
   };
   const there = {
     codes: found.byteLength,
-    scales: scale.dims.reduce((a, b) => a * b, 1),
-    'zero points': zero?.byteLength ?? expected['zero points'],
+    scales: countOf(scale),
+    'zero points': zero === undefined ? expected['zero points'] : countOf(zero),
+    inputs: groups === undefined ? inCount : Math.min(countOf(groups), inCount),
   };
   for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
     if (there[what] === expected[what]) continue;
@@ -145,8 +163,11 @@ function findBlocks(
       `${nodeLabel(node)} has ${there[what]} ${what} where ${outCount} rows of ${inCount} weights in blocks of ${blockSize} take ${expected[what]}. Get the file again.`,
     );
   }
-  return { grid, outCount, inCount, codes: found, scales: scale, ...(zero && { zeroPoints: zero }) };
+  const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
+  return { grid, outCount, inCount, codes: found, scales: scale, ...parts };
 }
+
+const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
 
 /** Puts a float weight in the place of codes. */
 function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
@@ -167,7 +188,7 @@ function dequantiseLookup(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [table = '', ids = '', scales = '', zeroPoints = ''] = node.input;
   const codes = throughReshape(index, table);
-  const [outCount = 0, bytes = 0] = model.weights.get(table)?.dims ?? rowsOf(model, codes);
+  const [outCount = 0, bytes = 0] = rowsOf(model, codes);
   const bits = intAttribute(node, 'bits', 4);
   const isRows = intAttribute(node, 'gather_axis', 0) === 0 && Math.abs(intAttribute(node, 'quantize_axis', 1)) === 1;
   if (!isRows) return;
@@ -193,18 +214,13 @@ function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
   return [rows, (handle?.byteLength ?? 0) / rows];
 }
 
-function throughReshape({ nodes, producerOf }: GraphIndex, value: string): string {
-  const node = nodes[producerOf.get(value) ?? -1];
-  return node?.opType === 'Reshape' ? node.input[0]! : value;
-}
-
 function dequantiseProduct(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
-  const [input = '', packed = '', scales = '', zeroPoints = '', order = '', bias = ''] = node.input;
-  if (order !== '' || intAttribute(node, 'weight_prepacked', 0) !== 0) return;
+  const [input = '', packed = '', scales = '', zeroPoints = '', groups = '', bias = ''] = node.input;
+  if (intAttribute(node, 'weight_prepacked', 0) !== 0) return;
   const codes = throughReshape(index, packed);
   const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
-  const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount });
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, groups, outCount, inCount });
   if (stored === undefined) return;
   const [result = ''] = node.output;
   const product = bias === '' ? result : `${result}/unbiased`;
@@ -302,16 +318,6 @@ function dequantiseRows(table: string, name: string, { index, replaced }: Site):
     const inputs = [name, lookup.input[1]!];
     replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
   }
-}
-
-const makerOf = ({ nodes, producerOf }: GraphIndex, value: string): NodeProto | undefined =>
-  nodes[producerOf.get(value) ?? -1];
-
-/** The only node that reads a value, where it is of this operator. */
-function onlyReader({ nodes, consumersOf }: GraphIndex, value: string, opType: string): NodeProto | undefined {
-  const [reader, ...others] = consumersOf.get(value) ?? [];
-  const node = reader === undefined || others.length > 0 ? undefined : nodes[reader];
-  return node?.opType === opType ? node : undefined;
 }
 
 /** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */

@@ -1,7 +1,16 @@
+import { freeBytes } from '../free-bytes.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
-import { copyBlock } from '../linalg/matrix-block.js';
+import { copyBlock, transposeMatrix } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
-import { type BlockCodes, type BlockGrid, type Codec, codecOf, emptyCodes, putScale } from './block-codes.js';
+import {
+  type BlockCodes,
+  type BlockGrid,
+  type BlockScale,
+  blockCount,
+  codecOf,
+  emptyCodes,
+  putScale,
+} from './block-codes.js';
 import { fitScale } from './fit-scale.js';
 
 /** A symmetric positive semidefinite matrix over a map's inputs, `H = sum of weight x x'` over tokens. */
@@ -38,14 +47,14 @@ export async function factoriseFeedback(
     dampening,
     multiply,
   });
-  const feedback = new Float64Array(size * size);
+  const feedback = transposeMatrix(lower, size, size).reverse();
+  freeBytes(lower);
   const costs = new Float64Array(size);
   for (let channel = 0; channel < size; channel += 1) {
-    const reversed = size - 1 - channel;
-    const pivot = lower[reversed * size + reversed]!;
+    const pivot = feedback[channel * size + channel]!;
     costs[channel] = pivot * pivot;
-    for (let before = 0; before < channel; before += 1)
-      feedback[channel * size + before] = lower[(size - 1 - before) * size + reversed]! / pivot;
+    feedback[channel * size + channel] = 0;
+    for (let before = 0; before < channel; before += 1) feedback[channel * size + before]! /= pivot;
   }
   return { feedback, costs, size };
 }
@@ -60,7 +69,10 @@ export interface FeedbackProblem {
 }
 
 /** Channels between two large products: the fewer, the more of the work is in those. */
-const PANEL = 64;
+const PANEL = 32;
+
+/** Weights that are rounded at once, by whole rows, so that what is kept of them beside has a bounded size. */
+const MOST_WEIGHTS = 2 ** 22;
 
 /**
  * Rounds channel after channel, each moved before by what the errors of those before it call for, so that
@@ -71,119 +83,137 @@ const PANEL = 64;
  * @throws NumericalError where a weight is NaN or infinite.
  */
 export async function roundWithFeedback(
-  problem: FeedbackProblem,
+  { weight, outCount, inCount, grid }: FeedbackProblem,
   factor: FeedbackFactor,
   multiply: MultiplyTransposed,
 ): Promise<BlockCodes> {
-  const { weight, outCount, inCount, grid } = problem;
-  const { feedback } = factor;
-  const result = emptyCodes(grid, outCount, inCount);
-  const codec = codecOf(grid);
-  const errors = new Float64Array(outCount * inCount);
-  const step = Math.max(PANEL, grid.blockSize);
-  for (let start = 0; start < inCount; start += step) {
-    const end = Math.min(inCount, start + step);
-    const width = end - start;
-    const taken =
-      start === 0
-        ? undefined
-        : await multiply(
-            copyBlock(errors, inCount, { rowStart: 0, rowEnd: outCount, columnStart: 0, columnEnd: start }),
-            copyBlock(feedback, inCount, { rowStart: start, rowEnd: end, columnStart: 0, columnEnd: start }),
-            { rows: outCount, columns: width, inner: start },
-          );
-    const panel = takePanel(factor, start, end);
-    const [moved, given] = [new Float64Array(width), new Float64Array(width)];
-    for (let row = 0; row < outCount; row += 1) {
-      moved.set(weight.subarray(row * inCount + start, row * inCount + end));
-      if (taken !== undefined) for (let at = 0; at < width; at += 1) moved[at]! += taken[row * width + at]!;
-      roundRow(result, { ...panel, codec, row, start, moved, given, weight });
-      errors.set(given, row * inCount + start);
-    }
+  const codes = emptyCodes(grid, outCount, inCount);
+  const rowsAtOnce = Math.max(1, Math.floor(MOST_WEIGHTS / inCount));
+  for (let firstRow = 0; firstRow < outCount; firstRow += rowsAtOnce) {
+    const rowCount = Math.min(rowsAtOnce, outCount - firstRow);
+    const rows = weight.subarray(firstRow * inCount, (firstRow + rowCount) * inCount);
+    const state = Float64Array.from(rows);
+    await roundSpan({ codes, weight: rows, state, firstRow, rowCount, factor, multiply }, 0, inCount);
+    freeBytes(state);
   }
-  return result;
+  return codes;
 }
 
-/** The part of a factor that couples the channels of one panel. */
+/** Some rows that are being rounded. */
+interface RowsRounding {
+  readonly codes: BlockCodes;
+  /** `[rowCount, K]`. */
+  readonly weight: Float32Array;
+  /** The same, moved by the errors of the spans that were rounded; in those, the errors. */
+  readonly state: Float64Array;
+  readonly firstRow: number;
+  readonly rowCount: number;
+  readonly factor: FeedbackFactor;
+  readonly multiply: MultiplyTransposed;
+}
+
+/** Rounds channels from `start` to `end` (exclusive) by halves: one product takes the errors of the first to the second. */
+async function roundSpan(given: RowsRounding, start: number, end: number): Promise<void> {
+  const { state, rowCount, factor, multiply, codes } = given;
+  const { feedback, size } = factor;
+  const step = Math.max(PANEL, codes.grid.blockSize);
+  const panels = Math.ceil((end - start) / step);
+  if (panels <= 1) return roundPanel(given, start, end);
+  const middle = start + Math.ceil(panels / 2) * step;
+  await roundSpan(given, start, middle);
+  const before = { columnStart: start, columnEnd: middle };
+  const errors = copyBlock(state, size, { ...before, rowStart: 0, rowEnd: rowCount });
+  const shares = copyBlock(feedback, size, { ...before, rowStart: middle, rowEnd: end });
+  const shape = { rows: rowCount, columns: end - middle, inner: middle - start };
+  const taken = await multiply(errors, shares, shape);
+  for (let row = 0, from = 0; row < rowCount; row += 1)
+    for (let at = row * size + middle, last = row * size + end; at < last; at += 1, from += 1)
+      state[at]! += taken[from]!;
+  freeBytes(errors, shares, taken);
+  await roundSpan(given, middle, end);
+}
+
+/** Rows that are rounded together: a sum waits for its last addition, and four of them for one. */
+const LANES = 4;
+
+/** Channels that are rounded in plain loops, for the rows at hand. */
 interface Panel {
+  readonly width: number;
   /** `[width, width]`: what each channel takes over of the error of each channel before it. */
   readonly takes: Float64Array;
-  readonly costs: Float64Array;
-}
-
-const takePanel = ({ feedback, costs, size }: FeedbackFactor, start: number, end: number): Panel => ({
-  takes: copyBlock(feedback, size, { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end }),
-  costs: costs.subarray(start, end),
-});
-
-interface RowPart extends Panel {
-  readonly codec: Codec;
-  readonly row: number;
-  /** First channel of the panel. */
-  readonly start: number;
-  /** The row's weights in the panel, moved by errors of panels before it. */
+  /** `[lanes, width]`: weights, moved by errors before them. */
   readonly moved: Float64Array;
-  /** Gets the errors of the row's weights in the panel. */
+  /** `[lanes, width]`: their errors. */
   readonly given: Float64Array;
-  readonly weight: Float32Array;
 }
 
-function roundRow(result: BlockCodes, { codec, row, start, moved, given, takes, costs, weight }: RowPart): void {
-  const { grid, inCount, codes } = result;
-  const { blockSize } = grid;
-  const width = moved.length;
-  const blocks = Math.ceil(inCount / blockSize);
-  for (let first = 0; first < width; first += blockSize) {
-    const last = Math.min(width, first + blockSize);
-    takeErrors({ moved, given, takes }, first, last);
-    const scaled = fitScale(grid, { values: moved.subarray(first, last), costs: costs.subarray(first, last) });
-    const block = row * blocks + (start + first) / blockSize;
-    putScale(result, block, scaled);
-    for (let at = first; at < last; at += 1) {
-      let value = moved[at]!;
-      for (let before = first, from = at * width + first; before < at; before += 1, from += 1)
-        value += given[before]! * takes[from]!;
-      const code = codec.codeOf(value, scaled);
-      codes[block * blockSize + at - first] = code;
-      given[at] = weight[row * inCount + start + at]! - codec.levelOf(code, scaled.zeroPoint) * scaled.scale;
-    }
-  }
-}
-
-/** Moves channels from `first` to `last` (exclusive) by the errors of the panel's channels before `first`. */
-function takeErrors(
-  { moved, given, takes }: Pick<RowPart, 'moved' | 'given' | 'takes'>,
-  first: number,
-  last: number,
+function roundPanel(
+  { codes, weight, state, firstRow, rowCount, factor }: RowsRounding,
+  start: number,
+  end: number,
 ): void {
-  const width = moved.length;
-  if (first === 0) return;
-  let at = first;
-  // Four sums at once, since each waits for its last addition.
-  for (; at + 4 <= last; at += 4) {
-    let a = moved[at]!;
-    let b = moved[at + 1]!;
-    let c = moved[at + 2]!;
-    let d = moved[at + 3]!;
-    const rowA = at * width;
-    const rowB = rowA + width;
-    const rowC = rowB + width;
-    const rowD = rowC + width;
-    for (let before = 0; before < first; before += 1) {
-      const error = given[before]!;
-      a += error * takes[rowA + before]!;
-      b += error * takes[rowB + before]!;
-      c += error * takes[rowC + before]!;
-      d += error * takes[rowD + before]!;
+  const { feedback, costs, size } = factor;
+  const { grid } = codes;
+  const { blockSize } = grid;
+  const width = end - start;
+  const takes = copyBlock(feedback, size, { rowStart: start, rowEnd: end, columnStart: start, columnEnd: end });
+  const [moved, given] = [new Float64Array(LANES * width), new Float64Array(LANES * width)];
+  const panel: Panel = { width, takes, moved, given };
+  const blocks = Array.from({ length: Math.ceil(width / blockSize) }, (_, block) => {
+    const [first, last] = [block * blockSize, Math.min(width, (block + 1) * blockSize)];
+    const weighed = Array.from({ length: LANES }, (_, lane) => ({
+      values: moved.subarray(lane * width + first, lane * width + last),
+      costs: costs.subarray(start + first, start + last),
+    }));
+    return { first, last, weighed };
+  });
+  const codec = codecOf(grid);
+  const perRow = blockCount(size, grid);
+  const scaled: BlockScale[] = [];
+  for (let top = 0; top < rowCount; top += LANES) {
+    // Where fewer rows are left, the last one is rounded several times, with the same result.
+    const rows = Array.from({ length: LANES }, (_, lane) => Math.min(top + lane, rowCount - 1));
+    for (const [lane, row] of rows.entries())
+      moved.set(state.subarray(row * size + start, row * size + end), lane * width);
+    for (const { first, last, weighed } of blocks) {
+      if (first > 0) for (let at = first; at < last; at += 1) takeErrors(panel, at, 0, first);
+      const block = (start + first) / blockSize;
+      for (let lane = 0; lane < LANES; lane += 1) {
+        scaled[lane] = fitScale(grid, weighed[lane]!);
+        putScale(codes, (firstRow + rows[lane]!) * perRow + block, scaled[lane]!);
+      }
+      for (let at = first; at < last; at += 1) {
+        takeErrors(panel, at, first, at);
+        for (let lane = 0; lane < LANES; lane += 1) {
+          const [row, place] = [rows[lane]!, lane * width + at];
+          const code = codec.codeOf(moved[place]!, scaled[lane]!);
+          codes.codes[((firstRow + row) * perRow + block) * blockSize + at - first] = code;
+          const { scale, zeroPoint } = scaled[lane]!;
+          given[place] = weight[row * size + start + at]! - codec.levelOf(code, zeroPoint) * scale;
+        }
+      }
     }
-    moved[at] = a;
-    moved[at + 1] = b;
-    moved[at + 2] = c;
-    moved[at + 3] = d;
+    for (const [lane, row] of rows.entries())
+      state.set(given.subarray(lane * width, (lane + 1) * width), row * size + start);
   }
-  for (; at < last; at += 1) {
-    let value = moved[at]!;
-    for (let before = 0; before < first; before += 1) value += given[before]! * takes[at * width + before]!;
-    moved[at] = value;
+}
+
+/** Moves a channel, in all lanes, by the errors of those from `first` to `last` (exclusive). */
+function takeErrors({ moved, given, takes, width }: Panel, at: number, first: number, last: number): void {
+  const [rowB, rowC, rowD] = [width, 2 * width, 3 * width];
+  let a = moved[at]!;
+  let b = moved[rowB + at]!;
+  let c = moved[rowC + at]!;
+  let d = moved[rowD + at]!;
+  for (let before = first, from = at * width + first; before < last; before += 1, from += 1) {
+    const share = takes[from]!;
+    a += given[before]! * share;
+    b += given[rowB + before]! * share;
+    c += given[rowC + before]! * share;
+    d += given[rowD + before]! * share;
   }
+  moved[at] = a;
+  moved[rowB + at] = b;
+  moved[rowC + at] = c;
+  moved[rowD + at] = d;
 }

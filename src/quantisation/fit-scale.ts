@@ -40,17 +40,23 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
 function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {
   if (grid.levels !== undefined) return costOfLevels(grid, { values, costs }, scaled);
   const { scale, zeroPoint } = scaled;
-  const top = 2 ** grid.bits - 1;
+  const [lowest, highest] = [-zeroPoint, (1 << grid.bits) - 1 - zeroPoint];
   const inverse = 1 / scale;
   let sum = 0;
-  for (let at = 0; at < values.length && sum < limit; at += 1) {
-    const value = values[at]!;
-    const code = Math.floor(value * inverse + 0.5) + zeroPoint;
-    const error = value - ((code < 0 ? 0 : Math.min(code, top)) - zeroPoint) * scale;
-    sum += costs[at]! * error * error;
+  for (let start = 0; start < values.length && sum < limit; start += STRETCH) {
+    const end = Math.min(values.length, start + STRETCH);
+    for (let at = start; at < end; at += 1) {
+      const value = values[at]!;
+      const level = Math.floor(value * inverse + 0.5);
+      const error = value - (level < lowest ? lowest : Math.min(level, highest)) * scale;
+      sum += costs[at]! * error * error;
+    }
   }
   return sum;
 }
+
+/** Values between two looks at whether a cost is too high already. */
+const STRETCH = 8;
 
 function costOfLevels(
   grid: Pick<BlockGrid, 'bits' | 'levels'>,

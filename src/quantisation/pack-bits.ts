@@ -4,10 +4,13 @@ export function packBits(codes: Uint8Array, bits: number, width: number): Uint8A
   const perByte = 8 / bits;
   const rowBytes = Math.ceil(width / perByte);
   const packed = new Uint8Array((codes.length / width) * rowBytes);
-  for (let at = 0; at < codes.length; at += 1) {
-    const column = at % width;
-    packed[((at - column) / width) * rowBytes + Math.floor(column / perByte)]! |=
-      codes[at]! << (bits * (column % perByte));
+  for (let start = 0, byte = 0; start < codes.length; start += width) {
+    for (let column = 0; column < width; column += perByte, byte += 1) {
+      const end = Math.min(width, column + perByte);
+      let joined = 0;
+      for (let at = column; at < end; at += 1) joined |= codes[start + at]! << (bits * (at - column));
+      packed[byte] = joined;
+    }
   }
   return packed;
 }
@@ -19,10 +22,12 @@ export function unpackBits(packed: Uint8Array, bits: number, width: number): Uin
   const rowBytes = Math.ceil(width / perByte);
   const codes = new Uint8Array((packed.length / rowBytes) * width);
   const mask = 2 ** bits - 1;
-  for (let at = 0; at < codes.length; at += 1) {
-    const column = at % width;
-    const byte = packed[((at - column) / width) * rowBytes + Math.floor(column / perByte)]!;
-    codes[at] = (byte >> (bits * (column % perByte))) & mask;
+  for (let start = 0, byte = 0; start < codes.length; start += width) {
+    for (let column = 0; column < width; column += perByte, byte += 1) {
+      const end = Math.min(width, column + perByte);
+      for (let at = column, joined = packed[byte]!; at < end; at += 1, joined >>= bits)
+        codes[start + at] = joined & mask;
+    }
   }
   return codes;
 }

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
-import { transposeMatrix } from '../linalg/matrix-block.js';
+import { findNonFinite, transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
-import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
+import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
@@ -14,8 +14,10 @@ export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inC
   readonly codes: TensorHandle;
   /** `[N, blocks]`. */
   readonly scales: TensorHandle;
-  /** `[N, bytes]`, uint8, packed like the codes. */
+  /** `[N, bytes]`, uint8, packed like the codes; or `[N, blocks]`, floats. */
   readonly zeroPoints?: TensorHandle;
+  /** `[K]` at least, int32, see `BlockCodes.groups`. */
+  readonly groups?: TensorHandle;
 }
 
 /** Keeps codes in the form of their file. */
@@ -26,7 +28,7 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   const scaleType = dataTypeNumber(grid.scaleType === 'float16' ? 'float16' : 'float');
   const bytes = (dims: number[], values: Uint8Array<ArrayBuffer>) =>
     store({ dataType: dataTypeNumber('uint8'), dims }, values);
-  const packed = zeroPoints && packBits(zeroPoints, bits, blocks);
+  const packed = zeroPoints && packBits(Uint8Array.from(zeroPoints), bits, blocks);
   const inOrder = packBits(codes, bits, blockSize);
   return {
     grid,
@@ -39,18 +41,24 @@ export async function storeCodes(given: BlockCodes, store: StoreTensor): Promise
   };
 }
 
-/** Reads codes back. @throws ModelFormatError where a scale is NaN or infinite, or 0 though its codes differ. */
+/**
+ * Reads codes back.
+ * @throws ModelFormatError where a scale or zero point is NaN or infinite, a scale is 0 though its codes differ, or an input's block
+ * is none.
+ */
 export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
-  const { grid, outCount, inCount, codes, scales, zeroPoints } = stored;
+  const { grid, outCount, inCount, codes, scales } = stored;
   const { bits, blockSize } = grid;
   const packed = await codes.read();
+  const [zeroPoints, groups] = [await readZeroPoints(stored), await readGroups(stored)];
   const read: BlockCodes = {
     grid,
     outCount,
     inCount,
     codes: unpackBits(grid.levels === undefined ? packed : swapHalves(packed), bits, blockSize),
     scales: Float32Array.from(await readFloat32(scales)),
-    ...(zeroPoints && { zeroPoints: unpackBits(await zeroPoints.read(), bits, blockCount(inCount, grid)) }),
+    ...(zeroPoints && { zeroPoints }),
+    ...(groups && { groups }),
   };
   const broken = read.scales.findIndex((scale, block) => !isSound(scale, read, block));
   if (broken < 0) return read;
@@ -60,9 +68,32 @@ export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
   );
 }
 
-/** A block of zeros may have the scale 0. */
-function isSound(scale: number, { grid: { blockSize }, codes }: BlockCodes, block: number): boolean {
-  if (scale !== 0) return Number.isFinite(scale);
+async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount }: StoredCodes) {
+  if (stored === undefined) return undefined;
+  const blocks = blockCount(inCount, grid);
+  if (!isFloatType(stored.dataType)) return unpackBits(await stored.read(), grid.bits, blocks);
+  const numbers = Float32Array.from(await readFloat32(stored));
+  const broken = findNonFinite(numbers);
+  if (broken < 0) return numbers;
+  throw new ModelFormatError(
+    `the zero point of a block in row ${Math.floor(broken / blocks)} of a weight of ${outCount} rows is ${numbers[broken]}; expected a finite number. Get the file again.`,
+  );
+}
+
+async function readGroups({ groups: stored, grid, inCount }: StoredCodes) {
+  if (stored === undefined) return undefined;
+  const groups = new Int32Array((await stored.read({ offset: 0, length: 4 * inCount })).slice().buffer);
+  const blocks = blockCount(inCount, grid);
+  const broken = groups.findIndex((group) => group < 0 || group >= blocks);
+  if (broken < 0) return groups;
+  throw new ModelFormatError(
+    `input ${broken} of a weight has block ${groups[broken]} of ${blocks}; expected one from 0 on. Get the file again.`,
+  );
+}
+
+/** A block of zeros may have the scale 0, and so may one that no input has. */
+function isSound(scale: number, { grid: { blockSize }, codes, groups }: BlockCodes, block: number): boolean {
+  if (scale !== 0 || groups !== undefined) return Number.isFinite(scale);
   const start = block * blockSize;
   return codes.subarray(start, start + blockSize).every((code) => code === codes[start]);
 }

@@ -58,6 +58,7 @@ interface CodeNames {
   readonly codes: string;
   readonly scales: string;
   readonly zeroPoints?: string;
+  readonly groups?: string;
 }
 
 /** Adds a quantised weight's initializers, called as exporters call them. */
@@ -67,7 +68,7 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
     setWeight(model, fresh, handle);
     return fresh;
   };
-  const { grid, zeroPoints } = stored;
+  const { grid, zeroPoints, groups } = stored;
   const isTable = grid.levels !== undefined;
   // `MatMulBnb4` takes them in one row.
   const flat = (handle: TensorHandle): TensorHandle =>
@@ -76,6 +77,7 @@ function addCodes(model: OnnxModel, { name, stored }: QuantisedWeight): CodeName
     codes: add(isTable ? 'Bnb4' : `Q${grid.bits}`, flat(stored.codes)),
     scales: add(isTable ? 'absmax' : 'scales', flat(stored.scales)),
     ...(zeroPoints && { zeroPoints: add('zero_points', zeroPoints) }),
+    ...(groups && { groups: add('g_idx', groups) }),
   };
 }
 
@@ -88,7 +90,7 @@ function freshName({ weights }: OnnxModel, base: string): string {
 function productNodes(
   node: NodeProto,
   { stored }: QuantisedWeight,
-  { codes, scales, zeroPoints, accuracyLevel }: CodeNames & { readonly accuracyLevel: number },
+  { codes, scales, zeroPoints = '', groups = '', accuracyLevel }: CodeNames & { readonly accuracyLevel: number },
 ): readonly NodeProto[] {
   const { grid, outCount, inCount } = stored;
   const [input = '', , bias = ''] = node.input;
@@ -96,7 +98,8 @@ function productNodes(
   const unbiased = bias === '' ? result : `${result}/unbiased`;
   const { levels, bits, blockSize } = grid;
   const shape: Record<string, AttributeValue> = { K: inCount, N: outCount, block_size: blockSize };
-  const inputs = [input, codes, scales, ...(zeroPoints === undefined ? [] : [zeroPoints])];
+  const inputs = [input, codes, scales, zeroPoints, groups];
+  while (inputs.at(-1) === '') inputs.pop();
   const made = { domain: MICROSOFT, inputs, outputs: [unbiased] };
   const product =
     levels === undefined

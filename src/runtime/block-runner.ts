@@ -99,7 +99,7 @@ export interface BlockRunnerOptions {
   readonly engine: Engine;
   /** Edited in place between calls by whoever prunes, unless it `isFixed`. */
   readonly model: OnnxModel;
-  /** Nobody edits the model while the runner lives, so that its graph is looked at once. Default false. */
+  /** Nobody edits the model's nodes while the runner lives, so that its graph is looked at once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwinFacts;

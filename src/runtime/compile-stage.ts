@@ -9,6 +9,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
+import { freeBytes } from '../free-bytes.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
@@ -18,7 +19,6 @@ import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
 import { dataTypeOf, type Engine, type Session, type SessionOptions, type TensorType } from './engine.js';
-import { freeBytes } from './tensor-memory.js';
 
 /** Nodes put behind a stage, such as sums over its values, with the inputs they need beside them. */
 export interface StageExtension {
@@ -163,7 +163,7 @@ function owning(session: Session, { read, wanted }: Owned): Session {
     run: (feeds, fetches = wanted) => session.run(feeds, fetches),
     async release() {
       await session.release();
-      read.forEach(freeBytes);
+      freeBytes(...read);
     },
   };
 }

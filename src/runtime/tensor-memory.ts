@@ -1,3 +1,4 @@
+import { freeBuffer } from '../free-bytes.js';
 import type { Tensor, Tensors } from './engine.js';
 
 /** How many hold the memory of a tensor that an engine handed out. */
@@ -30,23 +31,7 @@ export function releaseTensor({ data }: Tensor): void {
   freeBuffer(buffer as ArrayBuffer);
 }
 
-/** Frees bytes that nobody else holds: they are none afterwards. Bytes that share their memory are left alone. */
-export function freeBytes({ buffer, byteLength }: Uint8Array<ArrayBuffer>): void {
-  if (buffer.byteLength === byteLength) freeBuffer(buffer);
-}
-
 /** Gives up all results of a run. */
 export function releaseTensors(tensors: Tensors): void {
   for (const tensor of Object.values(tensors)) releaseTensor(tensor);
-}
-
-let closedPort: MessagePort | undefined;
-
-/** A port takes over what is transferred to it even when it is closed, and then drops it. `ArrayBuffer.transfer` is newer than Node.js 20. */
-function freeBuffer(buffer: ArrayBuffer): void {
-  if (closedPort === undefined) {
-    closedPort = new MessageChannel().port1;
-    closedPort.close();
-  }
-  closedPort.postMessage(undefined, [buffer]);
 }

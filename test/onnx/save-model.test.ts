@@ -4,7 +4,7 @@ import { ModelFormatError } from '../../src/errors.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import { type SaveOptions, saveModel } from '../../src/onnx/save-model.js';
+import { planExternalFiles, type SaveOptions, saveModel } from '../../src/onnx/save-model.js';
 import { bytesHandle } from '../../src/onnx/tensor-handle.js';
 import { testEngine } from '../support/engine.js';
 import { constantNode, encode, externalIn, floatTensor, loadBytes, rawFloats, smallModel } from './small-model.js';
@@ -168,6 +168,40 @@ describe('layout', () => {
     const saved = await saveModel(model, folder, 'model.onnx', { layout: 'inline' });
     expect(saved.files.map(({ path }) => path)).toEqual(['model.onnx', 'model.onnx_data']);
     expect(written.get('model.onnx_data')).toBe(2 ** 31);
+  });
+
+  it('divides what one file may not hold, and numbers the others as transformers.js does', async () => {
+    const initializer = [1, 2, 3, 4].map((at) => floatTensor(`w${at}`, [1024], ramp(1024 * at).subarray(-1024)));
+    const model = await loadBytes(encode(smallModel({ initializer })));
+    const layout = { external: { fileBytes: 8192 } };
+    const { again, saved, files } = await saveAndLoad(model, { layout });
+    expect(saved.files.map(({ path }) => path)).toEqual(['model.onnx', 'model.onnx_data', 'model.onnx_data_1']);
+    expect(externalEntries(files.get('model.onnx')!)).toEqual([
+      ['w1', 'model.onnx_data', '0', '4096'],
+      ['w2', 'model.onnx_data', '4096', '4096'],
+      ['w3', 'model.onnx_data_1', '0', '4096'],
+      ['w4', 'model.onnx_data_1', '4096', '4096'],
+    ]);
+    expect(await weightBytes(again)).toEqual(await weightBytes(model));
+    expect(planExternalFiles(model, 'onnx/model.onnx', { layout })).toEqual(['model.onnx_data', 'model.onnx_data_1']);
+    // A weight that is larger has a file by itself.
+    const small = { external: { fileBytes: 4095 } };
+    expect(planExternalFiles(model, 'model.onnx', { layout: small })).toHaveLength(4);
+    expect(planExternalFiles(model, 'model.onnx')).toEqual([]);
+  });
+
+  it('begins another file after 2 GiB', async () => {
+    const initializer = ['a', 'b', 'c'].map((name) => floatTensor(name, [1], [1]));
+    const model = await loadBytes(encode(smallModel({ initializer })));
+    const handle = { dataType: 1, dims: [2 ** 28], byteLength: 2 ** 30, read: async () => new Uint8Array(0) };
+    for (const name of ['a', 'b', 'c']) model.weights.set(name, handle);
+    expect(planExternalFiles(model, 'model.onnx')).toEqual([
+      'model.onnx_data',
+      'model.onnx_data_1',
+      'model.onnx_data_2',
+    ]);
+    model.weights.set('b', { ...handle, dims: [2 ** 28 - 1024], byteLength: 2 ** 30 - 4096 });
+    expect(planExternalFiles(model, 'model.onnx')).toEqual(['model.onnx_data', 'model.onnx_data_1']);
   });
 
   it('does not write over the model file', async () => {

@@ -24,6 +24,12 @@ const bytes = (...dims: number[]) => {
 };
 const ones = (...dims: number[]) => floats(dims, new Array(dims.reduce((product, dim) => product * dim, 1)).fill(0.5));
 
+const order = (count: number, blockOf: (input: number) => number) =>
+  bytesHandle(
+    { dataType: 6, dims: [count] },
+    new Uint8Array(Int32Array.from({ length: count }, (_, at) => blockOf(at)).buffer),
+  );
+
 function modelOf(nodes: readonly NodeProto[], weights: Readonly<Record<string, TensorHandle>>): OnnxModel {
   const graph = create(GraphProtoSchema, { node: [...nodes], output: [makeValueInfo('y', 1)] });
   return { proto: create(ModelProtoSchema, { graph }), weights: new Map(Object.entries(weights)) };
@@ -59,6 +65,24 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
         { x },
       ] as const,
   ),
+  [
+    'MatMulNBits whose zero points are floats',
+    modelOf([product('MatMulNBits', ['x', 'w', 's', 'z'], { bits: 4, block_size: 16 })], {
+      w: bytes(OUT, 2, 8),
+      s: scales,
+      z: floats([OUT, 2], [1.5, 7.25, 8, 0, 3.5, 9, 15, 6.75]),
+    }),
+    { x },
+  ],
+  [
+    'MatMulNBits whose inputs name their blocks',
+    modelOf([product('MatMulNBits', ['x', 'w', 's', '', 'g'], { bits: 4, block_size: 16 })], {
+      w: bytes(OUT, 2, 8),
+      s: scales,
+      g: order(IN, (at) => (at * 3) % 2),
+    }),
+    { x },
+  ],
   ...['fp4', 'nf4'].map(
     (levels, type) =>
       [
@@ -91,12 +115,20 @@ it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (
   for (let at = 0; at < expected.length; at += 1) expect(found[at]).toBeCloseTo(expected[at]!, 3);
 });
 
-const blocks = (given: Partial<Record<'w' | 's' | 'z', TensorHandle>>, blockSize = 16) =>
-  modelOf([product('MatMulNBits', ['x', 'w', 's'], { bits: 4, block_size: blockSize })], {
-    w: bytes(OUT, 2, 8),
-    s: scales,
-    ...given,
-  });
+const blocks = (given: Partial<Record<'w' | 's' | 'z' | 'g', TensorHandle>>, blockSize = 16) =>
+  modelOf(
+    [
+      product('MatMulNBits', ['x', 'w', 's', given.z ? 'z' : '', given.g ? 'g' : ''], {
+        bits: 4,
+        block_size: blockSize,
+      }),
+    ],
+    {
+      w: bytes(OUT, 2, 8),
+      s: scales,
+      ...given,
+    },
+  );
 const linear = (
   given: Partial<Record<'w' | 's' | 'z', TensorHandle>>,
   attributes: Record<string, AttributeValue> = {},
@@ -132,6 +164,13 @@ it.each([
   ],
   ['a block size of no blocks', blocks({}, 0), / has a block size of 0; expected a power of two of at least 16/],
   ['too few scales', blocks({ s: ones(OUT, 1) }), / has 4 scales where .* take 8/],
+  [
+    'a zero point that is infinite',
+    blocks({ z: changed(5, Number.POSITIVE_INFINITY) }),
+    /^the zero point of a block in row 2 of a weight of 4 rows is Infinity/,
+  ],
+  ['an input of no block', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block 2 of 2; expected/],
+  ['blocks of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs where .* take 32/],
   [
     'a linear scale that is infinite',
     linear({ s: floats([OUT], [1, 1, Number.POSITIVE_INFINITY, 1]) }),

@@ -26,8 +26,9 @@ const MOST_BEHIND = 4;
 /**
  * Keeps entries as files of a folder. Each is written under another name, brought to the disk and renamed, so that what has
  * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
+ * @param createSink makes the files
  */
-export function createEntryStore(folder: string): EntryStore {
+export function createEntryStore(folder: string, createSink = createFileSink): EntryStore {
   const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
   /** Entries that were found whole, or were written here. */
   const whole = new Set<string>();
@@ -52,7 +53,7 @@ export function createEntryStore(folder: string): EntryStore {
     async write(name, parts) {
       const path = pathOf(name);
       await catchUp(() => behind.length < MOST_BEHIND && behind.every((other) => other.path !== path));
-      const sink = await createFileSink(`${path}.new`, GATHERED_BYTES);
+      const sink = await createSink(`${path}.new`, GATHERED_BYTES);
       let byteLength: number;
       try {
         byteLength = await writeParts(sink, parts);
@@ -65,7 +66,11 @@ export function createEntryStore(folder: string): EntryStore {
       behind.push({ path, completed: noticed(complete(sink, path, behind.at(-1)?.completed)) });
       return byteLength;
     },
-    settle: () => catchUp(() => false),
+    async settle() {
+      // Nothing is at work in the folder when one of them has failed.
+      await Promise.allSettled(behind.map(({ completed }) => completed));
+      await catchUp(() => false);
+    },
     async drop(scope) {
       await catchUp(() => false);
       const files = (await readdir(folder)).filter(
@@ -106,13 +111,18 @@ async function writeParts(sink: FileSink, parts: Iterable<unknown> | AsyncIterab
 /** Gives an entry its name once it, and all before it, are on the disk. */
 async function complete(sink: FileSink, path: string, before: Promise<void> | undefined): Promise<void> {
   try {
-    await Promise.all([before, sink.close()]);
+    await Promise.allSettled([before, sink.close()]).then(throwFirst);
     await writing(path, () => rename(`${path}.new`, path));
   } catch (error) {
     await rm(`${path}.new`, { force: true });
     throw error;
   }
   await syncFolder(dirname(path));
+}
+
+function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void {
+  const failed = ends.find(({ status }) => status === 'rejected') as PromiseRejectedResult | undefined;
+  if (failed !== undefined) throw failed.reason;
 }
 
 function lengthsOf(plain: bigint, views: bigint): Uint8Array {

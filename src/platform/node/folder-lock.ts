@@ -49,8 +49,8 @@ export async function isLocked(folder: string): Promise<boolean> {
 async function take(path: string, output: string): Promise<void> {
   const own = `${path}-${process.pid}`;
   const holder: Holder = { pid: process.pid, host: hostname(), began: await beganAt(process.pid) };
-  await writing(path, () => writeFile(own, JSON.stringify(holder)));
   try {
+    await writing(path, () => writeFile(own, JSON.stringify(holder)));
     await linkPatiently(own, path, output);
   } finally {
     await rm(own, { force: true });

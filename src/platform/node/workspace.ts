@@ -5,7 +5,7 @@ import { OptionError } from '../../errors.js';
 import { createJournal, type Workspace, type WorkspaceRequest } from '../journal.js';
 import { writing } from '../writing.js';
 import { createEntryStore, ENTRY } from './entry-store.js';
-import { syncFolder } from './file-sink.js';
+import { createFileSink, syncFolder } from './file-sink.js';
 import { isLocked, LOCK, lockFolder } from './folder-lock.js';
 import { exists, resolveLinks } from './paths.js';
 import { readLittleFile } from './read-little-file.js';
@@ -58,6 +58,7 @@ async function enter(folder: string, output: string, attempts = 3): Promise<() =
     };
   } catch (error) {
     if (attempts > 1 && !(await exists(folder))) return enter(folder, output, attempts - 1);
+    await rmdir(folder).catch(() => undefined);
     throw error;
   }
 }
@@ -92,8 +93,14 @@ export async function giveNameBack(target: string): Promise<void> {
 export const isCutOff = async (target: string): Promise<boolean> =>
   (await exists(join(workspaceOf(target), REPLACED))) && !(await isLocked(workspaceOf(target)));
 
-/** @see Platform.openWorkspace */
-export async function openWorkspace({ output, key, resume }: WorkspaceRequest): Promise<Workspace> {
+/**
+ * @see Platform.openWorkspace
+ * @param createSink makes the journal's files
+ */
+export async function openWorkspace(
+  { output, key, resume }: WorkspaceRequest,
+  createSink = createFileSink,
+): Promise<Workspace> {
   const target = await resolveLinks(resolve(output));
   const { folder, release } = await holdWorkspace(target, output);
   const clear = async () => {
@@ -105,9 +112,11 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
     const kept = await readRun(folder);
     const isSame = resume && key !== undefined && kept === key;
     const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
-    if (!isSame) await clear();
-    await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));
-    const entries = createEntryStore(folder);
+    if (!isSame) {
+      await clear();
+      await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));
+    }
+    const entries = createEntryStore(folder, createSink);
     return {
       folder,
       found,

@@ -1,7 +1,8 @@
 import type { UnderstoodModel } from '../../healing/heal-model.js';
-import type { PruneJob } from '../job.js';
+import type { PruneJob, StageTiming } from '../job.js';
 import { measureDivergences } from './measure-divergences.js';
-import { type GriddedWeight, type QuantisedModel, roundAgain } from './quantise-model.js';
+import { roundAgain } from './quantise-model.js';
+import type { GriddedWeight, QuantisedModel } from './quantised-model.js';
 
 /** What a model costs beside the dense one, as a mean of KL(dense || model) in nats a token. */
 export interface WholeCost {
@@ -13,6 +14,14 @@ export interface WholeCost {
   readonly quantising: number;
   /** What rounding to the nearest levels would add; absent where that is what was done. */
   readonly nearest?: number;
+}
+
+/** The better of two ways of rounding as a whole, and what was found. */
+export interface CheckedModel {
+  readonly quantised: QuantisedModel;
+  /** Absent where there is nothing to compare, or nothing to compare on. */
+  readonly cost?: WholeCost;
+  readonly timings: readonly StageTiming[];
 }
 
 export interface WholeCheck {
@@ -32,10 +41,17 @@ const LEAST_TOKENS = 16;
  * Compares a quantised model as a whole with the dense one, on windows that rounding did not learn from. Where the nearest levels
  * are better there, they are taken: what each map gains by itself need not add up.
  */
-export async function checkWhole(
+export async function checkWhole(job: PruneJob, check: WholeCheck): Promise<CheckedModel> {
+  const start = performance.now();
+  const found = await compareWhole(job, check);
+  const timings = [...found.quantised.timings, { stage: 'check', ms: performance.now() - start }];
+  return { ...found, timings };
+}
+
+async function compareWhole(
   job: PruneJob,
   { dense, leaving, quantised }: WholeCheck,
-): Promise<{ readonly quantised: QuantisedModel; readonly cost?: WholeCost }> {
+): Promise<Omit<CheckedModel, 'timings'>> {
   const { layout } = dense.analysed.detected;
   const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / layout.vocabularySize));
   const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows)

@@ -1,7 +1,19 @@
 import type { QuadraticForm } from '../../activations/quadratic-form.js';
+import { freeBytes } from '../../free-bytes.js';
 import type { MultiplyTransposed } from '../../linalg/multiply-transposed.js';
-import { type BlockCodes, type BlockGrid, dequantise, roundToNearest } from '../../quantisation/block-codes.js';
-import { factoriseFeedback, roundWithFeedback } from '../../quantisation/error-feedback.js';
+import {
+  type BlockCodes,
+  type BlockGrid,
+  dequantise,
+  emptyCodes,
+  roundToNearest,
+} from '../../quantisation/block-codes.js';
+import {
+  type FeedbackFactor,
+  type FeedbackProblem,
+  factoriseFeedback,
+  roundWithFeedback,
+} from '../../quantisation/error-feedback.js';
 
 /** Dampenings that are tried, as fractions of the mean of the Hessian's diagonal. */
 const DAMPENINGS = [0.01, 0.1] as const;
@@ -22,7 +34,7 @@ export interface CodesProblem {
 export interface Rounding {
   /** Absent: every weight to the nearest level by itself. */
   readonly dampening?: number;
-  /** What its errors cost on the held-out tokens: the weighted squared error at the map's output. */
+  /** What its errors cost on the held-out tokens: the weighted squared error at the map's output, from a sample of its rows. */
   readonly cost: number;
 }
 
@@ -33,26 +45,84 @@ export interface ChosenCodes {
   readonly nearest: Rounding;
 }
 
-/** Tries the ways of rounding a map. */
+/** One row of so many tells which way of rounding is best, unless fewer than so many rows would. */
+const SAMPLE_STRIDE = 4;
+const LEAST_ROWS = 48;
+
+/** Tries the ways of rounding a map on some of its rows, which are independent of each other, and takes the best for all. */
 export async function chooseCodes(
   problem: CodesProblem,
   { form, multiply }: { readonly form: QuadraticForm; readonly multiply: MultiplyTransposed },
 ): Promise<ChosenCodes> {
-  const { heldOut, inCount } = problem;
+  const { outCount, inCount } = problem;
+  const stride = outCount < SAMPLE_STRIDE * LEAST_ROWS ? 1 : SAMPLE_STRIDE;
+  const isSampled = (row: number) => row % stride === 0;
+  const sample = pickRows(problem, isSampled);
+  const heldOut = new Float32Array(problem.heldOut);
   const costOf = async (codes: BlockCodes): Promise<number> => {
     const values = dequantise(codes);
-    for (let at = 0; at < values.length; at += 1) values[at] = problem.weight[at]! - values[at]!;
-    const rowsOf = (start: number, end: number) => new Float32Array(heldOut.subarray(start * inCount, end * inCount));
-    return form.trace({ rows: problem.outCount, columns: inCount, values }, rowsOf);
+    for (let at = 0; at < values.length; at += 1) values[at] = sample.weight[at]! - values[at]!;
+    const errors = { rows: sample.outCount, columns: inCount, values };
+    const rowsOf = (start: number, end: number) => heldOut.subarray(start * inCount, end * inCount);
+    return ((await form.trace(errors, rowsOf)) * outCount) / sample.outCount;
   };
-  const plain = roundToNearest(problem.weight, problem);
+  const plain = roundToNearest(sample.weight, sample);
   const nearest: Rounding = { cost: await costOf(plain) };
-  let best: ChosenCodes = { codes: plain, chosen: nearest, nearest };
+  let best: Tried = { codes: plain, chosen: nearest };
   for (const dampening of DAMPENINGS) {
     const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
-    const codes = await roundWithFeedback(problem, factor, multiply);
+    const codes = await roundWithFeedback(sample, factor, multiply);
     const cost = await costOf(codes);
-    if (cost < best.chosen.cost) best = { codes, chosen: { dampening, cost }, nearest };
+    const tried: Tried = { codes, chosen: { dampening, cost }, factor };
+    const [better, worse] = cost < best.chosen.cost ? [tried, best] : [best, tried];
+    if (worse.factor !== undefined) freeBytes(worse.factor.feedback);
+    best = better;
   }
-  return best;
+  freeBytes(heldOut);
+  const { codes, chosen, factor } = best;
+  const rest = pickRows(problem, (row) => !isSampled(row));
+  const others =
+    factor === undefined ? roundToNearest(rest.weight, rest) : await roundWithFeedback(rest, factor, multiply);
+  freeBytes(sample.weight, rest.weight, ...(factor === undefined ? [] : [factor.feedback]));
+  return { codes: joinRows(codes, others, isSampled), chosen, nearest };
+}
+
+/** What a way of rounding made of the sample. */
+interface Tried {
+  readonly codes: BlockCodes;
+  readonly chosen: Rounding;
+  /** Absent for the nearest levels. */
+  readonly factor?: FeedbackFactor;
+}
+
+/** Some rows of a problem. */
+function pickRows(
+  { weight, outCount, inCount, grid }: CodesProblem,
+  isPicked: (row: number) => boolean,
+): FeedbackProblem {
+  const rows = Array.from({ length: outCount }, (_, row) => row).filter(isPicked);
+  const picked = new Float32Array(rows.length * inCount);
+  for (const [at, row] of rows.entries()) picked.set(weight.subarray(row * inCount, (row + 1) * inCount), at * inCount);
+  return { weight: picked, outCount: rows.length, inCount, grid };
+}
+
+/** Puts the rows that were picked and the others in their order again. */
+function joinRows(picked: BlockCodes, others: BlockCodes, isPicked: (row: number) => boolean): BlockCodes {
+  const { grid, inCount } = picked;
+  const joined = emptyCodes(grid, picked.outCount + others.outCount, inCount);
+  let [pickedRow, otherRow] = [0, 0];
+  for (let row = 0; row < joined.outCount; row += 1) {
+    if (isPicked(row)) copyRow(joined, row, picked, pickedRow++);
+    else copyRow(joined, row, others, otherRow++);
+  }
+  return joined;
+}
+
+function copyRow(to: BlockCodes, row: number, from: BlockCodes, fromRow: number): void {
+  for (const part of ['codes', 'scales', 'zeroPoints'] as const) {
+    const [target, source] = [to[part], from[part]];
+    if (target === undefined || source === undefined) continue;
+    const width = target.length / to.outCount;
+    target.set(source.subarray(fromRow * width, (fromRow + 1) * width), row * width);
+  }
 }

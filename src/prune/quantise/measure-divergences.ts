@@ -1,7 +1,10 @@
-import { runForLogits } from '../../evaluation/compare-logits.js';
-import { createDivergenceScorer } from '../../evaluation/divergence-scorer.js';
+import { openLogits } from '../../evaluation/compare-logits.js';
+import { createDivergenceScorer, type DivergenceScorer } from '../../evaluation/divergence-scorer.js';
+import type { LogitsTensor } from '../../evaluation/token-scorer.js';
 import type { UnderstoodModel } from '../../healing/heal-model.js';
-import type { Engine } from '../../runtime/engine.js';
+import type { Engine, Tensor } from '../../runtime/engine.js';
+import { tensorFloats } from '../../runtime/tensor-floats.js';
+import { releaseTensor } from '../../runtime/tensor-memory.js';
 
 /** Where models are compared. */
 export interface ComparisonSite {
@@ -18,27 +21,48 @@ export interface ComparisonSite {
 export async function measureDivergences(
   reference: UnderstoodModel,
   models: readonly UnderstoodModel[],
-  { engine, windows, signal }: ComparisonSite,
+  site: ComparisonSite,
 ): Promise<number[]> {
+  const { engine } = site;
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const sums = models.map(() => 0);
-  let tokenCount = 0;
-  const width = reference.analysed.detected.layout.vocabularySize;
-  const read = async (model: UnderstoodModel, window: Int32Array) => {
-    const data = await runForLogits({ ...model, engine, windows: [window], signal });
-    return { type: 'float32', dims: [data.length / width, width], data } as const;
-  };
+  const expected = await openLogits({ ...reference, ...site }, 1);
+  const found: number[] = [];
   try {
-    for (const window of windows) {
-      const expected = await read(reference, window);
-      for (const [at, model] of models.entries()) {
-        const { divergence } = await scorer.score(expected, await read(model, window));
-        sums[at]! += divergence.reduce((sum, value) => sum + value, 0);
+    for (const model of models) {
+      const compared = await openLogits({ ...model, ...site }, 1);
+      try {
+        found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
+      } finally {
+        await compared.dispose();
       }
-      tokenCount += expected.dims[0];
     }
-    return sums.map((sum) => sum / tokenCount);
+    return found;
   } finally {
-    await scorer.release();
+    await Promise.all([scorer.release(), expected.dispose()]);
   }
+}
+
+async function meanDivergence(
+  scorer: DivergenceScorer,
+  expected: AsyncIterable<Tensor>,
+  found: AsyncGenerator<Tensor>,
+): Promise<number> {
+  let [sum, tokenCount] = [0, 0];
+  for await (const logits of expected) {
+    const { value: other } = await found.next();
+    const { divergence } = await scorer.score(asRows(logits), asRows(other as Tensor));
+    for (const value of divergence) sum += value;
+    tokenCount += divergence.length;
+    releaseTensor(logits);
+    releaseTensor(other as Tensor);
+  }
+  await found.return(undefined);
+  return sum / tokenCount;
+}
+
+/** Logits `[1, length, vocabulary]` row by row. */
+function asRows(logits: Tensor): LogitsTensor {
+  const width = logits.dims.at(-1)!;
+  const data = tensorFloats(logits, "the model's logits");
+  return { type: 'float32', dims: [data.length / width, width], data };
 }

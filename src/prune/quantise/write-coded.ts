@@ -5,6 +5,7 @@ import type { TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBehind } from '../../quantisation/dequantise-graph.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
+import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookups.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { tidyModel } from '../../removal/tidy-model.js';
@@ -36,6 +37,7 @@ export async function writeCoded(
       timings: [],
       remarks: [],
     };
+  const isSpelled = coded !== undefined && hasSpelledLookups(coded);
   const found = findWeights(job.model, job.analysed.tokenInput);
   const kept: QuantisedWeight[] = [];
   const rounded = [];
@@ -48,10 +50,11 @@ export async function writeCoded(
     }
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
-  const { quantised, cost } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
+  const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights];
   const model = await writeWithTwin(job, { change, weights }, (graph) => {
     writeBlocks(graph.model, graph.weights, 0);
+    if (isSpelled) spellLookups(graph.model, graph.analysed.facts.first);
     tidyModel(graph.model);
   });
   const costs =
@@ -63,7 +66,7 @@ export async function writeCoded(
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
     roundings: quantised.roundings,
     wideCount: 0,
-    timings: quantised.timings,
+    timings,
     remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
   };
 }

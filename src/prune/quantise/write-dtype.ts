@@ -1,7 +1,9 @@
 import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { FolderLayout } from '../../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
+import { spellLookups } from '../../quantisation/spell-lookups.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { writeBlocks } from '../../quantisation/write-blocks.js';
 import { writeDynamic } from '../../quantisation/write-dynamic.js';
@@ -10,7 +12,8 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { checkWhole, type WholeCost } from './check-whole.js';
 import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
-import { quantiseModel, type RoundingOfMap, roundModel } from './quantise-model.js';
+import { quantiseModel, roundModel } from './quantise-model.js';
+import type { RoundingOfMap } from './quantised-model.js';
 import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /** How a model is to be written. */
@@ -19,6 +22,8 @@ export interface DtypeRequest extends BlockSettings {
   readonly rounding: 'calibrated' | 'nearest';
   readonly accuracyLevel: number;
   readonly wideShare: number;
+  /** The runtime that it is for. */
+  readonly layout: FolderLayout | undefined;
   /** The model that it came from, and what was done to it. */
   readonly dense: UnderstoodModel;
   readonly change: ModelChange;
@@ -57,9 +62,9 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const found =
     rounding === 'calibrated' ? await quantiseModel(job, leaving, request.wideShare) : await roundModel(job, leaving);
   const isCompared = dtype.maps.kind === 'blocks';
-  const { quantised, cost } = isCompared
+  const { quantised, cost, timings } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })
-    : { quantised: found };
+    : { quantised: found, timings: found.timings };
   const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
@@ -70,7 +75,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     ...(cost && { cost }),
     roundings: quantised.roundings,
     wideCount: quantised.wideCount,
-    timings: quantised.timings,
+    timings,
     remarks: quantised.remarks,
   };
 }
@@ -78,13 +83,16 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
 function writeForm(
   { model, analysed, weights }: CodedGraph,
   { maps, floats }: Dtype,
-  { accuracyLevel }: Pick<DtypeRequest, 'accuracyLevel'>,
+  { accuracyLevel, layout }: Pick<DtypeRequest, 'accuracyLevel' | 'layout'>,
 ): void {
   convertToSingle(model);
   if (maps.kind === 'blocks') writeBlocks(model, weights, accuracyLevel);
   if (maps.kind === 'dynamic') writeDynamic(model, weights, maps.type);
   tidyModel(model);
   if (floats === 'float16') convertToHalf(model, analysed.facts.first);
+  if (maps.kind !== 'blocks' || layout === 'genai') return;
+  spellLookups(model, analysed.facts.first);
+  tidyModel(model);
 }
 
 function countParts(

@@ -6,6 +6,7 @@ import type { ChannelStatistics, StatisticsNeed } from '../../compensation/adapt
 import { channelsOf } from '../../removal/score-module.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { WEIGHTING_VARIANTS } from '../../weighting/weighting-variants.js';
+import { holdValues } from '../hold-values.js';
 import type { FunctionalModule, GradientWeights } from '../measure-dense/dense-measures.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weighGroups } from './weigh-groups.js';
@@ -59,10 +60,8 @@ export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModul
  * Has a module's channels kept, so that later looks and the pruned module start from them: they do not depend on which of
  * them leave. Where a segment has two modules, one's channels may depend on what the other loses.
  */
-function holdChannels({ batches }: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const byteCount = tokenCount * output.inputCount * Float32Array.BYTES_PER_ELEMENT;
-  if (byteCount <= HELD_BYTES) runner.hold([output.input]);
+function holdChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
+  holdValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
 }
 
 /** Weights `[groups, tokens]`: those in each group times those of the gradient. */
@@ -78,9 +77,6 @@ function underGradient(
     return found.map((weight, at) => weight * own[at % own.length]!);
   };
 }
-
-/** Beyond this, channels are computed again instead. */
-const HELD_BYTES = 512 * 2 ** 20;
 
 interface WeighCase {
   readonly runner: BlockRunner;

@@ -1,0 +1,31 @@
+import type { GraphProto, TensorShapeProto_Dimension, ValueInfoProto } from 'onnx-buf';
+import { findEmbeddingInput, findTokenInput, readModelInputs } from './model-inputs.js';
+
+/** What transformers.js calls the number of sequences. */
+const BATCH = 'batch_size';
+
+/**
+ * Declares caches as transformers.js reads them, in place: it makes an empty one of the sizes that the graph declares, knows the
+ * number of sequences by one name, and takes every other name for 0.
+ */
+export function nameCacheAxes(graph: GraphProto): void {
+  const tokens = findTokenInput(graph.input);
+  const first = tokens ?? findEmbeddingInput(graph.input);
+  const batch = first && dimsOf(first)[0]?.value;
+  if (batch?.case === 'dimParam' && batch.value !== '') renameAxis(graph, batch.value);
+  const caches = tokens === undefined ? [] : readModelInputs(graph).filter(({ role }) => role === 'past');
+  for (const { name, dims } of caches) {
+    const declared = dimsOf(graph.input.find((info) => info.name === name)!);
+    for (const [at, dim] of dims.entries())
+      if (typeof dim === 'number') declared[at]!.value = { case: 'dimValue', value: BigInt(dim) };
+  }
+}
+
+function renameAxis({ input, output, valueInfo }: GraphProto, name: string): void {
+  for (const { value } of [...input, ...output, ...valueInfo].flatMap(dimsOf))
+    if (value.case === 'dimParam' && value.value === name) value.value = BATCH;
+}
+
+function dimsOf({ type }: ValueInfoProto): readonly TensorShapeProto_Dimension[] {
+  return type?.value.case === 'tensorType' ? (type.value.value.shape?.dim ?? []) : [];
+}

@@ -1,0 +1,171 @@
+import { createQuadraticForm, type QuadraticForm } from '../../activations/quadratic-form.js';
+import { runMeters } from '../../activations/stage-meter.js';
+import { createWeightedGramMeter, type WeightedGramMeter } from '../../activations/weighted-gram-meter.js';
+import { freeBytes } from '../../free-bytes.js';
+import { inputsOf } from '../../graph/graph-index.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
+import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
+import { holdValues } from '../hold-values.js';
+import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
+import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
+import type { PruneContext } from '../prune-context.js';
+import { type ChosenCodes, chooseCodes } from './choose-codes.js';
+import { type GriddedWeight, putCodes, type QuantisedModel, type RoundingOfMap, readRows } from './quantised-model.js';
+
+/** A weight whose rounding is learned, and the segment that reads it. */
+export interface LearnedWeight extends GriddedWeight {
+  readonly segment: number;
+}
+
+/** What rounding learns from. */
+export interface Learning {
+  readonly learned: readonly LearnedWeight[];
+  /** By the result of each weight's product. */
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
+}
+
+/** One batch of so many is held out, to choose between ways of rounding; where there is but one batch, none is. */
+const HELD_OUT_STRIDE = 6;
+
+export function isHeldOut({ index }: Batch, batches: readonly Batch[]): boolean {
+  const stride = Math.min(HELD_OUT_STRIDE, batches.length);
+  return stride > 1 && index % stride === stride - 1;
+}
+
+/**
+ * Rounds segment by segment, in place of the model's weights. Within a segment those whose inputs depend on no other come
+ * first, so that every map learns from what the rounded ones before it give.
+ */
+export async function roundSegments(
+  context: PruneContext,
+  model: OnnxModel,
+  { learned, tokenWeights }: Learning,
+): Promise<Pick<QuantisedModel, 'weights' | 'roundings'>> {
+  const { job } = context;
+  const last = Math.max(...learned.map(({ segment }) => segment));
+  const weights: QuantisedWeight[] = [];
+  const roundings = new Map<string, RoundingOfMap>();
+  const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes) => {
+    roundings.set(weight.name, rounding);
+    weights.push(await putCodes(model, weight, { codes, store: job.store }));
+  };
+  const kept = await openKeptSegments(context);
+  const runner = kept.start > last ? undefined : await context.startRunner(model, { isFixed: true });
+  const form = await createQuadraticForm(job.engine);
+  try {
+    for await (const part of kept.added()) {
+      const { name, ...chosen } = part as KeptCodes;
+      await take(learned.find((weight) => weight.name === name)!, chosen);
+    }
+    await kept.restore(runner);
+    const { segments } = job.analysed.detected.layout;
+    for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+      await context.pass(runner!);
+      const work: KeptCodes[] = [];
+      const levels = orderByDepth(
+        learned.filter(({ segment }) => segment === index),
+        model,
+      );
+      for (const [depth, here] of levels.entries()) {
+        // What comes before the first products is next to nothing.
+        if (depth > 0) holdInputs(context, runner!, here);
+        const grams = await measureGrams(context, runner!, here, tokenWeights);
+        const found = await roundWeights(context, model, { weights: here, grams, form });
+        for (const [at, weight] of here.entries()) {
+          work.push({ name: weight.name, ...found[at]! });
+          await take(weight, found[at]!);
+        }
+      }
+      if (work.length > 0) kept.add(index, keepCodes(work));
+      await kept.settle(index + 1, index < last ? runner : undefined);
+    }
+    return { weights, roundings };
+  } finally {
+    await Promise.all([runner?.dispose(), form.release()]);
+  }
+}
+
+/** Codes as the journal has them. */
+interface KeptCodes extends ChosenCodes {
+  /** Of the weight. */
+  readonly name: string;
+}
+
+const keepCodes = (found: readonly KeptCodes[]): SegmentWork => ({
+  byteLength: found.reduce((sum, { codes: { codes, scales } }) => sum + codes.byteLength + scales.byteLength, 0),
+  parts: async () => found,
+});
+
+/** Weights of one segment by how many others lie before each on the way from the segment's input. */
+function orderByDepth(weights: readonly LearnedWeight[], { proto }: OnnxModel): LearnedWeight[][] {
+  const results = new Set(weights.map(({ products: [product] }) => product!.result));
+  const depths = new Map<string, number>();
+  for (const node of proto.graph!.node) {
+    const depth = Math.max(0, ...inputsOf(node).map((value) => depths.get(value) ?? 0));
+    for (const value of node.output) depths.set(value, results.has(value) ? depth + 1 : depth);
+  }
+  const levels: LearnedWeight[][] = [];
+  for (const weight of weights) {
+    const depth = depths.get(weight.products[0]!.input) ?? 0;
+    levels[depth] = [...(levels[depth] ?? []), weight];
+  }
+  return levels;
+}
+
+/** Has the inputs of some maps kept, so that what comes before them runs once. */
+function holdInputs(context: PruneContext, runner: BlockRunner, weights: readonly LearnedWeight[]): void {
+  const inputs = new Map(weights.map(({ products: [product], inCount }) => [product!.input, inCount]));
+  holdValues(
+    context,
+    runner,
+    [...inputs].map(([value, channelCount]) => ({ value, channelCount })),
+  );
+}
+
+interface WeightsRounding {
+  readonly weights: readonly LearnedWeight[];
+  readonly grams: readonly WeightedGramMeter[];
+  readonly form: QuadraticForm;
+}
+
+async function roundWeights(
+  context: PruneContext,
+  model: OnnxModel,
+  { weights, grams, form }: WeightsRounding,
+): Promise<ChosenCodes[]> {
+  const chosen: ChosenCodes[] = [];
+  for (const [at, weight] of weights.entries()) {
+    context.job.options.signal?.throwIfAborted();
+    const seen = grams[at]!.finish();
+    const problem = {
+      ...weight,
+      weight: await readRows(model, weight),
+      learned: seen.learned,
+      heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
+    };
+    chosen.push(await context.timed('quantise', () => chooseCodes(problem, { form, multiply: context.multiply })));
+    freeBytes(seen.learned, seen.heldOut, problem.weight);
+  }
+  return chosen;
+}
+
+/** Runs a segment for the Gram matrices of some of its maps' inputs. */
+async function measureGrams(
+  context: PruneContext,
+  runner: BlockRunner,
+  weights: readonly GriddedWeight[],
+  tokenWeights: ReadonlyMap<string, TokenWeights>,
+): Promise<WeightedGramMeter[]> {
+  const meters = weights.map(({ products: [product], inCount }, at) =>
+    createWeightedGramMeter({
+      at: `${at}`,
+      value: product!.input,
+      channelCount: inCount,
+      weightsOf: ({ index }) => tokenWeights.get(product!.result)?.batches.get(index),
+      isHeldOut: (batch) => isHeldOut(batch, context.batches),
+    }),
+  );
+  await context.timed('measure', () => runMeters(runner, meters, () => context.tick(`segment ${runner.segment}`)));
+  return meters;
+}

@@ -1,0 +1,131 @@
+import type { NodeProto } from 'onnx-buf';
+import { findAttribute, intAttribute } from '../graph/attributes.js';
+import { makeFloatInitializer, makeInt64Initializer, makeNode, type NodeSpec } from '../graph/build.js';
+import { type GraphIndex, indexGraph, makerOf, onlyReader, qualifiedOp, throughReshape } from '../graph/graph-index.js';
+import type { ValueFacts } from '../graph/value-facts.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import { decodeFloats } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { replaceNodes } from './replace-nodes.js';
+
+const SINGLE = dataTypeNumber('float');
+
+/** What `GatherBlockQuantized` takes for the zero of eight bits where none is given. */
+const MIDDLE = 128;
+
+/**
+ * Has lookups of eight-bit codes (`GatherBlockQuantized`) done by operators that every runtime has, in place: the WebAssembly that
+ * brings WebGPU along runs that one on WebGPU alone. Rows of codes and of scales are looked up, and multiplied block by block.
+ * @param facts of the float model: how many axes results have
+ */
+export function spellLookups(model: OnnxModel, facts: ValueFacts): void {
+  const graph = model.proto.graph!;
+  const index = indexGraph(graph);
+  const replaced = new Map<NodeProto, readonly NodeProto[]>();
+  for (const node of index.nodes) {
+    const rank = facts.get(node.output[0] ?? '')?.dims.length;
+    const isEight = intAttribute(node, 'bits', 4) === 8 && node.input.length === 3;
+    if (qualifiedOp(node) !== 'com.microsoft.GatherBlockQuantized' || !isEight || rank === undefined) continue;
+    replaced.set(node, spell(node, rank, { model, index }));
+  }
+  replaceNodes(graph, replaced);
+}
+
+interface Place {
+  readonly model: OnnxModel;
+  readonly index: GraphIndex;
+}
+
+function spell(node: NodeProto, rank: number, { model, index }: Place): readonly NodeProto[] {
+  const [rows = '', ids = '', scales = ''] = node.input;
+  const [result = ''] = node.output;
+  const codes = throughReshape(index, rows);
+  const handle = model.weights.get(codes)!;
+  const blockSize = intAttribute(node, 'block_size', 128);
+  const [rowCount = 1] = handle.dims;
+  setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockSize, blockSize] });
+  const { dataType } = model.weights.get(scales)!;
+  const named = (what: string) => `${result}/${what}`;
+  const keeping = new Array<number>(rank - 1).fill(0);
+  const constant = (what: string, tensor: ReturnType<typeof makeInt64Initializer>) =>
+    makeNode({ op: 'Constant', inputs: [], outputs: [named(what)], attributes: { value: { tensor } } });
+  const made = (op: string, inputs: readonly string[], what: string, more: Partial<NodeSpec> = {}) =>
+    makeNode({ op, inputs, outputs: [what === '' ? result : named(what)], ...more });
+  const toSingle = { attributes: { to: SINGLE } };
+  const isShort = dataType !== SINGLE;
+  return [
+    made('Gather', [codes, ids], 'codes', { name: node.name }),
+    made('Cast', [named('codes')], 'floats', toSingle),
+    constant('middle', makeFloatInitializer('', [], [MIDDLE])),
+    made('Sub', [named('floats'), named('middle')], 'levels'),
+    made('Gather', [scales, ids], isShort ? 'halves' : 'scales'),
+    ...(isShort ? [made('Cast', [named('halves')], 'scales', toSingle)] : []),
+    constant('beside', makeInt64Initializer('', [...keeping, 0, 1])),
+    made('Reshape', [named('scales'), named('beside')], 'factors'),
+    made('Mul', [named('levels'), named('factors')], 'blocks'),
+    constant('shape', makeInt64Initializer('', [...keeping, -1])),
+    made('Reshape', [named('blocks'), named('shape')], isShort ? 'row' : ''),
+    ...(isShort ? [made('Cast', [named('row')], '', { attributes: { to: dataType } })] : []),
+  ];
+}
+
+/** A lookup in many nodes. */
+interface SpelledLookup {
+  readonly gather: NodeProto;
+  readonly scales: string;
+  /** The node that makes its result. */
+  readonly last: NodeProto;
+}
+
+/** Whether a model has lookups as `spellLookups` writes them. */
+export const hasSpelledLookups = (model: OnnxModel): boolean =>
+  findSpelled({ model, index: indexGraph(model.proto.graph!) }).length > 0;
+
+/** Puts `GatherBlockQuantized` in the place of what `spellLookups` wrote, in place. */
+export function gatherLookups(model: OnnxModel): void {
+  const index = indexGraph(model.proto.graph!);
+  const replaced = new Map<NodeProto, readonly NodeProto[]>();
+  for (const { gather, scales, last } of findSpelled({ model, index })) {
+    const [codes = '', ids = ''] = gather.input;
+    const [, , blockSize = 0] = model.weights.get(codes)!.dims;
+    const fused = makeNode({
+      op: 'GatherBlockQuantized',
+      domain: 'com.microsoft',
+      name: gather.name,
+      inputs: [codes, ids, scales],
+      outputs: [...last.output],
+      attributes: { gather_axis: 0, quantize_axis: 1, block_size: blockSize, bits: 8 },
+    });
+    replaced.set(last, [fused]);
+  }
+  replaceNodes(model.proto.graph!, replaced);
+}
+
+function findSpelled({ model, index }: Place): readonly SpelledLookup[] {
+  return index.nodes.flatMap((gather) => {
+    const [codes = '', ids = ''] = gather.input;
+    const table = gather.opType === 'Gather' ? model.weights.get(codes) : undefined;
+    if (table?.dataType !== dataTypeNumber('uint8') || table.dims.length !== 3) return [];
+    const follow = (node: NodeProto | undefined, op: string) => node && onlyReader(index, node.output[0]!, op);
+    const centred = follow(follow(gather, 'Cast'), 'Sub');
+    const scaled = follow(centred, 'Mul');
+    const row = follow(scaled, 'Reshape');
+    if (centred === undefined || scaled === undefined || row === undefined) return [];
+    if (constantOf(makerOf(index, centred.input[1]!)) !== MIDDLE) return [];
+    const besides = makerOf(index, scaled.input[1]!);
+    const widened = besides?.opType === 'Reshape' ? makerOf(index, besides.input[0]!) : undefined;
+    const steps = widened?.opType === 'Cast' ? makerOf(index, widened.input[0]!) : widened;
+    if (steps?.opType !== 'Gather' || steps.input[1] !== ids || !model.weights.has(steps.input[0]!)) return [];
+    return [{ gather, scales: steps.input[0]!, last: (widened !== steps && follow(row, 'Cast')) || row }];
+  });
+}
+
+/** The one float of a constant. */
+function constantOf(node: NodeProto | undefined): number | undefined {
+  const tensor = node?.opType === 'Constant' ? findAttribute(node, 'value')?.t : undefined;
+  if (tensor === undefined || tensor.dims.length > 0) return undefined;
+  return tensor.dataType === SINGLE && tensor.rawData.length === 4
+    ? decodeFloats(SINGLE, Uint8Array.from(tensor.rawData))[0]
+    : undefined;
+}

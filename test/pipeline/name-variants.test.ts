@@ -1,0 +1,47 @@
+import { stateDtypes, stateOwnDtype } from '../../src/pipeline/name-variants.js';
+
+describe('what config.json says of dtypes', () => {
+  const q4 = { dtype: 'q4', file: 'onnx/model_q4.onnx', externalFileCount: 0 } as const;
+  const fp16 = { dtype: 'fp16', file: 'onnx/model_fp16.onnx', externalFileCount: 3 } as const;
+  const q2f16 = { dtype: 'q2f16', file: 'onnx/model_q2f16.onnx', externalFileCount: 1 } as const;
+
+  it('names the first, the caches of halves, and each one that has its data in files', () => {
+    const said = { a: 1, dtype: 'fp32', kv_cache_dtype: 'x', use_external_data_format: true };
+    expect(stateDtypes({ b: 2, 'transformers.js_config': said }, [q4, fp16, q2f16])).toEqual({
+      b: 2,
+      'transformers.js_config': {
+        a: 1,
+        dtype: 'q4',
+        kv_cache_dtype: { fp16: 'float16', q2f16: 'float16' },
+        use_external_data_format: { 'model_fp16.onnx': 3, 'model_q2f16.onnx': 1 },
+      },
+    });
+    expect(stateDtypes({}, [q4])).toEqual({ 'transformers.js_config': { dtype: 'q4' } });
+  });
+
+  it.each([
+    ['onnx/model.onnx', ['model.onnx_data'], { dtype: 'fp32', use_external_data_format: { 'model.onnx': 1 } }],
+    [
+      'onnx/model_q8.onnx',
+      ['model_q8.onnx_data', 'model_q8.onnx_data_1'],
+      { dtype: 'q8', use_external_data_format: { 'model_q8.onnx': 2 } },
+    ],
+    // It looks for no data under another name.
+    ['onnx/model_quantized.onnx', ['weights.bin'], { dtype: 'q8' }],
+    ['onnx/model_fp16.onnx', [], { dtype: 'fp16' }],
+    ['model.onnx', ['model.onnx_data'], undefined],
+  ])('says of a model that keeps its name, %s with %j, what it is', (modelFile, external, said) => {
+    expect(stateOwnDtype({}, { modelFile, external })).toEqual(
+      said === undefined ? {} : { 'transformers.js_config': said },
+    );
+  });
+
+  it('leaves what the source said of its data', () => {
+    const config = { 'transformers.js_config': { use_external_data_format: { 'model.onnx': 1, 'vision.onnx': 1 } } };
+    const model = { modelFile: 'onnx/model.onnx', external: ['model.onnx_data'] };
+    expect(stateOwnDtype(config, model)['transformers.js_config']).toEqual({
+      dtype: 'fp32',
+      use_external_data_format: { 'model.onnx': 1, 'vision.onnx': 1 },
+    });
+  });
+});

@@ -1,0 +1,93 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { indexGraph } from '../../src/graph/graph-index.js';
+import { encodeFloats } from '../../src/onnx/float-encoding.js';
+import { loadModel } from '../../src/onnx/load-model.js';
+import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { saveModel } from '../../src/onnx/save-model.js';
+import { gatherLookups, hasSpelledLookups, spellLookups } from '../../src/quantisation/spell-lookups.js';
+import { tidyModel } from '../../src/removal/tidy-model.js';
+import { testEngine } from '../support/engine.js';
+
+const [ROWS, WIDTH, BLOCK] = [40, 96, 32];
+const FLOAT = { float32: 1, float16: 10 } as const;
+
+/** A table of eight-bit codes whose rows are looked up; where it is tied, its codes lie in blocks. */
+function lookupModel(floats: keyof typeof FLOAT, isTied: boolean): Promise<OnnxModel> {
+  const blocks = WIDTH / BLOCK;
+  const codes = Uint8Array.from({ length: ROWS * WIDTH }, (_, at) => (at * 97) % 256);
+  const scales = Float32Array.from({ length: ROWS * blocks }, (_, at) => 0.01 + 0.003 * (at % 11));
+  const rows = isTied ? 'rows' : 'w_Q8';
+  const graph = create(GraphProtoSchema, {
+    name: 'lookup',
+    input: [makeValueInfo('ids', 7, ['batch', 'sequence'])],
+    output: [makeValueInfo('y', FLOAT[floats], ['batch', 'sequence', WIDTH])],
+    initializer: [
+      makeInitializer('w_Q8', 2, isTied ? [ROWS, blocks, BLOCK] : [ROWS, WIDTH], codes),
+      makeInitializer('w_scales', FLOAT[floats], [ROWS, blocks], encodeFloats(FLOAT[floats], scales)),
+      ...(isTied ? [makeInt64Initializer('w_rows_shape', [ROWS, WIDTH])] : []),
+    ],
+    node: [
+      ...(isTied ? [makeNode({ op: 'Reshape', inputs: ['w_Q8', 'w_rows_shape'], outputs: ['rows'] })] : []),
+      makeNode({
+        op: 'GatherBlockQuantized',
+        domain: 'com.microsoft',
+        name: 'embed_Q8',
+        inputs: [rows, 'ids', 'w_scales'],
+        outputs: ['y'],
+        attributes: { gather_axis: 0, quantize_axis: 1, block_size: BLOCK, bits: 8 },
+      }),
+    ],
+  });
+  const opsetImport = Object.entries({ '': 17n, 'com.microsoft': 1n }).map(([domain, version]) =>
+    create(OperatorSetIdProtoSchema, { domain, version }),
+  );
+  const bytes = toBinary(ModelProtoSchema, create(ModelProtoSchema, { irVersion: 8n, opsetImport, graph }));
+  return loadModel(bytesSource('model.onnx', bytes), createMemoryFolder('in', new Map()));
+}
+
+async function run(model: OnnxModel): Promise<ArrayLike<number>> {
+  const files = new Map<string, Uint8Array>();
+  await saveModel(model, createMemoryFolder('out', files), 'model.onnx');
+  const session = await testEngine.load(files.get('model.onnx')!);
+  const ids = { type: 'int64', dims: [2, 3], data: BigInt64Array.of(0n, 7n, 39n, 1n, 1n, 20n) } as const;
+  const { y } = await session.run({ ids });
+  await session.release();
+  return y!.data as ArrayLike<number>;
+}
+
+describe.each(['float32', 'float16'] as const)('lookups of codes with scales in %s', (floats) => {
+  it.each([false, true])('give the same numbers by operators that every runtime has (tied: %s)', async (isTied) => {
+    const model = await lookupModel(floats, isTied);
+    const fused = await run(model);
+    spellLookups(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
+    tidyModel(model);
+    const nodes = model.proto.graph!.node;
+    expect(nodes.every(({ domain }) => domain === '')).toBe(true);
+    // The table is read as it lies.
+    expect(nodes.find(({ opType }) => opType === 'Gather')!.input[0]).toBe('w_Q8');
+    expect(await run(model)).toEqual(fused);
+
+    expect(hasSpelledLookups(model)).toBe(true);
+    gatherLookups(model);
+    tidyModel(model);
+    expect(model.proto.graph!.node.map(({ name, opType }) => [name, opType])).toEqual([
+      ['embed_Q8', 'GatherBlockQuantized'],
+    ]);
+    expect(indexGraph(model.proto.graph!).inputs).toEqual(new Set(['ids']));
+    expect(hasSpelledLookups(model)).toBe(false);
+  });
+});
+
+it('leaves a lookup whose axes are not known, and one of four bits', async () => {
+  const model = await lookupModel('float32', false);
+  const before = toBinary(ModelProtoSchema, model.proto);
+  spellLookups(model, new Map());
+  expect(toBinary(ModelProtoSchema, model.proto)).toEqual(before);
+  const [lookup] = model.proto.graph!.node;
+  lookup!.attribute.find(({ name }) => name === 'bits')!.i = 4n;
+  spellLookups(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: 1 }]]));
+  expect(model.proto.graph!.node).toHaveLength(1);
+});
