@@ -1,9 +1,9 @@
 import type { TensorProto } from 'onnx-buf';
+import { freeBytes } from '../free-bytes.js';
 import { makeInitializer } from '../graph/build.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { Engine, Session } from './engine.js';
-import { freeBytes } from './tensor-memory.js';
 
 /** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
 export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
@@ -11,8 +11,7 @@ export async function compileModel(engine: Engine, model: OnnxModel): Promise<Se
   const { bytes, weights } = encodeDetached({ ...model.proto, graph });
   const session = await engine.load(bytes, { weights });
   if (engine.copiesInputs)
-    for (const { name, rawData } of graph.initializer)
-      if (model.weights.has(name)) freeBytes(rawData as Uint8Array<ArrayBuffer>);
+    freeBytes(...graph.initializer.filter(({ name }) => model.weights.has(name)).map(({ rawData }) => rawData));
   return session;
 }
 

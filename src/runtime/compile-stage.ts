@@ -131,7 +131,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
   const session = await engine.load(bytes, { ...request.session, weights });
-  if (engine.copiesInputs) read.splice(0).forEach(freeBytes);
+  if (engine.copiesInputs) freeBytes(...read.splice(0));
   return {
     session: owning(session, { read, wanted }),
     inputs: slice.inputs,
