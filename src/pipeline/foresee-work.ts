@@ -29,7 +29,7 @@ const COST = {
   /** Of a token that healing learns from: the dense model, the pruned one, and its way back for every weight. */
   healed: 9,
   /** Of making a whole model's roundings learn from each other. */
-  rounded: 1e5,
+  rounded: 6e4,
   certified: 4e3,
   saved: 500,
   prepared: 500,

@@ -1,4 +1,5 @@
 import type { TensorProto } from 'onnx-buf';
+import { freeBytes } from '../free-bytes.js';
 import { makeInitializer } from '../graph/build.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -8,7 +9,10 @@ import type { Engine, Session } from './engine.js';
 export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
   const graph = { ...model.proto.graph!, initializer: await readInitializers(model) };
   const { bytes, weights } = encodeDetached({ ...model.proto, graph });
-  return engine.load(bytes, { weights });
+  const session = await engine.load(bytes, { weights });
+  if (engine.copiesInputs)
+    freeBytes(...graph.initializer.filter(({ name }) => model.weights.has(name)).map(({ rawData }) => rawData));
+  return session;
 }
 
 /** All initializers of a model, with their payloads. */

@@ -49,7 +49,7 @@ export interface LoadedSlice {
 }
 
 export interface CompileRequest {
-  readonly engine: Pick<Engine, 'load'>;
+  readonly engine: Pick<Engine, 'load' | 'copiesInputs'>;
   readonly model: OnnxModel;
   readonly index: GraphIndex;
   /** Whether a value can be fed, so that it need not be computed. */
@@ -131,6 +131,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
   const session = await engine.load(bytes, { ...request.session, weights });
+  if (engine.copiesInputs) freeBytes(...read.splice(0));
   return {
     session: owning(session, { read, wanted }),
     inputs: slice.inputs,

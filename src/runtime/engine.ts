@@ -43,7 +43,10 @@ export interface SessionOptions {
    * wait for their turn. Default true.
    */
   readonly keepsMemory?: boolean;
-  /** What the graph names as external data, by location; to be left as it is until the session is released. */
+  /**
+   * What the graph names as external data, by location; to be left as it is until the session is released, or the graph loaded
+   * where the engine copies inputs.
+   */
   readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;
 }
 
@@ -77,6 +80,11 @@ export interface Engine {
   readonly executionProviders?: readonly string[] | undefined;
   /** Threads that share one operator's work, for reports; absent where the runtime chooses. */
   readonly threads?: number | undefined;
+  /**
+   * Whether it has memory of its own, and copies there what it is given: WebAssembly does. What is fed costs as much again then,
+   * and weights may go when a graph is loaded. Default false.
+   */
+  readonly copiesInputs?: boolean | undefined;
   /** Compiles a serialized ModelProto, at most 2 GiB; weights may lie beside it. @throws EngineError */
   load(model: Uint8Array, options?: SessionOptions): Promise<Session>;
   /**

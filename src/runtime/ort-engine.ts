@@ -33,6 +33,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
   const version = ortVersion(ort);
   const tooOld = findTooOld(version);
   if (tooOld !== undefined) throw new EngineError(`ONNX Runtime cannot be used: ${tooOld}`);
+  const copiesInputs = ort.env?.versions.web !== undefined;
   const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (
     model: Uint8Array | string,
@@ -61,7 +62,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
         ? ort.InferenceSession.create(model, settings)
         : ort.InferenceSession.create(runtime.arrays.uint8(model) as Uint8Array, settings),
     );
-    HELD_WEIGHTS.set(session, weights);
+    if (!copiesInputs) HELD_WEIGHTS.set(session, weights);
     return wrapSession(runtime, session, declaredBy(session, model));
   };
   const tellsDeclared = 'inputMetadata' in (ort.InferenceSession.prototype ?? {});
@@ -70,6 +71,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
     version,
     executionProviders,
     ...(threads > 0 && { threads }),
+    copiesInputs,
     load,
     ...(tellsDeclared && { loadFile: load }),
   };

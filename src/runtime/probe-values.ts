@@ -9,7 +9,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { intsAttribute } from '../graph/attributes.js';
-import { makeInitializer, makeNode, makeValueInfo } from '../graph/build.js';
+import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import { elementCount } from '../graph/value.js';
@@ -47,7 +47,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
   const stand = await standInWeights(request);
   const graph = {
     ...request.graph,
-    node: countPlaces(request.graph.node, new Set(Object.keys(stand.feeds)), placeCount),
+    node: countPlaces(request.graph.node, stand.names, placeCount),
   };
   const index = indexGraph(graph);
   const feeds = { ...prefillFeeds(readModelInputs(request.proto.graph ?? graph), request), ...stand.feeds };
@@ -61,7 +61,7 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
     functions: request.proto.functions,
     graph: create(GraphProtoSchema, {
       name: 'probe',
-      node: graph.node,
+      node: [...stand.nodes, ...graph.node],
       initializer: [...stand.initializers],
       sparseInitializer: graph.sparseInitializer,
       input: [
@@ -76,8 +76,8 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
   const bytes = toBinary(ModelProtoSchema, proto);
   // Where half precision has no kernel, ONNX Runtime casts, and trips over casts that change nothing unless it drops them first.
   const session = await engine
-    .load(bytes, { optimization: 'none' })
-    .catch(() => engine.load(bytes, { optimization: 'basic' }));
+    .load(bytes, { optimization: 'none', keepsMemory: false })
+    .catch(() => engine.load(bytes, { optimization: 'basic', keepsMemory: false }));
   try {
     const results = await session.run(feeds);
     for (const [name, tensor] of [...Object.entries(feeds), ...Object.entries(results)]) {
@@ -125,17 +125,25 @@ function countPlaces(nodes: readonly NodeProto[], weights: ReadonlySet<string>, 
 }
 
 interface StandIns {
+  /** Weights that zeros stand in for. */
+  readonly names: ReadonlySet<string>;
   readonly feeds: Readonly<Record<string, Tensor>>;
+  readonly nodes: readonly NodeProto[];
   readonly initializers: readonly TensorProto[];
   readonly facts: ReadonlyMap<string, ValueFact>;
 }
 
-/** Large float weights become zero feeds over one shared buffer; all others stay initializers. */
-async function standInWeights({ graph, weights }: ProbeRequest): Promise<StandIns> {
+/**
+ * Large float weights become zero feeds over one shared buffer, or zeros that the graph makes and drops again where feeds are
+ * copied; all others stay initializers.
+ */
+async function standInWeights({ engine, graph, weights }: ProbeRequest): Promise<StandIns> {
   const zeros = new ArrayBuffer(
     Math.max(8, ...[...weights.values()].filter(isLargeFloat).map(({ byteLength }) => byteLength)),
   );
   const feeds: Record<string, Tensor> = {};
+  const names = new Set<string>();
+  const nodes: NodeProto[] = [];
   const initializers: TensorProto[] = [];
   const facts = new Map<string, ValueFact>();
   for (const initializer of graph.initializer) {
@@ -146,7 +154,12 @@ async function standInWeights({ graph, weights }: ProbeRequest): Promise<StandIn
     }
     const { dataType, dims } = handle;
     if (isLargeFloat(handle)) {
-      feeds[initializer.name] = zeroTensor(handle, zeros);
+      names.add(initializer.name);
+      if (engine.copiesInputs) {
+        const shape = makeInt64Initializer(`${initializer.name}/dims`, dims);
+        initializers.push(shape);
+        nodes.push(...makeZeros(initializer.name, shape.name, dataType));
+      } else feeds[initializer.name] = zeroTensor(handle, zeros);
       facts.set(initializer.name, { dims, dataType });
     } else {
       const bytes = await handle.read();
@@ -154,11 +167,18 @@ async function standInWeights({ graph, weights }: ProbeRequest): Promise<StandIn
       facts.set(initializer.name, { dims, dataType, ...bytesAsInts(dataType, bytes) });
     }
   }
-  return { feeds, initializers, facts };
+  return { names, feeds, nodes, initializers, facts };
 }
 
 const isLargeFloat = ({ dataType, dims }: TensorHandle): boolean =>
   (dataType === 1 || dataType === 10) && elementCount(dims) > REAL_ELEMENT_LIMIT;
+
+function makeZeros(name: string, shape: string, dataType: number): NodeProto[] {
+  const fill = (output: string) => makeNode({ op: 'ConstantOfShape', inputs: [shape], outputs: [output] });
+  if (dataType === 1) return [fill(name)];
+  const zeros = `${name}/zeros`;
+  return [fill(zeros), makeNode({ op: 'Cast', inputs: [zeros], outputs: [name], attributes: { to: dataType } })];
+}
 
 function zeroTensor({ dataType, dims }: TensorHandle, zeros: ArrayBuffer): Tensor {
   const length = elementCount(dims);

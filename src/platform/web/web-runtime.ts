@@ -21,19 +21,30 @@ export async function loadWebRuntime({ url, numThreads, wasmPaths }: WebRuntime)
   return ort as OrtModule;
 }
 
-/** How this page has set up ONNX Runtime Web, for a worker of it. */
+/** How this page has set up ONNX Runtime Web, for a worker of it. Where the page lacks it, its worker says so. */
 export async function readPageRuntime(): Promise<WebRuntime> {
-  const { wasm } = (await import('onnxruntime-web')).env;
-  const { numThreads } = wasm;
+  const { wasm } = await import('onnxruntime-web').then(
+    ({ env }) => env,
+    () => ({ wasm: {} as { readonly numThreads?: number; readonly wasmPaths?: unknown } }),
+  );
   const wasmPaths = typeof wasm.wasmPaths === 'string' ? wasm.wasmPaths : undefined;
-  return { url: mappedAddress(), numThreads, wasmPaths };
+  return { url: mappedAddress(), numThreads: wasm.numThreads, wasmPaths };
 }
 
 /** Where the page's import map has ONNX Runtime Web; workers see none. */
 function mappedAddress(): string | undefined {
+  for (const { textContent } of Array.from(document.querySelectorAll('script[type=importmap]'))) {
+    const address = readImports(textContent ?? '')['onnxruntime-web'];
+    if (address !== undefined) return new URL(address, document.baseURI).href;
+  }
+  return undefined;
+}
+
+/** Nothing for what is no map: browsers leave it aside too. */
+function readImports(text: string): Readonly<Record<string, string>> {
   try {
-    return import.meta.resolve?.('onnxruntime-web');
+    return (JSON.parse(text) as { readonly imports?: Record<string, string> }).imports ?? {};
   } catch {
-    return undefined;
+    return {};
   }
 }

@@ -4,6 +4,7 @@ import { createWeightedGramMeter, type WeightedGramMeter } from '../../activatio
 import { freeBytes } from '../../free-bytes.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { readCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { holdValues } from '../hold-values.js';
@@ -46,9 +47,11 @@ export async function roundSegments(
   const last = Math.max(...learned.map(({ segment }) => segment));
   const weights: QuantisedWeight[] = [];
   const roundings = new Map<string, RoundingOfMap>();
-  const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes) => {
+  const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes): Promise<RoundedWeight> => {
     roundings.set(weight.name, rounding);
-    weights.push(await putCodes(model, weight, { codes, store: job.store }));
+    const quantised = await putCodes(model, weight, { codes, store: job.store });
+    weights.push(quantised);
+    return { ...quantised, rounding };
   };
   const kept = await openKeptSegments(context);
   const runner = kept.start > last ? undefined : await context.startRunner(model, { isFixed: true });
@@ -62,7 +65,7 @@ export async function roundSegments(
     const { segments } = job.analysed.detected.layout;
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
       await context.pass(runner!);
-      const work: KeptCodes[] = [];
+      const work: RoundedWeight[] = [];
       const levels = orderByDepth(
         learned.filter(({ segment }) => segment === index),
         model,
@@ -72,10 +75,7 @@ export async function roundSegments(
         if (depth > 0) holdInputs(context, runner!, here);
         const grams = await measureGrams(context, runner!, here, tokenWeights);
         const found = await roundWeights(context, model, { weights: here, grams, form });
-        for (const [at, weight] of here.entries()) {
-          work.push({ name: weight.name, ...found[at]! });
-          await take(weight, found[at]!);
-        }
+        for (const [at, weight] of here.entries()) work.push(await take(weight, found[at]!));
       }
       if (work.length > 0) kept.add(index, keepCodes(work));
       await kept.settle(index + 1, index < last ? runner : undefined);
@@ -86,15 +86,32 @@ export async function roundSegments(
   }
 }
 
+interface RoundedWeight extends QuantisedWeight {
+  readonly rounding: RoundingOfMap;
+}
+
 /** Codes as the journal has them. */
 interface KeptCodes extends ChosenCodes {
   /** Of the weight. */
   readonly name: string;
 }
 
-const keepCodes = (found: readonly KeptCodes[]): SegmentWork => ({
-  byteLength: found.reduce((sum, { codes: { codes, scales } }) => sum + codes.byteLength + scales.byteLength, 0),
-  parts: async () => found,
+/** Read back when they are written, so that they wait on the disk. */
+const keepCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
+  byteLength: rounded.reduce(
+    (sum, { stored: { outCount, inCount, scales } }) => sum + outCount * inCount + scales.byteLength,
+    0,
+  ),
+  parts: () =>
+    Promise.all(
+      rounded.map(
+        async ({ name, stored, rounding }): Promise<KeptCodes> => ({
+          name,
+          codes: await readCodes(stored),
+          ...rounding,
+        }),
+      ),
+    ),
 });
 
 /** Weights of one segment by how many others lie before each on the way from the segment's input. */
