@@ -1,6 +1,6 @@
 import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
-import { COMPARISON } from '../options/commands.js';
+import { COMPARISON } from '../options/comparison.js';
 import { checkOptions, defaultsOf } from '../options/option.js';
 import { bootstrapMeans, bootstrapTest, percentileInterval } from './bootstrap.js';
 import { type DiscordantCounts, mcNemarTest } from './mcnemar.js';

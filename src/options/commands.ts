@@ -1,9 +1,10 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, TEXTS_OF_HEALING } from './calibration.js';
+import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { above, atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
+import { atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName } from './model-id.js';
 import { type Families, row } from './option.js';
@@ -177,20 +178,6 @@ export const GENERATE_TEXT = {
   },
   Running: MODEL,
 } as const satisfies Families;
-
-export const COMPARISON = {
-  confidence: row('--confidence <fraction>', 'of the interval, such as 0.95 or 95%', {
-    kind: {
-      ...above(0),
-      accepts: (value): value is number => typeof value === 'number' && value > 0 && value < 1,
-      expected: 'a number between 0 and 1',
-      reads: 'fraction',
-    },
-    default: 0.95,
-  }),
-  resampleCount: row('--resamples <count>', 'bootstrap draws', { kind: whole(100), default: 10000 }),
-  seed: seedOf('seed of the bootstrap'),
-} as const satisfies Families[string];
 
 export const COMPARE = {
   Comparison: { files: row(undefined, 'evaluations', { kind: fileList, required: true }), ...COMPARISON },

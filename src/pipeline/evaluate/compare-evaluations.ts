@@ -3,7 +3,8 @@ import { type ComparisonOptions, compareResults, type TaskComparison } from '../
 import { explainComparison } from '../../evaluation/explain-comparison.js';
 import { parseScoreLines } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
-import { COMPARE, COMPARISON } from '../../options/commands.js';
+import { COMPARE } from '../../options/commands.js';
+import { COMPARISON } from '../../options/comparison.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
 import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
