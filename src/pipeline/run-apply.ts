@@ -53,6 +53,7 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     const folder = await open.run(context, request);
     const made = force === true ? undefined : await findMade(context, out, recipe);
     if (made === undefined) await platform.files.checkOutput({ output: out, source: folder.root, force });
+    else await clearLeft(platform, out);
     const dense = await load.run(context, folder);
     const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
     await checkModelHash(origin, folder, { model: dense, signal });
@@ -91,6 +92,12 @@ async function findMade(context: JobContext, out: string, { run, result }: Recip
     if (error instanceof ModelFormatError) return undefined;
     throw error;
   }
+}
+
+/** Takes away what a run left that made a folder and was ended before it could clear up. */
+async function clearLeft(platform: Platform, output: string): Promise<void> {
+  const left = await platform.openWorkspace?.({ output, key: undefined, resume: false });
+  await left?.close(true);
 }
 
 interface Building extends Pick<SaveInput, 'model' | 'documents'> {

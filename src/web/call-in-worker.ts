@@ -15,7 +15,8 @@ import { mountPlaces } from './mount-places.js';
 /** What is used of a `Worker`. */
 export interface WorkerLike {
   postMessage(message: unknown): void;
-  addEventListener(type: 'message' | 'error', listener: (event: never) => void): void;
+  addEventListener(type: 'message', listener: (event: MessageEvent) => void): void;
+  addEventListener(type: 'error', listener: (event: ErrorEvent) => void): void;
   terminate(): void;
 }
 
@@ -113,5 +114,5 @@ function startOwn(): WorkerLike {
   if (typeof Worker === 'undefined' || import.meta.url === undefined)
     throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
   // Bundlers know this expression by its form.
-  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }) as unknown as WorkerLike;
+  return new Worker(new URL('./worker.js', import.meta.url), { type: 'module' });
 }

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { applyRecipe, nodePlatform, prune } from '../../src/node.js';
@@ -50,7 +51,10 @@ describe('a recipe', () => {
       expect(applied.sha256).toBe(result.sha256);
       // A call that was ended when the folder had its name finds it again, and no other.
       const again = { model, recipe: at('recipe'), out: at('again') };
+      await mkdir(at('again.partial'));
+      await writeFile(at('again.partial/run.lock'), JSON.stringify({ pid: 2 ** 30, host: hostname() }));
       expect(await applyRecipe(again)).toEqual(applied);
+      expect(await readdir(folder())).not.toContain('again.partial');
       await truncate(at('again/onnx/model.onnx'), 2000);
       await expect(applyRecipe(again)).rejects.toThrow('exists');
       expect(modules).toHaveLength(12);

@@ -177,7 +177,7 @@ describeThere('a page', () => {
         wasmPaths: `${location.origin}/nowhere/`,
       };
       const tell = (call: Promise<unknown>) => call.catch((error) => `${error.code}: ${error.message}`);
-      const start = () => new Worker('/nothing.js', { type: 'module' }) as unknown as web.WorkerLike;
+      const start = () => new Worker('/nothing.js', { type: 'module' });
       const wrong = fang.createPruneWorker({ runtime });
       const right = fang.createPruneWorker({ runtime: { ...runtime, wasmPaths: undefined } });
       const told = [
