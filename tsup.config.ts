@@ -64,6 +64,8 @@ export default defineConfig([
     // Where a file lies is asked in CommonJS's way first.
     esbuildOptions: (options) => {
       options.logOverride = { 'empty-import-meta': 'silent' };
+      // The other format's maps hold the sources; these name files and lines.
+      options.sourcesContent = false;
     },
     onSuccess: requireLateParts,
   },
