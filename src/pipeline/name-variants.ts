@@ -100,9 +100,8 @@ export interface WrittenModel {
  */
 export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;
-  const [, variant] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
-  const [dtype] =
-    Object.entries(DTYPES).find(([name, { suffix }]) => [suffix, `_${name}`].includes(variant ?? '')) ?? [];
+  const [, variant = ''] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
+  const [dtype] = Object.entries(DTYPES).find(([, { suffix }]) => suffix === variant) ?? [];
   if (dtype === undefined || typeof js.dtype === 'object') return config;
   const name = modelFile.slice(modelFile.lastIndexOf('/') + 1);
   // It finds no other name.

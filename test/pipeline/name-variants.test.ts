@@ -22,10 +22,12 @@ describe('what config.json says of dtypes', () => {
   it.each([
     ['onnx/model.onnx', ['model.onnx_data'], { dtype: 'fp32', use_external_data_format: { 'model.onnx': 1 } }],
     [
-      'onnx/model_q8.onnx',
-      ['model_q8.onnx_data', 'model_q8.onnx_data_1'],
-      { dtype: 'q8', use_external_data_format: { 'model_q8.onnx': 2 } },
+      'onnx/model_q4.onnx',
+      ['model_q4.onnx_data', 'model_q4.onnx_data_1'],
+      { dtype: 'q4', use_external_data_format: { 'model_q4.onnx': 2 } },
     ],
+    // No dtype leads to this name.
+    ['onnx/model_q8.onnx', [], undefined],
     // It looks for no data under another name.
     ['onnx/model_quantized.onnx', ['weights.bin'], { dtype: 'q8' }],
     ['onnx/model_fp16.onnx', [], { dtype: 'fp16' }],
