@@ -137,7 +137,10 @@ async function openPage(opened: Browser, root: string, version: string): Promise
   page.on('response', async (response) => {
     const url = response.url();
     if (/\.wasm(\?|$)/.test(url)) wasmBytes += Number(response.headers()['content-length'] ?? 0);
-    if (/\.m?js(\?|$)/.test(url)) scripts.set(url, await response.body());
+    if (!/\.m?js(\?|$)/.test(url)) return;
+    // A worker that its call has ended gives its scripts no more.
+    const body = await response.body().catch(() => undefined);
+    if (body !== undefined) scripts.set(url, body);
   });
   page.on('pageerror', (error) => errors.push(String(error)));
   page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
