@@ -22,7 +22,7 @@ export interface HealingReport {
   readonly windowsPerStep: number;
   readonly passCount: number;
   readonly learningRate: number;
-  /** Times that the rate was halved, since the loss had left the road. */
+  /** Times that the rate was halved, since the first score rose or the loss had left the road. */
   readonly halvings: number;
   /** KL(dense || pruned) in nats a token on the held-out windows, before and after. */
   readonly divergence: { readonly before: number; readonly after: number };

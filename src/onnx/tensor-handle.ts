@@ -19,14 +19,7 @@ export function bytesHandle(shape: TensorShape, bytes: Uint8Array): TensorHandle
       `A tensor ${describeShape(shape)} takes ${byteLength} bytes, but ${bytes.byteLength} were given.`,
     );
   }
-  return {
-    ...shape,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      return new Uint8Array(bytes.subarray(range.offset, range.offset + range.length));
-    },
-  };
+  return handleOf(shape, async ({ offset, length }) => new Uint8Array(bytes.subarray(offset, offset + length)));
 }
 
 /** A weight in memory made of numbers, rounded to the type. @throws NumericalError when a value is too large for it. */
@@ -36,33 +29,39 @@ export function floatsHandle(shape: TensorShape, values: Float32Array | Float64A
 
 /** A weight that lies in a source from `offset` on. The caller has checked that the source is long enough. */
 export function sourceHandle(shape: TensorShape, source: ByteSource, offset: number): TensorHandle {
-  const byteLength = expectedByteLength(shape);
-  return {
-    ...shape,
-    byteLength,
-    async read(range = { offset: 0, length: byteLength }) {
-      checkRange(range, byteLength);
-      const bytes = await source.read(offset + range.offset, range.length);
-      if (bytes.byteLength !== range.length) {
-        throw new ModelFormatError(
-          `${source.name}: ${range.length} bytes expected at ${offset + range.offset}, ${bytes.byteLength} came.`,
-        );
-      }
-      return bytes;
-    },
-  };
+  return handleOf(shape, async (range) => {
+    const bytes = await source.read(offset + range.offset, range.length);
+    if (bytes.byteLength !== range.length) {
+      throw new ModelFormatError(
+        `${source.name}: ${range.length} bytes expected at ${offset + range.offset}, ${bytes.byteLength} came.`,
+      );
+    }
+    return bytes;
+  });
 }
 
 /** A weight whose bytes are worked out, all of them, whenever any of them are read. */
 export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
+  return handleOf(shape, async ({ offset, length }) => {
+    const bytes = await workOut();
+    return length === bytes.byteLength ? bytes : bytes.slice(offset, offset + length);
+  });
+}
+
+interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** @param readRange gets ranges that lie inside; by default all of it */
+function handleOf(shape: TensorShape, readRange: (range: ByteRange) => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   const byteLength = expectedByteLength(shape);
   return {
     ...shape,
     byteLength,
     async read(range = { offset: 0, length: byteLength }) {
       checkRange(range, byteLength);
-      const bytes = await workOut();
-      return range.length === byteLength ? bytes : bytes.slice(range.offset, range.offset + range.length);
+      return readRange(range);
     },
   };
 }
@@ -84,7 +83,7 @@ export function describeShape({ dataType, dims }: TensorShape): string {
 }
 
 /** @throws ModelFormatError when a range leaves `byteLength` bytes. */
-export function checkRange(range: { readonly offset: number; readonly length: number }, byteLength: number): void {
+export function checkRange(range: ByteRange, byteLength: number): void {
   const isInside =
     Number.isSafeInteger(range.offset) &&
     Number.isSafeInteger(range.length) &&

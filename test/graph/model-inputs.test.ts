@@ -3,6 +3,7 @@ import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../../src/errors.js';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { prefillDims, readModelInputs } from '../../src/graph/model-inputs.js';
+import { cachedAttention } from '../support/cached-attention.js';
 
 it.each([
   ['', []],
@@ -14,13 +15,7 @@ it.each([
       makeValueInfo('past_key_values.0.key', 1, ['batch', 2, 'past', 'head_size']),
     ],
     node: [
-      makeNode({
-        op: 'GroupQueryAttention',
-        domain: 'com.microsoft',
-        inputs: ['qkv', '', '', 'past_key_values.0.key'],
-        outputs: ['mixed'],
-        attributes: { num_heads: 4, kv_num_heads: 2 },
-      }),
+      cachedAttention(),
       ...gate,
       makeNode({ op: 'MatMul', inputs: [gate[0]?.output[0] ?? 'mixed', 'weight'], outputs: ['y'] }),
     ],

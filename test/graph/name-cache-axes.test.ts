@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, type ValueInfoProto } from 'onnx-buf';
 import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { nameCacheAxes } from '../../src/graph/name-cache-axes.js';
+import { cachedAttention } from '../support/cached-attention.js';
 
 const dimsOf = ({ type }: ValueInfoProto) =>
   type?.value.case === 'tensorType' ? type.value.value.shape?.dim.map(({ value }) => value.value) : undefined;
@@ -13,16 +14,7 @@ const graphOf = (first: ValueInfoProto) =>
       makeValueInfo('attention_mask', 7, ['s43', 's53']),
       makeValueInfo('past_key_values.0.key', 1, ['s10', 2, 'past', 'head_size']),
     ],
-    node: [
-      makeNode({
-        op: 'GroupQueryAttention',
-        domain: 'com.microsoft',
-        inputs: ['qkv', '', '', 'past_key_values.0.key'],
-        outputs: ['mixed'],
-        attributes: { num_heads: 4, kv_num_heads: 2 },
-      }),
-      makeNode({ op: 'MatMul', inputs: ['mixed', 'weight'], outputs: ['y'] }),
-    ],
+    node: [cachedAttention(), makeNode({ op: 'MatMul', inputs: ['mixed', 'weight'], outputs: ['y'] })],
     output: [makeValueInfo('y', 1, ['s10', 's70', 1]), makeValueInfo('present.0.key', 1, ['s10', 2, 's70', 16])],
     initializer: [makeFloatInitializer('weight', [64, 1], new Float32Array(64))],
   });
