@@ -1,7 +1,7 @@
 import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
 import type { FolderOption } from './mount-places.js';
 
-/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system. */
+/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system; what is none may be a name of the Hub. */
 export type PageFolder = string | WebPlace | ChosenFile;
 
 /** A file that is read. A path lies in the origin's private file system. */
@@ -9,7 +9,7 @@ export type PageFile = string | ChosenFile;
 
 /**
  * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
- * no browser has is left out: threads by number, the Hub, and runs that go on where they were cut off.
+ * no browser has is left out: threads by number, and runs that go on where they were cut off.
  */
 export type InPage<Request> = Request extends object
   ? {
@@ -22,7 +22,6 @@ export type InPage<Request> = Request extends object
 
 type Missing<Name, Value> =
   | 'threads'
-  | 'offline'
   | (Name extends 'resume' ? ([Value] extends [boolean | undefined] ? 'resume' : never) : never);
 
 type OptionInPage<Name, Value> = Name extends FolderOption

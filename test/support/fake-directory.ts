@@ -5,14 +5,22 @@ export class FakeDirectory implements DirectoryHandle {
   readonly kind = 'directory';
   readonly #children = new Map<string, FakeDirectory | FakeFile>();
 
-  constructor(readonly name: string) {}
+  /** @param inPlace whether files can be written in place, as in workers */
+  constructor(
+    readonly name: string,
+    readonly allows: { readonly inPlace: boolean } = { inPlace: true },
+  ) {}
 
   async getDirectoryHandle(name: string, { create = false } = {}): Promise<FakeDirectory> {
-    return this.#child(name, { create, make: () => new FakeDirectory(name), kind: 'directory' }) as FakeDirectory;
+    return this.#child(name, {
+      create,
+      make: () => new FakeDirectory(name, this.allows),
+      kind: 'directory',
+    }) as FakeDirectory;
   }
 
   async getFileHandle(name: string, { create = false } = {}): Promise<FakeFile> {
-    return this.#child(name, { create, make: () => new FakeFile(), kind: 'file' }) as FakeFile;
+    return this.#child(name, { create, make: () => new FakeFile(this.allows.inPlace), kind: 'file' }) as FakeFile;
   }
 
   async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
@@ -63,7 +71,13 @@ class FakeFile implements FileHandle {
     };
   }
 
-  async createSyncAccessHandle() {
+  readonly createSyncAccessHandle?: NonNullable<FileHandle['createSyncAccessHandle']>;
+
+  constructor(inPlace: boolean) {
+    if (inPlace) this.createSyncAccessHandle = () => this.#openInPlace();
+  }
+
+  async #openInPlace() {
     this.isOpen = true;
     return {
       read: (bytes: Uint8Array, { at }: { at: number }) => {
@@ -78,6 +92,11 @@ class FakeFile implements FileHandle {
         this.#bytes = grown;
         return bytes.byteLength;
       },
+      getSize: () => this.#bytes.byteLength,
+      truncate: (size: number) => {
+        this.#bytes = this.#bytes.slice(0, size);
+      },
+      flush: () => undefined,
       close: () => {
         this.isOpen = false;
       },

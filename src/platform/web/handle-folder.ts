@@ -28,6 +28,9 @@ export interface FileHandle {
 export interface SyncAccessHandle {
   read(bytes: Uint8Array, options: { readonly at: number }): number;
   write(bytes: Uint8Array, options: { readonly at: number }): number;
+  getSize(): number;
+  truncate(size: number): void;
+  flush(): void;
   close(): void;
 }
 

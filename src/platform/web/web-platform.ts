@@ -10,6 +10,7 @@ import type { DirectoryHandle } from './handle-folder.js';
 import { randomName } from './random-name.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles } from './web-files.js';
+import { createWebHubStore, type WebHub } from './web-hub-store.js';
 import type { WebPlace } from './web-place.js';
 import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
 import { yieldingEngine } from './yielding-engine.js';
@@ -24,6 +25,8 @@ export interface WebPlatformOptions {
   readonly home?: DirectoryHandle | undefined;
   /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
   readonly runtime?: WebRuntime | undefined;
+  /** How models of the Hugging Face Hub are asked for. Without `home` there are none. Default: public ones. */
+  readonly hub?: WebHub | undefined;
   /** Begins the names of what is not complete, so that it can be told whose it is. Default: a name of its own. */
   readonly run?: string | undefined;
 }
@@ -35,9 +38,10 @@ export interface WebPlatformOptions {
  * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
 export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
-  const { folders = {}, home, runtime = {}, run = randomName() } = options;
+  const { folders = {}, home, runtime = {}, hub, run = randomName() } = options;
   return {
     files: createWebFiles(folders, home, run),
+    hub: home && createWebHubStore(home, hub),
     createScratch: async () => (home && (await createStoredScratch(home, run))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
