@@ -31,20 +31,25 @@ export async function launchChromium(flags: readonly string[] = ['--disable-gpu'
 
 /** Watches the tasks of a page's main thread. @returns what stops it, and says how long the longest took of the processor, in ms */
 export async function watchMainThread(browser: Browser, page: Page): Promise<() => Promise<number>> {
-  const category = 'disabled-by-default-devtools.timeline';
-  await browser.startTracing(page, { categories: [category, '__metadata'] });
+  const categories = ['disabled-by-default-devtools.timeline', 'blink.user_timing', '__metadata'];
+  await browser.startTracing(page, { categories });
   return async () => {
+    await page.evaluate((end) => void performance.mark(end), END);
     // Tasks reach the trace a while after they end.
     await page.waitForTimeout(500);
     const { traceEvents } = JSON.parse((await browser.stopTracing()).toString()) as {
       traceEvents: readonly TraceEvent[];
     };
+    if (traceEvents.every(({ name }) => name !== END)) throw new Error('the trace was full before its end');
     const threads = traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain');
     const isMain = ({ pid, tid }: TraceEvent) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
     const tasks = traceEvents.filter((event) => event.name === 'RunTask' && isMain(event));
     return tasks.reduce((longest, { tdur = 0 }) => Math.max(longest, tdur), 0) / 1000;
   };
 }
+
+/** Mark that a trace ends with. */
+const END = 'end of the trace';
 
 interface TraceEvent {
   readonly name: string;
