@@ -125,6 +125,20 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
+/** The same where nothing is pruned, and weights are rounded: that takes fewer windows. */
+export const CALIBRATION_OF_ROUNDING = {
+  calibration: {
+    ...CALIBRATION.calibration,
+    help: 'which tokens rounding learns from',
+    applies: { to: '`rounding` "calibrated"', within: () => true },
+    parts: {
+      ...WINDOWS,
+      windowCount: { ...WINDOWS.windowCount, default: 16 },
+      generate: { ...WINDOWS.generate, otherwise: 'true' },
+    },
+  },
+} as const;
+
 /** The same where another option says how many windows there are, and which part of them the model writes. */
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 export const TEXTS_OF_HEALING = {

@@ -1,4 +1,5 @@
 import { definedOf } from '../defined-of.js';
+import { CALIBRATION_OF_ROUNDING } from '../options/calibration.js';
 import { QUANTIZE } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
@@ -23,6 +24,12 @@ export interface QuantizeRequest
 /** Takes nothing away and looks at no token for it. */
 const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
+/** What rounding learns from where nothing is said. */
+const LEARNING = {
+  windowCount: CALIBRATION_OF_ROUNDING.calibration.parts.windowCount.default,
+  generate: true,
+} as const;
+
 /** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */
 export function runQuantize(platform: Platform, request: QuantizeRequest): Promise<PruneReport> {
   checkOptions(request, rowsOf(QUANTIZE));
@@ -31,6 +38,6 @@ export function runQuantize(platform: Platform, request: QuantizeRequest): Promi
   return runPrune(platform, {
     ...rest,
     ...REMOVE_NOTHING,
-    calibration: isLearned ? { generate: true, ...definedOf(calibration ?? {}) } : calibration,
+    calibration: isLearned ? { ...LEARNING, ...definedOf(calibration ?? {}) } : calibration,
   });
 }
