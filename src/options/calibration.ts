@@ -125,6 +125,9 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
+/** What rounding learns from where nothing is pruned and nothing said. */
+export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
+
 /** The same where nothing is pruned, and weights are rounded: that takes fewer windows. */
 export const CALIBRATION_OF_ROUNDING = {
   calibration: {
@@ -133,8 +136,8 @@ export const CALIBRATION_OF_ROUNDING = {
     applies: { to: '`rounding` "calibrated"', within: () => true },
     parts: {
       ...WINDOWS,
-      windowCount: { ...WINDOWS.windowCount, default: 16 },
-      generate: { ...WINDOWS.generate, otherwise: 'true' },
+      windowCount: { ...WINDOWS.windowCount, default: ROUNDING_DEFAULTS.windowCount },
+      generate: { ...WINDOWS.generate, otherwise: 'true, where the model can write' },
     },
   },
 } as const;
@@ -184,10 +187,11 @@ export interface ResolvedCalibration {
  */
 export function resolveCalibration(
   calibration: CalibrationOptions = {},
-  defaults: Pick<CalibrationOptions, 'generate'> = CALIBRATION_DEFAULTS,
+  defaults: Pick<CalibrationOptions, 'generate' | 'windowCount'> = CALIBRATION_DEFAULTS,
 ): ResolvedCalibration {
   checkOptions({ calibration }, CALIBRATION);
-  const { source, windowLength, selection, windowCount = CALIBRATION_DEFAULTS.windowCount } = calibration;
+  const { source, windowLength, selection } = calibration;
+  const windowCount = calibration.windowCount ?? defaults.windowCount ?? CALIBRATION_DEFAULTS.windowCount;
   const generate = calibration.generate ?? defaults.generate ?? false;
   return {
     source,

@@ -1,9 +1,7 @@
-import { definedOf } from '../defined-of.js';
-import { CALIBRATION_OF_ROUNDING } from '../options/calibration.js';
 import { QUANTIZE } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import { learnsRounding, type QuantisationOptions, resolveQuantisation } from '../options/quantisation.js';
+import type { QuantisationOptions } from '../options/quantisation.js';
 import type { RunOptions } from '../options/run.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -24,20 +22,8 @@ export interface QuantizeRequest
 /** Takes nothing away and looks at no token for it. */
 const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
-/** What rounding learns from where nothing is said. */
-const LEARNING = {
-  windowCount: CALIBRATION_OF_ROUNDING.calibration.parts.windowCount.default,
-  generate: true,
-} as const;
-
 /** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */
 export function runQuantize(platform: Platform, request: QuantizeRequest): Promise<PruneReport> {
   checkOptions(request, rowsOf(QUANTIZE));
-  const { calibration, ...rest } = request;
-  const isLearned = learnsRounding(resolveQuantisation(request));
-  return runPrune(platform, {
-    ...rest,
-    ...REMOVE_NOTHING,
-    calibration: isLearned ? { ...LEARNING, ...definedOf(calibration ?? {}) } : calibration,
-  });
+  return runPrune(platform, { ...request, ...REMOVE_NOTHING });
 }
