@@ -52,13 +52,6 @@ describe('quantize', () => {
     expect(settings).toMatchObject({ dtype: ['q4'], rounding: 'calibrated', blockSize: 32 });
   }, 240_000);
 
-  it('reads text alone where the model has no cache to write with', async () => {
-    const model = 'test/fixtures/exporters/llama-dynamo215op18embeds-fp32';
-    const { calibration, remarks } = await quantize({ model, out: at('out'), dtype: 'q4', certify: false });
-    expect(calibration).toMatchObject({ windowCount: 16 });
-    expect(remarks).toContainEqual(expect.stringMatching(/^calibrated on text alone, .*no KV cache/));
-  }, 60_000);
-
   it('gives each of several dtypes a folder for genai, which are one result: found again, and replaced', async () => {
     const model = 'test/fixtures/exporters/llama-genai018-fp32';
     const request = { model, out: at('out'), dtype: ['q4', 'fp16'], rounding: 'nearest' } as const;
