@@ -199,8 +199,10 @@ async function openSource(
   { folder: source, scratch }: DtypeTry,
   { said, open }: { readonly said: string; readonly open: () => Promise<unknown> },
 ): Promise<Opening | undefined> {
-  const { modelFile, close } = await openModelFolder(source);
+  const { modelFile, embeddings, close } = await openModelFolder(source);
   await close();
+  if (embeddings !== undefined)
+    return { outcome: 'lacking', reason: 'no text model there has an embedding model apart' };
   const folder = join(scratch, 'source');
   const inside = modelFile.includes('/') ? folder : join(folder, 'onnx');
   cpSync(source, folder, { recursive: true });

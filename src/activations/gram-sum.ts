@@ -115,9 +115,17 @@ function addStrip(sum: Float64Array, strip: Float32Array, { start, size }: Strip
   }
 }
 
+/** Rows and columns that are copied together, so that both sides stay in the cache. */
+const TILE = 16;
+
 /** Copies the upper triangle of a row-major `[size, size]` matrix to the lower one. */
 function mirrorUpper(matrix: Float64Array, size: number): void {
-  for (let row = 1; row < size; row += 1) {
-    for (let column = 0; column < row; column += 1) matrix[row * size + column] = matrix[column * size + row]!;
+  for (let top = 0; top < size; top += TILE) {
+    for (let left = 0; left <= top; left += TILE) {
+      for (let row = top; row < Math.min(size, top + TILE); row += 1) {
+        for (let column = left, end = Math.min(row, left + TILE); column < end; column += 1)
+          matrix[row * size + column] = matrix[column * size + row]!;
+      }
+    }
   }
 }

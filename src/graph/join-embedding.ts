@@ -1,5 +1,5 @@
-import { create } from '@bufbuild/protobuf';
-import { GraphProtoSchema, ModelProtoSchema } from 'onnx-buf';
+import { clone, create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, ValueInfoProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
@@ -86,7 +86,8 @@ export function withoutFront({ front, ...model }: OnnxModel): OnnxModel {
       graph: Object.assign(create(GraphProtoSchema), graph, {
         node: graph.node.filter(isOwn),
         initializer: graph.initializer.filter(isOwn),
-        input: behind.input.map((info) => edited.get(info.name) ?? info),
+        // What was in front gave the others: a copy, since every form that is written may retype its own.
+        input: behind.input.map((info) => edited.get(info.name) ?? clone(ValueInfoProtoSchema, info)),
       }),
     }),
   };

@@ -94,7 +94,7 @@ function addPoint(facts: TrainingFacts, point: TrainingFacts['curve'][number]): 
 }
 
 /** A first score of so many times the start's is more than a few windows' luck. */
-const TOO_FAST = 1.01;
+const TOO_FAST = 1.03;
 
 /** Whether the first score says that the rate is too high for a model so close to the dense one. */
 const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | undefined): boolean => {

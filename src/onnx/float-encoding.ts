@@ -66,7 +66,8 @@ export function decodeFloats(dataType: number, bytes: Uint8Array<ArrayBuffer>): 
  */
 export function encodeFloats(dataType: number, values: Float32Array | Float64Array): Uint8Array<ArrayBuffer> {
   const codec = codecOf(dataType);
-  const tooLarge = findTooLarge(values, codec.overflow);
+  const isExact = values instanceof Float32Array && codec.bytesPerElement >= values.BYTES_PER_ELEMENT;
+  const tooLarge = isExact ? -1 : findTooLarge(values, codec.overflow);
   if (tooLarge !== -1) {
     throw new NumericalError(
       `Value ${values[tooLarge]} at position ${tooLarge} is too large for ${findDataType(dataType)?.name}. ` +

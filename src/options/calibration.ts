@@ -125,6 +125,23 @@ export const CALIBRATION = {
   }),
 } as const satisfies Rows<{ readonly calibration?: CalibrationOptions | undefined }>;
 
+/** What rounding learns from where nothing is pruned and nothing said. */
+export const ROUNDING_DEFAULTS = { windowCount: 16, generate: true } as const;
+
+/** The same where nothing is pruned, and weights are rounded: that takes fewer windows. */
+export const CALIBRATION_OF_ROUNDING = {
+  calibration: {
+    ...CALIBRATION.calibration,
+    help: 'which tokens rounding learns from',
+    applies: { to: '`rounding` "calibrated"', within: () => true },
+    parts: {
+      ...WINDOWS,
+      windowCount: { ...WINDOWS.windowCount, default: ROUNDING_DEFAULTS.windowCount },
+      generate: { ...WINDOWS.generate, otherwise: 'true, where the model can write' },
+    },
+  },
+} as const;
+
 /** The same where another option says how many windows there are, and which part of them the model writes. */
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
 export const TEXTS_OF_HEALING = {
@@ -170,10 +187,11 @@ export interface ResolvedCalibration {
  */
 export function resolveCalibration(
   calibration: CalibrationOptions = {},
-  defaults: Pick<CalibrationOptions, 'generate'> = CALIBRATION_DEFAULTS,
+  defaults: Pick<CalibrationOptions, 'generate' | 'windowCount'> = CALIBRATION_DEFAULTS,
 ): ResolvedCalibration {
   checkOptions({ calibration }, CALIBRATION);
-  const { source, windowLength, selection, windowCount = CALIBRATION_DEFAULTS.windowCount } = calibration;
+  const { source, windowLength, selection } = calibration;
+  const windowCount = calibration.windowCount ?? defaults.windowCount ?? CALIBRATION_DEFAULTS.windowCount;
   const generate = calibration.generate ?? defaults.generate ?? false;
   return {
     source,

@@ -1,5 +1,5 @@
 import { BUDGET } from './budget.js';
-import { CALIBRATION, TEXTS_OF_HEALING } from './calibration.js';
+import { CALIBRATION, CALIBRATION_OF_ROUNDING, TEXTS_OF_HEALING } from './calibration.js';
 import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
@@ -87,7 +87,7 @@ export const QUANTIZE = {
     ...FOLDER,
   },
   Quantisation: FORM,
-  Calibration: CALIBRATION,
+  Calibration: CALIBRATION_OF_ROUNDING,
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },
 } as const satisfies Families;

@@ -8,7 +8,12 @@ import {
   readsTokens,
   resolveOptions,
 } from '../options.js';
-import { type CalibrationOptions, type ResolvedCalibration, resolveCalibration } from './calibration.js';
+import {
+  type CalibrationOptions,
+  type ResolvedCalibration,
+  ROUNDING_DEFAULTS,
+  resolveCalibration,
+} from './calibration.js';
 import { PRUNE } from './commands.js';
 import type { FolderOptions } from './folder.js';
 import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
@@ -57,7 +62,9 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   if (stopHealing && options!.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
   if (statistics !== undefined) checkStatistics(request, shots);
-  return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, calibrationDefaults) };
+  const isRounded = sparsities.every((sparsity) => sparsity === 0) && learnsRounding(quantisation);
+  const defaults = isRounded ? ROUNDING_DEFAULTS : calibrationDefaults;
+  return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 
 /** Refuses options that statistics, which stand in for a look at the model, leave no room for. */

@@ -59,23 +59,33 @@ export interface WrittenVariant {
 
 /**
  * Has config.json say which model is opened by default, the first, what type each one's cache has, and where each one's weights
- * lie, for transformers.js.
+ * lie, for transformers.js. Where an embedding model stands in front, each part's dtype is named.
+ * @param embeddings The embedding model's file.
  */
-export function stateDtypes(config: JsonObject, variants: readonly WrittenVariant[]): JsonObject {
+export function stateDtypes(
+  config: JsonObject,
+  variants: readonly WrittenVariant[],
+  embeddings?: string | undefined,
+): JsonObject {
   const {
-    dtype: _,
+    dtype: said,
     kv_cache_dtype: __,
     use_external_data_format: ___,
     ...js
   } = Object(config['transformers.js_config']) as JsonObject;
-  const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
+  const [{ dtype, file: first }] = variants as readonly [WrittenVariant, ...WrittenVariant[]];
+  const parts = embeddings !== undefined && {
+    ...(typeof said === 'object' ? said : {}),
+    ...Object.fromEntries([embeddings].flatMap(partDtype)),
+    [parseModelName(nameOf(first))!.stem]: dtype,
+  };
   const halves = variants.filter(({ dtype }) => DTYPES[dtype].floats === 'float16');
   const external = variants.filter(({ externalFileCount }) => externalFileCount > 0);
   return {
     ...config,
     'transformers.js_config': {
       ...js,
-      dtype: variants[0]!.dtype,
+      dtype: parts || dtype,
       ...(halves.length > 0 && { kv_cache_dtype: Object.fromEntries(halves.map(({ dtype }) => [dtype, 'float16'])) }),
       ...(external.length > 0 && {
         use_external_data_format: Object.fromEntries(
@@ -84,6 +94,15 @@ export function stateDtypes(config: JsonObject, variants: readonly WrittenVarian
       }),
     },
   };
+}
+
+const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
+
+/** A part's name and dtype, as its file says. */
+function partDtype(file: string): [string, DtypeName][] {
+  const { stem, variant } = parseModelName(nameOf(file)) ?? {};
+  const [dtype] = Object.entries(DTYPES).find(([, { suffix }]) => suffix === variant) ?? [];
+  return stem === undefined || dtype === undefined ? [] : [[stem, dtype as DtypeName]];
 }
 
 /** A model that was written under its source's name. */

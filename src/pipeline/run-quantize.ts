@@ -1,8 +1,7 @@
-import { definedOf } from '../defined-of.js';
 import { QUANTIZE } from '../options/commands.js';
 import type { FolderOptions } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import { learnsRounding, type QuantisationOptions, resolveQuantisation } from '../options/quantisation.js';
+import type { QuantisationOptions } from '../options/quantisation.js';
 import type { RunOptions } from '../options/run.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
@@ -26,11 +25,5 @@ const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 /** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */
 export function runQuantize(platform: Platform, request: QuantizeRequest): Promise<PruneReport> {
   checkOptions(request, rowsOf(QUANTIZE));
-  const { calibration, ...rest } = request;
-  const isLearned = learnsRounding(resolveQuantisation(request));
-  return runPrune(platform, {
-    ...rest,
-    ...REMOVE_NOTHING,
-    calibration: isLearned ? { generate: true, ...definedOf(calibration ?? {}) } : calibration,
-  });
+  return runPrune(platform, { ...request, ...REMOVE_NOTHING });
 }

@@ -249,5 +249,5 @@ function documentsOf(
       : [{ dtype, file, externalFileCount: planExternalFiles(model, file, { ...(layout && { layout }) }).length }],
   );
   if (layout === 'genai' || config === undefined || written.length === 0) return documents;
-  return { ...documents, 'config.json': stateDtypes(config, written) };
+  return { ...documents, 'config.json': stateDtypes(config, written, folder.embeddings) };
 }

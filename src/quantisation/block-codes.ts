@@ -104,16 +104,17 @@ export function roundToNearest(
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
       const start = row * inCount + block * grid.blockSize;
-      const values = weight.subarray(start, Math.min(start + grid.blockSize, (row + 1) * inCount));
-      let [low, high] = [Infinity, -Infinity];
-      for (const value of values) {
-        low = Math.min(low, value);
-        high = Math.max(high, value);
+      const end = Math.min(start + grid.blockSize, (row + 1) * inCount);
+      let low = Infinity;
+      let high = -Infinity;
+      for (let at = start; at < end; at += 1) {
+        low = Math.min(low, weight[at]!);
+        high = Math.max(high, weight[at]!);
       }
       const scaled = scaleOfRange(grid, low, high);
       putScale(result, row * blocks + block, scaled);
-      const place = (row * blocks + block) * grid.blockSize;
-      for (let at = 0; at < values.length; at += 1) result.codes[place + at] = codeOf(values[at]!, scaled);
+      const place = (row * blocks + block) * grid.blockSize - start;
+      for (let at = start; at < end; at += 1) result.codes[place + at] = codeOf(weight[at]!, scaled);
     }
   }
   return result;
@@ -140,16 +141,22 @@ export function dequantise(given: BlockCodes): Float32Array {
   if (groups !== undefined) return dequantiseGroups(given, groups);
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
-  const { levelOf } = codecOf(grid);
+  const table = grid.levels && LEVELS[grid.levels];
   const values = new Float32Array(outCount * inCount);
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
       const at = row * blocks + block;
-      const [scale, zeroPoint] = [scales[at]!, zeroPoints?.[at] ?? middle];
-      const start = block * grid.blockSize;
-      const length = Math.min(grid.blockSize, inCount - start);
-      for (let i = 0; i < length; i += 1)
-        values[row * inCount + start + i] = levelOf(codes[at * grid.blockSize + i]!, zeroPoint) * scale;
+      const scale = scales[at]!;
+      const zeroPoint = zeroPoints?.[at] ?? middle;
+      const start = row * inCount + block * grid.blockSize;
+      const end = Math.min(start + grid.blockSize, (row + 1) * inCount);
+      // A call for each weight would take longer than all else.
+      if (table === undefined)
+        for (let to = start, from = at * grid.blockSize; to < end; to += 1, from += 1)
+          values[to] = (codes[from]! - zeroPoint) * scale;
+      else
+        for (let to = start, from = at * grid.blockSize; to < end; to += 1, from += 1)
+          values[to] = table[codes[from]!]! * scale;
     }
   }
   return values;

@@ -94,6 +94,22 @@ export function convertToHalf(model: OnnxModel, facts: ValueFacts): void {
   graph.valueInfo = [];
 }
 
+/** Has inputs be of the types given again, in place: what another model hands over stays what it is. */
+export function restoreInputTypes(graph: GraphProto, types: ReadonlyMap<string, number>): void {
+  for (const input of graph.input) {
+    const [from, to] = [types.get(input.name), typeOf(input)];
+    if (from === undefined || from === to) continue;
+    setType(input, from);
+    const name = `${input.name}/as_${findDataType(to)!.name}`;
+    for (const node of graph.node) node.input = node.input.map((value) => (value === input.name ? name : value));
+    graph.node.unshift(makeNode({ op: 'Cast', name, inputs: [input.name], outputs: [name], attributes: { to } }));
+  }
+}
+
+/** Data types of a graph's inputs, by name. */
+export const inputTypes = (inputs: readonly ValueInfoProto[]): ReadonlyMap<string, number> =>
+  new Map(inputs.map((input) => [input.name, typeOf(input)]));
+
 /** The type of every float value, constants included. */
 function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
   const index = indexGraph(graph);

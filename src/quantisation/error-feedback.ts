@@ -1,6 +1,6 @@
 import { freeBytes } from '../free-bytes.js';
 import { factoriseDampened } from '../linalg/factorise-dampened.js';
-import { copyBlock, transposeMatrix } from '../linalg/matrix-block.js';
+import { copyBlock } from '../linalg/matrix-block.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import {
   type BlockCodes,
@@ -47,16 +47,30 @@ export async function factoriseFeedback(
     dampening,
     multiply,
   });
-  const feedback = transposeMatrix(lower, size, size).reverse();
-  freeBytes(lower);
   const costs = new Float64Array(size);
-  for (let channel = 0; channel < size; channel += 1) {
-    const pivot = feedback[channel * size + channel]!;
-    costs[channel] = pivot * pivot;
-    feedback[channel * size + channel] = 0;
-    for (let before = 0; before < channel; before += 1) feedback[channel * size + before]! /= pivot;
-  }
+  for (let channel = 0; channel < size; channel += 1) costs[channel] = lower[(size - 1 - channel) * (size + 1)]! ** 2;
+  const feedback = turnFactor(lower, size);
+  freeBytes(lower);
   return { feedback, costs, size };
+}
+
+/** Rows and columns that are turned over together, so that both sides stay in the cache. */
+const TILE = 16;
+
+/** U' less its diagonal, of the factor of the reversed matrix: rows and columns turned over and reversed, each row over its pivot. */
+function turnFactor(lower: Float64Array, size: number): Float64Array {
+  const feedback = new Float64Array(size * size);
+  const last = size * size - 1;
+  for (let top = 0; top < size; top += TILE) {
+    for (let left = 0; left <= top; left += TILE) {
+      for (let channel = top; channel < Math.min(size, top + TILE); channel += 1) {
+        const pivot = lower[last - channel * (size + 1)]!;
+        for (let before = left; before < Math.min(channel, left + TILE); before += 1)
+          feedback[channel * size + before] = lower[last - before * size - channel]! / pivot;
+      }
+    }
+  }
+  return feedback;
 }
 
 /** A weight to be rounded. */
@@ -92,7 +106,7 @@ export async function roundWithFeedback(
   for (let firstRow = 0; firstRow < outCount; firstRow += rowsAtOnce) {
     const rowCount = Math.min(rowsAtOnce, outCount - firstRow);
     const rows = weight.subarray(firstRow * inCount, (firstRow + rowCount) * inCount);
-    const state = Float64Array.from(rows);
+    const state = new Float64Array(rows);
     await roundSpan({ codes, weight: rows, state, firstRow, rowCount, factor, multiply }, 0, inCount);
     freeBytes(state);
   }

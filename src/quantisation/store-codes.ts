@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import { freeBytes } from '../free-bytes.js';
 import { findNonFinite, transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
@@ -115,8 +116,11 @@ export function codesByteLength(grid: BlockGrid, outCount: number, inCount: numb
  */
 export function dequantisedHandle(shape: TensorShape, stored: StoredCodes, inputAxis: 0 | 1): TensorHandle {
   return workedOutHandle(shape, async () => {
-    const values = dequantise(await readCodes(stored));
+    const read = await readCodes(stored);
+    const values = dequantise(read);
     const laidOut = inputAxis === 1 ? values : transposeMatrix(values, stored.outCount, stored.inCount);
-    return encodeFloats(shape.dataType, laidOut);
+    const encoded = encodeFloats(shape.dataType, laidOut);
+    freeBytes(read.codes, values, laidOut);
+    return encoded;
   });
 }

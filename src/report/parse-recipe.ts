@@ -14,7 +14,7 @@ import { checkSavedFile, damaged } from './saved-file.js';
 export function checkRecipe(json: Readonly<Record<string, unknown>>, file: string): Recipe {
   const found = json as Partial<Recipe>;
   const { modules, result } = found;
-  const texts = result === undefined ? {} : { 'result.sha256': result.sha256 };
+  const texts = result === undefined ? {} : { 'result.sha256': Object(result).sha256 as unknown };
   checkSavedFile(found, file, { kind: 'recipe', schema: RECIPE_SCHEMA, texts });
   if (!Array.isArray(modules)) throw damaged('recipe', `${file}: modules is no list`);
   return found as Recipe;

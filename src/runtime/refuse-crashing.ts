@@ -68,7 +68,8 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   Tile: { elements: (ints) => product(ints(1)), typeFrom: 0 },
   OneHot: { elements: (ints) => product(ints(1)), typeFrom: 2 },
   Pad: { elements: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN, typeFrom: 0 },
-  Range: { elements: (ints) => (product(ints(1)) - product(ints(0))) / product(ints(2)), typeFrom: 0 },
+  // Where the end is not known it is a length, at least 0.
+  Range: { elements: (ints) => (product(ints(1) ?? [0]) - product(ints(0))) / product(ints(2)), typeFrom: 0 },
   // It makes none, but ONNX Runtime notes each number of what may be a shape, and does so for as many as are claimed.
   Reshape: { elements: (ints) => (ints(1)?.length === 1 ? product(ints(1)) : NaN), typeFrom: 0, keepsCount: true },
   RandomNormal: { elements: (_, node) => product(intsAttribute(node, 'shape')) },

@@ -1,4 +1,5 @@
 import { OptionError } from '../../src/errors.js';
+import { resolveRequest } from '../../src/options/request.js';
 import { type CalibrationOptions, resolveCalibration } from '../../src/options.js';
 
 const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveCalibration({ generate }).generate;
@@ -34,6 +35,17 @@ describe('windows that the model writes', () => {
     expect(resolve).toThrow(OptionError);
     expect(resolve).toThrow(message);
   });
+});
+
+it('reads fewer windows where weights are only rounded, half of them written by the model if it can', () => {
+  const request = { model: 'in', out: 'out', dtype: 'q4', method: 'magnitude' } as const;
+  const rounded = resolveRequest({ ...request, sparsity: 0 }).calibration;
+  expect(rounded).toMatchObject({ windowCount: 16, generate: { temperature: 1 }, generateIfPossible: true });
+  const asked = { windowCount: 40, generate: true };
+  const given = resolveRequest({ ...request, sparsity: 0, calibration: asked }).calibration;
+  expect(given).toMatchObject({ windowCount: 40, generateIfPossible: false });
+  const pruned = resolveRequest({ ...request, sparsity: 0.3 }).calibration;
+  expect(pruned).toMatchObject({ windowCount: 64, generate: undefined });
 });
 
 describe('calibration', () => {

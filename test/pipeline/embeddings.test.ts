@@ -13,6 +13,7 @@ import {
   type PruneRequest,
   perplexity,
   prune,
+  quantize,
 } from '../../src/node.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
 import { splitTinyLlama, toBytes, writeSplitLlama } from '../support/split-llama.js';
@@ -75,6 +76,20 @@ describe('a decoder that reads embeddings', () => {
     const sizes = counted.map(({ dims }) => dims.reduce((product, dim) => product * Number(dim), 1));
     expect(parameters.before).toBe(sizes.reduce((sum, size) => sum + size, 0));
   }, 240_000);
+
+  it('is written in several dtypes, each of which takes what the embedding model beside it hands over', async () => {
+    await writeSplitLlama(at('in'));
+    const written = await quantize({ model: at('in'), out: at('out'), dtype: ['fp32', 'fp16'], rounding: 'nearest' });
+    expect(written.dtypes!.map(({ certificate }) => certificate!.passed)).toEqual([true, true]);
+    for (const { file } of written.dtypes!) {
+      const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${file}`)));
+      const given = graph!.input.find(({ name }) => name === 'inputs_embeds')!.type!.value;
+      expect(given.case === 'tensorType' && given.value.elemType).toBe(1);
+    }
+    const config = JSON.parse(await readFile(at('out/config.json'), 'utf8'));
+    const dtype = { embed_tokens: 'fp32', decoder_model_merged: 'fp32' };
+    expect(config['transformers.js_config']).toMatchObject({ dtype });
+  }, 120_000);
 
   it('is described without its embedding model', async () => {
     await writeSplitLlama(at('in'));

@@ -19,6 +19,14 @@ describe('what config.json says of dtypes', () => {
     expect(stateDtypes({}, [q4])).toEqual({ 'transformers.js_config': { dtype: 'q4' } });
   });
 
+  it('names the dtype of each part where an embedding model stands in front', () => {
+    const decoder = { ...q4, file: 'onnx/decoder_model_merged_q4.onnx' };
+    const said = { dtype: { vision_encoder: 'fp16', embed_tokens: 'q8' } };
+    const stated = stateDtypes({ 'transformers.js_config': said }, [decoder], 'onnx/embed_tokens_fp16.onnx');
+    const dtype = { vision_encoder: 'fp16', embed_tokens: 'fp16', decoder_model_merged: 'q4' };
+    expect(stated['transformers.js_config']).toEqual({ dtype });
+  });
+
   it.each([
     ['onnx/model.onnx', ['model.onnx_data'], { dtype: 'fp32', use_external_data_format: { 'model.onnx': 1 } }],
     [

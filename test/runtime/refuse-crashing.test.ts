@@ -61,6 +61,15 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /Range.*makes 8796093022208 bytes/,
   ],
   [
+    'a range from far below a length',
+    (g, x) => {
+      const length = g.op('Gather', [g.op('Shape', ['input_ids']), g.intScalar(1)]);
+      const range = g.op('Range', [g.intScalar(-(2 ** 31)), length, g.intScalar(1)]);
+      return g.op('Add', [x, g.op('Cast', [g.op('ReduceMax', [range])], { to: 1 })]);
+    },
+    /Range.*makes 17179869184 bytes/,
+  ],
+  [
     'a shape of two billion dims',
     (g, x) => {
       const shape = g.op('Reshape', [g.op('Shape', [x]), g.ints(2 ** 31)]);

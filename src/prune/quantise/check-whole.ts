@@ -30,10 +30,13 @@ export interface WholeCheck {
   readonly quantised: QuantisedModel;
 }
 
-/** Windows that are compared at most: each is read by up to four models. */
+/** Windows that are compared at most. */
 const MOST_WINDOWS = 2;
 
-/** Logits of a window that lie in memory at most, of two models (100 MiB each), and tokens of it that are read in any case. */
+/**
+ * Logits that lie in memory at most, of two models (100 MiB each), and tokens of each window that are read in any case. All windows are
+ * read in one run: a session that runs once is made sooner.
+ */
 const MOST_LOGITS = 25 * 2 ** 20;
 const LEAST_TOKENS = 16;
 
@@ -53,7 +56,7 @@ async function compareWhole(
   { dense, leaving, quantised }: WholeCheck,
 ): Promise<Omit<CheckedModel, 'timings'>> {
   const { layout } = dense.analysed.detected;
-  const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / layout.vocabularySize));
+  const tokens = Math.max(LEAST_TOKENS, Math.floor(MOST_LOGITS / MOST_WINDOWS / layout.vocabularySize));
   const windows = (quantised.heldOut.length > 0 ? quantised.heldOut : job.windows)
     .slice(-MOST_WINDOWS)
     .map((window) => window.subarray(0, tokens));

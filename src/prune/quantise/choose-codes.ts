@@ -15,8 +15,8 @@ import {
   roundWithFeedback,
 } from '../../quantisation/error-feedback.js';
 
-/** Dampenings that are tried, as fractions of the mean of the Hessian's diagonal. */
-const DAMPENINGS = [0.01, 0.1] as const;
+/** Dampenings that may be tried, as fractions of the mean of the Hessian's diagonal. */
+export const DAMPENINGS: readonly number[] = [0.01, 0.1];
 
 /** A map's weight, and what is known of its inputs. */
 export interface CodesProblem {
@@ -49,10 +49,20 @@ export interface ChosenCodes {
 const SAMPLE_STRIDE = 4;
 const LEAST_ROWS = 48;
 
-/** Tries the ways of rounding a map on some of its rows, which are independent of each other, and takes the best for all. */
+/** What codes are chosen with. */
+export interface CodesTools {
+  readonly form: QuadraticForm;
+  readonly multiply: MultiplyTransposed;
+}
+
+/**
+ * Tries ways of rounding a map on some of its rows, which are independent of each other, and takes the best for all.
+ * @param dampenings What is tried besides the nearest levels.
+ */
 export async function chooseCodes(
   problem: CodesProblem,
-  { form, multiply }: { readonly form: QuadraticForm; readonly multiply: MultiplyTransposed },
+  { form, multiply }: CodesTools,
+  dampenings: readonly number[] = DAMPENINGS,
 ): Promise<ChosenCodes> {
   const { outCount, inCount } = problem;
   const stride = outCount < SAMPLE_STRIDE * LEAST_ROWS ? 1 : SAMPLE_STRIDE;
@@ -64,12 +74,14 @@ export async function chooseCodes(
     for (let at = 0; at < values.length; at += 1) values[at] = sample.weight[at]! - values[at]!;
     const errors = { rows: sample.outCount, columns: inCount, values };
     const rowsOf = (start: number, end: number) => heldOut.subarray(start * inCount, end * inCount);
-    return ((await form.trace(errors, rowsOf)) * outCount) / sample.outCount;
+    const cost = ((await form.trace(errors, rowsOf)) * outCount) / sample.outCount;
+    freeBytes(values);
+    return cost;
   };
   const plain = roundToNearest(sample.weight, sample);
   const nearest: Rounding = { cost: await costOf(plain) };
   let best: Tried = { codes: plain, chosen: nearest };
-  for (const dampening of DAMPENINGS) {
+  for (const dampening of dampenings) {
     const factor = await factoriseFeedback({ matrix: problem.learned, size: inCount }, { dampening, multiply });
     const codes = await roundWithFeedback(sample, factor, multiply);
     const cost = await costOf(codes);

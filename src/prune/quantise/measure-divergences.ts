@@ -16,20 +16,21 @@ export interface ComparisonSite {
 
 /**
  * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats a token,
- * for each model. One window's logits of two models are in memory at a time.
+ * for each model. The logits of two models are in memory at a time.
  */
 export async function measureDivergences(
   reference: UnderstoodModel,
   models: readonly UnderstoodModel[],
   site: ComparisonSite,
 ): Promise<number[]> {
-  const { engine } = site;
+  const { engine, windows } = site;
+  const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit);
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const expected = await openLogits({ ...reference, ...site }, 1);
+  const expected = await openLogits({ ...reference, ...site }, windowsAtOnce);
   const found: number[] = [];
   try {
     for (const model of models) {
-      const compared = await openLogits({ ...model, ...site }, 1);
+      const compared = await openLogits({ ...model, ...site }, windowsAtOnce);
       try {
         found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
       } finally {
@@ -60,7 +61,7 @@ async function meanDivergence(
   return sum / tokenCount;
 }
 
-/** Logits `[1, length, vocabulary]` row by row. */
+/** Logits `[windows, length, vocabulary]` row by row. */
 function asRows(logits: Tensor): LogitsTensor {
   const width = logits.dims.at(-1)!;
   const data = tensorFloats(logits, "the model's logits");

@@ -1,3 +1,5 @@
+import { freeBytes } from '../../free-bytes.js';
+import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import { roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
@@ -19,9 +21,10 @@ export async function roundModel(job: RoundingJob, planned: readonly GriddedWeig
   const weights: QuantisedWeight[] = [];
   for (const weight of planned) {
     job.options.signal?.throwIfAborted();
-    weights.push(
-      await putCodes(model, weight, { codes: roundToNearest(await readRows(model, weight), weight), store: job.store }),
-    );
+    const values = await readRows(model, weight);
+    const codes = roundToNearest(values, weight);
+    freeBytes(values);
+    weights.push(await putCodes(model, weight, { codes, store: job.store }));
   }
   return { model, weights, roundings: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
 }
@@ -59,14 +62,16 @@ async function replaceRounded(
 /**
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
- * blocks, and those of eight bits, are rounded to the nearest level. With a journal a run goes on where it was cut off.
+ * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MOST_TOKENS` tokens some windows are drawn by
+ * the seed. With a journal a run goes on where it was cut off.
  * @param wideShare See `chooseWide`.
  */
 export async function quantiseModel(
-  job: PruneJob,
+  given: PruneJob,
   planned: readonly GriddedWeight[],
   wideShare = 0,
 ): Promise<QuantisedModel> {
+  const job = { ...given, windows: drawWindows(given) };
   const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
   if (learned.length === 0 || job.windows.length === 0) return roundModel(job, planned);
   const rounded = await roundModel(
@@ -91,6 +96,20 @@ export async function quantiseModel(
     await context.dispose();
   }
 }
+
+/** Tokens that rounding learns from at most: four times as many gave nothing more. */
+const MOST_TOKENS = 2 ** 13;
+
+/** Some of the windows, of all their kinds, in their order. */
+function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
+  const count = Math.max(LEAST_WINDOWS, Math.floor(MOST_TOKENS / (windows[0]?.length ?? 1)));
+  if (windows.length <= count) return windows;
+  const drawn = drawPermutation(createRandom(options.seed), windows.length).subarray(0, count).sort();
+  return Array.from(drawn, (at) => windows[at]!);
+}
+
+/** Some to learn from, and some to choose by. */
+const LEAST_WINDOWS = 6;
 
 /** Forwards and backwards for the weights of tokens; then each segment is looked at twice, and left. */
 const PASSES = { all: 5, end: 2 } as const;

@@ -1,3 +1,4 @@
+import { freeBytes } from '../../free-bytes.js';
 import { transposeMatrix } from '../../linalg/matrix-block.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import { readFloat32 } from '../../onnx/float-encoding.js';
@@ -41,7 +42,10 @@ export async function readRows(
   { name, inputAxis, inCount, outCount }: QuantisableWeight,
 ): Promise<Float32Array> {
   const values = await readFloat32(weights.get(name)!);
-  return inputAxis === 1 ? values : transposeMatrix(values, inCount, outCount);
+  if (inputAxis === 1) return values;
+  const rows = transposeMatrix(values, inCount, outCount);
+  freeBytes(values);
+  return rows;
 }
 
 /** Keeps a weight's codes, and has the model compute with what they stand for. */

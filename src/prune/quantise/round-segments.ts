@@ -1,3 +1,4 @@
+import type { NodeProto } from 'onnx-buf';
 import { createQuadraticForm, type QuadraticForm } from '../../activations/quadratic-form.js';
 import { runMeters } from '../../activations/stage-meter.js';
 import { createWeightedGramMeter, type WeightedGramMeter } from '../../activations/weighted-gram-meter.js';
@@ -11,7 +12,7 @@ import { holdValues } from '../hold-values.js';
 import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
 import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
 import type { PruneContext } from '../prune-context.js';
-import { type ChosenCodes, chooseCodes } from './choose-codes.js';
+import { type ChosenCodes, chooseCodes, DAMPENINGS } from './choose-codes.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, type RoundingOfMap, readRows } from './quantised-model.js';
 
 /** A weight whose rounding is learned, and the segment that reads it. */
@@ -44,7 +45,9 @@ export async function roundSegments(
   { learned, tokenWeights }: Learning,
 ): Promise<Pick<QuantisedModel, 'weights' | 'roundings'>> {
   const { job } = context;
-  const last = Math.max(...learned.map(({ segment }) => segment));
+  const levels = orderByDepth(learned, model);
+  const alike = groupAlike(levels);
+  const last = Math.max(...levels.keys());
   const weights: QuantisedWeight[] = [];
   const roundings = new Map<string, RoundingOfMap>();
   const take = async (weight: LearnedWeight, { codes, ...rounding }: ChosenCodes): Promise<RoundedWeight> => {
@@ -66,15 +69,12 @@ export async function roundSegments(
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
       await context.pass(runner!);
       const work: RoundedWeight[] = [];
-      const levels = orderByDepth(
-        learned.filter(({ segment }) => segment === index),
-        model,
-      );
-      for (const [depth, here] of levels.entries()) {
+      for (const [depth, here] of (levels.get(index) ?? []).entries()) {
         // What comes before the first products is next to nothing.
         if (depth > 0) holdInputs(context, runner!, here);
         const grams = await measureGrams(context, runner!, here, tokenWeights);
-        const found = await roundWeights(context, model, { weights: here, grams, form });
+        const dampeningsOf = (weight: LearnedWeight) => dampeningsFor(weight, alike, roundings);
+        const found = await roundWeights(context, model, { weights: here, grams, form, dampeningsOf });
         for (const [at, weight] of here.entries()) work.push(await take(weight, found[at]!));
       }
       if (work.length > 0) kept.add(index, keepCodes(work));
@@ -114,11 +114,23 @@ const keepCodes = (rounded: readonly RoundedWeight[]): SegmentWork => ({
     ),
 });
 
-/** Weights of one segment by how many others lie before each on the way from the segment's input. */
-function orderByDepth(weights: readonly LearnedWeight[], { proto }: OnnxModel): LearnedWeight[][] {
+/** Weights by segment, and there by how many others lie before each on the way from the segment's input. */
+type Levels = ReadonlyMap<number, readonly (readonly LearnedWeight[])[]>;
+
+function orderByDepth(weights: readonly LearnedWeight[], { proto }: OnnxModel): Levels {
+  const segments = [...new Set(weights.map(({ segment }) => segment))].sort((a, b) => a - b);
+  return new Map(
+    segments.map((index) => {
+      const here = weights.filter(({ segment }) => segment === index);
+      return [index, orderWithin(here, proto.graph!.node)];
+    }),
+  );
+}
+
+function orderWithin(weights: readonly LearnedWeight[], nodes: readonly NodeProto[]): LearnedWeight[][] {
   const results = new Set(weights.map(({ products: [product] }) => product!.result));
   const depths = new Map<string, number>();
-  for (const node of proto.graph!.node) {
+  for (const node of nodes) {
     const depth = Math.max(0, ...inputsOf(node).map((value) => depths.get(value) ?? 0));
     for (const value of node.output) depths.set(value, results.has(value) ? depth + 1 : depth);
   }
@@ -128,6 +140,39 @@ function orderByDepth(weights: readonly LearnedWeight[], { proto }: OnnxModel): 
     levels[depth] = [...(levels[depth] ?? []), weight];
   }
   return levels;
+}
+
+/** Maps that lie in the same place of their segments and have the same shape, by the name of each, in their order. */
+function groupAlike(levels: Levels): ReadonlyMap<string, readonly LearnedWeight[]> {
+  const byPlace = new Map<string, LearnedWeight[]>();
+  const alike = new Map<string, readonly LearnedWeight[]>();
+  for (const segment of levels.values()) {
+    for (const [depth, here] of segment.entries()) {
+      for (const [at, weight] of here.entries()) {
+        const place = [depth, at, weight.outCount, weight.inCount].join();
+        const group = byPlace.get(place) ?? [];
+        byPlace.set(place, group);
+        group.push(weight);
+        alike.set(weight.name, group);
+      }
+    }
+  }
+  return alike;
+}
+
+/** One of so many maps alike has all dampenings tried; those between take what was best there. */
+const TRIAL_STRIDE = 4;
+
+function dampeningsFor(
+  weight: LearnedWeight,
+  alike: ReadonlyMap<string, readonly LearnedWeight[]>,
+  roundings: ReadonlyMap<string, RoundingOfMap>,
+): readonly number[] {
+  const group = alike.get(weight.name)!;
+  const at = group.indexOf(weight);
+  const tried = group[at - (at % TRIAL_STRIDE)]!;
+  const dampening = tried === weight ? undefined : roundings.get(tried.name)?.chosen.dampening;
+  return dampening === undefined ? DAMPENINGS : [dampening];
 }
 
 /** Has the inputs of some maps kept, so that what comes before them runs once. */
@@ -144,12 +189,14 @@ interface WeightsRounding {
   readonly weights: readonly LearnedWeight[];
   readonly grams: readonly WeightedGramMeter[];
   readonly form: QuadraticForm;
+  /** What is tried for a map: see `chooseCodes`. */
+  dampeningsOf(weight: LearnedWeight): readonly number[];
 }
 
 async function roundWeights(
   context: PruneContext,
   model: OnnxModel,
-  { weights, grams, form }: WeightsRounding,
+  { weights, grams, form, dampeningsOf }: WeightsRounding,
 ): Promise<ChosenCodes[]> {
   const chosen: ChosenCodes[] = [];
   for (const [at, weight] of weights.entries()) {
@@ -161,7 +208,8 @@ async function roundWeights(
       learned: seen.learned,
       heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
     };
-    chosen.push(await context.timed('quantise', () => chooseCodes(problem, { form, multiply: context.multiply })));
+    const tools = { form, multiply: context.multiply };
+    chosen.push(await context.timed('quantise', () => chooseCodes(problem, tools, dampeningsOf(weight))));
     freeBytes(seen.learned, seen.heldOut, problem.weight);
   }
   return chosen;

@@ -2,6 +2,7 @@ import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { inputTypes, restoreInputTypes } from '../../quantisation/convert-floats.js';
 import { findWeights } from '../../quantisation/find-weights.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { ModelChange } from '../../removal/apply-change.js';
@@ -27,8 +28,7 @@ export async function writeWithTwin(
   { change, weights }: { readonly change: ModelChange; readonly weights: readonly QuantisedWeight[] },
   write: (graph: CodedGraph) => void,
 ): Promise<OnnxModel> {
-  const written = withoutFront(copyModel(model));
-  write({ model: written, analysed, weights });
+  const written = writeBehindFront(model, (graph) => write({ model: graph, analysed, weights }));
   const { twin } = model;
   if (twin === undefined) return written;
   const cut = await cutTwin({ ...model, twin }, change, engine);
@@ -38,7 +38,16 @@ export async function writeWithTwin(
     const codes = stored.get(weight.name);
     return codes === undefined ? [] : [{ ...weight, stored: codes }];
   });
-  const other = withoutFront(copyModel(cut));
-  write({ model: other, analysed: known, weights: shared });
+  const other = writeBehindFront(cut, (graph) => write({ model: graph, analysed: known, weights: shared }));
   return mergeDecoders({ ...written, twin }, other);
+}
+
+/** Writes what stands behind an embedding model. That one stays as it lies there, and so does the type of what it hands over. */
+function writeBehindFront(model: OnnxModel, write: (model: OnnxModel) => void): OnnxModel {
+  const written = withoutFront(copyModel(model));
+  const own = new Set(model.proto.graph!.input.map(({ name }) => name));
+  const given = inputTypes(written.proto.graph!.input.filter(({ name }) => !own.has(name)));
+  write(written);
+  restoreInputTypes(written.proto.graph!, given);
+  return written;
 }
