@@ -114,7 +114,8 @@ async function takeAway(request: object, run: string): Promise<void> {
     if (place !== undefined && 'getFileHandle' in place) await sweepAfter(handleFolder(place), run);
 }
 
-function startOwn(): WorkerLike {
+/** @throws WorkerNotStarted */
+export function startOwn(): WorkerLike {
   if (typeof Worker === 'undefined' || import.meta.url === undefined)
     throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
   // Bundlers know this expression by its form.

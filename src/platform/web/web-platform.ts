@@ -27,6 +27,8 @@ export interface WebPlatformOptions {
   readonly runtime?: WebRuntime | undefined;
   /** How models of the Hugging Face Hub are asked for. Without `home` there are none. Default: public ones. */
   readonly hub?: WebHub | undefined;
+  /** Starts an engine where none is given. Default: ONNX Runtime Web on this thread. */
+  readonly startEngine?: ((executionProviders: readonly string[]) => Promise<Engine>) | undefined;
   /** Begins the names of what is not complete, so that it can be told whose it is. Default: a name of its own. */
   readonly run?: string | undefined;
 }
@@ -39,6 +41,7 @@ export interface WebPlatformOptions {
  */
 export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   const { folders = {}, home, runtime = {}, hub, run = randomName() } = options;
+  const { startEngine = (providers) => startRuntime(runtime, providers) } = options;
   return {
     files: createWebFiles(folders, home, run),
     hub: home && createWebHubStore(home, hub),
@@ -47,25 +50,28 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
-    createEngine: (choice) => createWebEngine(choice, runtime),
+    createEngine: (choice) => createWebEngine(choice, startEngine),
     limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };
 }
 
-async function createWebEngine(choice: EngineChoice & JobControl, runtime: WebRuntime): Promise<Engine> {
+async function createWebEngine(
+  choice: EngineChoice & JobControl,
+  start: NonNullable<WebPlatformOptions['startEngine']>,
+): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
     throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
       option: 'threads',
     });
-  return yieldingEngine(given ?? (await startRuntime(runtime, [executionProvider ?? 'wasm'].flat())), choice);
+  return yieldingEngine(given ?? (await start([executionProvider ?? 'wasm'].flat())), choice);
 }
 
-/** @throws EngineError where it does not start: most often a file of it is not where it looks. */
-async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
+/** ONNX Runtime Web on this thread. @throws EngineError where it does not start: most often a file of it is not where it looks. */
+export async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
   const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
   const wrong = await tryEngine(engine);
   if (wrong === undefined) return engine;
