@@ -5,10 +5,10 @@ export class FakeDirectory implements DirectoryHandle {
   readonly kind = 'directory';
   readonly #children = new Map<string, FakeDirectory | FakeFile>();
 
-  /** @param inPlace whether files can be written in place, as in workers */
+  /** @param allows whether files can be written in place, as in workers, and to how many bytes */
   constructor(
     readonly name: string,
-    readonly allows: { readonly inPlace: boolean } = { inPlace: true },
+    readonly allows: { readonly inPlace: boolean; readonly room?: number } = { inPlace: true },
   ) {}
 
   async getDirectoryHandle(name: string, { create = false } = {}): Promise<FakeDirectory> {
@@ -20,7 +20,7 @@ export class FakeDirectory implements DirectoryHandle {
   }
 
   async getFileHandle(name: string, { create = false } = {}): Promise<FakeFile> {
-    return this.#child(name, { create, make: () => new FakeFile(this.allows.inPlace), kind: 'file' }) as FakeFile;
+    return this.#child(name, { create, make: () => new FakeFile(this.allows), kind: 'file' }) as FakeFile;
   }
 
   async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
@@ -73,8 +73,8 @@ class FakeFile implements FileHandle {
 
   readonly createSyncAccessHandle?: NonNullable<FileHandle['createSyncAccessHandle']>;
 
-  constructor(inPlace: boolean) {
-    if (inPlace) this.createSyncAccessHandle = () => this.#openInPlace();
+  constructor(readonly allows: FakeDirectory['allows']) {
+    if (allows.inPlace) this.createSyncAccessHandle = () => this.#openInPlace();
   }
 
   async #openInPlace() {
@@ -86,6 +86,8 @@ class FakeFile implements FileHandle {
         return found.byteLength;
       },
       write: (bytes: Uint8Array, { at }: { at: number }) => {
+        // As Chromium tells that there is no room.
+        if (at + bytes.byteLength > (this.allows.room ?? Number.POSITIVE_INFINITY)) return 2 ** 32 - 8;
         const grown = new Uint8Array(Math.max(this.#bytes.byteLength, at + bytes.byteLength));
         grown.set(this.#bytes);
         grown.set(bytes, at);

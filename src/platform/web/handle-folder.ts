@@ -34,6 +34,11 @@ export interface SyncAccessHandle {
   close(): void;
 }
 
+/** @throws Error where there is no room: Chromium tells the error's number without its sign in place of a count, which is large. */
+export function writeInPlace(file: SyncAccessHandle, bytes: Uint8Array, at: number): void {
+  if (file.write(bytes, { at }) !== bytes.byteLength) throw new Error('there is no room left');
+}
+
 /** Pieces that files are copied in where they cannot be moved. */
 const COPY_BYTES = 8 * 2 ** 20;
 

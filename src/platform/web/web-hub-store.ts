@@ -4,7 +4,13 @@ import { bytesToHex } from '@noble/hashes/utils';
 import { OptionError } from '../../errors.js';
 import type { HubCommit, HubStore, IncomingFile } from '../hub-store.js';
 import { writing } from '../writing.js';
-import { type DirectoryHandle, type FileHandle, handleFolder, type SyncAccessHandle } from './handle-folder.js';
+import {
+  type DirectoryHandle,
+  type FileHandle,
+  handleFolder,
+  type SyncAccessHandle,
+  writeInPlace,
+} from './handle-folder.js';
 import { insisting } from './insisting.js';
 import { HOME } from './web-files.js';
 
@@ -115,10 +121,7 @@ function receiveInto(bytes: SyncAccessHandle, path: string, giveName: () => Prom
         yield piece;
       }
     },
-    write: (piece) =>
-      writing(path, async () => {
-        if (bytes.write(piece, { at: bytes.getSize() }) < piece.byteLength) throw new Error('there is no room left');
-      }),
+    write: (piece) => writing(path, async () => writeInPlace(bytes, piece, bytes.getSize())),
     restart: async () => bytes.truncate(0),
     async complete() {
       bytes.flush();
