@@ -8,11 +8,13 @@
  * With --abort-at no run is made as a whole.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { createNodeEngine, prune } from '../src/node.js';
 import type * as web from '../src/web.js';
-import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../test/support/browser.js';
+import { launchWithProfile, SOFTWARE_WEBGPU, watchMainThread } from '../test/support/browser.js';
 import { bundleForPages, servePages } from '../test/support/page-server.js';
 import { readArguments, refuse } from './read-arguments.js';
 
@@ -110,9 +112,10 @@ const server = await servePages({
   texts: new Map([...bundle.texts, ['/', HTML]]),
   folders: [['/model/', root], ...bundle.folders],
 });
-const browser = await launchChromium(values.provider === 'webgpu' ? SOFTWARE_WEBGPU : undefined);
+const profile = await mkdtemp(join(tmpdir(), 'fang-prune-profile-'));
+const context = await launchWithProfile(profile, values.provider === 'webgpu' ? SOFTWARE_WEBGPU : undefined);
 try {
-  const page = await browser.newPage();
+  const page = await context.newPage();
   page.setDefaultTimeout(0);
   await page.goto(server.url);
   await page.waitForFunction('globalThis.isReady');
@@ -121,8 +124,9 @@ try {
   await page.evaluate((paths) => copyModel(paths), paths);
   await measure(page);
 } finally {
-  await browser.close();
+  await context.close();
   await server.close();
+  await rm(profile, { recursive: true, force: true });
 }
 
 async function measure(page: Page): Promise<void> {
@@ -134,7 +138,7 @@ async function measure(page: Page): Promise<void> {
   const run = (abortAt?: number) =>
     page.evaluate(([request, abortAt]) => runOnce(request, abortAt), [asked, abortAt] as const);
   const print = (found: object) => process.stdout.write(`${JSON.stringify(found)}\n`);
-  const longestTask = await watchMainThread(browser, page);
+  const longestTask = await watchMainThread(context.browser()!, page);
   const whole = values['abort-at'] === undefined ? await run() : undefined;
   if (whole !== undefined) {
     const { keep: _, ...shown } = whole;

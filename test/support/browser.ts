@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, type BrowserContext, chromium, type LaunchOptions, type Page } from 'playwright-core';
 
 const PACKAGE = 'node_modules/@sparticuz/chromium/package.json';
 const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
@@ -12,20 +12,26 @@ const FOLDER = resolve('node_modules/.cache', `chromium-${version}`);
 /** Flags for a WebGPU that runs on the processor. */
 export const SOFTWARE_WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
+const NO_GPU = ['--disable-gpu'];
+
 /** Starts the Chromium that comes as an npm package: nothing is downloaded but by npm. */
-export async function launchChromium(flags: readonly string[] = ['--disable-gpu']): Promise<Browser> {
+export const launchChromium = (flags: readonly string[] = NO_GPU): Promise<Browser> =>
+  starting(flags, (options) => chromium.launch(options));
+
+/** The same with a profile in a folder, as users have one: private file systems lie on disk, elsewhere in memory with little room. */
+export const launchWithProfile = (folder: string, flags: readonly string[] = NO_GPU): Promise<BrowserContext> =>
+  starting(flags, (options) => chromium.launchPersistentContext(folder, options));
+
+async function starting<T>(flags: readonly string[], launch: (options: LaunchOptions) => Promise<T>): Promise<T> {
   if (!existsSync(FOLDER)) unpack();
   const options = { executablePath: join(FOLDER, 'chromium'), args: ['--no-sandbox', ...flags] };
   try {
-    return await chromium.launch(options);
+    return await launch(options);
   } catch (error) {
     // Bare machines lack NSS, which the package brings for them.
     const libraries = join(FOLDER, 'al2023/lib');
     if (!String(error).includes('shared libraries')) throw error;
-    return chromium.launch({
-      ...options,
-      env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string>,
-    });
+    return launch({ ...options, env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string> });
   }
 }
 
