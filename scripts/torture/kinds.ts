@@ -17,10 +17,10 @@ import {
   rebuildReport,
 } from '../../src/node.js';
 import { runPrune } from '../../src/pipeline/calls.js';
-import type { Journal } from '../../src/platform/journal.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Platform } from '../../src/platform/platform.js';
 import type { JobControl } from '../../src/progress.js';
+import { eagerPlatform } from '../../test/support/eager-platform.js';
 import { drawOne, type Mutant, mutateBytes } from './mutate-bytes.js';
 import { mutateJson } from './mutate-json.js';
 import { mutateModel } from './mutate-model.js';
@@ -223,11 +223,6 @@ export async function prepareSubject(folder: string): Promise<void> {
 
 /** Leaves the workspace of a run that kept all it could until it was aborted. */
 async function cutOff(folder: string): Promise<unknown> {
-  const eager = (journal: Journal): Journal => ({
-    ...journal,
-    isDue: () => true,
-    within: (scope) => eager(journal.within(scope)),
-  });
   const abortion = new AbortController();
   const control: JobControl = {
     signal: abortion.signal,
@@ -235,11 +230,5 @@ async function cutOff(folder: string): Promise<unknown> {
       if (stage === 'prune' && done > 0.7 * total) abortion.abort();
     },
   };
-  return pruneCut(folder, control, {
-    ...nodePlatform,
-    async openWorkspace(request) {
-      const workspace = await nodePlatform.openWorkspace!(request);
-      return { ...workspace, journal: eager(workspace.journal) };
-    },
-  });
+  return pruneCut(folder, control, eagerPlatform(nodePlatform));
 }

@@ -12,10 +12,10 @@ export interface Platform {
   /** Makes scratch space that is gone after `dispose`, or with the process. @throws OptionError when there is no room for it. */
   createScratch(): Promise<ScratchFile>;
   /**
-   * Takes hold of the workspace of an output. Absent: runs begin anew here.
+   * Takes hold of the workspace of an output; undefined for one that is gone with its page. Absent: runs begin anew here.
    * @throws OptionError when another process holds it, or it has anything in it that no run wrote.
    */
-  openWorkspace?(request: WorkspaceRequest): Promise<Workspace>;
+  openWorkspace?(request: WorkspaceRequest): Promise<Workspace | undefined>;
   /**
    * Whether a run that was cut off may have left something in the workspace of an output. An output whose place another was about
    * to take has its name again.

@@ -77,6 +77,23 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   Loop: { rounds: (ints) => product(ints(0)) },
 };
 
+/** Inputs that say how large a result is. */
+const SIZES: Readonly<Record<string, readonly number[]>> = {
+  ConstantOfShape: [0],
+  Expand: [1],
+  Range: [0, 1, 2],
+  Tile: [1],
+};
+
+/** What sizes are made by from others. */
+const SIZE_ARITHMETIC: ReadonlySet<string> = new Set([
+  ...['Add', 'Sub', 'Mul', 'Div', 'Neg', 'Abs', 'Max', 'Min', 'Where', 'Concat'],
+  ...['Cast', 'Identity', 'Reshape', 'Squeeze', 'Unsqueeze'],
+]);
+
+/** More than any context has tokens, and few enough that a result of so many rows can be made. */
+const MOST_SIZE = 2 ** 24;
+
 /**
  * Refuses what is known to end the process in ONNX Runtime, before a session is made.
  * @throws UnsupportedModelError naming the node and what is wrong with it.
@@ -94,12 +111,15 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
   };
   for (let graph = open.pop(); graph !== undefined; graph = open.pop()) {
     const facts = await knownFacts(graph, weights);
+    const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
     for (const node of graph.node) {
       open.push(...subgraphsOf(node));
       const trusted = Object.hasOwn(TRUSTED, qualifiedOp(node)) ? TRUSTED[qualifiedOp(node)]! : {};
       const wrong = findStray(node) ?? findWrong(node, trusted, facts);
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
       make(bytesMade(node, trusted, facts), nodeLabel(node));
+      const vast = findVast(node, makers, facts);
+      if (vast !== undefined) throw refuse(`${nodeLabel(node)} ${vast}`);
     }
     for (const { values, dims } of graph.sparseInitializer)
       make(product(dims.map(Number)) * elementBytes(values?.dataType), `the sparse tensor "${values?.name}"`);
@@ -132,6 +152,26 @@ function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted
   }
   const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;
   return taken > MOST_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MOST_ROUNDS}` : undefined;
+}
+
+/** A constant that a result's size is worked out from, and that no sound size comes from. */
+function findVast(node: NodeProto, makers: ReadonlyMap<string, NodeProto>, facts: Facts): string | undefined {
+  const slots = Object.hasOwn(SIZES, qualifiedOp(node)) ? SIZES[qualifiedOp(node)]! : [];
+  const open = slots.map((slot) => node.input[slot] ?? '');
+  const seen = new Set(open);
+  for (let value = open.pop(); value !== undefined; value = open.pop()) {
+    const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MOST_SIZE);
+    if (vast !== undefined)
+      return `is made as large as "${value}" says, which has ${vast}; expected less than ${MOST_SIZE}`;
+    const maker = makers.get(value);
+    if (maker === undefined || !SIZE_ARITHMETIC.has(qualifiedOp(maker))) continue;
+    for (const input of maker.input) {
+      if (seen.has(input)) continue;
+      seen.add(input);
+      open.push(input);
+    }
+  }
+  return undefined;
 }
 
 /** NaN where it is not known. */

@@ -9,20 +9,15 @@ export type PageFile = string | ChosenFile;
 
 /**
  * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
- * no browser has is left out: threads by number, and runs that go on where they were cut off.
+ * no browser has is left out: threads by number.
  */
 export type InPage<Request> = Request extends object
   ? {
-      readonly [Name in keyof Request as Exclude<Name, Missing<Name, Request[Name]>>]: OptionInPage<
-        Name,
-        Request[Name]
-      >;
+      readonly [Name in keyof Request as Exclude<Name, Missing>]: OptionInPage<Name, Request[Name]>;
     }
   : Request;
 
-type Missing<Name, Value> =
-  | 'threads'
-  | (Name extends 'resume' ? ([Value] extends [boolean | undefined] ? 'resume' : never) : never);
+type Missing = 'threads';
 
 type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>

@@ -2,13 +2,14 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { runPrune } from '../../src/pipeline/calls.js';
-import type { Journal } from '../../src/platform/journal.js';
+import type { WorkspaceRequest } from '../../src/platform/journal.js';
 import { createEntryStore } from '../../src/platform/node/entry-store.js';
 import { createFileSink } from '../../src/platform/node/file-sink.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openWorkspace } from '../../src/platform/node/workspace.js';
 import type { Platform } from '../../src/platform/platform.js';
 import { writing } from '../../src/platform/writing.js';
+import { eagerPlatform } from '../support/eager-platform.js';
 import { fillDisk, mountSmallDisk } from '../support/small-disk.js';
 import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -21,13 +22,6 @@ const requestFor = (out: string) => ({
   model: MODEL,
   ...{ out, sparsity: 0.3, method: 'o-fang', certify: false },
   calibration: { windowCount: 2, windowLength: 16, source },
-});
-
-/** Every entry is due, whatever it takes. */
-const eager = (journal: Journal): Journal => ({
-  ...journal,
-  isDue: () => true,
-  within: (scope) => eager(journal.within(scope)),
 });
 
 /** Calls of a journal's files that may fail, in the order in which a run makes them. */
@@ -52,14 +46,8 @@ function platformWithRoom(call: Call, room: number): Platform & { readonly calls
       close: () => take('close', path).finally(() => sink.close()),
     };
   };
-  return {
-    ...nodePlatform,
-    calls: () => calls,
-    async openWorkspace(request) {
-      const workspace = await openWorkspace(request, createSink);
-      return { ...workspace, journal: eager(workspace.journal) };
-    },
-  };
+  const openWorkspaceThere = (request: WorkspaceRequest) => openWorkspace(request, createSink);
+  return { ...eagerPlatform({ ...nodePlatform, openWorkspace: openWorkspaceThere }), calls: () => calls };
 }
 
 /** Names of entries that are whole; whatever else lies there fails. */

@@ -4,10 +4,9 @@ import { join } from 'node:path';
 import { observe, prune, pruneLadder, quantize } from '../../src/node.js';
 import { runLadder, runObserve, runPrune } from '../../src/pipeline/calls.js';
 import type { LadderRequest } from '../../src/pipeline/prune-request.js';
-import type { Journal } from '../../src/platform/journal.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
-import type { Platform } from '../../src/platform/platform.js';
 import type { JobControl, Progress } from '../../src/progress.js';
+import { eagerPlatform } from '../support/eager-platform.js';
 import { hashesOf, hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -17,19 +16,7 @@ const at = (path: string) => join(folder(), path);
 const CALIBRATION = { windowCount: 4, windowLength: 24 };
 const COMMON = { model: TINY_LLAMA, calibration: CALIBRATION, batchSize: 2 };
 
-/** Every entry is due, whatever it takes. */
-const eager = (journal: Journal): Journal => ({
-  ...journal,
-  isDue: () => true,
-  within: (scope) => eager(journal.within(scope)),
-});
-const PLATFORM: Platform = {
-  ...nodePlatform,
-  async openWorkspace(request) {
-    const workspace = await nodePlatform.openWorkspace!(request);
-    return { ...workspace, journal: eager(workspace.journal) };
-  },
-};
+const PLATFORM = eagerPlatform(nodePlatform);
 
 type Run = (control: JobControl & { readonly out: string }) => Promise<unknown>;
 

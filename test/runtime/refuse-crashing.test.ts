@@ -70,6 +70,14 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /Range.*makes 17179869184 bytes/,
   ],
   [
+    'sizes that a factor makes vast',
+    (g, x) => {
+      const size = g.op('Mul', [g.op('Shape', [x]), g.ints(1, 2 ** 24, 1)]);
+      return g.op('Add', [x, g.op('ReduceMax', [g.op('Expand', [x, size])])]);
+    },
+    /Expand.* is made as large as "\S+" says, which has 16777216/,
+  ],
+  [
     'a shape of two billion dims',
     (g, x) => {
       const shape = g.op('Reshape', [g.op('Shape', [x]), g.ints(2 ** 31)]);

@@ -278,6 +278,32 @@ describeThere('a page', () => {
     60_000,
   );
 
+  it('goes on where it was stopped, and keeps nothing behind it', async () => {
+    const found = await page.evaluate(async (run) => {
+      const countKept = () =>
+        new Promise<number>((resolve, reject) => {
+          const opened = indexedDB.open('fang-prune');
+          opened.onerror = () => reject(opened.error);
+          opened.onsuccess = () => {
+            const counted = opened.result.transaction('runs').objectStore('runs').count();
+            counted.onsuccess = () => resolve(counted.result);
+          };
+        });
+      const abortion = new AbortController();
+      const onProgress = ({ stage }: web.Progress) => stage === 'save' && abortion.abort(new Error('enough'));
+      const request = { ...run, model: 'dense', out: 'stopped', hiddenStates: 'spill' } as const;
+      const said = await fang.prune({ ...request, onProgress, signal: abortion.signal }).catch((error) => `${error}`);
+      const kept = await countKept();
+      const { remarks } = await fang.prune(request);
+      const left = await countKept();
+      await (await navigator.storage.getDirectory()).removeEntry('stopped', { recursive: true });
+      return { said, kept, left, remarks: remarks.join() };
+    }, RUN);
+    expect(found).toMatchObject({ said: 'Error: enough', left: 0 });
+    expect(found.kept).toBeGreaterThan(0);
+    expect(found.remarks.includes('went on from what the journal of /opfs/stopped')).toBe(found.kept > 1);
+  }, 60_000);
+
   it('takes away what a page left that was closed', async () => {
     const closed = await page.context().newPage();
     await closed.goto(server.url);

@@ -1,7 +1,7 @@
 import { OptionError } from '../../errors.js';
 import type { ByteSink } from '../../onnx/byte-source.js';
 import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
-import type { Files } from '../platform.js';
+import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
 import { type Commit, isPartial, makeAside, sweep } from './partial-folder.js';
 import { randomName } from './random-name.js';
@@ -61,9 +61,9 @@ export function createWebFiles(
     await fill(sink).finally(() => sink.close());
   };
   /** Writes the manifest of a folder that is complete, and says how it takes its place. */
-  const complete = async (aside: string, { target, output }: Place): Promise<Commit> => {
+  const complete = async (aside: string, { target, output, run: maker }: Place): Promise<Commit> => {
     const built = await walk(aside);
-    await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built)));
+    await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, maker)));
     const paths = [...built.map(({ path }) => path), MANIFEST];
     const replaced = (await walkOwn(target, output)).map(({ path }) => path);
     const at = (folder: string, path: string) => need(`${folder}/${path}`).inside;
@@ -155,7 +155,7 @@ export function createWebFiles(
       return makeAside(need(target).folder, run, async (aside) => {
         const folder = `${rootOf(target)}/${aside}`;
         const result = await build(folder);
-        return [result, await complete(folder, { target, output: request.output })];
+        return [result, await complete(folder, { ...request, target })];
       });
     },
   };
@@ -163,10 +163,8 @@ export function createWebFiles(
 }
 
 /** A folder that is made. */
-interface Place {
+interface Place extends Pick<OutputRequest, 'output' | 'run'> {
   readonly target: string;
-  /** As the user named it. */
-  readonly output: string;
 }
 
 const rootOf = (path: string): string => `/${path.split('/')[1]}`;

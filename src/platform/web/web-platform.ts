@@ -4,15 +4,16 @@ import { EngineError, OptionError } from '../../errors.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import { createOrtEngine } from '../../runtime/ort-engine.js';
-import { checkOwnEngine, type EngineChoice, type Platform } from '../platform.js';
+import { checkOwnEngine, type EngineChoice, type Files, type Platform } from '../platform.js';
 import { tryEngine } from '../try-engine.js';
 import type { DirectoryHandle } from './handle-folder.js';
 import { randomName } from './random-name.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
-import { createWebFiles } from './web-files.js';
+import { createWebFiles, HOME } from './web-files.js';
 import { createWebHubStore, type WebHub } from './web-hub-store.js';
 import type { WebPlace } from './web-place.js';
 import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
+import { keptIn, openWorkspace } from './workspace.js';
 import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
@@ -42,9 +43,11 @@ export interface WebPlatformOptions {
 export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   const { folders = {}, home, runtime = {}, hub, run = randomName() } = options;
   const { startEngine = (providers) => startRuntime(runtime, providers) } = options;
+  const files = createWebFiles(folders, home, run);
   return {
-    files: createWebFiles(folders, home, run),
+    files,
     hub: home && createWebHubStore(home, hub),
+    ...(globalThis.indexedDB !== undefined && createWorkspaces(files, { ...folders, [HOME]: home })),
     createScratch: async () => (home && (await createStoredScratch(home, run))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
@@ -54,6 +57,22 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
     limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
+  };
+}
+
+/** Only what lies in a directory is still there for a run that goes on. */
+function createWorkspaces(
+  { resolve }: Files,
+  places: Readonly<Record<string, WebPlace | undefined>>,
+): Pick<Platform, 'openWorkspace' | 'keptIn'> {
+  const lasts = (output: string) => {
+    const place = places[resolve(output).split('/')[1]!];
+    return place !== undefined && 'getFileHandle' in place;
+  };
+  return {
+    openWorkspace: async (request) =>
+      lasts(request.output) ? openWorkspace({ ...request, output: resolve(request.output) }) : undefined,
+    keptIn: async (output) => lasts(output) && keptIn(resolve(output)),
   };
 }
 

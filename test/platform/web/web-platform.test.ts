@@ -1,5 +1,4 @@
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createNodeEngine, prune } from '../../../src/node.js';
 import { createScratchWeights } from '../../../src/storage/scratch-weights.js';
@@ -7,17 +6,11 @@ import { createWebPlatform, type PruneReport, runObserve, runPrune } from '../..
 import { FakeDirectory } from '../../support/fake-directory.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 import { TINY_LLAMA } from '../../support/tiny-llama.js';
+import { filesOf } from '../../support/web-places.js';
 
 const folder = useTemporaryFolder();
 const unitsOf = ({ modules }: PruneReport) => modules.map(({ keep }) => keep);
 const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, windowLength: 24 } } as const;
-
-/** A model's files, as a page would have them. */
-function filesOf(root: string): Map<string, Uint8Array> {
-  const paths = readdirSync(root, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  const found = paths.map((entry) => join(entry.parentPath, entry.name));
-  return new Map(found.map((path) => [path.slice(root.length + 1), new Uint8Array(readFileSync(path))]));
-}
 
 it('prunes from a map into a map as Node.js does from a folder into a folder', async () => {
   const engine = await createNodeEngine();

@@ -1,0 +1,128 @@
+import { createStore, delMany, get, keys, set, type UseStore } from 'idb-keyval';
+import { OptionError } from '../../errors.js';
+import { createJournal, type EntryStore, type Workspace, type WorkspaceRequest } from '../journal.js';
+import { writing } from '../writing.js';
+import { randomName } from './random-name.js';
+
+/** The origin's database of what runs that were cut off have kept. */
+const DATABASE = 'fang-prune';
+
+/** A key of the database: the output that it is of, what it is, and its name there. */
+type Key = [output: string, kind: 'run' | 'entry' | 'part', ...name: (string | number)[]];
+
+/** What is kept under the name of an entry: where its parts are. */
+interface KeptEntry {
+  readonly id: string;
+  readonly count: number;
+}
+
+const openDatabase = (): UseStore => createStore(DATABASE, 'runs');
+
+const keysOf = async (database: UseStore, output: string): Promise<Key[]> =>
+  (await keys<Key>(database)).filter(([of]) => of === output);
+
+/**
+ * Keeps the journal of an output in the origin's database, under a lock of the output's name, which goes with its page.
+ * @see Platform.openWorkspace
+ */
+export async function openWorkspace({ output, key, resume }: WorkspaceRequest): Promise<Workspace> {
+  const folder = `the journal of ${output} in this browser`;
+  const release = await hold(output);
+  try {
+    const database = openDatabase();
+    const clear = async () => delMany(await keysOf(database, output), database);
+    const hasEntries = async () => (await keysOf(database, output)).some(([, kind]) => kind === 'entry');
+    const kept = await readRun(database, output);
+    const isSame = resume && key !== undefined && kept === key;
+    const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
+    if (!isSame) {
+      await clear();
+      await writing(folder, () => set(runOf(output), key, database));
+    }
+    return {
+      folder,
+      found,
+      journal: createJournal(createEntryStore(database, output, folder)),
+      async close(isOver) {
+        if (isOver || key === undefined || !(await hasEntries())) await clear();
+        release();
+      },
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+/** @see Platform.keptIn */
+export const keptIn = async (output: string): Promise<boolean> => (await readRun(openDatabase(), output)) !== undefined;
+
+const runOf = (output: string): Key => [output, 'run'];
+
+const readRun = (database: UseStore, output: string) => get<string>(runOf(output), database);
+
+/** Parts under names of their own, and then the entry that names them: an entry that is there is whole. */
+function createEntryStore(database: UseStore, output: string, folder: string): EntryStore {
+  const entryOf = (name: string): Key => [output, 'entry', name];
+  const partOf = (id: string, at: number): Key => [output, 'part', id, at];
+  const partsOf = ({ id, count }: KeptEntry) => Array.from({ length: count }, (_, at) => partOf(id, at));
+  const find = (name: string) => get<KeptEntry>(entryOf(name), database);
+  return {
+    has: async (name) => (await find(name)) !== undefined,
+    async read(name) {
+      const entry = await find(name);
+      return entry && readParts(database, partsOf(entry));
+    },
+    write: (name, parts) =>
+      writing(folder, async () => {
+        const id = randomName();
+        let [count, byteLength] = [0, 0];
+        for await (const part of parts) {
+          await set(partOf(id, count++), part, database);
+          byteLength += countBytes(part);
+        }
+        const before = await find(name);
+        await set(entryOf(name), { id, count }, database);
+        if (before !== undefined) await delMany(partsOf(before), database);
+        return byteLength;
+      }),
+    settle: async () => undefined,
+    async drop(scope) {
+      const names = (await keysOf(database, output)).flatMap(([, kind, name]) => (kind === 'entry' ? [`${name}`] : []));
+      for (const name of names.filter((own) => own.startsWith(`${scope}.`))) {
+        const entry = (await find(name))!;
+        await delMany([entryOf(name), ...partsOf(entry)], database);
+      }
+    },
+  };
+}
+
+async function* readParts(database: UseStore, parts: readonly Key[]): AsyncGenerator<unknown> {
+  for (const part of parts) yield await get(part, database);
+}
+
+/** Bytes of the typed arrays in plain data; what lies around them is little. */
+function countBytes(value: unknown): number {
+  if (ArrayBuffer.isView(value)) return value.byteLength;
+  if (typeof value !== 'object' || value === null) return 0;
+  const items = value instanceof Map ? [...value.values()] : Object.values(value);
+  return items.reduce<number>((sum, item) => sum + countBytes(item), 0);
+}
+
+/**
+ * Keeps other pages and workers from making the same output; without locks that would tell of them it keeps none away.
+ * @returns what lets them in.
+ * @throws OptionError when another one makes it.
+ */
+function hold(output: string): Promise<() => void> {
+  return new Promise((resolve, reject) => {
+    const { locks } = globalThis.navigator ?? {};
+    if (locks === undefined) return resolve(() => undefined);
+    const taken = locks.request(`fang-prune run ${output}`, { ifAvailable: true }, (lock) => {
+      if (lock !== null) return new Promise<void>((release) => resolve(release));
+      reject(new OptionError(`Another page or worker is making ${output}. Wait for it, or choose another output.`));
+      return undefined;
+    });
+    taken.catch(reject);
+  });
+}

@@ -1,0 +1,18 @@
+import type { Journal } from '../../src/platform/journal.js';
+import type { Platform } from '../../src/platform/platform.js';
+
+/** Every entry is due, whatever it takes. */
+const eager = (journal: Journal): Journal => ({
+  ...journal,
+  isDue: () => true,
+  within: (scope) => eager(journal.within(scope)),
+});
+
+/** A platform whose journals keep all that they can. */
+export const eagerPlatform = (platform: Platform): Platform => ({
+  ...platform,
+  async openWorkspace(request) {
+    const workspace = await platform.openWorkspace!(request);
+    return workspace && { ...workspace, journal: eager(workspace.journal) };
+  },
+});
