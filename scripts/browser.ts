@@ -3,18 +3,23 @@
  * task, how long an abortion takes, and whether the same units go as in Node.js on onnxruntime-web.
  *
  *   npm run browser -- MODEL [--method flap] [--windows 4] [--length 128] [--sparsity 0.3] [--provider wasm]
- *     [--aborts 3] [--compare]
+ *     [--aborts 3 | --abort-at SECONDS,...] [--compare]
+ *
+ * With --abort-at no run is made as a whole.
  */
 import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { Page } from 'playwright-core';
 import { createNodeEngine, prune } from '../src/node.js';
 import type * as web from '../src/web.js';
-import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../test/support/browser.js';
+import { launchWithProfile, SOFTWARE_WEBGPU, watchMainThread } from '../test/support/browser.js';
 import { bundleForPages, servePages } from '../test/support/page-server.js';
 import { readArguments, refuse } from './read-arguments.js';
 
-const USAGE = 'npm run browser -- MODEL [--method NAME] [--windows N] [--provider NAME] [--aborts N] [--compare]';
+const USAGE =
+  'npm run browser -- MODEL [--method NAME] [--windows N] [--provider NAME] [--aborts N | --abort-at SECONDS,...] [--compare]';
 const { values, positionals } = readArguments(USAGE, {
   method: { type: 'string', default: 'flap' },
   windows: { type: 'string', default: '4' },
@@ -22,6 +27,7 @@ const { values, positionals } = readArguments(USAGE, {
   sparsity: { type: 'string', default: '0.3' },
   provider: { type: 'string', default: 'wasm' },
   aborts: { type: 'string', default: '3' },
+  'abort-at': { type: 'string' },
   compare: { type: 'boolean', default: false },
 });
 const [model] = positionals;
@@ -106,9 +112,10 @@ const server = await servePages({
   texts: new Map([...bundle.texts, ['/', HTML]]),
   folders: [['/model/', root], ...bundle.folders],
 });
-const browser = await launchChromium(values.provider === 'webgpu' ? SOFTWARE_WEBGPU : undefined);
+const profile = await mkdtemp(join(tmpdir(), 'fang-prune-profile-'));
+const context = await launchWithProfile(profile, values.provider === 'webgpu' ? SOFTWARE_WEBGPU : undefined);
 try {
-  const page = await browser.newPage();
+  const page = await context.newPage();
   page.setDefaultTimeout(0);
   await page.goto(server.url);
   await page.waitForFunction('globalThis.isReady');
@@ -117,8 +124,9 @@ try {
   await page.evaluate((paths) => copyModel(paths), paths);
   await measure(page);
 } finally {
-  await browser.close();
+  await context.close();
   await server.close();
+  await rm(profile, { recursive: true, force: true });
 }
 
 async function measure(page: Page): Promise<void> {
@@ -129,20 +137,25 @@ async function measure(page: Page): Promise<void> {
   const asked = { ...request, executionProvider: values.provider };
   const run = (abortAt?: number) =>
     page.evaluate(([request, abortAt]) => runOnce(request, abortAt), [asked, abortAt] as const);
-  const longestTask = await watchMainThread(browser, page);
-  const { keep, timings, ...whole } = await run();
-  const longestTaskMs = await longestTask();
   const print = (found: object) => process.stdout.write(`${JSON.stringify(found)}\n`);
-  print({ ...whole, longestTaskMs, rendererPeakBytes: memory.peakBytes(), timings });
-  for (let count = 1; count <= Number(values.aborts); count++) {
-    const { keep: _, ...aborted } = await run((whole.ms * count) / (Number(values.aborts) + 1));
+  const longestTask = await watchMainThread(context.browser()!, page);
+  const whole = values['abort-at'] === undefined ? await run() : undefined;
+  if (whole !== undefined) {
+    const { keep: _, ...shown } = whole;
+    print({ ...shown, longestTaskMs: await longestTask(), rendererPeakBytes: memory.peakBytes() });
+  }
+  const parts = Number(values.aborts) + 1;
+  const evenly = Array.from({ length: parts - 1 }, (_, at) => ((whole?.ms ?? 0) * (at + 1)) / parts);
+  for (const at of values['abort-at']?.split(',').map((seconds) => Number(seconds) * 1000) ?? evenly) {
+    const { keep: _, ...aborted } = await run(at);
     print(aborted);
   }
+  if (whole === undefined) print({ longestTaskMs: await longestTask(), rendererPeakBytes: memory.peakBytes() });
   memory.stop();
-  if (values.compare) {
+  if (values.compare && whole !== undefined) {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
     const { modules } = await prune({ ...request, model: root, dryRun: true, engine });
-    const differ = modules.filter((module, at) => String(module.keep) !== String(keep![at]));
+    const differ = modules.filter((module, at) => String(module.keep) !== String(whole.keep![at]));
     print({ modules: modules.length, thatDifferFromNode: differ.length });
   }
 }

@@ -11,6 +11,7 @@ export * from './index.js';
 export * from './pipeline/calls.js';
 export type { DirectoryHandle, FileHandle } from './platform/web/handle-folder.js';
 export type { BlobLike } from './platform/web/map-folder.js';
+export type { WebHub } from './platform/web/web-hub-store.js';
 export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
 export type { WebRuntime } from './platform/web/web-runtime.js';

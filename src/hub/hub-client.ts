@@ -41,7 +41,9 @@ export async function createHubClient(
     async fetch(input, init) {
       // Pages of a listing name the next one.
       if (new URL(String(input)).origin !== new URL(settings.endpoint).origin)
-        throw new HubError(`${settings.endpoint} sends questions elsewhere: ${String(input)}. Check HF_ENDPOINT.`);
+        throw new HubError(
+          `${settings.endpoint} sends questions elsewhere: ${String(input)}. Check ${settings.names.endpoint}.`,
+        );
       return boundAnswer(await ask(input, init));
     },
   } satisfies { readonly hubUrl: string; readonly fetch: typeof fetch };
@@ -115,6 +117,9 @@ async function asHubError<T>(repo: string, action: () => Promise<T>): Promise<T>
     return await action();
   } catch (cause) {
     if (!(cause instanceof TypeError || cause instanceof SyntaxError)) throw cause;
-    throw new HubError(`the Hub's answer for ${repo} makes no sense: ${cause.message}. Check HF_ENDPOINT.`, { cause });
+    throw new HubError(
+      `the Hub's answer for ${repo} makes no sense: ${cause.message}. Check that it is the Hub which answers.`,
+      { cause },
+    );
   }
 }

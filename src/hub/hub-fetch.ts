@@ -1,7 +1,6 @@
 import { HubError } from '../errors.js';
 import type { HubSettings } from '../platform/hub-store.js';
 import { reason } from '../reason.js';
-import { VERSION } from '../version.js';
 
 /** Largest answer that is no file, in bytes: a page of a thousand files has some 300 kB. */
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
@@ -14,11 +13,8 @@ const WAIT_MS = 300;
  * what it refuses is an error that says what to do.
  * @param about what is asked for, `org/name`, for messages
  */
-export function createHubFetch(
-  { endpoint, token }: HubSettings,
-  about: string,
-  signal: AbortSignal | undefined,
-): typeof fetch {
+export function createHubFetch(settings: HubSettings, about: string, signal: AbortSignal | undefined): typeof fetch {
+  const { endpoint, token, agent, names } = settings;
   const ask = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
     try {
       return await fetch(input, init);
@@ -26,7 +22,7 @@ export function createHubFetch(
       signal?.throwIfAborted();
       if (init.signal?.aborted) throw init.signal.reason;
       throw new HubError(
-        `cannot reach ${endpoint} for ${about}: ${reasonOf(cause)}. Check the connection and HF_ENDPOINT, or add --offline (offline: true) to take what an earlier download left.`,
+        `cannot reach ${endpoint} for ${about}: ${reasonOf(cause)}. Check the connection and ${names.endpoint}, or add --offline (offline: true) to take what an earlier download left.`,
         { cause },
       );
     }
@@ -34,7 +30,7 @@ export function createHubFetch(
   return async (input, init = {}) => {
     const url = new URL(typeof input === 'object' && 'url' in input ? input.url : input);
     const headers = new Headers(init.headers);
-    headers.set('user-agent', `fang-prune/${VERSION}`);
+    if (agent !== undefined) headers.set('user-agent', agent);
     if (token !== undefined && url.origin === new URL(endpoint).origin) headers.set('authorization', `Bearer ${token}`);
     const request = { ...init, headers, signal: init.signal ?? signal ?? null };
     const isQuestion = (init.method ?? 'GET') === 'GET';
@@ -45,8 +41,7 @@ export function createHubFetch(
         return undefined;
       });
       if (response?.ok) return response;
-      if (response !== undefined && (isLast || response.status < 500))
-        throw await refuse(response, about, { endpoint, token });
+      if (response !== undefined && (isLast || response.status < 500)) throw await refuse(response, about, settings);
       await wait(WAIT_MS * 3 ** (tries - 1), signal);
     }
   };
@@ -59,7 +54,7 @@ export async function boundAnswer(response: Response): Promise<Response> {
   for await (const piece of piecesOf(response)) {
     byteLength += piece.byteLength;
     if (byteLength > MAX_ANSWER_BYTES)
-      throw new HubError(`the Hub answers with more than ${MAX_ANSWER_BYTES} bytes. Check HF_ENDPOINT.`);
+      throw new HubError(`the Hub answers with more than ${MAX_ANSWER_BYTES} bytes. Check that it is the Hub.`);
     pieces.push(piece);
   }
   return new Response(new Blob(pieces), response);
@@ -93,11 +88,7 @@ export async function wait(ms: number, signal: AbortSignal | undefined): Promise
 }
 
 /** What the Hub calls its refusals, and what to do then. */
-async function refuse(
-  response: Response,
-  about: string,
-  { endpoint, token }: Pick<HubSettings, 'endpoint' | 'token'>,
-): Promise<HubError> {
+async function refuse(response: Response, about: string, { endpoint, token, names }: HubSettings): Promise<HubError> {
   const { status, headers } = response;
   const code = headers.get('x-error-code') ?? '';
   const said = headers.get('x-error-message') ?? (await readRefusal(response));
@@ -105,20 +96,22 @@ async function refuse(
   const fail = (message: string) => new HubError(message, { status });
   if (code === 'GatedRepo')
     return fail(
-      `${place} is gated: ask for access on that page, and set HF_TOKEN to a token of that account (${status}).`,
+      `${place} is gated: ask for access on that page, and set ${names.token} to a token of that account (${status}).`,
     );
   if (code === 'RevisionNotFound') return fail(`${place} has no such revision (${status}: ${said}).`);
   if (code === 'EntryNotFound') return fail(`${place} has no such file (${status}: ${said}).`);
   if (status === 401 && token !== undefined && code !== 'RepoNotFound')
-    return fail(`${endpoint} refuses the token (${status}: ${said}). Set HF_TOKEN to a valid one, or leave it out.`);
+    return fail(
+      `${endpoint} refuses the token (${status}: ${said}). Set ${names.token} to a valid one, or leave it out.`,
+    );
   if ([401, 403, 404].includes(status)) {
-    const remedy = token === undefined ? 'for a private one set HF_TOKEN' : 'check what the token may do';
+    const remedy = token === undefined ? `for a private one set ${names.token}` : 'check what the token may do';
     return fail(
       `${endpoint} has no ${about}, or does not let you see or change it (${status}: ${said}): check the name; ${remedy}.`,
     );
   }
   if (status === 429)
-    return fail(`${endpoint} is asked too often (${status}). Try again in a few minutes, or set HF_TOKEN.`);
+    return fail(`${endpoint} is asked too often (${status}). Try again in a few minutes, or set ${names.token}.`);
   return fail(`${endpoint} answers ${status} for ${about}: ${said}. Try again later.`);
 }
 

@@ -1,11 +1,15 @@
 /** Where the Hub is, and how it is asked. */
 export interface HubSettings {
-  /** Address of the Hub without a slash at its end: `HF_ENDPOINT`. */
+  /** Address of the Hub without a slash at its end: `HF_ENDPOINT`, in pages `hub.endpoint`. */
   readonly endpoint: string;
-  /** Sent to that address alone: `HF_TOKEN`, or the file that `hf auth login` writes. */
+  /** Sent to that address alone: `HF_TOKEN`, or the file that `hf auth login` writes; in pages `hub.token`. */
   readonly token?: string | undefined;
   /** Take what is in the store and ask nobody: `HF_HUB_OFFLINE`. */
   readonly offline: boolean;
+  /** Who asks, as `User-Agent`; absent in pages, where browsers say it. */
+  readonly agent?: string | undefined;
+  /** What users set where, for messages. */
+  readonly names: { readonly endpoint: string; readonly token: string };
 }
 
 /** A file of a repository at a commit. */

@@ -3,10 +3,16 @@ import { freeBytes } from '../free-bytes.js';
 import { makeInitializer } from '../graph/build.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { compileInPieces } from './compile-in-pieces.js';
 import type { Engine, Session } from './engine.js';
 
 /** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
-export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
+export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
+  const compile = (part: OnnxModel) => compileWhole(engine, part);
+  return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);
+}
+
+async function compileWhole(engine: Engine, model: OnnxModel): Promise<Session> {
   const graph = { ...model.proto.graph!, initializer: await readInitializers(model) };
   const { bytes, weights } = encodeDetached({ ...model.proto, graph });
   const session = await engine.load(bytes, { weights });

@@ -117,9 +117,12 @@ function wrapSession(runtime: Runtime, session: OrtSession, declared: Declared):
   };
 }
 
+/** How WebAssembly tells of a dim that is open: -1 without its sign. */
+const UNSIGNED_OPEN = 2 ** 32 - 1;
+
 function toDeclaredValue(value: OrtValueMetadata): DeclaredValue {
   if (!value.isTensor) return { name: value.name, type: 'sequence', dims: [] };
-  const dims = value.shape.map((dim) => (typeof dim === 'number' && dim < 0 ? '' : dim));
+  const dims = value.shape.map((dim) => (dim === -1 || dim === UNSIGNED_OPEN ? '' : dim));
   return { name: value.name, type: value.type, dims };
 }
 

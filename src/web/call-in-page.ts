@@ -1,23 +1,58 @@
+import { EngineError } from '../errors.js';
+import { startRuntime } from '../platform/web/web-platform.js';
 import { readPageRuntime } from '../platform/web/web-runtime.js';
+import type { JobControl } from '../progress.js';
 import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { callInWorker, WorkerNotStarted } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
+import { type EngineWorker, startEngineWorker } from './engine-worker.js';
 import type { InPage } from './page-request.js';
 
 /**
- * Makes a call: from a page in a worker of the call's own, so that the page stays alive. In a worker, with a request that holds
- * more than data, and where no worker starts, it is made on this thread.
+ * Makes a call: from a page in a worker of the call's own, so that the page stays alive. With a request that holds more than data
+ * it is made on the page's thread, and its graphs run in a worker; in a worker, and where none starts, on this thread.
  */
 export async function callInPage<Call extends ModelCall>(
   call: Call,
   request: InPage<RequestOf<Call>>,
 ): Promise<AnswerOf<Call>> {
-  if (!('document' in globalThis) || !isData(Object(request))) return callOnThread(call, request);
+  if (!('document' in globalThis)) return callOnThread(call, request);
+  if (!isData(Object(request))) return callWithEngineWorkers(call, request);
   try {
     return await callInWorker(call, request, { runtime: await readPageRuntime() });
   } catch (error) {
     if (!(error instanceof WorkerNotStarted)) throw error;
     return callOnThread(call, request);
+  }
+}
+
+async function callWithEngineWorkers<Call extends ModelCall>(
+  call: Call,
+  request: InPage<RequestOf<Call>>,
+): Promise<AnswerOf<Call>> {
+  const workers: EngineWorker[] = [];
+  const end = (reason: unknown) => {
+    for (const worker of workers) worker.end(reason);
+  };
+  const { signal } = Object(request) as JobControl;
+  const abort = () => end(signal?.reason);
+  const startEngine = async (executionProviders: readonly string[]) => {
+    const runtime = await readPageRuntime();
+    try {
+      const started = await startEngineWorker(runtime, executionProviders);
+      workers.push(started);
+      return started.engine;
+    } catch (error) {
+      if (!(error instanceof WorkerNotStarted)) throw error;
+      return startRuntime({}, executionProviders);
+    }
+  };
+  signal?.addEventListener('abort', abort, { once: true });
+  try {
+    return await callOnThread(call, request, { startEngine });
+  } finally {
+    signal?.removeEventListener('abort', abort);
+    end(new EngineError('the call is over, and its engine with it.'));
   }
 }
 

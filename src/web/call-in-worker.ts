@@ -3,6 +3,7 @@ import { handleFolder } from '../platform/web/handle-folder.js';
 import { sweepAfter } from '../platform/web/partial-folder.js';
 import { randomName } from '../platform/web/random-name.js';
 import { removeScratch } from '../platform/web/scratch.js';
+import type { WebHub } from '../platform/web/web-hub-store.js';
 import type { WebRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
 import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
@@ -25,6 +26,8 @@ export interface WorkerSettings {
   readonly start?: (() => WorkerLike) | undefined;
   /** How it runs graphs. Default: as ONNX Runtime Web does by itself. */
   readonly runtime?: WebRuntime | undefined;
+  /** How models of the Hugging Face Hub are asked for. Default: public ones. */
+  readonly hub?: WebHub | undefined;
 }
 
 /** What a worker is told, once. */
@@ -32,6 +35,7 @@ export interface WorkerOrder {
   readonly call: ModelCall;
   readonly request: object;
   readonly runtime: WebRuntime;
+  readonly hub: WebHub;
   /** Begins the names of what it has not finished. */
   readonly run: string;
 }
@@ -50,7 +54,7 @@ export class WorkerNotStarted extends EngineError {}
 export async function callInWorker<Call extends ModelCall>(
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
-  { start = startOwn, runtime = {} }: WorkerSettings = {},
+  { start = startOwn, runtime = {}, hub = {} }: WorkerSettings = {},
 ): Promise<AnswerOf<Call>> {
   signal?.throwIfAborted();
   const [worker, run] = [start(), randomName()];
@@ -60,7 +64,7 @@ export async function callInWorker<Call extends ModelCall>(
     isOver = 'answer' in message || 'error' in message;
     if (message.maps !== undefined) changeMaps(mapsIn(request), message.maps);
   };
-  const channel = channelTo(worker, { runtime, run, hear });
+  const channel = channelTo(worker, { runtime, hub, run, hear });
   try {
     const blobs = (await blobsForBytes(request)) as object;
     return await askThrough(channel, call, { ...blobs, onProgress, signal });
@@ -73,7 +77,7 @@ export async function callInWorker<Call extends ModelCall>(
   }
 }
 
-interface Listening extends Pick<WorkerOrder, 'runtime' | 'run'> {
+interface Listening extends Pick<WorkerOrder, 'runtime' | 'hub' | 'run'> {
   hear(message: FromWorker): void;
 }
 
@@ -110,7 +114,8 @@ async function takeAway(request: object, run: string): Promise<void> {
     if (place !== undefined && 'getFileHandle' in place) await sweepAfter(handleFolder(place), run);
 }
 
-function startOwn(): WorkerLike {
+/** @throws WorkerNotStarted */
+export function startOwn(): WorkerLike {
   if (typeof Worker === 'undefined' || import.meta.url === undefined)
     throw new WorkerNotStarted(`Workers cannot be started from here. ${REMEDY}`);
   // Bundlers know this expression by its form.

@@ -8,7 +8,7 @@ import type { InPage } from './page-request.js';
 export async function callOnThread<Call extends ModelCall>(
   call: Call,
   given: InPage<RequestOf<Call>>,
-  options: Pick<WebPlatformOptions, 'runtime' | 'run'> = {},
+  options: Pick<WebPlatformOptions, 'runtime' | 'hub' | 'startEngine' | 'run'> = {},
 ): Promise<AnswerOf<Call>> {
   const { request, folders } = mountPlaces(Object(given));
   const platform = createWebPlatform({ ...options, folders, home: await findHome() });

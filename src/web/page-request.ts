@@ -1,7 +1,7 @@
 import type { ChosenFile, WebPlace } from '../platform/web/web-place.js';
 import type { FolderOption } from './mount-places.js';
 
-/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system. */
+/** A model's folder, or its `.onnx` file. A path lies in the origin's private file system; what is none may be a name of the Hub. */
 export type PageFolder = string | WebPlace | ChosenFile;
 
 /** A file that is read. A path lies in the origin's private file system. */
@@ -9,15 +9,13 @@ export type PageFile = string | ChosenFile;
 
 /**
  * A request as a page makes it: folders are directory handles, maps of bytes or lists of chosen files, and files are files. What
- * no browser has is left out: threads by number, and the Hub.
+ * no browser has is left out: threads by number.
  */
 export type InPage<Request> = Request extends object
   ? {
-      readonly [Name in keyof Request as Exclude<Name, Missing>]: OptionInPage<Name, Request[Name]>;
+      readonly [Name in keyof Request as Exclude<Name, 'threads'>]: OptionInPage<Name, Request[Name]>;
     }
   : Request;
-
-type Missing = 'threads' | 'offline';
 
 type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>

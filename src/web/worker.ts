@@ -1,15 +1,21 @@
-/** A worker that makes one of the library's calls for a page. */
+/** A worker that makes one of the library's calls for a page, or runs graphs for one that is made on the page's thread. */
 import { answerOrder } from '../remote/messages.js';
 import type { ModelCall, RequestOf } from '../remote/model-calls.js';
 import type { FromWorker, WorkerOrder } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
+import type { EngineAnswer, EngineQuestion } from './engine-worker.js';
 import type { InPage } from './page-request.js';
+import { serveEngine } from './serve-engine.js';
 
-const tell = (message: FromWorker, transfer: ArrayBuffer[] = []) => globalThis.postMessage(message, { transfer });
+const tell = (message: FromWorker | EngineAnswer, transfer: ArrayBuffer[] = []) =>
+  globalThis.postMessage(message, { transfer });
+const answerQuestion = serveEngine(tell);
 
 tell({ beat: true });
-globalThis.addEventListener('message', ({ data }: MessageEvent<WorkerOrder>) => void answer(data));
+globalThis.addEventListener('message', ({ data }: MessageEvent<WorkerOrder | EngineQuestion>) => {
+  void ('ask' in data ? answerQuestion(data) : answer(data));
+});
 
 async function answer({ call, request, ...options }: WorkerOrder): Promise<void> {
   const changes = watchMaps(mapsIn(request));

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { type Browser, chromium, type Page } from 'playwright-core';
+import { type Browser, type BrowserContext, chromium, type LaunchOptions, type Page } from 'playwright-core';
 
 const PACKAGE = 'node_modules/@sparticuz/chromium/package.json';
 const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
@@ -12,39 +12,50 @@ const FOLDER = resolve('node_modules/.cache', `chromium-${version}`);
 /** Flags for a WebGPU that runs on the processor. */
 export const SOFTWARE_WEBGPU = ['--enable-unsafe-webgpu', '--use-webgpu-adapter=swiftshader'];
 
+const NO_GPU = ['--disable-gpu'];
+
 /** Starts the Chromium that comes as an npm package: nothing is downloaded but by npm. */
-export async function launchChromium(flags: readonly string[] = ['--disable-gpu']): Promise<Browser> {
+export const launchChromium = (flags: readonly string[] = NO_GPU): Promise<Browser> =>
+  starting(flags, (options) => chromium.launch(options));
+
+/** The same with a profile in a folder, as users have one: private file systems lie on disk, elsewhere in memory with little room. */
+export const launchWithProfile = (folder: string, flags: readonly string[] = NO_GPU): Promise<BrowserContext> =>
+  starting(flags, (options) => chromium.launchPersistentContext(folder, options));
+
+async function starting<T>(flags: readonly string[], launch: (options: LaunchOptions) => Promise<T>): Promise<T> {
   if (!existsSync(FOLDER)) unpack();
   const options = { executablePath: join(FOLDER, 'chromium'), args: ['--no-sandbox', ...flags] };
   try {
-    return await chromium.launch(options);
+    return await launch(options);
   } catch (error) {
     // Bare machines lack NSS, which the package brings for them.
     const libraries = join(FOLDER, 'al2023/lib');
     if (!String(error).includes('shared libraries')) throw error;
-    return chromium.launch({
-      ...options,
-      env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string>,
-    });
+    return launch({ ...options, env: { ...process.env, LD_LIBRARY_PATH: libraries } as Record<string, string> });
   }
 }
 
 /** Watches the tasks of a page's main thread. @returns what stops it, and says how long the longest took of the processor, in ms */
 export async function watchMainThread(browser: Browser, page: Page): Promise<() => Promise<number>> {
-  const category = 'disabled-by-default-devtools.timeline';
-  await browser.startTracing(page, { categories: [category, '__metadata'] });
+  const categories = ['disabled-by-default-devtools.timeline', 'blink.user_timing', '__metadata'];
+  await browser.startTracing(page, { categories });
   return async () => {
+    await page.evaluate((end) => void performance.mark(end), END);
     // Tasks reach the trace a while after they end.
     await page.waitForTimeout(500);
     const { traceEvents } = JSON.parse((await browser.stopTracing()).toString()) as {
       traceEvents: readonly TraceEvent[];
     };
+    if (traceEvents.every(({ name }) => name !== END)) throw new Error('the trace was full before its end');
     const threads = traceEvents.filter(({ name, args }) => name === 'thread_name' && args.name === 'CrRendererMain');
     const isMain = ({ pid, tid }: TraceEvent) => threads.some((thread) => thread.pid === pid && thread.tid === tid);
     const tasks = traceEvents.filter((event) => event.name === 'RunTask' && isMain(event));
     return tasks.reduce((longest, { tdur = 0 }) => Math.max(longest, tdur), 0) / 1000;
   };
 }
+
+/** Mark that a trace ends with. */
+const END = 'end of the trace';
 
 interface TraceEvent {
   readonly name: string;

@@ -5,14 +5,22 @@ export class FakeDirectory implements DirectoryHandle {
   readonly kind = 'directory';
   readonly #children = new Map<string, FakeDirectory | FakeFile>();
 
-  constructor(readonly name: string) {}
+  /** @param allows whether files can be written in place, as in workers, and to how many bytes */
+  constructor(
+    readonly name: string,
+    readonly allows: { readonly inPlace: boolean; readonly room?: number } = { inPlace: true },
+  ) {}
 
   async getDirectoryHandle(name: string, { create = false } = {}): Promise<FakeDirectory> {
-    return this.#child(name, { create, make: () => new FakeDirectory(name), kind: 'directory' }) as FakeDirectory;
+    return this.#child(name, {
+      create,
+      make: () => new FakeDirectory(name, this.allows),
+      kind: 'directory',
+    }) as FakeDirectory;
   }
 
   async getFileHandle(name: string, { create = false } = {}): Promise<FakeFile> {
-    return this.#child(name, { create, make: () => new FakeFile(), kind: 'file' }) as FakeFile;
+    return this.#child(name, { create, make: () => new FakeFile(this.allows), kind: 'file' }) as FakeFile;
   }
 
   async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
@@ -63,7 +71,13 @@ class FakeFile implements FileHandle {
     };
   }
 
-  async createSyncAccessHandle() {
+  readonly createSyncAccessHandle?: NonNullable<FileHandle['createSyncAccessHandle']>;
+
+  constructor(readonly allows: FakeDirectory['allows']) {
+    if (allows.inPlace) this.createSyncAccessHandle = () => this.#openInPlace();
+  }
+
+  async #openInPlace() {
     this.isOpen = true;
     return {
       read: (bytes: Uint8Array, { at }: { at: number }) => {
@@ -72,12 +86,19 @@ class FakeFile implements FileHandle {
         return found.byteLength;
       },
       write: (bytes: Uint8Array, { at }: { at: number }) => {
+        // As Chromium tells that there is no room.
+        if (at + bytes.byteLength > (this.allows.room ?? Number.POSITIVE_INFINITY)) return 2 ** 32 - 8;
         const grown = new Uint8Array(Math.max(this.#bytes.byteLength, at + bytes.byteLength));
         grown.set(this.#bytes);
         grown.set(bytes, at);
         this.#bytes = grown;
         return bytes.byteLength;
       },
+      getSize: () => this.#bytes.byteLength,
+      truncate: (size: number) => {
+        this.#bytes = this.#bytes.slice(0, size);
+      },
+      flush: () => undefined,
       close: () => {
         this.isOpen = false;
       },

@@ -51,6 +51,14 @@ export interface HubRequest {
 
 export const TOKEN = 'hf_local';
 
+/** What lets pages of other addresses read the answers, as the Hub does. */
+export const FOR_PAGES = {
+  'access-control-allow-origin': '*',
+  'access-control-allow-headers': 'authorization, content-type, range',
+  'access-control-expose-headers':
+    'x-repo-commit, x-error-code, x-error-message, link, etag, accept-ranges, content-range',
+};
+
 /** Files from this size on are kept apart from the repository, as the Hub does. */
 const LFS_BYTES = 100_000;
 const PAGE_SIZE = 4;
@@ -84,6 +92,8 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
   const server = createServer((request, response) => {
     const { range, authorization } = request.headers;
     const token = authorization?.replace('Bearer ', '');
+    for (const [name, value] of Object.entries(FOR_PAGES)) response.setHeader(name, value);
+    if (request.method === 'OPTIONS') return void response.writeHead(204).end();
     requests.push({ line: `${request.method} ${request.url}`, ...(range && { range }), ...(token && { token }) });
     answer(request, response).catch((error) => fail(response, 500, 'Internal', String(error)));
   });

@@ -7,7 +7,9 @@ import { promisify } from 'node:util';
 import type { AxeResults } from 'axe-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { launchChromium } from '../support/browser.js';
+import { FOR_PAGES, repoOf, startHubServer } from '../support/hub-server.js';
 import { type PageServer, servePages } from '../support/page-server.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
@@ -52,6 +54,21 @@ describeThere('the page that prunes', () => {
     );
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
   }
+
+  it('takes a name on the Hub', async () => {
+    const nextPages = 'https://huggingface.co';
+    const hub = await startHubServer({ 'me/tiny': { files: repoOf(TINY_LLAMA) } }, { nextPages });
+    await context.route(`${nextPages}/**`, (route) =>
+      route.fulfill({
+        status: 307,
+        headers: { ...FOR_PAGES, location: route.request().url().replace(nextPages, hub.url) },
+      }),
+    );
+    await page.getByLabel(/Hugging Face Hub/).fill('me/tiny');
+    await page.getByRole('button', { name: 'Download' }).click();
+    await page.getByText('tiny is ready.', { exact: true }).waitFor();
+    await hub.close();
+  }, 120_000);
 
   it('describes the bundled model', async () => {
     await page.getByRole('button', { name: /bundled/ }).click();

@@ -1,8 +1,9 @@
 import { resolve } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
-import { createNodeEngine, prune } from '../../src/node.js';
+import { createNodeEngine, generateText, prune } from '../../src/node.js';
 import type * as web from '../../src/web.js';
 import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
+import { repoOf, startHubServer } from '../support/hub-server.js';
 import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -317,5 +318,30 @@ describeThere('a page', () => {
       return { isLeft: left.length > 0, leftThen: await unfinished() };
     }, RUN);
     expect(found).toEqual({ isLeft: true, leftThen: [] });
+  }, 120_000);
+
+  it('opens a model of the Hub, which it goes on receiving where it was stopped', async () => {
+    const hub = await startHubServer(
+      { 'me/tiny': { files: repoOf(TINY_LLAMA) } },
+      { cuts: { 'onnx/model.onnx': { after: 1_200_000, times: 1 } } },
+    );
+    const found = await page.evaluate(async (endpoint) => {
+      const { describe, generateText } = fang.createPruneWorker({ hub: { endpoint } });
+      const abortion = new AbortController();
+      const onProgress = ({ stage, done, detail = '' }: web.Progress) => {
+        if (stage === 'download' && detail.startsWith('onnx/') && done > 1e6) abortion.abort(new Error('enough'));
+      };
+      const stopping = describe({ model: 'me/tiny', signal: abortion.signal, onProgress });
+      const said = await stopping.catch((error) => String(error));
+      const { text } = await generateText({ model: 'me/tiny', prompt: 'Once upon', maxNewTokens: 4 });
+      return { said, text };
+    }, hub.url);
+    await hub.close();
+    const { text } = await generateText({ model: TINY_LLAMA, prompt: 'Once upon', maxNewTokens: 4 });
+    expect(found).toEqual({ said: 'Error: enough', text });
+    const ranges = hub.requests.flatMap(({ line, range }) => (line.includes('/cdn/') ? (range ?? []) : []));
+    const [start = 0, ...others] = ranges.map((range) => Number(/^bytes=(\d+)-$/.exec(range)?.[1]));
+    expect(start).toBeGreaterThan(1e6);
+    expect(others).toEqual([]);
   }, 120_000);
 });

@@ -25,6 +25,11 @@ export async function fetchBundled(): Promise<ChosenModel> {
   return { name: BUNDLED, folder: new Map(await Promise.all(BUNDLED_FILES.map(fetchFile))) };
 }
 
+/** A model of the Hugging Face Hub, `org/name`. */
+export function fromHub(id: string): ChosenModel {
+  return { name: id.replace(/^.*\//, '').replaceAll(/[@:]/g, '-'), folder: id };
+}
+
 /** A folder of an `<input webkitdirectory>`. */
 export function fromInput(files: FileList): ChosenModel {
   const list: readonly ChosenFile[] = [...files];

@@ -13,6 +13,7 @@ export function formatDuration(ms: number): string {
 
 /** What each stage does, for a reader. */
 const STAGES: Readonly<Record<string, string>> = {
+  download: 'Downloading',
   load: 'Reading the model',
   analyse: 'Understanding its graph',
   calibrate: 'Choosing texts to watch it on',

@@ -1,6 +1,6 @@
 import { describe, generateText, type ModelDescription, type Progress, type PruneReport, prune } from 'fang-prune';
 import { detectFeatures, lacksOf } from './browser-features.js';
-import { type ChosenModel, fetchBundled, fromDrop, fromInput } from './choose-model.js';
+import { type ChosenModel, fetchBundled, fromDrop, fromHub, fromInput } from './choose-model.js';
 import { drawBlocks } from './draw-blocks.js';
 import { element, make, showFacts } from './elements.js';
 import { formatBytes, formatCount, formatDuration, formatShare, formatStage } from './format.js';
@@ -20,6 +20,7 @@ async function showFeatures(): Promise<void> {
   element('lacks').hidden = lacking.length === 0;
   if (features.webgpu) element('provider').append(make('option', { value: 'webgpu' }, 'WebGPU'));
   element('save').hidden = !features.saving;
+  element('hub-form').hidden = !features.storage;
 }
 
 /** Says what went wrong where it was asked for. */
@@ -40,7 +41,10 @@ function choose(find: () => Promise<ChosenModel>): Promise<void> {
     for (const id of ['described', 'choices', 'result', 'chat']) element(id).hidden = true;
     status.textContent = 'Looking at the model ...';
     dense = await find();
-    described = await describe({ model: dense.folder });
+    const onProgress = ({ stage, detail }: Progress) => {
+      status.textContent = `${formatStage(stage, detail)} ...`;
+    };
+    described = await describe({ model: dense.folder, onProgress });
     status.textContent = `${dense.name} is ready.`;
     showModel(described);
   });
@@ -188,6 +192,7 @@ function listen(): void {
       event.preventDefault();
       action((event as SubmitEvent).submitter as HTMLButtonElement);
     });
+  onSubmit('hub-form', () => void choose(async () => fromHub(input('hub').value.trim())));
   onSubmit('form', () => void makeSmaller());
   onSubmit('chat-form', (button) => void write(button));
   const status = element('save-status');

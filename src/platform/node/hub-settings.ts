@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { VERSION } from '../../version.js';
 import type { HubSettings } from '../hub-store.js';
 
 /** Variables by which the Hub's clients are told. */
@@ -14,6 +15,8 @@ export function readHubSettings(env: HubEnvironment): HubSettings {
   return {
     endpoint: (env.HF_ENDPOINT || ENDPOINT).replace(/\/+$/, ''),
     offline: /^(1|on|yes|true)$/i.test(env.HF_HUB_OFFLINE ?? ''),
+    agent: `fang-prune/${VERSION}`,
+    names: { endpoint: 'HF_ENDPOINT', token: 'HF_TOKEN' },
     ...(token !== '' && { token }),
   };
 }

@@ -28,7 +28,15 @@ export interface FileHandle {
 export interface SyncAccessHandle {
   read(bytes: Uint8Array, options: { readonly at: number }): number;
   write(bytes: Uint8Array, options: { readonly at: number }): number;
+  getSize(): number;
+  truncate(size: number): void;
+  flush(): void;
   close(): void;
+}
+
+/** @throws Error where there is no room: Chromium tells the error's number without its sign in place of a count, which is large. */
+export function writeInPlace(file: SyncAccessHandle, bytes: Uint8Array, at: number): void {
+  if (file.write(bytes, { at }) !== bytes.byteLength) throw new Error('there is no room left');
 }
 
 /** Pieces that files are copied in where they cannot be moved. */

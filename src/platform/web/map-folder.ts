@@ -2,6 +2,7 @@ import { ModelFormatError } from '../../errors.js';
 import type { ByteSource } from '../../onnx/byte-source.js';
 import { bytesSource, concatBytes } from '../../onnx/memory-folder.js';
 import type { Entry } from '../platform.js';
+import { nextTask } from './next-task.js';
 import type { WebFolder } from './web-folder.js';
 
 /** What is used of a `Blob`. */
@@ -30,7 +31,7 @@ export function mapFolder(files: Map<string, Uint8Array | BlobLike>): WebFolder 
     },
     async open(path) {
       const found = files.get(path);
-      return found && ('slice' in found && 'size' in found ? blobSource(path, found) : bytesSource(path, found));
+      return found && ('slice' in found && 'size' in found ? blobSource(path, found) : memorySource(path, found));
     },
     async create(path) {
       const chunks: Uint8Array[] = [];
@@ -46,6 +47,18 @@ export function mapFolder(files: Map<string, Uint8Array | BlobLike>): WebFolder 
     async remove(path) {
       for (const file of inside(path)) files.delete(`${path}/${file}`);
       files.delete(path);
+    },
+  };
+}
+
+/** Bytes in memory. All that waits has its turn before each read, as it has while a file is read. */
+function memorySource(name: string, bytes: Uint8Array): ByteSource {
+  const source = bytesSource(name, bytes);
+  return {
+    ...source,
+    async read(offset, length) {
+      await nextTask();
+      return source.read(offset, length);
     },
   };
 }

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../../errors.js';
 import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
-import type { DirectoryHandle, SyncAccessHandle } from './handle-folder.js';
+import { type DirectoryHandle, type SyncAccessHandle, writeInPlace } from './handle-folder.js';
 import { insisting } from './insisting.js';
 import { randomName } from './random-name.js';
 
@@ -67,12 +67,10 @@ export async function createStoredScratch(home: DirectoryHandle, run: string): P
   let isGone = false;
   return {
     async write(offset, bytes) {
-      await writing(name, async () => {
-        if (file.write(bytes, { at: offset }) < bytes.byteLength) throw new Error('there is no room left');
-      });
+      await writing(name, async () => writeInPlace(file, bytes, offset));
     },
     async readInto(offset, bytes) {
-      if (file.read(bytes, { at: offset }) < bytes.byteLength) throw leaves(offset, bytes);
+      if (file.read(bytes, { at: offset }) !== bytes.byteLength) throw leaves(offset, bytes);
     },
     async dispose() {
       if (isGone) return;

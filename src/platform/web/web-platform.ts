@@ -10,6 +10,7 @@ import type { DirectoryHandle } from './handle-folder.js';
 import { randomName } from './random-name.js';
 import { createMemoryScratch, createStoredScratch } from './scratch.js';
 import { createWebFiles, HOME } from './web-files.js';
+import { createWebHubStore, type WebHub } from './web-hub-store.js';
 import type { WebPlace } from './web-place.js';
 import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
 import { keptIn, openWorkspace } from './workspace.js';
@@ -25,6 +26,10 @@ export interface WebPlatformOptions {
   readonly home?: DirectoryHandle | undefined;
   /** How ONNX Runtime Web is loaded. Default: as the bundler and `ort.env` have it. */
   readonly runtime?: WebRuntime | undefined;
+  /** How models of the Hugging Face Hub are asked for. Without `home` there are none. Default: public ones. */
+  readonly hub?: WebHub | undefined;
+  /** Starts an engine where none is given. Default: ONNX Runtime Web on this thread. */
+  readonly startEngine?: ((executionProviders: readonly string[]) => Promise<Engine>) | undefined;
   /** Begins the names of what is not complete, so that it can be told whose it is. Default: a name of its own. */
   readonly run?: string | undefined;
 }
@@ -36,17 +41,19 @@ export interface WebPlatformOptions {
  * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
 export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
-  const { folders = {}, home, runtime = {}, run = randomName() } = options;
+  const { folders = {}, home, runtime = {}, hub, run = randomName() } = options;
+  const { startEngine = (providers) => startRuntime(runtime, providers) } = options;
   const files = createWebFiles(folders, home, run);
   return {
     files,
     ...(globalThis.indexedDB !== undefined && createWorkspaces(files, { ...folders, [HOME]: home })),
+    hub: home && createWebHubStore(home, hub),
     createScratch: async () => (home && (await createStoredScratch(home, run))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
-    createEngine: (choice) => createWebEngine(choice, runtime),
+    createEngine: (choice) => createWebEngine(choice, startEngine),
     limitTime: (action) => action(),
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
@@ -69,18 +76,21 @@ function createWorkspaces(
   };
 }
 
-async function createWebEngine(choice: EngineChoice & JobControl, runtime: WebRuntime): Promise<Engine> {
+async function createWebEngine(
+  choice: EngineChoice & JobControl,
+  start: NonNullable<WebPlatformOptions['startEngine']>,
+): Promise<Engine> {
   checkOwnEngine(choice);
   const { executionProvider, threads, engine: given } = choice;
   if (threads !== undefined)
     throw new OptionError('threads is given, but graphs run in wasm: set ort.env.wasm.numThreads instead', {
       option: 'threads',
     });
-  return yieldingEngine(given ?? (await startRuntime(runtime, [executionProvider ?? 'wasm'].flat())), choice);
+  return yieldingEngine(given ?? (await start([executionProvider ?? 'wasm'].flat())), choice);
 }
 
-/** @throws EngineError where it does not start: most often a file of it is not where it looks. */
-async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
+/** ONNX Runtime Web on this thread. @throws EngineError where it does not start: most often a file of it is not where it looks. */
+export async function startRuntime(runtime: WebRuntime, executionProviders: readonly string[]): Promise<Engine> {
   const engine = createOrtEngine(await loadWebRuntime(runtime), { executionProviders });
   const wrong = await tryEngine(engine);
   if (wrong === undefined) return engine;

@@ -46,6 +46,14 @@ it('keeps statistics, report and recipe where relative paths lie, and prunes fro
   ]);
 }, 240_000);
 
+it('says that there is no room for scratch space', async () => {
+  const home = new FakeDirectory('opfs', { inPlace: true, room: 8 });
+  const file = await createWebPlatform({ home }).createScratch();
+  await file.write(0, new Uint8Array(8));
+  await expect(file.write(8, new Uint8Array(8))).rejects.toThrow(/^Cannot write .* no room left/);
+  await file.dispose();
+});
+
 it.each([
   ['in memory', undefined],
   ['in a directory', new FakeDirectory('opfs')],

@@ -1,0 +1,50 @@
+import { startRuntime } from '../platform/web/web-platform.js';
+import { toSentError } from '../remote/revive-error.js';
+import type { Engine, Session } from '../runtime/engine.js';
+import type { EngineAnswer, EngineQuestion, EngineQuestions } from './engine-worker.js';
+
+type Serving = {
+  readonly [Name in keyof EngineQuestions]: (
+    ...about: Parameters<EngineQuestions[Name]>
+  ) => Promise<ReturnType<EngineQuestions[Name]>>;
+};
+
+/** Answers what an engine is asked for. @param tell takes an answer, and memory that may go with it */
+export function serveEngine(
+  tell: (answer: EngineAnswer, transfer?: ArrayBuffer[]) => void,
+): (question: EngineQuestion) => Promise<void> {
+  const serving = createServing();
+  return async ({ id, ask, about }) => {
+    try {
+      const answer = await (serving[ask] as (...about: unknown[]) => Promise<unknown>)(...about);
+      const buffers = ask === 'run' ? Object.values(answer as object).map(({ data }) => data.buffer) : [];
+      tell({ id, answer }, [...new Set<ArrayBuffer>(buffers)]);
+    } catch (error) {
+      tell({ id, error: toSentError(error) });
+    }
+  };
+}
+
+function createServing(): Serving {
+  const sessions = new Map<number, Session>();
+  let engine: Engine | undefined;
+  let count = 0;
+  return {
+    async start(runtime, executionProviders) {
+      engine = await startRuntime(runtime, executionProviders);
+      const { load: _, loadFile: __, ...described } = engine;
+      return described;
+    },
+    async load(model, options) {
+      const session = await engine!.load(model, options);
+      count += 1;
+      sessions.set(count, session);
+      return { session: count, inputs: session.inputs, outputs: session.outputs };
+    },
+    run: (session, feeds, fetches) => sessions.get(session)!.run(feeds, fetches),
+    async release(session) {
+      await sessions.get(session)?.release();
+      sessions.delete(session);
+    },
+  };
+}
