@@ -13,11 +13,9 @@ export type PageFile = string | ChosenFile;
  */
 export type InPage<Request> = Request extends object
   ? {
-      readonly [Name in keyof Request as Exclude<Name, Missing>]: OptionInPage<Name, Request[Name]>;
+      readonly [Name in keyof Request as Exclude<Name, 'threads'>]: OptionInPage<Name, Request[Name]>;
     }
   : Request;
-
-type Missing = 'threads';
 
 type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>

@@ -46,8 +46,8 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   const files = createWebFiles(folders, home, run);
   return {
     files,
-    hub: home && createWebHubStore(home, hub),
     ...(globalThis.indexedDB !== undefined && createWorkspaces(files, { ...folders, [HOME]: home })),
+    hub: home && createWebHubStore(home, hub),
     createScratch: async () => (home && (await createStoredScratch(home, run))) ?? createMemoryScratch(),
     createHash() {
       const hash = sha256.create();
