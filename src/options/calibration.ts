@@ -77,7 +77,7 @@ const GENERATE = {
   }),
   batchSize: row(undefined, 'windows written together', {
     kind: whole(1),
-    otherwise: 'as many as 192 MiB of keys and values hold, 32 at most',
+    otherwise: 'as many as 192 MiB of keys and values hold, in browsers 96, 32 at most',
   }),
   seed: row(undefined, 'seed of the windows that the model writes', { kind: whole(0), otherwise: "the run's seed" }),
   file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {

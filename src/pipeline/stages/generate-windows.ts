@@ -37,6 +37,9 @@ export interface GenerateInput extends WindowShape {
 const LEAST_CACHE_BYTES = 192 * 2 ** 20;
 const CACHE_FRACTION = 1 / 4;
 
+/** Where the engine copies inputs, memory of a page holds the keys and values that it reads beside those that it makes. */
+const COPIED_CACHE_BYTES = 96 * 2 ** 20;
+
 /** Windows that a model wrote, and the same as the text of a windows file. */
 export interface WrittenWindows extends GeneratedSet {
   readonly windowsFile: string;
@@ -58,7 +61,9 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
       ? await openKeptWindows(context.journal, input.written)
       : await openWindowsFile(platform.files, file, origin);
   const drawing = { seed, startToken, temperature };
-  const cacheLimitBytes = Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
+  const cacheLimitBytes = input.engine.copiesInputs
+    ? COPIED_CACHE_BYTES
+    : Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
     ...drawing,
     endTokens: findEndTokens(hints),
