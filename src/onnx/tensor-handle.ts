@@ -48,13 +48,13 @@ export function workedOutHandle(shape: TensorShape, workOut: () => Promise<Uint8
   });
 }
 
-interface ByteRange {
+interface ReadRange {
   readonly offset: number;
   readonly length: number;
 }
 
 /** @param readRange gets ranges that lie inside; by default all of it */
-function handleOf(shape: TensorShape, readRange: (range: ByteRange) => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
+function handleOf(shape: TensorShape, readRange: (range: ReadRange) => Promise<Uint8Array<ArrayBuffer>>): TensorHandle {
   const byteLength = expectedByteLength(shape);
   return {
     ...shape,
@@ -83,7 +83,7 @@ export function describeShape({ dataType, dims }: TensorShape): string {
 }
 
 /** @throws ModelFormatError when a range leaves `byteLength` bytes. */
-export function checkRange(range: ByteRange, byteLength: number): void {
+export function checkRange(range: ReadRange, byteLength: number): void {
   const isInside =
     Number.isSafeInteger(range.offset) &&
     Number.isSafeInteger(range.length) &&

@@ -76,7 +76,7 @@ export function stateDtypes(
   const [{ dtype, file: first }] = variants as readonly [WrittenVariant, ...WrittenVariant[]];
   const parts = embeddings !== undefined && {
     ...(typeof said === 'object' ? said : {}),
-    ...Object.fromEntries([embeddings].flatMap(partDtype)),
+    ...Object.fromEntries(partDtype(embeddings)),
     [parseModelName(nameOf(first))!.stem]: dtype,
   };
   const halves = variants.filter(({ dtype }) => DTYPES[dtype].floats === 'float16');
@@ -101,8 +101,14 @@ const nameOf = (file: string) => file.slice(file.lastIndexOf('/') + 1);
 /** A part's name and dtype, as its file says. */
 function partDtype(file: string): [string, DtypeName][] {
   const { stem, variant } = parseModelName(nameOf(file)) ?? {};
+  const dtype = dtypeOf(variant);
+  return stem === undefined || dtype === undefined ? [] : [[stem, dtype]];
+}
+
+/** The dtype of models whose names end so. */
+function dtypeOf(variant: string | undefined): DtypeName | undefined {
   const [dtype] = Object.entries(DTYPES).find(([, { suffix }]) => suffix === variant) ?? [];
-  return stem === undefined || dtype === undefined ? [] : [[stem, dtype as DtypeName]];
+  return dtype as DtypeName | undefined;
 }
 
 /** A model that was written under its source's name. */
@@ -120,7 +126,7 @@ export interface WrittenModel {
 export function stateOwnDtype(config: JsonObject, { modelFile, external }: WrittenModel): JsonObject {
   const js = Object(config['transformers.js_config']) as JsonObject;
   const [, variant = ''] = /^onnx\/model(_\w+)?\.onnx$/.exec(modelFile) ?? [undefined, 'none'];
-  const [dtype] = Object.entries(DTYPES).find(([, { suffix }]) => suffix === variant) ?? [];
+  const dtype = dtypeOf(variant);
   if (dtype === undefined || typeof js.dtype === 'object') return config;
   const name = modelFile.slice(modelFile.lastIndexOf('/') + 1);
   // It finds no other name.

@@ -27,6 +27,8 @@ interface Trusted {
   readonly typeFrom?: number;
   /** It has as many elements as that input, so that nothing is claimed where its size is known. Default false. */
   readonly keepsCount?: boolean;
+  /** Inputs that say how large its result is. */
+  readonly sizes?: readonly number[];
   /** Rounds that it takes, likewise. */
   readonly rounds?: (ints: IntsAt) => number;
 }
@@ -63,26 +65,22 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },
   RotaryEmbedding: { ranks: { 1: [2, 3], 2: [2, 3] } },
-  ConstantOfShape: { elements: (ints) => product(ints(0)) },
-  Expand: { elements: (ints) => product(ints(1)), typeFrom: 0 },
-  Tile: { elements: (ints) => product(ints(1)), typeFrom: 0 },
+  ConstantOfShape: { elements: (ints) => product(ints(0)), sizes: [0] },
+  Expand: { elements: (ints) => product(ints(1)), typeFrom: 0, sizes: [1] },
+  Tile: { elements: (ints) => product(ints(1)), typeFrom: 0, sizes: [1] },
   OneHot: { elements: (ints) => product(ints(1)), typeFrom: 2 },
   Pad: { elements: (ints) => ints(1)?.reduce((most, pad) => Math.max(most, pad), 0) ?? NaN, typeFrom: 0 },
   // Where the end is not known it is a length, at least 0.
-  Range: { elements: (ints) => (product(ints(1) ?? [0]) - product(ints(0))) / product(ints(2)), typeFrom: 0 },
+  Range: {
+    elements: (ints) => (product(ints(1) ?? [0]) - product(ints(0))) / product(ints(2)),
+    typeFrom: 0,
+    sizes: [0, 1, 2],
+  },
   // It makes none, but ONNX Runtime notes each number of what may be a shape, and does so for as many as are claimed.
   Reshape: { elements: (ints) => (ints(1)?.length === 1 ? product(ints(1)) : NaN), typeFrom: 0, keepsCount: true },
   RandomNormal: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
   RandomUniform: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
   Loop: { rounds: (ints) => product(ints(0)) },
-};
-
-/** Inputs that say how large a result is. */
-const SIZES: Readonly<Record<string, readonly number[]>> = {
-  ConstantOfShape: [0],
-  Expand: [1],
-  Range: [0, 1, 2],
-  Tile: [1],
 };
 
 /** What sizes are made by from others. */
@@ -118,7 +116,7 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
       const wrong = findStray(node) ?? findWrong(node, trusted, facts);
       if (wrong !== undefined) throw refuse(`${nodeLabel(node)} ${wrong}`);
       make(bytesMade(node, trusted, facts), nodeLabel(node));
-      const vast = findVast(node, makers, facts);
+      const vast = findVast(node, trusted, { makers, facts });
       if (vast !== undefined) throw refuse(`${nodeLabel(node)} ${vast}`);
     }
     for (const { values, dims } of graph.sparseInitializer)
@@ -155,9 +153,12 @@ function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted
 }
 
 /** A constant that a result's size is worked out from, and that no sound size comes from. */
-function findVast(node: NodeProto, makers: ReadonlyMap<string, NodeProto>, facts: Facts): string | undefined {
-  const slots = Object.hasOwn(SIZES, qualifiedOp(node)) ? SIZES[qualifiedOp(node)]! : [];
-  const open = slots.map((slot) => node.input[slot] ?? '');
+function findVast(
+  node: NodeProto,
+  { sizes = [] }: Trusted,
+  { makers, facts }: { readonly makers: ReadonlyMap<string, NodeProto>; readonly facts: Facts },
+): string | undefined {
+  const open = sizes.map((slot) => node.input[slot] ?? '');
   const seen = new Set(open);
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
     const vast = facts.get(value)?.ints?.find((int) => Math.abs(int) >= MOST_SIZE);

@@ -44,8 +44,11 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
       found,
       journal: createJournal(createEntryStore(database, output, folder)),
       async close(isOver) {
-        if (isOver || key === undefined || !(await hasEntries())) await clear();
-        release();
+        try {
+          if (isOver || key === undefined || !(await hasEntries())) await clear();
+        } finally {
+          release();
+        }
       },
     };
   } catch (error) {
