@@ -124,6 +124,16 @@ const dtypes: Experiment[] = [0, 0.1, 0.2, 0.3].flatMap((sparsity) => {
   ];
 });
 
+/** The bytes that a smaller block takes go to the maps whose rounding is felt most. */
+const wide: Experiment[] = [0, 0.12].map((wideShare) => ({
+  id: `dense, q4, blocks of 64${wideShare > 0 ? `, wide share ${wideShare}` : ''}`,
+  tables: ['dtypes'],
+  options: {
+    ...{ method: 'magnitude', sparsity: 0, modules: 'ffn', dtype: 'q4', blockSize: 64, ...WRITTEN },
+    ...(wideShare > 0 && { wideShare }),
+  },
+}));
+
 const references: Experiment[] = [
   { id: "dense, ONNX Runtime's quantize_dynamic", tables: ['dtypes'], reference: 'q8' },
   { id: "dense, ONNX Runtime's MatMulNBitsQuantizer", tables: ['dtypes'], reference: 'q4' },
@@ -153,6 +163,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   ...healed,
   attentionHealed,
   ...dtypes,
+  ...wide,
   ...references,
   ...bySparsity('baselines', ['wanda', 'magnitude', 'random']),
 ];
