@@ -4,6 +4,7 @@ import { readKept } from '../platform/journal.js';
 import type { Files } from '../platform/platform.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
+import { readListed } from '../storage/read-listed.js';
 import { readReport } from '../storage/read-report.js';
 import { type JobContext, withPart } from './job-context.js';
 import { keyAt } from './run-key.js';
@@ -74,13 +75,18 @@ export async function mayBeKept(
   return isKept.includes(true) || runs.some((run) => run !== undefined);
 }
 
-/** Whether a run of the same key has made a folder. */
+/** Whether a run of the same key has made a folder, which still holds what was written. */
 export async function isFinished(
   { platform, run }: JobContext,
   { out, sparsities }: { readonly out: string | undefined; readonly sparsities: readonly number[] },
 ): Promise<boolean> {
   if (run === undefined || out === undefined) return false;
-  return (await runOf(platform.files, out)) === keyAt(platform, run, sparsities);
+  const { files } = platform;
+  if ((await runOf(files, out)) !== keyAt(platform, run, sparsities)) return false;
+  return readListed(files, files.resolve(out), out).then(
+    () => true,
+    () => false,
+  );
 }
 
 /**

@@ -1,14 +1,14 @@
-import { HubError, ModelFormatError, OptionError } from '../errors.js';
-import { createHubClient, type HubModel, isPlainPath } from '../hub/hub-client.js';
+import { HubError, OptionError } from '../errors.js';
+import { createHubClient, type HubModel } from '../hub/hub-client.js';
 import { formatModelCard } from '../hub/model-card.js';
 import { uploadFiles } from '../hub/upload-files.js';
 import { PUSH } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import type { HubStore } from '../platform/hub-store.js';
-import type { Files, Platform } from '../platform/platform.js';
+import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import { readJsonFile } from '../storage/read-json.js';
+import { type ListedFile, readListed } from '../storage/read-listed.js';
 import { readReport } from '../storage/read-report.js';
 import { walkFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
@@ -46,7 +46,7 @@ export interface PushedFolder {
   readonly commit?: string;
   readonly url?: string;
   /** What was uploaded beside the card. */
-  readonly files: readonly { readonly path: string; readonly byteLength: number }[];
+  readonly files: readonly ListedFile[];
   /** What lies in the folder and was not. */
   readonly leftOut: readonly string[];
   /** The repository's `README.md`. */
@@ -66,6 +66,8 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const { folder, repo, dryRun = false, withReport = false } = request;
   const root = files.resolve(folder);
   const listed = await readListed(files, root, folder);
+  if (listed === undefined)
+    throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only what a run of fang-prune wrote is pushed`);
   const isWanted = (path: string) => path !== CARD && (withReport || !PRIVATE_FILES.test(path));
   const wanted = listed.filter(({ path }) => isWanted(path));
   const report = await readReport(files, files.resolve(root, `${REPORT_NAME}.json`));
@@ -100,32 +102,6 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
     signal: request.signal,
   });
   return { ...pushed, commit, url: `${hub.settings.endpoint}/${repo}` };
-}
-
-/** What the manifest lists, as long as it is there as it was written. @throws OptionError, ModelFormatError */
-async function readListed(files: Files, root: string, folder: string): Promise<PushedFolder['files']> {
-  const manifest = await readJsonFile(files, files.resolve(root, MANIFEST));
-  if (manifest === undefined)
-    throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only what a run of fang-prune wrote is pushed`);
-  const entries = Array.isArray(manifest.files) ? (manifest.files as unknown[]) : [];
-  const real = await files.real(root);
-  const listed: { path: string; byteLength: number }[] = [];
-  for (const entry of entries) {
-    const { path, byteLength } = Object(entry) as { readonly path?: unknown; readonly byteLength?: unknown };
-    if (typeof path !== 'string' || !isPlainPath(path))
-      throw new ModelFormatError(`${folder}/${MANIFEST} lists ${JSON.stringify(path)}, which is no path inside it.`);
-    const target = files.resolve(root, path);
-    if (files.relative(real, await files.real(target)) === undefined)
-      throw new ModelFormatError(`${folder}/${path} leads out of the folder. Put the file itself there.`);
-    const source = await files.open(target);
-    await source?.close();
-    if (source === undefined || (byteLength !== undefined && source.byteLength !== byteLength))
-      throw new ModelFormatError(
-        `${folder}/${path} is not what was written there: ${source === undefined ? 'it is gone' : `it has ${source.byteLength} bytes, not ${byteLength}`}. Make the folder again.`,
-      );
-    listed.push({ path, byteLength: source.byteLength });
-  }
-  return listed;
 }
 
 /** Finds the repository, or makes it. */

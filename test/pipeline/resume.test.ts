@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdir, readdir, readFile, rename, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, rmdir, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { observe, prune, pruneLadder, quantize } from '../../src/node.js';
 import { runLadder, runObserve, runPrune } from '../../src/pipeline/calls.js';
@@ -123,6 +123,15 @@ describe('the same command again', () => {
   it('takes no damaged report for a finished result', async () => {
     await quick();
     await writeFile(at('out/20/fang-prune-report.json'), '{"schema":"fang-prune-report/1","blocks":7}');
+    await expect(quick()).rejects.toThrow('exists');
+  });
+
+  it.each([
+    ['cut', (file: string) => truncate(file, 100)],
+    ['gone', (file: string) => rm(file)],
+  ])('takes no result whose model is %s for a finished one', async (_, damage) => {
+    await quick();
+    await damage(at('out/20/onnx/model.onnx'));
     await expect(quick()).rejects.toThrow('exists');
   });
 

@@ -1,0 +1,43 @@
+import { ModelFormatError } from '../errors.js';
+import { isPlainPath } from '../hub/hub-client.js';
+import { MANIFEST } from '../platform/folder-manifest.js';
+import type { Files } from '../platform/platform.js';
+import { readJsonFile } from './read-json.js';
+
+/** A file that a run wrote into a folder. */
+export interface ListedFile {
+  /** Relative to the folder, with `/`. */
+  readonly path: string;
+  readonly byteLength: number;
+}
+
+/**
+ * What the manifest of a folder lists, as long as it is there as it was written.
+ * @param root the folder's path
+ * @param folder the same as the user named it
+ * @returns undefined where it has no manifest
+ * @throws ModelFormatError for a file that is gone, has another size or lies elsewhere.
+ */
+export async function readListed(files: Files, root: string, folder: string): Promise<ListedFile[] | undefined> {
+  const manifest = await readJsonFile(files, files.resolve(root, MANIFEST));
+  if (manifest === undefined) return undefined;
+  const entries = Array.isArray(manifest.files) ? (manifest.files as unknown[]) : [];
+  const real = await files.real(root);
+  const listed: ListedFile[] = [];
+  for (const entry of entries) {
+    const { path, byteLength } = Object(entry) as { readonly path?: unknown; readonly byteLength?: unknown };
+    if (typeof path !== 'string' || !isPlainPath(path))
+      throw new ModelFormatError(`${folder}/${MANIFEST} lists ${JSON.stringify(path)}, which is no path inside it.`);
+    const target = files.resolve(root, path);
+    if (files.relative(real, await files.real(target)) === undefined)
+      throw new ModelFormatError(`${folder}/${path} leads out of the folder. Put the file itself there.`);
+    const source = await files.open(target);
+    await source?.close();
+    if (source === undefined || (byteLength !== undefined && source.byteLength !== byteLength))
+      throw new ModelFormatError(
+        `${folder}/${path} is not what was written there: ${source === undefined ? 'it is gone' : `it has ${source.byteLength} bytes, not ${byteLength}`}. Make the folder again.`,
+      );
+    listed.push({ path, byteLength: source.byteLength });
+  }
+  return listed;
+}
