@@ -9,20 +9,46 @@ import { bytesHandle } from '../onnx/tensor-handle.js';
 import { typedElementBytes } from '../onnx/typed-elements.js';
 import { factOfWeight } from './probe-values.js';
 
-/** Attributes that name dims: kernels take a number that is far off for a place in memory. */
-const AXES = ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis'] as const;
-
 /** More dims than any tensor has. */
 const MOST_DIMS = 64;
+
+/** Wider than any kernel that goes along a sequence, and small enough for two axes of them. */
+const MOST_EXTENT = 2 ** 10;
+
+const namesTo = (limit: number, names: readonly string[]) => names.map((name) => [name, limit] as const);
+
+/**
+ * Attributes by how large they may be, whatever the operator. They name dims, which kernels take for a place in memory, or say
+ * how far a kernel reaches and how many outputs there are, which is made.
+ */
+const LIMITS: ReadonlyMap<string, number> = new Map([
+  ...namesTo(MOST_DIMS, ['axis', 'batch_dims', 'batch_axis', 'seq_axis', 'time_axis']),
+  ...namesTo(MOST_EXTENT, ['pads', 'strides', 'dilations', 'kernel_shape', 'output_padding', 'output_shape']),
+  ...namesTo(MOST_EXTENT, ['num_outputs']),
+]);
+
+/**
+ * Operators of images, signals, chance and encoders, which no decoder has. Their kernels take sizes, scales and ranges on
+ * trust: they end the process, go on for ever, or take all memory.
+ */
+const FOREIGN: ReadonlySet<string> = new Set([
+  ...['Resize', 'Upsample', 'GridSample', 'AffineGrid', 'RoiAlign', 'MaxRoiPool', 'MaxUnpool', 'LRN', 'Col2Im'],
+  ...['CenterCropPad', 'DeformConv', 'ImageScaler', 'NonMaxSuppression', 'com.microsoft.CropAndResize'],
+  ...['DFT', 'STFT', 'MelWeightMatrix', 'HannWindow', 'HammingWindow', 'BlackmanWindow'],
+  ...['RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Multinomial', 'Bernoulli'],
+  'com.microsoft.EmbedLayerNormalization',
+]);
 
 /** What an operator's kernel takes on trust. */
 interface Trusted {
   /** Attributes that it divides or counts dims by: from 1 to so many, where the node has them. */
   readonly counts?: Readonly<Record<string, number>>;
+  /** Attributes that divide the last dim of an input into parts, by that input. */
+  readonly parts?: Readonly<Record<string, number>>;
   /** Inputs whose dims it reads without looking how many there are, with the numbers that it can do with. */
   readonly ranks?: Readonly<Record<number, readonly number[]>>;
   /** Elements that it makes of the integers that its inputs hold; NaN where they are not known. */
-  readonly elements?: (ints: IntsAt, node: NodeProto) => number;
+  readonly elements?: (ints: IntsAt) => number;
   /** Input whose type is that of the elements; default: eight bytes are counted. */
   readonly typeFrom?: number;
   /** It has as many elements as that input, so that nothing is claimed where its size is known. Default false. */
@@ -59,8 +85,9 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
     ranks: { 7: [2], 8: [2] },
   },
   'com.microsoft.MultiHeadAttention': { counts: { num_heads: MOST_HEADS } },
-  'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS } },
+  'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS }, parts: { qkv_hidden_sizes: 1 } },
   Attention: { counts: { q_num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS } },
+  'com.microsoft.GatherBlockQuantized': { counts: { bits: 8 } },
   // Of a sequence; three dims or more are read past the end of its weight's.
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },
@@ -78,8 +105,6 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   },
   // It makes none, but ONNX Runtime notes each number of what may be a shape, and does so for as many as are claimed.
   Reshape: { elements: (ints) => (ints(1)?.length === 1 ? product(ints(1)) : NaN), typeFrom: 0, keepsCount: true },
-  RandomNormal: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
-  RandomUniform: { elements: (_, node) => product(intsAttribute(node, 'shape')) },
   Loop: { rounds: (ints) => product(ints(0)) },
 };
 
@@ -127,17 +152,25 @@ export async function refuseCrashing({ proto, weights }: Pick<OnnxModel, 'proto'
 const refuse = (what: string): UnsupportedModelError =>
   new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it anew`);
 
-function findStray({ attribute }: NodeProto): string | undefined {
-  const stray = attribute.find(({ name, i }) => {
-    const limit = (AXES as readonly string[]).includes(name) ? MOST_DIMS : 2 ** 31;
-    return i < -limit || i > limit;
-  });
-  return stray && `has ${stray.name} ${stray.i}, which no sound model has`;
+function findStray(node: NodeProto): string | undefined {
+  if (FOREIGN.has(qualifiedOp(node)))
+    return 'is an operator of images, signals, chance or encoders, which no decoder has';
+  for (const { name, i, ints } of node.attribute) {
+    const limit = LIMITS.get(name);
+    const most = limit ?? 2 ** 31;
+    const stray = [i, ...(limit === undefined ? [] : ints)].find((int) => int < -most || int > most);
+    if (stray !== undefined) return `has ${name} ${stray}, which no sound model has`;
+  }
+  return undefined;
 }
 
 type Facts = ReadonlyMap<string, ValueFact>;
 
-function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted, facts: Facts): string | undefined {
+function findWrong(
+  node: NodeProto,
+  { counts = {}, parts = {}, ranks = {}, rounds }: Trusted,
+  facts: Facts,
+): string | undefined {
   const factAt = (slot: number | string) => facts.get(node.input[Number(slot)] ?? '');
   for (const [name, most] of Object.entries(counts)) {
     const count = findAttribute(node, name)?.i;
@@ -147,6 +180,12 @@ function findWrong(node: NodeProto, { counts = {}, ranks = {}, rounds }: Trusted
     const { dims } = factAt(slot) ?? {};
     if (dims !== undefined && !expected.includes(dims.length))
       return `reads "${node.input[Number(slot)]}" of dims [${dims}], expected ${expected.join(' or ')} dims`;
+  }
+  for (const [name, slot] of Object.entries(parts)) {
+    const [sizes, dims] = [intsAttribute(node, name), factAt(slot)?.dims];
+    const isWhole = sizes?.every((size) => size > 0) && sizes.reduce((sum, size) => sum + size, 0) === dims?.at(-1);
+    if (sizes !== undefined && dims !== undefined && !isWhole)
+      return `divides "${node.input[slot]}" of dims [${dims}] by ${name} [${sizes}], expected parts of its last dim`;
   }
   const taken = rounds?.((slot) => factAt(slot)?.ints) ?? 0;
   return taken > MOST_ROUNDS ? `takes ${taken} rounds by a constant, expected up to ${MOST_ROUNDS}` : undefined;
@@ -178,7 +217,7 @@ function findVast(
 /** NaN where it is not known. */
 function bytesMade(node: NodeProto, { elements, typeFrom, keepsCount = false }: Trusted, facts: Facts): number {
   const factAt = (slot: number) => facts.get(node.input[slot] ?? '');
-  const count = elements?.((slot) => factAt(slot)?.ints, node) ?? 0;
+  const count = elements?.((slot) => factAt(slot)?.ints) ?? 0;
   if (keepsCount && count === product(factAt(typeFrom!)?.dims)) return 0;
   return count * elementBytes(typeFrom === undefined ? undefined : factAt(typeFrom)?.dataType);
 }

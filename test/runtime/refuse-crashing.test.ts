@@ -1,4 +1,5 @@
 import { UnsupportedModelError } from '../../src/errors.js';
+import { makeInitializer } from '../../src/graph/build.js';
 import { ModelFormatError } from '../../src/index.js';
 import { createGraphBuilder, type GraphBuilder } from '../support/graph-builder.js';
 import { HIDDEN, VOCABULARY } from '../support/small-decoder.js';
@@ -40,6 +41,39 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
       return g.op('Transpose', [mixed], { perm: [0, 2, 1] });
     },
     /has ndim 3, expected 1 to 2/,
+  ],
+  [
+    'codes of no bits',
+    (g, x) => {
+      const table = g.op('Constant', [], { value: { tensor: makeInitializer('', 2, [32, 8], new Uint8Array(256)) } });
+      const inputs = [table, 'input_ids', g.weight([32, 1])];
+      const attributes = { gather_axis: 0, quantize_axis: 1, block_size: 16, bits: 0 };
+      return g.op('Add', [x, g.op('GatherBlockQuantized', inputs, attributes, 'com.microsoft')]);
+    },
+    /has bits 0, expected 1 to 8/,
+  ],
+  [
+    'parts of a weight that has none of them',
+    (g, x) => {
+      const inputs = [x, g.weight([HIDDEN, 3 * HIDDEN]), g.weight([3 * HIDDEN])];
+      const sizes = [2 ** 16, 2 ** 16, 2 ** 16];
+      return g.op('Attention', inputs, { num_heads: 2, qkv_hidden_sizes: sizes }, 'com.microsoft');
+    },
+    /divides "\S+" of dims \[\d+,\d+\] by qkv_hidden_sizes \[65536,65536,65536\]/,
+  ],
+  [
+    'a convolution that reaches far beyond its input',
+    (g, x) => {
+      const channels = g.op('Transpose', [x], { perm: [0, 2, 1] });
+      const mixed = g.op('Conv', [channels, g.weight([HIDDEN, HIDDEN, 3])], { pads: [2 ** 24, 0] });
+      return g.op('Add', [x, g.op('ReduceMax', [mixed])]);
+    },
+    /has pads 16777216/,
+  ],
+  [
+    'chance with a spread that is no number',
+    (g, x) => g.op('Add', [x, g.op('RandomNormalLike', [x], { scale: { float: Number.NaN } })]),
+    /RandomNormalLike.* is an operator of images, signals, chance or encoders/,
   ],
   [
     'batch dims far off',
