@@ -14,7 +14,10 @@ export function printable(text: string): string {
 const MESSAGE_LIMIT = 4000;
 
 /** The same, and what is too long is left out of the middle: a message ends with what to do. */
-export function printableMessage(text: string): string {
+export const printableMessage = (text: string): string => printable(shorten(text));
+
+/** A message without its middle where that is too long to be shown, or to be searched by patterns. */
+export function shorten(text: string): string {
   const half = MESSAGE_LIMIT / 2;
-  return printable(text.length <= MESSAGE_LIMIT ? text : `${text.slice(0, half)} ... ${text.slice(-half)}`);
+  return text.length <= MESSAGE_LIMIT ? text : `${text.slice(0, half)} ... ${text.slice(-half)}`;
 }

@@ -1,4 +1,6 @@
 import { EngineError } from '../errors.js';
+import { shorten } from '../printable.js';
+import { reason } from '../reason.js';
 import { readDeclaredValues } from './declared-values.js';
 import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
 import { explainRefusal } from './explain-refusal.js';
@@ -178,7 +180,7 @@ async function attempt<T>({ version }: Runtime, what: string, action: () => Prom
   try {
     return await action();
   } catch (cause) {
-    const { message: said = String(cause) } = Object(cause) as { readonly message?: string };
+    const said = shorten(reason(cause));
     const explained = explainRefusal(said, version);
     throw new EngineError(`ONNX Runtime ${what}: ${said}${explained === undefined ? '' : `\n${explained}`}`, { cause });
   }

@@ -3,6 +3,7 @@ import { EngineError, UnsupportedModelError } from '../errors.js';
 import { nodeLabel } from '../graph/graph-index.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { shorten } from '../printable.js';
 import type { Engine } from './engine.js';
 import { neededRuntime } from './explain-refusal.js';
 
@@ -103,7 +104,7 @@ export function describeUnrunnable(
 }
 
 /** ONNX Runtime's own words. */
-const saidBy = ({ cause, message }: EngineError): string => String(Object(cause).message ?? message);
+const saidBy = ({ cause, message }: EngineError): string => shorten(String(Object(cause).message ?? message));
 
 function explain(said: string): Refusal {
   for (const { said: pattern, means } of MESSAGES) {

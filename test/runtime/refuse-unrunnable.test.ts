@@ -66,6 +66,12 @@ it.each([
   expect(error.cause).toBeInstanceOf(EngineError);
 });
 
+it('reads a message of any length in no time', () => {
+  const began = performance.now();
+  explain(`mode ${'a'.repeat(200_000)} is not supported`);
+  expect(performance.now() - began).toBeLessThan(1000);
+});
+
 it('leaves alone what is no refusal of the model', () => {
   const stopped = new Error('stopped');
   expect(refuseUnrunnable(stopped, { engine: { name: 'x' }, model: modelOf([]) })).toBe(stopped);
