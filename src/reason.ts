@@ -1,4 +1,6 @@
-/** What an error said, for another message. */
+/** What an error said, for another message: without the full stop, which that one has. */
 export function reason(cause: unknown): string {
-  return typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);
+  const said =
+    typeof cause === 'object' && cause !== null && 'message' in cause ? String(cause.message) : String(cause);
+  return said.replace(/\.$/, '');
 }

@@ -21,7 +21,7 @@ export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Rand
   const available = Math.floor(tokens.length / windowLength);
   if (available === 0) {
     throw new OptionError(
-      `found ${tokens.length} tokens, and one window needs ${windowLength} (${windowCount} windows need ${windowCount * windowLength}); give more text or a smaller windowLength`,
+      `found ${tokens.length} tokens, and one window needs ${windowLength} (${windowCount} windows need ${windowCount * windowLength}); give more text or a smaller calibration.windowLength`,
     );
   }
   const chosen =

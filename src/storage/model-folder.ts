@@ -199,7 +199,7 @@ async function locateOnHub(
     );
   const request = { id, offline: offline ?? hub.settings.offline, onProgress, signal };
   return fetchHubModel(platform, hub, request).catch((error: unknown) => {
-    const said = `${reason(error)} There is no file or folder ${platform.files.resolve(named)} either.`;
+    const said = `${reason(error)}. There is no file or folder ${platform.files.resolve(named)} either.`;
     if (error instanceof HubError) throw new HubError(said, { cause: error, status: error.status });
     if (error instanceof OptionError && error.option === 'model') throw new OptionError(said, { cause: error });
     throw error;
