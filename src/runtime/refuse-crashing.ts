@@ -64,6 +64,9 @@ type IntsAt = (slot: number) => readonly number[] | undefined;
 /** More heads than any model has, and few enough that no product of sizes leaves 32 bits. */
 const MOST_HEADS = 2 ** 16;
 
+/** More weights than ever share a scale. */
+const MOST_BLOCK = 2 ** 16;
+
 /** More rounds than a model's constants can have reason to ask for. */
 const MOST_ROUNDS = 2 ** 26;
 
@@ -87,7 +90,7 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   'com.microsoft.MultiHeadAttention': { counts: { num_heads: MOST_HEADS } },
   'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS }, parts: { qkv_hidden_sizes: 1 } },
   Attention: { counts: { q_num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS } },
-  'com.microsoft.GatherBlockQuantized': { counts: { bits: 8 } },
+  'com.microsoft.GatherBlockQuantized': { counts: { bits: 8, block_size: MOST_BLOCK } },
   // Of a sequence; three dims or more are read past the end of its weight's.
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },

@@ -22,6 +22,13 @@ const groupQuery = (g: GraphBuilder, x: string, attributes: object, tables: read
   return g.op('GroupQueryAttention', inputs, { num_heads: 2, kv_num_heads: 2, ...attributes }, 'com.microsoft');
 };
 
+const gatherCodes = (g: GraphBuilder, x: string, attributes: object) => {
+  const table = g.op('Constant', [], { value: { tensor: makeInitializer('', 2, [32, 8], new Uint8Array(256)) } });
+  const all = { gather_axis: 0, quantize_axis: 1, block_size: 16, bits: 4, ...attributes };
+  const rows = g.op('GatherBlockQuantized', [table, 'input_ids', g.weight([32, 1])], all, 'com.microsoft');
+  return g.op('Add', [x, rows]);
+};
+
 /** What ended the process in ONNX Runtime 1.30, or took all memory. */
 const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => string, RegExp])[] = [
   ['no heads', (g, x) => groupQuery(g, x, { num_heads: 0 }), /has num_heads 0, expected 1 to/],
@@ -42,16 +49,8 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     },
     /has ndim 3, expected 1 to 2/,
   ],
-  [
-    'codes of no bits',
-    (g, x) => {
-      const table = g.op('Constant', [], { value: { tensor: makeInitializer('', 2, [32, 8], new Uint8Array(256)) } });
-      const inputs = [table, 'input_ids', g.weight([32, 1])];
-      const attributes = { gather_axis: 0, quantize_axis: 1, block_size: 16, bits: 0 };
-      return g.op('Add', [x, g.op('GatherBlockQuantized', inputs, attributes, 'com.microsoft')]);
-    },
-    /has bits 0, expected 1 to 8/,
-  ],
+  ['codes of no bits', (g, x) => gatherCodes(g, x, { bits: 0 }), /has bits 0, expected 1 to 8/],
+  ['blocks of no weights', (g, x) => gatherCodes(g, x, { block_size: 0 }), /has block_size 0, expected 1 to 65536/],
   [
     'parts of a weight that has none of them',
     (g, x) => {
