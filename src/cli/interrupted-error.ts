@@ -13,9 +13,11 @@ interface InterruptedRequest extends Pick<JobControl, 'signal'> {
 
 /** Says how a run that makes `out` can go on, where it was interrupted and has kept something. */
 export function sayingHow<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
+  // While the run stops: when it has, the process may have no time left.
+  signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;
-    const { keptIn, workspaceOf } = await import('../platform/node/workspace.js');
+    const { keptIn, workspaceOf } = await loadWorkspace();
     if (!(await keptIn(out))) throw error;
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
@@ -24,3 +26,5 @@ export function sayingHow<T>({ signal, out, heal, dense }: InterruptedRequest, r
     );
   });
 }
+
+const loadWorkspace = () => import('../platform/node/workspace.js');
