@@ -40,6 +40,9 @@ export type LimitTime = <T>(action: () => T, ms: number) => T;
  */
 const [PATIENCE_MS, PATIENCE_MS_A_LETTER] = [30_000, 0.1] as const;
 
+/** More than any vocabulary has. */
+const MOST_TOKENS = 2 ** 24;
+
 /**
  * Makes a tokenizer of the parsed contents of `tokenizer.json` and `tokenizer_config.json`.
  *
@@ -60,6 +63,7 @@ export function createTokenizer(
   if (!isRecord(tokenizerConfig)) {
     throw new ModelFormatError('tokenizer_config.json must be an object; get the file again');
   }
+  checkIds(tokenizerJson.model.vocab);
   const ask = askPatiently(limitTime);
   const tokenizer = ask(0, () => construct(tokenizerJson, tokenizerConfig));
   const vocabulary = tokenizer.get_vocab();
@@ -87,6 +91,16 @@ export function createTokenizer(
         : ask(tokens.length, () => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
     },
   };
+}
+
+/** Ids are places in a list that has as many entries as the largest says. @throws ModelFormatError for one that is none */
+function checkIds(vocab: unknown): void {
+  if (!isRecord(vocab) || Array.isArray(vocab)) return;
+  for (const [token, id] of Object.entries(vocab))
+    if (!Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS)
+      throw new ModelFormatError(
+        `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MOST_TOKENS - 1}; get the file again`,
+      );
 }
 
 /** @throws ModelFormatError for a piece without an id */

@@ -37,6 +37,12 @@ describe('createTokenizer', () => {
     expect(tokenizer.decode(tokens, { skipSpecialTokens: true })).toBe('Hello');
   });
 
+  it.each([-1, 2 ** 31, 1e300, 'x'])('takes no %p for the id of a token', (id) => {
+    const { model, ...rest } = json as { readonly model: { readonly vocab: Readonly<Record<string, number>> } };
+    const hostile = { ...rest, model: { ...model, vocab: { ...model.vocab, e: id } } };
+    expect(() => createTokenizer(hostile, config)).toThrow(/the token "e" the id/);
+  });
+
   it('has nothing for nothing', () => {
     expect(tokenizer.encode('')).toHaveLength(0);
     expect(tokenizer.decode([])).toBe('');
