@@ -3,6 +3,7 @@ import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
+import type { BlockGrid } from '../../quantisation/block-codes.js';
 import { codesBehind } from '../../quantisation/dequantise-graph.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookups.js';
@@ -46,7 +47,7 @@ export async function writeCoded(
     if (exact !== undefined) kept.push({ ...weight, stored: exact });
     else {
       const grid = codesBehind(given.model.weights.get(weight.name))?.grid;
-      if (grid !== undefined) rounded.push({ ...weight, grid });
+      if (grid !== undefined) rounded.push({ ...weight, grid: gridOfRows(grid, weight.inCount) });
     }
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
@@ -70,6 +71,12 @@ export async function writeCoded(
     remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
   };
 }
+
+/** A table's blocks end where rows do: rows that are no whole blocks any more go to even levels in blocks of that size. */
+const gridOfRows = (grid: BlockGrid, inCount: number): BlockGrid =>
+  grid.levels === undefined || inCount % grid.blockSize === 0
+    ? grid
+    : { ...grid, levels: undefined, hasZeroPoints: true };
 
 /** Whether a weight has a grid, but is not what codes on it stand for. */
 function isTaken(handle: TensorHandle): boolean {
