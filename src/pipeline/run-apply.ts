@@ -15,6 +15,7 @@ import { checkLayout, checkModelHash } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
 import { type JobContext, withJob } from './job-context.js';
 import { runOf } from './kept-run.js';
+import { refuseCoded } from './refuse-coded.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
 import { analyse } from './stages/analyse.js';
 import { load } from './stages/load.js';
@@ -55,6 +56,7 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
     if (made === undefined) await platform.files.checkOutput({ output: out, source: folder.root, force });
     else await clearLeft(platform, out);
     const dense = await load.run(context, folder);
+    refuseCoded(request.model, dense, 'recipes change floats: give the float model that the recipe was made for');
     const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
     await checkModelHash(origin, folder, { model: dense, signal });
     const engine = await platform.createEngine(request);

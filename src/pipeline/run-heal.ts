@@ -26,6 +26,7 @@ import { checkCalibrationFiles } from './check-places.js';
 import { type JobContext, withJob } from './job-context.js';
 import { isFinished, mayBeKept, withJournal } from './kept-run.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
+import { refuseCoded } from './refuse-coded.js';
 import { hashSaved } from './result-facts.js';
 import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
@@ -147,6 +148,12 @@ async function healFolder(
     return { model, analysed: await STAGES.analyse.run(context, { model, engine }) };
   };
   const [teacher, student] = [await understand(folders.dense), await understand(folders.pruned)];
+  refuseCoded(request.dense, teacher.model, 'healing trains floats; give the float model that it was made of');
+  refuseCoded(
+    request.pruned,
+    student.model,
+    'prune and heal the float model that it was made of, and quantise the result',
+  );
   checkKinship(teacher.analysed, student.analysed);
   const { positionCount, detected } = teacher.analysed;
   const { windows } = await STAGES.calibrate.run(context, {

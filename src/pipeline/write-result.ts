@@ -75,10 +75,9 @@ export async function writeResult(
   const { folder } = source;
   const { places, index, force, quantisation } = request;
   const { out, report: place, sparsity } = places;
-  const isGone = outcome.modules.some(({ keep }) => keep.length === 0);
-  const recipe = isGone ? undefined : places.recipe;
-  if (places.recipe !== recipe)
-    remarks.push('no recipe was written: a module is gone whole, which recipes cannot say yet');
+  const unsaid = unsaidInRecipe(source, outcome);
+  const recipe = unsaid === undefined ? places.recipe : undefined;
+  if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
   // Of a run with this key that was not cut short another result is to be expected.
   const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [sparsity]);
@@ -110,6 +109,12 @@ export async function writeResult(
   await source.job.journal?.drop(`result-${index}`);
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
   return report;
+}
+
+/** What of a result no recipe tells; undefined where one tells all. */
+function unsaidInRecipe({ job }: ResultSource, { modules }: PruneOutcome): string | undefined {
+  if (job.model.coded !== undefined) return 'the model holds quantised weights';
+  return modules.some(({ keep }) => keep.length === 0) ? 'a module is gone whole' : undefined;
 }
 
 /** What drives the units of modules that no function groups tell of; nothing where no text is looked at, or none is quoted. */

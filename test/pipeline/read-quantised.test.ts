@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { OptionError } from '../../src/errors.js';
-import { openModelFolder, prune, quantize } from '../../src/node.js';
+import { OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { applyRecipe, heal, openModelFolder, prune, quantize } from '../../src/node.js';
 import { codesBehind } from '../../src/quantisation/dequantise-graph.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import { buildDecoder } from '../support/small-decoder.js';
@@ -85,6 +85,34 @@ describe('a float model beside a quantised one', () => {
     expect(await readCodes(at('from'))).toEqual(await readCodes(at('after')));
     await prune({ ...cut, model: at('q'), out: at('own') });
     expect(await readCodes(at('own'))).not.toEqual(await readCodes(at('after')));
+  });
+
+  it('gives even levels to rows that are no whole blocks of a table any more', async () => {
+    await quantize({ ...form, dtype: 'bnb4', model: await small(), out: at('q') });
+    const cut = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
+    const report = await prune({ ...cut, model: at('q'), out: at('out') });
+    expect(report.modules[0]!.unitsAfter).toBe(3);
+    expect(report.certificate!.gap).toBeLessThan(1e-5);
+    const opened = await openModelFolder(at('out'));
+    const grids = [...(await opened.load()).weights.values()].flatMap((handle) => codesBehind(handle)?.grid ?? []);
+    await opened.close();
+    expect(grids.filter(({ bits }) => bits === 4).map(({ levels }) => levels)).toContain(undefined);
+    expect(grids.map(({ levels }) => levels)).toContain('nf4');
+  });
+
+  it('is asked for where weights are trained, or a recipe is applied', async () => {
+    const dense = await small();
+    await quantize({ ...form, model: dense, out: at('q') });
+    const healed = (teacher: string, student: string) => heal({ dense: teacher, pruned: student, out: at('no') });
+    await expect(healed(dense, at('q'))).rejects.toThrow(UnsupportedModelError);
+    await expect(healed(dense, at('q'))).rejects.toThrow(/q holds quantised weights; .* quantise the result$/);
+    await expect(healed(at('q'), dense)).rejects.toThrow(/q holds quantised weights; .* give the float model/);
+    const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1, dryRun: true, recipe: at('recipe') } as const;
+    const { remarks } = await prune({ ...cut, model: at('q') });
+    expect(remarks.join()).toContain('no recipe was written: the model holds quantised weights');
+    await prune({ ...cut, model: dense });
+    const applied = applyRecipe({ recipe: at('recipe'), model: at('q'), out: at('no') });
+    await expect(applied).rejects.toThrow(/q holds quantised weights; .* give the float model/);
   });
 
   it('is refused where it is of no use', async () => {
