@@ -192,8 +192,8 @@ async function prepareFolder(
   const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run };
   return {
     async count() {
-      const counted: SavedModel[] = [];
-      for (const variant of variants) counted.push(await countBytes(variant, context));
+      const counted: Pick<SavedModel, 'byteLength'>[] = [];
+      for (const variant of variants) counted.push(await countBytes(variant, folder, context));
       await folder.checkUnchanged();
       if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
       const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
@@ -206,11 +206,12 @@ async function prepareFolder(
       const saved: SavedModel[] = [];
       const certificates: (CertificateReport | undefined)[] = [];
       for (const [at, variant] of variants.entries()) {
-        const { file, storage, change, precision } = variant;
+        const { file, storage, isSource, change, precision } = variant;
         const found = await stages.save.run(context, {
           ...{ model: variant.model, source: folder, folder: filled, file },
           documents: at === 0 ? documents : {},
           isFurther: at > 0,
+          isSource,
           ...(storage && { layout: storage }),
         });
         const checked = { ...job, folder, written: filled, file, change, precision };

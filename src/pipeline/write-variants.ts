@@ -9,7 +9,7 @@ import type { WrittenDtype } from '../prune/quantise/write-dtype.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelChange } from '../removal/apply-change.js';
 import type { CertificateReport, DtypeReport, RoundingReport } from '../report/report-schema.js';
-import type { ModelFolder } from '../storage/model-folder.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { variantFile } from './name-variants.js';
 import type { CertifyInput } from './stages/certify.js';
@@ -22,6 +22,8 @@ export interface Variant {
   /** Relative to the folder. */
   readonly file: string;
   readonly model: OnnxModel;
+  /** See `WrittenDtype.isSource`. */
+  readonly isSource?: boolean;
   readonly storage?: StorageChoice;
   readonly change: ModelChange;
   readonly precision?: CertifyInput['precision'];
@@ -45,13 +47,17 @@ export async function makeVariants(
 ): Promise<Variant[]> {
   if (dtypes.length === 0) {
     if (job.model.coded === undefined) return [];
-    const { model, changed } = await stages.quantise.run(context, {
+    const {
+      model,
+      isSource = false,
+      changed,
+    } = await stages.quantise.run(context, {
       job,
       outcome,
       request: { ...quantisation, layout },
     });
     const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
-    return [{ file: folder.modelFile, model, change, precision: precisionOf(job.model.coded) }];
+    return [{ file: folder.modelFile, model, isSource, change, precision: precisionOf(job.model.coded) }];
   }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {
@@ -124,7 +130,12 @@ function reportRounding({ roundings, wideCount }: WrittenDtype): RoundingReport 
 }
 
 /** Takes everything and keeps nothing, so that bytes are counted. */
-export function countBytes({ model, file, storage }: Variant, { onProgress, signal }: JobContext): Promise<SavedModel> {
+export async function countBytes(
+  { model, isSource, file, storage }: Variant,
+  source: ModelFolder,
+  { onProgress, signal }: JobContext,
+): Promise<Pick<SavedModel, 'byteLength'>> {
+  if (isSource) return { byteLength: await totalBytes(source.platform, modelPaths(source, model)) };
   const nowhere = { create: async () => ({ write: async () => undefined, close: async () => undefined }) };
   return saveModel(model, nowhere, file, { ...(storage && { layout: storage }), onProgress, signal });
 }

@@ -1,6 +1,6 @@
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { type SavedModel, type SaveOptions, saveModel } from '../../onnx/save-model.js';
-import { type ModelFolder, modelPaths } from '../../storage/model-folder.js';
+import { type SavedFile, type SavedModel, type SaveOptions, saveModel } from '../../onnx/save-model.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../../storage/model-folder.js';
 import { openFolder } from '../../storage/open-folder.js';
 import type { JsonObject } from '../../storage/read-json.js';
 import { listSideFiles, type SideFiles } from '../../storage/side-files.js';
@@ -20,6 +20,8 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly file?: string | undefined;
   /** A variant beside a model that was saved before it: nothing else goes along. Default false. */
   readonly isFurther?: boolean | undefined;
+  /** The model is what the source's files hold, which are copied. Default false. */
+  readonly isSource?: boolean | undefined;
 }
 
 /** A model folder that was filled. */
@@ -37,17 +39,29 @@ export const save: Stage<SaveInput, SavedFolder> = {
   name: 'save',
   run: ({ platform: { files }, timed, remarks, onProgress, signal }, input) =>
     timed('save', async () => {
-      const { model, source, documents, folder, file = source.modelFile, isFurther = false, ...layout } = input;
+      const {
+        model,
+        source,
+        documents,
+        folder,
+        file = source.modelFile,
+        isFurther = false,
+        isSource = false,
+        ...layout
+      } = input;
       const { kept, leftOut, outside } = isFurther ? NOTHING : await sortSideFiles(source, { model, documents });
       if (outside.length > 0)
         remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
       const control = { onProgress, signal };
-      const saved = await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
-      const from = source.platform.files;
-      for (const path of kept) {
+      const copy = async (path: string): Promise<void> => {
         signal?.throwIfAborted();
+        const from = source.platform.files;
         await copyFile(from, from.resolve(source.root, path), { files, path: files.resolve(folder, path) });
-      }
+      };
+      const saved = isSource
+        ? await copyModel(source, model, copy)
+        : await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
+      for (const path of kept) await copy(path);
       for (const [path, document] of Object.entries(documents))
         await writeText(files, files.resolve(folder, path), `${JSON.stringify(document, null, 2)}\n`);
       signal?.throwIfAborted();
@@ -57,10 +71,27 @@ export const save: Stage<SaveInput, SavedFolder> = {
 
 const NOTHING: SideFiles = { kept: [], leftOut: [], outside: [] };
 
+async function copyModel(
+  source: ModelFolder,
+  model: OnnxModel,
+  copy: (path: string) => Promise<void>,
+): Promise<SavedModel> {
+  const files: SavedFile[] = [];
+  for (const path of ownFiles(source, model)) {
+    await copy(path);
+    const place = source.platform.files.resolve(source.root, path);
+    files.push({ path, byteLength: await totalBytes(source.platform, [place]) });
+  }
+  return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
+}
+
+/** The model file and its external data, relative to the folder. */
+const ownFiles = (source: ModelFolder, model: OnnxModel): string[] =>
+  modelPaths(source, model).map((path) => source.platform.files.relative(source.root, path)!);
+
 async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
   if (Object.keys(source.documents).length === 0) return NOTHING;
   const { files } = source.platform;
-  const own = modelPaths(source, model).map((path) => files.relative(source.root, path)!);
-  const replaced = new Set([...own, ...Object.keys(documents), WINDOWS_FILE]);
+  const replaced = new Set([...ownFiles(source, model), ...Object.keys(documents), WINDOWS_FILE]);
   return listSideFiles(files, source.root, { modelFile: source.modelFile, replaced });
 }

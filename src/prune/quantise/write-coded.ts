@@ -32,6 +32,7 @@ export async function writeCoded(
   if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
       model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
+      isSource: true,
       changed: new Map(),
       roundings: new Map(),
       wideCount: 0,

@@ -33,6 +33,8 @@ export interface DtypeRequest extends BlockSettings {
 export interface WrittenDtype {
   /** The graph as it is saved. */
   readonly model: OnnxModel;
+  /** It is what the model's own files hold. Default false. */
+  readonly isSource?: boolean;
   /** What the float model computes with where this one has codes: see `ModelChange.changed`. */
   readonly changed: ModelChange['changed'];
   /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
