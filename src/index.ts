@@ -166,7 +166,6 @@ export {
   type SavedTraining,
   type TrainedName,
   type TrainingFacts,
-  type UnderstoodModel,
 } from './healing/heal-model.js';
 export {
   buildHessian,
@@ -234,7 +233,7 @@ export {
 } from './removal/repair-linear.js';
 export type { RemovalPlan, ScoredModule } from './removal/score-module.js';
 export { tidyModel } from './removal/tidy-model.js';
-export { type AnalysedModel, analyseModel } from './runtime/analyse-model.js';
+export { type AnalysedModel, analyseModel, type UnderstoodModel } from './runtime/analyse-model.js';
 export {
   type Batch,
   type BlockRunner,

@@ -63,7 +63,7 @@ export function createTokenizer(
   if (!isRecord(tokenizerConfig)) {
     throw new ModelFormatError('tokenizer_config.json must be an object; get the file again');
   }
-  checkIds(tokenizerJson.model.vocab);
+  checkIds(tokenizerJson);
   const ask = askPatiently(limitTime);
   const tokenizer = ask(0, () => construct(tokenizerJson, tokenizerConfig));
   const vocabulary = tokenizer.get_vocab();
@@ -94,9 +94,11 @@ export function createTokenizer(
 }
 
 /** Ids are places in a list that has as many entries as the largest says. @throws ModelFormatError for one that is none */
-function checkIds(vocab: unknown): void {
-  if (!isRecord(vocab) || Array.isArray(vocab)) return;
-  for (const [token, id] of Object.entries(vocab))
+function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknown>>): void {
+  const { vocab } = Object(model) as { readonly vocab?: unknown };
+  const own = isRecord(vocab) && !Array.isArray(vocab) ? Object.entries(vocab) : [];
+  const more = Array.isArray(added) ? added.map((token) => [Object(token).content, Object(token).id] as const) : [];
+  for (const [token, id] of [...own, ...more])
     if (!Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS)
       throw new ModelFormatError(
         `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MOST_TOKENS - 1}; get the file again`,

@@ -7,7 +7,8 @@ import type { TrainedName } from './trained-weights.js';
 import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
 import { sliceOf, type WeightGroups } from './weight-groups.js';
 
-export { checkKinship, type HealingRequest, type HealingSettings, type UnderstoodModel } from './start-training.js';
+export { checkKinship } from './check-kinship.js';
+export type { HealingRequest, HealingSettings } from './start-training.js';
 export type { TrainedName } from './trained-weights.js';
 export type { CurvePoint, SavedTraining, TrainingFacts } from './training-state.js';
 
@@ -85,7 +86,7 @@ export function remarkHealing({ keptStep, halvings, stopped }: HealingReport): s
 
 /** What an earlier run had reached. */
 async function takeKept(request: HealingRequest): Promise<Healed> {
-  checkRequest(request);
+  await checkRequest(request);
   const { from } = request;
   if (from === undefined)
     throw new OptionError(

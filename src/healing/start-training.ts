@@ -1,12 +1,13 @@
 import { blockSpans } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
-import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, makeBatches, type SideValues } from '../runtime/block-runner.js';
 import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
+import { checkKinship } from './check-kinship.js';
 import { createLossHead } from './loss-head.js';
 import { runStages, stagesOf } from './run-stages.js';
 import { createStudent } from './student.js';
@@ -24,12 +25,6 @@ export interface HealingSettings {
   readonly passCount: number;
   /** The highest rate of the schedule. Absent: by the size of the model, see `learningRateOf`. */
   readonly learningRate: number | undefined;
-}
-
-/** A model and what was found out about it. */
-export interface UnderstoodModel {
-  readonly model: OnnxModel;
-  readonly analysed: AnalysedModel;
 }
 
 export interface HealingRequest {
@@ -101,7 +96,7 @@ async function prepare(
   own: <T extends { dispose(): Promise<unknown> }>(made: T) => T,
 ): Promise<Training> {
   const { engine, teacher, student, settings, signal } = request;
-  checkRequest(request);
+  await checkRequest(request);
   const batching = planBatches(request);
   const spans = blockSpans(student.analysed.detected.layout);
   const index = indexRunGraph(student.model);
@@ -149,8 +144,8 @@ async function prepare(
 }
 
 /** @throws OptionError, UnsupportedModelError */
-export function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): void {
-  checkKinship(teacher.analysed, student.analysed);
+export async function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): Promise<void> {
+  await checkKinship(teacher, student);
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(
       `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,
@@ -174,29 +169,6 @@ export function groupTrained(
 /** The highest learning rate. */
 export const rateOf = ({ teacher, settings }: HealingRequest): number =>
   settings.learningRate ?? learningRateOf(teacher.analysed.detected.layout.parameterCount);
-
-/**
- * Checks that a pruned model may come from a dense one.
- * @throws UnsupportedModelError naming what differs in more than widths.
- */
-export function checkKinship(
-  { detected: { layout: dense } }: AnalysedModel,
-  { detected: { layout: pruned } }: AnalysedModel,
-) {
-  for (const size of ['blockCount', 'hiddenSize', 'vocabularySize'] as const)
-    if (dense[size] !== pruned[size])
-      throw new UnsupportedModelError(
-        `the pruned model has a ${size} of ${pruned[size]}, the dense one of ${dense[size]}; give the model that it was pruned from`,
-      );
-  for (const module of pruned.modules) {
-    const { block, kind, unitCount } = module;
-    const origin = dense.modules.find((other) => other.block === block && other.kind === kind);
-    if (origin === undefined || origin.unitCount < unitCount)
-      throw new UnsupportedModelError(
-        `block ${block} ${kind} of the pruned model has ${unitCount} units, that of the dense one ${origin?.unitCount ?? 'none'}; give the model that it was pruned from`,
-      );
-  }
-}
 
 interface Batching {
   /** Batches of every step. */

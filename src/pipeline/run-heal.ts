@@ -17,6 +17,7 @@ import { formatJson } from '../report/format-json.js';
 import { CERTIFICATE, HEALING } from '../report/measurement-shapes.js';
 import type { CertificateReport } from '../report/report-schema.js';
 import { optional, text, withFields } from '../report/shape.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { ModelFolder, SourceOptions } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
@@ -154,7 +155,7 @@ async function healFolder(
     student.model,
     'prune and heal the float model that it was made of, and quantise the result',
   );
-  checkKinship(teacher.analysed, student.analysed);
+  await checkKinship(teacher, student);
   const { positionCount, detected } = teacher.analysed;
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder: folders.dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
@@ -185,8 +186,8 @@ async function healFolder(
 
 interface Healed extends Awaited<ReturnType<typeof healModel>> {
   /** The pruned model as it was. */
-  readonly model: Parameters<typeof copyModel>[0];
-  readonly analysed: Parameters<typeof checkKinship>[1];
+  readonly model: UnderstoodModel['model'];
+  readonly analysed: UnderstoodModel['analysed'];
   readonly engine: Engine;
   readonly folder: ModelFolder;
   readonly windows: readonly Int32Array[];

@@ -1,13 +1,13 @@
 import type { OutputError } from '../activations/measure-output-error.js';
 import type { PrunableModule } from '../architecture/layout.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
-import type { HealingReport, UnderstoodModel } from '../healing/heal-model.js';
+import type { HealingReport } from '../healing/heal-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
 import type { Journal } from '../platform/journal.js';
 import type { ModelChange, ModuleCut } from '../removal/apply-change.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
-import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { AnalysedModel, UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import type { DenseMeasures } from './measure-dense/dense-measures.js';

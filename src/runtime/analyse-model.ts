@@ -30,6 +30,12 @@ export interface AnalysedModel {
   readonly positionCount: number | undefined;
 }
 
+/** A model and what was found out about it. */
+export interface UnderstoodModel {
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
+}
+
 /**
  * Understands a model by its topology and two runs on zeros; no weight is read.
  * @throws UnsupportedModelError naming the node that makes the model impossible to prune, or that the engine cannot run.

@@ -28,7 +28,7 @@ const LIMITS: ReadonlyMap<string, number> = new Map([
 ]);
 
 /**
- * Operators of images, signals, chance and encoders, which no decoder has. Their kernels take sizes, scales and ranges on
+ * Operators of images, signals and chance, which no decoder has. Their kernels take sizes, scales and ranges on
  * trust: they end the process, go on for ever, or take all memory.
  */
 const FOREIGN: ReadonlySet<string> = new Set([
@@ -36,7 +36,6 @@ const FOREIGN: ReadonlySet<string> = new Set([
   ...['CenterCropPad', 'DeformConv', 'ImageScaler', 'NonMaxSuppression', 'com.microsoft.CropAndResize'],
   ...['DFT', 'STFT', 'MelWeightMatrix', 'HannWindow', 'HammingWindow', 'BlackmanWindow'],
   ...['RandomNormal', 'RandomNormalLike', 'RandomUniform', 'RandomUniformLike', 'Multinomial', 'Bernoulli'],
-  'com.microsoft.EmbedLayerNormalization',
 ]);
 
 /** What an operator's kernel takes on trust. */
@@ -91,6 +90,7 @@ const TRUSTED: Readonly<Record<string, Trusted>> = {
   'com.microsoft.Attention': { counts: { num_heads: MOST_HEADS }, parts: { qkv_hidden_sizes: 1 } },
   Attention: { counts: { q_num_heads: MOST_HEADS, kv_num_heads: MOST_HEADS } },
   'com.microsoft.GatherBlockQuantized': { counts: { bits: 8, block_size: MOST_BLOCK } },
+  'com.microsoft.EmbedLayerNormalization': { ranks: { 0: [2], 1: [2], 2: [2], 3: [2], 4: [2], 5: [1], 6: [1] } },
   // Of a sequence; three dims or more are read past the end of its weight's.
   'com.microsoft.CausalConvWithState': { counts: { ndim: 2 } },
   'com.microsoft.RotaryEmbedding': { ranks: { 2: [2], 3: [2] } },
@@ -156,8 +156,7 @@ const refuse = (what: string): UnsupportedModelError =>
   new UnsupportedModelError(`${what}; ONNX Runtime may end the process there. Get the model again, or export it anew`);
 
 function findStray(node: NodeProto): string | undefined {
-  if (FOREIGN.has(qualifiedOp(node)))
-    return 'is an operator of images, signals, chance or encoders, which no decoder has';
+  if (FOREIGN.has(qualifiedOp(node))) return 'is an operator of images, signals or chance, which no decoder has';
   for (const { name, i, ints } of node.attribute) {
     const limit = LIMITS.get(name);
     const most = limit ?? 2 ** 31;

@@ -22,7 +22,7 @@ export async function readJsonFile(files: Files, path: string): Promise<JsonObje
     const { byteLength: size } = source;
     if (size > MAX_JSON_BYTES) throw new Error(`it has ${size} bytes, more than the ${MAX_JSON_BYTES} that are read`);
     const bytes = await source.read(0, size).finally(() => source.close());
-    const parsed: unknown = parseJson(decodeText(bytes));
+    const parsed: unknown = parseJson(decodeText(bytes).replace(/^\uFEFF/, ''));
     if (!isRecord(parsed)) throw new Error('it holds no object');
     return parsed;
   } catch (cause) {

@@ -4,12 +4,15 @@ import type { Files } from '../platform/platform.js';
 import { reason } from '../reason.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
-/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read. */
+/** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is no text. */
 export async function readText(files: Files, path: string, what = 'text'): Promise<string> {
   const bytes = await readBytes(files, files.resolve(path), true).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
   });
   if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
+  const zero = bytes.indexOf(0);
+  if (zero >= 0)
+    throw new OptionError(`Cannot read the ${what} ${path}: byte ${zero} is 0, so it is no text in UTF-8.`);
   return decodeText(bytes);
 }
 

@@ -41,6 +41,8 @@ describe('createTokenizer', () => {
     const { model, ...rest } = json as { readonly model: { readonly vocab: Readonly<Record<string, number>> } };
     const hostile = { ...rest, model: { ...model, vocab: { ...model.vocab, e: id } } };
     expect(() => createTokenizer(hostile, config)).toThrow(/the token "e" the id/);
+    const added = { ...rest, model, added_tokens: [{ content: 'e', id }] };
+    expect(() => createTokenizer(added, config)).toThrow(/the token "e" the id/);
   });
 
   it('has nothing for nothing', () => {

@@ -143,6 +143,11 @@ it('refuses a model that was not pruned from the dense one, and no windows', asy
   const swapped = heal({ teacher: student, student: teacher });
   await expect(swapped).rejects.toThrow(UnsupportedModelError);
   await expect(swapped).rejects.toThrow(/block 0 ffn of the pruned model has 512 units, that of the dense one 307/);
+  const other = copyModel(student.model);
+  for (const [name, handle] of other.weights)
+    if (handle.dims[0] === 2048) setWeight(other, name, bytesHandle(handle, new Uint8Array(handle.byteLength)));
+  const foreign = heal({ student: { ...student, model: other } });
+  await expect(foreign).rejects.toThrow(/token embeddings of the pruned model differ .* by 1.0 of their size/);
   await expect(heal({ heldOut: [] })).rejects.toThrow(/8 windows to learn on and 0 to check itself on/);
 });
 

@@ -61,6 +61,15 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
     /divides "\S+" of dims \[\d+,\d+\] by qkv_hidden_sizes \[65536,65536,65536\]/,
   ],
   [
+    'a norm of embeddings by a single number',
+    (g) => {
+      const [words, places] = [g.weight([VOCABULARY, HIDDEN]), g.weight([64, HIDDEN])];
+      const inputs = ['input_ids', '', words, places, '', g.weight([]), g.weight([HIDDEN])];
+      return g.ops('EmbedLayerNormalization', inputs, 2, {}, 'com.microsoft')[0]!;
+    },
+    /EmbedLayerNormalization.* reads "\S+" of dims \[\], expected 1 dims/,
+  ],
+  [
     'a convolution that reaches far beyond its input',
     (g, x) => {
       const channels = g.op('Transpose', [x], { perm: [0, 2, 1] });
@@ -72,7 +81,7 @@ const CRASHING: readonly (readonly [string, (g: GraphBuilder, x: string) => stri
   [
     'chance with a spread that is no number',
     (g, x) => g.op('Add', [x, g.op('RandomNormalLike', [x], { scale: { float: Number.NaN } })]),
-    /RandomNormalLike.* is an operator of images, signals, chance or encoders/,
+    /RandomNormalLike.* is an operator of images, signals or chance/,
   ],
   [
     'batch dims far off',

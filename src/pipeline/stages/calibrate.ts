@@ -13,6 +13,7 @@ import type { Engine } from '../../runtime/engine.js';
 import { findTokenizer } from '../../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
 import { openTextSource } from '../../storage/read-text.js';
+import { naming } from '../evaluate/text-windows.js';
 import type { JobContext, Stage } from '../job-context.js';
 import { tryToGenerate } from './generate-windows.js';
 
@@ -87,14 +88,9 @@ async function cutWindows(
   { calibration: { source, selection }, vocabularySize, seed }: CalibrateInput,
   cutting: Cutting,
 ): Promise<CalibrationSet> {
-  return createCalibrationSet({
-    ...cutting,
-    source: await openSource(platform, source),
-    selection,
-    seed,
-    vocabularySize,
-    signal,
-  });
+  const opened = await openSource(platform, source);
+  const cut = () => createCalibrationSet({ ...cutting, source: opened, selection, seed, vocabularySize, signal });
+  return source !== undefined && 'file' in source ? naming(source.file, cut) : cut();
 }
 
 function chooseWindowLength({ folder, positionCount, calibration: { windowLength } }: CalibrateInput): number {

@@ -1,4 +1,4 @@
-import type { UnderstoodModel } from '../../healing/heal-model.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { measureDivergences } from './measure-divergences.js';
 import { roundAgain } from './quantise-model.js';

@@ -1,7 +1,7 @@
 import { openLogits } from '../../evaluation/compare-logits.js';
 import { createDivergenceScorer, type DivergenceScorer } from '../../evaluation/divergence-scorer.js';
 import type { LogitsTensor } from '../../evaluation/token-scorer.js';
-import type { UnderstoodModel } from '../../healing/heal-model.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { Engine, Tensor } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensor } from '../../runtime/tensor-memory.js';

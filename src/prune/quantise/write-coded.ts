@@ -1,6 +1,5 @@
 import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
-import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import type { BlockGrid } from '../../quantisation/block-codes.js';
@@ -10,6 +9,7 @@ import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookup
 import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { tidyModel } from '../../removal/tidy-model.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 import { checkWhole } from './check-whole.js';
 import { quantiseModel, roundModel } from './quantise-model.js';

@@ -1,4 +1,3 @@
-import type { UnderstoodModel } from '../../healing/heal-model.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { FolderLayout } from '../../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
@@ -9,6 +8,7 @@ import { writeBlocks } from '../../quantisation/write-blocks.js';
 import { writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { tidyModel } from '../../removal/tidy-model.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { checkWhole, type WholeCost } from './check-whole.js';
 import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';

@@ -1,9 +1,9 @@
-import { type HealingReport, healModel, remarkHealing, type UnderstoodModel } from '../../healing/heal-model.js';
+import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
 import { keepTraining } from '../../healing/keep-training.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ModelChange } from '../../removal/apply-change.js';
-import { analyseModel } from '../../runtime/analyse-model.js';
+import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
 import { holdOut } from './hold-out.js';
 import type { Refinement } from './refinement.js';
