@@ -4,7 +4,7 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { decodeFloats, encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
-import { type CodedHandle, codesBehind } from './dequantise-graph.js';
+import { type CodedHandle, codesBehind } from './coded-handle.js';
 
 /**
  * A model that was read from codes, with the weights that they were made of in their place: those of a float model of the same

@@ -4,7 +4,7 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { applyRecipe, heal, openModelFolder, prune, quantize } from '../../src/node.js';
-import { codesBehind } from '../../src/quantisation/dequantise-graph.js';
+import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import { buildDecoder } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';

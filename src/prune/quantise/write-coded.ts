@@ -3,7 +3,7 @@ import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import type { BlockGrid } from '../../quantisation/block-codes.js';
-import { codesBehind } from '../../quantisation/dequantise-graph.js';
+import { codesBehind } from '../../quantisation/coded-handle.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookups.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';

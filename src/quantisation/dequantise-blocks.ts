@@ -1,0 +1,169 @@
+import type { NodeProto } from 'onnx-buf';
+import { ModelFormatError } from '../errors.js';
+import { intAttribute } from '../graph/attributes.js';
+import { makeNode } from '../graph/build.js';
+import { nodeLabel, throughReshape } from '../graph/graph-index.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { type BlockGrid, blockCount } from './block-codes.js';
+import type { CodedHandle } from './coded-handle.js';
+import { plainName, type Site } from './dequantise-site.js';
+import type { LevelsName } from './levels.js';
+import { dequantisedHandle, type StoredCodes } from './store-codes.js';
+import { QUANT_TYPES } from './write-blocks.js';
+
+/** See `com.microsoft.MatMulNBits`. */
+const LEAST_BLOCK = 16;
+
+const UINT8 = dataTypeNumber('uint8');
+const INT32 = dataTypeNumber('int32');
+
+/** Initializers of a weight in blocks, and its shape. */
+interface BlockPlaces {
+  readonly codes: string;
+  readonly scales: string;
+  readonly zeroPoints: string;
+  readonly outCount: number;
+  readonly inCount: number;
+  readonly levels?: LevelsName | undefined;
+  /** Block of each input. */
+  readonly groups?: string | undefined;
+}
+
+/** Codes of a node in blocks; undefined where they have a form of their own. @throws ModelFormatError */
+function findBlocks(
+  node: NodeProto,
+  { model }: Site,
+  { codes, scales, zeroPoints, outCount, inCount, levels, groups: order = '' }: BlockPlaces,
+): StoredCodes | undefined {
+  const { weights } = model;
+  const [found, scale, zero] = [weights.get(codes), weights.get(scales), weights.get(zeroPoints)];
+  if (found?.dataType !== UINT8 || scale === undefined || !isFloatType(scale.dataType)) return undefined;
+  const groups = weights.get(order);
+  const isFloating = zero !== undefined && isFloatType(zero.dataType);
+  if (zeroPoints !== '' && zero?.dataType !== UINT8 && !isFloating) return undefined;
+  if (order !== '' && groups?.dataType !== INT32) return undefined;
+  const [bits, blockSize] = [intAttribute(node, 'bits', 4), intAttribute(node, 'block_size', 32)];
+  if (bits !== 2 && bits !== 4 && bits !== 8) return undefined;
+  if (blockSize < LEAST_BLOCK || !Number.isInteger(Math.log2(blockSize)))
+    throw new ModelFormatError(
+      `${nodeLabel(node)} has a block size of ${blockSize}; expected a power of two of at least ${LEAST_BLOCK}. Get the file again.`,
+    );
+  const grid: BlockGrid = {
+    bits,
+    blockSize,
+    hasZeroPoints: zero !== undefined,
+    scaleType: scale.dataType === dataTypeNumber('float') ? 'float32' : 'float16',
+    ...(levels && { levels }),
+  };
+  const blocks = blockCount(inCount, grid);
+  const expected = {
+    codes: (outCount * blocks * blockSize * bits) / 8,
+    scales: outCount * blocks,
+    'zero points': isFloating ? outCount * blocks : outCount * Math.ceil((blocks * bits) / 8),
+    inputs: inCount,
+  };
+  const there = {
+    codes: found.byteLength,
+    scales: countOf(scale),
+    'zero points': zero === undefined ? expected['zero points'] : countOf(zero),
+    inputs: groups === undefined ? inCount : Math.min(countOf(groups), inCount),
+  };
+  for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
+    if (there[what] === expected[what]) continue;
+    throw new ModelFormatError(
+      `${nodeLabel(node)} has ${there[what]} ${what} where ${outCount} rows of ${inCount} weights in blocks of ${blockSize} take ${expected[what]}. Get the file again.`,
+    );
+  }
+  const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
+  return { grid, outCount, inCount, codes: found, scales: scale, ...parts };
+}
+
+const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
+
+/** Puts a float weight in the place of codes. */
+function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
+  const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
+  let name = base;
+  for (let count = 2; model.weights.has(name); count += 1) name = `${base}_${count}`;
+  const { outCount, inCount, scales } = stored;
+  const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
+  const handle: CodedHandle = {
+    ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
+    coded: { grid: stored.grid, stored, inputAxis },
+  };
+  setWeight(model, name, handle);
+  return name;
+}
+
+/** Lookups of codes in blocks. */
+export function dequantiseLookup(node: NodeProto, site: Site): void {
+  const { model, index, replaced, tables } = site;
+  const [table = '', ids = '', scales = '', zeroPoints = ''] = node.input;
+  const codes = throughReshape(index, table);
+  const [outCount = 0, bytes = 0] = rowsOf(model, codes);
+  const bits = intAttribute(node, 'bits', 4);
+  const isRows = intAttribute(node, 'gather_axis', 0) === 0 && Math.abs(intAttribute(node, 'quantize_axis', 1)) === 1;
+  if (!isRows) return;
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount: (bytes * 8) / bits });
+  if (stored === undefined) return;
+  const name = tables.get(codes) ?? addWeight(model, codes, stored, 1);
+  tables.set(codes, name);
+  replaced.set(node, [
+    makeNode({
+      op: 'Gather',
+      name: plainName(node),
+      inputs: [name, ids],
+      outputs: [...node.output],
+      attributes: { axis: 0 },
+    }),
+  ]);
+}
+
+/** `[V, bytes]` of codes that lie in blocks. */
+function rowsOf({ weights }: OnnxModel, codes: string): readonly number[] {
+  const handle = weights.get(codes);
+  const [rows = 1] = handle?.dims ?? [];
+  return [rows, (handle?.byteLength ?? 0) / rows];
+}
+
+/** Products over codes in blocks, also over those of a table that is looked up. */
+export function dequantiseProduct(node: NodeProto, site: Site): void {
+  const { model, index, replaced, tables } = site;
+  const [input = '', packed = '', scales = '', zeroPoints = '', groups = '', bias = ''] = node.input;
+  if (intAttribute(node, 'weight_prepacked', 0) !== 0) return;
+  const codes = throughReshape(index, packed);
+  const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints, groups, outCount, inCount });
+  if (stored === undefined) return;
+  const [result = ''] = node.output;
+  const product = bias === '' ? result : `${result}/unbiased`;
+  const table = tables.get(codes);
+  const weight = table === undefined ? addWeight(model, codes, stored, 0) : `${table}/turned/${result}`;
+  replaced.set(node, [
+    ...(table === undefined
+      ? []
+      : [makeNode({ op: 'Transpose', inputs: [table], outputs: [weight], attributes: { perm: [1, 0] } })]),
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [input, weight], outputs: [product] }),
+    ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [product, bias], outputs: [result] })]),
+  ]);
+}
+
+/** Products over a table's levels; blocks that go on in the next row stay unread. */
+export function dequantiseTable(node: NodeProto, site: Site): void {
+  const { model, replaced } = site;
+  const [input = '', codes = '', scales = ''] = node.input;
+  const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
+  const type = intAttribute(node, 'quant_type', 1);
+  const levels = (Object.keys(QUANT_TYPES) as LevelsName[]).find((name) => QUANT_TYPES[name] === type);
+  if (levels === undefined || inCount % intAttribute(node, 'block_size', 32) !== 0) return;
+  if (intAttribute(node, 'transB', 1) !== 1) return;
+  const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, levels });
+  if (stored === undefined) return;
+  const weight = addWeight(model, codes, stored, 0);
+  replaced.set(node, [
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [input, weight], outputs: [...node.output] }),
+  ]);
+}

@@ -1,0 +1,15 @@
+import type { NodeProto } from 'onnx-buf';
+import type { GraphIndex } from '../graph/graph-index.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+
+/** A model whose codes are being replaced by floats, and what has been so far. */
+export interface Site {
+  readonly model: OnnxModel;
+  readonly index: GraphIndex;
+  readonly replaced: Map<NodeProto, readonly NodeProto[]>;
+  /** Float tables by the initializer of their codes. */
+  readonly tables: Map<string, string>;
+}
+
+/** A node's name without what quantisers put behind it. */
+export const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant|Bnb4)$/i, '');
