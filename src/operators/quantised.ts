@@ -22,7 +22,7 @@ const quantised = (bits: string, gradient: Gradient = NO_GRADIENT): Operator => 
   ...PLAIN,
   axis: missing('packed weights are not cut'),
   gradient,
-  refusal: `its weights are quantised to ${bits}; prune the float model and quantise the result`,
+  refusal: `its weights are quantised to ${bits} in a form that is not read; prune the float model and quantise the result`,
 });
 
 /** Products with packed integer weights. */

@@ -78,7 +78,7 @@ function findBlocks(
     );
   }
   const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
-  return { grid, outCount, inCount, codes: found, scales: scale, ...parts };
+  return { grid, outCount, inCount, codes: found, scales: scale, name: `"${codes}"`, ...parts };
 }
 
 const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);

@@ -23,7 +23,7 @@ export function dequantiseConstant(node: NodeProto, { model, index, replaced, ta
   if (model.weights.has(result) || (isLookup && scale.dims.some((dim) => dim > 1))) return;
   const layout = { axis: intAttribute(node, 'axis', 1), blockSize: intAttribute(node, 'block_size', 0) };
   const name = isLookup ? (tables.get(table) ?? `${table}/floats`) : result;
-  setWeight(model, name, floatsBehind(found, { scale, zero, ...layout }));
+  setWeight(model, name, floatsBehind(found, { name: table, scale, zero, ...layout }));
   if (!isLookup) return void replaced.set(node, []);
   tables.set(table, name);
   const inputs = [name, lookup.input[1]!];
@@ -49,7 +49,7 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   if (rounding?.opType !== 'DynamicQuantizeLinear' || factors?.opType !== 'Mul' || found === undefined) return;
   if (scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
   const name = `${table}/floats`;
-  const layout = { scale, zero, axis: turned ? 0 : 1, blockSize: 0 };
+  const layout = { name: table, scale, zero, axis: turned ? 0 : 1, blockSize: 0 };
   if (!model.weights.has(name)) {
     setWeight(model, name, floatsBehind(found, layout));
     if (turned) dequantiseRows(table, name, site);
@@ -77,6 +77,8 @@ function dequantiseRows(table: string, name: string, { index, replaced }: Site):
 
 /** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */
 interface LinearLayout {
+  /** The codes' initializer. */
+  readonly name: string;
   readonly scale: TensorHandle;
   readonly zero: TensorHandle | undefined;
   readonly axis: number;
@@ -84,11 +86,12 @@ interface LinearLayout {
 }
 
 /** A float weight that is worked out of linear codes whenever it is read. */
-function floatsBehind(codes: TensorHandle, { scale, zero, axis, blockSize }: LinearLayout): TensorHandle {
+function floatsBehind(codes: TensorHandle, { name, scale, zero, axis, blockSize }: LinearLayout): TensorHandle {
   const { dims } = codes;
   const { dataType } = scale;
   return workedOutHandle({ dataType, dims }, async () => {
     const values = await readLinearCodes(codes, {
+      name: `"${name}"`,
       scales: await readFloat32(scale),
       zero,
       axis: axis < 0 ? axis + dims.length : axis,

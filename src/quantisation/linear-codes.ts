@@ -4,6 +4,8 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 
 /** What turns linear codes into numbers: `(code - zero point) scale`. */
 export interface LinearScales {
+  /** What messages call the codes. Default `a weight`. */
+  readonly name?: string;
   readonly scales: Float32Array;
   /** Codes of the scales' shape, or one for all; absent: zero. */
   readonly zero: TensorHandle | undefined;
@@ -21,7 +23,7 @@ export interface LinearScales {
  */
 export async function readLinearCodes(
   codes: TensorHandle,
-  { scales, zero, axis, blockSize }: LinearScales,
+  { name = 'a weight', scales, zero, axis, blockSize }: LinearScales,
 ): Promise<Float32Array> {
   const { dims } = codes;
   const count = countOf(codes);
@@ -31,12 +33,12 @@ export async function readLinearCodes(
   const along = dims[axis] ?? 1;
   const shared = blockSize > 0 ? blockSize : 1;
   const steps = Math.ceil(along / shared);
-  checkScales(dims, scales);
+  checkScales(name, dims, scales);
   const expected = blockSize > 0 ? steps * (count / along) : along;
   for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeros.length] as const]) {
     if (found === 1 || found === expected) continue;
     throw new ModelFormatError(
-      `codes of dims [${dims}] have ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
+      `${name} of dims [${dims}] has ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
     );
   }
   const values = new Float32Array(count);
@@ -51,11 +53,11 @@ export async function readLinearCodes(
   return values;
 }
 
-function checkScales(dims: readonly number[], scales: Float32Array): void {
+function checkScales(name: string, dims: readonly number[], scales: Float32Array): void {
   const broken = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
   if (broken < 0) return;
   throw new ModelFormatError(
-    `scale ${broken} of a weight of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
+    `scale ${broken} of ${name} of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
   );
 }
 

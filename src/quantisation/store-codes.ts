@@ -19,6 +19,8 @@ export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inC
   readonly zeroPoints?: TensorHandle;
   /** `[K]` at least, int32, see `BlockCodes.groups`. */
   readonly groups?: TensorHandle;
+  /** What messages call it: its initializer. */
+  readonly name?: string;
 }
 
 /** Keeps codes in the form of their file. */
@@ -65,11 +67,11 @@ export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
   if (broken < 0) return read;
   const row = Math.floor(broken / blockCount(inCount, grid));
   throw new ModelFormatError(
-    `the scale of a block in row ${row} of a weight of ${outCount} rows is ${read.scales[broken]}; expected a finite number other than 0. Get the file again.`,
+    `the scale of a block in row ${row} of ${stored.name ?? 'a weight'} of ${outCount} rows is ${read.scales[broken]}; expected a finite number other than 0. Get the file again.`,
   );
 }
 
-async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount }: StoredCodes) {
+async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount, name = 'a weight' }: StoredCodes) {
   if (stored === undefined) return undefined;
   const blocks = blockCount(inCount, grid);
   if (!isFloatType(stored.dataType)) return unpackBits(await stored.read(), grid.bits, blocks);
@@ -77,7 +79,7 @@ async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount }: S
   const broken = findNonFinite(numbers);
   if (broken < 0) return numbers;
   throw new ModelFormatError(
-    `the zero point of a block in row ${Math.floor(broken / blocks)} of a weight of ${outCount} rows is ${numbers[broken]}; expected a finite number. Get the file again.`,
+    `the zero point of a block in row ${Math.floor(broken / blocks)} of ${name} of ${outCount} rows is ${numbers[broken]}; expected a finite number. Get the file again.`,
   );
 }
 

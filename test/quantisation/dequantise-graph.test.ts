@@ -150,12 +150,12 @@ it.each([
   [
     'a scale that is NaN',
     blocks({ s: changed(3, Number.NaN) }),
-    /^the scale of a block in row 1 of a weight of 4 rows is NaN/,
+    /^the scale of a block in row 1 of "\S+" of 4 rows is NaN/,
   ],
   [
     'a scale of 0',
     blocks({ s: changed(6, 0) }),
-    /^the scale of a block in row 3 of a weight of 4 rows is 0; expected a finite/,
+    /^the scale of a block in row 3 of "\S+" of 4 rows is 0; expected a finite/,
   ],
   [
     'a block size that does not divide, unpadded',
@@ -167,29 +167,29 @@ it.each([
   [
     'a zero point that is infinite',
     blocks({ z: changed(5, Number.POSITIVE_INFINITY) }),
-    /^the zero point of a block in row 2 of a weight of 4 rows is Infinity/,
+    /^the zero point of a block in row 2 of "\S+" of 4 rows is Infinity/,
   ],
   ['an input of no block', blocks({ g: order(IN, (at) => at) }), /^input 2 of a weight has block 2 of 2; expected/],
   ['blocks of too few inputs', blocks({ g: order(IN - 1, () => 0) }), / has 31 inputs where .* take 32/],
   [
     'a linear scale that is infinite',
     linear({ s: floats([OUT], [1, 1, Number.POSITIVE_INFINITY, 1]) }),
-    /^scale 2 of a weight of dims \[32,4\] is Infinity/,
+    /^scale 2 of "\S+" of dims \[32,4\] is Infinity/,
   ],
   [
     'a linear scale of 0',
     linear({ s: floats([OUT], [1, 0, 1, 1]) }),
-    /^scale 1 of a weight of dims \[32,4\] is 0; expected/,
+    /^scale 1 of "\S+" of dims \[32,4\] is 0; expected/,
   ],
   [
     'linear scales of another axis',
     linear({ s: ones(3) }),
-    /^codes of dims \[32,4\] have 3 scales beside them, expected 4 along axis 1/,
+    /^"w" of dims \[32,4\] has 3 scales beside them, expected 4 along axis 1/,
   ],
   [
     'linear blocks that end before the axis does',
     linear({ s: ones(1, OUT) }, { axis: 0, block_size: 16 }),
-    /have 4 scales beside them, expected 8 along axis 0 in blocks of 16/,
+    /has 4 scales beside them, expected 8 along axis 0 in blocks of 16/,
   ],
 ])('refuses %s', async (_, coded, message) => {
   const readAll = async () => {
