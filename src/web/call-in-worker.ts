@@ -57,6 +57,8 @@ export async function callInWorker<Call extends ModelCall>(
   { start = startOwn, runtime = {}, hub = {} }: WorkerSettings = {},
 ): Promise<AnswerOf<Call>> {
   signal?.throwIfAborted();
+  // Before the worker starts: one that fails says so at once, and is listened to only when it is asked.
+  const blobs = (await blobsForBytes(request)) as object;
   const [worker, run] = [start(), randomName()];
   let [hasStarted, isOver] = [false, false];
   const hear = (message: FromWorker) => {
@@ -66,7 +68,6 @@ export async function callInWorker<Call extends ModelCall>(
   };
   const channel = channelTo(worker, { runtime, hub, run, hear });
   try {
-    const blobs = (await blobsForBytes(request)) as object;
     return await askThrough(channel, call, { ...blobs, onProgress, signal });
   } catch (error) {
     const isMissing = !hasStarted && signal?.aborted !== true && error instanceof EngineError;
