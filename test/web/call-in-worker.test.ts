@@ -12,6 +12,6 @@ function missing(): WorkerLike {
 }
 
 it('hears of a worker that does not start, however long bytes take to become blobs', async () => {
-  const model = new Map([['onnx/model.onnx', new Uint8Array(64 * 2 ** 20)]]);
-  await expect(callInWorker('describe', { model }, { start: missing })).rejects.toThrow(WorkerNotStarted);
+  const request: object = { model: new Map([['onnx/model.onnx', new Uint8Array(64 * 2 ** 20)]]) };
+  await expect(callInWorker('describe', request, { start: missing })).rejects.toThrow(WorkerNotStarted);
 }, 10_000);
