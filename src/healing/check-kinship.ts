@@ -65,11 +65,6 @@ function tableOf({ model, analysed: { tokenInput } }: UnderstoodModel): TensorHa
 function readMiddle(table: TensorHandle): Promise<Float32Array> {
   const count = Math.min(ROWS, table.dims[0]!);
   const first = Math.floor((table.dims[0]! - count) / 2);
-  return readFloat32(
-    sliceHandle(
-      table,
-      0,
-      Int32Array.from({ length: count }, (_, at) => first + at),
-    ),
-  );
+  const rows = Int32Array.from({ length: count }, (_, at) => first + at);
+  return readFloat32(sliceHandle(table, 0, rows));
 }

@@ -12,11 +12,12 @@ import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder, type ModelRequest } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
 import { withJob } from '../job-context.js';
+import { naming } from '../naming.js';
 import { openLanguageModel } from '../open-language-model.js';
 import { open } from '../stages/open.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { runEvaluation } from './run-evaluation.js';
-import { naming, windowOptions } from './text-windows.js';
+import { windowOptions } from './text-windows.js';
 
 export interface PerplexityRequest extends ModelRequest, TextWindows {
   /** Text file, UTF-8; or give `text`. */

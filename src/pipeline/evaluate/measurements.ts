@@ -11,7 +11,8 @@ import type { TextWindows } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import type { TaskFile } from '../../storage/task-file.js';
-import { naming, windowOptions } from './text-windows.js';
+import { naming } from '../naming.js';
+import { windowOptions } from './text-windows.js';
 
 /** A text with its name. */
 export interface NamedText {

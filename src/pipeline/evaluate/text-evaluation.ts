@@ -9,7 +9,8 @@ import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
-import { naming, windowOptions } from './text-windows.js';
+import { naming } from '../naming.js';
+import { windowOptions } from './text-windows.js';
 
 /** A text as the model reads it. */
 export interface PreparedText {

@@ -1,5 +1,4 @@
 import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { OptionError } from '../../errors.js';
 import type { WindowOptions } from '../../evaluation/scored-windows.js';
 import { refusal } from '../../options/option.js';
 import type { TextWindows } from '../../options/texts.js';
@@ -13,14 +12,4 @@ export function windowOptions(
     throw refusal('bos', 'was asked for, but the tokenizer has no token that begins a text');
   }
   return { windowLength, stride, windowCount, bosTokenId: bos ? bosTokenId : undefined };
-}
-
-/** Runs what measures a text. @throws OptionError with the text's name before what was wrong. */
-export async function naming<T>(name: string, action: () => Promise<T>): Promise<T> {
-  try {
-    return await action();
-  } catch (cause) {
-    if (cause instanceof OptionError) throw new OptionError(`${name}: ${cause.message}`, { cause });
-    throw cause;
-  }
 }

@@ -13,8 +13,8 @@ import type { Engine } from '../../runtime/engine.js';
 import { findTokenizer } from '../../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
 import { openTextSource } from '../../storage/read-text.js';
-import { naming } from '../evaluate/text-windows.js';
 import type { JobContext, Stage } from '../job-context.js';
+import { naming } from '../naming.js';
 import { tryToGenerate } from './generate-windows.js';
 
 /** What calibration windows are made from. */
