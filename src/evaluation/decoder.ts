@@ -1,7 +1,8 @@
 import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
+import { isWholeCache, type PresentOutput } from '../graph/hand-out-added.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
-import { cachedFeeds, type Past } from './cached-feeds.js';
+import { addToPast, cachedFeeds, type Past } from './cached-feeds.js';
 import { type CacheSizes, readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
 
@@ -17,7 +18,10 @@ export interface Decoder {
   readonly givesLast: boolean;
   /** Logits `[B, S, V]` of B token lists of one length, after what `past` holds of them. */
   run(tokens: readonly Int32Array[], past?: Past): Promise<LogitsTensor>;
-  /** The same, and the past of the next run. Only for a decoder that has a cache. */
+  /**
+   * The same, and the past of the next run. Only for a decoder that has a cache. One that hands out what a run adds puts it
+   * behind the past that it is given, which is of no use afterwards.
+   */
   advance(tokens: readonly Int32Array[], past: Past): Promise<{ readonly logits: LogitsTensor; readonly past: Past }>;
   /** The past alone; logits are not handed out. Only for a decoder that has a cache. */
   extend(tokens: readonly Int32Array[], past: Past): Promise<Past>;
@@ -35,8 +39,11 @@ export const NO_PAST: Past = { length: 0, tensors: {} };
  * @throws UnsupportedModelError for a graph that is not a text decoder's.
  */
 export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
-  const { inputs, logits: declared, presentOf = new Map<string, string>() } = readModelInterface(session, sizes);
-  const presents = [...presentOf];
+  const { inputs, logits: declared, presentOf = new Map<string, PresentOutput>() } = readModelInterface(session, sizes);
+  const presents = inputs.flatMap((input) => {
+    const present = presentOf.get(input.name);
+    return present === undefined ? [] : [{ input, ...present }];
+  });
   const run = async (tokens: readonly Int32Array[], past: Past, fetches: readonly string[]) => {
     const results = await session
       .run(cachedFeeds(inputs, tokens, past), [declared.name, ...fetches])
@@ -45,9 +52,14 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
   };
   const following = (tokens: readonly Int32Array[], past: Past, results: Tensors): Past => ({
     length: past.length + (tokens[0]?.length ?? 0),
-    tensors: Object.fromEntries(presents.map(([input, output]) => [input, results[output]!])),
+    tensors: Object.assign(
+      {},
+      ...presents.map(({ input, name, isAdded }) =>
+        isAdded ? addToPast(past, input, results[name]!) : { [input.name]: results[name]! },
+      ),
+    ),
   });
-  const fetches = presents.map(([, output]) => output);
+  const fetches = presents.map(({ name }) => name);
   const [rows, length] = inputs.find(({ role }) => role === 'tokens')?.dims ?? [];
   const vocabularySize = declared.dims.at(-1);
   return {
@@ -70,7 +82,7 @@ export function createDecoder(session: Session, sizes?: CacheSizes): Decoder {
       return following(tokens, past, await session.run(feeds, fetches));
     },
     rowLimit: typeof rows === 'number' ? rows : Number.POSITIVE_INFINITY,
-    cacheWidth: inputs.reduce((sum, input) => sum + (input.role === 'past' ? elementsPerToken(input) : 0), 0),
+    cacheWidth: inputs.reduce((sum, input) => sum + (isWholeCache(input) ? elementsPerToken(input) : 0), 0),
   };
 }
 

@@ -28,7 +28,7 @@ export interface GenerateCalibrationOptions
   readonly seed?: number | undefined;
   /** Windows written together, at least 1. Default: as many as `cacheLimitBytes` allows, 32 at most. */
   readonly batchSize?: number | undefined;
-  /** Keys and values in memory at once; ONNX Runtime needs about three times as much around them. Default 192 MiB. */
+  /** Keys and values in memory at once; there may be half as much again around them. Default 256 MiB. */
   readonly cacheLimitBytes?: number | undefined;
   /** Default: windows are kept nowhere until all are there. */
   readonly store?: WindowStore | undefined;
@@ -40,8 +40,7 @@ const LONGEST_REREAD = 128;
 /** Beyond this fraction of end tokens a model does not write text. */
 const MOST_END_TOKENS = 0.5;
 
-/** Copying keys and values soon takes most of a step, so that larger batches would not be faster (measured at 135 M parameters). */
-const CACHE_LIMIT_BYTES = 192 * 2 ** 20;
+const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
 const LARGEST_BATCH = 32;
 
 /**

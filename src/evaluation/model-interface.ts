@@ -2,6 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
+import { findPresent, isWholeCache, type PresentOutput } from '../graph/hand-out-added.js';
 import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 
@@ -9,15 +10,9 @@ import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '.
 export interface ModelInterface {
   readonly inputs: readonly ModelInput[];
   readonly logits: DeclaredValue;
-  /** Output that holds the next run's value of every cache input, by input name; undefined when there is no cache to keep. */
-  readonly presentOf: ReadonlyMap<string, string> | undefined;
+  /** Output that tells the next run's value of every cache input, by input name; undefined when there is no cache to keep. */
+  readonly presentOf: ReadonlyMap<string, PresentOutput> | undefined;
 }
-
-/** How exporters derive the name of a cache output from its input's. */
-const PRESENT_NAMES: readonly ((past: string) => string)[] = [
-  (past) => past.replace('past_key_values', 'present'),
-  (past) => past.replace('past', 'present'),
-];
 
 /** Sizes of caches that graphs leave open and the files beside them state. */
 export interface CacheSizes {
@@ -38,18 +33,16 @@ export function readModelInterface(session: Session, sizes: CacheSizes = {}): Mo
     makeValueInfo(name, dataTypeOf(type as TensorType), dims),
   );
   const inputs = readModelInputs(create(GraphProtoSchema, { input: declared }));
-  const presentOf = new Map<string, string>();
-  const pasts = inputs.filter(({ role }) => role === 'past' || role === 'state');
+  const presentOf = new Map<string, PresentOutput>();
+  const pasts = inputs.filter((input) => isWholeCache(input) || input.role === 'state');
   for (const { name } of pasts) {
-    const present = PRESENT_NAMES.map((rename) => rename(name)).find((candidate) =>
-      outputs.some((output) => output.name === candidate),
-    );
+    const present = findPresent(name, outputs);
     if (present !== undefined) presentOf.set(name, present);
   }
   const logits = outputs.find(({ name }) => name === 'logits') ?? outputs[0];
   if (logits === undefined) throw new UnsupportedModelError('the model has no outputs; expected one named "logits"');
   const settle = (input: ModelInput): ModelInput => {
-    const present = outputs.find(({ name }) => name === presentOf.get(input.name));
+    const present = outputs.find(({ name }) => name === presentOf.get(input.name)?.name);
     return input.role === 'past' ? settleCapacity(settleHeadSize(input, present?.dims.at(-1), sizes), sizes) : input;
   };
   return {

@@ -3,6 +3,8 @@ export interface ByteSource {
   /** For messages: a file name or URL. */
   readonly name: string;
   readonly byteLength: number;
+  /** The file that it is, where it is one that others may open by its path. */
+  readonly file?: { readonly folder: string; readonly name: string } | undefined;
   /** A buffer of its own each call, for the reader may free it. @throws ModelFormatError when the range leaves the source. */
   read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
 }

@@ -2,6 +2,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { GraphProtoSchema, type ModelProto, ModelProtoSchema, type TensorProto } from 'onnx-buf';
 import { concatBytes } from './memory-folder.js';
+import type { OnnxModel } from './onnx-model.js';
 import { type TensorFragment, tensorFragment } from './tensor-fragment.js';
 import { bytesHandle } from './tensor-handle.js';
 
@@ -70,6 +71,27 @@ export function encodeDetached(proto: ModelProto): DetachedModel {
   });
   const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
   return { bytes: concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]), weights };
+}
+
+/** The folder that all large weights lie in; undefined where one is elsewhere, or in no file. */
+export function commonFolder({ weights }: OnnxModel): string | undefined {
+  const large = [...weights.values()].filter(({ byteLength }) => byteLength >= LEAST_DETACHED);
+  const folders = new Set(large.map(({ place }) => place?.folder));
+  return folders.size === 1 ? [...folders][0] : undefined;
+}
+
+/** Encodes a model whose large weights lie in one folder: they are named by their place, and not read. */
+export async function encodePlaced({ proto, weights }: OnnxModel): Promise<Uint8Array<ArrayBuffer>> {
+  const initializers = proto.graph!.initializer.map(async (tensor) => {
+    const handle = weights.get(tensor.name);
+    if (handle === undefined) return encodeInitializer(tensor);
+    if (handle.byteLength < LEAST_DETACHED) return encodeInitializer({ ...tensor, rawData: await handle.read() });
+    const { name: location, offset } = handle.place!;
+    return [initializerField(tensorFragment({ tensor, handle, outside: { location, offset } })).head];
+  });
+  const pieces = (await Promise.all(initializers)).flat();
+  const byteLength = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
+  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...pieces]);
 }
 
 function encodeInitializer(tensor: TensorProto): Uint8Array[] {

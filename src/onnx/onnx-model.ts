@@ -12,8 +12,17 @@ export interface TensorHandle {
   readonly byteLength: number;
   /** Bytes in raw layout, the whole tensor or `length` bytes from `offset`. @throws ModelFormatError when the source is shorter than promised. */
   read(range?: { readonly offset: number; readonly length: number }): Promise<Uint8Array<ArrayBuffer>>;
+  /** Where its bytes lie in a file, one after the other; absent: nowhere. */
+  readonly place?: FilePlace | undefined;
   /** What it is a part of, as `sliceHandle` cut it; absent: it is whole. */
   readonly cut?: TensorCut;
+}
+
+/** Where bytes lie in a file. */
+export interface FilePlace {
+  readonly folder: string;
+  readonly name: string;
+  readonly offset: number;
 }
 
 /** Indices of one axis of a tensor, ascending. */

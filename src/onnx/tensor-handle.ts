@@ -29,7 +29,7 @@ export function floatsHandle(shape: TensorShape, values: Float32Array | Float64A
 
 /** A weight that lies in a source from `offset` on. The caller has checked that the source is long enough. */
 export function sourceHandle(shape: TensorShape, source: ByteSource, offset: number): TensorHandle {
-  return handleOf(shape, async (range) => {
+  const handle = handleOf(shape, async (range) => {
     const bytes = await source.read(offset + range.offset, range.length);
     if (bytes.byteLength !== range.length) {
       throw new ModelFormatError(
@@ -38,6 +38,7 @@ export function sourceHandle(shape: TensorShape, source: ByteSource, offset: num
     }
     return bytes;
   });
+  return source.file === undefined ? handle : { ...handle, place: { ...source.file, offset } };
 }
 
 /** A weight whose bytes are worked out, all of them, whenever any of them are read. */

@@ -20,7 +20,7 @@ export interface GenerateOptions {
   readonly temperature?: number | undefined;
   /** Token that every window begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
   readonly startToken?: number | undefined;
-  /** Windows written together, at least 1. Default: as many as 192 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
+  /** Windows written together, at least 1. Default: as many as 256 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
   readonly batchSize?: number | undefined;
   /** Default: the run's seed. Window i draws from its own stream of it. */
   readonly seed?: number | undefined;
@@ -77,7 +77,7 @@ const GENERATE = {
   }),
   batchSize: row(undefined, 'windows written together', {
     kind: whole(1),
-    otherwise: 'as many as 192 MiB of keys and values hold, in browsers 96, 32 at most',
+    otherwise: 'as many as 256 MiB of keys and values hold, in browsers 96, 32 at most',
   }),
   seed: row(undefined, 'seed of the windows that the model writes', { kind: whole(0), otherwise: "the run's seed" }),
   file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {

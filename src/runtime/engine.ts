@@ -48,6 +48,8 @@ export interface SessionOptions {
    * where the engine copies inputs.
    */
   readonly weights?: ReadonlyMap<string, Uint8Array> | undefined;
+  /** Folder that external data lies in which `weights` does not hold; only where the engine knows files (`loadFile`). */
+  readonly folder?: string | undefined;
 }
 
 /** What a compiled graph declares about an input or output; a symbolic dimension is its name, one without a name `''`. */

@@ -39,7 +39,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
   const runtime: Runtime = { ort, version, arrays: arraysOf(ort) };
   const load = async (
     model: Uint8Array | string,
-    { optimization = 'all', isBrief = false, keepsMemory = true, weights = new Map() }: SessionOptions = {},
+    { optimization = 'all', isBrief = false, keepsMemory = true, weights = new Map(), folder }: SessionOptions = {},
   ) => {
     const what = typeof model === 'string' ? model : 'a graph';
     const settings: OrtSessionOptions = {
@@ -51,6 +51,7 @@ export function createOrtEngine(ort: OrtModule, options: OrtEngineOptions = {}):
       extra: {
         session: {
           ...(isBrief && { disable_prepacking: '1' }),
+          ...(folder !== undefined && { model_external_initializers_file_folder_path: folder }),
           ...(!spinning && { intra_op: { allow_spinning: '0' } }),
         },
       },

@@ -152,7 +152,7 @@ describe('generateCalibration', () => {
 it('writes as many windows together as memory allows, in even batches', () => {
   const windows = { windowCount: 32, windowLength: 512 };
   const cacheWidth = 30 * 2 * 3 * 64;
-  expect(chooseBatchSize(windows, { cacheWidth })).toBe(8);
+  expect(chooseBatchSize(windows, { cacheWidth })).toBe(11);
   expect(chooseBatchSize(windows, { cacheWidth }, 0)).toBe(1);
   expect(chooseBatchSize(windows, { cacheWidth, rowLimit: 1 })).toBe(1);
   expect(chooseBatchSize(windows, {})).toBe(32);

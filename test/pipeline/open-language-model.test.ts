@@ -5,8 +5,17 @@ import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { openModelFolder } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import { testEngine } from '../support/engine.js';
-import { buildDecoder, HIDDEN, linear, type Part } from '../support/small-decoder.js';
+import {
+  buildDecoder,
+  HIDDEN,
+  linear,
+  type Part,
+  repeatHeads,
+  selfAttention,
+  separate,
+} from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { relativeGap, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const [HEADS, KV_HEADS, SIZE] = [2, 1, 8];
@@ -102,4 +111,45 @@ it('says in our words what cannot be run, at the first run', async () => {
   const reading = withDecoder({ bias: true }, (model) => model.readLogits([Int32Array.of(1, 2)]));
   await expect(reading).rejects.toThrow(UnsupportedModelError);
   await expect(reading).rejects.toThrow(/cannot run the model: it has a kernel that refuses.*GroupQueryAttention/);
+});
+
+/** Logits of two sequences that are read token by token, further than a cache keeps its latest tokens apart. */
+async function stepsOf(path: string, writes: boolean): Promise<Float32Array> {
+  const opened = await openModelFolder(path);
+  const model = await openLanguageModel(testEngine, opened, { writes });
+  const plain = writes ? await openLanguageModel(testEngine, opened) : model;
+  try {
+    expect(model.cacheWidth).toBe(plain.cacheWidth);
+    const reader = model.createReader();
+    const steps: number[] = [];
+    for (let at = 0; at < 100; at += 1)
+      steps.push(...(await reader.read([Int32Array.of((7 * at) % 37), Int32Array.of((11 * at + 5) % 37)])));
+    return Float32Array.from(steps);
+  } finally {
+    await model.release();
+    if (writes) await plain.release();
+    await opened.close();
+  }
+}
+
+it.each([
+  ['of its own heads', buildDecoder()],
+  [
+    'of heads that several queries share',
+    buildDecoder({ attention: selfAttention({ project: separate(2), spread: repeatHeads(2) }) }),
+  ],
+  ['inside one operator', buildDecoder({ attention: fused({}) })],
+  ['that slides', buildDecoder({ attention: fused({ slides: true }) })],
+  [
+    'that its graph hands on',
+    buildDecoder({ attention: selfAttention({ cached: (g, past) => g.op('Identity', [past]) }) }),
+  ],
+])('writes token by token as the model on its own would, with a cache %s', async (_, bytes) => {
+  const path = join(folder(), 'model.onnx');
+  await writeFile(path, bytes);
+  expect(relativeGap(await stepsOf(path, true), await stepsOf(path, false))).toBeLessThan(1e-6);
+});
+
+it('writes with the weights of a folder where they lie, and with the bundled model', async () => {
+  expect(relativeGap(await stepsOf(TINY_LLAMA, true), await stepsOf(TINY_LLAMA, false))).toBeLessThan(1e-5);
 });

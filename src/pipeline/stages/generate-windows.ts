@@ -34,7 +34,7 @@ export interface GenerateInput extends WindowShape {
 }
 
 /** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
-const LEAST_CACHE_BYTES = 192 * 2 ** 20;
+const LEAST_CACHE_BYTES = 256 * 2 ** 20;
 const CACHE_FRACTION = 1 / 4;
 
 /** Where the engine copies inputs, memory of a page holds the keys and values that it reads beside those that it makes. */
@@ -162,7 +162,7 @@ async function writeWindows(
   const { kept = [] } = options.store ?? {};
   // Nothing to write: the model need not be loaded.
   if (kept.length >= windowCount) return describeGenerated(kept.slice(0, windowCount), options);
-  const model = await openLanguageModel(engine, folder);
+  const model = await openLanguageModel(engine, folder, { writes: true });
   try {
     const { batchSize } = generate;
     return await generateCalibration(model, { ...options, windowCount, windowLength, batchSize, onProgress, signal });

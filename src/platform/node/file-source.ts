@@ -1,4 +1,5 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { ModelFormatError } from '../../errors.js';
 import { bytesSource } from '../../onnx/memory-folder.js';
 import { reason } from '../../reason.js';
@@ -27,6 +28,7 @@ function fileSource(path: string, byteLength: number): OpenFile {
   return {
     name: path,
     byteLength,
+    file: { folder: dirname(path), name: basename(path) },
     async read(offset, length) {
       if (!(offset >= 0 && length >= 0 && offset + length <= byteLength)) {
         throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave its ${byteLength} bytes.`);

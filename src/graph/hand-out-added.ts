@@ -1,0 +1,130 @@
+import { create } from '@bufbuild/protobuf';
+import { type GraphProto, GraphProtoSchema, type NodeProto } from 'onnx-buf';
+import { intAttribute } from './attributes.js';
+import { makeInt64Initializer, makeNode, makeValueInfo } from './build.js';
+import { inputsOf, qualifiedOp } from './graph-index.js';
+import { type ModelInput, pastAxes, readModelInputs } from './model-inputs.js';
+
+/** How exporters derive the name of a cache output from its input's. */
+const PRESENT_NAMES: readonly ((past: string) => string)[] = [
+  (past) => past.replace('past_key_values', 'present'),
+  (past) => past.replace('past', 'present'),
+];
+
+/** Ends the name of an output that holds what a run adds to a cache, in place of the whole. */
+const ADDED = '/added';
+
+/** Ends the name of an input that holds the latest tokens of a cache, behind those of the cache's own. */
+const RECENT = '/recent';
+
+/** The input that holds the latest tokens of a cache, in a graph that hands out what it adds. */
+export const recentOf = (past: string): string => past + RECENT;
+
+/** Whether an input is a cache, and not the latest tokens of one. */
+export const isWholeCache = ({ role, name }: ModelInput): boolean => role === 'past' && !name.endsWith(RECENT);
+
+/** An output that tells the next value of a cache input. */
+export interface PresentOutput {
+  readonly name: string;
+  /** Whether it holds the tokens of this run alone. */
+  readonly isAdded: boolean;
+}
+
+/** The output that holds the next run's value of a cache input; undefined when there is none. */
+export function findPresent(past: string, outputs: readonly { readonly name: string }[]): PresentOutput | undefined {
+  const names = new Set(outputs.map(({ name }) => name));
+  const found = PRESENT_NAMES.map((rename) => rename(past)).find((name) => names.has(name) || names.has(name + ADDED));
+  if (found === undefined) return undefined;
+  return names.has(found) ? { name: found, isAdded: false } : { name: found + ADDED, isAdded: true };
+}
+
+interface Growing {
+  readonly input: ModelInput;
+  readonly present: string;
+  /** Axis of the tokens. */
+  readonly axis: number;
+}
+
+/**
+ * The graph that hands out, of every cache that grows, the keys and values of a run's own tokens alone, and reads the latest ones
+ * apart from those before them. Whoever writes token by token is spared two copies of the whole cache for each: one out of the
+ * engine, and one to make room for a token at every head.
+ * @returns the graph as it was where something inside a node reads a cache
+ */
+export function handOutAdded(graph: GraphProto): GraphProto {
+  const inputs = readModelInputs(graph);
+  const tokens = inputs.find(({ role }) => role === 'tokens')!;
+  const growing = new Map(
+    inputs.flatMap((input): [string, Growing][] => {
+      const present = findPresent(input.name, graph.output);
+      const grows = input.role === 'past' && input.capacity === undefined && present?.isAdded === false;
+      return grows ? [[input.name, { input, present: present.name, axis: pastAxes(input).sequence }]] : [];
+    }),
+  );
+  const readsInside = ({ input }: NodeProto, all: readonly string[]) =>
+    all.some((value) => growing.has(value) && !input.includes(value));
+  if (growing.size === 0 || graph.node.some((node) => readsInside(node, inputsOf(node)))) return graph;
+  const all = [...growing.values()];
+  const axes = [...new Set(all.map(({ axis }) => axis))];
+  return create(GraphProtoSchema, {
+    ...graph,
+    input: [
+      ...graph.input,
+      ...all.map(({ input, axis }) => declare(recentOf(input.name), input, input.dims.with(axis, 'recent'))),
+    ],
+    node: [
+      ...all.map(joinParts),
+      ...graph.node.map((node) => readParts(node, growing)),
+      makeNode({ op: 'Shape', inputs: [tokens.name], outputs: [`${ADDED}/shape`] }),
+      makeNode({ op: 'Gather', inputs: [`${ADDED}/shape`, axisName(1)], outputs: [`${ADDED}/count`] }),
+      makeNode({ op: 'Neg', inputs: [`${ADDED}/count`], outputs: [`${ADDED}/start`] }),
+      ...all.map(sliceAdded),
+    ],
+    initializer: [
+      ...graph.initializer,
+      ...[...new Set([1, ...axes])].map((axis) => makeInt64Initializer(axisName(axis), [axis])),
+      makeInt64Initializer(`${ADDED}/end`, [END]),
+    ],
+    output: graph.output.map((info) => {
+      const found = all.find(({ present }) => present === info.name);
+      return found ? declare(info.name + ADDED, found.input, found.input.dims.with(found.axis, 'added')) : info;
+    }),
+  });
+}
+
+/** Where a slice ends that goes on to the end. */
+const END = 2 ** 31 - 1;
+
+const axisName = (axis: number): string => `${ADDED}/axis/${axis}`;
+
+const joinedName = (past: string): string => `${past}/joined`;
+
+const declare = (name: string, { dataType }: ModelInput, dims: readonly (number | string)[]) =>
+  makeValueInfo(name, dataType, dims);
+
+/** A cache in one piece, for whatever needs it so. */
+const joinParts = ({ input: { name }, axis }: Growing): NodeProto =>
+  makeNode({ op: 'Concat', inputs: [name, recentOf(name)], outputs: [joinedName(name)], attributes: { axis } });
+
+/** The node with a cache's parts in place of the cache: as they are where it puts new tokens behind them. */
+function readParts(node: NodeProto, growing: ReadonlyMap<string, Growing>): NodeProto {
+  if (!node.input.some((value) => growing.has(value))) return node;
+  const puts = ({ axis, input: { dims } }: Growing) => {
+    const stated = intAttribute(node, 'axis', 0);
+    return qualifiedOp(node) === 'Concat' && (stated + dims.length) % dims.length === axis;
+  };
+  const input = node.input.flatMap((value) => {
+    const cache = growing.get(value);
+    if (cache === undefined) return [value];
+    return puts(cache) ? [value, recentOf(value)] : [joinedName(value)];
+  });
+  return { ...node, input };
+}
+
+/** The last tokens of a cache, as many as the run reads. */
+const sliceAdded = ({ present, axis }: Growing): NodeProto =>
+  makeNode({
+    op: 'Slice',
+    inputs: [present, `${ADDED}/start`, `${ADDED}/end`, axisName(axis)],
+    outputs: [present + ADDED],
+  });
