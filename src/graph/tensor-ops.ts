@@ -69,6 +69,13 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     return emitter.node('Reshape', [x, ints(sizes)], { dims, dataType: x.dataType });
   };
 
+  // The last size is left to ONNX, so that graphs which differ in widths alone are the same.
+  const mergeRows = (x: Value): Value => {
+    const dims = [elementCount(x.dims.slice(0, -1)), x.dims.at(-1) ?? 1];
+    if (dims.includes(OPEN) || sameDims(x.dims, dims)) return reshape(x, dims);
+    return emitter.node('Reshape', [x, ints([dims[0]!, OPEN])], { dims, dataType: x.dataType });
+  };
+
   const transpose = (x: Value, perm: readonly number[]): Value =>
     perm.every((from, to) => from === to)
       ? x
@@ -162,6 +169,8 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     reshape,
     /** Other sizes over the same elements, as ONNX's Reshape reads them: 0 keeps the one at its place, -1 takes what is left. */
     regroup,
+    /** All axes but the last as one. */
+    mergeRows,
     transpose,
     /** Elements from `start` on and before `end`; below 0 it counts from the back, also on an open axis. */
     slice,

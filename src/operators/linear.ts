@@ -175,15 +175,11 @@ function rightGradient({ o }: RuleContext, { g, a, b, options }: LeftProblem & {
   const { transA, transB, alpha } = options;
   // One product over all tokens instead of one per batch entry and a sum.
   const flat = b.dims.length === 2 && !transA;
-  const left = flat ? o.reshape(a, mergeRows(a.dims)) : a;
-  const right = flat ? o.reshape(g, mergeRows(g.dims)) : g;
+  const left = flat ? o.mergeRows(a) : a;
+  const right = flat ? o.mergeRows(g) : g;
   return transB
     ? o.matMul(right, left, { transA: true, transB: transA, alpha })
     : o.matMul(left, right, { transA: !transA, alpha });
-}
-
-function mergeRows(dims: readonly number[]): number[] {
-  return [elementCount(dims.slice(0, -1)), ...dims.slice(-1)];
 }
 
 interface Contraction {

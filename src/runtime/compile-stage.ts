@@ -119,7 +119,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       initializer: [...narrowings.map(({ channels }) => channels), ...inside!, ...(extension?.initializers ?? [])],
       input: [
         ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
-        ...given!.map(({ name, dataType, dims }) => makeValueInfo(name, dataType, dims.map(Number))),
+        ...given!.map(declareFed),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
       output: [...new Set([...wanted, ...slice.nodes.flatMap(keptCaches)])].map((name) =>
@@ -180,6 +180,14 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
   const missing = domains.filter((domain) => !proto.opsetImport.some((known) => known.domain === domain));
   return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
+
+/** Sizes of fed weights are open: graphs that differ in them alone are the same. */
+const declareFed = ({ name, dataType, dims }: TensorProto): ValueInfoProto =>
+  makeValueInfo(
+    name,
+    dataType,
+    dims.map((_, axis) => `${name}/${axis}`),
+  );
 
 /** Declares an input: as the model does, or with the dims that are the same in every run and the others open. */
 function declareInput(name: string, { model, index, facts: { first, second } }: CompileRequest): ValueInfoProto {

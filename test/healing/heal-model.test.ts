@@ -100,6 +100,34 @@ it.each([
   expect(found.every(({ spans: readers }) => readers.length === 1)).toBe(true);
 });
 
+it('makes one graph of blocks that differ in width alone', async () => {
+  const countGraphs = async (pruned: Loaded) => {
+    let count = 0;
+    const engine: HealingRequest['engine'] = {
+      ...testEngine,
+      load(bytes, options) {
+        if (options?.keepsMemory === false && options.optimization === undefined) count += 1;
+        return testEngine.load(bytes, options);
+      },
+    };
+    await heal({ engine, student: pruned, windows: windows.slice(0, 2) });
+    return count;
+  };
+  const { model } = await pruneLoaded(teacher, {
+    sparsity: 0.4,
+    method: 'wanda',
+    modules: 'ffn',
+    allocation: 'standardised',
+  });
+  const uneven = { model, analysed: await analyseModel(model, testEngine) };
+  const widthsOf = ({ analysed }: Loaded) =>
+    analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn').map(({ unitCount }) => unitCount);
+  expect(new Set(widthsOf(student)).size).toBe(1);
+  expect(new Set(widthsOf(uneven)).size).toBeGreaterThan(4);
+  // Forwards and backwards, of the first block, which passes no gradient on, and of the others.
+  expect([await countGraphs(student), await countGraphs(uneven)]).toEqual([4, 4]);
+});
+
 it('goes back and halves the rate where training diverges, and gives up after three times', async () => {
   const halvings: number[] = [];
   const diverging = heal({
