@@ -68,6 +68,9 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
   return { ...(before && { [name]: before }), [recentName]: recent };
 }
 
+/** Memory that was made with room, and holds nothing else. */
+const roomy = new WeakSet<ArrayBufferLike>();
+
 /** Room for further tokens in new memory, as a fraction of those there are, and at least. */
 const ROOM = { fraction: 0.125, least: 32 };
 
@@ -86,9 +89,11 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
   const { data: held } = before;
   const make = held.constructor as new (buffer: ArrayBufferLike, byteOffset: number, length: number) => typeof held;
   const { buffer, BYTES_PER_ELEMENT: size } = held;
-  const hasRoom = buffer.byteLength >= length * size;
+  const isOwn = roomy.has(buffer);
+  const hasRoom = isOwn && buffer.byteLength >= length * size;
   const room = rows * width * Math.max(ROOM.least, Math.ceil(ROOM.fraction * old));
   const data = new make(hasRoom ? buffer : new ArrayBuffer((length + room) * size), 0, length);
+  roomy.add(data.buffer);
   // From the last row on: each moves behind where it was, over what has moved already.
   for (let row = rows - 1; row >= 0; row--) {
     const [from, to] = [row * old * width, row * (old + more) * width];
@@ -97,7 +102,8 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
     data.set(added.data.subarray(row * more * width, (row + 1) * more * width) as never, to + old * width);
   }
   releaseTensor(added);
-  if (!hasRoom) freeBuffer(buffer as ArrayBuffer);
+  if (!isOwn) releaseTensor(before);
+  else if (!hasRoom) freeBuffer(buffer as ArrayBuffer);
   return { type: before.type, dims: before.dims.with(axis, old + more), data } as Tensor;
 }
 

@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { type GraphProto, GraphProtoSchema, type NodeProto, type TensorProto } from 'onnx-buf';
 import { findDataType } from '../onnx/data-types.js';
 import { typedElementBytes } from '../onnx/typed-elements.js';
-import { intsAttribute } from './attributes.js';
+import { findAttribute, intsAttribute } from './attributes.js';
 import { makeInt64Initializer, makeNode } from './build.js';
 import { extractStage } from './extract-stage.js';
 import { type GraphIndex, indexGraph, makerOf, qualifiedOp } from './graph-index.js';
@@ -149,6 +149,9 @@ function integerOf(value: string, graph: GraphProto, index: GraphIndex): bigint 
 }
 
 /** A small constant, wherever it stands. */
-const constantOf = (value: string, { initializer }: GraphProto, index: GraphIndex): TensorProto | undefined =>
-  initializer.find(({ name }) => name === value) ??
-  makerOf(index, value)?.attribute.find(({ name }) => name === 'value')?.t;
+function constantOf(value: string, { initializer }: GraphProto, index: GraphIndex): TensorProto | undefined {
+  const maker = makerOf(index, value);
+  return maker?.opType === 'Constant'
+    ? findAttribute(maker, 'value')?.t
+    : initializer.find(({ name }) => name === value);
+}

@@ -12,7 +12,7 @@ import type { Engine, Session } from './engine.js';
  * @throws EngineError
  */
 export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
-  const folder = engine.loadFile && commonFolder(model);
+  const folder = engine.loadFile && !engine.copiesInputs ? commonFolder(model) : undefined;
   if (folder !== undefined) {
     try {
       return await engine.load(await encodePlaced(model), { folder });
