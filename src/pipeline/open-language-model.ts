@@ -5,6 +5,7 @@ import { handOutAdded } from '../graph/hand-out-added.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { shareHeads } from '../graph/share-heads.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import { compileInPlace } from '../runtime/compile-in-place.js';
 import { compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { lowerOperators } from '../runtime/lower-for-run.js';
@@ -48,10 +49,10 @@ function openWhole(
 ): Promise<Session> {
   // Merged decoders, and those behind an embedding model, are opened as their users open them.
   const isPlain = model.twin === undefined && model.front === undefined;
-  if (writes && isPlain) return compileModel(engine, changeGraph(model.coded ?? model, prepareWriting));
+  if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));
   const lowered = changeGraph(model, lower);
   const isAsItWas = lowered.proto.graph!.node.every((node, at) => node === model.proto.graph!.node[at]);
-  return isAsItWas ? openSession(engine, folder) : compileModel(engine, lowered);
+  return isAsItWas ? openSession(engine, folder) : compileInPlace(engine, lowered);
 }
 
 const changeGraph = (model: OnnxModel, change: (graph: GraphProto) => GraphProto): OnnxModel => ({

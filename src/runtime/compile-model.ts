@@ -1,26 +1,13 @@
 import type { TensorProto } from 'onnx-buf';
-import { EngineError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
 import { makeInitializer } from '../graph/build.js';
-import { commonFolder, encodeDetached, encodePlaced } from '../onnx/encode-model.js';
+import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { compileInPieces } from './compile-in-pieces.js';
 import type { Engine, Session } from './engine.js';
 
-/**
- * Compiles a whole model: with its weights from where they lie, as far as the engine knows files, else from memory.
- * @throws EngineError
- */
-export async function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
-  const folder = engine.loadFile && !engine.copiesInputs ? commonFolder(model) : undefined;
-  if (folder !== undefined) {
-    try {
-      return await engine.load(await encodePlaced(model), { folder });
-    } catch (error) {
-      // ONNX Runtime refuses links that lead out of the folder, though nothing is wrong with the weights.
-      if (!(error instanceof EngineError)) throw error;
-    }
-  }
+/** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
+export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
   const compile = (part: OnnxModel) => compileWhole(engine, part);
   return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);
 }
