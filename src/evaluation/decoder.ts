@@ -1,8 +1,9 @@
 import { EngineError, OptionError, UnsupportedModelError } from '../errors.js';
-import { isWholeCache, type PresentOutput } from '../graph/hand-out-added.js';
+import { isWholeCache, type PresentOutput } from '../graph/cache-names.js';
 import { type ModelInput, pastAxes } from '../graph/model-inputs.js';
 import type { Session, Tensor, Tensors } from '../runtime/engine.js';
-import { addToPast, cachedFeeds, type Past } from './cached-feeds.js';
+import { addToPast } from './add-to-past.js';
+import { cachedFeeds, type Past } from './cached-feeds.js';
 import { type CacheSizes, readModelInterface } from './model-interface.js';
 import { isLogitsType, type LogitsTensor } from './token-scorer.js';
 

@@ -40,7 +40,8 @@ const LONGEST_REREAD = 128;
 /** Beyond this fraction of end tokens a model does not write text. */
 const MOST_END_TOKENS = 0.5;
 
-const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
+/** As much as does no harm on a laptop. */
+export const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
 const LARGEST_BATCH = 32;
 
 /**

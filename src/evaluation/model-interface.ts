@@ -2,7 +2,7 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import { makeValueInfo } from '../graph/build.js';
-import { findPresent, isWholeCache, type PresentOutput } from '../graph/hand-out-added.js';
+import { findPresent, isWholeCache, type PresentOutput } from '../graph/cache-names.js';
 import { type ModelInput, pastAxes, readModelInputs } from '../graph/model-inputs.js';
 import { type DeclaredValue, dataTypeOf, type Session, type TensorType } from '../runtime/engine.js';
 

@@ -2,41 +2,9 @@ import { create } from '@bufbuild/protobuf';
 import { type GraphProto, GraphProtoSchema, type NodeProto } from 'onnx-buf';
 import { intAttribute } from './attributes.js';
 import { makeInt64Initializer, makeNode, makeValueInfo } from './build.js';
+import { ADDED, findPresent, recentOf } from './cache-names.js';
 import { inputsOf, qualifiedOp } from './graph-index.js';
 import { type ModelInput, pastAxes, readModelInputs } from './model-inputs.js';
-
-/** How exporters derive the name of a cache output from its input's. */
-const PRESENT_NAMES: readonly ((past: string) => string)[] = [
-  (past) => past.replace('past_key_values', 'present'),
-  (past) => past.replace('past', 'present'),
-];
-
-/** Ends the name of an output that holds what a run adds to a cache, in place of the whole. */
-const ADDED = '/added';
-
-/** Ends the name of an input that holds the latest tokens of a cache, behind those of the cache's own. */
-const RECENT = '/recent';
-
-/** The input that holds the latest tokens of a cache, in a graph that hands out what it adds. */
-export const recentOf = (past: string): string => past + RECENT;
-
-/** Whether an input is a cache, and not the latest tokens of one. */
-export const isWholeCache = ({ role, name }: ModelInput): boolean => role === 'past' && !name.endsWith(RECENT);
-
-/** An output that tells the next value of a cache input. */
-export interface PresentOutput {
-  readonly name: string;
-  /** Whether it holds the tokens of this run alone. */
-  readonly isAdded: boolean;
-}
-
-/** The output that holds the next run's value of a cache input; undefined when there is none. */
-export function findPresent(past: string, outputs: readonly { readonly name: string }[]): PresentOutput | undefined {
-  const names = new Set(outputs.map(({ name }) => name));
-  const found = PRESENT_NAMES.map((rename) => rename(past)).find((name) => names.has(name) || names.has(name + ADDED));
-  if (found === undefined) return undefined;
-  return names.has(found) ? { name: found, isAdded: false } : { name: found + ADDED, isAdded: true };
-}
 
 interface Growing {
   readonly input: ModelInput;

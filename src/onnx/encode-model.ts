@@ -44,9 +44,7 @@ export function initializerField(fragment: TensorFragment): TensorFragment {
  * it at every level of nesting.
  */
 export function encodeModel(proto: ModelProto): Uint8Array<ArrayBuffer> {
-  const initializers = proto.graph!.initializer.flatMap(encodeInitializer);
-  const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
-  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]);
+  return assemble(proto, proto.graph!.initializer.flatMap(encodeInitializer));
 }
 
 /** A model and, beside it, the payloads that it names as external data. */
@@ -69,8 +67,7 @@ export function encodeDetached(proto: ModelProto): DetachedModel {
     const { rest, handle } = detachPayload(tensor);
     return [initializerField(tensorFragment({ tensor: rest, handle, outside: { location, offset: 0 } })).head];
   });
-  const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
-  return { bytes: concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]), weights };
+  return { bytes: assemble(proto, initializers), weights };
 }
 
 /** The folder that all large weights lie in; undefined where one is elsewhere, or in no file. */
@@ -89,9 +86,13 @@ export async function encodePlaced({ proto, weights }: OnnxModel): Promise<Uint8
     const { name: location, offset } = handle.place!;
     return [initializerField(tensorFragment({ tensor, handle, outside: { location, offset } })).head];
   });
-  const pieces = (await Promise.all(initializers)).flat();
-  const byteLength = pieces.reduce((sum, piece) => sum + piece.byteLength, 0);
-  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...pieces]);
+  return assemble(proto, (await Promise.all(initializers)).flat());
+}
+
+/** A file of a model and its encoded initializers. */
+function assemble(proto: ModelProto, initializers: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const byteLength = initializers.reduce((sum, piece) => sum + piece.byteLength, 0);
+  return concatBytes([encodeHead(encodeStructure(proto), byteLength), ...initializers]);
 }
 
 function encodeInitializer(tensor: TensorProto): Uint8Array[] {

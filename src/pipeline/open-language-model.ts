@@ -14,9 +14,9 @@ import { refuseCrashing } from '../runtime/refuse-crashing.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder.js';
 
-export interface LanguageModelUse {
+interface LanguageModelUse {
   /**
-   * Whether it is to write token by token, which a graph changed for that does in a third of the time; the file is not opened as its
+   * Whether it is to write token by token, which a graph changed for that does in half the time; the file is not opened as its
    * users open it then. Default false.
    */
   readonly writes?: boolean;

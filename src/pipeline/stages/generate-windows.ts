@@ -5,6 +5,7 @@ import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../../errors.js';
 import type { SavedBatch } from '../../evaluation/generate.js';
 import {
+  CACHE_LIMIT_BYTES,
   type GenerateCalibrationOptions,
   generateCalibration,
   type WindowStore,
@@ -33,8 +34,7 @@ export interface GenerateInput extends WindowShape {
   readonly written?: Int32Array[] | undefined;
 }
 
-/** Keys and values may take as much as does no harm on a laptop, or what is little beside the weights. */
-const LEAST_CACHE_BYTES = 256 * 2 ** 20;
+/** Keys and values may take what is little beside the weights, where that is more. */
 const CACHE_FRACTION = 1 / 4;
 
 /** Where the engine copies inputs, memory of a page holds the keys and values that it reads beside those that it makes. */
@@ -63,7 +63,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const drawing = { seed, startToken, temperature };
   const cacheLimitBytes = input.engine.copiesInputs
     ? COPIED_CACHE_BYTES
-    : Math.max(LEAST_CACHE_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
+    : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
     ...drawing,
     endTokens: findEndTokens(hints),
