@@ -24,8 +24,8 @@ export function addToPast({ tensors }: Past, input: ModelInput, added: Tensor): 
 /** Memory that was made with room, and holds nothing else. */
 const roomy = new WeakSet<ArrayBufferLike>();
 
-/** Room for further tokens in new memory, as a fraction of those there are, and at least. */
-const ROOM = { fraction: 0.125, least: 32 };
+/** Further tokens that new memory has room for. */
+const ROOM = 64;
 
 /**
  * Puts what a run added behind the keys or values that there are, in the same memory where there is room: `before` is of no use
@@ -44,8 +44,7 @@ function appendPast(before: Tensor | undefined, added: Tensor, axis: number): Te
   const { buffer, BYTES_PER_ELEMENT: size } = held;
   const isOwn = roomy.has(buffer);
   const hasRoom = isOwn && buffer.byteLength >= length * size;
-  const room = rows * width * Math.max(ROOM.least, Math.ceil(ROOM.fraction * old));
-  const data = new make(hasRoom ? buffer : new ArrayBuffer((length + room) * size), 0, length);
+  const data = new make(hasRoom ? buffer : new ArrayBuffer((length + rows * ROOM * width) * size), 0, length);
   roomy.add(data.buffer);
   // From the last row on: each moves behind where it was, over what has moved already.
   for (let row = rows - 1; row >= 0; row--) {

@@ -27,8 +27,8 @@ export interface PresentOutput {
 
 /** The output that holds the next run's value of a cache input; undefined when there is none. */
 export function findPresent(past: string, outputs: readonly { readonly name: string }[]): PresentOutput | undefined {
-  const names = new Set(outputs.map(({ name }) => name));
-  const found = PRESENT_NAMES.map((rename) => rename(past)).find((name) => names.has(name) || names.has(name + ADDED));
-  if (found === undefined) return undefined;
-  return names.has(found) ? { name: found, isAdded: false } : { name: found + ADDED, isAdded: true };
+  const candidates = PRESENT_NAMES.flatMap((rename) =>
+    [false, true].map((isAdded) => ({ name: rename(past) + (isAdded ? ADDED : ''), isAdded })),
+  );
+  return candidates.find(({ name }) => outputs.some((output) => output.name === name));
 }
