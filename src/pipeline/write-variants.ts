@@ -89,7 +89,7 @@ export async function makeVariants(
 /** What a model that was read from codes computes in. */
 function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
   const rounds = proto.graph!.node.some(
-    (node) => node.opType === 'DynamicQuantizeLinear' || intAttribute(node, 'accuracy_level', 0) === 4,
+    (node) => node.opType === 'MatMulInteger' || intAttribute(node, 'accuracy_level', 0) === 4,
   );
   return rounds ? 'byte' : undefined;
 }

@@ -1,13 +1,14 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
-import { makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
+import { type GraphIndex, makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { plainName, type Site } from './dequantise-site.js';
 import { readLinearCodes } from './linear-codes.js';
+import { TOKEN_SCALE } from './write-dynamic.js';
 
 /** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up before. */
 export function dequantiseConstant(node: NodeProto, { model, index, replaced, tables }: Site): void {
@@ -31,35 +32,59 @@ export function dequantiseConstant(node: NodeProto, { model, index, replaced, ta
 }
 
 /**
- * A product whose activations are rounded as they come, with the two nodes that scale its sums. Codes that are turned for it are a
+ * A product whose activations are rounded as they come, with the nodes that scale its sums. Codes that are turned for it are a
  * table, whose rows are looked up too.
  */
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const { model, index, replaced } = site;
   const [rounded = '', codes = '', , zeroPoints = ''] = node.input;
-  const rounding = makerOf(index, rounded);
-  const cast = onlyReader(index, node.output[0]!, 'Cast');
-  const scaled = cast && onlyReader(index, cast.output[0]!, 'Mul');
-  const factors = scaled && makerOf(index, scaled.input.find((value) => value !== cast.output[0]) ?? '');
+  const scaled = scaledSums(node, makerOf(index, rounded), index);
+  if (scaled === undefined) return;
   const turned = makerOf(index, codes)?.opType === 'Transpose';
   const table = turned ? makerOf(index, codes)!.input[0]! : codes;
-  const scales = (factors?.input ?? []).map((value) => throughReshape(index, value));
+  const scales = scaled.factors.map((value) => throughReshape(index, value));
   const scale = model.weights.get(scales.find((value) => model.weights.has(value)) ?? '');
   const [found, zero] = [model.weights.get(table), model.weights.get(zeroPoints)];
-  if (rounding?.opType !== 'DynamicQuantizeLinear' || factors?.opType !== 'Mul' || found === undefined) return;
-  if (scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
+  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
   const name = `${table}/floats`;
   const layout = { name: table, scale, zero, axis: turned ? 0 : 1, blockSize: 0 };
   if (!model.weights.has(name)) {
     setWeight(model, name, floatsBehind(found, layout));
     if (turned) dequantiseRows(table, name, site);
   }
-  const [result = ''] = scaled!.output;
+  const [result = ''] = scaled.last.output;
   const weight = turned ? `${name}/turned/${result}` : name;
-  replaced.set(scaled!, [
+  replaced.set(scaled.last, [
     ...(turned ? [makeNode({ op: 'Transpose', inputs: [name], outputs: [weight], attributes: { perm: [1, 0] } })] : []),
-    makeNode({ op: 'MatMul', name: plainName(node), inputs: [rounding.input[0]!, weight], outputs: [result] }),
+    makeNode({ op: 'MatMul', name: plainName(node), inputs: [scaled.input, weight], outputs: [result] }),
   ]);
+}
+
+/** What a product of whole numbers stands for. */
+interface ScaledSums {
+  /** The float activation. */
+  readonly input: string;
+  /** What makes the float result. */
+  readonly last: NodeProto;
+  /** Values that the sums are multiplied by; the weight's scales are among them. */
+  readonly factors: readonly string[];
+}
+
+/** Follows sums to the floats that they stand for: with one step for all activations, or with one for every token (`writeDynamic`). */
+function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: GraphIndex): ScaledSums | undefined {
+  const cast = onlyReader(index, node.output[0]!, 'Cast');
+  const scaled = cast && onlyReader(index, cast.output[0]!, 'Mul');
+  const factor = scaled?.input.find((value) => value !== cast?.output[0]) ?? '';
+  if (rounding === undefined || scaled === undefined) return undefined;
+  if (rounding.opType === 'DynamicQuantizeLinear') {
+    const factors = makerOf(index, factor);
+    return factors?.opType === 'Mul' ? { input: rounding.input[0]!, last: scaled, factors: factors.input } : undefined;
+  }
+  const isOwn = rounding.opType === 'QuantizeLinear' && rounding.input[1] === TOKEN_SCALE;
+  const parted = isOwn ? makerOf(index, rounding.input[0]!) : undefined;
+  const last = onlyReader(index, scaled.output[0]!, 'Mul');
+  if (parted?.opType !== 'Div' || !last?.input.includes(parted.input[1]!)) return undefined;
+  return { input: parted.input[0]!, last, factors: [factor] };
 }
 
 /** Rows of codes that are looked up, and scaled by nodes of their own. */

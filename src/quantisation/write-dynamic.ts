@@ -4,6 +4,7 @@ import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { opsetOf } from '../onnx/opset-of.js';
 import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
@@ -15,8 +16,10 @@ export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
 export type DynamicType = keyof typeof DYNAMIC_BITS;
 
 /**
- * Has products round their activations to eight bits when they run, in place: `DynamicQuantizeLinear`, `MatMulInteger`, and
- * one scale for every output. Embeddings are looked up in the same codes. Nobody reads the float weights afterwards.
+ * Has products round their activations to eight bits when they run, in place: `QuantizeLinear` with a step for every token,
+ * `MatMulInteger`, and one scale for every output. One step for all tokens (`DynamicQuantizeLinear`) would leave most of them
+ * next to nothing where a few have massive activations. Embeddings are looked up in the same codes. Nobody reads the float
+ * weights afterwards.
  * @param weights With one block a row.
  */
 export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight[], type: DynamicType): void {
@@ -32,6 +35,7 @@ export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight
     `${type}_zero_point`,
     bytesHandle({ dataType: dataTypeNumber(type), dims: [] }, Uint8Array.of(type === 'int8' ? 0 : 128)),
   );
+  const roundNodes = tokenRounding(model, add);
   for (const { name, stored, products, lookups } of weights) {
     const isTable = lookups.length > 0;
     const codes = add(`${name}_quantized`, isTable ? rowsHandle(stored, type) : columnsHandle(stored, type));
@@ -39,8 +43,9 @@ export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight
     const scales = add(`${name}_scale`, { ...stored.scales, dims: isTable ? [outCount, 1] : [outCount] });
     for (const { result } of products) {
       const node = makers.get(result)!;
-      const round = rounded.has(node.input[0]!) ? [] : [roundNode(node.input[0]!)];
-      rounded.add(node.input[0]!);
+      const [input = ''] = node.input;
+      const round = rounded.has(input) ? [] : roundNodes(input);
+      rounded.add(input);
       const turned = isTable ? turnNodes(codes, scales, outCount, model) : { codes, scales, nodes: [] };
       replaced.set(node, [...round, ...turned.nodes, ...productNodes(node, { ...turned, zero })]);
     }
@@ -51,16 +56,41 @@ export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight
 }
 
 /** Values that come of rounding an activation. */
-const roundedNames = (input: string) => ({
-  codes: `${input}/quantized`,
-  scale: `${input}/scale`,
-  zero: `${input}/zero_point`,
-});
+const roundedNames = (input: string) => ({ codes: `${input}/quantized`, step: `${input}/step` });
 
-function roundNode(input: string): NodeProto {
-  const { codes, scale, zero } = roundedNames(input);
-  return makeNode({ op: 'DynamicQuantizeLinear', name: codes, inputs: [input], outputs: [codes, scale, zero] });
+/** Zero point of a token's codes, and the factor of them that is left to its step. */
+const TOKEN_ZERO = 'token_zero_point';
+export const TOKEN_SCALE = 'token_scale';
+
+/** @returns what makes the nodes that round an activation: a token's largest value is 127 steps. */
+function tokenRounding(model: OnnxModel, add: (name: string, handle: TensorHandle) => string) {
+  const floats = (name: string, value: number) =>
+    add(name, bytesHandle({ dataType: 1, dims: [] }, new Uint8Array(Float32Array.of(value).buffer)));
+  const one = floats(TOKEN_SCALE, 1);
+  const part = floats('token_part', 1 / 127);
+  // Tokens of zeros only have a step too.
+  const least = floats('token_least_step', 1e-30);
+  const zero = add(TOKEN_ZERO, bytesHandle({ dataType: dataTypeNumber('uint8'), dims: [] }, Uint8Array.of(128)));
+  const isAttribute = opsetOf(model.proto) < 18;
+  const axes = isAttribute
+    ? { inputs: [], spec: { attributes: { axes: [-1] } } }
+    : { inputs: [add('token_axis', integerHandle(-1))], spec: {} };
+  return (input: string): NodeProto[] => {
+    const { codes, step } = roundedNames(input);
+    const at = (what: string) => `${input}/${what}`;
+    return [
+      makeNode({ op: 'Abs', inputs: [input], outputs: [at('sizes')] }),
+      makeNode({ op: 'ReduceMax', inputs: [at('sizes'), ...axes.inputs], outputs: [at('largest')], ...axes.spec }),
+      makeNode({ op: 'Mul', inputs: [at('largest'), part], outputs: [at('part')] }),
+      makeNode({ op: 'Max', inputs: [at('part'), least], outputs: [step] }),
+      makeNode({ op: 'Div', inputs: [input, step], outputs: [at('steps')] }),
+      makeNode({ op: 'QuantizeLinear', name: codes, inputs: [at('steps'), one, zero], outputs: [codes] }),
+    ];
+  };
 }
+
+const integerHandle = (value: number): TensorHandle =>
+  bytesHandle({ dataType: 7, dims: [1] }, new Uint8Array(BigInt64Array.of(BigInt(value)).buffer));
 
 /** Names of a weight's codes, scales and zero point. */
 interface CodeNames {
@@ -79,12 +109,12 @@ function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): Node
     makeNode({
       op: 'MatMulInteger',
       name: node.name && `${node.name}_quant`,
-      inputs: [rounded.codes, codes, rounded.zero, zero],
+      inputs: [rounded.codes, codes, TOKEN_ZERO, zero],
       outputs: [named('sums')],
     }),
     makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: 1 } }),
-    makeNode({ op: 'Mul', inputs: [rounded.scale, scales], outputs: [named('scales')] }),
-    makeNode({ op: 'Mul', inputs: [named('floats'), named('scales')], outputs: [scaled] }),
+    makeNode({ op: 'Mul', inputs: [named('floats'), scales], outputs: [named('scaled')] }),
+    makeNode({ op: 'Mul', inputs: [named('scaled'), rounded.step], outputs: [scaled] }),
     ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [scaled, bias], outputs: [result] })]),
   ];
 }
@@ -93,11 +123,7 @@ function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): Node
 function turnNodes(codes: string, scales: string, outCount: number, model: OnnxModel) {
   const names = { codes: `${codes}/turned`, scales: `${scales}/row` };
   const shape = `${scales}/shape`;
-  setWeight(
-    model,
-    shape,
-    bytesHandle({ dataType: 7, dims: [1] }, new Uint8Array(BigInt64Array.of(BigInt(outCount)).buffer)),
-  );
+  setWeight(model, shape, integerHandle(outCount));
   return {
     ...names,
     nodes: [

@@ -49,6 +49,13 @@ async function resultOf({ proto, weights }: OnnxModel, inputs: Tensors): Promise
 const product = (op: string, inputs: readonly string[], attributes: Record<string, AttributeValue>) =>
   makeNode({ op, domain: 'com.microsoft', inputs, outputs: ['y'], attributes: { N: OUT, K: IN, ...attributes } });
 const x = { type: 'float32', dims: [1, IN], data: Float32Array.from({ length: IN }, (_, at) => Math.sin(at)) } as const;
+/** Steps of one, so that nothing is lost of them when they are rounded to eight bits. */
+const whole = (least: number) =>
+  ({
+    type: 'float32',
+    dims: [1, IN],
+    data: Float32Array.from({ length: IN }, (_, at) => [least, 127, -3, 0, at][Math.min(at, 4)]!),
+  }) as const;
 const ids = { type: 'int64', dims: [2], data: BigInt64Array.of(2n, 0n) } as const;
 
 const scales = floats([OUT, 2], [0.5, 0.1, 0.2, 0.3, 0.7, 0.9, 1, 0.4]);
@@ -94,6 +101,20 @@ const FORMS: readonly (readonly [string, OnnxModel, Tensors])[] = [
         { x },
       ] as const,
   ),
+  [
+    'MatMulInteger with one step for all activations',
+    modelOf(
+      [
+        makeNode({ op: 'DynamicQuantizeLinear', inputs: ['x'], outputs: ['q', 'step', 'zero'] }),
+        makeNode({ op: 'MatMulInteger', inputs: ['q', 'w', 'zero', 'z'], outputs: ['sums'] }),
+        makeNode({ op: 'Cast', inputs: ['sums'], outputs: ['floats'], attributes: { to: 1 } }),
+        makeNode({ op: 'Mul', inputs: ['step', 's'], outputs: ['scales'] }),
+        makeNode({ op: 'Mul', inputs: ['floats', 'scales'], outputs: ['y'] }),
+      ],
+      { w: bytes(IN, OUT), s: floats([OUT], [0.5, 0.1, 0.2, 0.3]), z: bytes() },
+    ),
+    { x: whole(-128) },
+  ],
   [
     'rows that are looked up before DequantizeLinear',
     modelOf(

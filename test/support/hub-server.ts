@@ -19,8 +19,8 @@ export interface HubRepo {
 
 /** What goes wrong, by the path of a file. */
 export interface HubFaults {
-  /** The connection ends after so many bytes, so many times. */
-  readonly cuts?: Readonly<Record<string, { readonly after: number; times: number }>>;
+  /** The connection ends after so many bytes, so many times; one that is held stays open and brings nothing more. */
+  readonly cuts?: Readonly<Record<string, { readonly after: number; times: number; readonly isHeld?: boolean }>>;
   /** Ranges are not known. */
   readonly noRanges?: boolean;
   /** Sent in place of what the listing promised. */
@@ -221,7 +221,9 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
     const cut = faults.cuts?.[path];
     if (cut === undefined || cut.times === 0) return void response.end(rest);
     cut.times -= 1;
-    response.write(rest.subarray(0, cut.after), () => setTimeout(() => response.destroy(), 20));
+    response.write(rest.subarray(0, cut.after), () => {
+      if (!cut.isHeld) setTimeout(() => response.destroy(), 20);
+    });
   }
 
   return {

@@ -328,7 +328,8 @@ describeThere('a page', () => {
   it('opens a model of the Hub, which it goes on receiving where it was stopped', async () => {
     const hub = await startHubServer(
       { 'me/tiny': { files: repoOf(TINY_LLAMA) } },
-      { cuts: { 'onnx/model.onnx': { after: 1_200_000, times: 1 } } },
+      // Held, so that the page stops and not the server, however slow the page is.
+      { cuts: { 'onnx/model.onnx': { after: 1_200_000, times: 1, isHeld: true } } },
     );
     const found = await page.evaluate(async (endpoint) => {
       const { describe, generateText } = fang.createPruneWorker({ hub: { endpoint } });

@@ -1,0 +1,107 @@
+import { create } from '@bufbuild/protobuf';
+import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
+import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { copyModel } from '../../src/onnx/edit-weights.js';
+import { readFloat32 } from '../../src/onnx/float-encoding.js';
+import type { OnnxModel } from '../../src/onnx/onnx-model.js';
+import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { roundModel } from '../../src/prune/quantise/quantise-model.js';
+import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
+import { findWeights } from '../../src/quantisation/find-weights.js';
+import { DYNAMIC_BITS, type DynamicType, writeDynamic } from '../../src/quantisation/write-dynamic.js';
+import { runGraph } from '../support/load-graph.js';
+
+const [TOKENS, INPUTS, OUTPUTS] = [4, 24, 16];
+const random = createRandom(7);
+const draw = (length: number) => Float32Array.from({ length }, () => random() - 0.5);
+
+/** A product with a bias, and another of the same activations. */
+function floatModel(opset: number): OnnxModel {
+  const node = [
+    makeNode({ op: 'Gemm', inputs: ['x', 'a', 'bias'], outputs: ['biased'] }),
+    makeNode({ op: 'MatMul', inputs: ['x', 'b'], outputs: ['other'] }),
+    makeNode({ op: 'Add', inputs: ['biased', 'other'], outputs: ['y'] }),
+  ];
+  const graph = create(GraphProtoSchema, { node, output: [makeValueInfo('y', 1)] });
+  const opsetImport = [create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(opset) })];
+  const matrix = () => floatsHandle({ dataType: 1, dims: [INPUTS, OUTPUTS] }, draw(INPUTS * OUTPUTS));
+  const bias = floatsHandle({ dataType: 1, dims: [OUTPUTS] }, draw(OUTPUTS));
+  return {
+    proto: create(ModelProtoSchema, { graph, opsetImport }),
+    weights: new Map([
+      ['a', matrix()],
+      ['b', matrix()],
+      ['bias', bias],
+    ]),
+  };
+}
+
+async function write(given: OnnxModel, type: DynamicType) {
+  const planned = findWeights(given, 'ids').map((weight) => ({
+    ...weight,
+    grid: { bits: DYNAMIC_BITS[type], blockSize: weight.inCount, hasZeroPoints: false, scaleType: 'float32' } as const,
+  }));
+  const rounded = await roundModel(
+    {
+      model: given,
+      options: {} as never,
+      store: async (shape, values) => bytesHandle(shape, Uint8Array.from(values as Uint8Array)),
+    },
+    planned,
+  );
+  const model = copyModel(given);
+  writeDynamic(model, rounded.weights, type);
+  return { model, dequantised: rounded.model };
+}
+
+async function run({ proto, weights }: OnnxModel, x: Float32Array, opset: number): Promise<Float32Array[]> {
+  const initializers = await Promise.all(
+    [...weights].map(async ([name, { dataType, dims, read }]) =>
+      makeInitializer(name, dataType, [...dims], await read()),
+    ),
+  );
+  const inputs = { x: { type: 'float32', dims: [x.length / INPUTS, INPUTS], data: x } } as const;
+  const { y } = await runGraph({ nodes: proto.graph!.node, initializers, inputs, outputs: ['y'], opset });
+  const values = y!.data as Float32Array;
+  return Array.from({ length: values.length / OUTPUTS }, (_, row) => values.slice(row * OUTPUTS, (row + 1) * OUTPUTS));
+}
+
+const farthest = (found: Float32Array, expected: Float32Array) =>
+  Math.max(...found.map((value, at) => Math.abs(value - expected[at]!)));
+
+const FORMS = [
+  ['int8', 13],
+  ['int8', 21],
+  ['uint8', 13],
+  ['uint8', 21],
+] as const;
+
+describe.each(FORMS)('%s by operators of opset %i', (type, opset) => {
+  it('computes what its codes stand for, and a token with massive activations costs the others nothing', async () => {
+    const { model, dequantised } = await write(floatModel(opset), type);
+    const x = draw(TOKENS * INPUTS);
+    // The third is zeros only.
+    x.fill(0, 2 * INPUTS, 3 * INPUTS);
+    const expected = await run(dequantised, x, opset);
+    const alone = await run(model, x, opset);
+    // Half a step of each activation, times the weights' sizes, if all errors met.
+    const bound = (0.5 / 127 / 2) * 2 * 0.5 * INPUTS;
+    for (const [row, values] of alone.entries()) expect(farthest(values, expected[row]!)).toBeLessThan(bound);
+    expect(farthest(alone[2]!, expected[2]!)).toBeLessThan(1e-6);
+    x[INPUTS + 5] = 3000;
+    const beside = await run(model, x, opset);
+    for (const row of [0, 2, 3]) expect(beside[row]).toEqual(alone[row]);
+  });
+
+  it('is read again as the floats that its codes stand for', async () => {
+    const { model, dequantised } = await write(floatModel(opset), type);
+    const read = dequantiseGraph(model);
+    expect(read.proto.graph!.node.map(({ opType }) => opType)).toEqual(['MatMul', 'Add', 'MatMul', 'Add']);
+    for (const name of ['a', 'b']) {
+      const found = await readFloat32(read.weights.get(`${name}_quantized/floats`)!);
+      const expected = await readFloat32(dequantised.weights.get(name)!);
+      expect(farthest(found, expected)).toBeLessThan(1e-7);
+    }
+  });
+});
