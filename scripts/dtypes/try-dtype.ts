@@ -62,7 +62,8 @@ export interface DtypeTry {
   readonly genai?: string | undefined;
 }
 
-const PROMPT = [5, 77, 300, 12, 451, 98, 203, 7, 333, 64, 187, 29, 410, 150];
+/** Ids that the smallest vocabularies have. */
+const PROMPT = [5, 27, 30, 12, 25, 8, 23, 7, 3, 14, 18, 29, 21, 10];
 
 /**
  * Runtimes' logits may differ by so much, as a fraction of their range. Float32 sums of some hundred terms round differently in
@@ -126,7 +127,15 @@ async function openEverywhere(request: DtypeTry, { out, file, dtype, isFirst }: 
   // Asked for by name it is the same file.
   if (isFirst) openings.web = await orFailed(async () => compared((await readPrompt(webEngine(), model)).logits));
   if (existsSync(join(out, 'genai_config.json'))) {
-    if (request.genai !== undefined) openings.genai = await orFailed(() => openInGenai(out, request.genai!));
+    const { genai } = request;
+    if (genai !== undefined)
+      openings.genai = await orFailed(
+        () => openInGenai(out, genai),
+        async () => {
+          const { outcome } = await orFailed(() => openInGenai(request.folder, genai));
+          return outcome === 'failed' ? { outcome: 'lacking', reason: 'nor does the source open' } : undefined;
+        },
+      );
     return openings;
   }
   if (!existsSync(join(out, 'config.json'))) return openings;

@@ -54,7 +54,7 @@ export async function* readTokens(
     }
     if (options.tokenizer === undefined) {
       throw new OptionError(
-        `${place} is text, and there is no tokenizer to read it with; pass a tokenizer or token ids`,
+        `${place} is text, and there is no tokenizer to read it with; pass a tokenizer, or token ids: lines of {"input_ids": [...]} in a file`,
       );
     }
     const tokens = options.tokenizer.encode(content, { enough: options.enough });

@@ -27,7 +27,8 @@ function formatRounding({ dtype, rounding }: DtypeReport): string[] {
 function formatDivergence({ dtype, divergence }: DtypeReport): string[] {
   if (divergence === undefined) return [];
   const { pruning, quantising, nearest, windowCount } = divergence;
-  const nats = (value: number) => value.toFixed(4);
+  // No minus sign before what is nothing.
+  const nats = (value: number) => Number(value.toFixed(4)).toFixed(4);
   const beside = nearest === undefined ? '' : `; the nearest levels would add ${nats(nearest)}`;
   return [
     `${dtype}: ${nats(pruning)} nats a token from the dense model by pruning, ${nats(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,

@@ -3,8 +3,10 @@ import type { Colors } from './terminal.js';
 
 /** What a run left behind, and what people do next. */
 export interface Done {
-  /** Folder that was written. */
+  /** What was written. */
   readonly folder: string;
+  /** It is a single file. Default false. */
+  readonly isFile?: boolean;
   /** `--report`, where it was given; false where there is none. */
   readonly report: string | boolean | undefined;
   /** Arguments of the next command. */
@@ -12,9 +14,13 @@ export interface Done {
 }
 
 /** Where things are now, and a command to go on with. */
-export function formatDone({ folder, report, next }: Done, colors: Colors): string {
+export function formatDone({ folder, isFile = false, report, next }: Done, colors: Colors): string {
   const page = pageOf(folder, report);
-  const lines = [['folder', folder], ...(page === undefined ? [] : [['report', page]]), ['next', commandLine(next)]];
+  const lines = [
+    [isFile ? 'file' : 'folder', folder],
+    ...(page === undefined ? [] : [['report', page]]),
+    ['next', commandLine(next)],
+  ];
   return lines.map(([name, value]) => `${colors.dim(name!.padEnd(6))}  ${value}\n`).join('');
 }
 

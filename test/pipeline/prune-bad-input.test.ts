@@ -125,7 +125,7 @@ const CASES: Readonly<Record<string, Case>> = {
     damage: (model) => rm(join(model, 'tokenizer.json')),
     options: calibration({ source: { text: 'Once upon a time' } }),
     code: 'ERR_OPTION',
-    said: /document 0 is text, and there is no tokenizer .*pass a tokenizer or token ids/,
+    said: /document 0 is text, and there is no tokenizer .*pass a tokenizer, or token ids: lines of/,
   },
   'fewer tokens than contexts': {
     options: { method: 'o-fang', ...calibration({ windowLength: 3, windowCount: 2 }) },
