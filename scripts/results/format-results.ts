@@ -18,7 +18,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     "  ONNX Runtime's own tools round every weight by itself, the latter leave the embedding in float32. They are calibrated on",
     '  16 windows, half of which the model writes.',
     '- Runs that differ only in sparsity share measurements: compare times within a row only.',
-    '- Healed rows were made on a machine under heavy load; the times of `flap 40 %, healed` and `auto 20 %, healed` hold long pauses.',
+    '- Healed rows were made on a machine under heavy load; the time of `flap 40 %, healed` holds long pauses.',
     '',
   ],
   notebook: [
