@@ -20,5 +20,5 @@ function formatApplied({ model, out, sha256, parameters, bytes }: AppliedRecipe,
     `parameters ${formatCount(parameters.before)} -> ${formatCount(parameters.after)}`,
     `bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}`,
   ];
-  return `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n\n${formatDone({ folder: out, report: false, next: ['bench', model, out] }, colors)}`;
+  return `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n\n${formatDone({ out, report: false, next: ['bench', model, out] }, colors)}`;
 }

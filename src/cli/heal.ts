@@ -26,6 +26,6 @@ export function formatHealed(healed: HealedFolder, colors: Colors): string {
     ...formatCertificate(certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
-    formatDone({ folder: out, report: false, next: ['eval', dense, pruned, out, '--text', 'YOUR-TEXT.txt'] }, colors),
+    formatDone({ out, report: false, next: ['eval', dense, pruned, out, '--text', 'YOUR-TEXT.txt'] }, colors),
   ].join('\n');
 }

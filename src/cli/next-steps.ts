@@ -3,10 +3,8 @@ import type { Colors } from './terminal.js';
 
 /** What a run left behind, and what people do next. */
 export interface Done {
-  /** What was written. */
-  readonly folder: string;
-  /** It is a single file. Default false. */
-  readonly isFile?: boolean;
+  /** The folder that was written, or a file that ends in `.json`. */
+  readonly out: string;
   /** `--report`, where it was given; false where there is none. */
   readonly report: string | boolean | undefined;
   /** Arguments of the next command. */
@@ -14,10 +12,10 @@ export interface Done {
 }
 
 /** Where things are now, and a command to go on with. */
-export function formatDone({ folder, isFile = false, report, next }: Done, colors: Colors): string {
-  const page = pageOf(folder, report);
+export function formatDone({ out, report, next }: Done, colors: Colors): string {
+  const page = pageOf(out, report);
   const lines = [
-    [isFile ? 'file' : 'folder', folder],
+    [out.endsWith('.json') ? 'file' : 'folder', out],
     ...(page === undefined ? [] : [['report', page]]),
     ['next', commandLine(next)],
   ];

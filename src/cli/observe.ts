@@ -36,6 +36,6 @@ function formatObserved(found: ObservedFolder, colors: Colors): string {
     `${kept.join(', ')} of ${found.moduleCount} modules on ${windowCount} windows of ${windowLength} tokens, ${formatBytes(found.bytes)}\n`,
     ...found.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
-    formatDone({ folder: found.out, isFile: found.out.endsWith('.json'), report: false, next }, colors),
+    formatDone({ out: found.out, report: false, next }, colors),
   ].join('');
 }

@@ -33,7 +33,7 @@ export function formatLadder(
     ...(texts.length > 1 ? [formatTexts(ladder, texts)] : []),
     ...(texts.length > 0 ? [sayHow(ladder, texts)] : []),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
-    ...(dryRun || out === undefined ? [] : [formatDone({ folder: out, report: firstPage, next }, colors)]),
+    ...(dryRun || out === undefined ? [] : [formatDone({ out, report: firstPage, next }, colors)]),
   ].join('\n');
 }
 

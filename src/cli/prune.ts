@@ -72,7 +72,7 @@ export function formatPruneReport(
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
     ...(report.out === undefined
       ? []
-      : [formatDone({ folder: report.out, report: place, next: nextOf(report, report.out, evaluation) }, colors)]),
+      : [formatDone({ out: report.out, report: place, next: nextOf(report, report.out, evaluation) }, colors)]),
   ].join('\n');
 }
 

@@ -33,6 +33,6 @@ function formatQuantized(report: PruneReport, colors: Colors, { report: place }:
     ...formatCertificate(report.certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
-    ...(out === undefined ? [] : [formatDone({ folder: out, report: place, next: ['bench', model, out] }, colors)]),
+    ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
   ].join('\n');
 }

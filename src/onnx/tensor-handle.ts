@@ -27,6 +27,11 @@ export function floatsHandle(shape: TensorShape, values: Float32Array | Float64A
   return bytesHandle(shape, encodeFloats(shape.dataType, values));
 }
 
+/** A list of int64 in memory, `[count]`. */
+export function integersHandle(values: readonly number[]): TensorHandle {
+  return bytesHandle({ dataType: 7, dims: [values.length] }, new Uint8Array(BigInt64Array.from(values, BigInt).buffer));
+}
+
 /** A weight that lies in a source from `offset` on. The caller has checked that the source is long enough. */
 export function sourceHandle(shape: TensorShape, source: ByteSource, offset: number): TensorHandle {
   const handle = handleOf(shape, async (range) => {

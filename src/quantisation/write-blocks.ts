@@ -3,7 +3,7 @@ import { type NodeProto, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { type AttributeValue, makeNode } from '../graph/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
-import { bytesHandle } from '../onnx/tensor-handle.js';
+import { integersHandle } from '../onnx/tensor-handle.js';
 import type { QuantisableWeight } from './find-weights.js';
 import type { LevelsName } from './levels.js';
 import { replaceNodes } from './replace-nodes.js';
@@ -129,11 +129,7 @@ function addRows(model: OnnxModel, { name, stored, products }: QuantisedWeight, 
     return { name: codes, nodes: [] };
   }
   const shape = `${name}_rows_shape`;
-  setWeight(
-    model,
-    shape,
-    bytesHandle({ dataType: 7, dims: [2] }, new Uint8Array(BigInt64Array.from(dims, BigInt).buffer)),
-  );
+  setWeight(model, shape, integersHandle(dims));
   const rows = `${name}_rows`;
   return { name: rows, nodes: [makeNode({ op: 'Reshape', name: rows, inputs: [codes, shape], outputs: [rows] })] };
 }

@@ -5,7 +5,7 @@ import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
-import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { bytesHandle, floatsHandle, integersHandle, workedOutHandle } from '../onnx/tensor-handle.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 import type { QuantisedWeight } from './write-blocks.js';
@@ -58,39 +58,41 @@ export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight
 /** Values that come of rounding an activation. */
 const roundedNames = (input: string) => ({ codes: `${input}/quantized`, step: `${input}/step` });
 
-/** Zero point of a token's codes, and the factor of them that is left to its step. */
+/** A token's codes: their zero point, and a scale of one, since the token's own step scales them. */
 const TOKEN_ZERO = 'token_zero_point';
 export const TOKEN_SCALE = 'token_scale';
 
 /** @returns what makes the nodes that round an activation: a token's largest value is 127 steps. */
 function tokenRounding(model: OnnxModel, add: (name: string, handle: TensorHandle) => string) {
-  const floats = (name: string, value: number) =>
-    add(name, bytesHandle({ dataType: 1, dims: [] }, new Uint8Array(Float32Array.of(value).buffer)));
-  const one = floats(TOKEN_SCALE, 1);
-  const part = floats('token_part', 1 / 127);
+  const float = (name: string, value: number) =>
+    add(name, floatsHandle({ dataType: 1, dims: [] }, Float32Array.of(value)));
+  const one = float(TOKEN_SCALE, 1);
+  const part = float('token_part', 1 / 127);
   // Tokens of zeros only have a step too.
-  const least = floats('token_least_step', 1e-30);
+  const least = float('token_least_step', 1e-30);
   const zero = add(TOKEN_ZERO, bytesHandle({ dataType: dataTypeNumber('uint8'), dims: [] }, Uint8Array.of(128)));
   const isAttribute = opsetOf(model.proto) < 18;
   const axes = isAttribute
     ? { inputs: [], spec: { attributes: { axes: [-1] } } }
-    : { inputs: [add('token_axis', integerHandle(-1))], spec: {} };
+    : { inputs: [add('token_axis', integersHandle([-1]))], spec: {} };
   return (input: string): NodeProto[] => {
     const { codes, step } = roundedNames(input);
-    const at = (what: string) => `${input}/${what}`;
+    const named = (what: string) => `${input}/${what}`;
     return [
-      makeNode({ op: 'Abs', inputs: [input], outputs: [at('sizes')] }),
-      makeNode({ op: 'ReduceMax', inputs: [at('sizes'), ...axes.inputs], outputs: [at('largest')], ...axes.spec }),
-      makeNode({ op: 'Mul', inputs: [at('largest'), part], outputs: [at('part')] }),
-      makeNode({ op: 'Max', inputs: [at('part'), least], outputs: [step] }),
-      makeNode({ op: 'Div', inputs: [input, step], outputs: [at('steps')] }),
-      makeNode({ op: 'QuantizeLinear', name: codes, inputs: [at('steps'), one, zero], outputs: [codes] }),
+      makeNode({ op: 'Abs', inputs: [input], outputs: [named('sizes')] }),
+      makeNode({
+        op: 'ReduceMax',
+        inputs: [named('sizes'), ...axes.inputs],
+        outputs: [named('largest')],
+        ...axes.spec,
+      }),
+      makeNode({ op: 'Mul', inputs: [named('largest'), part], outputs: [named('part')] }),
+      makeNode({ op: 'Max', inputs: [named('part'), least], outputs: [step] }),
+      makeNode({ op: 'Div', inputs: [input, step], outputs: [named('steps')] }),
+      makeNode({ op: 'QuantizeLinear', name: codes, inputs: [named('steps'), one, zero], outputs: [codes] }),
     ];
   };
 }
-
-const integerHandle = (value: number): TensorHandle =>
-  bytesHandle({ dataType: 7, dims: [1] }, new Uint8Array(BigInt64Array.of(BigInt(value)).buffer));
 
 /** Names of a weight's codes, scales and zero point. */
 interface CodeNames {
@@ -123,7 +125,7 @@ function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): Node
 function turnNodes(codes: string, scales: string, outCount: number, model: OnnxModel) {
   const names = { codes: `${codes}/turned`, scales: `${scales}/row` };
   const shape = `${scales}/shape`;
-  setWeight(model, shape, integerHandle(outCount));
+  setWeight(model, shape, integersHandle([outCount]));
   return {
     ...names,
     nodes: [
