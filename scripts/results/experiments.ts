@@ -42,14 +42,17 @@ const WHOLE: Readonly<Record<string, readonly TableName[]>> = {
   'auto 30 %': ['auto'],
 };
 
-/** Healing of methods at every sparsity. */
-const healed: Experiment[] = SPARSITIES.flatMap((sparsity) =>
-  ['flap', 'o-fang', 'auto'].map((method) => ({
-    id: `${method} ${percent(sparsity)}, healed`,
-    tables: ['healing'],
-    options: { method, sparsity, modules: 'ffn', heal: true, ...(method === 'auto' && WRITTEN) },
-  })),
-);
+const heal = (method: string, sparsity: number, modules: 'ffn' | 'all'): Experiment => ({
+  id: `${method} ${percent(sparsity)}${modules === 'all' ? ', ffn + attention' : ''}, healed`,
+  tables: ['healing'],
+  options: { method, sparsity, modules, heal: true, ...(method === 'auto' && WRITTEN) },
+});
+
+/** Healing of methods at every sparsity, and of FFNs and heads together. */
+const healed: Experiment[] = [
+  ...SPARSITIES.map((sparsity) => [sparsity, 'ffn'] as const),
+  [0.3, 'all'] as const,
+].flatMap(([sparsity, modules]) => ['flap', 'o-fang', 'auto'].map((method) => heal(method, sparsity, modules)));
 
 const bySparsity = (table: TableName, methods: readonly string[]): Experiment[] =>
   SPARSITIES.flatMap((sparsity) =>
@@ -90,12 +93,6 @@ const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto, gradient power 1', { method: 'auto', gradientPower: 1, ...WRITTEN }],
   ['auto, text alone', { method: 'auto', calibration: { generate: false } }],
 ];
-
-const attentionHealed: Experiment = {
-  id: 'auto 30 %, ffn + attention, healed',
-  tables: ['healing'],
-  options: { method: 'auto', sparsity: 0.3, modules: 'all', heal: true, ...WRITTEN },
-};
 
 const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['flap', { method: 'flap' }],
@@ -161,7 +158,6 @@ export const EXPERIMENTS: readonly Experiment[] = [
     }),
   ),
   ...healed,
-  attentionHealed,
   ...dtypes,
   ...wide,
   ...references,
