@@ -1,7 +1,7 @@
 /**
  * Writes models of many exporters in every dtype and opens each result as its users do: `npm run dtypes -- [FOLDER...]
- * [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--write]`. Each FOLDER holds a folder a model; without one, those of
- * the repository's tests, and of ../shared where that is there. onnxruntime-node and onnxruntime-web run a result by its path. One in
+ * [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--no-webgpu] [--write]`. Each FOLDER holds a folder a model; without
+ * one, those of the repository's tests, and of ../shared where that is there. onnxruntime-node and onnxruntime-web run a result by its path. One in
  * transformers.js' layout is opened there, in Node.js and on a page of Chromium (wasm, and WebGPU on the processor), by default
  * settings; it writes some tokens, and its logits are compared. So is one folder with all dtypes, each asked for by name. --genai
  * names a Python that has onnxruntime-genai: it opens genai's folders. One process a model. Fails where a model neither works nor is
@@ -20,12 +20,14 @@ import { putBetween } from './options/format-options.js';
 import { readArguments, refuse } from './read-arguments.js';
 
 const USAGE =
-  'npm run dtypes -- [FOLDER...] [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--write]';
+  'npm run dtypes -- [FOLDER...] [--only PART]... [--dtype NAME]... [--genai PYTHON] [--no-pages] [--no-webgpu] [--write]';
 const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string', multiple: true, default: [] },
   dtype: { type: 'string', multiple: true, default: Object.keys(DTYPES) },
   genai: { type: 'string' },
   'no-pages': { type: 'boolean', default: false },
+  // On the processor it takes 20 minutes over hundreds of megabytes.
+  'no-webgpu': { type: 'boolean', default: false },
   write: { type: 'boolean', default: false },
 });
 
@@ -58,7 +60,9 @@ process.stdout.write(`${cases.length} models, ${failedCount} dtypes failed\n`);
 if (failedCount > 0 || cases.length === 0) process.exitCode = 1;
 
 async function tryFolder(folder: string): Promise<Runs> {
-  const request = JSON.stringify({ folder, dtypes: values.dtype, genai: values.genai, isOnPages: !values['no-pages'] });
+  const { dtype: dtypes, genai } = values;
+  const pages = values['no-pages'] ? [] : values['no-webgpu'] ? ['wasm'] : ['wasm', 'webgpu'];
+  const request = JSON.stringify({ folder, dtypes, genai, pages });
   const call = ['--import', 'tsx', 'scripts/dtypes/try-folder.mts', request];
   try {
     const { stdout } = await promisify(execFile)(process.execPath, call, { timeout: TIMEOUT_MS, maxBuffer: 2 ** 26 });

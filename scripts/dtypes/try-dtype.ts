@@ -58,6 +58,8 @@ export interface DtypeTry {
   readonly scratch: string;
   /** Absent: no page opens it. */
   readonly chromium?: Chromium | undefined;
+  /** Whether pages run it on WebGPU too. */
+  readonly hasWebgpu: boolean;
   /** A Python with onnxruntime-genai. */
   readonly genai?: string | undefined;
 }
@@ -142,12 +144,12 @@ async function openEverywhere(request: DtypeTry, { out, file, dtype, isFirst }: 
   const hasTokenizer = ['tokenizer_config.json', 'tokenizer.json'].every((name) => existsSync(join(out, name)));
   const options = isFirst ? {} : { dtype };
   const asked = { name: 'out', prompt: PROMPT, hasCache: native.hasCache, hasTokenizer, options };
-  const { chromium } = request;
+  const { chromium, hasWebgpu } = request;
   const ways: Partial<Record<Runtime, (asked: OpenRequest) => Promise<Opened>>> = {
     node: (wanted) => openInNode(request.scratch, wanted),
     ...(chromium && { wasm: chromium.open }),
   };
-  if (chromium !== undefined && isFirst) {
+  if (chromium !== undefined && hasWebgpu && isFirst) {
     const lack = await chromium.lackOf(DTYPES[dtype].floats === 'float16');
     if (lack !== undefined) openings.webgpu = { outcome: 'lacking', reason: lack };
     else ways.webgpu = (wanted) => chromium.open({ ...wanted, options: { ...wanted.options, device: 'webgpu' } });

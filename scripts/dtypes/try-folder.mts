@@ -8,11 +8,13 @@ import { join } from 'node:path';
 import { startChromium } from './open-in-chromium.js';
 import { type DtypeRun, type DtypeTry, tryDtypes } from './try-dtype.js';
 
-const { folder, dtypes, genai, isOnPages } = JSON.parse(process.argv[2] ?? '{}');
+const { folder, dtypes, genai, pages } = JSON.parse(process.argv[2] ?? '{}');
 const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-dtypes-'));
-const chromium = isOnPages ? await startChromium(scratch) : undefined;
+const chromium = pages.length > 0 ? await startChromium(scratch) : undefined;
+const hasWebgpu = pages.includes('webgpu');
 const runs: Record<string, DtypeRun> = {};
-const attempt = (wanted: DtypeTry['dtypes']) => tryDtypes({ folder, dtypes: wanted, scratch, chromium, genai });
+const attempt = (wanted: DtypeTry['dtypes']) =>
+  tryDtypes({ folder, dtypes: wanted, scratch, chromium, hasWebgpu, genai });
 try {
   for (const dtype of dtypes) {
     const run = (await attempt([dtype]))[dtype]!;
