@@ -112,7 +112,7 @@ export function squaredRowNorms(matrix: Float64Array, columnCount: number): Floa
 const TILE = 32;
 
 /** `[rows, columns]` to `[columns, rows]`. */
-export function transposeMatrix<Values extends Float32Array | Float64Array | Uint8Array>(
+export function transposeMatrix<Values extends Float32Array | Float64Array | Uint8Array | Uint16Array | Uint32Array>(
   matrix: Values,
   rows: number,
   columns: number,

@@ -86,10 +86,13 @@ export async function makeVariants(
   return variants;
 }
 
+/** What rounds activations: ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with `DequantizeLinear`. */
+const BYTE_OPS: ReadonlySet<string> = new Set(['MatMulInteger', 'DequantizeLinear']);
+
 /** What a model that was read from codes computes in. */
 function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
   const rounds = proto.graph!.node.some(
-    (node) => node.opType === 'MatMulInteger' || intAttribute(node, 'accuracy_level', 0) === 4,
+    (node) => BYTE_OPS.has(node.opType) || intAttribute(node, 'accuracy_level', 0) === 4,
   );
   return rounds ? 'byte' : undefined;
 }

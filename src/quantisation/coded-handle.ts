@@ -1,17 +1,68 @@
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { BlockGrid } from './block-codes.js';
-import type { StoredCodes } from './store-codes.js';
+import { codeType, countOf, cutLinearCodes, type LinearCodes } from './linear-codes.js';
+import { cutRows, type StoredCodes } from './store-codes.js';
 
-/** A weight that stands for codes, or that codes of a grid were made of. */
+/** A weight's codes, and how a graph reads them. */
+export type WeightCodes =
+  /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`. */
+  | { readonly form: 'blocks'; readonly stored: StoredCodes }
+  /** Constants behind `DequantizeLinear`, or factors of products whose activations are rounded too (`MatMulInteger`). */
+  | { readonly form: 'constants' | 'dynamic'; readonly linear: LinearCodes };
+
+/** A weight that stands for codes, or that took the place of some. */
 export interface CodedHandle extends TensorHandle {
   readonly coded: {
-    readonly grid: BlockGrid;
-    /** Absent where the weight is not exactly what codes stand for. */
-    readonly stored?: StoredCodes;
-    readonly inputAxis: 0 | 1;
+    readonly codes: WeightCodes;
+    /** It is not what the codes stand for, but what they were made of. */
+    readonly isTaken?: true;
   };
 }
 
-/** The codes that a weight stands for; undefined for plain floats. */
+/** The codes that a weight stands for, or was to be rounded to; undefined for plain floats. */
 export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
   handle !== undefined && 'coded' in handle ? (handle as CodedHandle).coded : undefined;
+
+/**
+ * The codes that a weight stands for exactly, cut as it was cut.
+ * @returns undefined where it is not what they stand for, or a cut went through blocks that share a scale.
+ */
+export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes | undefined {
+  const own = codesBehind(handle);
+  if (own !== undefined) return own.isTaken ? undefined : own.codes;
+  if (handle.cut === undefined) return undefined;
+  const { from, axis, keep } = handle.cut;
+  const whole = exactCodes(from, inputAxis);
+  if (whole === undefined) return undefined;
+  if (whole.form === 'blocks')
+    return axis === inputAxis ? undefined : { ...whole, stored: cutRows(whole.stored, keep) };
+  const linear = cutLinearCodes(whole.linear, axis, keep);
+  return linear && { ...whole, linear };
+}
+
+/** Signed codes whose products have their activations rounded: sums of eight-bit pairs overflow on processors without VNNI. */
+export const SIGNED_BITS = 7;
+
+/**
+ * The grid that a weight of such codes is rounded to when it has changed. Linear codes get a scale an output where no block is
+ * inside a row.
+ * @param inCount Weights in a row as it is now.
+ */
+export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number): BlockGrid {
+  if (codes.form === 'blocks') {
+    const { grid } = codes.stored;
+    // A table's blocks end where rows do: rows that are no whole blocks any more go to even levels in blocks of that size.
+    const isWhole = grid.levels === undefined || inCount % grid.blockSize === 0;
+    return isWhole ? grid : { ...grid, levels: undefined, hasZeroPoints: true };
+  }
+  const { scales, zeroPoints, axis, blockSize, ...linear } = codes.linear;
+  const { name, bits } = codeType(linear.codes.handle);
+  const isSigned = name.startsWith('int');
+  return {
+    bits: bits < 8 ? 4 : isSigned && codes.form === 'dynamic' ? SIGNED_BITS : 8,
+    blockSize: blockSize > 0 && axis === inputAxis ? Math.min(blockSize, inCount) : inCount,
+    // Where scales are many, DequantizeLinear takes as many zero points.
+    hasZeroPoints: codes.form === 'constants' ? !isSigned : zeroPoints !== undefined && countOf(zeroPoints.handle) > 1,
+    scaleType: codeType(scales.handle).name === 'float16' ? 'float16' : 'float32',
+  };
+}

@@ -9,7 +9,7 @@ import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
 import type { CodedHandle } from './coded-handle.js';
-import { plainName, type Site } from './dequantise-site.js';
+import { floatsName, plainName, type Site } from './dequantise-site.js';
 import type { LevelsName } from './levels.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
@@ -85,14 +85,12 @@ const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) =
 
 /** Puts a float weight in the place of codes. */
 function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
-  const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
-  let name = base;
-  for (let count = 2; model.weights.has(name); count += 1) name = `${base}_${count}`;
+  const name = floatsName(model, codes);
   const { outCount, inCount, scales } = stored;
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
     ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
-    coded: { grid: stored.grid, stored, inputAxis },
+    coded: { codes: { form: 'blocks', stored } },
   };
   setWeight(model, name, handle);
   return name;

@@ -3,32 +3,38 @@ import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { type GraphIndex, makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
-import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
-import type { TensorHandle } from '../onnx/onnx-model.js';
+import { encodeFloats } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
-import { plainName, type Site } from './dequantise-site.js';
-import { readLinearCodes } from './linear-codes.js';
+import type { CodedHandle } from './coded-handle.js';
+import { floatsName, plainName, type Site } from './dequantise-site.js';
+import { isTurn } from './find-weights.js';
+import { countOf, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
-/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up before. */
-export function dequantiseConstant(node: NodeProto, { model, index, replaced, tables }: Site): void {
+/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is turned, before. */
+export function dequantiseConstant(node: NodeProto, site: Site): void {
+  const { model, index, replaced, tables } = site;
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
-  const lookup = makerOf(index, codes);
-  const isLookup = lookup?.opType === 'Gather' && intAttribute(lookup, 'axis', 0) === 0;
-  const table = isLookup ? lookup.input[0]! : codes;
-  const [found, scale] = [model.weights.get(table), model.weights.get(scales)];
-  const zero = model.weights.get(zeroPoints);
+  const before = makerOf(index, codes);
+  const isLookup = before?.opType === 'Gather' && intAttribute(before, 'axis', 0) === 0;
+  const isTurned = before !== undefined && isTurn(before);
+  const table = isLookup || isTurned ? before.input[0]! : codes;
+  const [axis, blockSize] = [intAttribute(node, 'axis', 1), intAttribute(node, 'block_size', 0)];
+  const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: isTurned ? 1 - axis : axis, blockSize });
   const [result = ''] = node.output;
-  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
   // Rows that were looked up have no scale of their own here.
-  if (model.weights.has(result) || (isLookup && scale.dims.some((dim) => dim > 1))) return;
-  const layout = { axis: intAttribute(node, 'axis', 1), blockSize: intAttribute(node, 'block_size', 0) };
-  const name = isLookup ? (tables.get(table) ?? `${table}/floats`) : result;
-  setWeight(model, name, floatsBehind(found, { name: table, scale, zero, ...layout }));
-  if (!isLookup) return void replaced.set(node, []);
+  if (linear === undefined || (isLookup && countOf(linear.scales.handle) > 1)) return;
+  if (isTurned && (blockSize > 0 || axis < 0)) return;
+  const known = tables.get(table);
+  const name = known ?? (isLookup || isTurned ? floatsName(model, table) : result);
+  if (known === undefined) setWeight(model, name, floatsBehind(linear, 'constants'));
   tables.set(table, name);
-  const inputs = [name, lookup.input[1]!];
-  replaced.set(node, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [result] })]);
+  const made = (op: string, inputs: readonly string[], attributes = {}) =>
+    makeNode({ op, name: plainName(before ?? node), inputs, outputs: [result], attributes });
+  if (isLookup) replaced.set(node, [made('Gather', [name, before.input[1]!])]);
+  else if (isTurned) replaced.set(node, [made('Transpose', [name], { perm: [1, 0] })]);
+  else replaced.set(node, known === undefined ? [] : [made('Identity', [name])]);
 }
 
 /**
@@ -36,22 +42,26 @@ export function dequantiseConstant(node: NodeProto, { model, index, replaced, ta
  * table, whose rows are looked up too.
  */
 export function dequantiseDynamic(node: NodeProto, site: Site): void {
-  const { model, index, replaced } = site;
+  const { model, index, replaced, tables } = site;
   const [rounded = '', codes = '', , zeroPoints = ''] = node.input;
   const scaled = scaledSums(node, makerOf(index, rounded), index);
   if (scaled === undefined) return;
-  const turned = makerOf(index, codes)?.opType === 'Transpose';
-  const table = turned ? makerOf(index, codes)!.input[0]! : codes;
-  const scales = scaled.factors.map((value) => throughReshape(index, value));
-  const scale = model.weights.get(scales.find((value) => model.weights.has(value)) ?? '');
-  const [found, zero] = [model.weights.get(table), model.weights.get(zeroPoints)];
-  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return;
-  const name = `${table}/floats`;
-  const layout = { name: table, scale, zero, axis: turned ? 0 : 1, blockSize: 0 };
-  if (!model.weights.has(name)) {
-    setWeight(model, name, floatsBehind(found, layout));
-    if (turned) dequantiseRows(table, name, site);
-  }
+  const before = makerOf(index, codes);
+  const turned = before !== undefined && isTurn(before);
+  const table = turned ? before.input[0]! : codes;
+  const scales = scaled.factors.map((value) => throughReshape(index, value)).find((value) => model.weights.has(value));
+  const linear = findLinear(model, {
+    codes: table,
+    scales: scales ?? '',
+    zeroPoints: throughReshape(index, zeroPoints),
+    axis: turned ? 0 : 1,
+    blockSize: 0,
+  });
+  if (linear === undefined) return;
+  const name = tables.get(table) ?? floatsName(model, table);
+  tables.set(table, name);
+  // What a table is looked up for has no form of its own.
+  setWeight(model, name, floatsBehind(linear, 'dynamic'));
   const [result = ''] = scaled.last.output;
   const weight = turned ? `${name}/turned/${result}` : name;
   replaced.set(scaled.last, [
@@ -87,41 +97,60 @@ function scaledSums(node: NodeProto, rounding: NodeProto | undefined, index: Gra
   return { input: parted.input[0]!, last, factors: [factor] };
 }
 
-/** Rows of codes that are looked up, and scaled by nodes of their own. */
-function dequantiseRows(table: string, name: string, { index, replaced }: Site): void {
-  for (const at of index.consumersOf.get(table) ?? []) {
-    const lookup = index.nodes[at]!;
-    const cast = lookup.opType === 'Gather' ? onlyReader(index, lookup.output[0]!, 'Cast') : undefined;
-    const centred = cast && onlyReader(index, cast.output[0]!, 'Sub');
-    const scaled = centred && onlyReader(index, centred.output[0]!, 'Mul');
-    if (scaled === undefined) continue;
-    const inputs = [name, lookup.input[1]!];
-    replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
-  }
+/** Rows of codes and of their scales that are looked up, and multiplied, as `writeDynamic` and `writeConstants` have it. */
+export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tables }: Site): void {
+  const [table = '', ids = ''] = lookup.input;
+  const cast = onlyReader(index, lookup.output[0]!, 'Cast');
+  const centred = cast && onlyReader(index, cast.output[0]!, 'Sub');
+  const levels = centred ?? cast;
+  const scaled = levels && onlyReader(index, levels.output[0]!, 'Mul');
+  if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0) return;
+  const listBehind = (value: string): string => {
+    const rows = makerOf(index, value);
+    return rows?.opType === 'Gather' && rows.input[1] === ids ? throughReshape(index, rows.input[0]!) : value;
+  };
+  const uncast = makerOf(index, centred?.input[1] ?? '');
+  if (centred !== undefined && uncast?.opType !== 'Cast') return;
+  const [scales = '', zeroPoints = ''] = [scaled.input[1]!, uncast?.input[0] ?? ''].map(listBehind);
+  const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: 0, blockSize: 0 });
+  if (linear === undefined) return;
+  const name = tables.get(table) ?? floatsName(model, table);
+  if (!tables.has(table)) setWeight(model, name, floatsBehind(linear, 'constants'));
+  tables.set(table, name);
+  const inputs = [name, ids];
+  replaced.set(scaled, [makeNode({ op: 'Gather', name: plainName(lookup), inputs, outputs: [...scaled.output] })]);
 }
 
-/** Where scales lie beside codes: one in all, one for each index of an axis, or one for so many along it. */
-interface LinearLayout {
-  /** The codes' initializer. */
-  readonly name: string;
-  readonly scale: TensorHandle;
-  readonly zero: TensorHandle | undefined;
-  readonly axis: number;
-  readonly blockSize: number;
+/** Where linear codes lie: the names of their initializers, and how scales lie beside them. */
+interface LinearPlace extends Pick<LinearCodes, 'axis' | 'blockSize'> {
+  readonly codes: string;
+  readonly scales: string;
+  /** Empty: none. */
+  readonly zeroPoints: string;
+}
+
+function findLinear(
+  { weights }: OnnxModel,
+  { codes, scales, zeroPoints, axis, blockSize }: LinearPlace,
+): LinearCodes | undefined {
+  const named = (name: string): NamedTensor | undefined => {
+    const handle = weights.get(name);
+    return handle && { name, handle };
+  };
+  const [found, scale, zero] = [named(codes), named(scales), named(zeroPoints)];
+  if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return undefined;
+  const fromFront = axis < 0 ? axis + found.handle.dims.length : axis;
+  const listed = ({ name, handle }: NamedTensor): NamedTensor =>
+    blockSize > 0 || handle.dims.length < 2
+      ? { name, handle }
+      : { name, handle: { ...handle, dims: [countOf(handle)] } };
+  return { codes: found, scales: listed(scale), zeroPoints: zero && listed(zero), axis: fromFront, blockSize };
 }
 
 /** A float weight that is worked out of linear codes whenever it is read. */
-function floatsBehind(codes: TensorHandle, { name, scale, zero, axis, blockSize }: LinearLayout): TensorHandle {
-  const { dims } = codes;
-  const { dataType } = scale;
-  return workedOutHandle({ dataType, dims }, async () => {
-    const values = await readLinearCodes(codes, {
-      name: `"${name}"`,
-      scales: await readFloat32(scale),
-      zero,
-      axis: axis < 0 ? axis + dims.length : axis,
-      blockSize,
-    });
-    return encodeFloats(dataType, values);
-  });
+function floatsBehind(linear: LinearCodes, form: 'constants' | 'dynamic'): CodedHandle {
+  const { dims } = linear.codes.handle;
+  const { dataType } = linear.scales.handle;
+  const handle = workedOutHandle({ dataType, dims }, async () => encodeFloats(dataType, await readLinearCodes(linear)));
+  return { ...handle, coded: { codes: { form, linear } } };
 }

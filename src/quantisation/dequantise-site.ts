@@ -13,3 +13,11 @@ export interface Site {
 
 /** A node's name without what quantisers put behind it. */
 export const plainName = ({ name }: NodeProto): string => name.replace(/_(Q\d+|quant|Bnb4)$/i, '');
+
+/** A name for the floats that codes stand for: what the codes were made of, as far as their own name tells. */
+export function floatsName({ weights }: OnnxModel, codes: string): string {
+  const base = codes.replace(/_(Q\d+|quantized|quant|Bnb4)$/i, '');
+  let name = base;
+  for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
+  return name;
+}

@@ -1,14 +1,28 @@
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
 import { findDataType } from '../onnx/data-types.js';
+import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { sliceHandle } from '../onnx/slice-handle.js';
+import { workedOutHandle } from '../onnx/tensor-handle.js';
+import { packBits, unpackBits } from './pack-bits.js';
 
-/** What turns linear codes into numbers: `(code - zero point) scale`. */
-export interface LinearScales {
-  /** What messages call the codes. Default `a weight`. */
-  readonly name?: string;
-  readonly scales: Float32Array;
-  /** Codes of the scales' shape, or one for all; absent: zero. */
-  readonly zero: TensorHandle | undefined;
+/** A tensor of a file, and what it is called there. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly handle: TensorHandle;
+}
+
+/**
+ * A weight in linear codes as a file has it: `(code - zero point) scale`.
+ * @see ONNX's DequantizeLinear
+ */
+export interface LinearCodes {
+  /** Of the weight's shape. */
+  readonly codes: NamedTensor;
+  /** One in all, one for each index of an axis, or one for each block of it: then of the codes' shape but for that axis. */
+  readonly scales: NamedTensor;
+  /** In the type of the codes, as many as scales, or one for all; absent: zero. */
+  readonly zeroPoints?: NamedTensor | undefined;
   /** Axis along which scales change, counted from the front; of no use for a single scale. */
   readonly axis: number;
   /** Indices of the axis that share a scale; 0: every index has its own. */
@@ -16,33 +30,23 @@ export interface LinearScales {
 }
 
 /**
- * Numbers that linear codes stand for, row-major: one scale in all, one for each index of an axis, or one for each block of it.
- * @see ONNX's DequantizeLinear
+ * Numbers that linear codes stand for, row-major.
  * @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits; ModelFormatError where scales are NaN,
  * infinite or 0, or they and the zero points are too few or too many for the codes.
  */
-export async function readLinearCodes(
-  codes: TensorHandle,
-  { name = 'a weight', scales, zero, axis, blockSize }: LinearScales,
-): Promise<Float32Array> {
-  const { dims } = codes;
-  const count = countOf(codes);
-  const numbers = await readWholeNumbers(codes, count);
-  const zeros = zero === undefined ? [0] : await readWholeNumbers(zero, countOf(zero));
+export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array> {
+  const { codes, zeroPoints, axis, blockSize } = linear;
+  const { dims } = codes.handle;
+  const scales = await readFloat32(linear.scales.handle);
+  checkScales(linear, scales);
+  const numbers = await readWholeNumbers(codes.handle);
+  const zeros = zeroPoints === undefined ? [0] : await readWholeNumbers(zeroPoints.handle);
   const inner = dims.slice(axis + 1).reduce((product, dim) => product * dim, 1);
   const along = dims[axis] ?? 1;
   const shared = blockSize > 0 ? blockSize : 1;
   const steps = Math.ceil(along / shared);
-  checkScales(name, dims, scales);
-  const expected = blockSize > 0 ? steps * (count / along) : along;
-  for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeros.length] as const]) {
-    if (found === 1 || found === expected) continue;
-    throw new ModelFormatError(
-      `${name} of dims [${dims}] has ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
-    );
-  }
-  const values = new Float32Array(count);
-  for (let at = 0; at < count; at += 1) {
+  const values = new Float32Array(numbers.length);
+  for (let at = 0; at < values.length; at += 1) {
     let place = 0;
     if (scales.length > 1) {
       const step = Math.floor((Math.floor(at / inner) % along) / shared);
@@ -53,26 +57,82 @@ export async function readLinearCodes(
   return values;
 }
 
-function checkScales(name: string, dims: readonly number[], scales: Float32Array): void {
-  const broken = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
-  if (broken < 0) return;
-  throw new ModelFormatError(
-    `scale ${broken} of ${name} of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
-  );
+/** How many scales or zero points a weight has where one does not stand for all. */
+function scaleCount({ codes, axis, blockSize }: LinearCodes): number {
+  const along = codes.handle.dims[axis] ?? 1;
+  return blockSize > 0 ? Math.ceil(along / blockSize) * (countOf(codes.handle) / along) : along;
 }
 
-const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
+function checkScales(linear: LinearCodes, scales: Float32Array): void {
+  const { codes, zeroPoints, axis, blockSize } = linear;
+  const { dims } = codes.handle;
+  const broken = scales.findIndex((value) => !Number.isFinite(value) || value === 0);
+  if (broken >= 0)
+    throw new ModelFormatError(
+      `scale ${broken} of "${codes.name}" of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
+    );
+  const expected = scaleCount(linear);
+  const zeroCount = zeroPoints === undefined ? 1 : countOf(zeroPoints.handle);
+  for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeroCount] as const]) {
+    if (found === 1 || found === expected) continue;
+    throw new ModelFormatError(
+      `"${codes.name}" of dims [${dims}] has ${found} ${what} beside them, expected ${expected} along axis ${axis}${blockSize > 0 ? ` in blocks of ${blockSize}` : ''}. Get the file again.`,
+    );
+  }
+}
 
-async function readWholeNumbers(handle: TensorHandle, count: number): Promise<ArrayLike<number>> {
+/**
+ * The codes of the indices `keep` of an axis: those that stay are exactly what they were.
+ * @returns undefined where the cut goes through blocks that share a scale.
+ */
+export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Array): LinearCodes | undefined {
+  const { codes, scales, zeroPoints } = linear;
+  const isAcross = axis === linear.axis;
+  if (linear.blockSize > 0 && isAcross) return undefined;
+  const cut = ({ name, handle }: NamedTensor): NamedTensor => {
+    if (countOf(handle) === 1 || countOf(handle) !== scaleCount(linear)) return { name, handle };
+    if (linear.blockSize > 0) return { name, handle: sliceCodes(handle, axis, keep) };
+    return { name, handle: isAcross ? sliceCodes({ ...handle, dims: [countOf(handle)] }, 0, keep) : handle };
+  };
+  return {
+    ...linear,
+    codes: { ...codes, handle: sliceCodes(codes.handle, axis, keep) },
+    scales: cut(scales),
+    zeroPoints: zeroPoints && cut(zeroPoints),
+  };
+}
+
+/** `sliceHandle` for codes that may share bytes. */
+function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array): TensorHandle {
+  const { dataType, dims } = handle;
+  const { bits } = codeType(handle);
+  if (bits >= 8) return sliceHandle(handle, axis, keep);
+  const whole = workedOutHandle({ dataType: UINT8, dims }, async () =>
+    unpackBits(await handle.read(), bits, countOf(handle)),
+  );
+  const cut = sliceHandle(whole, axis, keep);
+  return workedOutHandle({ dataType, dims: cut.dims }, async () => packBits(await cut.read(), bits, countOf(cut)));
+}
+
+const UINT8 = 2;
+
+export const countOf = ({ dims }: Pick<TensorHandle, 'dims'>): number =>
+  dims.reduce((product, dim) => product * dim, 1);
+
+/** Element type of codes, or of their scales. */
+export const codeType = ({
+  dataType,
+}: Pick<TensorHandle, 'dataType'>): { readonly name: string; readonly bits: number } =>
+  findDataType(dataType) ?? { name: `data type ${dataType}`, bits: 8 };
+
+async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
-  const { name = `data type ${handle.dataType}` } = findDataType(handle.dataType) ?? {};
+  const { name, bits } = codeType(handle);
   if (name === 'uint8') return bytes;
   if (name === 'int8') return new Int8Array(bytes.buffer);
   if (name === 'int32') return new Int32Array(bytes.buffer);
   if (name !== 'uint4' && name !== 'int4')
     throw new UnsupportedModelError(`codes of ${name} cannot be read; whole numbers of 4 or 8 bits can`);
-  return Int8Array.from({ length: count }, (_, at) => {
-    const code = (bytes[at >> 1]! >> (4 * (at % 2))) & 15;
-    return name === 'int4' && code > 7 ? code - 16 : code;
-  });
+  const codes = unpackBits(bytes, bits, countOf(handle));
+  return name === 'uint4' ? codes : Int8Array.from(codes, (code) => (code > 7 ? code - 16 : code));
 }

@@ -4,6 +4,7 @@ import { findNonFinite, transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
+import { sliceHandle } from '../onnx/slice-handle.js';
 import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { type BlockCodes, type BlockGrid, blockCount, dequantise } from './block-codes.js';
@@ -100,6 +101,28 @@ function isSound(scale: number, { grid: { blockSize }, codes, groups }: BlockCod
   const start = block * blockSize;
   return codes.subarray(start, start + blockSize).every((code) => code === codes[start]);
 }
+
+/** The codes of some rows, exactly as they are. */
+export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
+  const { codes, scales, zeroPoints, ...form } = whole;
+  const cut = (part: TensorHandle): TensorHandle => {
+    const rows = { ...part, dims: [whole.outCount, part.byteLength / bytesOf(part) / whole.outCount] };
+    return sliceHandle(rows, 0, keep);
+  };
+  const sliced = cut(codes);
+  const blocks = blockCount(whole.inCount, whole.grid);
+  return {
+    ...form,
+    outCount: keep.length,
+    codes: { ...sliced, dims: [keep.length, blocks, sliced.byteLength / keep.length / blocks] },
+    scales: cut(scales),
+    ...(zeroPoints && { zeroPoints: cut(zeroPoints) }),
+  };
+}
+
+/** Bytes of an element: codes are bytes, scales are two or four. */
+const bytesOf = ({ byteLength, dims }: TensorHandle): number =>
+  byteLength / dims.reduce((product, dim) => product * dim, 1);
 
 /** Bytes of a block's codes. */
 const codeBytes = ({ bits, blockSize }: BlockGrid): number =>

@@ -34,8 +34,7 @@ export function takeWeights(given: OnnxModel, floats: OnnxModel, place: string):
         `weightsFrom: ${place} has no float weight [${handle.dims}] "${name}", nor one read by a node of the same name; give the float model of the same export`,
         { option: 'weightsFrom' },
       );
-    const { grid, inputAxis } = coded;
-    const taken: CodedHandle = { ...retyped(found, handle), coded: { grid, inputAxis } };
+    const taken: CodedHandle = { ...retyped(found, handle), coded: { ...coded, isTaken: true } };
     setWeight(model, name, taken);
   }
   const { twin } = given;

@@ -1,56 +1,69 @@
 import type { NodeProto } from 'onnx-buf';
 import { makeNode } from '../graph/build.js';
-import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
-import { bytesHandle, floatsHandle, integersHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { bytesHandle, floatsHandle, integersHandle } from '../onnx/tensor-handle.js';
+import { SIGNED_BITS } from './coded-handle.js';
+import { linearOf } from './linear-of-blocks.js';
 import { replaceNodes } from './replace-nodes.js';
-import type { StoredCodes } from './store-codes.js';
 import type { QuantisedWeight } from './write-blocks.js';
+import { addLinear, type LinearNames, type LinearWeight, lookupOf } from './write-linear.js';
 
-/** Signed codes have seven bits: sums of eight-bit pairs overflow on processors without VNNI. */
-export const DYNAMIC_BITS = { int8: 7, uint8: 8 } as const;
+/** Bits of codes that weights are rounded to. */
+export const DYNAMIC_BITS = { int8: SIGNED_BITS, uint8: 8 } as const;
 
 export type DynamicType = keyof typeof DYNAMIC_BITS;
+
+/** Rounded weights, one block a row, as `writeDynamic` takes them: the right sides of products, or rows that are looked up too. */
+export const dynamicWeights = (weights: readonly QuantisedWeight[], type: DynamicType): LinearWeight[] =>
+  weights.map(({ stored, ...weight }) => {
+    const inputAxis = weight.lookups.length > 0 ? 1 : 0;
+    const named = (what: string) => `${weight.name}_${what}`;
+    const names = { codes: named('quantized'), scales: named('scale'), zeroPoints: named('zero_point') };
+    return { ...weight, inputAxis, linear: linearOf(stored, { type, inputAxis, names }) };
+  });
 
 /**
  * Has products round their activations to eight bits when they run, in place: `QuantizeLinear` with a step for every token,
  * `MatMulInteger`, and one scale for every output. One step for all tokens (`DynamicQuantizeLinear`) would leave most of them
  * next to nothing where a few have massive activations. Embeddings are looked up in the same codes. Nobody reads the float
  * weights afterwards.
- * @param weights With one block a row.
+ * @param weights With codes of eight bits, and scales that do not change along a row.
  */
-export function writeDynamic(model: OnnxModel, weights: readonly QuantisedWeight[], type: DynamicType): void {
+export function writeDynamic(model: OnnxModel, weights: readonly LinearWeight[]): void {
   const graph = model.proto.graph!;
   const makers = new Map(graph.node.flatMap((node) => node.output.map((value) => [value, node] as const)));
-  const replaced = new Map<NodeProto, NodeProto[]>();
+  const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const rounded = new Set<string>();
-  const add = (name: string, handle: TensorHandle): string => {
-    setWeight(model, name, handle);
-    return name;
-  };
-  const zero = add(
-    `${type}_zero_point`,
-    bytesHandle({ dataType: dataTypeNumber(type), dims: [] }, Uint8Array.of(type === 'int8' ? 0 : 128)),
-  );
-  const roundNodes = tokenRounding(model, add);
-  for (const { name, stored, products, lookups } of weights) {
-    const isTable = lookups.length > 0;
-    const codes = add(`${name}_quantized`, isTable ? rowsHandle(stored, type) : columnsHandle(stored, type));
-    const { outCount } = stored;
-    const scales = add(`${name}_scale`, { ...stored.scales, dims: isTable ? [outCount, 1] : [outCount] });
-    for (const { result } of products) {
+  const roundNodes = tokenRounding(model);
+  for (const { inputAxis, linear, products, lookups } of weights) {
+    const names = addLinear(model, linear);
+    const turned = `${names.codes}/turned`;
+    const isTurned = inputAxis === 1;
+    for (const [at, { result }] of products.entries()) {
       const node = makers.get(result)!;
       const [input = ''] = node.input;
       const round = rounded.has(input) ? [] : roundNodes(input);
       rounded.add(input);
-      const turned = isTable ? turnNodes(codes, scales, outCount, model) : { codes, scales, nodes: [] };
-      replaced.set(node, [...round, ...turned.nodes, ...productNodes(node, { ...turned, zero })]);
+      const turn = makeNode({
+        op: 'Transpose',
+        inputs: [names.codes],
+        outputs: [turned],
+        attributes: { perm: [1, 0] },
+      });
+      replaced.set(node, [
+        ...round,
+        ...(isTurned && at === 0 ? [turn] : []),
+        ...productNodes(node, isTurned ? { ...names, codes: turned } : names),
+      ]);
     }
-    for (const result of lookups)
-      replaced.set(makers.get(result)!, lookupNodes(makers.get(result)!, { codes, scales, zero }));
+    const lookup = lookupOf(linear);
+    for (const result of lookups) {
+      const node = makers.get(result)!;
+      if (lookup !== undefined) replaced.set(node, lookup(node, { model, linear, names }));
+    }
   }
   replaceNodes(graph, replaced);
 }
@@ -63,7 +76,11 @@ const TOKEN_ZERO = 'token_zero_point';
 export const TOKEN_SCALE = 'token_scale';
 
 /** @returns what makes the nodes that round an activation: a token's largest value is 127 steps. */
-function tokenRounding(model: OnnxModel, add: (name: string, handle: TensorHandle) => string) {
+function tokenRounding(model: OnnxModel) {
+  const add = (name: string, handle: TensorHandle): string => {
+    setWeight(model, name, handle);
+    return name;
+  };
   const float = (name: string, value: number) =>
     add(name, floatsHandle({ dataType: 1, dims: [] }, Float32Array.of(value)));
   const one = float(TOKEN_SCALE, 1);
@@ -94,14 +111,7 @@ function tokenRounding(model: OnnxModel, add: (name: string, handle: TensorHandl
   };
 }
 
-/** Names of a weight's codes, scales and zero point. */
-interface CodeNames {
-  readonly codes: string;
-  readonly scales: string;
-  readonly zero: string;
-}
-
-function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): NodeProto[] {
+function productNodes(node: NodeProto, { codes, scales, zeroPoints }: LinearNames): NodeProto[] {
   const [input = '', , bias = ''] = node.input;
   const [result = ''] = node.output;
   const rounded = roundedNames(input);
@@ -111,7 +121,7 @@ function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): Node
     makeNode({
       op: 'MatMulInteger',
       name: node.name && `${node.name}_quant`,
-      inputs: [rounded.codes, codes, TOKEN_ZERO, zero],
+      inputs: [rounded.codes, codes, TOKEN_ZERO, ...(zeroPoints === '' ? [] : [zeroPoints])],
       outputs: [named('sums')],
     }),
     makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: 1 } }),
@@ -119,58 +129,4 @@ function productNodes(node: NodeProto, { codes, scales, zero }: CodeNames): Node
     makeNode({ op: 'Mul', inputs: [named('scaled'), rounded.step], outputs: [scaled] }),
     ...(bias === '' ? [] : [makeNode({ op: 'Add', inputs: [scaled, bias], outputs: [result] })]),
   ];
-}
-
-/** A table's codes as a product reads them: `[C, V]`, with one scale a column. */
-function turnNodes(codes: string, scales: string, outCount: number, model: OnnxModel) {
-  const names = { codes: `${codes}/turned`, scales: `${scales}/row` };
-  const shape = `${scales}/shape`;
-  setWeight(model, shape, integersHandle([outCount]));
-  return {
-    ...names,
-    nodes: [
-      makeNode({ op: 'Transpose', inputs: [codes], outputs: [names.codes], attributes: { perm: [1, 0] } }),
-      makeNode({ op: 'Reshape', inputs: [scales, shape], outputs: [names.scales] }),
-    ],
-  };
-}
-
-function lookupNodes(node: NodeProto, { codes, scales, zero }: CodeNames): NodeProto[] {
-  const ids = node.input[1]!;
-  const [result = ''] = node.output;
-  const named = (what: string) => `${result}/${what}`;
-  const cast = (from: string, to: string) =>
-    makeNode({ op: 'Cast', inputs: [from], outputs: [to], attributes: { to: 1 } });
-  return [
-    makeNode({
-      op: 'Gather',
-      name: node.name && `${node.name}_quant`,
-      inputs: [codes, ids],
-      outputs: [named('codes')],
-    }),
-    makeNode({ op: 'Gather', inputs: [scales, ids], outputs: [named('scales')] }),
-    cast(named('codes'), named('floats')),
-    cast(zero, named('zero_point')),
-    makeNode({ op: 'Sub', inputs: [named('floats'), named('zero_point')], outputs: [named('levels')] }),
-    makeNode({ op: 'Mul', inputs: [named('levels'), named('scales')], outputs: [result] }),
-  ];
-}
-
-/** Codes as rows of a table, `[N, K]`. */
-function rowsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
-  const shape = { dataType: dataTypeNumber(type), dims: [outCount, inCount] };
-  return workedOutHandle(shape, async () => signed(await codes.read(), type));
-}
-
-/** Codes as the right side of a product, `[K, N]`. */
-function columnsHandle({ codes, outCount, inCount }: StoredCodes, type: DynamicType): TensorHandle {
-  const shape = { dataType: dataTypeNumber(type), dims: [inCount, outCount] };
-  return workedOutHandle(shape, async () => signed(transposeMatrix(await codes.read(), outCount, inCount), type));
-}
-
-/** Codes around the middle of their range as they are, or around zero. */
-function signed(codes: Uint8Array<ArrayBuffer>, type: DynamicType): Uint8Array<ArrayBuffer> {
-  if (type === 'uint8') return codes;
-  const middle = 2 ** (DYNAMIC_BITS.int8 - 1);
-  return codes.map((code) => code - middle);
 }

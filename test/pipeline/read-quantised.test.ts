@@ -4,11 +4,14 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import { OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { applyRecipe, heal, openModelFolder, prune, quantize } from '../../src/node.js';
+import { readFloat32 } from '../../src/onnx/float-encoding.js';
+import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
+import { quantiseMaps } from '../support/linear-quantiser.js';
 import { buildDecoder } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
-import { copyTinyLlama } from '../support/tiny-llama.js';
+import { copyTinyLlama, editModel } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -24,13 +27,35 @@ async function quantised(dtype: DtypeName): Promise<string> {
 async function readCodes(path: string) {
   const opened = await openModelFolder(path);
   const { weights } = await opened.load();
-  const codes = [...weights].flatMap(([name, handle]) => {
-    const coded = codesBehind(handle);
-    return coded === undefined ? [] : [[name, coded] as const];
-  });
-  const read = await Promise.all(codes.map(async ([name, { stored }]) => [name, await stored!.codes.read()] as const));
+  const coded = [...weights].flatMap(([name, handle]) => {
+    const { codes } = codesBehind(handle) ?? {};
+    return codes === undefined
+      ? []
+      : [[name, codes.form === 'blocks' ? codes.stored.codes : codes.linear.codes.handle]];
+  }) as [string, TensorHandle][];
+  const read = await Promise.all(coded.map(async ([name, handle]) => [name, await handle.read()] as const));
   await opened.close();
   return new Map(read);
+}
+
+/** What a folder's weights come to, and the form that its file has them in. */
+async function readFloats(path: string) {
+  const opened = await openModelFolder(path);
+  const { weights } = await opened.load();
+  const matrices = [...weights].filter(([, { dataType, dims }]) => dims.length === 2 && dataType === 1);
+  const found = await Promise.all(
+    matrices.map(async ([name, handle]) => {
+      const { form = 'floats' } = codesBehind(handle)?.codes ?? {};
+      return [name, { dims: handle.dims, form, values: await readFloat32(handle) }] as const;
+    }),
+  );
+  await opened.close();
+  return new Map(found);
+}
+
+/** Rows and columns of a matrix. */
+function cut(values: Float32Array, width: number, rows: readonly number[], columns: readonly number[]): number[] {
+  return rows.flatMap((row) => columns.map((column) => values[row * width + column]!));
 }
 
 it('gives the same bytes where nothing is removed, however the file is laid out', async () => {
@@ -63,13 +88,93 @@ it('prunes what was read from codes, and keeps the codes of the rows that stay',
   expect([...after.get(gate)!]).toEqual(kept);
 }, 240_000);
 
-it('prunes a model whose activations are rounded as they come, and writes it in its form', async () => {
-  const model = await quantised('uint8');
-  const report = await prune({ ...nothing, model, out: at('out'), sparsity: 0.3 });
-  expect(report.certificate!.passed).toBe(true);
-  expect(report.bytes.after).toBeLessThan(0.9 * report.bytes.before);
-  expect(report.remarks.join()).toMatch(/written as uint8/);
-}, 240_000);
+const neurons = 24;
+const LINEAR: readonly (readonly [string, string, (model: string) => Promise<unknown>, boolean])[] = [
+  ...(
+    [
+      ['int8', 'output'],
+      ['uint8', 'matrix'],
+      ['uint8', 'output'],
+      ['int4', 'output'],
+      ['uint4', 8],
+      ['int4', 8],
+    ] as const
+  ).map(
+    ([type, shared]) =>
+      [
+        `constants of ${type} with a scale ${shared === 8 ? 'for 8 inputs' : `a ${shared}`}`,
+        'constants',
+        async (model: string) => {
+          const bytes = editModel(buildDecoder({ opset: 21 }), (proto) => quantiseMaps(proto, { type, shared }));
+          await mkdir(join(model, 'onnx'), { recursive: true });
+          await writeFile(join(model, 'onnx/model_quantized.onnx'), bytes);
+          await writeFile(join(model, 'config.json'), '{}');
+        },
+        // Eight inputs that share a scale are cut through.
+        shared !== 8,
+      ] as const,
+  ),
+  ...(['int8', 'uint8'] as const).map(
+    (dtype) =>
+      [
+        `${dtype} whose activations are rounded too`,
+        'dynamic',
+        async (model: string) => {
+          await mkdir(at('dense/onnx'), { recursive: true });
+          await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
+          await writeFile(at('dense/config.json'), '{}');
+          await quantize({ model: at('dense'), out: model, dtype, rounding: 'nearest', report: false });
+        },
+        true,
+      ] as const,
+  ),
+];
+
+describe.each(LINEAR)('a model in %s', (_, form, build, keepsInputs) => {
+  it('gives the same bytes where nothing is removed, and exactly the same weights where neurons go', async () => {
+    await build(at('q'));
+    const opened = await openModelFolder(at('q'));
+    const { modelFile } = opened;
+    await opened.close();
+    const whole = await prune({ ...nothing, model: at('q'), out: at('whole'), sparsity: 0 });
+    expect(whole.certificate!.passed).toBe(true);
+    expect(await readFile(join(at('whole'), modelFile))).toEqual(await readFile(join(at('q'), modelFile)));
+    const report = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
+    expect(report.certificate!.passed).toBe(true);
+    const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
+    const kept = report.modules.filter(({ kind }) => kind === 'ffn').map(({ keep }) => keep!);
+    expect(kept.map(({ length }) => length)).toEqual([expect.any(Number), expect.any(Number)]);
+    const all = (count: number) => Array.from({ length: count }, (_, index) => index);
+    let [rows, columns] = [0, 0];
+    for (const [name, { dims, values, form: had }] of before) {
+      const [height, width] = dims as [number, number];
+      expect(after.get(name)).toMatchObject({ form: had });
+      const keepsRows = height === neurons ? kept[rows++]! : all(height);
+      const keepsColumns = width === neurons ? kept[columns++]! : all(width);
+      const expected = cut(values, width, keepsRows, keepsColumns);
+      expect(after.get(name)!.dims).toEqual([keepsRows.length, keepsColumns.length]);
+      if (keepsInputs || height !== neurons) expect([...after.get(name)!.values]).toEqual(expected);
+    }
+    expect([rows, columns]).toEqual([2, 2]);
+    expect([...before.values()].filter(({ form: had }) => had === form).length).toBeGreaterThan(12);
+    const remark = /^2 of \d+ quantised weights were rounded anew/;
+    if (keepsInputs) expect(report.remarks).toEqual([]);
+    else expect(report.remarks.join()).toMatch(remark);
+  });
+
+  it('has weights that changed rounded anew, in its own form', async () => {
+    await build(at('q'));
+    const tokens = [Array.from({ length: 200 }, (_, index) => (index * 7) % 40)];
+    const report = await prune({
+      ...{ ...nothing, method: 'obc', sparsity: 0.3, widthMultiple: 1, model: at('q'), out: at('out') },
+      calibration: { source: { tokens }, windowCount: 4, windowLength: 16, generate: false },
+    });
+    expect(report.certificate!.passed).toBe(true);
+    expect(report.remarks.join()).toMatch(/2 of \d+ quantised weights were rounded anew/);
+    const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
+    expect([...after.values()].map(({ form: has }) => has)).toEqual([...before.values()].map(({ form: had }) => had));
+  });
+});
 
 describe('a float model beside a quantised one', () => {
   const small = async () => {
@@ -95,6 +200,19 @@ describe('a float model beside a quantised one', () => {
     expect(await readCodes(at('own'))).not.toEqual(await readCodes(at('after')));
   });
 
+  it('is pruned in place of one whose activations are rounded too', async () => {
+    const dense = await small();
+    const cutting = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
+    await quantize({ model: dense, out: at('q'), dtype: 'uint8', rounding: 'nearest' });
+    await prune({ ...cutting, model: at('q'), weightsFrom: dense, out: at('from') });
+    await prune({ ...cutting, dtype: 'uint8', model: dense, out: at('after') });
+    // A table that is only looked up gets zero points of its own.
+    const maps = async (path: string) =>
+      [...(await readFloats(path))].filter(([, { form: had }]) => had === 'dynamic').map(([, { values }]) => values);
+    expect(await maps(at('from'))).toEqual(await maps(at('after')));
+    expect(await maps(at('from'))).toHaveLength(13);
+  });
+
   it('gives even levels to rows that are no whole blocks of a table any more', async () => {
     await quantize({ ...form, dtype: 'bnb4', model: await small(), out: at('q') });
     const cut = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
@@ -102,7 +220,10 @@ describe('a float model beside a quantised one', () => {
     expect(report.modules[0]!.unitsAfter).toBe(3);
     expect(report.certificate!.gap).toBeLessThan(1e-5);
     const opened = await openModelFolder(at('out'));
-    const grids = [...(await opened.load()).weights.values()].flatMap((handle) => codesBehind(handle)?.grid ?? []);
+    const grids = [...(await opened.load()).weights.values()].flatMap((handle) => {
+      const { codes } = codesBehind(handle) ?? {};
+      return codes?.form === 'blocks' ? [codes.stored.grid] : [];
+    });
     await opened.close();
     expect(grids.filter(({ bits }) => bits === 4).map(({ levels }) => levels)).toContain(undefined);
     expect(grids.map(({ levels }) => levels)).toContain('nf4');

@@ -2,14 +2,15 @@ import { create } from '@bufbuild/protobuf';
 import { GraphProtoSchema, ModelProtoSchema, OperatorSetIdProtoSchema } from 'onnx-buf';
 import { makeInitializer, makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { createRandom } from '../../src/linalg/random.js';
-import { copyModel } from '../../src/onnx/edit-weights.js';
+import { copyModel, setWeight } from '../../src/onnx/edit-weights.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { roundModel } from '../../src/prune/quantise/quantise-model.js';
 import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
 import { findWeights } from '../../src/quantisation/find-weights.js';
-import { DYNAMIC_BITS, type DynamicType, writeDynamic } from '../../src/quantisation/write-dynamic.js';
+import { DYNAMIC_BITS, type DynamicType, dynamicWeights, writeDynamic } from '../../src/quantisation/write-dynamic.js';
+import { tidyModel } from '../../src/removal/tidy-model.js';
 import { runGraph } from '../support/load-graph.js';
 
 const [TOKENS, INPUTS, OUTPUTS] = [4, 24, 16];
@@ -27,14 +28,11 @@ function floatModel(opset: number): OnnxModel {
   const opsetImport = [create(OperatorSetIdProtoSchema, { domain: '', version: BigInt(opset) })];
   const matrix = () => floatsHandle({ dataType: 1, dims: [INPUTS, OUTPUTS] }, draw(INPUTS * OUTPUTS));
   const bias = floatsHandle({ dataType: 1, dims: [OUTPUTS] }, draw(OUTPUTS));
-  return {
-    proto: create(ModelProtoSchema, { graph, opsetImport }),
-    weights: new Map([
-      ['a', matrix()],
-      ['b', matrix()],
-      ['bias', bias],
-    ]),
-  };
+  const model = { proto: create(ModelProtoSchema, { graph, opsetImport }), weights: new Map() };
+  setWeight(model, 'a', matrix());
+  setWeight(model, 'b', matrix());
+  setWeight(model, 'bias', bias);
+  return model;
 }
 
 async function write(given: OnnxModel, type: DynamicType) {
@@ -51,7 +49,8 @@ async function write(given: OnnxModel, type: DynamicType) {
     planned,
   );
   const model = copyModel(given);
-  writeDynamic(model, rounded.weights, type);
+  writeDynamic(model, dynamicWeights(rounded.weights, type));
+  tidyModel(model);
   return { model, dequantised: rounded.model };
 }
 
@@ -99,7 +98,7 @@ describe.each(FORMS)('%s by operators of opset %i', (type, opset) => {
     const read = dequantiseGraph(model);
     expect(read.proto.graph!.node.map(({ opType }) => opType)).toEqual(['MatMul', 'Add', 'MatMul', 'Add']);
     for (const name of ['a', 'b']) {
-      const found = await readFloat32(read.weights.get(`${name}_quantized/floats`)!);
+      const found = await readFloat32(read.weights.get(name)!);
       const expected = await readFloat32(dequantised.weights.get(name)!);
       expect(farthest(found, expected)).toBeLessThan(1e-7);
     }

@@ -2,7 +2,6 @@ import type { Progress } from '../../progress.js';
 import type { PruneJob, PruneOutcome } from '../../prune/job.js';
 import { writeCoded } from '../../prune/quantise/write-coded.js';
 import { type DtypeRequest, type WrittenDtype, writeDtype } from '../../prune/quantise/write-dtype.js';
-import { formOfCodes } from '../../quantisation/dequantise-graph.js';
 import { analyseModel } from '../../runtime/analyse-model.js';
 import type { Stage } from '../job-context.js';
 
@@ -28,14 +27,11 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
     const journal = job.journal?.within('quantised');
     const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress: named } };
     const dense = { model: job.model, analysed: job.analysed };
-    const isWhole = modules.length === 0 && outcome.changed.size === 0;
-    const form = request.dtype ?? (isWhole ? 'blocks' : formOfCodes(job.model.coded ?? job.model));
+    const { dtype } = request;
     const written =
-      form === 'blocks'
+      dtype === undefined
         ? await writeCoded(own, dense, { change: outcome, rounding: request.rounding })
-        : await writeDtype(own, { ...request, dense, change: outcome, dtype: form });
-    if (form !== 'blocks' && request.dtype === undefined)
-      remarks.push(`written as ${form}, which is nearest to the form that the model was read in`);
+        : await writeDtype(own, { ...request, dense, change: outcome, dtype });
     timings.push(...written.timings.map(({ stage, ms }) => ({ stage: `quantise: ${stage}`, ms })));
     remarks.push(...written.remarks);
     return written;

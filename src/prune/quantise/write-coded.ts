@@ -1,20 +1,22 @@
 import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
-import type { TensorHandle } from '../../onnx/onnx-model.js';
-import { sliceHandle } from '../../onnx/slice-handle.js';
-import type { BlockGrid } from '../../quantisation/block-codes.js';
-import { codesBehind } from '../../quantisation/coded-handle.js';
+import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { codesBehind, exactCodes, gridBehind, type WeightCodes } from '../../quantisation/coded-handle.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
+import { codeType } from '../../quantisation/linear-codes.js';
+import { type LinearType, linearOf } from '../../quantisation/linear-of-blocks.js';
 import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookups.js';
-import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
+import { writeDynamic } from '../../quantisation/write-dynamic.js';
+import { writeConstants } from '../../quantisation/write-linear.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 import { checkWhole } from './check-whole.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
+import type { GriddedWeight } from './quantised-model.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
-import { writeWithTwin } from './write-with-twin.js';
+import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /**
  * Writes what became of a model that was read from codes in its own form: rows that stay keep their exact codes, where no repair
@@ -41,24 +43,22 @@ export async function writeCoded(
     };
   const isSpelled = coded !== undefined && hasSpelledLookups(coded);
   const found = findWeights(job.model, job.analysed.tokenInput);
-  const kept: QuantisedWeight[] = [];
-  const rounded = [];
+  const kept: FormedWeight[] = [];
+  const before = new Map<string, WeightCodes>();
+  const rounded: GriddedWeight[] = [];
   for (const weight of found) {
-    const exact = exactCodes(job.model.weights.get(weight.name)!, weight);
-    if (exact !== undefined) kept.push({ ...weight, stored: exact });
-    else {
-      const grid = codesBehind(given.model.weights.get(weight.name))?.grid;
-      if (grid !== undefined) rounded.push({ ...weight, grid: gridOfRows(grid, weight.inCount) });
-    }
+    const { name, inputAxis, inCount } = weight;
+    const exact = exactCodes(job.model.weights.get(name)!, inputAxis);
+    if (exact !== undefined) kept.push({ ...weight, ...exact });
+    const { codes } = codesBehind(given.model.weights.get(name)) ?? {};
+    if (exact !== undefined || codes === undefined) continue;
+    before.set(name, codes);
+    rounded.push({ ...weight, grid: gridBehind(codes, inputAxis, inCount) });
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
-  const weights = [...kept, ...quantised.weights];
-  const model = await writeWithTwin(job, { change, weights }, (graph) => {
-    writeBlocks(graph.model, graph.weights, 0);
-    if (isSpelled) spellLookups(graph.model, graph.analysed.facts.first);
-    tidyModel(graph.model);
-  });
+  const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
+  const model = await writeWithTwin(job, { change, weights }, (graph) => writeForms(graph, isSpelled));
   const costs =
     cost &&
     `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
@@ -69,49 +69,52 @@ export async function writeCoded(
     roundings: quantised.roundings,
     wideCount: 0,
     timings,
-    remarks: [...(rounded.length > 0 ? [remark] : []), ...quantised.remarks],
+    remarks: [
+      ...(rounded.length > 0 ? [remark] : []),
+      ...(coded && roundsAlike(coded) ? [STEPS] : []),
+      ...quantised.remarks,
+    ],
   };
 }
 
-/** A table's blocks end where rows do: rows that are no whole blocks any more go to even levels in blocks of that size. */
-const gridOfRows = (grid: BlockGrid, inCount: number): BlockGrid =>
-  grid.levels === undefined || inCount % grid.blockSize === 0
-    ? grid
-    : { ...grid, levels: undefined, hasZeroPoints: true };
+const STEPS =
+  'activations are rounded with a step for every token, where the model had one for all of them (DynamicQuantizeLinear)';
 
-/** Whether a weight has a grid, but is not what codes on it stand for. */
-function isTaken(handle: TensorHandle): boolean {
-  const coded = codesBehind(handle);
-  return coded !== undefined && coded.stored === undefined;
+const roundsAlike = ({ proto }: OnnxModel): boolean =>
+  proto.graph!.node.some(({ opType }) => opType === 'DynamicQuantizeLinear');
+
+/** A weight with its codes, in the form of its file. */
+type FormedWeight = QuantisableWeight & WeightCodes;
+
+/** Rounded codes in the form that a weight's codes had before. */
+function formed({ stored, ...weight }: QuantisedWeight, before: WeightCodes): FormedWeight {
+  if (before.form === 'blocks') return { ...weight, form: before.form, stored };
+  const { codes, scales, zeroPoints } = before.linear;
+  const names = {
+    codes: codes.name,
+    scales: scales.name,
+    zeroPoints: zeroPoints?.name ?? `${codes.name}_zero_point`,
+  };
+  const type = codeType(codes.handle).name as LinearType;
+  return { ...weight, form: before.form, linear: linearOf(stored, { type, inputAxis: weight.inputAxis, names }) };
 }
 
-/** The codes behind a weight, cut as it was cut; undefined where it is not what they stand for, or lost inputs. */
-function exactCodes(
-  handle: TensorHandle,
-  { inputAxis }: Pick<QuantisableWeight, 'inputAxis'>,
-): StoredCodes | undefined {
-  const own = codesBehind(handle);
-  if (own?.stored !== undefined) return own.stored;
-  if (handle.cut === undefined) return undefined;
-  const { from, axis, keep } = handle.cut;
-  const whole = exactCodes(from, { inputAxis });
-  if (whole === undefined || axis === inputAxis) return undefined;
-  const cut = (part: TensorHandle): TensorHandle => {
-    const rows = { ...part, dims: [whole.outCount, part.byteLength / bytesOf(part) / whole.outCount] };
-    return sliceHandle(rows, 0, keep);
-  };
-  const { codes, scales, zeroPoints, ...form } = whole;
-  const blocks = Math.ceil(whole.inCount / whole.grid.blockSize);
-  const sliced = cut(codes);
-  return {
-    ...form,
-    outCount: keep.length,
-    codes: { ...sliced, dims: [keep.length, blocks, sliced.byteLength / keep.length / blocks] },
-    scales: cut(scales),
-    ...(zeroPoints && { zeroPoints: cut(zeroPoints) }),
-  };
+function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSpelled: boolean): void {
+  const blocks = weights.filter((weight) => weight.form === 'blocks');
+  const linear = (form: WeightCodes['form']) =>
+    weights.filter((weight) => weight.form !== 'blocks').filter((weight) => weight.form === form);
+  if (blocks.length > 0) writeBlocks(model, blocks, 0);
+  writeDynamic(model, linear('dynamic'));
+  const known = new Set(weights.map(({ name }) => name));
+  // A table of positions, or a bias: no map, and all the same codes.
+  const others = [...model.weights].flatMap(([name, handle]) => {
+    const exact = known.has(name) ? undefined : exactCodes(handle, 1);
+    return exact?.form === 'constants' ? [{ name, linear: exact.linear }] : [];
+  });
+  writeConstants(model, [...linear('constants'), ...others]);
+  if (isSpelled) spellLookups(model, analysed.facts.first);
+  tidyModel(model);
 }
 
-/** Bytes of an element: codes are bytes, scales are two or four. */
-const bytesOf = ({ byteLength, dims }: TensorHandle): number =>
-  byteLength / dims.reduce((product, dim) => product * dim, 1);
+/** Whether codes were left for floats that they were made of. */
+const isTaken = (handle: TensorHandle): boolean => codesBehind(handle)?.isTaken ?? false;

@@ -4,8 +4,8 @@ import { convertToHalf, convertToSingle } from '../../quantisation/convert-float
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
 import { spellLookups } from '../../quantisation/spell-lookups.js';
 import type { StoredCodes } from '../../quantisation/store-codes.js';
-import { writeBlocks } from '../../quantisation/write-blocks.js';
-import { writeDynamic } from '../../quantisation/write-dynamic.js';
+import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
+import { dynamicWeights, writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
@@ -83,13 +83,13 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
 }
 
 function writeForm(
-  { model, analysed, weights }: CodedGraph,
+  { model, analysed, weights }: CodedGraph<QuantisedWeight>,
   { maps, floats }: Dtype,
   { accuracyLevel, layout }: Pick<DtypeRequest, 'accuracyLevel' | 'layout'>,
 ): void {
   convertToSingle(model);
   if (maps.kind === 'blocks') writeBlocks(model, weights, accuracyLevel);
-  if (maps.kind === 'dynamic') writeDynamic(model, weights, maps.type);
+  if (maps.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, maps.type));
   tidyModel(model);
   if (floats === 'float16') convertToHalf(model, analysed.facts.first);
   if (maps.kind !== 'blocks' || layout === 'genai') return;

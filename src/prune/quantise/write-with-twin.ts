@@ -3,19 +3,19 @@ import { mergeDecoders } from '../../graph/merged-decoder.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { inputTypes, restoreInputTypes } from '../../quantisation/convert-floats.js';
-import { findWeights } from '../../quantisation/find-weights.js';
-import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
+import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { cutTwin } from '../../removal/prune-twin.js';
 import { type AnalysedModel, analyseModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 
 /** A graph of float weights, to be written with codes in the place of some. */
-export interface CodedGraph {
+export interface CodedGraph<Weight extends QuantisableWeight> {
   /** Edited in place. */
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
-  readonly weights: readonly QuantisedWeight[];
+  /** With their codes. */
+  readonly weights: readonly Weight[];
 }
 
 /**
@@ -23,20 +23,20 @@ export interface CodedGraph {
  * @param change What was done to the model's units and weights; its twin is still dense.
  * @throws UnsupportedModelError see `cutTwin`.
  */
-export async function writeWithTwin(
+export async function writeWithTwin<Weight extends QuantisableWeight>(
   { model, analysed, engine, options }: Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'options'>,
-  { change, weights }: { readonly change: ModelChange; readonly weights: readonly QuantisedWeight[] },
-  write: (graph: CodedGraph) => void,
+  { change, weights }: { readonly change: ModelChange; readonly weights: readonly Weight[] },
+  write: (graph: CodedGraph<Weight>) => void,
 ): Promise<OnnxModel> {
   const written = writeBehindFront(model, (graph) => write({ model: graph, analysed, weights }));
   const { twin } = model;
   if (twin === undefined) return written;
   const cut = await cutTwin({ ...model, twin }, change, engine);
   const known = await analyseModel(cut, engine, options.signal);
-  const stored = new Map(weights.map((weight) => [weight.name, weight.stored]));
-  const shared = findWeights(cut, known.tokenInput).flatMap((weight) => {
-    const codes = stored.get(weight.name);
-    return codes === undefined ? [] : [{ ...weight, stored: codes }];
+  const byName = new Map(weights.map((weight) => [weight.name, weight]));
+  const shared = findWeights(cut, known.tokenInput).flatMap(({ name, products, lookups }) => {
+    const weight = byName.get(name);
+    return weight === undefined ? [] : [{ ...weight, products, lookups }];
   });
   const other = writeBehindFront(cut, (graph) => write({ model: graph, analysed: known, weights: shared }));
   return mergeDecoders({ ...written, twin }, other);

@@ -1,0 +1,85 @@
+import { transposeMatrix } from '../linalg/matrix-block.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { blockCount } from './block-codes.js';
+import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
+import { packBits } from './pack-bits.js';
+import { readCodes, type StoredCodes } from './store-codes.js';
+
+/** Element types of linear codes. */
+export type LinearType = 'int8' | 'uint8' | 'int4' | 'uint4';
+
+/** Where rounded codes go. */
+export interface LinearTarget {
+  readonly type: LinearType;
+  /** The axis of the result that is summed over. */
+  readonly inputAxis: 0 | 1;
+  /** Names of the initializers; where one zero point stands for all, every weight shares that of its type. */
+  readonly names: Readonly<Record<'codes' | 'scales' | 'zeroPoints', string>>;
+}
+
+/** Rounded codes in linear form: a scale an output where blocks are whole rows, else one a block. */
+export function linearOf(stored: StoredCodes, { type, inputAxis, names }: LinearTarget): LinearCodes {
+  const { grid, outCount, inCount } = stored;
+  const blocks = blockCount(inCount, grid);
+  const dataType = dataTypeNumber(type);
+  const middle = 2 ** (grid.bits - 1);
+  const shape = (length: number) => (inputAxis === 1 ? [outCount, length] : [length, outCount]);
+  const turned = <T extends Uint8Array<ArrayBuffer>>(rows: T, length: number) =>
+    inputAxis === 1 ? rows : transposeMatrix(rows, outCount, length);
+  const packed = (values: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> => {
+    const { bits } = codeType({ dataType });
+    const numbers = type.startsWith('u') ? values : values.map((code) => (code - middle) & (2 ** bits - 1));
+    return packBits(numbers, bits, numbers.length);
+  };
+  const codes = workedOutHandle({ dataType, dims: shape(inCount) }, async () => {
+    const read = await readCodes(stored);
+    return packed(turned(withoutPadding(read.codes, inCount, blocks * grid.blockSize), inCount));
+  });
+  const isWhole = blocks === 1;
+  const zeroPoints =
+    stored.zeroPoints &&
+    workedOutHandle({ dataType, dims: isWhole ? [outCount] : shape(blocks) }, async () => {
+      const read = await readCodes(stored);
+      return packed(turned(Uint8Array.from(read.zeroPoints!), blocks));
+    });
+  return {
+    codes: { name: names.codes, handle: codes },
+    scales: { name: names.scales, handle: isWhole ? { ...stored.scales, dims: [outCount] } : laidOut() },
+    zeroPoints: zeroPoints === undefined ? MIDDLES[type] : { name: names.zeroPoints, handle: zeroPoints },
+    axis: isWhole ? 1 - inputAxis : inputAxis,
+    blockSize: isWhole ? 0 : grid.blockSize,
+  };
+
+  function laidOut(): TensorHandle {
+    const { scales } = stored;
+    if (inputAxis === 1) return scales;
+    return workedOutHandle({ dataType: scales.dataType, dims: shape(blocks) }, async () => {
+      const bytes = await scales.read();
+      const Words = codeType(scales).bits === 16 ? Uint16Array : Uint32Array;
+      return new Uint8Array(transposeMatrix(new Words(bytes.buffer), outCount, blocks).buffer);
+    });
+  }
+}
+
+/** The code that stands for zero where all weights share one; signed codes need none. */
+const MIDDLES: Readonly<Record<LinearType, NamedTensor | undefined>> = {
+  int8: undefined,
+  int4: undefined,
+  uint8: middleOf('uint8', 128),
+  uint4: middleOf('uint4', 8),
+};
+
+function middleOf(type: LinearType, value: number): NamedTensor {
+  const shape = { dataType: dataTypeNumber(type), dims: [] };
+  return { name: `${type}_zero_point`, handle: bytesHandle(shape, Uint8Array.of(value)) };
+}
+
+function withoutPadding(codes: Uint8Array<ArrayBuffer>, width: number, stride: number): Uint8Array<ArrayBuffer> {
+  if (width === stride) return codes;
+  const rows = new Uint8Array((codes.length / stride) * width);
+  for (let from = 0, to = 0; from < codes.length; from += stride, to += width)
+    rows.set(codes.subarray(from, from + width), to);
+  return rows;
+}
