@@ -49,7 +49,7 @@ async function write(given: OnnxModel, type: DynamicType) {
     planned,
   );
   const model = copyModel(given);
-  writeDynamic(model, dynamicWeights(rounded.weights, type));
+  writeDynamic(model, dynamicWeights(rounded.weights, type), new Map([['x', { dims: [TOKENS, INPUTS], dataType: 1 }]]));
   tidyModel(model);
   return { model, dequantised: rounded.model };
 }

@@ -104,7 +104,7 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSp
   const linear = (form: WeightCodes['form']) =>
     weights.filter((weight) => weight.form !== 'blocks').filter((weight) => weight.form === form);
   if (blocks.length > 0) writeBlocks(model, blocks, 0);
-  writeDynamic(model, linear('dynamic'));
+  writeDynamic(model, linear('dynamic'), analysed.facts.first);
   const known = new Set(weights.map(({ name }) => name));
   // A table of positions, or a bias: no map, and all the same codes.
   const others = [...model.weights].flatMap(([name, handle]) => {

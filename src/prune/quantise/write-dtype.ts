@@ -89,7 +89,7 @@ function writeForm(
 ): void {
   convertToSingle(model);
   if (maps.kind === 'blocks') writeBlocks(model, weights, accuracyLevel);
-  if (maps.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, maps.type));
+  if (maps.kind === 'dynamic') writeDynamic(model, dynamicWeights(weights, maps.type), analysed.facts.first);
   tidyModel(model);
   if (floats === 'float16') convertToHalf(model, analysed.facts.first);
   if (maps.kind !== 'blocks' || layout === 'genai') return;
