@@ -1,12 +1,12 @@
 import type { NodeProto } from 'onnx-buf';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { indexGraph, qualifiedOp } from '../graph/graph-index.js';
-import { findDataType } from '../onnx/data-types.js';
 import { copyModel } from '../onnx/edit-weights.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequantise-blocks.js';
 import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';
 import type { Site } from './dequantise-site.js';
+import { holdsCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 import { gatherLookups } from './spell-lookups.js';
 
@@ -19,7 +19,7 @@ import { gatherLookups } from './spell-lookups.js';
  * @throws ModelFormatError where codes contradict the attributes beside them.
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
-  if (![...given.weights.values()].some(isWhole)) return given;
+  if (![...given.weights.values()].some(holdsCodes)) return given;
   const { twin } = given;
   const model = copyModel(given);
   gatherLookups(model);
@@ -34,11 +34,6 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
   dropUnused(model);
   return { ...model, coded: given, ...(twin && { twin: { ...twin, model: dequantiseGraph(twin.model) } }) };
 }
-
-/** Whether a tensor may hold codes. */
-const isWhole = ({ dataType }: TensorHandle): boolean => CODE_TYPES.has(findDataType(dataType)?.name ?? '');
-
-const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
 
 function dropUnused({ proto, weights }: OnnxModel): void {
   const graph = proto.graph!;

@@ -3,13 +3,13 @@ import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { type GraphIndex, makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
 import { setWeight } from '../onnx/edit-weights.js';
-import { encodeFloats } from '../onnx/float-encoding.js';
+import { encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import { isTurn } from './find-weights.js';
-import { countOf, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
+import { countOf, holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
 /** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is turned, before. */
@@ -104,7 +104,8 @@ export function dequantiseRows(lookup: NodeProto, { model, index, replaced, tabl
   const centred = cast && onlyReader(index, cast.output[0]!, 'Sub');
   const levels = centred ?? cast;
   const scaled = levels && onlyReader(index, levels.output[0]!, 'Mul');
-  if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0) return;
+  const handle = model.weights.get(table);
+  if (scaled === undefined || intAttribute(lookup, 'axis', 0) !== 0 || !handle || !holdsCodes(handle)) return;
   const listBehind = (value: string): string => {
     const rows = makerOf(index, value);
     return rows?.opType === 'Gather' && rows.input[1] === ids ? throughReshape(index, rows.input[0]!) : value;
@@ -139,6 +140,7 @@ function findLinear(
   };
   const [found, scale, zero] = [named(codes), named(scales), named(zeroPoints)];
   if (found === undefined || scale === undefined || (zeroPoints !== '' && zero === undefined)) return undefined;
+  if (isFloatType(found.handle.dataType) || !isFloatType(scale.handle.dataType)) return undefined;
   const fromFront = axis < 0 ? axis + found.handle.dims.length : axis;
   const listed = ({ name, handle }: NamedTensor): NamedTensor =>
     blockSize > 0 || handle.dims.length < 2

@@ -125,6 +125,12 @@ export const codeType = ({
 }: Pick<TensorHandle, 'dataType'>): { readonly name: string; readonly bits: number } =>
   findDataType(dataType) ?? { name: `data type ${dataType}`, bits: 8 };
 
+/** Whether a tensor may hold a weight's codes. */
+export const holdsCodes = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolean =>
+  CODE_TYPES.has(codeType({ dataType }).name);
+
+const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
+
 async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
   const { name, bits } = codeType(handle);

@@ -136,6 +136,27 @@ it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (
   for (let at = 0; at < expected.length; at += 1) expect(found[at]).toBeCloseTo(expected[at]!, 3);
 });
 
+it('leaves a float table as it is that is looked up, cast and scaled beside codes', () => {
+  const coded = modelOf(
+    [
+      makeNode({ op: 'Gather', inputs: ['table', 'ids'], outputs: ['halves'] }),
+      makeNode({ op: 'Cast', inputs: ['halves'], outputs: ['floats'], attributes: { to: 1 } }),
+      makeNode({ op: 'Mul', inputs: ['floats', 'root'], outputs: ['scaled'] }),
+      makeNode({ op: 'DequantizeLinear', inputs: ['w', 's'], outputs: ['v'] }),
+      makeNode({ op: 'MatMul', inputs: ['scaled', 'v'], outputs: ['y'] }),
+    ],
+    {
+      table: floatsHandle({ dataType: 10, dims: [OUT, IN] }, new Float32Array(OUT * IN).fill(0.5)),
+      root: floats([], [4]),
+      w: bytes(IN, OUT),
+      s: floats([], [0.25]),
+    },
+  );
+  const read = dequantiseGraph(coded);
+  expect(read.proto.graph!.node.map(({ opType }) => opType)).toEqual(['Gather', 'Cast', 'Mul', 'MatMul']);
+  expect(read.weights.get('table')).toBe(coded.weights.get('table'));
+});
+
 const blocks = (given: Partial<Record<'w' | 's' | 'z' | 'g', TensorHandle>>, blockSize = 16) =>
   modelOf(
     [

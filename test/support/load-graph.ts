@@ -5,6 +5,7 @@ import {
   type NodeProto,
   OperatorSetIdProtoSchema,
   type TensorProto,
+  type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { makeValueInfo } from '../../src/graph/build.js';
@@ -29,12 +30,21 @@ export interface GraphParts {
   readonly initializers?: readonly TensorProto[];
   readonly inputs: Tensors;
   readonly outputs: readonly string[];
+  /** What is declared of values between them. */
+  readonly declared?: readonly ValueInfoProto[];
   /** Default 21. */
   readonly opset?: number;
 }
 
 /** Compiles a graph node by node as it stands, with ONNX's and ONNX Runtime's own operators. */
-export function loadGraph({ nodes, initializers = [], inputs, outputs, opset = 21 }: GraphParts): Promise<Session> {
+export function loadGraph({
+  nodes,
+  initializers = [],
+  inputs,
+  outputs,
+  declared = [],
+  opset = 21,
+}: GraphParts): Promise<Session> {
   const proto = create(ModelProtoSchema, {
     irVersion: 10n,
     opsetImport: [
@@ -46,6 +56,7 @@ export function loadGraph({ nodes, initializers = [], inputs, outputs, opset = 2
       node: [...nodes],
       initializer: [...initializers],
       input: Object.entries(inputs).map(([name, tensor]) => makeValueInfo(name, DATA_TYPES[tensor.type], tensor.dims)),
+      valueInfo: [...declared],
       output: outputs.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
   });
