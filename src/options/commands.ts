@@ -6,7 +6,7 @@ import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
-import { isRepoName } from './model-id.js';
+import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row } from './option.js';
 import { QUANTISATION } from './quantisation.js';
 import { CONTROL, RUN, seedOf } from './run.js';
@@ -234,7 +234,10 @@ export const PUSH = {
   Repository: {
     folder: row(undefined, 'what a run wrote', { kind: text('a folder'), required: true }),
     repo: row(undefined, 'where it goes', { kind: repoName('a name on the Hub, such as me/model-30'), required: true }),
-    branch: row('--branch <name>', 'branch that the commit is put on', { kind: text('a name'), default: 'main' }),
+    branch: row('--branch <name>', 'branch that the commit is put on', {
+      kind: text('a name such as main', isRevision),
+      default: 'main',
+    }),
     create: row('--create', 'make the repository where there is none', { kind: truth, default: false }),
     private: row('--private', 'make it so that others do not see it', { kind: truth, default: false }),
     message: row('--message <text>', 'what the commit is called', {

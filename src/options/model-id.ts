@@ -39,5 +39,6 @@ export const isCommit = (revision: string): boolean => COMMIT.test(revision);
 const isName = (name: string): boolean =>
   name.length <= MAX_NAME_LENGTH && NAME.test(name) && !name.includes('..') && !name.includes('--');
 
-const isRevision = (revision: string): boolean =>
+/** Whether a text can be the name of a branch or tag. */
+export const isRevision = (revision: string): boolean =>
   revision.length <= 256 && REVISION.test(revision) && !revision.includes('..');

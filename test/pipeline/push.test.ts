@@ -81,6 +81,7 @@ it.each([
   ['a token that is none', {}, { HF_TOKEN: 'hf_old' }, HubError, /HF_TOKEN|has no me\/small/],
   ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
   ['a name that is none', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
+  ['a branch that is none', { branch: '../a', dryRun: true }, {}, OptionError, /^branch is "\.\.\/a"; expected a name/],
   ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /holds no fang-prune-files\.json/],
 ])('refuses %s', async (_, request, env, kind, said) => {
   await writeResult();
