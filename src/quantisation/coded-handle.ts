@@ -5,8 +5,8 @@ import { cutRows, type StoredCodes } from './store-codes.js';
 
 /** A weight's codes, and how a graph reads them. */
 export type WeightCodes =
-  /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`. */
-  | { readonly form: 'blocks'; readonly stored: StoredCodes }
+  /** `MatMulNBits`, `MatMulBnb4`, `GatherBlockQuantized`; what activations may be rounded to inside products, see `writeBlocks`. */
+  | { readonly form: 'blocks'; readonly stored: StoredCodes; readonly accuracyLevel?: number }
   /** Constants behind `DequantizeLinear`, or factors of products whose activations are rounded too (`MatMulInteger`). */
   | { readonly form: 'constants' | 'dynamic'; readonly linear: LinearCodes };
 

@@ -8,7 +8,7 @@ import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
-import type { CodedHandle } from './coded-handle.js';
+import { type CodedHandle, codesBehind } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import type { LevelsName } from './levels.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
@@ -84,16 +84,33 @@ function findBlocks(
 const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
 
 /** Puts a float weight in the place of codes. */
-function addWeight(model: OnnxModel, codes: string, stored: StoredCodes, inputAxis: 0 | 1): string {
+function addWeight(
+  model: OnnxModel,
+  codes: string,
+  {
+    stored,
+    inputAxis,
+    accuracyLevel = 0,
+  }: { readonly stored: StoredCodes; readonly inputAxis: 0 | 1; readonly accuracyLevel?: number },
+): string {
   const name = floatsName(model, codes);
   const { outCount, inCount, scales } = stored;
   const dims = inputAxis === 1 ? [outCount, inCount] : [inCount, outCount];
   const handle: CodedHandle = {
     ...dequantisedHandle({ dataType: scales.dataType, dims }, stored, inputAxis),
-    coded: { codes: { form: 'blocks', stored } },
+    coded: { codes: { form: 'blocks', stored, accuracyLevel } },
   };
   setWeight(model, name, handle);
   return name;
+}
+
+/** Lookups, which make a table's weight, know nothing of its products. */
+function levelProducts(model: OnnxModel, table: string, accuracyLevel: number): void {
+  const handle = model.weights.get(table)!;
+  const { codes } = codesBehind(handle)!;
+  if (codes.form !== 'blocks') return;
+  const leveled: CodedHandle = { ...handle, coded: { codes: { ...codes, accuracyLevel } } };
+  setWeight(model, table, leveled);
 }
 
 /** Lookups of codes in blocks. */
@@ -107,7 +124,7 @@ export function dequantiseLookup(node: NodeProto, site: Site): void {
   if (!isRows) return;
   const stored = findBlocks(node, site, { codes, scales, zeroPoints, outCount, inCount: (bytes * 8) / bits });
   if (stored === undefined) return;
-  const name = tables.get(codes) ?? addWeight(model, codes, stored, 1);
+  const name = tables.get(codes) ?? addWeight(model, codes, { stored, inputAxis: 1 });
   tables.set(codes, name);
   replaced.set(node, [
     makeNode({
@@ -139,7 +156,12 @@ export function dequantiseProduct(node: NodeProto, site: Site): void {
   const [result = ''] = node.output;
   const product = bias === '' ? result : `${result}/unbiased`;
   const table = tables.get(codes);
-  const weight = table === undefined ? addWeight(model, codes, stored, 0) : `${table}/turned/${result}`;
+  const accuracyLevel = intAttribute(node, 'accuracy_level', 0);
+  const weight =
+    table === undefined
+      ? addWeight(model, codes, { stored, inputAxis: 0, accuracyLevel })
+      : `${table}/turned/${result}`;
+  if (table !== undefined) levelProducts(model, table, accuracyLevel);
   replaced.set(node, [
     ...(table === undefined
       ? []
@@ -160,7 +182,7 @@ export function dequantiseTable(node: NodeProto, site: Site): void {
   if (intAttribute(node, 'transB', 1) !== 1) return;
   const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, levels });
   if (stored === undefined) return;
-  const weight = addWeight(model, codes, stored, 0);
+  const weight = addWeight(model, codes, { stored, inputAxis: 0 });
   replaced.set(node, [
     makeNode({ op: 'MatMul', name: plainName(node), inputs: [input, weight], outputs: [...node.output] }),
   ]);

@@ -18,6 +18,8 @@ export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<LevelsNa
 /** A weight and what is written in its place. */
 export interface QuantisedWeight extends QuantisableWeight {
   readonly stored: StoredCodes;
+  /** Of its products alone, see `writeBlocks`. */
+  readonly accuracyLevel?: number;
 }
 
 /**
@@ -38,7 +40,10 @@ export function writeBlocks(model: OnnxModel, weights: readonly QuantisedWeight[
   for (const weight of weights) {
     const names = addCodes(model, weight);
     for (const { result } of weight.products)
-      replace(result, productNodes(makers.get(result)!, weight, { ...names, accuracyLevel }));
+      replace(
+        result,
+        productNodes(makers.get(result)!, weight, { ...names, accuracyLevel: weight.accuracyLevel ?? accuracyLevel }),
+      );
     const rows = weight.lookups.length === 0 ? undefined : addRows(model, weight, names.codes);
     weight.lookups.forEach((result, at) => {
       const lookup = lookupNode(makers.get(result)!, weight, { ...names, codes: rows!.name });

@@ -88,6 +88,19 @@ it('prunes what was read from codes, and keeps the codes of the rows that stay',
   expect([...after.get(gate)!]).toEqual(kept);
 }, 240_000);
 
+it('keeps what products may round activations to', async () => {
+  await mkdir(at('dense/onnx'), { recursive: true });
+  await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
+  await writeFile(at('dense/config.json'), '{}');
+  const form = { dtype: 'q4', blockSize: 16, accuracyLevel: 4, rounding: 'nearest' } as const;
+  await quantize({ model: at('dense'), out: at('q'), ...form });
+  await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
+  const { graph } = fromBinary(ModelProtoSchema, await readFile(at('out/onnx/model_q4.onnx')));
+  const products = graph!.node.filter(({ opType }) => opType === 'MatMulNBits');
+  expect(products.length).toBeGreaterThan(12);
+  for (const { attribute } of products) expect(attribute.find(({ name }) => name === 'accuracy_level')?.i).toBe(4n);
+});
+
 const neurons = 24;
 const LINEAR: readonly (readonly [string, string, (model: string) => Promise<unknown>, boolean])[] = [
   ...(

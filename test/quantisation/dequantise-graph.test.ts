@@ -6,6 +6,7 @@ import { createRandom } from '../../src/linalg/random.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
+import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
 import type { Tensors } from '../../src/runtime/engine.js';
 import { runGraph } from '../support/load-graph.js';
@@ -134,6 +135,26 @@ it.each(FORMS)('reads %s as floats that compute what ONNX Runtime does', async (
   expect(model.proto.graph!.node.map(({ opType }) => opType)).toEqual([inputs.x === undefined ? 'Gather' : 'MatMul']);
   const [found, expected] = [await resultOf(model, inputs), await resultOf(coded, inputs)];
   for (let at = 0; at < expected.length; at += 1) expect(found[at]).toBeCloseTo(expected[at]!, 3);
+});
+
+it('knows what the products of a table that is looked up too may round activations to', () => {
+  const form = { bits: 8, block_size: 32 };
+  const read = dequantiseGraph(
+    modelOf(
+      [
+        makeNode({
+          op: 'GatherBlockQuantized',
+          domain: 'com.microsoft',
+          ...{ inputs: ['w', 'ids', 's'], outputs: ['x'], attributes: { ...form, gather_axis: 0, quantize_axis: 1 } },
+        }),
+        product('MatMulNBits', ['x', 'w', 's'], { ...form, accuracy_level: 4 }),
+      ],
+      { w: bytes(OUT, IN), s: ones(OUT, 1) },
+    ),
+  );
+  expect([...read.weights.values()].map((handle) => codesBehind(handle)?.codes)).toEqual([
+    expect.objectContaining({ form: 'blocks', accuracyLevel: 4 }),
+  ]);
 });
 
 it('leaves a float table as it is that is looked up, cast and scaled beside codes', () => {

@@ -62,7 +62,7 @@ export async function writeCoded(
   const costs =
     cost &&
     `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
-  const remark = `${rounded.length} of ${found.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
+  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
   return {
     model,
     changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
@@ -88,7 +88,7 @@ type FormedWeight = QuantisableWeight & WeightCodes;
 
 /** Rounded codes in the form that a weight's codes had before. */
 function formed({ stored, ...weight }: QuantisedWeight, before: WeightCodes): FormedWeight {
-  if (before.form === 'blocks') return { ...weight, form: before.form, stored };
+  if (before.form === 'blocks') return { ...weight, ...before, stored };
   const { codes, scales, zeroPoints } = before.linear;
   const names = {
     codes: codes.name,
