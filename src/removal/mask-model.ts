@@ -33,9 +33,9 @@ export async function maskModel(dense: OnnxModel, change: ModelChange, options: 
   return masked;
 }
 
-/** Modules that stay whole, where everything is written in halves: their maps round too. */
+/** Modules that stay whole, where everything is written in halves, or all do: their maps round too. */
 function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }: MaskOptions): ModuleCut[] {
-  if (nudge === undefined || neighbours !== 'half') return [];
+  if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
   return analysed.detected.layout.modules
     .filter(({ index }) => !cut.has(index))
