@@ -1,12 +1,16 @@
+import type { ModelLayout } from '../architecture/layout.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { keepApart } from '../evaluation/find-overlap.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
+import { blockOfInputs, codesBehind } from '../quantisation/coded-handle.js';
 import { takeWeights } from '../quantisation/take-weights.js';
+import { linearWeightName } from '../removal/repair-linear.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
@@ -29,6 +33,8 @@ export interface JobRequest {
   readonly stopHealing?: boolean | undefined;
   /** Tokens of texts that the result will be measured on. */
   readonly evaluated?: readonly Int32Array[] | undefined;
+  /** Whether FFN widths are kept at multiples of the blocks that the model came in. Default false. */
+  readonly keepsBlocks?: boolean;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
   readonly hiddenStates: StatesPlace | undefined;
@@ -57,7 +63,7 @@ const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
-  const { stages, folder, options, hiddenStates, engine, sparsities = [] } = request;
+  const { stages, folder, hiddenStates, engine, sparsities = [] } = request;
   const loaded = await stages.load.run(context, folder);
   const model =
     request.floats === undefined
@@ -65,6 +71,8 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
+  const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
+  const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkBudget({ analysed, options }, sparsities);
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
@@ -86,6 +94,17 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
   return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
+}
+
+/** Inputs of FFNs' output maps that share a scale, at most; 1 where none do, or no FFN is as wide. */
+function blockOfFfns(model: OnnxModel, { modules }: ModelLayout): number {
+  const ffns = modules.filter(({ kind }) => kind === 'ffn');
+  const blocks = ffns.map(({ output }) => {
+    const { codes } = codesBehind(model.weights.get(linearWeightName(model, output))) ?? {};
+    return codes === undefined ? 1 : blockOfInputs(codes, output.inputAxis);
+  });
+  const largest = Math.max(1, ...blocks);
+  return ffns.some(({ unitCount }) => unitCount >= largest) ? largest : 1;
 }
 
 /** What was measured on other windows is of no use. */

@@ -176,6 +176,8 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       hiddenStates,
       stopHealing,
       readsTokens: learnsRounding(quantisation),
+      keepsBlocks:
+        request.widthMultiple === undefined && dtype.length === 0 && results.every(({ sparsity }) => sparsity > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
     });

@@ -66,3 +66,10 @@ export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number
     scaleType: codeType(scales.handle).name === 'float16' ? 'float16' : 'float32',
   };
 }
+
+/** How many inputs of an output share a scale where not all do; 1 where they all do. */
+export function blockOfInputs(codes: WeightCodes, inputAxis: 0 | 1): number {
+  if (codes.form === 'blocks') return codes.stored.grid.blockSize;
+  const { axis, blockSize } = codes.linear;
+  return axis === inputAxis ? Math.max(1, blockSize) : 1;
+}

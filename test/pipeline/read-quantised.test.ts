@@ -9,7 +9,7 @@ import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import { quantiseMaps } from '../support/linear-quantiser.js';
-import { buildDecoder } from '../support/small-decoder.js';
+import { buildDecoder, HIDDEN, linear, type Part } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, editModel } from '../support/tiny-llama.js';
 
@@ -87,6 +87,23 @@ it('prunes what was read from codes, and keeps the codes of the rows that stay',
   const kept = keep!.flatMap((row) => [...before.get(gate)!.subarray(row * rowBytes, (row + 1) * rowBytes)]);
   expect([...after.get(gate)!]).toEqual(kept);
 }, 240_000);
+
+it.each([
+  [{}, 16],
+  [{ widthMultiple: 1 }, 1],
+])('keeps widths at multiples of the blocks that a model came in, with %j at those of %i', async (given, multiple) => {
+  await mkdir(at('dense/onnx'), { recursive: true });
+  await writeFile(at('dense/onnx/model.onnx'), buildDecoder({ ffn: wideFfn }));
+  await writeFile(at('dense/config.json'), '{}');
+  await quantize({ model: at('dense'), out: at('q'), dtype: 'q4', blockSize: 16, rounding: 'nearest' });
+  const report = await prune({ ...nothing, ...given, model: at('q'), out: at('out'), sparsity: 0.3 });
+  const widths = report.modules.filter(({ kind }) => kind === 'ffn').map(({ unitsAfter }) => unitsAfter);
+  expect(widths.every((width) => width < 128)).toBe(true);
+  expect(widths.every((width) => width % 16 === 0)).toBe(multiple === 16);
+  expect(report.settings).toMatchObject({ widthMultiple: multiple });
+});
+
+const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, 128)]), 128, HIDDEN);
 
 it('keeps what products may round activations to', async () => {
   await mkdir(at('dense/onnx'), { recursive: true });
