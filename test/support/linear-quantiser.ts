@@ -10,6 +10,39 @@ export interface LinearForm {
 
 const TYPES = { uint8: 2, int8: 3, uint4: 21, int4: 22 } as const;
 
+/**
+ * Has every `MatMul` round its activations too, with one step for all of them, as ONNX Runtime's `quantize_dynamic` does, after
+ * `quantiseMaps` with a scale a matrix or an output.
+ */
+export function roundActivations({ graph }: ModelProto): void {
+  const constants = new Map(
+    graph!.node.filter(({ opType }) => opType === 'DequantizeLinear').map((node) => [node.output[0]!, node]),
+  );
+  const nodes = graph!.node.flatMap((node) => {
+    const constant = node.opType === 'MatMul' ? constants.get(node.input[1]!) : undefined;
+    if (constant === undefined) return constants.has(node.output[0] ?? '') ? [] : [node];
+    const [result = ''] = node.output;
+    const [codes = '', scale = '', zero = ''] = constant.input;
+    const named = (what: string) => `${result}_${what}`;
+    return [
+      makeNode({
+        op: 'DynamicQuantizeLinear',
+        inputs: [node.input[0]!],
+        outputs: [named('quantized'), named('step'), named('zero')],
+      }),
+      makeNode({
+        op: 'MatMulInteger',
+        inputs: [named('quantized'), codes, named('zero'), zero],
+        outputs: [named('sums')],
+      }),
+      makeNode({ op: 'Cast', inputs: [named('sums')], outputs: [named('floats')], attributes: { to: 1 } }),
+      makeNode({ op: 'Mul', inputs: [named('step'), scale], outputs: [named('scales')] }),
+      makeNode({ op: 'Mul', inputs: [named('floats'), named('scales')], outputs: [result] }),
+    ];
+  });
+  graph!.node.splice(0, graph!.node.length, ...nodes);
+}
+
 /** Rounds the right side of every `MatMul`, in place, written down independently of the library's own quantiser. */
 export function quantiseMaps({ graph }: ModelProto, form: LinearForm): void {
   const { node, initializer } = graph!;
