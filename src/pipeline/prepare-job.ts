@@ -1,16 +1,13 @@
-import type { ModelLayout } from '../architecture/layout.js';
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { keepApart } from '../evaluation/find-overlap.js';
-import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
+import { blockOfFfns } from '../prune/budget/block-of-ffns.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
-import { blockOfInputs, codesBehind } from '../quantisation/coded-handle.js';
 import { takeWeights } from '../quantisation/take-weights.js';
-import { linearWeightName } from '../removal/repair-linear.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
@@ -94,17 +91,6 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
   return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
-}
-
-/** Inputs of FFNs' output maps that share a scale, at most; 1 where none do, or no FFN is as wide. */
-function blockOfFfns(model: OnnxModel, { modules }: ModelLayout): number {
-  const ffns = modules.filter(({ kind }) => kind === 'ffn');
-  const blocks = ffns.map(({ output }) => {
-    const { codes } = codesBehind(model.weights.get(linearWeightName(model, output))) ?? {};
-    return codes === undefined ? 1 : blockOfInputs(codes, output.inputAxis);
-  });
-  const largest = Math.max(1, ...blocks);
-  return ffns.some(({ unitCount }) => unitCount >= largest) ? largest : 1;
 }
 
 /** What was measured on other windows is of no use. */

@@ -1,7 +1,9 @@
+import { elementCount } from '../graph/value.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { BlockGrid } from './block-codes.js';
-import { codeType, countOf, cutLinearCodes, type LinearCodes } from './linear-codes.js';
+import { codeType, cutLinearCodes, type LinearCodes } from './linear-codes.js';
 import { cutRows, type StoredCodes } from './store-codes.js';
+import { DYNAMIC_BITS } from './write-dynamic.js';
 
 /** A weight's codes, and how a graph reads them. */
 export type WeightCodes =
@@ -40,9 +42,6 @@ export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes 
   return linear && { ...whole, linear };
 }
 
-/** Signed codes whose products have their activations rounded: sums of eight-bit pairs overflow on processors without VNNI. */
-export const SIGNED_BITS = 7;
-
 /**
  * The grid that a weight of such codes is rounded to when it has changed. Linear codes get a scale an output where no block is
  * inside a row.
@@ -59,10 +58,11 @@ export function gridBehind(codes: WeightCodes, inputAxis: 0 | 1, inCount: number
   const { name, bits } = codeType(linear.codes.handle);
   const isSigned = name.startsWith('int');
   return {
-    bits: bits < 8 ? 4 : isSigned && codes.form === 'dynamic' ? SIGNED_BITS : 8,
+    bits: bits < 8 ? 4 : isSigned && codes.form === 'dynamic' ? DYNAMIC_BITS.int8 : 8,
     blockSize: blockSize > 0 && axis === inputAxis ? Math.min(blockSize, inCount) : inCount,
     // Where scales are many, DequantizeLinear takes as many zero points.
-    hasZeroPoints: codes.form === 'constants' ? !isSigned : zeroPoints !== undefined && countOf(zeroPoints.handle) > 1,
+    hasZeroPoints:
+      codes.form === 'constants' ? !isSigned : zeroPoints !== undefined && elementCount(zeroPoints.handle.dims) > 1,
     scaleType: codeType(scales.handle).name === 'float16' ? 'float16' : 'float32',
   };
 }

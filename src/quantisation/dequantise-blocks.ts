@@ -3,10 +3,11 @@ import { ModelFormatError } from '../errors.js';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { nodeLabel, throughReshape } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
 import { type CodedHandle, codesBehind } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
@@ -67,9 +68,9 @@ function findBlocks(
   };
   const there = {
     codes: found.byteLength,
-    scales: countOf(scale),
-    'zero points': zero === undefined ? expected['zero points'] : countOf(zero),
-    inputs: groups === undefined ? inCount : Math.min(countOf(groups), inCount),
+    scales: elementCount(scale.dims),
+    'zero points': zero === undefined ? expected['zero points'] : elementCount(zero.dims),
+    inputs: groups === undefined ? inCount : Math.min(elementCount(groups.dims), inCount),
   };
   for (const what of Object.keys(expected) as (keyof typeof expected)[]) {
     if (there[what] === expected[what]) continue;
@@ -80,8 +81,6 @@ function findBlocks(
   const parts = { ...(zero && { zeroPoints: zero }), ...(groups && { groups }) };
   return { grid, outCount, inCount, codes: found, scales: scale, name: `"${codes}"`, ...parts };
 }
-
-const countOf = ({ dims }: TensorHandle): number => dims.reduce((product, dim) => product * dim, 1);
 
 /** Puts a float weight in the place of codes. */
 function addWeight(

@@ -2,6 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { type GraphIndex, makerOf, onlyReader, throughReshape } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -9,7 +10,7 @@ import { workedOutHandle } from '../onnx/tensor-handle.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
 import { isTurn } from './find-weights.js';
-import { countOf, holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
+import { holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
 /** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is turned, before. */
@@ -24,7 +25,7 @@ export function dequantiseConstant(node: NodeProto, site: Site): void {
   const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: isTurned ? 1 - axis : axis, blockSize });
   const [result = ''] = node.output;
   // Rows that were looked up have no scale of their own here.
-  if (linear === undefined || (isLookup && countOf(linear.scales.handle) > 1)) return;
+  if (linear === undefined || (isLookup && elementCount(linear.scales.handle.dims) > 1)) return;
   if (isTurned && (blockSize > 0 || axis < 0)) return;
   const known = tables.get(table);
   const name = known ?? (isLookup || isTurned ? floatsName(model, table) : result);
@@ -145,7 +146,7 @@ function findLinear(
   const listed = ({ name, handle }: NamedTensor): NamedTensor =>
     blockSize > 0 || handle.dims.length < 2
       ? { name, handle }
-      : { name, handle: { ...handle, dims: [countOf(handle)] } };
+      : { name, handle: { ...handle, dims: [elementCount(handle.dims)] } };
   return { codes: found, scales: listed(scale), zeroPoints: zero && listed(zero), axis: fromFront, blockSize };
 }
 

@@ -1,5 +1,6 @@
 import { ModelFormatError, UnsupportedModelError } from '../errors.js';
-import { findDataType } from '../onnx/data-types.js';
+import { elementCount } from '../graph/value.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
@@ -60,7 +61,7 @@ export async function readLinearCodes(linear: LinearCodes): Promise<Float32Array
 /** How many scales or zero points a weight has where one does not stand for all. */
 function scaleCount({ codes, axis, blockSize }: LinearCodes): number {
   const along = codes.handle.dims[axis] ?? 1;
-  return blockSize > 0 ? Math.ceil(along / blockSize) * (countOf(codes.handle) / along) : along;
+  return blockSize > 0 ? Math.ceil(along / blockSize) * (elementCount(codes.handle.dims) / along) : along;
 }
 
 function checkScales(linear: LinearCodes, scales: Float32Array): void {
@@ -72,7 +73,7 @@ function checkScales(linear: LinearCodes, scales: Float32Array): void {
       `scale ${broken} of "${codes.name}" of dims [${dims}] is ${scales[broken]}; expected a finite number other than 0. Get the file again.`,
     );
   const expected = scaleCount(linear);
-  const zeroCount = zeroPoints === undefined ? 1 : countOf(zeroPoints.handle);
+  const zeroCount = zeroPoints === undefined ? 1 : elementCount(zeroPoints.handle.dims);
   for (const [what, found] of [['scales', scales.length] as const, ['zero points', zeroCount] as const]) {
     if (found === 1 || found === expected) continue;
     throw new ModelFormatError(
@@ -90,9 +91,9 @@ export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Arr
   const isAcross = axis === linear.axis;
   if (linear.blockSize > 0 && isAcross) return undefined;
   const cut = ({ name, handle }: NamedTensor): NamedTensor => {
-    if (countOf(handle) === 1 || countOf(handle) !== scaleCount(linear)) return { name, handle };
+    if (elementCount(handle.dims) === 1 || elementCount(handle.dims) !== scaleCount(linear)) return { name, handle };
     if (linear.blockSize > 0) return { name, handle: sliceCodes(handle, axis, keep) };
-    return { name, handle: isAcross ? sliceCodes({ ...handle, dims: [countOf(handle)] }, 0, keep) : handle };
+    return { name, handle: isAcross ? sliceCodes({ ...handle, dims: [elementCount(handle.dims)] }, 0, keep) : handle };
   };
   return {
     ...linear,
@@ -108,16 +109,15 @@ function sliceCodes(handle: TensorHandle, axis: number, keep: Int32Array): Tenso
   const { bits } = codeType(handle);
   if (bits >= 8) return sliceHandle(handle, axis, keep);
   const whole = workedOutHandle({ dataType: UINT8, dims }, async () =>
-    unpackBits(await handle.read(), bits, countOf(handle)),
+    unpackBits(await handle.read(), bits, elementCount(handle.dims)),
   );
   const cut = sliceHandle(whole, axis, keep);
-  return workedOutHandle({ dataType, dims: cut.dims }, async () => packBits(await cut.read(), bits, countOf(cut)));
+  return workedOutHandle({ dataType, dims: cut.dims }, async () =>
+    packBits(await cut.read(), bits, elementCount(cut.dims)),
+  );
 }
 
-const UINT8 = 2;
-
-export const countOf = ({ dims }: Pick<TensorHandle, 'dims'>): number =>
-  dims.reduce((product, dim) => product * dim, 1);
+const UINT8 = dataTypeNumber('uint8');
 
 /** Element type of codes, or of their scales. */
 export const codeType = ({
@@ -139,6 +139,6 @@ async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>
   if (name === 'int32') return new Int32Array(bytes.buffer);
   if (name !== 'uint4' && name !== 'int4')
     throw new UnsupportedModelError(`codes of ${name} cannot be read; whole numbers of 4 or 8 bits can`);
-  const codes = unpackBits(bytes, bits, countOf(handle));
+  const codes = unpackBits(bytes, bits, elementCount(handle.dims));
   return name === 'uint4' ? codes : Int8Array.from(codes, (code) => (code > 7 ? code - 16 : code));
 }

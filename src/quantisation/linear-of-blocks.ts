@@ -64,9 +64,7 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
 }
 
 /** The code that stands for zero where all weights share one; signed codes need none. */
-const MIDDLES: Readonly<Record<LinearType, NamedTensor | undefined>> = {
-  int8: undefined,
-  int4: undefined,
+const MIDDLES: Readonly<Partial<Record<LinearType, NamedTensor>>> = {
   uint8: middleOf('uint8', 128),
   uint4: middleOf('uint4', 8),
 };

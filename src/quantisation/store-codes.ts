@@ -1,5 +1,6 @@
 import { ModelFormatError } from '../errors.js';
 import { freeBytes } from '../free-bytes.js';
+import { elementCount } from '../graph/value.js';
 import { findNonFinite, transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
 import { encodeFloats, isFloatType, readFloat32 } from '../onnx/float-encoding.js';
@@ -106,7 +107,7 @@ function isSound(scale: number, { grid: { blockSize }, codes, groups }: BlockCod
 export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
   const { codes, scales, zeroPoints, ...form } = whole;
   const cut = (part: TensorHandle): TensorHandle => {
-    const rows = { ...part, dims: [whole.outCount, part.byteLength / bytesOf(part) / whole.outCount] };
+    const rows = { ...part, dims: [whole.outCount, elementCount(part.dims) / whole.outCount] };
     return sliceHandle(rows, 0, keep);
   };
   const sliced = cut(codes);
@@ -119,10 +120,6 @@ export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
     ...(zeroPoints && { zeroPoints: cut(zeroPoints) }),
   };
 }
-
-/** Bytes of an element: codes are bytes, scales are two or four. */
-const bytesOf = ({ byteLength, dims }: TensorHandle): number =>
-  byteLength / dims.reduce((product, dim) => product * dim, 1);
 
 /** Bytes of a block's codes. */
 const codeBytes = ({ bits, blockSize }: BlockGrid): number =>

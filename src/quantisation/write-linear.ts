@@ -2,11 +2,12 @@ import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { indexGraph } from '../graph/graph-index.js';
+import { elementCount } from '../graph/value.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
 import { isTurn, type QuantisableWeight } from './find-weights.js';
-import { codeType, countOf, type LinearCodes, type NamedTensor } from './linear-codes.js';
+import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
 /** A weight and the linear codes that are written in its place. */
@@ -74,7 +75,7 @@ function constantNode(
   { scales, axis, blockSize }: Pick<LinearCodes, 'scales' | 'axis' | 'blockSize'>,
   { codes, scales: list, zeroPoints, floats }: LinearNames & { readonly floats: string },
 ): NodeProto {
-  const isOne = countOf(scales.handle) === 1;
+  const isOne = elementCount(scales.handle.dims) === 1;
   return makeNode({
     op: 'DequantizeLinear',
     name: `${codes}_DequantizeLinear`,
@@ -107,7 +108,7 @@ export interface LookedUp {
 /** How rows of codes are looked up; undefined for codes that share bytes, or whose scales change along a row. */
 export function lookupOf({ codes, scales, axis, blockSize }: LinearCodes) {
   if (codeType(codes.handle).bits < 8) return undefined;
-  if (countOf(scales.handle) === 1) return lookUpOneScale;
+  if (elementCount(scales.handle.dims) === 1) return lookUpOneScale;
   return axis === 0 && blockSize === 0 ? lookUpScales : undefined;
 }
 
@@ -132,7 +133,7 @@ function lookUpScales(node: NodeProto, { model, linear, names }: LookedUp): Node
   const made = (op: string, inputs: readonly string[], output: string) => makeNode({ op, inputs, outputs: [output] });
   const cast = (from: string, to: string) =>
     makeNode({ op: 'Cast', inputs: [from], outputs: [to], attributes: { to: dataType } });
-  const count = linear.zeroPoints === undefined ? 0 : countOf(linear.zeroPoints.handle);
+  const count = linear.zeroPoints === undefined ? 0 : elementCount(linear.zeroPoints.handle.dims);
   const column = `${names.scales}/column`;
   setWeight(model, column, integersHandle([-1, 1]));
   const rowsOf = (list: string, what: string) => [

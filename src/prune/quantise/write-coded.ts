@@ -19,8 +19,8 @@ import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
 import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /**
- * Writes what became of a model that was read from codes in its own form: rows that stay keep their exact codes, where no repair
- * touched a weight and no cut crosses its blocks; the others are rounded to blocks of the same form.
+ * Writes what became of a model that was read from codes in its own form: what stays keeps its exact codes, where no repair
+ * touched a weight and no cut crosses its blocks; the others are rounded anew in the same form.
  * @param job Its model is the one to write, and `analysed` is of that model.
  * @param given The model as it was read.
  */
