@@ -1,3 +1,4 @@
+import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { nameCacheAxes } from '../graph/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -86,16 +87,25 @@ export async function makeVariants(
   return variants;
 }
 
-/** What rounds activations: ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with `DequantizeLinear`. */
-const BYTE_OPS: ReadonlySet<string> = new Set(['MatMulInteger', 'DequantizeLinear']);
-
-/** What a model that was read from codes computes in. */
+/**
+ * What a model that was read from codes computes in. ONNX Runtime makes `MatMulNBits` of accuracy level 4 of products with
+ * `DequantizeLinear`.
+ */
 function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
-  const rounds = proto.graph!.node.some(
-    (node) => BYTE_OPS.has(node.opType) || intAttribute(node, 'accuracy_level', 0) === 4,
+  const { node: nodes } = proto.graph!;
+  const factorOf = ({ opType, input }: NodeProto) =>
+    opType === 'Transpose' ? input[0] : PRODUCTS.has(opType) ? input[1] : undefined;
+  const factors = new Set(nodes.map(factorOf));
+  const rounds = nodes.some(
+    (node) =>
+      node.opType === 'MatMulInteger' ||
+      (node.opType === 'DequantizeLinear' && factors.has(node.output[0])) ||
+      intAttribute(node, 'accuracy_level', 0) === 4,
   );
   return rounds ? 'byte' : undefined;
 }
+
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 
 /** What is said of a variant that was written. */
 export function reportVariant(

@@ -8,7 +8,7 @@ import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
-import { type LinearForm, quantiseMaps, roundActivations } from '../support/linear-quantiser.js';
+import { type LinearForm, quantiseMaps, quantiseTable, roundActivations } from '../support/linear-quantiser.js';
 import { buildDecoder, HIDDEN, linear, type Part } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, editModel } from '../support/tiny-llama.js';
@@ -104,6 +104,15 @@ it.each([
 });
 
 const wideFfn: Part = ({ g }, x) => linear(g, g.op('Relu', [linear(g, x, HIDDEN, 128)]), 128, HIDDEN);
+
+it.each([
+  ['a product has', quantiseMaps, true],
+  ['only lookups have', quantiseTable, false],
+])('knows whether activations are rounded where %s weights behind DequantizeLinear', async (_, write, isAllowed) => {
+  await edited((proto) => write(proto, { type: 'uint8', shared: 'matrix' }))(at('q'));
+  const { certificate } = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3 });
+  expect(certificate!.tolerance > 1e-3).toBe(isAllowed);
+});
 
 it('keeps what products may round activations to', async () => {
   await mkdir(at('dense/onnx'), { recursive: true });

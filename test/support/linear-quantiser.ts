@@ -44,11 +44,17 @@ export function roundActivations({ graph }: ModelProto): void {
 }
 
 /** Rounds the right side of every `MatMul`, in place, written down independently of the library's own quantiser. */
-export function quantiseMaps({ graph }: ModelProto, form: LinearForm): void {
-  const { node, initializer } = graph!;
+export const quantiseMaps = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'MatMul', form);
+
+/** Rounds the table whose rows are looked up, in place. */
+export const quantiseTable = ({ graph }: ModelProto, form: LinearForm): void => quantiseRead(graph!, 'Gather', form);
+
+function quantiseRead(graph: GraphProto, reader: 'MatMul' | 'Gather', form: LinearForm): void {
+  const { node, initializer } = graph;
   const maps = new Map(initializer.filter(({ dims }) => dims.length === 2).map((tensor) => [tensor.name, tensor]));
-  const read = new Set(node.filter(({ opType }) => opType === 'MatMul').map(({ input }) => input[1]!));
-  const made = [...maps].flatMap(([name, tensor]) => (read.has(name) ? [quantise(graph!, tensor, form)] : []));
+  const place = reader === 'MatMul' ? 1 : 0;
+  const read = new Set(node.filter(({ opType }) => opType === reader).map(({ input }) => input[place]!));
+  const made = [...maps].flatMap(([name, tensor]) => (read.has(name) ? [quantise(graph, tensor, form)] : []));
   node.unshift(...made);
 }
 
