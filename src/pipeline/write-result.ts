@@ -179,6 +179,7 @@ async function prepareFolder(
       settings,
       layout: job.analysed.detected.layout,
       outcome,
+      orders: made[0]?.written?.orders,
       parametersAfter: countParameters(model),
       bytes: { before: bytesBefore, after: bytesAfter },
       ...(said.length > 0 && { dtypes: said }),

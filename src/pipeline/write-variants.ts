@@ -48,17 +48,10 @@ export async function makeVariants(
 ): Promise<Variant[]> {
   if (dtypes.length === 0) {
     if (job.model.coded === undefined) return [];
-    const {
-      model,
-      isSource = false,
-      changed,
-    } = await stages.quantise.run(context, {
-      job,
-      outcome,
-      request: { ...quantisation, layout },
-    });
-    const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...changed]) };
-    return [{ file: folder.modelFile, model, isSource, change, precision: precisionOf(job.model.coded) }];
+    const written = await stages.quantise.run(context, { job, outcome, request: { ...quantisation, layout } });
+    const { model, isSource = false } = written;
+    const change = { modules: outcome.modules, changed: new Map([...outcome.changed, ...written.changed]) };
+    return [{ file: folder.modelFile, model, isSource, change, precision: precisionOf(job.model.coded), written }];
   }
   const variants: Variant[] = [];
   for (const dtype of dtypes) {

@@ -57,6 +57,19 @@ export interface BlockScale {
   readonly zeroPoint: number;
 }
 
+/** Scales of all blocks of a weight. */
+export interface BlockScales {
+  /** Blocks of a row. */
+  readonly perRow: number;
+  /** `[N, perRow]`. */
+  readonly scales: Float32Array;
+  /** `[N, perRow]`, codes; absent where all are the middle level. */
+  readonly zeroPoints?: Uint8Array | Float32Array;
+}
+
+/** Scales that blocks had before, by row and block. */
+export type KnownScales = (row: number, block: number) => BlockScale;
+
 /** Scale of numbers from `low` to `high`: of the whole range, as far as the grid's zero point can be moved. */
 export function scaleOfRange(grid: BlockGrid, low: number, high: number): BlockScale {
   const { bits, hasZeroPoints, scaleType, levels } = grid;
@@ -90,17 +103,24 @@ function toHalf(value: number): number {
 }
 
 /**
- * Rounds every weight to the nearest level of its block's range, as exporters' own quantisers do.
+ * Rounds every weight to the nearest level of its block's range, as exporters' own quantisers do; or of the scale that the block had
+ * before, where that is nearer.
  * @param weight `[N, K]` row-major.
  * @throws NumericalError where a weight is NaN or infinite, or a block's range leaves the scale's type.
  */
 export function roundToNearest(
   weight: Float32Array,
-  { grid, outCount, inCount }: Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'>,
+  {
+    grid,
+    outCount,
+    inCount,
+    known,
+  }: Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> & { readonly known?: KnownScales | undefined },
 ): BlockCodes {
   const result = emptyCodes(grid, outCount, inCount);
   const blocks = blockCount(inCount, grid);
-  const { codeOf } = codecOf(grid);
+  const codec = codecOf(grid);
+  const { codeOf } = codec;
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
       const start = row * inCount + block * grid.blockSize;
@@ -111,13 +131,24 @@ export function roundToNearest(
         low = Math.min(low, weight[at]!);
         high = Math.max(high, weight[at]!);
       }
-      const scaled = scaleOfRange(grid, low, high);
+      const ranged = scaleOfRange(grid, low, high);
+      const before = known?.(row, block);
+      const values = weight.subarray(start, end);
+      const isNearer =
+        before !== undefined && squaredError(codec, values, before) < squaredError(codec, values, ranged);
+      const scaled = isNearer ? before : ranged;
       putScale(result, row * blocks + block, scaled);
       const place = (row * blocks + block) * grid.blockSize - start;
       for (let at = start; at < end; at += 1) result.codes[place + at] = codeOf(weight[at]!, scaled);
     }
   }
   return result;
+}
+
+function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: BlockScale): number {
+  let sum = 0;
+  for (const value of values) sum += (value - levelOf(codeOf(value, scaled), scaled.zeroPoint) * scaled.scale) ** 2;
+  return sum;
 }
 
 /** Writes down a block's scale, and its zero point where it is not the middle. @throws NumericalError for NaN and infinity. */

@@ -1,8 +1,9 @@
 import { elementCount } from '../graph/value.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
-import type { BlockGrid } from './block-codes.js';
+import type { BlockGrid, BlockScales } from './block-codes.js';
 import { codeType, cutLinearCodes, type LinearCodes } from './linear-codes.js';
-import { cutRows, type StoredCodes } from './store-codes.js';
+import { scalesOfLinear } from './linear-of-blocks.js';
+import { cutBlocks, cutRows, readStoredScales, type StoredCodes } from './store-codes.js';
 import { DYNAMIC_BITS } from './write-dynamic.js';
 
 /** A weight's codes, and how a graph reads them. */
@@ -36,10 +37,24 @@ export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes 
   const { from, axis, keep } = handle.cut;
   const whole = exactCodes(from, inputAxis);
   if (whole === undefined) return undefined;
-  if (whole.form === 'blocks')
-    return axis === inputAxis ? undefined : { ...whole, stored: cutRows(whole.stored, keep) };
+  if (whole.form === 'blocks') {
+    const stored = axis === inputAxis ? cutBlocks(whole.stored, keep) : cutRows(whole.stored, keep);
+    return stored && { ...whole, stored };
+  }
   const linear = cutLinearCodes(whole.linear, axis, keep);
   return linear && { ...whole, linear };
+}
+
+/**
+ * Reads the scales of codes as blocks of a grid.
+ * @returns undefined where the codes stand on another grid
+ */
+export async function readBlockScales(
+  codes: WeightCodes,
+  form: { readonly grid: BlockGrid; readonly inputAxis: 0 | 1 },
+): Promise<BlockScales | undefined> {
+  if (codes.form !== 'blocks') return scalesOfLinear(codes.linear, form);
+  return form.grid === codes.stored.grid ? readStoredScales(codes.stored) : undefined;
 }
 
 /**

@@ -9,6 +9,7 @@ import {
   blockCount,
   codecOf,
   emptyCodes,
+  type KnownScales,
   putScale,
 } from './block-codes.js';
 import { fitScale } from './fit-scale.js';
@@ -80,6 +81,8 @@ export interface FeedbackProblem {
   readonly outCount: number;
   readonly inCount: number;
   readonly grid: BlockGrid;
+  /** Scales that blocks had before, see `fitScale`. */
+  readonly known?: KnownScales | undefined;
 }
 
 /** Channels between two large products: the fewer, the more of the work is in those. */
@@ -97,7 +100,7 @@ const MOST_WEIGHTS = 2 ** 22;
  * @throws NumericalError where a weight is NaN or infinite.
  */
 export async function roundWithFeedback(
-  { weight, outCount, inCount, grid }: FeedbackProblem,
+  { weight, outCount, inCount, grid, known }: FeedbackProblem,
   factor: FeedbackFactor,
   multiply: MultiplyTransposed,
 ): Promise<BlockCodes> {
@@ -107,14 +110,14 @@ export async function roundWithFeedback(
     const rowCount = Math.min(rowsAtOnce, outCount - firstRow);
     const rows = weight.subarray(firstRow * inCount, (firstRow + rowCount) * inCount);
     const state = new Float64Array(rows);
-    await roundSpan({ codes, weight: rows, state, firstRow, rowCount, factor, multiply }, 0, inCount);
+    await roundSpan({ codes, known, weight: rows, state, firstRow, rowCount, factor, multiply }, 0, inCount);
     freeBytes(state);
   }
   return codes;
 }
 
 /** Some rows that are being rounded. */
-interface RowsRounding {
+interface RowsRounding extends Pick<FeedbackProblem, 'known'> {
   readonly codes: BlockCodes;
   /** `[rowCount, K]`. */
   readonly weight: Float32Array;
@@ -162,7 +165,7 @@ interface Panel {
 }
 
 function roundPanel(
-  { codes, weight, state, firstRow, rowCount, factor }: RowsRounding,
+  { codes, known, weight, state, firstRow, rowCount, factor }: RowsRounding,
   start: number,
   end: number,
 ): void {
@@ -193,8 +196,9 @@ function roundPanel(
       if (first > 0) for (let at = first; at < last; at += 1) takeErrors(panel, at, 0, first);
       const block = (start + first) / blockSize;
       for (let lane = 0; lane < LANES; lane += 1) {
-        scaled[lane] = fitScale(grid, weighed[lane]!);
-        putScale(codes, (firstRow + rows[lane]!) * perRow + block, scaled[lane]!);
+        const row = firstRow + rows[lane]!;
+        scaled[lane] = fitScale(grid, weighed[lane]!, known?.(row, block));
+        putScale(codes, row * perRow + block, scaled[lane]!);
       }
       for (let at = first; at < last; at += 1) {
         takeErrors(panel, at, first, at);

@@ -13,8 +13,9 @@ export interface WeighedBlock {
 /**
  * The scale by which rounding a block costs least, `sum of cost (value - rounded)^2`: ranges shrunk step by step, the best of
  * them moved to where its codes fit best.
+ * @param known Another scale to try: numbers that were rounded once, and changed little, lie near its levels.
  */
-export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
+export function fitScale(grid: BlockGrid, block: WeighedBlock, known?: BlockScale): BlockScale {
   const { values } = block;
   let low = Infinity;
   let high = -Infinity;
@@ -25,6 +26,12 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   let best = scaleOfRange(grid, low, high);
   if (!Number.isFinite(best.scale)) return best;
   let least = costOf(grid, block, best, Infinity);
+  if (known !== undefined) {
+    const cost = costOf(grid, block, known, least);
+    // What lies on its levels stays there: another scale would fit better by what float32 loses alone.
+    if (cost < ON_LEVELS * sizeOf(block)) return known;
+    if (cost < least) [best, least] = [known, cost];
+  }
   for (let at = 0; at <= SHRINKS.length; at += 1) {
     const shrink = SHRINKS[at];
     const candidate = shrink === undefined ? refit(grid, block, best) : scaleOfRange(grid, low * shrink, high * shrink);
@@ -35,6 +42,12 @@ export function fitScale(grid: BlockGrid, block: WeighedBlock): BlockScale {
   }
   return best;
 }
+
+/** Cost of a block that lies on its levels at most, as a fraction of what losing all of it would cost. */
+const ON_LEVELS = 1e-12;
+
+const sizeOf = ({ values, costs }: WeighedBlock): number =>
+  values.reduce((sum, value, at) => sum + costs[at]! * value * value, 0);
 
 /** @param limit Costs from there on need not be known exactly. */
 function costOf(grid: BlockGrid, { values, costs }: WeighedBlock, scaled: BlockScale, limit: number): number {

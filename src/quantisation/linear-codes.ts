@@ -6,6 +6,7 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
 import { packBits, unpackBits } from './pack-bits.js';
+import { wholeBlocks } from './whole-blocks.js';
 
 /** A tensor of a file, and what it is called there. */
 export interface NamedTensor {
@@ -89,10 +90,12 @@ function checkScales(linear: LinearCodes, scales: Float32Array): void {
 export function cutLinearCodes(linear: LinearCodes, axis: number, keep: Int32Array): LinearCodes | undefined {
   const { codes, scales, zeroPoints } = linear;
   const isAcross = axis === linear.axis;
-  if (linear.blockSize > 0 && isAcross) return undefined;
+  const blocks =
+    linear.blockSize > 0 && isAcross ? wholeBlocks(keep, codes.handle.dims[axis]!, linear.blockSize) : keep;
+  if (blocks === undefined) return undefined;
   const cut = ({ name, handle }: NamedTensor): NamedTensor => {
     if (elementCount(handle.dims) === 1 || elementCount(handle.dims) !== scaleCount(linear)) return { name, handle };
-    if (linear.blockSize > 0) return { name, handle: sliceCodes(handle, axis, keep) };
+    if (linear.blockSize > 0) return { name, handle: sliceCodes(handle, axis, blocks) };
     return { name, handle: isAcross ? sliceCodes({ ...handle, dims: [elementCount(handle.dims)] }, 0, keep) : handle };
   };
   return {
@@ -131,7 +134,8 @@ export const holdsCodes = ({ dataType }: Pick<TensorHandle, 'dataType'>): boolea
 
 const CODE_TYPES: ReadonlySet<string> = new Set(['uint8', 'int8', 'uint4', 'int4']);
 
-async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>> {
+/** @throws UnsupportedModelError for codes that are no whole numbers of 4 or 8 bits */
+export async function readWholeNumbers(handle: TensorHandle): Promise<ArrayLike<number>> {
   const bytes = await handle.read();
   const { name, bits } = codeType(handle);
   if (name === 'uint8') return bytes;

@@ -1,9 +1,11 @@
+import { elementCount } from '../graph/value.js';
 import { transposeMatrix } from '../linalg/matrix-block.js';
 import { dataTypeNumber } from '../onnx/data-types.js';
+import { readFloat32 } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
-import { blockCount } from './block-codes.js';
-import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
+import { type BlockGrid, type BlockScales, blockCount } from './block-codes.js';
+import { codeType, type LinearCodes, type NamedTensor, readWholeNumbers } from './linear-codes.js';
 import { packBits } from './pack-bits.js';
 import { readCodes, type StoredCodes } from './store-codes.js';
 
@@ -62,6 +64,38 @@ export function linearOf(stored: StoredCodes, { type, inputAxis, names }: Linear
     });
   }
 }
+
+/**
+ * Scales of linear codes as a grid of blocks has them.
+ * @returns undefined where their zero points have no place there
+ */
+export async function scalesOfLinear(
+  { codes: { handle }, scales, zeroPoints, axis, blockSize }: LinearCodes,
+  { grid, inputAxis }: Pick<LinearTarget, 'inputAxis'> & { readonly grid: BlockGrid },
+): Promise<BlockScales | undefined> {
+  const { name, bits } = codeType(handle);
+  const isSigned = name.startsWith('int');
+  const hasOwn = blockSize > 0 && axis === inputAxis;
+  const isAlike = hasOwn
+    ? blockSize === grid.blockSize
+    : blockSize === 0 && (axis !== inputAxis || isOne(scales.handle));
+  const fits = bits === grid.bits && isSigned !== grid.hasZeroPoints && !(isSigned && zeroPoints !== undefined);
+  if (!isAlike || !fits) return undefined;
+  const outCount = handle.dims[1 - inputAxis]!;
+  const perRow = hasOwn ? Math.ceil(handle.dims[inputAxis]! / blockSize) : 1;
+  const laidOut = (values: Float32Array): Float32Array => {
+    if (values.length === 1) return new Float32Array(outCount * perRow).fill(values[0]!);
+    return inputAxis === 1 ? values : transposeMatrix(values, perRow, outCount);
+  };
+  const zeros = zeroPoints === undefined ? [0] : await readWholeNumbers(zeroPoints.handle);
+  return {
+    perRow,
+    scales: laidOut(await readFloat32(scales.handle)),
+    ...(grid.hasZeroPoints && { zeroPoints: laidOut(Float32Array.from(zeros)) }),
+  };
+}
+
+const isOne = ({ dims }: TensorHandle): boolean => elementCount(dims) === 1;
 
 /** The code that stands for zero where all weights share one; signed codes need none. */
 const MIDDLES: Readonly<Partial<Record<LinearType, NamedTensor>>> = {

@@ -8,8 +8,9 @@ import type { TensorHandle } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
 import { type TensorShape, workedOutHandle } from '../onnx/tensor-handle.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
-import { type BlockCodes, type BlockGrid, blockCount, dequantise } from './block-codes.js';
+import { type BlockCodes, type BlockGrid, type BlockScales, blockCount, dequantise } from './block-codes.js';
 import { packBits, swapHalves, unpackBits } from './pack-bits.js';
+import { wholeBlocks } from './whole-blocks.js';
 
 /** A quantised weight as its file has it, see `com.microsoft.MatMulNBits`, or `MatMulBnb4` where it has a table of levels. */
 export interface StoredCodes extends Pick<BlockCodes, 'grid' | 'outCount' | 'inCount'> {
@@ -73,6 +74,14 @@ export async function readCodes(stored: StoredCodes): Promise<BlockCodes> {
   );
 }
 
+/** Reads scales alone; undefined where zero points lie between codes, or inputs name their blocks. */
+export async function readStoredScales(stored: StoredCodes): Promise<BlockScales | undefined> {
+  if (stored.groups !== undefined || (stored.zeroPoints && isFloatType(stored.zeroPoints.dataType))) return undefined;
+  const zeroPoints = await readZeroPoints(stored);
+  const perRow = blockCount(stored.inCount, stored.grid);
+  return { perRow, scales: await readFloat32(stored.scales), ...(zeroPoints && { zeroPoints }) };
+}
+
 async function readZeroPoints({ zeroPoints: stored, grid, inCount, outCount, name = 'a weight' }: StoredCodes) {
   if (stored === undefined) return undefined;
   const blocks = blockCount(inCount, grid);
@@ -118,6 +127,38 @@ export function cutRows(whole: StoredCodes, keep: Int32Array): StoredCodes {
     codes: { ...sliced, dims: [keep.length, blocks, sliced.byteLength / keep.length / blocks] },
     scales: cut(scales),
     ...(zeroPoints && { zeroPoints: cut(zeroPoints) }),
+  };
+}
+
+/**
+ * The codes of some whole blocks of every row, exactly as they are.
+ * @param keep Inputs that stay, in their new order.
+ * @returns undefined where blocks would be broken, or inputs name theirs.
+ */
+export function cutBlocks(whole: StoredCodes, keep: Int32Array): StoredCodes | undefined {
+  const { grid, outCount, inCount, codes, scales, zeroPoints, groups, ...form } = whole;
+  const kept = groups === undefined ? wholeBlocks(keep, inCount, grid.blockSize) : undefined;
+  if (kept === undefined) return undefined;
+  const blocks = blockCount(inCount, grid);
+  const cut = (part: TensorHandle, dims: readonly number[]) => sliceHandle({ ...part, dims: [...dims] }, 1, kept);
+  const cutZeroPoints = (part: TensorHandle): TensorHandle => {
+    if (isFloatType(part.dataType)) return cut(part, [outCount, blocks]);
+    const { dataType } = part;
+    const unpacked = workedOutHandle({ dataType, dims: [outCount, blocks] }, async () =>
+      unpackBits(await part.read(), grid.bits, blocks),
+    );
+    const left = cut(unpacked, [outCount, blocks]);
+    const dims = [outCount, Math.ceil((kept.length * grid.bits) / 8)];
+    return workedOutHandle({ dataType, dims }, async () => packBits(await left.read(), grid.bits, kept.length));
+  };
+  return {
+    ...form,
+    grid,
+    outCount,
+    inCount: keep.length,
+    codes: cut(codes, [outCount, blocks, codeBytes(grid)]),
+    scales: cut(scales, [outCount, blocks]),
+    ...(zeroPoints && { zeroPoints: cutZeroPoints(zeroPoints) }),
   };
 }
 

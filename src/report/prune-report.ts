@@ -4,6 +4,7 @@ import type { ResolvedOptions } from '../options.js';
 import type { ModuleOutcome, PruneOutcome, StageTiming } from '../prune/job.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
 import type { Drives } from '../prune/measure-drives.js';
+import type { UnitOrder } from '../removal/reorder-units.js';
 import { summariseCosts } from './cost-curve.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import { describeDrives } from './describe-drives.js';
@@ -34,6 +35,8 @@ export interface ReportInput {
   readonly settings: PruneReport['settings'];
   readonly layout: ModelLayout;
   readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'healing' | 'remarks'>;
+  /** Modules whose units lie in another order than before. */
+  readonly orders?: readonly UnitOrder[] | undefined;
   readonly parametersAfter: number;
   readonly bytes: BeforeAfter;
   readonly dtypes?: readonly DtypeReport[] | undefined;
@@ -110,6 +113,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
   const functional = input.outcome.dense.functional.get(module);
   const order = input.outcome.dense.orders?.get(module);
   const drives = input.drives?.byModule.get(module);
+  const moved = input.orders?.find((found) => found.module === module.index);
   const [numerics] = outcome?.numerics ?? [];
   const sizes = { parametersBefore: parameterCount, parametersAfter: parameterCount - removedParameters(module, keep) };
   return {
@@ -119,7 +123,7 @@ function reportModule(module: PrunableModule, outcome: ModuleOutcome | undefined
     unitsAfter: keep.length,
     ...sizes,
     sparsity: sparsityOf([sizes]),
-    keep: [...keep],
+    keep: [...(moved?.order.map((at) => keep[at]!) ?? keep)],
     ...(outcome?.error && { error: outcome.error }),
     ...(drives && { drives: describeDrives(drives, { windows: input.drives!.windows, decode: input.decode }) }),
     ...(order && { costCurve: summariseCosts(order.costs) }),

@@ -284,7 +284,7 @@ export interface ModuleReport {
   readonly parametersAfter: number;
   /** Fraction of the module's parameters removed. */
   readonly sparsity: number;
-  /** Units that stay, ascending. */
+  /** Units that stay, in the order in which the model holds them: ascending, but for neurons of models that came in blocks. */
   readonly keep: readonly number[];
   /** What the module's result lost on the calibration tokens; absent where nothing was removed or no token seen. */
   readonly error?: OutputError;

@@ -9,7 +9,7 @@ import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { codesBehind } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import { type LinearForm, quantiseMaps, quantiseTable, roundActivations } from '../support/linear-quantiser.js';
-import { buildDecoder, HIDDEN, linear, type Part } from '../support/small-decoder.js';
+import { buildDecoder, HEAD_SIZE, HIDDEN, linear, type Part } from '../support/small-decoder.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, editModel } from '../support/tiny-llama.js';
 
@@ -225,6 +225,42 @@ describe.each(LINEAR)('a model in %s', (said, form, build, keepsInputs) => {
     const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
     expect([...after.values()].map(({ form: has }) => has)).toEqual([...before.values()].map(({ form: had }) => had));
   });
+});
+
+it('keeps the codes of output maps that lose heads in whole blocks', async () => {
+  await edited((proto) => quantiseMaps(proto, { type: 'uint4', shared: HEAD_SIZE }))(at('q'));
+  const cutting = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
+  const report = await prune({ ...cutting, model: at('q'), out: at('out') });
+  expect(report.certificate!.passed).toBe(true);
+  expect(report.remarks).toEqual([]);
+  const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
+  const changed = [...before].filter(([name, { dims }]) => after.get(name)!.dims.join() !== dims.join());
+  // Query, key, value and output of two blocks.
+  expect(changed).toHaveLength(8);
+  const outputs = changed.filter(([name]) => after.get(name)!.dims[0] === 3 * HEAD_SIZE);
+  expect(outputs).toHaveLength(2);
+  for (const [block, [name, { values }]] of outputs.entries()) {
+    const { keep } = report.modules.filter(({ kind }) => kind === 'attention')[block]!;
+    const rows = keep.flatMap((head) => Array.from({ length: HEAD_SIZE }, (_, at) => head * HEAD_SIZE + at));
+    const expected = cut(values, HIDDEN, rows, [...Array(HIDDEN).keys()]);
+    expect([...after.get(name)!.values]).toEqual(expected);
+  }
+});
+
+it('orders neurons so that more than half of the codes of output maps stay', async () => {
+  await edited((proto) => quantiseMaps(proto, { type: 'uint4', shared: 8 }))(at('q'));
+  const report = await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 8 });
+  const [before, after] = [await readFloats(at('q')), await readFloats(at('out'))];
+  const outputs = [...before].filter(([, { dims }]) => dims[0] === neurons);
+  expect(outputs).toHaveLength(2);
+  for (const [block, [name, { values }]] of outputs.entries()) {
+    const { keep } = report.modules.filter(({ kind }) => kind === 'ffn')[block]!;
+    expect(keep).toHaveLength(16);
+    const expected = cut(values, HIDDEN, keep, [...Array(HIDDEN).keys()]);
+    const found = after.get(name)!.values;
+    const same = expected.filter((value, at) => value === found[at]).length;
+    expect(same).toBeGreaterThan(0.5 * expected.length);
+  }
 });
 
 describe('a float model beside a quantised one', () => {

@@ -6,6 +6,7 @@ import {
   type BlockGrid,
   dequantise,
   emptyCodes,
+  type KnownScales,
   roundToNearest,
 } from '../../quantisation/block-codes.js';
 import {
@@ -25,6 +26,8 @@ export interface CodesProblem {
   readonly outCount: number;
   readonly inCount: number;
   readonly grid: BlockGrid;
+  /** See `FeedbackProblem`. */
+  readonly known?: KnownScales | undefined;
   /** `[K, K]`, over the tokens that are learned from, and over others. */
   readonly learned: Float64Array;
   readonly heldOut: Float64Array;
@@ -109,13 +112,19 @@ interface Tried {
 
 /** Some rows of a problem. */
 function pickRows(
-  { weight, outCount, inCount, grid }: CodesProblem,
+  { weight, outCount, inCount, grid, known }: CodesProblem,
   isPicked: (row: number) => boolean,
 ): FeedbackProblem {
   const rows = Array.from({ length: outCount }, (_, row) => row).filter(isPicked);
   const picked = new Float32Array(rows.length * inCount);
   for (const [at, row] of rows.entries()) picked.set(weight.subarray(row * inCount, (row + 1) * inCount), at * inCount);
-  return { weight: picked, outCount: rows.length, inCount, grid };
+  return {
+    weight: picked,
+    outCount: rows.length,
+    inCount,
+    grid,
+    known: known && ((row, block) => known(rows[row]!, block)),
+  };
 }
 
 /** Puts the rows that were picked and the others in their order again. */

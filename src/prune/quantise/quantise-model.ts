@@ -22,7 +22,7 @@ export async function roundModel(job: RoundingJob, planned: readonly GriddedWeig
   for (const weight of planned) {
     job.options.signal?.throwIfAborted();
     const values = await readRows(model, weight);
-    const codes = roundToNearest(values, weight);
+    const codes = roundToNearest(values, { ...weight, known: await weight.readKnown?.() });
     freeBytes(values);
     weights.push(await putCodes(model, weight, { codes, store: job.store }));
   }

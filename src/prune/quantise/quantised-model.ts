@@ -3,7 +3,7 @@ import { transposeMatrix } from '../../linalg/matrix-block.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import { readFloat32 } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import type { BlockCodes, BlockGrid } from '../../quantisation/block-codes.js';
+import type { BlockCodes, BlockGrid, KnownScales } from '../../quantisation/block-codes.js';
 import type { QuantisableWeight } from '../../quantisation/find-weights.js';
 import { dequantisedHandle, storeCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
@@ -13,6 +13,8 @@ import type { Rounding } from './choose-codes.js';
 /** A weight and the grid that it goes to. */
 export interface GriddedWeight extends QuantisableWeight {
   readonly grid: BlockGrid;
+  /** Scales that its blocks had before, where they stood on that grid. */
+  readKnown?(): Promise<KnownScales | undefined>;
 }
 
 /** How a map was rounded, and what rounding to the nearest levels would have cost. */

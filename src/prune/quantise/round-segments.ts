@@ -205,6 +205,7 @@ async function roundWeights(
     const problem = {
       ...weight,
       weight: await readRows(model, weight),
+      known: await weight.readKnown?.(),
       learned: seen.learned,
       heldOut: context.batches.length > 1 ? seen.heldOut : seen.learned,
     };

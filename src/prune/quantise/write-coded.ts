@@ -1,6 +1,8 @@
 import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { sliceHandle } from '../../onnx/slice-handle.js';
+import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
 import { codesBehind, exactCodes, gridBehind, type WeightCodes } from '../../quantisation/coded-handle.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { codeType } from '../../quantisation/linear-codes.js';
@@ -9,10 +11,12 @@ import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookup
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { writeDynamic } from '../../quantisation/write-dynamic.js';
 import { writeConstants } from '../../quantisation/write-linear.js';
+import { inverseOrder, type MovedAxis } from '../../removal/reorder-units.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 import { checkWhole } from './check-whole.js';
+import { orderBlocks } from './order-blocks.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { GriddedWeight } from './quantised-model.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
@@ -21,19 +25,19 @@ import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 /**
  * Writes what became of a model that was read from codes in its own form: what stays keeps its exact codes, where no repair
  * touched a weight and no cut crosses its blocks; the others are rounded anew in the same form.
- * @param job Its model is the one to write, and `analysed` is of that model.
+ * @param pruned Its model is the one to write, and `analysed` is of that model.
  * @param given The model as it was read.
  */
 export async function writeCoded(
-  job: PruneJob,
+  pruned: PruneJob,
   given: UnderstoodModel,
   { change, rounding }: Pick<DtypeRequest, 'change' | 'rounding'>,
 ): Promise<WrittenDtype> {
   const { coded } = given.model;
-  const isExact = ![...job.model.weights.values()].some((handle) => isTaken(handle));
+  const isExact = ![...pruned.model.weights.values()].some((handle) => isTaken(handle));
   if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
-      model: await mergeDecoders(withoutFront({ ...job.model, ...coded }), coded.twin?.model ?? coded),
+      model: await mergeDecoders(withoutFront({ ...pruned.model, ...coded }), coded.twin?.model ?? coded),
       isSource: true,
       changed: new Map(),
       roundings: new Map(),
@@ -42,6 +46,8 @@ export async function writeCoded(
       remarks: [],
     };
   const isSpelled = coded !== undefined && hasSpelledLookups(coded);
+  const { model: ordered, cut, orders, moved } = orderBlocks(pruned, given, change);
+  const job = { ...pruned, model: ordered };
   const found = findWeights(job.model, job.analysed.tokenInput);
   const kept: FormedWeight[] = [];
   const before = new Map<string, WeightCodes>();
@@ -53,19 +59,24 @@ export async function writeCoded(
     const { codes } = codesBehind(given.model.weights.get(name)) ?? {};
     if (exact !== undefined || codes === undefined) continue;
     before.set(name, codes);
-    rounded.push({ ...weight, grid: gridBehind(codes, inputAxis, inCount) });
+    const grid = gridBehind(codes, inputAxis, inCount);
+    const behind = codesBeforeCut(cut.weights.get(name)!, inputAxis);
+    rounded.push({ ...weight, grid, readKnown: async () => behind && scalesBeforeCut(behind, { grid, inputAxis }) });
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
-  const model = await writeWithTwin(job, { change, weights }, (graph) => writeForms(graph, isSpelled));
+  const model = await writeWithTwin(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));
   const costs =
     cost &&
     `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
   const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
   return {
     model,
-    changed: new Map(quantised.weights.map(({ name }) => [name, quantised.model.weights.get(name)!])),
+    changed: new Map(
+      quantised.weights.map(({ name }) => [name, inOldOrder(quantised.model.weights.get(name)!, moved.get(name))]),
+    ),
+    orders,
     roundings: quantised.roundings,
     wideCount: 0,
     timings,
@@ -115,6 +126,9 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSp
   if (isSpelled) spellLookups(model, analysed.facts.first);
   tidyModel(model);
 }
+
+const inOldOrder = (handle: TensorHandle, moved: MovedAxis | undefined): TensorHandle =>
+  moved === undefined ? handle : sliceHandle(handle, moved.axis, inverseOrder(moved.from));
 
 /** Whether codes were left for floats that they were made of. */
 const isTaken = (handle: TensorHandle): boolean => codesBehind(handle)?.isTaken ?? false;

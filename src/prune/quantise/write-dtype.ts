@@ -7,6 +7,7 @@ import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { dynamicWeights, writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
+import type { UnitOrder } from '../../removal/reorder-units.js';
 import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
@@ -37,6 +38,8 @@ export interface WrittenDtype {
   readonly isSource?: boolean;
   /** What the float model computes with where this one has codes: see `ModelChange.changed`. */
   readonly changed: ModelChange['changed'];
+  /** Modules whose units lie in another order than before. */
+  readonly orders?: readonly UnitOrder[];
   /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
   /** Absent where there are no windows to compare on, or activations are rounded too. */

@@ -6,6 +6,7 @@ import { inputTypes, restoreInputTypes } from '../../quantisation/convert-floats
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { cutTwin } from '../../removal/prune-twin.js';
+import { reorderUnits, type UnitOrder } from '../../removal/reorder-units.js';
 import { type AnalysedModel, analyseModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 
@@ -18,6 +19,14 @@ export interface CodedGraph<Weight extends QuantisableWeight> {
   readonly weights: readonly Weight[];
 }
 
+/** What was done to the written half, and is to be done to the other. */
+interface TwinChange<Weight> {
+  readonly change: ModelChange;
+  /** How units lie after that, where they were put in another order. */
+  readonly orders?: readonly UnitOrder[];
+  readonly weights: readonly Weight[];
+}
+
 /**
  * Writes a model with the codes of its weights, and the other half of a merged decoder with the same.
  * @param change What was done to the model's units and weights; its twin is still dense.
@@ -25,7 +34,7 @@ export interface CodedGraph<Weight extends QuantisableWeight> {
  */
 export async function writeWithTwin<Weight extends QuantisableWeight>(
   { model, analysed, engine, options }: Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'options'>,
-  { change, weights }: { readonly change: ModelChange; readonly weights: readonly Weight[] },
+  { change, orders = [], weights }: TwinChange<Weight>,
   write: (graph: CodedGraph<Weight>) => void,
 ): Promise<OnnxModel> {
   const written = writeBehindFront(model, (graph) => write({ model: graph, analysed, weights }));
@@ -33,6 +42,7 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
   if (twin === undefined) return written;
   const cut = await cutTwin({ ...model, twin }, change, engine);
   const known = await analyseModel(cut, engine, options.signal);
+  for (const order of orders) reorderUnits(cut, known.detected, order);
   const byName = new Map(weights.map((weight) => [weight.name, weight]));
   const shared = findWeights(cut, known.tokenInput).flatMap(({ name, products, lookups }) => {
     const weight = byName.get(name);

@@ -1,0 +1,13 @@
+/** Blocks that stay whole and in order; a shorter last one stays last. Undefined where one does not. */
+export function wholeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
+  const kept: number[] = [];
+  for (let at = 0; at < keep.length; ) {
+    const first = keep[at]!;
+    const width = Math.min(blockSize, inCount - first);
+    if (first % blockSize > 0 || (width < blockSize && at + width < keep.length)) return undefined;
+    for (let place = 0; place < width; place += 1) if (keep[at + place] !== first + place) return undefined;
+    kept.push(first / blockSize);
+    at += width;
+  }
+  return Int32Array.from(kept);
+}
