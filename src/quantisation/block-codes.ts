@@ -132,17 +132,19 @@ export function roundToNearest(
         high = Math.max(high, weight[at]!);
       }
       const ranged = scaleOfRange(grid, low, high);
-      const before = known?.(row, block);
-      const values = weight.subarray(start, end);
-      const isNearer =
-        before !== undefined && squaredError(codec, values, before) < squaredError(codec, values, ranged);
-      const scaled = isNearer ? before : ranged;
+      const scaled =
+        known === undefined ? ranged : nearer(codec, weight.subarray(start, end), [ranged, known(row, block)]);
       putScale(result, row * blocks + block, scaled);
       const place = (row * blocks + block) * grid.blockSize - start;
       for (let at = start; at < end; at += 1) result.codes[place + at] = codeOf(weight[at]!, scaled);
     }
   }
   return result;
+}
+
+/** The second of two scales where rounding by it is nearer. */
+function nearer(codec: Codec, values: Float32Array, [first, second]: readonly [BlockScale, BlockScale]): BlockScale {
+  return squaredError(codec, values, second) < squaredError(codec, values, first) ? second : first;
 }
 
 function squaredError({ codeOf, levelOf }: Codec, values: Float32Array, scaled: BlockScale): number {

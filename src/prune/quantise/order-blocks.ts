@@ -36,7 +36,9 @@ export function orderBlocks(
     const handle = cut.weights.get(linearWeightName(model, output));
     const inputs = handle && cutInputs(handle, output.inputAxis);
     if (kind !== 'ffn' || unitSize > 1 || inputs?.keep.length !== unitCount) continue;
-    const unitOrder = { module: index, order: orderByHosts(inputs.keep, inputs.blockSize) };
+    const order = orderByHosts(inputs.keep, inputs.blockSize);
+    if (order.every((from, at) => from === at)) continue;
+    const unitOrder = { module: index, order };
     const found = reorderUnits(model, detected, unitOrder);
     if (found.size === 0) continue;
     reorderUnits(cut, detected, unitOrder);

@@ -60,7 +60,8 @@ export async function writeCoded(
     if (exact !== undefined || codes === undefined) continue;
     before.set(name, codes);
     const grid = gridBehind(codes, inputAxis, inCount);
-    const behind = codesBeforeCut(cut.weights.get(name)!, inputAxis);
+    const source = cut.weights.get(name);
+    const behind = source && codesBeforeCut(source, inputAxis);
     rounded.push({ ...weight, grid, readKnown: async () => behind && scalesBeforeCut(behind, { grid, inputAxis }) });
   }
   const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
