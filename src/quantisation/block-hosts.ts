@@ -48,6 +48,8 @@ export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes
 export function cutInputs(handle: TensorHandle, inputAxis: 0 | 1) {
   const { codes, inputs } = codesBeforeCut(handle, inputAxis) ?? {};
   if (codes === undefined || inputs === undefined) return undefined;
+  // Inputs that name their blocks lie in no order of those.
+  if (codes.form === 'blocks' && codes.stored.groups !== undefined) return undefined;
   const blockSize = blockOfInputs(codes, inputAxis);
   return blockSize > 1 ? { keep: inputs, blockSize } : undefined;
 }
