@@ -100,17 +100,20 @@ function precisionOf({ proto }: OnnxModel): CertifyInput['precision'] {
 
 const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 
+/** What a report calls the form that a model came in. */
+const OWN_FORM = 'own';
+
 /** What is said of a variant that was written. */
 export function reportVariant(
   { dtype, file, written }: Variant,
   { byteLength }: Pick<SavedModel, 'byteLength'>,
   certificate: CertificateReport | undefined,
 ): DtypeReport[] {
-  if (dtype === undefined || written?.parts === undefined) return [];
+  if (written?.parts === undefined) return [];
   const rounding = reportRounding(written);
   return [
     {
-      dtype,
+      dtype: dtype ?? OWN_FORM,
       file,
       bytes: byteLength,
       parts: written.parts,

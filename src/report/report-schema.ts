@@ -121,9 +121,9 @@ export interface CertificateReport {
   readonly passed: true;
 }
 
-/** A model in one dtype. */
+/** A model in one dtype, or in the codes that it came in. */
 export interface DtypeReport {
-  /** As transformers.js names it. */
+  /** As transformers.js names it; `own` for a model that keeps the form it came in. */
   readonly dtype: string;
   /** Model file, relative to `out`. */
   readonly file: string;

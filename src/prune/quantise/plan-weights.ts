@@ -31,21 +31,25 @@ export function planWeights(
   dtype: Dtype,
   settings: BlockSettings,
 ): PlannedWeight[] {
-  const { layout, partition } = detected;
-  const partOf = ({ products, lookups }: QuantisableWeight): WeightPart => {
-    if (lookups.length > 0) return 'embedding';
-    const stage = partition.stageOf.get(products[0]!.result) ?? 0;
-    if (stage === partition.cuts.length) return 'head';
-    const kinds = new Set(layout.modules.filter(({ segment }) => segment === stage).map(({ kind }) => kind));
-    const [kind] = kinds;
-    return kinds.size === 1 ? kind! : 'other';
-  };
   return findWeights(model, tokenInput)
     .filter(({ name }) => model.front === undefined || !name.startsWith(model.front.prefix))
     .map((weight) => {
-      const part = partOf(weight);
+      const part = partOf(weight, detected);
       return { ...weight, part, grid: gridOf(weight, part, { dtype, ...settings }) };
     });
+}
+
+/** The part of a model that a weight belongs to. */
+export function partOf(
+  { products, lookups }: QuantisableWeight,
+  { layout, partition }: AnalysedModel['detected'],
+): WeightPart {
+  if (lookups.length > 0) return 'embedding';
+  const stage = partition.stageOf.get(products[0]!.result) ?? 0;
+  if (stage === partition.cuts.length) return 'head';
+  const kinds = new Set(layout.modules.filter(({ segment }) => segment === stage).map(({ kind }) => kind));
+  const [kind] = kinds;
+  return kinds.size === 1 ? kind! : 'other';
 }
 
 function gridOf(

@@ -1,5 +1,6 @@
 import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
+import { elementCount } from '../../graph/value.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
@@ -16,7 +17,9 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 import { checkWhole } from './check-whole.js';
+import { countParts } from './count-parts.js';
 import { orderBlocks } from './order-blocks.js';
+import { partOf } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { GriddedWeight } from './quantised-model.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
@@ -68,6 +71,11 @@ export async function writeCoded(
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
   const model = await writeWithTwin(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));
+  const handles = new Map(weights.map((weight) => [weight.name, handlesOf(weight)]));
+  const written = found.map((weight) => ({
+    part: partOf(weight, job.analysed.detected),
+    handles: handles.get(weight.name) ?? [model.weights.get(weight.name)],
+  }));
   const costs =
     cost &&
     `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
@@ -78,6 +86,8 @@ export async function writeCoded(
       quantised.weights.map(({ name }) => [name, inOldOrder(quantised.model.weights.get(name)!, moved.get(name))]),
     ),
     orders,
+    parts: countParts(model, written),
+    ...(cost && { cost }),
     roundings: quantised.roundings,
     wideCount: 0,
     timings,
@@ -97,6 +107,14 @@ const roundsAlike = ({ proto }: OnnxModel): boolean =>
 
 /** A weight with its codes, in the form of its file. */
 type FormedWeight = QuantisableWeight & WeightCodes;
+
+function handlesOf(codes: WeightCodes): (TensorHandle | undefined)[] {
+  if (codes.form === 'blocks') return [codes.stored.codes, codes.stored.scales, codes.stored.zeroPoints];
+  const { zeroPoints, ...linear } = codes.linear;
+  // One that stands for all is shared.
+  const own = zeroPoints && elementCount(zeroPoints.handle.dims) > 1 ? zeroPoints.handle : undefined;
+  return [linear.codes.handle, linear.scales.handle, own];
+}
 
 /** Rounded codes in the form that a weight's codes had before. */
 function formed({ stored, ...weight }: QuantisedWeight, before: WeightCodes): FormedWeight {

@@ -1,4 +1,4 @@
-import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { FolderLayout } from '../../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
@@ -12,7 +12,8 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { checkWhole, type WholeCost } from './check-whole.js';
-import { type BlockSettings, type PlannedWeight, planWeights, type WeightPart } from './plan-weights.js';
+import { countParts } from './count-parts.js';
+import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { RoundingOfMap } from './quantised-model.js';
 import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
@@ -40,7 +41,7 @@ export interface WrittenDtype {
   readonly changed: ModelChange['changed'];
   /** Modules whose units lie in another order than before. */
   readonly orders?: readonly UnitOrder[];
-  /** Bytes of the weights of each part; `other` is all the rest. Absent for a form that the model came in. */
+  /** Bytes of the weights of each part. Absent for what the model's own files hold. */
   readonly parts?: Readonly<Record<WeightPart, number>>;
   /** Absent where there are no windows to compare on, or activations are rounded too. */
   readonly cost?: WholeCost;
@@ -73,10 +74,17 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
+  const stored = new Map(quantised.weights.map((weight) => [weight.name, weight.stored]));
   return {
     model,
     changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
-    parts: countParts(model, planned, new Map(quantised.weights.map((weight) => [weight.name, weight.stored]))),
+    parts: countParts(
+      model,
+      planned.map(({ name: weight, part }) => ({
+        part,
+        handles: handlesOf(stored.get(weight)) ?? [model.weights.get(weight)],
+      })),
+    ),
     ...(cost && { cost }),
     roundings: quantised.roundings,
     wideCount: quantised.wideCount,
@@ -84,6 +92,8 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     remarks: quantised.remarks,
   };
 }
+
+const handlesOf = (stored: StoredCodes | undefined) => stored && [stored.codes, stored.scales, stored.zeroPoints];
 
 function writeForm(
   { model, analysed, weights }: CodedGraph<QuantisedWeight>,
@@ -98,20 +108,4 @@ function writeForm(
   if (maps.kind !== 'blocks' || layout === 'genai') return;
   spellLookups(model, analysed.facts.first);
   tidyModel(model);
-}
-
-function countParts(
-  { weights }: OnnxModel,
-  planned: readonly PlannedWeight[],
-  stored: ReadonlyMap<string, StoredCodes>,
-): Record<WeightPart, number> {
-  const parts = { ffn: 0, attention: 0, embedding: 0, head: 0, other: 0 };
-  const sum = (handles: Iterable<TensorHandle | undefined>): number =>
-    [...handles].reduce((total, handle) => total + (handle?.byteLength ?? 0), 0);
-  for (const { name, part } of planned) {
-    const codes = stored.get(name);
-    parts[part] += sum(codes === undefined ? [weights.get(name)] : [codes.codes, codes.scales, codes.zeroPoints]);
-  }
-  const known = Object.values(parts).reduce((total, bytes) => total + bytes, 0);
-  return { ...parts, other: parts.other + sum(weights.values()) - known };
 }
