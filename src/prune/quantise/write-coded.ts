@@ -76,10 +76,7 @@ export async function writeCoded(
     part: partOf(weight, job.analysed.detected),
     handles: handles.get(weight.name) ?? [model.weights.get(weight.name)],
   }));
-  const costs =
-    cost &&
-    `; that adds ${cost.quantising.toPrecision(2)} nats a token to the ${cost.pruning.toPrecision(2)} of pruning`;
-  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes${costs ?? ''}`;
+  const remark = `${rounded.length} of ${kept.length + rounded.length} quantised weights were rounded anew, since they were repaired, cut inside a block or taken from a float model; the others keep their codes`;
   return {
     model,
     changed: new Map(
