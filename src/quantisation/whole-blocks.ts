@@ -1,4 +1,8 @@
-/** Blocks that stay whole and in order; a shorter last one stays last. Undefined where one does not. */
+/**
+ * The blocks that inputs come from, where all of each stay and in their order; a shorter last one stays last.
+ * @param keep Inputs that stay, in their new order.
+ * @returns undefined where a block is broken
+ */
 export function wholeBlocks(keep: Int32Array, inCount: number, blockSize: number): Int32Array | undefined {
   const kept: number[] = [];
   for (let at = 0; at < keep.length; ) {

@@ -1,10 +1,21 @@
+import { elementCount } from '../../graph/value.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import type { WeightCodes } from '../../quantisation/coded-handle.js';
 import type { WeightPart } from './plan-weights.js';
 
 /** What a weight is written as: its codes and their scales, or its numbers. */
 export interface WrittenWeight {
   readonly part: WeightPart;
   readonly handles: readonly (TensorHandle | undefined)[];
+}
+
+/** The tensors that hold a weight's codes, and no other's. */
+export function handlesOf(codes: WeightCodes): WrittenWeight['handles'] {
+  if (codes.form === 'blocks') return [codes.stored.codes, codes.stored.scales, codes.stored.zeroPoints];
+  const { zeroPoints, ...linear } = codes.linear;
+  // One that stands for all is shared.
+  const own = zeroPoints && elementCount(zeroPoints.handle.dims) > 1 ? zeroPoints.handle : undefined;
+  return [linear.codes.handle, linear.scales.handle, own];
 }
 
 /** Bytes of a written model's weights by part; `other` is all the rest. */

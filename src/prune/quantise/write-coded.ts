@@ -1,6 +1,5 @@
 import { withoutFront } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
-import { elementCount } from '../../graph/value.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
@@ -17,7 +16,7 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
 import { checkWhole } from './check-whole.js';
-import { countParts } from './count-parts.js';
+import { countParts, handlesOf } from './count-parts.js';
 import { orderBlocks } from './order-blocks.js';
 import { partOf } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
@@ -104,14 +103,6 @@ const roundsAlike = ({ proto }: OnnxModel): boolean =>
 
 /** A weight with its codes, in the form of its file. */
 type FormedWeight = QuantisableWeight & WeightCodes;
-
-function handlesOf(codes: WeightCodes): (TensorHandle | undefined)[] {
-  if (codes.form === 'blocks') return [codes.stored.codes, codes.stored.scales, codes.stored.zeroPoints];
-  const { zeroPoints, ...linear } = codes.linear;
-  // One that stands for all is shared.
-  const own = zeroPoints && elementCount(zeroPoints.handle.dims) > 1 ? zeroPoints.handle : undefined;
-  return [linear.codes.handle, linear.scales.handle, own];
-}
 
 /** Rounded codes in the form that a weight's codes had before. */
 function formed({ stored, ...weight }: QuantisedWeight, before: WeightCodes): FormedWeight {

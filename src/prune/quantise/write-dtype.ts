@@ -3,7 +3,6 @@ import type { FolderLayout } from '../../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
 import { spellLookups } from '../../quantisation/spell-lookups.js';
-import type { StoredCodes } from '../../quantisation/store-codes.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { dynamicWeights, writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
@@ -12,7 +11,7 @@ import { tidyModel } from '../../removal/tidy-model.js';
 import type { UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { checkWhole, type WholeCost } from './check-whole.js';
-import { countParts } from './count-parts.js';
+import { countParts, handlesOf } from './count-parts.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { RoundingOfMap } from './quantised-model.js';
@@ -74,7 +73,9 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
-  const stored = new Map(quantised.weights.map((weight) => [weight.name, weight.stored]));
+  const handles = new Map(
+    quantised.weights.map((weight) => [weight.name, handlesOf({ form: 'blocks', stored: weight.stored })]),
+  );
   return {
     model,
     changed: new Map(quantised.weights.map(({ name: weight }) => [weight, quantised.model.weights.get(weight)!])),
@@ -82,7 +83,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
       model,
       planned.map(({ name: weight, part }) => ({
         part,
-        handles: handlesOf(stored.get(weight)) ?? [model.weights.get(weight)],
+        handles: handles.get(weight) ?? [model.weights.get(weight)],
       })),
     ),
     ...(cost && { cost }),
@@ -92,8 +93,6 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     remarks: quantised.remarks,
   };
 }
-
-const handlesOf = (stored: StoredCodes | undefined) => stored && [stored.codes, stored.scales, stored.zeroPoints];
 
 function writeForm(
   { model, analysed, weights }: CodedGraph<QuantisedWeight>,
