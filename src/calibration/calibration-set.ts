@@ -47,6 +47,8 @@ export interface GeneratedProvenance {
   readonly seed: number;
   readonly startToken: number;
   readonly temperature: number;
+  /** Tokens of each document at most; a window holds as many as fill it. */
+  readonly documentLength: number;
   /** SHA-256 of their token ids alone, 32-bit little-endian. */
   readonly tokensSha256: string;
 }

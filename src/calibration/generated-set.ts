@@ -2,17 +2,26 @@ import type { CalibrationProvenance, CalibrationSet, GeneratedProvenance } from 
 import { sha256OfTokens } from './sha256.js';
 
 /** What windows were drawn with. */
-export type WindowDrawing = Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature'>;
+export type WindowDrawing = Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature' | 'documentLength'>;
 
 /** A calibration set of nothing but windows that a model wrote. */
 export interface GeneratedSet extends CalibrationSet {
   readonly provenance: CalibrationProvenance & { readonly generated: GeneratedProvenance };
 }
 
+/** The documents of equal length that fill a window, the last one cut where they would reach beyond it. */
+export function splitWindow(
+  windowLength: number,
+  documentLength: number,
+): { readonly count: number; readonly length: number } {
+  const count = Math.ceil(windowLength / documentLength);
+  return { count, length: Math.ceil(windowLength / count) };
+}
+
 /** Describes windows that a model wrote, at least one. */
 export async function describeGenerated(
   windows: readonly Int32Array[],
-  { seed, startToken, temperature }: WindowDrawing,
+  { seed, startToken, temperature, documentLength }: WindowDrawing,
 ): Promise<GeneratedSet> {
   const windowCount = windows.length;
   const windowLength = windows[0]?.length ?? 0;
@@ -20,13 +29,13 @@ export async function describeGenerated(
   const provenance = {
     kind: 'generated',
     tokensSha256,
-    documentCount: windowCount,
+    documentCount: windowCount * splitWindow(windowLength, documentLength).count,
     tokenCount: windowCount * windowLength,
     windowCount,
     requestedWindowCount: windowCount,
     windowLength,
     selection: 'first',
-    generated: { windowCount, share: 1, seed, startToken, temperature, tokensSha256 },
+    generated: { windowCount, share: 1, seed, startToken, temperature, documentLength, tokensSha256 },
   } as const;
   return { windows, windowLength, provenance };
 }

@@ -8,11 +8,13 @@ export interface WindowsOrigin {
   readonly seed: number;
   readonly startToken: number;
   readonly temperature: number;
+  /** Tokens of each document at most. */
+  readonly documentLength: number;
   readonly windowLength: number;
 }
 
 /** Raised when streams or format change, so that no older file is taken for a new one. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /**
  * First line of a windows file. Like all its lines it is a document of token ids (an empty one), so the file is a

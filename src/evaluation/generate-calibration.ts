@@ -1,9 +1,10 @@
 import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.js';
-import { describeGenerated, type GeneratedSet } from '../calibration/generated-set.js';
+import { describeGenerated, type GeneratedSet, splitWindow } from '../calibration/generated-set.js';
+import { definedOf } from '../defined-of.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { GENERATE_DEFAULTS, LEAST_TEMPERATURE } from '../options/calibration.js';
+import { GENERATE_DEFAULTS, LEAST_DOCUMENT_LENGTH, LEAST_TEMPERATURE } from '../options/calibration.js';
 import type { JobControl } from '../progress.js';
-import { type BatchGenerationOptions, generateBatch } from './generate.js';
+import { type BatchGenerationOptions, checkCount, generateBatch } from './generate.js';
 import type { LanguageModel } from './language-model.js';
 
 /** Keeps windows as they are finished, so that a later run can go on. */
@@ -18,15 +19,20 @@ export interface GenerateCalibrationOptions
   extends WindowShape,
     JobControl,
     Pick<BatchGenerationOptions, 'from' | 'onStep'> {
-  /** Token that every window begins with; the model must have been trained to begin texts after it. */
+  /** Token that every document begins with; the model must have been trained to begin texts after it. */
   readonly startToken: number;
-  /** Tokens that end a document. A window goes on after them; a model that writes little else is refused. Default none. */
+  /** Tokens that end a text. A document goes on after them; a model that writes little else is refused. Default none. */
   readonly endTokens?: readonly number[] | undefined;
   /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
   readonly temperature?: number | undefined;
-  /** Default 0. Window i draws from its own stream of it. */
+  /**
+   * Tokens of each document at most, at least 2; a window holds as many as fill it, of equal length, one behind the
+   * other. Default 128.
+   */
+  readonly documentLength?: number | undefined;
+  /** Default 0. Document i draws from its own stream of it. */
   readonly seed?: number | undefined;
-  /** Windows written together, at least 1. Default: as many as `cacheLimitBytes` allows, 32 at most. */
+  /** Documents written together, at least 1. Default: as many as `cacheLimitBytes` allows, 32 at most. */
   readonly batchSize?: number | undefined;
   /** Keys and values in memory at once; there may be half as much again around them. Default 256 MiB. */
   readonly cacheLimitBytes?: number | undefined;
@@ -45,13 +51,14 @@ export const CACHE_LIMIT_BYTES = 256 * 2 ** 20;
 const LARGEST_BATCH = 32;
 
 /**
- * Has a model write calibration windows: sampled from its own distribution, whole (no top-k, no top-p), each from
- * `startToken`. A window that ends its text goes on with whatever the model puts after it, usually another text.
+ * Has a model write calibration windows: documents sampled from its own distribution, whole (no top-k, no top-p), each
+ * from `startToken` and knowing nothing of the others. One that ends its text goes on with whatever the model puts after
+ * it, usually another text.
  *
  * The same seed gives the same windows on the same machine; the batch size changes only the rounding of the logits.
  *
  * @throws OptionError for options out of range.
- * @throws UnsupportedModelError for a model that does little but end its text, and for windows beyond 128 tokens without a
+ * @throws UnsupportedModelError for a model that does little but end its text, and for documents beyond 128 tokens without a
  * KV cache.
  * @see Self-calibration for Language Model Quantization and Pruning (arXiv 2410.17170)
  * @example
@@ -62,68 +69,83 @@ export async function generateCalibration(
   options: GenerateCalibrationOptions,
 ): Promise<GeneratedSet> {
   checkWindowShape(options);
-  const { startToken, temperature = GENERATE_DEFAULTS.temperature, seed = 0, store } = options;
+  const { startToken, seed = 0, store } = options;
+  const { temperature, documentLength } = { ...GENERATE_DEFAULTS, ...definedOf(options) };
   if (!(temperature >= LEAST_TEMPERATURE)) {
     throw new OptionError(
-      `temperature is ${temperature}; expected at least ${LEAST_TEMPERATURE}, for near 0 all windows are the same`,
+      `temperature is ${temperature}; expected at least ${LEAST_TEMPERATURE}, for near 0 all documents are the same`,
     );
   }
+  checkCount('documentLength', documentLength, LEAST_DOCUMENT_LENGTH);
   checkStartToken(startToken, model.vocabularySize);
   const windows = (store?.kept ?? []).slice(0, options.windowCount);
   if (windows.length < options.windowCount) {
-    checkCache(model, options.windowLength);
-    await writeMissing(model, windows, { ...options, temperature, seed });
+    const documents = splitWindow(options.windowLength, documentLength);
+    checkCache(model, documents.length);
+    await writeMissing(model, windows, { ...options, temperature, seed, documents });
   }
-  return describeGenerated(windows, { seed, startToken, temperature });
+  return describeGenerated(windows, { seed, startToken, temperature, documentLength });
 }
 
-/** Windows to write together: as many as the model and memory allow, in batches of nearly one size. */
+/** Sequences to write together: as many as the model and memory allow, in batches of nearly one size. */
 export function chooseBatchSize(
-  { windowCount, windowLength }: WindowShape,
+  { count, length }: { readonly count: number; readonly length: number },
   { rowLimit = Number.POSITIVE_INFINITY, cacheWidth = 0 }: Pick<LanguageModel, 'rowLimit' | 'cacheWidth'>,
   cacheLimitBytes = CACHE_LIMIT_BYTES,
 ): number {
-  const windowBytes = cacheWidth * Float32Array.BYTES_PER_ELEMENT * windowLength;
-  const fitting = Math.max(1, Math.floor(cacheLimitBytes / windowBytes));
+  const sequenceBytes = cacheWidth * Float32Array.BYTES_PER_ELEMENT * length;
+  const fitting = Math.max(1, Math.floor(cacheLimitBytes / sequenceBytes));
   const most = Math.min(LARGEST_BATCH, rowLimit, fitting);
-  return Math.ceil(windowCount / Math.ceil(windowCount / most));
+  return Math.ceil(count / Math.ceil(count / most));
 }
 
 interface Writing extends GenerateCalibrationOptions {
   readonly temperature: number;
   readonly seed: number;
+  /** Those of a window. */
+  readonly documents: ReturnType<typeof splitWindow>;
 }
 
-/** Adds windows to `windows` until all are there, batch by batch. */
+/** Adds windows to `windows` until all are there, as many at once as there are documents written together. */
 async function writeMissing(model: LanguageModel, windows: Int32Array[], options: Writing): Promise<void> {
-  const { windowCount, windowLength, startToken, store, from, onStep, onProgress, signal } = options;
-  const { batchSize = chooseBatchSize(options, model, options.cacheLimitBytes) } = options;
-  if (!Number.isInteger(batchSize) || batchSize < 1) {
-    throw new OptionError(`batchSize is ${batchSize}, expected an integer of at least 1`);
-  }
-  const tokensPerWindow = windowLength - 1;
+  const { windowCount, windowLength, documents, startToken, store, from, onStep, onProgress, signal } = options;
+  const { count, length } = documents;
+  const all = { count: windowCount * count, length };
+  const { batchSize = chooseBatchSize(all, model, options.cacheLimitBytes) } = options;
+  checkCount('batchSize', batchSize);
+  const windowsTogether = Math.max(1, Math.floor(batchSize / count));
+  const writtenPerWindow = count * (length - 1);
   while (windows.length < windowCount) {
     const first = windows.length;
-    const batch = await generateBatch(model, {
+    const written = await generateBatch(model, {
       promptIds: [startToken],
-      count: Math.min(batchSize, windowCount - first),
-      length: windowLength,
+      count: Math.min(windowsTogether, windowCount - first) * count,
+      length,
       temperature: options.temperature,
       seed: options.seed,
-      firstSequence: first,
+      firstSequence: first * count,
       ...{ batchSize, from, onStep, signal },
       onProgress: ({ done }) =>
         onProgress?.({
           stage: 'generate',
-          done: first * tokensPerWindow + done,
-          total: windowCount * tokensPerWindow,
+          done: first * writtenPerWindow + done,
+          total: windowCount * writtenPerWindow,
           detail: `${first} of ${windowCount} windows`,
         }),
     });
-    checkWritten(batch, [startToken, ...(options.endTokens ?? [])]);
-    await store?.append(batch);
-    windows.push(...batch);
+    checkWritten(written, [startToken, ...(options.endTokens ?? [])]);
+    const filled = fillWindows(written, count * length, windowLength);
+    await store?.append(filled);
+    windows.push(...filled);
   }
+}
+
+/** Puts documents behind one another, so many tokens of them for each window, of which its end may cut some off. */
+function fillWindows(documents: readonly Int32Array[], tokensPerWindow: number, windowLength: number): Int32Array[] {
+  const ids = Int32Array.from(documents.flatMap((document) => [...document]));
+  return Array.from({ length: ids.length / tokensPerWindow }, (_, index) =>
+    ids.slice(index * tokensPerWindow, index * tokensPerWindow + windowLength),
+  );
 }
 
 function checkStartToken(startToken: number, vocabularySize = Number.POSITIVE_INFINITY): void {
@@ -132,20 +154,20 @@ function checkStartToken(startToken: number, vocabularySize = Number.POSITIVE_IN
   throw new OptionError(`calibration.generate.startToken is ${startToken}; expected a token id ${range}`);
 }
 
-function checkCache({ hasCache }: LanguageModel, windowLength: number): void {
-  if (hasCache || windowLength <= LONGEST_REREAD) return;
+function checkCache({ hasCache }: LanguageModel, documentLength: number): void {
+  if (hasCache || documentLength <= LONGEST_REREAD) return;
   throw new UnsupportedModelError(
-    `the model has no KV cache, so writing windows of ${windowLength} tokens would read each token ${Math.round(windowLength / 2)} times over; ` +
-      `export it with past key values, take windowLength ${LONGEST_REREAD} or less, or calibrate on a text alone (calibration.generate: false)`,
+    `the model has no KV cache, so writing documents of ${documentLength} tokens would read each token ${Math.round(documentLength / 2)} times over; ` +
+      `export it with past key values, take documentLength ${LONGEST_REREAD} or less, or calibrate on a text alone (calibration.generate: false)`,
   );
 }
 
-function checkWritten(windows: readonly Int32Array[], endTokens: readonly number[]): void {
-  const written = windows.flatMap((window) => [...window.subarray(1)]);
+function checkWritten(documents: readonly Int32Array[], endTokens: readonly number[]): void {
+  const written = documents.flatMap((document) => [...document.subarray(1)]);
   const ended = written.filter((token) => endTokens.includes(token)).length;
   if (ended <= MOST_END_TOKENS * written.length) return;
   throw new UnsupportedModelError(
-    `${ended} of the first ${written.length} tokens that the model wrote after token ${windows[0]?.[0]} end a text; ` +
+    `${ended} of the first ${written.length} tokens that the model wrote after token ${documents[0]?.[0]} end a text; ` +
       'set another calibration.generate.startToken, or calibrate on a text alone (calibration.generate: false)',
   );
 }

@@ -190,8 +190,8 @@ function checkPrompt(model: LanguageModel, promptIds: TokenIds): Int32Array {
   return prompt;
 }
 
-function checkCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) {
-    throw new OptionError(`${name} is ${value}, expected an integer of at least 1`);
-  }
+/** @throws OptionError */
+export function checkCount(name: string, value: number, least = 1): void {
+  if (Number.isInteger(value) && value >= least) return;
+  throw new OptionError(`${name} is ${value}, expected an integer of at least ${least}`);
 }

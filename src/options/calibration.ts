@@ -18,11 +18,16 @@ export interface GenerateOptions {
   readonly share?: number | undefined;
   /** At least 0.1. Default 1: the model's own distribution, from which nothing is cut. */
   readonly temperature?: number | undefined;
-  /** Token that every window begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
+  /**
+   * Tokens of each document that the model writes, at most, at least 2. A window holds as many as fill it, of equal
+   * length. Default 128: many beginnings cover more of what the model knows than a few long documents do.
+   */
+  readonly documentLength?: number | undefined;
+  /** Token that every document begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
   readonly startToken?: number | undefined;
-  /** Windows written together, at least 1. Default: as many as 256 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
+  /** Documents written together, at least 1. Default: as many as 256 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
   readonly batchSize?: number | undefined;
-  /** Default: the run's seed. Window i draws from its own stream of it. */
+  /** Default: the run's seed. Document i draws from its own stream of it. */
   readonly seed?: number | undefined;
   /**
    * File (`.jsonl`) that keeps the windows as they are finished; a later run of the same model, seed and settings goes on
@@ -45,8 +50,11 @@ export interface CalibrationOptions {
   readonly generate?: GenerateOptions | boolean | undefined;
 }
 
-/** Below this, windows from one start token begin to be the same. */
+/** Below this, documents from one start token begin to be the same. */
 export const LEAST_TEMPERATURE = 0.1;
+
+/** Shorter, a document is nothing but its start token. */
+export const LEAST_DOCUMENT_LENGTH = 2;
 
 const sources = ['file', 'text', 'tokens', 'jsonl'];
 const source: Kind<CalibrationSource> = {
@@ -68,14 +76,18 @@ const GENERATE = {
     otherwise: '0.5; 1 without source and tokenizer',
   }),
   temperature: row(undefined, 'of the distribution that is drawn from', {
-    kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all windows are the same)"),
+    kind: atLeast(LEAST_TEMPERATURE, " (1 is the model's own distribution; near 0 all documents are the same)"),
     default: 1,
   }),
-  startToken: row('--start-token <id>', 'token that the windows the model writes begin with', {
+  documentLength: row(undefined, 'tokens of each document that the model writes', {
+    kind: whole(LEAST_DOCUMENT_LENGTH),
+    default: 128,
+  }),
+  startToken: row('--start-token <id>', 'token that the documents the model writes begin with', {
     kind: whole(0),
     otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
   }),
-  batchSize: row(undefined, 'windows written together', {
+  batchSize: row(undefined, 'documents written together', {
     kind: whole(1),
     otherwise: 'as many as 256 MiB of keys and values hold, in browsers 96, 32 at most',
   }),
@@ -166,6 +178,7 @@ export const CALIBRATION_DEFAULTS = { ...defaultsOf(WINDOWS), windowLength: 512,
 /** Checked options; what depends on the model is still open. */
 export interface ResolvedGenerate extends GenerateOptions {
   readonly temperature: number;
+  readonly documentLength: number;
 }
 
 /** Calibration options that were checked, as far as the model need not be known. */

@@ -1,6 +1,6 @@
 import { definedOf } from '../defined-of.js';
 import { TRAINED, type TrainedName } from '../healing/trained-weights.js';
-import { GENERATE_DEFAULTS, type ResolvedCalibration } from './calibration.js';
+import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
 import { above, choice, either, type Kind, namesOf, record, text, truth, whole } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
@@ -96,7 +96,7 @@ export const countHeldOut = ({ windowCount }: Pick<ResolvedHealing, 'windowCount
 /** What the windows to learn on, and those held out, are made from: as calibration, but for their number and shares. */
 export function healingCalibration(calibration: ResolvedCalibration, healing: ResolvedHealing): ResolvedCalibration {
   const { windowCount, textShare } = healing;
-  const { generate = { temperature: GENERATE_DEFAULTS.temperature } } = calibration;
+  const generate: ResolvedGenerate = calibration.generate ?? GENERATE_DEFAULTS;
   const file = healing.file ?? generate.file;
   return {
     ...calibration,

@@ -54,8 +54,9 @@ export function settledCalibration(
   { source, windowCount, generate }: ResolvedCalibration,
   { windowLength, selection, generated }: CalibrationProvenance,
 ): SettledCalibration {
-  const { seed, startToken, temperature, windowCount: count = 0 } = generated ?? {};
-  const written = { share: count / windowCount, temperature, startToken, seed, batchSize: generate?.batchSize };
+  const { seed, startToken, temperature, documentLength, windowCount: count = 0 } = generated ?? {};
+  const share = count / windowCount;
+  const written = { share, temperature, documentLength, startToken, seed, batchSize: generate?.batchSize };
   const origin = source === undefined || 'file' in source ? source : Object.keys(source)[0];
   return { source: origin, windowCount, windowLength, selection, generate: generated !== undefined && written };
 }

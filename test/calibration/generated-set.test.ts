@@ -1,8 +1,8 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
-import { describeGenerated, mixCalibrationSets } from '../../src/calibration/generated-set.js';
+import { describeGenerated, mixCalibrationSets, splitWindow } from '../../src/calibration/generated-set.js';
 import { sha256OfTokens } from '../../src/calibration/sha256.js';
 
-const drawing = { seed: 5, startToken: 0, temperature: 1 };
+const drawing = { seed: 5, startToken: 0, temperature: 1, documentLength: 128 };
 const windowsOf = (...ids: number[]) => ids.map((id) => Int32Array.of(0, id));
 
 const own = (count: number) =>
@@ -13,6 +13,22 @@ it('says how the windows were written, and which they are', async () => {
   const tokensSha256 = await sha256OfTokens(windowsOf(10, 11));
   expect(provenance).toMatchObject({ kind: 'generated', tokensSha256, windowCount: 2, windowLength: 2, tokenCount: 4 });
   expect(provenance.generated).toEqual({ windowCount: 2, share: 1, ...drawing, tokensSha256 });
+});
+
+it.each([
+  [512, 128, 4, 128],
+  [128, 128, 1, 128],
+  [100, 128, 1, 100],
+  [129, 128, 2, 65],
+  [512, 2048, 1, 512],
+  [3, 2, 2, 2],
+])('fills a window of %i tokens with documents of at most %i: %i of %i', (window, longest, count, length) => {
+  expect(splitWindow(window, longest)).toEqual({ count, length });
+});
+
+it('counts documents, not windows', async () => {
+  const { provenance } = await describeGenerated([new Int32Array(512)], drawing);
+  expect(provenance).toMatchObject({ documentCount: 4, windowCount: 1 });
 });
 
 it.each([

@@ -2,7 +2,7 @@ import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { formatOriginLine, formatWindowLine, parseWindowLines } from '../../src/calibration/window-lines.js';
 import { OptionError } from '../../src/errors.js';
 
-const origin = { modelSha256: 'ab12', seed: 3, startToken: 7, temperature: 1, windowLength: 4 };
+const origin = { modelSha256: 'ab12', seed: 3, startToken: 7, temperature: 1, documentLength: 128, windowLength: 4 };
 const windows = [
   [7, 1, 2, 3],
   [7, 4, 5, 6],
@@ -24,6 +24,7 @@ it.each([1, 10, 30])('leaves out a line whose last %i characters were not writte
 it.each([
   ['another model', { modelSha256: 'cd34' }, /modelSha256 "ab12" \(here "cd34"\)/],
   ['another seed and temperature', { seed: 4, temperature: 0.8 }, /seed 3 \(here 4\), temperature 1 \(here 0.8\)/],
+  ['longer documents', { documentLength: 512 }, /documentLength 128 \(here 512\)/],
   ['another length', { windowLength: 8 }, /windowLength 4 \(here 8\)/],
   ['another start', { startToken: 0 }, /startToken 7 \(here 0\)/],
 ])('refuses the windows of %s', (_, other, message) => {

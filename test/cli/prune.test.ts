@@ -290,7 +290,8 @@ it('asks for healing by any setting of it', async () => {
 
 describe('formatPruneReport', () => {
   it('tells how much of the calibration the model wrote', () => {
-    const generated = { windowCount: 32, share: 0.5, seed: 3, startToken: 0, temperature: 1, tokensSha256: 'ab' };
+    const drawing = { seed: 3, startToken: 0, temperature: 1, documentLength: 128 };
+    const generated = { windowCount: 32, share: 0.5, ...drawing, tokensSha256: 'ab' };
     const calibration = {
       kind: 'default-text',
       tokensSha256: 'cd',

@@ -24,7 +24,9 @@ function memoryStore(kept: readonly Int32Array[] = []) {
 
 describe('generateCalibration', () => {
   it('draws every token from the whole distribution of the model', async () => {
-    const { windows } = await generateCalibration(bigram(), { ...shape, windowCount: 32, windowLength: 257, seed: 11 });
+    const { windows } = await generateCalibration(bigram(), {
+      ...{ ...shape, windowCount: 32, windowLength: 257, documentLength: 257, seed: 11 },
+    });
     for (const [from, logits] of LOGITS.entries()) {
       const counts = [0, 0, 0, 0];
       for (const window of windows) {
@@ -62,6 +64,19 @@ describe('generateCalibration', () => {
       windowCount: 6,
       generated: { seed: 4, startToken: 0, temperature: 1 },
     });
+  });
+
+  it('fills a window with documents that know nothing of each other', async () => {
+    const alone = await generateCalibration(bigram(), { ...shape, windowCount: 18, windowLength: 5 });
+    const options = { ...shape, windowCount: 6, windowLength: 14, documentLength: 5 };
+    const { windows, provenance } = await generateCalibration(bigram(), options);
+    const filled = windows.map((_, at) => alone.windows.slice(3 * at, 3 * at + 3).flatMap((ids) => [...ids]));
+    expect(windows.map((window) => [...window])).toEqual(filled.map((ids) => ids.slice(0, 14)));
+    expect(provenance).toMatchObject({ documentCount: 18, windowCount: 6, windowLength: 14 });
+    expect((await generateCalibration(bigram(), { ...options, batchSize: 2 })).windows).toEqual(windows);
+    expect((await generateCalibration(bigram(), { ...options, batchSize: 7 })).windows).toEqual(windows);
+    const { store } = memoryStore(windows.slice(0, 4));
+    expect((await generateCalibration(bigram(), { ...options, store })).windows).toEqual(windows);
   });
 
   it('goes on from windows that were kept, to the same set', async () => {
@@ -127,10 +142,12 @@ describe('generateCalibration', () => {
     expect(windows).toEqual([]);
   });
 
-  it('reads short windows again for a model without a cache, and refuses long ones', async () => {
+  it('reads short documents again for a model without a cache, and refuses long ones', async () => {
     const uncached: LanguageModel = { ...bigram(), hasCache: false };
     expect((await generateCalibration(uncached, shape)).windows).toHaveLength(6);
-    const long = generateCalibration(uncached, { ...shape, windowLength: 129 });
+    const parts = await generateCalibration(uncached, { ...shape, windowLength: 129 });
+    expect(parts.windows[0]).toHaveLength(129);
+    const long = generateCalibration(uncached, { ...shape, windowLength: 129, documentLength: 129 });
     await expect(long).rejects.toThrow(UnsupportedModelError);
     await expect(long).rejects.toThrow(/no KV cache.*past key values/);
   });
@@ -138,7 +155,8 @@ describe('generateCalibration', () => {
   it.each([
     ['a start outside the vocabulary', { startToken: 4 }, /startToken is 4; expected a token id from 0 to 3/],
     ['no start', { startToken: Number.NaN }, /startToken/],
-    ['a temperature near 0', { temperature: 0.001 }, /all windows are the same/],
+    ['a temperature near 0', { temperature: 0.001 }, /all documents are the same/],
+    ['documents of one token', { documentLength: 1 }, /documentLength is 1, .*at least 2/],
     ['no windows', { windowCount: 0 }, /windowCount/],
     ['windows of one token', { windowLength: 1 }, /windowLength/],
     ['no batch', { batchSize: 0 }, /batchSize/],
@@ -149,14 +167,14 @@ describe('generateCalibration', () => {
   });
 });
 
-it('writes as many windows together as memory allows, in even batches', () => {
-  const windows = { windowCount: 32, windowLength: 512 };
+it('writes as many documents together as memory allows, in even batches', () => {
+  const documents = { count: 32, length: 512 };
   const cacheWidth = 30 * 2 * 3 * 64;
-  expect(chooseBatchSize(windows, { cacheWidth })).toBe(11);
-  expect(chooseBatchSize(windows, { cacheWidth }, 0)).toBe(1);
-  expect(chooseBatchSize(windows, { cacheWidth, rowLimit: 1 })).toBe(1);
-  expect(chooseBatchSize(windows, {})).toBe(32);
-  expect(chooseBatchSize({ ...windows, windowCount: 40 }, { cacheWidth: 0 })).toBe(20);
+  expect(chooseBatchSize(documents, { cacheWidth })).toBe(11);
+  expect(chooseBatchSize(documents, { cacheWidth }, 0)).toBe(1);
+  expect(chooseBatchSize(documents, { cacheWidth, rowLimit: 1 })).toBe(1);
+  expect(chooseBatchSize(documents, {})).toBe(32);
+  expect(chooseBatchSize({ ...documents, count: 40 }, { cacheWidth: 0 })).toBe(20);
 });
 
 describe('on tiny-llama', () => {

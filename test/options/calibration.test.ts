@@ -6,11 +6,12 @@ const resolveGenerate = (generate: CalibrationOptions['generate']) => resolveCal
 
 describe('windows that the model writes', () => {
   it('fills in the temperature and leaves open what depends on the model', () => {
-    expect(resolveGenerate(true)).toEqual({ temperature: 1 });
+    expect(resolveGenerate(true)).toEqual({ temperature: 1, documentLength: 128 });
     expect(resolveGenerate({ share: 1, startToken: 0, temperature: 0.1 })).toEqual({
       share: 1,
       startToken: 0,
       temperature: 0.1,
+      documentLength: 128,
     });
     expect(resolveGenerate(false)).toBeUndefined();
   });
@@ -20,6 +21,7 @@ describe('windows that the model writes', () => {
     [{ share: 1.1 }, /share is 1.1/],
     [{ temperature: 0 }, /temperature is 0; .*at least 0.1/],
     [{ temperature: 0.01 }, /temperature is 0.01/],
+    [{ documentLength: 1 }, /documentLength is 1; .*at least 2/],
     [{ temperature: Number.POSITIVE_INFINITY }, /temperature/],
     [{ startToken: -1 }, /startToken is -1/],
     [{ startToken: '<s>' }, /startToken is "<s>"/],

@@ -54,7 +54,7 @@ it('writes half of the windows and puts them beside the result, from where they 
   expect(calibration).toMatchObject({
     kind: 'default-text',
     windowCount: 6,
-    generated: { windowCount: 3, share: 0.5, seed: 0, startToken: 0, temperature: 1 },
+    generated: { windowCount: 3, share: 0.5, seed: 0, startToken: 0, temperature: 1, documentLength: 128 },
   });
   expect(timings.map(({ stage }) => stage)).toEqual(expect.arrayContaining(['calibrate', 'generate']));
   const file = join(out, WINDOWS_FILE);
@@ -75,11 +75,14 @@ it('keeps to the share, beside a source or alone', async () => {
   expect(all.provenance).toMatchObject({ kind: 'generated', windowCount: 6, generated: { windowCount: 6, share: 1 } });
 });
 
-it('goes on from a file after it was stopped, to the same windows', async () => {
+it.each([
+  ['a document', { batchSize: 2 }, 2 * 11],
+  ['three documents', { batchSize: 6, documentLength: 4 }, 6 * 3],
+])('goes on from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
   const file = join(folder(), 'windows.jsonl');
-  const generate = { share: 1, batchSize: 2, seed: 9 };
+  const generate = { share: 1, seed: 9, ...writing };
   const controller = new AbortController();
-  const onProgress = ({ done }: Progress) => done > 22 && controller.abort();
+  const onProgress = ({ done }: Progress) => done > firstBatch && controller.abort();
   const stopped = calibrate({ generate: { ...generate, file } }, { signal: controller.signal, onProgress });
   await expect(stopped).rejects.toThrow(/abort/i);
   expect((await readFile(file, 'utf8')).split('\n')).toHaveLength(1 + 2 + 1);

@@ -161,7 +161,8 @@ describeThere('the page in a browser', () => {
 
   it('spells out how calibration windows were written', async () => {
     const report = sampleReport();
-    const generated = { windowCount: 32, share: 0.5, seed: 0, startToken: 1, temperature: 1, tokensSha256: 'ab' };
+    const drawing = { seed: 0, startToken: 1, temperature: 1, documentLength: 128 };
+    const generated = { windowCount: 32, share: 0.5, ...drawing, tokensSha256: 'ab' };
     const { page, close } = await open(
       { ...report, calibration: { ...report.calibration!, generated } },
       { width: 1280 },

@@ -7,7 +7,7 @@ import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const { files } = nodePlatform;
 const folder = useTemporaryFolder();
-const origin = { modelSha256: 'ab12', seed: 0, startToken: 7, temperature: 1, windowLength: 3 };
+const origin = { modelSha256: 'ab12', seed: 0, startToken: 7, temperature: 1, documentLength: 128, windowLength: 3 };
 const windows = [1, 2, 3].map((id) => Int32Array.of(7, id, id));
 const path = () => join(folder(), 'kept', 'windows.jsonl');
 

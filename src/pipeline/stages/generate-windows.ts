@@ -1,5 +1,5 @@
 import type { WindowShape } from '../../calibration/cut-windows.js';
-import { describeGenerated, type GeneratedSet } from '../../calibration/generated-set.js';
+import { describeGenerated, type GeneratedSet, type WindowDrawing } from '../../calibration/generated-set.js';
 import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../../calibration/start-token.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../../errors.js';
@@ -53,14 +53,14 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const { platform, signal } = context;
   const { generate, windowLength } = input;
   const hints = hintsOf(input);
-  const { temperature, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
+  const { temperature, documentLength, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = runPaths(input.folder, input.model);
-  const origin = { modelSha256: await hashFiles(platform, paths, signal), seed, startToken, temperature, windowLength };
+  const drawing = { seed, startToken, temperature, documentLength };
+  const origin = { modelSha256: await hashFiles(platform, paths, signal), ...drawing, windowLength };
   const store =
     file === undefined
       ? await openKeptWindows(context.journal, input.written)
       : await openWindowsFile(platform.files, file, origin);
-  const drawing = { seed, startToken, temperature };
   const cacheLimitBytes = input.engine.copiesInputs
     ? COPIED_CACHE_BYTES
     : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
@@ -143,10 +143,7 @@ function isModelsFault(error: unknown, input: GenerateInput): error is FangPrune
   );
 }
 
-interface WritingOptions {
-  readonly seed: number;
-  readonly startToken: number;
-  readonly temperature: number;
+interface WritingOptions extends WindowDrawing {
   readonly endTokens: readonly number[];
   readonly store: WindowStore | undefined;
   readonly cacheLimitBytes: number;
