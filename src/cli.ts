@@ -17,7 +17,10 @@ for (const [name, code] of Object.entries(STOPS)) {
     if (interruption.signal.aborted) process.exit(code);
     stopCode = code;
     interruption.abort();
-    terminal.err('\nStopping (Ctrl-C again quits at once)\n');
+    // The terminal has printed `^C`.
+    terminal.status?.draw('');
+    terminal.status?.close();
+    terminal.err(name === 'SIGINT' ? 'Stopping (Ctrl-C again quits at once)\n' : 'Stopping\n');
     setTimeout(() => process.exit(code), PATIENCE_MS).unref();
   });
 }

@@ -87,7 +87,7 @@ it('only the ports of a platform know it', () => {
 });
 
 it('only the command line knows how to talk to people', () => {
-  const talkers = ['commander', 'cli-progress', 'cli-table3', 'picocolors'];
+  const talkers = ['commander', 'fast-string-truncated-width', 'cli-table3', 'picocolors'];
   const outside = imports.filter(({ file }) => partOf(file) !== 'cli');
   expect(outside.filter(({ target }) => talkers.includes(target)).map(show)).toEqual([]);
 });

@@ -1,7 +1,8 @@
-import { SingleBar } from 'cli-progress';
+import { printable } from '../printable.js';
 import type { Progress, ProgressListener } from '../progress.js';
 import { formatDuration } from '../report/format-quantity.js';
 import { type Clock, createClock } from './remaining-time.js';
+import { cutToWidth, type StatusLine } from './status-line.js';
 import type { Terminal } from './terminal.js';
 
 /** Shows the progress of one job; `close` leaves the terminal clean, also after an error. */
@@ -16,40 +17,39 @@ const LINE_INTERVAL_MS = 5_000;
 /** A bar with the remaining time on a terminal, a line now and then elsewhere. */
 export function createProgressDisplay(terminal: Terminal): ProgressDisplay {
   const clock = createClock(terminal.now);
-  return terminal.errStream ? barDisplay(terminal, clock, terminal.errStream) : lineDisplay(terminal, clock);
+  return terminal.status ? barDisplay(terminal, clock, terminal.status) : lineDisplay(terminal, clock);
 }
 
 /** Shows nothing (`--quiet`). */
 export const silentDisplay: ProgressDisplay = { listener: () => {}, close: () => {} };
 
 const BAR_WIDTH = 20;
+/** The remaining time goes on between two steps. */
+const REDRAW_INTERVAL_MS = 200;
 
 /** One line for the whole job. */
-function barDisplay({ colors }: Terminal, clock: Clock, stream: NodeJS.WriteStream): ProgressDisplay {
-  let bar: SingleBar | undefined;
-  let progress: Progress = { stage: '', done: 0, total: 1 };
-  const format = (): string => {
+function barDisplay({ colors }: Terminal, clock: Clock, status: StatusLine): ProgressDisplay {
+  let progress: Progress | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const draw = () => {
+    if (progress === undefined) return;
     const filled = Math.floor(fractionOf(progress) * BAR_WIDTH);
-    const { columns = 80 } = stream;
-    const drawn = '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled);
-    // What is wider than the terminal would be left over when the line is drawn anew.
-    const room = Math.max(0, columns - drawn.length - 2);
-    const told = describeProgress(progress, clock.remaining()).slice(0, room);
-    return `${colors.cyan(drawn)} ${told}`;
+    const bar = cutToWidth('█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled), status.width);
+    const text = cutToWidth(` ${describeProgress(progress, clock.remaining())}`, status.width - bar.length);
+    status.draw(`${colors.cyan(bar)}${text}`);
   };
   return {
     listener(step) {
       progress = step;
       clock.tick(step);
-      if (bar === undefined) {
-        bar = new SingleBar({ format, stream, hideCursor: true, clearOnComplete: true });
-        bar.start(1, 0);
-      }
-      bar.update(0);
+      if (timer !== undefined) return;
+      draw();
+      timer = setInterval(draw, REDRAW_INTERVAL_MS).unref();
     },
     close() {
-      bar?.stop();
-      bar = undefined;
+      clearInterval(timer);
+      timer = undefined;
+      status.clear();
     },
   };
 }
@@ -81,5 +81,8 @@ function describeProgress(progress: Progress, remainingMs: number | undefined): 
   const { stage, detail } = progress;
   const percent = `${Math.floor(100 * fractionOf(progress))} %`.padStart(4);
   const remaining = remainingMs === undefined ? '' : `, about ${formatDuration(remainingMs)} left`;
-  return `${percent}  ${stage}${detail ? `, ${detail}` : ''}${remaining}`;
+  return `${percent}  ${stage}${detail ? `, ${onOneLine(detail)}` : ''}${remaining}`;
 }
+
+/** Names of files may hold anything. */
+const onOneLine = (text: string): string => printable(text.replace(/\s+/g, ' '));

@@ -1,5 +1,6 @@
 import { createColors } from 'picocolors';
 import { printable } from '../printable.js';
+import { createStatusLine, type StatusLine } from './status-line.js';
 
 export type Colors = ReturnType<typeof createColors>;
 
@@ -7,8 +8,8 @@ export type Colors = ReturnType<typeof createColors>;
 export interface Terminal {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Draws progress bars there; absent when stderr is a file or a pipe, which gets sparse lines instead. */
-  readonly errStream?: NodeJS.WriteStream;
+  /** Shows progress; absent when stderr is a file or a pipe, which gets a line now and then instead. */
+  readonly status?: StatusLine;
   readonly colors: Colors;
   readonly now: () => number;
 }
@@ -21,10 +22,17 @@ export function processTerminal(): Terminal {
   const { stdout, stderr } = process;
   const isColored = wantsColor(stdout.isTTY);
   const show = isColored ? printableInColor : printable;
+  const status = stderr.isTTY ? createStatusLine(stderr) : undefined;
+  // However the process ends, the cursor is there again.
+  if (status !== undefined) process.on('exit', status.close);
+  const writeTo = (stream: NodeJS.WriteStream) => (text: string) => {
+    status?.clear();
+    stream.write(show(text));
+  };
   return {
-    out: (text) => stdout.write(show(text)),
-    err: (text) => stderr.write(show(text)),
-    ...(stderr.isTTY ? { errStream: stderr } : {}),
+    out: writeTo(stdout),
+    err: writeTo(stderr),
+    ...(status && { status }),
     colors: createColors(isColored),
     now: () => performance.now(),
   };

@@ -42,15 +42,17 @@ it('Ctrl-C stops the run with exit code 130 and leaves nothing behind', async ()
   const [code] = await closed;
   expect(code).toBe(130);
   expect(output.out).toBe('');
+  expect(output.err).toContain('Stopping (Ctrl-C again quits at once)\n');
   expect(output.err).toContain('fang-prune: interrupted; nothing was written\n');
   // tsx keeps its cache in the temporary folder too.
   expect(readdirSync(folder).filter((name) => !name.startsWith('tsx-'))).toEqual([]);
 });
 
-it('a second Ctrl-C does not wait', async () => {
+it('Ctrl-C does not wait for a run that SIGTERM stops', async () => {
   const { process, output, closed } = await startPruning();
-  process.kill('SIGINT');
+  process.kill('SIGTERM');
   while (!output.err.includes('Stopping')) await once(process.stderr!, 'data');
+  expect(output.err).not.toContain('Ctrl-C');
   process.kill('SIGINT');
   const [code] = await closed;
   expect(code).toBe(130);

@@ -1,6 +1,7 @@
-import { PassThrough } from 'node:stream';
 import { createColors } from 'picocolors';
 import { createProgressDisplay } from '../../src/cli/progress-display.js';
+import { createStatusLine } from '../../src/cli/status-line.js';
+import { Screen } from '../support/screen.js';
 
 const QUIET = { out: () => {}, err: () => {}, colors: createColors(false) };
 
@@ -55,35 +56,25 @@ describe('progress in a log file', () => {
 });
 
 describe('progress on a terminal', () => {
-  /** What is written to a terminal of so many columns. */
-  function displayOnTerminal(columns: number) {
-    const stream = Object.assign(new PassThrough(), { isTTY: true, columns }) as unknown as NodeJS.WriteStream;
-    Object.assign(stream, {
-      cursorTo: () => true,
-      clearLine: () => true,
-      clearScreenDown: () => true,
-      moveCursor: () => true,
-    });
-    let written = '';
-    stream.on('data', (part) => {
-      written += String(part);
-    });
-    const display = createProgressDisplay({ ...QUIET, errStream: stream, now: () => 0 });
-    const codes = new RegExp(`${String.fromCharCode(0x1b)}(\\[[0-9;?]*[A-Za-z]|[78])`, 'g');
-    return { display, shown: () => written.split(codes).filter((part) => part?.includes('%')) };
-  }
-
-  it('is one line, no wider than the terminal, in whole per cent', async () => {
-    const { display, shown } = displayOnTerminal(50);
-    const detail = `a text with a long name ${'x'.repeat(80)}`;
+  it('is one line, no wider than the terminal, in whole per cent', () => {
+    const screen = new Screen(50);
+    const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
+    const display = createProgressDisplay({ ...QUIET, status, now: () => 0 });
+    const detail = `a text\nwith a \u001b[31mname of 名前 letters ${'x'.repeat(80)}`;
     display.listener({ stage: 'prune', done: 28, total: 223.20000000000002, detail, whole: 0.28 });
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    const [line = '', ...others] = screen.shown();
+    expect(others).toEqual([]);
+    expect(line).toMatch(/^█{5}░{15} 28 % {2}prune, a text with a \\$/);
     display.close();
-    const lines = shown();
-    expect(lines.length).toBeGreaterThan(0);
-    for (const line of lines) {
-      expect(line.length).toBeLessThan(50);
-      expect(line).toMatch(/^█{5}░{15} 28 % {2}prune, a text/);
-    }
+    expect(screen.shown()).toEqual([]);
+  });
+
+  it.each([4, 15, 24])('fits into %i columns', (columns) => {
+    const screen = new Screen(columns);
+    const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
+    const display = createProgressDisplay({ ...QUIET, status, now: () => 0 });
+    display.listener({ stage: 'prune', done: 1, total: 2 });
+    expect(screen.shown().map(({ length }) => length)).toEqual([columns - 1]);
+    display.close();
   });
 });

@@ -1,0 +1,61 @@
+import measureWidth from 'fast-string-truncated-width';
+
+/** One line at the bottom of a terminal that is drawn again and again. */
+export interface StatusLine {
+  /** Columns that a text may take. */
+  readonly width: number;
+  /** Shows a text in place of the last one; what is wider than the terminal is cut. */
+  draw(text: string): void;
+  /** Removes the line, so that other text can be printed; the next `draw` shows it again. */
+  clear(): void;
+  /** Removes the line for good: later calls do nothing. */
+  close(): void;
+}
+
+const ESCAPE = '\u001b[';
+const HIDE_CURSOR = `${ESCAPE}?25l`;
+const SHOW_CURSOR = `${ESCAPE}?25h`;
+const CLEAR_TO_LINE_END = `${ESCAPE}K`;
+const CLEAR_TO_SCREEN_END = `${ESCAPE}J`;
+
+/**
+ * A status line on a terminal. The cursor waits at its start: a terminal that has become narrower wraps the line below the
+ * cursor, and `^C` that it echoes takes no columns of its own, so that clearing from there leaves nothing behind.
+ */
+export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
+  let isShown = false;
+  let isClosed = false;
+  const erase = () => {
+    if (isShown) stream.write(`\r${CLEAR_TO_SCREEN_END}`);
+  };
+  // The last column stays free: some terminals wrap as soon as it is filled.
+  const width = () => Math.max(0, (stream.columns || 80) - 1);
+  const line: StatusLine = {
+    get width() {
+      return width();
+    },
+    draw(text) {
+      if (isClosed) return;
+      if (!isShown) stream.write(HIDE_CURSOR);
+      isShown = true;
+      stream.write(`\r${cutToWidth(text, width())}${CLEAR_TO_LINE_END}\r`);
+    },
+    clear() {
+      erase();
+      if (isShown) stream.write(SHOW_CURSOR);
+      isShown = false;
+    },
+    close() {
+      line.clear();
+      isClosed = true;
+      stream.off('resize', erase);
+    },
+  };
+  stream.on('resize', erase);
+  return line;
+}
+
+/** The beginning of a text that takes at most so many columns: emoji and East Asian letters take two. */
+export function cutToWidth(text: string, width: number): string {
+  return text.slice(0, measureWidth(text, { limit: Math.max(0, width), ellipsis: '' }).index);
+}
