@@ -6,7 +6,7 @@ import { benchmark, generateText, type PruneReport, pruneLadder, rebuildReport }
 import { formatTable } from '../src/cli/format-table.js';
 import { createProgressDisplay } from '../src/cli/progress-display.js';
 import { processTerminal } from '../src/cli/terminal.js';
-import { formatBytes, formatCount, formatPercent } from '../src/report/format-quantity.js';
+import { formatBytes, formatCount, formatExactPercent, formatThreeDigits } from '../src/report/format-quantity.js';
 
 const MODEL = 'examples/models/tiny-llama';
 const OUTPUT = 'demo-output/tiny-llama';
@@ -38,7 +38,7 @@ const terminal = processTerminal();
 const display = createProgressDisplay(terminal);
 const onProgress = display.listener;
 try {
-  terminal.err(`Pruning ${MODEL} at ${SPARSITY.map(formatPercent).join(', ')}\n`);
+  terminal.err(`Pruning ${MODEL} at ${SPARSITY.map(formatExactPercent).join(', ')}\n`);
   const reports = await pruneLadder({
     model: MODEL,
     out: OUTPUT,
@@ -75,7 +75,7 @@ function formatLadder(reports: readonly PruneReport[]): string {
   const metrics = (first?.metrics ?? []).map(({ kind, name, unit = '' }) =>
     row(METRIC_NAMES[kind]?.(name, unit) ?? name, (report) => {
       const { dense, pruned, verdict } = report.metrics!.find((found) => found.kind === kind && found.name === name)!;
-      const show = unit === 'bytes' ? formatBytes : (value: number) => String(Number(value.toPrecision(3)));
+      const show = unit === 'bytes' ? formatBytes : formatThreeDigits;
       return [dense === undefined ? '' : show(dense), `${verdict === 'same' ? '~' : ''}${show(pruned)}`];
     }),
   );
@@ -83,7 +83,10 @@ function formatLadder(reports: readonly PruneReport[]): string {
     [
       { heading: '' },
       { heading: 'dense', numeric: true },
-      ...reports.map(({ sparsity }) => ({ heading: `${formatPercent(sparsity.requested)} pruned`, numeric: true })),
+      ...reports.map(({ sparsity }) => ({
+        heading: `${formatExactPercent(sparsity.requested)} pruned`,
+        numeric: true,
+      })),
     ],
     [
       row('parameters', ({ parameters }) => [formatCount(parameters.before), formatCount(parameters.after)]),

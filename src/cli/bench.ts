@@ -1,7 +1,7 @@
 import type { Spread } from '../evaluation/speed.js';
 import type { BenchmarkReport, BenchmarkRequest, ModelSpeed } from '../node.js';
 import { BENCH } from '../options/commands.js';
-import { formatBytes, formatDuration } from '../report/format-quantity.js';
+import { formatBytes, formatDuration, formatThreeDigits } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatTable } from './format-table.js';
@@ -44,6 +44,6 @@ const ROWS: readonly { readonly name: string; readonly cell: (speed: ModelSpeed)
 ];
 
 function formatSpread({ median, low, high }: Spread): string {
-  const show = (value: number) => String(Number(value.toPrecision(3)));
+  const show = formatThreeDigits;
   return `${show(median)} (${show(low)}-${show(high)})`;
 }

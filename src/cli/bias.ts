@@ -1,6 +1,7 @@
 import type { LossPair } from '../evaluation/measure-bias.js';
 import type { BiasRequest, BiasResult } from '../node.js';
 import { BIAS } from '../options/commands.js';
+import { formatLoss } from '../report/format-figure.js';
 import { formatPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
@@ -44,7 +45,7 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
         `${at + 1}${context.covered ? '' : ' !'}`,
         formatPercent((context.calibration?.tokenCount ?? 0) / calibration.tokenCount),
         formatPercent((context.text?.tokenCount ?? 0) / text.tokenCount),
-        context.text ? (context.text.pruned - context.text.dense).toFixed(3) : '',
+        context.text ? formatLoss(context.text.pruned - context.text.dense) : '',
         formatPercent(context.lostShare),
         about(at),
       ]),
@@ -58,6 +59,6 @@ export function formatBias(bias: BiasResult, colors: Colors): string {
 }
 
 function lossRow(name: string, { tokenCount, dense, pruned, standardError }: LossPair): string[] {
-  const error = standardError === undefined ? '' : ` ± ${standardError.toFixed(3)}`;
-  return [name, String(tokenCount), dense.toFixed(3), pruned.toFixed(3), `${(pruned - dense).toFixed(3)}${error}`];
+  const error = standardError === undefined ? '' : ` ± ${formatLoss(standardError)}`;
+  return [name, String(tokenCount), formatLoss(dense), formatLoss(pruned), `${formatLoss(pruned - dense)}${error}`];
 }

@@ -1,3 +1,4 @@
+import { formatDivergence } from '../report/format-figure.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { DtypeReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -13,7 +14,7 @@ export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] 
     ...PARTS.map((part) => formatBytes(parts[part])),
   ]);
   const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS)];
-  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding), ...dtypes.flatMap(formatDivergence)];
+  return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding), ...dtypes.flatMap(formatCosts)];
 }
 
 function formatRounding({ dtype, rounding }: DtypeReport): string[] {
@@ -24,13 +25,11 @@ function formatRounding({ dtype, rounding }: DtypeReport): string[] {
   ];
 }
 
-function formatDivergence({ dtype, divergence }: DtypeReport): string[] {
+function formatCosts({ dtype, divergence }: DtypeReport): string[] {
   if (divergence === undefined) return [];
   const { pruning, quantising, nearest, windowCount } = divergence;
-  // No minus sign before what is nothing.
-  const nats = (value: number) => Number(value.toFixed(4)).toFixed(4);
-  const beside = nearest === undefined ? '' : `; the nearest levels would add ${nats(nearest)}`;
+  const beside = nearest === undefined ? '' : `; the nearest levels would add ${formatDivergence(nearest)}`;
   return [
-    `${dtype}: ${nats(pruning)} nats a token from the dense model by pruning, ${nats(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
+    `${dtype}: ${formatDivergence(pruning)} nats a token from the dense model by pruning, ${formatDivergence(quantising)} more by rounding, on ${windowCount} windows${beside}.\n`,
   ];
 }

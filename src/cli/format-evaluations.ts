@@ -1,4 +1,5 @@
 import type { Evaluation, GenerationSample, TaskReport, TextDivergence } from '../node.js';
+import { formatDivergence, formatLoss, formatPerplexity } from '../report/format-figure.js';
 import { formatPercent } from '../report/format-quantity.js';
 import { numbers } from '../report/table-columns.js';
 import { formatTable } from './format-table.js';
@@ -27,14 +28,14 @@ type Cells = readonly (readonly [name: string, cell: string])[];
 const TABLES: readonly { readonly heading: string; readonly rowsOf: (evaluation: ShownEvaluation) => Cells }[] = [
   {
     heading: 'perplexity',
-    rowsOf: ({ perplexity }) => perplexity.map((result) => [result.text, result.perplexity.toFixed(3)]),
+    rowsOf: ({ perplexity }) => perplexity.map((result) => [result.text, formatPerplexity(result.perplexity)]),
   },
   {
     heading: 'against the reference',
     rowsOf: ({ divergence }) =>
       divergence.flatMap(
         (result): Cells => [
-          [`${result.text}, KL divergence`, `${result.klDivergence.toFixed(4)} nats`],
+          [`${result.text}, KL divergence`, `${formatDivergence(result.klDivergence)} nats`],
           [`${result.text}, same likeliest token`, formatAgreement(result)],
         ],
       ),
@@ -56,8 +57,8 @@ function taskCells(task: TaskReport): Cells {
     [`${name}, acc`, accuracy(task.acc, task.accStderr)],
     ...(task.kind === 'multiple-choice'
       ? ([[`${name}, acc_norm`, accuracy(task.accNorm, task.accNormStderr)]] as const)
-      : ([[`${name}, perplexity`, task.perplexity.toFixed(3)]] as const)),
-    [`${name}, -ln p of the right answer`, task.goldNll.toFixed(3)],
+      : ([[`${name}, perplexity`, formatPerplexity(task.perplexity)]] as const)),
+    [`${name}, -ln p of the right answer`, formatLoss(task.goldNll)],
   ];
 }
 

@@ -1,6 +1,7 @@
 import type { LadderRequest } from '../node.js';
 import { buildLadder, isOnFront, meanPerplexity } from '../report/build-ladder.js';
-import { formatBytes, formatCount, formatPercent } from '../report/format-quantity.js';
+import { formatPerplexity } from '../report/format-figure.js';
+import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../report/format-quantity.js';
 import type { PruneReport, RungReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import { REPORT_NAME } from '../storage/write-report.js';
@@ -50,7 +51,7 @@ function formatRungs(ladder: readonly RungReport[]): string {
         formatPercent(rung.achieved),
         formatCount(rung.parameters),
         formatBytes(bytes),
-        ...(loss === undefined ? [] : [loss.toFixed(3), isOnFront({ bytes, loss }, measured) ? '*' : '']),
+        ...(loss === undefined ? [] : [formatPerplexity(loss), isOnFront({ bytes, loss }, measured) ? '*' : '']),
       ];
     }),
   );
@@ -61,13 +62,16 @@ function formatTexts(ladder: readonly RungReport[], texts: readonly string[]): s
     [...words('perplexity'), ...numbers(...ladder.map((rung, at) => nameRung(rung, at)))],
     texts.map((text, at) => [
       text,
-      ...ladder.map(({ perplexities }) => perplexities?.[at]?.perplexity.toFixed(3) ?? ''),
+      ...ladder.map(({ perplexities }) => {
+        const measured = perplexities?.[at];
+        return measured === undefined ? '' : formatPerplexity(measured.perplexity);
+      }),
     ]),
   );
 }
 
 const nameRung = ({ out, requested }: RungReport, at: number): string =>
-  at === 0 ? 'dense' : (out ?? formatPercent(requested));
+  at === 0 ? 'dense' : (out ?? formatExactPercent(requested));
 
 function sayHow([dense]: readonly RungReport[], texts: readonly string[]): string {
   if (dense === undefined || meanPerplexity(dense) === undefined)

@@ -1,6 +1,6 @@
 import type { PrunePlan } from '../node.js';
 import { changeOf } from '../report/describe-change.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { formatBytes, formatCount, formatDuration, formatExactPercent } from '../report/format-quantity.js';
 import { numbers, words } from '../report/table-columns.js';
 import { formatModules } from './format-modules.js';
 import { formatTable } from './format-table.js';
@@ -11,7 +11,7 @@ export function formatPlan({ model, method, allocation, results, ...plan }: Prun
   const [first] = results;
   const dtypes = first?.dtypes?.map(({ dtype }) => dtype) ?? [];
   const sizes = results.map(({ sparsity, parameters, bytes, dtypes: written }) => [
-    formatPercent(sparsity.requested),
+    formatExactPercent(sparsity.requested),
     formatCount(parameters.after),
     changeOf(parameters),
     ...(written === undefined ? [formatBytes(bytes.after)] : written.map((one) => formatBytes(one.bytes))),

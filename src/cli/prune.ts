@@ -3,7 +3,14 @@ import type { LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
 import { resolveRequest } from '../options/request.js';
 import { changeOf, describeChange } from '../report/describe-change.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatExactPercent,
+  formatPercent,
+} from '../report/format-quantity.js';
 import type { CertificateReport, MetricReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
@@ -60,7 +67,7 @@ export function formatPruneReport(
         ...metrics.flatMap(perplexityRow),
       ],
     ),
-    `${removed} ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatPercent(sparsity.requested)}), ` +
+    `${removed} ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatExactPercent(sparsity.requested)}), ` +
       `${formatPercent(sparsity.ofAllParameters)} of all.\n`,
     formatModules(report.modules),
     ...formatDtypes(report),
@@ -108,7 +115,7 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
   const taken = Math.max(...curve.map(({ step }) => step));
   return [
     `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
-      `${before.toFixed(3)} to ${after.toFixed(3)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
+      `${formatDivergence(before)} to ${formatDivergence(after)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
   ];
 }
 
@@ -128,5 +135,5 @@ function sizeRow(name: string, size: { before: number; after: number }, format: 
 function perplexityRow(metric: MetricReport): string[][] {
   const { kind, name, dense, pruned } = metric;
   if (kind !== 'perplexity' || dense === undefined) return [];
-  return [[`perplexity, ${name}`, dense.toFixed(3), pruned.toFixed(3), describeChange(metric)]];
+  return [[`perplexity, ${name}`, formatPerplexity(dense), formatPerplexity(pruned), describeChange(metric)]];
 }

@@ -165,5 +165,5 @@ function ratio(part: number, whole: number): number {
 }
 
 function percent(fraction: number): string {
-  return `${Number((100 * fraction).toFixed(1))} %`;
+  return `${(100 * fraction).toFixed(1)} %`;
 }

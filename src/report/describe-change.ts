@@ -1,11 +1,8 @@
-import { formatPercent } from './format-quantity.js';
 import type { MetricReport } from './report-schema.js';
 
-/** `−30 %`, `+4.2 %`. */
+/** `−30.0 %`, `+4.2 %`. */
 export function changeOf({ before, after }: { readonly before: number; readonly after: number }): string {
-  if (before === 0) return '';
-  const change = after / before - 1;
-  return `${change === 0 ? '±' : signOf(change)}${formatPercent(Math.abs(change))}`;
+  return before === 0 ? '' : `${signed(after / before - 1)} %`;
 }
 
 /** A metric's change, its 95 % interval, and in words whether it is for the better, where that is more than noise. */
@@ -19,13 +16,20 @@ export function describeChange(metric: MetricReport): string {
   return [`${change}${range ? ` ${range}` : ''}`, judge(metric)].filter(Boolean).join(', ');
 }
 
+/** Whether a test of the change cannot tell it from zero. */
+export function isNoise(metric: MetricReport): boolean {
+  return judge(metric) === NOISE;
+}
+
+const NOISE = 'no more than noise';
+
 /** Nothing is said of a difference that nobody tested. */
 function judge({ better, verdict, changeInterval, dense, pruned }: MetricReport): string {
   if (dense === pruned) return 'equal';
-  if (verdict !== undefined) return verdict === 'same' ? 'no more than noise' : verdict;
+  if (verdict !== undefined) return verdict === 'same' ? NOISE : verdict;
   if (changeInterval === undefined) return '';
   const [low, high] = changeInterval;
-  if (low <= 0 && high >= 0) return 'no more than noise';
+  if (low <= 0 && high >= 0) return NOISE;
   return low > 0 === (better === 'higher') ? 'better' : 'worse';
 }
 

@@ -1,4 +1,4 @@
-import { formatBytes, formatCount } from './format-quantity.js';
+import { formatBytes, formatCount, formatThreeDigits } from './format-quantity.js';
 import type { MetricReport } from './report-schema.js';
 
 /** A model's figure with as many digits as it deserves, and its standard error. */
@@ -10,8 +10,19 @@ export function formatFigure({ kind, unit, standardErrors, ...figures }: MetricR
   }
   if (kind === 'memory' && unit === 'bytes') return formatBytes(value);
   if (kind === 'perplexity') return formatPerplexity(value);
-  if (kind === 'speed') return String(Number(value.toPrecision(3)));
+  if (kind === 'speed') return formatThreeDigits(value);
   return formatCount(value);
+}
+
+/** A divergence in nats a token, without its unit. */
+export function formatDivergence(nats: number): string {
+  // No minus sign before what is nothing.
+  return Number(nats.toFixed(4)).toFixed(4);
+}
+
+/** A loss in nats a token, or a difference of losses, without its unit. */
+export function formatLoss(nats: number): string {
+  return nats.toFixed(3);
 }
 
 /** A perplexity with as many digits as it deserves. */

@@ -1,16 +1,21 @@
 /** 2828736 -> `2.83 M`. */
 export function formatCount(count: number): string {
-  return scale(count, 1000, ['', 'K', 'M', 'G', 'T']);
+  return scale(count, ['', 'K', 'M', 'G', 'T']);
 }
 
 /** 11566780 -> `11.6 MB` (decimal, as disks and model hubs count). */
 export function formatBytes(bytes: number): string {
-  return scale(bytes, 1000, ['B', 'KB', 'MB', 'GB', 'TB']);
+  return scale(bytes, ['B', 'KB', 'MB', 'GB', 'TB']);
 }
 
-/** 0.2998 -> `29.98 %`. */
+/** A fraction that was counted or measured: 0.2998 -> `30.0 %`. */
 export function formatPercent(fraction: number): string {
-  return `${Number((fraction * 100).toFixed(2))} %`;
+  return `${(fraction * 100).toFixed(1)} %`;
+}
+
+/** A fraction as it was asked for, or of an axis: 0.3 -> `30 %`, 0.125 -> `12.5 %`. */
+export function formatExactPercent(fraction: number): string {
+  return `${Number((fraction * 100).toPrecision(6))} %`;
 }
 
 /** 83000 -> `1 min 23 s`. */
@@ -22,7 +27,15 @@ export function formatDuration(ms: number): string {
   return minutes < 60 ? `${minutes} min ${seconds % 60} s` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-function scale(value: number, base: number, units: readonly string[]): string {
-  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log(Math.max(value, 1)) / Math.log(base))));
-  return `${Number((value / base ** power).toPrecision(3))} ${units[power]}`.trim();
+function scale(value: number, units: readonly string[]): string {
+  // Rounding first: 999,999 is 1.00 M, not 1000 K.
+  const rounded = Number(value.toPrecision(3));
+  const power = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(rounded, 1)) / 3)));
+  const text = power === 0 ? String(rounded) : formatThreeDigits(rounded / 1000 ** power);
+  return `${text} ${units[power]}`.trim();
+}
+
+/** To three significant digits, zeros at the end included: 2.1 -> `2.10`. */
+export function formatThreeDigits(value: number): string {
+  return Math.abs(value) < 999.5 ? value.toPrecision(3) : String(Number(value.toPrecision(3)));
 }

@@ -42,7 +42,7 @@ it('lays out texts, contexts and warnings', () => {
   const said = formatBias(BIAS_RESULT, createColors(false));
   expect(said).toMatch(/calibration +100 +3\.000 +3\.200 +0\.200 ± 0\.010/);
   expect(said).toMatch(/code\.txt +100 +2\.500 +3\.500 +1\.000 ± 0\.010/);
-  expect(said).toMatch(/2 ! +0 % +100 % +1\.800 +80 % +\\n\\t/);
-  expect(said).toContain('warning: 80 % of what the text loses');
+  expect(said).toMatch(/2 ! +0\.0 % +100\.0 % +1\.800 +80\.0 % +\\n\\t/);
+  expect(said).toContain('warning: 80.0 % of what the text loses');
   expect(formatBias({ ...BIAS_RESULT, warnings: [] }, createColors(false))).toContain('Nothing suspicious');
 });

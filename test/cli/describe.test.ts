@@ -10,7 +10,7 @@ describe('describe', () => {
 
   it('tells what can be pruned, and why the rest cannot', () => {
     const text = formatDescription(MODEL_DESCRIPTION, createColors(false));
-    expect(text).toContain('2.83 M parameters, 2.43 M prunable (86.01 %)');
+    expect(text).toContain('2.83 M parameters, 2.43 M prunable (86.0 %)');
     expect(text).toContain('0      attention  grouped-query attention  8 heads of 24, 4 KV heads            111 K');
     expect(text).not.toContain('embeddings');
     expect(text).toContain('block 0 ffn: no activation found, at Mul "/mlp/Mul" (nearest: gated ffn)');

@@ -30,7 +30,7 @@ describe('eval', () => {
   it('lays models side by side', async () => {
     const { out } = await runWithDouble('eval dense pruned --text a.txt --generate Once');
     expect(out).toBe(
-      'perplexity   dense  pruned\na.txt       12.346  12.346\n\ndense\nOnce upon a time\n\npruned\nOnce upon a time\n',
+      'perplexity  dense  pruned\na.txt       12.35   12.35\n\ndense\nOnce upon a time\n\npruned\nOnce upon a time\n',
     );
   });
 
@@ -40,7 +40,7 @@ describe('eval', () => {
       [
         'against the reference        dense       pruned',
         'a.txt, KL divergence                0.1234 nats',
-        'a.txt, same likeliest token                90 %',
+        'a.txt, same likeliest token              90.0 %',
       ].join('\n'),
       [
         'task                                                dense         pruned',

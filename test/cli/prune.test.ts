@@ -165,9 +165,9 @@ describe('prune', () => {
       [
         'Would prune dense (auto, allocation global): 2.83 M parameters, 11.6 MB',
         '',
-        'sparsity  parameters           bytes',
-        '30 %          1.98 M  −30 %   8.1 MB',
-        '50 %          1.41 M  −50 %  5.78 MB',
+        'sparsity  parameters             bytes',
+        '30 %          1.98 M  −30.0 %  8.10 MB',
+        '50 %          1.41 M  −50.0 %  5.78 MB',
         '',
         'Sizes are of an even choice; how much each block loses is decided by measuring.',
         '',
@@ -228,9 +228,9 @@ describe('a ladder', () => {
         'Ladder of dense (flap, seed 0)',
         '',
         '           sparsity  parameters    bytes  perplexity  Pareto',
-        'dense           0 %      2.83 M  11.6 MB       4.000       *',
-        'pruned/10      10 %       2.1 M     9 MB       6.000',
-        'pruned/20      20 %       2.1 M     8 MB       5.000       *',
+        'dense         0.0 %      2.83 M  11.6 MB        4.00       *',
+        'pruned/10    10.0 %      2.10 M  9.00 MB        6.00',
+        'pruned/20    20.0 %      2.10 M  8.00 MB        5.00       *',
         '',
         'Perplexity on t.txt. *: nothing smaller is better.',
         '',
@@ -243,8 +243,8 @@ describe('a ladder', () => {
   it('shows every text, and judges by their geometric mean', () => {
     const reports = [rung(1, { 'a.txt': [2, 4], 'b.txt': [8, 9] }), rung(2, { 'a.txt': [2, 9], 'b.txt': [8, 9] })];
     const out = formatLadder({ reports }, createColors(false));
-    expect(out).toContain('pruned/10      10 %       2.1 M     9 MB       6.000       *\n');
-    expect(out).toContain('perplexity  dense  pruned/10  pruned/20\na.txt       2.000      4.000      9.000\n');
+    expect(out).toContain('pruned/10    10.0 %      2.10 M  9.00 MB        6.00       *\n');
+    expect(out).toContain('perplexity  dense  pruned/10  pruned/20\na.txt        2.00       4.00       9.00\n');
     expect(out).toContain('Perplexity on 2 texts (their geometric mean). *:');
   });
 
@@ -256,7 +256,7 @@ describe('a ladder', () => {
     }));
     const out = formatLadder({ reports: [{ ...PRUNE_REPORT, metrics }] }, createColors(false));
     expect(out).not.toContain('Pareto');
-    expect(out).toContain('64.txt      4.000   6.000');
+    expect(out).toContain('64.txt       4.00    6.00');
     expect(out).toContain('different lengths');
   });
 
@@ -269,7 +269,7 @@ it('applies a recipe', async () => {
   const { calls, out } = await runWithDouble('apply recipe dense -o pruned');
   expect(calls[0]).toMatchObject(['applyRecipe', { recipe: 'recipe', model: 'dense', out: 'pruned' }]);
   expect(out).toBe(
-    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.1 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n\n' +
+    'Pruned dense -> pruned by recipe\nparameters 2.83 M -> 2.10 M, bytes 11.6 MB -> 8.66 MB\nSHA-256 ab\n\n' +
       'folder  pruned\nnext    npx fang-prune bench dense pruned\n',
   );
 });
@@ -280,7 +280,7 @@ it('heals what an earlier run pruned', async () => {
   const calibration = { generate: { file: 'mine.jsonl' } };
   expect(calls[0]).toMatchObject(['heal', { dense: 'dense', pruned: 'pruned', out: 'healed', settings, calibration }]);
   expect(out).toContain('Healed pruned -> healed\n');
-  expect(out).toContain('went from 0.400 to 0.300 nats a token on held-out windows (step 16 of 16)');
+  expect(out).toContain('went from 0.4000 to 0.3000 nats a token on held-out windows (step 16 of 16)');
 });
 
 it('asks for healing by any setting of it', async () => {
@@ -312,7 +312,7 @@ describe('formatPruneReport', () => {
     const metric = { kind: 'perplexity', name: 't.txt', dense: 4, pruned: 5, better: 'lower' } as const;
     const speed = { kind: 'speed', name: 'writing', dense: 4, pruned: 5, better: 'higher' } as const;
     const out = formatPruneReport({ ...PRUNE_REPORT, metrics: [metric, speed] }, createColors(false));
-    expect(out).toContain('\nperplexity, t.txt    4.000    5.000  +25 %\n');
+    expect(out).toContain('\nperplexity, t.txt     4.00     5.00  +25.0 %\n');
     expect(out).not.toContain('writing');
   });
 
@@ -322,10 +322,10 @@ describe('formatPruneReport', () => {
         'Pruned dense -> pruned (flap, seed 0)',
         '',
         '             before    after',
-        'parameters   2.83 M    2.1 M  −25.68 %',
-        'bytes       11.6 MB  8.66 MB  −25.12 %',
+        'parameters   2.83 M   2.10 M  −25.7 %',
+        'bytes       11.6 MB  8.66 MB  −25.1 %',
         '',
-        'Removed 29.98 % of the prunable parameters (asked: 30 %), 25.68 % of all.',
+        'Removed 30.0 % of the prunable parameters (asked: 30 %), 25.7 % of all.',
         '',
         'block  attention heads  ffn neurons',
         '0-1             8 -> 6   512 -> 360',
@@ -353,7 +353,7 @@ describe('formatPruneReport', () => {
     const { out: _, ...dry } = PRUNE_REPORT;
     const said = formatPruneReport(dry, createColors(false));
     expect(said).toContain('Would prune dense (flap');
-    expect(said).toContain('Would remove 29.98 %');
+    expect(said).toContain('Would remove 30.0 %');
     expect(said).not.toMatch(/folder|next|Removed/);
   });
 });

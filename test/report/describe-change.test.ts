@@ -5,10 +5,10 @@ const perplexity: MetricReport = { kind: 'perplexity', name: 'a', dense: 10, pru
 const accuracy: MetricReport = { kind: 'accuracy', name: 'a', dense: 0.6, pruned: 0.58, better: 'higher' };
 
 it.each<[string, MetricReport]>([
-  ['+10 %', perplexity],
-  ['+10 % (+5.0 to +15.0 %), worse', { ...perplexity, changeInterval: [0.05, 0.15] }],
-  ['+10 % (−1.0 to +21.0 %), no more than noise', { ...perplexity, changeInterval: [-0.01, 0.21] }],
-  ['+10 %, no more than noise', { ...perplexity, verdict: 'same' }],
+  ['+10.0 %', perplexity],
+  ['+10.0 % (+5.0 to +15.0 %), worse', { ...perplexity, changeInterval: [0.05, 0.15] }],
+  ['+10.0 % (−1.0 to +21.0 %), no more than noise', { ...perplexity, changeInterval: [-0.01, 0.21] }],
+  ['+10.0 %, no more than noise', { ...perplexity, verdict: 'same' }],
   ['−2.0 points', accuracy],
   ['−2.0 points (−3.0 to −1.0), worse', { ...accuracy, changeInterval: [-0.03, -0.01] }],
   ['−2.0 points (−3.0 to −1.0), no more than noise', { ...accuracy, changeInterval: [-0.03, -0.01], verdict: 'same' }],

@@ -7,7 +7,7 @@ import type { AxeResults } from 'axe-core';
 import type { Browser, Page } from 'playwright-core';
 import { buildPage } from '../../scripts/build-page.js';
 import { formatReportPage } from '../../src/report/format-report-page.js';
-import type { PruneReport } from '../../src/report/report-schema.js';
+import type { PruneReport, RungReport } from '../../src/report/report-schema.js';
 import { launchChromium } from '../support/browser.js';
 import { PRUNE_REPORT } from '../support/cli.js';
 import { sampleReport } from '../support/sample-report.js';
@@ -41,6 +41,21 @@ describe('the page as text', () => {
     expect(assets.style).not.toMatch(/url\(|@import/);
   });
 });
+
+/** A dense model and rungs whose sparsities lie close together. */
+function closeLadder(count: number): readonly RungReport[] {
+  const sparsities = [0, ...Array.from({ length: count }, (_, at) => 0.25 + 0.01 * at)];
+  return sparsities.map((requested) => ({
+    requested,
+    achieved: requested,
+    parameters: 1e8 * (1 - requested),
+    bytes: 4e8 * (1 - requested),
+    perplexities: [
+      { text: 'prose.txt', perplexity: 12.3 + 10 * requested },
+      { text: 'code.txt', perplexity: 8 * (1 + requested) ** 4 },
+    ],
+  }));
+}
 
 describeThere('the page in a browser', () => {
   let folder: string;
@@ -78,6 +93,13 @@ describeThere('the page in a browser', () => {
     return { page, complaints, requests, close: () => context.close() };
   }
 
+  /** The sample report at its widest, for tests that only look at it. */
+  let wide: Awaited<ReturnType<typeof open>>;
+  beforeAll(async () => {
+    wide = await open(sampleReport(), { width: 1280 });
+  });
+  afterAll(() => wide.close());
+
   const axeSource = readFile(createRequire(resolve('package.json')).resolve('axe-core/axe.min.js'), 'utf8');
 
   async function findViolations(page: Page) {
@@ -88,14 +110,44 @@ describeThere('the page in a browser', () => {
     return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(' | ')}`);
   }
 
+  /** Texts of plots that cover each other, leave the page, or are too small to read. */
+  function findCrowdedTexts(page: Page): Promise<string[]> {
+    return page.evaluate(() =>
+      Array.from(document.querySelectorAll('.plot > svg')).flatMap((svg) => {
+        const texts = Array.from(svg.querySelectorAll('text'), (text) => ({
+          said: text.textContent ?? '',
+          size: Number.parseFloat(getComputedStyle(text).fontSize),
+          box: text.getBoundingClientRect(),
+        })).filter(({ said, box }) => said !== '' && box.width > 0);
+        const covered = texts.flatMap((one, at) =>
+          texts
+            .slice(0, at)
+            .filter(
+              (other) =>
+                Math.min(one.box.right, other.box.right) - Math.max(one.box.left, other.box.left) > 0.5 &&
+                Math.min(one.box.bottom, other.box.bottom) - Math.max(one.box.top, other.box.top) > 3,
+            )
+            .map((other) => `"${other.said}" and "${one.said}" cover each other`),
+        );
+        const outside = texts.filter(({ box }) => box.left < 0 || box.right > document.documentElement.clientWidth);
+        const small = texts.filter(({ size }) => size < 11);
+        return [
+          ...covered,
+          ...outside.map(({ said }) => `"${said}" leaves the page`),
+          ...small.map(({ said, size }) => `"${said}" has ${size} px`),
+        ];
+      }),
+    );
+  }
+
   it.each<View>([
-    { width: 380, colorScheme: 'light' },
-    { width: 380, colorScheme: 'dark' },
+    { width: 390, colorScheme: 'light' },
+    { width: 390, colorScheme: 'dark' },
     { width: 1280, colorScheme: 'light' },
     { width: 1280, colorScheme: 'dark' },
   ])('has no faults: %j', async (view) => {
     const { page, complaints, requests, close } = await open(
-      sampleReport({ token: NASTY, blockCount: 3, contextCount: 3 }),
+      { ...sampleReport({ token: NASTY, blockCount: 3, contextCount: 3 }), ladder: closeLadder(9) },
       view,
     );
     await page.evaluate(() => {
@@ -105,6 +157,7 @@ describeThere('the page in a browser', () => {
     expect(requests).toHaveLength(1);
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(view.width);
     expect(await findViolations(page)).toEqual([]);
+    expect(await findCrowdedTexts(page)).toEqual([]);
     const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
     const brightness = Number(background.match(/\d+/)![0]);
     expect(brightness > 128).toBe(view.colorScheme === 'light');
@@ -132,19 +185,19 @@ describeThere('the page in a browser', () => {
   });
 
   it('shows every change on a phone without scrolling sideways', async () => {
-    const { page, close } = await open(sampleReport(), { width: 380 });
+    const { page, close } = await open(sampleReport(), { width: 390 });
     const cells = page.locator('#cost .stacks td:last-child');
     const count = await cells.count();
     expect(count).toBeGreaterThan(4);
     for (let at = 0; at < count; at++) {
       const { x, width } = (await cells.nth(at).boundingBox())!;
-      expect(x + width).toBeLessThanOrEqual(380);
+      expect(x + width).toBeLessThanOrEqual(390);
     }
     await close();
   });
 
   it('names the axes of every plot', async () => {
-    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const { page } = wide;
     const labels = await page.evaluate(() =>
       Array.from(document.querySelectorAll('.plot > svg')).map((svg) =>
         Array.from(svg.querySelectorAll('text'), ({ textContent }) => textContent ?? '').filter((text) =>
@@ -154,9 +207,17 @@ describeThere('the page in a browser', () => {
     );
     expect(labels.filter((texts) => texts.length < 1)).toEqual([]);
     expect(labels.flat()).toEqual(
-      expect.arrayContaining(['FFN neurons', 'block change', 'error', 'context', 'stage', 'text']),
+      expect.arrayContaining([
+        ...['FFN neurons', 'block change', 'error', 'context', 'stage', 'text'],
+        ...[
+          'predicted cost (% of all)',
+          'divergence (nats a token)',
+          'file size →',
+          'nats lost a token →',
+          'seconds →',
+        ],
+      ]),
     );
-    await close();
   });
 
   it('spells out how calibration windows were written', async () => {
@@ -174,7 +235,7 @@ describeThere('the page in a browser', () => {
   });
 
   it('has a table beneath every plot', async () => {
-    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const { page } = wide;
     const figures = page.locator('figure');
     const count = await figures.count();
     expect(count).toBeGreaterThanOrEqual(10);
@@ -182,20 +243,18 @@ describeThere('the page in a browser', () => {
       expect(await figures.nth(at).locator('.plot > svg[role=img][aria-label]').count()).toBe(1);
       expect(await figures.nth(at).locator('details table tbody tr').count()).toBeGreaterThan(0);
     }
-    await close();
   });
 
   it('shows what stayed and what left, block by block', async () => {
-    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const { page } = wide;
     const status = page.locator('#drives [role=status]');
-    expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 stay, which gave 93 % of its output.');
+    expect(await status.textContent()).toBe('Block 0, attention heads: 6 of 9 stay, which gave 93.0 % of its output.');
     await page.locator('#drives .groups label').nth(1).click();
     expect(await page.locator('#drives .detail h3').textContent()).toBe('Left: the tokens that drive it');
-    await close();
   });
 
   it('lets the atlas be walked by keyboard', async () => {
-    const { page, close } = await open(sampleReport(), { width: 380 });
+    const { page, close } = await open(sampleReport(), { width: 390 });
     const status = page.locator('#atlas [role=status]');
     const heading = page.locator('#atlas .detail h3');
     expect(await status.textContent()).toMatch(/^Block 0: 7 contexts/);
@@ -222,14 +281,13 @@ describeThere('the page in a browser', () => {
   });
 
   it('shows the ladder, and which of it the report is about', async () => {
-    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const { page } = wide;
     const rows = page.locator('#ladder > .scroller tbody tr');
     expect(await rows.locator('th').allTextContents()).toEqual(['dense', '10 %', '30 % (this one)', '50 %']);
     const means = [Math.sqrt(12.3 * 8), Math.sqrt(13.3 * 32), Math.sqrt(15.3 * 72), Math.sqrt(17.3 * 128)];
     expect(await rows.locator('td:nth-child(3)').allTextContents()).toEqual(means.map((mean) => mean.toFixed(2)));
     expect(await page.locator('#ladder figure .plot > svg').textContent()).toContain('50 %');
     expect(await page.locator('#ladder details td').allTextContents()).toContain('128.0');
-    await close();
   });
 
   it('calls texts by their file names, unless two would be called alike', async () => {
@@ -259,7 +317,7 @@ describeThere('the page in a browser', () => {
   it('shows a ladder that was not measured as a table alone', async () => {
     const report = sampleReport();
     const ladder = report.ladder!.map(({ perplexities: _, ...rung }) => rung);
-    const { page, complaints, close } = await open({ ...report, ladder }, { width: 380 });
+    const { page, complaints, close } = await open({ ...report, ladder }, { width: 390 });
     expect(await page.locator('#ladder tbody tr').count()).toBe(4);
     expect(await page.locator('#ladder figure').count()).toBe(0);
     expect(complaints).toEqual([]);
@@ -267,31 +325,69 @@ describeThere('the page in a browser', () => {
   });
 
   it('states at the top the certificate, the mean perplexity and speeds', async () => {
-    const { page, close } = await open(sampleReport(), { width: 1280 });
+    const { page } = wide;
     expect(await page.locator('header #certificate').textContent()).toMatch(/^Checked: .* 128 tokens .* 3\.2e-7 of/);
     const tiles = await page.locator('header .tile').allTextContents();
-    expect(tiles).toContain('Perplexity, mean of 2 texts9.92 → 45.03+353.98 %');
-    expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30 % (+28.1 to +31.9 %), better');
+    expect(tiles).toContain('Perplexity, mean of 2 texts9.92 → 45.03+354.0 %');
+    expect(tiles).toContain('Prefill, tokens/s1000 → 1300+30.0 % (+28.1 to +31.9 %), better');
+  });
+
+  it('gives no tile to a figure that is no more than noise', async () => {
+    const perplexity = { kind: 'perplexity', name: 'a.txt', dense: 10, pruned: 10.1, better: 'lower' } as const;
+    const speed = {
+      kind: 'speed',
+      name: 'writing',
+      unit: 'tokens/s',
+      dense: 41.2,
+      pruned: 42,
+      better: 'higher',
+    } as const;
+    const metrics = [
+      { ...perplexity, changeInterval: [-0.01, 0.03] as const },
+      { ...speed, verdict: 'same' as const },
+      { ...speed, name: 'reading', verdict: 'better' as const },
+    ];
+    const { page, close } = await open({ ...PRUNE_REPORT, metrics }, { width: 1280 });
+    const tiles = await page.locator('header .tile dt').allTextContents();
+    expect(tiles).toEqual(['Parameters', 'File size', 'Reading, tokens/s', 'Time taken']);
+    expect(await page.locator('#noise').textContent()).toBe(
+      'No more than noise: perplexity, a.txt 10.00 → 10.10; writing (tokens/s) 41.2 → 42.0.',
+    );
     await close();
   });
 
+  it('shows a figure with the same digits wherever it shows it', async () => {
+    const { page } = wide;
+    const textOf = (selector: string) => page.locator(selector).allTextContents();
+    const [dense, pruned] = ['12.30', '15.60'];
+    expect((await textOf('#cost > .scroller tbody tr:nth-child(3) td')).slice(0, 2)).toEqual([dense, pruned]);
+    expect((await textOf('#cost figure table tbody tr:first-child td')).slice(0, 2)).toEqual([dense, pruned]);
+    expect(await textOf('#beside tbody tr:last-child td')).toEqual([pruned, '16.60']);
+    expect(await textOf('#healing section > p, #healing > p')).toEqual([
+      expect.stringContaining('from 0.4000 to 0.3000 nats a token'),
+    ]);
+    expect(await textOf('#healing table tbody tr:first-child td')).toEqual(['', '0.4000']);
+    const changes = await textOf('#blocks figure:nth-of-type(3) table td');
+    const perModule = await textOf('#blocks figure:nth-of-type(1) table tbody tr td:nth-child(5)');
+    expect(perModule).toEqual(changes);
+  });
+
   it('does without what a run has not measured', async () => {
-    const { page, complaints, close } = await open(PRUNE_REPORT, { width: 380 });
+    const { page, complaints, close } = await open(PRUNE_REPORT, { width: 390 });
     expect(complaints).toEqual([]);
-    expect(await page.locator('#atlas').textContent()).toContain('no function groups');
     expect(await page.locator('#cost').textContent()).toContain('were not measured');
-    for (const id of ['bias', 'ladder', 'certificate']) expect(await page.locator(`#${id}`).count()).toBe(0);
+    for (const id of ['atlas', 'bias', 'ladder', 'certificate']) expect(await page.locator(`#${id}`).count()).toBe(0);
     expect(await findViolations(page)).toEqual([]);
     await close();
   });
 
   it('draws plots anew when the window changes its size', async () => {
     const { page, close } = await open(sampleReport(), { width: 1280 });
-    await page.setViewportSize({ width: 380, height: 700 });
+    await page.setViewportSize({ width: 390, height: 700 });
     await page.waitForFunction(() =>
-      Array.from(document.querySelectorAll('.plot > svg')).every((svg) => Number(svg.getAttribute('width')) < 380),
+      Array.from(document.querySelectorAll('.plot > svg')).every((svg) => Number(svg.getAttribute('width')) < 390),
     );
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(380);
+    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(390);
     await close();
   });
 });

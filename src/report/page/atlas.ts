@@ -15,26 +15,11 @@ interface Atlas {
   readonly affinity: NonNullable<ModuleReport['affinity']>;
 }
 
-/** Block by block and group by group: what contexts are about, and what became of their neurons. */
-export function atlasSection(report: PruneReport): HTMLElement {
-  const pages = report.modules.flatMap(readAtlas);
-  const heading = 'Function atlas';
+/** Block by block and group by group: what contexts are about, and what became of their neurons; absent without groups. */
+export function atlasSection({ modules }: PruneReport): HTMLElement | undefined {
+  const pages = modules.flatMap(readAtlas);
   const [first] = pages;
-  if (first === undefined) {
-    return section(
-      'atlas',
-      heading,
-      h(
-        'p',
-        {},
-        `${report.method} scores all neurons of a block together, so there are no function groups to show. The methods `,
-        h('code', {}, 'f-fang'),
-        ' and ',
-        h('code', {}, 'o-fang'),
-        ' group them by what they are for.',
-      ),
-    );
-  }
+  if (first === undefined) return undefined;
   const page = h('div', { id: 'atlas-page' });
   const status = h('p', { class: 'small', role: 'status' });
   const show = (atlas: Atlas) => {
@@ -46,7 +31,7 @@ export function atlasSection(report: PruneReport): HTMLElement {
   show(first);
   return section(
     'atlas',
-    heading,
+    'Function atlas',
     h(
       'p',
       {},
@@ -141,6 +126,8 @@ function groupDetail(group: Atlas['groups'][number], contexts: readonly ContextR
   ];
 }
 
+const formatAffinity = (affinity: number): string => affinity.toExponential(1);
+
 /** Place of the line above the contexts. */
 const KEPT = -1;
 
@@ -166,7 +153,7 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
     const count = own.reduce((sum, { neuronCount }) => sum + neuronCount, 0);
     return count === 0
       ? ''
-      : (own.reduce((sum, { value, neuronCount }) => sum + value * neuronCount, 0) / count).toExponential(1);
+      : formatAffinity(own.reduce((sum, { value, neuronCount }) => sum + value * neuronCount, 0) / count);
   };
   return figure({
     caption:
@@ -222,7 +209,7 @@ function heatMap({ block, groups, affinity, contexts }: Atlas): HTMLElement {
             group: ({ group }) => groupName(groups[group]!),
             neurons: ({ neuronCount, keptCount }) => `${neuronCount}, ${keptCount} kept`,
             context: ({ context }) => context + 1,
-            affinity: ({ value }) => value.toExponential(2),
+            affinity: ({ value }) => formatAffinity(value),
           },
           tip: { format: { x: false, y: false, fillOpacity: false } },
         }),

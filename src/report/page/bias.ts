@@ -1,5 +1,6 @@
 import { axisX, axisY, dot, gridX, link, ruleX } from '@observablehq/plot';
 import type { ContextBias, LossPair } from '../../evaluation/measure-bias.js';
+import { formatLoss } from '../format-figure.js';
 import { formatPercent } from '../format-quantity.js';
 import type { BiasReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
@@ -56,16 +57,16 @@ function oneText(bias: BiasReport): HTMLElement[] {
 const lossRow = (name: string, losses: LossPair) => [
   name,
   String(losses.tokenCount),
-  losses.dense.toFixed(3),
-  losses.pruned.toFixed(3),
+  formatLoss(losses.dense),
+  formatLoss(losses.pruned),
   gapWithError(losses),
 ];
 
 const gap = ({ dense, pruned }: LossPair): number => pruned - dense;
 
 function gapWithError(losses: LossPair): string {
-  const error = losses.standardError === undefined ? '' : ` ± ${losses.standardError.toFixed(3)}`;
-  return `${gap(losses).toFixed(3)}${error}`;
+  const error = losses.standardError === undefined ? '' : ` ± ${formatLoss(losses.standardError)}`;
+  return `${formatLoss(gap(losses))}${error}`;
 }
 
 function contextsFigure({ contexts, described, calibration, text, name }: BiasReport): HTMLElement {
@@ -139,7 +140,7 @@ function contextsFigure({ contexts, described, calibration, text, name }: BiasRe
           r: 4.5,
           symbol: 'diamond2',
           fill: 'var(--pruned)',
-          channels: { context: 'label', 'nats lost': 'lost' },
+          channels: { context: 'label', 'nats lost': ({ lost }) => formatLoss(lost) },
           tip: { format: { x: false, y: false } },
         }),
       ],

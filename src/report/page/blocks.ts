@@ -1,5 +1,5 @@
 import { axisX, axisY, barY, dot, gridY, lineY, link, type Markish, ruleY } from '@observablehq/plot';
-import { formatPercent } from '../format-quantity.js';
+import { formatExactPercent, formatPercent } from '../format-quantity.js';
 import type { ModuleReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { costsFigure } from './costs-figure.js';
@@ -100,7 +100,7 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
       String(module.unitsAfter),
       formatPercent(module.sparsity),
       ...(kind === 'attention' ? [module.keep.join(', ')] : []),
-      ...(hasChange ? [(blocks[module.block]?.change ?? 0).toFixed(3)] : []),
+      ...(hasChange ? [formatChange(blocks[module.block]?.change)] : []),
       ...(hasErrors
         ? [
             module.error ? formatPercent(module.error.before) : '',
@@ -120,6 +120,8 @@ function numericsCells({ numerics, groups = [] }: ModuleReport): readonly [strin
   return [formatCondition(condition), String(Math.max(...all.map((found) => found.dampening)))];
 }
 
+const formatChange = (change: number | undefined): string => change?.toFixed(3) ?? '';
+
 function changeFigure({ blocks }: PruneReport): HTMLElement {
   return figure({
     caption:
@@ -128,7 +130,7 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
     table: table(
       'Block change',
       [...words('block'), ...numbers('change')],
-      blocks.map(({ index, change }) => [String(index), change?.toFixed(4) ?? '']),
+      blocks.map(({ index, change }) => [String(index), formatChange(change)]),
     ),
     draw: (width) => ({
       height: 150,
@@ -146,7 +148,7 @@ function changeFigure({ blocks }: PruneReport): HTMLElement {
           y: 'change',
           r: 3.5,
           fill: 'var(--muted)',
-          channels: { block: 'index', change: 'change' },
+          channels: { block: 'index', 'block change': ({ change }) => formatChange(change) },
           tip: { format: { x: false, y: false } },
         }),
       ],
@@ -179,10 +181,15 @@ function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
       marginLeft: 48,
       marginBottom: 36,
       x: { type: 'point', domain: report.blocks.map(({ index }) => index), padding: 0.5 },
-      y: { zero: true, nice: true, label: null, tickFormat: (value: number) => `${Math.round(100 * value)} %` },
+      y: { zero: true, nice: true, label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, ...axisName('error'), tickSize: 0, tickFormat: (value: number) => formatPercent(value) }),
+        axisY({
+          ticks: 4,
+          ...axisName('error'),
+          tickSize: 0,
+          tickFormat: (value: number) => formatExactPercent(value),
+        }),
         blockAxis(report.blocks.length, width),
         link(rows, { x: 'block', y1: 'before', y2: 'after', stroke: 'var(--line)', strokeWidth: 3 }),
         dot(rows, { x: 'block', y: 'before', r: 4, fill: 'var(--dense)' }),

@@ -1,47 +1,54 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
-import { formatPercent } from '../format-quantity.js';
+import { formatExactPercent, formatPercent } from '../format-quantity.js';
 import type { ModuleReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
 import { axisName, figure } from './figure.js';
 
-/** Predicted costs by the fraction removed of each module, and where the run stopped: at one slope everywhere. */
+/**
+ * Predicted costs by the fraction removed of each module, and where the run stopped: at one slope everywhere. Costs of a metric are
+ * comparable with each other alone, so they are drawn as shares of what the run was predicted to cost.
+ */
 export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
-  const drawn = modules.flatMap((module) =>
-    module.costCurve === undefined ? [] : [{ ...module, ...module.costCurve }],
+  const drawn = modules.flatMap(({ costCurve, ...module }) =>
+    costCurve === undefined ? [] : [{ ...module, ...costCurve, gone: 1 - module.unitsAfter / module.unitsBefore }],
   );
-  if (drawn.length === 0) return undefined;
-  const highest = Math.max(...drawn.map(({ cost }) => cost.at(-1) ?? 0));
-  // Logarithms need a floor; a thousandth of the whole is nothing to see.
+  const whole = drawn.reduce((sum, module) => sum + costAt(module, module.gone), 0);
+  if (whole === 0) return undefined;
+  const shareAt = (module: (typeof drawn)[number], removed: number) => costAt(module, removed) / whole;
+  const highest = Math.max(...drawn.map((module) => shareAt(module, 1)));
+  // Logarithms need a floor; a ten-thousandth of the whole is nothing to see.
   const floor = highest / 1e4;
-  const name = ({ block, kind }: ModuleReport) => `block ${block} ${kind}`;
+  const name = ({ block, kind }: Pick<ModuleReport, 'block' | 'kind'>) => `block ${block} ${kind}`;
   const points = drawn.flatMap((module) =>
-    module.removed.map((removed, at) => ({
+    module.removed.map((removed) => ({
       removed,
-      cost: Math.max(floor, module.cost[at]!),
+      cost: Math.max(floor, shareAt(module, removed)),
       module: name(module),
       kind: module.kind,
     })),
   );
   const ends = drawn.map((module) => {
-    const removed = 1 - module.unitsAfter / module.unitsBefore;
-    return { removed, cost: Math.max(floor, costAt(module, removed)), module: name(module), kind: module.kind };
+    const cost = shareAt(module, module.gone);
+    return { removed: module.gone, cost, drawn: Math.max(floor, cost), module: name(module), kind: module.kind };
   });
+  const ticks = decadesIn(floor, highest);
   return figure({
     caption:
-      'What removing more of each module was foretold to cost, and where the run stopped (dots). Flat curves give first.',
+      'What removing more of each module was predicted to cost, and where the run stopped (dots). 100 % is the predicted cost of ' +
+      'all that was removed. Modules with flat curves lose most.',
     legend: [
       ['FFN', 'ffn'],
       ['attention', 'attention'],
     ],
     table: table(
-      'Foretold cost of what was removed',
-      [...words('module'), ...numbers('removed', 'cost', 'cost of removing it whole')],
+      'Predicted cost of what was removed',
+      [...words('module'), ...numbers('removed', 'cost (% of all)', 'cost of removing it whole (% of all)')],
       drawn.map((module, at) => [
         name(module),
-        formatPercent(ends[at]!.removed),
-        costAt(module, ends[at]!.removed).toExponential(1),
-        (module.cost.at(-1) ?? 0).toExponential(1),
+        formatPercent(module.gone),
+        formatCost(ends[at]!.cost),
+        formatCost(shareAt(module, 1)),
       ]),
     ),
     draw: (width) => ({
@@ -51,26 +58,39 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
       x: { domain: [0, 1] },
       y: { type: 'log', domain: [floor, highest], label: null },
       marks: [
-        gridY({ ticks: 4 }),
-        axisY({ ticks: 4, ...axisName('foretold cost'), tickSize: 0 }),
+        gridY({ ticks }),
+        axisY({ ticks, tickFormat: formatCost, ...axisName('predicted cost (% of all)'), tickSize: 0 }),
         axisX({
           ticks: width < 500 ? 3 : 6,
           label: 'removed',
           labelAnchor: 'right',
-          tickFormat: (value: number) => formatPercent(value),
+          tickFormat: (value: number) => formatExactPercent(value),
         }),
         line(points, { x: 'removed', y: 'cost', z: 'module', stroke: colourOf, strokeOpacity: 0.45, strokeWidth: 1.2 }),
         dot(ends, {
           x: 'removed',
-          y: 'cost',
+          y: 'drawn',
           r: 3,
           fill: colourOf,
-          channels: { module: 'module', part: ({ removed }) => formatPercent(removed) },
+          channels: {
+            module: 'module',
+            part: ({ removed }) => formatPercent(removed),
+            cost: ({ cost }) => formatCost(cost),
+          },
           tip: { format: { x: false, y: false, fill: false } },
         }),
       ],
     }),
   });
+}
+
+/** To two digits: `0.012 %`, `3.4 %`, `130 %`. */
+const formatCost = (share: number): string => `${Number((100 * share).toPrecision(2))} %`;
+
+/** Powers of ten in a range, for ticks. */
+function decadesIn(low: number, high: number): number[] {
+  const [first, last] = [Math.ceil(Math.log10(low)), Math.floor(Math.log10(high))];
+  return Array.from({ length: Math.max(0, last - first + 1) }, (_, at) => 10 ** (first + at));
 }
 
 const colourOf = ({ kind }: Pick<ModuleReport, 'kind'>): string => `var(--${kind})`;

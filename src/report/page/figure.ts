@@ -26,7 +26,12 @@ export function figure({
   const redraw = (width: number) => {
     if (width < 1 || Math.abs(width - drawnWidth) < 1) return;
     drawnWidth = width;
-    const drawn = plot({ style: { background: 'transparent', fontFamily: 'inherit' }, ...draw(width), width });
+    const drawn = plot({
+      marginTop: TOP_MARGIN,
+      style: { background: 'transparent', fontFamily: 'inherit' },
+      ...draw(width),
+      width,
+    });
     // An image has one name; the library names its parts too.
     for (const part of Array.from(drawn.querySelectorAll('[aria-label]'))) part.removeAttribute('aria-label');
     drawn.setAttribute('role', 'img');
@@ -46,6 +51,9 @@ export function figure({
     details(tableName, table),
   );
 }
+
+/** Room for the name of an upright axis above its highest tick. */
+const TOP_MARGIN = 28;
 
 /** Name of an upright axis, above it. */
 export const axisName = (label: string) => ({ label, labelAnchor: 'top', labelArrow: false }) as const;

@@ -1,6 +1,7 @@
 import { axisX, axisY, dot, gridY, line } from '@observablehq/plot';
 import type { HealingReport } from '../../healing/heal-model.js';
 import { changeOf } from '../describe-change.js';
+import { formatDivergence } from '../format-figure.js';
 import { formatCount } from '../format-quantity.js';
 import type { PruneReport } from '../report-schema.js';
 import { h, section, table } from './dom.js';
@@ -14,8 +15,8 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
   const said =
     keptStep === 0
       ? 'No step brought it closer on windows held out, so that it stayed as it was.'
-      : `On ${heldOutCount} windows held out, the divergence from the dense model went from ${before.toFixed(3)} to ` +
-        `${after.toFixed(3)} nats a token (${changeOf(divergence)}).`;
+      : `On ${heldOutCount} windows held out, the divergence from the dense model went from ${formatDivergence(before)} to ` +
+        `${formatDivergence(after)} nats a token (${changeOf(divergence)}).`;
   return section(
     'healing',
     'How it was healed',
@@ -28,6 +29,8 @@ export function healingSection({ healing }: PruneReport): HTMLElement | undefine
     curveFigure(healing),
   );
 }
+
+const cell = (divergence: number | undefined): string => (divergence === undefined ? '' : formatDivergence(divergence));
 
 function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
   const pointsOf = (of: 'train' | 'heldOut') =>
@@ -46,7 +49,7 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
         { heading: 'learnt on', numeric: true },
         { heading: 'held out', numeric: true },
       ],
-      curve.map((point) => [String(point.step), point.train?.toFixed(3) ?? '', point.heldOut?.toFixed(3) ?? '']),
+      curve.map((point) => [String(point.step), cell(point.train), cell(point.heldOut)]),
     ),
     draw: (width) => ({
       height: 260,
@@ -55,11 +58,19 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
       y: { zero: true, nice: true, label: null },
       marks: [
         gridY({ ticks: 4 }),
-        axisY({ ticks: 4, ...axisName('divergence'), tickSize: 0 }),
+        axisY({ ticks: 4, ...axisName('divergence (nats a token)'), tickSize: 0 }),
         axisX({ ticks: width < 500 ? 3 : 6, label: 'step', labelAnchor: 'right' }),
         line(train, { x: 'step', y: 'divergence', stroke: 'var(--dense)', strokeWidth: 1.2 }),
         line(heldOut, { x: 'step', y: 'divergence', stroke: 'var(--pruned)', strokeWidth: 1.6 }),
-        dot(heldOut, { x: 'step', y: 'divergence', r: 4, fill: 'var(--pruned)', symbol: 'diamond2', tip: true }),
+        dot(heldOut, {
+          x: 'step',
+          y: 'divergence',
+          r: 4,
+          fill: 'var(--pruned)',
+          symbol: 'diamond2',
+          channels: { 'held out': ({ divergence }) => formatDivergence(divergence) },
+          tip: { format: { y: false } },
+        }),
       ],
     }),
   });

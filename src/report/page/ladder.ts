@@ -1,11 +1,12 @@
-import { axisX, axisY, dot, gridX, gridY, line, text } from '@observablehq/plot';
+import { axisX, axisY, dot, gridX, gridY, line, type RenderFunction } from '@observablehq/plot';
 import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
 import { formatPerplexity } from '../format-figure.js';
-import { formatBytes, formatCount, formatPercent } from '../format-quantity.js';
+import { formatBytes, formatCount, formatExactPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
 import { axisName, figure } from './figure.js';
+import { placeLabels } from './place-labels.js';
 import { shortNames } from './short-names.js';
 
 /** A rung as it is drawn. */
@@ -27,7 +28,7 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
     const isDense = at === 0;
     return {
       ...rung,
-      name: isDense ? 'dense' : formatPercent(rung.requested),
+      name: isDense ? 'dense' : formatExactPercent(rung.requested),
       isThis: !isDense && rung.requested === sparsity.requested,
       isDense,
       loss: meanPerplexity(rung),
@@ -41,7 +42,7 @@ export function ladderSection({ ladder = [], sparsity }: PruneReport): HTMLEleme
       'p',
       {},
       `The same measurements of the dense model gave ${ladder.length - 1} pruned ones. This report is about the one of ` +
-        `${formatPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest whose quality you can bear.`,
+        `${formatExactPercent(sparsity.requested).replace(' ', '\u00a0')}; take the smallest whose quality you can bear.`,
     ),
     rungsTable(rungs, measured),
     measured.length > 1 && ladderFigure(measured),
@@ -100,13 +101,13 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
       const ticks = Math.max(2, Math.floor(width / 110));
       const channels = { bytes: ({ bytes }: ParetoPoint) => formatBytes(bytes), perplexity: perplexityOf };
       return {
-        height: 280,
+        height: 300,
         marginLeft: 48,
         marginRight: 28,
         marginTop: 28,
         marginBottom: 36,
-        x: { nice: true },
-        y: { type: 'log', label: null, inset: 8 },
+        x: { nice: true, inset: 10 },
+        y: { type: 'log', label: null, inset: 10 },
         marks: [
           gridX({ ticks }),
           gridY({ ticks: 4 }),
@@ -128,7 +129,7 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
                 dot(byText, {
                   x: 'bytes',
                   y: 'loss',
-                  r: 2,
+                  r: TEXT_RADIUS,
                   fill: 'var(--muted)',
                   channels: { text: 'of', sparsity: 'name', ...channels },
                   tip: { format: { x: false, y: false, fill: false } },
@@ -138,34 +139,60 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
           line(rungs, { x: 'bytes', y: 'loss', stroke: 'var(--pruned)', strokeWidth: 2 }),
           dot(
             rungs.filter(({ isDense }) => isDense),
-            { x: 'bytes', y: 'loss', r: 6, fill: 'var(--dense)' },
+            { x: 'bytes', y: 'loss', r: radiusOf, fill: 'var(--dense)' },
           ),
           dot(
             rungs.filter(({ isDense }) => !isDense),
             {
               x: 'bytes',
               y: 'loss',
-              r: ({ isThis }) => (isThis ? 8 : 5),
+              r: radiusOf,
               fill: 'var(--pruned)',
               symbol: 'diamond2',
               channels: { sparsity: 'name', ...channels },
               tip: { format: { x: false, y: false, r: false } },
             },
           ),
-          text(rungs, {
-            x: 'bytes',
-            y: 'loss',
-            text: 'name',
-            dy: -14,
-            fill: 'var(--text)',
-            stroke: 'var(--surface)',
-            strokeWidth: 4,
-          }),
+          rungLabels(rungs, isMean ? byText : []),
         ],
         r: { type: 'identity' },
       };
     },
   });
 }
+
+/** Of the faint dot of one text. */
+const TEXT_RADIUS = 2;
+
+const radiusOf = ({ isThis, isDense }: Rung): number => (isDense ? 6 : isThis ? 8 : 5);
+
+/** Names of the rungs beside their points; this report's and the dense model's choose their places first. */
+function rungLabels(rungs: readonly MeasuredRung[], others: readonly ParetoPoint[]): RenderFunction {
+  return (_index, { x, y }, _values, { width, height, marginLeft, marginTop, marginBottom }, { document }) => {
+    const rank = ({ isThis, isDense }: Rung) => (isThis ? 0 : isDense ? 1 : 2);
+    const points = [...rungs]
+      .sort((one, other) => rank(one) - rank(other))
+      .map((rung) => ({ x: x!(rung.bytes), y: y!(rung.loss), radius: radiusOf(rung), label: rung.name }));
+    const obstacles = others.map(({ bytes, loss }) => ({ x: x!(bytes), y: y!(loss), radius: TEXT_RADIUS }));
+    const bounds = { left: marginLeft, top: marginTop - 12, right: width, bottom: height - marginBottom };
+    const room = { bounds, obstacles, widthOf: (label: string) => CHARACTER_WIDTH * label.length };
+    const make = (tag: string, attributes: Readonly<Record<string, string | number>>) => {
+      const element = document.createElementNS('http://www.w3.org/2000/svg', tag);
+      for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
+      return element;
+    };
+    const group = make('g', { class: 'labels' }) as SVGElement;
+    for (const { point, isFar, ...at } of placeLabels(points, room)) {
+      if (isFar) group.append(make('line', { x1: point.x, y1: point.y, x2: at.x, y2: at.y }));
+      const text = make('text', at);
+      text.textContent = point.label;
+      group.append(text);
+    }
+    return group;
+  };
+}
+
+/** Of a wide character of 12 px. */
+const CHARACTER_WIDTH = 7.5;
 
 const perplexityOf = ({ loss }: Pick<ParetoPoint, 'loss'>): string => formatPerplexity(loss);

@@ -1,4 +1,5 @@
 import { axisX, axisY, dot, gridX, link } from '@observablehq/plot';
+import { formatPerplexity } from '../format-figure.js';
 import type { MetricReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { table } from './dom.js';
@@ -24,7 +25,7 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
     table: table(
       'Perplexity by text',
       [...words('text'), ...numbers('dense', 'pruned')],
-      rows.map(({ name, dense, pruned }) => [name, dense.toFixed(2), pruned.toFixed(2)]),
+      rows.map(({ name, dense, pruned }) => [name, formatPerplexity(dense), formatPerplexity(pruned)]),
     ),
     draw: (width) => {
       const marginLeft = Math.min(width / 3, 16 + 7 * longest);
@@ -41,7 +42,7 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
           axisX({ ticks: Math.max(2, Math.floor(width / 110)), label: 'perplexity', labelAnchor: 'right' }),
           axisY({
             tickSize: 0,
-            tickFormat: (name: string) => shorten(name, Math.floor(marginLeft / 7)),
+            tickFormat: (name: string) => shorten(name, Math.floor((marginLeft - 10) / 7)),
             ...axisName('text'),
           }),
           link(rows, {
@@ -59,7 +60,10 @@ export function perplexityFigure(metrics: readonly MetricReport[]): HTMLElement 
             r: 5,
             fill: 'var(--pruned)',
             symbol: 'diamond2',
-            channels: { dense: 'dense', pruned: 'pruned' },
+            channels: {
+              dense: ({ dense }) => formatPerplexity(dense),
+              pruned: ({ pruned }) => formatPerplexity(pruned),
+            },
             tip: { format: { x: false } },
           }),
         ],

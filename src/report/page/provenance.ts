@@ -59,21 +59,22 @@ function timingsFigure({ timings, calibration }: PruneReport): HTMLElement {
   const total = rows.reduce((sum, { ms }) => sum + ms, 0);
   const tokens =
     calibration === undefined ? '' : ` for ${formatCount(calibration.windowCount * calibration.windowLength)} tokens`;
+  const stages = [...new Set(rows.map(({ stage }) => stage))];
   return figure({
     caption: `Time by stage: ${formatDuration(total)} in all${tokens}.`,
     table: table(
       'Time by stage',
-      [...words('stage'), ...numbers('seconds')],
-      rows.map(({ stage, ms }) => [stage, (ms / 1000).toFixed(1)]),
+      [...words('stage'), ...numbers('time')],
+      rows.map(({ stage, ms }) => [stage, formatDuration(ms)]),
     ),
     draw: (width) => ({
-      height: 44 + 20 * rows.length,
-      marginLeft: 96,
+      height: 58 + 22 * stages.length,
+      marginLeft: Math.min(width / 2, 16 + 7 * Math.max(...stages.map(({ length }) => length))),
       marginTop: 24,
       marginRight: 16,
       marginBottom: 34,
       x: { label: 'seconds' },
-      y: { type: 'band', domain: rows.map(({ stage }) => stage), label: null, padding: 0.25 },
+      y: { type: 'band', domain: stages, label: null, padding: 0.25 },
       marks: [
         gridX({ ticks: Math.max(2, Math.floor(width / 110)) }),
         axisX({ ticks: Math.max(2, Math.floor(width / 110)), label: 'seconds', labelAnchor: 'right' }),

@@ -1,7 +1,7 @@
 import { meanPerplexity } from '../build-ladder.js';
-import { changeOf, describeChange } from '../describe-change.js';
+import { changeOf, describeChange, isNoise } from '../describe-change.js';
 import { formatFigure, formatPerplexity } from '../format-figure.js';
-import { formatBytes, formatCount, formatDuration, formatPercent } from '../format-quantity.js';
+import { formatBytes, formatCount, formatDuration, formatExactPercent, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
@@ -13,7 +13,7 @@ export function header(report: PruneReport): HTMLElement {
   const { sparsity, parameters, bytes, method } = report;
   const sentence =
     `Of the parameters that can be pruned ${formatPercent(sparsity.achieved)} are gone (asked for: ` +
-    `${formatPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
+    `${formatExactPercent(sparsity.requested)}), ${formatPercent(sparsity.ofAllParameters)} of all. The rest was repaired ` +
     `from calibration text; ${report.healing === undefined ? 'nothing was trained' : 'then it learnt from the dense model'}.`;
   const tiles = [
     tile('Parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)),
@@ -31,6 +31,7 @@ export function header(report: PruneReport): HTMLElement {
     h('h1', {}, shortName(report.model)),
     h('p', { class: 'lead' }, sentence),
     h('dl', { class: 'tiles' }, ...tiles),
+    noiseNote(report),
     certificateNote(report),
     report.remarks.length > 0 &&
       h(
@@ -42,10 +43,10 @@ export function header(report: PruneReport): HTMLElement {
   );
 }
 
-/** Of one text, or the mean over all. */
+/** Of one text, or the mean over all; none where no text changed by more than noise. */
 function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
   const found = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
-  if (found.length === 0) return [];
+  if (found.every(isNoise)) return [];
   const mean = (of: 'dense' | 'pruned') =>
     meanPerplexity({
       perplexities: found.map(({ name, protocol, [of]: perplexity }) => ({
@@ -66,11 +67,25 @@ function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
 
 function speedTiles({ metrics = [] }: PruneReport): HTMLElement[] {
   return metrics.flatMap((metric) => {
-    const { kind, name, unit, dense } = metric;
-    if (kind !== 'speed' || unit !== 'tokens/s' || dense === undefined) return [];
-    const title = `${name[0]!.toUpperCase()}${name.slice(1)}, tokens/s`;
+    if (!isSpeedOfBoth(metric) || isNoise(metric)) return [];
+    const title = `${metric.name[0]!.toUpperCase()}${metric.name.slice(1)}, tokens/s`;
     return [tile(title, formatFigure(metric, 'dense'), formatFigure(metric, 'pruned'), describeChange(metric))];
   });
+}
+
+const isSpeedOfBoth = ({ kind, unit, dense }: MetricReport): boolean =>
+  kind === 'speed' && unit === 'tokens/s' && dense !== undefined;
+
+/** Figures that would have a tile if they differed by more than noise. */
+function noiseNote({ metrics = [] }: PruneReport): HTMLElement | undefined {
+  const texts = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
+  const found = [...(texts.every(isNoise) ? texts : []), ...metrics.filter(isSpeedOfBoth)].filter(isNoise);
+  if (found.length === 0) return undefined;
+  const names = shortNames(texts.map(({ name }) => name));
+  const figures = found.map(
+    (metric) => `${metricName(metric, names)} ${formatFigure(metric, 'dense')} → ${formatFigure(metric, 'pruned')}`,
+  );
+  return h('p', { class: 'small', id: 'noise' }, `No more than noise: ${figures.join('; ')}.`);
 }
 
 /** That the written model is the one that was decided on. */
