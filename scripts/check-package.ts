@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { buildPage } from './build-page.js';
+import { checkEvaluatedCode } from './check-evaluated-code.js';
 import { REPOSITORY_FIELDS } from './repository.js';
 
 const { version, repository, homepage, bugs } = JSON.parse(readFileSync('package.json', 'utf8')) as Record<
@@ -50,6 +51,8 @@ const described = execFileSync('node', ['--import', 'tsx', 'examples/02-describe
   env: { ...process.env, TSX_TSCONFIG_PATH: 'tsconfig.examples.json' },
 });
 assert.match(described, /parameters can be pruned/);
+
+await checkEvaluatedCode();
 
 // What is published is what users need, and no test, model or text.
 const [packed] = JSON.parse(execFileSync('npm', ['pack', '--dry-run', '--json'], { encoding: 'utf8' })) as [

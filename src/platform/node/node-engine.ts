@@ -70,7 +70,7 @@ let hasWarned = false;
 
 /** @param missing Why onnxruntime-node, which was wanted, is not there. */
 function createWasmEngine(missing: MissingRuntime | undefined): Engine {
-  const ort = loadWasm();
+  const ort = loadWasm(missing);
   if (missing !== undefined && !hasWarned) {
     hasWarned = true;
     process.emitWarning(`graphs run in WebAssembly, which is slower: ${explain(missing)}`, { code: 'FANG_PRUNE_WASM' });

@@ -1,11 +1,9 @@
-import * as nodeModule from 'node:module';
 import { dirname, join } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { runInThisContext } from 'node:vm';
 import { isMainThread } from 'node:worker_threads';
 import { EngineError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import { findTooOld, type OrtModule, ortVersion } from '../../runtime/ort-module.js';
+import { hostProcess, requireFrom } from './host-require.js';
 
 /** onnxruntime-node, which knows its execution providers. */
 export interface NativeRuntime extends OrtModule {
@@ -25,23 +23,8 @@ const INSTALL_HINT =
 
 const UPDATE_HINT = 'Update whatever else loads it here, such as transformers.js';
 
-/** Where this code lies, in CommonJS and in ES modules. */
-const OWN_PLACE = typeof __filename === 'string' ? pathToFileURL(__filename).href : import.meta.url;
-
 /** Whatever else loads onnxruntime-node and cannot do with another version than its own. */
 const NEIGHBOUR = '@huggingface/transformers';
-
-/** The process outside of a test runner's sandbox. */
-const hostProcess = (): typeof process => runInThisContext('process');
-
-/**
- * Node's own `require`, for a test runner's sandbox has another: a native addon belongs to the process, and would meet typed
- * arrays of a realm that it does not know.
- */
-function requireFrom(place: string): NodeJS.Require {
-  const { createRequire } = hostProcess().getBuiltinModule?.('node:module') ?? nodeModule;
-  return createRequire(place);
-}
 
 /**
  * Loads onnxruntime-node. Two versions of its library cannot live in one process, so one that is loaded already serves, or
@@ -49,9 +32,9 @@ function requireFrom(place: string): NodeJS.Require {
  * @returns what stood against it, where it cannot be used.
  */
 export function loadNative(): NativeRuntime | MissingRuntime {
-  const require = requireFrom(OWN_PLACE);
   switchTelemetryOff();
   try {
+    const require = requireFrom();
     const native = require(findLoaded(require) ?? findNeighbours(require) ?? 'onnxruntime-node') as NativeRuntime;
     const tooOld = findTooOld(ortVersion(native));
     return tooOld === undefined ? native : { failure: tooOld, remedy: UPDATE_HINT };
@@ -60,15 +43,19 @@ export function loadNative(): NativeRuntime | MissingRuntime {
   }
 }
 
-/** Loads onnxruntime-web. @throws EngineError when it is not there either. */
-export function loadWasm(): OrtModule {
+/**
+ * Loads onnxruntime-web.
+ * @param missing Why onnxruntime-node, which was wanted first, cannot be used.
+ * @throws EngineError when it cannot be loaded either, saying what stands against each.
+ */
+export function loadWasm(missing?: MissingRuntime): OrtModule {
   try {
-    return requireFrom(OWN_PLACE)('onnxruntime-web');
+    return requireFrom()('onnxruntime-web');
   } catch (cause) {
-    throw new EngineError(
-      `neither onnxruntime-node nor onnxruntime-web can be loaded (${firstLine(cause)}). ${INSTALL_HINT}`,
-      { cause },
-    );
+    const said = `onnxruntime-web cannot be loaded (${firstLine(cause)})`;
+    if (missing === undefined) throw new EngineError(`${said}. Install it: npm install onnxruntime-web`, { cause });
+    const { failure, remedy } = missing;
+    throw new EngineError(`onnxruntime-node cannot be used (${failure}), and ${said}. ${remedy}`, { cause });
   }
 }
 

@@ -1,0 +1,59 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { EngineError } from '../errors.js';
+import { requireFrom } from '../platform/node/host-require.js';
+import { MODULE_URL } from '../platform/node/module-url.js';
+import { VERSION } from '../version.js';
+
+/** Programs of the package: where their sources lie in `src`; the build puts every entry into `dist`. */
+const SOURCES = { 'bench-worker': 'bench/worker.ts', 'isolated-worker': 'isolation/worker.ts' } as const;
+
+const PACKAGE = 'fang-prune';
+
+/** How a program of the package is started: its path, and what Node.js needs to read it. */
+export interface Program {
+  readonly path: string;
+  readonly execArgv: readonly string[];
+}
+
+/**
+ * Finds a program of the package: from its own sources, where a worker is TypeScript and Node.js needs `tsx` to read it; beside
+ * this code in `dist`; or, from a bundle, in the installed package of the same version. It is never looked for in the current
+ * folder.
+ * @param moduleUrl where this code lies
+ * @throws EngineError when there is none.
+ */
+export function findProgram(name: keyof typeof SOURCES, moduleUrl = MODULE_URL): Program {
+  const own = moduleUrl?.startsWith('file:') ? fileURLToPath(moduleUrl) : undefined;
+  const root = own && findPackage(own);
+  if (root === undefined)
+    throw new EngineError(
+      `${name}.js of fang-prune ${VERSION} cannot be found from ${own ?? 'code that was evaluated as text'}. A bundle does not ` +
+        'hold this program: leave fang-prune out of it (mark it as external), and keep it in node_modules',
+    );
+  if (own!.endsWith('.ts')) return { path: join(root, 'src', SOURCES[name]), execArgv: ['--import', 'tsx'] };
+  return { path: join(root, 'dist', `${name}.js`), execArgv: [] };
+}
+
+/** The folder of the package: the one that a module lies in, or else the one that is installed for it. */
+function findPackage(own: string): string | undefined {
+  let folder = dirname(own);
+  while (!existsSync(join(folder, 'package.json')) && folder !== dirname(folder)) folder = dirname(folder);
+  if (isPackage(folder)) return folder;
+  try {
+    const installed = dirname(requireFrom(own).resolve(`${PACKAGE}/package.json`));
+    return isPackage(installed) ? installed : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isPackage(folder: string): boolean {
+  try {
+    const { name, version } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as Record<string, unknown>;
+    return name === PACKAGE && version === VERSION;
+  } catch {
+    return false;
+  }
+}
