@@ -10,9 +10,9 @@ import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process
 const PATIENCE_MS = 1500;
 
 /**
- * Makes a call in a process of its own, under a watchdog. Progress and abortion pass through.
+ * Makes a call in a process of its own, under a watchdog. Progress and abortion pass through; a listener that throws aborts it.
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); EngineError, saying what
- * it was doing, when the process died; whatever the call throws; the signal's reason when aborted.
+ * it was doing, when the process died; whatever the call or the listener throws; the signal's reason when aborted.
  */
 export async function runIsolated<Call extends ModelCall>(
   call: Call,
@@ -21,18 +21,18 @@ export async function runIsolated<Call extends ModelCall>(
   signal?.throwIfAborted();
   const child = forkWorker('isolated-worker', { serialization: 'advanced', stdio: inheritDescriptors(request) });
   const kill = () => child.kill('SIGKILL');
-  const killLater = () => setTimeout(kill, PATIENCE_MS).unref();
-  signal?.addEventListener('abort', killLater, { once: true });
   process.once('exit', kill);
   try {
-    const watched = watchProcess(child, bytesOfPaths(modelsOf(request)));
+    const watched = watchProcess(child, bytesOfPaths(pathsOf(request)));
     const channel: Channel = {
-      send: (message) => void (child.connected && child.send(message)),
+      send(message) {
+        if (child.connected) child.send(message);
+        if ('abort' in message) setTimeout(kill, PATIENCE_MS).unref();
+      },
       listen: (hear) => listenTo(child, { call, watched, hear }),
     };
     return await askThrough(channel, call, { ...request, onProgress, signal });
   } finally {
-    signal?.removeEventListener('abort', killLater);
     process.off('exit', kill);
     kill();
   }
@@ -56,8 +56,11 @@ function listenTo(child: ChildProcess, { call, watched, hear }: Listening): void
   });
 }
 
-/** Models that any request may name. */
-function modelsOf(request: object): string[] {
-  const { model, models, dense, pruned, reference } = request as Readonly<Record<string, unknown>>;
-  return [model, models, dense, pruned, reference].flat().filter((path) => typeof path === 'string');
+/** Models, and reports to be drawn, that any request may name. */
+function pathsOf(request: object): string[] {
+  const { model, models, dense, pruned, reference, ...given } = request as Readonly<Record<string, unknown>>;
+  const { report, add, beside } = given;
+  return [model, models, dense, pruned, reference, report, add, beside]
+    .flat()
+    .filter((path) => typeof path === 'string');
 }

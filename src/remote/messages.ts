@@ -1,6 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { JobControl, Progress } from '../progress.js';
 import { reason } from '../reason.js';
+import { type GuardedControl, guardListener } from './guard-listener.js';
 import type { AnswerOf, ModelCall, RequestOf } from './model-calls.js';
 import { reviveError, type SentError, toSentError } from './revive-error.js';
 
@@ -26,23 +27,24 @@ export interface Channel {
 }
 
 /**
- * Has a call made at the other end of a channel. Progress and abortion pass through.
+ * Has a call made at the other end of a channel. Progress and abortion pass through; a listener that throws aborts the call.
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); whatever the call throws;
- * the signal's reason when aborted.
+ * what the listener threw; the signal's reason when aborted.
  */
 export async function askThrough<Call extends ModelCall>(
   { send, listen }: Channel,
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
 ): Promise<AnswerOf<Call>> {
-  signal?.throwIfAborted();
+  const control = guardListener({ onProgress, signal });
+  control.signal.throwIfAborted();
   const stop = () => send({ abort: true });
-  signal?.addEventListener('abort', stop, { once: true });
+  control.signal.addEventListener('abort', stop, { once: true });
   try {
     const settled = new Promise<Outcome>((resolve) => {
       listen((message) => {
         if ('answer' in message || 'error' in message) resolve(message);
-        else if ('progress' in message) onProgress?.(message.progress);
+        else if ('progress' in message) hearProgress(message.progress, control);
       });
     });
     try {
@@ -52,11 +54,21 @@ export async function askThrough<Call extends ModelCall>(
       throw new OptionError(said, { cause });
     }
     const outcome = await settled;
-    signal?.throwIfAborted();
+    control.signal.throwIfAborted();
     if ('error' in outcome) throw reviveError(outcome.error);
     return outcome.answer as AnswerOf<Call>;
   } finally {
-    signal?.removeEventListener('abort', stop);
+    control.signal.removeEventListener('abort', stop);
+    control.release();
+  }
+}
+
+/** A listener that throws has aborted the call, which then rejects; whoever brings messages would only be disturbed by it. */
+function hearProgress(progress: Progress, { onProgress }: GuardedControl): void {
+  try {
+    onProgress?.(progress);
+  } catch {
+    // See above.
   }
 }
 

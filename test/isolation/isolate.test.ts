@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import { jest } from '@jest/globals';
 import { startPulse } from '../../src/isolation/start-pulse.js';
 import { watchProcess } from '../../src/isolation/watch-process.js';
@@ -18,6 +19,9 @@ import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 /** Where processes can be asked for what they hold and whom they started. */
 const onLinux = process.platform === 'linux' ? it : it.skip;
+
+const children = () =>
+  readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(/\s+/).filter(Boolean).map(Number);
 
 describe('a call in a process of its own', () => {
   it('answers as it does here, and tells of its progress', async () => {
@@ -53,9 +57,19 @@ describe('a call in a process of its own', () => {
     await expect(call).rejects.toThrow('enough');
   });
 
+  onLinux('rejects with what its listener throws, and ends its process', async () => {
+    const before = new Set(children());
+    const thrown = new TypeError('mine');
+    const onProgress = () => {
+      throw thrown;
+    };
+    await expect(describeModel({ model: TINY_LLAMA, onProgress, isolate: true })).rejects.toBe(thrown);
+    await expect(describeModel({ model: TINY_LLAMA, onProgress })).rejects.toBe(thrown);
+    await setTimeout(100);
+    expect(children().filter((child) => !before.has(child))).toEqual([]);
+  });
+
   onLinux('names what it did when its process dies', async () => {
-    const children = () =>
-      readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').trim().split(' ').map(Number);
     const before = new Set(children());
     const onProgress = () => {
       for (const child of children()) if (!before.has(child)) process.kill(child, 'SIGFPE');

@@ -1,3 +1,4 @@
+import { jest } from '@jest/globals';
 import { callInWorker, type WorkerLike, WorkerNotStarted } from '../../src/web/call-in-worker.js';
 
 /** A worker whose script is not there: it says so as soon as it can. */
@@ -10,6 +11,31 @@ function missing(): WorkerLike {
     terminate: () => undefined,
   };
 }
+
+it('rejects with what its listener throws, and ends the worker', async () => {
+  const thrown = new TypeError('mine');
+  const onProgress = jest.fn(() => {
+    throw thrown;
+  });
+  const terminate = jest.fn();
+  const start = (): WorkerLike => {
+    const listeners: ((event: never) => void)[] = [];
+    return {
+      postMessage() {
+        const progress = { stage: 'load', done: 0, total: 1 };
+        for (const data of [{ beat: true }, { progress }, { progress }])
+          for (const listener of listeners) setTimeout(() => listener({ data } as never));
+      },
+      addEventListener: (type: string, listener: (event: never) => void) =>
+        void (type === 'message' && listeners.push(listener)),
+      terminate,
+    };
+  };
+  const request: object = { model: new Map([['onnx/model.onnx', new Uint8Array(1)]]), onProgress };
+  await expect(callInWorker('describe', request, { start })).rejects.toBe(thrown);
+  expect(onProgress).toHaveBeenCalledTimes(1);
+  expect(terminate).toHaveBeenCalledTimes(1);
+});
 
 it('hears of a worker that does not start, however long bytes take to become blobs', async () => {
   const request: object = { model: new Map([['onnx/model.onnx', new Uint8Array(64 * 2 ** 20)]]) };
