@@ -148,11 +148,11 @@ export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOptio
 /**
  * Draws a report's page again, with measurements added to it.
  * @throws OptionError when there is no report, or a file holds no measurements of its models; ModelFormatError for files
- *   that are no JSON, or a report of another version.
+ *   that are no JSON, of more than 32 MiB, or a report of another version; the signal's reason when aborted.
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
  */
-export const rebuildReport = (request: calls.ReportRequest) => calls.runReport(nodePlatform, request);
+export const rebuildReport = (request: calls.ReportRequest & IsolateOption) => callModel('rebuildReport', request);
 
 /**
  * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a page that says what it is. Nothing but what its

@@ -113,6 +113,7 @@ async function* readLines(lines: Items<string>): AsyncGenerator<Document> {
   let number = 0;
   for await (const line of checkItems(lines, 'jsonl')) {
     const place = `line ${++number}`;
+    if (typeof line !== 'string') throw new OptionError(`${place} is ${describe(line)}, expected a string`);
     if (line.trim() !== '') yield { place, content: parseLine(line, place) };
   }
 }

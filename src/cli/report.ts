@@ -12,7 +12,7 @@ export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   description: "draw a report's page again, with measurements or other runs added",
   arguments: { '<report>': "a pruned model's folder, or a report's .json file" },
   families: REPORT,
-  run: (api, { onProgress, signal, ...request }) => api.rebuildReport(request),
+  run: (api, request) => api.rebuildReport(request),
   format: (written) => [...formatBeside(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
 };
 

@@ -1,3 +1,6 @@
+import { truth } from '../options/kinds.js';
+import { checkOptions, pickOptions, type Rows, row } from '../options/option.js';
+import { checkControl } from '../options/run.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
 import { runIsolated } from './run-isolated.js';
@@ -11,11 +14,17 @@ export interface IsolateOption {
   readonly isolate?: boolean | undefined;
 }
 
+const ISOLATE = {
+  isolate: row(undefined, 'make the call in a process of its own', { kind: truth, default: false }),
+} as const satisfies Rows<IsolateOption>;
+
 /** Makes a call in this process, or in one of its own where the request asks for it. */
 export async function callModel<Call extends ModelCall>(
   call: Call,
   request: RequestOf<Call> & IsolateOption,
 ): Promise<AnswerOf<Call>> {
+  checkControl(request);
+  checkOptions(pickOptions(Object(request), ISOLATE), ISOLATE);
   const { isolate = false, ...given } = Object(request);
   return isolate ? runIsolated(call, given) : callHere(nodePlatform, call, given);
 }

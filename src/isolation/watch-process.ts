@@ -6,8 +6,8 @@ import type { Progress } from '../progress.js';
 
 const GIGABYTE = 2 ** 30;
 
-/** Stages in which a sound model takes seconds and little memory, and a hostile one may take all there is. */
-const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse']);
+/** Stages in which a sound file takes seconds and little memory, and a hostile one may take all there is. */
+const QUICK_STAGES: ReadonlySet<string> = new Set(['load', 'analyse', 'rebuild']);
 
 /** What a process may take: with `modelBytes` of model, in a quick stage and in any other. */
 const LIMITS = {

@@ -4,7 +4,7 @@ import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { atLeast, code, fraction, listOf, text, truth, whole } from './kinds.js';
+import { atLeast, fraction, type Kind, listOf, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row } from './option.js';
@@ -155,10 +155,16 @@ export const PERPLEXITY = {
   Running: MODEL,
 } as const satisfies Families;
 
+const textPair: Kind<{ readonly context: string; readonly continuation: string }> = {
+  accepts: (value): value is never =>
+    [Object(value).context, Object(value).continuation].every((part) => typeof part === 'string'),
+  expected: 'pairs { context, continuation } of texts',
+};
+
 export const LOG_LIKELIHOOD = {
   Texts: {
     pairs: row(undefined, 'contexts, and what is measured after each', {
-      kind: listOf(code('a pair'), 'a list of contexts and continuations', 'texts'),
+      kind: listOf(textPair, 'a list of contexts and continuations', 'texts'),
       required: true,
     }),
     bos: TEXT_WINDOWS.bos,
@@ -281,4 +287,5 @@ export const REPORT = {
       otherwise: 'in place',
     }),
   },
+  Running: CONTROL,
 } as const satisfies Families;

@@ -96,8 +96,17 @@ export const either = <A, B>(a: Kind<A>, b: Kind<B>): Kind<A | B> => ({
   choices: [...(a.choices ?? []), ...(b.choices ?? [])],
 });
 
-/** A function, or code of the caller's that has methods. */
-export const code = (expected: string): Kind<never> => ({
-  accepts: (value): value is never => typeof value === 'function' || (typeof value === 'object' && value !== null),
+/** A function of the caller's. */
+export const callback = (expected: string): Kind<never> => ({
+  accepts: (value): value is never => typeof value === 'function',
+  expected,
+});
+
+/** An object of the caller's that has methods by these names. */
+export const withMethods = (expected: string, names: readonly string[]): Kind<never> => ({
+  accepts: (value): value is never =>
+    typeof value === 'object' &&
+    value !== null &&
+    names.every((name) => typeof Reflect.get(value, name) === 'function'),
   expected,
 });

@@ -1,5 +1,5 @@
 import { DEFAULT_THREADS } from '../platform/platform.js';
-import { code, either, listOf, text, truth, whole } from './kinds.js';
+import { either, listOf, text, truth, whole, withMethods } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
 
@@ -36,7 +36,7 @@ export const ENGINE = {
 /** An engine of the caller's own, and what every long job takes. */
 export const JOB = {
   engine: row(undefined, 'in place of executionProvider', {
-    kind: code('an engine'),
+    kind: withMethods('an engine, which has { name, load(model, options) }', ['load']),
     otherwise: 'one of onnxruntime-node',
   }),
   ...CONTROL,

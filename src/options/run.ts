@@ -1,6 +1,6 @@
 import type { JobControl } from '../progress.js';
-import { code, whole } from './kinds.js';
-import { type Rows, row } from './option.js';
+import { callback, whole, withMethods } from './kinds.js';
+import { checkOptions, pickOptions, type Rows, row } from './option.js';
 
 /** How a run goes. */
 export interface RunOptions extends JobControl {
@@ -12,9 +12,17 @@ export interface RunOptions extends JobControl {
 
 /** What every long job takes. */
 export const CONTROL = {
-  onProgress: row(undefined, 'hears of every step', { kind: code('a function'), otherwise: 'nobody' }),
-  signal: row(undefined, 'ends the job when it is aborted', { kind: code('an AbortSignal'), otherwise: 'none' }),
+  onProgress: row(undefined, 'hears of every step', { kind: callback('a function'), otherwise: 'nobody' }),
+  signal: row(undefined, 'ends the job when it is aborted', {
+    kind: withMethods('an AbortSignal', ['throwIfAborted', 'addEventListener', 'removeEventListener']),
+    otherwise: 'none',
+  }),
 } as const satisfies Rows<JobControl>;
+
+/** Checks what every long job takes, before any of it is used. @throws OptionError naming the option */
+export function checkControl(request: unknown): void {
+  checkOptions(pickOptions(Object(request), CONTROL), CONTROL);
+}
 
 /** A seed of its own for every call that draws. */
 export const seedOf = (help: string) => ({ kind: whole(0), default: 0, flag: '--seed <number>', help });

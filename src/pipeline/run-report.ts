@@ -2,14 +2,15 @@ import { OptionError } from '../errors.js';
 import { REPORT } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
 import { addMeasurements } from '../report/add-measurements.js';
 import { layBeside, type NamedReport } from '../report/lay-beside.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { readJsonFile } from '../storage/read-json.js';
+import { MAX_REPORT_BYTES, readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
 import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
 
-export interface ReportRequest {
+export interface ReportRequest extends JobControl {
   /** A report (`.json`), or the pruned model's folder that it lies in. */
   readonly report: string;
   /** JSON files of measurements to add: what `fang-prune eval`, `bench` and `bias` printed with `--json`. */
@@ -30,19 +31,31 @@ export interface WrittenReport {
 /** Adds measurements and other runs to a report, and writes it with its page. */
 export async function runReport({ files }: Platform, request: ReportRequest): Promise<WrittenReport> {
   checkOptions(request, rowsOf(REPORT));
-  const { report: given, add = [], beside = [], out } = request;
+  const { report: given, add = [], beside = [], out, onProgress, signal } = request;
+  const total = 2 + add.length + beside.length;
+  let done = 0;
+  const step = (detail: string) => {
+    signal?.throwIfAborted();
+    onProgress?.({ stage: 'rebuild', done: done++, total, detail });
+  };
+  step(given);
   const path = await locateReport(files, given);
   let report = await requireReport(files, path);
   for (const file of add) {
-    const measured = await readJsonFile(files, files.resolve(file));
+    step(file);
+    const measured = await readJsonFile(files, files.resolve(file), MAX_REPORT_BYTES);
     if (measured === undefined) throw new OptionError(`There is no file ${file} to add to the report.`);
     report = addMeasurements(report, measured, file);
   }
   const others: NamedReport[] = [];
-  for (const name of beside) others.push({ name, report: await requireReport(files, await locateReport(files, name)) });
+  for (const name of beside) {
+    step(name);
+    others.push({ name, report: await requireReport(files, await locateReport(files, name)) });
+  }
   if (others.length > 0) report = layBeside(report, others);
   const place = resolveReportPlace(files, out ?? path);
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
+  step(name);
   if (out !== undefined) await checkReportPlace(files, { folder, name });
   return { report, files: await writeReport(files, report, { folder, name }) };
 }

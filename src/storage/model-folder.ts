@@ -7,6 +7,7 @@ import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { parseModelId } from '../options/model-id.js';
 import { refusal } from '../options/option.js';
+import { checkControl } from '../options/run.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
@@ -96,6 +97,7 @@ export async function openModelFolder(
   { file, embeddings: given, ...finding }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
   if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
+  checkControl(finding);
   const { files } = platform;
   const { root, modelFile: named, origin: hub } = await locate(platform, path, { file, ...finding });
   const entries = await Promise.all(

@@ -1,10 +1,10 @@
 import type { Files } from '../platform/platform.js';
 import { checkReport } from '../report/check-report.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { readJsonFile } from './read-json.js';
+import { MAX_REPORT_BYTES, readJsonFile } from './read-json.js';
 
 /** A report as a run wrote it; undefined where there is none. @throws ModelFormatError when it is damaged. */
 export async function readReport(files: Files, path: string): Promise<PruneReport | undefined> {
-  const found = await readJsonFile(files, path);
+  const found = await readJsonFile(files, path, MAX_REPORT_BYTES);
   return found && checkReport(found, path);
 }

@@ -4,7 +4,7 @@ import type { Files } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import { formatReportPage } from '../report/format-report-page.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { hasSchema } from './read-json.js';
+import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 
 /** What reports are called beside the model they tell of, without their endings. */
 export const REPORT_NAME = 'fang-prune-report';
@@ -47,7 +47,7 @@ export async function checkReportPlace(
   for (const path of [json, page]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;
   const other = taken
-    ? !(await hasSchema(files, json, 'fang-prune-report/'))
+    ? !(await hasSchema(files, json, 'fang-prune-report/', MAX_REPORT_BYTES))
     : (await files.kindOf(page)) !== undefined;
   if (other)
     throw new OptionError(

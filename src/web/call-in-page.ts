@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.js';
+import { checkControl } from '../options/run.js';
 import { startRuntime } from '../platform/web/web-platform.js';
 import { readPageRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
@@ -16,6 +17,7 @@ export async function callInPage<Call extends ModelCall>(
   call: Call,
   request: InPage<RequestOf<Call>>,
 ): Promise<AnswerOf<Call>> {
+  checkControl(request);
   if (!('document' in globalThis)) return callOnThread(call, request);
   if (!isData(Object(request))) return callWithEngineWorkers(call, request);
   try {

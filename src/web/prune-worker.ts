@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.js';
+import { checkControl } from '../options/run.js';
 import type { JobControl } from '../progress.js';
 import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { callInWorker, type WorkerSettings } from './call-in-worker.js';
@@ -6,7 +7,7 @@ import type { InPage } from './page-request.js';
 
 /** The browser entry's calls, made in workers. They take plain data alone: no engine, no stages, no tokenizer of your own. */
 export type PruneWorker = {
-  readonly [Call in ModelCall]: (request: InWorker<RequestOf<Call>>) => Promise<AnswerOf<Call>>;
+  readonly [Call in PageCall]: (request: InWorker<RequestOf<Call>>) => Promise<AnswerOf<Call>>;
 } & {
   /** Ends the workers of calls under way, which fail. */
   terminate(): void;
@@ -14,8 +15,11 @@ export type PruneWorker = {
 
 export type InWorker<Request> = Omit<InPage<Request>, 'engine' | 'stages'>;
 
+/** Pages are not drawn again from a page. */
+type PageCall = Exclude<ModelCall, 'rebuildReport'>;
+
 /** Names of the calls; the calls themselves are the worker's. */
-const CALLS: Readonly<Record<ModelCall, true>> = {
+const CALLS: Readonly<Record<PageCall, true>> = {
   plan: true,
   prune: true,
   pruneLadder: true,
@@ -40,7 +44,9 @@ const CALLS: Readonly<Record<ModelCall, true>> = {
  */
 export function createPruneWorker(settings: WorkerSettings = {}): PruneWorker {
   const ended = new AbortController();
-  const ask = (call: ModelCall, { signal, ...request }: object & JobControl) => {
+  const ask = async (call: ModelCall, given: object & JobControl) => {
+    checkControl(given);
+    const { signal, ...request } = Object(given) as object & JobControl;
     const either = AbortSignal.any([ended.signal, ...(signal === undefined ? [] : [signal])]);
     return callInWorker(call, { ...request, signal: either }, settings);
   };

@@ -1,14 +1,18 @@
 import { layBeside } from '../../src/report/lay-beside.js';
 import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
+const control = { onProgress: expect.any(Function), signal: expect.any(AbortSignal) };
+
 it('passes on what was said and names what was written', async () => {
   const { calls, out } = await runWithDouble('report pruned --add eval.json -a bias.json --out page.json');
-  expect(calls).toEqual([['rebuildReport', { report: 'pruned', add: ['eval.json', 'bias.json'], out: 'page.json' }]]);
+  expect(calls).toEqual([
+    ['rebuildReport', { report: 'pruned', add: ['eval.json', 'bias.json'], out: 'page.json', ...control }],
+  ]);
   expect(out).toBe('Wrote a.json\nWrote a.html\n');
 });
 
 it('passes on only what was said', async () => {
-  expect((await runWithDouble('report pruned')).calls).toEqual([['rebuildReport', { report: 'pruned' }]]);
+  expect((await runWithDouble('report pruned')).calls).toEqual([['rebuildReport', { report: 'pruned', ...control }]]);
 });
 
 it('lays runs side by side', async () => {
@@ -17,7 +21,7 @@ it('lays runs side by side', async () => {
   ]);
   const rebuildReport = async () => ({ report, files: ['a.json'] });
   const { calls, out } = await runWithDouble('report pruned --beside other', { rebuildReport });
-  expect(calls).toEqual([['rebuildReport', { report: 'pruned', beside: ['other'] }]]);
+  expect(calls).toEqual([['rebuildReport', { report: 'pruned', beside: ['other'], ...control }]]);
   expect(out).toContain('                 pruned         other\nmethod      flap, seed 0  auto, seed 0\n');
   expect(out).toMatch(/\nWrote a\.json\n$/);
 });

@@ -8,7 +8,7 @@ import type { JobControl } from '../../progress.js';
 import type { BiasReport, MetricReport } from '../../report/report-schema.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import type { ModelFolder, SourceOptions } from '../../storage/model-folder.js';
-import { readJsonFile } from '../../storage/read-json.js';
+import { MAX_REPORT_BYTES, readJsonFile } from '../../storage/read-json.js';
 import { openTextSource } from '../../storage/read-text.js';
 import { REPORT_NAME } from '../../storage/write-report.js';
 import { withJob } from '../job-context.js';
@@ -96,7 +96,9 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
 
 /** A report beside the pruned model tells what it was calibrated on. */
 async function findMismatch({ platform: { files }, root }: ModelFolder, tokensSha256: string): Promise<string[]> {
-  const report = await readJsonFile(files, files.resolve(root, `${REPORT_NAME}.json`)).catch(() => undefined);
+  const report = await readJsonFile(files, files.resolve(root, `${REPORT_NAME}.json`), MAX_REPORT_BYTES).catch(
+    () => undefined,
+  );
   const recorded = Object(report?.calibration).tokensSha256 as unknown;
   if (typeof recorded !== 'string' || recorded === tokensSha256) return [];
   return [
