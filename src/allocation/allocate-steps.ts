@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
+import { evenTeams, freeTeams } from './even-teams.js';
 
 /**
  * Asks an allocation and turns its sparsities into whole steps; what the options fixed holds.
@@ -15,9 +16,12 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
     );
   const steps = modules.map((module, at) => stepsOf(module, module.fixed ?? checkedSparsity(module, sparsities[at]!)));
   if (!evenHeads) return steps;
-  const isFree = ({ kind, fixed }: ModuleMeasures) => kind === 'attention' && fixed === undefined;
-  const even = evenCount(steps.filter((_, at) => isFree(modules[at]!)));
-  const evened = steps.map((count, at) => (isFree(modules[at]!) ? even : count));
+  const evened = [...steps];
+  for (const team of freeTeams(modules)) {
+    const places = team.map((module) => modules.indexOf(module));
+    const even = evenCount(places.map((at) => steps[at]!));
+    for (const at of places) evened[at] = even;
+  }
   checkEvenHeads(modules, evened);
   return evened;
 }
@@ -38,8 +42,8 @@ function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity:
 }
 
 function checkEvenHeads(modules: readonly ModuleMeasures[], steps: readonly number[]): void {
-  const shapes = modules.map(({ kind, unitCount }, at) => kind === 'attention' && `${unitCount}-${steps[at]}`);
-  if (new Set(shapes.filter(Boolean)).size > 1) {
+  const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[modules.indexOf(module)]}`;
+  if (evenTeams(modules).some((team) => new Set(team.map(shapeOf)).size > 1)) {
     throw new OptionError(
       'skipBlocks or blockSparsity leave different numbers of heads in different blocks, which older runtimes cannot open; ' +
         "set perBlockKvHeads, or prune modules: 'ffn' only",

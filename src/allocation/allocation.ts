@@ -1,4 +1,4 @@
-import type { ModuleKind } from '../architecture/layout.js';
+import type { AttentionType, ModuleKind } from '../architecture/layout.js';
 import type { CompensationAdapter } from '../compensation/adapter.js';
 
 /**
@@ -11,6 +11,8 @@ export type BlockMeasure = 'blockChange' | 'sensitivity';
 export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, number>>> {
   readonly block: number;
   readonly kind: ModuleKind;
+  /** Of attention; default `full`. */
+  readonly attentionType?: AttentionType | undefined;
   /** Prunable parameters. */
   readonly parameterCount: number;
   /** Neurons, or query heads. */
@@ -43,7 +45,7 @@ export interface AllocationProblem {
   readonly sparsity: number;
   /** In the order of the model. */
   readonly modules: readonly ModuleMeasures[];
-  /** All attention loses equally many heads: if the sparsities differ, their mean. */
+  /** All attention of one type loses equally many heads: if the sparsities differ, their mean. */
   readonly evenHeads: boolean;
 }
 

@@ -1,5 +1,6 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
+import { freeTeams } from './even-teams.js';
 
 export const global: Allocation = {
   description: 'one threshold on what each removal costs, per parameter, over all modules',
@@ -11,11 +12,11 @@ export const global: Allocation = {
   allocate: allocateGlobally,
 };
 
-/** Where all attention loses equally many heads, its n-th steps leave together: one entry with the sum of their costs. */
+/** Where attention loses equally many heads, its n-th steps leave together: one entry with the sum of their costs. */
 function allocateGlobally({ sparsity, modules, evenHeads }: AllocationProblem): number[] {
-  const joint = modules.filter(({ kind, fixed }) => evenHeads && kind === 'attention' && fixed === undefined);
-  const single = modules.filter((module) => !joint.includes(module)).map((module) => [module]);
-  const teams = [...(joint.length > 0 ? [joint] : []), ...single];
+  const joint = evenHeads ? freeTeams(modules) : [];
+  const single = modules.filter((module) => !joint.flat().includes(module)).map((module) => [module]);
+  const teams = [...joint, ...single];
   const counts = allocateByThreshold(teams.map(joinEntries), sparsity);
   const found = new Map(teams.flatMap((team, at) => team.map((module) => [module, counts[at]!] as const)));
   return modules.map((module) => found.get(module)! / module.stepCount);

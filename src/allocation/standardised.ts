@@ -2,6 +2,7 @@ import { OptionError } from '../errors.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
 import { evenCount } from './allocate-steps.js';
 import { type Allocation, type AllocationProblem, type ModuleMeasures, stepsOf } from './allocation.js';
+import { freeTeams } from './even-teams.js';
 import { roundBudget } from './round-budget.js';
 
 export const standardised: Allocation = {
@@ -24,9 +25,10 @@ function allocateByScores({ sparsity, modules, evenHeads }: AllocationProblem): 
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
-  const even = competing.filter(({ kind }) => evenHeads && kind === 'attention');
-  const evenSteps = evenCount(even.map((module) => counts[competing.indexOf(module)]!));
-  for (const module of even) set.set(module, evenSteps);
+  for (const team of evenHeads ? freeTeams(modules) : []) {
+    const evenSteps = evenCount(team.map((module) => counts[competing.indexOf(module)]!));
+    for (const module of team) set.set(module, evenSteps);
+  }
   const free = modules.filter((module) => !set.has(module));
   const freeCounts = allocateStandardised(free.map(entryOf), Math.min(sparsityLeft(sparsity, modules, set), 0.99));
   const rounded = roundBudget(free.map((module, at) => ({ ...module, requested: freeCounts[at]! })));

@@ -222,6 +222,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
   return {
     index: site.index,
     kind: units.isAttention ? 'attention' : 'ffn',
+    ...(units.isAttention && { attentionType: units.isLinear ? 'linear' : 'full' }),
     block: site.block,
     segment: site.segment,
     output: linear,
@@ -238,6 +239,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
 }
 
 function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex): string {
+  if (units.isLinear) return 'linear attention';
   if (units.isAttention) {
     if (units.sharesKeyValue) return 'multi-query attention';
     return units.groupOfUnit === undefined && units.headsPerUnit === 1

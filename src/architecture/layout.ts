@@ -2,6 +2,9 @@
 
 export type ModuleKind = 'ffn' | 'attention';
 
+/** Over all keys, or through a state that each head carries along (gated delta rule and the like). */
+export type AttentionType = 'full' | 'linear';
+
 /**
  * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
  * (convolutions, recurrences), and mixtures of experts.
@@ -39,6 +42,8 @@ export interface OutputLinear {
 export interface PrunableModule {
   readonly index: number;
   readonly kind: ModuleKind;
+  /** Absent for an FFN. */
+  readonly attentionType?: AttentionType;
   readonly block: number;
   readonly segment: number;
   readonly output: OutputLinear;
@@ -51,7 +56,7 @@ export interface PrunableModule {
   readonly unitSize: number;
   /** More than 1 where the graph keeps a KV head together with its query heads, so that they can only go as one. Default 1. */
   readonly headsPerUnit?: number;
-  /** KV head of each query head; absent when every unit can go alone (FFN, MHA). */
+  /** KV head of each query head, or key head of each value head of linear attention; absent when every unit can go alone (FFN, MHA). */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
   /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. Absent for an FFN. */

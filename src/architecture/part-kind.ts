@@ -23,7 +23,7 @@ export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKi
     const operator = operatorOf(node);
     const isProduct = operator?.tokens === 'product' && node.input.every((input) => !index.constants.has(input));
     if (isProduct || isAttention(operator)) return 'attention';
-    isMixer ||= operator?.tokens === 'mixer';
+    isMixer ||= operator?.tokens === 'mixer' || operator?.tokens === 'recurrence';
     pending.push(...inputsOf(node));
   }
   return isMixer ? 'mixer' : 'ffn';

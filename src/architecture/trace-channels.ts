@@ -37,6 +37,8 @@ export interface ChannelTrace {
   readonly sharesKeyValue: boolean;
   /** Whether the units meet an operator that mixes tokens. */
   readonly isAttention: boolean;
+  /** Whether that is linear attention, whose heads carry a state in place of keys and values. */
+  readonly isLinear: boolean;
 }
 
 export interface TraceFailure {
@@ -103,6 +105,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   let groupOfUnit: Int32Array | undefined;
   let sharesKeyValue = false;
   let mixesTokens = false;
+  let isLinear = false;
   const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
 
@@ -128,7 +131,8 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       const node = index.nodes[at]!;
       touched.add(at);
       const operator = operatorOf(node);
-      mixesTokens ||= isAttention(operator);
+      isLinear ||= operator?.tokens === 'recurrence';
+      mixesTokens ||= isLinear || isAttention(operator);
       const where = { node: nodeLabel(node), opType: qualifiedOp(node), kind };
       try {
         const rule = axisRuleOf(node, operator);
@@ -162,6 +166,12 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
     const reason = `"${shared}" is computed from a weight and read by other parts of the model too`;
     return { failure: { node: shared, opType: '', reason, kind } };
   }
+  const mixer = [...touched].find((at) => operatorOf(index.nodes[at]!)?.tokens === 'mixer');
+  if (mixer !== undefined && !mixesTokens) {
+    const reason = 'tokens meet there otherwise than in attention; only attention and FFNs are pruned';
+    const node = index.nodes[mixer]!;
+    return { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } };
+  }
   return {
     trace: {
       unitCount,
@@ -175,6 +185,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
         groupOfUnit === undefined &&
         (sharesKeyValue || [...touched].some((at) => readsSharedOperand(at, labels, request))),
       isAttention: mixesTokens,
+      isLinear,
     },
   };
 }
@@ -238,10 +249,7 @@ const isSharing = (operator: Operator | undefined): boolean =>
 function axisRuleOf(node: NodeProto, operator: Operator | undefined): AxisRule {
   const axis = operator?.axis ?? missing('nothing is known of it');
   if (typeof axis === 'function') return axis;
-  if (operator?.tokens === 'mixer') throw new TraceStop(axis.missing);
-  throw new TraceStop(
-    `no axis rule says how channels travel through ${qualifiedOp(node)}: ${axis.missing} (its row is in src/operators)`,
-  );
+  throw new TraceStop(`channels cannot be followed through ${qualifiedOp(node)}: ${axis.missing}`);
 }
 
 function mergeLabels(value: string, known: AxisLabel, added: AxisLabel): AxisLabel {

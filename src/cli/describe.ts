@@ -49,8 +49,9 @@ function formatBlocks({ blocks }: ModelDescription): string {
   return formatTable([...words('block', 'module', 'structure', 'size'), ...numbers('parameters each')], rows);
 }
 
-function describeSize({ width, heads, kvHeads, headSize }: ModuleDescription): string {
+function describeSize({ width, heads, kvHeads, keyHeads, headSize }: ModuleDescription): string {
   if (heads === undefined) return width === undefined ? '' : `${width} neurons`;
+  if (keyHeads !== undefined) return `${heads} value heads of ${headSize}, ${keyHeads} key heads`;
   const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${kvHeads} KV heads`;
   return `${heads} heads${headSize === undefined ? '' : ` of ${headSize}`}${shared}`;
 }

@@ -155,6 +155,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     cos: unary('Cos'),
     tanh: unary('Tanh'),
     sigmoid: unary('Sigmoid'),
+    softplus: unary('Softplus'),
     erf: unary('Erf'),
     floor: unary('Floor'),
     /** Reductions over `axes`; no axes leave the value as it is. */

@@ -5,7 +5,7 @@ import type { RuleContext } from './gradient-rule.js';
 import { byOpenRule, type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
 /** All ports share the axis, aligned from the right as broadcasting does; a port of size 1 there carries nothing. */
-const sharedAxis: AxisRule = (site) => {
+export const sharedAxis: AxisRule = (site) => {
   const from = arrivedAt(site);
   const rank = site.dims(from).length;
   const { axis, codes } = site.label;
@@ -72,8 +72,8 @@ export const ELEMENTWISE = {
   Exp: pointwise((c) => [c.o.mul(c.g, c.output(0))]),
   /** y = ln(x): dx = g / x. */
   Log: pointwise((c) => [c.o.div(c.g, c.input(0))]),
-  /** y = sqrt(x): dx = g / (2 y). */
-  Sqrt: pointwise((c) => [c.o.div(c.g, c.o.mul(c.output(0), 2))]),
+  /** y = sqrt(x): dx = g / (2 y), and 0 at x = 0, where it is the length of a zero vector. */
+  Sqrt: pointwise((c) => [c.o.where(c.o.greater(c.output(0), 0), c.o.div(c.g, c.o.mul(c.output(0), 2)), 0)]),
   /** y = 1 / x: dx = -g y^2. */
   Reciprocal: pointwise((c) => [c.o.neg(c.o.mul(c.g, c.o.mul(c.output(0), c.output(0))))]),
   /** y = sin(x): dx = g cos(x). */

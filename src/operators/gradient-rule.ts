@@ -58,7 +58,7 @@ export type Lowering = (context: LoweringContext) => readonly (Value | undefined
 /** Error for a form of an operator that its rule does not cover. */
 export function unsupported(node: NodeProto, reason: string): UnsupportedModelError {
   return new UnsupportedModelError(
-    `No gradient for ${nodeLabel(node)}: ${reason} Prune with a method that needs no gradients, export the model in another way, or extend its row in src/operators.`,
+    `No gradient for ${nodeLabel(node)}: ${reason} Prune with a method that needs no gradients (flap, obc or wanda).`,
   );
 }
 

@@ -1,16 +1,42 @@
-import { intsAttribute, textAttribute } from '../graph/attributes.js';
+import { findAttribute, intAttribute, intsAttribute, setIntAttribute, textAttribute } from '../graph/attributes.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import type { Value } from '../graph/value.js';
+import { type AxisRule, TraceStop } from './axis-rule.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
+import { isPresent } from './heads.js';
+import type { MendRule } from './mend-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
 
-/** A part that mixes tokens otherwise than attention stays as it is, so that no channels are followed through it. */
-const mixer = (gradient: Gradient): Operator => ({
-  ...PLAIN,
-  axis: missing('tokens meet there otherwise than in attention; only attention and FFNs are pruned'),
-  tokens: 'mixer',
-  gradient,
-});
+/** Where the channels lie in a convolution's activations, and its states, which are activations too. */
+interface ChannelPorts {
+  readonly axis: number;
+  readonly inputs: readonly number[];
+  readonly outputs: readonly number[];
+}
+
+/** A convolution of each channel by itself: activations, weight `[C, 1, ..]` and bias `[C]` share the channels. */
+const alongChannels =
+  (portsOf: (site: Parameters<AxisRule>[0]) => ChannelPorts): AxisRule =>
+  (site) => {
+    const { node, label, side, slot } = site;
+    const [, weight = '', bias] = node.input;
+    const ports = portsOf(site);
+    const slots = side === 'input' ? ports.inputs : ports.outputs;
+    const own = side === 'input' && (slot === 1 || slot === 2) ? 0 : slots.includes(slot) ? ports.axis : -1;
+    if (site.dims(weight)[1] !== 1 || label.axis !== own || site.dims(weight)[0] !== label.codes.length)
+      throw new TraceStop('it convolves several channels together, or along the axis of the units');
+    const activations = [...ports.inputs.map((at) => node.input[at]), ...ports.outputs.map((at) => node.output[at])];
+    const found = (values: readonly (string | undefined)[], axis: number) =>
+      values.filter(isPresent).map((value) => ({ value, label: { axis, codes: label.codes } }));
+    return { findings: [...found(activations, ports.axis), ...found([weight, bias], 0)] };
+  };
+
+const mendGroups: MendRule = ({ node, labelOf, keptPositions }) => {
+  const label = labelOf(node.input[0] ?? '');
+  if (label !== undefined && findAttribute(node, 'group')) setIntAttribute(node, 'group', keptPositions(label).length);
+};
+
+const mixer = (axis: Operator['axis'], gradient: Gradient): Operator => ({ ...PLAIN, axis, tokens: 'mixer', gradient });
 
 /** A convolution of each channel by itself along one axis, as a sum of shifted copies. Inputs: 0 `[B, C, S]`, 1 weight `[C, 1, K]`, 2 bias `[C]`. */
 const convolveEach: Lowering = (c) => {
@@ -29,30 +55,50 @@ const convolveEach: Lowering = (c) => {
   return [plusBias(c, convolve(c.o, c.o.pad(x, 2, { before, after }), { weight: c.input(1), dilation }))];
 };
 
-/** The same, with the K - 1 columns before the first as input 3, and an activation. */
+/** The same, with the columns before the first as input 3, and an activation. */
 const convolveBehindState: Lowering = (c) => {
-  const { o } = c;
+  const { o, node } = c;
   const x = c.input(0);
-  if (x.dims.length !== 3) throw unsupported(c.node, `it convolves along more than one axis ([${x.dims}]).`);
+  if (x.dims.length !== 3) throw unsupported(node, `it convolves along more than one axis ([${x.dims}]).`);
+  for (const form of ['channels_last', 'state_window'])
+    if (intAttribute(node, form, 0) !== 0) throw unsupported(node, `it has "${form}".`);
   const weight = c.input(1);
-  const before = (weight.dims[2] ?? 1) - 1;
+  const dilation = intAttribute(node, 'dilation', 1);
+  const before = ((weight.dims[2] ?? 1) - 1) * dilation;
   const whole = c.has(3) ? o.concat([c.input(3), x], 2) : o.pad(x, 2, { before, after: 0 });
-  const made = plusBias(c, convolve(o, whole, { weight, dilation: 1 }));
-  const activation = textAttribute(c.node, 'activation') || 'none';
+  const made = plusBias(c, convolve(o, whole, { weight, dilation }));
+  const activation = textAttribute(node, 'activation') || 'none';
   if (activation === 'none') return [made];
-  if (activation !== 'silu' && activation !== 'swish') throw unsupported(c.node, `its activation is "${activation}".`);
+  if (activation !== 'silu' && activation !== 'swish') throw unsupported(node, `its activation is "${activation}".`);
   return [o.mul(made, o.sigmoid(made))];
 };
 
-const unwritten = mixer(missing('its recurrence is not written out yet'));
+const convolution = mixer(
+  alongChannels(({ node }) => {
+    if (intAttribute(node, 'channels_last', 0) !== 0 || intAttribute(node, 'state_window', 0) !== 0)
+      throw new TraceStop('its state or its channels lie on axes that are not followed');
+    return { axis: 1, inputs: [0, 3], outputs: [0, 1] };
+  }),
+  { lower: convolveBehindState },
+);
+
+const unwritten = mixer(
+  missing('its weights hold all gates together'),
+  missing('its recurrence is not written out yet'),
+);
 
 /** Convolutions and recurrences. */
 export const MIXERS = {
-  Conv: mixer({ lower: convolveEach }),
-  'com.microsoft.CausalConvWithState': mixer({ lower: convolveBehindState }),
-  CausalConvWithState: unwritten,
-  'com.microsoft.LinearAttention': unwritten,
-  ...{ LinearAttention: unwritten, GRU: unwritten, LSTM: unwritten, RNN: unwritten },
+  Conv: {
+    ...mixer(
+      alongChannels(() => ({ axis: 1, inputs: [0], outputs: [0] })),
+      { lower: convolveEach },
+    ),
+    mend: mendGroups,
+  },
+  'com.microsoft.CausalConvWithState': convolution,
+  CausalConvWithState: convolution,
+  ...{ GRU: unwritten, LSTM: unwritten, RNN: unwritten },
 } as const satisfies Family;
 
 function convolve(o: TensorOps, x: Value, { weight, dilation }: { weight: Value; dilation: number }): Value {

@@ -26,13 +26,13 @@ export const NORMALISATION = {
   LayerNormalization: { ...norm((c) => layerNorm(c)), parameters: { 1: 'vector', 2: 'vector' } },
   SimplifiedLayerNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
   RMSNormalization: { ...norm((c) => rmsNorm(c)), parameters: { 1: 'vector' } },
-  /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|. */
+  /** y = x / |x| along one axis: dx = (g - y sum(g y)) / |x|, and 0 where x is zero and has no direction. */
   LpNormalization: norm((c) => {
     if (intAttribute(c.node, 'p', 2) !== 2) throw unsupported(c.node, 'its norm is not the Euclidean one.');
     const axes = [intAttribute(c.node, 'axis', -1)];
     const along = c.o.sum(c.o.mul(c.g, c.output(0)), axes, true);
     const length = c.o.sqrt(c.o.sumSquare(c.input(0), axes, true));
-    return [c.o.div(c.o.sub(c.g, c.o.mul(c.output(0), along)), length)];
+    return [c.o.where(c.o.greater(length, 0), c.o.div(c.o.sub(c.g, c.o.mul(c.output(0), along)), length), 0)];
   }),
   /** y = softmax(x): dx = y (g - sum(g y)). Over keys, it is what an attention is told by. */
   Softmax: {

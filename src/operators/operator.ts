@@ -45,7 +45,7 @@ export const missing = (reason: string): Missing => ({ missing: reason });
 /**
  * `each`: every token by itself, and all alike. `layout`: the same elements in the same order. `moves`: nothing is said, tokens
  * or channels may change places. `repeats`: there may be more of them. `product`: where both operands are activations. `mixer`: otherwise than in attention.
- * `experts`: some parts take some tokens. An attention also says what hides later tokens: always, an attribute that is 1, or
+ * `experts`: some parts take some tokens. `recurrence`: each head through a state of its own (linear attention). An attention also says what hides later tokens: always, an attribute that is 1, or
  * nothing inside it.
  */
 export type TokenMixing =
@@ -56,6 +56,7 @@ export type TokenMixing =
   | 'product'
   | 'mixer'
   | 'experts'
+  | 'recurrence'
   | { readonly causal: 'always' | 'no' | { readonly attribute: string } };
 
 /** Whether tokens meet in an operator as they do in attention. */

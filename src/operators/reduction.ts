@@ -36,8 +36,11 @@ export const REDUCTIONS = {
   ReduceMean: reduction((c) => [c.o.mul(keepReduced(c, c.g), 1 / reducedCount(c))]),
   /** y = sum(x^2): dx = 2 g x. */
   ReduceSumSquare: reduction((c) => [c.o.mul(c.o.mul(keepReduced(c, c.g), 2), c.input(0))]),
-  /** y = sqrt(sum(x^2)): dx = g x / y. */
-  ReduceL2: reduction((c) => [c.o.mul(c.o.div(keepReduced(c, c.g), keepReduced(c, c.output(0))), c.input(0))]),
+  /** y = sqrt(sum(x^2)): dx = g x / y, and 0 where x is zero. */
+  ReduceL2: reduction((c) => {
+    const length = keepReduced(c, c.output(0));
+    return [c.o.mul(c.o.where(c.o.greater(length, 0), c.o.div(keepReduced(c, c.g), length), 0), c.input(0))];
+  }),
   /** y = ln(sum(exp(x))): dx = g exp(x - y). */
   ReduceLogSumExp: reduction((c) => [
     c.o.mul(keepReduced(c, c.g), c.o.exp(c.o.sub(c.input(0), keepReduced(c, c.output(0))))),

@@ -38,7 +38,8 @@ const sameOrder: AxisRule = (site) => {
   if (varying.length === 1) return toOther(site, varying[0]!.axis, varying[0]!.codes);
   const repeat = site.side === 'output' ? findRepeat(site, input, varying) : undefined;
   if (repeat !== undefined) return repeat;
-  throw new NeedCoarserUnits(site.dims(to)[varying[0]?.axis ?? 0] ?? 1);
+  // Tokens may lie on the same axis, so that the units come round again.
+  throw new NeedCoarserUnits(new Set(varying[0]?.codes).size);
 };
 
 /**

@@ -9,6 +9,7 @@ import { EXPERTS } from './experts.js';
 import { GATHERS } from './gather.js';
 import { GROUP_QUERY } from './group-query.js';
 import { LINEAR } from './linear.js';
+import { LINEAR_ATTENTION } from './linear-attention.js';
 import { MIXERS } from './mixers.js';
 import { NORMALISATION } from './normalisation.js';
 import { type Family, type Gradient, type Missing, missing, type Operator } from './operator.js';
@@ -25,7 +26,7 @@ export const OPERATORS: Family = {
   ...{ ...ELEMENTWISE, ...ACTIVATIONS, ...REDUCTIONS, ...NORMALISATION, ...RESIDUAL_NORMS },
   ...{ ...LINEAR, ...QUANTISED, ...RESHAPES, ...CONCATS, ...SLICES },
   ...{ ...GATHERS, ...SHAPES, ...ROTARY, ...ATTENTION, ...GROUP_QUERY },
-  ...{ ...MIXERS, ...EXPERTS },
+  ...{ ...MIXERS, ...LINEAR_ATTENTION, ...EXPERTS },
 };
 
 /** What is known of a node's operator; undefined where nothing is. */
@@ -39,6 +40,6 @@ export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
   const gradient = operatorOf(node)?.gradient ?? missing('nothing is known of it');
   if (gradient === 'zero' || !('missing' in gradient)) return gradient;
   throw new UnsupportedModelError(
-    `No gradient rule for operator ${nodeLabel(node)} (${gradient.missing}): prune with a method that needs no gradients (flap, obc or wanda), or add it to its family in src/operators.`,
+    `No gradient rule for operator ${nodeLabel(node)} (${gradient.missing}): prune with a method that needs no gradients (flap, obc or wanda).`,
   );
 }

@@ -35,7 +35,7 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   );
   // Blocks whose heads stay keep their KV heads, and by default all blocks have as many.
   const headsStay = !options.perBlockKvHeads && staying.some(({ kind }) => kind === 'attention');
-  const even = asked.filter(({ kind }) => kind !== 'attention' || !headsStay);
+  const even = asked.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
   if (even.length === 0) throw refusal(staying, true);
   if (even.length < asked.length)
     remarks.push(

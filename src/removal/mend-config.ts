@@ -1,4 +1,4 @@
-import type { ModelLayout } from '../architecture/layout.js';
+import type { ModelLayout, PrunableModule } from '../architecture/layout.js';
 import { parseModelName } from '../onnx/model-name.js';
 import { isRecord } from '../parse-json.js';
 import { findTextConfig } from './text-config.js';
@@ -12,6 +12,9 @@ export interface BlockWidths {
   readonly headCount?: number;
   readonly kvHeadCount?: number;
   readonly headSize?: number;
+  /** Of linear attention. */
+  readonly linearValueHeadCount?: number;
+  readonly linearKeyHeadCount?: number;
 }
 
 /** What each block's modules are like when some units have gone. @param keptUnits Units that stay, by module index. */
@@ -19,22 +22,24 @@ export function blockWidths(layout: ModelLayout, keptUnits: ReadonlyMap<number, 
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
     const attention = layout.modules.find((module) => module.block === block && module.kind === 'attention');
-    const heads =
-      attention &&
-      (keptUnits.get(attention.index) ?? Int32Array.from({ length: attention.unitCount }, (_, unit) => unit));
     return {
       block,
       ...(ffn && { neuronCount: keptUnits.get(ffn.index)?.length ?? ffn.unitCount }),
-      ...(attention &&
-        heads && {
-          headCount: heads.length * (attention.headsPerUnit ?? 1),
-          kvHeadCount: attention.groupOfUnit
-            ? new Set(heads.map((unit) => attention.groupOfUnit![unit]!)).size
-            : Math.min(attention.kvHeadCount ?? heads.length, heads.length),
-          headSize: attention.unitSize / (attention.headsPerUnit ?? 1),
-        }),
+      ...(attention && headCounts(attention, keptUnits.get(attention.index))),
     };
   });
+}
+
+/** @param kept Absent: all stay. */
+function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Omit<BlockWidths, 'block'> {
+  const { unitCount, headsPerUnit = 1, groupOfUnit, kvHeadCount, unitSize, attentionType } = attention;
+  const heads = kept ?? Int32Array.from({ length: unitCount }, (_, unit) => unit);
+  const headCount = heads.length * headsPerUnit;
+  const sharedCount = groupOfUnit
+    ? new Set(heads.map((unit) => groupOfUnit[unit]!)).size
+    : Math.min(kvHeadCount ?? heads.length, heads.length);
+  if (attentionType === 'linear') return { linearValueHeadCount: headCount, linearKeyHeadCount: sharedCount };
+  return { headCount, kvHeadCount: sharedCount, headSize: unitSize / headsPerUnit };
 }
 
 /** Names that model families give to one width, in config.json. */
@@ -43,6 +48,8 @@ const CONFIG_KEYS = {
   headCount: ['num_attention_heads', 'n_head', 'num_heads', 'n_heads', 'decoder_attention_heads'],
   kvHeadCount: ['num_key_value_heads', 'num_kv_heads', 'n_head_kv'],
   headSize: ['head_dim'],
+  linearValueHeadCount: ['linear_num_value_heads'],
+  linearKeyHeadCount: ['linear_num_key_heads'],
 } as const satisfies Partial<Record<keyof BlockWidths, readonly string[]>>;
 
 type Width = keyof typeof CONFIG_KEYS;

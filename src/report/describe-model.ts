@@ -36,6 +36,8 @@ export interface ModuleDescription {
   readonly width?: number;
   readonly heads?: number;
   readonly kvHeads?: number;
+  /** Heads of queries and keys of linear attention, each shared by as many value heads. */
+  readonly keyHeads?: number;
   readonly headSize?: number;
   readonly parameters: number;
 }
@@ -73,6 +75,7 @@ export function describeModel(name: string, model: OnnxModel, { detected }: Anal
 
 function describeModule({
   kind,
+  attentionType,
   description,
   unitCount,
   kvHeadCount,
@@ -85,7 +88,7 @@ function describeModule({
       ? { width: unitCount }
       : {
           heads: unitCount * headsPerUnit,
-          kvHeads: kvHeadCount ?? unitCount,
+          [attentionType === 'linear' ? 'keyHeads' : 'kvHeads']: kvHeadCount ?? unitCount,
           headSize: unitSize / headsPerUnit,
         };
   return { kind, description, ...size, parameters: parameterCount };

@@ -99,6 +99,23 @@ describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (na
     expect(removed / total).toBeCloseTo(0.5, 2);
   });
 
+  it('evens heads of linear attention apart from the others', () => {
+    const heads = { kind: 'attention', unitCount: 8, parametersPerStep: 500 } as const;
+    const order = (count: number, score: number) => ({
+      scores: new Float64Array(8).fill(score),
+      costs: new Float64Array(count).fill(score),
+    });
+    const attention = modulesOf((block) => {
+      const [stepCount, score] = block % 2 === 0 ? ([4, 0.1] as const) : ([8, 0.3] as const);
+      const attentionType = block % 2 === 0 ? 'full' : 'linear';
+      return { ...heads, stepCount, attentionType, parameterCount: 500 * stepCount, order: order(stepCount, score) };
+    });
+    const steps = allocateSteps(row, { ...problemOf(0.4, attention), evenHeads: true });
+    const [full, linear] = [0, 1].map((rest) => new Set(steps.filter((_, at) => at % 2 === rest)));
+    expect([full!.size, linear!.size]).toEqual([1, 1]);
+    expect(Math.max(...linear!)).not.toBe(Math.max(...full!));
+  });
+
   it('follows the blocks when they are permuted', () => {
     const modules = modulesOf();
     const forwards = row.allocate(problemOf(0.3, modules));

@@ -172,7 +172,10 @@ function nBits(bits: number, zeroPoints: 'none' | 'packed' | 'float', bias = fal
 }
 
 /** A causal convolution of 3 channels by 3 taps. */
-function convolution(attributes: Attributes, more: Readonly<Record<'bias' | 'past', boolean>>): GradientCase {
+function convolution(
+  attributes: Attributes & { readonly dilation?: number },
+  more: Readonly<Record<'bias' | 'past', boolean>>,
+): GradientCase {
   return fused({
     op: 'CausalConvWithState',
     inputs: ['x', 'w', more.bias ? 'bias' : '', ...(more.past ? ['past'] : [])],
@@ -180,7 +183,7 @@ function convolution(attributes: Attributes, more: Readonly<Record<'bias' | 'pas
       x: [BATCH, 3, 4],
       w: [3, 1, 3],
       ...(more.bias && { bias: [3] }),
-      ...(more.past && { past: [BATCH, 3, 2] }),
+      ...(more.past && { past: [BATCH, 3, 2 * (attributes.dilation ?? 1)] }),
     },
     attributes: { ndim: 1, ...attributes },
     outputs: ['y', 'present'],
@@ -247,6 +250,8 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
     convolution({}, { bias: false, past: true }),
     convolution({ activation: 'silu' }, { bias: true, past: true }),
     convolution({ activation: 'none' }, { bias: true, past: false }),
+    convolution({ dilation: 2 }, { bias: false, past: true }),
+    convolution({ dilation: 2 }, { bias: false, past: false }),
   ],
   'com.microsoft.MoE': [
     experts(

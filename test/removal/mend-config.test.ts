@@ -14,23 +14,52 @@ describe('blockWidths', () => {
     module(0, { kind: 'attention', unitCount: 4, unitSize: 8, groupOfUnit, groupCount: 2 }),
     module(1, { kind: 'ffn', unitCount: 32, unitSize: 1 }),
     module(2, { kind: 'attention', block: 1, unitCount: 4, unitSize: 8 }),
+    module(3, {
+      kind: 'attention',
+      attentionType: 'linear',
+      block: 3,
+      unitCount: 4,
+      unitSize: 8,
+      groupOfUnit,
+      groupCount: 2,
+    }),
   ];
-  const layout = { blockCount: 3, modules } as unknown as ModelLayout;
+  const layout = { blockCount: 4, modules } as unknown as ModelLayout;
 
   it('counts what is kept, KV heads by their groups, and knows nothing of blocks without modules', () => {
     const kept = new Map([
       [0, Int32Array.of(2, 3)],
       [1, Int32Array.from({ length: 20 }, (_, unit) => unit)],
+      [3, Int32Array.of(0, 1)],
     ]);
     expect(blockWidths(layout, kept)).toEqual([
       { block: 0, neuronCount: 20, headCount: 2, kvHeadCount: 1, headSize: 8 },
       { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8 },
       { block: 2 },
+      { block: 3, linearValueHeadCount: 2, linearKeyHeadCount: 1 },
     ]);
   });
 });
 
 describe('mendConfig', () => {
+  it('tells the heads of linear attention beside those of full attention', () => {
+    const hybrid = [...widths, { block: 2, neuronCount: 300, linearValueHeadCount: 12, linearKeyHeadCount: 6 }];
+    const config = {
+      num_attention_heads: 8,
+      linear_num_value_heads: 32,
+      linear_num_key_heads: 16,
+      linear_key_head_dim: 128,
+    };
+    expect(mendConfig({ text_config: config }, hybrid, inline)).toMatchObject({
+      text_config: {
+        num_attention_heads: 6,
+        linear_num_value_heads: 12,
+        linear_num_key_heads: 6,
+        linear_key_head_dim: 128,
+      },
+    });
+  });
+
   it.each([
     [
       'Llama',

@@ -2,7 +2,7 @@ import type { WindowShape } from '../../calibration/cut-windows.js';
 import { describeGenerated, type GeneratedSet, type WindowDrawing } from '../../calibration/generated-set.js';
 import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../../calibration/start-token.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
-import { EngineError, type FangPruneError, OptionError, UnsupportedModelError } from '../../errors.js';
+import { EngineError, type FangPruneError, NumericalError, OptionError, UnsupportedModelError } from '../../errors.js';
 import type { SavedBatch } from '../../evaluation/generate.js';
 import {
   CACHE_LIMIT_BYTES,
@@ -139,6 +139,7 @@ function isModelsFault(error: unknown, input: GenerateInput): error is FangPrune
   return (
     error instanceof UnsupportedModelError ||
     error instanceof EngineError ||
+    error instanceof NumericalError ||
     (error instanceof OptionError && lacksStart)
   );
 }

@@ -31,7 +31,7 @@ export function fixedSparsity(
 }
 
 function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: DenseMeasures): ModuleMeasures {
-  const { index, block, kind, unitCount, parameterCount } = module;
+  const { index, block, kind, attentionType, unitCount, parameterCount } = module;
   const { allocation, denseWidths, headUnit, minimumWidth = 0, widthMultiple } = options;
   const { stepCount, parametersPerStep } = shrinkSteps(module, headUnit);
   const { blockChange, sensitivity, orders } = dense;
@@ -41,7 +41,7 @@ function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: Den
   // A shared group is never pruned.
   const shared = dense.functional.get(module)?.groups.shared.length ?? 0;
   return {
-    ...{ block, kind, parameterCount, unitCount, stepCount, parametersPerStep, fixed },
+    ...{ block, kind, attentionType, parameterCount, unitCount, stepCount, parametersPerStep, fixed },
     minimumKept: fixed === undefined ? Math.max(least, floor, shared) : least,
     multiple: kind === 'ffn' ? widthMultiple : 1,
     order: orders?.get(module),
