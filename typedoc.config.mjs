@@ -1,7 +1,7 @@
 // The documentation as one site: pages with a menu and a search, and the reference. `npm run docs` writes it to docs/api.
-import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { Converter } from 'typedoc';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
+import { Converter, PageEvent } from 'typedoc';
 
 /** The menu: the way of a newcomer from top to bottom. A page that is named nowhere is listed under the last heading. */
 const MENU = {
@@ -35,6 +35,27 @@ function arrangePages(app) {
   });
 }
 
+const { repository } = JSON.parse(readFileSync('package.json', 'utf8'));
+const SOURCES = `${repository.url.replace(/^git\+|\.git$/g, '')}/blob/main/`;
+
+/** The README's links are addresses on GitHub, for readers on npm; on the site they lead to its own pages. */
+function keepLinksInside(app) {
+  app.renderer.on(PageEvent.END, (page) => {
+    const { router } = app.renderer;
+    const urls = new Map(
+      (page.project.documents ?? []).map((found) => [
+        relative('.', app.files.getReflectionPath(found)),
+        router.getFullUrl(found),
+      ]),
+    );
+    const isLink = new RegExp(`href="${SOURCES.replaceAll('.', '\\.')}([^"#]+)`, 'g');
+    page.contents = page.contents.replace(isLink, (link, path) => {
+      const url = urls.get(path);
+      return url === undefined ? link : `href="${router.baseRelativeUrl(page.model, url)}`;
+    });
+  });
+}
+
 /** @type {Partial<import('typedoc').TypeDocOptions>} */
 export default {
   name: 'fang-prune',
@@ -42,7 +63,7 @@ export default {
   out: 'docs/api',
   readme: 'README.md',
   projectDocuments: [...[...named, ...others].map(pathOf), 'CHANGELOG.md'],
-  plugin: [arrangePages],
+  plugin: [arrangePages, keepLinksInside],
   groupOrder: [...Object.keys(MENU), REST, '*'],
   sort: ['source-order'],
   navigation: { includeGroups: true, includeCategories: false, includeFolders: false },
@@ -50,6 +71,10 @@ export default {
   headings: { readme: false },
   highlightLanguages: ['typescript', 'javascript', 'json', 'bash', 'sh', 'diff', 'html'],
   skipErrorChecking: true,
+  customCss: 'scripts/site.css',
+  // Names alone would hide the guides from whoever looks for what they are about.
+  searchInDocuments: true,
+  searchInComments: true,
   excludeInternal: true,
   excludePrivate: true,
   githubPages: false,

@@ -1,7 +1,14 @@
-/** Checks the site that typedoc built: every link and anchor leads somewhere, and the menu leads to every page. */
+/**
+ * Checks the site that typedoc built: every link and anchor leads somewhere, the menu leads to every page, the search finds what
+ * pages say, and no page scrolls sideways on a phone.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join, normalize, relative } from 'node:path';
+import { dirname, join, normalize, relative, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { inflateSync } from 'node:zlib';
+import type { Page } from 'playwright-core';
+import { launchChromium } from '../test/support/browser.js';
+import { SOURCES } from './repository.js';
 
 const SITE = 'docs/api';
 
@@ -17,6 +24,8 @@ const anchorsOf = new Map(
 const broken: string[] = [];
 for (const [page, html] of htmlOf)
   for (const [, target = ''] of html.matchAll(/\s(?:href|src)="([^"]*)"/g)) {
+    if (target.startsWith(SOURCES) && !existsSync(target.slice(SOURCES.length).replace(/#.*/, '')))
+      broken.push(`${page}: there is no ${target}`);
     if (/^(?:[a-z]+:|\/\/)/i.test(target) || target === '#') continue;
     const [path = '', anchor = ''] = decodeURI(target).split('#');
     const file = path === '' ? page : normalize(join(dirname(page), path));
@@ -45,6 +54,60 @@ readMenu().forEach(visit);
 const documents = pages.filter((name) => name.startsWith('documents/'));
 const hidden = documents.filter((name) => !reached.has(name));
 
+/** Words of pages that stand in no heading or name, and where a search for them leads. */
+const SEARCHES = { telemetry: 'Reliability', Kronecker: 'How_auto_prunes' } as const;
+
+/** Width of a phone, in CSS pixels. */
+const PHONE_WIDTH = 390;
+
+/** Pages of the reference with the longest names: those are hardest to fit. */
+const LONG_NAMES = 12;
+
+async function checkInBrowser(): Promise<string[]> {
+  const browser = await launchChromium();
+  try {
+    const page = await browser.newPage({ viewport: { width: PHONE_WIDTH, height: 800 } });
+    const reference = pages.filter((name) => !documents.includes(name));
+    const longest = [...reference].sort((one, other) => other.length - one.length).slice(0, LONG_NAMES);
+    const wide: string[] = [];
+    for (const name of ['index.html', ...documents, ...longest])
+      if ((await widthOf(page, name)) > PHONE_WIDTH) wide.push(`${name} scrolls sideways at ${PHONE_WIDTH} px`);
+    const unfound: string[] = [];
+    for (const [word, title] of Object.entries(SEARCHES)) {
+      const found = await search(page, word);
+      if (!found.some((href) => href.endsWith(`/documents/${title}.html`)))
+        unfound.push(`a search for ${word} finds ${found.length} pages, and not ${title}`);
+    }
+    return [...wide, ...unfound];
+  } finally {
+    await browser.close();
+  }
+}
+
+const addressOf = (name: string): string => pathToFileURL(resolve(SITE, name)).href;
+
+async function widthOf(page: Page, name: string): Promise<number> {
+  await page.goto(addressOf(name));
+  return page.evaluate(() => document.documentElement.scrollWidth);
+}
+
+/** Where the results of a search lead, as a reader makes it. */
+async function search(page: Page, word: string): Promise<string[]> {
+  await page.goto(addressOf('index.html'));
+  await page.locator('#tsd-search-trigger').click();
+  await page.locator('#tsd-search-input').pressSequentially(word);
+  const results = page.locator('#tsd-search-results a');
+  // Without a result there is nothing to wait for.
+  await results
+    .first()
+    .waitFor({ timeout: 10_000 })
+    .catch(() => undefined);
+  return results.evaluateAll((links) => links.map((link) => (link as HTMLAnchorElement).href));
+}
+
+// The packed Chromium is built for Linux on x64.
+const seen = process.platform === 'linux' && process.arch === 'x64' ? await checkInBrowser() : [];
+
 const sources = readdirSync('docs', { recursive: true, encoding: 'utf8' }).filter(
   (name) => name.endsWith('.md') && !name.startsWith(relative('docs', SITE)),
 );
@@ -53,6 +116,7 @@ const missing = sources.length + 1 - documents.length;
 
 const faults = [
   ...broken,
+  ...seen,
   ...hidden.map((name) => `${name}: the menu does not lead there`),
   ...(missing === 0 ? [] : [`${sources.length + 1} pages were written, and ${documents.length} built`]),
 ];

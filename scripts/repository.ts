@@ -1,9 +1,15 @@
-/** Writes into package.json where the sources are; whoever publishes sets it here, once, and calls `npm run repository`. */
+/**
+ * Writes into package.json and the README's links where the sources are; whoever publishes sets it here, once, and calls
+ * `npm run repository`.
+ */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 
-/** Owner and name on GitHub. npm resolves the README's links by it, and provenance names it. */
+/** Owner and name on GitHub. Provenance names it. */
 const REPOSITORY = 'fang-prune/fang-prune';
+
+/** Where files of the repository are shown. The README's links begin with it, since the package has none of the pages. */
+export const SOURCES = `https://github.com/${REPOSITORY}/blob/main/`;
 
 /** What package.json says of it. */
 export const REPOSITORY_FIELDS = {
@@ -15,4 +21,6 @@ export const REPOSITORY_FIELDS = {
 if (import.meta.url === pathToFileURL(process.argv[1] ?? '').href) {
   const fields = JSON.parse(readFileSync('package.json', 'utf8')) as Record<string, unknown>;
   writeFileSync('package.json', `${JSON.stringify({ ...fields, ...REPOSITORY_FIELDS }, undefined, 2)}\n`);
+  const readme = readFileSync('README.md', 'utf8');
+  writeFileSync('README.md', readme.replaceAll(/https:\/\/github\.com\/[\w-]+\/[\w.-]+\/blob\/main\//g, SOURCES));
 }

@@ -1,6 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { formatCommands, formatOptionsPage, putBetween } from '../scripts/options/format-options.js';
+import { SOURCES } from '../scripts/repository.js';
 import { EXIT_CODES } from '../src/cli/exit-codes.js';
 import { runWithDouble } from './support/cli.js';
 
@@ -13,18 +14,26 @@ const documents = [
   ...markdownIn('examples/models/tiny-llama'),
 ];
 
+/** Files that a document links to, by relative links or by their addresses on GitHub. */
+function linkedFiles(document: string): string[] {
+  const links = [...readFileSync(document, 'utf8').matchAll(/\]\(([^)#\s]+)[^)]*\)/g)].map(([, link = '']) => link);
+  return links.flatMap((link) => {
+    if (link.startsWith(SOURCES)) return [link.slice(SOURCES.length)];
+    return /^https?:/.test(link) ? [] : [join(dirname(document), link)];
+  });
+}
+
 it.each(documents)('%s links only to files that exist', (document) => {
-  const links = [...readFileSync(document, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)];
-  const targets = links.map(([, target = '']) => join(dirname(document), target));
-  expect(targets.filter((target) => !existsSync(target))).toEqual([]);
+  expect(linkedFiles(document).filter((target) => !existsSync(target))).toEqual([]);
+});
+
+it('the README has no relative link, which would be dead in the package', () => {
+  expect(readme.match(/\]\((?!https?:|#)[^)]+\)/g)).toBeNull();
+  expect(linkedFiles('README.md').length).toBeGreaterThan(30);
 });
 
 it('every page is linked to by another', () => {
-  const linked = documents.flatMap((document) =>
-    [...readFileSync(document, 'utf8').matchAll(/\]\((?!https?:)([^)#]+)[^)]*\)/g)]
-      .map(([, target = '']) => join(dirname(document), target))
-      .filter((target) => target !== document),
-  );
+  const linked = documents.flatMap((document) => linkedFiles(document).filter((target) => target !== document));
   expect(documents.filter((document) => document !== 'README.md' && !linked.includes(document))).toEqual([]);
 });
 

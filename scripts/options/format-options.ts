@@ -14,6 +14,7 @@ import {
 } from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
+import { SOURCES } from '../repository.js';
 
 /** Commands in the order of the README, each with the call of the API that it is. */
 const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
@@ -57,7 +58,7 @@ export function formatCommands(): string {
     const flagged = listRows(rowsOf(families)).filter(({ row }) => row.flag !== undefined && !SHARED.test(row.flag));
     const everyday = flagged.filter(({ row }) => row.everyday === true);
     const shown = flagged.length > 20 ? everyday : flagged;
-    const more = shown.length < flagged.length ? ' [and more](docs/options.md)' : '';
+    const more = shown.length < flagged.length ? ` [and more](${SOURCES}docs/options.md)` : '';
     return `| \`${command}\` | ${shown.map(({ row }) => `\`${longName(row.flag!)}\``).join(' ')}${more} |`;
   });
   return `| command | options |\n| --- | --- |\n${lines.join('\n')}\n`;
