@@ -1,4 +1,4 @@
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { runPrune } from '../../src/pipeline/calls.js';
@@ -55,7 +55,8 @@ async function wholeEntries(workspace: string): Promise<readonly string[]> {
   const names = await readdir(workspace);
   expect(names.filter((name) => name !== 'run.json' && !name.endsWith('.entry'))).toEqual([]);
   const entries = names.filter((name) => name.endsWith('.entry')).map((name) => name.slice(0, -'.entry'.length));
-  const store = createEntryStore(workspace);
+  const { key } = JSON.parse(await readFile(join(workspace, 'run.json'), 'utf8')) as { key: string };
+  const store = createEntryStore(workspace, key);
   for (const name of entries) expect(await store.has(name)).toBe(true);
   return entries;
 }

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { noticed } from '../../noticed.js';
 import type { EntryStore } from '../journal.js';
 import type { FileSink } from '../platform.js';
@@ -11,7 +11,10 @@ import { decodePart, encodePart } from './part-bytes.js';
 /** Names of entries' files, complete or not. */
 export const ENTRY = /\.entry(\.new)?$/;
 
-/** In front of each part stand the lengths of its two halves; after the last one, twice `END`, and the SHA-256 of all before. */
+/**
+ * In front of each part stand the lengths of its two halves; after the last one, twice `END`, and a SHA-256 of the run's key, the
+ * entry's name and all before: an entry under another name, or of another run, is not whole.
+ */
 const LENGTHS_BYTES = 16;
 const END = 2n ** 64n - 1n;
 const HASH_BYTES = 32;
@@ -26,10 +29,12 @@ const MOST_BEHIND = 4;
 /**
  * Keeps entries as files of a folder. Each is written under another name, brought to the disk and renamed, so that what has
  * its name is whole. A write is done when its parts were taken: the disk follows behind, in the order of the writes.
+ * @param run key of the run whose entries they are
  * @param createSink makes the files
  */
-export function createEntryStore(folder: string, createSink = createFileSink): EntryStore {
+export function createEntryStore(folder: string, run: string, createSink = createFileSink): EntryStore {
   const pathOf = (name: string) => join(folder, `${fileSafe(name)}.entry`);
+  const startHash = (path: string) => createHash('sha256').update(`${run}\n${basename(path)}\n`);
   /** Entries that were found whole, or were written here. */
   const whole = new Set<string>();
   const behind: { readonly path: string; readonly completed: Promise<void> }[] = [];
@@ -41,7 +46,7 @@ export function createEntryStore(folder: string, createSink = createFileSink): E
   };
   const has = async (name: string) => {
     const path = pathOf(name);
-    if (!whole.has(path) && (await isWhole(path))) whole.add(path);
+    if (!whole.has(path) && (await isWhole(path, startHash(path)))) whole.add(path);
     return whole.has(path);
   };
   return {
@@ -56,7 +61,7 @@ export function createEntryStore(folder: string, createSink = createFileSink): E
       const sink = await createSink(`${path}.new`, GATHERED_BYTES);
       let byteLength: number;
       try {
-        byteLength = await writeParts(sink, parts);
+        byteLength = await writeParts(sink, startHash(path), parts);
       } catch (error) {
         await sink.close().catch(() => undefined);
         await rm(`${path}.new`, { force: true });
@@ -89,8 +94,11 @@ function fileSafe(name: string): string {
   return name.replaceAll(/[^\w.-]/g, '_');
 }
 
-async function writeParts(sink: FileSink, parts: Iterable<unknown> | AsyncIterable<unknown>): Promise<number> {
-  const hash = createHash('sha256');
+async function writeParts(
+  sink: FileSink,
+  hash: Hash,
+  parts: Iterable<unknown> | AsyncIterable<unknown>,
+): Promise<number> {
   let byteLength = HASH_BYTES;
   const put = async (bytes: Uint8Array) => {
     hash.update(bytes);
@@ -134,14 +142,13 @@ function lengthsOf(plain: bigint, views: bigint): Uint8Array {
 }
 
 /** Whether an entry is there as it was written; a disk may have lost or changed some of it. */
-async function isWhole(path: string): Promise<boolean> {
+async function isWhole(path: string, hash: Hash): Promise<boolean> {
   const file = await open(path).catch(() => undefined);
   if (file === undefined) return false;
   try {
     const { size } = await file.stat();
     const end = size - HASH_BYTES;
     if (end < LENGTHS_BYTES || (await readLengths(file, end - LENGTHS_BYTES)).plain !== END) return false;
-    const hash = createHash('sha256');
     for (let at = 0; at < end; at += PIECE_BYTES) hash.update(await readAt(file, at, Math.min(PIECE_BYTES, end - at)));
     return hash.digest().equals(await readAt(file, end, HASH_BYTES));
   } finally {

@@ -116,7 +116,7 @@ export async function openWorkspace(
       await clear();
       await writing(folder, () => writeFile(join(folder, RUN), `${JSON.stringify({ schema: RUN_SCHEMA, key })}\n`));
     }
-    const entries = createEntryStore(folder, createSink);
+    const entries = createEntryStore(folder, key ?? '', createSink);
     return {
       folder,
       found,

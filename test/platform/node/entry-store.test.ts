@@ -1,11 +1,11 @@
-import { readdir, readFile, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createJournal, readKept } from '../../../src/platform/journal.js';
 import { createEntryStore } from '../../../src/platform/node/entry-store.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
-const open = () => createJournal(createEntryStore(folder()));
+const open = () => createJournal(createEntryStore(folder(), 'run'));
 const path = () => join(folder(), 'a.b.entry');
 
 async function readAll(parts: AsyncIterable<unknown> | undefined): Promise<unknown[]> {
@@ -87,13 +87,21 @@ it('takes no entry for whole that was cut off, was changed or has more than it w
   expect(await open().read('a.b')).toBeUndefined();
 });
 
+it('takes no entry of another name or another run', async () => {
+  await keep(PARTS);
+  await copyFile(path(), join(folder(), 'a.c.entry'));
+  expect(await open().has('a.c')).toBe(false);
+  expect(await createEntryStore(folder(), 'other run').read('a.b')).toBeUndefined();
+  expect(await open().has('a.b')).toBe(true);
+});
+
 it('is due for little before it is for much, and no more often than writes are cheap', async () => {
   let ms = 0;
   const write = async () => {
     ms += 10;
     return 100;
   };
-  const journal = createJournal({ ...createEntryStore(folder()), write }, () => ms);
+  const journal = createJournal({ ...createEntryStore(folder(), 'run'), write }, () => ms);
   expect(journal.isDue(0)).toBe(false);
   ms += 1200;
   expect([journal.isDue(0), journal.isDue(2 ** 27)]).toEqual([true, false]);
