@@ -1,6 +1,6 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
-import type { Files } from '../platform/platform.js';
+import { type Files, MAX_TEXT_BYTES } from '../platform/platform.js';
 import { reason } from '../reason.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
@@ -22,19 +22,31 @@ export async function openTextSource(files: Files, path: string): Promise<TokenS
   return { jsonl: readLines(files, path) };
 }
 
-/** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read. */
+/** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  let rest = '';
+  // A long line is joined once: to search all of it again for each piece would take the square of its length.
+  let parts: string[] = [];
+  let partsLength = 0;
+  let heldReturn = '';
   try {
     for await (const piece of readPieces(files, files.resolve(path), { pipes })) {
-      const lines = (rest + decoder.decode(piece, { stream: true })).split(/\r\n|\n|\r(?!$)/);
-      rest = lines.pop()!;
-      yield* lines;
+      const text = heldReturn + decoder.decode(piece, { stream: true });
+      heldReturn = text.endsWith('\r') ? '\r' : '';
+      const [first = '', ...others] = text.slice(0, text.length - heldReturn.length).split(/\r\n|\n|\r/);
+      const last = others.pop();
+      partsLength += first.length;
+      if (partsLength > MAX_TEXT_BYTES) throw new Error(`a line has more than ${MAX_TEXT_BYTES} characters`);
+      parts.push(first);
+      if (last === undefined) continue;
+      yield parts.join('');
+      yield* others;
+      parts = [last];
+      partsLength = last.length;
     }
   } catch (cause) {
     throw new OptionError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
   }
-  rest = (rest + decoder.decode()).replace(/\r$/, '');
+  const rest = parts.join('') + decoder.decode();
   if (rest !== '') yield rest;
 }

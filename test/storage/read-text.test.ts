@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { jest } from '@jest/globals';
 import { OptionError } from '../../src/errors.js';
 import { nodeFiles } from '../../src/platform/node/node-files.js';
 import { readLines, readText } from '../../src/storage/read-text.js';
@@ -29,6 +30,20 @@ it('reads lines however they end, also where a piece of the file does', async ()
   const long = 'x'.repeat(2 ** 20 - 1);
   expect(await linesOf(`${long}\r\nä\r`)).toEqual([long, 'ä']);
   expect(await linesOf(`${long}ä\n`)).toEqual([`${long}ä`]);
+});
+
+it('searches each character of a long line once', async () => {
+  const length = 6 * 2 ** 20;
+  await writeFile(at('lines'), `${'x'.repeat(length)}\nend`);
+  const split = jest.spyOn(String.prototype, 'split');
+  try {
+    const lines = await collect(at('lines'));
+    expect(lines.map((line) => line.length)).toEqual([length, 3]);
+    const searched = split.mock.contexts.reduce<number>((sum, text) => sum + String(text).length, 0);
+    expect(searched).toBeLessThan(1.5 * length);
+  } finally {
+    split.mockRestore();
+  }
 });
 
 it('keeps every character of a text, and says what cannot be read', async () => {
