@@ -13,6 +13,9 @@ export interface WindowsOrigin {
   readonly windowLength: number;
 }
 
+/** What a windows file must be of, and how many tokens the model knows: ids are below that. Default: as many as fit into 31 bits. */
+export type ExpectedWindows = WindowsOrigin & { readonly vocabularySize?: number | undefined };
+
 /** Raised when streams or format change, so that no older file is taken for a new one. */
 const FORMAT = 2;
 
@@ -42,12 +45,16 @@ export interface WindowLines {
  * @param content All of the file; a last line without its end is left out.
  * @throws OptionError when the windows are another run's (saying in what they differ), or the file is no windows file.
  */
-export function parseWindowLines(content: string, origin: WindowsOrigin, place: string): WindowLines {
+export function parseWindowLines(
+  content: string,
+  { vocabularySize = 2 ** 31, ...origin }: ExpectedWindows,
+  place: string,
+): WindowLines {
   const whole = content.slice(0, content.lastIndexOf('\n') + 1);
   const [first, ...lines] = whole.split('\n').slice(0, -1);
   if (first !== undefined) checkOrigin(first, origin, place);
   const windows = lines.map((line, index) =>
-    parseWindow(line, { origin, index, place: `${place}, line ${index + 2}` }),
+    parseWindow(line, { origin, vocabularySize, index, place: `${place}, line ${index + 2}` }),
   );
   return { windows, wholeBytes: new TextEncoder().encode(whole).byteLength };
 }
@@ -69,21 +76,22 @@ function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
 
 interface WindowPlace {
   readonly origin: WindowsOrigin;
+  readonly vocabularySize: number;
   readonly index: number;
   readonly place: string;
 }
 
-function parseWindow(line: string, { origin, index, place }: WindowPlace): Int32Array {
+function parseWindow(line: string, { origin, vocabularySize, index, place }: WindowPlace): Int32Array {
   const { window, input_ids: ids } = parseJsonLine(line, place);
   const isWindow =
     window === index &&
     Array.isArray(ids) &&
     ids.length === origin.windowLength &&
     ids[0] === origin.startToken &&
-    ids.every((id) => Number.isInteger(id) && id >= 0);
+    ids.every((id) => Number.isInteger(id) && id >= 0 && id < vocabularySize);
   if (!isWindow) {
     throw new OptionError(
-      `${place} is not window ${index} of ${origin.windowLength} tokens from token ${origin.startToken} (did two runs write into the file?); ${REMEDY}`,
+      `${place} is not window ${index} of ${origin.windowLength} tokens below ${vocabularySize} from token ${origin.startToken} (did two runs write into the file?); ${REMEDY}`,
     );
   }
   return Int32Array.from(ids);

@@ -1,4 +1,5 @@
 import {
+  type ExpectedWindows,
   formatOriginLine,
   formatWindowLine,
   parseWindowLines,
@@ -30,9 +31,13 @@ export async function checkWindowsPlace(files: Files, path: string, output: stri
  *
  * @throws OptionError when the file holds another run's windows or is no windows file, and when it cannot be read or written.
  */
-export async function openWindowsFile(files: Files, path: string, origin: WindowsOrigin): Promise<WindowStore> {
+export async function openWindowsFile(
+  files: Files,
+  path: string,
+  { vocabularySize, ...origin }: ExpectedWindows,
+): Promise<WindowStore> {
   const lines = await openLineFile(files, path, 'windows');
-  const { windows, wholeBytes } = parseWindowLines(lines.content, origin, path);
+  const { windows, wholeBytes } = parseWindowLines(lines.content, { ...origin, vocabularySize }, path);
   await lines.start(wholeBytes, formatOriginLine(origin));
   let count = windows.length;
   return {

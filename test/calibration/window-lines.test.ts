@@ -41,10 +41,16 @@ it.each([
     formatOriginLine(origin) + formatWindowLine(Int32Array.of(7, 1), 0),
     /line 2 is not window 0 of 4/,
   ],
+  ['an id beyond 31 bits', content.replace('5,', '4294967299,'), /line 3 is not window 1/],
   ['an id that is none', content.replace('5,', '-5,'), /line 3 is not window 1/],
 ])('refuses %s', (_, text, message) => {
   expect(() => parse(text)).toThrow(OptionError);
   expect(() => parse(text)).toThrow(message);
+});
+
+it('refuses a token that the model does not know', () => {
+  expect(parse(content, { vocabularySize: 8 }).windows).toEqual(windows);
+  expect(() => parse(content, { vocabularySize: 6 })).toThrow(/line 2 is not window 0 of 4 tokens below 6/);
 });
 
 it('is a calibration source as it stands', async () => {

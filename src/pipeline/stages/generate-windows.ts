@@ -60,7 +60,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const store =
     file === undefined
       ? await openKeptWindows(context.journal, input.written)
-      : await openWindowsFile(platform.files, file, origin);
+      : await openWindowsFile(platform.files, file, { ...origin, vocabularySize: input.vocabularySize });
   const cacheLimitBytes = input.engine.copiesInputs
     ? COPIED_CACHE_BYTES
     : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
