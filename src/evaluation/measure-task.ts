@@ -29,7 +29,7 @@ export async function measureTask(
     throw new OptionError(`contextLength is ${contextLength}, expected an integer of at least 1`);
   }
   const kind = items[0]?.kind ?? 'multiple-choice';
-  const scores = new Map([...(log?.known ?? [])].filter(([index]) => index < items.length));
+  const scores = new Map([...(log?.known ?? [])].filter(([index, score]) => isScoreOf(items[index], score)));
   const report = () => onProgress?.({ stage: kind, done: scores.size, total: items.length });
   report();
   signal?.throwIfAborted();
@@ -52,6 +52,10 @@ export async function measureTask(
 function* encodeAll(items: readonly TaskItem[], options: EncodingOptions): Generator<Bundle> {
   for (const item of items) yield encodeItem(item, options);
 }
+
+/** A file of scores may be damaged, or not of these items: what does not fit is measured again. */
+const isScoreOf = (item: TaskItem | undefined, { gold, logLikelihoods }: ItemScore): boolean =>
+  item !== undefined && gold === item.gold && logLikelihoods.length === item.candidates.length;
 
 function toItemScore(
   { place, gold, candidates }: TaskItem,

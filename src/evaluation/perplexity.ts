@@ -73,6 +73,10 @@ export async function measurePerplexity(
   const sum = scores.reduce((all, { nll }) => all + nll, 0);
   const tokenCount = scores.reduce((all, score) => all + score.tokenCount, 0);
   const negativeLogLikelihood = sum / tokenCount;
+  if (!Number.isFinite(Math.exp(negativeLogLikelihood)))
+    throw new NumericalError(
+      `the mean loss is ${negativeLogLikelihood} nats a token, too large for a perplexity; check the model's weights, or the file of scores`,
+    );
   const protocol: PerplexityProtocol = {
     tokensSha256: await sha256OfTokens([tokens]),
     windowLength,
@@ -97,7 +101,12 @@ async function scoreWindows(
   windows: readonly ScoredSequence[],
   { batchSize, log, onProgress, signal }: PerplexityOptions & { readonly batchSize: number },
 ): Promise<WindowScore[]> {
-  const scores = new Map([...(log?.known ?? [])].filter(([index]) => index < windows.length));
+  const isScoreOf = ({ tokens, firstScored }: ScoredSequence, { tokenCount }: WindowScore) =>
+    tokens.length - firstScored === tokenCount;
+  // A file of scores may be damaged: what does not fit is measured again.
+  const scores = new Map(
+    [...(log?.known ?? [])].filter(([index, score]) => index < windows.length && isScoreOf(windows[index]!, score)),
+  );
   for (let start = 0; start < windows.length; ) {
     signal?.throwIfAborted();
     const batch = takeAlike(windows, start, batchSize);

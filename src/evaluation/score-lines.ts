@@ -1,5 +1,6 @@
 import { parseJsonLine } from '../calibration/token-source.js';
 import { OptionError } from '../errors.js';
+import { isRecord } from '../parse-json.js';
 
 /** A measurement whose scores are kept, and all that its figures depend on. */
 export interface ScoredRun {
@@ -87,27 +88,64 @@ function parseRuns(line: string, place: string): readonly ScoredRun[] {
   if (format !== FORMAT) {
     throw new OptionError(`${place} is of format ${JSON.stringify(format)}, expected ${FORMAT}; ${REMEDY}`);
   }
+  const stray = runs.findIndex((run) => !isRun(run));
+  if (stray >= 0) throw new OptionError(`${place} line 1: runs[${stray}] is no measurement; ${REMEDY}`);
   return runs as readonly ScoredRun[];
 }
 
+function isRun(value: unknown): boolean {
+  const { kind, protocol, ...texts } = Object(value) as Record<string, unknown>;
+  const areTexts = ['model', 'source', 'modelSha256', 'sourceSha256'].every((name) => typeof texts[name] === 'string');
+  return FIELDS.has(kind) && isRecord(protocol) && areTexts;
+}
+
+type Check = (value: unknown, score: Readonly<Record<string, unknown>>) => boolean;
+
+const isNumber: Check = (value) => Number.isFinite(value);
+const isCount: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
+const isPositive: Check = (value, score) => isCount(value, score) && value !== 0;
+
+/** A list with as many items as there are candidates. */
+const each =
+  (isItem: (item: unknown) => boolean): Check =>
+  (value, { logLikelihoods }) =>
+    Array.isArray(value) && value.length === Object(logLikelihoods).length && value.every((item) => isItem(item));
+
 /** What a score must have, by the kind of its run. */
-const FIELDS: Readonly<Record<ScoredRun['kind'], readonly string[]>> = {
-  task: ['gold', 'logLikelihoods', 'isGreedy', 'characterCounts', 'tokenCounts'],
-  perplexity: ['nll', 'tokenCount'],
-  divergence: ['divergence', 'agreementCount', 'tokenCount'],
-};
+const FIELDS: ReadonlyMap<unknown, Readonly<Record<string, Check>>> = new Map<unknown, Readonly<Record<string, Check>>>(
+  [
+    [
+      'task',
+      {
+        gold: (value, { logLikelihoods }) =>
+          Number.isInteger(value) && Number(value) in Object(Array.isArray(logLikelihoods) ? logLikelihoods : []),
+        logLikelihoods: each(Number.isFinite),
+        isGreedy: each((item) => typeof item === 'boolean'),
+        characterCounts: each((item) => isCount(item, {})),
+        tokenCounts: each((item) => isCount(item, {})),
+      },
+    ],
+    ['perplexity', { nll: isNumber, tokenCount: isPositive }],
+    ['divergence', { divergence: isNumber, agreementCount: isCount, tokenCount: isPositive }],
+  ],
+);
 
 function parseScore(line: string, runs: readonly ScoredRun[], place: string): KeptScore {
   const score = parseJsonLine(line, place);
-  const run = runs[Number(score.run)];
-  if (run === undefined || !Number.isSafeInteger(score.index) || Number(score.index) < 0) {
+  const run = Number.isSafeInteger(score.run) ? runs[Number(score.run)] : undefined;
+  if (run === undefined || !isCount(score.index, score)) {
     throw new OptionError(`${place} is no score: expected a run below ${runs.length} and an index; ${REMEDY}`);
   }
-  const missing = FIELDS[run.kind]?.filter((field) => score[field] === undefined) ?? ['a known kind'];
-  if (missing.length > 0)
-    throw new OptionError(`${place} is no score of a ${run.kind}: no ${missing.join(', ')}; ${REMEDY}`);
+  const wrong = Object.entries(FIELDS.get(run.kind)!).find(([field, check]) => !check(score[field], score));
+  if (wrong !== undefined)
+    throw new OptionError(
+      `${place} is no score of a ${run.kind}: ${wrong[0]} is ${excerpt(score[wrong[0]])}; ${REMEDY}`,
+    );
   return score as unknown as KeptScore;
 }
+
+/** The start of a value, for messages. */
+const excerpt = (value: unknown): string => (JSON.stringify(value) ?? 'missing').slice(0, 100);
 
 /** What two runs differ in, for people; names do not count. */
 function differences(found: ScoredRun, expected: ScoredRun): string[] {

@@ -118,7 +118,7 @@ function summarizeAnswers(answers: readonly CommonAnswer[]): CommonResult {
 }
 
 function indexOfLargest(values: readonly number[]): number {
-  return values.indexOf(Math.max(...values));
+  return values.indexOf(values.reduce((largest, value) => Math.max(largest, value), Number.NEGATIVE_INFINITY));
 }
 
 function mean(values: readonly number[]): number {

@@ -107,6 +107,17 @@ describe('measurePerplexity', () => {
     await expect(measurePerplexity(model, tokens)).rejects.toThrow(NumericalError);
   });
 
+  it('takes no loss for a perplexity that is none, nor a kept score of another window', async () => {
+    const { model } = createFakeModel(4, ([first = 0]) => (first === 0 ? [0, 1, 2, 3] : [0, 0, 0, 1e6]));
+    await expect(measurePerplexity(model, [1, 0, 0, 0])).rejects.toThrow(NumericalError);
+    const known = new Map([[0, { index: 0, nll: 1, tokenCount: 7 }]]);
+    const add = async () => undefined;
+    const options = { windowLength: 3 };
+    expect(await measurePerplexity(uniform().model, tokens, { ...options, log: { known, add } })).toEqual(
+      await measurePerplexity(uniform().model, tokens, options),
+    );
+  });
+
   it('agrees with the losses that tiny-llama was trained to', async () => {
     const model = await loadTinyLlama();
     const perplexityOf = async (name: string) => {

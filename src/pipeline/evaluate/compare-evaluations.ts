@@ -93,7 +93,7 @@ function isScoreFile(content: string): boolean {
 }
 
 function parseScores(content: string, path: string): EvaluatedTasks[] {
-  const { runs, scores } = parseScoreLines(content, path)!;
+  const { runs, scores } = parseScoreLines(content, path) ?? { runs: [], scores: [] };
   const byModel = new Map<string, EvaluatedTasks & { readonly tasks: ComparableTask[] }>();
   for (const [at, { kind, model, modelSha256, source, sourceSha256, protocol }] of runs.entries()) {
     if (kind !== 'task') continue;
@@ -135,8 +135,9 @@ function isTask(value: unknown): boolean {
   const { kind, file, answers, protocol } = Object(value) as Record<string, unknown>;
   const { taskSha256 } = Object(protocol) as Record<string, unknown>;
   const isAnswer = (answer: unknown) => {
-    const { index, isRight, goldNll } = Object(answer) as Record<string, unknown>;
-    return Number.isInteger(index) && typeof isRight === 'boolean' && typeof goldNll === 'number';
+    const { index, isRight, goldNll, gold, choiceNorm } = Object(answer) as Record<string, unknown>;
+    const hasChoice = kind === 'last-word' || [gold, choiceNorm].every(Number.isInteger);
+    return Number.isInteger(index) && typeof isRight === 'boolean' && Number.isFinite(goldNll) && hasChoice;
   };
   return (
     (kind === 'multiple-choice' || kind === 'last-word') &&

@@ -29,11 +29,11 @@ it('tells a model from a pruned copy, and not from itself, in whatever file it s
 });
 
 it('says what is wrong with a file', async () => {
-  const evaluation = (sha: string, extra = {}) => ({
+  const evaluation = (sha: string, extra = {}, kind = 'last-word') => ({
     model: sha,
     tasks: [
       {
-        kind: 'last-word',
+        kind,
         file: `${sha}.jsonl`,
         protocol: { taskSha256: sha, delimiter: ' ', bos: false, ...extra },
         answers: [{ index: 0, isRight: true, goldNll: 1 }],
@@ -47,6 +47,7 @@ it('says what is wrong with a file', async () => {
       { models: [{ model: 'a', tasks: [{}] }] },
       /other.json is no evaluation: expected what "fang-prune eval/,
     ],
+    ['choices.json', { models: [evaluation('a', {}, 'multiple-choice')] }, /choices.json is no evaluation/],
     ['none.json', [], /none.json is no evaluation/],
     ['one.json', { models: [evaluation('a')] }, /found 1 evaluated models; a comparison needs two/],
     ['apart.json', { models: [evaluation('a'), evaluation('b')] }, /no task in common: a on a.jsonl; b on b.jsonl/],
@@ -61,5 +62,7 @@ it('says what is wrong with a file', async () => {
     await expect(compareFiles({ files: [at(name)] })).rejects.toThrow(OptionError);
     await expect(compareFiles({ files: [at(name)] })).rejects.toThrow(message);
   }
+  await writeFile(at('cut.jsonl'), '{"scores":{"format":1');
+  await expect(compareFiles({ files: [at('cut.jsonl')] })).rejects.toThrow(OptionError);
   await expect(compareFiles({ files: [at('missing.json')] })).rejects.toThrow(/Cannot read .*missing.json/);
 });

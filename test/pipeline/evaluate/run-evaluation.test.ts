@@ -114,12 +114,34 @@ describe('evaluateModels', () => {
     const kept = await readFile(resume, 'utf8');
     for (const [line, message] of [
       ['{"run":9,"index":0}', /kept.jsonl line 4 is no score: expected a run below 1/],
-      ['{"run":0,"index":0}', /line 4 is no score of a task: no gold/],
+      ['{"run":0,"index":0}', /line 4 is no score of a task: gold is missing/],
+      ['{"run":null,"index":0}', /line 4 is no score: expected a run below 1/],
+      [
+        '{"run":0,"index":0,"gold":0,"logLikelihoods":["-1"],"isGreedy":[true],"characterCounts":[1],"tokenCounts":[1]}',
+        /line 4 is no score of a task: logLikelihoods is \["-1"\]/,
+      ],
       ['nonsense', /line 4 is not JSON/],
     ] as const) {
       await writeFile(resume, `${kept}${line}\n`);
       await expect(evaluateModels(request)).rejects.toThrow(message);
     }
+  });
+
+  it('measures again what does not fit the items', async () => {
+    const resume = at('kept.jsonl');
+    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    const [evaluation] = await evaluateModels(request);
+    const kept = await readFile(resume, 'utf8');
+    await writeFile(
+      resume,
+      kept
+        .replace(/"logLikelihoods":\[[^\]]*\]/, '"logLikelihoods":[-1]')
+        .replace(/"gold":\d/, '"gold":0')
+        .replace(/"isGreedy":\[[^\]]*\]/, '"isGreedy":[true]')
+        .replace(/"characterCounts":\[[^\]]*\]/, '"characterCounts":[1]')
+        .replace(/"tokenCounts":\[[^\]]*\]/, '"tokenCounts":[1]'),
+    );
+    expect(await evaluateModels(request)).toEqual([evaluation]);
   });
 
   it('refuses what cannot be measured', async () => {
