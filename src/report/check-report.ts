@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import { BIAS, CERTIFICATE, HEALING, METRIC } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
-import { list, listOf, number, object, optional, type Shape, text, withFields } from './shape.js';
+import { listOf, number, object, optional, positions, type Shape, text, withFields } from './shape.js';
 
 const beforeAfter = withFields({ before: number, after: number });
 
@@ -15,7 +15,7 @@ const REPORT = withFields({
   parameters: beforeAfter,
   bytes: beforeAfter,
   blocks: listOf(object),
-  modules: listOf(withFields({ keep: optional(list), groups: optional(listOf(object)) })),
+  modules: listOf(withFields({ keep: optional(positions), groups: optional(listOf(object)) })),
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   timings: listOf(withFields({ stage: text, ms: number })),

@@ -14,6 +14,16 @@ export const numberOrNull = one('a number', (value) => value === null || Number.
 export const list = one('a list', Array.isArray);
 export const object = one('an object', (value) => typeof value === 'object' && value !== null && !Array.isArray(value));
 
+const MOST_UNITS = 2 ** 31;
+
+/** Positions of units, each once and ascending. */
+export const positions = one(
+  'a list of ascending positions',
+  (value) =>
+    Array.isArray(value) &&
+    value.every((at, index) => Number.isInteger(at) && at > (index === 0 ? -1 : value[index - 1]) && at < MOST_UNITS),
+);
+
 export const oneOf = (...allowed: readonly string[]): Shape =>
   one(`one of ${allowed.join(', ')}`, (value) => allowed.includes(value as string));
 
