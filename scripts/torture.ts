@@ -4,19 +4,25 @@
  * of their own, which are watched. Prints a table of outcomes and fails where a process crashed, took more than `--seconds` of
  * the processor, held more than `--megabytes` over the model's size, or an error had no type. `--only KIND:MODEL:SEED` tries one again, and
  * `--keep FOLDER` leaves it there. `--kills N` kills the built command line's long commands instead, and goes on by the same
- * command; `--from K` leaves out the first K of either, which an earlier call has tried.
+ * command, with `--damage` after an entry of the journal was damaged; `--from K` leaves out the first K of either, which an earlier
+ * call has tried. `--strace` traces the built command line's default `prune`, and fails where it connects to anything or writes
+ * beside its output and the temporary folder. `--repeat N` makes N runs in one process and fails where memory or open files grow.
  */
-import { cpSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join, resolve } from 'node:path';
-import { readArguments } from './read-arguments.js';
+import { readArguments, refuse } from './read-arguments.js';
+import { MODEL } from './torture/calls.js';
 import { tortureByKills } from './torture/kills.js';
-import { KINDS, MODEL, prepareSubject, TASK_LINES, TASKS } from './torture/kinds.js';
+import { KINDS } from './torture/kinds.js';
+import { type Part, prepareSubject } from './torture/prepare-subject.js';
+import { repeatRuns } from './torture/repeat-runs.js';
+import { traceDefaultRun } from './torture/trace-run.js';
 import { makeMutant, type Trial } from './torture/try-mutant.js';
 import { createWatchedWorker, MISBEHAVED, type Watched } from './torture/watched-worker.js';
 
 const USAGE =
-  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | npm run torture -- --kills N [--from K] [--seed S]';
+  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | --kills N [--damage] [--from K] [--seed S] | --strace [-- OPTION...] | --repeat N [FOLDER]';
 const { values, positionals } = readArguments(USAGE, {
   mutants: { type: 'string', default: '1000' },
   seed: { type: 'string', default: '1' },
@@ -24,17 +30,36 @@ const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string' },
   keep: { type: 'string' },
   kills: { type: 'string' },
+  damage: { type: 'boolean', default: false },
+  strace: { type: 'boolean', default: false },
+  repeat: { type: 'string' },
   from: { type: 'string', default: '0' },
   seconds: { type: 'string', default: '60' },
   megabytes: { type: 'string', default: '512' },
 });
 
+const say = (line: string) => process.stdout.write(`${line}\n`);
+
+if (values.strace) {
+  const strays = traceDefaultRun(positionals, say);
+  say(`calls that are not allowed, and files that were left: ${strays.length}`);
+  for (const stray of strays) say(stray);
+  process.exit(strays.length > 0 ? 1 : 0);
+}
+
+if (values.repeat !== undefined) {
+  const leaks = await repeatRuns(Number(values.repeat), { model: positionals[0], say });
+  say(`leaks: ${leaks.length}`);
+  for (const leak of leaks) say(leak);
+  process.exit(leaks.length > 0 ? 1 : 0);
+}
+
 if (values.kills !== undefined) {
-  const say = (line: string) => process.stdout.write(`${line}\n`);
   const faults = await tortureByKills({
     count: Number(values.kills),
     seed: Number(values.seed),
     from: Number(values.from),
+    damage: values.damage,
     say,
   });
   say(`${Number(values.kills) - Number(values.from)} kills; not allowed: ${faults.length}`);
@@ -46,7 +71,13 @@ const FIXTURES = 'test/fixtures/exporters';
 const STANDARD = ['examples/models/tiny-llama', ...readdirSync(FIXTURES).map((name) => join(FIXTURES, name))];
 
 /** Models are read more ways than anything else. */
-const SHARES: Readonly<Record<string, number>> = { model: 10, weights: 1, tokenizer: 3 };
+const SHARES: Readonly<Record<string, number>> = { models: 10, weights: 1, statistics: 4, recipes: 4, journals: 4 };
+
+const chosen =
+  values.only === undefined ? values.kind.flatMap((kinds) => kinds.split(',')) : [values.only.split(':')[0]!];
+const unknown = chosen.find((kind) => !Object.hasOwn(KINDS, kind));
+if (unknown !== undefined) refuse(USAGE, `--kind ${unknown} is none of ${Object.keys(KINDS).join(', ')}`);
+const parts = new Set<Part>(chosen.flatMap((kind) => KINDS[kind]!.needs ?? []));
 
 const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-torture-'));
 const subjects = new Map<string, string>();
@@ -54,8 +85,7 @@ for (const folder of positionals.length > 0 ? positionals : STANDARD) {
   const name = basename(resolve(folder));
   const subject = join(scratch, name);
   cpSync(folder, join(subject, MODEL), { recursive: true, dereference: true });
-  writeFileSync(join(subject, TASKS), TASK_LINES);
-  await prepareSubject(subject);
+  await prepareSubject(subject, parts);
   subjects.set(name, subject);
 }
 const bytesOf = (folder: string): number =>
@@ -81,7 +111,7 @@ try {
     count(trial.kind, watched.outcome);
     if (++tried % 100 === 0) process.stderr.write(`${tried} tried, ${failed.length} not allowed\n`);
     if (MISBEHAVED.has(watched.outcome)) failed.push(name);
-    if (MISBEHAVED.has(watched.outcome) || values.only !== undefined) say(name, watched);
+    if (MISBEHAVED.has(watched.outcome) || values.only !== undefined) show(name, watched);
     if (values.keep !== undefined) makeMutant(trial, join(values.keep, name.replaceAll(':', '-')));
   }
 } finally {
@@ -100,7 +130,7 @@ async function tryTwice(trial: Trial): Promise<Watched | undefined> {
 }
 
 function* drawTrials(): Generator<{ name: string; trial: Trial }> {
-  const kinds = values.kind.flatMap((kind) => new Array<string>(SHARES[kind] ?? 2).fill(kind));
+  const kinds = chosen.flatMap((kind) => new Array<string>(SHARES[kind] ?? 2).fill(kind));
   const names = [...subjects.keys()];
   for (let at = Number(values.from); at < Number(values.mutants); at++) {
     const name = names[at % names.length]!;
@@ -121,7 +151,7 @@ function count(kind: string, outcome: string): void {
   table.set(outcome, row);
 }
 
-function say(name: string, { outcome, said = '', what, ms, peakBytes }: Watched): void {
+function show(name: string, { outcome, said = '', what, ms, peakBytes }: Watched): void {
   const figures = `${Math.round(ms)} ms, ${Math.round(peakBytes / 2 ** 20)} MB`;
   process.stdout.write(`${name} ${outcome} (${figures}): ${what ?? ''}\n  ${JSON.stringify(said)}\n`);
 }

@@ -1,13 +1,59 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { findStrays } from '../scripts/torture/find-strays.js';
+import { findLeaks } from '../scripts/torture/repeat-runs.js';
 
-/** Small models of three exporters: an operator of its own for attention, none, and embeddings in a file of their own. */
-const MODELS = ['llama-genai018-fp32', 'llama-dynamo215op23-fp32', 'llama-dynamo215op18embeds-fp32'];
-
-it('no mutant of a model or of a file beside it crashes, goes on for ever or ends in an untyped error', async () => {
-  const folders = MODELS.map((name) => `test/fixtures/exporters/${name}`);
-  const call = ['--import', 'tsx', 'scripts/torture.ts', ...folders, '--mutants', '150', '--seed', '11'];
-  const { stdout } = await promisify(execFile)(process.execPath, call).catch((failed: { stdout: string }) => failed);
+it('no mutant of a model or of a file beside it crashes, goes on for ever, ends in an untyped error or a wrong result', async () => {
+  const call = ['--import', 'tsx', 'scripts/torture.ts', 'test/fixtures/exporters/llama-genai018-fp32'];
+  const { stdout } = await promisify(execFile)(process.execPath, [...call, '--mutants', '60', '--seed', '11']).catch(
+    (failed: { stdout: string }) => failed,
+  );
   expect(stdout).toContain('not allowed: 0');
   expect(stdout).toMatch(/\| ERR_MODEL_FORMAT \| \d/);
 }, 300_000);
+
+describe('what a trace shows of a run', () => {
+  const allowed = { folder: '/work', places: ['/work/out/x', '/tmp/own'] };
+  const strays = (...lines: readonly string[]) => findStrays(lines.join('\n'), allowed).length;
+
+  it.each([
+    '1 openat(AT_FDCWD</work>, "/work/out/x.partial/a", O_WRONLY|O_CREAT, 0666) = 3',
+    '1 openat(AT_FDCWD</work>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3',
+    '1 openat(AT_FDCWD</work>, "/dev/null", O_RDWR) = 3',
+    '1 mkdir("out/x/onnx", 0777) = 0',
+    '1 rename("/work/out/x.partial/result", "/work/out/x") = 0',
+    '1 unlinkat(12</tmp/own>, "spill", 0) = 0',
+    '1 socketpair(AF_UNIX, SOCK_STREAM, 0, [3, 4]) = 0',
+    '1 <... openat resumed>) = 3',
+  ])('allows %s', (line) => {
+    expect(strays(line)).toBe(0);
+  });
+
+  it.each([
+    '1 openat(AT_FDCWD</work>, "/root/.cache/x", O_WRONLY|O_CREAT <unfinished ...>',
+    '1 openat(AT_FDCWD</work>, "out/x/../y", O_RDWR|O_CREAT, 0666) = 3',
+    '1 openat(AT_FDCWD</work>, "/work/out/xy", O_WRONLY) = -1 EACCES (Permission denied)',
+    '1 mkdir("/root/.config", 0777) = -1 EEXIST (File exists)',
+    '1 rename("/work/out/x.partial/result", "/work/result") = 0',
+    '1 unlinkat(12</work/models>, "a", 0) = 0',
+    '1 socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, IPPROTO_IP) = 20',
+    '1 connect(20<TCP:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = -1',
+    '1 connect(20<UNIX:[1]>, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT',
+  ])('finds %s', (line) => {
+    expect(strays(line, line)).toBe(1);
+  });
+});
+
+it('tells what grows with each run from what does not', () => {
+  const held = (run: number) => ({
+    residentBytes: 2e8 + 1e7 * (run % 3),
+    heapBytes: 3e7 + 1e4 * run,
+    files: 20,
+    handles: 2 + (run % 2),
+    listeners: 6,
+  });
+  const all = Array.from({ length: 30 }, (_, run) => held(run));
+  expect(findLeaks(all)).toEqual([]);
+  expect(findLeaks(all.map((one, run) => ({ ...one, files: 20 + run })))).toEqual(['files: 1.00 more after each run']);
+  expect(findLeaks(all.map((one, run) => ({ ...one, residentBytes: 2e8 + 4e6 * run })))).toHaveLength(1);
+});

@@ -1,9 +1,11 @@
 import { spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createRandom } from '../../src/linalg/random.js';
+import { createRandom, type Random } from '../../src/linalg/random.js';
+import { hashFolder } from './hash-folder.js';
+import { drawOne } from './mutate-bytes.js';
+import { mutateEntry } from './mutate-entry.js';
 
 /** What calls start from: a pruned model, and the recipe that made it. */
 interface Made {
@@ -65,6 +67,8 @@ export interface KillOptions {
   readonly seed: number;
   /** Of those, how many an earlier call has made. */
   readonly from: number;
+  /** Damages an entry of the journal before a run goes on. */
+  readonly damage: boolean;
   /** Called as each is known. */
   readonly say: (line: string) => void;
 }
@@ -74,7 +78,7 @@ export interface KillOptions {
  * what an undisturbed run wrote.
  * @returns what was not as it should be.
  */
-export async function tortureByKills({ count, seed, from, say }: KillOptions): Promise<readonly string[]> {
+export async function tortureByKills({ count, seed, from, damage, say }: KillOptions): Promise<readonly string[]> {
   const root = mkdtempSync(join(tmpdir(), 'fang-prune-kills-'));
   const random = createRandom(seed);
   const faults: string[] = [];
@@ -91,7 +95,8 @@ export async function tortureByKills({ count, seed, from, say }: KillOptions): P
       const reference = references.get(name) ?? (await runWhole(call, join(root, 'whole')));
       references.set(name, reference);
       const signal = (at + Math.floor(at / names.length)) % 2 === 0 ? 'SIGKILL' : 'SIGTERM';
-      const killed = { call, signal, afterMs: moment * reference.ms, out: join(root, 'killed') } as const;
+      const damaging = damage ? createRandom(seed * 1e6 + at) : undefined;
+      const killed = { call, signal, afterMs: moment * reference.ms, out: join(root, 'killed'), damaging } as const;
       const fault = await killAndGoOn(killed, reference);
       say(
         `${at + 1}/${count} ${name}, ${signal} after ${Math.round(killed.afterMs)} of ${Math.round(reference.ms)} ms: ${fault ?? 'same'}`,
@@ -114,7 +119,7 @@ async function runWhole(call: Started, out: string): Promise<Reference> {
   const start = performance.now();
   const { code, err } = await run(call(out)).ended;
   if (code !== 0) throw new Error(`undisturbed, it ends with ${code}: ${err}`);
-  return { sha256: hashOf(out), ms: performance.now() - start };
+  return { sha256: hashFolder(out), ms: performance.now() - start };
 }
 
 interface Kill {
@@ -122,9 +127,14 @@ interface Kill {
   readonly signal: 'SIGKILL' | 'SIGTERM';
   readonly afterMs: number;
   readonly out: string;
+  /** Draws what is done to the journal. */
+  readonly damaging: Random | undefined;
 }
 
-async function killAndGoOn({ call, signal, afterMs, out }: Kill, reference: Reference): Promise<string | undefined> {
+async function killAndGoOn(
+  { call, signal, afterMs, out, damaging }: Kill,
+  reference: Reference,
+): Promise<string | undefined> {
   makeAnew(out);
   const { child, ended } = run(call(out));
   await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, afterMs))]);
@@ -133,11 +143,23 @@ async function killAndGoOn({ call, signal, afterMs, out }: Kill, reference: Refe
   await ended;
   const seconds = (performance.now() - start) / 1000;
   if (seconds > STOP_SECONDS + 0.5) return `took ${seconds.toFixed(1)} s to stop`;
+  if (damaging !== undefined) damageJournal(out, damaging);
   const again = await run(call(out)).ended;
   if (again.code !== 0) return `went on to exit code ${again.code}: ${again.err}`;
   const left = readdirSync(out, { recursive: true, encoding: 'utf8' }).filter((name) => name.includes('partial'));
   if (left.length > 0) return `left ${left.join(', ')}`;
-  return hashOf(out) === reference.sha256 ? undefined : 'other bytes';
+  return hashFolder(out) === reference.sha256 ? undefined : 'other bytes';
+}
+
+/** Changes one entry of what a run kept, where it kept any. */
+function damageJournal(out: string, random: Random): void {
+  const files = readdirSync(out, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.entry'));
+  if (files.length === 0) return;
+  const file = drawOne(random, files);
+  const place = { subject: out, file, files, foreign: [] };
+  const { value, also = [] } = mutateEntry(readFileSync(join(out, file)), random, place);
+  for (const [name, content] of [[file, value] as const, ...also])
+    writeFileSync(join(out, name), content as Uint8Array);
 }
 
 function run(args: readonly string[]) {
@@ -155,15 +177,4 @@ function run(args: readonly string[]) {
 function makeAnew(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-}
-
-/** Over names and contents; reports hold times, and scores are written in the order in which batches end. */
-function hashOf(folder: string): string {
-  const hash = createHash('sha256');
-  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
-    const path = join(folder, name);
-    if (!statSync(path).isFile() || /fang-prune-report\.(json|html)$/.test(name)) continue;
-    hash.update(`${name}\n`).update(readFileSync(path));
-  }
-  return hash.digest('hex');
 }

@@ -4,7 +4,15 @@ import type { Random } from '../../src/linalg/random.js';
 export interface Mutant<T> {
   readonly value: T;
   readonly what: string;
+  /** Other files that change with it, relative to the folder of the trial: a file that names this one's hash. */
+  readonly also?: ReadonlyMap<string, FileContent>;
 }
+
+/** What is put under a name: bytes, a link, or a file that holds zeros but for some parts. */
+export type FileContent =
+  | Uint8Array
+  | { readonly link: string }
+  | { readonly byteLength: number; readonly parts: readonly { readonly at: number; readonly bytes: Uint8Array }[] };
 
 /** An integer in `[0, count)`. */
 export const drawIndex = (random: Random, count: number): number => Math.floor(random() * count);

@@ -1,8 +1,22 @@
-import { cpSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  cpSync,
+  ftruncateSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { createRandom } from '../../src/linalg/random.js';
+import { WrongResult } from './calls.js';
 import { KINDS } from './kinds.js';
-import { drawOne } from './mutate-bytes.js';
+import { drawOne, type FileContent } from './mutate-bytes.js';
 
 /** One changed file, made again by its seed. */
 export interface Trial {
@@ -15,7 +29,7 @@ export interface Trial {
 
 /** What came of a trial that its process outlived. */
 export interface Outcome {
-  /** `fine`, the code of a typed error, or `untyped`. */
+  /** `fine`, the code of a typed error, `untyped`, or `wrong` where a call ended well with a wrong result. */
   readonly outcome: string;
   /** The error, in full where it is untyped. */
   readonly said?: string;
@@ -31,12 +45,24 @@ export function makeMutant({ kind, subject, seed }: Trial, folder: string) {
   const found = files(subject);
   if (found.length === 0) return undefined;
   const file = drawOne(random, found);
-  const { value, what } = mutate(readFileSync(join(subject, file)), random);
+  const { value, what, also = [] } = mutate(readFileSync(join(subject, file)), random, { subject, file, files: found });
   rmSync(folder, { recursive: true, force: true });
   linkFolder(subject, folder);
-  rmSync(join(folder, file));
-  writeFileSync(join(folder, file), value);
+  for (const [name, content] of [[file, value] as const, ...also]) putFile(join(folder, name), content);
   return { file, what, random };
+}
+
+/** In place of what is there, which is a link to the sound file. */
+function putFile(path: string, content: FileContent): void {
+  rmSync(path, { force: true });
+  if (content instanceof Uint8Array) writeFileSync(path, content);
+  else if ('link' in content) symlinkSync(content.link, path);
+  else {
+    const file = openSync(path, 'w');
+    ftruncateSync(file, content.byteLength);
+    for (const { at, bytes } of content.parts) writeSync(file, bytes, 0, bytes.length, at);
+    closeSync(file);
+  }
 }
 
 /** A copy that costs no bytes; files are replaced in it, never written into. */
@@ -69,6 +95,7 @@ const isPolluted = (): boolean => 'polluted' in {} || Object.keys(Object.prototy
 function judge(error: unknown): { readonly outcome: string; readonly said: string } {
   const code = error instanceof Error && 'code' in error ? String(error.code) : '';
   const isTyped = /^ERR_(OPTION|MODEL_FORMAT|UNSUPPORTED_MODEL|NUMERICAL|ENGINE)$/.test(code) && !isPolluted();
+  if (error instanceof WrongResult) return { outcome: 'wrong', said: error.message };
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return isTyped
     ? { outcome: code, said: (error as Error).message.slice(0, 500) }

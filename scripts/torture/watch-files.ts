@@ -33,10 +33,12 @@ export function watchFiles(): () => readonly string[] {
   const watch = (owner: Record<string, unknown>, name: string) => {
     const call = owner[name];
     if (typeof call !== 'function') return;
-    owner[name] = function (this: unknown, path: unknown, ...rest: unknown[]) {
+    owner[name] = function (this: unknown, first: unknown, ...rest: unknown[]) {
+      // A link is made at the second one; the first is opened by nobody.
+      const path = name.startsWith('symlink') ? rest[0] : first;
       const place = path instanceof URL ? fileURLToPath(path) : typeof path === 'string' ? resolve(path) : undefined;
       if (place !== undefined && !isAllowed(place)) strays.push(place);
-      return Reflect.apply(call, this, [path, ...rest]);
+      return Reflect.apply(call, this, [first, ...rest]);
     };
   };
   for (const name of CALLS) {

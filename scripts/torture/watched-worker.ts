@@ -66,7 +66,7 @@ export function createWatchedWorker(limits: Limits): WatchedWorker {
 }
 
 /** Outcomes that are not allowed. */
-export const MISBEHAVED: ReadonlySet<string> = new Set(['untyped', 'crash', 'endless', 'too large']);
+export const MISBEHAVED: ReadonlySet<string> = new Set(['untyped', 'wrong', 'crash', 'endless', 'too large']);
 
 async function start(): Promise<ChildProcess> {
   const child = fork(fileURLToPath(new URL('./worker.mts', import.meta.url)), {

@@ -4,9 +4,13 @@ import { watchFiles } from './watch-files.js';
 
 const straysOf = watchFiles();
 
+/** To collect garbage takes longer than most trials, and too much memory is a matter of hundreds of megabytes. */
+const TRIALS_A_COLLECTION = 10;
+let tried = 0;
+
 process.on('message', ({ trial, folder }: { readonly trial: Trial; readonly folder: string }) => {
   void tryMutant(trial, folder).then((outcome) => {
-    globalThis.gc?.();
+    if (++tried % TRIALS_A_COLLECTION === 0) globalThis.gc?.();
     const [stray] = straysOf();
     process.send?.(stray === undefined ? { outcome } : { stray: `opened ${stray}` });
   });

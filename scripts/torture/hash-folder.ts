@@ -1,0 +1,14 @@
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** Over names and contents; reports are left out, which hold times. */
+export function hashFolder(folder: string): string {
+  const hash = createHash('sha256');
+  for (const name of readdirSync(folder, { recursive: true, encoding: 'utf8' }).sort()) {
+    const path = join(folder, name);
+    if (!statSync(path).isFile() || /fang-prune-report\.(json|html)$/.test(name)) continue;
+    hash.update(`${name}\n`).update(readFileSync(path));
+  }
+  return hash.digest('hex');
+}

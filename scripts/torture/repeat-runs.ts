@@ -1,0 +1,109 @@
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { describe, prune } from '../../src/node.js';
+
+const MODEL = 'test/fixtures/exporters/llama-dynamo215op23-fp32';
+const TEXT = 'Once upon a time a girl had 3 cats, 12 dogs and half of a cake. '.repeat(40);
+
+/** What a process holds. */
+interface Held {
+  readonly residentBytes: number;
+  readonly heapBytes: number;
+  /** Descriptors that are open; 0 where the system does not tell. */
+  readonly files: number;
+  /** Timers, sockets, workers and the like. */
+  readonly handles: number;
+  /** Listeners of the process. */
+  readonly listeners: number;
+}
+
+/** Runs after which caches are filled. */
+const WARM_RUNS = 5;
+/** Runs that are looked at together, at the start and at the end: memory goes up and down. */
+const COMPARED_RUNS = 5;
+/** Growth for each run that is noise: V8 and the allocator keep pages. */
+const MOST_RESIDENT_BYTES = 1.5 * 2 ** 20;
+const MOST_HEAP_BYTES = 0.2 * 2 ** 20;
+
+/**
+ * Prunes, measures and describes a model so many times in this process, and prints what the process holds after each.
+ * @returns what grew with the runs
+ */
+export async function repeatRuns(
+  count: number,
+  { model = MODEL, say }: { readonly model?: string | undefined; readonly say: (line: string) => void },
+): Promise<readonly string[]> {
+  const root = mkdtempSync(join(tmpdir(), 'fang-prune-repeat-'));
+  const all: Held[] = [];
+  try {
+    for (let run = 1; run <= count; run += 1) {
+      await runOnce(model, join(root, 'out'));
+      // What ends a moment later, such as a file that the garbage collector closes.
+      await setTimeout(20);
+      globalThis.gc?.();
+      const held = look();
+      all.push(held);
+      const megabytes = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+      say(
+        `${run}: ${megabytes(held.residentBytes)} MB resident, ${megabytes(held.heapBytes)} MB heap, ${held.files} files, ${held.handles} handles, ${held.listeners} listeners`,
+      );
+    }
+  } finally {
+    rmSync(root, { recursive: true, force: true });
+  }
+  return findLeaks(all);
+}
+
+async function runOnce(model: string, out: string): Promise<void> {
+  rmSync(out, { recursive: true, force: true });
+  const calibration = { windowCount: 4, windowLength: 16, source: { text: TEXT } };
+  await prune({ model, out, sparsity: 0.3, method: 'o-fang', calibration });
+  await describe({ model: out });
+  // What ends in an error must not stay open either.
+  await prune({ model, out, sparsity: 0.3, method: 'flap', calibration }).catch(() => undefined);
+  const signal = AbortSignal.timeout(30);
+  await prune({ model, out: `${out}-2`, sparsity: 0.3, method: 'obc', calibration, signal, resume: false }).catch(
+    () => undefined,
+  );
+  rmSync(`${out}-2`, { recursive: true, force: true });
+}
+
+function look(): Held {
+  const { rss, heapUsed } = process.memoryUsage();
+  return {
+    residentBytes: rss,
+    heapBytes: heapUsed,
+    files: countFiles(),
+    handles: process.getActiveResourcesInfo().length,
+    listeners: process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0),
+  };
+}
+
+function countFiles(): number {
+  try {
+    return readdirSync('/proc/self/fd').length;
+  } catch {
+    return 0;
+  }
+}
+
+/** What a process held after each run, and holds more and more of. */
+export function findLeaks(all: readonly Held[]): readonly string[] {
+  const warm = all.slice(WARM_RUNS);
+  if (warm.length < 2 * COMPARED_RUNS) return [];
+  const least = (part: readonly Held[], name: keyof Held) => Math.min(...part.map((held) => held[name]));
+  const grew = (name: keyof Held) =>
+    (least(warm.slice(-COMPARED_RUNS), name) - least(warm.slice(0, COMPARED_RUNS), name)) /
+    (warm.length - COMPARED_RUNS);
+  const most: Readonly<Record<keyof Held, number>> = {
+    residentBytes: MOST_RESIDENT_BYTES,
+    heapBytes: MOST_HEAP_BYTES,
+    // One more now and then comes of what has just ended.
+    ...{ files: 0.5, handles: 0.5, listeners: 0.5 },
+  };
+  return (Object.keys(most) as (keyof Held)[])
+    .filter((name) => grew(name) > most[name])
+    .map((name) => `${name}: ${grew(name).toFixed(2)} more after each run`);
+}
