@@ -1,4 +1,6 @@
 import { EVAL } from '../../src/cli/eval.js';
+import { PRUNE_COMMAND } from '../../src/cli/prune.js';
+import { BUDGET } from '../../src/options/budget.js';
 import {
   APPLY,
   BENCH,
@@ -7,7 +9,6 @@ import {
   DESCRIBE,
   HEAL,
   OBSERVE,
-  PRUNE,
   PUSH,
   QUANTIZE,
   REPORT,
@@ -16,9 +17,12 @@ import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
 import { SOURCES } from '../repository.js';
 
+/** The row of `sparsity` is the call's: a ladder is a call of its own. */
+const PRUNE_FAMILIES = { ...PRUNE_COMMAND, Budget: BUDGET };
+
 /** Commands in the order of the README, each with the call of the API that it is. */
 const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
-  ['prune <model>', 'prune', PRUNE],
+  ['prune <model>', 'prune', PRUNE_FAMILIES],
   ['quantize <model>', 'quantize', QUANTIZE],
   ['observe <model>', 'observe', OBSERVE],
   ['apply <recipe> <model>', 'applyRecipe', APPLY],

@@ -1,4 +1,4 @@
-import { formatDivergence } from '../report/format-figure.js';
+import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
 import { formatBytes } from '../report/format-quantity.js';
 import type { DtypeReport, PruneReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
@@ -9,11 +9,13 @@ const PARTS = ['ffn', 'attention', 'embedding', 'head', 'other'] as const;
 /** A table of what was written in which dtype; nothing where no dtype was asked for. */
 export function formatDtypes({ dtypes }: Pick<PruneReport, 'dtypes'>): string[] {
   if (dtypes === undefined) return [];
-  const rows = dtypes.map(({ dtype, file, bytes, parts }) => [
+  const isMeasured = dtypes.some(({ quality }) => quality !== undefined);
+  const rows = dtypes.map(({ dtype, file, bytes, parts, quality }) => [
     ...[dtype, file, formatBytes(bytes)],
     ...PARTS.map((part) => formatBytes(parts[part])),
+    ...(isMeasured ? [quality === undefined ? '' : formatPerplexity(quality.perplexity.pruned)] : []),
   ]);
-  const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS)];
+  const columns = [...words('dtype', 'file'), ...numbers('bytes', ...PARTS, ...(isMeasured ? ['perplexity'] : []))];
   return [formatTable(columns, rows), ...dtypes.flatMap(formatRounding), ...dtypes.flatMap(formatCosts)];
 }
 

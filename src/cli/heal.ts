@@ -4,7 +4,7 @@ import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
-import { formatCertificate, formatHealing } from './prune.js';
+import { formatCertificate, formatHealing, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
 
 /** `heal <dense> <pruned>` */
@@ -18,13 +18,14 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
 };
 
 export function formatHealed(healed: HealedFolder, colors: Colors): string {
-  const { dense, pruned, out, healing, certificate, timings, remarks, peakMemoryBytes } = healed;
+  const { dense, pruned, out, healing, certificate, quality, timings, remarks, peakMemoryBytes } = healed;
   const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
   return [
     `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
     ...formatHealing(healing),
     ...formatCertificate(certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatQuality(quality, 'healed'),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),
     formatDone({ out, report: false, next: ['eval', dense, pruned, out, '--text', 'YOUR-TEXT.txt'] }, colors),
   ].join('\n');

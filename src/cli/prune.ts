@@ -1,8 +1,15 @@
+import { definedOf } from '../defined-of.js';
 import type { HealingReport } from '../healing/heal-model.js';
-import type { LadderRequest, PrunePlan } from '../node.js';
+import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
+import { truth } from '../options/kinds.js';
+import { type Families, refusal, row } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
+import { nameRungs } from '../pipeline/ladder-rungs.js';
+import type { JobControl } from '../progress.js';
+import { addMeasurements } from '../report/add-measurements.js';
 import { changeOf, describeChange } from '../report/describe-change.js';
+import { describeQuality, qualityPerplexity } from '../report/describe-quality.js';
 import { formatDivergence, formatPerplexity } from '../report/format-figure.js';
 import {
   formatBytes,
@@ -11,8 +18,10 @@ import {
   formatExactPercent,
   formatPercent,
 } from '../report/format-quantity.js';
-import type { CertificateReport, MetricReport, PruneReport } from '../report/report-schema.js';
+import type { CertificateReport, MetricReport, PruneReport, QualityReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
+import type { CliApi } from './api.js';
+import { formatBenchmark } from './bench.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { formatModules } from './format-modules.js';
@@ -23,24 +32,90 @@ import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { formatPlan } from './prune-plan.js';
 import type { Colors } from './terminal.js';
 
+interface PruneCommandRequest extends LadderRequest {
+  readonly bench?: boolean;
+}
+
+/** Options of `prune`: those of the call, and whether speed is measured too. */
+export const PRUNE_COMMAND = {
+  ...LADDER,
+  Evaluation: {
+    ...LADDER.Evaluation,
+    bench: row('--bench', 'measure how fast the dense and the pruned model are', {
+      kind: truth,
+      default: false,
+      everyday: true,
+    }),
+  },
+} as const satisfies Families;
+
+/** A run, and how fast its models are where that was asked for. */
+type PruneResult = (PruneReport | LadderResult) & { readonly benchmark?: BenchmarkReport };
+
 /** `prune <model>` */
-export const pruneCommand: CommandRow<LadderRequest, PruneReport | LadderResult | PrunePlan> = {
+export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePlan> = {
   name: 'prune',
   description: 'make a model smaller',
   arguments: { '<model>': 'a folder or an .onnx file' },
-  families: LADDER,
-  check: resolveRequest,
-  async run(api, request) {
+  families: PRUNE_COMMAND,
+  check({ bench, ...request }) {
+    resolveRequest(request);
+    if (bench && request.dryRun)
+      throw refusal('bench', 'times what was written, and a dryRun writes nothing; leave one of both out');
+  },
+  async run(api, { bench, ...request }) {
     const [sparsity, ...others] = request.sparsity;
     if (isForetold(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
-    if (others.length === 0) return sayingHow(request, api.prune({ ...request, sparsity: sparsity! }));
-    return { reports: await sayingHow(request, api.pruneLadder(request)) };
+    const result =
+      others.length === 0
+        ? await sayingHow(request, api.prune({ ...request, sparsity: sparsity! }))
+        : { reports: await sayingHow(request, api.pruneLadder(request)) };
+    return bench ? addSpeed(api, request, result) : result;
   },
-  format(result, colors, request) {
+  format(result, colors, { bench: _, ...request }) {
     if ('stages' in result) return formatPlan(result, colors);
-    return 'reports' in result ? formatLadder(result, colors, request) : formatPruneReport(result, colors, request);
+    const { benchmark, ...made } = result;
+    const speed = benchmark === undefined ? [] : [formatBenchmark(benchmark, colors)];
+    const said = 'reports' in made ? formatLadder(made, colors, request) : formatPruneReport(made, colors, request);
+    return [...speed, said].join('\n');
   },
 };
+
+/** Times the dense model and all results, and adds the figures to their reports. */
+async function addSpeed(
+  api: CliApi,
+  request: LadderRequest & JobControl,
+  result: PruneReport | LadderResult,
+): Promise<PruneResult> {
+  const reports = 'reports' in result ? result.reports : [result];
+  const { model, embeddings, offline, executionProvider, onProgress, signal } = request;
+  const outs = reports.flatMap(({ out }) => out ?? []);
+  const benchmark = await api.benchmark({
+    ...{ models: [model, ...outs], onProgress, signal },
+    ...definedOf({ embeddings, offline, executionProvider }),
+  });
+  const added: PruneReport[] = [];
+  for (const [at, report] of reports.entries()) {
+    const place = reportPlace(request, report, 'reports' in result ? at : undefined);
+    added.push(
+      place === undefined
+        ? addMeasurements(report, benchmark, 'the benchmark')
+        : (await api.rebuildReport({ report: place, add: [benchmark] })).report,
+    );
+  }
+  return { ...('reports' in result ? { reports: added } : added[0]!), benchmark };
+}
+
+/** Where a result's report lies; undefined where none was written. @param rung Which rung of a ladder. */
+function reportPlace(
+  { report: place, sparsity }: LadderRequest,
+  { out }: PruneReport,
+  rung: number | undefined,
+): string | undefined {
+  if (place === false) return undefined;
+  if (typeof place !== 'string') return out;
+  return rung === undefined ? place : place.replace(/\.json$/, `-${nameRungs(sparsity)[rung]!.name}.json`);
+}
 
 /** A dry run is foretold, unless something is asked for that only a whole run knows. */
 const isForetold = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
@@ -52,7 +127,8 @@ export function formatPruneReport(
   colors: Colors,
   { report: place, evaluation }: Pick<LadderRequest, 'report' | 'evaluation'> = {},
 ): string {
-  const { sparsity, parameters, bytes, metrics = [] } = report;
+  const { sparsity, parameters, bytes, quality, metrics = [] } = report;
+  const measured = [...(quality === undefined ? [] : [qualityPerplexity(quality)]), ...metrics];
   const [target, removed] = report.out === undefined ? ['Would prune', 'Would remove'] : ['Pruned', 'Removed'];
   const where = report.out === undefined ? report.model : `${report.model} -> ${report.out}`;
   const elapsedMs = report.timings.reduce((sum, { ms }) => sum + ms, 0);
@@ -64,7 +140,7 @@ export function formatPruneReport(
       [
         sizeRow('parameters', parameters, formatCount),
         sizeRow('bytes', bytes, formatBytes),
-        ...metrics.flatMap(perplexityRow),
+        ...measured.flatMap(perplexityRow),
       ],
     ),
     `${removed} ${formatPercent(sparsity.achieved)} of the prunable parameters (asked: ${formatExactPercent(sparsity.requested)}), ` +
@@ -76,6 +152,7 @@ export function formatPruneReport(
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatQuality(quality),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),
     ...(report.out === undefined
       ? []
@@ -85,7 +162,7 @@ export function formatPruneReport(
 
 /** Quality is measured first, then speed. */
 function nextOf({ model }: PruneReport, out: string, evaluation: LadderRequest['evaluation']): string[] {
-  if (evaluation === undefined) return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
+  if (typeof evaluation !== 'object') return ['eval', model, out, '--text', 'YOUR-TEXT.txt', '--reference', model];
   return ['bench', model, out];
 }
 
@@ -117,6 +194,11 @@ export function formatHealing(healing: HealingReport | undefined): string[] {
     `Healed on ${windowCount} windows of ${windowLength} tokens: the divergence from the dense model went from ` +
       `${formatDivergence(before)} to ${formatDivergence(after)} nats a token on held-out windows (step ${keptStep} of ${taken}${stopped ? ', cut off there' : ''}).\n`,
   ];
+}
+
+/** What the result costs in quality. @param result what the written model is called */
+export function formatQuality(quality: QualityReport | undefined, result?: string): string[] {
+  return quality === undefined ? [] : [`${describeQuality(quality, result)}\n`];
 }
 
 export function formatCertificate(certificate: CertificateReport | undefined): string[] {

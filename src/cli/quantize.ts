@@ -6,7 +6,7 @@ import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
-import { formatCalibration, formatCertificate } from './prune.js';
+import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
 
 /** `quantize <model>` */
@@ -32,6 +32,7 @@ function formatQuantized(report: PruneReport, colors: Colors, { report: place }:
     ...formatCalibration(report),
     ...formatCertificate(report.certificate),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatQuality(report.quality, 'quantised'),
     colors.dim(`${formatDuration(elapsedMs)}\n`),
     ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
   ].join('\n');

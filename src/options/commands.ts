@@ -4,7 +4,7 @@ import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { atLeast, fraction, type Kind, listOf, text, truth, whole } from './kinds.js';
+import { atLeast, either, fraction, type Kind, listOf, record, text, truth, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row } from './option.js';
@@ -275,7 +275,11 @@ export const REPORT = {
   Report: {
     report: row(undefined, 'a report', { kind: text('a folder, or a path that ends in .json'), required: true }),
     add: row('-a, --add <file>', "what 'eval', 'bench' or 'bias' printed with '--json'; may be repeated", {
-      kind: fileList,
+      kind: listOf(
+        either(text('a path'), record<object>('what a measurement returned')),
+        'a list of paths and measurements, such as ["eval.json"]',
+        'texts',
+      ),
       otherwise: 'none',
     }),
     beside: row('-b, --beside <report>', 'another run of the same dense model, to be laid beside it; may be repeated', {

@@ -36,9 +36,10 @@ export interface FolderOptions extends QuantisationOptions {
   readonly recipe?: string | undefined;
   /**
    * Texts that the dense and the pruned model are measured on when all is written; their perplexities go into the report.
-   * What was written stays when this fails or is aborted. Default: none.
+   * What was written stays when this fails or is aborted. What the result costs on a few held-out windows is measured before
+   * that, unless this is `false`. Default true: no texts.
    */
-  readonly evaluation?: TextEvaluation | undefined;
+  readonly evaluation?: TextEvaluation | boolean | undefined;
   /**
    * Statistics that `observe` wrote of this model: a folder with `statistics.json`, or the path of such a file. The model
    * is not run on calibration text then; `calibration` is theirs, and `grouping`, `weighting` and `seed` must be. Default:
@@ -105,9 +106,9 @@ export const LOOK = {
 } as const satisfies Of<'calibration' | 'statistics'>;
 
 export const EVALUATION = {
-  evaluation: row(undefined, 'texts that the dense and the pruned model are measured on', {
-    kind: record<TextEvaluation>('an object such as { texts: ["test.txt"] }'),
-    otherwise: 'none',
+  evaluation: row('--no-evaluation', 'do not measure what the result costs in quality', {
+    kind: either(truth, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
+    otherwise: 'a few held-out windows',
     parts: TEXT_EVALUATION,
   }),
 } as const satisfies Of<'evaluation'>;

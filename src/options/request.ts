@@ -55,10 +55,13 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   if (out === undefined && !dryRun) throw refusal('out', 'is missing: name the folder to write, or ask for a dryRun');
   if (recipe !== undefined && shots > 1)
     throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
-  if (evaluation !== undefined && [evaluation.texts ?? [], evaluation.prompts ?? []].flat().length === 0)
+  if (typeof evaluation === 'object' && [evaluation.texts ?? [], evaluation.prompts ?? []].flat().length === 0)
     throw refusal('evaluation.texts', 'is missing: name a text to measure on, or a prompt to go on from');
-  if (evaluation !== undefined && dryRun)
-    throw refusal('evaluation', 'measures what was written, and a dryRun writes nothing; leave one of both out');
+  if (typeof evaluation === 'object' && dryRun)
+    throw refusal(
+      `evaluation.${evaluation.texts === undefined ? 'prompts' : 'texts'}`,
+      'measures what was written, and a dryRun writes nothing; leave one of both out',
+    );
   if (stopHealing && options!.heal === undefined)
     throw refusal('stopHealing', 'has no effect without heal; leave it out');
   if (statistics !== undefined) checkStatistics(request, shots);

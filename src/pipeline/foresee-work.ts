@@ -31,6 +31,8 @@ const COST = {
   /** Of making a whole model's roundings learn from each other. */
   rounded: 6e4,
   certified: 4e3,
+  /** Of opening a model and comparing it on held-out windows. */
+  compared: 2e3,
   saved: 500,
   prepared: 500,
 };
@@ -60,6 +62,7 @@ export function foreseeWork({ options, quantisation, calibration, resultCount, e
     drives: looks ? 4096 * resultCount : 0,
     save: resultCount * dtypeCount * COST.saved,
     certify: resultCount * dtypeCount * COST.certified,
+    quality: (1 + resultCount * dtypeCount) * COST.compared,
     evaluate: evaluatedCount * (1 + resultCount),
   };
 }

@@ -1,4 +1,5 @@
 import { ModelFormatError } from '../errors.js';
+import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { checkKinship, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
 import { keepTraining } from '../healing/keep-training.js';
@@ -14,8 +15,8 @@ import type { StageTiming } from '../prune/job.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
-import { CERTIFICATE, HEALING } from '../report/measurement-shapes.js';
-import type { CertificateReport } from '../report/report-schema.js';
+import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-shapes.js';
+import type { CertificateReport, QualityReport } from '../report/report-schema.js';
 import { optional, text, withFields } from '../report/shape.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -24,9 +25,11 @@ import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
+import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob } from './job-context.js';
 import { isFinished, mayBeKept, withJournal } from './kept-run.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
+import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
 import { hashSaved } from './result-facts.js';
 import { keyAt, runKey } from './run-key.js';
@@ -67,6 +70,8 @@ export interface HealedFolder {
   readonly sha256: string;
   readonly healing: HealingReport;
   readonly certificate?: CertificateReport;
+  /** How well the healed model predicts beside the dense one; absent where it could not be measured. */
+  readonly quality?: QualityReport;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
@@ -118,9 +123,14 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
 }
 
 /** What `HEALING_FILE` holds. */
-type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate'>;
+type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality'>;
 
-const HEALED = withFields({ sha256: text, healing: HEALING, certificate: optional(CERTIFICATE) });
+const HEALED = withFields({
+  sha256: text,
+  healing: HEALING,
+  certificate: optional(CERTIFICATE),
+  quality: optional(QUALITY),
+});
 
 async function readHealed({ platform: { files } }: JobContext, out: string): Promise<HealedModel> {
   const file = files.resolve(out, HEALING_FILE);
@@ -177,7 +187,14 @@ async function healFolder(
       }),
     );
     const { out, force = false, certify: certifies = true } = request;
-    const given = { ...healed, ...student, engine, folder: folders.pruned, windows, out, force, certifies };
+    const heldOut = holdWindowsOut(context, { ...teacher, folder: folders.dense, windows, source: calibration.source });
+    const createQualityStore = (windowCount: number, windowBytes: number) =>
+      createStoreIn(context, { place: request.hiddenStates, windowBytes })(windowCount);
+    const reference = createQualityReference(context, {
+      ...{ engine, folder: folders.dense, analysed: teacher.analysed, heldOut },
+      createStore: createQualityStore,
+    });
+    const given = { ...healed, ...student, engine, folder: folders.pruned, out, force, certifies, heldOut, reference };
     const written = await writeHealed(context, given);
     await folders.dense.checkUnchanged();
     return written;
@@ -190,15 +207,16 @@ interface Healed extends Awaited<ReturnType<typeof healModel>> {
   readonly analysed: UnderstoodModel['analysed'];
   readonly engine: Engine;
   readonly folder: ModelFolder;
-  readonly windows: readonly Int32Array[];
   readonly out: string;
   readonly force: boolean;
   readonly certifies: boolean;
+  readonly heldOut: () => Promise<HeldOutWindows>;
+  readonly reference: QualityReference;
 }
 
 async function writeHealed(
   context: JobContext,
-  { model, analysed, changed, report, engine, folder, windows, out, force, certifies }: Healed,
+  { model, analysed, changed, report, engine, folder, out, force, certifies, heldOut, reference }: Healed,
 ): Promise<HealedModel> {
   const change = { modules: [], changed };
   const healed = copyModel(model);
@@ -215,10 +233,11 @@ async function writeHealed(
   return files.buildFolder(output, async (partial) => {
     const saved = await STAGES.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
     const certificate = certifies
-      ? await STAGES.certify.run(context, { model, analysed, engine, windows, folder, written: partial, change })
+      ? await STAGES.certify.run(context, { model, analysed, engine, heldOut, folder, written: partial, change })
       : undefined;
     const sha256 = await hashSaved(context, partial, saved);
-    const made = { sha256, healing: report, ...(certificate && { certificate }) };
+    const quality = await STAGES.quality.run(context, { engine, folder, reference, written: partial });
+    const made = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
     await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(made));
     await folder.checkUnchanged();
     return made;

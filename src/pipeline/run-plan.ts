@@ -118,7 +118,7 @@ async function inspect(
   const { platform } = context;
   const folder = await open.run(context, { model: path, embeddings, offline });
   await checkPlaces(folder, places, { force, calibration });
-  const texts = evaluation && (await prepareTexts(evaluation, folder));
+  const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
   const model = await load.run(context, folder);
   await checkRoom(folder, places, { force, denseBytes: await totalBytes(platform, modelPaths(folder, model)) });
   const engine = await platform.createEngine(request);

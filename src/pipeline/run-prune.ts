@@ -3,7 +3,7 @@ import { healingCalibration } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
-import { TEXT_EVALUATION } from '../options/texts.js';
+import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
@@ -14,12 +14,14 @@ import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { foreseeWork, type WorkRequest } from './foresee-work.js';
+import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
-import { type JobRequest, prepareJob } from './prepare-job.js';
+import { createStoreIn, type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
+import { createQualityReference } from './quality-reference.js';
 import { runKey } from './run-key.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import { resolveStages, type Stages } from './stages.js';
@@ -32,7 +34,7 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
   const { files } = platform;
   const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
   const reports = await pruneTo(platform, request, results);
-  if (request.evaluation !== undefined) await rewriteReports(platform, reports, results);
+  if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, results);
   return reports[0]!;
 }
 
@@ -95,7 +97,7 @@ function pruneTo(
       const made = open.length === 0 ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return reports;
-      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = evaluation!;
+      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = Object(evaluation) as TextEvaluation;
       return stages.evaluate.run(context, { reports, engine, folder, texts, samples: { prompts, newTokens } });
     });
   });
@@ -120,7 +122,7 @@ async function openRun(
   const mayGoOn = resume && (await mayBeKept(context, output, results));
   if (!mayGoOn) await checkPlaces(folder, results, checks);
   if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
-  const texts = evaluation && (await prepareTexts(evaluation, folder));
+  const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
   const engine = await platform.createEngine(request);
   const key = await runKey(platform, request, {
     folders: [folder, ...(floats === undefined ? [] : [floats])],
@@ -187,7 +189,22 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
         : { ...prepared, measured: await stages.measureDense.run(part, { job, resultCount }) };
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;
-    const source = { folder, ...seen, job: { ...job, windows } };
+    const { analysed, engine, healing } = job;
+    const heldOut = holdWindowsOut(part, {
+      ...{ folder, analysed },
+      windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
+      source: given.calibration?.source ?? given.healingAs?.source,
+    });
+    const createStore = (windowCount: number, windowBytes: number) =>
+      createStoreIn(part, { place: hiddenStates, windowBytes })(windowCount);
+    const source = {
+      ...{ folder, ...seen, heldOut },
+      job: { ...job, windows },
+      reference:
+        request.evaluation === false
+          ? undefined
+          : createQualityReference(part, { engine, folder, analysed, heldOut, createStore }),
+    };
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;

@@ -13,8 +13,11 @@ import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '
 export interface ReportRequest extends JobControl {
   /** A report (`.json`), or the pruned model's folder that it lies in. */
   readonly report: string;
-  /** JSON files of measurements to add: what `fang-prune eval`, `bench` and `bias` printed with `--json`. */
-  readonly add?: readonly string[] | undefined;
+  /**
+   * Measurements to add: results of `benchmark` or `measureCalibrationBias`, `{ models }` with those of `evaluateModels`, or JSON
+   * files with what `fang-prune eval`, `bench` and `bias` printed with `--json`.
+   */
+  readonly add?: readonly (string | object)[] | undefined;
   /** Reports of other runs of the same dense model, to be laid beside it: a `.json` file each, or a pruned model's folder. */
   readonly beside?: readonly string[] | undefined;
   /** Where the result goes, ending in `.json`; its page lies beside it. Default: in place. */
@@ -41,11 +44,13 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
   step(given);
   const path = await locateReport(files, given);
   let report = await requireReport(files, path);
-  for (const file of add) {
-    step(file);
-    const measured = await readJsonFile(files, files.resolve(file), MAX_REPORT_BYTES);
-    if (measured === undefined) throw new OptionError(`There is no file ${file} to add to the report.`);
-    report = addMeasurements(report, measured, file);
+  for (const [at, given] of add.entries()) {
+    const place = typeof given === 'string' ? given : `add[${at}]`;
+    step(place);
+    const measured =
+      typeof given === 'string' ? await readJsonFile(files, files.resolve(given), MAX_REPORT_BYTES) : given;
+    if (measured === undefined) throw new OptionError(`There is no file ${place} to add to the report.`);
+    report = addMeasurements(report, measured, place);
   }
   const others: NamedReport[] = [];
   for (const name of beside) {

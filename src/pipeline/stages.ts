@@ -8,6 +8,7 @@ import { loadStatistics } from './stages/load-statistics.js';
 import { measureDense } from './stages/measure-dense.js';
 import { open } from './stages/open.js';
 import { pruneMeasured } from './stages/prune-measured.js';
+import { quality } from './stages/quality.js';
 import { quantise } from './stages/quantise.js';
 import { report } from './stages/report.js';
 import { save } from './stages/save.js';
@@ -24,6 +25,7 @@ export const STAGES = {
   quantise,
   save,
   certify,
+  quality,
   report,
   evaluate,
 } as const;

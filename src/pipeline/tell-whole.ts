@@ -4,7 +4,7 @@ import type { Work } from './foresee-work.js';
 /** Ended when the next stage begins; others come again for every result. */
 const ONCE = ['load', 'analyse', 'calibrate', 'generate'];
 /** Come once a file that is written. */
-const EACH = ['quantise', 'drives', 'save', 'certify'];
+const EACH = ['quantise', 'drives', 'save', 'certify', 'quality'];
 
 /** The end is reached when the job says so, and not before. */
 const MOST = 0.995;

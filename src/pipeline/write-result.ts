@@ -1,3 +1,4 @@
+import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
@@ -6,7 +7,7 @@ import { type Drives, measureDrives } from '../prune/measure-drives.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
-import type { CertificateReport, DtypeReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
+import type { DtypeReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
@@ -16,11 +17,12 @@ import { type ReportPlace, writeReport } from '../storage/write-report.js';
 import type { JobContext } from './job-context.js';
 import { type DtypeFolder, dtypeFolders, layoutOf, stateDtypes } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
+import type { QualityReference } from './quality-reference.js';
 import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
 import { keyAt } from './run-key.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
-import { countBytes, makeVariants, reportVariant, type Variant } from './write-variants.js';
+import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
 
 /** Where one result goes. */
 export interface ResultPlaces {
@@ -35,7 +37,7 @@ export interface ResultPlaces {
 
 /** How a result is written, and what is said about it. */
 export interface WriteRequest {
-  readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'report'>;
+  readonly stages: Pick<Stages, 'pruneMeasured' | 'quantise' | 'save' | 'certify' | 'quality' | 'report'>;
   readonly places: ResultPlaces;
   /** Which of several results, from 0. */
   readonly index: number;
@@ -58,6 +60,10 @@ export interface ResultSource extends PreparedJob {
   readonly store: StoreTensor;
   /** Statistics that stood in for a look at the model. */
   readonly statistics?: StatisticsReport | undefined;
+  /** Windows to check results on. */
+  readonly heldOut: () => Promise<HeldOutWindows>;
+  /** What the dense model predicts on them; absent: results are not compared with it. */
+  readonly reference?: QualityReference | undefined;
 }
 
 /**
@@ -168,7 +174,7 @@ async function prepareFolder(
   });
   const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
 
-  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], certificate?: CertificateReport) =>
+  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], found: VariantChecks = {}) =>
     stages.report.run(context, {
       folder,
       engine: job.engine,
@@ -187,7 +193,7 @@ async function prepareFolder(
       windows: job.windows,
       drives: request.drives,
       statistics,
-      certificate,
+      ...found,
       quoteText,
     });
   const decided = { folder, job, outcome, settings, calibration: calibration?.provenance, run };
@@ -197,7 +203,7 @@ async function prepareFolder(
       for (const variant of variants) counted.push(await countBytes(variant, folder, context));
       await folder.checkUnchanged();
       if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
-      const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, undefined));
+      const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, {}));
       return reportOn(counted[0]!.byteLength, said);
     },
     async fill(partial) {
@@ -205,7 +211,7 @@ async function prepareFolder(
       const documents = documentsOf(source, outcome, { variants, layout });
       const said: DtypeReport[] = [];
       const saved: SavedModel[] = [];
-      const certificates: (CertificateReport | undefined)[] = [];
+      const checks: VariantChecks[] = [];
       for (const [at, variant] of variants.entries()) {
         const { file, storage, isSource, change, precision } = variant;
         const found = await stages.save.run(context, {
@@ -215,13 +221,16 @@ async function prepareFolder(
           isSource,
           ...(storage && { layout: storage }),
         });
-        const checked = { ...job, folder, written: filled, file, change, precision };
+        const written = { ...job, folder, written: filled, file };
+        const checked = { ...written, heldOut: source.heldOut, change, precision };
         const certificate = request.certifies ? await stages.certify.run(context, checked) : undefined;
+        const { reference } = source;
+        const quality = reference && (await stages.quality.run(context, { ...written, reference }));
         saved.push(found);
-        certificates.push(certificate);
-        said.push(...reportVariant(variant, found, certificate));
+        checks.push({ certificate, quality });
+        said.push(...reportVariant(variant, found, { certificate, quality }));
       }
-      const report = await reportOn(saved[0]!.byteLength, said, certificates[0]);
+      const report = await reportOn(saved[0]!.byteLength, said, checks[0]);
       const { windowsFile } = calibration ?? {};
       if (windowsFile !== undefined) await writeText(files, files.resolve(filled, WINDOWS_FILE), windowsFile);
       if (place !== undefined && place.folder === undefined)

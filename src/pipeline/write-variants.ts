@@ -9,7 +9,7 @@ import type { PruneJob, PruneOutcome } from '../prune/job.js';
 import type { WrittenDtype } from '../prune/quantise/write-dtype.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelChange } from '../removal/apply-change.js';
-import type { CertificateReport, DtypeReport, RoundingReport } from '../report/report-schema.js';
+import type { DtypeReport, PruneReport, RoundingReport } from '../report/report-schema.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { variantFile } from './name-variants.js';
@@ -103,11 +103,17 @@ const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm']);
 /** What a report calls the form that a model came in. */
 const OWN_FORM = 'own';
 
+/** What was found of a variant once it was written. */
+export interface VariantChecks {
+  readonly certificate?: PruneReport['certificate'] | undefined;
+  readonly quality?: PruneReport['quality'] | undefined;
+}
+
 /** What is said of a variant that was written. */
 export function reportVariant(
   { dtype, file, written }: Variant,
   { byteLength }: Pick<SavedModel, 'byteLength'>,
-  certificate: CertificateReport | undefined,
+  { certificate, quality }: VariantChecks,
 ): DtypeReport[] {
   if (written?.parts === undefined) return [];
   const rounding = reportRounding(written);
@@ -120,6 +126,7 @@ export function reportVariant(
       ...(written.cost && { divergence: written.cost }),
       ...(rounding && { rounding }),
       ...(certificate && { certificate }),
+      ...(quality && { quality }),
     },
   ];
 }

@@ -1,3 +1,4 @@
+import { qualityPerplexity } from './describe-quality.js';
 import type { PruneReport, RungPerplexity, RungReport } from './report-schema.js';
 
 /** The table of a ladder: the dense model, then each rung, with the perplexities that their reports hold. */
@@ -27,8 +28,9 @@ export function buildLadder(reports: readonly PruneReport[]): readonly RungRepor
   ];
 }
 
-function perplexities({ metrics = [] }: PruneReport, of: 'dense' | 'pruned'): Pick<RungReport, 'perplexities'> {
-  const found = metrics.flatMap(({ kind, name, protocol, [of]: value }): RungPerplexity[] =>
+function perplexities({ metrics, quality }: PruneReport, of: 'dense' | 'pruned'): Pick<RungReport, 'perplexities'> {
+  const figures = metrics ?? (quality === undefined ? [] : [qualityPerplexity(quality)]);
+  const found = figures.flatMap(({ kind, name, protocol, [of]: value }): RungPerplexity[] =>
     kind === 'perplexity' && value !== undefined
       ? [{ text: name, perplexity: value, ...(protocol && { protocol }) }]
       : [],

@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { BIAS, CERTIFICATE, HEALING, METRIC } from './measurement-shapes.js';
+import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { listOf, number, object, optional, positions, type Shape, text, withFields } from './shape.js';
 
@@ -18,6 +18,8 @@ const REPORT = withFields({
   modules: listOf(withFields({ keep: optional(positions), groups: optional(listOf(object)) })),
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
+  quality: optional(QUALITY),
+  dtypes: optional(listOf(withFields({ quality: optional(QUALITY) }))),
   timings: listOf(withFields({ stage: text, ms: number })),
   remarks: listOf(text),
   metrics: optional(listOf(METRIC)),

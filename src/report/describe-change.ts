@@ -24,7 +24,8 @@ export function isNoise(metric: MetricReport): boolean {
 const NOISE = 'no more than noise';
 
 /** Nothing is said of a difference that nobody tested. */
-function judge({ better, verdict, changeInterval, dense, pruned }: MetricReport): string {
+function judge(metric: MetricReport): string {
+  const { better, verdict, changeInterval, dense, pruned } = metric;
   if (dense === pruned) return 'equal';
   if (verdict !== undefined) return verdict === 'same' ? NOISE : verdict;
   if (changeInterval === undefined) return '';

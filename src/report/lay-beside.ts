@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { qualityMetrics } from './describe-quality.js';
 import { formatBytes, formatCount, formatPercent } from './format-quantity.js';
 import type { BesideReport, MetricReport, PruneReport } from './report-schema.js';
 
@@ -24,12 +25,12 @@ export function layBeside(report: PruneReport, others: readonly NamedReport[]): 
 }
 
 function summarise({ name, report }: NamedReport): BesideReport {
-  const { out = name, method, seed, sparsity, parameters, bytes, metrics = [] } = report;
+  const { out = name, method, seed, sparsity, parameters, bytes, quality, metrics = [] } = report;
   return {
     ...{ name: out, method, seed },
     ...{ requested: sparsity.requested, achieved: sparsity.achieved },
     ...{ parameters: parameters.after, bytes: bytes.after },
-    metrics,
+    metrics: [...(quality === undefined ? [] : qualityMetrics(quality)), ...metrics],
   };
 }
 

@@ -129,5 +129,16 @@ export const HEALING = withFields({
   curve: listOf(withFields({ step: number, train: optional(number), heldOut: optional(number) })),
 });
 
+const meanWithInterval = withFields({ mean: number, interval: optional(listOf(number)) });
+
+/** A `QualityReport`. */
+export const QUALITY = withFields({
+  from: oneOf('source', 'text', 'calibration'),
+  perplexity: withFields({ dense: number, pruned: number, changeInterval: optional(listOf(number)) }),
+  divergence: meanWithInterval,
+  top1Agreement: meanWithInterval,
+  protocol: withFields({ tokensSha256: text, windowLength: number, windowCount: number, tokenCount: number }),
+});
+
 /** A `CertificateReport`. */
 export const CERTIFICATE = withFields({ opened: flag, gap: number, tokens: number, tolerance: number });

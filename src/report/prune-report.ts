@@ -18,6 +18,7 @@ import {
   type HubOrigin,
   type ModuleReport,
   type PruneReport,
+  type QualityReport,
   REPORT_SCHEMA,
   type StatisticsReport,
 } from './report-schema.js';
@@ -49,6 +50,7 @@ export interface ReportInput {
   readonly drives?: Drives | undefined;
   readonly statistics?: StatisticsReport | undefined;
   readonly certificate?: CertificateReport | undefined;
+  readonly quality?: QualityReport | undefined;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number | undefined;
 }
@@ -83,6 +85,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     ...(input.statistics && { statistics: input.statistics }),
     ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
+    ...(input.quality && { quality: input.quality }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),
     remarks: outcome.remarks,

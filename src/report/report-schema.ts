@@ -2,6 +2,8 @@ import type { OutputError } from '../activations/measure-output-error.js';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { RepairNumerics } from '../compensation/adapter.js';
+import type { PredictionComparison } from '../evaluation/compare-predictions.js';
+import type { HeldOutOrigin } from '../evaluation/held-out-windows.js';
 import type { BiasFindings } from '../evaluation/measure-bias.js';
 import type { PerplexityProtocol } from '../evaluation/perplexity.js';
 import type { HealingReport } from '../healing/heal-model.js';
@@ -54,6 +56,8 @@ export interface PruneReport {
   readonly dtypes?: readonly DtypeReport[];
   /** Every module of the model, those that were left alone included. */
   readonly modules: readonly ModuleReport[];
+  /** What the written model's predictions lost; absent where nothing was written, or it could not be measured. */
+  readonly quality?: QualityReport;
   /** Measured figures of the dense and the pruned model. */
   readonly metrics?: readonly MetricReport[];
   /** What both models write after the same prompts. */
@@ -99,8 +103,8 @@ export interface CertificateReport {
   readonly windows: number;
   /** Tokens whose logits were compared. */
   readonly tokens: number;
-  /** `text`: from the public text, not calibrated on; `calibration`: calibration windows; `random`: token ids drawn at random. */
-  readonly from: 'text' | 'calibration' | 'random';
+  /** See `HeldOutWindows`. */
+  readonly from: HeldOutOrigin;
   /**
    * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out, since
    * the installed runtime runs neither it nor the original as they are.
@@ -121,6 +125,17 @@ export interface CertificateReport {
   readonly passed: true;
 }
 
+/**
+ * How well the written model predicts the next token beside the dense one, on some windows that the run did not learn from. Both
+ * were opened as their users open them.
+ */
+export interface QualityReport extends PredictionComparison {
+  /** See `HeldOutWindows`; where it is `calibration`, no text was left, and the figures flatter the pruned model. */
+  readonly from: Exclude<HeldOutOrigin, 'random'>;
+  /** What was read. */
+  readonly protocol: PerplexityProtocol;
+}
+
 /** A model in one dtype, or in the codes that it came in. */
 export interface DtypeReport {
   /** As transformers.js names it; `own` for a model that keeps the form it came in. */
@@ -136,6 +151,8 @@ export interface DtypeReport {
   /** How the maps were rounded; absent where every weight went to the nearest level by itself. */
   readonly rounding?: RoundingReport;
   readonly certificate?: CertificateReport;
+  /** As the report's own, of this file. */
+  readonly quality?: QualityReport;
 }
 
 /** How far a written model's predictions are from the dense one's: means of KL(dense || model), in nats a token. */
@@ -183,7 +200,7 @@ export interface RungReport {
   readonly parameters: number;
   /** Model file with its external data. */
   readonly bytes: number;
-  /** By text, as far as they were measured; the same texts in every rung. */
+  /** By text, the same in every rung: those that were given, else the held-out windows. */
   readonly perplexities?: readonly RungPerplexity[];
 }
 

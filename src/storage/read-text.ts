@@ -5,8 +5,8 @@ import { reason } from '../reason.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is no text. */
-export async function readText(files: Files, path: string, what = 'text'): Promise<string> {
-  const bytes = await readBytes(files, files.resolve(path), true).catch((cause) => {
+export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
+  const bytes = await readBytes(files, files.resolve(path), pipes).catch((cause) => {
     throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
   });
   if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
@@ -16,10 +16,14 @@ export async function readText(files: Files, path: string, what = 'text'): Promi
   return decodeText(bytes);
 }
 
-/** A calibration file as a source: `.jsonl` line by line, anything else as one text. @throws OptionError */
-export async function openTextSource(files: Files, path: string): Promise<TokenSource> {
-  if (!path.endsWith('.jsonl')) return { text: await readText(files, path) };
-  return { jsonl: readLines(files, path) };
+/**
+ * A calibration file as a source: `.jsonl` line by line, anything else as one text.
+ * @param pipes whether it may be a pipe, which can be read only once
+ * @throws OptionError
+ */
+export async function openTextSource(files: Files, path: string, pipes = true): Promise<TokenSource> {
+  if (!path.endsWith('.jsonl')) return { text: await readText(files, path, 'text', pipes) };
+  return { jsonl: readLines(files, path, pipes) };
 }
 
 /** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */

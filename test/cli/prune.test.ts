@@ -1,9 +1,42 @@
 import { createColors } from 'picocolors';
 import { formatPruneReport } from '../../src/cli/prune.js';
 import { formatLadder } from '../../src/cli/prune-ladder.js';
+import type { PruneReport } from '../../src/report/report-schema.js';
 import { PRUNE_REPORT, runWithDouble } from '../support/cli.js';
 
+const QUALITY: NonNullable<PruneReport['quality']> = {
+  perplexity: { dense: 22.7, pruned: 35.9, changeInterval: [0.5, 0.66] },
+  divergence: { mean: 0.457 },
+  top1Agreement: { mean: 0.61 },
+  from: 'source',
+  protocol: { tokensSha256: 'ab', windowLength: 128, stride: 128, windowCount: 8, tokenCount: 1016 },
+};
+
 describe('prune', () => {
+  it('says what pruning cost in its last lines, and speed with --bench', async () => {
+    const report = { ...PRUNE_REPORT, quality: QUALITY };
+    const { calls, out } = await runWithDouble('prune dense --out pruned --sparsity 0.3 --bench', {
+      prune: async () => report,
+      rebuildReport: async () => ({ report, files: [] }),
+    });
+    expect(calls.map(([name]) => name)).toEqual(['prune', 'benchmark', 'rebuildReport']);
+    expect(calls[0]![1]).not.toHaveProperty('bench');
+    expect(calls[1]![1]).toMatchObject({ models: ['dense', 'pruned'] });
+    expect(calls[2]![1]).toMatchObject({ report: 'pruned', add: [{ rounds: 3 }] });
+    expect(out).toMatch(/perplexity, held-out calibration text +22.70 +35.90/);
+    expect(out).toMatch(
+      /as well as a guess among 35.90 equally likely ones on 1016 tokens of held-out calibration text/,
+    );
+    expect(out).toContain('write, tokens/s');
+    const { calls: rungs } = await runWithDouble('prune dense --out pruned --sparsity 0.1,0.3 --bench --report a.json');
+    expect(rungs[1]![1]).toMatchObject({ models: ['dense', 'pruned/10', 'pruned/30'] });
+    expect(rungs.slice(2).map(([, { report: place }]) => place)).toEqual(['a-10.json', 'a-30.json']);
+    const dry = await runWithDouble('prune dense --sparsity 0.3 --bench --dry-run');
+    expect([dry.exitCode, dry.calls.length]).toEqual([2, 0]);
+    const none = await runWithDouble('prune dense --out pruned --sparsity 0.3 --no-evaluation');
+    expect(none.calls[0]![1]).toMatchObject({ evaluation: false });
+  });
+
   it('passes on only what was said', async () => {
     const { calls } = await runWithDouble('prune dense --out pruned --sparsity 0.3');
     expect(calls).toEqual([

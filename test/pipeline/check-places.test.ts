@@ -17,6 +17,7 @@ const REQUEST = {
   method: 'flap',
   modules: 'ffn',
   certify: false,
+  evaluation: false,
   calibration: { windowCount: 2, windowLength: 16 },
 } as const;
 

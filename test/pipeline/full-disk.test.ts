@@ -18,6 +18,7 @@ const requestFor = (model: string): PruneRequest => ({
   sparsity: 0.3,
   method: 'flap',
   certify: false,
+  evaluation: false,
   calibration: {
     windowCount: 2,
     windowLength: 16,

@@ -22,7 +22,7 @@ it('foretells what a run makes, and writes nothing', async () => {
   }));
   expect(results).toEqual([{ sparsity: run.sparsity, parameters: run.parameters, bytes: run.bytes, widths }]);
   expect(calibration).toBeUndefined();
-  expect(stages.map(({ stage }) => stage)).toEqual(['load', 'analyse', 'calibrate', 'save', 'certify']);
+  expect(stages.map(({ stage }) => stage)).toEqual(['load', 'analyse', 'calibrate', 'save', 'certify', 'quality']);
   expect(stages.reduce((sum, stage) => sum + stage.ms, 0)).toBeCloseTo(ms);
 });
 

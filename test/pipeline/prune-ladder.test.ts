@@ -16,6 +16,7 @@ const climb = (request: Partial<LadderRequest> = {}) =>
     sparsity: [0.1, 0.3],
     calibration: CALIBRATION,
     certify: false,
+    evaluation: false,
     ...request,
   });
 
@@ -25,7 +26,7 @@ describe('pruneLadder', () => {
     async (method) => {
       const model = await copyTinyLlama(at('in'));
       const [, report] = await climb({ model, method });
-      const shared = { calibration: CALIBRATION, certify: false };
+      const shared = { calibration: CALIBRATION, certify: false, evaluation: false };
       const single = await prune({ ...shared, model, out: at('single'), sparsity: 0.3, method });
       const rung = at('ladder/30');
       const hashes = await hashesOf(rung);

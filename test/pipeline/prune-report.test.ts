@@ -60,12 +60,13 @@ describe('the report of a run', () => {
     async (_, options) => {
       const source = { file: join(TINY_LLAMA, 'text/french.txt') };
       const calibration = { source, windowCount: 3, windowLength: 24, selection: 'sample' } as const;
-      const { settings } = await run({ certify: false, calibration, ...options });
+      const { settings } = await run({ certify: false, evaluation: false, calibration, ...options });
       const { settings: again } = await prune({
         ...(settings as unknown as PruneOptions),
         model: TINY_LLAMA,
         out: at('again'),
         certify: false,
+        evaluation: false,
       });
       expect(again).toEqual(settings);
       const [first, other] = await Promise.all(['out', 'again'].map((name) => readFile(at(`${name}/onnx/model.onnx`))));

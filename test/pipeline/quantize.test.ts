@@ -40,7 +40,15 @@ describe('quantize', () => {
   it('rounds so that errors make up for each other, where the nearest levels cost more', async () => {
     const model = await copyTinyLlama(at('in'));
     const calibration = { windowCount: 6, windowLength: 48, generate: false };
-    const shared = { model, out: at('out'), dtype: 'q4', batchSize: 1, calibration, certify: false } as const;
+    const shared = {
+      model,
+      out: at('out'),
+      dtype: 'q4',
+      batchSize: 1,
+      calibration,
+      certify: false,
+      evaluation: false,
+    } as const;
     const { dtypes = [], settings } = await quantize(shared);
     const { rounding, divergence } = dtypes[0]!;
     expect(divergence).toMatchObject({ windowCount: 1, pruning: 0 });
@@ -116,7 +124,7 @@ describe('prune with a dtype', () => {
     const model = await copyTinyLlama(at('in'));
     const report = await prune({
       ...{ model, out: at('out'), sparsity: 0.3, method: 'magnitude', modules: 'ffn' },
-      ...{ dtype: 'q4', rounding: 'nearest', certify: false },
+      ...{ dtype: 'q4', rounding: 'nearest', certify: false, evaluation: false },
     });
     expect(report.modules.filter(({ kind }) => kind === 'ffn').every(({ unitsAfter }) => unitsAfter % 32 === 0)).toBe(
       true,

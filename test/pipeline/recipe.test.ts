@@ -18,7 +18,7 @@ const at = (path: string) => join(folder(), path);
 async function pruneWithRecipe(method: string, inputSteps = 0) {
   const model = await copyTinyLlama(at('in'));
   const calibration = { windowCount: 2, windowLength: 24, generate: false };
-  const shared = { sparsity: 0.3, calibration, certify: false, report: false };
+  const shared = { sparsity: 0.3, calibration, certify: false, evaluation: false, report: false };
   await prune({ ...shared, model, out: at('out'), method, inputSteps, recipe: at('recipe') });
   return model;
 }

@@ -28,7 +28,7 @@ const RUNS: Readonly<Record<string, Run>> = {
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false, evaluation: false },
       calibration: { ...CALIBRATION, generate: { share: 1, batchSize: 2 } },
     }),
   quantising: (control) =>
@@ -52,7 +52,7 @@ describe('a run that is aborted', () => {
       await mkdir(at('cut'));
       const steps: Progress[] = [];
       // Saving and certifying are done anew.
-      const isKept = ({ stage }: Progress) => stage !== 'save' && stage !== 'certify';
+      const isKept = ({ stage }: Progress) => !['save', 'certify', 'quality'].includes(stage);
       await run({ out: at('whole/x'), onProgress: (step) => void (isKept(step) && steps.push(step)) });
       let heard = 0;
       let cuts = 0;
@@ -98,7 +98,15 @@ it('keeps what came of pruning apart from what comes of rounding again', async (
 });
 
 const quick = (request: Partial<LadderRequest> = {}) =>
-  pruneLadder({ model: TINY_LLAMA, out: at('out'), sparsity: [0.2], method: 'random', certify: false, ...request });
+  pruneLadder({
+    model: TINY_LLAMA,
+    out: at('out'),
+    sparsity: [0.2],
+    method: 'random',
+    certify: false,
+    evaluation: false,
+    ...request,
+  });
 
 describe('the same command again', () => {
   it('finds a finished result, and is done', async () => {
@@ -137,7 +145,15 @@ describe('the same command again', () => {
 
   it('begins anew where entries are damaged, to the same bytes', async () => {
     const run = (out: string, control: JobControl = {}) =>
-      runPrune(PLATFORM, { ...COMMON, ...control, out, sparsity: 0.3, method: 'flap', certify: false });
+      runPrune(PLATFORM, {
+        ...COMMON,
+        ...control,
+        out,
+        sparsity: 0.3,
+        method: 'flap',
+        certify: false,
+        evaluation: false,
+      });
     await run(at('whole/x'));
     const abortion = new AbortController();
     const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 24 && abortion.abort();

@@ -24,7 +24,15 @@ const look = (request: Partial<ObserveRequest> = {}) =>
 /** Sees what any method reads. */
 const ALL = { method: 'o-fang', metric: 'divergence' } as const;
 const recall = (request: Partial<PruneRequest> = {}) =>
-  prune({ model: TINY_LLAMA, sparsity: 0.3, statistics: at('stats'), certify: false, out: at('out'), ...request });
+  prune({
+    model: TINY_LLAMA,
+    sparsity: 0.3,
+    statistics: at('stats'),
+    certify: false,
+    evaluation: false,
+    out: at('out'),
+    ...request,
+  });
 
 /** What runs the model on calibration tokens. */
 const RUNNING = ['calibrate', 'generate', 'contexts', 'measure', 'backward', 'advance'];
@@ -47,7 +55,14 @@ describe('saved statistics', () => {
     const seen = await look(ALL);
     expect(await listFiles(at('stats'))).toEqual(['statistics.json', 'statistics.safetensors']);
     expect(seen).toMatchObject({ sums: 'gram', metric: 'divergence', grouped: true, moduleCount: 12 });
-    await prune({ model: TINY_LLAMA, out: at('random'), sparsity: 0.3, method: 'random', certify: false });
+    await prune({
+      model: TINY_LLAMA,
+      out: at('random'),
+      sparsity: 0.3,
+      method: 'random',
+      certify: false,
+      evaluation: false,
+    });
     const [dense, random] = [await lossOf(TINY_LLAMA), await lossOf(at('random'))];
     for (const method of ['flap', 'obc', 'f-fang', 'o-fang', 'auto']) {
       const report = await recall({ method, out: at(method) });
@@ -74,7 +89,14 @@ describe('saved statistics', () => {
     expect(report.statistics).toEqual({ file, sha256: saved.tensors.sha256 });
     expect(report.remarks).toContainEqual(expect.stringContaining(file));
     await recall({ ...shared, out: at('again') });
-    const rungs = { ...shared, model: TINY_LLAMA, certify: false, out: at('ladder'), sparsity: [0.1, 0.3] };
+    const rungs = {
+      ...shared,
+      model: TINY_LLAMA,
+      certify: false,
+      evaluation: false,
+      out: at('ladder'),
+      sparsity: [0.1, 0.3],
+    };
     await pruneLadder(rungs);
     const written = await readModel(at('out'));
     expect((await readModel(at('again'))).equals(written)).toBe(true);

@@ -13,7 +13,7 @@ it('takes folders and files where Node.js takes paths, and paths too', () => {
     evaluation: { texts: [text, 'other.txt'] },
   };
   const tasks: InPage<TasksRequest> = { model: new Map(), file: text, resume: 'scores.jsonl' };
-  expect([more.evaluation?.texts, tasks.resume]).toEqual([[text, 'other.txt'], 'scores.jsonl']);
+  expect([Object(more.evaluation).texts, tasks.resume]).toEqual([[text, 'other.txt'], 'scores.jsonl']);
 });
 
 it('offers nothing that pages lack, and refuses it', async () => {

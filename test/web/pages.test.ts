@@ -95,7 +95,7 @@ describeThere('a page', () => {
   }, 300_000);
 
   it('takes out the same on WebGPU', async () => {
-    const request = { ...RUN, modules: 'ffn', certify: false, report: false } as const;
+    const request = { ...RUN, modules: 'ffn', certify: false, evaluation: false, report: false } as const;
     const kept = await page.evaluate(async (request) => {
       const found = [];
       for (const executionProvider of ['wasm', 'webgpu']) {
@@ -134,7 +134,7 @@ describeThere('a page', () => {
     const found = await page.evaluate(async ({ sparsity, ...look }) => {
       const [model, statistics, recipe, rungs] = [await denseFiles(), new Map(), new Map(), new Map()];
       const [again, halves, healed] = [new Map(), new Map(), new Map()];
-      const quiet = { certify: false, report: false };
+      const quiet = { certify: false, evaluation: false, report: false };
       await fang.observe({ ...look, model, out: statistics });
       const reports = await fang.pruneLadder({
         ...{ ...quiet, method: look.method, model, statistics, recipe, out: rungs },
@@ -318,7 +318,7 @@ describeThere('a page', () => {
     const found = await page.evaluate(async (run) => {
       const unfinished = async () => (await listOpfs()).filter((path) => path.startsWith('.'));
       const left = await unfinished();
-      const quick = { method: 'magnitude', calibration: {}, certify: false };
+      const quick = { method: 'magnitude', calibration: {}, certify: false, evaluation: false };
       await fang.prune({ ...run, ...quick, model: 'dense', out: 'quick', hiddenStates: 'spill' });
       return { isLeft: left.length > 0, leftThen: await unfinished() };
     }, RUN);

@@ -1,6 +1,7 @@
 import { sha256OfTokens } from '../../calibration/sha256.js';
 import { type BiasInput, measureBias, type ScoredText } from '../../evaluation/measure-bias.js';
 import { seeContexts } from '../../evaluation/see-contexts.js';
+import { takeEvenly } from '../../evaluation/take-evenly.js';
 import { measureTokenLosses } from '../../evaluation/token-losses.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { JobControl } from '../../progress.js';
@@ -50,7 +51,7 @@ export interface TextComparison {
  * @throws EngineError, NumericalError, UnsupportedModelError; OptionError for a block that does not exist.
  */
 export async function compareOnTexts(job: ComparisonJob): Promise<TextComparison> {
-  const sample = spread(job.calibration, job.windowCount);
+  const sample = takeEvenly(job.calibration, job.windowCount);
   const all = [{ windows: sample }, ...job.texts].filter(({ windows }) => windows.length > 0);
   const dense = await readAll(job, job.dense.folder, all);
   const pruned = await readAll(job, job.pruned, all);
@@ -124,10 +125,4 @@ async function biasOf(
     ...measureBias({ ...contexts, ...scored, calibratedOn: job.calibration }),
     described: describeContexts({ contexts, windows, decode }),
   };
-}
-
-/** Some of a list, evenly spaced. */
-function spread<T>(list: readonly T[], count: number): readonly T[] {
-  if (list.length <= count) return list;
-  return Array.from({ length: count }, (_, at) => list[Math.floor((at * list.length) / count)]!);
 }

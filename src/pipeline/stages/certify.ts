@@ -1,4 +1,3 @@
-import { findHeldOutWindows } from '../../calibration/held-out-windows.js';
 import { EngineError, NumericalError, UnsupportedModelError } from '../../errors.js';
 import {
   type LogitsRequest,
@@ -10,6 +9,7 @@ import {
   stepForLogits,
 } from '../../evaluation/compare-logits.js';
 import { createDecoder } from '../../evaluation/decoder.js';
+import type { HeldOutWindows } from '../../evaluation/held-out-windows.js';
 import { withoutFront } from '../../graph/join-embedding.js';
 import { createRandom } from '../../linalg/random.js';
 import { operatorOf } from '../../operators/table.js';
@@ -19,14 +19,15 @@ import { type MaskOptions, maskModel } from '../../removal/mask-model.js';
 import type { CertificateReport } from '../../report/report-schema.js';
 import { analyseModel } from '../../runtime/analyse-model.js';
 import { describeUnrunnable } from '../../runtime/refuse-unrunnable.js';
-import { findTokenizer } from '../../storage/load-tokenizer.js';
-import { cacheSizes, longestWindow, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
+import { cacheSizes, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
 import { withScratchWeights } from '../../storage/scratch-weights.js';
 import type { Stage } from '../job-context.js';
 import { openSession } from '../open-language-model.js';
 
 /** What is compared with what. */
-export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'windows'> {
+export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine'> {
+  /** See `holdWindowsOut`. */
+  readonly heldOut: () => Promise<HeldOutWindows>;
   /** The dense model's. */
   readonly folder: ModelFolder;
   /** Absolute path of the folder that was written. */
@@ -84,7 +85,8 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
 };
 
 async function compare(request: CertifyRequest, remarks: string[]): Promise<CertificateReport | undefined> {
-  const { windows, from } = await holdOut(request);
+  const { windows: found, from } = await request.heldOut();
+  const windows = found.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
   const masked = await runMasked(request, windows);
   const opened = await runOpened(request, windows);
   if (masked instanceof UnsupportedModelError) {
@@ -117,17 +119,6 @@ const ROUTED =
 
 const choosesExperts = ({ proto }: CertifyInput['model']): boolean =>
   proto.graph!.node.some((node) => operatorOf(node)?.tokens === 'experts');
-
-async function holdOut({ folder, windows, analysed }: CertifyRequest) {
-  const { detected, positionCount } = analysed;
-  return findHeldOutWindows({
-    ...WINDOW,
-    windowLength: Math.min(WINDOW.windowLength, longestWindow(folder, positionCount) ?? WINDOW.windowLength),
-    calibration: windows,
-    tokenizer: await findTokenizer(folder),
-    vocabularySize: detected.layout.vocabularySize,
-  });
-}
 
 /** The masked original's logits, `[windows, length, vocabulary]`, and how far they move when all is rounded otherwise. */
 interface Masked {

@@ -1,5 +1,6 @@
 import { meanPerplexity } from '../build-ladder.js';
 import { changeOf, describeChange, isNoise } from '../describe-change.js';
+import { describeQuality, qualityMetrics, qualityPerplexity } from '../describe-quality.js';
 import { formatFigure, formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatDuration, formatExactPercent, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
@@ -30,6 +31,7 @@ export function header(report: PruneReport): HTMLElement {
     h('p', { class: 'kicker' }, 'Pruning report'),
     h('h1', {}, shortName(report.model)),
     h('p', { class: 'lead' }, sentence),
+    report.quality && h('p', { class: 'lead', id: 'quality' }, describeQuality(report.quality)),
     h('dl', { class: 'tiles' }, ...tiles),
     noiseNote(report),
     certificateNote(report),
@@ -43,9 +45,9 @@ export function header(report: PruneReport): HTMLElement {
   );
 }
 
-/** Of one text, or the mean over all; none where no text changed by more than noise. */
-function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
-  const found = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
+/** Of one text, or the mean over all; of the held-out windows where no text was given; none where no text changed by more than noise. */
+function perplexityTile(report: PruneReport): HTMLElement[] {
+  const found = perplexitiesOf(report);
   if (found.every(isNoise)) return [];
   const mean = (of: 'dense' | 'pruned') =>
     meanPerplexity({
@@ -65,6 +67,12 @@ function perplexityTile({ metrics = [] }: PruneReport): HTMLElement[] {
   return [tile(`Perplexity, ${name}`, formatPerplexity(before), formatPerplexity(after), change)];
 }
 
+/** Of the texts, else of the held-out windows. */
+function perplexitiesOf({ metrics = [], quality }: PruneReport): readonly MetricReport[] {
+  const texts = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
+  return texts.length === 0 && quality !== undefined ? [qualityPerplexity(quality)] : texts;
+}
+
 function speedTiles({ metrics = [] }: PruneReport): HTMLElement[] {
   return metrics.flatMap((metric) => {
     if (!isSpeedOfBoth(metric) || isNoise(metric)) return [];
@@ -77,8 +85,9 @@ const isSpeedOfBoth = ({ kind, unit, dense }: MetricReport): boolean =>
   kind === 'speed' && unit === 'tokens/s' && dense !== undefined;
 
 /** Figures that would have a tile if they differed by more than noise. */
-function noiseNote({ metrics = [] }: PruneReport): HTMLElement | undefined {
-  const texts = metrics.filter(({ kind, dense }) => kind === 'perplexity' && dense !== undefined);
+function noiseNote(report: PruneReport): HTMLElement | undefined {
+  const { metrics = [] } = report;
+  const texts = perplexitiesOf(report);
   const found = [...(texts.every(isNoise) ? texts : []), ...metrics.filter(isSpeedOfBoth)].filter(isNoise);
   if (found.length === 0) return undefined;
   const names = shortNames(texts.map(({ name }) => name));
@@ -122,7 +131,10 @@ function tile(name: string, before: string, after: string, below: string): HTMLE
 
 /** Size, speed and quality side by side. */
 export function costSection(report: PruneReport): HTMLElement {
-  const { parameters, bytes, metrics = [] } = report;
+  const { parameters, bytes, quality } = report;
+  const metrics = [...(quality === undefined ? [] : qualityMetrics(quality)), ...(report.metrics ?? [])];
+  const isMeasured = (...kinds: readonly string[]) => metrics.some(({ kind }) => kinds.includes(kind));
+  const missing = MISSING.find(({ kinds }) => !isMeasured(...kinds));
   const sizes = [
     ['parameters', formatCount(parameters.before), formatCount(parameters.after), changeOf(parameters)],
     ['bytes on disk', formatBytes(bytes.before), formatBytes(bytes.after), changeOf(bytes)],
@@ -140,13 +152,13 @@ export function costSection(report: PruneReport): HTMLElement {
   return section(
     'cost',
     'Size, quality and speed',
-    metrics.length === 0 &&
+    missing &&
       h(
         'p',
         {},
-        'Quality and speed were not measured in this run. Measure them with ',
-        h('code', {}, 'fang-prune eval'),
-        ' and add them with ',
+        `${missing.name} was not measured in this run. Measure it with `,
+        h('code', {}, missing.command),
+        ', and add the figures with ',
         h('code', {}, 'fang-prune report'),
         '.',
       ),
@@ -155,6 +167,12 @@ export function costSection(report: PruneReport): HTMLElement {
     perplexities.length > 0 && perplexityFigure(perplexities),
   );
 }
+
+/** What a run may leave open, and what measures it. */
+const MISSING = [
+  { name: 'Quality', kinds: ['perplexity', 'accuracy', 'other'], command: 'fang-prune eval' },
+  { name: 'Speed', kinds: ['speed'], command: 'fang-prune bench' },
+] as const;
 
 /** Said by the figures themselves: `1.2 GB`. */
 const SHOWN_UNIT = 'bytes';

@@ -14,7 +14,7 @@ const model = filesOf('test/fixtures/exporters/llama-genai018-fp32');
 const pageOf = (home: FakeDirectory) =>
   withEngine(eagerPlatform(createWebPlatform({ folders: { model, gone: new Map() }, home })));
 const RUN = {
-  ...({ model: '/model', out: 'smaller', sparsity: 0.3, method: 'o-fang', certify: false } as const),
+  ...({ model: '/model', out: 'smaller', sparsity: 0.3, method: 'o-fang', certify: false, evaluation: false } as const),
   calibration: {
     windowCount: 2,
     windowLength: 16,

@@ -1,0 +1,154 @@
+import { NumericalError, OptionError } from '../errors.js';
+import type { JobControl } from '../progress.js';
+import type { Engine } from '../runtime/engine.js';
+import { releaseTensor } from '../runtime/tensor-memory.js';
+import type { TensorStore } from '../runtime/tensor-store.js';
+import { type Interval, intervalOfDifference, intervalOfMean, type WindowSum } from './change-interval.js';
+import { createDivergenceScorer, type DivergenceScorer } from './divergence-scorer.js';
+import type { LanguageModel } from './language-model.js';
+import { createTokenScorer, type LogitsTensor, rowsOf, type TokenScorer } from './token-scorer.js';
+
+/** What both models read, and what computes. */
+export interface PredictionSite extends Pick<JobControl, 'signal'> {
+  readonly engine: Engine;
+  /** Of equal length, at least 2 tokens. */
+  readonly windows: readonly Int32Array[];
+  /** Called after each window. */
+  readonly onWindow?: (() => void) | undefined;
+}
+
+/** What the dense model predicts on some windows. */
+export interface ReferencePredictions {
+  /** Sums of -ln p over the tokens of each window but its first, in nats. */
+  readonly losses: readonly WindowSum[];
+  /** Logits of each window, `[length, vocabulary]`. */
+  readonly logits: TensorStore;
+}
+
+/** How a model's predictions compare with the dense one's. */
+export interface PredictionComparison {
+  readonly perplexity: {
+    readonly dense: number;
+    readonly pruned: number;
+    /** 95 % interval of `pruned / dense - 1`, from paired windows; absent for fewer than three. */
+    readonly changeInterval?: Interval;
+  };
+  /** Mean of KL(dense || pruned) of the next token, in nats. */
+  readonly divergence: { readonly mean: number; readonly interval?: Interval };
+  /** Fraction of positions where both models find the same token likeliest. */
+  readonly top1Agreement: { readonly mean: number; readonly interval?: Interval };
+}
+
+/** Has the dense model read windows; its logits wait in a store. @throws NumericalError, EngineError */
+export async function readReference(
+  model: LanguageModel,
+  store: TensorStore,
+  { engine, windows, onWindow, signal }: PredictionSite,
+): Promise<ReferencePredictions> {
+  const losses: WindowSum[] = [];
+  let scorer: TokenScorer | undefined;
+  try {
+    for (const [at, window] of windows.entries()) {
+      signal?.throwIfAborted();
+      const rows = await readRows(model, window);
+      scorer ??= await createTokenScorer(engine, rows.type);
+      losses.push(await sumLosses(scorer, rows, window));
+      await store.put(at, rows);
+      releaseTensor(rows);
+      onWindow?.();
+    }
+    return { losses, logits: store };
+  } finally {
+    await scorer?.release();
+  }
+}
+
+/**
+ * Has a pruned model read the windows that the dense one has read, and compares what they predict. The logits of one window of each
+ * model are in memory at a time.
+ * @throws NumericalError, EngineError; OptionError for models of different vocabularies.
+ */
+export async function comparePredictions(
+  model: LanguageModel,
+  reference: ReferencePredictions,
+  { engine, windows, onWindow, signal }: PredictionSite,
+): Promise<PredictionComparison> {
+  const losses: WindowSum[] = [];
+  const divergences: WindowSum[] = [];
+  const agreements: WindowSum[] = [];
+  let scorers: { readonly tokens: TokenScorer; readonly divergence: DivergenceScorer } | undefined;
+  try {
+    for (const [at, window] of windows.entries()) {
+      signal?.throwIfAborted();
+      const found = await readRows(model, window);
+      const expected = (await reference.logits.get(at)) as LogitsTensor;
+      checkVocabularies(found, expected);
+      scorers ??= {
+        tokens: await createTokenScorer(engine, found.type),
+        divergence: await createDivergenceScorer(engine, { reference: expected.type, model: found.type }),
+      };
+      losses.push(await sumLosses(scorers.tokens, found, window));
+      const { divergence, agrees } = await scorers.divergence.score(expected, found);
+      divergences.push({ sum: checked(sumOf(divergence)), tokenCount: window.length });
+      agreements.push({ sum: sumOf(agrees), tokenCount: window.length });
+      releaseTensor(found);
+      onWindow?.();
+    }
+  } finally {
+    await scorers?.tokens.release();
+    await scorers?.divergence.release();
+  }
+  return {
+    perplexity: perplexitiesOf(reference.losses, losses),
+    divergence: describeMean(divergences),
+    top1Agreement: describeMean(agreements),
+  };
+}
+
+function perplexitiesOf(dense: readonly WindowSum[], pruned: readonly WindowSum[]): PredictionComparison['perplexity'] {
+  const interval = intervalOfDifference(dense, pruned);
+  return {
+    dense: Math.exp(meanOf(dense)),
+    pruned: Math.exp(meanOf(pruned)),
+    ...(interval && { changeInterval: [Math.expm1(interval[0]), Math.expm1(interval[1])] as const }),
+  };
+}
+
+function describeMean(windows: readonly WindowSum[]): { readonly mean: number; readonly interval?: Interval } {
+  const interval = intervalOfMean(windows);
+  return { mean: meanOf(windows), ...(interval && { interval }) };
+}
+
+const countTokens = (windows: readonly WindowSum[]): number =>
+  windows.reduce((all, { tokenCount }) => all + tokenCount, 0);
+
+const meanOf = (windows: readonly WindowSum[]): number =>
+  windows.reduce((all, { sum }) => all + sum, 0) / countTokens(windows);
+
+const sumOf = (values: Float32Array | Uint8Array): number => {
+  let sum = 0;
+  for (const value of values) sum += value;
+  return sum;
+};
+
+/** Logits as `[S, V]`. */
+async function readRows(model: LanguageModel, window: Int32Array): Promise<LogitsTensor> {
+  return rowsOf(await model.readLogits([window]), 0, window.length);
+}
+
+/** -ln p of every token but the first. */
+async function sumLosses(scorer: TokenScorer, rows: LogitsTensor, window: Int32Array): Promise<WindowSum> {
+  const scores = await scorer.score(rowsOf(rows, 0, window.length - 1), window.subarray(1));
+  return { sum: checked(sumOf(scores)), tokenCount: scores.length };
+}
+
+function checked(sum: number): number {
+  if (Number.isFinite(sum)) return sum;
+  throw new NumericalError("the model's logits are not finite; check its weights, or run it in float32");
+}
+
+function checkVocabularies(found: LogitsTensor, expected: LogitsTensor): void {
+  const [own, other] = [found.dims.at(-1), expected.dims.at(-1)];
+  if (own !== other)
+    throw new OptionError(`the models have ${other} and ${own} logits; compare models of one vocabulary`);
+}

@@ -1,0 +1,5 @@
+/** Some of a list, evenly spaced; all of it where it has no more. */
+export function takeEvenly<T>(list: readonly T[], count: number): readonly T[] {
+  if (list.length <= count) return list;
+  return Array.from({ length: count }, (_, at) => list[Math.floor((at * list.length) / count)]!);
+}

@@ -1,0 +1,53 @@
+import type { TokenSource } from '../calibration/token-source.js';
+import { findHeldOutWindows, type HeldOutWindows } from '../evaluation/held-out-windows.js';
+import type { CalibrationSource } from '../options.js';
+import type { Platform } from '../platform/platform.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { findTokenizer } from '../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import { openTextSource } from '../storage/read-text.js';
+import type { JobContext } from './job-context.js';
+
+/** Enough that windows scatter less than what pruning costs, and few enough to take seconds. */
+const WINDOWS = { windowCount: 8, windowLength: 128 };
+
+export interface HeldOutInput {
+  /** The dense model's. */
+  readonly folder: ModelFolder;
+  readonly analysed: AnalysedModel;
+  /** Windows that the run learns from. */
+  readonly windows: readonly Int32Array[];
+  /** What the user calibrates on; absent: the bundled text. */
+  readonly source?: CalibrationSource | undefined;
+}
+
+/** Finds a run's held-out windows when they are asked for, and gives the same ones to all who ask. */
+export function holdWindowsOut({ platform, signal }: JobContext, input: HeldOutInput): () => Promise<HeldOutWindows> {
+  let found: Promise<HeldOutWindows> | undefined;
+  const find = async () => {
+    const { folder, analysed, windows, source } = input;
+    const longest = longestWindow(folder, analysed.positionCount) ?? WINDOWS.windowLength;
+    return findHeldOutWindows({
+      ...WINDOWS,
+      windowLength: Math.min(WINDOWS.windowLength, longest),
+      calibration: windows,
+      source: await readAgain(platform, source),
+      tokenizer: await findTokenizer(folder),
+      vocabularySize: analysed.detected.layout.vocabularySize,
+      signal,
+    });
+  };
+  return () => {
+    found ??= find();
+    return found;
+  };
+}
+
+/** A source that was read before, from its start; undefined for one that can be read only once, or is gone. */
+async function readAgain({ files }: Platform, source: CalibrationSource | undefined): Promise<TokenSource | undefined> {
+  if (source === undefined) return undefined;
+  if ('file' in source) return openTextSource(files, source.file, false).catch(() => undefined);
+  const [content] = Object.values(source) as unknown[];
+  const isAtHand = typeof content === 'string' || Array.isArray(content) || ArrayBuffer.isView(content);
+  return isAtHand ? source : undefined;
+}

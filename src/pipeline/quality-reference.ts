@@ -1,0 +1,86 @@
+import type { Tokenizer } from '../calibration/tokenizer.js';
+import { type ReferencePredictions, readReference } from '../evaluation/compare-predictions.js';
+import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
+import type { PruneJob } from '../prune/job.js';
+import type { QualityReport } from '../report/report-schema.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Engine } from '../runtime/engine.js';
+import { findTokenizer } from '../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { JobContext } from './job-context.js';
+import { openLanguageModel } from './open-language-model.js';
+
+/** Logits of the dense model that wait to be compared, at most, in bytes; but never fewer windows than tell how they scatter. */
+const MOST_LOGITS = 2 ** 29;
+const LEAST_WINDOWS = 3;
+
+/** What the dense model predicts on held-out windows. */
+export interface DensePredictions {
+  readonly windows: readonly Int32Array[];
+  readonly from: QualityReport['from'];
+  /** Put before every window where the tokenizer puts it before a text. */
+  readonly bosTokenId: number | undefined;
+  readonly predictions: ReferencePredictions;
+}
+
+/** Reads held-out windows with the dense model, the first time that it is asked. */
+export interface QualityReference {
+  /**
+   * @param onWindow called after each window that is read now, with their number
+   * @returns undefined where there is no text to read.
+   * @throws EngineError, NumericalError, UnsupportedModelError
+   */
+  read(onWindow?: (windowCount: number) => void): Promise<DensePredictions | undefined>;
+}
+
+export interface ReferenceInput {
+  readonly engine: Engine;
+  /** The dense model's. */
+  readonly folder: ModelFolder;
+  readonly analysed: AnalysedModel;
+  readonly heldOut: () => Promise<HeldOutWindows>;
+  /** Makes the place where logits wait. */
+  readonly createStore: (windowCount: number, windowBytes: number) => ReturnType<PruneJob['createStore']>;
+}
+
+/** @param context of the part of the job whose results are compared; the logits wait until it ends */
+export function createQualityReference(context: JobContext, input: ReferenceInput): QualityReference {
+  let reading: Promise<DensePredictions | undefined> | undefined;
+  return {
+    read(onWindow) {
+      reading ??= readDense(context, input, onWindow);
+      return reading;
+    },
+  };
+}
+
+async function readDense(
+  { signal, onEnd }: JobContext,
+  { engine, folder, analysed, heldOut, createStore }: ReferenceInput,
+  onWindow: (windowCount: number) => void = () => {},
+): Promise<DensePredictions | undefined> {
+  const { windows: found, from } = await heldOut();
+  if (from === 'random') return undefined;
+  const bosTokenId = leadingToken(await findTokenizer(folder));
+  const lead = bosTokenId === undefined ? [] : [bosTokenId];
+  const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - lead.length;
+  const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
+  const count = Math.max(LEAST_WINDOWS, Math.floor(MOST_LOGITS / windowBytes));
+  const windows = found.slice(0, count).map((window) => Int32Array.of(...lead, ...window.subarray(0, room)));
+  const store = await createStore(windows.length, windowBytes);
+  onEnd(() => store.dispose());
+  const model = await openLanguageModel(engine, folder);
+  try {
+    const site = { engine, windows, onWindow: () => onWindow(windows.length), signal };
+    const predictions = await readReference(model, store, site);
+    return { windows, from, bosTokenId, predictions };
+  } finally {
+    await model.release();
+  }
+}
+
+/** The token that a tokenizer puts before every text, where it is the one that begins texts. */
+function leadingToken(tokenizer: Tokenizer | undefined): number | undefined {
+  const bos = tokenizer?.bosTokenId;
+  return bos !== undefined && tokenizer?.encode('a', { addSpecialTokens: true })[0] === bos ? bos : undefined;
+}

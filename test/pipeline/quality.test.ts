@@ -1,0 +1,127 @@
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { joinTokens } from '../../src/calibration/encode-pieces.js';
+import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { keepApart } from '../../src/evaluation/find-overlap.js';
+import { findHeldOutWindows } from '../../src/evaluation/held-out-windows.js';
+import { measureDivergence } from '../../src/evaluation/measure-divergence.js';
+import { measurePerplexity } from '../../src/evaluation/perplexity.js';
+import {
+  createNodeEngine,
+  type LadderRequest,
+  openModelFolder,
+  type PruneReport,
+  type PruneRequest,
+  prune,
+  pruneLadder,
+} from '../../src/node.js';
+import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
+import type { Progress } from '../../src/progress.js';
+import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
+import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const QUICK = { model: TINY_LLAMA, method: 'random', certify: false } as const;
+const run = (request: Partial<PruneRequest> = {}) => prune({ ...QUICK, out: at('out'), sparsity: 0.3, ...request });
+const json = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
+const tokenizer = async () =>
+  createTokenizer(await json(`${TINY_LLAMA}/tokenizer.json`), await json(`${TINY_LLAMA}/tokenizer_config.json`));
+const PYTHON = `${TINY_LLAMA}/text/python.txt`;
+
+it('measures perplexity and divergence of what was written, as an evaluation of the same tokens does', async () => {
+  const { quality, timings } = await run();
+  const request = { calibration: [], tokenizer: await tokenizer(), vocabularySize: 2048 };
+  const { windows, from } = await findHeldOutWindows({ ...request, windowCount: 8, windowLength: 128 });
+  const tokens = joinTokens(windows);
+  const engine = await createNodeEngine();
+  const folders = [await openModelFolder(TINY_LLAMA), await openModelFolder(at('out'))] as const;
+  const reference = await openLanguageModel(engine, folders[0]);
+  const model = await openLanguageModel(engine, folders[1]);
+  const shape = { windowLength: 128 };
+  const [dense, pruned] = [
+    await measurePerplexity(reference, tokens, shape),
+    await measurePerplexity(model, tokens, shape),
+  ];
+  const divergence = await measureDivergence({ model, reference, engine }, tokens, shape);
+  expect(quality).toMatchObject({ from, protocol: { windowCount: 8, windowLength: 128, tokenCount: 8 * 127 } });
+  expect(quality!.perplexity.dense).toBeCloseTo(dense.perplexity, 3);
+  expect(quality!.perplexity.pruned).toBeCloseTo(pruned.perplexity, 3);
+  expect(quality!.divergence.mean).toBeCloseTo(divergence.klDivergence, 5);
+  expect(quality!.divergence.interval![0]).toBeCloseTo(divergence.intervals!.klDivergence[0], 5);
+  expect(quality!.top1Agreement.mean).toBe(divergence.top1Agreement);
+  expect(timings.map(({ stage }) => stage)).toContain('quality');
+  expect(await json(at('out/fang-prune-report.json'))).toMatchObject({ quality });
+  await Promise.all([reference.release(), model.release(), ...folders.map((opened) => opened.close())]);
+});
+
+it('takes what the calibration source has left, none of which was calibrated on', async () => {
+  const text = await readFile(PYTHON, 'utf8');
+  const tokens = (await tokenizer()).encode(text);
+  const calibration = [tokens.slice(0, 256), tokens.slice(512, 640)];
+  const shape = { windowCount: 8, windowLength: 64 };
+  const request = { ...shape, calibration, tokenizer: await tokenizer(), vocabularySize: 2048 };
+  const { windows, from } = await findHeldOutWindows({ ...request, source: { text } });
+  expect([from, windows.length]).toEqual(['source', 8]);
+  expect(keepApart(windows, calibration)).toHaveLength(8);
+  const whole = await findHeldOutWindows({ ...request, source: { text }, calibration: [tokens] });
+  expect(whole.from).toBe('text');
+  const blind = { ...request, tokenizer: undefined };
+  expect((await findHeldOutWindows(blind)).from).toBe('calibration');
+  expect((await findHeldOutWindows({ ...blind, calibration: [] })).from).toBe('random');
+  const { quality } = await run({
+    ...{ method: 'wanda', modules: 'ffn' },
+    calibration: { source: { file: PYTHON }, windowCount: 2, windowLength: 64 },
+  });
+  expect(quality!.from).toBe('source');
+});
+
+it('leaves the written bytes alone, and measures nothing where it is told so', async () => {
+  const measured = await run();
+  const plain = await run({ out: at('plain'), evaluation: false });
+  expect([measured.quality !== undefined, plain.quality]).toEqual([true, undefined]);
+  const model = async (out: string) => readFile(at(`${out}/onnx/model.onnx`));
+  expect((await model('out')).equals(await model('plain'))).toBe(true);
+});
+
+it('says why there is nothing to measure on', async () => {
+  const model = at('in/lone.onnx');
+  await mkdir(at('in'));
+  await writeFile(model, readTinyLlama());
+  const { quality, remarks } = await run({ model });
+  expect(quality).toBeUndefined();
+  expect(remarks.join()).toMatch(/quality was not measured: there is no tokenizer/);
+});
+
+it('reads the dense model once for all rungs, and every rung of the table has its perplexity', async () => {
+  const steps: string[] = [];
+  const onProgress = ({ stage, done, total }: Progress) =>
+    stage === 'quality' && done > 0 && steps.push(`${done}/${total}`);
+  const ladder: LadderRequest = { ...QUICK, out: at('ladder'), sparsity: [0.1, 0.3], onProgress };
+  const reports = await pruneLadder(ladder);
+  expect(steps).toEqual([...count(16), ...count(8)]);
+  const [first, second] = reports as [PruneReport, PruneReport];
+  const perplexities = first.ladder!.map(({ perplexities }) => perplexities![0]!.perplexity);
+  const { dense } = first.quality!.perplexity;
+  expect(second.quality!.perplexity.dense).toBe(dense);
+  expect(perplexities).toEqual([dense, first.quality!.perplexity.pruned, second.quality!.perplexity.pruned]);
+});
+
+it('can be aborted, and the same run measures what an undisturbed one does', async () => {
+  const abort = new AbortController();
+  const onProgress = ({ stage, done }: Progress) => stage === 'quality' && done === 10 && abort.abort();
+  await expect(run({ onProgress, signal: abort.signal })).rejects.toThrow('abort');
+  expect((await listFiles(folder())).filter((file) => file.startsWith('out/'))).toEqual([]);
+  const undisturbed = await run({ out: at('other') });
+  expect((await run()).quality).toEqual(undisturbed.quality);
+});
+
+it('measures every dtype by itself', async () => {
+  const { quality, dtypes } = await run({ dtype: ['q8', 'q4'], rounding: 'nearest' });
+  const [q8, q4] = dtypes!.map((dtype) => dtype.quality!);
+  expect(quality).toEqual(q8);
+  expect(q4!.perplexity.dense).toBe(q8!.perplexity.dense);
+  expect(q4!.divergence.mean).not.toBe(q8!.divergence.mean);
+});
+
+const count = (total: number) => Array.from({ length: total }, (_, done) => `${done + 1}/${total}`);
