@@ -1,8 +1,11 @@
 import type { BlockSpan } from '../architecture/layout.js';
 import { appendCrossEntropy, type CrossEntropy, type Softening } from '../autodiff/cross-entropy.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
-import type { GraphIndex } from '../graph/graph-index.js';
+import { carriedOf } from '../graph/extract-stage.js';
+import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import { influencedValues, partitionGraph } from '../graph/partition.js';
 import { createRandom, type Random } from '../linalg/random.js';
+import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
@@ -12,6 +15,7 @@ import type { Engine, Tensor } from '../runtime/engine.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
+import { type CarriedCotangents, type CarriedValue, cotangentOf, openCarriedCotangents } from './carried-cotangents.js';
 import { joinFeeds, type StageMeter } from './stage-meter.js';
 
 /** A measurement of a block in the backward pass, opened when the cotangents that it reads have names. */
@@ -35,7 +39,10 @@ export interface BackwardWalk {
   /** Hidden states of the dense model on the stream: the `b`-th batch at the input of span `s` is entry `s * batches + b`; the last span's output follows. */
   readonly archive: TensorStore;
   readonly side: SideValues;
-  /** Cotangents of the hidden states between blocks; in the end those of the first block's output. */
+  /**
+   * Cotangents of the hidden states between blocks, by batch; in the end those of the first block's output. Those of values that
+   * several blocks share follow.
+   */
   readonly cotangents: TensorStore;
   /** Targets drawn from the model's softened prediction; absent: the windows' own next tokens. */
   readonly softened?: Softening | undefined;
@@ -53,6 +60,8 @@ export interface BackwardWalk {
 export interface BackwardPlace {
   /** Spans that are still to come: the first so many. */
   readonly left: number;
+  /** Entries of `cotangents` that are in use beside those of the batches' hidden states. */
+  readonly carriedEntries: readonly number[];
   /** Mean loss over all windows, in nats. */
   readonly loss: number;
 }
@@ -66,13 +75,20 @@ export interface BackwardPlace {
  * @throws UnsupportedModelError when an operator on the way has no gradient rule.
  */
 export async function walkBackwards(given: BackwardWalk): Promise<number> {
-  const { spans, start } = given;
-  const walk = { ...given, index: indexRunGraph(given.model) };
+  const { spans, start, batches, cotangents } = given;
+  const index = indexRunGraph(given.model);
+  const carried = openCarriedCotangents({
+    values: findCarried(given, index),
+    batchCount: batches.length,
+    cotangents,
+    entries: start?.carriedEntries,
+  });
+  const walk = { ...given, index, carried };
   const loss = start?.loss ?? (await startAtLoss(walk));
   for (let at = (start?.left ?? spans.length) - 1; at >= 0; at -= 1) {
     const span = spans[at]!;
     await stepBack(walk, { at, span });
-    await walk.onSpan?.(span, { left: at, loss });
+    await walk.onSpan?.(span, { left: at, loss, carriedEntries: carried.entries() });
   }
   return loss;
 }
@@ -80,6 +96,24 @@ export async function walkBackwards(given: BackwardWalk): Promise<number> {
 /** A walk over a graph that was indexed once, since it stays as it is. */
 interface IndexedWalk extends BackwardWalk {
   readonly index: GraphIndex;
+  readonly carried: CarriedCotangents;
+}
+
+/** Values made of hidden states that later blocks read beside those. */
+function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIndex): CarriedValue[] {
+  const { cuts } = analysed.detected.partition;
+  const ofFirst = influencedValues(
+    index.nodes,
+    spans
+      .slice(0, 1)
+      .flatMap(metersOf)
+      .flatMap(({ wanted }) => wanted),
+  );
+  const isFloat = (name: string) => isFloatType(analysed.facts.first.get(name)?.dataType ?? 0);
+  return carriedOf(index, partitionGraph(index, cuts), cuts[0]!).map(({ name, stage }) => {
+    const span = spans.findIndex(({ first, last }) => first <= stage && stage <= last);
+    return { name, span, isFelt: isFloat(name) && (span > 0 || ofFirst.has(name)) };
+  });
 }
 
 /** Loss of every window and its cotangent at the last hidden state, one window at a time: logits are large. */
@@ -157,6 +191,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
         data.set(part.data as Float32Array, row * part.data.length);
         releaseTensor(part);
       });
+      clearZeroTokens({ type: 'float32', dims, data }, hidden);
       await cotangents.put(position, { type: 'float32', dims, data });
       walk.onBatch?.('loss');
     }
@@ -185,7 +220,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   // No earlier block reads the first block's input cotangent.
   if (at === 0 && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
-    const compiled = await compileStep(walk, { span, meters, batchSize, goesOn: at > 0 });
+    const compiled = await compileStep(walk, { at, span, meters, batchSize });
     try {
       for (const [position, batch] of batches.entries()) {
         if (batch.batchSize !== batchSize) continue;
@@ -197,8 +232,14 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
           ...feeds,
           ...(await joinFeeds(compiled.meters, batch)),
           [OUTPUT_COTANGENT]: cotangent,
+          ...(await walk.carried.feeds(compiled.handed, position)),
         });
-        if (compiled.cotangent !== undefined) await cotangents.put(position, results[compiled.cotangent]!);
+        if (compiled.cotangent !== undefined) {
+          const passed = results[compiled.cotangent]!;
+          clearZeroTokens(passed, hidden);
+          await cotangents.put(position, passed);
+        }
+        for (const [value, name] of compiled.carried) await walk.carried.add(value, position, results[name]!);
         for (const meter of compiled.meters) meter.add(batch, results);
         releaseTensors(results);
         walk.onBatch?.(`block ${span.block} backwards`);
@@ -212,37 +253,45 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
 /** Graph input that holds the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
 
-interface BlockStep {
-  readonly span: BlockSpan;
+interface BlockStep extends Step {
   readonly meters: readonly BackwardMeter[];
   readonly batchSize: number;
-  /** Whether the backward pass goes on to an earlier block. */
-  readonly goesOn: boolean;
 }
 
-async function compileStep(walk: IndexedWalk, { span, meters, batchSize, goesOn }: BlockStep) {
-  const { engine, model, index, analysed, batches, side } = walk;
+async function compileStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep) {
+  const { engine, model, index, analysed, batches, side, carried } = walk;
   const { cuts } = analysed.detected.partition;
+  const goesOn = at > 0;
+  const own = carried.madeIn(at);
+  const handed = own.filter((name) => carried.has(name));
+  const isOwn = new Set(carried.allIn(at));
   const input = cuts[span.first - 1]!;
   const output = cuts[span.last]!;
   const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
   const facts = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
   let cotangent: string | undefined;
   let opened: readonly StageMeter[] = [];
+  let passedOn: ReadonlyMap<string, string> = new Map();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
+    const isRead = new Set(nodes.flatMap(inputsOf));
+    const before = carried.madeBefore(at).filter((name) => isRead.has(name));
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset: opsetOf(model.proto) },
       shapes: facts,
-      outputs: [{ value: output, cotangent: OUTPUT_COTANGENT }],
-      wanted: goesOn || wanted.length === 0 ? [input, ...wanted] : wanted,
+      outputs: [
+        { value: output, cotangent: OUTPUT_COTANGENT },
+        ...handed.map((value) => ({ value, cotangent: cotangentOf(value) })),
+      ],
+      wanted: [...(goesOn || wanted.length === 0 ? [input] : []), ...wanted, ...before],
     });
     cotangent = gradient.gradients.get(input);
+    passedOn = new Map(before.map((name) => [name, gradient.gradients.get(name)!]));
     opened = meters.map((meter) => meter.open((value) => gradient.gradients.get(value)!));
     return joinExtensions([
       {
         ...gradient,
-        inputs: [{ name: OUTPUT_COTANGENT, type: 'float32' }],
-        outputs: cotangent === undefined ? [] : [cotangent],
+        inputs: [OUTPUT_COTANGENT, ...handed.map(cotangentOf)].map((name) => ({ name, type: 'float32' })),
+        outputs: [...(cotangent === undefined ? [] : [cotangent]), ...passedOn.values()],
       },
       ...opened.map((meter) => meter.extension),
     ]);
@@ -251,13 +300,27 @@ async function compileStep(walk: IndexedWalk, { span, meters, batchSize, goesOn 
     engine,
     model,
     index,
-    atHand: (value) => value === input || index.inputs.has(value) || side.has(value),
+    atHand: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     fetches: [],
-    reads: [output, ...wanted, ...meters.flatMap(({ reads }) => reads)],
+    reads: [output, ...handed, ...wanted, ...meters.flatMap(({ reads }) => reads)],
     extension,
     facts: analysed.facts,
   });
-  return { ...compiled, cotangent, meters: opened };
+  return { ...compiled, cotangent, carried: passedOn, handed, meters: opened };
+}
+
+/**
+ * Sets the cotangents of tokens whose hidden state is all zeros to zero, such as those of an embedding that was never learnt. A
+ * norm has no direction there, and its derivative, 1 / sqrt(epsilon), overflows after a few norms.
+ */
+function clearZeroTokens({ data, dims }: Tensor, hidden: Tensor): void {
+  const width = dims.at(-1) ?? 0;
+  const states = hidden.data as Float32Array;
+  for (let start = 0; start < states.length; start += width) {
+    let at = start;
+    while (at < start + width && states[at] === 0) at += 1;
+    if (at === start + width) (data as Float32Array).fill(0, start, start + width);
+  }
 }
 
 /** One window of a hidden state `[B, S, C]`, or `[B S, C]` as some graphs flatten it. */

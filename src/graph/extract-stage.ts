@@ -1,6 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import { type GraphIndex, inputsOf } from './graph-index.js';
-import type { Partition } from './partition.js';
+import { influencedValues, type Partition } from './partition.js';
 
 /** The nodes that make some values, and what they start from. */
 export interface StageSlice {
@@ -59,6 +59,21 @@ export function carriedValues(index: GraphIndex, partition: Partition): readonly
     }
   });
   return carried.map((values) => [...values]);
+}
+
+/** A value made of hidden states that later stages read beside the hidden state. */
+export interface CarriedHidden {
+  readonly name: string;
+  /** The stage that makes it. */
+  readonly stage: number;
+}
+
+/** Carried values that are made of a value on the stream: per-layer inputs, keys and values that blocks share. */
+export function carriedOf(index: GraphIndex, partition: Partition, from: string): CarriedHidden[] {
+  const made = influencedValues(index.nodes, [from]);
+  return carriedValues(index, partition).flatMap((names, stage) =>
+    names.filter((name) => made.has(name)).map((name) => ({ name, stage })),
+  );
 }
 
 const isHandedOut = ({ output }: NodeProto, { outputs, consumersOf }: GraphIndex): boolean =>

@@ -89,7 +89,7 @@ async function* parts(
     found,
     remarks: [...context.remarks],
   } satisfies KeptBackwards;
-  for (const batch of backwardPass.batches.keys()) yield await cotangents.get(batch);
+  for (const entry of entriesOf(backwardPass, place)) yield await cotangents.get(entry);
 }
 
 async function readWalk(
@@ -108,13 +108,20 @@ async function restore(context: PruneContext, journal: Journal, given: Backwards
   context.goOn(kept);
   for (const [key, measures] of found) Object.assign(measures, kept.found.get(key));
   if (needs.curvatures) await readCurvatures(journal, passedModules(given, kept), needs.curvatures);
-  let batch = -1;
-  for await (const part of (await journal.read(NAME))!) {
-    if (batch >= 0) await cotangents.put(batch, part as Tensor);
-    batch += 1;
+  const entries = entriesOf(given.backwardPass, kept);
+  let part = -1;
+  for await (const tensor of (await journal.read(NAME))!) {
+    if (part >= 0) await cotangents.put(entries[part]!, tensor as Tensor);
+    part += 1;
   }
-  return { left: kept.left, loss: kept.loss };
+  return { left: kept.left, loss: kept.loss, carriedEntries: kept.carriedEntries };
 }
+
+/** Entries of the cotangents' store, in the order in which they are kept. */
+const entriesOf = ({ batches }: BackwardPass, { carriedEntries }: BackwardPlace): readonly number[] => [
+  ...batches.keys(),
+  ...carriedEntries,
+];
 
 /** Modules whose blocks the walk has left behind. */
 function passedModules(
