@@ -1,6 +1,7 @@
 import type { AttentionType } from '../architecture/layout.js';
 import type { ModuleMeasures } from './allocation.js';
 
+/** One whose keys and values are shared keeps them, and loses query heads of its own. */
 const TYPES: readonly AttentionType[] = ['full', 'linear'];
 
 /**

@@ -1,17 +1,11 @@
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import {
-  findCutValues,
-  findEmbeddings,
-  influencedValues,
-  outputsOf,
-  type Partition,
-  partitionGraph,
-} from '../graph/partition.js';
+import { type GraphIndex, inputsOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { groupOf } from '../operators/axis-rule.js';
+import { findCutValues } from './find-cut-values.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
-import type { ModelLayout, PrunableModule, Unrecognised } from './layout.js';
+import type { AttentionType, ModelLayout, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
 
 /** The layout together with what the later steps need to run and cut the same graph. */
@@ -42,7 +36,7 @@ export interface DetectRequest {
 export function detectLayout(request: DetectRequest): DetectedModel {
   const { index, facts, logits } = request;
   const embeddings = findEmbeddings(index, request.tokenInput);
-  const { cuts, stream } = chooseCuts(request, embeddings);
+  const { cuts, stream, shared } = chooseCuts(request, embeddings);
   const partition = partitionGraph(index, cuts);
   const dataValues = influencedValues(index.nodes, outputsOf(index, embeddings));
   const found = cuts.slice(1).flatMap((output, at) => {
@@ -51,7 +45,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     const inner = linears.filter(({ input }) => !stream.has(input));
     const sites = inner.map((linear) => ({
       linear,
-      outcome: trace(request, { partition, dataValues, stage, linear }),
+      outcome: trace(request, { partition, dataValues, shared, stage, linear }),
     }));
     return [
       ...stops.map((stop) => ({ stage, stop })),
@@ -103,6 +97,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       modules,
       unrecognised,
       parameterCount: countParameters(request),
+      perLayerTables: findPerLayerTables(index, embeddings, cuts[0] ?? ''),
       logits,
     },
   };
@@ -113,6 +108,8 @@ interface Stream {
   readonly cuts: readonly string[];
   /** All values that the whole residual stream passes through, cuts and their norms. */
   readonly stream: ReadonlySet<string>;
+  /** Values of the tokens that several blocks read beside it. */
+  readonly shared: ReadonlySet<string>;
 }
 
 function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddings: readonly number[]): Stream {
@@ -122,7 +119,8 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
     );
   }
   const width = (value: string) => facts.get(value)?.dims.at(-1);
-  const all = findCutValues(index, embeddings, logits).filter((value) => width(value) !== width(logits));
+  const found = findCutValues(index, embeddings, logits);
+  const all = found.cuts.filter((value) => width(value) !== width(logits));
   const { stages } = partitionGraph(index, all);
   const stream = new Set(all);
   // A map straight from the stream to the stream changes its width (projected embeddings); it belongs to no block.
@@ -140,23 +138,28 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
         'decoder-only transformers exported as one graph without control flow can be pruned',
     );
   }
-  return { cuts, stream };
+  return { cuts, stream, shared: found.shared };
 }
 
 interface TraceSite {
   readonly partition: Partition;
   readonly dataValues: ReadonlySet<string>;
+  readonly shared: ReadonlySet<string>;
   readonly stage: number;
   readonly linear: LinearSite;
 }
 
-function trace({ index, facts }: DetectRequest, { partition, dataValues, stage, linear }: TraceSite): TraceOutcome {
+function trace(
+  { index, facts }: DetectRequest,
+  { partition, dataValues, shared, stage, linear }: TraceSite,
+): TraceOutcome {
   return traceChannels({
     index,
     facts,
     stageOf: partition.stageOf,
     stage,
     dataValues,
+    shared,
     cuts: new Set(partition.cuts),
     seed: linear.input,
     channelCount: linear.inputCount,
@@ -222,7 +225,7 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
   return {
     index: site.index,
     kind: units.isAttention ? 'attention' : 'ffn',
-    ...(units.isAttention && { attentionType: units.isLinear ? 'linear' : 'full' }),
+    ...(units.isAttention && { attentionType: attentionTypeOf(units) }),
     block: site.block,
     segment: site.segment,
     output: linear,
@@ -232,15 +235,22 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     unitSize: units.unitSize,
     ...(units.isAttention && units.headsPerUnit > 1 && { headsPerUnit: units.headsPerUnit }),
     ...(groupOfUnit && groupCount && { groupOfUnit, groupCount }),
-    ...(units.isAttention && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
+    ...(units.isAttention &&
+      !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
     ...counts,
     description: describeUnits(units, facts, index),
   };
 }
 
+function attentionTypeOf({ isLinear, keepsKeyValues }: ChannelTrace): AttentionType {
+  if (isLinear) return 'linear';
+  return keepsKeyValues ? 'shared' : 'full';
+}
+
 function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex): string {
   if (units.isLinear) return 'linear attention';
   if (units.isAttention) {
+    if (units.keepsKeyValues) return 'attention with shared keys and values';
     if (units.sharesKeyValue) return 'multi-query attention';
     return units.groupOfUnit === undefined && units.headsPerUnit === 1
       ? 'multi-head attention'
@@ -280,6 +290,19 @@ function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: Gr
     perGroup += perPosition * codes.filter((code) => groupOf(code) === 0).length;
   }
   return { parametersPerUnit: perUnit, parametersPerGroup: perGroup, parameterCount: total };
+}
+
+/** Weights of the embeddings that do not lead to the first hidden state. */
+function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], first: string): string[] {
+  const others = embeddings.filter((at) => !influencedValues(index.nodes, outputsOf(index, [at])).has(first));
+  const tables = others.flatMap((at) => inputsOf(index.nodes[at]!).filter((value) => index.constants.has(value)));
+  return [...new Set(tables.flatMap((table) => initializersBehind(index, table)))];
+}
+
+function initializersBehind(index: GraphIndex, value: string): string[] {
+  if (index.initializers.has(value)) return [value];
+  const producer = index.nodes[index.producerOf.get(value) ?? -1];
+  return producer === undefined ? [] : inputsOf(producer).flatMap((input) => initializersBehind(index, input));
 }
 
 function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {

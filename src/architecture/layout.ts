@@ -2,14 +2,17 @@
 
 export type ModuleKind = 'ffn' | 'attention';
 
-/** Over all keys, or through a state that each head carries along (gated delta rule and the like). */
-export type AttentionType = 'full' | 'linear';
+/**
+ * Over all keys; through a state that each head carries along (gated delta rule and the like); or over keys and values that several
+ * blocks read, which stay whole while query heads leave.
+ */
+export type AttentionType = 'full' | 'linear' | 'shared';
 
 /**
  * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
- * (convolutions, recurrences), and mixtures of experts.
+ * (convolutions, recurrences), mixtures of experts, and what adds a token's per-layer embedding (Gemma 3n and 4).
  */
-export type StayingKind = 'mixer' | 'experts';
+export type StayingKind = 'mixer' | 'experts' | 'per-layer input';
 
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {
@@ -91,6 +94,8 @@ export interface ModelLayout {
   readonly unrecognised: readonly Unrecognised[];
   /** All parameters of the model, prunable or not. */
   readonly parameterCount: number;
+  /** Initializers with a row for each token that blocks read beside the hidden state (per-layer embeddings of Gemma 3n and 4). */
+  readonly perLayerTables: readonly string[];
   readonly logits: string;
 }
 

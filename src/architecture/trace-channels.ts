@@ -35,6 +35,8 @@ export interface ChannelTrace {
   readonly repeats: readonly Repeat[];
   /** Whether all heads attend to one key and value (multi-query attention). */
   readonly sharesKeyValue: boolean;
+  /** Whether other blocks read its keys and values too, or made them, so that these stay whole. */
+  readonly keepsKeyValues: boolean;
   /** Whether the units meet an operator that mixes tokens. */
   readonly isAttention: boolean;
   /** Whether that is linear attention, whose heads carry a state in place of keys and values. */
@@ -60,6 +62,8 @@ export interface TraceRequest {
   readonly cuts: ReadonlySet<string>;
   /** Values that depend on the tokens; all others are masks, tables and sizes that blocks may share. */
   readonly dataValues: ReadonlySet<string>;
+  /** Those of them that several blocks read beside the hidden state: per-layer inputs, shared keys and values. */
+  readonly shared: ReadonlySet<string>;
   /** Input of the linear map, channels on its last axis. */
   readonly seed: string;
   readonly channelCount: number;
@@ -159,6 +163,11 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
     const reason = `channels of "${leak}" are read outside their block`;
     return { failure: { node: leak, opType: '', reason, kind } };
   }
+  const given = [...labels.keys()].find((value) => request.shared.has(value));
+  if (given !== undefined && !mixesTokens) {
+    const reason = `its channels are weighted by "${given}", which each block gets from the token's own embedding`;
+    return { failure: { node: given, opType: '', reason, kind: 'per-layer input' } };
+  }
   const shared = [...labels.keys()].find(
     (value) => !isHanded(value, request) && isSharedExpression(value, index, touched),
   );
@@ -184,6 +193,7 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
       sharesKeyValue:
         groupOfUnit === undefined &&
         (sharesKeyValue || [...touched].some((at) => readsSharedOperand(at, labels, request))),
+      keepsKeyValues: given !== undefined,
       isAttention: mixesTokens,
       isLinear,
     },
@@ -201,10 +211,11 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 
 /**
  * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
- * or a mask or table that other stages read too. Whoever else reads it keeps it as it is.
+ * keys and values that other blocks read too, or a mask or table. Whoever else reads it keeps it as it is.
  */
 function isHanded(value: string, request: TraceRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
+  if (request.shared.has(value)) return true;
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
   if (producer === undefined) return true;
   if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);

@@ -21,7 +21,7 @@ export const describeCommand: CommandRow<DescribeRequest, ModelDescription> = {
 
 /** A model description for people. */
 export function formatDescription(description: ModelDescription, colors: Colors): string {
-  const { format, parameters, embeddings } = description;
+  const { format, parameters, embeddings, perLayerEmbeddingBytes: perLayer } = description;
   const weights = format.external ? 'external weights' : 'weights inside';
   const prunable = parameters.total === 0 ? 0 : parameters.prunable / parameters.total;
   return [
@@ -29,7 +29,8 @@ export function formatDescription(description: ModelDescription, colors: Colors)
       `ONNX opset ${format.opset}, ${format.dataType}, ${formatBytes(format.bytes)}, ${weights}\n` +
       (embeddings === undefined ? '' : `reads embeddings, from ${embeddings} (not counted)\n`) +
       `hidden size ${description.hiddenSize}, vocabulary ${description.vocabularySize}\n` +
-      `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n`,
+      `${formatCount(parameters.total)} parameters, ${formatCount(parameters.prunable)} prunable (${formatPercent(prunable)})\n` +
+      (perLayer === undefined ? '' : `per-layer embeddings: ${formatBytes(perLayer)}, which stay\n`),
     formatBlocks(description),
     ...groupUnrecognised(description.unrecognised).map(
       ({ name, first: { node, reason, nearest } }) =>

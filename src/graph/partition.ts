@@ -37,27 +37,6 @@ export function findEmbeddings(index: GraphIndex, tokenInput: string): number[] 
   return found;
 }
 
-/**
- * Values that every path from the embedding to the logits passes through, in order: the places where the graph can be
- * cut with one value in hand. Reading a value's shape is no path.
- */
-export function findCutValues(index: GraphIndex, embeddings: readonly number[], logits: string): string[] {
-  const onPath = nodesBetween(index, embeddings, logits);
-  const lastReader = new Map<string, number>();
-  for (const at of onPath) {
-    for (const value of dataInputs(index.nodes[at]!)) lastReader.set(value, at);
-  }
-  const cuts: string[] = [];
-  let live = new Set<string>();
-  for (const at of onPath) {
-    const made = index.nodes[at]!.output.filter((value) => lastReader.has(value) || value === logits);
-    live = new Set([...live, ...made].filter((value) => (lastReader.get(value) ?? -1) > at || value === logits));
-    const [only] = live;
-    if (live.size === 1 && only !== undefined && made.includes(only)) cuts.push(only);
-  }
-  return cuts;
-}
-
 /** Values that some nodes make. */
 export const outputsOf = ({ nodes }: GraphIndex, from: readonly number[]): string[] =>
   from.flatMap((at) => nodes[at]!.output);
@@ -129,7 +108,7 @@ function moveInputForms(
 }
 
 /** Nodes on a data path from some nodes to a value, those nodes included, ascending. */
-function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
+export function nodesBetween(index: GraphIndex, sources: readonly number[], to: string): number[] {
   const influenced = influencedValues(index.nodes, outputsOf(index, sources));
   const needed = new Set([to]);
   return index.nodes

@@ -1,5 +1,8 @@
 import { blockSpans } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
+import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import { partitionGraph } from '../graph/partition.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorShape } from '../onnx/tensor-handle.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
@@ -110,7 +113,8 @@ async function prepare(
   };
   const targets = await run(teacher, all, stagesOf(teacher.analysed));
   const inputs = await run(student, all, 1);
-  const carried = await run(student, oneOfEachSize(all), stagesOf(student.analysed));
+  const shared = findShared(student, index);
+  const carried = await run(student, shared.length > 0 ? all : oneOfEachSize(all), stagesOf(student.analysed));
   const side = joinSides(inputs.side, carried.side);
   const stores = own(await createTrainingStores(groups, request.createStore));
   const weightBytes = groups.all.reduce((sum, { count }) => sum + count, 0) * Float32Array.BYTES_PER_ELEMENT;
@@ -143,9 +147,25 @@ async function prepare(
   };
 }
 
+/**
+ * What blocks read of hidden states beside their input. It is computed once, so it must not depend on what is trained.
+ * @throws UnsupportedModelError where it does.
+ */
+function findShared({ analysed }: UnderstoodModel, index: GraphIndex): readonly CarriedHidden[] {
+  const { cuts } = analysed.detected.partition;
+  const partition = partitionGraph(index, cuts);
+  const [changing] = carriedOf(index, partition, cuts[1] ?? cuts[0]!);
+  if (changing !== undefined)
+    throw new UnsupportedModelError(
+      `several blocks read "${changing.name}", keys and values that one of them makes; such models cannot be healed yet. Prune without healing`,
+    );
+  return carriedOf(index, partition, cuts[0]!);
+}
+
 /** @throws OptionError, UnsupportedModelError */
 export async function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): Promise<void> {
   await checkKinship(teacher, student);
+  findShared(student, indexRunGraph(student.model));
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(
       `healing has ${windows.length} windows to learn on and ${heldOut.length} to check itself on; give at least one of each`,

@@ -1,5 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import type { BlockSpan, ModelLayout } from '../architecture/layout.js';
+import { carriedOf } from '../graph/extract-stage.js';
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
@@ -57,16 +58,17 @@ export interface TrainedRequest {
 /** Finds the weights of the blocks that are learnt, by the rows of the operators that read them, in the order of their use. */
 export function findTrainedWeights({ model, analysed, index, spans, trained }: TrainedRequest): TrainedWeight[] {
   const { cuts } = analysed.detected.partition;
-  const { stages } = partitionGraph(index, cuts);
   const found = new Map<string, Set<number>>();
   const describe = describeUses(analysed);
+  const partition = partitionGraph(index, cuts);
+  const carried = new Set(carriedOf(index, partition, cuts[0]!).map(({ name }) => name));
   for (const [at, { first, last }] of spans.entries()) {
-    const nodes = stages
+    const nodes = partition.stages
       .slice(first, last + 1)
       .flat()
       .map((node) => index.nodes[node]!);
     const influenced = influencedValues(nodes, [cuts[first - 1]!]);
-    const telling = tellingValues(nodes, cuts[last]!, analysed.facts.first);
+    const telling = tellingValues(nodes, cuts[last]!, { facts: analysed.facts.first, carried });
     const isOnPath = (value: string) => influenced.has(value) && telling.has(value);
     for (const node of nodes.filter(({ output }) => output.some(isOnPath))) {
       for (const [slot, form] of Object.entries(operatorOf(node)?.parameters ?? {})) {
@@ -83,12 +85,20 @@ export function findTrainedWeights({ model, analysed, index, spans, trained }: T
   });
 }
 
-/** Values that a gradient reaches from a block's output: not what only chooses or counts, such as the bias of a router. */
-function tellingValues(nodes: readonly NodeProto[], output: string, facts: ValueFacts): Set<string> {
+/**
+ * Values that a gradient reaches from a block's output: not what only chooses or counts, such as the bias of a router, nor what
+ * makes values that other blocks read too.
+ */
+function tellingValues(
+  nodes: readonly NodeProto[],
+  output: string,
+  { facts, carried }: { readonly facts: ValueFacts; readonly carried: ReadonlySet<string> },
+): Set<string> {
   const telling = new Set([output]);
   const isFloat = (value: string) => isFloatType(facts.get(value)?.dataType ?? 0);
   for (const node of nodes.toReversed()) {
-    if (operatorOf(node)?.gradient === 'zero' || !node.output.some((value) => telling.has(value))) continue;
+    const isTelling = node.output.some((value) => telling.has(value) && !carried.has(value));
+    if (operatorOf(node)?.gradient === 'zero' || !isTelling) continue;
     for (const value of inputsOf(node)) if (isFloat(value)) telling.add(value);
   }
   return telling;

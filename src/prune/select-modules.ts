@@ -34,12 +34,15 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
   );
   // Blocks whose heads stay keep their KV heads, and by default all blocks have as many.
-  const headsStay = !options.perBlockKvHeads && staying.some(({ kind }) => kind === 'attention');
+  const headsStay =
+    !options.perBlockKvHeads &&
+    (staying.some(({ kind }) => kind === 'attention') || asked.some(({ attentionType }) => attentionType === 'shared'));
   const even = asked.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
   if (even.length === 0) throw refusal(staying, true);
   if (even.length < asked.length)
     remarks.push(
-      'all attention stays: some of it cannot be pruned, and without perBlockKvHeads all blocks keep as many KV heads',
+      `${even.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
+        'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
     );
   return { modules: even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]), remarks };
 }
@@ -48,12 +51,12 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
 function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
   if (kind === 'experts') return 'ffn';
   if (kind === 'mixer') return 'attention';
-  return kind === 'unknown' ? undefined : kind;
+  return kind === 'unknown' || kind === 'per-layer input' ? undefined : kind;
 }
 
 /** Who names attention names nothing that mixes tokens otherwise. */
 function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
-  if (kind === 'mixer') return false;
+  if (kind === 'mixer' || kind === 'per-layer input') return false;
   const own = blockSparsity.get(block);
   const asked = kindAsked(kind);
   return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);

@@ -39,7 +39,11 @@ function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Om
     ? new Set(heads.map((unit) => groupOfUnit[unit]!)).size
     : Math.min(kvHeadCount ?? heads.length, heads.length);
   if (attentionType === 'linear') return { linearValueHeadCount: headCount, linearKeyHeadCount: sharedCount };
-  return { headCount, kvHeadCount: sharedCount, headSize: unitSize / headsPerUnit };
+  return {
+    headCount,
+    ...(attentionType === 'full' && { kvHeadCount: sharedCount }),
+    headSize: unitSize / headsPerUnit,
+  };
 }
 
 /** Names that model families give to one width, in config.json. */

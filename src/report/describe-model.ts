@@ -20,6 +20,8 @@ export interface ModelDescription {
   readonly hiddenSize: number;
   readonly vocabularySize: number;
   readonly parameters: { readonly total: number; readonly prunable: number };
+  /** Bytes of the tables of per-layer embeddings, which stay (Gemma 3n and 4). Absent for a model without. */
+  readonly perLayerEmbeddingBytes?: number;
   readonly blocks: readonly BlockDescription[];
   readonly unrecognised: readonly Unrecognised[];
 }
@@ -65,6 +67,12 @@ export function describeModel(name: string, model: OnnxModel, { detected }: Anal
       total: layout.parameterCount,
       prunable: layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0),
     },
+    ...(layout.perLayerTables.length > 0 && {
+      perLayerEmbeddingBytes: layout.perLayerTables.reduce(
+        (sum, name) => sum + (model.weights.get(name)?.byteLength ?? 0),
+        0,
+      ),
+    }),
     blocks: Array.from({ length: layout.blockCount }, (_, index) => ({
       index,
       modules: layout.modules.filter(({ block }) => block === index).map(describeModule),
@@ -88,7 +96,9 @@ function describeModule({
       ? { width: unitCount }
       : {
           heads: unitCount * headsPerUnit,
-          [attentionType === 'linear' ? 'keyHeads' : 'kvHeads']: kvHeadCount ?? unitCount,
+          ...(attentionType !== 'shared' && {
+            [attentionType === 'linear' ? 'keyHeads' : 'kvHeads']: kvHeadCount ?? unitCount,
+          }),
           headSize: unitSize / headsPerUnit,
         };
   return { kind, description, ...size, parameters: parameterCount };

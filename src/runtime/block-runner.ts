@@ -1,4 +1,3 @@
-import { UnsupportedModelError } from '../errors.js';
 import { dropNanGuards } from '../graph/drop-nan-guards.js';
 import { carriedValues } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
@@ -181,12 +180,6 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const end = segmentNow();
     const carried = graph.carried().slice(from, end);
     const dependent = graph.tokenDependent();
-    const reread = carried.flatMap((names, at) => (from + at > 0 ? names : [])).find((name) => dependent.has(name));
-    if (reread !== undefined) {
-      throw new UnsupportedModelError(
-        `"${reread}" is made in one block and read again by a later one; such models cannot be run block by block yet`,
-      );
-    }
     const state = cuts[end - 1]!;
     return [...new Set([state, ...carried.flat()])].map((name) => ({
       name,

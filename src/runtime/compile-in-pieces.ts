@@ -6,12 +6,13 @@ import {
   type ValueInfoProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
+import { findCutValues } from '../architecture/find-cut-values.js';
 import { makeValueInfo } from '../graph/build.js';
 import { carriedValues, extractStage } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
 import { joinStages } from '../graph/join-stages.js';
 import { findTokenInput } from '../graph/model-inputs.js';
-import { findCutValues, findEmbeddings, partitionGraph } from '../graph/partition.js';
+import { findEmbeddings, partitionGraph } from '../graph/partition.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type DeclaredValue, dataTypeOf, type Session, type Tensors, type TensorType } from './engine.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
@@ -58,7 +59,8 @@ const LOGITS = 'logits';
 function findCuts(model: OnnxModel, index: GraphIndex): readonly string[] {
   const tokens = findTokenInput(model.proto.graph!.input);
   if (tokens === undefined || !index.outputs.has(LOGITS)) return [];
-  const cuts = findCutValues(index, findEmbeddings(index, tokens.name), LOGITS).filter((value) => value !== LOGITS);
+  const found = findCutValues(index, findEmbeddings(index, tokens.name), LOGITS);
+  const cuts = found.cuts.filter((value) => value !== LOGITS);
   return joinStages(model, { index, cuts, logits: LOGITS });
 }
 

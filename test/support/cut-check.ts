@@ -52,7 +52,7 @@ export async function runCutCheck(
     const labels = new Map([['y', label], ...result.findings.map(({ value, label: own }) => [value, own] as const)]);
     const trace = {
       ...{ unitCount, unitSize: 1, headsPerUnit: 1, labels, nodes: [0], repeats: [] },
-      ...{ sharesKeyValue: result.sharesKeyValue ?? false, isAttention: false, isLinear: false },
+      ...{ sharesKeyValue: result.sharesKeyValue ?? false, keepsKeyValues: false, isAttention: false, isLinear: false },
       handed: new Set([...labels.keys()].filter((value) => value !== 'y')),
       ...(result.groupOfUnit && { groupOfUnit: result.groupOfUnit }),
     };

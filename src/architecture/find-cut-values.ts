@@ -1,0 +1,103 @@
+import type { NodeProto } from 'onnx-buf';
+import type { GraphIndex } from '../graph/graph-index.js';
+import { dataInputs, nodesBetween } from '../graph/partition.js';
+import { isAttention } from '../operators/operator.js';
+import { operatorOf } from '../operators/table.js';
+
+/** Hidden states at which a graph can be cut, and what later blocks read beside them. */
+export interface Cuts {
+  /** Values of the residual stream, in order. */
+  readonly cuts: readonly string[];
+  /** Values of the tokens that several later blocks read: per-layer inputs, shared keys and values, and views of them. */
+  readonly shared: ReadonlySet<string>;
+}
+
+/** Attentions that a value outlives before it is taken for a shared one; a hidden state is replaced after one. */
+const SHARED_ATTENTIONS = 2;
+
+/**
+ * Finds the values that every path from the embedding to the logits passes through, in order. Reading a value's shape is no
+ * path. Where values are shared by several blocks (Gemma 3n and 4: per-layer inputs, keys and values of an earlier layer),
+ * paths through those do not count.
+ */
+export function findCutValues(index: GraphIndex, embeddings: readonly number[], logits: string): Cuts {
+  const path = nodesBetween(index, embeddings, logits);
+  const strict = cutsBeside(index, path, { logits, shared: new Set() });
+  const shared = findShared(index, path, new Set(strict));
+  return { cuts: shared.size === 0 ? strict : cutsBeside(index, path, { logits, shared }), shared };
+}
+
+/** Values that are alone in being read later, shared ones apart. */
+function cutsBeside(
+  index: GraphIndex,
+  path: readonly number[],
+  { logits, shared }: { readonly logits: string; readonly shared: ReadonlySet<string> },
+): string[] {
+  const lastReader = findLastReaders(index, path);
+  const cuts = new Set<string>();
+  let live: readonly string[] = [];
+  for (const at of path) {
+    const made = index.nodes[at]!.output.filter((value) => lastReader.has(value) || value === logits);
+    const isRead = (value: string) => (lastReader.get(value) ?? -1) > at || value === logits;
+    live = [...live, ...made].filter((value) => isRead(value) && !shared.has(value));
+    const [only] = live;
+    if (live.length === 1 && only !== undefined) cuts.add(only);
+  }
+  return [...cuts];
+}
+
+function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string, number> {
+  const lastReader = new Map<string, number>();
+  for (const at of path) for (const value of dataInputs(index.nodes[at]!)) lastReader.set(value, at);
+  return lastReader;
+}
+
+/** Values that are read after several attentions and that are no hidden state by themselves. Views count as what they show. */
+function findShared(index: GraphIndex, path: readonly number[], cuts: ReadonlySet<string>): Set<string> {
+  const onPath = new Set(path.flatMap((at) => index.nodes[at]!.output));
+  const sourceOf = new Map<string, string>();
+  const lives = new Map<string, { readonly since: number; until: number }>();
+  let attentionCount = 0;
+  for (const at of path) {
+    const node = index.nodes[at]!;
+    for (const value of dataInputs(node)) {
+      const life = lives.get(sourceOf.get(value) ?? value);
+      if (life !== undefined) life.until = attentionCount;
+    }
+    if (isAttention(operatorOf(node)) && !isRouter(index, node)) attentionCount += 1;
+    const [source = ''] = node.input;
+    const isView = isViewOf(node, index) && onPath.has(source) && !cuts.has(source);
+    for (const value of node.output) {
+      if (isView) sourceOf.set(value, sourceOf.get(source) ?? source);
+      else lives.set(value, { since: attentionCount, until: attentionCount });
+    }
+  }
+  const isShared = (value: string): boolean => {
+    const life = lives.get(sourceOf.get(value) ?? value);
+    return life !== undefined && life.until - life.since >= SHARED_ATTENTIONS && !cuts.has(value);
+  };
+  return new Set([...onPath].filter(isShared));
+}
+
+/** Operators that hand elements of one input on as they are. */
+const VIEWS: ReadonlySet<string> = new Set([
+  'Cast',
+  'Expand',
+  'Gather',
+  'Identity',
+  'Reshape',
+  'Slice',
+  'Split',
+  'Squeeze',
+  'Transpose',
+  'Unsqueeze',
+]);
+
+const isViewOf = ({ opType, input }: NodeProto, index: GraphIndex): boolean =>
+  VIEWS.has(opType) && !index.constants.has(input[0] ?? '');
+
+/** The softmax of a router weighs experts, not tokens. */
+function isRouter(index: GraphIndex, { opType, output: [result = ''] }: NodeProto): boolean {
+  if (opType !== 'Softmax') return false;
+  return (index.consumersOf.get(result) ?? []).some((at) => operatorOf(index.nodes[at]!)?.tokens === 'experts');
+}
