@@ -120,7 +120,12 @@ export interface CertificateReport {
    * number and no operators fused. This is the size of rounding errors in the model.
    */
   readonly rounding: number;
-  /** Largest gap that passes; follows from `rounding`. */
+  /**
+   * How far the kernels of the dense model move its logits, relative to their range. Measured only where the gap is more than
+   * `rounding` explains.
+   */
+  readonly kernelNoise?: number | undefined;
+  /** Largest gap that passes; follows from `rounding`, and from `kernelNoise` where that was measured. */
   readonly tolerance: number;
   readonly passed: true;
 }

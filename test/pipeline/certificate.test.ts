@@ -5,6 +5,8 @@ import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import { type PruneOutcome, prune, STAGES, type Stages } from '../../src/node.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
 import { linearBiasName } from '../../src/removal/repair-linear.js';
+import type { Engine, Tensor } from '../../src/runtime/engine.js';
+import { testEngine } from '../support/engine.js';
 import { addedBias } from '../support/masked.js';
 import { buildDecoder, type DecoderShape, HIDDEN, layerNorm, selfAttention } from '../support/small-decoder.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
@@ -110,6 +112,25 @@ describe('the certificate', () => {
     expect(await listFiles(folder())).toEqual([]);
   }, 240_000);
 
+  it.each([
+    ['passes where the dense model is as noisy', 1],
+    ['fails where only the written model is', 0],
+  ])('measures the kernels of the dense model beyond its own rounding, and %s', async (_, denseNoise) => {
+    const model = at('in/lone.onnx');
+    await mkdir(at('in'));
+    await writeFile(model, buildDecoder());
+    const engine = addNoise((path) => (path === model ? denseNoise : 1));
+    const run = prune({ ...blind, model, out: at('out'), engine });
+    if (denseNoise === 0) {
+      await expect(run).rejects.toThrow(NumericalError);
+      return;
+    }
+    const { gap, tolerance, kernelNoise } = (await run).certificate!;
+    expect(gap).toBeGreaterThan(0.01);
+    expect(kernelNoise).toBeGreaterThan(0.01);
+    expect(tolerance).toBeCloseTo(3 * kernelNoise!, 6);
+  });
+
   it('counts what is no number as infinitely far', () => {
     const of = (...values: number[]) => Float32Array.from(values);
     expect(logitsGap(of(0, 1.5), of(0, 2))).toBe(0.25);
@@ -126,4 +147,25 @@ function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOu
   };
   const request = { ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap', modules: 'ffn' } as const;
   return prune({ ...request, stages: { pruneMeasured } });
+}
+
+/** An engine whose kernels round the logits of whole models coarsely, as those do that round activations. */
+function addNoise(scaleOf: (path: string) => number): Engine {
+  return {
+    ...testEngine,
+    async loadFile(path, options) {
+      const session = await testEngine.loadFile!(path, options);
+      const scale = scaleOf(path);
+      return {
+        ...session,
+        async run(feeds, fetches) {
+          const results = await session.run(feeds, fetches);
+          const { logits } = results;
+          if (logits === undefined || scale === 0) return results;
+          const data = (logits.data as Float32Array).map((value, token) => value + 0.1 * scale * Math.sin(token));
+          return { ...results, logits: { ...logits, data } as Tensor };
+        },
+      };
+    },
+  };
 }
