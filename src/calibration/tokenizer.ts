@@ -29,13 +29,18 @@ export interface Tokenizer {
 }
 
 /**
- * Does something that does not wait, and ends it when it takes longer than `ms` milliseconds.
+ * Does something that does not wait, and ends it when it takes longer than `ms` milliseconds of the processor. One that was ended
+ * on a busy machine is begun again, `attempt` counted from 0: what it works on may be half changed then.
+ * @returns what came of it, and the processor time that it took, in ms; 0 where nothing is limited.
  * @throws EngineError when it was ended; whatever `action` throws.
  */
-export type LimitTime = <T>(action: () => T, ms: number) => T;
+export type LimitTime = <T>(action: (attempt: number) => T, ms: number) => { readonly value: T; readonly ms: number };
+
+/** Of platforms that cannot end what they do. */
+export const withoutLimit: LimitTime = (action) => ({ value: action(0), ms: 0 });
 
 /**
- * Time that a tokenizer may take: a catastrophic pattern in its file needs longer than a lifetime for thirty letters. A sound
+ * Processor time that a tokenizer may take: a catastrophic pattern in its file needs longer than a lifetime for thirty letters. A sound
  * one needs 0.002 ms a letter, and less than a second to be made.
  */
 const [PATIENCE_MS, PATIENCE_MS_A_LETTER] = [30_000, 0.1] as const;
@@ -49,13 +54,13 @@ const MOST_TOKENS = 2 ** 24;
  * A text of more than 262,144 letters is encoded in pieces, cut where that changes no token. About 1.7 s for a megabyte.
  *
  * @param limitTime How a platform ends what goes on for ever, such as a catastrophic pattern; default: not at all. All that the
- *   tokenizer does may take 30 s, and 0.1 ms for each letter and token that it is given.
+ *   tokenizer does may take 30 s of the processor, and 0.1 ms for each letter and token that it is given.
  * @throws ModelFormatError when the files do not describe a tokenizer, or it takes too long.
  */
 export function createTokenizer(
   tokenizerJson: unknown,
   tokenizerConfig: unknown,
-  limitTime: LimitTime = (action) => action(),
+  limitTime: LimitTime = withoutLimit,
 ): Tokenizer {
   if (!isRecord(tokenizerJson) || !isRecord(tokenizerJson.model)) {
     throw new ModelFormatError('tokenizer.json must be an object with a "model"; get the file again');
@@ -64,8 +69,15 @@ export function createTokenizer(
     throw new ModelFormatError('tokenizer_config.json must be an object; get the file again');
   }
   checkIds(tokenizerJson);
-  const ask = askPatiently(limitTime);
-  const tokenizer = ask(0, () => construct(tokenizerJson, tokenizerConfig));
+  const patiently = askPatiently(limitTime);
+  const make = () => construct(tokenizerJson, tokenizerConfig);
+  let tokenizer = patiently(0, make);
+  const ask = <T>(length: number, use: () => T): T =>
+    patiently(length, (attempt) => {
+      // It keeps what it has found, and was ended while it did so.
+      if (attempt > 0) tokenizer = make();
+      return use();
+    });
   const vocabulary = tokenizer.get_vocab();
   const idOf = (role: string) => {
     const content = tokenContent(tokenizerConfig[role]);
@@ -96,14 +108,20 @@ export function createTokenizer(
 /** Ids are places in a list that has as many entries as the largest says. @throws ModelFormatError for one that is none */
 function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknown>>): void {
   const { vocab } = Object(model) as { readonly vocab?: unknown };
-  const own = isRecord(vocab) && !Array.isArray(vocab) ? Object.entries(vocab) : [];
-  const more = Array.isArray(added) ? added.map((token) => [Object(token).content, Object(token).id] as const) : [];
-  for (const [token, id] of [...own, ...more])
-    if (!Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS)
-      throw new ModelFormatError(
-        `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MOST_TOKENS - 1}; get the file again`,
-      );
+  const own = isRecord(vocab) ? vocab : {};
+  // A list of pairs would take as long as a third of the tokenizer.
+  const at = Object.values(own).findIndex(isNoId);
+  if (at >= 0) throw refuseId(Object.keys(own)[at], Object.values(own)[at]);
+  const stray = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
+  if (stray >= 0) throw refuseId(Object(Object(added)[stray]).content, Object(Object(added)[stray]).id);
 }
+
+const isNoId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS;
+
+const refuseId = (token: unknown, id: unknown): ModelFormatError =>
+  new ModelFormatError(
+    `tokenizer.json gives the token ${JSON.stringify(token)} the id ${id}, expected an integer from 0 to ${MOST_TOKENS - 1}; get the file again`,
+  );
 
 /** @throws ModelFormatError for a piece without an id */
 function toIds({ ids, tokens }: { readonly ids: readonly number[]; readonly tokens: readonly string[] }): Int32Array {
@@ -145,18 +163,17 @@ function boundGrowth<Part extends object>(part: Part, name: string): Part {
  * What a tokenizer is asked through, with the letters or tokens that it is given. Its parts are read when they are first used.
  * @throws ModelFormatError for whatever stands against it, and when all that it was asked took too long.
  */
-function askPatiently(limitTime: LimitTime): <T>(length: number, action: () => T) => T {
+function askPatiently(limitTime: LimitTime): <T>(length: number, action: (attempt: number) => T) => T {
   let leftMs = PATIENCE_MS;
   return (length, action) => {
     leftMs += length * PATIENCE_MS_A_LETTER;
-    const start = performance.now();
     try {
-      return limitTime(action, leftMs);
+      const { value, ms } = limitTime(action, leftMs);
+      leftMs -= ms;
+      return value;
     } catch (cause) {
       const said = `tokenizer.json describes no tokenizer that can be used: ${reason(cause)}. Get the file again.`;
       throw new ModelFormatError(said, { cause });
-    } finally {
-      leftMs -= performance.now() - start;
     }
   };
 }

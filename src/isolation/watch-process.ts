@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { processScheduling, type Scheduling } from '../platform/node/processor-time.js';
 import type { Progress } from '../progress.js';
 
 const GIGABYTE = 2 ** 30;
@@ -21,8 +22,11 @@ const LIMITS = {
   }),
 };
 
-/** How often a process is looked at. */
-const LOOK_MS = 50;
+/** How often a process is looked at, and how often what it got of the processors. */
+const [LOOK_MS, COUNT_MS] = [50, 1000] as const;
+
+/** A process whose threads ran and waited for less of the time than this is stuck. */
+const LEAST_BUSY = 0.1;
 
 /** A process under a watchdog, which ends it when it holds too much memory or is not heard of for too long. */
 export interface WatchedProcess {
@@ -33,13 +37,17 @@ export interface WatchedProcess {
 }
 
 /**
- * Watches a process that was just started. Memory is watched on Linux alone.
+ * Watches a process that was just started. Memory is watched on Linux alone. Silence counts by what the process got of the
+ * processors, where the system tells: one that waits for them is not at fault.
  * @param pathBytes size of the models that it works on, but for those that it downloads
+ * @param scheduling what the threads of a process got so far
  */
-export function watchProcess(child: ChildProcess, pathBytes: number): WatchedProcess {
+export function watchProcess(child: ChildProcess, pathBytes: number, scheduling = processScheduling): WatchedProcess {
   let modelBytes = pathBytes;
   let last: Progress = { stage: 'start', done: 0, total: 0 };
   let silentMs = 0;
+  let uncountedMs = 0;
+  let before = scheduling(child.pid);
   let lookedAt = performance.now();
   let verdict: string | undefined;
   const end = (what: string) => {
@@ -49,12 +57,17 @@ export function watchProcess(child: ChildProcess, pathBytes: number): WatchedPro
   const timer = setInterval(() => {
     const now = performance.now();
     // A machine that slept, or a process that was stopped, was not silent.
-    silentMs += Math.min(now - lookedAt, 4 * LOOK_MS);
+    uncountedMs += Math.min(now - lookedAt, 4 * LOOK_MS);
     lookedAt = now;
+    if (uncountedMs >= COUNT_MS) {
+      const after = scheduling(child.pid);
+      silentMs += countSilence(uncountedMs, before, after);
+      [before, uncountedMs] = [after, 0];
+    }
     const limits = LIMITS[QUICK_STAGES.has(last.stage) ? 'quick' : 'other'](modelBytes);
     const bytes = residentBytes(child.pid);
     if (bytes > limits.memoryBytes) end(`it held ${inMegabytes(bytes)}, more than ${inMegabytes(limits.memoryBytes)}`);
-    else if (silentMs > limits.silentMs) end(`it gave no sign of life for ${Math.round(silentMs / 1000)} s`);
+    else if (silentMs > limits.silentMs) end(`it gave no sign of life for ${Math.round(limits.silentMs / 1000)} s`);
   }, LOOK_MS);
   timer.unref();
   const death = new Promise<string | undefined>((resolve) => {
@@ -70,9 +83,19 @@ export function watchProcess(child: ChildProcess, pathBytes: number): WatchedPro
       last = progress;
       if (progress.stage === 'download') modelBytes = Math.max(modelBytes, pathBytes + progress.total);
       silentMs = 0;
+      uncountedMs = 0;
     },
     death,
   };
+}
+
+/** How much of a silent time a process is answerable for. */
+function countSilence(ms: number, before: Scheduling | undefined, after: Scheduling | undefined): number {
+  if (before === undefined || after === undefined) return ms;
+  // Threads that have ended take their times with them.
+  const ranMs = Math.max(0, after.ranMs - before.ranMs);
+  const waitedMs = Math.max(0, after.waitedMs - before.waitedMs);
+  return ranMs + waitedMs < LEAST_BUSY * ms ? ms : Math.min(ms, ranMs);
 }
 
 /** Bytes of the files that arguments name, folders with the one below; what is no path counts nothing. */

@@ -1,4 +1,3 @@
-import { ModelFormatError, NumericalError, UnsupportedModelError } from '../errors.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import { readKept } from '../platform/journal.js';
 import type { Files } from '../platform/platform.js';
@@ -6,6 +5,7 @@ import type { PruneReport } from '../report/report-schema.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { readListed } from '../storage/read-listed.js';
 import { readReport } from '../storage/read-report.js';
+import { isDeterministicError } from './deterministic-error.js';
 import { type JobContext, withPart } from './job-context.js';
 import { keyAt } from './run-key.js';
 import { type ResultPlaces, reportEntry } from './write-result.js';
@@ -46,16 +46,12 @@ export async function withJournal<T>(
     isOver = true;
     return result;
   } catch (error) {
-    isOver = comesAgain(error);
+    isOver = isDeterministicError(error);
     throw error;
   } finally {
     await workspace.close(isOver);
   }
 }
-
-/** Whether the same run would end in the same error: another disk or a quieter machine does not mend a model. */
-const comesAgain = (error: unknown): boolean =>
-  [ModelFormatError, UnsupportedModelError, NumericalError].some((kind) => error instanceof kind);
 
 /** What the manifest of a folder says of the run that made it; undefined where there is none. */
 export async function runOf(files: Files, out: string): Promise<string | undefined> {

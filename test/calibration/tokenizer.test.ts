@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { createTokenizer, type LimitTime } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError } from '../../src/errors.js';
 import { createTimeLimit } from '../../src/platform/node/limit-time.js';
 
@@ -78,7 +78,7 @@ describe('createTokenizer', () => {
 
   describe('under a time limit', () => {
     const limitTime = createTimeLimit();
-    const hurried = <T>(action: () => T, ms: number) => limitTime(action, ms / 100);
+    const hurried: LimitTime = (action, ms) => limitTime(action, ms / 100);
     const split = { type: 'Split', pattern: { Regex: '(?:\\w+)+c' }, behavior: 'Isolated', invert: false };
     const replace = { type: 'Replace', pattern: { Regex: '(a|a)+$' }, content: '' };
 
@@ -97,17 +97,49 @@ describe('createTokenizer', () => {
       const allowances: number[] = [];
       const counting = createTokenizer(json, config, (action, ms) => {
         allowances.push(ms);
-        return action();
+        return { value: action(0), ms: 500 };
       });
       counting.encode('x'.repeat(100_000));
-      expect(allowances).toHaveLength(2);
-      expect(allowances[0]).toBe(30_000);
-      expect(allowances[1]).toBeGreaterThan(31_000);
-      expect(allowances[1]).toBeLessThanOrEqual(40_000);
+      expect(allowances).toEqual([30_000, 39_500]);
+    });
+
+    it('makes a tokenizer anew that a busy machine had it end', () => {
+      const interrupted = createTokenizer(json, config, (action) => {
+        action(0);
+        return { value: action(1), ms: 0 };
+      });
+      expect(interrupted.decode(interrupted.encode('Hello'))).toBe('Hello');
+    });
+
+    it('begins again, with more time, what had little of the processor', () => {
+      const attempts: number[] = [];
+      const spin = (attempt: number) => {
+        attempts.push(attempt);
+        while (attempt < 2);
+        return 'done';
+      };
+      let now = 0;
+      const starved = createTimeLimit(() => now++);
+      expect(starved(spin, 20)).toEqual({ value: 'done', ms: 1 });
+      expect(attempts).toEqual([0, 1, 2]);
+      const busy = createTimeLimit(() => (now += 10));
+      expect(() => busy(spin, 20)).toThrow('it took more than 1 s and was ended');
+      expect(attempts).toEqual([0, 1, 2, 0]);
+    });
+
+    it('counts no time in which the thread does not run', () => {
+      const waiting = new Int32Array(new SharedArrayBuffer(4));
+      const { value, ms } = limitTime((attempt) => {
+        // As long as a process that was stopped, or that others kept from the processor.
+        if (attempt === 0) Atomics.wait(waiting, 0, 0, 400);
+        return attempt;
+      }, 200);
+      expect(value).toBe(1);
+      expect(ms).toBeLessThan(100);
     });
 
     it('hands on what comes back, and errors as they are', () => {
-      expect(limitTime(() => 3, 1000)).toBe(3);
+      expect(limitTime(() => 3, 1000)).toMatchObject({ value: 3 });
       expect(() =>
         limitTime(() => {
           throw new RangeError('mine');

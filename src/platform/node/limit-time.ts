@@ -1,21 +1,40 @@
 import { createContext, Script } from 'node:vm';
 import type { LimitTime } from '../../calibration/tokenizer.js';
 import { EngineError } from '../../errors.js';
+import { threadProcessorMs } from './processor-time.js';
 
-/** Makes a `LimitTime` of V8's own way to end JavaScript, which ends regular expressions too. A call costs some 0.05 ms. */
-export function createTimeLimit(): LimitTime {
+/** An action that had less of its time than this from the processor is begun again: the machine was busy. */
+const LEAST_SHARE = 0.5;
+
+/** How much longer by the clock an action may take when it is begun again, as often as needed. */
+const [LEAST_GROWTH, MOST_GROWTH] = [2, 16] as const;
+
+/**
+ * Makes a `LimitTime` of V8's own way to end JavaScript, which ends regular expressions too. V8 knows the clock alone, so that
+ * processor time decides what a late end means. A call costs some 0.05 ms.
+ * @param processorMs processor time of this thread so far
+ */
+export function createTimeLimit(processorMs = threadProcessorMs): LimitTime {
   const script = new Script('action()');
   let context: { action?: () => unknown } | undefined;
-  return <T>(action: () => T, ms: number): T => {
+  return (action, ms) => {
     context ??= createContext({});
-    context.action = action;
-    try {
-      return script.runInContext(context, { timeout: Math.max(1, Math.ceil(ms)) }) as T;
-    } catch (cause) {
-      if (Object(cause).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
-      throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was ended`, { cause });
-    } finally {
-      delete context.action;
+    let clockMs = Math.max(1, Math.ceil(ms));
+    for (let attempt = 0; ; attempt++) {
+      const start = processorMs();
+      context.action = () => action(attempt);
+      try {
+        const value = script.runInContext(context, { timeout: clockMs }) as ReturnType<typeof action>;
+        return { value, ms: processorMs() - start };
+      } catch (cause) {
+        if (Object(cause).code !== 'ERR_SCRIPT_EXECUTION_TIMEOUT') throw cause;
+        const usedMs = processorMs() - start;
+        if (usedMs >= LEAST_SHARE * ms)
+          throw new EngineError(`it took more than ${Math.ceil(ms / 1000)} s and was ended`, { cause });
+        clockMs = Math.ceil(clockMs * Math.min(MOST_GROWTH, Math.max(LEAST_GROWTH, ms / usedMs)));
+      } finally {
+        delete context.action;
+      }
     }
   };
 }

@@ -1,5 +1,6 @@
 import { sha256 } from '@noble/hashes/sha2';
 import { bytesToHex } from '@noble/hashes/utils';
+import { withoutLimit } from '../../calibration/tokenizer.js';
 import { EngineError, OptionError } from '../../errors.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -54,7 +55,7 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
       return { update: (bytes) => void hash.update(bytes), digest: () => bytesToHex(hash.digest()) };
     },
     createEngine: (choice) => createWebEngine(choice, startEngine),
-    limitTime: (action) => action(),
+    limitTime: withoutLimit,
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };
