@@ -9,6 +9,12 @@ import { peakMemoryBytes } from './peak-memory.js';
 import { createSpillFile } from './spill-file.js';
 import { keptIn, openWorkspace } from './workspace.js';
 
+/** Others that run Node.js's interface give a version of it too. */
+function describeRuntime({ bun, deno, node }: Readonly<Record<string, string | undefined>>): string {
+  if (bun !== undefined) return `Bun ${bun}`;
+  return deno === undefined ? `Node.js ${node}` : `Deno ${deno}`;
+}
+
 /** Node.js: files of the system, temporary files, onnxruntime-node. */
 export const nodePlatform: Platform = {
   files: nodeFiles,
@@ -31,7 +37,7 @@ export const nodePlatform: Platform = {
   describeMachine() {
     const cpu = cpus()[0]?.model.trim();
     return {
-      runtime: `Node.js ${process.versions.node}`,
+      runtime: describeRuntime(process.versions),
       platform: `${process.platform} ${process.arch}`,
       ...(cpu && { cpu }),
     };

@@ -1,5 +1,3 @@
-import { Deserializer, Serializer } from 'node:v8';
-
 /** Typed arrays that a part may hold; its bytes name them by their place here. */
 const VIEWS = [
   Uint8Array,
@@ -23,39 +21,97 @@ export interface PartBytes {
   readonly views: readonly Uint8Array[];
 }
 
-/** @param part plain data, as structured clones take it */
+/** Key of an object that stands for what JSON does not know; an object that has it itself is written as its entries. */
+const TAG = '$';
+
+/** What stands for a value that JSON does not know. */
+type Tagged =
+  | { readonly [TAG]: 'undefined' }
+  | { readonly [TAG]: 'number' | 'bigint'; readonly text: string }
+  | { readonly [TAG]: 'map' | 'object'; readonly entries: readonly (readonly [unknown, unknown])[] }
+  | { readonly [TAG]: 'set'; readonly values: readonly unknown[] }
+  /** By its place among the views; the first time with its kind and length. */
+  | { readonly [TAG]: 'view'; readonly index: number; readonly kind: number; readonly byteLength: number };
+
+/**
+ * Writes a part as JSON: V8's own format is not known to Bun.
+ * @param part plain data, as structured clones take it
+ */
 export function encodePart(part: unknown): PartBytes {
-  const views: Uint8Array[] = [];
-  const serializer = Object.assign(new Serializer(), {
-    _writeHostObject(view: View) {
-      // By name, since contexts have classes of their own.
-      const kind = VIEWS.findIndex(({ name }) => name === view[Symbol.toStringTag]);
-      if (kind < 0) throw new TypeError(`a journal keeps typed arrays, not ${Object.prototype.toString.call(view)}`);
-      serializer.writeUint32(kind);
-      serializer.writeDouble(view.byteLength);
-      views.push(new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
-    },
-  });
-  (serializer as unknown as { _setTreatArrayBufferViewsAsHostObjects(does: boolean): void })
-    // Node.js does not type what it documents.
-    ._setTreatArrayBufferViewsAsHostObjects(true);
-  serializer.writeHeader();
-  serializer.writeValue(part);
-  return { plain: serializer.releaseBuffer(), views };
+  const indices = new Map<View, number>();
+  const encode = (value: unknown): unknown => {
+    if (typeof value === 'number')
+      return isPlainNumber(value) ? value : tag({ [TAG]: 'number', text: showNumber(value) });
+    if (typeof value === 'bigint') return tag({ [TAG]: 'bigint', text: String(value) });
+    if (value === undefined) return tag({ [TAG]: 'undefined' });
+    if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
+    if (Array.isArray(value)) return value.every(isPlainNumber) ? value : Array.from(value, encode);
+    // By name, since contexts have classes of their own.
+    const name = Object.prototype.toString.call(value).slice('[object '.length, -1);
+    if (ArrayBuffer.isView(value)) return encodeView(value as View, name);
+    if (name === 'Map') return tag({ [TAG]: 'map', entries: encodePairs(value as Map<unknown, unknown>) });
+    if (name === 'Set') return tag({ [TAG]: 'set', values: Array.from(value as Set<unknown>, encode) });
+    if (typeof value !== 'object' || name !== 'Object')
+      throw new TypeError(`a journal keeps plain data, not a ${name}`);
+    const entries = encodePairs(Object.entries(value));
+    return TAG in value ? tag({ [TAG]: 'object', entries }) : Object.fromEntries(entries as [string, unknown][]);
+  };
+  const encodePairs = (pairs: Iterable<readonly [unknown, unknown]>) =>
+    Array.from(pairs, ([key, value]) => [encode(key), encode(value)] as const);
+  const encodeView = (view: View, name: string): Tagged => {
+    const kind = VIEWS.findIndex((each) => each.name === name);
+    if (kind < 0) throw new TypeError(`a journal keeps typed arrays, not a ${name}`);
+    const index = indices.get(view) ?? indices.size;
+    indices.set(view, index);
+    return { [TAG]: 'view', index, kind, byteLength: view.byteLength };
+  };
+  const plain = new TextEncoder().encode(JSON.stringify(encode(part)));
+  const views = [...indices.keys()].map((view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLength));
+  return { plain, views };
 }
+
+const tag = (tagged: Tagged): Tagged => tagged;
+
+/** Whether JSON gives the same number back. */
+const isPlainNumber = (value: unknown): boolean => Number.isFinite(value) && !Object.is(value, -0);
+
+const showNumber = (value: number): string => (Object.is(value, -0) ? '-0' : String(value));
 
 /** @param views what they hold, one after the other; it is copied */
 export function decodePart(plain: Uint8Array, views: Uint8Array): unknown {
+  const made: View[] = [];
   let at = 0;
-  const deserializer = Object.assign(new Deserializer(plain), {
-    _readHostObject(): View {
-      const kind = VIEWS[deserializer.readUint32()]!;
-      const byteLength = deserializer.readDouble();
-      const { buffer } = new Uint8Array(views.subarray(at, at + byteLength));
-      at += byteLength;
-      return new kind(buffer);
-    },
-  });
-  deserializer.readHeader();
-  return deserializer.readValue();
+  const decode = (value: unknown): unknown => {
+    if (typeof value !== 'object' || value === null) return value;
+    if (Array.isArray(value)) return value.every(isPlainNumber) ? value : value.map(decode);
+    if (TAG in value) return decodeTagged(value as Tagged);
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, decode(item)]));
+  };
+  const decodePairs = (pairs: readonly (readonly [unknown, unknown])[]) =>
+    pairs.map(([key, value]) => [decode(key), decode(value)] as const);
+  const decodeTagged = (tagged: Tagged): unknown => {
+    switch (tagged[TAG]) {
+      case 'undefined':
+        return undefined;
+      case 'number':
+        return Number(tagged.text);
+      case 'bigint':
+        return BigInt(tagged.text);
+      case 'map':
+        return new Map(decodePairs(tagged.entries));
+      case 'object':
+        return Object.fromEntries(decodePairs(tagged.entries));
+      case 'set':
+        return new Set(tagged.values.map(decode));
+      case 'view':
+        made[tagged.index] ??= decodeView(tagged.kind, tagged.byteLength);
+        return made[tagged.index];
+    }
+  };
+  const decodeView = (kind: number, byteLength: number): View => {
+    const { buffer } = new Uint8Array(views.subarray(at, at + byteLength));
+    at += byteLength;
+    return new VIEWS[kind]!(buffer);
+  };
+  return decode(JSON.parse(new TextDecoder().decode(plain)));
 }

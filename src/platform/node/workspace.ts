@@ -14,7 +14,7 @@ import { readLittleFile } from './read-little-file.js';
 const RESULT = 'result';
 const REPLACED = 'replaced';
 const RUN = 'run.json';
-const RUN_SCHEMA = 'fang-prune-run/1';
+const RUN_SCHEMA = 'fang-prune-run/2';
 
 /** A folder beside an output for what is not complete. */
 export interface HeldWorkspace {
