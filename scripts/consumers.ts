@@ -1,6 +1,6 @@
 /**
- * The packed library in pages as users build them: each bundler in a project of its own, its page opened in a browser, a model
- * pruned there. Takes minutes and some 500 MB of downloads from the npm registry, which is all that is reached.
+ * The packed library in other runtimes (Bun, Deno), and in pages as users build them: each bundler in a project of its own, its page
+ * opened in a browser, a model pruned there. Takes minutes and some 500 MB of downloads from the npm registry, which is all that is reached.
  * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/bundlers.md.
  */
 import assert from 'node:assert/strict';
@@ -12,6 +12,7 @@ import { launchChromium } from '../test/support/browser.js';
 import { servePages } from '../test/support/page-server.js';
 import { execute, makeProject, openWorkshop, type Workshop } from './fresh-project.js';
 import { putBetween } from './options/format-options.js';
+import { RUNTIMES, tryRuntimes } from './try-runtimes.js';
 
 interface Consumer {
   readonly name: string;
@@ -75,24 +76,34 @@ interface Seen {
 }
 
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
+const isAsked = ({ name }: { readonly name: string }) =>
+  names.length === 0 || names.some((part) => name.includes(part));
 const workshop = await openWorkshop();
-const browser = await launchChromium();
 const rows: string[] = [];
 try {
-  for (const consumer of CONSUMERS.filter(
-    ({ name }) => names.length === 0 || names.some((part) => name.includes(part)),
-  )) {
-    const row = await tryConsumer(workshop, browser, consumer);
-    rows.push(row);
-    console.log(row);
-  }
+  const runtimes = RUNTIMES.filter(isAsked);
+  if (runtimes.length > 0) await tryRuntimes(workshop, runtimes);
+  const consumers = CONSUMERS.filter(isAsked);
+  if (consumers.length > 0) await tryPages(workshop, consumers);
 } finally {
-  await browser.close();
   workshop.remove();
 }
 const table = `| built by | version | scripts | as brotli | WebAssembly |\n| --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
 if (process.argv.includes('--write'))
   writeFileSync('docs/bundlers.md', putBetween(readFileSync('docs/bundlers.md', 'utf8'), 'consumers', table));
+
+async function tryPages(place: Workshop, consumers: readonly Consumer[]): Promise<void> {
+  const browser = await launchChromium();
+  try {
+    for (const consumer of consumers) {
+      const row = await tryConsumer(place, browser, consumer);
+      rows.push(row);
+      console.log(row);
+    }
+  } finally {
+    await browser.close();
+  }
+}
 
 async function tryConsumer(place: Workshop, opened: Browser, consumer: Consumer): Promise<string> {
   const { name, packages, sources, build, built, finish } = consumer;
