@@ -27,7 +27,12 @@ it.each(ENDS)('%s', async (_, error, isOver) => {
   const close = async (over: boolean) => void closed.push(over);
   const openWorkspace = async () => ({ found: 'nothing', folder: 'out.partial', journal: undefined, close });
   const hash = { update: () => undefined, digest: () => 'key' };
-  const context = { platform: { openWorkspace, createHash: () => hash }, notes: [], remarks: [], timings: [] } as unknown as JobContext;
+  const context = {
+    platform: { openWorkspace, createHash: () => hash },
+    notes: [],
+    remarks: [],
+    timings: [],
+  } as unknown as JobContext;
   const run = withJournal(context, { output: 'out', key: 'key', resume: true }, async () => {
     throw error;
   });
