@@ -92,8 +92,8 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
 };
 
 async function compare(request: CertifyRequest, remarks: string[]): Promise<CertificateReport | undefined> {
-  const { windows: found, from } = await request.heldOut();
-  const windows = found.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
+  const { windows: heldOut, from } = await request.heldOut();
+  const windows = heldOut.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
   const masked = await runMasked(request, windows);
   const opened = await runOpened(request, windows);
   if (masked instanceof UnsupportedModelError) {
