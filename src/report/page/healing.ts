@@ -59,7 +59,13 @@ function curveFigure({ curve, keptStep }: HealingReport): HTMLElement {
       marks: [
         gridY({ ticks: 4 }),
         axisY({ ticks: 4, ...axisName('divergence (nats a token)'), tickSize: 0 }),
-        axisX({ ticks: width < 500 ? 3 : 6, label: 'step', labelAnchor: 'right' }),
+        axisX({
+          ticks: width < 500 ? 3 : 6,
+          // There is no half a step.
+          tickFormat: (step: number) => (Number.isInteger(step) ? String(step) : ''),
+          label: 'step',
+          labelAnchor: 'right',
+        }),
         line(train, { x: 'step', y: 'divergence', stroke: 'var(--dense)', strokeWidth: 1.2 }),
         line(heldOut, { x: 'step', y: 'divergence', stroke: 'var(--pruned)', strokeWidth: 1.6 }),
         dot(heldOut, {
