@@ -110,20 +110,20 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     opened instanceof EngineError
       ? { gap: gapOf(await runWritten(request, windows), masked.logits), tokens: tokenCount }
       : { gap: gapOf(...pickRows(opened, masked.logits, windows)), tokens: opened.length };
-  const found = {
+  const measured = {
     windows: windows.length,
     from,
     opened: !(opened instanceof EngineError),
     ...compared,
     rounding: masked.rounding,
   };
-  if (found.opened && found.gap > toleranceOf(request, found)) {
+  if (measured.opened && measured.gap > toleranceOf(request, measured)) {
     // The graph itself is right where it computes in float32 what it should; what is left is the kernels'.
     const gap = gapOf(await runWritten(request, windows), masked.logits);
-    sign({ ...request, precision: undefined }, { ...found, gap });
-    return sign(request, { ...found, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
+    sign({ ...request, precision: undefined }, { ...measured, gap });
+    return sign(request, { ...measured, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
   }
-  const certificate = sign(request, found);
+  const certificate = sign(request, measured);
   if (opened instanceof EngineError) remarks.push(unopened(request, opened));
   return certificate;
 }
