@@ -22,6 +22,7 @@ import {
   resolveWeighting,
 } from './options/groups.js';
 import { HEALING, type HealOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
+import { fractionOf } from './options/kinds.js';
 import { checkEffect, checkOptions, defaultsOf, type Resolved, type RunFacts } from './options/option.js';
 import { RUN, type RunOptions } from './options/run.js';
 import { SCORE, type ScoreOptions } from './options/score.js';
@@ -47,6 +48,7 @@ export {
   type WeightingOptions,
 } from './options/groups.js';
 export { type HealingOptions, type ResolvedHealing, resolveHealing } from './options/healing.js';
+export type { Fraction } from './options/kinds.js';
 
 /** Everything a pruning run can be told, independent of where model and result live. */
 export interface PruneOptions extends BudgetOptions, ScoreOptions, FunctionOptions, HealOptions, RunOptions {}
@@ -66,8 +68,17 @@ export const PRUNE_DEFAULTS = {
 export interface ResolvedOptions
   extends Omit<
     Required<Resolved<PruneOptions, typeof PRUNE_ROWS & { readonly metric: Decided }>>,
-    'method' | 'modules' | 'allocation' | 'grouping' | 'weighting' | 'heal' | 'skipBlocks' | 'blockSparsity'
+    | 'sparsity'
+    | 'method'
+    | 'modules'
+    | 'allocation'
+    | 'grouping'
+    | 'weighting'
+    | 'heal'
+    | 'skipBlocks'
+    | 'blockSparsity'
   > {
+  readonly sparsity: number;
   readonly methodName: string;
   readonly adapter: CompensationAdapter;
   /** Orders the dense model's units for allocations that compare modules: the adapter, with scores taken anew on the way. */
@@ -88,7 +99,7 @@ export interface ResolvedOptions
   /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
   readonly denseWidths?: ReadonlyMap<number, number> | undefined;
   readonly skipBlocks: ReadonlySet<number>;
-  readonly blockSparsity: ReadonlyMap<number, BlockSparsity>;
+  readonly blockSparsity: ReadonlyMap<number, BlockSparsity<number>>;
 }
 
 /** An option that the method decides where nothing is said. */
@@ -123,7 +134,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     ...filled,
     ...adapters,
     ...chosen,
-    sparsity: options.sparsity,
+    sparsity: fractionOf(options.sparsity),
     minimumWidth,
     dampening: settings.dampening,
     fluctuation: settings.fluctuation,

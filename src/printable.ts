@@ -13,8 +13,30 @@ export function printable(text: string): string {
 /** Characters of a message; names in files may be of any length. */
 const MESSAGE_LIMIT = 4000;
 
-/** The same, and what is too long is left out of the middle: a message ends with what to do. */
-export const printableMessage = (text: string): string => printable(shorten(text));
+/** Characters of a value that a message shows. */
+const VALUE_LIMIT = 100;
+
+/** Longest path that is shown whole. */
+const PATH_LIMIT = 260;
+
+/** A value as messages show it: the beginning of one that is too long. */
+export function cutValue(text: string): string {
+  return text.length <= VALUE_LIMIT ? text : `${text.slice(0, VALUE_LIMIT)}...`;
+}
+
+/** Cuts every word of a message that is too long to be one, wherever it came from. Paths are shown whole. */
+function cutWords(text: string): string {
+  return text.replace(/\S{101,}/gu, (word) =>
+    /[\\/]/.test(word) && word.length <= PATH_LIMIT
+      ? word
+      : `${cutValue(word)}${/["')\]},;:.]*$/.exec(word)![0].slice(-2)}`,
+  );
+}
+
+/**
+ * The same for a message: values are cut, and what is too long is left out of the middle, since a message ends with what to do.
+ */
+export const printableMessage = (text: string): string => printable(shorten(cutWords(text)));
 
 /** A message without its middle where that is too long to be shown, or to be searched by patterns. */
 export function shorten(text: string): string {

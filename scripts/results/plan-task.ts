@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { METHODS, type MethodName } from '../../src/compensation/methods.js';
+import { fractionOf } from '../../src/options/kinds.js';
 import { learnsRounding, resolveQuantisation } from '../../src/options/quantisation.js';
 import type { CalibrationOptions } from '../../src/options.js';
 import type { Experiment } from './experiments.js';
@@ -24,7 +25,7 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
   const rungs = ladder.map((experiment): Rung => {
     const { id, options } = experiment;
     const entry = kept[id]?.options === stateOptions(experiment, setup) ? kept[id] : undefined;
-    return { id, sparsity: options?.sparsity, known: entry?.measurement };
+    return { id, sparsity: options && fractionOf(options.sparsity), known: entry?.measurement };
   });
   const open = rungs.filter(({ known }) => !isComplete(known, setup));
   if (open.length === 0) return undefined;

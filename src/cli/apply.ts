@@ -11,6 +11,11 @@ export const applyCommand: CommandRow<ApplyRequest, AppliedRecipe> = {
   description: 'prune a model as the run did that wrote a recipe',
   arguments: { '<recipe>': 'a folder with recipe.json, or such a file', '<model>': 'the model that was pruned' },
   families: APPLY,
+  examples: [
+    'apply ./recipe org/model --out smaller',
+    'apply ./smaller/recipe.json ./model --out again',
+    'apply ./recipe ./model --out smaller --force',
+  ],
   run: (api, request) => api.applyRecipe(request),
   format: formatApplied,
 };

@@ -11,8 +11,13 @@ import type { Colors } from './terminal.js';
 export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   name: 'bench',
   description: 'measure speed and memory, models side by side, each in a process of its own',
-  arguments: { '<models...>': 'folders or .onnx files; the others are compared with the first' },
+  arguments: { '<models...>': 'folders, .onnx files, or names on the Hub; the others are compared with the first' },
   families: BENCH,
+  examples: [
+    'bench ./model ./smaller',
+    'bench org/model ./smaller --rounds 15',
+    'bench ./model ./smaller --prompt-length 512 --json',
+  ],
   run: (api, request) => api.benchmark(request),
   format: formatBenchmark,
 };

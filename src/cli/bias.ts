@@ -12,8 +12,16 @@ import type { Colors } from './terminal.js';
 export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   name: 'bias',
   description: 'tell what pruning costs on the calibration text and on another one, context by context',
-  arguments: { '<dense>': 'the model that was pruned: a folder or an .onnx file', '<pruned>': 'what became of it' },
+  arguments: {
+    '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',
+    '<pruned>': 'what became of it',
+  },
   families: BIAS,
+  examples: [
+    'bias ./model ./smaller --text my-domain.txt',
+    'bias org/model ./smaller --text my.jsonl --calibration cal.txt',
+    'bias ./model ./smaller --text my-domain.txt --json',
+  ],
   run: (api, request) => api.measureCalibrationBias(request),
   format: formatBias,
 };

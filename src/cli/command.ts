@@ -24,6 +24,8 @@ export interface CommandRow<Request, Result> {
   /** Help by argument, such as `<model>`. */
   readonly arguments: Readonly<Record<string, string>>;
   readonly families: Families;
+  /** Command lines that show what it is for, shortest first. */
+  readonly examples: readonly string[];
   /** Refuses more than single rows do, before the library is loaded. */
   check?(request: Request): void;
   run(api: CliApi, request: Request & JobControl): Promise<Result>;
@@ -50,7 +52,8 @@ export function addCommand(
     .option('--quiet', 'show no progress')
     .option('--verbose', 'show where an error came from')
     .option('--no-color', 'print without colours')
-    .helpOption('-h, --help', 'show help');
+    .helpOption('-h, --help', 'show help')
+    .addHelpText('after', `\nExamples:\n${row.examples.map((line) => `  npx fang-prune ${line}`).join('\n')}`);
   command.action(async () => {
     const { json, quiet } = command.opts<OutputFlags>();
     try {
@@ -62,7 +65,11 @@ export function addCommand(
       const result = await row.run(api, { ...request, onProgress: display.listener, signal }).finally(display.close);
       terminal.out(json ? `${JSON.stringify(result)}\n` : row.format(result, terminal.colors, request));
     } catch (error) {
-      throw inFlags(error, families);
+      throw inFlags(
+        error,
+        families,
+        command.registeredArguments.map((argument) => argument.name()),
+      );
     }
   });
 }

@@ -9,6 +9,11 @@ export const compareCommand: CommandRow<CompareRequest, { readonly comparisons: 
   description: 'tell whether two evaluations differ by more than noise',
   arguments: { '<files...>': 'what `eval --tasks FILE --json` printed, or its --resume files' },
   families: COMPARE,
+  examples: [
+    'compare dense.json pruned.json',
+    'compare scores.jsonl',
+    'compare dense.json pruned.json --confidence 99%',
+  ],
   run: async (api, { onProgress, signal, ...request }) => ({ comparisons: await api.compareFiles(request) }),
   format: ({ comparisons }, colors) => formatComparisons(comparisons, colors),
 };

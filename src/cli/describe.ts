@@ -13,8 +13,9 @@ import type { Colors } from './terminal.js';
 export const describeCommand: CommandRow<DescribeRequest, ModelDescription> = {
   name: 'describe',
   description: 'show what a model is made of and which parts can be pruned',
-  arguments: { '<model>': 'a folder in the transformers.js or genai layout, or an .onnx file' },
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: DESCRIBE,
+  examples: ['describe org/model', 'describe ./model', 'describe model.onnx --json'],
   run: (api, request) => api.describe(request),
   format: formatDescription,
 };

@@ -38,8 +38,13 @@ export const EVAL = {
 export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
   name: 'eval',
   description: 'measure perplexity and tasks and write sample text, one model or several side by side',
-  arguments: { '<models...>': 'folders or .onnx files' },
+  arguments: { '<models...>': 'folders, .onnx files, or names on the Hub' },
   families: EVAL,
+  examples: [
+    'eval ./model ./smaller --text my-test.txt --reference ./model',
+    'eval org/model ./smaller --tasks piqa.jsonl --compare',
+    "eval ./model ./smaller --generate 'Once upon a time'",
+  ],
   check: checkPurpose,
   run: (api, request) =>
     evaluate(api, request).catch((error: unknown) => {

@@ -70,7 +70,7 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
   let place = request;
   for (const [depth, part] of parts.entries()) {
     if (place[part] === false)
-      throw refusal(path, `has no effect where ${parts.slice(0, depth + 1).join('.')} is false; leave it out`);
+      throw refusal(path, `has no effect with ${parts.slice(0, depth + 1).join('.')} left out; leave one of both out`);
     if (typeof place[part] !== 'object') place[part] = {};
     place = place[part] as Record<string, unknown>;
   }
@@ -79,19 +79,56 @@ function put(request: Record<string, unknown>, path: string, value: unknown): vo
 
 const nameOf = (flag: string): string => /--(?:no-)?([\w-]+)/.exec(flag)![1]!;
 
-/** The same error in a command line's words: with flags in place of the API's names. */
-export function inFlags(error: unknown, families: Families): unknown {
-  if (!(error instanceof OptionError)) return error;
-  let { message } = error;
-  // Longer names first: `calibration.windowCount` holds `windowCount`.
-  const rows = [...listRows(rowsOf(families))].sort((a, b) => b.path.length - a.path.length);
-  for (const { row, path } of rows) {
-    const name = path.replaceAll('.', '\\.');
-    const flag = row.flag ?? Object.values(row.parts ?? {}).find((part) => part.flag !== undefined)?.flag;
-    // Names that are words of the language too are names only where they are at fault.
-    const isName = /[A-Z.]/.test(path) || new RegExp(`^${name}(?!\\w)`).test(error.option ?? '');
-    if (flag === undefined || !isName) continue;
-    message = message.replace(new RegExp(`(?<![\\w./-])${name}(?![\\w/-]|\\.\\w)`, 'g'), `--${nameOf(flag)}`);
+/** What names of the API are on a command line. */
+interface Words {
+  /** Options by their path: the flag, or the argument in angle brackets. */
+  readonly flags: ReadonlyMap<string, string>;
+  /** What is expected, in the API's words, and in those of flags. */
+  readonly expected: readonly (readonly [api: string, typed: string])[];
+}
+
+function wordsOf(families: Families, names: readonly string[]): Words {
+  const flags = new Map(names.map((name) => [name, `<${name}>`]));
+  const expected: (readonly [string, string])[] = [];
+  for (const { path, row } of listRows(rowsOf(families))) {
+    const { kind } = row;
+    for (const { expected: said, typed } of [kind, kind.item ?? kind])
+      if (typed !== undefined) expected.push([said, typed]);
+    const flag = row.flag ?? flagOfPart(row.parts) ?? flagOfWhole(path, flags);
+    if (flag !== undefined && !flags.has(path)) flags.set(path, flag.startsWith('<') ? flag : longFlag(flag));
   }
+  return { flags, expected };
+}
+
+/** The first part's flag stands for an object that has none. */
+const flagOfPart = (parts: NamedRow['row']['parts']): string | undefined =>
+  Object.values(parts ?? {}).find(({ flag }) => flag !== undefined)?.flag;
+
+/** A part without a flag is said by the flag of what it belongs to. */
+const flagOfWhole = (path: string, flags: ReadonlyMap<string, string>): string | undefined =>
+  path.includes('.') ? flags.get(path.slice(0, path.lastIndexOf('.'))) : undefined;
+
+const longFlag = (flag: string): string => /--[\w-]+/.exec(flag)![0];
+
+/**
+ * The same error in a command line's words: with flags in place of the API's names.
+ * @param names of the command's arguments
+ */
+export function inFlags(error: unknown, families: Families, names: readonly string[] = []): unknown {
+  if (!(error instanceof OptionError)) return error;
+  const { flags, expected } = wordsOf(families, names);
+  let { message } = error;
+  for (const [api, typed] of expected) message = message.replace(`expected ${api}`, `expected ${typed}`);
+  // Longer names first: `calibration.windowCount` holds `windowCount`.
+  for (const [path, flag] of [...flags].sort(([a], [b]) => b.length - a.length)) {
+    const name = path.replaceAll('.', '\\.');
+    // Names that are words of the language too are names only at the start, or where they are spoken of as options.
+    const before = /[A-Z.]/.test(path) ? '' : '(?<=^|\\bgoes with |\\bwith |\\bwithout )';
+    message = message.replace(new RegExp(`${before}(?<![\\w./<-])${name}(?![\\w/>-]|\\.\\w)`, 'g'), flag);
+  }
+  message = message
+    .replace(/^(--[\w-]+) holds /, '$1 is ')
+    .replace(/^(--[\w-]+)\[(\d+)\]/, '$1 of block $2')
+    .replace(/ with (--[\w-]+) left out;/, (_, flag: string) => ` with --no-${flag.replace(/^--(no-)?/, '')};`);
   return message === error.message ? error : new OptionError(message, { cause: error });
 }

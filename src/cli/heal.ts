@@ -11,8 +11,16 @@ import type { Colors } from './terminal.js';
 export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   name: 'heal',
   description: 'train a pruned model on what the dense one predicts',
-  arguments: { '<dense>': 'the model that was pruned', '<pruned>': 'what became of it' },
+  arguments: {
+    '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',
+    '<pruned>': 'what became of it',
+  },
   families: HEAL,
+  examples: [
+    'heal org/model ./smaller --out healed',
+    'heal ./model ./smaller --out healed --heal-windows 256',
+    'heal ./model ./smaller --out healed --heal-text 50% --calibration my.txt',
+  ],
   run: (api, request) => sayingHow(request, api.heal(request)),
   format: formatHealed,
 };

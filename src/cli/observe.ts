@@ -14,8 +14,13 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   description:
     'look at a model once and keep what pruning reads of tokens, for prune --statistics; ' +
     'by --method o-fang --metric divergence for any method',
-  arguments: { '<model>': 'a folder in the transformers.js or genai layout, or an .onnx file' },
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: OBSERVE,
+  examples: [
+    'observe org/model --out statistics',
+    'observe ./model --out statistics --calibration my.txt',
+    'observe ./model --out statistics --method o-fang --metric divergence',
+  ],
   check: resolveLook,
   run: (api, request) => sayingHow(request, api.observe(request)),
   format: formatObserved,

@@ -2,7 +2,7 @@ import { definedOf } from '../defined-of.js';
 import type { HealingReport } from '../healing/heal-model.js';
 import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
 import { LADDER } from '../options/commands.js';
-import { truth } from '../options/kinds.js';
+import { fractionOf, truth } from '../options/kinds.js';
 import { type Families, refusal, row } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
 import { nameRungs } from '../pipeline/ladder-rungs.js';
@@ -56,8 +56,13 @@ type PruneResult = (PruneReport | LadderResult) & { readonly benchmark?: Benchma
 export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePlan> = {
   name: 'prune',
   description: 'make a model smaller',
-  arguments: { '<model>': 'a folder or an .onnx file' },
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: PRUNE_COMMAND,
+  examples: [
+    'prune org/model --out smaller --sparsity 30%',
+    'prune ./model --out smaller --sparsity 30% --heal --dtype q4',
+    'prune ./model --out ladder --sparsity 20%,30% --bench',
+  ],
   check({ bench, ...request }) {
     resolveRequest(request);
     if (bench && request.dryRun)
@@ -114,7 +119,9 @@ function reportPlace(
 ): string | undefined {
   if (place === false) return undefined;
   if (typeof place !== 'string') return out;
-  return rung === undefined ? place : place.replace(/\.json$/, `-${nameRungs(sparsity)[rung]!.name}.json`);
+  return rung === undefined
+    ? place
+    : place.replace(/\.json$/, `-${nameRungs(sparsity.map(fractionOf))[rung]!.name}.json`);
 }
 
 /** A dry run is foretold, unless something is asked for that only a whole run knows. */

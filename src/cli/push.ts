@@ -15,6 +15,11 @@ export const pushCommand: CommandRow<PushRequest, PushedFolder> = {
     '<repo>': 'where it goes, such as me/model-30',
   },
   families: PUSH,
+  examples: [
+    'push ./smaller me/smaller --create',
+    'push ./smaller me/smaller --dry-run',
+    'push ./smaller me/smaller --private --with-report',
+  ],
   run: (api, request) => api.push(request),
   format: formatPushed,
 };

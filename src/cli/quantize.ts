@@ -13,8 +13,13 @@ import type { Colors } from './terminal.js';
 export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
   name: 'quantize',
   description: 'write a model in other dtypes, with nothing removed',
-  arguments: { '<model>': 'a folder or an .onnx file' },
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: QUANTIZE,
+  examples: [
+    'quantize org/model --out small --dtype q4',
+    'quantize ./model --out small --dtype fp16,q4',
+    'quantize ./model --out small --dtype q4 --calibration my.txt',
+  ],
   check: resolveQuantisation,
   run: (api, request) => sayingHow(request, api.quantize(request)),
   format: formatQuantized,

@@ -1,12 +1,10 @@
-import { InvalidArgumentError } from 'commander';
 import type { Reader } from '../options/kinds.js';
-import type { BlockSparsity } from '../options.js';
 
 /** How an argument becomes a value, by what an option's row says; earlier ones of the same flag come along. */
 export const READERS: Readonly<Record<Reader, (text: string, previous: never) => unknown>> = {
   balance: parseBalance,
   blockSparsity: parseBlockSparsity,
-  count: parseCount,
+  count: parseNumber,
   file: (file) => ({ file }),
   fraction: parseFraction,
   fractions: parseFractions,
@@ -17,32 +15,27 @@ export const READERS: Readonly<Record<Reader, (text: string, previous: never) =>
   texts: collect,
 };
 
-/** `0.3` or `30%`; the range is the library's to check. */
-function parseFraction(text: string): number {
+/** `0.3` or `30%`. What is no fraction stays a text, which the option's row refuses; `130%` too, to be named as it was typed. */
+function parseFraction(text: string): number | string {
   const percent = text.endsWith('%');
-  return parseNumber(percent ? text.slice(0, -1) : text) / (percent ? 100 : 1);
+  const value = parseNumber(percent ? text.slice(0, -1) : text);
+  if (typeof value === 'string' || !percent) return typeof value === 'string' ? text : value;
+  return value >= 0 && value <= 100 ? value / 100 : text;
 }
 
 /** `0.1,20%` and repeated options: all fractions in order. */
-function parseFractions(text: string, previous: readonly number[] = []): readonly number[] {
+function parseFractions(text: string, previous: readonly (number | string)[] = []): readonly (number | string)[] {
   return [...previous, ...text.split(',').map((part) => parseFraction(part.trim()))];
 }
 
 /** A fraction, or `none` for no bound. */
-function parseBalance(text: string): number {
+function parseBalance(text: string): number | string {
   return text === 'none' ? Number.POSITIVE_INFINITY : parseFraction(text);
 }
 
-/** A whole number. */
-function parseCount(text: string): number {
-  const value = parseNumber(text);
-  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-  return value;
-}
-
 /** `0,1,5` and repeated options: all numbers in order. */
-function parseIndices(text: string, previous: readonly number[] = []): readonly number[] {
-  return [...previous, ...text.split(',').map((part) => parseCount(part.trim()))];
+function parseIndices(text: string, previous: readonly (number | string)[] = []): readonly (number | string)[] {
+  return [...previous, ...text.split(',').map((part) => parseNumber(part.trim()))];
 }
 
 /** `cuda,cpu` and repeated options: all names in order. */
@@ -55,24 +48,23 @@ function collect(text: string, previous: readonly string[] = []): readonly strin
   return [...previous, text];
 }
 
-/** Any finite number. */
-function parseNumber(text: string): number {
+/** Any finite number. What is none stays a text, which the option's row refuses. */
+function parseNumber(text: string): number | string {
   const value = text.trim() === '' ? Number.NaN : Number(text);
-  if (!Number.isFinite(value)) throw new InvalidArgumentError('Expected a number.');
-  return value;
+  return Number.isFinite(value) ? value : text;
 }
 
 /** `3=0.5,4.ffn=20%` and repeated options: sparsities by block, of a block or of one of its modules. */
-function parseBlockSparsity(text: string, previous: Readonly<Record<number, BlockSparsity>> = {}) {
-  const found: Record<number, BlockSparsity> = { ...previous };
+function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
+  const found: Record<string, unknown> = { ...(previous as object) };
   for (const part of text.split(',')) {
     const [, block, kind, fraction] = /^\s*(\d+)(?:\.(ffn|attention))?=(.+)$/.exec(part) ?? [];
-    if (block === undefined || fraction === undefined)
-      throw new InvalidArgumentError('Expected a block and its sparsity, such as 3=0.5 or 3.ffn=50%.');
+    // The row refuses a text.
+    if (block === undefined || fraction === undefined) return part;
     const sparsity = parseFraction(fraction.trim());
-    const known = found[Number(block)];
+    const known = found[block];
     const modules = typeof known === 'object' ? known : {};
-    found[Number(block)] = kind === undefined ? sparsity : { ...modules, [kind]: sparsity };
+    found[block] = kind === undefined ? sparsity : { ...modules, [kind]: sparsity };
   }
   return found;
 }

@@ -12,6 +12,11 @@ export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   description: "draw a report's page again, with measurements or other runs added",
   arguments: { '<report>': "a pruned model's folder, or a report's .json file" },
   families: REPORT,
+  examples: [
+    'report ./smaller --add bench.json',
+    'report ./smaller --add eval.json --add bias.json',
+    'report ./smaller --beside ./other --out beside.json',
+  ],
   run: (api, request) => api.rebuildReport(request),
   format: (written) => [...formatBeside(written), ...written.files.map((file) => `Wrote ${file}\n`)].join(''),
 };

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { printableMessage } from '../printable.js';
 import { VERSION } from '../version.js';
 import { applyCommand } from './apply.js';
 import { askForCommand } from './ask.js';
@@ -52,6 +53,18 @@ function buildProgram(context: CommandContext): Command {
   const program = new Command('fang-prune')
     .description('Make large language models in ONNX really smaller, without retraining.')
     .version(VERSION)
+    .addHelpText(
+      'after',
+      '\nA model is a folder, an .onnx file, or org/name on the Hugging Face Hub.\n' +
+        'In a terminal, fang-prune without a command asks for all that it needs.\n\nExamples:\n' +
+        [
+          'prune HuggingFaceTB/SmolLM2-135M-Instruct --out smaller --sparsity 30%',
+          'eval HuggingFaceTB/SmolLM2-135M-Instruct smaller --text my-test.txt',
+          'push smaller me/smaller --create',
+        ]
+          .map((line) => `  npx fang-prune ${line}`)
+          .join('\n'),
+    )
     .configureOutput({ writeOut: out, writeErr: err, outputError: () => {} })
     .exitOverride();
   for (const row of COMMANDS) addCommand(program, context, row);
@@ -82,7 +95,7 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
   }
   const said = oneLine(error instanceof Error ? error.message : String(error));
   if (error instanceof CommanderError) {
-    const message = `${said.replace(/^error: /, '')} (add '--help' for the options)`;
+    const message = `${printableMessage(usage(said))} (add '--help' for the options)`;
     return { exitCode: EXIT_USAGE, code: 'ERR_USAGE', message };
   }
   const code = error instanceof Error && 'code' in error ? String(error.code) : 'ERR_UNEXPECTED';
@@ -90,6 +103,13 @@ function explain(error: unknown, signal: AbortSignal): Explanation {
   if (exitCode !== EXIT_UNEXPECTED) return { exitCode, code, message: said };
   return { exitCode, code, message: `unexpected error: ${said} (add '--verbose' to see where it came from)` };
 }
+
+/** What commander says of a command line, in the words of the other messages. */
+const usage = (said: string): string =>
+  said
+    .replace(/^error: /, '')
+    .replace(/^option '(?:-\w, )?(--[\w-]+) (<[^']+>)' argument missing$/, '$1 is missing its value: $2')
+    .replace(/^missing required argument '(.+)'$/, '<$1> is missing');
 
 function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();

@@ -122,8 +122,8 @@ export function createAdapter<Name extends MethodName>(
   return method.create({ ...method.defaults, ...options });
 }
 
-/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. */
-export type MethodChoice = string | CompensationAdapter | ImportanceScore;
+/** A pruning method by name (see `METHODS`), an adapter, or a bare importance function. Any text is taken, and checked when a run starts. */
+export type MethodChoice = MethodName | (string & {}) | CompensationAdapter | ImportanceScore;
 
 /** Options that a run has for its method; a row's `takes` says which have an effect. */
 export interface MethodSettings {

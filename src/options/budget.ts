@@ -2,8 +2,20 @@ import type { Allocation } from '../allocation/allocation.js';
 import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
 import type { ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit } from '../removal/plan-removal.js';
-import { choice, fraction, type Kind, listOf, namesOf, portion, record, truth, whole } from './kinds.js';
-import { type Applies, type Rows, refusal, row, showValue } from './option.js';
+import {
+  choice,
+  type Fraction,
+  fraction,
+  fractionOf,
+  type Kind,
+  listOf,
+  namesOf,
+  portion,
+  record,
+  truth,
+  whole,
+} from './kinds.js';
+import { type Applies, type Rows, refusal, row, showValue, suggestValue } from './option.js';
 
 export type { HeadUnit };
 
@@ -11,15 +23,15 @@ export type { HeadUnit };
 export type ModuleSelection = 'ffn' | 'attention' | 'all';
 
 /** Sparsity of one block: of both its modules, or of each kind. */
-export type BlockSparsity = number | Partial<Readonly<Record<ModuleKind, number>>>;
+export type BlockSparsity<Part = Fraction> = Part | Partial<Readonly<Record<ModuleKind, Part>>>;
 
 /** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
 export type AllocationChoice = AllocationName | Allocation | Allocation['allocate'];
 
 /** How much leaves, and where from. */
 export interface BudgetOptions {
-  /** Fraction of the selected prunable parameters to remove, in [0, 1). */
-  readonly sparsity: number;
+  /** Fraction of the selected prunable parameters to remove: 0.3 or '30%', from 0 to below 1. */
+  readonly sparsity: Fraction;
   /** What is named here and cannot be pruned is refused. Default: all that can be pruned; the rest stays, with a remark. */
   readonly modules?: ModuleSelection | undefined;
   /**
@@ -45,7 +57,7 @@ export interface BudgetOptions {
   /** Blocks that stay whole; the others make up for them. Default none. */
   readonly skipBlocks?: readonly number[] | undefined;
   /**
-   * Sparsity of single blocks, in [0, 1); the others share the rest of the budget. An FFN's own may be 1 where
+   * Sparsity of single blocks, as 0.5 or '50%'; the others share the rest of the budget. An FFN's own may be 1 where
    * `allocation` is `global` and `minimumWidth` 0: it goes whole.
    */
   readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
@@ -67,6 +79,7 @@ const allocationKind: Kind<AllocationChoice> = {
       ? Object.hasOwn(ALLOCATIONS, value)
       : typeof (typeof value === 'function' ? value : Object(value).allocate) === 'function',
   expected: `one of ${namesOf(ALLOCATIONS).join(', ')}, a function of what was measured or { allocate }`,
+  typed: `one of ${namesOf(ALLOCATIONS).join(', ')}`,
   choices: namesOf(ALLOCATIONS),
 };
 
@@ -116,6 +129,7 @@ export const BUDGET = {
     {
       kind: {
         ...record<Readonly<Record<number, BlockSparsity>>>('an object such as { 3: 0.5, 4: { ffn: 0.2 } }'),
+        typed: 'blocks and their sparsities, such as 3=0.5 or 3.ffn=50%',
         reads: 'blockSparsity',
       },
       otherwise: 'none',
@@ -144,24 +158,30 @@ interface BlockCase {
 export function resolveBlockSparsity(
   given: BudgetOptions['blockSparsity'],
   { modules, mayGoWhole }: BlockCase,
-): ReadonlyMap<number, BlockSparsity> {
+): ReadonlyMap<number, BlockSparsity<number>> {
   const checkPart = (name: string, value: unknown, isFine = fraction.accepts(value)) => {
-    if (!isFine) throw refusal(name, `is ${showValue(value)}; expected ${fraction.expected}`);
+    if (!isFine)
+      throw refusal(name, `is ${showValue(value)}; expected ${fraction.expected}${suggestValue(value, fraction)}`);
   };
-  const entries = Object.entries(given ?? {}).map(([key, value]): [number, BlockSparsity] => {
+  const entries = Object.entries(given ?? {}).map(([key, value]): [number, BlockSparsity<number>] => {
     const name = `blockSparsity[${key}]`;
     if (!whole(0).accepts(Number(key))) throw refusal(name, 'is of no block; expected a block index of at least 0');
-    if (typeof value !== 'object' || value === null) checkPart(name, value);
-    else
-      for (const [kind, part] of Object.entries(value)) {
-        if (!['ffn', 'attention'].includes(kind))
-          throw refusal(`${name}.${kind}`, 'is of no module; expected ffn or attention');
-        if (part === undefined) continue;
-        checkPart(`${name}.${kind}`, part, fraction.accepts(part) || (mayGoWhole && kind === 'ffn' && part === 1));
-        if (part !== 0 && !modules.has(kind))
-          throw refusal(`${name}.${kind}`, `has no effect in this run: it goes with modules "${kind}" or "all"`);
-      }
-    return [Number(key), value];
+    if (typeof value !== 'object' || value === null) {
+      checkPart(name, value);
+      return [Number(key), fractionOf(value)];
+    }
+    const parts: Partial<Record<ModuleKind, number>> = {};
+    for (const [kind, part] of Object.entries(value)) {
+      if (kind !== 'ffn' && kind !== 'attention')
+        throw refusal(`${name}.${kind}`, 'is of no module; expected ffn or attention');
+      if (part === undefined) continue;
+      const isWhole = mayGoWhole && kind === 'ffn' && (part === 1 || part === '100%');
+      checkPart(`${name}.${kind}`, part, fraction.accepts(part) || isWhole);
+      parts[kind] = fractionOf(part);
+      if (parts[kind] !== 0 && !modules.has(kind))
+        throw refusal(`${name}.${kind}`, `has no effect in this run: it goes with modules "${kind}" or "all"`);
+    }
+    return [Number(key), parts];
   });
   return new Map(entries);
 }

@@ -64,6 +64,7 @@ const source: Kind<CalibrationSource> = {
     return typeof file === 'string' && sources.filter((name) => name in value).length === 1;
   },
   expected: `an object with one of ${sources.join(', ')}, such as { file: "texts.txt" }`,
+  typed: 'a .txt or .jsonl file',
   reads: 'file',
 };
 
@@ -72,6 +73,7 @@ const GENERATE = {
     kind: {
       accepts: (value): value is number => typeof value === 'number' && value > 0 && value <= 1,
       expected: 'a number above 0 to 1, such as 0.5 for half the windows (false for none)',
+      typed: 'a fraction above 0 to 1, such as 50% (--no-generate-calibration for none)',
     },
     otherwise: '0.5; 1 without source and tokenizer',
   }),

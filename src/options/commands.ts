@@ -80,11 +80,20 @@ export const HEAL = {
 
 const { recipe: _, out: quantized, ...FOLDER } = RESULT;
 
+/** What a report is about, and what results are compared with, where nothing is pruned. */
+const OF_QUANTISED = {
+  dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
+  report: { ...FOLDER.report, otherwise: 'beside the quantised model' },
+  quoteText: FOLDER.quoteText,
+  certify: { ...FOLDER.certify, help: 'do not compare what was written with the original, rounded alike' },
+};
+
 export const QUANTIZE = {
   Result: {
     out: { ...quantized, help: 'where the quantised model goes' },
     dtype: { ...dtype, required: true },
-    ...FOLDER,
+    force: FOLDER.force,
+    ...OF_QUANTISED,
   },
   Quantisation: FORM,
   Calibration: CALIBRATION_OF_ROUNDING,

@@ -78,10 +78,13 @@ export const RESULT = {
     },
   ),
   report: row('--report <file>', 'where the report goes, ending in .json', {
-    kind: either(
-      truth,
-      text('a path that ends in .json', (path) => path.endsWith('.json')),
-    ),
+    kind: {
+      ...either(
+        truth,
+        text('a path that ends in .json', (path) => path.endsWith('.json')),
+      ),
+      typed: 'a path that ends in .json',
+    },
     otherwise: 'beside the pruned model',
     no: 'write no report',
   }),

@@ -49,6 +49,7 @@ export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly Fe
 const balance: Kind<number> = {
   accepts: (value): value is number => value === 'Infinity' || (typeof value === 'number' && value >= 0),
   expected: 'a number of at least 0, or Infinity',
+  typed: 'a number of at least 0, or none',
   reads: 'balance',
 };
 

@@ -17,6 +17,10 @@ export interface Kind<T> {
   readonly accepts: (value: unknown) => value is T;
   /** Continues "expected". */
   readonly expected: string;
+  /** The same for who types a flag, where that is something else. */
+  readonly typed?: string;
+  /** What a wrong value was most likely meant to be, where that is no name of `choices`. */
+  readonly meant?: (value: unknown) => string | undefined;
   /** Names that it may be. */
   readonly choices?: readonly string[];
   /** Default: as text. */
@@ -33,12 +37,30 @@ export const whole = (least: number): Kind<number> => ({
   reads: 'count',
 });
 
-/** In [0, 1). */
-export const fraction: Kind<number> = {
-  accepts: (value): value is number => isNumber(value) && value >= 0 && value < 1,
-  expected: 'a number from 0 to below 1, such as 0.3 to remove 30 %',
+/** A number, or percent: 0.3, '30%'. */
+export type Fraction = number | `${number}%`;
+
+/** A fraction as a number. */
+export function fractionOf(value: Fraction): number {
+  return typeof value === 'string' ? Number(value.slice(0, -1)) / 100 : value;
+}
+
+/** In [0, 1), or percent. */
+export const fraction: Kind<Fraction> = {
+  accepts: (value): value is Fraction => {
+    const number = isNumber(value) || isPercent(value) ? fractionOf(value) : Number.NaN;
+    return number >= 0 && number < 1;
+  },
+  expected: "a number from 0 to below 1, such as 0.3 to remove 30 %, or '30%'",
+  typed: 'a fraction from 0 to below 1, such as 0.3 or 30%',
+  meant: (value) => {
+    const percent = Number(value);
+    return typeof value !== 'object' && percent > 1 && percent < 100 ? `${percent}%` : undefined;
+  },
   reads: 'fraction',
 };
+
+const isPercent = (value: unknown): value is `${number}%` => typeof value === 'string' && /^\d+(\.\d+)?%$/.test(value);
 
 /** In [0, 1]. */
 export const portion: Kind<number> = {
@@ -79,6 +101,7 @@ export const text = (expected: string, isFine: (value: string) => boolean = () =
 export const listOf = <T>(item: Kind<T>, expected: string, reads: Reader): Kind<readonly T[]> => ({
   accepts: (value): value is readonly T[] => Array.isArray(value) && value.every(item.accepts),
   expected,
+  typed: item.typed ?? item.expected,
   reads,
   item,
 });

@@ -1,11 +1,17 @@
 /** The name that a misspelt one was most likely meant to be; undefined where none is near. */
 export function nearestName(given: string, names: readonly string[]): string | undefined {
+  // Nobody misspells that much, and distances of long texts take their time.
+  if (given.length > LONGEST) return undefined;
   const limit = Math.max(1, Math.floor(given.length / 3));
   const ranked = names
     .map((name) => ({ name, distance: editDistance(given.toLowerCase(), name.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance);
-  return ranked[0] !== undefined && ranked[0].distance <= limit ? ranked[0].name : undefined;
+  if (ranked[0] !== undefined && ranked[0].distance <= limit) return ranked[0].name;
+  // `fang` of `f-fang` and `o-fang`.
+  return given.length < 3 ? undefined : names.find((name) => name.toLowerCase().includes(given.toLowerCase()));
 }
+
+const LONGEST = 64;
 
 /** Letters to insert, delete or replace. */
 function editDistance(a: string, b: string): number {

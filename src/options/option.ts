@@ -1,5 +1,6 @@
 import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
+import { cutValue } from '../printable.js';
 import type { Kind } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 
@@ -103,22 +104,33 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   const names = Object.keys(rows);
   const stray = Object.keys(definedOf(given)).find((name) => !names.includes(name));
   if (stray !== undefined)
-    throw new OptionError(`unknown option "${pathOf(stray)}"; ${suggest(stray, names)}`, { option: pathOf(stray) });
+    throw new OptionError(`unknown option "${cutValue(pathOf(stray))}"; ${suggest(stray, names)}`, {
+      option: pathOf(stray),
+    });
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;
-    const { accepts, expected, choices = [], item } = row.kind;
-    const near = typeof value === 'string' ? nearestName(value, choices) : undefined;
+    const { accepts, expected, item }: Kind<unknown> = row.kind;
     // The command line makes lists by itself, so that only what is in them can be wrong there.
-    const stray = Array.isArray(value) && item !== undefined ? value.find((each) => !item.accepts(each)) : undefined;
-    if (stray !== undefined) throw refusal(pathOf(name), `holds ${showValue(stray)}; expected ${item!.expected}`);
+    const listed: readonly unknown[] = Array.isArray(value) ? value : [];
+    const stray = item === undefined ? -1 : listed.findIndex((each) => !item.accepts(each));
+    if (stray >= 0) {
+      const [found, kind] = [listed[stray], item!];
+      throw refusal(pathOf(name), `holds ${showValue(found)}; expected ${kind.expected}${suggestValue(found, kind)}`);
+    }
     if (!accepts(value))
       throw refusal(
         pathOf(name),
-        `is ${value === undefined ? 'missing' : showValue(value)}; expected ${expected}${near === undefined ? '' : ` (did you mean "${near}"?)`}`,
+        `is ${value === undefined ? 'missing' : showValue(value)}; expected ${expected}${suggestValue(value, row.kind)}`,
       );
     if (row.parts !== undefined && typeof value === 'object') checkRows(value, row.parts, pathOf(name));
   }
+}
+
+/** What a value was most likely meant to be, as the end of a message. */
+export function suggestValue(value: unknown, { choices = [], meant }: Kind<unknown>): string {
+  const near = meant?.(value) ?? (typeof value === 'string' ? nearestName(value, choices) : undefined);
+  return near === undefined ? '' : ` (did you mean "${near}"?)`;
 }
 
 function suggest(given: string, names: readonly string[]): string {
@@ -160,8 +172,11 @@ export function refusal(option: string, said: string): OptionError {
 /** A value as messages show it. */
 export function showValue(value: unknown): string {
   if (typeof value === 'function') return 'a function';
-  if (typeof value !== 'string' && typeof value !== 'object') return String(value);
-  return JSON.stringify(value, (_, part) =>
-    typeof part === 'number' ? (Number.isFinite(part) ? part : String(part)) : part,
+  if (typeof value === 'string') return JSON.stringify(cutValue(value));
+  if (typeof value !== 'object') return cutValue(String(value));
+  return cutValue(
+    JSON.stringify(value, (_, part) =>
+      typeof part === 'number' ? (Number.isFinite(part) ? part : String(part)) : part,
+    ),
   );
 }

@@ -69,7 +69,8 @@ const withFewBits: Applies = {
 const dtypes: Kind<DtypeName | readonly DtypeName[]> = {
   accepts: (value): value is DtypeName | readonly DtypeName[] =>
     [value].flat().every((name) => typeof name === 'string'),
-  expected: 'the name of a dtype or a list of names',
+  expected: `one of ${namesOf(DTYPES).join(', ')}, or a list of them`,
+  typed: `one or several of ${namesOf(DTYPES).join(', ')}, such as fp16,q4`,
   reads: 'names',
 };
 

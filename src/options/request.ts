@@ -16,6 +16,7 @@ import {
 } from './calibration.js';
 import { PRUNE } from './commands.js';
 import type { FolderOptions } from './folder.js';
+import { type Fraction, fractionOf } from './kinds.js';
 import { checkEffect, pickOptions, refusal, rowsOf } from './option.js';
 import { learnsRounding, type ResolvedQuantisation, resolveQuantisation, widthMultipleFor } from './quantisation.js';
 
@@ -28,7 +29,7 @@ export interface ResolvedRequest {
 
 /** A run, or several that differ in nothing but the sparsity. */
 export interface RunRequest extends FolderOptions, Omit<PruneOptions, 'sparsity'> {
-  readonly sparsity: number | readonly number[];
+  readonly sparsity: Fraction | readonly Fraction[];
 }
 
 /**
@@ -39,7 +40,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   const { out, dryRun, recipe, evaluation, statistics, stopHealing = false } = request;
   const quantisation = resolveQuantisation(request);
   const { dtypes } = quantisation;
-  const sparsities = [request.sparsity].flat();
+  const sparsities = [request.sparsity].flat().map(fractionOf);
   // A row that ends inside a block carries padding.
   const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
   const given = {

@@ -40,6 +40,7 @@ const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
 const methodKind: Kind<MethodChoice> = {
   accepts: isMethodChoice,
   expected: `one of ${METHOD_NAMES.join(', ')}, an adapter { needs, prepare } or a function that scores`,
+  typed: `one of ${METHOD_NAMES.join(', ')}`,
   choices: METHOD_NAMES,
 };
 

@@ -1,5 +1,5 @@
 import type { FolderOptions } from '../options/folder.js';
-import type { PruneOptions } from '../options.js';
+import type { Fraction, PruneOptions } from '../options.js';
 import type { EngineChoice } from '../platform/platform.js';
 import type { SourceOptions } from '../storage/model-folder.js';
 import type { StagesOption } from './stages.js';
@@ -9,8 +9,8 @@ export interface PruneRequest extends PruneOptions, FolderOptions, SourceOptions
 
 /** Several pruning runs over one model folder that differ in nothing but the sparsity. */
 export interface LadderRequest extends Omit<PruneRequest, 'sparsity'> {
-  /** Fractions of the selected prunable parameters to remove, each in [0, 1) and given once. */
-  readonly sparsity: readonly number[];
+  /** Fractions of the selected prunable parameters to remove, each as 0.3 or '30%' and given once. */
+  readonly sparsity: readonly Fraction[];
   /**
    * Folder that gets one folder a rung, called after its sparsity in percent: `10`, `12.5`. It may exist and hold other
    * things. May be left out for a dry run.

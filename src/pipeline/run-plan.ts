@@ -1,12 +1,13 @@
 import { BUDGET } from '../options/budget.js';
 import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS } from '../options/calibration.js';
 import { LADDER } from '../options/commands.js';
+import { fractionOf } from '../options/kinds.js';
 import { MODEL } from '../options/model.js';
 import { checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js';
 import { QUANTISATION } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { RUN } from '../options/run.js';
-import { readsTokens } from '../options.js';
+import { type Fraction, readsTokens } from '../options.js';
 import type { Platform } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { StageTiming } from '../prune/job.js';
@@ -58,7 +59,8 @@ export interface PlannedResult extends Pick<PruneReport, 'sparsity' | 'parameter
 
 /** A run of one or several sparsities. */
 export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
-  readonly sparsity: number | readonly number[];
+  /** As that of `prune`, or a list as that of `pruneLadder`. */
+  readonly sparsity: Fraction | readonly Fraction[];
 }
 
 /**
@@ -67,7 +69,7 @@ export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
  * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
  */
 export async function runPlan(platform: Platform, request: PlanRequest): Promise<PrunePlan> {
-  const sparsity: readonly number[] = [request.sparsity].flat();
+  const sparsity: readonly Fraction[] = [request.sparsity].flat();
   const ladder: LadderRequest = { ...request, sparsity };
   checkOptions(ladder, rowsOf(LADDER));
   if (request.statistics !== undefined)
@@ -123,7 +125,7 @@ async function inspect(
   await checkRoom(folder, places, { force, denseBytes: await totalBytes(platform, modelPaths(folder, model)) });
   const engine = await platform.createEngine(request);
   const analysed = await analyse.run(context, { model, engine });
-  checkBudget({ analysed, options }, request.sparsity);
+  checkBudget({ analysed, options }, request.sparsity.map(fractionOf));
   const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   if (goesBackwards(options)) refuseBackwards(model, analysed, selectModules(job).modules);

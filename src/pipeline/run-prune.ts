@@ -1,5 +1,6 @@
 import { LADDER, PRUNE } from '../options/commands.js';
 import { healingCalibration } from '../options/healing.js';
+import { fractionOf } from '../options/kinds.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
@@ -67,7 +68,8 @@ export function resultPlaces(
       recipe: decided === undefined ? undefined : resolvePair(files, 'recipe', decided),
     };
   };
-  return isLadder ? nameRungs(sparsity).map(toPlaces) : sparsity.map((one) => toPlaces({ sparsity: one, name: '' }));
+  const fractions = sparsity.map(fractionOf);
+  return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */

@@ -128,12 +128,12 @@ describe('prune', () => {
   });
 
   it.each<[string, RegExp]>([
-    ['--contexts 2.5', /--contexts.*Expected a whole number/],
-    ['--cluster-balance some', /--cluster-balance.*Expected a number/],
+    ['--contexts 2.5', /--contexts.*expected a whole number/],
+    ['--cluster-balance some', /--cluster-balance.*expected a number/],
     ['--features both', /--features is "both"; expected one of post-norm, residual/],
     ['--assignment fair', /--assignment is "fair"; expected one of greedy, exact, random, together/],
     ['--weighting heavy', /--weighting is "heavy"; expected one of softmax, per-window,/],
-    ['--temperature hot', /--temperature.*Expected a number/],
+    ['--temperature hot', /--temperature.*expected a number/],
     [
       '--grouping --temperature 9 --relative-temperature 0.5',
       /give either --relative-temperature or --temperature, one of both/,
@@ -141,8 +141,8 @@ describe('prune', () => {
     ['--fluctuation mean', /--fluctuation is "mean"; expected one of IFV, WIFV, WIFN/],
     ['--selection last', /--selection is "last"; expected one of first, sample/],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
-    ['--sparsity 1.5', /--sparsity holds 1.5; expected a number from 0 to below 1/],
-    ['--skip-blocks -1', /--skip-blocks holds -1; expected a whole number of at least 0/],
+    ['--sparsity 1.5', /--sparsity is 1.5; expected a fraction from 0 to below 1/],
+    ['--skip-blocks -1', /--skip-blocks is -1; expected a whole number of at least 0/],
     ['--width-multiple 0', /--width-multiple is 0; expected a whole number of at least 1/],
     ['--windows 0', /--windows is 0; expected a whole number of at least 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
@@ -153,9 +153,9 @@ describe('prune', () => {
       /--windows has no effect in this run: it goes with methods, .* that look at tokens/,
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
-    ['--no-grouping --contexts 3', /--contexts has no effect where --grouping is false/],
-    ['--no-generate-calibration --start-token 2', /--start-token has no effect where --generate-calibration is false/],
-    ['--statistics kept --windows 8', /--windows is of no use with statistics/],
+    ['--no-grouping --contexts 3', /--contexts has no effect with --no-grouping/],
+    ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],
+    ['--statistics kept --windows 8', /--windows is of no use with --statistics/],
     ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
     ['--block-sparsity 3.fnn=0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
   ])('refuses %s and says why', async (flags, said) => {

@@ -1,8 +1,18 @@
+import { readFileSync } from 'node:fs';
 import { ALLOCATIONS } from '../../src/allocation/allocations.js';
+import { benchCommand } from '../../src/cli/bench.js';
+import { biasCommand } from '../../src/cli/bias.js';
+import { evalCommand } from '../../src/cli/eval.js';
+import { observeCommand } from '../../src/cli/observe.js';
+import { pruneCommand } from '../../src/cli/prune.js';
+import { quantizeCommand } from '../../src/cli/quantize.js';
 import { METHODS } from '../../src/compensation/methods.js';
 import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { listRows } from '../../src/options/list-rows.js';
+import { type Families, rowsOf } from '../../src/options/option.js';
 import { VERSION } from '../../src/version.js';
 import { runWithDouble } from '../support/cli.js';
+import { sourceFiles } from '../support/read-imports.js';
 
 const failWith = (error: unknown) => ({ describe: () => Promise.reject(error) });
 
@@ -21,10 +31,9 @@ describe('exit codes', () => {
 
   it.each([
     ['prune dense --out pruned --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
-    ['prune dense --out pruned --sparsity much', 'Expected a number'],
-    ['prune dense --out pruned --sparsity 0.3 --seed 1.5', 'Expected a whole number'],
+    ['prune dense --out pruned --sparsity', '--sparsity is missing its value: <fraction>'],
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
-    ['describe', "missing required argument 'model'"],
+    ['describe', '<model> is missing'],
     ['shrink dense', "unknown command 'shrink'"],
   ])('is 2 for `%s`, and the message says %s', async (commandLine, said) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
@@ -36,7 +45,49 @@ describe('exit codes', () => {
   });
 
   it.each([
-    ['prune dense --out pruned', '--sparsity is missing; expected'],
+    ['prune dense --out pruned', '--sparsity is missing; expected a fraction from 0 to below 1, such as 0.3 or 30%\n'],
+    [
+      'prune dense --out pruned --sparsity 30',
+      '--sparsity is 30; expected a fraction from 0 to below 1, such as 0.3 or 30% (did you mean "30%"?)',
+    ],
+    ['prune dense --out pruned --sparsity 0.1,30', '--sparsity is 30; '],
+    [
+      'prune dense --out pruned --sparsity 1',
+      '--sparsity is 1; expected a fraction from 0 to below 1, such as 0.3 or 30%\n',
+    ],
+    ['prune dense --out pruned --sparsity 130%', '--sparsity is "130%"; '],
+    ['prune dense --out pruned --sparsity much', '--sparsity is "much"; expected a fraction'],
+    ['prune dense --out pruned -s .3 --method wandaa', 'o-fang, auto (did you mean "wanda"?)\n'],
+    ['prune dense --out pruned -s .3 --method fang', '(did you mean "f-fang"?)'],
+    ['prune dense --out pruned -s .3 --allocation globl', 'standardised, global (did you mean "global"?)'],
+    ['prune dense --out pruned -s .3 --dtype q44', '(did you mean "q4"?)'],
+    ['prune dense --out pruned -s .3 --seed 1.5', '--seed is 1.5; expected a whole number of at least 0'],
+    [
+      'prune dense --out pruned -s .3 --report page.html',
+      '--report is "page.html"; expected a path that ends in .json',
+    ],
+    [
+      'prune dense --out pruned -s .3 --block-sparsity x',
+      '--block-sparsity is "x"; expected blocks and their sparsities, such as 3=0.5',
+    ],
+    ['prune dense --out pruned -s .3 --block-sparsity 3=2', '--block-sparsity of block 3 is 2; expected a fraction'],
+    ['prune dense --out pruned -s .3 --skip-blocks a', '--skip-blocks is "a"; expected a whole number'],
+    [
+      'prune dense --out pruned -s .3 --generate-calibration 0',
+      '--generate-calibration is 0; expected a fraction above 0',
+    ],
+    ['prune dense --out pruned -s .3 --cluster-balance -1', 'expected a number of at least 0, or none'],
+    ['prune dense --out pruned -s .3 --no-evaluation --text a', '--text has no effect with --no-evaluation; '],
+    ['prune dense --out pruned -s .3 --no-grouping --contexts 3', '--contexts has no effect with --no-grouping; '],
+    ['prune dense --out pruned -s .3 --stop-healing', '--stop-healing has no effect without --heal; '],
+    ['prune dense --out pruned -s .3 --layout genai', 'it goes with --dtype; leave it out'],
+    ['prune dense --out pruned -s .3 --statistics s --windows 3', '--windows is of no use with --statistics: '],
+    ['prune dense --out pruned -s .3 --modules attention --grouping', 'it goes with --modules "ffn" or "all"; '],
+    ['quantize dense --out small', '--dtype is missing; expected one or several of fp32, fp16, q8'],
+    ['apply recipe dense', '--out is missing; expected a path'],
+    ['heal dense pruned --out healed --heal-weights al', '(did you mean "all"?)'],
+    ['push folder notarepo', '<repo> is "notarepo"; expected a name on the Hub'],
+    ['describe dense --threads x', '--threads is "x"; expected a whole number'],
     ['prune dense --sparsity 0.3', '--out is missing: name the folder to write, or ask for a --dry-run'],
     ['prune dense --out pruned --sparsity 0.3 --modules embeddings', '--modules is "embeddings"; expected one of ffn,'],
     ['observe dense --out stats --method magnitude', '--method magnitude looks at no token'],
@@ -50,6 +101,36 @@ describe('exit codes', () => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
     expect({ exitCode, out, calls }).toEqual({ exitCode: 2, out: '', calls: [] });
     expect(err).toContain(said);
+  });
+
+  it.each([
+    `prune dense -o out -s .3 --method ${'m'.repeat(300)}`,
+    `prune dense -o out -s ${'9'.repeat(300)}x`,
+    `prune dense -o out -s .3 --${'m'.repeat(300)}`,
+    `push folder ${'m'.repeat(300)}`,
+    'm'.repeat(300),
+  ])('cuts long values in messages: %.40s', async (commandLine) => {
+    const { exitCode, err } = await runWithDouble(commandLine);
+    expect(exitCode).toBe(2);
+    expect(Math.max(...err.split(/\s/).map((word) => word.length))).toBeLessThanOrEqual(110);
+    expect(err).toContain('...');
+  });
+
+  it('speaks of no JavaScript where a flag has a wrong value', async () => {
+    for (const { name, families } of [
+      pruneCommand,
+      quantizeCommand,
+      observeCommand,
+      evalCommand,
+      benchCommand,
+      biasCommand,
+    ])
+      for (const { row } of listRows(rowsOf(families as Families))) {
+        const [flag, value] = [/--[\w-]+/.exec(row.flag ?? '')?.[0], /[<[]/.test(row.flag ?? '')];
+        if (flag === undefined || !value) continue;
+        const { err } = await runWithDouble(`${name} dense pruned -o out -s .3 --text t ${flag} \u0000?`);
+        expect(err).not.toMatch(/\{ |\[\d|function|object|true or false|Infinity/);
+      }
   });
 
   it("says the library's errors in the command line's words", async () => {
@@ -69,7 +150,7 @@ describe('exit codes', () => {
 
   it('shows everyday flags on a screen, and all on demand', async () => {
     const { out: everyday } = await runWithDouble('prune --help');
-    expect(everyday.split('\n').length).toBeLessThanOrEqual(50);
+    expect(everyday.split('\n').length).toBeLessThanOrEqual(58);
     expect(Math.max(...everyday.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
     for (const heading of ['Result', 'Budget', 'Method', 'Calibration', 'Evaluation', 'Running', 'Output'])
       expect(everyday).toContain(`\n${heading}:\n`);
@@ -77,6 +158,24 @@ describe('exit codes', () => {
     const { out: all } = await runWithDouble('prune --help-all');
     for (const name of ['--minimum-width', '--no-quotes', ...Object.keys(METHODS), ...Object.keys(ALLOCATIONS)])
       expect(all).toContain(name);
+  });
+
+  it('ends every help with three examples, and speaks of the Hub and of asking', async () => {
+    const { out } = await runWithDouble('--help');
+    expect(out).toMatch(/org\/name on the Hugging Face Hub\.\nIn a terminal, fang-prune without a command asks/);
+    for (const name of ['prune', 'quantize', 'observe', 'heal', 'eval', 'bench', 'report', 'push']) {
+      const { out: help } = await runWithDouble(`${name} --help`);
+      expect(help.split('\nExamples:\n')[1]!.match(/^ {2}npx fang-prune \w+ /gm)).toHaveLength(3);
+    }
+    const { out: quantize } = await runWithDouble('quantize --help-all');
+    expect(quantize.split('Quantisation:')[0]).not.toMatch(/prun(ed|ing) model/);
+  });
+
+  it('names every error code in the README', () => {
+    const readme = readFileSync('README.md', 'utf8');
+    const codes = sourceFiles().flatMap((file) => readFileSync(file, 'utf8').match(/'ERR_[A-Z_]+'/g) ?? []);
+    const own = new Set(codes.map((code) => code.slice(1, -1)).filter((code) => !code.startsWith('ERR_SCRIPT_')));
+    expect([...own].filter((code) => !readme.includes(`\`${code}\``))).toEqual([]);
   });
 
   it('is 2 without a command, with the help on stderr', async () => {
@@ -144,7 +243,7 @@ describe('--json', () => {
   });
 
   it('prints one object for a usage error', async () => {
-    const { out } = await runWithDouble('prune dense --json --sparsity much');
+    const { out } = await runWithDouble('prune dense --json --sparsity');
     expect(JSON.parse(out).error.code).toBe('ERR_USAGE');
   });
 });

@@ -38,6 +38,14 @@ describe('resolveOptions', () => {
     expect(resolved.blockSparsity.get(2)).toEqual({ ffn: 0, attention: 0.99 });
   });
 
+  it('takes sparsities in percent', () => {
+    const { sparsity, blockSparsity } = resolveOptions({
+      sparsity: '30%',
+      blockSparsity: { 1: '50%', 2: { ffn: '12.5%' } },
+    });
+    expect([sparsity, blockSparsity.get(1), blockSparsity.get(2)]).toEqual([0.3, 0.5, { ffn: 0.125 }]);
+  });
+
   it('takes a method by name, as an adapter and as a formula', () => {
     const adapter = createAdapter('obc');
     expect(resolveOptions({ sparsity: 0.1, method: 'wanda' }).methodName).toBe('wanda');
@@ -58,6 +66,9 @@ describe('resolveOptions', () => {
     ['sparsity', Number.NaN, /^sparsity is NaN;/],
     ['sparsity', undefined, /^sparsity is missing; expected a number from 0 to below 1/],
     ['sparsity', '0.3', /^sparsity is "0.3";/],
+    ['sparsity', 30, /^sparsity is 30; .* \(did you mean "30%"\?\)$/],
+    ['sparsity', '130%', /^sparsity is "130%";/],
+    ['blockSparsity', { 0: '130%' }, /^blockSparsity\[0\] is "130%"/],
     ['sparsty', 0.3, /^unknown option "sparsty"; did you mean "sparsity"\?$/],
     ['model', 'folder', /^unknown option "model"; expected one of sparsity, modules, /],
     ['method', 'flip', /^method is "flip"; expected one of flap, .*, an adapter .* \(did you mean "flap"\?\)$/],

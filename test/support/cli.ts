@@ -12,6 +12,7 @@ import type {
   TaskReport,
 } from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
+import { fractionOf } from '../../src/options/kinds.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
 import type { DtypeReport, ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 import { sampleReport } from './sample-report.js';
@@ -241,12 +242,15 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       model: 'dense',
       method: String(method),
       allocation: method === 'flap' ? 'uniform' : 'global',
-      results: [sparsity].flat().map((requested) => ({
-        sparsity: { requested, achieved: requested, ofAllParameters: requested },
-        parameters: { before: 2_828_736, after: 2_828_736 * (1 - requested) },
-        bytes: { before: 11_566_780, after: 11_566_780 * (1 - requested) },
-        ...(method === 'flap' && { widths: PRUNE_REPORT.modules }),
-      })),
+      results: [sparsity]
+        .flat()
+        .map(fractionOf)
+        .map((requested) => ({
+          sparsity: { requested, achieved: requested, ofAllParameters: requested },
+          parameters: { before: 2_828_736, after: 2_828_736 * (1 - requested) },
+          bytes: { before: 11_566_780, after: 11_566_780 * (1 - requested) },
+          ...(method === 'flap' && { widths: PRUNE_REPORT.modules }),
+        })),
       calibration: { windowCount: 64, windowLength: 512, writtenCount: 32 },
       stages: [
         { stage: 'generate', ms: 60_000 },
@@ -256,7 +260,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       ms: 183_100,
     }),
     pruneLadder: async ({ sparsity }) =>
-      sparsity.map((requested, at) => ({
+      sparsity.map(fractionOf).map((requested, at) => ({
         ...PRUNE_REPORT,
         out: `pruned/${requested * 100}`,
         sparsity: { ...PRUNE_REPORT.sparsity, requested, achieved: requested },
