@@ -2,6 +2,7 @@ import { groupUnrecognised } from '../architecture/group-unrecognised.js';
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { mayTakeWholeFfns, type ResolvedOptions } from '../options.js';
+import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 
 /** Modules that may shrink. */
@@ -44,7 +45,35 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
       `${even.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
         'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
     );
-  return { modules: even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]), remarks };
+  const selected = even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]);
+  const burden = describeBurden(selected, staying, { analysed, options });
+  return { modules: selected, remarks: burden === undefined ? remarks : [burden, ...remarks] };
+}
+
+const UNITS = { attention: 'heads', ffn: 'neurons' } as const satisfies Record<ModuleKind, string>;
+
+/** What the sparsity comes to where all of it falls on one kind of module, since the others stay. */
+function describeBurden(
+  modules: readonly PrunableModule[],
+  staying: readonly Unrecognised[],
+  { analysed, options: { sparsity, headUnit } }: Pick<PruneJob, 'analysed' | 'options'>,
+): string | undefined {
+  const [only, ...others] = new Set(modules.map(({ kind }) => kind));
+  const spared = new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only));
+  if (only === undefined || others.length > 0 || spared.size === 0 || sparsity === 0) return undefined;
+  const sum = (count: (module: PrunableModule) => number) =>
+    modules.reduce((total, module) => total + count(module), 0);
+  const unitCount = sum((module) => module.unitCount);
+  const leaving = sum((module) => {
+    const { stepCount, unitsPerStep } = shrinkSteps(module, headUnit);
+    return unitsPerStep * Math.min(Math.round(sparsity * stepCount), stepCount - 1);
+  });
+  const share = (sparsity * sum(({ parameterCount }) => parameterCount)) / analysed.detected.layout.parameterCount;
+  const percent = (fraction: number) => `${(100 * fraction).toFixed(1)} %`;
+  return (
+    `sparsity counts what can be pruned, which here is ${only} alone (${[...spared].join(' and ')} stay): ` +
+    `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[only]}`
+  );
 }
 
 /** The kind of module that a part stands in place of. */
