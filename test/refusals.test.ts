@@ -173,7 +173,7 @@ const UNRUNNABLE: readonly (readonly [string, (g: GraphBuilder, x: string) => st
   [
     'an operator that does not exist',
     (g, x) => g.op('Foo', [x]),
-    /does not know the operator Foo; install a newer onnxruntime-node.*operators of one's own/,
+    /does not know the operator Foo; export the model with operators of ONNX.*operators of one's own/,
   ],
   [
     'what a kernel refuses at run time',

@@ -17,6 +17,10 @@ interface Refusal {
   readonly remedy?: string;
 }
 
+/** What to do about a file that was invalid before anybody touched it. */
+const INVALID =
+  'its exporter wrote a file that is not valid: export the model by another exporter, or another version of it; --verbose shows what is wrong';
+
 /** How ONNX Runtime puts it, and what it means; the first row that fits counts. */
 const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readonly string[]) => Refusal }[] = [
   {
@@ -41,13 +45,14 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
     said: /(?:(\S+) is not a registered function\/op|No Op registered for (\S+))/,
     means: ([, custom, standard]) => ({
       cannot: `does not know the operator ${(custom ?? standard)?.replace(/\(-?\d+\)$/, '')}`,
-      remedy:
-        "install a newer onnxruntime-node, or export the model at a lower opset; operators of one's own are not known to it",
+      remedy: (custom ?? standard)?.startsWith('com.microsoft')
+        ? 'update onnxruntime-node where it is older than the exporter, or export the model without fused operators'
+        : "export the model with operators of ONNX or ONNX Runtime; operators of one's own are not known to it",
     }),
   },
   {
     said: /(?:[Ii]n node \(|In Node, \("|Node ?\()(.*?)[")]/,
-    means: ([, node]) => ({ cannot: 'takes a node of this model for invalid', node }),
+    means: ([, node]) => ({ cannot: 'takes a node of this model for invalid', node, remedy: INVALID }),
   },
   {
     said: /Got invalid dimensions for input: (\S+)/,
@@ -58,10 +63,7 @@ const MESSAGES: readonly { readonly said: RegExp; readonly means: (parts: readon
   },
   {
     said: /invalid model/i,
-    means: () => ({
-      cannot: 'takes the graph for invalid',
-      remedy: 'export the model anew, or by another exporter; --verbose shows what is wrong with it',
-    }),
+    means: () => ({ cannot: 'takes the graph for invalid', remedy: INVALID }),
   },
 ];
 
@@ -124,6 +126,6 @@ function findNode(graph: GraphProto | undefined, name: string | undefined): Node
 function remedyFor(node: NodeProto | undefined, needed: string | undefined): string {
   if (node?.domain === 'com.microsoft')
     return 'fused operators built for other devices ask for more than the CPU kernels do: build the model for the CPU (onnxruntime-genai: -e cpu), or without fused operators (optimum, torch.onnx), and prune that';
-  const newer = needed === undefined ? 'install a newer onnxruntime-node' : `${needed}: install that onnxruntime-node`;
-  return `${newer}, or export the model at a lower opset; --verbose shows what it said`;
+  const newer = needed === undefined ? '' : `${needed}: install that onnxruntime-node, or `;
+  return `${newer}export the model at another opset, or by another exporter; --verbose shows what it said`;
 }

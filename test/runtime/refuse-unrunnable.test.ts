@@ -32,7 +32,7 @@ it.each([
   [
     'This is an invalid model. Type Error: Type in node (block.0/MatMul) is invalid.',
     [1],
-    /takes a node of this model for invalid: MatMul "block/,
+    /takes a node of this model for invalid: MatMul "block.*; its exporter wrote a file that is not valid: export/,
   ],
   ['Node (block.0/MatMul) Op (MatMul) [ShapeInferenceError] no', [1], /for invalid: MatMul "block/],
   [
@@ -50,13 +50,22 @@ it.each([
     [1],
     /up to opset 22, and the model is of opset 24; opset 24 of ai.onnx needs 1\.24 or newer: install that/,
   ],
+  [
+    'Fatal error: com.microsoft:NewAttention(-1) is not a registered function/op',
+    [1],
+    /does not know the operator com.microsoft:NewAttention; update onnxruntime-node where it is older/,
+  ],
   ['Fatal error: my.ops:Foo(-1) is not a registered function/op', [1], /does not know the operator my.ops:Foo;/],
   [
     'Got invalid dimensions for input: input_ids for the following indices',
     [1],
     /takes "input_ids" in a fixed size alone; export.*open batch/,
   ],
-  ["Invalid model. Node input 'x' is not a graph input", [1], /takes the graph for invalid; export the model anew/],
+  [
+    "Invalid model. Node input 'x' is not a graph input",
+    [1],
+    /takes the graph for invalid; its exporter wrote a file that is not valid/,
+  ],
   ['something else', [1], /names no node.*--verbose/],
 ])('says in our words: %s', (said, types, expected) => {
   const error = explain(said, types) as UnsupportedModelError;
