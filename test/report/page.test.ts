@@ -196,6 +196,10 @@ describeThere('the page in a browser', () => {
 
   it('shows every change on a phone without scrolling sideways', async () => {
     const { page } = narrow;
+    const lifts = page.locator('#atlas .detail .scroller');
+    expect(await lifts.evaluateAll((tables) => tables.map((table) => table.scrollWidth - table.clientWidth))).toEqual([
+      0,
+    ]);
     const cells = page.locator('#cost .stacks td:last-child');
     const count = await cells.count();
     expect(count).toBeGreaterThan(4);
