@@ -8,6 +8,8 @@ import {
   evaluateTasks,
   heal,
   type ModuleDescription,
+  NumericalError,
+  perplexity,
   prune,
   quantize,
   type Recipe,
@@ -124,6 +126,10 @@ export async function applyIn(folder: string): Promise<void> {
   const { modules } = JSON.parse(
     readFileSync(join(folder, PLACES.recipe, 'recipe.json'), 'utf8').replace(/^\uFEFF/, ''),
   ) as Recipe;
+  await perplexity({ model: out, text: TEXT, windowCount: 1, windowLength: 16 }).catch((error: unknown) => {
+    // Weights that are no numbers; a model without a tokenizer cannot be asked.
+    if (error instanceof NumericalError) throw new WrongResult(error.message);
+  });
   const blocks = (await describe({ model: out })).blocks;
   for (const { block, kind, keep } of modules) {
     const found = blocks[block]?.modules.filter((module) => module.kind === kind) ?? [];

@@ -27,32 +27,45 @@ export function refuseNaN(model: OnnxModel): OnnxModel {
 }
 
 function refuseNaNIn(name: string, handle: TensorHandle): TensorHandle {
+  return refuseElements(handle, {
+    allowInfinity: true,
+    fail: (position) =>
+      new NumericalError(
+        `the weight "${name}", ${describeShape(handle)}, holds NaN at position ${position}; get the model again, or export it again`,
+      ),
+  });
+}
+
+interface Refusal {
+  readonly allowInfinity: boolean;
+  /** @param position of the first element that is refused */
+  readonly fail: (position: number) => Error;
+}
+
+/** The same tensor, whose floats are looked at when they are read: NaN, or infinity too, raises an error. */
+export function refuseElements(handle: TensorHandle, { allowInfinity, fail }: Refusal): TensorHandle {
   const form = NAN_FORMS[handle.dataType];
   if (form === undefined) return handle;
+  const most = allowInfinity ? form.infinity : form.infinity - 1;
   let isKnownSound = false;
   return {
     ...handle,
     async read(range) {
       const bytes = await handle.read(range);
       if (isKnownSound) return bytes;
-      const at = findNaN(bytes, form);
-      if (at >= 0) {
-        const position = Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT) + at;
-        throw new NumericalError(
-          `the weight "${name}", ${describeShape(handle)}, holds NaN at position ${position}; get the model again, or export it again`,
-        );
-      }
+      const at = findAbove(most, bytes, form);
+      if (at >= 0) throw fail(Math.floor((range?.offset ?? 0) / form.Words.BYTES_PER_ELEMENT) + at);
       isKnownSound = bytes.byteLength === handle.byteLength;
       return bytes;
     },
   };
 }
 
-/** Position of the first NaN among the elements that are whole, or -1. The bytes begin with an element. */
-function findNaN(bytes: Uint8Array<ArrayBuffer>, { Words, magnitude, infinity }: NaNForm): number {
+/** Position of the first element of a larger magnitude among those that are whole, or -1. The bytes begin with an element. */
+function findAbove(most: number, bytes: Uint8Array<ArrayBuffer>, { Words, magnitude }: NaNForm): number {
   const isAligned = bytes.byteOffset % Words.BYTES_PER_ELEMENT === 0;
   const { buffer, byteOffset, byteLength } = isAligned ? bytes : bytes.slice();
   const words = new Words(buffer, byteOffset, Math.floor(byteLength / Words.BYTES_PER_ELEMENT));
-  for (let i = 0; i < words.length; i++) if ((words[i]! & magnitude) > infinity) return i;
+  for (let i = 0; i < words.length; i++) if ((words[i]! & magnitude) > most) return i;
   return -1;
 }

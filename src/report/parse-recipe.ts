@@ -1,5 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { refuseElements } from '../onnx/refuse-nan.js';
 import { cutModel, type ModelChange, type ModuleCut } from '../removal/apply-change.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { findTensor, type KeptTensors } from './find-tensor.js';
@@ -28,7 +29,8 @@ export interface RecipeContext extends KeptTensors {
 
 /**
  * Makes a recipe's decisions ready to apply.
- * @throws ModelFormatError naming file and module or tensor where one does not fit the model.
+ * @throws ModelFormatError naming file and module or tensor where one does not fit the model; reading a changed weight, for NaN or
+ *   infinity in it.
  */
 export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange {
   const modules = parseModules(recipe, context);
@@ -39,7 +41,9 @@ export function parseChange(recipe: Recipe, context: RecipeContext): ModelChange
     const place = cut.weights.get(name);
     if (place === undefined)
       throw damaged('recipe', `${files.tensors}: tensor "${name}" is no weight that the pruned model would have`);
-    changed.set(name, findTensor(name, place, context));
+    const fail = (position: number) =>
+      damaged('recipe', `${files.tensors}: tensor "${name}" holds no finite number at position ${position}`);
+    changed.set(name, refuseElements(findTensor(name, place, context), { allowInfinity: false, fail }));
   }
   return { modules, changed };
 }

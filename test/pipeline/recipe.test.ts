@@ -92,6 +92,12 @@ describe('a recipe', () => {
     await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*\/other" is no weight that the pruned model/);
     await rewriteTensors((name) => [name, floatsHandle({ dataType: 11, dims: [2] }, Float64Array.of(1, 2))]);
     await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" is double\[2\], expected float\[/);
+    for (const value of [Number.NaN, Number.POSITIVE_INFINITY]) {
+      const filled = ({ dataType, dims, byteLength }: TensorHandle) =>
+        floatsHandle({ dataType, dims }, new Float64Array(byteLength / 4).fill(value));
+      await rewriteTensors((name, handle) => [name, filled(handle)]);
+      await expect(apply()).rejects.toThrow(/recipe\.safetensors: tensor ".*" holds no finite number at position 0/);
+    }
     await writeFile(at('recipe/recipe.safetensors'), whole);
     await change((copy) => copy.modules[0].keep.shift());
     await expect(apply()).rejects.toThrow(ModelFormatError);
