@@ -16,6 +16,7 @@ const ALLOWED = [
   join(tmpdir(), 'fang-prune-'),
   ...[ROOT, fs.realpathSync(join(ROOT, 'node_modules'))].map((folder) => resolve(folder) + sep),
   '/proc/self/',
+  '/proc/thread-self/',
 ];
 
 /** When a process began, which tells whether the holder of a lock is alive. */

@@ -1,5 +1,5 @@
 import { lstat, mkdtemp, readdir, readFile, rmdir, statfs } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
 import { checkReplaceable, type FoundFile, MANIFEST } from '../folder-manifest.js';
@@ -73,7 +73,7 @@ interface NewEntry {
 
 /** Checks permission and room for a file or folder. @throws OptionError */
 export async function checkNew(path: string, { name, kind, byteLength = 0 }: NewEntry): Promise<void> {
-  const folder = await findTaker(dirname(path), { name, kind });
+  const folder = await findTaker(dirname(path), { name, kind, path });
   const { bavail, bsize, blocks } = await statfs(folder);
   const needed = Math.max(byteLength, LEAST_BYTES);
   // Some file systems do not count.
@@ -103,10 +103,11 @@ const NAME_ENDING = '.fang-prune-partial';
 const LEAST_BYTES = 2 ** 17;
 
 /** Folders that are missing will be made; the nearest one that exists must take them. @returns that one */
-async function findTaker(folder: string, wanted: NewEntry): Promise<string> {
+async function findTaker(folder: string, wanted: NewEntry & { readonly path: string }): Promise<string> {
   try {
     // Permissions alone do not tell: file systems may be read-only, full or virtual.
-    await rmdir(await mkdtemp(join(folder, '.fang-prune-')));
+    // The probe bears the output's name, as all that a run writes beside the temporary folder.
+    await rmdir(await mkdtemp(join(folder, `${basename(wanted.path)}.partial-`)));
     return folder;
   } catch (cause) {
     if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder)))
