@@ -28,6 +28,8 @@ declare global {
 
 /** What every long job takes: a way to hear of progress and a way to stop it. */
 export interface JobControl {
+  /** Called at every step. Default: nobody is told. */
   readonly onProgress?: ProgressListener | undefined;
+  /** Ends the job when it is aborted; the call rejects with its reason. Default none. */
   readonly signal?: AbortSignal | undefined;
 }

@@ -17,6 +17,7 @@ export interface FolderOptions extends QuantisationOptions {
   readonly force?: boolean | undefined;
   /** Decide everything and report it, but write no model; takes as long as a run. `plan` foretells sizes and time at once. Default false. */
   readonly dryRun?: boolean | undefined;
+  /** Which tokens pruning watches the model on. Default: text that comes along, for `auto` beside text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: StatesPlace | undefined;

@@ -38,6 +38,7 @@ export interface ObserveRequest
   readonly force?: boolean | undefined;
   /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
   readonly resume?: boolean | undefined;
+  /** Which tokens the model is watched on; as for `prune`. */
   readonly calibration?: CalibrationOptions | undefined;
   /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
   readonly hiddenStates?: StatesPlace | undefined;

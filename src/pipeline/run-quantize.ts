@@ -16,6 +16,7 @@ export interface QuantizeRequest
     SourceOptions,
     EngineChoice,
     StagesOption {
+  /** A dtype by transformers.js' name, or several. */
   readonly dtype: NonNullable<QuantisationOptions['dtype']>;
 }
 

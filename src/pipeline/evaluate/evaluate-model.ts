@@ -22,6 +22,7 @@ import { windowOptions } from './text-windows.js';
 export interface PerplexityRequest extends ModelRequest, TextWindows {
   /** Text file, UTF-8; or give `text`. */
   readonly file?: string | undefined;
+  /** The text itself; or give `file`. */
   readonly text?: string | undefined;
 }
 
@@ -74,6 +75,7 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
 }
 
 export interface GenerationRequest extends ModelRequest {
+  /** What the model goes on from. */
   readonly prompt: string;
   /** Default 64. */
   readonly maxNewTokens?: number | undefined;

@@ -21,6 +21,7 @@ import { compareOnTexts } from './compare-texts.js';
 export interface BiasRequest extends JobControl, SourceOptions, EngineChoice {
   /** The model that was pruned, and the result. */
   readonly dense: string;
+  /** The same of what became of it. */
   readonly pruned: string;
   /** Text to compare with the calibration: a `.txt` or `.jsonl` file. */
   readonly file: string;

@@ -48,6 +48,7 @@ export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, 
 
 /** What was measured on one model. */
 export interface Evaluation extends Measured {
+  /** As it was named in the request. */
   readonly model: string;
 }
 

@@ -27,7 +27,9 @@ export interface EvaluateInput {
 
 /** Prompts, and how far models go on from them. */
 export interface SampleRequest {
+  /** Beginnings of texts. */
   readonly prompts: readonly string[];
+  /** Tokens to write after each. */
   readonly newTokens: number;
 }
 

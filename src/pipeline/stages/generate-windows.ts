@@ -42,6 +42,7 @@ const COPIED_CACHE_BYTES = 96 * 2 ** 20;
 
 /** Windows that a model wrote, and the same as the text of a windows file. */
 export interface WrittenWindows extends GeneratedSet {
+  /** Them as the text of a file that they can be read from again. */
   readonly windowsFile: string;
 }
 
