@@ -122,6 +122,6 @@ it('measures every dtype by itself', async () => {
   expect(quality).toEqual(q8);
   expect(q4!.perplexity.dense).toBe(q8!.perplexity.dense);
   expect(q4!.divergence.mean).not.toBe(q8!.divergence.mean);
-});
+}, 240_000);
 
 const count = (total: number) => Array.from({ length: total }, (_, done) => `${done + 1}/${total}`);
