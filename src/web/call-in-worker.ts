@@ -11,6 +11,7 @@ import type { AnswerOf, ModelCall } from '../remote/model-calls.js';
 import { blobsForBytes } from './blobs-for-bytes.js';
 import { findHome } from './call-on-thread.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
+import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 
 /** What is used of a `Worker`. */
@@ -51,10 +52,18 @@ export class WorkerNotStarted extends EngineError {}
  * at once, whatever it does, and takes away what it has not finished. Maps that are written into are filled when the call ends.
  * @throws WorkerNotStarted; EngineError when the worker fails; whatever the call throws; the signal's reason when aborted.
  */
-export async function callInWorker<Call extends ModelCall>(
+export function callInWorker<Call extends ModelCall>(
+  call: Call,
+  request: object & JobControl,
+  settings: WorkerSettings = {},
+): Promise<AnswerOf<Call>> {
+  return holdingMap(request, () => startAndCall(call, request, settings));
+}
+
+async function startAndCall<Call extends ModelCall>(
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
-  { start = startOwn, runtime = {}, hub = {} }: WorkerSettings = {},
+  { start = startOwn, runtime = {}, hub = {} }: WorkerSettings,
 ): Promise<AnswerOf<Call>> {
   signal?.throwIfAborted();
   // Before the worker starts: one that fails says so at once, and is listened to only when it is asked.

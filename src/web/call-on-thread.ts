@@ -1,6 +1,7 @@
 import type { DirectoryHandle } from '../platform/web/handle-folder.js';
 import { createWebPlatform, type WebPlatformOptions } from '../platform/web/web-platform.js';
 import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
+import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
 
@@ -11,8 +12,10 @@ export async function callOnThread<Call extends ModelCall>(
   options: Pick<WebPlatformOptions, 'runtime' | 'hub' | 'startEngine' | 'run'> = {},
 ): Promise<AnswerOf<Call>> {
   const { request, folders } = mountPlaces(Object(given));
-  const platform = createWebPlatform({ ...options, folders, home: await findHome() });
-  return callHere(platform, call, request as RequestOf<Call>);
+  return holdingMap(Object(given), async (): Promise<AnswerOf<Call>> => {
+    const platform = createWebPlatform({ ...options, folders, home: await findHome() });
+    return callHere(platform, call, request as RequestOf<Call>);
+  });
 }
 
 /** The origin's private file system; undefined where pages have none: without https, or in a private window. */

@@ -3,6 +3,7 @@ import type { ByteSink } from '../../onnx/byte-source.js';
 import { checkReplaceable, type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
 import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
+import { holdOutput } from './hold-output.js';
 import { type Commit, isPartial, makeAside, sweep } from './partial-folder.js';
 import { randomName } from './random-name.js';
 import type { WebFolder } from './web-folder.js';
@@ -60,8 +61,19 @@ export function createWebFiles(
     const sink = await files.create(path);
     await fill(sink).finally(() => sink.close());
   };
+  /** @throws OptionError for a place that is taken. */
+  const checkFree = async ({ target, output, force = false }: Place) => {
+    if ((await files.kindOf(target)) === 'file')
+      throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
+    // A folder that was given is there already, and may well be empty.
+    if (!force && (await listWhole(target)).length > 0)
+      throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+  };
   /** Writes the manifest of a folder that is complete, and says how it takes its place. */
-  const complete = async (aside: string, { target, output, run: maker }: Place): Promise<Commit> => {
+  const complete = async (aside: string, place: Place): Promise<Commit> => {
+    const { target, output, run: maker } = place;
+    // Hours may have passed.
+    await checkFree(place);
     const built = await walk(aside);
     await write(`${aside}/${MANIFEST}`, (sink) => sink.write(formatManifest(built, maker)));
     const paths = [...built.map(({ path }) => path), MANIFEST];
@@ -132,11 +144,7 @@ export function createWebFiles(
         );
       }
       await sweep(need(target).folder);
-      if ((await files.kindOf(target)) === 'file')
-        throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
-      // A folder that was given is there already, and may well be empty.
-      if (!force && (await listWhole(target)).length > 0)
-        throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
+      await checkFree({ target, output, force });
       await walkOwn(target, output);
       return target;
     },
@@ -152,18 +160,24 @@ export function createWebFiles(
     },
     async buildFolder(request, build) {
       const target = await files.checkOutput(request);
-      return makeAside(need(target).folder, run, async (aside) => {
-        const folder = `${rootOf(target)}/${aside}`;
-        const result = await build(folder);
-        return [result, await complete(folder, { ...request, target })];
-      });
+      const isHeld = request.workspace?.target === target;
+      const release = isHeld ? undefined : await holdOutput(target, all[rootOf(target).slice(1)]);
+      try {
+        return await makeAside(need(target).folder, run, async (aside) => {
+          const folder = `${rootOf(target)}/${aside}`;
+          const result = await build(folder);
+          return [result, await complete(folder, { ...request, target })];
+        });
+      } finally {
+        release?.();
+      }
     },
   };
   return files;
 }
 
 /** A folder that is made. */
-interface Place extends Pick<OutputRequest, 'output' | 'run'> {
+interface Place extends Pick<OutputRequest, 'output' | 'run' | 'force'> {
   readonly target: string;
 }
 

@@ -1,7 +1,7 @@
 import { createStore, delMany, get, keys, set, type UseStore } from 'idb-keyval';
-import { OptionError } from '../../errors.js';
 import { createJournal, type EntryStore, type Workspace, type WorkspaceRequest } from '../journal.js';
 import { writing } from '../writing.js';
+import { holdOutput } from './hold-output.js';
 import { randomName } from './random-name.js';
 
 /** The origin's database of what runs that were cut off have kept. */
@@ -27,7 +27,7 @@ const keysOf = async (database: UseStore, output: string): Promise<Key[]> =>
  */
 export async function openWorkspace({ output, key, resume }: WorkspaceRequest): Promise<Workspace> {
   const folder = `the journal of ${output} in this browser`;
-  const release = await hold(output);
+  const release = await holdOutput(output);
   try {
     const database = openDatabase();
     const clear = async () => delMany(await keysOf(database, output), database);
@@ -41,6 +41,8 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
     }
     return {
       folder,
+      target: output,
+      check: async () => undefined,
       found,
       journal: createJournal(createEntryStore(database, output, folder)),
       async close(isOver) {
@@ -110,22 +112,4 @@ function countBytes(value: unknown): number {
   if (typeof value !== 'object' || value === null) return 0;
   const items = value instanceof Map ? [...value.values()] : Object.values(value);
   return items.reduce<number>((sum, item) => sum + countBytes(item), 0);
-}
-
-/**
- * Keeps other pages and workers from making the same output; without locks that would tell of them it keeps none away.
- * @returns what lets them in.
- * @throws OptionError when another one makes it.
- */
-function hold(output: string): Promise<() => void> {
-  return new Promise((resolve, reject) => {
-    const { locks } = globalThis.navigator ?? {};
-    if (locks === undefined) return resolve(() => undefined);
-    const taken = locks.request(`fang-prune run ${output}`, { ifAvailable: true }, (lock) => {
-      if (lock !== null) return new Promise<void>((release) => resolve(release));
-      reject(new OptionError(`Another page or worker is making ${output}. Wait for it, or choose another output.`));
-      return undefined;
-    });
-    taken.catch(reject);
-  });
 }

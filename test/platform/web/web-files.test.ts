@@ -115,6 +115,29 @@ describe.each(PLACES)('%s', (_, makePlace) => {
       await expect(check(output)).rejects.toThrow(OptionError);
     expect(await check('out/new')).toBe('/out/new');
   });
+
+  describe('two at once', () => {
+    it('are refused while one makes the same output, and may make others', async () => {
+      const { files, write } = open();
+      const request = { output: 'out/a', source: 'in' };
+      const outcome = await files.buildFolder(request, async (partial) => {
+        await write(`${partial}/x`, 'one');
+        await expect(files.buildFolder(request, async () => 2)).rejects.toThrow(
+          /Another call, page or worker is making/,
+        );
+        return files.buildFolder({ ...request, output: 'out/b' }, async () => 3);
+      });
+      expect(outcome).toBe(3);
+    });
+
+    it('do not replace what another has made meanwhile, but by force', async () => {
+      const { files, write, read } = open();
+      const request = { output: 'out', source: 'in' };
+      const late = files.buildFolder(request, () => write('/out/x', 'of another'));
+      await expect(late).rejects.toThrow(/exists/);
+      expect(await read('/out/x')).toBe('of another');
+    });
+  });
 });
 
 it('takes files that were chosen, the chosen folder left out', async () => {
