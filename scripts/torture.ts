@@ -7,6 +7,7 @@
  * command, with `--damage` after an entry of the journal was damaged; `--from K` leaves out the first K of either, which an earlier
  * call has tried. `--strace` traces the built command line's default `prune`, and fails where it connects to anything or writes
  * beside its output and the temporary folder. `--repeat N` makes N runs in one process and fails where memory or open files grow.
+ * `--pairs N` makes two calls at once that write to one output, in one process, two threads or two processes; `--from K` goes for them too.
  */
 import { cpSync, mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -15,6 +16,7 @@ import { readArguments, refuse } from './read-arguments.js';
 import { MODEL } from './torture/calls.js';
 import { tortureByKills } from './torture/kills.js';
 import { KINDS } from './torture/kinds.js';
+import { tortureByPairs } from './torture/pairs.js';
 import { type Part, prepareSubject } from './torture/prepare-subject.js';
 import { repeatRuns } from './torture/repeat-runs.js';
 import { traceDefaultRun } from './torture/trace-run.js';
@@ -22,7 +24,7 @@ import { makeMutant, type Trial } from './torture/try-mutant.js';
 import { createWatchedWorker, MISBEHAVED, type Watched } from './torture/watched-worker.js';
 
 const USAGE =
-  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | --kills N [--damage] [--from K] [--seed S] | --strace [-- OPTION...] | --repeat N [FOLDER]';
+  'npm run torture -- [FOLDER...] [--mutants N] [--seed S] [--kind KIND]... [--only KIND:MODEL:SEED] [--keep FOLDER] | --kills N [--damage] [--from K] [--seed S] | --pairs N [--from K] [--seed S] | --strace [-- OPTION...] | --repeat N [FOLDER]';
 const { values, positionals } = readArguments(USAGE, {
   mutants: { type: 'string', default: '1000' },
   seed: { type: 'string', default: '1' },
@@ -30,6 +32,7 @@ const { values, positionals } = readArguments(USAGE, {
   only: { type: 'string' },
   keep: { type: 'string' },
   kills: { type: 'string' },
+  pairs: { type: 'string' },
   damage: { type: 'boolean', default: false },
   strace: { type: 'boolean', default: false },
   repeat: { type: 'string' },
@@ -52,6 +55,14 @@ if (values.repeat !== undefined) {
   say(`leaks: ${leaks.length}`);
   for (const leak of leaks) say(leak);
   process.exit(leaks.length > 0 ? 1 : 0);
+}
+
+if (values.pairs !== undefined) {
+  const [count, seed, from] = [values.pairs, values.seed, values.from].map(Number) as [number, number, number];
+  const faults = await tortureByPairs({ count, seed, from, say });
+  say(`${count - from} pairs; not allowed: ${faults.length}`);
+  for (const fault of faults) say(fault);
+  process.exit(faults.length > 0 ? 1 : 0);
 }
 
 if (values.kills !== undefined) {

@@ -174,7 +174,7 @@ function run(args: readonly string[]) {
   return { child, ended };
 }
 
-function makeAnew(folder: string): void {
+export function makeAnew(folder: string): void {
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
 }
