@@ -17,11 +17,12 @@ export function sayingHow<T>({ signal, out, heal, dense }: InterruptedRequest, r
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
   return run.catch(async (error: unknown) => {
     if (!signal?.aborted || out === undefined) throw error;
-    const { keptIn, workspaceOf } = await loadWorkspace();
-    if (!(await keptIn(out))) throw error;
+    const { findKept } = await loadWorkspace();
+    const kept = await findKept(out);
+    if (kept === undefined) throw error;
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
-      `interrupted; run the same command again to go on from ${workspaceOf(out)}` +
+      `interrupted; run the same command again to go on from ${kept}` +
         `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin anew`,
     );
   });

@@ -1,4 +1,4 @@
-import type { Journal } from '../platform/journal.js';
+import type { Journal, Workspace } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
@@ -12,6 +12,8 @@ export interface JobContext extends JobControl {
   readonly remarks: string[];
   /** What is to be said of this run, but not of what it makes. */
   readonly notes: string[];
+  /** What the job holds of its output. Absent: nothing yet. */
+  readonly workspace?: Workspace | undefined;
   /** Keeps what the job has finished. Absent: nothing is kept. */
   readonly journal?: Journal | undefined;
   /** What the job is known by, see `runKey`. */

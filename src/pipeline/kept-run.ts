@@ -34,7 +34,7 @@ export async function withJournal<T>(
   let isOver = false;
   try {
     const result = await withPart(
-      { ...context, journal: run === undefined ? undefined : journal, run },
+      { ...context, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
           own.notes.push(`went on from what ${folder} kept of a run that was cut off: times are of the rest`);
@@ -66,9 +66,11 @@ export async function mayBeKept(
   results: readonly Pick<ResultPlaces, 'out'>[],
 ): Promise<boolean> {
   const outputs = results.flatMap(({ out }) => out ?? []);
-  const isKept = await Promise.all([output ?? [], ...outputs].flat().map((path) => keptIn?.(path)));
+  let isKept = false;
+  // One after the other: each looks into a folder that only one may work in.
+  for (const path of new Set([output ?? [], ...outputs].flat())) if (await keptIn?.(path)) isKept = true;
   const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
-  return isKept.includes(true) || runs.some((run) => run !== undefined);
+  return isKept || runs.some((run) => run !== undefined);
 }
 
 /** Whether a run of the same key has made a folder, which still holds what was written. */

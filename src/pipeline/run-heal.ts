@@ -108,7 +108,8 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
     });
     return withJournal(whole, { output: out, key, resume }, async (context, goesOn) => {
       const isDone = (goesOn || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
-      if (mayGoOn && !isDone) await check();
+      // Another run may have made it since.
+      if (!isDone) await check();
       const making = { request, settings, calibration, folders, engine };
       const healed = isDone ? await readHealed(context, out) : await healFolder(context, making);
       const memory = platform.peakMemoryBytes();
@@ -222,12 +223,13 @@ async function writeHealed(
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
   const whole = await pruneTwin(withoutFront(healed), change, engine);
-  const { platform, run } = context;
+  const { platform, run, workspace } = context;
   const { files } = platform;
   const output = {
     output: out,
     source: folder.root,
     force,
+    workspace,
     run: report.stopped ? undefined : keyAt(platform, run, []),
   };
   return files.buildFolder(output, async (partial) => {

@@ -84,7 +84,8 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
     const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
     return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
-      if (mayGoOn && !isThere) await checkPairPlace(files, place, { force, goesOn });
+      // Another run may have made it since.
+      if (!isThere) await checkPairPlace(files, place, { force, goesOn });
       const saved = isThere
         ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
         : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });

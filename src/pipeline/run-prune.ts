@@ -34,9 +34,12 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
   checkOptions(request, rowsOf(PRUNE));
   const { files } = platform;
   const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
-  const reports = await pruneTo(platform, request, results);
-  if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, results);
-  return reports[0]!;
+  const finish = async (reports: readonly PruneReport[]) => {
+    if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, results);
+    return reports;
+  };
+  const [report] = await pruneTo(platform, request, { results, finish });
+  return report!;
 }
 
 /** Prunes a model folder at several sparsities from one look at the dense model. */
@@ -44,11 +47,15 @@ export async function runLadder(platform: Platform, request: LadderRequest): Pro
   checkOptions(request, rowsOf(LADDER));
   const { files } = platform;
   const results = resultPlaces(files, request, true);
-  const pruned = await pruneTo(platform, request, results);
-  const ladder = buildLadder(pruned);
-  const reports = pruned.map((report) => ({ ...report, ladder }));
-  await rewriteReports(platform, reports, results);
-  return reports;
+  return pruneTo(platform, request, {
+    results,
+    async finish(pruned) {
+      const ladder = buildLadder(pruned);
+      const reports = pruned.map((report) => ({ ...report, ladder }));
+      await rewriteReports(platform, reports, results);
+      return reports;
+    },
+  });
 }
 
 /** Where results go: a ladder's each to a place of its own, an only one to what was named. */
@@ -72,11 +79,17 @@ export function resultPlaces(
   return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
+interface PruneTarget {
+  readonly results: readonly ResultPlaces[];
+  /** Done while nobody else may write there. */
+  readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
+}
+
 /** Open; make what a run that was cut off has not made; evaluate. */
 function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
-  results: readonly ResultPlaces[],
+  { results, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration: healingAs } = resolved;
@@ -89,7 +102,8 @@ function pruneTo(
     return withJournal(foreseen, { ...run, sparsities, resume }, async (context, goesOn) => {
       const finished = goesOn || (resume && !force) ? await readFinished(context, results, run.inside) : new Map();
       const open = results.filter((_, index) => !finished.has(index));
-      if (run.mayGoOn) await checkPlaces(folder, open, { ...checks, goesOn });
+      // Another run may have made them since.
+      await checkPlaces(folder, open, { ...checks, goesOn });
       const making: Making = {
         ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
         options: { ...options, onProgress: context.onProgress },
@@ -98,9 +112,10 @@ function pruneTo(
       };
       const made = open.length === 0 ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
-      if (texts === undefined) return reports;
+      if (texts === undefined) return finish(reports);
       const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = Object(evaluation) as TextEvaluation;
-      return stages.evaluate.run(context, { reports, engine, folder, texts, samples: { prompts, newTokens } });
+      const samples = { prompts, newTokens };
+      return finish(await stages.evaluate.run(context, { reports, engine, folder, texts, samples }));
     });
   });
 }
@@ -130,7 +145,7 @@ async function openRun(
     folders: [folder, ...(floats === undefined ? [] : [floats])],
     ...{ engine, call: 'prune', place, signal: options.signal },
   });
-  return { stages, folder, floats, engine, place, texts, checks, output, inside, key, mayGoOn };
+  return { stages, folder, floats, engine, place, texts, checks, output, inside, key };
 }
 
 interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {

@@ -76,7 +76,7 @@ export async function writeResult(
   outcome: PruneOutcome,
   request: WriteRequest,
 ): Promise<PruneReport> {
-  const { platform, journal, run, remarks } = context;
+  const { platform, workspace, journal, run, remarks } = context;
   const { files } = platform;
   const { folder } = source;
   const { places, index, force, quantisation } = request;
@@ -110,7 +110,7 @@ export async function writeResult(
     await journal?.settle();
     return reports[0]!;
   };
-  const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own };
+  const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own, workspace };
   const report = await (output === undefined ? parts[0]!.count() : files.buildFolder(output, fill));
   await source.job.journal?.drop(`result-${index}`);
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });

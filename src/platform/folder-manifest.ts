@@ -45,7 +45,7 @@ export async function checkReplaceable(
   files: AsyncIterable<FoundFile> | Iterable<FoundFile>,
   manifest: Uint8Array | undefined,
 ): Promise<void> {
-  const listed = manifest && parseManifest(manifest);
+  const listed = manifest && readManifest(manifest);
   for await (const file of files) {
     const obstacle = findObstacle(file, listed);
     if (obstacle !== undefined)
@@ -55,9 +55,11 @@ export async function checkReplaceable(
   }
 }
 
-type ListedFiles = ReadonlyMap<string, number | undefined>;
+/** Sizes of files by path; undefined for those that may have any. */
+export type ListedFiles = ReadonlyMap<string, number | undefined>;
 
-function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | undefined): string | undefined {
+/** What stands against replacing a file; undefined where nothing does. */
+export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | undefined): string | undefined {
   if (listed === undefined) return `it holds ${path}, and no ${MANIFEST} that says what fang-prune wrote there`;
   if (path === MANIFEST) return undefined;
   if (!listed.has(path)) return `its ${MANIFEST} does not list ${path}`;
@@ -68,7 +70,7 @@ function findObstacle({ path, byteLength }: FoundFile, listed: ListedFiles | und
 }
 
 /** Undefined for what is no manifest. */
-function parseManifest(bytes: Uint8Array): ListedFiles | undefined {
+export function readManifest(bytes: Uint8Array): ListedFiles | undefined {
   try {
     const { schema, files } = JSON.parse(new TextDecoder().decode(bytes)) as FolderManifest;
     return schema === MANIFEST_SCHEMA ? new Map(files.map(({ path, byteLength }) => [path, byteLength])) : undefined;

@@ -91,6 +91,10 @@ export interface Workspace {
   readonly found: 'nothing' | 'same' | 'other';
   /** As messages name it. */
   readonly folder: string;
+  /** Path of the output that it is of, links resolved. */
+  readonly target: string;
+  /** @throws OptionError when another machine has taken it over, since this one gave no sign of life. */
+  check(): Promise<void>;
   /** Lets go of the folder: it goes when nothing is to go on from it, or nothing was kept in it. */
   close(isOver: boolean): Promise<void>;
 }

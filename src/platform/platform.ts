@@ -13,7 +13,7 @@ export interface Platform {
   createScratch(): Promise<ScratchFile>;
   /**
    * Takes hold of the workspace of an output; undefined for one that is gone with its page. Absent: runs begin anew here.
-   * @throws OptionError when another process holds it, or it has anything in it that no run wrote.
+   * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
    */
   openWorkspace?(request: WorkspaceRequest): Promise<Workspace | undefined>;
   /**
@@ -122,6 +122,8 @@ export interface OutputRequest {
   readonly byteLength?: number | undefined;
   /** What the folder's manifest says of the run, see `FolderManifest`. */
   readonly run?: string | undefined;
+  /** What the run holds already: of this output, or of a folder that it lies in. */
+  readonly workspace?: Workspace | undefined;
 }
 
 /** A SHA-256 over bytes that come piece by piece. */

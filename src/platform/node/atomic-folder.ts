@@ -1,31 +1,42 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, open, rename } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { type FoundFile, formatManifest, MANIFEST } from '../folder-manifest.js';
 import type { Files, OutputRequest } from '../platform.js';
 import { writing } from '../writing.js';
-import { checkFree, checkOutput, checkOwn, walkFolder } from './check-output.js';
-import { createFileSink, syncFolder } from './file-sink.js';
+import { addToList, listingFiles } from './built-files.js';
+import { checkFree, checkOutput } from './check-output.js';
+import { createFileSink } from './file-sink.js';
+import { checkOwn, removeOwn, walkFolder } from './own-folder.js';
 import { exists } from './paths.js';
-import { type HeldWorkspace, holdWorkspace } from './workspace.js';
+import { replaceContents } from './replace-contents.js';
+import { syncFile, syncFolder } from './sync-file.js';
+import { hasCode } from './system-error.js';
+import { holdFolder, holdWorkspace, placesIn, removeResult, type WorkspacePlaces } from './workspace.js';
+import { INSIDE } from './workspace-place.js';
 
 /**
- * The folder is built in a workspace beside its place and renamed; one that exists is removed when the new one is complete.
+ * The folder is built in a workspace and renamed; one that exists is removed when the new one is complete. In a mount point, which
+ * cannot be renamed, files are replaced one by one.
  * @see Files
  */
 export const buildFolder: Files['buildFolder'] = async (request, build) => {
   const target = await checkOutput(request);
-  const workspace = await holdWorkspace(target, request.output);
+  const own = request.workspace?.target === target ? undefined : await holdWorkspace(target, request.output);
+  const workspace = own ?? { ...placesIn(request.workspace!.folder), check: request.workspace!.check };
   const { result } = workspace;
   try {
-    await rm(result, { recursive: true, force: true });
+    await removeResult(workspace);
     await writing(result, () => mkdir(result));
-    const made = await build(result);
-    await writeManifest(result, request.run);
+    const made = await listingFiles({ folder: result, list: workspace.list }, async () => {
+      const built = await build(result);
+      await writeManifest(result, request.run);
+      return built;
+    });
+    await workspace.check();
     await moveInto(workspace, target, request);
     return made;
   } finally {
-    await rm(result, { recursive: true, force: true });
-    await workspace.release();
+    await removeResult(workspace).finally(() => own?.release());
   }
 };
 
@@ -39,20 +50,69 @@ async function writeManifest(folder: string, run: string | undefined): Promise<v
     await syncFolder(join(folder, inside));
 }
 
+/** Of folders that cannot be renamed: mount points, and on overlays those of the layer below. */
+const CANNOT_RENAME = ['EBUSY', 'EXDEV'];
+
 /** Hours may have passed, so an existing folder is looked at again, and once more when nobody knows its name. */
-async function moveInto({ result, replaced }: HeldWorkspace, target: string, request: OutputRequest): Promise<void> {
+async function moveInto(places: WorkspacePlaces, target: string, request: OutputRequest): Promise<void> {
+  const { folder, result, replaced } = places;
+  const { output } = request;
   await checkFree(target, request);
-  const isThere = await exists(target);
+  if (!(await exists(target))) return giveName(result, target);
+  if (dirname(folder) === target) return replaceContents({ workspace: folder, result, target, output });
   // Of a run that was cut off when the new one had its name.
-  await rm(replaced, { recursive: true, force: true });
-  if (isThere) await writing(target, () => rename(target, replaced));
+  await removeOwn(replaced);
   try {
-    if (isThere) await checkOwn(replaced, request.output);
-    await writing(target, () => rename(result, target));
+    await rename(target, replaced);
   } catch (error) {
-    if (isThere) await rename(replaced, target);
+    if (CANNOT_RENAME.some((code) => hasCode(error, code))) return replaceInside(places, target, output);
+    return writing(target, () => Promise.reject(error));
+  }
+  try {
+    await checkOwn(replaced, output);
+    await giveName(result, target);
+  } catch (error) {
+    await rename(replaced, target);
     throw error;
   }
+  await removeOwn(replaced);
+}
+
+async function giveName(result: string, target: string): Promise<void> {
+  await writing(target, () => rename(result, target));
   await syncFolder(dirname(target));
-  await rm(replaced, { recursive: true, force: true });
+}
+
+/** Brings the new files into the folder whose contents they replace, and onto its disk. */
+async function replaceInside(from: WorkspacePlaces, target: string, output: string): Promise<void> {
+  const inside = await holdFolder(join(target, INSIDE), output);
+  try {
+    await removeResult(inside);
+    await bringFolder(from.result, inside);
+    await replaceContents({ workspace: inside.folder, result: inside.result, target, output });
+  } finally {
+    await removeResult(inside).finally(inside.release);
+  }
+}
+
+async function bringFolder(from: string, { result, list }: WorkspacePlaces): Promise<void> {
+  const paths: string[] = [];
+  for await (const { path } of walkFolder(from)) paths.push(path);
+  await addToList(list, paths);
+  try {
+    return await rename(from, result);
+  } catch (error) {
+    if (!hasCode(error, 'EXDEV')) return writing(result, () => Promise.reject(error));
+  }
+  for (const path of paths) await copySynced(join(from, path), join(result, path));
+  for (const inside of new Set(paths.map((path) => dirname(path)).concat('.'))) await syncFolder(join(result, inside));
+}
+
+function copySynced(from: string, to: string): Promise<void> {
+  return writing(to, async () => {
+    await mkdir(dirname(to), { recursive: true });
+    await copyFile(from, to);
+    const file = await open(to, 'r+');
+    await syncFile(file).finally(() => file.close());
+  });
 }

@@ -1,12 +1,14 @@
-import { lstat, mkdtemp, readdir, readFile, rmdir, statfs } from 'node:fs/promises';
+import { lstat, mkdtemp, rmdir, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { OptionError } from '../../errors.js';
 import { reason } from '../../reason.js';
-import { checkReplaceable, type FoundFile, MANIFEST } from '../folder-manifest.js';
 import type { OutputRequest } from '../platform.js';
+import { adviceFor } from '../writing.js';
+import { checkOwn } from './own-folder.js';
 import { exists, kindOf, relativeInside, resolveLinks } from './paths.js';
 import { hasCode } from './system-error.js';
-import { giveNameBack, isCutOff } from './workspace.js';
+import { recover } from './workspace.js';
+import { placeWorkspace } from './workspace-place.js';
 
 /** @see Files.checkOutput */
 export async function checkOutput({ byteLength, ...request }: OutputRequest): Promise<string> {
@@ -22,9 +24,11 @@ export async function checkOutput({ byteLength, ...request }: OutputRequest): Pr
       `The output ${output} and the model ${source} lie in one another. Choose a folder elsewhere.`,
     );
   }
-  if (await isCutOff(target)) await giveNameBack(target);
+  await recover(target, output);
   await checkFree(target, request);
-  await checkNew(target, { name: output, kind: 'folder', byteLength });
+  const workspace = await placeWorkspace(target);
+  const place = dirname(workspace) === target ? workspace : target;
+  await checkNew(place, { name: output, kind: 'folder', byteLength });
   return target;
 }
 
@@ -36,30 +40,6 @@ export async function checkFree(target: string, { output, force }: Omit<OutputRe
     throw new OptionError(`The output ${output} is a file. Choose a folder that does not exist yet.`);
   if (!force) throw new OptionError(`The output folder ${output} exists. Choose another, or force its replacement.`);
   await checkOwn(target, output);
-}
-
-/** More than a model with a file for each of its weights has. */
-const MOST_MANIFEST_BYTES = 2 ** 24;
-
-/** Refuses a folder that holds anything but what a run wrote there. @throws OptionError naming the first of it */
-export async function checkOwn(folder: string, output: string): Promise<void> {
-  const path = join(folder, MANIFEST);
-  const stats = await lstat(path).catch(() => undefined);
-  const isManifest = stats?.isFile() && stats.size <= MOST_MANIFEST_BYTES;
-  await checkReplaceable(output, walkFolder(folder), isManifest ? await readFile(path) : undefined);
-}
-
-/** All that is in a folder, by name; no link is followed. */
-export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<FoundFile> {
-  const entries = await readdir(join(folder, inside), { withFileTypes: true }).catch((cause) => {
-    throw new OptionError(`Cannot look into ${join(folder, inside)}: ${reason(cause)}.`, { cause });
-  });
-  if (entries.length === 0 && inside !== '') yield { path: inside, byteLength: undefined };
-  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const path = inside + entry.name;
-    if (entry.isDirectory()) yield* walkFolder(folder, `${path}/`);
-    else yield { path, byteLength: entry.isFile() ? (await lstat(join(folder, path))).size : undefined };
-  }
 }
 
 /** What is to be made. */
@@ -74,9 +54,9 @@ interface NewEntry {
 /** Checks permission and room for a file or folder. @throws OptionError */
 export async function checkNew(path: string, { name, kind, byteLength = 0 }: NewEntry): Promise<void> {
   const folder = await findTaker(dirname(path), { name, kind, path });
-  const { bavail, bsize, blocks } = await statfs(folder);
+  // Some file systems do not count, or do not tell.
+  const { bavail, bsize, blocks } = await statfs(folder).catch(() => ({ bavail: 0, bsize: 0, blocks: 0 }));
   const needed = Math.max(byteLength, LEAST_BYTES);
-  // Some file systems do not count.
   if (blocks > 0 && bavail * bsize < needed)
     throw new OptionError(
       `Cannot make ${name}: it needs at least ${Math.ceil(needed)} bytes, and ${folder} has ${bavail * bsize} free. ` +
@@ -113,6 +93,9 @@ async function findTaker(folder: string, wanted: NewEntry & { readonly path: str
     if (hasCode(cause, 'ENOENT') && dirname(folder) !== folder && !(await exists(folder)))
       return findTaker(dirname(folder), wanted);
     const { name, kind } = wanted;
-    throw new OptionError(`Cannot make ${name}, since ${folder} takes no ${kind}: ${reason(cause)}.`, { cause });
+    throw new OptionError(
+      `Cannot make ${name}, since ${folder} takes no ${kind}: ${reason(cause)}. ${adviceFor(cause)}`,
+      { cause },
+    );
   }
 }

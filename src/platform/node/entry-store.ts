@@ -5,8 +5,9 @@ import { noticed } from '../../noticed.js';
 import type { EntryStore } from '../journal.js';
 import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
-import { createFileSink, syncFolder } from './file-sink.js';
+import { createFileSink } from './file-sink.js';
 import { decodePart, encodePart } from './part-bytes.js';
+import { syncFolder } from './sync-file.js';
 
 /** Names of entries' files, complete or not. */
 export const ENTRY = /\.entry(\.new)?$/;

@@ -2,25 +2,20 @@ import { type FileHandle, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
+import { listFile } from './built-files.js';
+import { syncFile } from './sync-file.js';
 
 /** Small writes are gathered to this size before they go to the disk, unless it is said. */
 const WRITE_BUFFER_BYTES = 2 ** 20;
 
 /** @see Files.create */
 export async function createFileSink(path: string, gatheredBytes = WRITE_BUFFER_BYTES): Promise<FileSink> {
+  await listFile(path);
   const file = await writing(path, async () => {
     await mkdir(dirname(path), { recursive: true });
     return open(path, 'w');
   });
   return bufferedSink(file, path, new Uint8Array(gatheredBytes));
-}
-
-/** Brings the names in a folder to the disk. */
-export async function syncFolder(path: string): Promise<void> {
-  // Windows opens no folders, and keeps names by itself.
-  const folder = await open(path).catch(() => undefined);
-  await folder?.sync().catch(() => undefined);
-  await folder?.close();
 }
 
 function bufferedSink(file: FileHandle, path: string, buffer: Uint8Array): FileSink {
@@ -40,7 +35,7 @@ function bufferedSink(file: FileHandle, path: string, buffer: Uint8Array): FileS
     async close() {
       try {
         await flush();
-        await writing(path, () => file.sync());
+        await writing(path, () => syncFile(file));
       } finally {
         await file.close();
       }

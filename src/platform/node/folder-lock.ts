@@ -1,20 +1,56 @@
-import { link, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { fstatSync } from 'node:fs';
+import { type FileHandle, lstat, open, readdir, readFile, readlink, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { OptionError } from '../../errors.js';
+import { noticed } from '../../noticed.js';
 import { writing } from '../writing.js';
 import { readLittleFile } from './read-little-file.js';
+import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
-/** Name of the file that says who works in a folder. */
+/** Begins the names of files that say who works in a folder. */
 export const LOCK = 'run.lock';
 
-/** Who holds a lock. */
+/** A lock that is held. */
+export interface FolderLock {
+  /** @throws OptionError when another machine has taken the lock over, since this one gave no sign of life. */
+  check(): Promise<void>;
+  release(): Promise<void>;
+}
+
+/** Who holds a lock, or asks for it: the contents of a lock file. */
 interface Holder {
   readonly pid: number;
   readonly host: string;
+  /** Containers may have one host name, and numbers of processes of their own. */
+  readonly pidNamespace?: string | undefined;
   /** When its process began, as the system counts: numbers of processes come again. */
-  readonly began: string | undefined;
+  readonly began?: string | undefined;
+  /** Descriptor of the lock file in its process: the system closes it with the worker thread that opened it. */
+  readonly descriptor?: number | undefined;
+}
+
+/** A lock file of somebody else. */
+export interface Rival {
+  readonly name: string;
+  /** Undefined for one whose contents are not written yet. */
+  readonly holder: Holder | undefined;
+  /** Whether a call of this process made it. */
+  readonly isOwn: boolean;
+}
+
+/** A lock file of this call. */
+interface Claim {
+  readonly folder: string;
+  readonly name: string;
+  readonly path: string;
+  readonly file: FileHandle;
+  readonly contents: Buffer;
+  readonly holder: Holder;
+  readonly mtimeMs: number;
 }
 
 /** How often a holder shows that it lives, for other machines; after how long it is taken for gone there. */
@@ -22,104 +58,180 @@ const SIGN_MS = 10_000;
 const GONE_MS = 60_000;
 /** A process whose starter was killed ends a moment later. */
 const PATIENCE_MS = 5000;
-
-/** Folders that this process holds, and how often. */
-const held = new Map<string, { count: number; readonly signs: NodeJS.Timeout }>();
+const RETRY_MS = 100;
+/** Calls that ask at the same time see each other within this time, and all but the first withdraw. */
+const CONTEST_MS = 1000;
+const CONTEST_RETRY_MS = 10;
+/** A lock file gets its contents at once; one that is still empty was left by a process that ended in between. */
+const EMPTY_MS = 5000;
 
 /**
- * Keeps other processes out of a folder; within one process it may be taken several times.
- * @returns what gives it back.
- * @throws OptionError when another process holds it.
+ * Keeps all others out of a folder: other processes, other threads, other calls of this thread.
+ * @param output what is made there, for the message
+ * @throws OptionError when another one holds it: at once for one of this process, else after some seconds.
  */
-export async function lockFolder(folder: string, output: string): Promise<() => Promise<void>> {
-  const path = join(folder, LOCK);
-  const known = held.get(path);
-  if (known !== undefined) known.count += 1;
-  else await take(path, output);
-  return () => giveBack(path);
-}
-
-/** Whether a process holds a folder. */
-export async function isLocked(folder: string): Promise<boolean> {
-  const path = join(folder, LOCK);
-  const holder = await readHolder(path);
-  return holder !== undefined && (await isAlive(path, holder));
-}
-
-async function take(path: string, output: string): Promise<void> {
-  const own = `${path}-${process.pid}`;
-  const holder: Holder = { pid: process.pid, host: hostname(), began: await beganAt(process.pid) };
-  try {
-    await writing(path, () => writeFile(own, JSON.stringify(holder)));
-    await linkPatiently(own, path, output);
-  } finally {
-    await rm(own, { force: true });
-  }
-  const sign = () => void utimes(path, new Date(), new Date()).catch(() => undefined);
-  held.set(path, { count: 1, signs: setInterval(sign, SIGN_MS).unref() });
-}
-
-async function linkPatiently(own: string, path: string, output: string): Promise<void> {
+export async function lockFolder(folder: string, output: string): Promise<FolderLock> {
   const start = performance.now();
   for (;;) {
-    const isTaken = await writing(path, () => link(own, path)).then(
-      () => false,
-      (error: unknown) => {
-        if (hasCode((error as Error).cause, 'EEXIST')) return true;
-        throw error;
-      },
-    );
-    if (!isTaken) return;
-    const holder = await readHolder(path);
-    if (holder === undefined || !(await isAlive(path, holder))) await removeStale(path, holder);
-    else if (performance.now() - start > PATIENCE_MS)
+    const found = await tryLock(folder);
+    if ('release' in found) return found;
+    if (found.isOwn || performance.now() - start > PATIENCE_MS)
       throw new OptionError(
-        `Another run writes ${output}: process ${holder.pid} on ${holder.host}. Wait until it has ended, or choose another output.`,
+        `Another run writes ${output}: ${describeHolder(found)}. Wait until it has ended, or choose another output. ` +
+          `If no run is at work there, remove ${join(folder, found.name)}.`,
       );
-    else await new Promise((resolve) => setTimeout(resolve, 100));
+    await setTimeout(RETRY_MS);
   }
 }
 
-/** Another process may have done the same, and hold the lock by now: then it gets it back. */
-async function removeStale(path: string, stale: Holder | undefined): Promise<void> {
-  const aside = `${path}-${process.pid}-stale`;
-  await rename(path, aside).catch(() => undefined);
-  const found = await readHolder(aside);
-  if (found !== undefined && (found.pid !== stale?.pid || found.began !== stale?.began || found.host !== stale?.host))
-    await link(aside, path).catch(() => undefined);
-  await rm(aside, { force: true });
+function describeHolder({ holder, isOwn }: Rival): string {
+  if (isOwn) return 'another call in this process';
+  return holder === undefined
+    ? 'a process that has just begun'
+    : `process ${holder.pid} on ${holder.host.slice(0, MOST_HOST_LETTERS)}`;
 }
 
-async function giveBack(path: string): Promise<void> {
-  const found = held.get(path);
-  if (found === undefined) return;
-  found.count -= 1;
-  if (found.count > 0) return;
-  clearInterval(found.signs);
-  held.delete(path);
+/** A lock file may say anything. */
+const MOST_HOST_LETTERS = 100;
+
+/**
+ * The lock, or who else has it. Every caller first makes a file of its own, and then looks for those of others: of two, at least
+ * the later one sees the other. This needs no operation that a file system may lack.
+ */
+export async function tryLock(folder: string): Promise<FolderLock | Rival> {
+  const claim = await makeClaim(folder);
+  try {
+    const start = performance.now();
+    for (;;) {
+      const rivals = await findRivals(claim);
+      if (rivals.length === 0) return hold(claim);
+      const older = rivals.find(({ name }) => name < claim.name);
+      if (older !== undefined || performance.now() - start > CONTEST_MS) {
+        await withdraw(claim);
+        return older ?? rivals[0]!;
+      }
+      await setTimeout(CONTEST_RETRY_MS);
+    }
+  } catch (error) {
+    await withdraw(claim);
+    throw error;
+  }
+}
+
+async function makeClaim(folder: string): Promise<Claim> {
+  // Names sort by age.
+  const time = Date.now().toString().padStart(15, '0');
+  const name = `${LOCK}-${time}-${randomBytes(8).toString('hex')}`;
+  const path = join(folder, name);
+  const file = await writing(path, () => open(path, 'wx'));
+  try {
+    const [began, pidNamespace] = [await beganAt(process.pid), await ownPidNamespace()];
+    const holder = { pid: process.pid, host: hostname(), pidNamespace, began, descriptor: file.fd };
+    const contents = Buffer.from(JSON.stringify(holder));
+    await writing(path, () => file.writeFile(contents));
+    return { folder, name, path, file, contents, holder, mtimeMs: (await file.stat()).mtimeMs };
+  } catch (error) {
+    await file.close();
+    await rm(path, { force: true });
+    throw error;
+  }
+}
+
+async function withdraw({ file, path }: Claim): Promise<void> {
+  await file.close().catch(() => undefined);
   await rm(path, { force: true });
 }
 
+function hold(claim: Claim): FolderLock {
+  const { file, path, contents } = claim;
+  let sign = Promise.resolve();
+  // What is written gets its time from the disk: clocks of machines differ.
+  const show = async () => {
+    await file.write(contents, 0, contents.byteLength, 0);
+    await syncFile(file);
+  };
+  const signs = setInterval(() => {
+    sign = noticed(sign.then(show).catch(() => undefined));
+  }, SIGN_MS).unref();
+  return {
+    async check() {
+      if (await isThere(path)) return;
+      throw new OptionError(
+        `${path} is gone: another machine took this run for ended, or somebody removed the file. Run it again when no other run is at work there.`,
+      );
+    },
+    async release() {
+      clearInterval(signs);
+      await sign;
+      await withdraw(claim);
+    },
+  };
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  lstat(path).then(
+    () => true,
+    () => false,
+  );
+
+/** Others that live. Files of those that do not are removed: nobody waits for them. */
+async function findRivals(claim: Claim): Promise<readonly Rival[]> {
+  const { folder } = claim;
+  const names = (await readdir(folder)).filter((name) => name.startsWith(LOCK)).sort();
+  if (!names.includes(claim.name))
+    throw new OptionError(`${claim.path} is gone: somebody removed it. Run the same again.`);
+  const rivals: Rival[] = [];
+  for (const name of names) {
+    if (name === claim.name) continue;
+    const path = join(folder, name);
+    const holder = await readHolder(path);
+    const rival = { name, holder, isOwn: holder !== undefined && isOwnProcess(holder, claim.holder) };
+    if (await isAlive(rival, claim)) rivals.push(rival);
+    else await writing(path, () => rm(path, { force: true }));
+  }
+  return rivals;
+}
+
+/** Undefined for what is no lock. */
 async function readHolder(path: string): Promise<Holder | undefined> {
   try {
-    const { pid, host, began } = JSON.parse(await readLittleFile(path)) as Holder;
-    return Number.isInteger(pid) && pid > 0 && typeof host === 'string' ? { pid, host, began } : undefined;
+    const holder = JSON.parse(await readLittleFile(path)) as Holder;
+    const { pid, host } = holder;
+    return Number.isInteger(pid) && pid > 0 && typeof host === 'string' ? holder : undefined;
   } catch {
     return undefined;
   }
 }
 
-async function isAlive(path: string, { pid, host, began }: Holder): Promise<boolean> {
-  if (host !== hostname()) {
-    const stats = await stat(path).catch(() => undefined);
-    return stats !== undefined && Date.now() - stats.mtimeMs < GONE_MS;
-  }
+const isOwnMachine = ({ host, pidNamespace }: Holder, own: Holder): boolean =>
+  host === own.host && (pidNamespace === undefined || pidNamespace === own.pidNamespace);
+
+const isOwnProcess = (holder: Holder, own: Holder): boolean =>
+  isOwnMachine(holder, own) && holder.pid === own.pid && holder.began === own.began;
+
+async function isAlive({ name, holder, isOwn }: Rival, { folder, holder: own, mtimeMs }: Claim): Promise<boolean> {
+  const stats = await lstat(join(folder, name), { bigint: true }).catch(() => undefined);
+  if (stats === undefined) return false;
+  const age = mtimeMs - Number(stats.mtimeMs);
+  if (holder === undefined) return stats.size === 0n && age < EMPTY_MS;
+  if (isOwn) return isOpen(holder.descriptor, stats);
+  if (!isOwnMachine(holder, own)) return age < GONE_MS;
   try {
-    process.kill(pid, 0);
+    process.kill(holder.pid, 0);
   } catch (error) {
     return hasCode(error, 'EPERM');
   }
-  return (await beganAt(pid)) === began;
+  return (await beganAt(holder.pid)) === holder.began;
+}
+
+/** Whether a descriptor of this process, of whichever thread, is of a file. */
+function isOpen(descriptor: number | undefined, { dev, ino }: { readonly dev: bigint; readonly ino: bigint }): boolean {
+  try {
+    const found = fstatSync(descriptor!, { bigint: true });
+    return found.dev === dev && found.ino === ino;
+  } catch {
+    return false;
+  }
 }
 
 /** Undefined where the system does not tell, and for a process that has ended and waits to be noticed. */
@@ -129,3 +241,6 @@ async function beganAt(pid: number): Promise<string | undefined> {
   const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
   return state === 'Z' || state === '' ? undefined : fields[18];
 }
+
+/** Undefined where there are none. */
+const ownPidNamespace = (): Promise<string | undefined> => readlink('/proc/self/ns/pid').catch(() => undefined);

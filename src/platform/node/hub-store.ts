@@ -7,8 +7,9 @@ import { pathToFileURL } from 'node:url';
 import type { HubCommit, HubFile, HubStore, IncomingFile } from '../hub-store.js';
 import { writing } from '../writing.js';
 import { checkNew } from './check-output.js';
-import { isLocked, lockFolder } from './folder-lock.js';
+import { tryLock } from './folder-lock.js';
 import { type HubEnvironment, hubCacheFolder, readHubSettings } from './hub-settings.js';
+import { syncFile } from './sync-file.js';
 import { hasCode } from './system-error.js';
 
 /** How often a process looks whether another has received its files. */
@@ -58,8 +59,11 @@ export function createHubStore(env: HubEnvironment): HubStore {
     async holdRepo(repo, signal) {
       const folder = join(root, '.locks', `models--${repo.replaceAll('/', '--')}`, 'fang-prune');
       await writing(folder, () => mkdir(folder, { recursive: true }));
-      while (await isLocked(folder)) await setTimeout(LOOK_MS, undefined, { signal: signal as never });
-      return lockFolder(folder, repo);
+      for (;;) {
+        const found = await tryLock(folder);
+        if ('release' in found) return found.release;
+        await setTimeout(LOOK_MS, undefined, { signal: signal as never });
+      }
     },
     createHash(algorithm) {
       const hash = createHash(algorithm);
@@ -96,7 +100,7 @@ async function receiveInto(partial: string, { kept, giveNames }: Receiving): Pro
       byteLength = 0;
     },
     async complete() {
-      await writing(partial, () => file!.sync());
+      await writing(partial, () => syncFile(file!));
       await close();
       await writing(partial, giveNames);
     },
@@ -109,13 +113,15 @@ async function giveNames(blob: string, { partial, name }: { readonly partial: st
   await giveName(blob, name);
 }
 
+/** Of Windows without its developer mode, and of file systems without links. */
+const NO_LINKS = ['EPERM', 'ENOSYS', 'ENOTSUP', 'EOPNOTSUPP'];
+
 /** A link, as the Hub's clients make it; where the system allows none, the file itself. */
 async function giveName(blob: string, name: string): Promise<void> {
   await mkdir(dirname(name), { recursive: true });
   await rm(name, { force: true });
   await symlink(relative(dirname(name), blob), name).catch((cause) => {
-    // Windows without its developer mode.
-    if (hasCode(cause, 'EPERM') || hasCode(cause, 'ENOSYS')) return rename(blob, name);
+    if (NO_LINKS.some((code) => hasCode(cause, code))) return rename(blob, name);
     throw cause;
   });
 }

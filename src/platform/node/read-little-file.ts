@@ -1,7 +1,7 @@
 import { lstat, readFile } from 'node:fs/promises';
 
-/** More than a line or two that a run says of itself. */
-const MOST_BYTES = 2 ** 16;
+/** More than a line or two that a run says of itself, in bytes. */
+export const MOST_BYTES = 2 ** 16;
 
 /** Reads what a run says of itself: no pipe that brings nothing, no link to elsewhere, no file without end. @throws Error */
 export async function readLittleFile(path: string): Promise<string> {

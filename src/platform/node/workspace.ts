@@ -2,96 +2,184 @@ import type { Dirent } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { OptionError } from '../../errors.js';
+import { MANIFEST } from '../folder-manifest.js';
 import { createJournal, type Workspace, type WorkspaceRequest } from '../journal.js';
 import { writing } from '../writing.js';
+import { readList } from './built-files.js';
 import { createEntryStore, ENTRY } from './entry-store.js';
-import { createFileSink, syncFolder } from './file-sink.js';
-import { isLocked, LOCK, lockFolder } from './folder-lock.js';
+import { createFileSink } from './file-sink.js';
+import { type FolderLock, LOCK, lockFolder } from './folder-lock.js';
+import { checkOwn, readListing, removeListed, removeOwn, walkFolder } from './own-folder.js';
 import { exists, resolveLinks } from './paths.js';
-import { readLittleFile } from './read-little-file.js';
+import { MOST_BYTES, readLittleFile } from './read-little-file.js';
+import { finishReplacing, REPLACING, REPLACING_NEW } from './replace-contents.js';
+import { syncFolder } from './sync-file.js';
+import { hasCode } from './system-error.js';
+import { besideOf, INSIDE, placeWorkspace } from './workspace-place.js';
 
-/** In a workspace: the folder that is being made, the one whose place it takes, and what the run is known by. */
+/** In a workspace: the folder that is being made and the list of its files, the folder whose place it takes, and what the run is known by. */
 const RESULT = 'result';
+const RESULT_LIST = 'result.list';
 const REPLACED = 'replaced';
 const RUN = 'run.json';
 const RUN_SCHEMA = 'fang-prune-run/2';
 
-/** A folder beside an output for what is not complete. */
-export interface HeldWorkspace {
+/** Where the parts of a workspace lie. */
+export interface WorkspacePlaces {
   readonly folder: string;
-  /** Where the output is built, and where the one waits whose place it takes. */
+  /** Where the output is built, and what lists its files. */
   readonly result: string;
+  readonly list: string;
+  /** Where the folder waits whose place it takes. */
   readonly replaced: string;
-  /** Lets other processes in; the folder goes when nothing is left in it. */
+}
+
+/** A folder for what is not complete, which nobody else works in. */
+export interface HeldWorkspace extends WorkspacePlaces {
+  /** @see Workspace.check */
+  check(): Promise<void>;
+  /** Lets others in; the folder goes when nothing is left in it. */
   release(): Promise<void>;
 }
 
-export const workspaceOf = (target: string): string => `${target}.partial`;
+export const placesIn = (folder: string): WorkspacePlaces => ({
+  folder,
+  result: join(folder, RESULT),
+  list: join(folder, RESULT_LIST),
+  replaced: join(folder, REPLACED),
+});
 
 /**
- * Takes hold of the workspace of an output, and gives a folder its name back that a run was cut off while replacing.
+ * Takes hold of the workspace of an output, and ends what a run was cut off in while it replaced an output.
  * @param target path of the output, links resolved
  * @param output as the user named it
- * @throws OptionError when another process holds it, or it has anything in it that no run wrote.
+ * @throws OptionError when another run holds it, or it has anything in it that no run wrote.
  */
 export async function holdWorkspace(target: string, output: string): Promise<HeldWorkspace> {
-  const folder = workspaceOf(target);
-  const release = await enter(folder, output);
+  await recover(target, output);
+  return holdFolder(await placeWorkspace(target), output);
+}
+
+/** @param folder the workspace */
+export async function holdFolder(folder: string, output: string): Promise<HeldWorkspace> {
+  const lock = await enter(folder, output);
+  const release = () => leave(folder, lock);
+  const places = placesIn(folder);
   try {
-    await giveNameBack(target);
+    await checkLeft(places);
   } catch (error) {
     await release();
     throw error;
   }
-  return { folder, result: join(folder, RESULT), replaced: join(folder, REPLACED), release };
+  return { ...places, check: lock.check, release };
 }
 
 /** A run that ends may take the folder away between two steps of one that begins. */
-async function enter(folder: string, output: string, attempts = 3): Promise<() => Promise<void>> {
+async function enter(folder: string, output: string, attempts = 3): Promise<FolderLock> {
   await writing(folder, () => mkdir(folder, { recursive: true }));
-  await checkOwn(folder);
+  await checkParts(folder);
   try {
-    const unlock = await lockFolder(folder, output);
-    return async () => {
-      await unlock();
-      await rmdir(folder).catch(() => undefined);
-    };
+    return await lockFolder(folder, output);
   } catch (error) {
-    if (attempts > 1 && !(await exists(folder))) return enter(folder, output, attempts - 1);
+    if (attempts > 1 && hasCode((error as Error).cause, 'ENOENT')) return enter(folder, output, attempts - 1);
     await rmdir(folder).catch(() => undefined);
     throw error;
   }
 }
 
+async function leave(folder: string, lock: FolderLock): Promise<void> {
+  await lock.release();
+  await rmdir(folder).catch(() => undefined);
+}
+
 /** Links and devices are no run's either: what is written or removed through them lies elsewhere. */
-async function checkOwn(folder: string): Promise<void> {
+async function checkParts(folder: string): Promise<void> {
   if (!(await lstat(folder)).isDirectory())
     throw new OptionError(
       `${folder} is a link, and a run keeps there what is not complete. Remove it, or choose another output.`,
     );
-  const isOwn = (found: Dirent) =>
-    [RESULT, REPLACED].includes(found.name)
-      ? found.isDirectory()
-      : found.isFile() && (found.name === RUN || found.name.startsWith(LOCK) || ENTRY.test(found.name));
-  const stray = (await readdir(folder, { withFileTypes: true })).find((found) => !isOwn(found));
-  if (stray === undefined) return;
+  for (const found of await readdir(folder, { withFileTypes: true }))
+    if (!(await isPart(folder, found))) throw strayIn(folder, found.name);
+}
+
+async function isPart(folder: string, found: Dirent): Promise<boolean> {
+  const { name } = found;
+  if ([RESULT, REPLACED].includes(name)) return found.isDirectory();
+  if (!found.isFile()) return false;
+  if (name.startsWith(LOCK)) return ((await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0) <= MOST_BYTES;
+  return [RUN, RESULT_LIST, REPLACING, REPLACING_NEW].includes(name) || ENTRY.test(name);
+}
+
+/** Files of the user's may have come into folders that a run was cut off in. */
+async function checkLeft({ folder, result, list, replaced }: WorkspacePlaces): Promise<void> {
+  if (await exists(result)) {
+    const listed = await readList(list);
+    for await (const { path } of walkFolder(result))
+      if (!listed.has(path) && !path.endsWith('/')) throw strayIn(folder, join(RESULT, path));
+  }
+  if (await exists(replaced)) await checkOwn(replaced, replaced);
+}
+
+const strayIn = (folder: string, name: string): OptionError =>
+  new OptionError(
+    `${folder} is where a run keeps what is not complete, and holds ${name}, which no run wrote. Move it away, or choose another output.`,
+  );
+
+/** Removes what a run has built there, unless it is taking its place; files that it did not list stay. */
+export async function removeResult({ folder, result, list }: WorkspacePlaces): Promise<void> {
+  if (await exists(join(folder, REPLACING))) return;
+  await rm(join(folder, REPLACING_NEW), { force: true });
+  const listed = await readList(list);
+  await removeListed(result, (path) => listed.has(path));
+  if (!(await exists(result))) await rm(list, { force: true });
+}
+
+/**
+ * Ends what a run was killed in while it replaced an output: gives the old folder its name back, or the new files their places.
+ * @throws OptionError when another run is at work there.
+ */
+export async function recover(target: string, output: string): Promise<void> {
+  const inside = join(target, INSIDE);
+  if (await exists(join(inside, REPLACING)))
+    await holding(inside, output, async () => {
+      const places = placesIn(inside);
+      await finishReplacing({ workspace: inside, result: places.result, target, output });
+      await removeResult(places);
+    });
+  const beside = besideOf(target);
+  // Of a run that works beside the output, and was cut off before it replaced anything in it.
+  if ((await exists(inside)) && (await exists(beside)))
+    await holding(inside, output, () => removeResult(placesIn(inside)));
+  const replaced = join(beside, REPLACED);
+  if (!(await exists(replaced))) return;
+  if (await exists(target)) return checkReplaced(target, { replaced, output });
+  await holding(beside, output, async () => {
+    // Another one may have done it meanwhile.
+    if (!(await exists(replaced)) || (await exists(target))) return;
+    await writing(target, () => rename(replaced, target));
+    await syncFolder(dirname(target));
+  });
+}
+
+/** A run that had replaced an output was killed before the old one was gone: then the new one is there, whole. */
+async function checkReplaced(
+  target: string,
+  { replaced, output }: { readonly replaced: string; readonly output: string },
+): Promise<void> {
+  if ((await readListing(join(target, MANIFEST))) !== undefined) return;
   throw new OptionError(
-    `${folder} is where a run keeps what is not complete, and holds ${stray.name}, which no run wrote. Move it away, or choose another output.`,
+    `${replaced} is what ${output} was before a run that was cut off, and something else has made ${output} since. Move one of both away.`,
   );
 }
 
-/** Between two renames a run that is killed leaves neither folder under the output's name. */
-export async function giveNameBack(target: string): Promise<void> {
-  const replaced = join(workspaceOf(target), REPLACED);
-  if (!(await exists(replaced)) || (await exists(target))) return;
-  await writing(target, () => rename(replaced, target));
-  await syncFolder(dirname(target));
-  await rmdir(workspaceOf(target)).catch(() => undefined);
+async function holding(folder: string, output: string, action: () => Promise<void>): Promise<void> {
+  const lock = await enter(folder, output);
+  try {
+    await action();
+  } finally {
+    await leave(folder, lock);
+  }
 }
-
-/** Whether a run was cut off while it replaced an output, and no other is at work there. */
-export const isCutOff = async (target: string): Promise<boolean> =>
-  (await exists(join(workspaceOf(target), REPLACED))) && !(await isLocked(workspaceOf(target)));
 
 /**
  * @see Platform.openWorkspace
@@ -102,10 +190,13 @@ export async function openWorkspace(
   createSink = createFileSink,
 ): Promise<Workspace> {
   const target = await resolveLinks(resolve(output));
-  const { folder, release } = await holdWorkspace(target, output);
+  const held = await holdWorkspace(target, output);
+  const { folder, check, release } = held;
   const clear = async () => {
-    const names = (await readdir(folder)).filter((name) => !name.startsWith(LOCK));
-    await Promise.all(names.map((name) => rm(join(folder, name), { recursive: true, force: true })));
+    await removeResult(held);
+    await removeOwn(held.replaced);
+    const names = (await readdir(folder)).filter((name) => name === RUN || ENTRY.test(name));
+    await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
   };
   const hasEntries = async () => (await readdir(folder)).some((name) => ENTRY.test(name));
   try {
@@ -119,8 +210,10 @@ export async function openWorkspace(
     const entries = createEntryStore(folder, key ?? '', createSink);
     return {
       folder,
+      target,
       found,
       journal: createJournal(entries),
+      check,
       async close(isOver) {
         // The run has heard of a full disk, or needs nothing more of it.
         await entries.settle().catch(() => undefined);
@@ -134,12 +227,17 @@ export async function openWorkspace(
   }
 }
 
-/** @see Platform.keptIn */
-export async function keptIn(output: string): Promise<boolean> {
+/** The workspace of an output, as the user would name it, if a run that was cut off may have left something in it. */
+export async function findKept(output: string): Promise<string | undefined> {
   const target = await resolveLinks(resolve(output));
-  if (await isCutOff(target)) await giveNameBack(target);
-  return (await readRun(workspaceOf(target))) !== undefined;
+  await recover(target, output);
+  const folder = await placeWorkspace(target);
+  if ((await readRun(folder)) === undefined) return undefined;
+  return folder === besideOf(target) ? besideOf(output) : join(output, INSIDE);
 }
+
+/** @see Platform.keptIn */
+export const keptIn = async (output: string): Promise<boolean> => (await findKept(output)) !== undefined;
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {

@@ -10,11 +10,13 @@ const at = (path: string) => join(folder(), path);
 
 const build = (content: string, meanwhile?: () => Promise<unknown>) =>
   nodeFiles.buildFolder({ output: at('out'), source: at('in'), force: true }, async (partial) => {
-    await mkdir(join(partial, 'onnx'));
-    await writeFile(join(partial, 'onnx/model.onnx'), content);
-    await writeFile(join(partial, 'fang-prune-report.json'), content);
+    for (const file of ['onnx/model.onnx', 'fang-prune-report.json']) await write(join(partial, file), content);
     await meanwhile?.();
   });
+const write = async (path: string, text: string) => {
+  const sink = await nodeFiles.create(path);
+  await sink.write(new TextEncoder().encode(text)).finally(() => sink.close());
+};
 const content = (path = 'out/onnx/model.onnx') => readFile(at(path), 'utf8');
 
 it('lists what was written, and replaces it', async () => {

@@ -1,0 +1,76 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { applyRecipe, heal, observe, prune, pruneLadder, quantize } from '../../src/node.js';
+import { hashesOf, useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
+const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
+const calibration = { windowCount: 2, windowLength: 16, source };
+const COMMON = { model: MODEL, certify: false, calibration };
+const pruning = (sparsity: number) => (out: string, force: boolean) =>
+  prune({ ...COMMON, out, force, sparsity, method: 'flap' });
+
+type Call = (out: string, force: boolean) => Promise<unknown>;
+
+const { model } = COMMON;
+/** Two calls that write to one output. */
+const PAIRS: Readonly<
+  Record<string, (made: { readonly recipe: string; readonly pruned: string }) => readonly [Call, Call]>
+> = {
+  'prune and prune': () => [pruning(0.3), pruning(0.5)],
+  'the same prune twice': () => [pruning(0.3), pruning(0.3)],
+  'ladder and quantize': () => [
+    (out, force) => pruneLadder({ ...COMMON, out, force, sparsity: [0.1, 0.4], method: 'flap' }),
+    (out, force) => quantize({ model, certify: false, out, force, dtype: 'fp16' }),
+  ],
+  'observe and observe': () => [
+    (out, force) => observe({ model, calibration, out, force, method: 'flap' }),
+    (out, force) => observe({ model, calibration, out, force, method: 'obc' }),
+  ],
+  'apply and heal': ({ recipe, pruned }) => [
+    (out, force) => applyRecipe({ model, recipe, out, force }),
+    (out, force) =>
+      heal({
+        dense: model,
+        pruned,
+        out,
+        force,
+        settings: { windowCount: 2, textShare: 1 },
+        calibration: { windowLength: 16, source },
+      }),
+  ],
+};
+
+it.each(Object.keys(PAIRS))(
+  'two calls at once on one output: the result of one that was done, or a typed error (%s)',
+  async (name) => {
+    const made = { recipe: at('recipe'), pruned: at('pruned') };
+    if (name === 'apply and heal')
+      await prune({ ...COMMON, sparsity: 0.3, method: 'flap', out: made.pruned, recipe: made.recipe });
+    const calls = PAIRS[name]!(made);
+    const whole: string[] = [];
+    for (const [index, call] of calls.entries()) {
+      await call(at(`whole-${index}/x`), false);
+      whole.push(JSON.stringify(await hashesOf(at(`whole-${index}`))));
+    }
+    for (const [round, delayMs] of [0, 0, 15, 60].entries()) {
+      const place = at(`pair-${round}`);
+      const ends = await Promise.allSettled(
+        calls.map(async (call, index) => {
+          if (index === 1) await setTimeout(delayMs);
+          await call(join(place, 'x'), round % 2 === 1);
+        }),
+      );
+      for (const end of ends) if (end.status === 'rejected') expect(end.reason).toMatchObject({ code: 'ERR_OPTION' });
+      const done = whole.filter((_, index) => ends[index]!.status === 'fulfilled');
+      expect(done).not.toEqual([]);
+      expect(done).toContain(JSON.stringify(await hashesOf(place)));
+      expect(await readdir(place)).toEqual(['x']);
+    }
+  },
+  120_000,
+);
