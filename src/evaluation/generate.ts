@@ -1,7 +1,7 @@
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
-import { createRandom, type Random } from '../linalg/random.js';
+import { createRandom, createStream, type Random } from '../linalg/random.js';
 import type { JobControl } from '../progress.js';
 import type { LanguageModel, SavedReader } from './language-model.js';
 import { createTokenPicker, type SamplingOptions } from './sample-token.js';
@@ -174,11 +174,6 @@ async function writeBatch(model: LanguageModel, batch: readonly Int32Array[], gi
       return saved && { first, sequences: batch.map((sequence) => sequence.subarray(0, position + 1)), reader: saved };
     });
   }
-}
-
-/** Independent generators for the sequences of one seed: the sequence goes into the seed's upper half. */
-function createStream(seed: number, sequence: number): Random {
-  return createRandom((seed >>> 0) + sequence * 2 ** 32);
 }
 
 function checkPrompt(model: LanguageModel, promptIds: TokenIds): Int32Array {

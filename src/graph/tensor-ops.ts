@@ -262,7 +262,5 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
 }
 
 function openSize(what: string, dims: readonly number[]): UnsupportedModelError {
-  return new UnsupportedModelError(
-    `Gradients need ${what} dims [${dims}], of which -1 follows the data. Prune with a method that needs no gradients, such as obc or flap.`,
-  );
+  return new UnsupportedModelError(`Gradients need ${what} dims [${dims}], of which -1 follows the data`);
 }

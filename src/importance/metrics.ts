@@ -3,6 +3,8 @@ export interface Metric {
   readonly description: string;
   /** Whether directions of an error are weighed, by the covariance of a gradient that a pass backwards takes. */
   readonly hasCurvature: boolean;
+  /** Whether runs forwards can stand in for the gradient: what it measures is zero, and least, for the dense model. */
+  readonly measuredForwards: boolean;
   /**
    * Softens the model's own prediction, from which the gradient's targets are drawn, by dividing its logits; above 0. Absent:
    * the targets are the next tokens of the text.
@@ -12,11 +14,16 @@ export interface Metric {
 
 /** Every metric by name; a new one is a new row. */
 export const METRICS = {
-  output: { description: 'plain squared distance', hasCurvature: false },
-  loss: { description: 'what the loss on the calibration tokens makes of an error', hasCurvature: true },
+  output: { description: 'plain squared distance', hasCurvature: false, measuredForwards: false },
+  loss: {
+    description: 'what the loss on the calibration tokens makes of an error',
+    hasCurvature: true,
+    measuredForwards: false,
+  },
   divergence: {
     description: 'how far an error leads away from what the dense model predicts',
     hasCurvature: true,
+    measuredForwards: true,
     // At 1 tokens that it is sure of have next to no gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
     temperature: 2,
   },

@@ -29,6 +29,11 @@ export function createRandom(seed: number): Random {
   return next;
 }
 
+/** Independent generators of one seed, by their place: it goes into the seed's upper half. */
+export function createStream(seed: number, place: number): Random {
+  return createRandom((seed >>> 0) + place * 2 ** 32);
+}
+
 function splitMix32(seed: number): () => number {
   let state = seed | 0;
   return () => {

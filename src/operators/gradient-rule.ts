@@ -57,9 +57,7 @@ export type Lowering = (context: LoweringContext) => readonly (Value | undefined
 
 /** Error for a form of an operator that its rule does not cover. */
 export function unsupported(node: NodeProto, reason: string): UnsupportedModelError {
-  return new UnsupportedModelError(
-    `No gradient for ${nodeLabel(node)}: ${reason} Prune with a method that needs no gradients (flap, obc or wanda).`,
-  );
+  return new UnsupportedModelError(`No gradient for ${nodeLabel(node)}: ${reason}`);
 }
 
 /** @throws UnsupportedModelError when one of the inputs holds a past that is not empty; an open one may be. */

@@ -39,7 +39,5 @@ export function operatorOf(node: NodeProto): Operator | undefined {
 export function gradientOf(node: NodeProto): Exclude<Gradient, Missing> {
   const gradient = operatorOf(node)?.gradient ?? missing('nothing is known of it');
   if (gradient === 'zero' || !('missing' in gradient)) return gradient;
-  throw new UnsupportedModelError(
-    `No gradient rule for operator ${nodeLabel(node)} (${gradient.missing}): prune with a method that needs no gradients (flap, obc or wanda).`,
-  );
+  throw new UnsupportedModelError(`No gradient rule for operator ${nodeLabel(node)} (${gradient.missing})`);
 }

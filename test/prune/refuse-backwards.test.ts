@@ -15,10 +15,10 @@ it('lets a model pass whose operators all have gradients', async () => {
   expect(refusing(await loadTinyLlama(buildDecoder()))).not.toThrow();
 });
 
-it('names the operator without a gradient rule and the methods that need none', async () => {
+it('names the operator without a gradient rule', async () => {
   const loaded = await loadTinyLlama(buildDecoder({ ffn: strange }));
   expect(refusing(loaded)).toThrow(UnsupportedModelError);
-  expect(refusing(loaded)).toThrow(/Softsign "node.*flap, obc or wanda/);
+  expect(refusing(loaded)).toThrow(/No gradient rule for operator Softsign "node/);
 });
 
 it('says that the loss needs logits of every token', async () => {
@@ -26,5 +26,5 @@ it('says that the loss needs logits of every token', async () => {
     g.op('ReduceMean', [x], { axes: [1], keepdims: 1 });
   const loaded = await loadTinyLlama(buildDecoder({ takeLast }));
   expect(refusing(loaded)).toThrow(UnsupportedModelError);
-  expect(refusing(loaded)).toThrow(/"logits" has dims \[2,1,40\] for tokens \[2,3\].*all logits.*flap/);
+  expect(refusing(loaded)).toThrow(/"logits" has dims \[2,1,40\] for tokens \[2,3\].*the loss is not known/);
 });

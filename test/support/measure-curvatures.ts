@@ -40,7 +40,7 @@ export async function measureCurvatures(
     order: undefined,
   };
   const passes = { needs, model, runner, backwardPass, kept: undefined, spans };
-  await measureForwards(run, { ...passes, dispose: async () => undefined });
+  await measureForwards(run, { ...passes, obstacle: undefined, dispose: async () => undefined });
   const meters = layout.modules.map((module) => ({ module, meter: createCurvatureMeter(module) }));
   await walkBackwards({
     engine: testEngine,

@@ -1,4 +1,5 @@
 import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import type { UnsupportedModelError } from '../../errors.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
@@ -6,8 +7,8 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
+import { findObstacle } from './find-obstacle.js';
 import { type KeptStatistics, keepStatistics } from './kept-statistics.js';
-import { refuseBackwards } from './refuse-backwards.js';
 
 /** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
 export interface DensePasses {
@@ -15,11 +16,13 @@ export interface DensePasses {
   readonly model: OnnxModel;
   /** Stands at the token ids. */
   readonly runner: BlockRunner;
-  /** Absent: no gradients are wanted. */
+  /** Absent: no gradients are wanted, or they cannot be had. */
   readonly backwardPass: BackwardPass | undefined;
   /** Gets what orders are found from, where that waits for the gradients. */
   readonly kept: KeptStatistics | undefined;
   readonly spans: readonly BlockSpan[];
+  /** Why gradients that are wanted cannot be had. */
+  readonly obstacle: UnsupportedModelError | undefined;
   dispose(): Promise<void>;
 }
 
@@ -30,11 +33,11 @@ export interface BackwardPass {
   readonly archive: TensorStore;
 }
 
-/** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had. */
+/** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had nor replaced. */
 export async function startDensePasses(context: PruneContext, needs: DenseNeeds): Promise<DensePasses> {
   const { job } = context;
-  const backwards = needsGradients(needs);
-  if (backwards) refuseBackwards(job.model, job.analysed, needs.modules);
+  const obstacle = needsGradients(needs) ? findObstacle(job, needs) : undefined;
+  const backwards = needsGradients(needs) && obstacle === undefined;
   const spans = blockSpans(job.analysed.detected.layout);
   const model = copyModel(job.model);
   const runner = await context.startRunner(model, { isFixed: true });
@@ -43,7 +46,7 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
   const kept = needs.order && needs.curvatures ? await keepStatistics(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, kept];
   return {
-    ...{ needs, model, runner, backwardPass, kept, spans },
+    ...{ needs, model, runner, backwardPass, kept, spans, obstacle },
     dispose: async () => void (await Promise.all(parts.map((part) => part?.dispose()))),
   };
 }

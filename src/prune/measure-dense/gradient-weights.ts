@@ -2,9 +2,9 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
 import type { GradientWeights } from './dense-measures.js';
+import { findObstacle } from './find-obstacle.js';
 import { keepingTokenWeights } from './kept-token-weights.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
-import { refuseBackwards } from './refuse-backwards.js';
 
 export interface WeightsRequest {
   readonly modules: readonly PrunableModule[];
@@ -23,7 +23,7 @@ export async function weighByGradient(
   job: PruneJob,
   { modules, allPasses }: WeightsRequest,
 ): Promise<{ readonly weights: GradientWeights; readonly timings: readonly StageTiming[] }> {
-  refuseBackwards(job.model, job.analysed, modules);
+  findObstacle(job, { modules, grouping: undefined, sensitivity: true });
   // The walk backwards that measures the model keeps its place under the same names.
   const own = { ...job, journal: job.journal?.within('gradient-weights') };
   const context = startContext(own, { all: allPasses, before: 0, end: WEIGHING_PASSES });

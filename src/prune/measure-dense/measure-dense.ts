@@ -11,6 +11,7 @@ import { REFINEMENTS } from '../refine/refinements.js';
 import { selectModules } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
+import { findObstacle } from './find-obstacle.js';
 import { WEIGHING_PASSES, weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
@@ -109,6 +110,13 @@ export async function loadStatistics(
     remarks: [...new Set([...staying, ...statistics.remarks, ...context.remarks])],
     dispose: async () => undefined,
   };
+}
+
+/** Refuses, before any token runs, options that need gradients which cannot be had. @throws UnsupportedModelError */
+export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {
+  const { options } = job;
+  const { modules } = selectModules(job);
+  findObstacle(job, { ...denseNeeds(modules, options), ...(weighs(options) && { sensitivity: true }) });
 }
 
 /** What the options want to know of the dense model. */

@@ -59,6 +59,7 @@ export async function measureTokenWeights(
       backwardPass: { batches, archive },
       kept: undefined,
       spans,
+      obstacle: undefined,
       dispose: async () => undefined,
     };
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));

@@ -11,13 +11,17 @@ import { indexRunGraph } from '../../runtime/block-runner.js';
  * Refuses, before any token runs, a model whose loss cannot be followed back to the modules.
  * @throws UnsupportedModelError naming the node, or the logits, in the way.
  */
-export function refuseBackwards(model: OnnxModel, analysed: AnalysedModel, modules: readonly PrunableModule[]): void {
+export function refuseBackwards(
+  model: OnnxModel,
+  analysed: AnalysedModel,
+  modules: readonly Pick<PrunableModule, 'segment'>[],
+): void {
   const { detected, facts, tokenInput } = analysed;
   const { layout, partition } = detected;
   const [tokens, logits] = [tokenInput, layout.logits].map((name) => facts.first.get(name)?.dims ?? []);
   if (tokens?.[1] !== logits?.[1]) {
     throw new UnsupportedModelError(
-      `"${layout.logits}" has dims [${logits}] for tokens [${tokens}], expected logits of every token: the loss is not known without them; export the model with all logits, or prune with a method that needs no gradients (flap, obc or wanda)`,
+      `"${layout.logits}" has dims [${logits}] for tokens [${tokens}], expected logits of every token: the loss is not known without them`,
     );
   }
   const [first] = modules.map(({ segment }) => segment).sort((a, b) => a - b);

@@ -1,6 +1,8 @@
 import type { TokenContexts } from '../../activations/measure-affinity.js';
 import type { PrunableModule } from '../../architecture/layout.js';
+import { UnsupportedModelError } from '../../errors.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
+import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
 import {
   type BackwardMeasures,
@@ -10,10 +12,12 @@ import {
   type FunctionalModule,
   needsGradients,
 } from './dense-measures.js';
-import { startDensePasses } from './dense-passes.js';
+import { type DensePasses, startDensePasses } from './dense-passes.js';
+import { asObstacle } from './find-obstacle.js';
 import { findEarlierWalk } from './kept-backwards.js';
 import { measureBackwards, oneContext } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
+import { perturbOutputs } from './perturb-outputs.js';
 
 /** Measures the dense model in one pass forwards and, for whatever hangs on the loss, one backwards. */
 export async function runMeasurements(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
@@ -21,11 +25,29 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
   const passes = await startDensePasses(context, needs);
   try {
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
-    const backwards = await measureBackwards(context, passes, forwards);
+    const backwards = await lookBack(context, passes, forwards);
     return collect(context, { needs, forwards, backwards });
   } finally {
     await passes.dispose();
   }
+}
+
+/** Gradients, or where they cannot be had runs forwards that stand in for them. */
+async function lookBack(
+  context: PruneContext,
+  passes: DensePasses,
+  forwards: ForwardMeasures,
+): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
+  const found =
+    passes.obstacle ??
+    (await measureBackwards(context, passes, forwards).catch((error: unknown) =>
+      asObstacle(error, context.job, passes.needs),
+    ));
+  if (!(found instanceof UnsupportedModelError)) return found;
+  context.remarks.push(
+    `no gradient reaches the modules, so that runs with noise at their outputs tell what an error there costs: ${reason(found)}`,
+  );
+  return perturbOutputs(context, passes);
 }
 
 interface Measured {

@@ -20,7 +20,7 @@ export interface ComparisonSite {
  */
 export async function measureDivergences(
   reference: UnderstoodModel,
-  models: readonly UnderstoodModel[],
+  models: Iterable<UnderstoodModel> | AsyncIterable<UnderstoodModel>,
   site: ComparisonSite,
 ): Promise<number[]> {
   const { engine, windows } = site;
@@ -29,7 +29,7 @@ export async function measureDivergences(
   const expected = await openLogits({ ...reference, ...site }, windowsAtOnce);
   const found: number[] = [];
   try {
-    for (const model of models) {
+    for await (const model of models) {
       const compared = await openLogits({ ...model, ...site }, windowsAtOnce);
       try {
         found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));

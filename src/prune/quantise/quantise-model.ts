@@ -1,12 +1,15 @@
+import { UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
 import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import { roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
+import { reason } from '../../reason.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
 import { keepingTokenWeights } from '../measure-dense/kept-token-weights.js';
 import { measureTokenWeights } from '../measure-dense/measure-token-weights.js';
+import { refuseBackwards } from '../measure-dense/refuse-backwards.js';
 import { startContext } from '../prune-context.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
@@ -78,7 +81,7 @@ export async function quantiseModel(
     job,
     planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
-  const { tokenWeights, timings } = await lookBackwards(job, learned);
+  const { tokenWeights, timings, remarks } = await lookBackwards(job, learned);
   const context = startContext(job, { all: PASSES.all, before: PASSES.end });
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
@@ -89,7 +92,7 @@ export async function quantiseModel(
       roundings: found.roundings,
       heldOut: context.batches.filter((batch) => isHeldOut(batch, context.batches)).flatMap(windowsOf),
       timings: [...timings, ...context.timings()],
-      remarks: context.remarks,
+      remarks: [...remarks, ...context.remarks],
     };
     return wideShare === 0 ? quantised : await widen(job, quantised, { learned, tokenWeights, wideShare });
   } finally {
@@ -117,9 +120,14 @@ const PASSES = { all: 5, end: 2 } as const;
 async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
   const context = startContext(job, { ...PASSES, before: 0 });
   try {
+    refuseBackwards(job.model, job.analysed, learned);
     const tokenWeights = await keepingTokenWeights(context, () => measureTokenWeights(context, learned.map(resultOf)));
     const timings = context.timings().map(({ stage, ms }) => ({ stage: stage === 'advance' ? 'forward' : stage, ms }));
-    return { tokenWeights, timings };
+    return { tokenWeights, timings, remarks: [] };
+  } catch (error) {
+    if (!(error instanceof UnsupportedModelError)) throw error;
+    const remark = `rounding learned from all tokens alike, since no gradient reaches the maps: ${reason(error)}`;
+    return { tokenWeights: undefined, timings: context.timings(), remarks: [remark] };
   } finally {
     await context.dispose();
   }
@@ -132,7 +140,8 @@ async function widen(
   { learned, tokenWeights, wideShare }: Learning & { readonly wideShare: number },
 ): Promise<QuantisedModel> {
   const maps = learned.map((weight) => {
-    const { strength = 0 } = tokenWeights.get(resultOf(weight).value) ?? {};
+    const { strength = 0 } =
+      tokenWeights === undefined ? { strength: 1 } : (tokenWeights.get(resultOf(weight).value) ?? {});
     // A gradient and an error that know nothing of each other meet in one of so many directions.
     return { weight, cost: (strength * quantised.roundings.get(weight.name)!.chosen.cost) / weight.outCount };
   });

@@ -23,8 +23,8 @@ export interface LearnedWeight extends GriddedWeight {
 /** What rounding learns from. */
 export interface Learning {
   readonly learned: readonly LearnedWeight[];
-  /** By the result of each weight's product. */
-  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
+  /** By the result of each weight's product. Absent: all tokens count alike. */
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights> | undefined;
 }
 
 /** One batch of so many is held out, to choose between ways of rounding; where there is but one batch, none is. */
@@ -221,14 +221,17 @@ async function measureGrams(
   context: PruneContext,
   runner: BlockRunner,
   weights: readonly GriddedWeight[],
-  tokenWeights: ReadonlyMap<string, TokenWeights>,
+  tokenWeights: Learning['tokenWeights'],
 ): Promise<WeightedGramMeter[]> {
   const meters = weights.map(({ products: [product], inCount }, at) =>
     createWeightedGramMeter({
       at: `${at}`,
       value: product!.input,
       channelCount: inCount,
-      weightsOf: ({ index }) => tokenWeights.get(product!.result)?.batches.get(index),
+      weightsOf: ({ index, tokens }) =>
+        tokenWeights === undefined
+          ? new Float32Array(tokens.length).fill(1)
+          : tokenWeights.get(product!.result)?.batches.get(index),
       isHeldOut: (batch) => isHeldOut(batch, context.batches),
     }),
   );

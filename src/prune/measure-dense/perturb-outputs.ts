@@ -1,0 +1,118 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import { NumericalError } from '../../errors.js';
+import { createStream } from '../../linalg/random.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { readLinearWeight, storeInMemory, writeLinearWeight } from '../../removal/repair-linear.js';
+import type { PruneContext } from '../prune-context.js';
+import { measureDivergences } from '../quantise/measure-divergences.js';
+import { thinOut } from '../thin-out.js';
+import type { BackwardMeasures } from './dense-measures.js';
+import type { DensePasses } from './dense-passes.js';
+import { orderModule } from './measure-backwards.js';
+
+/** Noise on the weights of an output map, as a fraction of their root mean square: little, so that the divergence grows by its square. */
+const NOISE = 0.1;
+
+/** Tokens that every module's noise is measured on, roughly. */
+const TOKENS = 2048;
+
+/**
+ * Estimates the divergence's curvature at each module's output by runs forwards, where gradients cannot be had: noise on the output map
+ * gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
+ * directions. Modules are so compared in nats; within one all directions count alike.
+ *
+ * @returns orders of removal, as `measureBackwards` does.
+ */
+export async function perturbOutputs(
+  context: PruneContext,
+  passes: DensePasses,
+): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
+  const { needs, model, kept } = passes;
+  const felt = await context.timed('perturb', () => measureNoises(context, passes));
+  const found = new Map<PrunableModule, BackwardMeasures>();
+  for (const [at, module] of needs.modules.entries()) {
+    const size = module.output.outputCount;
+    const statistics = await kept?.get(module);
+    const { noise, divergence } = felt[at]!;
+    const squares = statistics?.mean.reduce((sum, mean, channel) => sum + mean ** 2 + statistics.variance[channel]!, 0);
+    const curvature = (2 * divergence) / (noise ** 2 * size * (squares || 1));
+    if (!(curvature > 0 && Number.isFinite(curvature))) throw unmeasured(module);
+    const matrix = new Float64Array(size * size);
+    for (let i = 0; i < size; i += 1) matrix[i * size + i] = curvature;
+    await needs.curvatures!.put(module.index, { type: 'float32', dims: [size, size], data: Float32Array.from(matrix) });
+    const adapter = needs.order;
+    found.set(
+      module,
+      adapter && statistics
+        ? { order: await orderModule(context, model, { module, adapter, curvature: matrix, statistics }) }
+        : {},
+    );
+  }
+  return found;
+}
+
+/** What noise at a module's output does. */
+interface FeltNoise {
+  /** Of each weight. */
+  readonly noise: number;
+  /** In nats a token. */
+  readonly divergence: number;
+}
+
+/** Where a divergence is no number, or none is felt, it is the median of the others'; where all are, noise counts alike everywhere. */
+async function measureNoises(context: PruneContext, { needs }: DensePasses): Promise<FeltNoise[]> {
+  const { job, batches } = context;
+  const { layout } = job.analysed.detected;
+  const { modules } = needs;
+  const stride = Math.max(1, Math.floor((job.windows.length * (job.windows[0]?.length ?? 1)) / TOKENS));
+  const site = { engine: job.engine, windows: thinOut(job.windows, stride), signal: job.options.signal };
+  const noises: number[] = [];
+  async function* perturbed() {
+    for (const module of modules) {
+      job.options.signal?.throwIfAborted();
+      const { model, noise } = await perturb(job.model, module, job.options.seed);
+      noises.push(noise);
+      yield { model, analysed: job.analysed };
+      context.tick(`block ${module.block} ${module.kind}`, (layout.segments.length * batches.length) / modules.length);
+    }
+  }
+  const divergences = await measureDivergences(job, perturbed(), site);
+  const isFelt = (divergence: number) => divergence > 0 && Number.isFinite(divergence);
+  const sorted = divergences.filter(isFelt).sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] ?? NOISE ** 2 / 2;
+  const unfelt = modules.filter((_, at) => !isFelt(divergences[at]!));
+  if (unfelt.length > 0)
+    context.remarks.push(
+      `noise is not felt at ${unfelt.length} of ${modules.length} modules, which count as the median of the others`,
+    );
+  return divergences.map((divergence, at) => ({
+    noise: noises[at]!,
+    divergence: isFelt(divergence) ? divergence : median,
+  }));
+}
+
+async function perturb(dense: OnnxModel, { output, index }: PrunableModule, seed: number) {
+  const model = copyModel(dense);
+  const weight = await readLinearWeight(model, output);
+  const [rows, columns] = [output.outputCount, output.inputCount];
+  const values = new Float32Array(rows * columns);
+  let squares = 0;
+  for (let row = 0; row < rows; row += 1)
+    for (let column = 0; column < columns; column += 1) {
+      const value = weight.get(row, column);
+      values[row * columns + column] = value;
+      squares += value ** 2;
+    }
+  const noise = NOISE * Math.sqrt(squares / values.length);
+  const random = createStream(seed, index);
+  for (let at = 0; at < values.length; at += 1) values[at]! += random() < 0.5 ? -noise : noise;
+  await writeLinearWeight(model, output, { values, store: storeInMemory });
+  return { model, noise };
+}
+
+const unmeasured = ({ block, kind }: PrunableModule): NumericalError =>
+  new NumericalError(
+    `block ${block} ${kind}: its output is zero on all calibration tokens, so nothing tells what matters; ` +
+      "use other calibration text, or set metric: 'output'",
+  );
