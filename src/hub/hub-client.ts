@@ -2,8 +2,8 @@ import type * as Library from '@huggingface/hub';
 import { HubError, ModelFormatError } from '../errors.js';
 import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { isCommit } from '../options/model-id.js';
-import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
-import { boundAnswer, createHubFetch } from './hub-fetch.js';
+import type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
+import { boundAnswer, createHubFetch, type HubFetchOptions, limitsOf } from './hub-fetch.js';
 
 /** What the Hub knows of a model at a revision. */
 export interface HubModel extends HubCommit {
@@ -32,10 +32,10 @@ const HASH = { sha256: /^[0-9a-f]{64}$/, 'git-blob': /^[0-9a-f]{40}$/ } as const
 export async function createHubClient(
   repo: string,
   { settings, loadClient }: Pick<HubStore, 'settings' | 'loadClient'>,
-  signal: AbortSignal | undefined,
+  control: Pick<HubFetchOptions, 'signal' | 'onWait'> = {},
 ): Promise<HubClient> {
   const { createRepo, listFiles, modelInfo } = (await loadClient()) as typeof Library;
-  const ask = createHubFetch(settings, repo, signal);
+  const ask = createHubFetch(settings, { about: repo, ...control });
   const question = {
     hubUrl: settings.endpoint,
     async fetch(input, init) {
@@ -44,7 +44,7 @@ export async function createHubClient(
         throw new HubError(
           `${settings.endpoint} sends questions elsewhere: ${String(input)}. Check ${settings.names.endpoint}.`,
         );
-      return boundAnswer(await ask(input, init));
+      return boundAnswer(await ask(input, init), settings, repo);
     },
   } satisfies { readonly hubUrl: string; readonly fetch: typeof fetch };
   return {
@@ -63,7 +63,8 @@ export async function createHubClient(
     listFiles: (commit) =>
       asHubError(repo, async () => {
         const files: HubFile[] = [];
-        for await (const entry of listFiles({ repo, revision: commit, recursive: true, ...question })) {
+        const paged = { ...question, fetch: boundPages(question.fetch, settings, repo) };
+        for await (const entry of listFiles({ repo, revision: commit, recursive: true, ...paged })) {
           if (entry.type !== 'file') continue;
           if (files.length === MAX_FILES) throw new HubError(`${repo} has more than ${MAX_FILES} files.`);
           files.push(readEntry(repo, entry));
@@ -80,6 +81,24 @@ export async function createHubClient(
       const headers = { 'accept-encoding': 'identity', ...(start > 0 && { range: `bytes=${start}-` }) };
       return ask(`${settings.endpoint}/${repo}/resolve/${commit.commit}/${place}`, { headers, signal });
     },
+  };
+}
+
+/** Follows the pages of one listing, each of which names the next. @throws HubError for one that does not come to an end. */
+function boundPages(ask: typeof fetch, settings: HubSettings, repo: string): typeof fetch {
+  const { listingPages, listingMs } = limitsOf(settings);
+  const seen = new Set<string>();
+  const start = performance.now();
+  const fail = (what: string) =>
+    new HubError(`the listing of ${repo} at ${settings.endpoint} ${what}. Check ${settings.names.endpoint}.`);
+  return (input, init) => {
+    const page = String(input);
+    if (seen.has(page)) throw fail(`goes round in circles: its page ${page} comes again`);
+    if (seen.size === listingPages) throw fail(`has more than ${listingPages} pages`);
+    if (performance.now() - start > listingMs)
+      throw fail(`has not come to its end in ${listingMs / 1000} s, after ${seen.size} pages`);
+    seen.add(page);
+    return ask(input, init);
   };
 }
 

@@ -1,30 +1,53 @@
 import { HubError } from '../errors.js';
-import type { HubSettings } from '../platform/hub-store.js';
+import type { HubLimits, HubSettings } from '../platform/hub-store.js';
 import { reason } from '../reason.js';
+import { HUB_LIMITS } from './hub-limits.js';
 
 /** Largest answer that is no file, in bytes: a page of a thousand files has some 300 kB. */
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
 /** How often a question is asked again where the Hub is at fault, and how long after the first time. */
 const MAX_TRIES = 3;
 const WAIT_MS = 300;
+/** Statuses by which the Hub asks to come again later. */
+const BUSY: ReadonlySet<number> = new Set([429, 503]);
+/** How often a question waits where the Hub is busy. */
+const MAX_WAITS = 10;
+/** What changes something takes longer to be answered, and what is sent takes time itself: so many bytes a millisecond at least. */
+const CHANGE_FACTOR = 10;
+const SENT_BYTES_PER_MS = 10;
+
+/** How a `fetch` for the Hub asks. */
+export interface HubFetchOptions {
+  /** What is asked for, `org/name`, for messages. */
+  readonly about: string;
+  readonly signal?: AbortSignal | undefined;
+  /** Hears that the Hub asked to come again later. */
+  readonly onWait?: ((detail: string) => void) | undefined;
+}
 
 /**
- * Makes a `fetch` for the Hub: the token goes to its address alone, questions are asked again where the Hub is at fault, and
- * what it refuses is an error that says what to do.
- * @param about what is asked for, `org/name`, for messages
+ * Makes a `fetch` for the Hub: the token goes to its address alone, questions are asked again where the Hub is at fault or asks
+ * to wait, an answer has to begin in time, and what the Hub refuses is an error that says what to do.
  */
-export function createHubFetch(settings: HubSettings, about: string, signal: AbortSignal | undefined): typeof fetch {
+export function createHubFetch(settings: HubSettings, { about, signal, onWait }: HubFetchOptions): typeof fetch {
   const { endpoint, token, agent, names } = settings;
+  const { answerMs, retryMs, retryWaitMs } = limitsOf(settings);
   const ask = async (input: string | URL | Request, init: RequestInit): Promise<Response> => {
+    const limitMs = isQuestion(init) ? answerMs : CHANGE_FACTOR * answerMs + sizeOf(init.body) / SENT_BYTES_PER_MS;
+    const late = new HubError(`${endpoint} does not answer for ${about}: nothing came in ${formatSeconds(limitMs)}.`);
+    const { signal: stop, end } = abortAfter(limitMs, late, init.signal ?? undefined);
     try {
-      return await fetch(input, init);
+      return await fetch(input, { ...init, signal: stop });
     } catch (cause) {
       signal?.throwIfAborted();
       if (init.signal?.aborted) throw init.signal.reason;
+      if (cause === late) throw late;
       throw new HubError(
         `cannot reach ${endpoint} for ${about}: ${reasonOf(cause)}. Check the connection and ${names.endpoint}, or add --offline (offline: true) to take what an earlier download left.`,
         { cause },
       );
+    } finally {
+      end();
     }
   };
   return async (input, init = {}) => {
@@ -33,41 +56,132 @@ export function createHubFetch(settings: HubSettings, about: string, signal: Abo
     if (agent !== undefined) headers.set('user-agent', agent);
     if (token !== undefined && url.origin === new URL(endpoint).origin) headers.set('authorization', `Bearer ${token}`);
     const request = { ...init, headers, signal: init.signal ?? signal ?? null };
-    const isQuestion = (init.method ?? 'GET') === 'GET';
-    for (let tries = 1; ; tries++) {
-      const isLast = !isQuestion || tries === MAX_TRIES;
+    for (let tries = 1, waits = 0, waitedMs = 0; ; ) {
+      const isLast = !isQuestion(init) || tries === MAX_TRIES;
       const response = await ask(input, request).catch((error) => {
         if (isLast || !(error instanceof HubError)) throw error;
         return undefined;
       });
       if (response?.ok) return response;
+      if (response !== undefined && isBusy(response, init)) {
+        const ms = Math.max(retryMs, askedToWait(response) ?? retryMs * 2 ** waits);
+        if (waits === MAX_WAITS || waitedMs + ms > retryWaitMs)
+          throw await refuse(response, about, settings, { ms, waitedMs });
+        await response.body?.cancel().catch(() => undefined);
+        onWait?.(`${endpoint} asks to wait ${formatSeconds(ms)} (${response.status})`);
+        await wait(ms, request.signal ?? undefined);
+        waits += 1;
+        waitedMs += ms;
+        continue;
+      }
       if (response !== undefined && (isLast || response.status < 500)) throw await refuse(response, about, settings);
-      await wait(WAIT_MS * 3 ** (tries - 1), signal);
+      await response?.body?.cancel().catch(() => undefined);
+      await wait(WAIT_MS * 3 ** (tries - 1), request.signal ?? undefined);
+      tries += 1;
     }
   };
 }
 
-/** An answer as JSON. @throws HubError when it is too long. */
-export async function boundAnswer(response: Response): Promise<Response> {
+export const limitsOf = ({ limits }: HubSettings): HubLimits => ({ ...HUB_LIMITS, ...limits });
+
+const isQuestion = ({ method = 'GET' }: RequestInit): boolean => method === 'GET';
+
+/** Whether the same may be asked again later: too many questions were refused unseen, and a question changes nothing. */
+function isBusy({ status }: Response, init: RequestInit): boolean {
+  const { body } = init;
+  const mayRepeat = body === undefined || body === null || typeof body === 'string' || body instanceof Blob;
+  return BUSY.has(status) && mayRepeat && (status === 429 || isQuestion(init));
+}
+
+/** `Retry-After` in milliseconds: seconds, or a date; undefined where there is none. */
+function askedToWait({ headers }: Response): number | undefined {
+  const asked = headers.get('retry-after')?.trim() ?? '';
+  if (/^\d+(\.\d+)?$/.test(asked)) return Number(asked) * 1000;
+  const date = Date.parse(asked);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - Date.now());
+}
+
+/** Bytes that are sent before an answer can begin. */
+function sizeOf(body: RequestInit['body']): number {
+  if (typeof body === 'string') return body.length;
+  return body instanceof Blob ? body.size : 0;
+}
+
+const formatSeconds = (ms: number): string => `${Math.ceil(ms / 100) / 10} s`;
+
+/** A signal that is aborted with another, or after some time until `end`. */
+function abortAfter(ms: number, error: HubError, signal: AbortSignal | undefined) {
+  const stop = new AbortController();
+  const abort = () => stop.abort(signal?.reason);
+  if (signal?.aborted) abort();
+  signal?.addEventListener('abort', abort, { once: true });
+  const timer = setTimeout(() => stop.abort(error), ms);
+  // The body that follows ends with the other signal too, so that its listener stays.
+  return { signal: stop.signal, end: () => clearTimeout(timer) };
+}
+
+/** An answer as JSON. @param about what was asked for @throws HubError when it is too long, or stops coming. */
+export async function boundAnswer(response: Response, settings: HubSettings, about: string): Promise<Response> {
+  const { endpoint } = settings;
   const pieces: Uint8Array<ArrayBuffer>[] = [];
   let byteLength = 0;
-  for await (const piece of piecesOf(response)) {
-    byteLength += piece.byteLength;
-    if (byteLength > MAX_ANSWER_BYTES)
-      throw new HubError(`the Hub answers with more than ${MAX_ANSWER_BYTES} bytes. Check that it is the Hub.`);
-    pieces.push(piece);
+  const fail = (what: string) => new HubError(`the answer of ${endpoint} for ${about} ${what}. Try again later.`);
+  try {
+    for await (const piece of piecesOf(response, { ...limitsOf(settings), fail })) {
+      byteLength += piece.byteLength;
+      if (byteLength > MAX_ANSWER_BYTES)
+        throw new HubError(`the Hub answers with more than ${MAX_ANSWER_BYTES} bytes. Check that it is the Hub.`);
+      pieces.push(piece);
+    }
+  } catch (error) {
+    if (error instanceof HubError || Object(error).name === 'AbortError') throw error;
+    if (!(error instanceof TypeError)) throw error;
+    throw new HubError(`the answer of ${endpoint} for ${about} was cut: ${reasonOf(error)}. Try again.`, {
+      cause: error,
+    });
   }
   return new Response(new Blob(pieces), response);
 }
 
-/** The body of an answer, piece by piece. */
-export async function* piecesOf({ body }: Response): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+/** How fast something has to come. */
+export interface Pace extends Pick<HubLimits, 'paceMs' | 'paceBytes'> {
+  /** Makes the error. @param what continues a sentence about what comes */
+  fail(what: string): Error;
+}
+
+/** The body of an answer, piece by piece. @throws what `pace` makes of a body that comes too slowly. */
+export async function* piecesOf(
+  { body }: Response,
+  { paceMs, paceBytes, fail }: Pace,
+): AsyncGenerator<Uint8Array<ArrayBuffer>> {
   const reader = body?.getReader();
   if (reader === undefined) return;
+  const close = () => reader.cancel().catch(() => undefined);
+  let slow: Error | undefined;
+  let isAwaited = false;
+  let byteLength = 0;
+  const look = () => {
+    if (isAwaited && byteLength < paceBytes) {
+      slow = fail(`came too slowly: ${byteLength} bytes in ${formatSeconds(paceMs)}`);
+      // What is being read ends by it.
+      void close();
+    }
+    byteLength = 0;
+  };
+  const timer = setInterval(look, paceMs);
   try {
-    for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;
+    for (;;) {
+      isAwaited = true;
+      const next = await reader.read();
+      isAwaited = false;
+      if (slow !== undefined) throw slow;
+      if (next.done) return;
+      byteLength += next.value.byteLength;
+      yield next.value;
+    }
   } finally {
-    await reader.cancel().catch(() => undefined);
+    clearInterval(timer);
+    await close();
   }
 }
 
@@ -88,10 +202,16 @@ export async function wait(ms: number, signal: AbortSignal | undefined): Promise
 }
 
 /** What the Hub calls its refusals, and what to do then. */
-async function refuse(response: Response, about: string, { endpoint, token, names }: HubSettings): Promise<HubError> {
+async function refuse(
+  response: Response,
+  about: string,
+  settings: HubSettings,
+  waiting?: { readonly ms: number; readonly waitedMs: number },
+): Promise<HubError> {
+  const { endpoint, token, names } = settings;
   const { status, headers } = response;
   const code = headers.get('x-error-code') ?? '';
-  const said = headers.get('x-error-message') ?? (await readRefusal(response));
+  const said = headers.get('x-error-message') ?? (await readRefusal(response, settings, about));
   const place = `${endpoint}/${about}`;
   const fail = (message: string) => new HubError(message, { status });
   if (code === 'GatedRepo')
@@ -110,13 +230,20 @@ async function refuse(response: Response, about: string, { endpoint, token, name
       `${endpoint} has no ${about}, or does not let you see or change it (${status}: ${said}): check the name; ${remedy}.`,
     );
   }
-  if (status === 429)
-    return fail(`${endpoint} is asked too often (${status}). Try again in a few minutes, or set ${names.token}.`);
+  if (waiting !== undefined) {
+    const { ms, waitedMs } = waiting;
+    const remedy = token === undefined ? `, or set ${names.token}` : '';
+    return fail(
+      `${endpoint} is ${status === 429 ? 'asked too often' : 'busy'} (${status}) and asks to wait ${formatSeconds(ms)} more, after ${formatSeconds(waitedMs)} of waiting. Try again later${remedy}.`,
+    );
+  }
   return fail(`${endpoint} answers ${status} for ${about}: ${said}. Try again later.`);
 }
 
-async function readRefusal(response: Response): Promise<string> {
-  const text = await (await boundAnswer(response)).text().catch(() => '');
+async function readRefusal(response: Response, settings: HubSettings, about: string): Promise<string> {
+  const text = await boundAnswer(response, settings, about)
+    .then((answer) => answer.text())
+    .catch(() => '');
   try {
     const { error, message } = JSON.parse(text) as Record<string, unknown>;
     return String(error ?? message ?? response.statusText);

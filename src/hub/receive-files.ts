@@ -2,12 +2,10 @@ import { FangPruneError, HubError, ModelFormatError } from '../errors.js';
 import type { HubCommit, HubFile, HubStore, IncomingFile } from '../platform/hub-store.js';
 import type { JobControl } from '../progress.js';
 import type { HubClient } from './hub-client.js';
-import { piecesOf, wait } from './hub-fetch.js';
+import { limitsOf, piecesOf, wait } from './hub-fetch.js';
 
-/** How often a connection may be cut in a row without bringing anything, and how long it may bring nothing. */
+/** How often a connection may be cut in a row without bringing much. */
 const MAX_CUTS = 5;
-const SILENT_MS = 60_000;
-const WAIT_MS = 500;
 /** Progress is told this often, in bytes. */
 const STEP_BYTES = 2 ** 20;
 
@@ -83,8 +81,9 @@ async function receiveFile(transfer: Transfer, file: HubFile, tell: Tell): Promi
   }
 }
 
-/** Goes on where a connection was cut, as long as each brings something. */
+/** Goes on where a connection was cut, as long as they bring something. */
 async function receiveRest(transfer: Transfer, file: HubFile, incoming: IncomingFile, tell: Tell): Promise<void> {
+  const { paceBytes, retryMs } = limitsOf(transfer.store.settings);
   if (incoming.byteLength > file.byteLength) await incoming.restart();
   for (let cuts = 0; incoming.byteLength < file.byteLength; ) {
     const start = incoming.byteLength;
@@ -93,15 +92,15 @@ async function receiveRest(transfer: Transfer, file: HubFile, incoming: Incoming
     } catch (error) {
       transfer.signal?.throwIfAborted();
       if (!isCut(error)) throw error;
-      cuts = incoming.byteLength > start ? 1 : cuts + 1;
+      cuts = incoming.byteLength - start >= paceBytes ? 1 : cuts + 1;
       if (cuts > MAX_CUTS) throw error;
-      await wait(WAIT_MS * 2 ** (cuts - 1), transfer.signal);
+      await wait((retryMs / 2) * 2 ** (cuts - 1), transfer.signal);
     }
   }
 }
 
 async function receivePart(
-  { client, commit, signal }: Transfer,
+  { client, store, commit, signal }: Transfer,
   file: HubFile,
   incoming: IncomingFile,
   tell: Tell,
@@ -109,17 +108,16 @@ async function receivePart(
   const stop = new AbortController();
   const abort = () => stop.abort(signal?.reason);
   signal?.addEventListener('abort', abort, { once: true });
-  const silent = () =>
-    stop.abort(new CutError(`${file.path} of ${commit.repo} stopped coming: nothing for ${SILENT_MS / 1000} s.`));
-  let timer = setTimeout(silent, SILENT_MS);
+  const pace = {
+    ...limitsOf(store.settings),
+    fail: (what: string) => new CutError(`${file.path} of ${commit.repo} ${what}. The same call goes on from there.`),
+  };
   try {
     const response = await client.openFile(commit, file, incoming.byteLength, stop.signal);
     // Whoever does not know ranges sends all of it.
     if (incoming.byteLength > 0 && !continuesAt(response, incoming.byteLength)) await incoming.restart();
     let told = incoming.byteLength;
-    for await (const piece of piecesOf(response)) {
-      clearTimeout(timer);
-      timer = setTimeout(silent, SILENT_MS);
+    for await (const piece of piecesOf(response, pace)) {
       if (incoming.byteLength + piece.byteLength > file.byteLength) {
         await incoming.restart();
         throw new ModelFormatError(
@@ -136,7 +134,6 @@ async function receivePart(
         `the connection for ${file.path} of ${commit.repo} was cut at ${incoming.byteLength} of ${file.byteLength} bytes. The same call goes on from there.`,
       );
   } finally {
-    clearTimeout(timer);
     signal?.removeEventListener('abort', abort);
     stop.abort();
   }

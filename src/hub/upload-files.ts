@@ -36,7 +36,13 @@ export async function uploadFiles({ repo, branch, store, files, title, onProgres
     });
   tell(repo);
   const steps = commitIter({
-    ...{ repo, branch, title, hubUrl: settings.endpoint, fetch: createHubFetch(settings, repo, signal) },
+    ...{
+      repo,
+      branch,
+      title,
+      hubUrl: settings.endpoint,
+      fetch: createHubFetch(settings, { about: repo, signal, onWait: tell }),
+    },
     operations: files.map(({ path, content }) => ({
       ...{ operation: 'addOrUpdate' as const, path },
       content: content as Blob | URL,

@@ -10,6 +10,24 @@ export interface HubSettings {
   readonly agent?: string | undefined;
   /** What users set where, for messages. */
   readonly names: { readonly endpoint: string; readonly token: string };
+  /** Other limits than the usual ones. */
+  readonly limits?: Partial<HubLimits> | undefined;
+}
+
+/** How long an address that may be anybody's is waited for. */
+export interface HubLimits {
+  /** Milliseconds until an answer begins. */
+  readonly answerMs: number;
+  /** Milliseconds in which what comes brings `paceBytes`, or ends. */
+  readonly paceMs: number;
+  readonly paceBytes: number;
+  /** Milliseconds for all pages of a listing, and their number. */
+  readonly listingMs: number;
+  readonly listingPages: number;
+  /** Milliseconds until a question is asked again; twice as many each time. */
+  readonly retryMs: number;
+  /** Milliseconds that a question waits in all because the Hub asked it to, or did not say how long. */
+  readonly retryWaitMs: number;
 }
 
 /** A file of a repository at a commit. */

@@ -2,6 +2,7 @@ import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { runPrune } from '../../src/pipeline/calls.js';
+import type { HubLimits } from '../../src/platform/hub-store.js';
 import { createHubStore } from '../../src/platform/node/hub-store.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Platform } from '../../src/platform/platform.js';
@@ -214,9 +215,9 @@ describe('refusals', () => {
     ],
     [
       'names that differ in capitals alone',
-      { files: { ...tiny.files, 'Config.json': text('{}') } },
+      { files: { ...tiny.files, LICENSE: text('free'), License: text('dear') } },
       ModelFormatError,
-      /has both config\.json and Config\.json/,
+      /has both LICENSE and License/,
     ],
   ])('%s', async (_, repo: HubRepo, kind, said) => {
     const opening = open(await hubWith({ 'me/it': repo }), 'me/it');
@@ -249,6 +250,68 @@ describe('refusals', () => {
     const platform = await hubWith({});
     await server.close();
     await expect(open(platform, 'me/tiny')).rejects.toThrow(/cannot reach .+ECONNREFUSED.+--offline/);
+  });
+});
+
+describe('a Hub that is hostile, sick or busy', () => {
+  async function sickHub(faults: HubFaults, other: Partial<HubLimits> = {}): Promise<Platform> {
+    const limits = { listingPages: 20, retryMs: 1, retryWaitMs: 2500, ...other };
+    const platform = await hubWith({ 'me/tiny': tiny }, faults);
+    const hub = platform.hub!;
+    return { ...platform, hub: { ...hub, settings: { ...hub.settings, limits } } };
+  }
+
+  it.each([
+    ['a listing whose next page is itself', { endless: 'same' }, {}, /goes round in circles/],
+    ['pages without end that bring nothing', { endless: 'empty' }, {}, /has more than 20 pages/],
+    [
+      'an API that never answers',
+      { silent: '/api/' },
+      { answerMs: 200 },
+      /does not answer for me\/tiny: nothing came in 0\.2 s/,
+    ],
+    ['an API that answers byte by byte', { slow: '/api/' }, { paceMs: 100 }, /came too slowly: \d+ bytes in 0\.1 s/],
+    ['a file that never comes', { silent: '/cdn/' }, { answerMs: 500 }, /does not answer for me\/tiny/],
+    ['a file that comes byte by byte', { slow: 'onnx_data' }, { paceMs: 100 }, /came too slowly: \d+ bytes in 0\.1 s/],
+    [
+      'a Hub that stays busy',
+      { busy: { '/api/': { times: 1e9, status: 503 } } },
+      {},
+      /is busy \(503\) and asks to wait .+ after .+ s of waiting/,
+    ],
+    [
+      'a Hub that asks to wait for an hour',
+      { busy: { '/api/': { times: 1, status: 429, retryAfter: '3600' } } },
+      {},
+      /is asked too often \(429\) and asks to wait 3600 s more/,
+    ],
+  ] as const)('ends in an error: %s', async (_, faults, limits, said) => {
+    const opening = open(await sickHub(faults, limits), 'me/tiny');
+    await expect(opening).rejects.toThrow(HubError);
+    await expect(opening).rejects.toThrow(said);
+    expect(server.requests.length).toBeLessThan(40);
+  });
+
+  it('is asked again after the time that it names, and says so', async () => {
+    const busy = {
+      '/tree/': { times: 2, status: 429, retryAfter: new Date(Date.now() - 1000).toUTCString() },
+      '/cdn/': { times: 2, status: 503, retryAfter: '0.01' },
+    };
+    const details: string[] = [];
+    const platform = await sickHub({ busy });
+    const { root } = await open(platform, 'me/tiny', { onProgress: ({ detail = '' }) => details.push(detail) });
+    expect(await isSame(root)).toBe(true);
+    expect(details.filter((detail) => detail.includes('asks to wait'))).toHaveLength(4);
+  });
+
+  it('is left at once when a signal says so while it is waited for', async () => {
+    const { signal, ...stop } = abortion();
+    const busy = { '/api/': { times: 1, status: 429, retryAfter: '2' } };
+    const onProgress = ({ detail = '' }: Progress) => {
+      if (detail.includes('asks to wait')) stop.abort();
+    };
+    await expect(open(await sickHub({ busy }), 'me/tiny', { signal, onProgress })).rejects.toThrow('stop');
+    expect(server.requests).toHaveLength(1);
   });
 });
 

@@ -31,6 +31,13 @@ export interface HubFaults {
   readonly pageSize?: number;
   /** Address that the pages after the first are said to be at. */
   readonly nextPages?: string;
+  /** Each page of a listing names itself as the next, or another that brings nothing. */
+  readonly endless?: 'same' | 'empty';
+  /** Requests whose address holds this are never answered, or byte by byte. */
+  readonly silent?: string;
+  readonly slow?: string;
+  /** Requests whose address holds a text are refused so many times. */
+  readonly busy?: Readonly<Record<string, { times: number; readonly status: number; readonly retryAfter?: string }>>;
 }
 
 /** A local server that speaks the Hub's protocol: models, trees, files by redirects, uploads, commits. */
@@ -95,10 +102,29 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
     for (const [name, value] of Object.entries(FOR_PAGES)) response.setHeader(name, value);
     if (request.method === 'OPTIONS') return void response.writeHead(204).end();
     requests.push({ line: `${request.method} ${request.url}`, ...(range && { range }), ...(token && { token }) });
+    if (isFaulty(request, response)) return;
     answer(request, response).catch((error) => fail(response, 500, 'Internal', String(error)));
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+
+  /** Whether a fault takes the place of the answer. */
+  function isFaulty(request: IncomingMessage, response: ServerResponse): boolean {
+    const { silent, slow, busy = {} } = faults;
+    const holds = (text: string | undefined) => text !== undefined && request.url!.includes(text);
+    if (holds(slow)) {
+      response.writeHead(200, { 'content-length': 1_000_000 });
+      const timer = setInterval(() => response.write(' '), 10);
+      response.on('close', () => clearInterval(timer));
+      return true;
+    }
+    const refused = Object.entries(busy).find(([text, { times }]) => holds(text) && times > 0)?.[1];
+    if (refused === undefined) return holds(silent);
+    refused.times -= 1;
+    const { status, retryAfter } = refused;
+    response.writeHead(status, retryAfter === undefined ? {} : { 'retry-after': retryAfter }).end('later');
+    return true;
+  }
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { pathname } = new URL(request.url!, url);
@@ -203,6 +229,12 @@ export async function startHubServer(repos: Record<string, HubRepo>, faults: Hub
     }));
     const all = [{ type: 'directory', path: 'onnx', size: 0, oid: '0' }, ...entries, ...(faults.listed ?? [])];
     const start = Number(searchParams.get('cursor') ?? 0);
+    if (faults.endless !== undefined) {
+      const cursor = faults.endless === 'same' ? 1 : start + 1;
+      return json(start === 0 ? all : [], {
+        link: `<${url}${pathname}?recursive=true&cursor=${cursor}>; rel="next"`,
+      });
+    }
     const end = start + (faults.pageSize ?? PAGE_SIZE);
     const next = `<${faults.nextPages ?? url}${pathname}?recursive=true&cursor=${end}>; rel="next"`;
     json(all.slice(start, end), end < all.length ? { link: next } : {});
