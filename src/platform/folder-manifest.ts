@@ -65,7 +65,8 @@ export function findObstacle({ path, byteLength }: FoundFile, listed: ListedFile
   if (!listed.has(path)) return `its ${MANIFEST} does not list ${path}`;
   if (byteLength === undefined) return `${path} in it is no plain file`;
   const written = listed.get(path);
-  if (written === undefined || written === byteLength) return undefined;
+  if (written === byteLength || (written === undefined && REPORTS.test(path))) return undefined;
+  if (written === undefined) return `its ${MANIFEST} does not say how many bytes of ${path} were written`;
   return `${path} in it has ${byteLength} bytes, and ${written} were written`;
 }
 

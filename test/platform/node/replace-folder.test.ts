@@ -45,6 +45,15 @@ const OBSTACLES: Readonly<Record<string, readonly [() => Promise<unknown>, RegEx
     () => rename(at('out/onnx/model.onnx'), at('x')).then(() => symlink(at('x'), at('out/onnx/model.onnx'))),
     /onnx\/model\.onnx in it is no plain file/,
   ],
+  'a file that a forged manifest lists without its size': [
+    async () => {
+      await writeFile(at('out/onnx/thesis.txt'), 'mine');
+      const manifest = JSON.parse(await content(`out/${MANIFEST}`));
+      const files = [...manifest.files, { path: 'onnx/thesis.txt' }];
+      await writeFile(at(`out/${MANIFEST}`), JSON.stringify({ ...manifest, files }));
+    },
+    /does not say how many bytes of onnx\/thesis\.txt were written/,
+  ],
   'a changed file': [() => truncate(at('out/onnx/model.onnx'), 2), /has 2 bytes, and 3 were written/],
   'no manifest': [() => rename(at(`out/${MANIFEST}`), at('x')), /holds fang-prune-report\.json, and no/],
   'a damaged manifest': [() => writeFile(at(`out/${MANIFEST}`), '{"files": 3}'), /and no fang-prune-files/],
