@@ -3,11 +3,12 @@ import type { ComparedMeasure, PairedDifference, TaskComparison } from '../evalu
 import type { DivergenceResult } from '../evaluation/measure-divergence.js';
 import { type BenchmarkMeasurements, benchmarkMetrics } from './benchmark-metrics.js';
 import { checkShape } from './check-report.js';
-import { findMeasured, isSamePath } from './find-measured.js';
+import { findMeasured, isMeant } from './find-measured.js';
 import { BENCHMARK, BIAS, EVALUATION } from './measurement-shapes.js';
 import { type MeasuredPerplexity, perplexityMetric } from './perplexity-metric.js';
 import type { BiasReport, MetricReport, PruneReport } from './report-schema.js';
 import type { Shape } from './shape.js';
+import { withoutPaths } from './without-paths.js';
 
 /** What `fang-prune eval --json` prints, as far as a report shows it. */
 export interface EvaluationMeasurements {
@@ -75,7 +76,8 @@ interface MeasurementKind<T> {
 const BIASES: MeasurementKind<BiasReport & { readonly perplexity?: MetricReport }> = {
   field: 'overlap',
   shape: BIAS,
-  add(report, { perplexity, ...bias }) {
+  add(report, measured) {
+    const { perplexity, ...bias } = withoutPaths(measured);
     const others = (report.bias ?? []).filter(({ name }) => name !== bias.name);
     return { ...withMetrics(report, perplexity ? [perplexity] : []), bias: [...others, bias] };
   },
@@ -107,12 +109,15 @@ function metricsOf(
   place: string,
 ): MetricReport[] {
   const { dense, pruned } = findMeasured(report, models, place);
-  const verdicts = comparisons.filter(({ a, b }) => isSamePath(a, report.model) && isSamePath(b, report.out));
-  return [
+  const verdicts = comparisons.filter(({ a, b }) => isMeant(a, report.model) && isMeant(b, report.out));
+  const { perplexity = [], divergence = [], tasks = [] } = pruned;
+  const paths = [...[...perplexity, ...divergence].map(({ text }) => text), ...tasks.map(({ file }) => file)];
+  const metrics = [
     ...perplexityMetrics(dense, pruned, place),
     ...divergenceMetrics(report, pruned),
     ...taskMetrics(dense, pruned, verdicts),
   ];
+  return withoutPaths(metrics, { paths });
 }
 
 function perplexityMetrics(
@@ -133,7 +138,7 @@ function perplexityMetrics(
 /** How far the pruned model's predictions are from the dense one's. */
 function divergenceMetrics({ model }: PruneReport, { divergence = [] }: ModelMeasurements): MetricReport[] {
   return divergence
-    .filter(({ reference }) => isSamePath(reference, model))
+    .filter(({ reference }) => isMeant(reference, model))
     .flatMap(({ text, klDivergence, top1Agreement, intervals, protocol }): MetricReport[] => [
       { kind: 'other', name: `divergence (KL), ${text}`, dense: 0, pruned: klDivergence, better: 'lower', protocol },
       {

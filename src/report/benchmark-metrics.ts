@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 import type { Speedup, SpeedVerdict, Spread } from '../evaluation/speed.js';
-import { findMeasured, isSamePath } from './find-measured.js';
+import { findMeasured, isMeant } from './find-measured.js';
 import type { MetricReport, PruneReport } from './report-schema.js';
 
 /** What `fang-prune bench --json` prints, as far as a report shows it. */
@@ -50,7 +50,7 @@ export function benchmarkMetrics(
   checkSize(pruned, report.bytes.after, place);
   if (dense !== undefined) checkSize(dense, report.bytes.before, place);
   const verdicts = comparisons.find(
-    ({ model, reference }) => isSamePath(model, report.out) && isSamePath(reference, report.model),
+    ({ model, reference }) => isMeant(model, report.out) && isMeant(reference, report.model),
   );
   const note =
     `speeds: medians of ${shape.rounds} rounds that read ${shape.promptLength} tokens and write ${shape.newTokens}, ` +

@@ -1,5 +1,6 @@
 import { OptionError } from '../errors.js';
 import type { PruneReport } from './report-schema.js';
+import { isAbsolutePath } from './without-paths.js';
 
 /** Measurements of a report's two models. */
 export interface MeasuredPair<T> {
@@ -18,12 +19,24 @@ export function findMeasured<T extends { readonly model: string }>(
   models: readonly T[],
   place: string,
 ): MeasuredPair<T> {
-  const pruned = models.find(({ model }) => isSamePath(model, report.out));
+  const find = (path: string | undefined, among: readonly T[]) =>
+    among.find(({ model }) => isSamePath(model, path)) ?? among.find(({ model }) => isNameOf(path, model));
+  const pruned = find(report.out, models);
   if (pruned === undefined) {
     const found = models.map(({ model }) => model).join(', ') || 'no model';
     throw new OptionError(`${place} measured ${found}, not the pruned model ${report.out ?? '(a dry run has none)'}`);
   }
-  return { pruned, dense: models.find(({ model }) => isSamePath(model, report.model)) };
+  const others = models.filter((measured) => measured !== pruned);
+  return { pruned, dense: find(report.model, others) };
+}
+
+/** Whether a report means a model that was measured: saved reports hold names in place of absolute paths. */
+export const isMeant = (path: string, said: string | undefined): boolean =>
+  isSamePath(path, said) || isNameOf(said, path);
+
+/** Whether an absolute path ends in a name. */
+function isNameOf(name: string | undefined, path: string): boolean {
+  return name !== undefined && isAbsolutePath(path) && !isAbsolutePath(name) && plain(path).endsWith(`/${plain(name)}`);
 }
 
 /** Whether two paths name one place; they may be written with or without `./` and a slash at the end. */

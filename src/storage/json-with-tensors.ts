@@ -5,6 +5,7 @@ import { refusal } from '../options/option.js';
 import type { Files, Platform } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import type { SavedFile, SavedKind } from '../report/saved-file.js';
+import { withoutPaths } from '../report/without-paths.js';
 import { hashFiles } from './hash-files.js';
 import { hasSchema, type JsonObject, readJsonFile } from './read-json.js';
 
@@ -76,7 +77,9 @@ export async function writePair(
     const named: Pick<SavedFile, 'tensors'> = {
       tensors: { file: files.split(place.tensors).name, sha256: hash.digest() },
     };
-    return sink.write(new TextEncoder().encode(formatJson({ ...json, ...named })));
+    return sink.write(
+      new TextEncoder().encode(formatJson(withoutPaths({ ...json, ...named }, { folders: [files.resolve('.')] }))),
+    );
   };
   await files.writeTogether(
     new Map([

@@ -1,0 +1,85 @@
+/** Fields that quote text, whatever it is about. */
+const QUOTING: ReadonlySet<string> = new Set(['samples', 'tokens', 'examples']);
+
+/** Sentences: a slash at their beginning may be that of a node's name. */
+const SENTENCES: ReadonlySet<string> = new Set(['remarks', 'note']);
+
+const ABSOLUTE = /^(?:~?[\\/]|[A-Za-z]:[\\/]|\.\.[\\/])/;
+
+/** Folders of systems, in sentences of which nothing else is known. Nodes of graphs have names that begin with a slash too. */
+const SYSTEM_PATH =
+  /(?<![\w.\\/-])(?:\/(?:home|Users|root|tmp|private|var|mnt|media|opt|srv|usr|etc|Volumes)[\\/]|[A-Za-z]:\\)[^\s'"`<>|]*/g;
+
+/** Whether a path says where it lies on this machine. */
+export const isAbsolutePath = (path: string): boolean => ABSOLUTE.test(path);
+
+/** What sentences may hold. */
+export interface KnownPlaces {
+  /** Absolute paths, which become names too. */
+  readonly paths?: readonly string[];
+  /** Absolute folders; paths inside become relative to them. */
+  readonly folders?: readonly string[];
+}
+
+/**
+ * Replaces the absolute paths in plain data by names: their last part, or as many as tell them apart. Relative paths stay, and so
+ * does quoted text.
+ */
+export function withoutPaths<T>(value: T, { paths: known = [], folders: roots = [] }: KnownPlaces = {}): T {
+  const texts = new Set<string>();
+  visit(value, (text, isSentence) => {
+    if (!isSentence) texts.add(text);
+    return text;
+  });
+  const paths = new Set([...texts, ...known].filter((text) => isAbsolutePath(text) && partsOf(text).length > 0));
+  const names = shortNames(paths, texts);
+  const parts = [...paths]
+    .sort((a, b) => b.length - a.length)
+    .map((path) => [startOf(path), names.get(path)!] as const);
+  const folders = [...new Set([...roots, ...[...paths].map(folderOf)])]
+    .filter((folder) => folder.length > 1)
+    .sort((a, b) => b.length - a.length)
+    .map((folder) => new RegExp(`${startOf(folder).source}[\\\\/]`, 'g'));
+  const shorten = (sentence: string): string => {
+    let text = sentence;
+    for (const [path, name] of parts) text = text.replace(path, () => name);
+    for (const folder of folders) text = text.replace(folder, '');
+    return text.replace(SYSTEM_PATH, (path) => lastParts(path, 1));
+  };
+  return visit(value, (text) => names.get(text) ?? shorten(text)) as T;
+}
+
+/** Plain data with its texts replaced, but for those that quote. */
+function visit(value: unknown, replace: (text: string, isSentence: boolean) => string, field = ''): unknown {
+  if (typeof value === 'string') return replace(value, SENTENCES.has(field));
+  if (Array.isArray(value)) return value.map((item) => visit(item, replace, field));
+  if (typeof value !== 'object' || value === null || ArrayBuffer.isView(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([name, item]) => [name, QUOTING.has(name) ? item : visit(item, replace, name)]),
+  );
+}
+
+/** The fewest last parts of each path that no other path ends in, and that are no other text. */
+function shortNames(paths: ReadonlySet<string>, texts: ReadonlySet<string>): ReadonlyMap<string, string> {
+  const nameOf = (path: string): string => {
+    const own = partsOf(path);
+    const rivals = [...paths].filter((other) => !other.includes(path) && partsOf(other).join('/') !== own.join('/'));
+    const isTaken = (name: string) => texts.has(name) || rivals.some((other) => endsIn(other, name));
+    let count = 1;
+    while (count < own.length && isTaken(lastParts(path, count))) count += 1;
+    return lastParts(path, count);
+  };
+  return new Map([...paths].map((path) => [path, nameOf(path)]));
+}
+
+const endsIn = (path: string, name: string): boolean => `/${partsOf(path).join('/')}`.endsWith(`/${name}`);
+
+const lastParts = (path: string, count: number): string => partsOf(path).slice(-count).join('/') || path;
+
+const partsOf = (path: string): string[] => path.split(/[\\/]/).filter((part) => !['', '.', '..'].includes(part));
+
+const folderOf = (path: string): string => path.replace(/[\\/]+$/, '').replace(/[\\/][^\\/]*$/, '');
+
+/** Where a path stands in a sentence, and not inside another path. */
+const startOf = (path: string): RegExp =>
+  new RegExp(`(?<![\\w.\\\\/-])${path.replace(/[\\/]+$/, '').replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}`, 'g');

@@ -1,0 +1,50 @@
+import { withoutPaths } from '../../src/report/without-paths.js';
+
+it('names what absolute paths end in, with as many parts as tell them apart', () => {
+  const given = {
+    model: '/home/me/secret/dense',
+    out: '/home/me/other/dense/',
+    texts: ['/data/a.txt', 'C:\\Users\\me\\b.txt', '../up/c.txt', 'here/d.txt', 'org/name'],
+    schema: 'fang-prune-report/1',
+    unit: 'tokens/s',
+    root: '/',
+  };
+  expect(withoutPaths(given)).toEqual({
+    model: 'secret/dense',
+    out: 'other/dense',
+    texts: ['a.txt', 'b.txt', 'c.txt', 'here/d.txt', 'org/name'],
+    schema: 'fang-prune-report/1',
+    unit: 'tokens/s',
+    root: '/',
+  });
+});
+
+it('takes paths out of sentences, and leaves names of nodes and quoted text', () => {
+  const given = {
+    model: '/work/dense',
+    metrics: [{ name: 'divergence (KL), /texts/a.txt' }, { name: '/texts/a.txt, acc' }],
+    remarks: [
+      'went on from what /work/out.partial kept',
+      '/model/layers.0/MatMul stays: Load model from /work/dense/onnx/model.onnx failed',
+      'see /home/me/x/y.json',
+      'see /current/models/z',
+    ],
+    examples: [{ before: '/work/dense' }],
+  };
+  expect(withoutPaths(given, { paths: ['/texts/a.txt'], folders: ['/current'] })).toEqual({
+    model: 'dense',
+    metrics: [{ name: 'divergence (KL), a.txt' }, { name: 'a.txt, acc' }],
+    remarks: [
+      'went on from what out.partial kept',
+      '/model/layers.0/MatMul stays: Load model from dense/onnx/model.onnx failed',
+      'see y.json',
+      'see models/z',
+    ],
+    examples: [{ before: '/work/dense' }],
+  });
+});
+
+it('changes nothing the second time', () => {
+  const once = withoutPaths({ model: '/a/m', out: '/b/m', text: '/a/t.txt' });
+  expect(withoutPaths(once)).toEqual(once);
+});
