@@ -2,6 +2,7 @@ import type { AppliedRecipe, ApplyRequest } from '../node.js';
 import { APPLY } from '../options/commands.js';
 import { formatBytes, formatCount } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { formatSideFiles } from './format-side-files.js';
 import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
@@ -20,10 +21,15 @@ export const applyCommand: CommandRow<ApplyRequest, AppliedRecipe> = {
   format: formatApplied,
 };
 
-function formatApplied({ model, out, sha256, parameters, bytes }: AppliedRecipe, colors: Colors): string {
+function formatApplied(applied: AppliedRecipe, colors: Colors): string {
+  const { model, out, sha256, parameters, bytes, sideFiles } = applied;
   const sizes = [
     `parameters ${formatCount(parameters.before)} -> ${formatCount(parameters.after)}`,
     `bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}`,
   ];
-  return `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n\n${formatDone({ out, report: false, next: ['bench', model, out] }, colors)}`;
+  return [
+    `${colors.bold('Pruned')} ${model} -> ${out} by recipe\n${sizes.join(', ')}\nSHA-256 ${sha256}\n`,
+    ...formatSideFiles(sideFiles),
+    formatDone({ out, report: false, next: ['bench', model, out] }, colors),
+  ].join('\n');
 }

@@ -2,6 +2,7 @@ import type { HealedFolder, HealRequest } from '../node.js';
 import { HEAL } from '../options/commands.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
+import { formatSideFiles } from './format-side-files.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCertificate, formatHealing, formatQuality } from './prune.js';
@@ -26,12 +27,13 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
 };
 
 export function formatHealed(healed: HealedFolder, colors: Colors): string {
-  const { dense, pruned, out, healing, certificate, quality, timings, remarks, peakMemoryBytes } = healed;
+  const { dense, pruned, out, healing, certificate, quality, sideFiles, timings, remarks, peakMemoryBytes } = healed;
   const memory = peakMemoryBytes === undefined ? '' : `, ${formatBytes(peakMemoryBytes)} of memory`;
   return [
     `${colors.bold('Healed')} ${pruned} -> ${out}\n`,
     ...formatHealing(healing),
     ...formatCertificate(certificate),
+    ...formatSideFiles(sideFiles),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(quality, 'healed'),
     colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}${memory}\n`),

@@ -5,6 +5,7 @@ import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../
 import type { PruneReport, RungReport } from '../report/report-schema.js';
 import { numbers, words } from '../report/table-columns.js';
 import { REPORT_NAME } from '../storage/write-report.js';
+import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
 import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
@@ -33,6 +34,7 @@ export function formatLadder(
     formatRungs(ladder),
     ...(texts.length > 1 ? [formatTexts(ladder, texts)] : []),
     ...(texts.length > 0 ? [sayHow(ladder, texts)] : []),
+    ...formatSideFiles(first.sideFiles),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...(dryRun || out === undefined ? [] : [formatDone({ out, report: firstPage, next }, colors)]),
   ].join('\n');

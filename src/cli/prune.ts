@@ -25,6 +25,7 @@ import { formatBenchmark } from './bench.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { formatModules } from './format-modules.js';
+import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
@@ -158,6 +159,7 @@ export function formatPruneReport(
     ...formatCalibration(report),
     ...formatHealing(report.healing),
     ...formatCertificate(report.certificate),
+    ...formatSideFiles(report.sideFiles),
     ...report.remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(quality),
     colors.dim(`${formatDuration(elapsedMs)}${memory}\n`),

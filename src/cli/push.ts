@@ -30,7 +30,9 @@ function formatPushed({ folder, repo, commit, url, files, leftOut, card }: Pushe
   return [
     `${colors.bold(commit === undefined ? 'Would push' : 'Pushed')} ${folder} -> ${repo}\n`,
     formatTable([...words('file'), ...numbers('size')], rows),
-    ...(leftOut.length === 0 ? [] : [`Not uploaded: ${leftOut.join(', ')}\n`]),
+    ...(leftOut.length === 0
+      ? []
+      : [`Not uploaded: ${leftOut.join(', ')}\nTo upload one of them too, name it: --include FILE\n`]),
     ...(commit === undefined ? [`${card}`] : [`Commit ${commit}\n${url}\n`]),
   ].join('\n');
 }

@@ -4,6 +4,7 @@ import { resolveQuantisation } from '../options/quantisation.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
+import { formatSideFiles } from './format-side-files.js';
 import { sayingHow } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
@@ -36,6 +37,7 @@ function formatQuantized(report: PruneReport, colors: Colors, { report: place }:
     ...formatDtypes(report),
     ...formatCalibration(report),
     ...formatCertificate(report.certificate),
+    ...formatSideFiles(report.sideFiles),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     ...formatQuality(report.quality, 'quantised'),
     colors.dim(`${formatDuration(elapsedMs)}\n`),

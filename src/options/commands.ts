@@ -269,7 +269,17 @@ export const PUSH = {
       kind: text('a name, such as apache-2.0'),
       otherwise: 'that of the pruned model on the Hub',
     }),
-    withReport: row('--with-report', 'upload report and calibration windows too, which quote text and name paths', {
+  },
+  Files: {
+    include: row(
+      '--include <file>',
+      'a file of the folder to upload too, which no model is known to have; may be repeated',
+      {
+        kind: listOf(text('a path in the folder'), 'a list of files, such as ["figure.png"]', 'texts'),
+        otherwise: 'none',
+      },
+    ),
+    withReport: row('--with-report', 'upload report and calibration windows too, which quote text', {
       kind: truth,
       default: false,
     }),

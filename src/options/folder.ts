@@ -23,6 +23,10 @@ export interface FolderOptions extends QuantisationOptions {
   readonly hiddenStates?: StatesPlace | undefined;
   /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
   readonly report?: string | boolean | undefined;
+  /**
+   * Write absolute paths of this machine into the report. Default false: names alone, as `push` uploads it in any case.
+   */
+  readonly reportPaths?: boolean | undefined;
   /** Quote calibration text in the report, to show what contexts are about. Default true. */
   readonly quoteText?: boolean | undefined;
   /**
@@ -90,6 +94,10 @@ export const RESULT = {
     no: 'write no report',
   }),
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: truth, default: true }),
+  reportPaths: row('--report-paths', 'write absolute paths into the report, and not names alone', {
+    kind: truth,
+    default: false,
+  }),
   certify: row('--no-certify', 'do not compare what was written with the masked original', {
     kind: truth,
     default: true,
@@ -98,7 +106,7 @@ export const RESULT = {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
   }),
-} as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'certify' | 'recipe'>;
+} as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'reportPaths' | 'certify' | 'recipe'>;
 
 export const LOOK = {
   ...CALIBRATION,

@@ -89,12 +89,12 @@ export async function isFinished(
 
 /**
  * Reports of results that a run of the same key has made, by their place in the list.
- * @param inside folder in a result's own that its report lies in; empty for that itself
+ * @param inside folder in a result's own that its report lies in; empty for that itself; `model` as the user called it
  */
 export async function readFinished(
   context: JobContext,
   results: readonly ResultPlaces[],
-  inside: string,
+  { inside, model }: { readonly inside: string; readonly model: string },
 ): Promise<ReadonlyMap<number, PruneReport>> {
   const { platform, journal } = context;
   const { files } = platform;
@@ -105,8 +105,9 @@ export async function readFinished(
     // What cannot be read is made again.
     const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readKept<PruneReport>(journal, reportEntry(index)));
-    // It may have been moved since.
-    if (report !== undefined) found.set(index, { ...report, out: inside === '' ? out : files.resolve(out, inside) });
+    // It may have been moved since, and a saved report has names for paths.
+    if (report !== undefined)
+      found.set(index, { ...report, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;
 }

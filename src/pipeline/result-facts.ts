@@ -4,12 +4,15 @@ import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import type { SideFilesReport } from '../report/report-schema.js';
+import { withoutPaths } from '../report/without-paths.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { hashFiles } from '../storage/hash-files.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
 import type { JobContext } from './job-context.js';
 import { stateOwnDtype } from './name-variants.js';
+import type { SavedFolder } from './stages/save.js';
 
 /** The folder's JSON files as they fit the pruned model. */
 export function mendDocuments(
@@ -21,7 +24,7 @@ export function mendDocuments(
   const widths = blockWidths(detected.layout, kept);
   const external = planExternalFiles(model, modelFile);
   const externalFileCount = external.length;
-  const config = documents['config.json'];
+  const config = documents['config.json'] && nameOrigin(documents['config.json']);
   const genai = documents['genai_config.json'];
   return {
     ...(config && {
@@ -34,6 +37,12 @@ export function mendDocuments(
   };
 }
 
+/** Exporters note where the model lay on their machine, which no runtime reads. */
+function nameOrigin(config: JsonObject): JsonObject {
+  const { _name_or_path: origin } = config;
+  return typeof origin === 'string' ? { ...config, _name_or_path: withoutPaths(origin) } : config;
+}
+
 /** SHA-256 of the files of a model that was written. */
 export function hashSaved(
   { platform, signal }: JobContext,
@@ -42,6 +51,15 @@ export function hashSaved(
 ): Promise<string> {
   const paths = files.map(({ path }) => platform.files.resolve(folder, path));
   return hashFiles(platform, paths, signal);
+}
+
+/** Names of files that were left beside the model, as many as a report lists. */
+const MAX_LEFT = 50;
+
+/** Which files lay beside a model, for a report. */
+export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): SideFilesReport {
+  const left = [...leftOut, ...outside];
+  return { copied, leftCount: left.length, left: left.slice(0, MAX_LEFT) };
 }
 
 /** Elements of all float weights. */

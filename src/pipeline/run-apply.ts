@@ -7,7 +7,7 @@ import { applyChange } from '../removal/apply-change.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
-import type { BeforeAfter } from '../report/report-schema.js';
+import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';
 import { hashFiles } from '../storage/hash-files.js';
 import { openPair, resolvePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
@@ -16,7 +16,7 @@ import { VERSION } from '../version.js';
 import { type JobContext, withJob } from './job-context.js';
 import { runOf } from './kept-run.js';
 import { refuseCoded } from './refuse-coded.js';
-import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
 import { analyse } from './stages/analyse.js';
 import { load } from './stages/load.js';
 import { open } from './stages/open.js';
@@ -40,6 +40,8 @@ export interface AppliedRecipe {
   readonly sha256: string;
   readonly parameters: BeforeAfter;
   readonly bytes: BeforeAfter;
+  /** What lay beside the model; absent for a result that was there already. */
+  readonly sideFiles?: SideFilesReport;
 }
 
 /** Open, load, analyse, save. */
@@ -74,12 +76,13 @@ export async function runApply(platform: Platform, request: ApplyRequest): Promi
       sha256: written.sha256,
       parameters: { before: analysed.detected.layout.parameterCount, after: countParameters(model) },
       bytes: { before: await totalBytes(platform, modelPaths(folder, dense)), after: written.byteLength },
+      ...(written.sideFiles && { sideFiles: written.sideFiles }),
     };
   });
 }
 
 /** A model that was written. */
-type WrittenModel = Pick<AppliedRecipe, 'sha256'> & { readonly byteLength: number };
+type WrittenModel = Pick<AppliedRecipe, 'sha256' | 'sideFiles'> & { readonly byteLength: number };
 
 /** What the same call has made, which was ended before it could say so; undefined where it has not, or something is wrong with it. */
 async function findMade(context: JobContext, out: string, { run, result }: Recipe): Promise<WrittenModel | undefined> {
@@ -116,7 +119,7 @@ async function buildModel(
   const sha256 = await hashSaved(context, partial, saved);
   await folder.checkUnchanged();
   checkResult(recipe, sha256);
-  return { sha256, byteLength: saved.byteLength };
+  return { sha256, byteLength: saved.byteLength, sideFiles: reportSideFiles(saved) };
 }
 
 /** Versions may write the same model in other bytes; the same version may not. */

@@ -16,7 +16,7 @@ import { pruneTwin } from '../removal/prune-twin.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
 import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-shapes.js';
-import type { CertificateReport, QualityReport } from '../report/report-schema.js';
+import type { CertificateReport, QualityReport, SideFilesReport } from '../report/report-schema.js';
 import { optional, text, withFields } from '../report/shape.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
@@ -31,7 +31,7 @@ import { isFinished, mayBeKept, withJournal } from './kept-run.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
-import { hashSaved } from './result-facts.js';
+import { hashSaved, reportSideFiles } from './result-facts.js';
 import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
 
@@ -72,6 +72,8 @@ export interface HealedFolder {
   readonly certificate?: CertificateReport;
   /** How well the healed model predicts beside the dense one; absent where it could not be measured. */
   readonly quality?: QualityReport;
+  /** What lay beside the pruned model; absent for a result that was there already. */
+  readonly sideFiles?: SideFilesReport;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
@@ -123,8 +125,8 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
   });
 }
 
-/** What `HEALING_FILE` holds. */
-type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality'>;
+/** What `HEALING_FILE` holds, and what lay beside the model. */
+type HealedModel = Pick<HealedFolder, 'sha256' | 'healing' | 'certificate' | 'quality' | 'sideFiles'>;
 
 const HEALED = withFields({
   sha256: text,
@@ -242,6 +244,6 @@ async function writeHealed(
     const made = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
     await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(made));
     await folder.checkUnchanged();
-    return made;
+    return { ...made, sideFiles: reportSideFiles(saved) };
   });
 }

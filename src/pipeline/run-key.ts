@@ -27,6 +27,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
     'pruned',
     'out',
     'report',
+    'reportPaths',
     'recipe',
     'force',
     'resume',

@@ -35,7 +35,7 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
   const { files } = platform;
   const results = resultPlaces(files, { ...request, sparsity: [request.sparsity] }, false);
   const finish = async (reports: readonly PruneReport[]) => {
-    if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, results);
+    if (typeof request.evaluation === 'object') await rewriteReports(platform, reports, { ...request, results });
     return reports;
   };
   const [report] = await pruneTo(platform, request, { results, finish });
@@ -52,7 +52,7 @@ export async function runLadder(platform: Platform, request: LadderRequest): Pro
     async finish(pruned) {
       const ladder = buildLadder(pruned);
       const reports = pruned.map((report) => ({ ...report, ladder }));
-      await rewriteReports(platform, reports, results);
+      await rewriteReports(platform, reports, { ...request, results });
       return reports;
     },
   });
@@ -100,7 +100,10 @@ function pruneTo(
     const sparsities = results.map(({ sparsity }) => sparsity);
     const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
     return withJournal(foreseen, { ...run, sparsities, resume }, async (context, goesOn) => {
-      const finished = goesOn || (resume && !force) ? await readFinished(context, results, run.inside) : new Map();
+      const finished =
+        goesOn || (resume && !force)
+          ? await readFinished(context, results, { inside: run.inside, model: request.model })
+          : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       // Another run may have made them since.
       await checkPlaces(folder, open, { ...checks, goesOn });
@@ -180,7 +183,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
-  const { hiddenStates, quoteText = true, certify: certifies = true, stopHealing } = request;
+  const { hiddenStates, quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = {
     ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
@@ -225,7 +228,10 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;
-      const written = { stages, model, force, quoteText, certifies, asked, quantisation, places, index, resultCount };
+      const written = {
+        ...{ stages, model, force, quoteText, reportPaths, certifies, asked, quantisation },
+        ...{ places, index, resultCount },
+      };
       reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
     }
     return reports;
@@ -258,11 +264,15 @@ function makeResult(
 async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],
-  places: readonly Pick<ResultPlaces, 'report'>[],
+  {
+    results,
+    reportPaths: paths,
+  }: Pick<PruneRequest, 'reportPaths'> & { readonly results: readonly Pick<ResultPlaces, 'report'>[] },
 ): Promise<void> {
-  for (const [at, { report: place }] of places.entries()) {
+  for (const [at, { report: place }] of results.entries()) {
     const report = reports[at]!;
     const folder = place?.folder ?? (report.out && files.resolve(report.out));
-    if (place !== undefined && folder !== undefined) await writeReport(files, report, { folder, name: place.name });
+    if (place !== undefined && folder !== undefined)
+      await writeReport(files, report, { folder, name: place.name, paths });
   }
 }

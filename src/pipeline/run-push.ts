@@ -1,18 +1,22 @@
-import { HubError, OptionError } from '../errors.js';
+import { HubError, OptionError, UnsupportedModelError } from '../errors.js';
 import { createHubClient, type HubModel } from '../hub/hub-client.js';
 import { formatModelCard } from '../hub/model-card.js';
-import { uploadFiles } from '../hub/upload-files.js';
+import { type FileToSend, uploadFiles } from '../hub/upload-files.js';
+import { normaliseRelativePath } from '../onnx/relative-path.js';
 import { PUSH } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import type { HubStore } from '../platform/hub-store.js';
-import type { Platform } from '../platform/platform.js';
+import type { Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
+import type { PruneReport } from '../report/report-schema.js';
+import { chooseModelFile, listingOf } from '../storage/choose-model-file.js';
+import { readJsonFile } from '../storage/read-json.js';
 import { type ListedFile, readListed } from '../storage/read-listed.js';
 import { readReport } from '../storage/read-report.js';
-import { walkFiles } from '../storage/side-files.js';
+import { listModelFiles, type SideFilesPlace, walkFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
-import { REPORT_NAME } from '../storage/write-report.js';
+import { formatReport, publicReport, REPORT_NAME } from '../storage/write-report.js';
 
 /** A result that shall lie on the Hugging Face Hub. */
 export interface PushRequest extends JobControl {
@@ -30,7 +34,9 @@ export interface PushRequest extends JobControl {
   readonly baseModel?: string | undefined;
   /** Licence of the model, in the Hub's words, for its card. Default: the one that the pruned model had on the Hub. */
   readonly license?: string | undefined;
-  /** Upload the report and calibration windows too, which quote text and name paths. Default false. */
+  /** Files of the folder to upload beside those that are known to belong to a model, relative to it. Default: none. */
+  readonly include?: readonly string[] | undefined;
+  /** Upload the report and calibration windows too, which quote text; the report names no paths. Default false. */
   readonly withReport?: boolean | undefined;
   /** What the commit is called. */
   readonly message?: string | undefined;
@@ -47,7 +53,7 @@ export interface PushedFolder {
   readonly url?: string;
   /** What was uploaded beside the card. */
   readonly files: readonly ListedFile[];
-  /** What lies in the folder and was not. */
+  /** What lies in the folder and was not; `include` uploads it. */
   readonly leftOut: readonly string[];
   /** The repository's `README.md`. */
   readonly card: string;
@@ -57,20 +63,30 @@ export interface PushedFolder {
 const PRIVATE_FILES = new RegExp(`(^|/)(fang-prune-|${WINDOWS_FILE.replace('.', '\\.')}$)`);
 const CARD = 'README.md';
 
+/** Reports, which are written anew without paths. */
+const REPORTS = new RegExp(`(^|/)${REPORT_NAME}\\.(json|html)$`);
+
 /**
- * Uploads a folder that a run wrote, in one commit, with a page that says what it is. Nothing but what its manifest lists goes.
+ * Uploads a folder that a run wrote, in one commit, with a page that says what it is. Of the files that its manifest lists those
+ * go that are known to belong to a model; others go by their names alone.
  */
 export async function runPush(platform: Platform, request: PushRequest): Promise<PushedFolder> {
   checkOptions(request, rowsOf(PUSH));
   const { files, hub } = platform;
-  const { folder, repo, dryRun = false, withReport = false } = request;
+  const { folder, repo, dryRun = false, withReport = false, include = [] } = request;
   const root = files.resolve(folder);
   const listed = await readListed(files, root, folder);
   if (listed === undefined)
     throw refusal('folder', `is ${folder}, which holds no ${MANIFEST}: only what a run of fang-prune wrote is pushed`);
-  const isWanted = (path: string) => path !== CARD && (withReport || !PRIVATE_FILES.test(path));
-  const wanted = listed.filter(({ path }) => isWanted(path));
-  const report = await readReport(files, files.resolve(root, `${REPORT_NAME}.json`));
+  const known = await findKnown(files, root, listed);
+  const isWanted = (path: string) => (PRIVATE_FILES.test(path) ? withReport : known.has(path));
+  const asked = await findIncluded(files, { root, folder, listed, include });
+  const [documents, wanted] = partition(
+    [...listed.filter(({ path }) => path !== CARD && !asked.has(path) && isWanted(path)), ...asked.values()],
+    ({ path }) => REPORTS.test(path),
+  );
+  const reports = await publishReports(files, root, documents);
+  const report = await readPublicReport(files, root, '');
   const has = (name: string) => listed.some(({ path }) => path === name);
   const card = formatModelCard({
     repo,
@@ -79,10 +95,11 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
     report,
     layout: has('genai_config.json') ? 'genai' : 'transformers.js',
   });
-  const sent = new Set(wanted.map(({ path }) => path));
+  const sending = [...wanted, ...reports].sort((a, b) => (a.path < b.path ? -1 : 1));
+  const sent = new Set(sending.map(({ path }) => path));
   const leftOut: string[] = [];
   for await (const path of walkFiles(files, root)) if (!sent.has(path) && path !== CARD) leftOut.push(path);
-  const pushed = { folder, repo, files: wanted, leftOut, card };
+  const pushed = { folder, repo, files: sending.map(({ path, byteLength }) => ({ path, byteLength })), leftOut, card };
   if (dryRun) return pushed;
   if (hub === undefined) throw new OptionError('nothing can be pushed from here: this platform has no Hub');
   await prepareRepo(hub, request);
@@ -96,7 +113,7 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
   const page = new Blob([card]);
   const commit = await uploadFiles({
     ...{ repo, branch: request.branch ?? 'main', store: hub },
-    files: [...contents, { path: CARD, byteLength: page.size, content: page }],
+    files: [...contents, ...reports, { path: CARD, byteLength: page.size, content: page }],
     title: request.message ?? 'Upload a model made smaller by fang-prune',
     onProgress: request.onProgress,
     signal: request.signal,
@@ -113,7 +130,7 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
     throw new HubError(
       `pushing to ${settings.endpoint} needs a token that may write: set HF_TOKEN, or log in by: hf auth login`,
     );
-  const client = await createHubClient(repo, hub, signal);
+  const client = await createHubClient(repo, hub, { signal });
   const found = await client.readModel('main').catch((error: unknown): HubModel | undefined => {
     if (!(error instanceof HubError) || error.status !== 404) throw error;
     if (create) return undefined;
@@ -122,4 +139,86 @@ async function prepareRepo(hub: HubStore, request: PushRequest): Promise<void> {
   if (found === undefined) return client.createRepo({ isPrivate: request.private ?? false });
   if (request.private && !found.isPrivate)
     throw refusal('private', `is asked for, and ${repo} exists and can be seen by all; change that on its page first`);
+}
+
+/** Listed files that are known to belong to a model: those of the folder, and of folders in it that have a `genai_config.json`. */
+async function findKnown(files: Files, root: string, listed: readonly ListedFile[]): Promise<ReadonlySet<string>> {
+  const roots = listed.flatMap(({ path }) => /^(?:(.+)\/)?genai_config\.json$/.exec(path)?.[1] ?? []);
+  const known = new Set<string>();
+  for (const inside of ['', ...roots]) {
+    const place = await describePlace(files, inside === '' ? root : files.resolve(root, inside));
+    for (const path of await listModelFiles(files, place)) known.add(inside === '' ? path : `${inside}/${path}`);
+  }
+  return known;
+}
+
+async function describePlace(files: Files, root: string): Promise<SideFilesPlace> {
+  const genai = await readJsonFile(files, files.resolve(root, 'genai_config.json'));
+  // A folder of several dtypes has models in others; whatever else is no model is known by its name.
+  const modelFile = await chooseModelFile(listingOf(files, root), { file: undefined, genai }).catch(
+    (error: unknown) => {
+      if (error instanceof OptionError || error instanceof UnsupportedModelError) return 'model.onnx';
+      throw error;
+    },
+  );
+  return {
+    root,
+    modelFile,
+    documents: genai === undefined ? {} : { 'genai_config.json': genai },
+    embeddings: undefined,
+  };
+}
+
+interface Including {
+  readonly root: string;
+  readonly folder: string;
+  readonly listed: readonly ListedFile[];
+  readonly include: readonly string[];
+}
+
+/** Files that are asked for by name. @throws OptionError for what is no file in the folder. */
+async function findIncluded(
+  files: Files,
+  { root, folder, listed, include }: Including,
+): Promise<ReadonlyMap<string, ListedFile>> {
+  const found = new Map<string, ListedFile>();
+  const real = await files.real(root);
+  for (const name of include) {
+    const path = normaliseRelativePath(name);
+    if (path === undefined) throw refusal('include', `names ${name}, which is no path inside ${folder}`);
+    if (path === CARD)
+      throw refusal('include', `names ${CARD}, which push writes itself; edit it on the Hub afterwards`);
+    if (path === MANIFEST) throw refusal('include', `names ${MANIFEST}, which says nothing to others`);
+    const target = files.resolve(root, path);
+    if ((await files.kindOf(target)) !== 'file')
+      throw refusal('include', `names ${name}, and ${folder} holds no such file`);
+    if (files.relative(real, await files.real(target)) === undefined)
+      throw refusal('include', `names ${name}, which leads out of ${folder}`);
+    const source = await files.open(target);
+    await source?.close();
+    found.set(path, listed.find((file) => file.path === path) ?? { path, byteLength: source?.byteLength ?? 0 });
+  }
+  return found;
+}
+
+/** Reports as others may see them; pages of which no JSON is there to be drawn from are left. */
+async function publishReports(files: Files, root: string, documents: readonly ListedFile[]): Promise<FileToSend[]> {
+  const published: FileToSend[] = [];
+  for (const { path } of documents) {
+    const report = await readPublicReport(files, root, path.slice(0, path.lastIndexOf('/') + 1));
+    if (report === undefined) continue;
+    const { json, page } = await formatReport(report);
+    const content = new Blob([path.endsWith('.json') ? json : page]);
+    published.push({ path, byteLength: content.size, content });
+  }
+  return published;
+}
+
+async function readPublicReport(files: Files, root: string, inside: string): Promise<PruneReport | undefined> {
+  const report = await readReport(files, files.resolve(root, `${inside}${REPORT_NAME}.json`));
+  return report && publicReport(files, report);
+}
+
+function partition<T>(items: readonly T[], isFirst: (item: T) => boolean): readonly [T[], T[]] {
+  return [items.filter(isFirst), items.filter((item) => !isFirst(item))];
 }

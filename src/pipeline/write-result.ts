@@ -7,7 +7,7 @@ import { type Drives, measureDrives } from '../prune/measure-drives.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
-import type { DtypeReport, PruneReport, StatisticsReport } from '../report/report-schema.js';
+import type { DtypeReport, PruneReport, SideFilesReport, StatisticsReport } from '../report/report-schema.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
@@ -18,8 +18,9 @@ import type { JobContext } from './job-context.js';
 import { type DtypeFolder, dtypeFolders, layoutOf, stateDtypes } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import type { QualityReference } from './quality-reference.js';
-import { countParameters, hashSaved, mendDocuments } from './result-facts.js';
+import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
 import { keyAt } from './run-key.js';
+import type { SavedFolder } from './stages/save.js';
 import type { Stages } from './stages.js';
 import { writeRecipe } from './write-recipe.js';
 import { countBytes, makeVariants, reportVariant, type Variant, type VariantChecks } from './write-variants.js';
@@ -46,6 +47,8 @@ export interface WriteRequest {
   /** Whether folders and files that exist are replaced. */
   readonly force: boolean;
   readonly quoteText: boolean;
+  /** Whether saved reports hold absolute paths. */
+  readonly reportPaths: boolean;
   readonly certifies: boolean;
   /** What the result is written as. */
   readonly quantisation: ResolvedQuantisation;
@@ -113,7 +116,8 @@ export async function writeResult(
   const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own, workspace };
   const report = await (output === undefined ? parts[0]!.count() : files.buildFolder(output, fill));
   await source.job.journal?.drop(`result-${index}`);
-  if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name });
+  const { reportPaths: paths } = request;
+  if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });
   return report;
 }
 
@@ -174,7 +178,10 @@ async function prepareFolder(
   });
   const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
 
-  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], found: VariantChecks = {}) =>
+  interface Found extends VariantChecks {
+    readonly sideFiles?: SideFilesReport;
+  }
+  const reportOn = (bytesAfter: number, said: readonly DtypeReport[], found: Found = {}) =>
     stages.report.run(context, {
       folder,
       engine: job.engine,
@@ -210,7 +217,7 @@ async function prepareFolder(
       const filled = files.resolve(partial, inside);
       const documents = documentsOf(source, outcome, { variants, layout });
       const said: DtypeReport[] = [];
-      const saved: SavedModel[] = [];
+      const saved: SavedFolder[] = [];
       const checks: VariantChecks[] = [];
       for (const [at, variant] of variants.entries()) {
         const { file, storage, isSource, change, precision } = variant;
@@ -230,11 +237,12 @@ async function prepareFolder(
         checks.push({ certificate, quality });
         said.push(...reportVariant(variant, found, { certificate, quality }));
       }
-      const report = await reportOn(saved[0]!.byteLength, said, checks[0]);
+      const sideFiles = reportSideFiles(saved[0]!);
+      const report = await reportOn(saved[0]!.byteLength, said, { ...checks[0], sideFiles });
       const { windowsFile } = calibration ?? {};
       if (windowsFile !== undefined) await writeText(files, files.resolve(filled, WINDOWS_FILE), windowsFile);
       if (place !== undefined && place.folder === undefined)
-        await writeReport(files, report, { folder: filled, name: place.name });
+        await writeReport(files, report, { folder: filled, name: place.name, paths: request.reportPaths });
       await folder.checkUnchanged();
       if (recipe !== undefined)
         // A recipe makes the float model: there is nothing to compare a quantised one with.

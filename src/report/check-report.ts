@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY } from './measurement-shapes.js';
+import { BIAS, CERTIFICATE, HEALING, METRIC, QUALITY, SIDE_FILES } from './measurement-shapes.js';
 import { type PruneReport, REPORT_SCHEMA } from './report-schema.js';
 import { listOf, number, object, optional, positions, type Shape, text, withFields } from './shape.js';
 
@@ -20,6 +20,7 @@ const REPORT = withFields({
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
   dtypes: optional(listOf(withFields({ quality: optional(QUALITY) }))),
+  sideFiles: optional(SIDE_FILES),
   timings: listOf(withFields({ stage: text, ms: number })),
   remarks: listOf(text),
   metrics: optional(listOf(METRIC)),

@@ -139,6 +139,8 @@ export const QUALITY = withFields({
   top1Agreement: meanWithInterval,
   protocol: withFields({ tokensSha256: text, windowLength: number, windowCount: number, tokenCount: number }),
 });
+/** A `SideFilesReport`. */
+export const SIDE_FILES = withFields({ copied: listOf(text), leftCount: number });
 
 /** A `CertificateReport`. */
 export const CERTIFICATE = withFields({ opened: flag, gap: number, tokens: number, tolerance: number });

@@ -20,6 +20,7 @@ import {
   type PruneReport,
   type QualityReport,
   REPORT_SCHEMA,
+  type SideFilesReport,
   type StatisticsReport,
 } from './report-schema.js';
 import { summariseAffinity } from './summarise-affinity.js';
@@ -51,6 +52,7 @@ export interface ReportInput {
   readonly statistics?: StatisticsReport | undefined;
   readonly certificate?: CertificateReport | undefined;
   readonly quality?: QualityReport | undefined;
+  readonly sideFiles?: SideFilesReport | undefined;
   readonly timings: readonly StageTiming[];
   readonly peakMemoryBytes?: number | undefined;
 }
@@ -86,6 +88,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
     ...(input.quality && { quality: input.quality }),
+    ...(input.sideFiles && { sideFiles: input.sideFiles }),
     timings: input.timings,
     ...(peakMemoryBytes !== undefined && { peakMemoryBytes }),
     remarks: outcome.remarks,

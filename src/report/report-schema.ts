@@ -32,7 +32,7 @@ export interface PruneReport {
   /** When the run ended, ISO 8601. */
   readonly createdAt?: string;
   readonly environment?: EnvironmentReport;
-  /** As the user called it. */
+  /** As the user called it; in what is saved, absolute paths are names alone, see `withoutPaths`. */
   readonly model: string;
   /** Where the model was downloaded from; absent for one that lay in a folder. */
   readonly hub?: HubOrigin;
@@ -77,10 +77,22 @@ export interface PruneReport {
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
   readonly certificate?: CertificateReport;
+  /** What lay beside the model; absent for a dry run. */
+  readonly sideFiles?: SideFilesReport;
   readonly timings: readonly StageTiming[];
   /** Largest resident memory of the process, where the platform tells. */
   readonly peakMemoryBytes?: number;
   readonly remarks: readonly string[];
+}
+
+/** Files beside a model, relative to its folder, with `/`. */
+export interface SideFilesReport {
+  /** Copied into the result. */
+  readonly copied: readonly string[];
+  /** Files and folders that were not, in the folders that runtimes read. */
+  readonly leftCount: number;
+  /** The first of them by name; in what a call returns alone, for what is saved may be published. */
+  readonly left?: readonly string[];
 }
 
 /** A model of the Hugging Face Hub, as it was at one moment. */

@@ -7,13 +7,14 @@ import { parseModelName } from '../onnx/model-name.js';
 import { isCommit, type ModelId } from '../options/model-id.js';
 import type { HubCommit, HubFile, HubStore } from '../platform/hub-store.js';
 import type { Files, Platform } from '../platform/platform.js';
-import type { JobControl } from '../progress.js';
+import type { JobControl, Progress } from '../progress.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { HubOrigin } from '../report/report-schema.js';
 import { chooseModelFile, listingOf, type ModelListing } from './choose-model-file.js';
+import { filesOfGenai } from './genai-files.js';
 import { openFolder } from './open-folder.js';
 import { type JsonObject, readJsonFile } from './read-json.js';
-import { isConfiguration, variantsOf } from './side-files.js';
+import { isPart, isSideFile, variantsOf } from './side-file-names.js';
 
 /** A model of the Hub where it lies now. */
 export interface HubModelPlace {
@@ -53,8 +54,16 @@ async function download(
   store: HubStore,
   { id, onProgress, signal }: HubModelRequest,
 ): Promise<HubModelPlace> {
-  onProgress?.({ stage: 'download', done: 0, total: 1, detail: id.repo });
-  const client = await createHubClient(id.repo, store, signal);
+  let last: Progress = { stage: 'download', done: 0, total: 1, detail: id.repo };
+  const tell = (progress: Progress) => {
+    last = progress;
+    onProgress?.(progress);
+  };
+  tell(last);
+  const client = await createHubClient(id.repo, store, {
+    signal,
+    onWait: (detail) => onProgress?.({ ...last, detail }),
+  });
   const { license, repo, commit: sha } = await client.readModel(id.revision);
   const commit: HubCommit = { repo, commit: sha };
   const listed = await client.listFiles(sha);
@@ -62,14 +71,15 @@ async function download(
   refuseUnexported(id, listed);
   const release = await store.holdRepo(id.repo, signal);
   try {
-    const { receive } = createReceiver({ client, store, commit, onProgress, signal });
+    const { receive } = createReceiver({ client, store, commit, onProgress: tell, signal });
     const receivePaths = (paths: readonly string[]) => receive(paths.flatMap((path) => byPath.get(path) ?? []));
     const root = store.folderOf(commit);
     await receivePaths(['config.json', 'genai_config.json']);
     const genai = await readJsonFile(files, files.resolve(root, 'genai_config.json'));
     const modelFile = await choose(id, listingFor(id, listed), genai);
-    const models = [modelFile, ...companionsOf(modelFile, [...byPath.keys()])];
-    const beside = sideFiles(id, listed);
+    const named = new Set(filesOfGenai(genai?.model));
+    const models = [modelFile, ...companionsOf(modelFile, { paths: [...byPath.keys()], named })];
+    const beside = sideFiles(id, listed, named);
     refuseTwins(id, [...beside.map(({ path }) => path), ...models]);
     await receive(beside);
     await receivePaths(models);
@@ -165,13 +175,18 @@ const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
 
 const variantOf = (path: string): string => parseModelName(nameOf(path))?.variant ?? '';
 
+interface Companions {
+  readonly paths: readonly string[];
+  /** What `genai_config.json` names. */
+  readonly named: ReadonlySet<string>;
+}
+
 /** Models of other parts beside a decoder, each in the decoder's dtype where there is one, else in full precision. */
-function companionsOf(modelFile: string, paths: readonly string[]): string[] {
+function companionsOf(modelFile: string, { paths, named }: Companions): string[] {
   const folder = modelFile.slice(0, modelFile.lastIndexOf('/') + 1);
   const isDecoder = variantsOf(modelFile);
-  const others = paths.filter(
-    (path) => path.endsWith('.onnx') && path.startsWith(folder) && path === folder + nameOf(path) && !isDecoder(path),
-  );
+  const models = paths.filter((path) => path.endsWith('.onnx') && path !== modelFile);
+  const others = models.filter((path) => path === folder + nameOf(path) && isPart(path) && !isDecoder(path));
   const order = [variantOf(modelFile), '', '_fp16'];
   const rank = (path: string) => {
     const at = order.indexOf(variantOf(path));
@@ -183,11 +198,13 @@ function companionsOf(modelFile: string, paths: readonly string[]): string[] {
     const known = best.get(stem);
     if (known === undefined || rank(path) < rank(known)) best.set(stem, path);
   }
-  return [...best.values()];
+  return [...new Set([...best.values(), ...models.filter((path) => named.has(path))])];
 }
 
-function sideFiles({ repo }: ModelId, files: readonly HubFile[]): readonly HubFile[] {
-  const found = files.filter(({ path, byteLength }) => isConfiguration(path) && byteLength <= MAX_SIDE_BYTES);
+/** What goes with a model and holds no weights, see `isSideFile`. */
+function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: ReadonlySet<string>): readonly HubFile[] {
+  const isWanted = (path: string) => isSideFile(path) || (named.has(path) && !path.endsWith('.onnx'));
+  const found = files.filter(({ path, byteLength }) => isWanted(path) && byteLength <= MAX_SIDE_BYTES);
   if (found.length <= MAX_SIDE_FILES) return found;
   throw new ModelFormatError(
     `${repo} has ${found.length} files of configuration, more than the ${MAX_SIDE_FILES} of any model. Download what you need, and give its path.`,

@@ -4,6 +4,7 @@ import type { Files } from '../platform/platform.js';
 import { formatJson } from '../report/format-json.js';
 import { formatReportPage } from '../report/format-report-page.js';
 import type { PruneReport } from '../report/report-schema.js';
+import { withoutPaths } from '../report/without-paths.js';
 import { hasSchema, MAX_REPORT_BYTES } from './read-json.js';
 
 /** What reports are called beside the model they tell of, without their endings. */
@@ -59,19 +60,44 @@ function reportPaths(files: Files, { folder, name }: Required<ReportPlace>) {
   return { json: files.resolve(folder!, `${name}.json`), page: files.resolve(folder!, `${name}.html`) };
 }
 
+/** Where a report goes, and whether it may say where things lie on this machine. */
+export interface ReportTarget extends Required<ReportPlace> {
+  /** Default false: paths are names alone, see `publicReport`. */
+  readonly paths?: boolean | undefined;
+}
+
 /** Writes a report as JSON and as a page; files that exist are replaced at once or not at all. @returns paths written. @throws OptionError */
 export async function writeReport(
   files: Files,
   report: PruneReport,
-  place: Required<ReportPlace>,
+  { paths = false, ...place }: ReportTarget,
 ): Promise<readonly string[]> {
   const { json, page } = reportPaths(files, place);
-  const { loadPageAssets } = await import('../report/page-assets.js');
-  const texts = {
-    [json]: formatJson(report),
-    [page]: await formatReportPage(report, await loadPageAssets()),
-  };
+  const written = await formatReport(paths ? withoutLeft(report) : publicReport(files, report));
+  const texts = { [json]: written.json, [page]: written.page };
   const toWriter = (text: string) => (sink: ByteSink) => sink.write(new TextEncoder().encode(text));
   await files.writeTogether(new Map(Object.entries(texts).map(([path, text]) => [path, toWriter(text)])));
   return Object.keys(texts);
+}
+
+/** A report as JSON and as a page. */
+export async function formatReport(report: PruneReport): Promise<{ readonly json: string; readonly page: string }> {
+  const { loadPageAssets } = await import('../report/page-assets.js');
+  return { json: formatJson(report), page: await formatReportPage(report, await loadPageAssets()) };
+}
+
+/** A report that others may see: it names neither places on this machine, nor files that were not copied. */
+export function publicReport(files: Files, report: PruneReport): PruneReport {
+  const { model, hub, out } = report;
+  const places = [...(hub === undefined ? [model] : []), ...(out === undefined ? [] : [out])];
+  return withoutPaths(withoutLeft(report), {
+    paths: places.map((path) => files.resolve(path)),
+    folders: [files.resolve('.')],
+  });
+}
+
+function withoutLeft(report: PruneReport): PruneReport {
+  if (report.sideFiles === undefined) return report;
+  const { copied, leftCount } = report.sideFiles;
+  return { ...report, sideFiles: { copied, leftCount } };
 }

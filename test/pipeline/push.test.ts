@@ -35,7 +35,7 @@ const WRITTEN: Readonly<Record<string, string | Uint8Array>> = {
 /** A folder as a run leaves it. */
 async function writeResult(files: Readonly<Record<string, string | Uint8Array>> = WRITTEN): Promise<string> {
   const root = join(folder(), 'result');
-  await mkdir(join(root, 'onnx'), { recursive: true });
+  for (const inside of ['onnx', 'docs']) await mkdir(join(root, inside), { recursive: true });
   for (const [path, content] of Object.entries(files)) await writeFile(join(root, path), content);
   const listed = Object.entries(files).map(([path, { length }]) => ({ path, byteLength: length }));
   await writeFile(join(root, MANIFEST), JSON.stringify({ schema: 'fang-prune-files/1', version: '0', files: listed }));
@@ -69,6 +69,38 @@ it('uploads what the manifest lists, and a card, in one commit', async () => {
   expect(again.files.map(({ path }) => path)).toContain('fang-prune-report.json');
 });
 
+it('uploads what is known to belong to a model, and the rest by its name', async () => {
+  const root = await writeResult({
+    ...WRITTEN,
+    'tokenizer.json': '{}',
+    LICENSE: 'free',
+    'db.sqlite': 'mine',
+    'docs/thesis.docx': 'mine',
+    'other.onnx': 'mine',
+    'figure.png': 'pixels',
+  });
+  await writeFile(join(root, 'notes.txt'), 'mine');
+  const repos: Record<string, HubRepo> = {};
+  const pushed = await push({ create: true, include: ['figure.png', './notes.txt'] }, repos);
+  expect(Object.keys(repos['me/small']!.files).sort()).toEqual([
+    ...['LICENSE', 'README.md', 'config.json', 'figure.png', 'notes.txt', 'onnx/model.onnx', 'tokenizer.json'],
+  ]);
+  expect(pushed.leftOut).toEqual([
+    ...['calibration-windows.jsonl', 'db.sqlite', 'docs/thesis.docx', 'fang-prune-files.json'],
+    ...['fang-prune-report.json', 'other.onnx'],
+  ]);
+});
+
+it('uploads a report without the paths that it may hold', async () => {
+  await writeResult({ ...WRITTEN, 'fang-prune-report.html': '/home/me/secret' });
+  const repos: Record<string, HubRepo> = {};
+  await push({ create: true, withReport: true }, repos);
+  for (const [path, bytes] of Object.entries(repos['me/small']!.files))
+    expect([path, Buffer.from(bytes).includes('/home/me')]).toEqual([path, false]);
+  const report = Buffer.from(repos['me/small']!.files['fang-prune-report.json']!).toString();
+  expect(JSON.parse(report)).toMatchObject({ model: 'dense', metrics: [{ name: 'wiki|test.txt' }] });
+});
+
 it('asks nobody in a dry run', async () => {
   await writeResult();
   expect(await push({ dryRun: true, license: 'mit' })).toMatchObject({ card: expect.stringContaining('license: mit') });
@@ -82,6 +114,14 @@ it.each([
   ['offline', {}, { HF_HUB_OFFLINE: '1' }, HubError, /HF_HUB_OFFLINE is set/],
   ['a name that is none', { repo: 'small' }, {}, OptionError, /^repo is "small"; expected a name on the Hub/],
   ['a branch that is none', { branch: '../a', dryRun: true }, {}, OptionError, /^branch is "\.\.\/a"; expected a name/],
+  ['a file that is not there', { include: ['gone.png'] }, {}, OptionError, /^include names gone\.png, and .+ no such/],
+  [
+    'a file elsewhere',
+    { include: ['../secret'] },
+    {},
+    OptionError,
+    /^include names \.\.\/secret, which is no path inside/,
+  ],
   ['a folder that no run wrote', { folder: 'docs' }, {}, OptionError, /holds no fang-prune-files\.json/],
 ])('refuses %s', async (_, request, env, kind, said) => {
   await writeResult();

@@ -45,7 +45,7 @@ const fullFolder = {
   'in/config.json': '{"hidden_size": 4}',
   'in/tokenizer.json': '{}',
   'in/LICENSE': 'free',
-  'in/templates/chat.jinja': 'hi',
+  'in/additional_chat_templates/chat.jinja': 'hi',
   'in/onnx/model.onnx': externalBytes,
   'in/onnx/model.onnx_data': rawFloats([5, 6]),
   'in/onnx/model_q4.onnx': 'q4',
@@ -239,7 +239,6 @@ describe('the stage that saves', () => {
       'onnx/embed_tokens_q4f16.onnx',
       'onnx/vision_encoder.onnx',
       'onnx/vision_encoder.onnx_data_1',
-      'phi-text-embedding.onnx',
       'speech.onnx.data',
     ];
     const variants = [
@@ -270,17 +269,17 @@ describe('the stage that saves', () => {
     await source.close();
     expect(await listFiles(at('out'))).toEqual([
       'LICENSE',
+      'additional_chat_templates/chat.jinja',
       'config.json',
       'fang-prune-files.json',
       'onnx/model.onnx',
       'onnx/model.onnx_data',
-      'templates/chat.jinja',
       'tokenizer.json',
     ]);
-    expect(written).toMatchObject({ copied: ['LICENSE', 'templates/chat.jinja', 'tokenizer.json'] });
+    expect(written).toMatchObject({ copied: ['LICENSE', 'additional_chat_templates/chat.jinja', 'tokenizer.json'] });
     expect(written.leftOut).toEqual([
-      ...['.gitattributes', 'README.md', 'model.safetensors', 'onnx/model_q4.onnx', 'onnx/model_q4.onnx_data_1'],
-      ...['tasks/a.jsonl', 'text/a.txt'],
+      ...['.git/', '.gitattributes', 'README.md', 'model.safetensors', 'onnx/model_q4.onnx'],
+      ...['onnx/model_q4.onnx_data_1', 'tasks/', 'text/'],
     ]);
     expect(await readFile(at('out/config.json'), 'utf8')).toBe('{\n  "hidden_size": 3\n}\n');
     const again = await openModelFolder(at('out'));
@@ -288,19 +287,57 @@ describe('the stage that saves', () => {
     await again.close();
   });
 
+  it('copies what genai_config.json and the models of other parts name, and nothing hidden that they name', async () => {
+    const data = (location: string) =>
+      encode(smallModel({ initializer: [{ name: 'e', dataType: 1, dims: [2n], ...externalIn({ location }) }] }));
+    const genai = {
+      model: {
+        decoder: { filename: 'text.onnx', session_options: { custom_ops_library: 'ops.so' } },
+        vision: { filename: 'parts/sight.onnx', config_filename: 'sight_processing.json' },
+        speech: { filename: '.hidden/speech.onnx', config_filename: 'credentials.json' },
+      },
+    };
+    await put({
+      'phi/genai_config.json': JSON.stringify(genai),
+      'phi/text.onnx': bytes,
+      'phi/parts/sight.onnx': data('weights/sight.bin'),
+      'phi/parts/weights/sight.bin': rawFloats([5, 6]),
+      'phi/embed_tokens.onnx': data('embedded.bin'),
+      'phi/embedded.bin': rawFloats([5, 6]),
+      'phi/audio_encoder.onnx': data('.ssh/id_rsa'),
+      'phi/.ssh/id_rsa': rawFloats([5, 6]),
+      'phi/.hidden/speech.onnx': bytes,
+      'phi/sight_processing.json': '{}',
+      'phi/credentials.json': '{}',
+      'phi/ops.so': 'code',
+      'phi/other.onnx': data('data.bin'),
+      'phi/data.bin': rawFloats([5, 6]),
+    });
+    const source = await openModelFolder(at('phi'));
+    const written = await writeModelFolder(await source.load(), source, { output: at('out') });
+    await source.close();
+    expect(written.copied).toEqual([
+      ...['audio_encoder.onnx', 'embed_tokens.onnx', 'embedded.bin', 'genai_config.json', 'parts/sight.onnx'],
+      ...['parts/weights/sight.bin', 'sight_processing.json'],
+    ]);
+    expect(written.leftOut).toEqual([
+      ...['.hidden/', '.ssh/', 'credentials.json', 'data.bin', 'ops.so', 'other.onnx', 'parts/weights/'],
+    ]);
+  });
+
   it('copies no file that a link leads out of the folder to', async () => {
     await put({ ...fullFolder, 'secret/key': 'mine' });
-    await symlink(at('secret/key'), at('in/key'));
-    await symlink(at('secret/key'), at('in/templates/key'));
+    await symlink(at('secret/key'), at('in/vocab.json'));
+    await symlink(at('secret/key'), at('in/additional_chat_templates/key.jinja'));
     await symlink('LICENSE', at('in/COPYING'));
     const source = await openModelFolder(at('in'));
     const written = await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
     expect(written).toMatchObject({
-      copied: ['COPYING', 'LICENSE', 'config.json', 'templates/chat.jinja', 'tokenizer.json'],
-      outside: ['key', 'templates/key'],
+      copied: ['COPYING', 'LICENSE', 'additional_chat_templates/chat.jinja', 'config.json', 'tokenizer.json'],
+      outside: ['additional_chat_templates/key.jinja', 'vocab.json'],
     });
-    expect(await listFiles(at('out'))).not.toContainEqual(expect.stringContaining('key'));
+    expect(await listFiles(at('out'))).not.toContainEqual(expect.stringMatching(/key|vocab/));
   });
 
   it('copies from a cache of the Hub, where a snapshot consists of links to the blobs of its repository', async () => {
@@ -313,12 +350,12 @@ describe('the stage that saves', () => {
     await mkdir(at(`${snapshot}/onnx`), { recursive: true });
     await symlink('../../../blobs/0', at(`${snapshot}/onnx/model.onnx`));
     for (const name of ['config.json', 'tokenizer.json']) await symlink('../../blobs/1', at(`${snapshot}/${name}`));
-    await symlink('../../../models--c--d/blobs/2', at(`${snapshot}/other`));
+    await symlink('../../../models--c--d/blobs/2', at(`${snapshot}/vocab.json`));
     await symlink(at(snapshot), at('latest'));
     const source = await openModelFolder(at('latest'));
     const written = await writeModelFolder(await source.load(), source, { output: at('out') });
     await source.close();
-    expect(written).toMatchObject({ copied: ['config.json', 'tokenizer.json'], outside: ['other'] });
+    expect(written).toMatchObject({ copied: ['config.json', 'tokenizer.json'], outside: ['vocab.json'] });
   });
 
   it('notices a model that changes', async () => {

@@ -10,7 +10,7 @@ import type { Stage } from '../job-context.js';
 
 export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly model: OnnxModel;
-  /** Where it comes from: what lies beside it goes along. */
+  /** Where it comes from: what runtimes read beside it goes along. */
   readonly source: ModelFolder;
   /** JSON files to write instead of the source's, by path relative to the folder, such as `config.json`. */
   readonly documents: Readonly<Record<string, JsonObject>>;
@@ -31,8 +31,8 @@ export interface SavedFolder extends SavedModel, Pick<SideFiles, 'leftOut' | 'ou
 }
 
 /**
- * Writes a model into a folder with everything that lay beside the original: tokenizer, templates, licence. A lone `.onnx`
- * file without config or tokenizer is written alone.
+ * Writes a model into a folder with what runtimes read beside it: tokenizer, templates, licence, models of other parts. A lone
+ * `.onnx` file without config is written alone.
  * @throws OptionError when something cannot be written; ModelFormatError when a weight cannot be read.
  */
 export const save: Stage<SaveInput, SavedFolder> = {
@@ -91,7 +91,6 @@ const ownFiles = (source: ModelFolder, model: OnnxModel): string[] =>
 
 async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
   if (Object.keys(source.documents).length === 0) return NOTHING;
-  const { files } = source.platform;
   const replaced = new Set([...ownFiles(source, model), ...Object.keys(documents), WINDOWS_FILE]);
-  return listSideFiles(files, source.root, { modelFile: source.modelFile, replaced });
+  return listSideFiles(source.platform.files, source, replaced);
 }

@@ -7,10 +7,12 @@ import { axisName, figure } from './figure.js';
 
 /** How the run was done: enough to do it again. */
 export function provenanceSection(report: PruneReport): HTMLElement {
-  const { calibration, environment = {}, timings, peakMemoryBytes, version, createdAt, model, out } = report;
+  const { calibration, environment = {}, timings, peakMemoryBytes, version, createdAt, model, out, sideFiles } = report;
   const facts: [string, string | undefined][] = [
     ['model', model],
     ['written to', out],
+    ['copied beside it', sideFiles && (sideFiles.copied.join(', ') || 'nothing')],
+    ['not copied', sideFiles && `${sideFiles.leftCount} files and folders`],
     ['fang-prune', version],
     ['ended', createdAt?.replace('T', ' ').replace(/\.\d+Z$/, ' UTC')],
     ...Object.entries(environment).map(([name, value]): [string, string] => [spaced(name), String(value)]),

@@ -1,0 +1,22 @@
+import { normaliseRelativePath } from '../onnx/relative-path.js';
+import type { JsonObject } from './read-json.js';
+
+/** Depth to which `genai_config.json` is searched for files; it has five levels. */
+const MAX_DEPTH = 12;
+
+/** Models of other parts, and their configuration, that `genai_config.json` names. */
+export function filesOfGenai(model: unknown, depth = 0): readonly string[] {
+  if (typeof model !== 'object' || model === null || depth > MAX_DEPTH) return [];
+  return Object.entries(model as JsonObject).flatMap(([key, value]) => {
+    if (typeof value !== 'string') return filesOfGenai(value, depth + 1);
+    const inside = GENAI_FILES[key]?.test(value) ? normaliseRelativePath(value) : undefined;
+    return inside === undefined ? [] : [inside];
+  });
+}
+
+/** What such a file may be called, by the key that names it: a document from elsewhere might name any file. */
+const GENAI_FILES: Readonly<Record<string, RegExp>> = {
+  filename: /\.onnx$/,
+  adapter_filename: /\.onnx_adapter$/,
+  config_filename: /(process|extract)[\w-]*\.json$/,
+};

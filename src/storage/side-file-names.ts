@@ -1,0 +1,57 @@
+import { parseModelName } from '../onnx/model-name.js';
+
+/** Files that runtimes and their tokenizers read beside a model, by name. Others may be anything, so none is guessed by its ending. */
+const CONFIGURATION: readonly RegExp[] = [
+  /^(config|generation_config|genai_config)\.json$/,
+  /^(tokenizer|tokenizer_config|tokenizer_module|special_tokens_map|added_tokens|normalizer|tekken|unigram|encoder)\.json$/,
+  /^(vocab\.(json|txt|bpe)|merges\.txt)$/,
+  /^(tokenizer|sentencepiece|sentencepiece\.bpe|spiece|spm|tiktoken)\.model$/,
+  /^tokenizer\.model\.v\d+(m\d+)?$/,
+  /^[\w.-]+\.tiktoken$/,
+  /^chat_template(\.json|[\w-]*\.jinja)$/,
+  /^((image_|video_|audio_|vision_|speech_)?(pre)?processor(_config)?|(audio_)?feature_extract(or|ion)(_config)?)\.json$/,
+];
+
+/** Texts that a licence asks to be passed on. Keys of licensed programs are called alike. */
+const LICENCE =
+  /^(?!.*(key|serial|secret|token|password))((un)?licen[cs]es?([-_ ][\w+-]+(\.\d+)*)?|notices?|copying|copyright|use[-_]policy|third[-_]?party[-_]?(notices?|licen[cs]es?))(\.(txt|md|rst))?$/i;
+
+/** Where configuration lies: beside the model, or one folder up. */
+const CONFIGURATION_FOLDERS: ReadonlySet<string> = new Set(['', 'onnx/']);
+
+/** Where transformers keeps templates beside the default one. */
+export const TEMPLATE_FOLDER = 'additional_chat_templates';
+const TEMPLATE = /^[\w-][\w.-]*\.jinja$/;
+
+/** Models of other parts, as transformers.js, optimum and onnxruntime-genai call them, without variant. */
+const PARTS =
+  /^(embed_tokens|(text_)?embeddings?|prepare_inputs_embeds|vision|audio|speech|(vision|image|video|audio|speech)_(encoder|model|tower|projector|embeds?|embeddings?|adapter)|multi_?modal_projector|lm_head|gen_head|gen_img_embeds|image_decode|position_processor)$/;
+
+/** What exporters call a decoder: with and without its KV cache, and both in one. */
+const DECODERS = /^(model|(decoder|model)(_with_past|_merged)+|decoder(_with_past)?_model(_merged)?)$/;
+
+/** Whether a file is configuration, tokenizer, template or licence of a model. @param path relative to the model's folder, with `/` */
+export function isSideFile(path: string): boolean {
+  const name = nameOf(path);
+  const folder = path.slice(0, path.length - name.length);
+  if (folder === `${TEMPLATE_FOLDER}/`) return TEMPLATE.test(name);
+  if (folder === '' && LICENCE.test(name)) return true;
+  return CONFIGURATION_FOLDERS.has(folder) && CONFIGURATION.some((pattern) => pattern.test(name));
+}
+
+/** Whether a file is a model of another part than the decoder, or its external data, in whatever variant. */
+export function isPart(path: string): boolean {
+  const stem = parseModelName(nameOf(path))?.stem;
+  return stem !== undefined && PARTS.test(stem);
+}
+
+/** Tells a decoder, in whatever variant, from models of other parts. */
+export function variantsOf(modelFile: string): (path: string) => boolean {
+  const own = parseModelName(nameOf(modelFile))?.stem;
+  return (path) => {
+    const stem = parseModelName(nameOf(path))?.stem;
+    return stem !== undefined && (stem === own || DECODERS.test(stem));
+  };
+}
+
+const nameOf = (path: string): string => path.slice(path.lastIndexOf('/') + 1);
