@@ -8,7 +8,13 @@ import { layBeside, type NamedReport } from '../report/lay-beside.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { MAX_REPORT_BYTES, readJsonFile } from '../storage/read-json.js';
 import { readReport } from '../storage/read-report.js';
-import { checkReportPlace, REPORT_NAME, resolveReportPlace, writeReport } from '../storage/write-report.js';
+import {
+  checkReportPlace,
+  publicReport,
+  REPORT_NAME,
+  resolveReportPlace,
+  writeReport,
+} from '../storage/write-report.js';
 
 export interface ReportRequest extends JobControl {
   /** A report (`.json`), or the pruned model's folder that it lies in. */
@@ -62,7 +68,8 @@ export async function runReport({ files }: Platform, request: ReportRequest): Pr
   const { folder = files.split(path).folder, name = REPORT_NAME } = place ?? {};
   step(name);
   if (out !== undefined) await checkReportPlace(files, { folder, name });
-  return { report, files: await writeReport(files, report, { folder, name }) };
+  const written = publicReport(files, report);
+  return { report: written, files: await writeReport(files, written, { folder, name }) };
 }
 
 async function locateReport(files: Files, given: string): Promise<string> {

@@ -4,6 +4,7 @@ import { OptionError } from '../../src/errors.js';
 import { generateText, type LadderRequest, type PruneRequest, perplexity, prune, pruneLadder } from '../../src/node.js';
 import type { Progress } from '../../src/progress.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
+import { savedReport } from '../support/saved-report.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -36,7 +37,7 @@ describe('evaluation of a run', () => {
         protocol: pruned.protocol,
       });
     }
-    expect(await readReport('out')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(await readReport('out')).toEqual(savedReport(report));
     expect(await readFile(at('out/fang-prune-report.html'), 'utf8')).toContain(TEXTS[1]!);
     expect(report.timings.at(-1)).toEqual({ stage: 'evaluate', ms: expect.any(Number) });
     const measured = steps.filter(({ stage }) => stage === 'evaluate');
@@ -138,7 +139,7 @@ describe('evaluation of a ladder', () => {
     ]);
     expect(second.ladder).toEqual(first.ladder);
     for (const [name, report] of [['10', first] as const, ['30', second] as const])
-      expect(await readReport(`ladder/${name}`)).toEqual(JSON.parse(JSON.stringify(report)));
+      expect(await readReport(`ladder/${name}`)).toEqual(savedReport(report));
   });
 
   it('has a table without perplexities when nothing was measured, also in a dry run', async () => {

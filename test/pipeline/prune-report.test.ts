@@ -5,6 +5,7 @@ import { type PruneRequest, prune } from '../../src/node.js';
 import type { PruneOptions } from '../../src/options.js';
 import type { ModuleReport, PruneReport } from '../../src/report/report-schema.js';
 import { VERSION } from '../../src/version.js';
+import { savedReport } from '../support/saved-report.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
@@ -27,7 +28,7 @@ describe('the report of a run', () => {
     expect(await listFiles(at('out'))).toEqual(
       expect.arrayContaining(['fang-prune-report.html', 'fang-prune-report.json']),
     );
-    expect(await readReport('out/fang-prune-report.json')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(await readReport('out/fang-prune-report.json')).toEqual(savedReport(report));
     expect(report).toMatchObject({ schema: 'fang-prune-report/1', version: VERSION, method: 'o-fang', seed: 0 });
     expect(report.settings).toMatchObject({ allocation: 'adaptive', grouping: { contextCount: 7 } });
     expect(report.blocks).toHaveLength(6);
@@ -79,7 +80,7 @@ describe('the report of a run', () => {
   it('is written where it was asked for, also in a dry run', async () => {
     const report = await run({ dryRun: true, report: at('reports/dry.json') });
     expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
-    expect(await readReport('reports/dry.json')).toEqual(JSON.parse(JSON.stringify(report)));
+    expect(await readReport('reports/dry.json')).toEqual(savedReport(report));
     expect(report.out).toBeUndefined();
     await expect(run({ report: at('report.txt') })).rejects.toThrow(OptionError);
   });
