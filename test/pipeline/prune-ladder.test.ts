@@ -34,7 +34,7 @@ describe('pruneLadder', () => {
       expect(Object.keys(hashes)).toContain('onnx/model.onnx');
       expect(hashes).toEqual(await hashesOf(at('single')));
       const written = JSON.parse(await readFile(join(rung, 'fang-prune-report.json'), 'utf8'));
-      expect(written).toEqual(savedReport(report));
+      expect(written).toEqual(savedReport(report!));
       expect(written).toMatchObject({ out: '30', settings: { sparsity: 0.3 }, sparsity: single.sparsity });
       expect(await listFiles(at('ladder/10'))).toEqual(await listFiles(rung));
     },
