@@ -85,6 +85,7 @@ const OF_QUANTISED = {
   dryRun: { ...FOLDER.dryRun, help: 'check all and estimate sizes and time; write no model' },
   report: { ...FOLDER.report, otherwise: 'beside the quantised model' },
   quoteText: FOLDER.quoteText,
+  reportPaths: FOLDER.reportPaths,
   certify: { ...FOLDER.certify, help: 'do not compare what was written with the original, rounded alike' },
 };
 
