@@ -84,6 +84,13 @@ export { REPAIRS, type Repair, type RepairName } from './compensation/repairs.js
 export * from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
 export {
+  type ComparablePerplexity,
+  comparePerplexities,
+  explainPerplexities,
+  type LogPerplexityDifference,
+  type PerplexityComparison,
+} from './evaluation/compare-perplexities.js';
+export {
   type AccuracyDifference,
   type ComparisonOptions,
   compareResults,

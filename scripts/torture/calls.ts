@@ -188,8 +188,10 @@ function checkFigures(figures: Readonly<Record<string, number>>): void {
 /** Compares what was measured with itself. */
 export async function compareIn(folder: string, name: string): Promise<void> {
   const path = join(folder, name);
-  for (const { acc } of await compareFiles({ files: [path] }))
-    if (!Number.isFinite(acc.difference)) throw new WrongResult(`the accuracies differ by ${acc.difference}`);
+  for (const comparison of await compareFiles({ files: [path] })) {
+    const { difference } = comparison.kind === 'task' ? comparison.acc : comparison.logPerplexity;
+    if (!Number.isFinite(difference)) throw new WrongResult(`${comparison.file} differs by ${difference}`);
+  }
 }
 
 /** Writes texts for calibration and measurement. */

@@ -42,7 +42,7 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
   families: EVAL,
   examples: [
     'eval ./model ./smaller --text my-test.txt --reference ./model',
-    'eval org/model ./smaller --tasks piqa.jsonl --compare',
+    'eval org/model ./smaller --text my-test.txt --tasks piqa.jsonl --compare',
     "eval ./model ./smaller --generate 'Once upon a time'",
   ],
   check: checkPurpose,
@@ -63,8 +63,8 @@ function checkPurpose({ models, texts, tasks, prompt, reference, compare }: Eval
     );
   if (reference !== undefined && !texts)
     throw new OptionError("'--reference MODEL' needs a '--text FILE' to compare on");
-  if (compare && (models.length < 2 || !tasks))
-    throw new OptionError("'--compare' needs two models and '--tasks FILE'");
+  if (compare && (models.length < 2 || !(texts || tasks)))
+    throw new OptionError("'--compare' needs two models and '--text FILE' or '--tasks FILE'");
 }
 
 async function evaluate(api: CliApi, request: EvalRequest): Promise<EvalResult> {

@@ -1,3 +1,5 @@
+import { studentPoint, studentProbability } from './student-t.js';
+
 /** A sum over some tokens of a window: of -ln p, say. */
 export interface WindowSum {
   readonly sum: number;
@@ -8,39 +10,47 @@ export interface WindowSum {
 export type Interval = readonly [low: number, high: number];
 
 /** Fewer windows or items tell nothing of how far they scatter. */
-const LEAST_COUNT = 3;
+export const LEAST_COUNT = 3;
 
-/** Two-sided 95 % point of the normal distribution. */
-const NORMAL_POINT = 1.959964;
+const CONFIDENCE = 0.95;
+
+/** Whether a mean is 0. */
+export interface MeanTest {
+  readonly interval: Interval;
+  /** Two-sided p of a mean of 0. */
+  readonly pValue: number;
+}
 
 /**
- * 95 % interval of a mean over tokens, where tokens come in windows and only windows are independent.
+ * Interval and t-test of a mean over tokens, where tokens come in windows and only windows are independent.
+ * @param confidence Of the interval, in (0, 1).
  * @returns undefined for fewer than three windows.
  * @see Cochran, Sampling Techniques, 6.3 (ratio estimate)
  */
-export function intervalOfMean(windows: readonly WindowSum[]): Interval | undefined {
+export function testMean(windows: readonly WindowSum[], confidence: number = CONFIDENCE): MeanTest | undefined {
   const count = windows.length;
   if (count < LEAST_COUNT) return undefined;
   const tokenCount = windows.reduce((all, window) => all + window.tokenCount, 0);
   const mean = windows.reduce((all, { sum }) => all + sum, 0) / tokenCount;
   const squares = windows.reduce((all, window) => all + (window.sum - mean * window.tokenCount) ** 2, 0);
-  const halfWidth = (studentPoint(count - 1) * Math.sqrt((squares * count) / (count - 1))) / tokenCount;
-  return [mean - halfWidth, mean + halfWidth];
+  const standardError = Math.sqrt((squares * count) / (count - 1)) / tokenCount;
+  const halfWidth = studentPoint(confidence, count - 1) * standardError;
+  const pValue = mean === 0 ? 1 : 1 - studentProbability(Math.abs(mean) / standardError, count - 1);
+  return { interval: [mean - halfWidth, mean + halfWidth], pValue };
+}
+
+/** 95 % interval of a mean over tokens. @returns undefined for fewer than three windows. */
+export function intervalOfMean(windows: readonly WindowSum[]): Interval | undefined {
+  return testMean(windows)?.interval;
 }
 
 /** The same for the mean of `b - a`, window by window or item by item. @throws RangeError when they are not as many. */
 export function intervalOfDifference(a: readonly WindowSum[], b: readonly WindowSum[]): Interval | undefined {
-  if (a.length !== b.length) throw new RangeError(`${a.length} windows beside ${b.length}; expected as many`);
-  return intervalOfMean(b.map(({ sum, tokenCount }, at) => ({ sum: sum - a[at]!.sum, tokenCount })));
+  return intervalOfMean(differences(a, b));
 }
 
-/** Two-sided 95 % point of Student's t; within 2 % from three degrees of freedom on. @see Abramowitz and Stegun, 26.7.5 */
-function studentPoint(degrees: number): number {
-  const z = NORMAL_POINT;
-  return (
-    z +
-    (z ** 3 + z) / (4 * degrees) +
-    (5 * z ** 5 + 16 * z ** 3 + 3 * z) / (96 * degrees ** 2) +
-    (3 * z ** 7 + 19 * z ** 5 + 17 * z ** 3 - 15 * z) / (384 * degrees ** 3)
-  );
+/** `b - a`, window by window or item by item. @throws RangeError when they are not as many. */
+export function differences(a: readonly WindowSum[], b: readonly WindowSum[]): WindowSum[] {
+  if (a.length !== b.length) throw new RangeError(`${a.length} windows beside ${b.length}; expected as many`);
+  return b.map(({ sum, tokenCount }, at) => ({ sum: sum - a[at]!.sum, tokenCount }));
 }

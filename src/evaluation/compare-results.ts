@@ -148,11 +148,13 @@ function findBeyondNoise(measured: readonly Measured[], level: number): Measured
     ({ difference }, rank) => difference.pValue > level / (ascending.length - rank),
   );
   const sure = new Set(firstUnsure < 0 ? ascending : ascending.slice(0, firstUnsure));
-  return measured.filter((one) => sure.has(one) && !isRounding(one));
+  const isBeyondRounding = ({ name, difference }: Measured) => name !== 'goldNll' || !isRounding(difference);
+  return measured.filter((one) => sure.has(one) && isBeyondRounding(one));
 }
 
-function isRounding({ name, difference: { a, difference } }: Measured): boolean {
-  return name === 'goldNll' && Math.abs(difference) <= NEGLIGIBLE_NLL * Math.abs(a);
+/** Whether a change of a mean -ln p is so small that rounding explains it. */
+export function isRounding({ a, difference }: Pick<PairedDifference, 'a' | 'difference'>): boolean {
+  return Math.abs(difference) <= NEGLIGIBLE_NLL * Math.abs(a);
 }
 
 /** The items that both results have. @throws OptionError when they are not of one task. */

@@ -20,9 +20,12 @@ export type { SavedModule, SavedStatistics } from '../report/statistics-schema.j
 export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export {
   type ComparableTask,
+  type ComparableText,
+  type ComparedPerplexities,
+  type ComparedTasks,
   type CompareRequest,
   compareEvaluations,
-  type EvaluatedTasks,
+  type EvaluatedModel,
   type ModelComparison,
   runComparison,
 } from './evaluate/compare-evaluations.js';

@@ -38,11 +38,12 @@ export interface TaskMeasurement {
   readonly goldNll?: number | undefined;
 }
 
-/** Two models compared on one task. */
+/** Two models compared on one task or text. */
 export interface ComparedTask
-  extends Pick<TaskComparison, 'verdict'>,
-    Partial<Pick<TaskComparison, 'deciding'>>,
+  extends Partial<Pick<TaskComparison, 'verdict' | 'deciding'>>,
     Partial<Readonly<Record<ComparedMeasure, Pick<PairedDifference, 'difference' | 'interval'>>>> {
+  /** Default `task`. */
+  readonly kind?: 'task' | 'perplexity';
   readonly file: string;
   readonly a: string;
   readonly b: string;
@@ -110,19 +111,20 @@ function metricsOf(
 ): MetricReport[] {
   const { dense, pruned } = findMeasured(report, models, place);
   const verdicts = comparisons.filter(({ a, b }) => isMeant(a, report.model) && isMeant(b, report.out));
+  const ofKind = (kind: 'task' | 'perplexity') => verdicts.filter((one) => (one.kind ?? 'task') === kind);
   const { perplexity = [], divergence = [], tasks = [] } = pruned;
   const paths = [...[...perplexity, ...divergence].map(({ text }) => text), ...tasks.map(({ file }) => file)];
   const metrics = [
-    ...perplexityMetrics(dense, pruned, place),
+    ...perplexityMetrics({ dense, pruned }, ofKind('perplexity'), place),
     ...divergenceMetrics(report, pruned),
-    ...taskMetrics(dense, pruned, verdicts),
+    ...taskMetrics(dense, pruned, ofKind('task')),
   ];
   return withoutPaths(metrics, { paths });
 }
 
 function perplexityMetrics(
-  dense: ModelMeasurements | undefined,
-  pruned: ModelMeasurements,
+  { dense, pruned }: { readonly dense: ModelMeasurements | undefined; readonly pruned: ModelMeasurements },
+  verdicts: readonly ComparedTask[],
   place: string,
 ): MetricReport[] {
   return (pruned.perplexity ?? []).map((measured) => {
@@ -131,7 +133,8 @@ function perplexityMetrics(
     if (own !== undefined && own.protocol.tokensSha256 !== protocol.tokensSha256) {
       throw new OptionError(`${place}: the two models read different tokens of ${text}; measure both in one run`);
     }
-    return perplexityMetric(text, own, measured);
+    const verdict = verdicts.find(({ file }) => file === text)?.verdict;
+    return { ...perplexityMetric(text, own, measured), ...(verdict !== undefined && { verdict }) };
   });
 }
 

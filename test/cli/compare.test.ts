@@ -12,6 +12,7 @@ describe('compare', () => {
   it('shows the figures and says in words what they mean', async () => {
     const accNorm = { a: 0.663, b: 0.61, difference: -0.053, interval: [-0.087, -0.02], pValue: 0.0021 } as const;
     const comparison = {
+      kind: 'task',
       file: 'piqa.jsonl',
       a: 'dense',
       b: 'pruned',

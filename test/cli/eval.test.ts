@@ -1,3 +1,4 @@
+import type { CliApi } from '../../src/cli/api.js';
 import { runWithDouble } from '../support/cli.js';
 
 describe('eval', () => {
@@ -62,6 +63,37 @@ describe('eval', () => {
     });
   });
 
+  it('says whether perplexities differ, without tasks', async () => {
+    const evaluateModels: CliApi['evaluateModels'] = async ({ models }) =>
+      models.map((model, at) => ({
+        model,
+        perplexity: [
+          {
+            ...{ text: 'a.txt', perplexity: 20, negativeLogLikelihood: 3, tokenCount: 400, windowCount: 4 },
+            windows: [3, 4, 2, 3].map((loss, index) => ({
+              nll: 100 * (loss + at * (0.1 + index / 50)),
+              tokenCount: 100,
+            })),
+            protocol: { tokensSha256: 'ab', windowLength: 101, stride: 101, windowCount: 4, tokenCount: 400 },
+          },
+        ],
+        divergence: [],
+        tasks: [],
+      }));
+    const { out, exitCode } = await runWithDouble('eval dense pruned --text a.txt --compare', { evaluateModels });
+    expect(exitCode).toBe(0);
+    expect(out.split('\n\n')[1]).toBe(
+      [
+        'a.txt, 4 windows: dense (A) and pruned (B)',
+        '                   A      B  B - A   95 % interval      p',
+        'ln perplexity  3.000  3.130  0.130  0.089 to 0.171  0.002',
+        'B is worse: its perplexity is 13.9 % higher (95 % interval 9.3 to 18.7 %).\n',
+      ].join('\n'),
+    );
+    const { out: few } = await runWithDouble('eval dense pruned --text a.txt --compare');
+    expect(few).toContain('1 window cannot show whether a difference is noise');
+  });
+
   it('writes without measuring', async () => {
     const { calls } = await runWithDouble('eval dense --generate Once --max-new-tokens 5 --seed 3');
     expect(calls).toMatchObject([['generateText', { prompt: 'Once', maxNewTokens: 5, seed: 3 }]]);
@@ -70,7 +102,7 @@ describe('eval', () => {
   it.each([
     ['eval dense', "'--tasks FILE'"],
     ['eval dense --tasks a.jsonl --compare', "'--compare' needs two models"],
-    ['eval dense pruned --text a.txt --compare', "'--compare' needs two models and '--tasks FILE'"],
+    ['eval dense pruned --generate Once --compare', "'--compare' needs two models and '--text FILE' or '--tasks FILE'"],
     ['eval dense --tasks a.jsonl --reference other', "needs a '--text FILE'"],
   ])('refuses `%s`', async (commandLine, said) => {
     const { exitCode, err, calls } = await runWithDouble(commandLine);

@@ -37,6 +37,19 @@ describe('measurements of an evaluation', () => {
     expect(metric!.changeInterval).toEqual([expect.closeTo(Math.expm1(0.7)), expect.closeTo(Math.expm1(0.7))]);
   });
 
+  it('take the verdict on a perplexity from the comparison of that text', () => {
+    const models = [model('dense', 10), model('pruned', 20)];
+    const comparison = (kind: 'task' | 'perplexity', verdict: string) => ({
+      ...{ kind, file: 'a.txt', a: 'dense', b: 'pruned', verdict },
+    });
+    const comparisons = [comparison('task', 'better'), comparison('perplexity', 'same')];
+    const { metrics } = addMeasurements(PRUNE_REPORT, { models, comparisons }, 'eval.json');
+    expect(metrics).toMatchObject([{ kind: 'perplexity', verdict: 'same' }]);
+    const { verdict: _, ...untold } = comparison('perplexity', 'same');
+    const [metric] = addMeasurements(PRUNE_REPORT, { models, comparisons: [untold] }, 'eval.json').metrics!;
+    expect(metric).not.toHaveProperty('verdict');
+  });
+
   it('call nothing better that the test of that very figure does not', () => {
     const difference = (size: number) => ({ difference: size, interval: [size - 0.01, size + 0.01] });
     const comparison = {

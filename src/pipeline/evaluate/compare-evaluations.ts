@@ -1,7 +1,14 @@
 import { OptionError } from '../../errors.js';
+import {
+  type ComparablePerplexity,
+  comparePerplexities,
+  explainPerplexities,
+  type PerplexityComparison,
+} from '../../evaluation/compare-perplexities.js';
 import { type ComparisonOptions, compareResults, type TaskComparison } from '../../evaluation/compare-results.js';
 import { explainComparison } from '../../evaluation/explain-comparison.js';
-import { parseScoreLines } from '../../evaluation/score-lines.js';
+import type { WindowScore } from '../../evaluation/perplexity.js';
+import { parseScoreLines, type ScoredRun } from '../../evaluation/score-lines.js';
 import { type ItemScore, summarizeTask, type TaskResult } from '../../evaluation/task-result.js';
 import { COMPARE } from '../../options/commands.js';
 import { COMPARISON } from '../../options/comparison.js';
@@ -12,10 +19,11 @@ import { reason } from '../../reason.js';
 import { readText } from '../../storage/read-text.js';
 import type { TaskReport } from './measurements.js';
 
-/** Task results of one model; an `Evaluation` fits. */
-export interface EvaluatedTasks {
+/** Results of one model; an `Evaluation` fits. */
+export interface EvaluatedModel {
   readonly model: string;
-  readonly tasks: readonly ComparableTask[];
+  readonly tasks?: readonly ComparableTask[] | undefined;
+  readonly perplexity?: readonly ComparableText[] | undefined;
 }
 
 /** A task's result, and the SHA-256 of the task file it was measured on. */
@@ -24,8 +32,14 @@ export type ComparableTask = TaskResult & {
   readonly protocol: Pick<TaskReport['protocol'], 'taskSha256'>;
 };
 
-/** Two models compared on one task. */
-export interface ModelComparison extends TaskComparison {
+/** A perplexity by window, and the name of its text. */
+export type ComparableText = ComparablePerplexity & { readonly text: string };
+
+/** Two models compared on one task or one text. */
+export type ModelComparison = ComparedTasks | ComparedPerplexities;
+
+interface ComparedModels {
+  /** The task file, or the text. */
   readonly file: string;
   /** The models compared: what B is, the verdict says. */
   readonly a: string;
@@ -34,12 +48,22 @@ export interface ModelComparison extends TaskComparison {
   readonly summary: string;
 }
 
+/** Two models compared on one task. */
+export interface ComparedTasks extends ComparedModels, TaskComparison {
+  readonly kind: 'task';
+}
+
+/** Two models compared on one text. */
+export interface ComparedPerplexities extends ComparedModels, PerplexityComparison {
+  readonly kind: 'perplexity';
+}
+
 /**
- * Compares models with the first one, on every task that both were measured on.
- * @throws OptionError when there is nothing to compare, or options are out of range.
+ * Compares models with the first one, on every task and every text that both were measured on.
+ * @throws OptionError when there is nothing to compare, when one text was measured in two ways, or options are out of range.
  */
 export function compareEvaluations(
-  evaluations: readonly EvaluatedTasks[],
+  evaluations: readonly EvaluatedModel[],
   options: ComparisonOptions = {},
 ): ModelComparison[] {
   checkOptions(options, COMPARISON);
@@ -50,20 +74,54 @@ export function compareEvaluations(
   return others.flatMap((other) => compareTwo(first, other, options));
 }
 
-function compareTwo(a: EvaluatedTasks, b: EvaluatedTasks, options: ComparisonOptions): ModelComparison[] {
-  const pairs = a.tasks.flatMap((own) => {
-    const other = b.tasks.find(({ protocol }) => protocol.taskSha256 === own.protocol.taskSha256);
-    return other === undefined ? [] : [{ own, other }];
+function compareTwo(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ModelComparison[] {
+  const found = [...compareTexts(a, b, options), ...compareTasks(a, b, options)];
+  if (found.length > 0) return found;
+  const list = ({ model, tasks = [], perplexity = [] }: EvaluatedModel) =>
+    `${model} on ${[...perplexity.map(({ text }) => text), ...tasks.map(({ file }) => file)].join(', ') || 'none'}`;
+  throw new OptionError(`no text or task in common: ${list(a)}; ${list(b)}; measure both on the same files`);
+}
+
+function compareTexts(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ComparedPerplexities[] {
+  const { confidence } = options;
+  return (a.perplexity ?? []).flatMap((own) => {
+    const other = findText(own, b.perplexity ?? []);
+    if (other === undefined) return [];
+    const comparison = withNames(`${own.text}, ${a.model} (A) and ${b.model} (B)`, () =>
+      comparePerplexities(own, other, confidence === undefined ? {} : { confidence }),
+    );
+    const summary = explainPerplexities(comparison);
+    return [{ kind: 'perplexity', file: own.text, a: a.model, b: b.model, ...comparison, summary }];
   });
-  if (pairs.length === 0) {
-    const list = ({ model, tasks }: EvaluatedTasks) =>
-      `${model} on ${tasks.map(({ file }) => file).join(', ') || 'none'}`;
-    throw new OptionError(`no task in common: ${list(a)}; ${list(b)}; measure both on the same task file`);
+}
+
+/** Runs a comparison. @throws OptionError with the names of what is compared before what was wrong. */
+function withNames<T>(names: string, compare: () => T): T {
+  try {
+    return compare();
+  } catch (cause) {
+    if (cause instanceof OptionError) throw new OptionError(`${names}: ${cause.message}`, { cause });
+    throw cause;
   }
-  return pairs.map(({ own, other }) => {
+}
+
+/** The same text, else another one of its name, which the comparison then refuses. */
+function findText(own: ComparableText, others: readonly ComparableText[]): ComparableText | undefined {
+  const hashOf = ({ protocol }: ComparableText) => protocol.textSha256 ?? protocol.tokensSha256;
+  return (
+    others.find((other) => hashOf(other) !== undefined && hashOf(other) === hashOf(own)) ??
+    others.find(({ text }) => text === own.text)
+  );
+}
+
+function compareTasks(a: EvaluatedModel, b: EvaluatedModel, options: ComparisonOptions): ComparedTasks[] {
+  return (a.tasks ?? []).flatMap((own) => {
+    const other = b.tasks?.find(({ protocol }) => protocol.taskSha256 === own.protocol.taskSha256);
+    if (other === undefined) return [];
     checkProtocols(own, other);
     const comparison = compareResults(own, other, options);
-    return { file: own.file, a: a.model, b: b.model, ...comparison, summary: explainComparison(comparison) };
+    const summary = explainComparison(comparison);
+    return [{ kind: 'task', file: own.file, a: a.model, b: b.model, ...comparison, summary }];
   });
 }
 
@@ -79,8 +137,8 @@ function checkProtocols(own: ComparableTask, other: ComparableTask): void {
  * Reads evaluations from files: what `fang-prune eval --json` prints, or the score files of `--resume`.
  * @throws OptionError for a file that is neither, naming it.
  */
-async function readEvaluations(files: Files, paths: readonly string[]): Promise<EvaluatedTasks[]> {
-  const evaluations: EvaluatedTasks[] = [];
+async function readEvaluations(files: Files, paths: readonly string[]): Promise<EvaluatedModel[]> {
+  const evaluations: EvaluatedModel[] = [];
   for (const path of paths) {
     const content = await readText(files, path, 'evaluation');
     evaluations.push(...(isScoreFile(content) ? parseScores(content, path) : parseEvaluations(content, path)));
@@ -92,27 +150,45 @@ function isScoreFile(content: string): boolean {
   return content.startsWith('{"scores":');
 }
 
-function parseScores(content: string, path: string): EvaluatedTasks[] {
+function parseScores(content: string, path: string): EvaluatedModel[] {
   const { runs, scores } = parseScoreLines(content, path) ?? { runs: [], scores: [] };
-  const byModel = new Map<string, EvaluatedTasks & { readonly tasks: ComparableTask[] }>();
-  for (const [at, { kind, model, modelSha256, source, sourceSha256, protocol }] of runs.entries()) {
-    if (kind !== 'task') continue;
-    const items = [...scores[at]!.values()] as unknown as ItemScore[];
-    if (items.length === 0) continue;
-    items.sort((a, b) => a.index - b.index);
-    const result = summarizeTask(items[0]!.logLikelihoods.length === 1 ? 'last-word' : 'multiple-choice', items);
-    const evaluated = byModel.get(modelSha256) ?? { model, tasks: [] };
-    evaluated.tasks.push({ file: source, ...result, protocol: { ...protocol, taskSha256: sourceSha256 } });
-    byModel.set(modelSha256, evaluated);
+  const byModel = new Map<string, ScoredModel>();
+  for (const [at, run] of runs.entries()) {
+    const sorted = [...scores[at]!.values()].sort((a, b) => a.index - b.index) as unknown[];
+    if (sorted.length === 0) continue;
+    const evaluated = byModel.get(run.modelSha256) ?? { model: run.model, tasks: [], perplexity: [] };
+    if (run.kind === 'task') evaluated.tasks.push(taskOf(run, sorted as ItemScore[]));
+    if (run.kind === 'perplexity') evaluated.perplexity.push(textOf(run, sorted as WindowScore[]));
+    byModel.set(run.modelSha256, evaluated);
   }
   return [...byModel.values()];
 }
 
-function parseEvaluations(content: string, path: string): EvaluatedTasks[] {
+interface ScoredModel {
+  readonly model: string;
+  readonly tasks: ComparableTask[];
+  readonly perplexity: ComparableText[];
+}
+
+function taskOf({ source, sourceSha256, protocol }: ScoredRun, items: readonly ItemScore[]): ComparableTask {
+  const result = summarizeTask(items[0]!.logLikelihoods.length === 1 ? 'last-word' : 'multiple-choice', items);
+  return { file: source, ...result, protocol: { ...protocol, taskSha256: sourceSha256 } };
+}
+
+/** Windows from the first without a gap. What the run left to the defaults follows from the first window, which is whole. */
+function textOf({ source, sourceSha256, protocol }: ScoredRun, scores: readonly WindowScore[]): ComparableText {
+  const windows = scores.filter(({ index }, at) => index === at).map(({ nll, tokenCount }) => ({ nll, tokenCount }));
+  const firstLength = (windows[0]?.tokenCount ?? 0) + (protocol.bos === true ? 0 : 1);
+  const windowLength = Number(protocol.windowLength ?? firstLength);
+  const stride = Number(protocol.stride ?? windowLength);
+  return { text: source, windows, protocol: { textSha256: sourceSha256, windowLength, stride } };
+}
+
+function parseEvaluations(content: string, path: string): EvaluatedModel[] {
   const { models } = parseObject(content, path);
   if (!Array.isArray(models) || !models.every(isEvaluation)) {
     throw new OptionError(
-      `${path} is no evaluation: expected what "fang-prune eval ... --tasks FILE --json" prints, or its --resume file`,
+      `${path} is no evaluation: expected what "fang-prune eval ... --json" prints, or its --resume file`,
     );
   }
   return models;
@@ -126,9 +202,33 @@ function parseObject(content: string, path: string): Record<string, unknown> {
   }
 }
 
-function isEvaluation(value: unknown): value is EvaluatedTasks {
-  const { model, tasks } = Object(value) as Record<string, unknown>;
-  return typeof model === 'string' && Array.isArray(tasks) && tasks.every(isTask);
+function isEvaluation(value: unknown): value is EvaluatedModel {
+  const { model, tasks = [], perplexity = [] } = Object(value) as Record<string, unknown>;
+  const lists = [
+    [tasks, isTask],
+    [perplexity, isText],
+  ] as const;
+  return typeof model === 'string' && lists.every(([list, isItem]) => Array.isArray(list) && list.every(isItem));
+}
+
+function isText(value: unknown): boolean {
+  const { text, windows, protocol } = Object(value) as Record<string, unknown>;
+  const { windowLength, stride, ...identity } = Object(protocol) as Record<string, unknown>;
+  const isCount = (count: unknown) => Number.isSafeInteger(count) && Number(count) > 0;
+  const isWindow = (window: unknown) => {
+    const { nll, tokenCount } = Object(window) as Record<string, unknown>;
+    return Number.isFinite(nll) && isCount(tokenCount);
+  };
+  const hashes = [identity.textSha256, identity.tokensSha256].filter((hash) => hash !== undefined);
+  return (
+    typeof text === 'string' &&
+    Array.isArray(windows) &&
+    windows.every(isWindow) &&
+    isCount(windowLength) &&
+    isCount(stride) &&
+    hashes.length > 0 &&
+    hashes.every((hash) => typeof hash === 'string')
+  );
 }
 
 function isTask(value: unknown): boolean {
