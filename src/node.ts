@@ -91,7 +91,7 @@ export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => call
  * @throws OptionError, ModelFormatError; UnsupportedModelError when the pruned model does not come from the dense one, or an
  *   operator has no gradient; NumericalError when training diverges; EngineError; the signal's reason when aborted.
  * @example
- * await heal({ dense: './model', pruned: './smaller', out: './healed', settings: { windowCount: 64 } });
+ * await heal({ dense: './model', pruned: './smaller', out: './healed', heal: { windowCount: 64 } });
  */
 export const heal = (request: calls.HealRequest & IsolateOption) => callModel('heal', request);
 

@@ -113,7 +113,7 @@ export const healIn = (folder: string, more: object = {}) =>
     dense: join(folder, MODEL),
     pruned: join(folder, PLACES.pruned),
     out: join(folder, PLACES.healed),
-    settings: { windowCount: 2, textShare: 1 },
+    heal: { windowCount: 2, textShare: 1 },
     calibration: { windowLength: 16, source: { text: TEXT } },
     certify: false,
     ...more,

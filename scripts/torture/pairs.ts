@@ -56,7 +56,7 @@ const callsWith = ({ recipe, pruned }: Made): Readonly<Record<string, readonly [
   };
   const healing: Call = {
     call: 'heal',
-    request: { dense: MODEL, pruned, settings: { windowCount: 2, textShare: 1 }, calibration: { windowLength: 16 } },
+    request: { dense: MODEL, pruned, heal: { windowCount: 2, textShare: 1 }, calibration: { windowLength: 16 } },
     args: ['heal', MODEL, pruned, '--heal-windows', '2', '--heal-text', '1', '--window-length', '16', '--quiet'],
   };
   const observing = (method: string): Call => ({

@@ -70,7 +70,7 @@ export const HEALING = {
 
 /** The same settings where healing is all that is asked for. */
 export const HOW_TO_HEAL = {
-  settings: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
+  heal: row(undefined, 'how it learns', { kind: settings, otherwise: 'as its parts say', parts: PARTS }),
 } as const;
 
 /** Healing with nothing left open but what the model decides. */

@@ -46,8 +46,8 @@ export interface HealRequest extends JobControl, SourceOptions, EngineChoice {
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   readonly force?: boolean | undefined;
   /** How it learns. */
-  readonly settings?: HealingOptions | undefined;
-  /** What the windows are made of; their number and shares are the settings'. */
+  readonly heal?: HealingOptions | undefined;
+  /** What the windows are made of; their number and shares are those of `heal`. */
   readonly calibration?: Omit<CalibrationOptions, 'windowCount'> | undefined;
   /** Compare what was written with the pruned model under its healed weights. Default true. */
   readonly certify?: boolean | undefined;
@@ -87,7 +87,7 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
   checkOptions(request, rowsOf(HEAL));
   const { dense, pruned, embeddings, offline, out, force = false, resume = true } = request;
   const { files } = platform;
-  const settings = resolveHealing(request.settings ?? true)!;
+  const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
   return withJob(platform, request, async (whole) => {
     const folders = {

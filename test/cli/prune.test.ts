@@ -309,9 +309,9 @@ it('applies a recipe', async () => {
 
 it('heals what an earlier run pruned', async () => {
   const { calls, out } = await runWithDouble('heal dense pruned -o healed --heal-windows 8 --windows-file mine.jsonl');
-  const settings = { windowCount: 8 };
+  const heal = { windowCount: 8 };
   const calibration = { generate: { file: 'mine.jsonl' } };
-  expect(calls[0]).toMatchObject(['heal', { dense: 'dense', pruned: 'pruned', out: 'healed', settings, calibration }]);
+  expect(calls[0]).toMatchObject(['heal', { dense: 'dense', pruned: 'pruned', out: 'healed', heal, calibration }]);
   expect(out).toContain('Healed pruned -> healed\n');
   expect(out).toContain('went from 0.4000 to 0.3000 nats a token on held-out windows (step 16 of 16)');
 });

@@ -145,13 +145,13 @@ describeThere('a page', () => {
       );
       await fang.applyRecipe({ model, recipe: given as typeof recipe, out: again });
       await fang.quantize({ ...quiet, model, out: halves, dtype: 'fp16' });
-      const settings = { windowCount: 4, windowsPerStep: 2, passCount: 1 };
+      const heal = { windowCount: 4, windowsPerStep: 2, passCount: 1 };
       await fang.heal({
         dense: model,
         pruned: again,
         out: healed,
         certify: false,
-        settings,
+        heal,
         calibration: { windowLength: 16 },
       });
       return {
