@@ -7,7 +7,7 @@ const needs = { grouping, blockChange: true, sensitivity: false, curvatures: und
 const pruneMeasured: fang.Stages['pruneMeasured'] = {
   name: 'FANG by hand',
   async run(_, { job, store }) {
-    const context = fang.startContext({ ...job, store }, { all: 4, before: 0 });
+    const context = fang.startContext({ ...job, store });
     const modules = job.analysed.detected.layout.modules.filter(({ kind }) => kind === 'ffn');
 
     // Contexts of all tokens and the change that every block makes (Eq. 8), then gradients for the affinity (Eq. 5).

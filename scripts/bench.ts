@@ -2,7 +2,8 @@
  * Compares the time of whole pruning runs, or of writing the model in a dtype, with that of bare forward passes of the same windows through the same blocks (and,
  * beside it, through the whole model, logits handed out), and tells the peak memory. All take turns, each in a process of
  * its own; medians are printed. The time in which a model writes calibration windows is left out. With several sparsities
- * every method runs as a ladder, and then once for each of them alone.
+ * every method runs as a ladder, and then once for each of them alone. `progress` compares the time left that runs show with what
+ * followed, see `bench/follow-progress.ts`.
  */
 import { execFileSync } from 'node:child_process';
 import { tmpdir } from 'node:os';
@@ -10,6 +11,11 @@ import { join, resolve } from 'node:path';
 import type { ModuleSelection } from '../src/options.js';
 import type { BenchRun, BenchTask } from './bench/bench-task.js';
 import { readArguments, refuse } from './read-arguments.js';
+
+if (process.argv[2] === 'progress') {
+  (await import('./bench/follow-progress.js')).followProgress();
+  process.exit(0);
+}
 
 const USAGE =
   'npm run bench -- MODEL_FOLDER --text FILE [--methods flap,obc,o-fang] [--windows 16] [--window-length 512] ' +

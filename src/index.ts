@@ -212,7 +212,7 @@ export { type DensePasses, startDensePasses } from './prune/measure-dense/dense-
 export { measureBackwards } from './prune/measure-dense/measure-backwards.js';
 export { type MeasuredModel, measureDense } from './prune/measure-dense/measure-dense.js';
 export { measureForwards } from './prune/measure-dense/measure-forwards.js';
-export { type ContextPlace, type Passes, type PruneContext, startContext } from './prune/prune-context.js';
+export { type ContextPlace, type PruneContext, startContext } from './prune/prune-context.js';
 export { type MeasuredResult, type PruneExtras, pruneMeasured, pruneModel } from './prune/prune-model.js';
 export type { RefinedModule, Refinement, SegmentRefinement } from './prune/refine/refinement.js';
 export { REFINEMENTS } from './prune/refine/refinements.js';

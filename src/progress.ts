@@ -8,16 +8,12 @@ export interface Progress {
   readonly detail?: string;
   /** How much of the whole job is done, from 0 to below 1, as far as that is foreseen; never falls. */
   readonly whole?: number;
+  /** Milliseconds that the rest of the job takes, or of the stage where no `whole` is given. Absent until the estimate is stable. */
+  readonly remainingMs?: number;
 }
 
 /** Port through which every long job reports; the core never writes to the console. */
 export type ProgressListener = (progress: Progress) => void;
-
-/** Reports one of several alike parts of a job as its share of the whole. @param part From 0. */
-export function partOfProgress(listener: ProgressListener, part: number, partCount: number): ProgressListener {
-  return (progress) =>
-    listener({ ...progress, done: part * progress.total + progress.done, total: partCount * progress.total });
-}
 
 declare global {
   // Programs without the typings of a browser or of Node.js have no such name, and ours must not fail there.

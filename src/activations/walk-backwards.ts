@@ -52,7 +52,7 @@ export interface BackwardWalk {
   readonly start?: BackwardPlace | undefined;
   /** Called after a block's meters have seen all batches, with where the walk stands then. */
   onSpan?(span: BlockSpan, place: BackwardPlace): Promise<void>;
-  readonly onBatch?: (detail: string) => void;
+  readonly onBatch?: (detail: string, part: 'loss' | 'block') => void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -193,7 +193,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       });
       clearZeroTokens({ type: 'float32', dims, data }, hidden);
       await cotangents.put(position, { type: 'float32', dims, data });
-      walk.onBatch?.('loss');
+      walk.onBatch?.('loss', 'loss');
     }
   } finally {
     await head.session.release();
@@ -242,7 +242,7 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
         for (const [value, name] of compiled.carried) await walk.carried.add(value, position, results[name]!);
         for (const meter of compiled.meters) meter.add(batch, results);
         releaseTensors(results);
-        walk.onBatch?.(`block ${span.block} backwards`);
+        walk.onBatch?.(`block ${span.block} backwards`, 'block');
       }
     } finally {
       await compiled.session.release();

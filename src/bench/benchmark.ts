@@ -3,6 +3,7 @@ import { OptionError } from '../errors.js';
 import { compareSpeeds, type Spread, spreadOf } from '../evaluation/speed.js';
 import { BENCH } from '../options/commands.js';
 import { checkOptions, defaultsOf, rowsOf } from '../options/option.js';
+import { createOverallProgress } from '../pipeline/overall-progress.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { ExecutionProviderChoice } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -77,7 +78,9 @@ export async function benchmark(given: BenchmarkRequest): Promise<BenchmarkRepor
   const loadRounds = Math.min(LOAD_ROUNDS, shape.rounds);
   const total = 1 + loadRounds + 1 + shape.rounds;
   let done = 0;
-  const report = (detail: string) => request.onProgress?.({ stage: 'benchmark', done: done++, total, detail });
+  const overall = createOverallProgress(() => performance.now());
+  const report = (detail: string) =>
+    request.onProgress?.(overall.add({ stage: 'benchmark', done: done++, total, detail }));
   const workers: WorkerProcess[] = [];
   try {
     const loads = await loadInTurns(request, { workers, loadRounds, report: () => report('load') });

@@ -1,7 +1,6 @@
 import { printable } from '../printable.js';
 import type { Progress, ProgressListener } from '../progress.js';
 import { formatDuration } from '../report/format-quantity.js';
-import { type Clock, createClock } from './remaining-time.js';
 import { cutToWidth, type StatusLine } from './status-line.js';
 import type { Terminal } from './terminal.js';
 
@@ -16,8 +15,7 @@ const LINE_INTERVAL_MS = 5_000;
 
 /** A bar with the remaining time on a terminal, a line now and then elsewhere. */
 export function createProgressDisplay(terminal: Terminal): ProgressDisplay {
-  const clock = createClock(terminal.now);
-  return terminal.status ? barDisplay(terminal, clock, terminal.status) : lineDisplay(terminal, clock);
+  return terminal.status ? barDisplay(terminal, terminal.status) : lineDisplay(terminal);
 }
 
 /** Shows nothing (`--quiet`). */
@@ -28,20 +26,21 @@ const BAR_WIDTH = 20;
 const REDRAW_INTERVAL_MS = 200;
 
 /** One line for the whole job. */
-function barDisplay({ colors }: Terminal, clock: Clock, status: StatusLine): ProgressDisplay {
+function barDisplay({ colors, now }: Terminal, status: StatusLine): ProgressDisplay {
   let progress: Progress | undefined;
+  let heardAt = 0;
   let timer: NodeJS.Timeout | undefined;
   const draw = () => {
     if (progress === undefined) return;
     const filled = Math.floor(fractionOf(progress) * BAR_WIDTH);
     const bar = cutToWidth('█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled), status.width);
-    const text = cutToWidth(` ${describeProgress(progress, clock.remaining())}`, status.width - bar.length);
+    const text = cutToWidth(` ${describeProgress(progress, now() - heardAt)}`, status.width - bar.length);
     status.draw(`${colors.cyan(bar)}${text}`);
   };
   return {
     listener(step) {
       progress = step;
-      clock.tick(step);
+      heardAt = now();
       if (timer !== undefined) return;
       draw();
       timer = setInterval(draw, REDRAW_INTERVAL_MS).unref();
@@ -54,18 +53,17 @@ function barDisplay({ colors }: Terminal, clock: Clock, status: StatusLine): Pro
   };
 }
 
-function lineDisplay({ err, now }: Terminal, clock: Clock): ProgressDisplay {
+function lineDisplay({ err, now }: Terminal): ProgressDisplay {
   let stage = '';
   let lastLineAt = 0;
   return {
     listener(progress) {
-      clock.tick(progress);
       const isNewStage = progress.stage !== stage;
       stage = progress.stage;
       const time = now();
       if (!isNewStage && time - lastLineAt < LINE_INTERVAL_MS) return;
       lastLineAt = time;
-      err(`${describeProgress(progress, clock.remaining())}\n`);
+      err(`${describeProgress(progress, 0)}\n`);
     },
     close: () => {},
   };
@@ -76,12 +74,13 @@ function fractionOf({ whole, done, total }: Progress): number {
   return Math.min(0.99, whole ?? (total > 0 ? done / total : 0));
 }
 
-/** ` 34 %  prune, block 3 ffn, about 2 min 5 s left`. */
-function describeProgress(progress: Progress, remainingMs: number | undefined): string {
-  const { stage, detail } = progress;
+/** ` 34 %  prune, about 2 min 5 s left, block 3 ffn`. @param passedMs since the progress was heard */
+function describeProgress(progress: Progress, passedMs: number): string {
+  const { stage, detail, remainingMs = 0 } = progress;
   const percent = `${Math.floor(100 * fractionOf(progress))} %`.padStart(4);
-  const remaining = remainingMs === undefined ? '' : `, about ${formatDuration(remainingMs)} left`;
-  return `${percent}  ${stage}${detail ? `, ${onOneLine(detail)}` : ''}${remaining}`;
+  const left = remainingMs - passedMs;
+  const remaining = left > 0 ? `, about ${formatDuration(left)} left` : '';
+  return `${percent}  ${stage}${remaining}${detail ? `, ${onOneLine(detail)}` : ''}`;
 }
 
 /** Names of files may hold anything. */

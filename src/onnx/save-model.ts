@@ -53,6 +53,26 @@ export async function saveModel(
   return { files, byteLength: files.reduce((sum, { byteLength }) => sum + byteLength, 0) };
 }
 
+/** Bytes of the files that `saveModel` makes of the same; no weight is read. */
+export function measureModel(
+  model: OnnxModel,
+  fileName: string,
+  { layout = 'source' }: Pick<SaveOptions, 'layout'> = {},
+): number {
+  const { structure, plan } = planModel(model, fileName, layout);
+  const { head, initializers } = planModelFile(structure, plan, fileName);
+  const fileBytes = initializers.reduce(
+    (sum, fragment) => sum + fragment.head.byteLength + (fragment.payload?.byteLength ?? 0),
+    head.byteLength,
+  );
+  const ends = new Map<string, number>();
+  for (const { handle, outside } of plan.tensors) {
+    if (handle === undefined || outside === undefined) continue;
+    ends.set(outside.location, Math.max(ends.get(outside.location) ?? 0, outside.offset + handle.byteLength));
+  }
+  return [...ends.values()].reduce((sum, end) => sum + end, fileBytes);
+}
+
 /** External files that `saveModel` makes of the same, relative to the model file's folder. */
 export function planExternalFiles(
   model: OnnxModel,

@@ -1,7 +1,8 @@
 import type { Journal, Workspace } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
-import type { JobControl } from '../progress.js';
+import type { JobControl, Progress } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
+import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
 /** What every stage of a job shares; whatever else it works on is its input. */
 export interface JobContext extends JobControl {
@@ -18,6 +19,8 @@ export interface JobContext extends JobControl {
   readonly journal?: Journal | undefined;
   /** What the job is known by, see `runKey`. */
   readonly run?: string | undefined;
+  /** Sets the steps that the job will take, for its progress. */
+  readonly expect: OverallProgress['expect'];
   /** Says that a stage begins, runs it and takes its time. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
   /** Has something done when the part of the job ends that asks, however it ends; what was asked for last comes first. */
@@ -34,7 +37,10 @@ type Job<T> = (context: JobContext) => Promise<T>;
 
 /** Runs a job, and frees what its stages hold. */
 export function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
-  return withPart({ platform, onProgress, signal, timings: [], remarks: [], notes: [] }, job);
+  const overall = createOverallProgress(() => performance.now());
+  const listener = onProgress && ((progress: Progress) => onProgress(overall.add(progress)));
+  const { expect } = overall;
+  return withPart({ platform, onProgress: listener, expect, signal, timings: [], remarks: [], notes: [] }, job);
 }
 
 /** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */

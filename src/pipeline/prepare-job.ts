@@ -9,6 +9,7 @@ import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
 import { takeWeights } from '../quantisation/take-weights.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
@@ -38,6 +39,8 @@ export interface JobRequest {
   readonly engine: Engine;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
   readonly sparsities?: readonly number[];
+  /** Called once the model is understood, before calibration windows are made. */
+  readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
   /** Called with the bytes of the model's files, before calibration windows are made. */
   readonly checkRoom?: (denseBytes: number) => Promise<void>;
 }
@@ -68,6 +71,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
+  request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkBudget({ analysed, options }, sparsities);

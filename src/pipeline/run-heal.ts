@@ -25,6 +25,7 @@ import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
+import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob } from './job-context.js';
 import { isFinished, mayBeKept, withJournal } from './kept-run.js';
@@ -170,6 +171,15 @@ async function healFolder(
   );
   await checkKinship(teacher, student);
   const { positionCount, detected } = teacher.analysed;
+  context.expect(
+    estimateHealing({
+      settings,
+      size: modelSize(teacher.analysed),
+      windowLength: expectedWindowLength(calibration, folders.dense, teacher.analysed),
+      certifies: request.certify !== false,
+      speed: assumedSpeed(engine, platform.coreCount),
+    }),
+  );
   const { windows } = await STAGES.calibrate.run(context, {
     ...{ folder: folders.dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
     vocabularySize: detected.layout.vocabularySize,

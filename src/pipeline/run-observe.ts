@@ -13,6 +13,7 @@ import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { checkSavedStatistics } from '../report/parse-statistics.js';
 import { plainSettings } from '../report/plain-settings.js';
 import { type SavedStatistics, STATISTICS_SCHEMA } from '../report/statistics-schema.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { checkPairPlace, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, totalBytes } from '../storage/model-folder.js';
 import { originOf } from '../storage/model-origin.js';
@@ -21,6 +22,7 @@ import { withScratchWeights } from '../storage/scratch-weights.js';
 import { VERSION } from '../version.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { describeEnvironment } from './describe-environment.js';
+import { assumedSpeed, estimateObservation, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { type JobContext, withJob } from './job-context.js';
 import { withJournal } from './kept-run.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
@@ -121,7 +123,17 @@ async function measureStatistics(
   place: PairPlace,
   request: JobRequest,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
-  const prepared = await prepareJob(context, request);
+  const { options, calibration, folder } = request;
+  const onAnalysed = (analysed: AnalysedModel) =>
+    calibration &&
+    context.expect(
+      estimateObservation({
+        ...{ options, calibration, size: modelSize(analysed) },
+        speed: assumedSpeed(request.engine, context.platform.coreCount),
+        windowLength: expectedWindowLength(calibration, folder, analysed),
+      }),
+    );
+  const prepared = await prepareJob(context, { ...request, onAnalysed });
   return withScratchWeights(context.platform, (store) =>
     writeStatistics(context, place, { folder: request.folder, store, ...prepared }),
   );

@@ -1,5 +1,6 @@
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { BUDGET } from '../options/budget.js';
-import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS } from '../options/calibration.js';
+import { GENERATE_DEFAULTS } from '../options/calibration.js';
 import { LADDER } from '../options/commands.js';
 import { fractionOf } from '../options/kinds.js';
 import { MODEL } from '../options/model.js';
@@ -7,6 +8,7 @@ import { checkOptions, pickOptions, refusal, rowsOf } from '../options/option.js
 import { QUANTISATION } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { RUN } from '../options/run.js';
+import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import { type Fraction, readsTokens } from '../options.js';
 import type { Platform } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
@@ -15,10 +17,18 @@ import { goesBackwards, refuseGradients } from '../prune/measure-dense/measure-d
 import { measureSpeed } from '../prune/measure-speed.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
-import { longestWindow, modelPaths, totalBytes } from '../storage/model-folder.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkPlaces, checkRoom } from './check-places.js';
+import {
+  type CostRequest,
+  estimateCost,
+  expectedWindowLength,
+  machineSpeed,
+  modelSize,
+  sumByStage,
+} from './estimate-cost.js';
 import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
-import { foreseeWork } from './foresee-work.js';
 import { type JobContext, withJob } from './job-context.js';
 import { createStoreIn } from './prepare-job.js';
 import type { LadderRequest } from './prune-request.js';
@@ -26,6 +36,7 @@ import { resultPlaces, runLadder } from './run-prune.js';
 import { analyse } from './stages/analyse.js';
 import { load } from './stages/load.js';
 import { open } from './stages/open.js';
+import { STAGES, type Stages } from './stages.js';
 import type { ResultPlaces } from './write-result.js';
 
 /** What a run will make, and how long it will take. */
@@ -63,7 +74,7 @@ export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
 
 /**
  * Tells what a run will make, without a look at any text: makes the run's checks, counts what is left when as many units leave
- * evenly, and times one batch of tokens.
+ * evenly, and times a few batches of tokens in one block.
  * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
  */
 export async function runPlan(platform: Platform, request: PlanRequest): Promise<PrunePlan> {
@@ -75,37 +86,40 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
   const resolved = resolveRequest({ ...ladder, dryRun: request.out === undefined });
   const { options, calibration } = resolved;
   const places = resultPlaces(platform.files, ladder, Array.isArray(request.sparsity));
-  const found = await withJob(platform, options, (context) => inspect(context, ladder, resolved, places));
-  const { windowLength, msPerToken, evaluatedCount } = found;
-  const work = foreseeWork({
-    ...resolved,
-    calibration: { ...calibration, windowLength },
-    resultCount: sparsity.length,
-    evaluatedCount,
+  return withJob(platform, options, async (context) => {
+    const inspected = await inspect(context, ladder, resolved, places);
+    const { windowLength } = inspected;
+    const stages = sumByStage(
+      estimateCost({
+        ...resolved,
+        ...inspected,
+        resultCount: sparsity.length,
+        certifies: request.certify !== false,
+        measuresQuality: request.evaluation !== false,
+        quotes: request.report !== false && request.quoteText !== false,
+      }),
+    );
+    const { windowCount, generate } = calibration;
+    const writtenCount =
+      generate === undefined ? 0 : Math.round(windowCount * (generate.share ?? GENERATE_DEFAULTS.share));
+    const reports = await runLadder(platform, sketch(ladder, inspected));
+    return {
+      model: request.model,
+      method: options.methodName,
+      allocation: options.allocationName,
+      results: reports.map((report) => planned(report, options.allocationName)),
+      ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
+      stages,
+      ms: stages.reduce((sum, { ms }) => sum + ms, 0),
+    };
   });
-  const stages = Object.entries(work).flatMap(([stage, tokens]) =>
-    tokens > 0 ? [{ stage, ms: tokens * msPerToken }] : [],
-  );
-  const { windowCount, generate } = calibration;
-  const writtenCount =
-    generate === undefined ? 0 : Math.round(windowCount * (generate.share ?? GENERATE_DEFAULTS.share));
-  return {
-    model: request.model,
-    method: options.methodName,
-    allocation: options.allocationName,
-    results: (await runLadder(platform, evenly(ladder))).map((report) => planned(report, options.allocationName)),
-    ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
-    stages,
-    ms: stages.reduce((sum, { ms }) => sum + ms, 0),
-  };
 }
 
-/** What only the model tells. */
-interface Inspected {
-  readonly windowLength: number;
-  /** Tokens that every model is evaluated on. */
-  readonly evaluatedCount: number;
-  readonly msPerToken: number;
+/** What only the model and the machine tell. */
+interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluated' | 'speed'> {
+  readonly folder: ModelFolder;
+  readonly model: OnnxModel;
+  readonly analysed: AnalysedModel;
 }
 
 /** The checks of a run, in its order, and its speed. */
@@ -127,22 +141,55 @@ async function inspect(
   const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   if (goesBackwards(options)) refuseGradients(job);
-  const { windowLength = CALIBRATION_DEFAULTS.windowLength } = calibration;
-  const length = Math.min(windowLength, longestWindow(folder, analysed.positionCount) ?? windowLength);
-  const msPerToken = await context.timed('time', () => measureSpeed(job, length));
-  return { windowLength: length, evaluatedCount: countTokens(texts), msPerToken };
+  const windowLength = expectedWindowLength(calibration, folder, analysed);
+  const measured = await context.timed('time', () => measureSpeed(job, windowLength));
+  const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
+    typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
+  return {
+    ...{ folder, model, analysed, windowLength },
+    size: modelSize(analysed),
+    speed: machineSpeed(measured),
+    evaluated: {
+      modelCount: 1 + request.sparsity.length,
+      tokenCount: countTokens(texts),
+      newTokens: prompts.length * newTokens,
+    },
+  };
 }
 
 const { allocation: _, minimumWidth: __, shots: ___, ...WIDTHS } = BUDGET;
 const { rounding: ____, ...FORM } = QUANTISATION;
 const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
 
-/** The same run with units drawn at random, as many in every block, and weights rounded to the nearest levels. */
-function evenly(request: LadderRequest): LadderRequest {
+/**
+ * The same run with units drawn at random, as many in every block, and weights of no value: its sizes are those of the run. The
+ * model is the one that was read already.
+ */
+function sketch(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {
+  const quantise: Stages['quantise'] = {
+    name: 'quantise',
+    run: (context, input) =>
+      STAGES.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
+  };
   return {
     ...(pickOptions(request, DECIDING) as LadderRequest),
     ...{ method: 'random', dryRun: true, report: false },
     ...(request.dtype !== undefined && { rounding: 'nearest' as const }),
+    stages: {
+      quantise,
+      open: {
+        name: 'open',
+        run: async (context, input) => (input.model === request.model ? folder : STAGES.open.run(context, input)),
+      },
+      load: {
+        name: 'load',
+        run: async (context, input) => (input === folder ? model : STAGES.load.run(context, input)),
+      },
+      analyse: {
+        name: 'analyse',
+        run: async (context, input) => (input.model === model ? analysed : STAGES.analyse.run(context, input)),
+      },
+    },
   };
 }
 

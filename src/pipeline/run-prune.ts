@@ -13,8 +13,8 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
-import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
-import { foreseeWork, type WorkRequest } from './foresee-work.js';
+import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
+import { countTokens, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { mayBeKept, readFinished, withJournal } from './kept-run.js';
@@ -24,9 +24,7 @@ import { createStoreIn, type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
 import { runKey } from './run-key.js';
-import type { PruneInput } from './stages/prune-measured.js';
 import { resolveStages, type Stages } from './stages.js';
-import { tellWhole } from './tell-whole.js';
 import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
@@ -98,8 +96,9 @@ function pruneTo(
     const { stages, folder, floats, engine, place, texts, checks } = run;
     const { resume = true, force = false, evaluation } = request;
     const sparsities = results.map(({ sparsity }) => sparsity);
-    const foreseen = foresee(whole, { ...resolved, texts, resultCount: results.length });
-    return withJournal(foreseen, { ...run, sparsities, resume }, async (context, goesOn) => {
+    const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
+      typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
+    return withJournal(whole, { ...run, sparsities, resume }, async (context, goesOn) => {
       const finished =
         goesOn || (resume && !force)
           ? await readFinished(context, results, { inside: run.inside, model: request.model })
@@ -111,12 +110,29 @@ function pruneTo(
         ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
         options: { ...options, onProgress: context.onProgress },
         calibration: checks.calibration,
+        onAnalysed: (analysed) =>
+          context.expect(
+            estimateCost({
+              ...{ options, quantisation, calibration: healingAs, size: modelSize(analysed) },
+              windowLength: expectedWindowLength(healingAs, folder, analysed),
+              resultCount: open.length,
+              evaluated: {
+                modelCount: 1 + results.length,
+                tokenCount: countTokens(texts),
+                newTokens: prompts.length * newTokens,
+              },
+              speed: assumedSpeed(engine, platform.coreCount),
+              quotes: request.report !== false && request.quoteText !== false && place === undefined,
+              measuresQuality: run.output !== undefined && evaluation !== false,
+              certifies: run.output !== undefined && request.certify !== false,
+              readsStatistics: place !== undefined,
+            }),
+          ),
         evaluated: texts?.flatMap(tokensMeasured),
       };
       const made = open.length === 0 ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return finish(reports);
-      const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } = Object(evaluation) as TextEvaluation;
       const samples = { prompts, newTokens };
       return finish(await stages.evaluate.run(context, { reports, engine, folder, texts, samples }));
     });
@@ -151,23 +167,11 @@ async function openRun(
   return { stages, folder, floats, engine, place, texts, checks, output, inside, key };
 }
 
-interface Foreseeing extends Omit<WorkRequest, 'evaluatedCount'> {
-  readonly texts: readonly PreparedText[] | undefined;
-}
-
-/** The same job, whose progress tells of the whole; stages tell of themselves. */
-function foresee(context: JobContext, { texts = [], resultCount, ...resolved }: Foreseeing): JobContext {
-  const { onProgress } = resolved.options;
-  if (onProgress === undefined) return context;
-  const work = foreseeWork({ ...resolved, resultCount, evaluatedCount: countTokens(texts) });
-  return {
-    ...context,
-    onProgress: tellWhole(onProgress, work, resultCount * Math.max(1, resolved.quantisation.dtypes.length)),
-  };
-}
-
 interface Making
-  extends Pick<JobRequest, 'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine' | 'evaluated'> {
+  extends Pick<
+    JobRequest,
+    'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine' | 'evaluated' | 'onAnalysed'
+  > {
   readonly request: PruneRequest | LadderRequest;
   readonly stages: Stages;
   readonly quantisation: ResolvedQuantisation;
@@ -189,7 +193,6 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
     ...(dtype.length > 0 && { dtype, ...form }),
   };
-  const resultCount = results.length;
   const open = results.filter((_, index) => !finished.has(index));
   return withPart(context, async (part) => {
     const { job, ...prepared } = await prepareJob(part, {
@@ -205,8 +208,8 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     });
     const seen: SeenModel =
       place !== undefined
-        ? await stages.loadStatistics.run(part, { place, folder, job, resultCount })
-        : { ...prepared, measured: await stages.measureDense.run(part, { job, resultCount }) };
+        ? await stages.loadStatistics.run(part, { place, folder, job })
+        : { ...prepared, measured: await stages.measureDense.run(part, { job }) };
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;
     const { analysed, engine, healing } = job;
@@ -228,10 +231,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;
-      const written = {
-        ...{ stages, model, force, quoteText, reportPaths, certifies, asked, quantisation },
-        ...{ places, index, resultCount },
-      };
+      const written = { stages, model, force, quoteText, reportPaths, certifies, asked, quantisation, places, index };
       reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
     }
     return reports;
@@ -247,12 +247,12 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
-  { resultCount, ...written }: WriteRequest & Pick<PruneInput, 'resultCount'>,
+  written: WriteRequest,
 ): Promise<PruneReport> {
   const { stages, places, index } = written;
   const { sparsity } = places;
   return withScratchWeights(context.platform, async (store) => {
-    const input = { job: source.job, measured, sparsity, store, index, resultCount };
+    const input = { job: source.job, measured, sparsity, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
     context.remarks.push(...outcome.remarks);

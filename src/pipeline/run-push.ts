@@ -17,6 +17,7 @@ import { readReport } from '../storage/read-report.js';
 import { listModelFiles, type SideFilesPlace, walkFiles } from '../storage/side-files.js';
 import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { formatReport, publicReport, REPORT_NAME } from '../storage/write-report.js';
+import { createOverallProgress } from './overall-progress.js';
 
 /** A result that shall lie on the Hugging Face Hub. */
 export interface PushRequest extends JobControl {
@@ -111,11 +112,12 @@ export async function runPush(platform: Platform, request: PushRequest): Promise
     })),
   );
   const page = new Blob([card]);
+  const overall = createOverallProgress(() => performance.now());
   const commit = await uploadFiles({
     ...{ repo, branch: request.branch ?? 'main', store: hub },
     files: [...contents, ...reports, { path: CARD, byteLength: page.size, content: page }],
     title: request.message ?? 'Upload a model made smaller by fang-prune',
-    onProgress: request.onProgress,
+    onProgress: request.onProgress && ((progress) => request.onProgress?.(overall.add(progress))),
     signal: request.signal,
   });
   return { ...pushed, commit, url: `${hub.settings.endpoint}/${repo}` };

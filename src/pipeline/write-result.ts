@@ -207,7 +207,7 @@ async function prepareFolder(
   return {
     async count() {
       const counted: Pick<SavedModel, 'byteLength'>[] = [];
-      for (const variant of variants) counted.push(await countBytes(variant, folder, context));
+      for (const variant of variants) counted.push(await countBytes(variant, folder));
       await folder.checkUnchanged();
       if (recipe !== undefined) await writeRecipe(context, recipe, { ...decided, sha256: undefined });
       const said = variants.flatMap((variant, at) => reportVariant(variant, counted[at]!, {}));

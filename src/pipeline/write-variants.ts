@@ -3,7 +3,7 @@ import { intAttribute } from '../graph/attributes.js';
 import { nameCacheAxes } from '../graph/name-cache-axes.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { StorageChoice } from '../onnx/plan-storage.js';
-import { type SavedModel, saveModel } from '../onnx/save-model.js';
+import { measureModel, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneJob, PruneOutcome } from '../prune/job.js';
 import type { WrittenDtype } from '../prune/quantise/write-dtype.js';
@@ -145,13 +145,11 @@ function reportRounding({ roundings, wideCount }: WrittenDtype): RoundingReport 
   };
 }
 
-/** Takes everything and keeps nothing, so that bytes are counted. */
+/** Bytes that a variant's files will take. */
 export async function countBytes(
   { model, isSource, file, storage }: Variant,
   source: ModelFolder,
-  { onProgress, signal }: JobContext,
 ): Promise<Pick<SavedModel, 'byteLength'>> {
   if (isSource) return { byteLength: await totalBytes(source.platform, modelPaths(source, model)) };
-  const nowhere = { create: async () => ({ write: async () => undefined, close: async () => undefined }) };
-  return saveModel(model, nowhere, file, { ...(storage && { layout: storage }), onProgress, signal });
+  return { byteLength: measureModel(model, file, { ...(storage && { layout: storage }) }) };
 }

@@ -29,6 +29,8 @@ export interface Platform {
   createEngine(choice: EngineChoice): Promise<Engine>;
   /** Ends what takes too long, where the platform can; elsewhere it goes on. */
   readonly limitTime: LimitTime;
+  /** Cores that threads may run on, as far as the platform tells. */
+  readonly coreCount?: number | undefined;
   describeMachine(): Machine;
   /** Largest memory that this process had, in bytes; undefined where nothing tells. */
   peakMemoryBytes(): number | undefined;

@@ -33,12 +33,15 @@ export async function measureDrives(given: Omit<PruneJob, 'store'>, cuts: readon
   const windowLength = given.windows[0]?.length ?? 1;
   const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));
   const windows = thinOut(given.windows, stride);
-  const job = { ...given, store: storeInMemory, windows, options: { ...options, onProgress: undefined } };
-  const context = startContext(job, { all: 1, before: 0 });
+  const job = { ...given, store: storeInMemory, windows, options };
+  const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });
   const byModule = new Map<PrunableModule, ModuleDrives>();
   try {
-    for (const { index } of analysed.detected.layout.segments) {
+    const { segments } = analysed.detected.layout;
+    context.begin('drives', segments.length + 1, 1 + context.batches.length);
+    for (const { index } of segments) {
+      context.startPart(index);
       options.signal?.throwIfAborted();
       await runner.advance();
       for (const cut of cuts.filter(({ module }) => module.segment === index)) {

@@ -19,7 +19,7 @@ import type { PruneJob, StageTiming } from './job.js';
 export interface ContextPlace {
   /** Random numbers that were drawn. */
   readonly drawn: number;
-  /** Batches that were reported. */
+  /** What was reported as done of the stage. */
   readonly ticks: number;
 }
 
@@ -35,9 +35,13 @@ export interface PruneContext {
   readonly multiply: MultiplyTransposed;
   /** Runs a step and adds its time to a stage. */
   timed<T>(stage: string, action: () => Promise<T>): Promise<T>;
-  /** Reports one more batch done, or one that stands for several. */
+  /** Begins a stage of the progress: so many parts, such as segments, of so many ticks each, such as batches. */
+  begin(stage: string, parts: number, ticksPerPart: number): void;
+  /** Reports that the parts before this one, counted from 0, are done. */
+  startPart(part: number): void;
+  /** Reports one more batch of the part done, or one that stands for several. */
   tick(detail: string, count?: number): void;
-  /** Reports that this run has come to its end. */
+  /** Reports that the stage is done. */
   finish(): void;
   /** Starts at the token ids with the model given, which may be edited while it runs. */
   startRunner(model: OnnxModel, options?: Pick<BlockRunnerOptions, 'isFixed'>): Promise<BlockRunner>;
@@ -60,26 +64,20 @@ export interface PruneContext {
  */
 export const TOKENS_PER_BATCH = 1024;
 
-/** How often the tokens go through all segments, for the remaining time: in the whole job, and before this run. */
-export interface Passes {
-  readonly all: number;
-  readonly before: number;
-  /** When this run ends. Default: all of them. */
-  readonly end?: number;
-}
-
-export function startContext(job: PruneJob, passes: Passes): PruneContext {
+export function startContext(job: PruneJob): PruneContext {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
   const windowLength = windows[0]?.length ?? 1;
   const batchSize = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
   const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
-  // Without tokens a pass goes over the modules alone.
-  const perPass = layout.segments.length * Math.max(1, batches.length);
-  const total = Math.max(1, Math.round(passes.all * perPass));
-  const end = Math.min(total, Math.round((passes.end ?? passes.all) * perPass));
-  let done = Math.round(passes.before * perPass);
+  let progress = { stage: 'prune', ticksPerPart: 1, total: 1 };
+  let done = 0;
+  let partEnd = 1;
+  const report = (detail?: string) => {
+    const { stage, total } = progress;
+    options.onProgress?.({ stage, done: Math.min(done, total), total, ...(detail !== undefined && { detail }) });
+  };
   const ticking = ({ segment }: BlockRunner, reads: StageReads = {}): StageReads => {
     const detail = segment === 0 ? 'embedding' : segmentName(segment, layout.modules);
     return {
@@ -112,14 +110,24 @@ export function startContext(job: PruneJob, passes: Passes): PruneContext {
         clock.set(stage, (clock.get(stage) ?? 0) + performance.now() - start);
       }
     },
+    begin(stage, parts, ticksPerPart) {
+      progress = { stage, ticksPerPart, total: parts * ticksPerPart };
+      done = 0;
+      partEnd = ticksPerPart;
+      options.onProgress?.({ stage, done: 0, total: 1 });
+    },
+    startPart(part) {
+      done = part * progress.ticksPerPart;
+      partEnd = done + progress.ticksPerPart;
+    },
     tick(detail, count = 1) {
-      // Passes are counted roughly beforehand, and nothing is at its end before it ends.
-      done = Math.max(done, Math.min(done + count, end - 1));
-      options.onProgress?.({ stage: 'prune', done: Math.floor(done), total, detail });
+      // A part's ticks are an estimate: whatever takes more of them waits at its end.
+      done = Math.max(done, Math.min(done + count, partEnd));
+      report(detail);
     },
     finish() {
-      done = Math.max(done, end);
-      options.onProgress?.({ stage: 'prune', done, total });
+      done = progress.total;
+      report();
     },
     startRunner: async (model, { isFixed = false } = {}) =>
       createBlockRunner({

@@ -1,6 +1,5 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { UnsupportedModelError } from '../errors.js';
-import { partOfProgress } from '../progress.js';
 import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './budget/allocate-modules.js';
@@ -86,7 +85,6 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     blockSparsity.set(block, { ...blockSparsity.get(block), [kind]: Math.max(0, 1 - kept) });
   }
   const widthOf = new Map(pairs.map(({ module }) => [module.index, module.unitCount]));
-  const { onProgress } = options;
   return {
     ...options,
     sparsity: Math.max(0, goal / left),
@@ -95,7 +93,6 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
     heal: isLast ? options.heal : undefined,
     denseWidths: widthOf,
-    onProgress: onProgress && partOfProgress(onProgress, shot - 1, shots),
   };
 }
 

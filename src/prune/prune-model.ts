@@ -41,7 +41,7 @@ export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promi
 export interface MeasuredResult
   extends PruneExtras,
     Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> {
-  /** How many came before it, for the progress. Default 0. */
+  /** How many came before it, for the names of what is kept. Default 0. */
   readonly index?: number | undefined;
 }
 
@@ -50,16 +50,14 @@ export async function pruneMeasured(
   measured: MeasuredModel,
   { index = 0, refinements = REFINEMENTS, ...result }: MeasuredResult = {},
 ): Promise<PruneOutcome> {
-  const { modules, dense, passes } = measured;
+  const { modules, dense } = measured;
   const { store = measured.job.store, sparsity = measured.job.options.sparsity } = result;
   const journal = measured.job.journal?.within(`result-${index}`);
   const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity } };
-  const before = passes.dense + index * passes.each;
-  const context = startContext(job, { all: passes.all, before, end: before + passes.each });
+  const context = startContext(job);
   try {
     const counts = allocateModules(job.options, modules, dense);
     const shrunk = await shrinkBlocks(context, { ...measured, counts, refinements });
-    context.finish();
     const timings = joinTimings(measured.timings, context.timings());
     // Measuring and pruning factorise the same curvature.
     const remarks = [...new Set([...measured.remarks, ...context.remarks])];

@@ -54,10 +54,13 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   if (readsNothing) context.remarks.push(...leftOut(refinements, job.options));
   const edits = { changed, bridges };
   const { segments } = job.analysed.detected.layout;
+  // Each segment's batches go on, are measured, and are read again by refinements.
+  context.begin('prune', last + 1, TICKS_PER_BATCH * Math.max(1, context.batches.length));
   try {
     for await (const part of kept.added()) done.push(await repeatModule(context, model, part, edits));
     await kept.restore(runner);
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+      context.startPart(index);
       await (runner && context.pass(runner));
       const modules = shrinking.filter(({ segment }) => segment === index);
       const followers = runner ? refinements.flatMap(({ follow }) => follow?.(context, model, modules) ?? []) : [];
@@ -80,6 +83,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   } finally {
     await Promise.all([runner?.dispose(), meter.release()]);
   }
+  context.finish();
   joinBridges(model, bridges);
   tidyModel(model);
   const outcomes = done.map(({ outcome }) => outcome);
@@ -90,6 +94,9 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
   }
   return { model, modules: outcomes, changed: changedWeights(model, changed) };
 }
+
+/** Of a segment that is measured and repaired, roughly. */
+const TICKS_PER_BATCH = 4;
 
 /** Refinements that the options ask for, but that see nothing to learn from. */
 const leftOut = (refinements: readonly Refinement[], options: ResolvedOptions): string[] =>

@@ -23,29 +23,12 @@ describe('progress in a log file', () => {
       [3, 9000],
     ] as const) {
       clock.ms = ms;
-      display.listener({ stage: 'measure', done, total: 4, detail: `block ${done}` });
+      const progress = { done, total: 4, whole: done / 5, remainingMs: 12_000 - ms };
+      display.listener({ stage: 'measure', detail: `block ${done}`, ...progress });
     }
     display.listener({ stage: 'save', done: 0, total: 1 });
     display.close();
-    expect(lines).toEqual([' 0 %  measure\n', '50 %  measure, block 2, about 6.0 s left\n', ' 0 %  save\n']);
-  });
-
-  it('does not count what was done before as speed', () => {
-    const { lines, clock, display } = displayOnFile();
-    display.listener({ stage: 'generate', done: 0, total: 1 });
-    display.listener({ stage: 'generate', done: 50, total: 100 });
-    clock.ms = 6000;
-    display.listener({ stage: 'generate', done: 60, total: 100 });
-    expect(lines).toEqual([' 0 %  generate\n', '60 %  generate, about 24 s left\n']);
-  });
-
-  it('is of the whole job where that is foreseen', () => {
-    const { lines, clock, display } = displayOnFile();
-    display.listener({ stage: 'generate', done: 0, total: 1, whole: 0.1 });
-    clock.ms = 10_000;
-    display.listener({ stage: 'generate', done: 1, total: 1, whole: 0.3 });
-    display.listener({ stage: 'prune', done: 0, total: 223.2, whole: 0.3 });
-    expect(lines.slice(1)).toEqual(['30 %  generate, about 35 s left\n', '30 %  prune, about 35 s left\n']);
+    expect(lines).toEqual([' 0 %  measure\n', '40 %  measure, about 6.0 s left, block 2\n', ' 0 %  save\n']);
   });
 
   it('never says that all is done', () => {
@@ -69,6 +52,20 @@ describe('progress on a terminal', () => {
     expect(screen.shown()).toEqual([]);
   });
 
+  it('counts the remaining time down until the next step, and shows none once it is over', async () => {
+    const screen = new Screen(80);
+    const clock = { ms: 0 };
+    const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
+    const display = createProgressDisplay({ ...QUIET, status, now: () => clock.ms });
+    display.listener({ stage: 'prune', done: 1, total: 2, whole: 0.5, remainingMs: 5000 });
+    expect(screen.shown()[0]).toContain('about 5.0 s left');
+    clock.ms = 2000;
+    await waitUntil(() => screen.shown()[0]!.includes('about 3.0 s left'));
+    clock.ms = 6000;
+    await waitUntil(() => !screen.shown()[0]!.includes('left'));
+    display.close();
+  });
+
   it.each([4, 15, 24])('fits into %i columns', (columns) => {
     const screen = new Screen(columns);
     const status = createStatusLine(screen as unknown as NodeJS.WriteStream);
@@ -78,3 +75,7 @@ describe('progress on a terminal', () => {
     display.close();
   });
 });
+
+async function waitUntil(isSo: () => boolean): Promise<void> {
+  while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 20));
+}

@@ -22,7 +22,7 @@ it('foretells what a run makes, and writes nothing', async () => {
   }));
   expect(results).toEqual([{ sparsity: run.sparsity, parameters: run.parameters, bytes: run.bytes, widths }]);
   expect(calibration).toBeUndefined();
-  expect(stages.map(({ stage }) => stage)).toEqual(['load', 'analyse', 'calibrate', 'save', 'certify', 'quality']);
+  expect(stages.map(({ stage }) => stage)).toEqual(['load', 'analyse', 'prune', 'save', 'certify', 'quality']);
   expect(stages.reduce((sum, stage) => sum + stage.ms, 0)).toBeCloseTo(ms);
 });
 
@@ -41,6 +41,15 @@ it('tells nothing of widths that are measured, and foretells every dtype and spa
   expect(results[0]!.bytes.after).toBeGreaterThan(results[1]!.bytes.after);
   expect(calibration!.writtenCount).toBe(32);
   expect(stages.map(({ stage }) => stage)).toContain('generate');
+});
+
+it('counts the bytes that a run writes, without reading a weight', async () => {
+  const out = join(folder, 'written');
+  const request = { ...REQUEST, method: 'magnitude', dtype: ['q4', 'q8', 'fp16'], rounding: 'nearest' } as const;
+  const { results } = await plan(request);
+  const { dtypes, bytes } = await prune({ ...request, out, certify: false });
+  const sizes = (given: typeof dtypes) => given!.map(({ dtype, bytes }) => [dtype, bytes]);
+  expect([results[0]!.bytes, sizes(results[0]!.dtypes)]).toEqual([bytes, sizes(dtypes)]);
 });
 
 it('refuses what the run would refuse', async () => {

@@ -41,9 +41,8 @@ describe('evaluation of a run', () => {
     expect(await readFile(at('out/fang-prune-report.html'), 'utf8')).toContain(TEXTS[1]!);
     expect(report.timings.at(-1)).toEqual({ stage: 'evaluate', ms: expect.any(Number) });
     const measured = steps.filter(({ stage }) => stage === 'evaluate');
-    expect(measured.map(({ done, total }) => `${done}/${total}`)).toEqual(
-      [1, 2, 3, 4, 5, 6, 7, 8].map((done) => `${done}/8`),
-    );
+    const ofOneModel = ['0/1', '1/4', '2/4', '3/4', '4/4'];
+    expect(measured.map(({ done, total }) => `${done}/${total}`)).toEqual([...ofOneModel, ...ofOneModel]);
   });
 
   it('measures on no window that healing has learnt', async () => {
@@ -112,8 +111,8 @@ describe('evaluation of a ladder', () => {
     let windowCount = 0;
     const reports = await climb({
       evaluation: { texts: TEXTS, ...WINDOWS },
-      onProgress: ({ stage }) => {
-        if (stage === 'evaluate') windowCount++;
+      onProgress: ({ stage, done }) => {
+        if (stage === 'evaluate' && done > 0) windowCount++;
       },
     });
     expect(windowCount).toBe(3 * TEXTS.length * WINDOWS.windowCount);

@@ -1,7 +1,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { type LadderRequest, prune, pruneLadder } from '../../src/node.js';
+import { type LadderRequest, type Progress, prune, pruneLadder } from '../../src/node.js';
 import { savedReport } from '../support/saved-report.js';
 import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
@@ -57,15 +57,19 @@ describe('pruneLadder', () => {
     await expect(climb({ sparsity })).rejects.toThrow(OptionError);
   });
 
-  it.each([1, 2])('counts one total over the look and all rungs (shots: %d)', async (shots) => {
-    const seen: { readonly done: number; readonly total: number }[] = [];
-    const onProgress: LadderRequest['onProgress'] = ({ stage, done, total }) => {
-      if (stage === 'prune') seen.push({ done, total });
-    };
-    await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress });
-    expect(new Set(seen.map(({ total }) => total)).size).toBe(1);
-    expect(seen.every(({ done }, at) => done >= (seen[at - 1]?.done ?? 0))).toBe(true);
-    expect(seen.at(-1)!.done / seen.at(-1)!.total).toBeGreaterThan(0.8);
+  it.each([1, 2])('goes through the look and all rungs in its progress (shots: %d)', async (shots) => {
+    const seen: Progress[] = [];
+    await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress: (step) => void seen.push(step) });
+    const begun = seen.filter(
+      ({ done, total }, at) => done === 0 && total === 1 && seen[at - 1]?.stage !== seen[at]?.stage,
+    );
+    const look = ['measure', 'gradients'];
+    const rungs =
+      shots === 1 ? [...look, 'prune', 'prune'] : Array.from({ length: 4 }, () => [...look, 'prune']).flat();
+    expect(begun.map(({ stage }) => stage).filter((stage) => [...look, 'prune'].includes(stage))).toEqual(rungs);
+    const wholes = seen.flatMap(({ whole }) => whole ?? []);
+    expect(wholes).toEqual(wholes.toSorted((a, b) => a - b));
+    expect(wholes.at(-1)).toBeGreaterThan(0.8);
   });
 
   it('leaves the rungs that are complete when it is stopped in a later one', async () => {

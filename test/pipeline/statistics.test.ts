@@ -186,11 +186,11 @@ describe('saved statistics', () => {
     const stages = new Set<string>();
     const onProgress = ({ stage, done }: Progress) => {
       stages.add(stage);
-      if (stage === 'prune' && done > 5) abort.abort();
+      if (stage === 'measure' && done > 5) abort.abort();
     };
     const request = { method: 'flap', calibration: QUICK, onProgress, signal: abort.signal };
     await expect(look(request)).rejects.toThrow('abort');
-    expect([...stages]).toEqual(expect.arrayContaining(['load', 'calibrate', 'prune']));
+    expect([...stages]).toEqual(expect.arrayContaining(['load', 'calibrate', 'measure']));
     expect(await listFiles(folder())).toEqual([]);
   });
 });

@@ -29,8 +29,8 @@ const ffns = () => loaded.analysed.detected.layout.modules.filter(({ kind }) => 
 
 async function weigh(power: number): Promise<Float64Array[]> {
   const job = jobWith(someWindows(3, 24), power);
-  const { weights } = await weighByGradient(job, { modules: ffns(), allPasses: 4 });
-  const { batches } = startContext(job, { all: 4, before: 0 });
+  const { weights } = await weighByGradient(job, ffns());
+  const { batches } = startContext(job);
   return ffns().map((module) => Float64Array.from(batches.flatMap((batch) => [...weights.of(module, batch)])));
 }
 
@@ -50,7 +50,7 @@ it('weighs tokens by the gradient to a power, with a mean of 1', async () => {
 
 async function measureFirst(windows: readonly Int32Array[], weights?: GradientWeights): Promise<ChannelStatistics> {
   const job = jobWith(windows, 0);
-  const context = startContext(job, { all: 1, before: 0 });
+  const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });
   const [module] = ffns();
   try {

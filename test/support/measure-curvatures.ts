@@ -26,7 +26,7 @@ export async function measureCurvatures(
     store: storeInMemory,
     createStore: createMemoryStore,
   };
-  const run = startContext(job, { all: 1, before: 0 });
+  const run = startContext(job);
   const { layout } = analysed.detected;
   const runner = await run.startRunner(model, { isFixed: true });
   const backwardPass = { batches: run.batches.filter(choose), archive: createMemoryStore() };

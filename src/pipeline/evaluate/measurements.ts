@@ -5,7 +5,8 @@ import { measureTask } from '../../evaluation/measure-task.js';
 import { measureTextPerplexity, type PerplexityResult, type WindowScore } from '../../evaluation/perplexity.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import type { ScoreLog } from '../../evaluation/score-log.js';
-import { tokensNeeded } from '../../evaluation/scored-windows.js';
+import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
+import type { TaskItem } from '../../evaluation/task-items.js';
 import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
 import type { TextWindows } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
@@ -60,6 +61,10 @@ export interface MeasuringContext extends JobControl {
 
 /** One thing to measure on a model. */
 export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'sourceSha256' | 'protocol'> {
+  /** Its stage of the progress. */
+  readonly stage: string;
+  /** Tokens that are read, and how many models read them. */
+  work(tokenizer: Tokenizer): { readonly tokenCount: number; readonly modelCount: number };
   /** Measures, and adds to what is measured. */
   measure(context: MeasuringContext, into: Measured): Promise<void>;
 }
@@ -68,6 +73,8 @@ export function perplexityOf({ name, sha256, text }: NamedText, windows: TextWin
   const { windowCount: _, ...protocol } = windows;
   return {
     kind: 'perplexity',
+    stage: 'perplexity',
+    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, windowOptions(windows, tokenizer)), modelCount: 1 }),
     source: name,
     sourceSha256: sha256,
     protocol,
@@ -84,6 +91,11 @@ export function divergenceOf({ name, sha256, text }: NamedText, windows: TextWin
   const { windowCount: _, stride: __, ...protocol } = windows;
   return {
     kind: 'divergence',
+    stage: 'divergence',
+    work(tokenizer) {
+      const { stride: _, ...shape } = windowOptions(windows, tokenizer);
+      return { tokenCount: countRead(text, tokenizer, shape), modelCount: 2 };
+    },
     source: name,
     sourceSha256: sha256,
     protocol,
@@ -113,6 +125,8 @@ export function taskOf(
   const protocol = { delimiter, bos, ...(contextLength !== undefined && { contextLength }) };
   return {
     kind: 'task',
+    stage: items[0]?.kind ?? 'multiple-choice',
+    work: () => ({ tokenCount: countCharacters(items) / CHARACTERS_PER_TOKEN, modelCount: 1 }),
     source: name,
     sourceSha256: sha256,
     protocol,
@@ -123,3 +137,27 @@ export function taskOf(
     },
   };
 }
+
+/** Tokens of the windows that are read of a text; what is wrong with it is said when it is measured. */
+function countRead(text: string, tokenizer: Tokenizer, options: WindowOptions): number {
+  try {
+    const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(options) }));
+    const windows = cutScoredWindows(tokens, resolveWindows(options, tokens.length)).slice(0, options.windowCount);
+    return windows.reduce((sum, window) => sum + window.tokens.length, 0);
+  } catch {
+    return 0;
+  }
+}
+
+/** Roughly, for items are encoded as they are read. */
+const CHARACTERS_PER_TOKEN = 4;
+
+/** A context that candidates share is read once. */
+const countCharacters = (items: readonly TaskItem[]): number =>
+  items.reduce(
+    (sum, { candidates }) =>
+      sum +
+      [...new Set(candidates.map(({ context }) => context))].reduce((all, context) => all + context.length, 0) +
+      candidates.reduce((all, { continuation }) => all + continuation.length, 0),
+    0,
+  );

@@ -13,8 +13,11 @@ import { contextLength, type ModelFolder, type SourceOptions } from '../../stora
 import { readText } from '../../storage/read-text.js';
 import { openScoreFile, type ScoreFile } from '../../storage/score-file.js';
 import { readTaskFile, type TaskFile } from '../../storage/task-file.js';
+import { type EvaluatedModel, estimateEvaluation } from '../estimate-cost.js';
 import { type JobContext, withJob, withPart } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
+import type { ExpectedStep } from '../overall-progress.js';
+import { countParameters } from '../result-facts.js';
 import { open } from '../stages/open.js';
 import {
   divergenceOf,
@@ -142,6 +145,19 @@ interface Measuring {
   readonly scores: ScoreFile | undefined;
 }
 
+/** The steps of what is planned. */
+async function estimatePlans(plans: readonly Plan[]): Promise<ExpectedStep[]> {
+  const models: EvaluatedModel[] = [];
+  for (const { folder, measurements } of plans) {
+    const tokenizer = await requireTokenizer(folder, 'an evaluation');
+    models.push({
+      parameters: countParameters(await folder.load()),
+      measurements: measurements.map(({ stage, work }) => ({ stage, ...work(tokenizer) })),
+    });
+  }
+  return estimateEvaluation(models);
+}
+
 async function measureAll(
   context: JobContext,
   plans: readonly Plan[],
@@ -153,6 +169,7 @@ async function measureAll(
     onEnd(() => model.release());
     return model;
   };
+  context.expect(await estimatePlans(plans));
   const evaluations: Evaluation[] = [];
   const reference = referenceFolder && (await openIn(context, referenceFolder));
   let run = 0;
@@ -160,6 +177,7 @@ async function measureAll(
     const evaluation: Evaluation = { model: name, perplexity: [], divergence: [], tasks: [] };
     const tokenizer = await requireTokenizer(folder, 'an evaluation');
     await withPart(context, async (part) => {
+      onProgress?.({ stage: 'load', done: 0, total: 1, detail: name });
       const model = await openIn(part, folder);
       for (const measurement of measurements) {
         const at = run++;

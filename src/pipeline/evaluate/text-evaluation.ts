@@ -92,5 +92,6 @@ export async function measureTexts(
   return results;
 }
 
-const countWindows = (texts: readonly PreparedText[]): number =>
+/** Windows that are scored of all texts. */
+export const countWindows = (texts: readonly PreparedText[]): number =>
   texts.reduce((sum, { windowCount }) => sum + windowCount, 0);

@@ -43,7 +43,12 @@ export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'eng
 interface CertifyRequest extends Omit<CertifyInput, 'written' | 'file'> {
   readonly written: ModelFolder;
   readonly signal: AbortSignal | undefined;
+  /** Hears how many of the runs are over. */
+  readonly onRun: (done: number) => void;
 }
+
+/** The masked original, the same rounded otherwise, and what was written. */
+const RUNS = 3;
 
 /** Short, for it takes its time in every run; long enough that rotary positions and masks matter. */
 const WINDOW = { windowCount: 2, windowLength: 64 };
@@ -79,12 +84,13 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  */
 export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
   name: 'certify',
-  run: ({ platform, timed, remarks, signal }, { written: path, file, ...input }) =>
+  run: ({ platform, timed, remarks, onProgress, signal }, { written: path, file, ...input }) =>
     timed('certify', async () => {
       const { folder } = input;
       const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);
       try {
-        return await compare({ ...input, written, signal }, remarks);
+        const onRun = (done: number) => onProgress?.({ stage: 'certify', done, total: RUNS });
+        return await compare({ ...input, written, signal, onRun }, remarks);
       } finally {
         await written.close();
       }
@@ -95,6 +101,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const { windows: heldOut, from } = await request.heldOut();
   const windows = heldOut.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
   const masked = await runMasked(request, windows);
+  request.onRun(RUNS - 1);
   const opened = await runOpened(request, windows);
   if (masked instanceof UnsupportedModelError) {
     if (opened instanceof EngineError) throw opened;
@@ -155,6 +162,7 @@ async function runMasked(
         return runForLogits({ ...request, ...options, model: masked, windows });
       });
     const logits = await run();
+    request.onRun(1);
     const rounded = await run({ nudge: createRandom(0), optimization: 'basic' });
     return { logits, rounding: logitsGap(rounded, logits) };
   } catch (error) {

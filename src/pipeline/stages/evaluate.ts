@@ -3,13 +3,13 @@ import { generateText } from '../../evaluation/generate.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
 import { readKept } from '../../platform/journal.js';
-import { type JobControl, partOfProgress } from '../../progress.js';
+import type { JobControl, Progress } from '../../progress.js';
 import { perplexityMetric } from '../../report/perplexity-metric.js';
 import type { PruneReport } from '../../report/report-schema.js';
 import type { Engine } from '../../runtime/engine.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
-import { measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
+import { countWindows, measureTexts, type PreparedText } from '../evaluate/text-evaluation.js';
 import { type JobContext, type Stage, withPart } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
 import { open } from './open.js';
@@ -96,13 +96,15 @@ function measureWith(
     const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
     const kept = await readKept<Measured>(journal, name);
     if (kept !== undefined) return kept;
-    const listener = onProgress && partOfProgress(onProgress, index, modelCount);
+    onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
     const start = performance.now();
     const folder = await openFolder();
     const model = await openLanguageModel(engine, folder);
     try {
+      const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
+      const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));
       const results = await measureTexts(model, texts, { onProgress: listener, signal });
-      const written = await writeSamples(model, folder, { ...samples, signal });
+      const written = await writeSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
       const measured = { results, written, ms: performance.now() - start };
       await journal?.write(name, [measured]);
       return measured;
@@ -112,17 +114,24 @@ function measureWith(
   };
 }
 
+/** Windows that take as long as going on from a prompt, roughly. */
+const unitsOfPrompt = ({ newTokens }: Pick<SampleRequest, 'newTokens'>): number =>
+  Math.max(1, Math.round(newTokens / 16));
+
 async function writeSamples(
   model: LanguageModel,
   folder: ModelFolder,
-  { prompts, newTokens, signal }: SampleRequest & Pick<JobControl, 'signal'>,
+  { prompts, newTokens, signal, onProgress, texts }: SampleRequest & JobControl & Pick<EvaluateInput, 'texts'>,
 ): Promise<string[]> {
   if (prompts.length === 0) return [];
   const tokenizer = await requireTokenizer(folder, 'writing text');
   const written: string[] = [];
-  for (const prompt of prompts) {
+  const total = countWindows(texts);
+  const units = unitsOfPrompt({ newTokens });
+  for (const [at, prompt] of prompts.entries()) {
     const options = { tokenizer, prompt, maxNewTokens: newTokens, temperature: 0, ...(signal && { signal }) };
     written.push(await generateText(model, options));
+    onProgress?.({ stage: 'evaluate', done: total + (at + 1) * units, total, detail: 'prompts' });
   }
   return written;
 }

@@ -13,8 +13,6 @@ export interface StatisticsInput {
   readonly place: PairPlace;
   readonly folder: ModelFolder;
   readonly job: Omit<PruneJob, 'store'>;
-  /** How many results will be made from them. */
-  readonly resultCount: number;
 }
 
 /** What stands in for a look at the model. */
@@ -31,7 +29,7 @@ export interface LoadedStatistics {
  */
 export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   name: 'loadStatistics',
-  async run({ platform, onEnd, remarks, signal }, { place, folder, job, resultCount }) {
+  async run({ platform, onEnd, remarks, signal }, { place, folder, job }) {
     const { json, tensors, close } = await openPair(platform, place, { check: checkSavedStatistics, signal });
     onEnd(close);
     const made = { name: place.json, version: json.version, origin: json.model };
@@ -44,7 +42,7 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
     );
     const { calibration: provenance, tensors: kept } = json;
     return {
-      measured: await load({ ...job, windows, store: storeInMemory }, statistics, resultCount),
+      measured: await load({ ...job, windows, store: storeInMemory }, statistics),
       calibration: { windows, windowLength: provenance.windowLength, provenance },
       statistics: { file: place.json, sha256: kept.sha256 },
     };

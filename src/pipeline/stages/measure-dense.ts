@@ -5,8 +5,6 @@ import type { Stage } from '../job-context.js';
 
 export interface MeasureInput {
   readonly job: Omit<PruneJob, 'store'>;
-  /** How many results will be made from it. */
-  readonly resultCount: number;
 }
 
 /**
@@ -15,6 +13,5 @@ export interface MeasureInput {
  */
 export const measureDense: Stage<MeasureInput, MeasuredModel | undefined> = {
   name: 'measureDense',
-  run: async (_, { job, resultCount }) =>
-    job.options.shots > 1 ? undefined : measure({ ...job, store: storeInMemory }, resultCount),
+  run: async (_, { job }) => (job.options.shots > 1 ? undefined : measure({ ...job, store: storeInMemory })),
 };

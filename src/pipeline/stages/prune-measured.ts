@@ -1,4 +1,3 @@
-import { partOfProgress } from '../../progress.js';
 import type { PruneJob, PruneOutcome } from '../../prune/job.js';
 import type { MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
 import { pruneMeasured as pruneFrom, pruneModel } from '../../prune/prune-model.js';
@@ -12,28 +11,20 @@ export interface PruneInput {
   readonly sparsity: number;
   /** Keeps rewritten weights until the result is saved. */
   readonly store: StoreTensor;
-  /** Which of how many results, from 0, for the progress. */
+  /** Which of the results, from 0. */
   readonly index: number;
-  readonly resultCount: number;
 }
 
 /** Makes one result. @see pruneModel */
 export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
   name: 'prune',
-  run: (_, { job, measured, sparsity, store, index, resultCount }) =>
+  run: (_, { job, measured, sparsity, store, index }) =>
     measured === undefined
       ? pruneModel({
           ...job,
           store,
           journal: job.journal?.within(`result-${index}`),
-          options: partOf(job.options, { sparsity, index, resultCount }),
+          options: { ...job.options, sparsity },
         })
       : pruneFrom(measured, { sparsity, store, index }),
 };
-
-function partOf(
-  { onProgress, ...options }: PruneJob['options'],
-  { sparsity, index, resultCount }: Pick<PruneInput, 'sparsity' | 'index' | 'resultCount'>,
-): PruneJob['options'] {
-  return { ...options, sparsity, onProgress: onProgress && partOfProgress(onProgress, index, resultCount) };
-}

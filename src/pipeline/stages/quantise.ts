@@ -1,4 +1,3 @@
-import type { Progress } from '../../progress.js';
 import type { PruneJob, PruneOutcome } from '../../prune/job.js';
 import { writeCoded } from '../../prune/quantise/write-coded.js';
 import { type DtypeRequest, type WrittenDtype, writeDtype } from '../../prune/quantise/write-dtype.js';
@@ -21,11 +20,14 @@ export const quantise: Stage<QuantiseInput, WrittenDtype> = {
   name: 'quantise',
   async run({ timings, remarks, onProgress, signal }, { job, outcome, request }) {
     const { model, modules } = outcome;
-    const analysed = modules.length === 0 ? job.analysed : await analyseModel(model, job.engine, signal);
-    const named = onProgress && ((step: Progress) => onProgress({ ...step, stage: 'quantise' }));
+    onProgress?.({ stage: 'understand', done: 0, total: 1 });
+    // Sizes follow from the weights' shapes.
+    const isSketch = request.rounding === 'none';
+    const analysed = modules.length === 0 || isSketch ? job.analysed : await analyseModel(model, job.engine, signal);
+    if (request.rounding !== 'calibrated') onProgress?.({ stage: 'quantise', done: 0, total: 1 });
     // Its segments are not those that shrank.
     const journal = job.journal?.within('quantised');
-    const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress: named } };
+    const own = { ...job, model, analysed, journal, options: { ...job.options, onProgress } };
     const dense = { model: job.model, analysed: job.analysed };
     const { dtype } = request;
     const written =

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { cpus } from 'node:os';
+import { availableParallelism, cpus } from 'node:os';
 import type { Platform } from '../platform.js';
 import { createHubStore } from './hub-store.js';
 import { createTimeLimit } from './limit-time.js';
@@ -34,6 +34,7 @@ export const nodePlatform: Platform = {
   },
   createEngine: createNodeEngine,
   limitTime: createTimeLimit(),
+  coreCount: availableParallelism(),
   describeMachine() {
     const cpu = cpus()[0]?.model.trim();
     return {

@@ -56,6 +56,7 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
     },
     createEngine: (choice) => createWebEngine(choice, startEngine),
     limitTime: withoutLimit,
+    coreCount: globalThis.navigator?.hardwareConcurrency,
     describeMachine: () => ({ runtime: globalThis.navigator?.userAgent ?? 'unknown', platform: 'web' }),
     peakMemoryBytes: () => undefined,
   };

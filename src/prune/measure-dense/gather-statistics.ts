@@ -31,9 +31,6 @@ export interface GatheredStatistics {
   readonly remarks: readonly string[];
 }
 
-/** Measuring goes through the model once more, and through FFNs with function groups twice. */
-const MEASURING_PASSES = 2;
-
 /** Sums that a method will want. */
 export const keptSums = ({ adapter }: PruneJob['options']): KeptSums => (adapter.needs === 'gram' ? 'gram' : 'moments');
 
@@ -61,7 +58,7 @@ export async function gatherStatistics(
       curvatures,
       order: undefined,
     };
-    const context = startContext(job, { all: (sensitivity ? 2 : 1) + MEASURING_PASSES, before: 0 });
+    const context = startContext(job);
     try {
       const { blockChange, functional, ...seen } = await measureOrRead(context, needs);
       const dense: DenseMeasures = {
@@ -94,6 +91,7 @@ async function measureAll(
 ): Promise<void> {
   const needs = keptSums(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
+  context.begin('observe', lastSegment + 1, 2 * context.batches.length);
   const kept = await openKeptSegments(context);
   for await (const part of kept.added()) {
     const { index, ...measured } = part as KeptModule;
@@ -103,6 +101,7 @@ async function measureAll(
   try {
     await kept.restore(runner);
     while (runner.segment < lastSegment) {
+      context.startPart(runner.segment);
       await context.pass(runner);
       const here = modules.filter((module) => module.segment === runner.segment);
       const grouped = here.filter((module) => functional.has(module));

@@ -6,27 +6,18 @@ import { findObstacle } from './find-obstacle.js';
 import { keepingTokenWeights } from './kept-token-weights.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
-export interface WeightsRequest {
-  readonly modules: readonly PrunableModule[];
-  /** Passes of all that is done with the model, for the progress; weighing comes first. */
-  readonly allPasses: number;
-}
-
-/** Passes that weighing takes. */
-export const WEIGHING_PASSES = 2;
-
 /**
  * Weighs tokens by `|g|^(2 power)`, g the gradient of the divergence from what the dense model predicts at a module's output.
  * @throws UnsupportedModelError where the loss cannot be followed back to the modules.
  */
 export async function weighByGradient(
   job: PruneJob,
-  { modules, allPasses }: WeightsRequest,
+  modules: readonly PrunableModule[],
 ): Promise<{ readonly weights: GradientWeights; readonly timings: readonly StageTiming[] }> {
   findObstacle(job, { modules, grouping: undefined, sensitivity: true });
   // The walk backwards that measures the model keeps its place under the same names.
   const own = { ...job, journal: job.journal?.within('gradient-weights') };
-  const context = startContext(own, { all: allPasses, before: 0, end: WEIGHING_PASSES });
+  const context = startContext(own);
   try {
     const values = modules.map(({ output, segment }) => ({
       value: output.result,

@@ -35,8 +35,10 @@ async function findOrders(
 ): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
   const { job } = context;
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
-  for (const module of modules) {
+  context.begin('measure', modules.length, 1);
+  for (const [at, module] of modules.entries()) {
     job.options.signal?.throwIfAborted();
+    context.startPart(at);
     const { needs } = adapter!;
     const [measured = EMPTY_STATISTICS] =
       needs === 'none' ? [] : await statistics.read(module, { of: 'module', needs });

@@ -1,13 +1,14 @@
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
 import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwards.js';
-import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
+import { type BlockSpan, blockSpans, type PrunableModule } from '../../architecture/layout.js';
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
+import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
 import { seeInMetric } from '../shrink/see-in-metric.js';
 import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
@@ -36,6 +37,7 @@ export async function measureBackwards(
   const inSpan = ({ first, last }: BlockSpan) =>
     measured.filter(({ module: { segment } }) => segment >= first && segment <= last);
   const cotangents = await job.createStore(job.windows.length);
+  beginGradients(context, backwardPass.batches.length);
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
   const kept = await openKeptBackwards(context, {
     ...{ ...passes, backwardPass, forwards, cotangents },
@@ -58,7 +60,7 @@ export async function measureBackwards(
           for (const measurement of inSpan(span)) await measurement.finish();
           await kept.settle(place);
         },
-        onBatch: (detail) => context.tick(detail, context.batches.length / backwardPass.batches.length),
+        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(job.analysed) : 1),
         signal: job.options.signal,
       }),
     );
@@ -66,6 +68,20 @@ export async function measureBackwards(
     await cotangents.dispose();
   }
   return found;
+}
+
+/** Begins the stage of a walk backwards: the loss, then all blocks. */
+export function beginGradients(context: PruneContext, batchCount: number): void {
+  const { analysed } = context.job;
+  const spanCount = blockSpans(analysed.detected.layout).length;
+  context.begin('gradients', 1, Math.ceil((lossTicks(analysed) + spanCount) * batchCount));
+}
+
+/** What the loss takes beside a block: the map to the logits is as large as several. */
+export function lossTicks({ detected: { layout } }: AnalysedModel): number {
+  const ownParameters = layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const blockParameters = Math.max(1, ownParameters / blockSpans(layout).length);
+  return Math.max(1, (layout.vocabularySize * layout.hiddenSize) / blockParameters);
 }
 
 function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {

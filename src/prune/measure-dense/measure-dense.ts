@@ -7,12 +7,11 @@ import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import { joinTimings, type PruneJob, type StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
-import { REFINEMENTS } from '../refine/refinements.js';
 import { selectModules } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findObstacle } from './find-obstacle.js';
-import { WEIGHING_PASSES, weighByGradient } from './gradient-weights.js';
+import { weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
@@ -23,8 +22,6 @@ export interface MeasuredModel {
   /** Modules that may shrink. */
   readonly modules: readonly PrunableModule[];
   readonly dense: DenseMeasures;
-  /** How often the tokens go through the model, roughly: for the look, for each result that is made from it, and in all. */
-  readonly passes: { readonly dense: number; readonly each: number; readonly all: number };
   /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
   /** What tokens count in the sums over channels; absent: all the same. */
@@ -38,10 +35,9 @@ export interface MeasuredModel {
 
 /**
  * Looks at the dense model, as far as the options need it.
- * @param resultCount How often it will be pruned, for the progress.
  * @throws OptionError when the options read tokens and there are none.
  */
-export async function measureDense(given: PruneJob, resultCount = 1): Promise<MeasuredModel> {
+export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
   if (job.windows.length === 0 && readsTokens(options)) {
@@ -52,20 +48,15 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
   const { modules, remarks: staying } = selectModules(job);
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
-    const passes = foreseePasses(options, resultCount);
-    const weighed = weighs(options)
-      ? await weighByGradient(job, { modules, allPasses: passes.all })
-      : { weights: undefined, timings: [] };
+    const weighed = weighs(options) ? await weighByGradient(job, modules) : { weights: undefined, timings: [] };
     const { weights } = weighed;
     const needs = { ...denseNeeds(modules, options), curvatures, weights };
-    const before = weights === undefined ? 0 : WEIGHING_PASSES;
-    const context = startContext(job, { all: passes.all, before, end: passes.dense });
+    const context = startContext(job);
     const dense = await measureOrRead(context, needs).finally(() => context.dispose());
     return {
       job,
       modules,
       dense,
-      passes,
       curvatures,
       weights,
       timings: joinTimings(weighed.timings, context.timings()),
@@ -81,20 +72,14 @@ export async function measureDense(given: PruneJob, resultCount = 1): Promise<Me
 /**
  * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
  * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
- * @param resultCount How often it will be pruned, for the progress.
  * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
  */
-export async function loadStatistics(
-  given: PruneJob,
-  statistics: DenseStatistics,
-  resultCount = 1,
-): Promise<MeasuredModel> {
+export async function loadStatistics(given: PruneJob, statistics: DenseStatistics): Promise<MeasuredModel> {
   const job = { ...given, model: refuseNaN(given.model), windows: [] };
   const { options } = job;
   const { needs } = options.adapter;
   const { modules, remarks: staying } = selectModules(job);
-  const passes = planPasses(1, 1, resultCount);
-  const context = startContext(job, { all: passes.all, before: 0, end: passes.dense });
+  const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
   const dense = await readMeasures(context, request).finally(() => context.dispose());
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
@@ -102,7 +87,6 @@ export async function loadStatistics(
     job,
     modules,
     dense,
-    passes,
     curvatures: METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined,
     read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: context.timings(),
@@ -134,17 +118,22 @@ function denseNeeds(
   };
 }
 
-/** How often the tokens go through the model to look at it, roughly, for the remaining time. */
-function countDensePasses(options: ResolvedOptions): number {
-  const needs = denseNeeds([], options);
-  const backwards = goesBackwards(options) ? 1 : 0;
-  const forwards = backwards > 0 || needs.blockChange || needs.order !== undefined ? 1 : 0;
-  return forwards + backwards + (weighs(options) ? WEIGHING_PASSES : 0);
+/** Which ways the calibration tokens go through the dense model, for the progress and estimates of time. */
+export interface DenseWays {
+  /** Gradients weigh the tokens: forwards and backwards, before anything else. */
+  readonly weighing: boolean;
+  readonly forwards: boolean;
+  readonly backwards: boolean;
+  /** Statistics of the channels are summed on the way forwards. */
+  readonly sums: boolean;
 }
 
-/** How often the tokens go through the model for as many results, roughly. */
-export function foreseePasses(options: ResolvedOptions, resultCount: number): MeasuredModel['passes'] {
-  return planPasses(countDensePasses(options), countPruningPasses(options), resultCount);
+/** Which ways `measureDense` goes through the model. */
+export function denseWays(options: ResolvedOptions): DenseWays {
+  const needs = { ...denseNeeds([], options), curvatures: undefined };
+  const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);
+  const sums = needs.order !== undefined;
+  return { weighing: weighs(options), forwards: backwards || sums || needs.blockChange, backwards, sums };
 }
 
 /** Whether the dense model is looked at on the way back too. */
@@ -154,12 +143,3 @@ export function goesBackwards(options: ResolvedOptions): boolean {
 }
 
 const weighs = ({ gradientPower }: ResolvedOptions): boolean => gradientPower > 0;
-
-const planPasses = (dense: number, each: number, resultCount: number): MeasuredModel['passes'] => ({
-  dense,
-  each,
-  all: dense + resultCount * each,
-});
-
-const countPruningPasses = (options: ResolvedOptions): number =>
-  options.adapter.needs === 'none' ? 0 : REFINEMENTS.reduce((sum, { passes }) => sum + passes(options), 2);

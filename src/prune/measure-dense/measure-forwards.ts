@@ -65,9 +65,12 @@ async function goForwards(
     },
   });
   const measurements = createMeasurements(batches.length, context.job.options.signal);
+  // The embedding comes first.
+  context.begin('measure', (spans.slice(0, end).at(-1)?.last ?? 0) + 1, batches.length);
   await context.advance(runner, keep(partition.cuts[0]!, 0));
   for (const [at, span] of spans.slice(0, end).entries()) {
     for (let segment = span.first; segment <= span.last; segment += 1) {
+      context.startPart(segment);
       const here: ModuleMeasurement[] = [];
       for (const module of needs.modules.filter((candidate) => candidate.segment === segment)) {
         const { grouping } = needs;

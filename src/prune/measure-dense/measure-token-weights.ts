@@ -5,6 +5,7 @@ import { METRICS } from '../../importance/metrics.js';
 import type { PruneContext } from '../prune-context.js';
 import type { DensePasses } from './dense-passes.js';
 import { findEarlierWalk, openKeptBackwards } from './kept-backwards.js';
+import { beginGradients, lossTicks } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 
 /** What the loss feels of a value, token by token. */
@@ -64,6 +65,7 @@ export async function measureTokenWeights(
     };
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
+    beginGradients(context, batches.length);
     const kept = await openKeptBackwards(context, {
       ...{ needs: NOTHING, spans, forwards, found, cotangents },
       backwardPass: { batches, archive },
@@ -85,7 +87,7 @@ export async function measureTokenWeights(
           for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
           await kept.settle(place);
         },
-        onBatch: (detail) => context.tick(detail),
+        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(analysed) : 1),
         signal: options.signal,
       }),
     );

@@ -69,8 +69,11 @@ async function compareWhole(
   }));
   const isWhole = job.model === dense.model;
   const models = isWhole ? compared.slice(1) : compared;
-  options.onProgress?.({ stage: 'prune', done: 0, total: 1, detail: 'comparing with the dense model' });
-  const found = await measureDivergences(dense, models, { engine, windows, signal: options.signal });
+  const report = (done: number) =>
+    options.onProgress?.({ stage: 'compare', done, total: 1 + models.length, detail: 'with the dense model' });
+  report(0);
+  const site = { engine, windows, signal: options.signal, onModel: report };
+  const found = await measureDivergences(dense, models, site);
   const [pruning, rounded, plain] = (isWhole ? [0, ...found] : found) as [number, number, number?];
   const shared = { windowCount: windows.length, pruning };
   if (nearest === undefined || plain === undefined)

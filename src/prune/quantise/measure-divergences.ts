@@ -12,6 +12,8 @@ export interface ComparisonSite {
   /** Of one length, at least one. */
   readonly windows: readonly Int32Array[];
   readonly signal?: AbortSignal | undefined;
+  /** Hears how many models were run, the reference included. */
+  readonly onModel?: ((count: number) => void) | undefined;
 }
 
 /**
@@ -36,6 +38,7 @@ export async function measureDivergences(
       } finally {
         await compared.dispose();
       }
+      site.onModel?.(1 + found.length);
     }
     return found;
   } finally {

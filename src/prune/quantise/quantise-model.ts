@@ -2,7 +2,8 @@ import { UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
 import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
-import { roundToNearest } from '../../quantisation/block-codes.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import { reason } from '../../reason.js';
 import type { Batch } from '../../runtime/block-runner.js';
@@ -18,18 +19,32 @@ import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './r
 /** What rounding without tokens takes of a job. */
 type RoundingJob = Pick<PruneJob, 'model' | 'store' | 'options'>;
 
-/** Rounds every weight to the nearest level of its block; no token is looked at. */
-export async function roundModel(job: RoundingJob, planned: readonly GriddedWeight[]): Promise<QuantisedModel> {
+/**
+ * Rounds every weight to the nearest level of its block; no token is looked at.
+ * @param isSketch Codes are zeros: only their sizes count, and no weight is read.
+ */
+export async function roundModel(
+  job: RoundingJob,
+  planned: readonly GriddedWeight[],
+  isSketch = false,
+): Promise<QuantisedModel> {
   const model = copyModel(job.model);
   const weights: QuantisedWeight[] = [];
   for (const weight of planned) {
     job.options.signal?.throwIfAborted();
-    const values = await readRows(model, weight);
-    const codes = roundToNearest(values, { ...weight, known: await weight.readKnown?.() });
-    freeBytes(values);
+    const codes = isSketch
+      ? emptyCodes(weight.grid, weight.outCount, weight.inCount)
+      : await nearestCodes(model, weight);
     weights.push(await putCodes(model, weight, { codes, store: job.store }));
   }
   return { model, weights, roundings: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
+}
+
+async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<BlockCodes> {
+  const values = await readRows(model, weight);
+  const codes = roundToNearest(values, { ...weight, known: await weight.readKnown?.() });
+  freeBytes(values);
+  return codes;
 }
 
 /** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
@@ -82,7 +97,7 @@ export async function quantiseModel(
     planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
   const { tokenWeights, timings, remarks } = await lookBackwards(job, learned);
-  const context = startContext(job, { all: PASSES.all, before: PASSES.end });
+  const context = startContext(job);
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
     const quantised: QuantisedModel = {
@@ -114,11 +129,8 @@ function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
 /** Some to learn from, and some to choose by. */
 const LEAST_WINDOWS = 6;
 
-/** Forwards and backwards for the weights of tokens; then each segment is looked at twice, and left. */
-const PASSES = { all: 5, end: 2 } as const;
-
 async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
-  const context = startContext(job, { ...PASSES, before: 0 });
+  const context = startContext(job);
   try {
     refuseBackwards(job.model, job.analysed, learned);
     const tokenWeights = await keepingTokenWeights(context, () => measureTokenWeights(context, learned.map(resultOf)));

@@ -59,6 +59,9 @@ export async function roundSegments(
   const kept = await openKeptSegments(context);
   const runner = kept.start > last ? undefined : await context.startRunner(model, { isFixed: true });
   const form = await createQuadraticForm(job.engine);
+  // The way there, and once for every map that learns from the ones before it.
+  const depth = 1 + Math.max(...[...levels.values()].map(({ length }) => length));
+  context.begin('quantise', last + 1, depth * context.batches.length);
   try {
     for await (const part of kept.added()) {
       const { name, ...chosen } = part as KeptCodes;
@@ -67,6 +70,7 @@ export async function roundSegments(
     await kept.restore(runner);
     const { segments } = job.analysed.detected.layout;
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
+      context.startPart(index);
       await context.pass(runner!);
       const work: RoundedWeight[] = [];
       for (const [depth, here] of (levels.get(index) ?? []).entries()) {
@@ -80,6 +84,7 @@ export async function roundSegments(
       if (work.length > 0) kept.add(index, keepCodes(work));
       await kept.settle(index + 1, index < last ? runner : undefined);
     }
+    context.finish();
     return { weights, roundings };
   } finally {
     await Promise.all([runner?.dispose(), form.release()]);

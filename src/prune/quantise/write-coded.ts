@@ -66,7 +66,8 @@ export async function writeCoded(
     const behind = source && codesBeforeCut(source, inputAxis);
     rounded.push({ ...weight, grid, readKnown: async () => behind && scalesBeforeCut(behind, { grid, inputAxis }) });
   }
-  const made = rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded);
+  const made =
+    rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded, rounding === 'none');
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
   const model = await writeWithTwin(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));

@@ -20,7 +20,8 @@ import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 /** How a model is to be written. */
 export interface DtypeRequest extends BlockSettings {
   readonly dtype: DtypeName;
-  readonly rounding: 'calibrated' | 'nearest';
+  /** `none`: codes are zeros, for only sizes are asked for. */
+  readonly rounding: 'calibrated' | 'nearest' | 'none';
   readonly accuracyLevel: number;
   readonly wideShare: number;
   /** The runtime that it is for. */
@@ -65,7 +66,9 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
   const { change, dense, rounding } = request;
   const found =
-    rounding === 'calibrated' ? await quantiseModel(job, leaving, request.wideShare) : await roundModel(job, leaving);
+    rounding === 'calibrated'
+      ? await quantiseModel(job, leaving, request.wideShare)
+      : await roundModel(job, leaving, rounding === 'none');
   const isCompared = dtype.maps.kind === 'blocks';
   const { quantised, cost, timings } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })

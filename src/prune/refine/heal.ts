@@ -31,6 +31,7 @@ async function heal(
   const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? holdOut(job.windows);
   const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const { onProgress, signal } = options;
+  onProgress?.({ stage: 'heal', done: 0, total: 1 });
   return healModel({
     ...(await keepTraining(job.journal?.within('healing'))),
     engine,

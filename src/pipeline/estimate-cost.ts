@@ -1,0 +1,448 @@
+import { blockSpans } from '../architecture/layout.js';
+import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
+import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
+import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
+import { type ResolvedOptions, readsTokens } from '../options.js';
+import type { StageTiming } from '../prune/job.js';
+import { type DenseWays, denseWays } from '../prune/measure-dense/measure-dense.js';
+import type { MeasuredSpeed } from '../prune/measure-speed.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import type { Engine } from '../runtime/engine.js';
+import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import type { ExpectedStep } from './overall-progress.js';
+
+/** What decides how long a model's stages take. */
+export interface ModelSize {
+  readonly layerCount: number;
+  readonly segmentCount: number;
+  /** Parameters that every token is multiplied with: in the blocks, in their FFNs, and in the map to the logits. */
+  readonly blockParameters: number;
+  readonly ffnParameters: number;
+  readonly headParameters: number;
+  readonly vocabularySize: number;
+  /** Of all weights in float32. */
+  readonly megabytes: number;
+  /** Inputs of each module's output map, and the rest of its parameters as a map of so many inputs. */
+  readonly modules: readonly {
+    readonly kind: 'ffn' | 'attention';
+    readonly inputs: number;
+    readonly outputs: number;
+    readonly parameters: number;
+  }[];
+}
+
+/** How much faster than the machine below another is, at graphs and at JavaScript. */
+export interface MachineSpeed {
+  readonly graphs: number;
+  readonly script: number;
+}
+
+export interface CostRequest {
+  readonly options: ResolvedOptions;
+  readonly quantisation: ResolvedQuantisation;
+  readonly calibration: Pick<ResolvedCalibration, 'windowCount' | 'generate'>;
+  readonly windowLength: number;
+  readonly size: ModelSize;
+  /** Results that are made from one look at the dense model. */
+  readonly resultCount: number;
+  readonly evaluated: EvaluatedWork;
+  readonly certifies: boolean;
+  /** Statistics stand in for a look at the model. Default false. */
+  readonly readsStatistics?: boolean;
+  readonly speed: MachineSpeed;
+  /** Whether models are compared on held-out windows. */
+  readonly measuresQuality: boolean;
+  /** Whether the report quotes what drives units. */
+  readonly quotes: boolean;
+}
+
+/** What every model is evaluated on. */
+export interface EvaluatedWork {
+  readonly modelCount: number;
+  readonly tokenCount: number;
+  /** Tokens that are written after prompts. */
+  readonly newTokens: number;
+}
+
+/** Time of a step, in graphs and in JavaScript. */
+interface Cost {
+  readonly graphs?: number;
+  readonly script?: number;
+}
+
+/**
+ * Milliseconds on a machine with two quiet cores of an AMD EPYC (docs/notebook/performance.md): SmolLM2-135M, checked on
+ * tiny-llama. They serve progress and estimates alone.
+ */
+const MS = {
+  /** A multiplication and an addition of a product of matrices, in batches of tokens. */
+  multiply: 7.4e-9,
+  /** The same for the few rows of a token that is sampled: what it takes, times so much. */
+  sampled: 3,
+  /** Sampling from a vocabulary, by entry. */
+  drawn: 5e-5,
+  /** A run of a session, and a session that is opened, which packs its weights. */
+  run: 0.3,
+  session: 8,
+  packedMegabyte: 4,
+  /** Writing a token alone reads all weights. */
+  readMegabyte: 0.067,
+  step: 2,
+  loadedMegabyte: 1.5,
+  savedMegabyte: 3,
+  /** Factorising a Gram matrix, by the cube of its inputs: to order units, to score them, to round weights. */
+  ordered: 1.4e-7,
+  scored: 0.7e-7,
+  rounded: 0.7e-7,
+  /** Rounding a weight with what its errors do to its row, by input, and to the nearest level. */
+  fedBack: 1e-7,
+  nearest: 1.5e-5,
+  /** Choosing the units of a module, and cutting its graph. */
+  module: 20,
+  /** Principal components and clusters of an FFN's tokens. */
+  contexts: 1000,
+  /** A tokenizer and a text. */
+  text: 200,
+};
+
+const TOKENS_PER_RUN = 1024;
+/** Tokens that curvature is averaged over, that input repair reads, and that rounding learns from, at most. */
+const MOST = { curvature: 16384, examples: 16384, rounding: 8192, drives: 2048 };
+/** A way back multiplies three times: the way there again, and two products for every map. */
+const BACKWARDS = 3;
+/** Ways through an FFN that input repair takes, beside those of each step. */
+const REPAIR = { base: 0.9, step: 1.4 };
+/** Ways through the blocks for a token that is learned on: teacher, student, and the gradients of all weights. */
+const HEALED = 9;
+/** Of each model that is compared on held-out windows, roughly. */
+const QUALITY_TOKENS = 1024;
+const HELD_OUT_SCORES = 5;
+/** Models that are opened, and tokens that are read one by one. */
+const CERTIFIED = { models: 2, steps: 64 };
+const COMPARED_MODELS = 4;
+
+/** Sizes that decide the cost of a model's stages. */
+export function modelSize({ detected: { layout } }: AnalysedModel): ModelSize {
+  const headParameters = layout.vocabularySize * layout.hiddenSize;
+  const known = sum(layout.modules.map(({ parameterCount }) => parameterCount));
+  const rest = layout.parameterCount - headParameters;
+  return {
+    layerCount: blockSpans(layout).length,
+    segmentCount: layout.segments.length,
+    // An output map of its own is no block either; mixers and experts are no modules.
+    blockParameters: known > rest / 2 ? known : Math.max(known, rest),
+    ffnParameters: sum(layout.modules.map(({ kind, parameterCount }) => (kind === 'ffn' ? parameterCount : 0))),
+    headParameters,
+    vocabularySize: layout.vocabularySize,
+    megabytes: (4 * layout.parameterCount) / 1e6,
+    modules: layout.modules.map(({ kind, output, parameterCount }) => ({
+      kind,
+      inputs: output.inputCount,
+      outputs: output.outputCount,
+      parameters: parameterCount,
+    })),
+  };
+}
+
+/** What the machine above gives where another one's speed is measured, see `measureSpeed`. */
+const REFERENCE: MeasuredSpeed = { graphs: 1 / MS.multiply, script: 6e5 };
+
+/** What is assumed of a machine that is not measured: graphs gain with the threads that have a core each. */
+export function assumedSpeed({ threads = 0 }: Pick<Engine, 'threads'>, coreCount = REFERENCE_CORES): MachineSpeed {
+  const parallel = threads > 0 ? Math.min(threads, coreCount) : coreCount;
+  return { graphs: (parallel / REFERENCE_CORES) ** (parallel < REFERENCE_CORES ? 1 : 0.8), script: 1 };
+}
+
+const REFERENCE_CORES = 2;
+
+/** How fast a machine is beside the one above. */
+export const machineSpeed = ({ graphs, script }: MeasuredSpeed): MachineSpeed => ({
+  graphs: graphs / REFERENCE.graphs,
+  script: script / REFERENCE.script,
+});
+
+/** Tokens of a calibration window. */
+export function expectedWindowLength(
+  { windowLength }: Pick<ResolvedCalibration, 'windowLength'>,
+  folder: ModelFolder,
+  { positionCount }: AnalysedModel,
+): number {
+  const { windowLength: most } = CALIBRATION_DEFAULTS;
+  return Math.min(windowLength ?? most, longestWindow(folder, positionCount) ?? Number.POSITIVE_INFINITY);
+}
+
+/** The steps of a pruning run, in their order, and how long each is expected to take. */
+export function estimateCost(request: CostRequest): ExpectedStep[] {
+  const { options, quantisation, calibration, resultCount, evaluated, certifies, quotes, speed } = request;
+  const { measuresQuality, size, windowLength, readsStatistics = false } = request;
+  const costs = stageCosts(size);
+  const rounds = learnsRounding(quantisation);
+  const looks = (readsTokens(options) && !readsStatistics) || rounds;
+  const tokenCount = looks ? calibration.windowCount * windowLength : 0;
+  const { heal, shots } = options;
+  const healing = heal && { ...heal, windowLength };
+  const writtenCount =
+    calibration.generate && looks ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
+  const healedWriting = healing ? healedTokens(healing) * (1 - healing.textShare) : 0;
+  const look = readsStatistics ? [] : lookSteps({ size, costs, options, tokenCount, ways: denseWays(options) });
+  const shrink: Step[] = [['prune', costs.shrink(options, readsStatistics ? 0 : tokenCount)]];
+  const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
+  const dtypes = quantisation.dtypes;
+  const made: Step[] = [
+    ...(shots > 1 ? Array.from({ length: shots }, () => [...look, ...shrink]).flat() : shrink),
+    ...healSteps,
+    ...(quotes && tokenCount > 0 ? [['drives', costs.forward(Math.min(MOST.drives, tokenCount))] as Step] : []),
+    ...dtypes.flatMap(() => (rounds ? roundingSteps(costs, tokenCount) : [['quantise', costs.nearest()] as Step])),
+    ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
+      ['save', costs.save()],
+      ...(certifies ? [['certify', costs.certify()] as Step] : []),
+      ...(measuresQuality ? [['quality', costs.quality()] as Step] : []),
+    ]).flat(),
+  ];
+  const evaluates = evaluated.tokenCount + evaluated.newTokens > 0;
+  const steps: Step[] = [
+    ['load', costs.load()],
+    ['analyse', costs.analyse()],
+    ...(looks ? [['calibrate', { script: MS.text }] as Step] : []),
+    ...(writtenCount > 0 ? [['generate', costs.generate(writtenCount)] as Step] : []),
+    ...(healing ? [['calibrate', { script: MS.text }] as Step] : []),
+    ...(healedWriting > 0
+      ? [['generate', costs.generate(healedWriting), fractionWritten(writtenCount, healedWriting)] as Step]
+      : []),
+    ...(shots > 1 ? [] : look),
+    ...Array.from({ length: resultCount }, () => made).flat(),
+    ...(evaluates
+      ? Array.from({ length: evaluated.modelCount }, () => ['evaluate', costs.evaluate(evaluated)] as Step)
+      : []),
+  ];
+  return steps.map((step) => expectedStep(step, speed));
+}
+
+function expectedStep([stage, { graphs = 0, script = 0 }, from = 0]: Step, speed: MachineSpeed): ExpectedStep {
+  return { stage, ms: (graphs / speed.graphs + script / speed.script) * (1 - from), ...(from > 0 && { from }) };
+}
+
+/** What a run that heals a pruned model takes. */
+export interface HealingCostRequest extends Pick<CostRequest, 'size' | 'windowLength' | 'certifies' | 'speed'> {
+  readonly settings: ResolvedHealing;
+}
+
+/** The steps of healing a pruned model, from where both models are understood. */
+export function estimateHealing({
+  settings,
+  size,
+  windowLength,
+  certifies,
+  speed,
+}: HealingCostRequest): ExpectedStep[] {
+  const costs = stageCosts(size);
+  const healing = { ...settings, windowLength };
+  const written = healedTokens(healing) * (1 - settings.textShare);
+  const steps: Step[] = [
+    ['calibrate', { script: MS.text }],
+    ...(written > 0 ? [['generate', costs.generate(written)] as Step] : []),
+    ['heal', costs.heal(healing)],
+    ['save', costs.save()],
+    ...(certifies ? [['certify', costs.certify()] as Step] : []),
+  ];
+  return steps.map((step) => expectedStep(step, speed));
+}
+
+/** The steps of measuring a dense model for later runs, from where it is understood. */
+export function estimateObservation({
+  options,
+  calibration,
+  size,
+  windowLength,
+  speed,
+}: Pick<CostRequest, 'options' | 'calibration' | 'size' | 'windowLength' | 'speed'>): ExpectedStep[] {
+  const costs = stageCosts(size);
+  const tokenCount = calibration.windowCount * windowLength;
+  const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
+  const ways = { ...denseWays(options), weighing: false, forwards: true, sums: false };
+  const modules = chosen(size, options);
+  const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
+  const savedMegabytes = sum(modules.map(({ inputs }) => inputs ** 2)) * 4e-6;
+  const steps: Step[] = [
+    ['calibrate', { script: MS.text }],
+    ...(share > 0 ? [['generate', costs.generate(tokenCount * share)] as Step] : []),
+    ...lookSteps({ size, costs, options, tokenCount, ways }),
+    ['observe', { graphs: 2 * costs.forward(tokenCount).graphs + sums }],
+    ['save', { script: savedMegabytes * MS.savedMegabyte }],
+  ];
+  return steps.map((step) => expectedStep(step, speed));
+}
+
+/** A model that is evaluated, and what it is evaluated on. */
+export interface EvaluatedModel {
+  readonly parameters: number;
+  readonly measurements: readonly {
+    readonly stage: string;
+    readonly tokenCount: number;
+    /** Models that read the tokens. */
+    readonly modelCount: number;
+  }[];
+}
+
+/** The steps of evaluating models. */
+export function estimateEvaluation(models: readonly EvaluatedModel[]): ExpectedStep[] {
+  return models.flatMap(({ parameters, measurements }) => [
+    { stage: 'load', ms: ((4 * parameters) / 1e6) * MS.packedMegabyte },
+    ...measurements.map(({ stage, tokenCount, modelCount }) => ({
+      stage,
+      ms: modelCount * tokenCount * (parameters * MS.multiply + MS.run / 16),
+    })),
+  ]);
+}
+
+/** Sums steps of the same stage, in the order in which stages come first. */
+export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
+  const byStage = new Map<string, number>();
+  for (const { stage, ms } of steps) byStage.set(stage, (byStage.get(stage) ?? 0) + ms);
+  return [...byStage].map(([stage, ms]) => ({ stage, ms }));
+}
+
+type Step = readonly [stage: string, cost: Cost, from?: number];
+
+/** Windows of healing go on from those of the calibration. */
+const fractionWritten = (before: number, all: number): number => Math.min(1, before / all);
+
+type Healing = ResolvedHealing & { readonly windowLength: number };
+
+const healedTokens = (healing: Healing): number => (healing.windowCount + countHeldOut(healing)) * healing.windowLength;
+
+interface Look extends Pick<CostRequest, 'size' | 'options'> {
+  readonly costs: StageCosts;
+  readonly tokenCount: number;
+  readonly ways: DenseWays;
+}
+
+/** What `measureDense` does. */
+function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
+  const { weighing, forwards, backwards, sums } = ways;
+  const modules = chosen(size, options);
+  const all = options.grouping !== undefined || options.adapter.needs === 'none';
+  const back = all ? tokenCount : Math.min(tokenCount, MOST.curvature);
+  const contexts =
+    options.grouping === undefined ? 0 : MS.contexts * modules.filter(({ kind }) => kind === 'ffn').length;
+  const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
+  const ordering = sums ? MS.ordered * cubes(modules) : 0;
+  const forward = costs.forward(tokenCount);
+  return [
+    ...(weighing ? [['measure', forward] as Step, ['gradients', costs.backward(tokenCount)] as Step] : []),
+    ...(forwards
+      ? [['measure', { graphs: forward.graphs! + gram, script: contexts + (backwards ? 0 : ordering) }] as Step]
+      : []),
+    ...(backwards ? [['gradients', { graphs: costs.backward(back).graphs!, script: ordering }] as Step] : []),
+  ];
+}
+
+/** Quantising with rounding that is learned. */
+function roundingSteps(costs: StageCosts, tokenCount: number): Step[] {
+  const tokens = Math.min(MOST.rounding, tokenCount);
+  return [
+    ['understand', costs.analyse()],
+    ['measure', costs.forward(tokens)],
+    ['gradients', costs.backward(tokens)],
+    ['quantise', costs.round(tokens)],
+    ['compare', costs.compare()],
+  ];
+}
+
+type StageCosts = ReturnType<typeof stageCosts>;
+
+function stageCosts(size: ModelSize) {
+  const { segmentCount, layerCount, blockParameters, ffnParameters, headParameters, megabytes, modules } = size;
+  const blockMegabytes = (4 * blockParameters) / 1e6;
+  const openBlocks = segmentCount * MS.session + blockMegabytes * MS.packedMegabyte;
+  const openModel = MS.session * layerCount + megabytes * MS.packedMegabyte;
+  const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
+  const forward = (tokens: number) => ({
+    graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount + openBlocks,
+  });
+  const gram = (of: ModelSize['modules'], tokens: number) =>
+    tokens * sum(of.map(({ inputs }) => inputs ** 2)) * MS.multiply;
+  return {
+    forward,
+    gram,
+    load: () => ({ script: MS.text + megabytes * MS.loadedMegabyte }),
+    analyse: () => ({ graphs: 2 * openModel }),
+    generate: (tokens: number) => ({
+      graphs: openModel + tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
+      script: tokens * size.vocabularySize * MS.drawn,
+    }),
+    backward: (tokens: number) => ({
+      graphs:
+        BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply +
+        runs(tokens) * BACKWARDS * layerCount +
+        BACKWARDS * openBlocks,
+    }),
+    shrink(options: ResolvedOptions, tokens: number): Cost {
+      const touched = chosen(size, options);
+      const scoring = options.adapter.needs === 'gram' ? MS.scored * cubes(touched) : 0;
+      if (tokens === 0) return { script: scoring + touched.length * MS.module };
+      const repairs = options.inputSteps > 0 && options.modules.has('ffn');
+      const ways = repairs ? REPAIR.base + REPAIR.step * options.inputSteps : 0;
+      const examples = Math.min(tokens / 2, MOST.examples);
+      return {
+        graphs:
+          2 * forward(tokens).graphs -
+          0.88 * tokens * blockParameters * MS.multiply +
+          (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
+          examples * ways * ffnParameters * MS.multiply +
+          (repairs ? 4 * openBlocks : 0),
+        script: scoring + touched.length * MS.module,
+      };
+    },
+    heal: (healing: Healing): Cost => ({
+      graphs:
+        HEALED * healing.passCount * healing.windowCount * healing.windowLength * blockParameters * MS.multiply +
+        HELD_OUT_SCORES * countHeldOut(healing) * healing.windowLength * blockParameters * MS.multiply +
+        2 * (healedTokens(healing) * blockParameters * MS.multiply) +
+        BACKWARDS * openBlocks,
+    }),
+    round: (tokens: number): Cost => ({
+      graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply + 3 * openBlocks,
+      script: sum(
+        mapsOf(modules).map(({ rows, inputs }) => rows * inputs ** 2 * MS.fedBack + 1.25 * inputs ** 3 * MS.rounded),
+      ),
+    }),
+    compare: (): Cost => ({ graphs: COMPARED_MODELS * openModel, script: blockParameters * MS.nearest }),
+    nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearest }),
+    save: (): Cost => ({ script: megabytes * MS.savedMegabyte }),
+    certify: (): Cost => ({
+      graphs: CERTIFIED.models * openModel + CERTIFIED.steps * (megabytes * MS.readMegabyte + MS.step),
+    }),
+    quality: (): Cost => ({
+      graphs: openModel + QUALITY_TOKENS * (blockParameters + headParameters) * MS.multiply,
+    }),
+    evaluate: ({ tokenCount, newTokens }: EvaluatedWork): Cost => ({
+      graphs:
+        openModel +
+        tokenCount * (blockParameters + headParameters) * MS.multiply +
+        newTokens * megabytes * MS.readMegabyte,
+    }),
+  };
+}
+
+/** The maps of all modules: the one out of each, and those into it, which read as much as it gives. */
+function mapsOf(modules: ModelSize['modules']) {
+  return modules.flatMap(({ inputs, outputs, parameters }) => {
+    const into = Math.max(0, parameters - inputs * outputs) / outputs;
+    // Query, key and value, or gate and up.
+    const count = 2;
+    return [
+      { rows: outputs, inputs },
+      ...Array.from({ length: count }, () => ({ rows: into / count, inputs: outputs })),
+    ];
+  });
+}
+
+const roundedGram = (modules: ModelSize['modules']): number => sum(mapsOf(modules).map(({ inputs }) => inputs ** 2));
+
+const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
+  modules.filter(({ kind }) => options.modules.has(kind));
+
+const cubes = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 3));
+
+const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
