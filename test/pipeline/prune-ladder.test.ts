@@ -61,7 +61,8 @@ describe('pruneLadder', () => {
     const seen: Progress[] = [];
     await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress: (step) => void seen.push(step) });
     const begun = seen.filter(
-      ({ done, total }, at) => done === 0 && total === 1 && seen[at - 1]?.stage !== seen[at]?.stage,
+      ({ stage, done, total }, at) =>
+        done === 0 && total === 1 && (seen[at - 1]?.stage !== stage || seen[at - 1]?.done !== 0),
     );
     const look = ['measure', 'gradients'];
     const rungs =
