@@ -5,6 +5,7 @@ import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './budget/allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
 import { holdOut } from './refine/hold-out.js';
+import { selectModules } from './select-modules.js';
 
 /**
  * Reaches the budget in several rounds: round i of n ends at i/n of the sparsity, counted in the dense model's parameters,
@@ -44,7 +45,7 @@ export async function pruneInShots(
     dense: first!.dense,
     healing: rounds.at(-1)!.healing,
     timings: joinTimings(...rounds.map(({ timings }) => timings)),
-    remarks: joinRemarks(rounds.map(({ remarks }) => remarks)),
+    remarks: [...selectModules(job).burden, ...joinRemarks(rounds.map(({ remarks }) => remarks))],
   };
 }
 

@@ -10,6 +10,8 @@ export interface Selection {
   readonly modules: PrunableModule[];
   /** What stays because it cannot be pruned, a line for each kind and reason. */
   readonly remarks: string[];
+  /** Those of them that name the whole run's sparsity, also in one of its rounds. */
+  readonly burden: readonly string[];
 }
 
 /**
@@ -47,20 +49,23 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
     );
   const selected = even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]);
   const burden = describeBurden(selected, staying, { analysed, options });
-  return { modules: selected, remarks: burden === undefined ? remarks : [burden, ...remarks] };
+  return { modules: selected, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
 }
 
 const UNITS = { attention: 'heads', ffn: 'neurons' } as const satisfies Record<ModuleKind, string>;
 
-/** What the sparsity comes to where all of it falls on one kind of module, since the others stay. */
+/** Whether the sparsity is that of the whole run, not of one of its rounds. */
+const isWhole = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
+
+/** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
 function describeBurden(
   modules: readonly PrunableModule[],
   staying: readonly Unrecognised[],
   { analysed, options: { sparsity, headUnit } }: Pick<PruneJob, 'analysed' | 'options'>,
-): string | undefined {
+): string[] {
   const [only, ...others] = new Set(modules.map(({ kind }) => kind));
   const spared = new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only));
-  if (only === undefined || others.length > 0 || spared.size === 0 || sparsity === 0) return undefined;
+  if (only === undefined || others.length > 0 || spared.size === 0 || sparsity === 0) return [];
   const sum = (count: (module: PrunableModule) => number) =>
     modules.reduce((total, module) => total + count(module), 0);
   const unitCount = sum((module) => module.unitCount);
@@ -70,10 +75,10 @@ function describeBurden(
   });
   const share = (sparsity * sum(({ parameterCount }) => parameterCount)) / analysed.detected.layout.parameterCount;
   const percent = (fraction: number) => `${(100 * fraction).toFixed(1)} %`;
-  return (
+  return [
     `sparsity counts what can be pruned, which here is ${only} alone (${[...spared].join(' and ')} stay): ` +
-    `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[only]}`
-  );
+      `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[only]}`,
+  ];
 }
 
 /** The kind of module that a part stands in place of. */

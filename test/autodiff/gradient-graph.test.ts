@@ -98,11 +98,11 @@ describe('buildGradientGraph', () => {
     expect(backwardOps).toEqual(['Concat']);
   });
 
-  it('refuses an operator without a rule, naming it, its node and the place to edit', () => {
+  it('refuses an operator without a rule, naming it and its node', () => {
     const nodes = [{ op: 'Hardmax', name: 'odd', inputs: ['x'], outputs: ['y'] }];
     const build = () => buildGradientGraph(problem(nodes, { x: floats(2), y: floats(2) }, {}));
     expect(build).toThrow(UnsupportedModelError);
-    expect(build).toThrow(/Hardmax "odd".*src\/operators/s);
+    expect(build).toThrow(/No gradient rule for operator Hardmax "odd" \(nothing is known of it\)/);
   });
 
   it('does not mind an operator without a rule off the way', () => {
