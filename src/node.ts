@@ -140,7 +140,7 @@ export const compareFiles = (request: calls.CompareRequest) => calls.runComparis
  *
  * @throws OptionError for a text shorter than a window; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  * @example
- * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', file: 'my-domain.txt' });
+ * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', text: 'my-domain.txt' });
  */
 export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOption) =>
   callModel('measureCalibrationBias', request);

@@ -74,7 +74,7 @@ async function measureText(model: string, file: string): Promise<TextFigures> {
     protocol,
   } = await perplexity({
     model,
-    file,
+    text: file,
     windowLength: 512,
     windowCount: task.textWindows,
     isolate: false,

@@ -126,7 +126,7 @@ export async function applyIn(folder: string): Promise<void> {
   const { modules } = JSON.parse(
     readFileSync(join(folder, PLACES.recipe, 'recipe.json'), 'utf8').replace(/^\uFEFF/, ''),
   ) as Recipe;
-  await perplexity({ model: out, text: TEXT, windowCount: 1, windowLength: 16 }).catch((error: unknown) => {
+  await perplexity({ model: out, content: TEXT, windowCount: 1, windowLength: 16 }).catch((error: unknown) => {
     // Weights that are no numbers; a model without a tokenizer cannot be asked.
     if (error instanceof NumericalError) throw new WrongResult(error.message);
   });

@@ -101,7 +101,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
     async run(folder, random) {
       await describe({ model: join(folder, MODEL) });
       if (random() < 0.5)
-        await perplexity({ model: join(folder, MODEL), text: TEXT, windowCount: 1, windowLength: 16 });
+        await perplexity({ model: join(folder, MODEL), content: TEXT, windowCount: 1, windowLength: 16 });
     },
   },
   configs: {
@@ -112,7 +112,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   tokenizers: {
     files: filesIn(MODEL, /^tokenizer.*\.json$/),
     mutate: mutateDocument,
-    run: (folder) => perplexity({ model: join(folder, MODEL), text: TEXT, windowCount: 1, windowLength: 16 }),
+    run: (folder) => perplexity({ model: join(folder, MODEL), content: TEXT, windowCount: 1, windowLength: 16 }),
   },
   statistics: {
     needs: 'statistics',

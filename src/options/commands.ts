@@ -158,8 +158,8 @@ export const TASKS = {
 
 export const PERPLEXITY = {
   Texts: {
-    file: row(undefined, 'text file, UTF-8', { kind: text('a path'), otherwise: 'none: give a text' }),
-    text: row(undefined, 'the text itself', { kind: text('a text'), otherwise: 'none: give a file' }),
+    text: row(undefined, 'text file, UTF-8', { kind: text('a path'), otherwise: 'none: give content' }),
+    content: row(undefined, 'the text itself', { kind: text('a text'), otherwise: 'none: give a file as text' }),
     ...TEXT_WINDOWS,
   },
   Running: MODEL,
@@ -219,7 +219,7 @@ export const BENCH = {
 
 export const BIAS = {
   Texts: {
-    file: row('-t, --text <file>', 'a .txt or .jsonl file to compare the calibration with', {
+    text: row('-t, --text <file>', 'a .txt or .jsonl file to compare the calibration with', {
       kind: text('a path'),
       required: true,
     }),

@@ -21,10 +21,14 @@ type OptionInPage<Name, Value> = Name extends FolderOption
   ? PageFolder | Extract<Value, undefined>
   : Name extends 'models'
     ? readonly PageFolder[]
-    : Name extends 'file' | 'embeddings'
+    : Name extends 'file' | 'text' | 'embeddings'
       ? PageFile | Extract<Value, undefined>
       : Name extends 'texts' | 'tasks'
         ? readonly PageFile[] | Extract<Value, undefined>
-        : Name extends 'calibration' | 'evaluation' | 'source'
-          ? InPage<Value>
-          : Value;
+        : Name extends 'source'
+          ? SourceInPage<Value>
+          : Name extends 'calibration' | 'evaluation'
+            ? InPage<Value>
+            : Value;
+
+type SourceInPage<Source> = Source extends { readonly file: string } ? { readonly file: PageFile } : Source;

@@ -13,7 +13,7 @@ it('passes on everything that was said', async () => {
       {
         dense: 'dense',
         pruned: 'pruned',
-        file: 'code.txt',
+        text: 'code.txt',
         calibration: { source: { file: 'cal.jsonl' }, windowCount: 8, windowLength: 128 },
         windowCount: 4,
         block: 2,
@@ -31,7 +31,7 @@ it('passes on everything that was said', async () => {
 
 it('passes on only what was said, and needs a text', async () => {
   const { calls } = await runWithDouble('bias dense pruned --text code.txt');
-  expect(Object.keys(calls[0]![1]).sort()).toEqual(['dense', 'file', 'onProgress', 'pruned', 'signal']);
+  expect(Object.keys(calls[0]![1]).sort()).toEqual(['dense', 'onProgress', 'pruned', 'signal', 'text']);
   expect(await runWithDouble('bias dense pruned')).toMatchObject({
     exitCode: 2,
     err: expect.stringContaining('--text'),

@@ -105,7 +105,7 @@ describe('a decoder that reads embeddings', () => {
     await writeSplitLlama(at('in'));
     const [split, whole] = await Promise.all(
       [at('in'), TINY_LLAMA].map(async (model) => ({
-        perplexity: await perplexity({ model, file: TEXT, ...WINDOWS }),
+        perplexity: await perplexity({ model, text: TEXT, ...WINDOWS }),
         text: await generateText({ model, prompt: 'Once upon', maxNewTokens: 8 }),
         likelihoods: await logLikelihoods({ model, pairs: [{ context: 'Once', continuation: ' upon a time' }] }),
       })),
@@ -119,7 +119,7 @@ describe('a decoder that reads embeddings', () => {
     const asking = [
       () => run({ method: 'magnitude', calibration: undefined }),
       () => describeFolder({ model: at('in') }),
-      () => perplexity({ model: at('in'), file: TEXT, ...WINDOWS }),
+      () => perplexity({ model: at('in'), text: TEXT, ...WINDOWS }),
       () => observe({ model: at('in'), out: at('statistics'), calibration: WINDOWS }),
     ];
     for (const ask of asking) {

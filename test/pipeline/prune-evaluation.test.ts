@@ -26,8 +26,8 @@ describe('evaluation of a run', () => {
     const report = await run({ onProgress: (step) => steps.push(step) });
     expect(report.metrics).toHaveLength(2);
     for (const [index, file] of TEXTS.entries()) {
-      const dense = await perplexity({ model: TINY_LLAMA, file, ...WINDOWS });
-      const pruned = await perplexity({ model: at('out'), file, ...WINDOWS });
+      const dense = await perplexity({ model: TINY_LLAMA, text: file, ...WINDOWS });
+      const pruned = await perplexity({ model: at('out'), text: file, ...WINDOWS });
       expect(report.metrics![index]).toEqual({
         kind: 'perplexity',
         name: file,

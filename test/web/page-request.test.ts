@@ -1,4 +1,4 @@
-import type { PruneRequest, TasksRequest } from '../../src/pipeline/calls.js';
+import type { BiasRequest, PerplexityRequest, PruneRequest, TasksRequest } from '../../src/pipeline/calls.js';
 import { callInPage } from '../../src/web/call-in-page.js';
 import type { InPage } from '../../src/web/page-request.js';
 import { FakeDirectory } from '../support/fake-directory.js';
@@ -13,6 +13,11 @@ it('takes folders and files where Node.js takes paths, and paths too', () => {
     evaluation: { texts: [text, 'other.txt'] },
   };
   const tasks: InPage<TasksRequest> = { model: new Map(), file: text, resume: 'scores.jsonl' };
+  const bias: InPage<BiasRequest> = { dense: new Map(), pruned: 'smaller', text };
+  const perplexity: InPage<PerplexityRequest> = { model: new Map(), text };
+  // @ts-expect-error A source's `text` is the text itself.
+  const calibrated: InPage<PruneRequest> = { ...request, calibration: { source: { text } } };
+  expect([bias.text, perplexity.text, Object(calibrated.calibration?.source).text]).toEqual([text, text, text]);
   expect([Object(more.evaluation).texts, tasks.resume]).toEqual([[text, 'other.txt'], 'scores.jsonl']);
 });
 

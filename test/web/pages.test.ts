@@ -121,7 +121,7 @@ describeThere('a page', () => {
       return {
         samples: [await fang.generateText(request), await fang.generateText({ ...request, engine: await ownEngine() })],
         described: await fang.describe({ model: smaller }),
-        perplexity: await fang.perplexity({ model: 'smaller', file: text, windowLength: 32 }),
+        perplexity: await fang.perplexity({ model: 'smaller', text, windowLength: 32 }),
       };
     });
     expect(found.samples[0]!.text.length).toBeGreaterThan(0);

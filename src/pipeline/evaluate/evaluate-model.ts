@@ -20,24 +20,24 @@ import { runEvaluation } from './run-evaluation.js';
 import { windowOptions } from './text-windows.js';
 
 export interface PerplexityRequest extends ModelRequest, TextWindows {
-  /** Text file, UTF-8; or give `text`. */
-  readonly file?: string | undefined;
-  /** The text itself; or give `file`. */
+  /** Text file, UTF-8; or give `content`. */
   readonly text?: string | undefined;
+  /** The text itself; or give its file as `text`. */
+  readonly content?: string | undefined;
 }
 
 /** Perplexity of a model on a text. */
 export async function runPerplexity(platform: Platform, request: PerplexityRequest): Promise<PerplexityResult> {
   checkOptions(request, rowsOf(PERPLEXITY));
-  if ((request.file === undefined) === (request.text === undefined)) {
-    throw new OptionError('give either file or text to measure perplexity on');
+  if ((request.text === undefined) === (request.content === undefined)) {
+    throw new OptionError('give either text, a file, or content to measure perplexity on');
   }
-  const text = request.text ?? (await readText(platform.files, request.file!));
+  const text = request.content ?? (await readText(platform.files, request.text!));
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
     const { onProgress, signal } = request;
     const options = { ...windowOptions(request, tokenizer), onProgress, signal };
-    return naming(request.file ?? 'the text', () => measureTextPerplexity(model, { text, tokenizer }, options));
+    return naming(request.text ?? 'the text', () => measureTextPerplexity(model, { text, tokenizer }, options));
   });
 }
 

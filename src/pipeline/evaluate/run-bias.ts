@@ -24,7 +24,7 @@ export interface BiasRequest extends JobControl, SourceOptions, EngineChoice {
   /** The same of what became of it. */
   readonly pruned: string;
   /** Text to compare with the calibration: a `.txt` or `.jsonl` file. */
-  readonly file: string;
+  readonly text: string;
   /** What the model was calibrated on, as `prune` was told; the default is the text that comes along. */
   readonly calibration?: CalibrationOptions | undefined;
   /** Windows read of either text, at least 1. Default 16. */
@@ -68,7 +68,7 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
       seed,
     });
     const text = await createCalibrationSet({
-      source: await openTextSource(platform.files, request.file),
+      source: await openTextSource(platform.files, request.text),
       windowCount,
       windowLength: calibration.windowLength,
       tokenizer,
@@ -79,7 +79,7 @@ export async function runBias(platform: Platform, request: BiasRequest): Promise
       engine,
       dense: { folder, model, analysed },
       pruned,
-      texts: [{ name: request.file, windows: text.windows, textSha256: text.provenance.textSha256 }],
+      texts: [{ name: request.text, windows: text.windows, textSha256: text.provenance.textSha256 }],
       calibration: calibration.windows,
       windowCount,
       block: request.block,

@@ -19,7 +19,7 @@ beforeAll(async () => {
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 const bias = (request: Partial<BiasRequest>) =>
-  measureCalibrationBias({ dense: TINY_LLAMA, pruned, file: text('arithmetic'), calibration, ...request });
+  measureCalibrationBias({ dense: TINY_LLAMA, pruned, text: text('arithmetic'), calibration, ...request });
 
 describe('the bias of a calibration on prose', () => {
   it('shows on sums: what is lost sits where the calibration hardly looked', async () => {
@@ -37,7 +37,7 @@ describe('the bias of a calibration on prose', () => {
       [TINY_LLAMA, measured.dense!],
       [pruned, measured.pruned],
     ] as const) {
-      const alone = await perplexity({ model, file: text('arithmetic'), windowLength: 64, windowCount: 3 });
+      const alone = await perplexity({ model, text: text('arithmetic'), windowLength: 64, windowCount: 3 });
       expect(value / alone.perplexity).toBeCloseTo(1, 5);
       expect(measured.protocol).toMatchObject({ tokenCount: alone.tokenCount, textSha256: alone.protocol.textSha256 });
     }
@@ -46,10 +46,10 @@ describe('the bias of a calibration on prose', () => {
   it('shows nothing on more of the same, and says when text was calibrated on', async () => {
     const prose = await readFile(text('prose'), 'utf8');
     await writeFile(at('later.txt'), prose.slice(prose.length / 2));
-    const later = await bias({ file: at('later.txt'), windowCount: 8 });
+    const later = await bias({ text: at('later.txt'), windowCount: 8 });
     expect(later.overlap.sharedCount).toBe(0);
     expect(later.warnings.filter((warning) => /stands in the calibration/.test(warning))).toEqual([]);
-    const same = await bias({ file: text('prose'), windowCount: 8, contextCount: 4 });
+    const same = await bias({ text: text('prose'), windowCount: 8, contextCount: 4 });
     expect(same.overlap.sharedCount).toBe(8 * 64);
     expect(same.warnings).toEqual([expect.stringMatching(/^100 % of the text stands in the calibration too/)]);
   });
@@ -61,7 +61,7 @@ describe('the bias of a calibration on prose', () => {
 
   it('refuses texts shorter than a window, and windows that are no number', async () => {
     await writeFile(at('short.txt'), 'a few words');
-    await expect(bias({ file: at('short.txt') })).rejects.toThrow(/found \d+ tokens, and one window needs 64/);
+    await expect(bias({ text: at('short.txt') })).rejects.toThrow(/found \d+ tokens, and one window needs 64/);
     await expect(bias({ windowCount: 0 })).rejects.toThrow(OptionError);
   });
 });

@@ -39,7 +39,12 @@ describe('an engine of the caller', () => {
 
   it('reads models that it cannot open by path from memory', async () => {
     const engine = countingEngine();
-    const request = { model: TINY_LLAMA, text: 'The city of the king. '.repeat(20), windowCount: 1, windowLength: 32 };
+    const request = {
+      model: TINY_LLAMA,
+      content: 'The city of the king. '.repeat(20),
+      windowCount: 1,
+      windowLength: 32,
+    };
     const measured = await perplexity({ ...request, engine });
     expect(engine.loads).toBeGreaterThan(0);
     expect(measured.perplexity).toBeCloseTo((await perplexity(request)).perplexity, 4);

@@ -76,7 +76,7 @@ it('a tokenizer of endless depth is refused', async () => {
   const model = await modelWith('tokenizer.json', (path) =>
     writeFile(path, `{"model": ${deep}${deep.replaceAll('[', ']')}}`),
   );
-  await expect(perplexity({ model, text: 'the king' })).rejects.toMatchObject({
+  await expect(perplexity({ model, content: 'the king' })).rejects.toMatchObject({
     code: 'ERR_MODEL_FORMAT',
     message: expect.stringContaining('nested deeper than 100'),
   });
