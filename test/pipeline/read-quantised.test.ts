@@ -16,7 +16,7 @@ import { copyTinyLlama, editModel } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const nothing = { method: 'magnitude', modules: 'ffn', rounding: 'nearest' } as const;
+const nothing = { evaluation: false, method: 'magnitude', modules: 'ffn', rounding: 'nearest' } as const;
 
 async function quantised(dtype: DtypeName): Promise<string> {
   const model = await copyTinyLlama(at('in'));
