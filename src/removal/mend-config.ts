@@ -41,7 +41,7 @@ function headCounts(attention: PrunableModule, kept: Int32Array | undefined): Om
   if (attentionType === 'linear') return { linearValueHeadCount: headCount, linearKeyHeadCount: sharedCount };
   return {
     headCount,
-    ...(attentionType === 'full' && { kvHeadCount: sharedCount }),
+    ...(attentionType !== 'shared' && { kvHeadCount: sharedCount }),
     headSize: unitSize / headsPerUnit,
   };
 }

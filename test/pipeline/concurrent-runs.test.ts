@@ -10,7 +10,7 @@ const at = (path: string) => join(folder(), path);
 const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
 const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
 const calibration = { windowCount: 2, windowLength: 16, source };
-const COMMON = { model: MODEL, certify: false, calibration };
+const COMMON = { model: MODEL, certify: false, evaluation: false, calibration };
 const pruning = (sparsity: number) => (out: string, force: boolean) =>
   prune({ ...COMMON, out, force, sparsity, method: 'flap' });
 
@@ -25,7 +25,7 @@ const PAIRS: Readonly<
   'the same prune twice': () => [pruning(0.3), pruning(0.3)],
   'ladder and quantize': () => [
     (out, force) => pruneLadder({ ...COMMON, out, force, sparsity: [0.1, 0.4], method: 'flap' }),
-    (out, force) => quantize({ model, certify: false, out, force, dtype: 'fp16' }),
+    (out, force) => quantize({ model, certify: false, evaluation: false, out, force, dtype: 'fp16' }),
   ],
   'observe and observe': () => [
     (out, force) => observe({ model, calibration, out, force, method: 'flap' }),

@@ -33,7 +33,7 @@ const calibration = {
   windowLength: 8,
   windowCount: 8,
 };
-const short = { certify: false, seed: 1 } as const;
+const short = { certify: false, evaluation: false, seed: 1 } as const;
 const MADE = ['LICENSE', 'config.json', 'fang-prune-files.json', 'merges.txt', 'model.onnx'];
 
 /** Files of a result, none of which may tell of the home or of what else lies there. */
@@ -76,7 +76,14 @@ it('has nothing private of it in any result, and no path of the machine in what 
   } as const;
   await runLadder(nodePlatform, ladder);
   expect(await check('ladder')).toEqual(['25', '50'].flatMap((rung) => MADE.map((file) => `${rung}/${file}`)));
-  await runQuantize(nodePlatform, { model, out: at('quantised'), dtype: 'q8', rounding: 'nearest', certify: false });
+  await runQuantize(nodePlatform, {
+    model,
+    out: at('quantised'),
+    dtype: 'q8',
+    rounding: 'nearest',
+    certify: false,
+    evaluation: false,
+  });
   expect(await check('quantised')).toEqual(
     MADE.map((file) => (file === 'model.onnx' ? 'onnx/model_quantized.onnx' : file)),
   );
@@ -86,7 +93,7 @@ it('has nothing private of it in any result, and no path of the machine in what 
   await runObserve(nodePlatform, { model, out: at('statistics'), method: 'flap', modules: 'ffn', calibration });
   await check('statistics');
   const healing = {
-    settings: { windowCount: 4, passCount: 1, textShare: 1 },
+    heal: { windowCount: 4, passCount: 1, textShare: 1 },
     calibration: { ...calibration, windowCount: undefined },
   } as const;
   const healed = await runHeal(nodePlatform, {

@@ -89,7 +89,7 @@ describe('a run that is aborted', () => {
 it('keeps what came of pruning apart from what comes of rounding again', async () => {
   const model = 'test/fixtures/exporters/llama-genai018-fp32';
   const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
-  const common = { certify: false, calibration: { windowCount: 2, windowLength: 16, source } };
+  const common = { certify: false, evaluation: false, calibration: { windowCount: 2, windowLength: 16, source } };
   await quantize({ ...common, model, out: at('quantised'), dtype: 'q4' });
   const request = { ...common, model: at('quantised'), sparsity: 0.3, method: 'o-fang' };
   await runPrune(PLATFORM, { ...request, out: at('x') });
