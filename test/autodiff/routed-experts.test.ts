@@ -123,5 +123,5 @@ it('prunes the attention beside them by the default method', async () => {
 it('refuses an operator that would read a size which follows the data', async () => {
   const refusing = gradientsOf(routed((g, x) => g.op('Softmax', [x], { axis: -1 })));
   await expect(refusing).rejects.toThrow(UnsupportedModelError);
-  await expect(refusing).rejects.toThrow(/Softmax "node\/Softmax.*a size that it reads follows the data.*no gradients/);
+  await expect(refusing).rejects.toThrow(/Softmax "node\/Softmax.*a size that it reads follows the data/);
 });
