@@ -14,7 +14,7 @@ export default {
     '^fang-prune/core$': '<rootDir>/src/index.ts',
   },
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
-  testTimeout: 60_000,
+  testTimeout: 180_000,
   // Graphs of small models leave cores idle.
   maxWorkers: '100%',
   reporters: ['default', '<rootDir>/test/support/tally-reporter.js'],
