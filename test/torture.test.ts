@@ -13,15 +13,15 @@ it('no mutant of a model or of a file beside it crashes, goes on for ever, ends 
 }, 300_000);
 
 describe('what a trace shows of a run', () => {
-  const allowed = { folder: '/work', places: ['/work/out/x', '/tmp/own'] };
+  const allowed = { folder: '/home/me', places: ['/home/me/out/x', '/tmp/own'] };
   const strays = (...lines: readonly string[]) => findStrays(lines.join('\n'), allowed).length;
 
   it.each([
-    '1 openat(AT_FDCWD</work>, "/work/out/x.partial/a", O_WRONLY|O_CREAT, 0666) = 3',
-    '1 openat(AT_FDCWD</work>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3',
-    '1 openat(AT_FDCWD</work>, "/dev/null", O_RDWR) = 3',
+    '1 openat(AT_FDCWD</home/me>, "/home/me/out/x.partial/a", O_WRONLY|O_CREAT, 0666) = 3',
+    '1 openat(AT_FDCWD</home/me>, "/etc/passwd", O_RDONLY|O_CLOEXEC) = 3',
+    '1 openat(AT_FDCWD</home/me>, "/dev/null", O_RDWR) = 3',
     '1 mkdir("out/x/onnx", 0777) = 0',
-    '1 rename("/work/out/x.partial/result", "/work/out/x") = 0',
+    '1 rename("/home/me/out/x.partial/result", "/home/me/out/x") = 0',
     '1 unlinkat(12</tmp/own>, "spill", 0) = 0',
     '1 socketpair(AF_UNIX, SOCK_STREAM, 0, [3, 4]) = 0',
     '1 <... openat resumed>) = 3',
@@ -30,12 +30,12 @@ describe('what a trace shows of a run', () => {
   });
 
   it.each([
-    '1 openat(AT_FDCWD</work>, "/root/.cache/x", O_WRONLY|O_CREAT <unfinished ...>',
-    '1 openat(AT_FDCWD</work>, "out/x/../y", O_RDWR|O_CREAT, 0666) = 3',
-    '1 openat(AT_FDCWD</work>, "/work/out/xy", O_WRONLY) = -1 EACCES (Permission denied)',
+    '1 openat(AT_FDCWD</home/me>, "/root/.cache/x", O_WRONLY|O_CREAT <unfinished ...>',
+    '1 openat(AT_FDCWD</home/me>, "out/x/../y", O_RDWR|O_CREAT, 0666) = 3',
+    '1 openat(AT_FDCWD</home/me>, "/home/me/out/xy", O_WRONLY) = -1 EACCES (Permission denied)',
     '1 mkdir("/root/.config", 0777) = -1 EEXIST (File exists)',
-    '1 rename("/work/out/x.partial/result", "/work/result") = 0',
-    '1 unlinkat(12</work/models>, "a", 0) = 0',
+    '1 rename("/home/me/out/x.partial/result", "/home/me/result") = 0',
+    '1 unlinkat(12</home/me/models>, "a", 0) = 0',
     '1 socket(AF_INET, SOCK_DGRAM|SOCK_CLOEXEC, IPPROTO_IP) = 20',
     '1 connect(20<TCP:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("192.0.2.1")}, 16) = -1',
     '1 connect(20<UNIX:[1]>, {sa_family=AF_UNIX, sun_path="/var/run/nscd/socket"}, 110) = -1 ENOENT',

@@ -21,15 +21,15 @@ it('names what absolute paths end in, with as many parts as tell them apart', ()
 
 it('takes paths out of sentences, and leaves names of nodes and quoted text', () => {
   const given = {
-    model: '/work/dense',
+    model: '/models/dense',
     metrics: [{ name: 'divergence (KL), /texts/a.txt' }, { name: '/texts/a.txt, acc' }],
     remarks: [
-      'went on from what /work/out.partial kept',
-      '/model/layers.0/MatMul stays: Load model from /work/dense/onnx/model.onnx failed',
+      'went on from what /models/out.partial kept',
+      '/model/layers.0/MatMul stays: Load model from /models/dense/onnx/model.onnx failed',
       'see /home/me/x/y.json',
       'see /current/models/z',
     ],
-    examples: [{ before: '/work/dense' }],
+    examples: [{ before: '/models/dense' }],
   };
   expect(withoutPaths(given, { paths: ['/texts/a.txt'], folders: ['/current'] })).toEqual({
     model: 'dense',
@@ -40,7 +40,7 @@ it('takes paths out of sentences, and leaves names of nodes and quoted text', ()
       'see y.json',
       'see models/z',
     ],
-    examples: [{ before: '/work/dense' }],
+    examples: [{ before: '/models/dense' }],
   });
 });
 
