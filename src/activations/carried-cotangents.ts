@@ -7,7 +7,7 @@ export interface CarriedValue {
   /** The block that makes it, by its place in the list of spans. */
   readonly span: number;
   /** Whether its cotangent reaches anything that is measured. */
-  readonly isFelt: boolean;
+  readonly isWanted: boolean;
 }
 
 /** Sums of the cotangents that later blocks send back to what they share, until the block that made it takes them. */
@@ -40,14 +40,14 @@ export interface CarriedRequest {
 export const cotangentOf = (name: string): string => `grad:${name}`;
 
 export function openCarriedCotangents({ values, batchCount, cotangents, entries }: CarriedRequest): CarriedCotangents {
-  const felt = values.filter(({ isFelt }) => isFelt);
+  const wanted = values.filter(({ isWanted }) => isWanted);
   const entryOf = (name: string, batch: number) =>
-    batchCount * (1 + felt.findIndex((value) => value.name === name)) + batch;
+    batchCount * (1 + wanted.findIndex((value) => value.name === name)) + batch;
   const filled = new Set(entries);
   const namesOf = (which: (value: CarriedValue) => boolean) => values.filter(which).map(({ name }) => name);
   return {
-    madeIn: (span) => namesOf((value) => value.isFelt && value.span === span),
-    madeBefore: (span) => namesOf((value) => value.isFelt && value.span < span),
+    madeIn: (span) => namesOf((value) => value.isWanted && value.span === span),
+    madeBefore: (span) => namesOf((value) => value.isWanted && value.span < span),
     allIn: (span) => namesOf((value) => value.span === span),
     has: (name) => filled.has(entryOf(name, 0)),
     async add(name, batch, cotangent) {

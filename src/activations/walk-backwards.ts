@@ -112,7 +112,7 @@ function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIn
   const isFloat = (name: string) => isFloatType(analysed.facts.first.get(name)?.dataType ?? 0);
   return carriedOf(index, partitionGraph(index, cuts), cuts[0]!).map(({ name, stage }) => {
     const span = spans.findIndex(({ first, last }) => first <= stage && stage <= last);
-    return { name, span, isFelt: isFloat(name) && (span > 0 || ofFirst.has(name)) };
+    return { name, span, isWanted: isFloat(name) && (span > 0 || ofFirst.has(name)) };
   });
 }
 
