@@ -41,7 +41,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const dataValues = influencedValues(index.nodes, outputsOf(index, embeddings));
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
-    const { linears, stops } = findOutputLinears({ index, partition, facts, stage, output });
+    const { linears, stops } = findOutputLinears({ index, partition, facts, dataValues, stage, output });
     const inner = linears.filter(({ input }) => !stream.has(input));
     const sites = inner.map((linear) => ({
       linear,

@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
-import type { Partition } from '../graph/partition.js';
+import { dataInputs, influencedValues, outputsOf, type Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { LINEAR_MAPS } from '../operators/linear.js';
 import { operatorOf } from '../operators/table.js';
@@ -24,6 +24,8 @@ export interface OutputSearch {
   readonly index: GraphIndex;
   readonly partition: Partition;
   readonly facts: ValueFacts;
+  /** Values that depend on the tokens. */
+  readonly dataValues: ReadonlySet<string>;
   readonly stage: number;
   /** Value on the stream that the stage writes. */
   readonly output: string;
@@ -41,22 +43,29 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
 
 /**
  * Walks back from a stage's output to the linear maps that write it, through biases, norms, scales and reshapes.
- * Where the walk meets an operator no rule knows, that node is handed back with the reason.
+ * Where the walk meets an operator no rule knows, that node is handed back with the reason. Of a sum with a mixture of experts
+ * only the other terms are followed (shared experts).
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
-  const { index, partition, stage, output } = search;
-  const router = partition.stages[stage]?.find((at) => operatorOf(index.nodes[at]!)?.tokens === 'experts');
-  if (router !== undefined) return { linears: [], stops: [stopAtRouter(index.nodes[router]!)] };
+  const { index, partition, dataValues, stage, output } = search;
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
+  const nodes = partition.stages[stage] ?? [];
+  const routers = nodes.filter((at) => operatorOf(index.nodes[at]!)?.tokens === 'experts');
+  const routed = influencedValues(
+    nodes.map((at) => index.nodes[at]!),
+    outputsOf(index, routers),
+  );
+  const [router] = routers;
+  if (router !== undefined) stops.push(stopAtRouter(index.nodes[router]!));
   const seen = new Set<number>();
   const pending = [output];
   for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
     const at = index.producerOf.get(value);
-    if (at === undefined || seen.has(at) || partition.stageOf.get(value) !== stage || index.constants.has(value))
-      continue;
+    if (at === undefined || seen.has(at) || partition.stageOf.get(value) !== stage || !dataValues.has(value)) continue;
     seen.add(at);
     const node = index.nodes[at]!;
+    if (routed.has(value) && (isLinearNode(index, at) || !isSumOrUnary(search, node))) continue;
     if (isLinearNode(index, at)) {
       const site = readLinear(search, at);
       if ('reason' in site) stops.push(site);
@@ -70,10 +79,26 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
         reason: `${qualifiedOp(node)} writes to the residual stream, which is not a linear map`,
       });
     } else if (node.opType !== 'Shape') {
-      pending.push(...node.input.filter((input) => !partition.cuts.includes(input)));
+      pending.push(
+        ...node.input.filter((input) => !partition.cuts.includes(input) && !scalesTokens(search, { input, value })),
+      );
     }
   }
   return { linears: linears.sort((a, b) => a.nodeIndex - b.nodeIndex), stops };
+}
+
+/** Operators that add their inputs; the third of `GatedAdd` scales the second. */
+const SUMS: ReadonlySet<string> = new Set(['Add', 'Sub', 'Sum', 'com.microsoft.GatedAdd']);
+
+/** Whether a node's result is a sum of its inputs, or a form of the only one that holds tokens. */
+function isSumOrUnary({ dataValues }: OutputSearch, node: NodeProto): boolean {
+  return SUMS.has(qualifiedOp(node)) || dataInputs(node).filter((value) => dataValues.has(value)).length === 1;
+}
+
+/** Whether an input is one number a token that all channels are multiplied by, as the gate of a shared expert. */
+function scalesTokens({ facts }: OutputSearch, { input, value }: { input: string; value: string }): boolean {
+  const [size, width] = [input, value].map((name) => facts.get(name)?.dims.at(-1));
+  return size === 1 && width !== undefined && width > 1;
 }
 
 function stopAtRouter(node: NodeProto): SearchStop {

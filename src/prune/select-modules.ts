@@ -31,7 +31,7 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
     const asked = kindAsked(kind);
     return asked === undefined || options.modules.has(asked);
   });
-  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
+  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found, asked));
   if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
   const remarks = groupUnrecognised(staying).map(
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
@@ -88,12 +88,19 @@ function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
   return kind === 'unknown' || kind === 'per-layer input' ? undefined : kind;
 }
 
-/** Who names attention names nothing that mixes tokens otherwise. */
-function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
+/** Who names attention names nothing else that mixes tokens, and who names FFNs no experts where there are FFNs. */
+function wasNamed(
+  { modulesNamed, blockSparsity }: ResolvedOptions,
+  { block, kind }: Unrecognised,
+  modules: readonly PrunableModule[],
+): boolean {
   if (kind === 'mixer' || kind === 'per-layer input') return false;
   const own = blockSparsity.get(block);
   const asked = kindAsked(kind);
-  return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);
+  const namedByBlock = typeof own === 'object' && asked !== undefined && own[asked] !== undefined;
+  if (kind !== 'experts') return modulesNamed || namedByBlock;
+  const ffns = modules.filter((module) => module.kind === 'ffn');
+  return (modulesNamed && ffns.length === 0) || (namedByBlock && ffns.every((module) => module.block !== block));
 }
 
 function refusal(refused: readonly Unrecognised[], othersCanBePruned: boolean): UnsupportedModelError {

@@ -168,3 +168,14 @@ export const fusedExperts: Part = ({ g }, x) => {
   const attributes = { k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 };
   return g.op('MoE', [x, scores, ...maps], attributes, 'com.microsoft');
 };
+
+/** A mixture of experts, and beside it a gated FFN that every token goes to, weighted by a gate of its own (Qwen2-MoE). */
+export const besideSharedExpert =
+  (mixture: Part): Part =>
+  (site, x) => {
+    const { g } = site;
+    const gate = g.op('Sigmoid', [g.op('MatMul', [x, g.weight([HIDDEN, 1])])]);
+    const [first, second] = [0, 1].map(() => linear(g, x, HIDDEN, NEURONS)) as [string, string];
+    const inner = g.op('Mul', [g.op('Mul', [first, g.op('Sigmoid', [first])]), second]);
+    return g.op('Add', [mixture(site, x), g.op('Mul', [linear(g, inner, NEURONS, HIDDEN), gate])]);
+  };

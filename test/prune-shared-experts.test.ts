@@ -1,0 +1,103 @@
+import type { PruneOptions } from '../src/options.js';
+import { checkPruning } from './support/check-pruned.js';
+import type { GraphBuilder } from './support/graph-builder.js';
+import {
+  besideSharedExpert,
+  buildDecoder,
+  type DecoderShape,
+  fusedExperts,
+  HIDDEN,
+  NEURONS,
+  type Part,
+  VOCABULARY,
+} from './support/small-decoder.js';
+import { loadTinyLlama } from './support/tiny-llama.js';
+
+const [EXPERTS, CHOSEN] = [3, 2];
+
+const expert = (g: GraphBuilder, x: string): string =>
+  g.op('MatMul', [g.op('Relu', [g.op('MatMul', [x, g.weight([HIDDEN, NEURONS])])]), g.weight([NEURONS, HIDDEN])]);
+
+function route(g: GraphBuilder, x: string): [shares: string, chosen: string] {
+  const scores = g.op('Softmax', [g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS], 2)])], { axis: -1 });
+  return g.ops('TopK', [scores, g.ints(CHOSEN)], 2, { axis: -1 }) as [string, string];
+}
+
+/** Every expert reads every token, and what it makes is weighted by 0 where a token does not go to it, as Mobius exports it. */
+const unrolledExperts: Part = ({ g }, x) => {
+  const [shares, chosen] = route(g, x);
+  return Array.from({ length: EXPERTS }, (_, at) => {
+    const isChosen = g.op('Cast', [g.op('Equal', [chosen, g.intScalar(at)])], { to: 1 });
+    const share = g.op('ReduceSum', [g.op('Mul', [shares, isChosen]), g.ints(-1)], { keepdims: 1 });
+    return g.op('Mul', [expert(g, x), share]);
+  }).reduce((sum, part) => g.op('Add', [sum, part]));
+};
+
+/** Each expert reads its own tokens, and what it makes is put in their places. Sizes follow the data. */
+const scatteredExperts: Part = ({ g }, hidden) => {
+  const x = g.op('Reshape', [hidden, g.ints(-1, HIDDEN)]);
+  const [shares, chosen] = route(g, x);
+  const zeros = g.op('ConstantOfShape', [g.op('Shape', [g.op('Mul', [x, g.scalar(0)])])]);
+  let sum = zeros;
+  for (let at = 0; at < EXPERTS; at += 1) {
+    const isChosen = g.op('Cast', [g.op('Equal', [chosen, g.intScalar(at)])], { to: 1 });
+    const share = g.op('ReduceSum', [g.op('Mul', [shares, isChosen]), g.ints(-1)], { keepdims: 1 });
+    const places = g.op('Transpose', [g.op('NonZero', [g.op('Greater', [share, g.scalar(0)])])], { perm: [1, 0] });
+    const token = g.op('Slice', [places, g.ints(0), g.ints(1), g.ints(1)]);
+    const made = g.op('Mul', [expert(g, g.op('GatherND', [x, token])), g.op('GatherND', [share, token])]);
+    const index = g.op('Expand', [token, g.op('Shape', [made])]);
+    sum = g.op('Add', [sum, g.op('ScatterElements', [zeros, index, made], { axis: 0 })]);
+  }
+  return g.op('Reshape', [sum, g.op('Shape', [hidden])]);
+};
+
+const FORMS: Readonly<Record<string, DecoderShape>> = {
+  'one operator': { ffn: besideSharedExpert(fusedExperts) },
+  'all experts on all tokens': { ffn: besideSharedExpert(unrolledExperts) },
+  'experts on their own tokens': { ffn: besideSharedExpert(scatteredExperts) },
+};
+
+describe.each(Object.entries(FORMS))('a shared expert beside a mixture of experts: %s', (_, shape) => {
+  it('is an FFN, and the router and the experts stay', async () => {
+    const { layout } = (await loadTinyLlama(buildDecoder(shape))).analysed.detected;
+    expect(layout.blockCount).toBe(2);
+    expect(layout.modules.map(({ block, description, unitCount }) => [block, description, unitCount])).toEqual([
+      [0, 'multi-head attention', 4],
+      [0, 'gated ffn', NEURONS],
+      [1, 'multi-head attention', 4],
+      [1, 'gated ffn', NEURONS],
+    ]);
+    expect(layout.unrecognised.map(({ block, kind }) => [block, kind])).toEqual([
+      [0, 'experts'],
+      [1, 'experts'],
+    ]);
+  });
+
+  it('loses neurons and gives what masking gives', async () => {
+    const loaded = await loadTinyLlama(buildDecoder(shape));
+    const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, { sparsity: 0.4 }, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(cacheGap).toBeLessThan(1e-5);
+    const ffns = outcome.modules.filter(({ module }) => module.kind === 'ffn');
+    expect(ffns.map(({ keep }) => keep.length < NEURONS)).toEqual([true, true]);
+    const own = new Set(loaded.analysed.detected.traces.flatMap(({ labels }) => [...labels.keys()]));
+    const others = [...loaded.model.weights].filter(([name, { dims }]) => dims.length > 1 && !own.has(name));
+    expect(others.length).toBeGreaterThan(2 * 2);
+    for (const [name, { dims }] of others) expect(outcome.model.weights.get(name)?.dims).toEqual(dims);
+  });
+});
+
+it('may be asked for by name', async () => {
+  const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'ffn' };
+  const loaded = await loadTinyLlama(buildDecoder({ ffn: besideSharedExpert(fusedExperts) }));
+  const { outcome } = await checkPruning(loaded, options, VOCABULARY);
+  expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['ffn', 'ffn']);
+  expect(outcome.remarks).toContainEqual(expect.stringMatching(/^blocks 0-1 experts: stays as it is/));
+});
+
+it('a block of experts alone is refused where its FFN is named', async () => {
+  const ffn: Part = (site, x) => (site.block === 0 ? besideSharedExpert(fusedExperts) : fusedExperts)(site, x);
+  const options: PruneOptions = { sparsity: 0.4, method: 'flap', blockSparsity: { 1: { ffn: 0.5 } } };
+  const pruning = checkPruning(await loadTinyLlama(buildDecoder({ ffn })), options, VOCABULARY);
+  await expect(pruning).rejects.toThrow(/block 1 experts/);
+});
