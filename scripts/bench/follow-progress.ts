@@ -57,7 +57,7 @@ export function followProgress(): void {
         dense: model,
         pruned,
         out: join(folder, 'healed'),
-        settings,
+        heal: settings,
         calibration: { windowLength },
         resume: false,
         ...threads,

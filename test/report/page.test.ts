@@ -384,6 +384,17 @@ describeThere('the page in a browser', () => {
     expect(perModule).toEqual(changes);
   });
 
+  it('shows what each dtype costs', async () => {
+    const rows = wide.page.locator('#cost table', { hasText: 'each dtype' }).locator('tbody tr');
+    expect(await rows.locator('th').allTextContents()).toEqual(['q4', 'fp16', 'q4f16']);
+    expect(await rows.first().locator('td').allTextContents()).toEqual([
+      ...['80.0 MB', '−80.0 %', '15.20', expect.stringContaining('+23.6 %'), '0.2100', '78.0 %'],
+    ]);
+    expect(await rows.last().locator('td').allTextContents()).toEqual(
+      expect.arrayContaining(['79.0 MB', 'not measured']),
+    );
+  });
+
   it('does without what a run has not measured', async () => {
     const { page, complaints, close } = await open(PRUNE_REPORT, { width: 390 });
     expect(complaints).toEqual([]);

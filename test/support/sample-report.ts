@@ -5,6 +5,7 @@ import type {
   GroupReport,
   ModuleReport,
   PruneReport,
+  QualityReport,
 } from '../../src/report/report-schema.js';
 
 export interface SampleShape {
@@ -38,6 +39,11 @@ export function sampleReport(shape: Partial<SampleShape> = {}): PruneReport {
     bytes: { before: 4e8, after: 3e8 },
     blocks: Array.from({ length: blockCount }, (_, index) => ({ index, sparsity: 0.3, change: random() })),
     modules,
+    dtypes: [
+      { ...dtype('q4', 8e7), quality: sampleQuality(15.2, 0.21, 0.78) },
+      { ...dtype('fp16', 1.5e8), quality: sampleQuality(14.9, 0.18, 0.8) },
+      dtype('q4f16', 7.9e7),
+    ],
     healing: {
       windowCount: 64,
       heldOutCount: 4,
@@ -232,3 +238,18 @@ function bias({ contextCount, token }: SampleShape): BiasReport {
     warnings: [`40 % of what the text loses ${token} sits in contexts that calibration hardly covers`],
   };
 }
+
+const dtype = (name: string, bytes: number) => ({
+  dtype: name,
+  file: `onnx/model_${name}.onnx`,
+  bytes,
+  parts: { ffn: bytes / 2, attention: bytes / 4, embedding: bytes / 4, head: 0, other: 0 },
+});
+
+const sampleQuality = (pruned: number, divergence: number, agreement: number): QualityReport => ({
+  from: 'source',
+  perplexity: { dense: 12.3, pruned, changeInterval: [pruned / 12.3 - 1.02, pruned / 12.3 - 0.98] },
+  divergence: { mean: divergence },
+  top1Agreement: { mean: agreement },
+  protocol: { tokensSha256: 'ab'.repeat(32), windowLength: 128, stride: 128, windowCount: 8, tokenCount: 1016 },
+});

@@ -1,7 +1,7 @@
 import { meanPerplexity } from '../build-ladder.js';
 import { changeOf, describeChange, isNoise } from '../describe-change.js';
 import { describeQuality, qualityMetrics, qualityPerplexity } from '../describe-quality.js';
-import { formatFigure, formatPerplexity } from '../format-figure.js';
+import { formatDivergence, formatFigure, formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatDuration, formatExactPercent, formatPercent } from '../format-quantity.js';
 import type { MetricReport, PruneReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
@@ -164,8 +164,28 @@ export function costSection(report: PruneReport): HTMLElement {
       ),
     table('Size, quality and speed of the dense and the pruned model', columns, [...sizes, ...rows], { stacks: true }),
     notes.length > 0 && h('p', { class: 'small' }, notes.join(' · ')),
+    dtypeTable(report),
     perplexities.length > 0 && perplexityFigure(perplexities),
   );
+}
+
+/** Size and quality of each file, where the model was written in other dtypes. */
+function dtypeTable({ dtypes = [], bytes }: PruneReport): HTMLElement | undefined {
+  if (dtypes.length === 0) return undefined;
+  const rows = dtypes.map(({ dtype, bytes: after, quality }) => [
+    dtype,
+    formatBytes(after),
+    changeOf({ before: bytes.before, after }),
+    quality === undefined ? 'not measured' : formatPerplexity(quality.perplexity.pruned),
+    quality === undefined ? '' : describeChange(qualityPerplexity(quality)),
+    quality === undefined ? 'not measured' : formatDivergence(quality.divergence.mean),
+    quality === undefined ? 'not measured' : formatPercent(quality.top1Agreement.mean),
+  ]);
+  const columns = [
+    ...words('dtype'),
+    ...numbers('bytes on disk', 'change', 'perplexity', 'change of it', 'divergence (nats)', 'same first choice'),
+  ];
+  return table('Size and quality of each dtype', columns, rows, { stacks: true });
 }
 
 /** What a run may leave open, and what measures it. */
