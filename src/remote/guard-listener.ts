@@ -11,7 +11,7 @@ export interface GuardedControl {
 }
 
 /**
- * Makes a listener that throws abort its job with what it threw. Between processes nobody else catches it; in one, a loop that
+ * Makes a listener that throws, or whose promise rejects, abort its job with that error. Between processes nobody else catches it; in one, a loop that
  * tries again after errors would hide it.
  */
 export function guardListener({ onProgress, signal }: JobControl): GuardedControl {
@@ -22,7 +22,9 @@ export function guardListener({ onProgress, signal }: JobControl): GuardedContro
   const guarded: ProgressListener = (progress) => {
     abortion.signal.throwIfAborted();
     try {
-      onProgress?.(progress);
+      const returned: unknown = onProgress?.(progress);
+      // An async listener: its rejection would be nobody's.
+      if (returned instanceof Promise) returned.catch((error) => abortion.abort(error));
     } catch (error) {
       abortion.abort(error);
       throw error;
