@@ -2,8 +2,9 @@ import { OptionError } from '../errors.js';
 import { createRandom } from '../linalg/random.js';
 import { checkWindowShape, cutWindows, type WindowShape } from './cut-windows.js';
 import { joinTokens } from './encode-pieces.js';
+import { beginsWith, findLeadingTokens } from './leading-tokens.js';
 import { sha256, sha256OfTokens } from './sha256.js';
-import { type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
+import { checkTokenIds, type ReadTokensOptions, readTokens, type TokenSource } from './token-source.js';
 
 /** The tokens that pruning watches the model on. */
 export interface CalibrationSet {
@@ -31,8 +32,9 @@ export interface CalibrationProvenance {
   readonly selection: 'first' | 'sample';
   /** Seed of the sample; absent for `first`. */
   readonly seed?: number;
-  /** Tokens put before and after every document; absent when none. */
-  readonly documentStart?: number;
+  /** Tokens that every document and window begins with, such as a BOS token; absent when none. */
+  readonly leadingTokens?: readonly number[];
+  /** Token put after every document; absent when none. */
   readonly documentEnd?: number;
   /** The part that the model wrote itself; absent when none. */
   readonly generated?: GeneratedProvenance;
@@ -60,8 +62,11 @@ export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
   readonly selection?: 'first' | 'sample' | undefined;
   /** Default 0. */
   readonly seed?: number | undefined;
-  /** Token put before every document (the model's BOS, say). Default none. */
-  readonly documentStart?: number | undefined;
+  /**
+   * Tokens that every document and every window begins with; one that begins with them already gets no others. Default: what the
+   * tokenizer's post-processor puts before a text, such as its BOS token; without a tokenizer none.
+   */
+  readonly leadingTokens?: readonly number[] | undefined;
   /** Token put after every document (the model's EOS, say). Default none. */
   readonly documentEnd?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -69,13 +74,14 @@ export interface CalibrationSetOptions extends WindowShape, ReadTokensOptions {
 
 /**
  * Reads a source and cuts it into windows. Every document is tokenized by itself, without special tokens; their tokens
- * are joined in order with nothing between them but `documentEnd` and `documentStart`.
+ * are joined in order with nothing between them but `documentEnd` and `leadingTokens`.
  *
  * @throws OptionError for a source that does not fill one window, or holds what is neither text nor valid token ids.
  */
-export async function createCalibrationSet(options: CalibrationSetOptions): Promise<CalibrationSet> {
+export async function createCalibrationSet(given: CalibrationSetOptions): Promise<CalibrationSet> {
+  const options = { ...given, leadingTokens: given.leadingTokens ?? findLeadingTokens(given.tokenizer) };
   checkWindowShape(options);
-  const { windowCount, windowLength, selection = 'first', seed = 0, documentStart, documentEnd } = options;
+  const { windowCount, windowLength, selection = 'first', seed = 0, leadingTokens, documentEnd } = options;
   if (selection !== 'first' && selection !== 'sample')
     throw new OptionError(`selection is "${String(selection)}"; expected first or sample`);
   const kind = options.source === undefined ? 'default-text' : kindOf(options.source);
@@ -96,7 +102,7 @@ export async function createCalibrationSet(options: CalibrationSetOptions): Prom
       windowLength,
       selection,
       ...(selection === 'sample' && { seed }),
-      ...(documentStart !== undefined && { documentStart }),
+      ...(leadingTokens.length > 0 && { leadingTokens }),
       ...(documentEnd !== undefined && { documentEnd }),
     },
   };
@@ -108,9 +114,12 @@ interface JoinedDocuments {
   readonly text: string | undefined;
 }
 
-async function joinDocuments(source: TokenSource, options: CalibrationSetOptions): Promise<JoinedDocuments> {
-  const { documentStart, documentEnd, signal } = options;
-  const start = documentStart === undefined ? [] : [documentStart];
+async function joinDocuments(
+  source: TokenSource,
+  options: CalibrationSetOptions & { readonly leadingTokens: readonly number[] },
+): Promise<JoinedDocuments> {
+  const { leadingTokens, vocabularySize = Number.POSITIVE_INFINITY, documentEnd, signal } = options;
+  checkTokenIds(leadingTokens, { vocabularySize, place: 'what the tokenizer puts before a text' });
   const end = documentEnd === undefined ? [] : [documentEnd];
   const enough = options.selection === 'sample' ? Number.POSITIVE_INFINITY : options.windowCount * options.windowLength;
   const parts: ArrayLike<number>[] = [];
@@ -119,6 +128,7 @@ async function joinDocuments(source: TokenSource, options: CalibrationSetOptions
   let documentCount = 0;
   for await (const { tokens, text } of readTokens(source, { ...options, enough })) {
     signal?.throwIfAborted();
+    const start = beginsWith(tokens, leadingTokens) ? [] : leadingTokens;
     parts.push(start, tokens, end);
     if (text !== undefined) texts.push(text);
     tokenCount += start.length + tokens.length + end.length;

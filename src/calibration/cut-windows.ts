@@ -1,42 +1,72 @@
 import { OptionError } from '../errors.js';
 import { drawPermutation, type Random } from '../linalg/random.js';
+import { joinTokens } from './encode-pieces.js';
+import { beginsWith } from './leading-tokens.js';
 
 export interface WindowShape {
   /** Windows wanted, at least 1; fewer are cut when the tokens run out. */
   readonly windowCount: number;
   /** Tokens per window, at least 2: one to see and one to predict. */
   readonly windowLength: number;
+  /** Tokens that every window begins with, counted in its length. Default none. */
+  readonly leadingTokens?: readonly number[] | undefined;
 }
 
 /**
  * Cuts consecutive windows that do not overlap; what is left at the end is dropped.
  *
+ * A window whose tokens begin with `leadingTokens` gets no others in front.
+ *
  * @param random Draws the windows from all that fit, none twice, kept in text order. Default: the first ones.
- * @returns At most `windowCount` windows; views of `tokens`.
+ * @returns At most `windowCount` windows; views of `tokens` where nothing is put in front.
  * @throws OptionError when the tokens do not fill one window, saying how many there are and how many are needed.
  */
 export function cutWindows(tokens: Int32Array, shape: WindowShape, random?: Random): Int32Array[] {
   checkWindowShape(shape);
-  const { windowCount, windowLength } = shape;
-  const available = Math.floor(tokens.length / windowLength);
+  const { windowCount, windowLength, leadingTokens = [] } = shape;
+  const spans = findSpans(tokens, { windowLength, leadingTokens });
+  const available = spans.length;
   if (available === 0) {
+    const needed = windowLength - leadingTokens.length;
     throw new OptionError(
-      `found ${tokens.length} tokens, and one window needs ${windowLength} (${windowCount} windows need ${windowCount * windowLength}); give more text or a smaller calibration.windowLength`,
+      `found ${tokens.length} tokens, and one window needs ${needed} (${windowCount} windows need ${windowCount * needed}); give more text or a smaller calibration.windowLength`,
     );
   }
   const chosen =
     random === undefined
       ? Int32Array.from({ length: Math.min(windowCount, available) }, (_, index) => index)
       : drawPermutation(random, available).slice(0, windowCount).sort();
-  return Array.from(chosen, (index) => tokens.subarray(index * windowLength, (index + 1) * windowLength));
+  return Array.from(chosen, (index) => {
+    const window = tokens.subarray(...spans[index]!);
+    return window.length === windowLength ? window : joinTokens([leadingTokens, window]);
+  });
+}
+
+/** Start and end of every window's own tokens. */
+function findSpans(
+  tokens: Int32Array,
+  { windowLength, leadingTokens }: { readonly windowLength: number; readonly leadingTokens: readonly number[] },
+): (readonly [start: number, end: number])[] {
+  const spans: [number, number][] = [];
+  for (let start = 0; ; ) {
+    const end = start + windowLength - (beginsWith(tokens, leadingTokens, start) ? 0 : leadingTokens.length);
+    if (end > tokens.length) return spans;
+    spans.push([start, end]);
+    start = end;
+  }
 }
 
 /** @throws OptionError when the shape is not one that windows can have. */
-export function checkWindowShape({ windowCount, windowLength }: WindowShape): void {
+export function checkWindowShape({ windowCount, windowLength, leadingTokens = [] }: WindowShape): void {
   if (!Number.isInteger(windowCount) || windowCount < 1) {
     throw new OptionError(`windowCount is ${windowCount}, expected an integer of at least 1`);
   }
   if (!Number.isInteger(windowLength) || windowLength < 2) {
     throw new OptionError(`windowLength is ${windowLength}, expected an integer of at least 2`);
+  }
+  if (windowLength <= leadingTokens.length) {
+    throw new OptionError(
+      `windowLength is ${windowLength}, and ${leadingTokens.length} tokens begin every window; give a larger calibration.windowLength`,
+    );
   }
 }

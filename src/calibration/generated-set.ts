@@ -2,7 +2,19 @@ import type { CalibrationProvenance, CalibrationSet, GeneratedProvenance } from 
 import { sha256OfTokens } from './sha256.js';
 
 /** What windows were drawn with. */
-export type WindowDrawing = Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature' | 'documentLength'>;
+export interface WindowDrawing
+  extends Pick<GeneratedProvenance, 'seed' | 'startToken' | 'temperature' | 'documentLength'> {
+  /** Tokens that every document begins with, before its start token where that is not the last of them. Default none. */
+  readonly leadingTokens?: readonly number[] | undefined;
+}
+
+/** What every document begins with. */
+export function startOfDocuments({
+  leadingTokens = [],
+  startToken,
+}: Pick<WindowDrawing, 'leadingTokens' | 'startToken'>): readonly number[] {
+  return leadingTokens.at(-1) === startToken ? leadingTokens : [...leadingTokens, startToken];
+}
 
 /** A calibration set of nothing but windows that a model wrote. */
 export interface GeneratedSet extends CalibrationSet {
@@ -21,8 +33,9 @@ export function splitWindow(
 /** Describes windows that a model wrote, at least one. */
 export async function describeGenerated(
   windows: readonly Int32Array[],
-  { seed, startToken, temperature, documentLength }: WindowDrawing,
+  { leadingTokens = [], ...drawing }: WindowDrawing,
 ): Promise<GeneratedSet> {
+  const { seed, startToken, temperature, documentLength } = drawing;
   const windowCount = windows.length;
   const windowLength = windows[0]?.length ?? 0;
   const tokensSha256 = await sha256OfTokens(windows);
@@ -35,6 +48,7 @@ export async function describeGenerated(
     requestedWindowCount: windowCount,
     windowLength,
     selection: 'first',
+    ...(leadingTokens.length > 0 && { leadingTokens }),
     generated: { windowCount, share: 1, seed, startToken, temperature, documentLength, tokensSha256 },
   } as const;
   return { windows, windowLength, provenance };

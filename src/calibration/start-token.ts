@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { findLeadingTokens } from './leading-tokens.js';
 import type { Tokenizer } from './tokenizer.js';
 
 /** What is known of a model beside its graph. */
@@ -14,8 +15,8 @@ export interface TokenHints {
 const END_OF_TEXT = '<|endoftext|>';
 
 /**
- * Token from which a model writes text of its own: the one between documents where the tokenizer has it (chat models often
- * begin a turn with their BOS), else BOS, else EOS; the first of a list.
+ * Token from which a model writes text of its own: what its tokenizer puts before a text, else the one between documents where the
+ * tokenizer has it (chat models often begin a turn with their BOS), else BOS, else EOS; the first of a list.
  */
 export function findStartToken(hints: TokenHints): number | undefined {
   return candidates(hints).find((id) => isToken(id, hints));
@@ -38,6 +39,7 @@ export function requireStartToken(hints: TokenHints): number {
 function candidates(hints: TokenHints): readonly unknown[] {
   const { tokenizer } = hints;
   return [
+    findLeadingTokens(tokenizer).at(-1),
     endOfText(tokenizer),
     ...configured(hints, 'bos_token_id'),
     tokenizer?.bosTokenId,

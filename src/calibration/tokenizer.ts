@@ -45,6 +45,18 @@ export const withoutLimit: LimitTime = (action) => ({ value: action(0), ms: 0 })
  */
 const [PATIENCE_MS, PATIENCE_MS_A_LETTER] = [30_000, 0.1] as const;
 
+/**
+ * Classes of transformers 4 that put BOS before a text where `add_bos_token` is true, whatever the post-processor in
+ * `tokenizer.json` does. All other classes, and transformers 5, follow the post-processor alone.
+ */
+const ADD_BOS_CLASSES: ReadonlySet<string> = new Set([
+  'LlamaTokenizer',
+  'CodeLlamaTokenizer',
+  'GemmaTokenizer',
+  'CohereTokenizer',
+  'GPTNeoXTokenizer',
+]);
+
 /** More than any vocabulary has. */
 const MOST_TOKENS = 2 ** 24;
 
@@ -83,17 +95,22 @@ export function createTokenizer(
     const content = tokenContent(tokenizerConfig[role]);
     return content === undefined ? undefined : vocabulary.get(content);
   };
+  const bosTokenId = idOf('bos_token');
+  const addsBos = bosTokenId !== undefined && asksForBos(tokenizerConfig);
   let vocabularySize = 0;
   for (const id of vocabulary.values()) vocabularySize = Math.max(vocabularySize, id + 1);
   return {
     vocabularySize,
-    bosTokenId: idOf('bos_token'),
+    bosTokenId,
     eosTokenId: idOf('eos_token'),
     encode(text, { addSpecialTokens = false, enough } = {}) {
       const encodePiece = (piece: string) =>
         toIds(ask(piece.length, () => tokenizer.encode(piece, { add_special_tokens: addSpecialTokens })));
       if (text === '') return new Int32Array(0);
-      if (addSpecialTokens) return encodePiece(text);
+      if (addSpecialTokens) {
+        const ids = encodePiece(text);
+        return addsBos && ids[0] !== bosTokenId ? joinTokens([[bosTokenId], ids]) : ids;
+      }
       const parts = [...encodePieces(text, encodePiece, { enough })];
       return parts.length === 1 ? (parts[0] as Int32Array) : joinTokens(parts);
     },
@@ -190,6 +207,10 @@ function spellOutDigits(preTokenizer: unknown): unknown {
   if (type !== 'Digits') return preTokenizer;
   const pattern = { Regex: individual === true ? '\\p{N}' : '\\p{N}+' };
   return { type: 'Split', pattern, behavior: 'Isolated', invert: false };
+}
+
+function asksForBos({ tokenizer_class: name, add_bos_token: asked }: Readonly<Record<string, unknown>>): boolean {
+  return asked === true && typeof name === 'string' && ADD_BOS_CLASSES.has(name.replace(/Fast$/, ''));
 }
 
 /** Special tokens are written as a string or as an object with its `content`. */

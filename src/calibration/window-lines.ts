@@ -1,4 +1,6 @@
 import { OptionError } from '../errors.js';
+import { startOfDocuments } from './generated-set.js';
+import { beginsWith } from './leading-tokens.js';
 import { parseJsonLine } from './token-source.js';
 
 /** Settings that determine a model's own windows: two runs with equal ones write the same windows. */
@@ -7,6 +9,8 @@ export interface WindowsOrigin {
   readonly modelSha256: string;
   readonly seed: number;
   readonly startToken: number;
+  /** Absent where documents begin with `startToken` alone. */
+  readonly leadingTokens?: readonly number[] | undefined;
   readonly temperature: number;
   /** Tokens of each document at most. */
   readonly documentLength: number;
@@ -67,7 +71,8 @@ function checkOrigin(line: string, origin: WindowsOrigin, place: string): void {
   if (Object.keys(found).length === 0) {
     throw new OptionError(`${place} does not begin like a file of generated windows; ${REMEDY}`);
   }
-  const differing = Object.keys(expected).filter((key) => found[key] !== expected[key]);
+  const same = (key: string) => JSON.stringify(found[key]) === JSON.stringify(expected[key]);
+  const differing = Object.keys(expected).filter((key) => !same(key));
   if (differing.length > 0) {
     const list = differing.map((key) => `${key} ${JSON.stringify(found[key])} (here ${JSON.stringify(expected[key])})`);
     throw new OptionError(`${place} holds the windows of another run: ${list.join(', ')}; ${REMEDY}`);
@@ -87,7 +92,7 @@ function parseWindow(line: string, { origin, vocabularySize, index, place }: Win
     window === index &&
     Array.isArray(ids) &&
     ids.length === origin.windowLength &&
-    ids[0] === origin.startToken &&
+    beginsWith(ids, startOfDocuments(origin)) &&
     ids.every((id) => Number.isInteger(id) && id >= 0 && id < vocabularySize);
   if (!isWindow) {
     throw new OptionError(

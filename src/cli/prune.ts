@@ -185,12 +185,14 @@ function formatSamples({ samples = [] }: PruneReport, colors: Colors): string[] 
 const oneLine = (text: string): string => text.trim().replace(/\s*\n\s*/g, ' / ');
 
 export function formatCalibration({ calibration }: PruneReport): string[] {
-  const { generated, windowCount, windowLength } = calibration ?? {};
-  if (generated === undefined) return [];
-  const { windowCount: count, seed } = generated;
-  return [
-    `Measured on ${windowCount} windows of ${windowLength} tokens, ${count} of them written by the model (seed ${seed}).\n`,
-  ];
+  const { generated, windowCount, windowLength, leadingTokens = [] } = calibration ?? {};
+  if (generated === undefined && leadingTokens.length === 0) return [];
+  const written = generated && `, ${generated.windowCount} of them written by the model (seed ${generated.seed})`;
+  const begun =
+    leadingTokens.length === 0
+      ? ''
+      : ` Each begins with ${leadingTokens.join(' ')}, which the tokenizer puts before a text (BOS).`;
+  return [`Measured on ${windowCount} windows of ${windowLength} tokens${written ?? ''}.${begun}\n`];
 }
 
 /** How a pruned model learnt from the dense one. */

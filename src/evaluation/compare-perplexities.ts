@@ -11,7 +11,7 @@ export interface ComparablePerplexity {
   readonly windows: readonly WindowLoss[];
   /** Fields that are absent are not compared. */
   readonly protocol: Pick<PerplexityProtocol, 'windowLength' | 'stride'> &
-    Partial<Pick<PerplexityProtocol, 'textSha256' | 'tokensSha256' | 'bosTokenId'>>;
+    Partial<Pick<PerplexityProtocol, 'textSha256' | 'tokensSha256' | 'leadingTokens'>>;
 }
 
 /** Two models compared on one text. */
@@ -74,7 +74,7 @@ const CONDITIONS: readonly {
   { name: 'stride', read: ({ protocol }) => protocol.stride },
   { name: 'bos', read: ({ protocol, windows }) => windows[0]?.tokenCount === protocol.windowLength },
   { name: 'windowCount', read: ({ windows }) => windows.length },
-  { name: 'bosTokenId', read: ({ protocol }) => protocol.bosTokenId },
+  { name: 'leadingTokens', read: ({ protocol }) => protocol.leadingTokens?.join() },
   { name: 'tokensSha256', read: ({ protocol }) => protocol.tokensSha256 },
   { name: 'tokens scored by window', read: ({ windows }) => windows.map(({ tokenCount }) => tokenCount).join(' ') },
 ];

@@ -1,3 +1,4 @@
+import { joinTokens } from '../calibration/encode-pieces.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import type { Bundle, ScoredSequence } from './bundle.js';
@@ -11,9 +12,9 @@ export interface EncodingOptions {
    * neither side has white space. Default one space.
    */
   readonly delimiter?: string | undefined;
-  /** Whether texts get the tokenizer's special tokens (BOS). Default false, lm-evaluation-harness's default. */
+  /** Whether contexts begin with what the tokenizer's post-processor puts before a text, such as a BOS token. Default true. */
   readonly addSpecialTokens?: boolean | undefined;
-  /** Longest token sequence the model can read; contexts are cut from the left. Default: no limit. */
+  /** Longest token sequence the model can read; contexts are cut behind what begins them. Default: no limit. */
   readonly contextLength?: number | undefined;
 }
 
@@ -29,7 +30,7 @@ export function encodeItem({ kind, place, candidates }: TaskItem, options: Encod
 export function encodeText(
   pair: TextPair,
   place: string,
-  { tokenizer, addSpecialTokens = false, contextLength = Number.POSITIVE_INFINITY }: Omit<EncodingOptions, 'delimiter'>,
+  { tokenizer, addSpecialTokens, contextLength = Number.POSITIVE_INFINITY }: Omit<EncodingOptions, 'delimiter'>,
 ): ScoredSequence {
   try {
     return toSequence(encodePair(tokenizer, pair, addSpecialTokens), contextLength);
@@ -47,16 +48,19 @@ const JOINS: Readonly<Record<TaskKind, (context: string, continuation: string, d
 };
 
 /** The model reads all tokens but the last, so one more than it can read may be scored. */
-function toSequence({ context, continuation }: EncodedPair, contextLength: number): ScoredSequence {
+function toSequence({ leadingCount, context, continuation }: EncodedPair, contextLength: number): ScoredSequence {
   const room = contextLength + 1 - continuation.length;
   if (room < 1) {
     throw new OptionError(
       `a continuation has ${continuation.length} tokens, and the model reads ${contextLength}; shorten it`,
     );
   }
-  const kept = context.length > room ? context.subarray(context.length - room) : context;
-  const tokens = new Int32Array(kept.length + continuation.length);
-  tokens.set(kept);
-  tokens.set(continuation, kept.length);
-  return { tokens, firstScored: kept.length };
+  const kept = context.length > room ? cutContext(context, leadingCount, room) : context;
+  return { tokens: joinTokens([kept, continuation]), firstScored: kept.length };
+}
+
+/** The end of a context behind what begins it, or without that where there is no room for both. */
+function cutContext(context: Int32Array, leadingCount: number, room: number): Int32Array {
+  const leading = leadingCount < room ? context.subarray(0, leadingCount) : [];
+  return joinTokens([leading, context.subarray(context.length - room + leading.length)]);
 }

@@ -1,5 +1,5 @@
 import { checkWindowShape, type WindowShape } from '../calibration/cut-windows.js';
-import { describeGenerated, type GeneratedSet, splitWindow } from '../calibration/generated-set.js';
+import { describeGenerated, type GeneratedSet, splitWindow, startOfDocuments } from '../calibration/generated-set.js';
 import { definedOf } from '../defined-of.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { GENERATE_DEFAULTS, LEAST_DOCUMENT_LENGTH, LEAST_TEMPERATURE } from '../options/calibration.js';
@@ -69,22 +69,23 @@ export async function generateCalibration(
   options: GenerateCalibrationOptions,
 ): Promise<GeneratedSet> {
   checkWindowShape(options);
-  const { startToken, seed = 0, store } = options;
+  const { startToken, leadingTokens, seed = 0, store } = options;
   const { temperature, documentLength } = { ...GENERATE_DEFAULTS, ...definedOf(options) };
   if (!(temperature >= LEAST_TEMPERATURE)) {
     throw new OptionError(
       `temperature is ${temperature}; expected at least ${LEAST_TEMPERATURE}, for near 0 all documents are the same`,
     );
   }
-  checkCount('documentLength', documentLength, LEAST_DOCUMENT_LENGTH);
+  const start = startOfDocuments(options);
+  checkCount('documentLength', documentLength, Math.max(LEAST_DOCUMENT_LENGTH, start.length + 1));
   checkStartToken(startToken, model.vocabularySize);
   const windows = (store?.kept ?? []).slice(0, options.windowCount);
   if (windows.length < options.windowCount) {
     const documents = splitWindow(options.windowLength, documentLength);
     checkCache(model, documents.length);
-    await writeMissing(model, windows, { ...options, temperature, seed, documents });
+    await writeMissing(model, windows, { ...options, temperature, seed, documents, start });
   }
-  return describeGenerated(windows, { seed, startToken, temperature, documentLength });
+  return describeGenerated(windows, { seed, startToken, leadingTokens, temperature, documentLength });
 }
 
 /** Sequences to write together: as many as the model and memory allow, in batches of nearly one size. */
@@ -104,21 +105,23 @@ interface Writing extends GenerateCalibrationOptions {
   readonly seed: number;
   /** Those of a window. */
   readonly documents: ReturnType<typeof splitWindow>;
+  /** Tokens that each begins with. */
+  readonly start: readonly number[];
 }
 
 /** Adds windows to `windows` until all are there, as many at once as there are documents written together. */
 async function writeMissing(model: LanguageModel, windows: Int32Array[], options: Writing): Promise<void> {
-  const { windowCount, windowLength, documents, startToken, store, from, onStep, onProgress, signal } = options;
+  const { windowCount, windowLength, documents, start, store, from, onStep, onProgress, signal } = options;
   const { count, length } = documents;
   const all = { count: windowCount * count, length };
   const { batchSize = chooseBatchSize(all, model, options.cacheLimitBytes) } = options;
   checkCount('batchSize', batchSize);
   const windowsTogether = Math.max(1, Math.floor(batchSize / count));
-  const writtenPerWindow = count * (length - 1);
+  const writtenPerWindow = count * (length - start.length);
   while (windows.length < windowCount) {
     const first = windows.length;
     const written = await generateBatch(model, {
-      promptIds: [startToken],
+      promptIds: start,
       count: Math.min(windowsTogether, windowCount - first) * count,
       length,
       temperature: options.temperature,
@@ -133,7 +136,7 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
           detail: `${first} of ${windowCount} windows`,
         }),
     });
-    checkWritten(written, [startToken, ...(options.endTokens ?? [])]);
+    checkWritten(written, start, options.endTokens);
     const filled = fillWindows(written, count * length, windowLength);
     await store?.append(filled);
     windows.push(...filled);
@@ -162,12 +165,16 @@ function checkCache({ hasCache }: LanguageModel, documentLength: number): void {
   );
 }
 
-function checkWritten(documents: readonly Int32Array[], endTokens: readonly number[]): void {
-  const written = documents.flatMap((document) => [...document.subarray(1)]);
-  const ended = written.filter((token) => endTokens.includes(token)).length;
+function checkWritten(
+  documents: readonly Int32Array[],
+  start: readonly number[],
+  endTokens: readonly number[] = [],
+): void {
+  const written = documents.flatMap((document) => [...document.subarray(start.length)]);
+  const ended = written.filter((token) => token === start.at(-1) || endTokens.includes(token)).length;
   if (ended <= MOST_END_TOKENS * written.length) return;
   throw new UnsupportedModelError(
-    `${ended} of the first ${written.length} tokens that the model wrote after token ${documents[0]?.[0]} end a text; ` +
+    `${ended} of the first ${written.length} tokens that the model wrote after token ${start.at(-1)} end a text; ` +
       'set another calibration.generate.startToken, or calibrate on a text alone (calibration.generate: false)',
   );
 }

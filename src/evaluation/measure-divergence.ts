@@ -58,8 +58,8 @@ export async function measureDivergence(
 ): Promise<DivergenceResult> {
   const { log, onProgress, signal } = options;
   const tokens = checkTokenIds(ids, { vocabularySize: commonVocabulary(model, reference), place: 'the text' });
-  const { windowLength, bosTokenId } = resolveWindows({ ...options, batchSize: 1 }, tokens.length);
-  const shape = { windowLength, stride: windowLength, bosTokenId };
+  const { windowLength, leadingTokens } = resolveWindows({ ...options, batchSize: 1 }, tokens.length);
+  const shape = { windowLength, stride: windowLength, leadingTokens };
   const windows = cutScoredWindows(tokens, shape).slice(0, options.windowCount);
   const scores = new Map([...(log?.known ?? [])].filter(([index]) => index < windows.length));
   const report = () => onProgress?.({ stage: 'divergence', done: scores.size, total: windows.length });
@@ -96,7 +96,7 @@ export async function measureDivergence(
       tokensSha256: await sha256OfTokens([tokens]),
       windowLength,
       stride: windowLength,
-      ...(bosTokenId !== undefined && { bosTokenId }),
+      ...(leadingTokens.length > 0 && { leadingTokens }),
       windowCount: windows.length,
       tokenCount,
     },

@@ -1,3 +1,4 @@
+import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import { sha256, sha256OfTokens } from '../calibration/sha256.js';
 import { checkTokenIds, type TokenIds } from '../calibration/token-source.js';
 import type { Tokenizer } from '../calibration/tokenizer.js';
@@ -33,8 +34,8 @@ export interface PerplexityProtocol {
   readonly textSha256?: string;
   readonly windowLength: number;
   readonly stride: number;
-  /** Absent when windows start with the text itself and their first token is not scored. */
-  readonly bosTokenId?: number;
+  /** Tokens put before every window; absent when windows start with the text itself and their first token is not scored. */
+  readonly leadingTokens?: readonly number[];
   readonly windowCount: number;
   /** Tokens scored. */
   readonly tokenCount: number;
@@ -66,9 +67,9 @@ export async function measurePerplexity(
 ): Promise<PerplexityResult> {
   const vocabularySize = model.vocabularySize ?? Number.POSITIVE_INFINITY;
   const tokens = checkTokenIds(ids, { vocabularySize, place: 'the text' });
-  const { windowLength, stride, batchSize, bosTokenId } = resolveWindows(options, tokens.length);
-  if (bosTokenId !== undefined) checkTokenIds([bosTokenId], { vocabularySize, place: 'bosTokenId' });
-  const windows = cutScoredWindows(tokens, { windowLength, stride, bosTokenId }).slice(0, options.windowCount);
+  const { windowLength, stride, batchSize, leadingTokens } = resolveWindows(options, tokens.length);
+  checkTokenIds(leadingTokens, { vocabularySize, place: 'leadingTokens' });
+  const windows = cutScoredWindows(tokens, { windowLength, stride, leadingTokens }).slice(0, options.windowCount);
   const scores = await scoreWindows(model, windows, { ...options, batchSize });
   const sum = scores.reduce((all, { nll }) => all + nll, 0);
   const tokenCount = scores.reduce((all, score) => all + score.tokenCount, 0);
@@ -81,7 +82,7 @@ export async function measurePerplexity(
     tokensSha256: await sha256OfTokens([tokens]),
     windowLength,
     stride,
-    ...(bosTokenId !== undefined && { bosTokenId }),
+    ...(leadingTokens.length > 0 && { leadingTokens }),
     windowCount: windows.length,
     tokenCount,
   };
@@ -143,20 +144,25 @@ async function scoreTogether(
   });
 }
 
-/** Perplexity on a text, encoded without special tokens. @see measurePerplexity */
+/**
+ * Perplexity on a text. Every window begins with what the tokenizer puts before a text, unless `leadingTokens` says otherwise.
+ * @see measurePerplexity
+ */
 export async function measureTextPerplexity(
   model: LanguageModel,
   { text, tokenizer }: { readonly text: string; readonly tokenizer: Tokenizer },
   options: PerplexityOptions = {},
 ): Promise<PerplexityResult> {
-  const result = await measurePerplexity(model, tokenizer.encode(text, { enough: tokensNeeded(options) }), options);
+  const { leadingTokens = findLeadingTokens(tokenizer) } = options;
+  const tokens = tokenizer.encode(text, { enough: tokensNeeded(options) });
+  const result = await measurePerplexity(model, tokens, { ...options, leadingTokens });
   return { ...result, protocol: { ...result.protocol, textSha256: await sha256(text) } };
 }
 
 /** The protocol in one line, for people: `6132 tokens in 12 windows of 512, stride 512, no BOS, text sha256 0b5f...`. */
 export function formatPerplexityProtocol(protocol: PerplexityProtocol): string {
-  const { tokenCount, windowCount, windowLength, stride, bosTokenId, textSha256, tokensSha256 } = protocol;
-  const bos = bosTokenId === undefined ? 'no BOS' : `BOS ${bosTokenId}`;
+  const { tokenCount, windowCount, windowLength, stride, leadingTokens, textSha256, tokensSha256 } = protocol;
+  const bos = leadingTokens === undefined ? 'no BOS' : `BOS ${leadingTokens.join(' ')}`;
   const source = textSha256 === undefined ? `tokens sha256 ${tokensSha256}` : `text sha256 ${textSha256}`;
   return `${tokenCount} tokens in ${windowCount} windows of ${windowLength}, stride ${stride}, ${bos}, ${source}`;
 }

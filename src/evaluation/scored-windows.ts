@@ -11,8 +11,8 @@ export interface WindowOptions {
    * Default: `windowLength`.
    */
   readonly stride?: number | undefined;
-  /** Token put before every window, so that its first token is scored too. Default none. */
-  readonly bosTokenId?: number | undefined;
+  /** Tokens put before every window, such as a BOS token, so that its first token is scored too. Default none. */
+  readonly leadingTokens?: readonly number[] | undefined;
   /** Windows to score, from the start. Default: all, the last one as short as the text leaves it. */
   readonly windowCount?: number | undefined;
   /** Windows that run together, at least 1. Default 1: logits of a window are large. */
@@ -24,13 +24,13 @@ export interface ResolvedWindows {
   readonly windowLength: number;
   readonly stride: number;
   readonly batchSize: number;
-  readonly bosTokenId: number | undefined;
+  readonly leadingTokens: readonly number[];
 }
 
 /** Fills in defaults for a text of `tokenCount` tokens. @throws OptionError for values out of range, or too short a text. */
 export function resolveWindows(options: WindowOptions, tokenCount: number): ResolvedWindows {
-  const { batchSize = 1, bosTokenId, windowCount = 1 } = options;
-  const least = bosTokenId === undefined ? 2 : 1;
+  const { batchSize = 1, leadingTokens = [], windowCount = 1 } = options;
+  const least = leadingTokens.length === 0 ? 2 : 1;
   if (tokenCount < least)
     throw new OptionError(`found ${tokenCount} tokens; a text to measure on needs at least ${least}`);
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, tokenCount)) } = options;
@@ -54,7 +54,7 @@ export function resolveWindows(options: WindowOptions, tokenCount: number): Reso
       `found ${tokenCount} tokens, and one window needs ${windowLength}; give more text or a smaller windowLength`,
     );
   }
-  return { windowLength, stride, batchSize, bosTokenId };
+  return { windowLength, stride, batchSize, leadingTokens };
 }
 
 const STANDARD_LENGTH = 512;
@@ -67,9 +67,9 @@ export function tokensNeeded({ windowLength = STANDARD_LENGTH, windowCount }: Wi
 /** Windows over a text such that every token that has something before it is scored exactly once. */
 export function cutScoredWindows(
   tokens: Int32Array,
-  shape: { readonly windowLength: number; readonly stride: number; readonly bosTokenId?: number | undefined },
+  shape: Pick<ResolvedWindows, 'windowLength' | 'stride'> & Pick<WindowOptions, 'leadingTokens'>,
 ): ScoredSequence[] {
-  const prefix = shape.bosTokenId === undefined ? [] : [shape.bosTokenId];
+  const { leadingTokens: prefix = [] } = shape;
   const windows: ScoredSequence[] = [];
   let scoredEnd = 0;
   for (let begin = 0; scoredEnd < tokens.length; begin += shape.stride) {

@@ -11,7 +11,7 @@ import { type Families, row } from './option.js';
 import { QUANTISATION } from './quantisation.js';
 import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
-import { fileList, TEXT_WINDOWS } from './texts.js';
+import { fileList, READING, TEXT_WINDOWS } from './texts.js';
 
 /** Options of every call, under the headings that the command line's help has. */
 
@@ -23,7 +23,7 @@ export const PRUNE = {
   Quantisation: FORM,
   Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
-  Calibration: LOOK,
+  Calibration: { ...LOOK, ...READING },
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
@@ -50,7 +50,7 @@ export const OBSERVE = {
   },
   Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, everyday: true } },
   'Function groups': FUNCTIONS,
-  Calibration: CALIBRATION,
+  Calibration: { ...CALIBRATION, ...READING },
   Running: { ...RUN, ...MODEL, ...CONDUCT },
 } as const satisfies Families;
 
@@ -65,7 +65,7 @@ export const HEAL = {
     certify: RESULT.certify,
   },
   Healing: HOW_TO_HEAL,
-  Calibration: TEXTS_OF_HEALING,
+  Calibration: { ...TEXTS_OF_HEALING, ...READING },
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
@@ -97,7 +97,7 @@ export const QUANTIZE = {
     ...OF_QUANTISED,
   },
   Quantisation: FORM,
-  Calibration: CALIBRATION_OF_ROUNDING,
+  Calibration: { ...CALIBRATION_OF_ROUNDING, ...READING },
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },
 } as const satisfies Families;
@@ -136,6 +136,7 @@ export const EVALUATE = {
       otherwise: 'none',
     }),
     ...TEXT_WINDOWS,
+    ...READING,
     reference: row('--reference <model>', 'also measure how far the models are from this one on the texts', {
       kind: modelPath,
       otherwise: 'none',
@@ -152,7 +153,7 @@ export const EVALUATE = {
 } as const satisfies Families;
 
 export const TASKS = {
-  Tasks: { file: { kind: text('a path'), required: true, help: 'items, JSONL' }, ...ITEMS, bos: TEXT_WINDOWS.bos },
+  Tasks: { file: { kind: text('a path'), required: true, help: 'items, JSONL' }, ...ITEMS, ...READING },
   Running: MODEL,
 } as const satisfies Families;
 
@@ -161,6 +162,7 @@ export const PERPLEXITY = {
     text: row(undefined, 'text file, UTF-8', { kind: text('a path'), otherwise: 'none: give content' }),
     content: row(undefined, 'the text itself', { kind: text('a text'), otherwise: 'none: give a file as text' }),
     ...TEXT_WINDOWS,
+    ...READING,
   },
   Running: MODEL,
 } as const satisfies Families;
@@ -177,7 +179,7 @@ export const LOG_LIKELIHOOD = {
       kind: listOf(textPair, 'a list of contexts and continuations', 'texts'),
       required: true,
     }),
-    bos: TEXT_WINDOWS.bos,
+    ...READING,
   },
   Running: MODEL,
 } as const satisfies Families;
@@ -192,7 +194,7 @@ export const GENERATE_TEXT = {
     }),
     seed: seedOf('seed of the sampling and of comparisons'),
   },
-  Running: MODEL,
+  Running: { ...MODEL, ...READING },
 } as const satisfies Families;
 
 export const COMPARE = {
@@ -224,6 +226,7 @@ export const BIAS = {
       required: true,
     }),
     ...CALIBRATION,
+    ...READING,
     windowCount: row('--read <count>', 'windows read of either text', { kind: whole(1), default: 16 }),
   },
   Contexts: {

@@ -2,13 +2,13 @@ import { CALIBRATION, type CalibrationOptions } from './calibration.js';
 import { choice, either, record, text, truth } from './kinds.js';
 import { type AnyRows, type Rows, row } from './option.js';
 import type { QuantisationOptions } from './quantisation.js';
-import { TEXT_EVALUATION, type TextEvaluation } from './texts.js';
+import { type ReadingOptions, TEXT_EVALUATION, type TextEvaluation } from './texts.js';
 
 /** Where hidden states wait. */
 export type StatesPlace = 'memory' | 'spill';
 
 /** What a run over a model folder reads and writes. */
-export interface FolderOptions extends QuantisationOptions {
+export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file. */
   readonly model: string;
   /** Folder to be made; may be left out for a dry run. */

@@ -1,6 +1,15 @@
 import { listOf, text, truth, whole } from './kinds.js';
 import { type Rows, row } from './option.js';
 
+/** How texts become tokens. */
+export interface ReadingOptions {
+  /**
+   * Begin windows, documents, items and prompts with what the tokenizer's post-processor puts before a text, such as a BOS token.
+   * Default true; many tokenizers put nothing there.
+   */
+  readonly bos?: boolean | undefined;
+}
+
 /** How a request asks for windows of a text. */
 export interface TextWindows {
   /** Tokens per window, at least 2 and at most the text's. Default 512, or the text where it is shorter. */
@@ -9,8 +18,6 @@ export interface TextWindows {
   readonly stride?: number | undefined;
   /** Windows to score, from the start. Default all. */
   readonly windowCount?: number | undefined;
-  /** Start every window with the model's BOS token. Default false. */
-  readonly bos?: boolean | undefined;
 }
 
 /** Texts that the dense and the pruned model are compared on. */
@@ -37,8 +44,14 @@ export const TEXT_WINDOWS = {
     kind: whole(1),
     otherwise: 'all',
   }),
-  bos: row('--bos', "start every window and item with the model's first token", { kind: truth, default: false }),
 } as const satisfies Rows<TextWindows>;
+
+export const READING = {
+  bos: row('--no-bos', 'begin no text with the BOS token that the tokenizer puts there', {
+    kind: truth,
+    default: true,
+  }),
+} as const satisfies Rows<ReadingOptions>;
 
 export const TEXT_EVALUATION = {
   texts: row('-t, --text <file>', 'text to measure perplexity on; may be repeated', {
@@ -63,5 +76,4 @@ export const TEXT_EVALUATION = {
     flag: '--text-windows <count>',
     help: 'windows to measure, from the start of each text',
   },
-  bos: { ...TEXT_WINDOWS.bos, flag: undefined },
 } as const;

@@ -1,4 +1,5 @@
-import type { Tokenizer } from '../calibration/tokenizer.js';
+import { joinTokens } from '../calibration/encode-pieces.js';
+import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import { type ReferencePredictions, readReference } from '../evaluation/compare-predictions.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import type { PruneJob } from '../prune/job.js';
@@ -18,8 +19,8 @@ const LEAST_WINDOWS = 3;
 export interface DensePredictions {
   readonly windows: readonly Int32Array[];
   readonly from: QualityReport['from'];
-  /** Put before every window where the tokenizer puts it before a text. */
-  readonly bosTokenId: number | undefined;
+  /** What the tokenizer puts before a text, which every window begins with. */
+  readonly leadingTokens: readonly number[];
   readonly predictions: ReferencePredictions;
 }
 
@@ -61,26 +62,19 @@ async function readDense(
 ): Promise<DensePredictions | undefined> {
   const { windows: found, from } = await heldOut();
   if (from === 'random') return undefined;
-  const bosTokenId = leadingToken(await findTokenizer(folder));
-  const lead = bosTokenId === undefined ? [] : [bosTokenId];
-  const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - lead.length;
+  const leadingTokens = findLeadingTokens(await findTokenizer(folder));
+  const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
   const count = Math.max(LEAST_WINDOWS, Math.floor(MOST_LOGITS / windowBytes));
-  const windows = found.slice(0, count).map((window) => Int32Array.of(...lead, ...window.subarray(0, room)));
+  const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
   const store = await createStore(windows.length, windowBytes);
   onEnd(() => store.dispose());
   const model = await openLanguageModel(engine, folder);
   try {
     const site = { engine, windows, onWindow: () => onWindow(windows.length), signal };
     const predictions = await readReference(model, store, site);
-    return { windows, from, bosTokenId, predictions };
+    return { windows, from, leadingTokens, predictions };
   } finally {
     await model.release();
   }
-}
-
-/** The token that a tokenizer puts before every text, where it is the one that begins texts. */
-function leadingToken(tokenizer: Tokenizer | undefined): number | undefined {
-  const bos = tokenizer?.bosTokenId;
-  return bos !== undefined && tokenizer?.encode('a', { addSpecialTokens: true })[0] === bos ? bos : undefined;
 }

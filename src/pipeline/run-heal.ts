@@ -8,6 +8,7 @@ import { HEAL } from '../options/commands.js';
 import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
+import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -37,7 +38,7 @@ import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
 
 /** A pruned model that is to be healed. */
-export interface HealRequest extends JobControl, SourceOptions, EngineChoice {
+export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the model that was pruned. */
   readonly dense: string;
   /** The same of what became of it, in float32 or float16. */
@@ -86,14 +87,14 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Open, load and analyse both; calibrate, heal, save, certify. */
 export async function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, out, force = false, resume = true } = request;
+  const { dense, pruned, embeddings, offline, bos, out, force = false, resume = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
   return withJob(platform, request, async (whole) => {
     const folders = {
-      dense: await STAGES.open.run(whole, { model: dense, embeddings, offline }),
-      pruned: await STAGES.open.run(whole, { model: pruned, embeddings, offline }),
+      dense: await STAGES.open.run(whole, { model: dense, embeddings, offline, bos }),
+      pruned: await STAGES.open.run(whole, { model: pruned, embeddings, offline, bos }),
     };
     const check = async () => {
       for (const { root } of Object.values(folders)) await files.checkOutput({ output: out, source: root, force });

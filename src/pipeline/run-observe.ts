@@ -3,6 +3,7 @@ import { OBSERVE } from '../options/commands.js';
 import type { StatesPlace } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { type LookOptions, resolveLook } from '../options/request.js';
+import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
 import type { Platform } from '../platform/platform.js';
 import type { StageTiming } from '../prune/job.js';
@@ -33,6 +34,7 @@ import { resolveStages, type StagesOption } from './stages.js';
 export interface ObserveRequest
   extends LookOptions,
     ModelRequest,
+    ReadingOptions,
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
@@ -74,14 +76,14 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, offline, hiddenStates, force = false, resume = true } = request;
+  const { model, embeddings, offline, bos, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
   const mayGoOn =
     resume && ((await runOfPair(platform, place)) !== undefined || (await platform.keptIn?.(request.out)));
   if (!mayGoOn) await checkPairPlace(files, place, { force });
   await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings, offline });
+    const folder = await stages.open.run(whole, { model, embeddings, offline, bos });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
     return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
@@ -165,7 +167,7 @@ async function writeStatistics(
     seed: options.seed,
     sums: keptSums(options),
     metric: options.metric,
-    settings: plainSettings(options, { calibration: settled }),
+    settings: plainSettings(options, { calibration: settled, ...(!folder.bos && { bos: false }) }),
     calibration: calibration!.provenance,
     modules,
     remarks: [...remarks, ...collected.remarks],

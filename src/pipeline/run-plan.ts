@@ -125,12 +125,12 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
 /** The checks of a run, in its order, and its speed. */
 async function inspect(
   context: JobContext,
-  { force = false, evaluation, model: path, embeddings, offline, ...request }: LadderRequest,
+  { force = false, evaluation, model: path, embeddings, offline, bos, ...request }: LadderRequest,
   { options, calibration }: ResolvedRequest,
   places: readonly ResultPlaces[],
 ): Promise<Inspected> {
   const { platform } = context;
-  const folder = await open.run(context, { model: path, embeddings, offline });
+  const folder = await open.run(context, { model: path, embeddings, offline, bos });
   await checkPlaces(folder, places, { force, calibration });
   const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
   const model = await load.run(context, folder);

@@ -146,11 +146,12 @@ async function openRun(
   { options, quantisation, calibration, results }: ResolvedRequest & { readonly results: readonly ResultPlaces[] },
 ) {
   const { platform } = context;
-  const { model, embeddings, offline, weightsFrom, force = false, resume = true, evaluation, statistics } = request;
+  const { model, embeddings, offline, bos, weightsFrom, force = false, resume = true } = request;
+  const { evaluation, statistics } = request;
   const output = request.dryRun ? undefined : request.out;
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   const stages = resolveStages(request.stages);
-  const folder = await stages.open.run(context, { model, embeddings, offline });
+  const folder = await stages.open.run(context, { model, embeddings, offline, bos });
   const floats =
     weightsFrom === undefined ? undefined : await stages.open.run(context, { model: weightsFrom, offline });
   const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
@@ -191,6 +192,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
   const { dtypes: dtype, ...form } = quantisation;
   const asked = {
     ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
+    ...(request.bos === false && { bos: false }),
     ...(dtype.length > 0 && { dtype, ...form }),
   };
   const open = results.filter((_, index) => !finished.has(index));

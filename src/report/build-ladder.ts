@@ -49,8 +49,8 @@ export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexi
 }
 
 function wayOfReading(protocol: RungPerplexity['protocol']): string {
-  const { windowLength, stride, bosTokenId } = protocol ?? {};
-  return [windowLength, stride, bosTokenId].join();
+  const { windowLength, stride, leadingTokens } = protocol ?? {};
+  return [windowLength, stride, leadingTokens].join();
 }
 
 /** A model's size and what it loses. */

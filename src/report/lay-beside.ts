@@ -73,6 +73,6 @@ const nameOf = ({ kind, name, unit }: MetricReport): string =>
 
 /** Figures of other tokens, or of other speeds' prompts, do not compare. */
 function wayOf({ protocol, note }: MetricReport): string {
-  const { tokensSha256, windowLength, stride, bosTokenId } = protocol ?? {};
-  return [tokensSha256, windowLength, stride, bosTokenId, note].join();
+  const { tokensSha256, windowLength, stride, leadingTokens } = protocol ?? {};
+  return [tokensSha256, windowLength, stride, leadingTokens, note].join();
 }

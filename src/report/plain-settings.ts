@@ -16,6 +16,7 @@ export interface RunSettings {
   /** Absent: the run made no windows of its own. */
   readonly calibration?: SettledCalibration | undefined;
   readonly statistics?: string | undefined;
+  readonly bos?: boolean | undefined;
   readonly embeddings?: string | undefined;
   readonly weightsFrom?: string | undefined;
   readonly executionProvider?: string | readonly string[] | undefined;

@@ -1,3 +1,4 @@
+import { withoutSpecialTokens } from '../calibration/leading-tokens.js';
 import { createTokenizer, type Tokenizer } from '../calibration/tokenizer.js';
 import { OptionError } from '../errors.js';
 import { type ModelFolder, TOKENIZER } from './model-folder.js';
@@ -7,11 +8,13 @@ import { readJsonFile } from './read-json.js';
 export async function findTokenizer({
   platform: { files, limitTime },
   root,
+  bos,
 }: ModelFolder): Promise<Tokenizer | undefined> {
   const read = (name: string) => readJsonFile(files, files.resolve(root, name));
   const tokenizer = await read(TOKENIZER);
   if (tokenizer === undefined) return undefined;
-  return createTokenizer(tokenizer, (await read('tokenizer_config.json')) ?? {}, limitTime);
+  const created = createTokenizer(tokenizer, (await read('tokenizer_config.json')) ?? {}, limitTime);
+  return bos ? created : withoutSpecialTokens(created);
 }
 
 /** The model's own tokenizer. @throws OptionError when there is none, naming what to give instead. */

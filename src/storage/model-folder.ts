@@ -8,6 +8,7 @@ import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { parseModelId } from '../options/model-id.js';
 import { refusal } from '../options/option.js';
 import { checkControl } from '../options/run.js';
+import type { ReadingOptions } from '../options/texts.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
@@ -40,6 +41,8 @@ export interface ModelFolder {
   readonly documents: Readonly<Partial<Record<ModelDocument, JsonObject>>>;
   /** Absolute path of the embedding model, where there is one. */
   readonly embeddings: string | undefined;
+  /** Whether texts begin with what the tokenizer's post-processor puts there. */
+  readonly bos: boolean;
   /** Where it was downloaded from; undefined for what lay there. */
   readonly hub: HubOrigin | undefined;
   /**
@@ -75,7 +78,7 @@ export interface ModelRequest extends JobControl, SourceOptions, EngineChoice {
   readonly model: string;
 }
 
-export interface OpenModelOptions extends SourceOptions, JobControl {
+export interface OpenModelOptions extends SourceOptions, ReadingOptions, JobControl {
   /**
    * Which ONNX file of the folder, relative to it. Default: `onnx/model.onnx`, `model.onnx`, the decoder that
    * `genai_config.json` names, or the only decoder, fp32 before fp16.
@@ -94,7 +97,7 @@ export interface OpenModelOptions extends SourceOptions, JobControl {
 export async function openModelFolder(
   platform: Platform,
   path: string,
-  { file, embeddings: given, ...finding }: OpenModelOptions = {},
+  { file, embeddings: given, bos = true, ...finding }: OpenModelOptions = {},
 ): Promise<ModelFolder> {
   if (typeof path !== 'string') throw refusal('model', `is ${String(path)}; expected a folder or an .onnx file`);
   checkControl(finding);
@@ -138,6 +141,7 @@ export async function openModelFolder(
     modelFile,
     documents,
     embeddings,
+    bos,
     hub,
     async load() {
       const model = await loadFile(target);

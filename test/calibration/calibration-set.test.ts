@@ -26,9 +26,10 @@ describe('createCalibrationSet', () => {
     const shape = { windowCount: 4, windowLength: 2 };
     const plain = await createCalibrationSet({ source, ...shape });
     expect(plain.windows.flatMap((window) => [...window])).toEqual([5, 6, 7, 8]);
-    const framed = await createCalibrationSet({ source, ...shape, documentStart: 1, documentEnd: 2 });
-    expect(framed.windows.flatMap((window) => [...window])).toEqual([1, 5, 6, 2, 1, 7, 2, 1]);
-    expect(framed.provenance).toMatchObject({ documentStart: 1, documentEnd: 2 });
+    const around = { leadingTokens: [1], documentEnd: 2 };
+    const framed = await createCalibrationSet({ source, ...shape, windowLength: 4, ...around });
+    expect(framed.windows.flatMap((window) => [...window])).toEqual([1, 5, 6, 2, 1, 7, 2, 1, 1, 8, 9, 2]);
+    expect(framed.provenance).toMatchObject({ leadingTokens: [1], documentEnd: 2 });
   });
 
   it('reports what it found when it is less than asked', async () => {

@@ -4,7 +4,7 @@ import { runWithDouble } from '../support/cli.js';
 describe('eval', () => {
   it('measures everything in one call', async () => {
     const { calls } = await runWithDouble(
-      'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --bos ' +
+      'eval dense pruned --text a.txt --text b.txt --window-length 128 --stride 64 --windows 4 --no-bos ' +
         '--reference dense --tasks c.jsonl --limit 9 --resume kept.jsonl --embeddings e.onnx --execution-provider cuda,cpu',
     );
     expect(calls).toMatchObject([
@@ -16,7 +16,7 @@ describe('eval', () => {
           windowLength: 128,
           stride: 64,
           windowCount: 4,
-          bos: true,
+          bos: false,
           reference: 'dense',
           tasks: ['c.jsonl'],
           limit: 9,

@@ -9,7 +9,7 @@ import { createRandom } from '../../src/linalg/random.js';
 const protocol = { textSha256: 'text', tokensSha256: 'tokens', windowLength: 101, stride: 101 };
 
 /** Losses per token, by window of 100 scored tokens. */
-const on = (losses: readonly number[], changes: Partial<typeof protocol & { bosTokenId: number }> = {}) =>
+const on = (losses: readonly number[], changes: Partial<typeof protocol & { leadingTokens: readonly number[] }> = {}) =>
   ({
     windows: losses.map((loss) => ({ nll: 100 * loss, tokenCount: 100 })),
     protocol: { ...protocol, ...changes },
@@ -103,8 +103,8 @@ describe('comparePerplexities', () => {
     expect(() => comparePerplexities(scored(100, 100), scored(101, 101))).toThrow(/bos is false in A and true in B/);
     expect(() => comparePerplexities(scored(100, 100), scored(100, 99))).toThrow(/tokens scored by window/);
     expect(() => comparePerplexities(scored(), scored())).toThrow(/no windows/);
-    expect(() => comparePerplexities(on([1, 2], { bosTokenId: 1 }), on([1, 2], { bosTokenId: 2 }))).toThrow(
-      /bosTokenId is 1 in A and 2 in B/,
+    expect(() => comparePerplexities(on([1, 2], { leadingTokens: [1] }), on([1, 2], { leadingTokens: [2] }))).toThrow(
+      /leadingTokens is 1 in A and 2 in B/,
     );
   });
 });

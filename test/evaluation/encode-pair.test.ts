@@ -46,7 +46,7 @@ describe('encodePair', () => {
 
   it('refuses an empty context that nothing can stand for', () => {
     const bare = { ...tokenizer, bosTokenId: undefined, eosTokenId: undefined };
-    expect(() => encodePair(bare, { context: '', continuation: 'y' })).toThrow(/no BOS or EOS/);
+    expect(() => encodePair(bare, { context: '', continuation: 'y' }, false)).toThrow(/no BOS or EOS/);
   });
 
   it('keeps a leading space in the continuation of a real tokenizer', () => {

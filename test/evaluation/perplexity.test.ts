@@ -24,7 +24,7 @@ describe('measurePerplexity', () => {
 
   it('scores first tokens after a BOS', async () => {
     const { model, calls } = uniform();
-    const result = await measurePerplexity(model, tokens, { windowLength: 4, bosTokenId: 0 });
+    const result = await measurePerplexity(model, tokens, { windowLength: 4, leadingTokens: [0] });
     expect(result.tokenCount).toBe(10);
     expect([...calls[1]!.sequences[0]!]).toEqual([0, 0, 1, 2, 3]);
   });
@@ -49,7 +49,7 @@ describe('measurePerplexity', () => {
 
   it('says what was measured', async () => {
     const { model } = uniform();
-    const { protocol } = await measurePerplexity(model, tokens, { windowLength: 4, stride: 2, bosTokenId: 3 });
+    const { protocol } = await measurePerplexity(model, tokens, { windowLength: 4, stride: 2, leadingTokens: [3] });
     expect(formatPerplexityProtocol(protocol)).toMatch(
       /^10 tokens in 4 windows of 4, stride 2, BOS 3, tokens sha256 [0-9a-f]{64}$/,
     );
@@ -92,7 +92,7 @@ describe('measurePerplexity', () => {
     ['no tokens', [], {}],
     ['one token', [1], {}],
     ['an id beyond the vocabulary', [1, 4], {}],
-    ['a BOS beyond the vocabulary', [1, 2], { bosTokenId: 4 }],
+    ['a BOS beyond the vocabulary', [1, 2], { leadingTokens: [4] }],
     ['a window of one', [1, 2], { windowLength: 1 }],
     ['a stride that skips tokens', [1, 2], { windowLength: 4, stride: 5 }],
     ['no stride', [1, 2], { stride: 0 }],
@@ -125,7 +125,7 @@ describe('measurePerplexity', () => {
       return measureTextPerplexity(
         model,
         { text, tokenizer: tinyLlamaTokenizer },
-        { windowLength: 256, bosTokenId: 0, batchSize: 4 },
+        { windowLength: 256, leadingTokens: [0], batchSize: 4 },
       );
     };
     const arithmetic = await perplexityOf('arithmetic');
@@ -148,15 +148,15 @@ describe('cutScoredWindows', () => {
     [5, 2],
     [12, 5],
   ])('scores every token once: windows of %i, stride %i', (windowLength, stride) => {
-    for (const bosTokenId of [undefined, 9]) {
+    for (const leadingTokens of [[], [9], [8, 9]]) {
       const text = Int32Array.from({ length: 11 }, (_, at) => at);
-      const scored = cutScoredWindows(text, { windowLength, stride, bosTokenId }).flatMap((window) => [
+      const scored = cutScoredWindows(text, { windowLength, stride, leadingTokens }).flatMap((window) => [
         ...window.tokens.subarray(window.firstScored),
       ]);
       const unscored = [...text].filter((token) => !scored.includes(token));
       expect(new Set(scored).size).toBe(scored.length);
       // Without BOS, a token that starts a window without overlap has nothing before it.
-      const expected = bosTokenId !== undefined ? [] : stride < windowLength ? [0] : [0, 3, 6, 9];
+      const expected = leadingTokens.length > 0 ? [] : stride < windowLength ? [0] : [0, 3, 6, 9];
       expect(unscored).toEqual(expected);
     }
   });

@@ -178,7 +178,9 @@ function taskOf({ source, sourceSha256, protocol }: ScoredRun, items: readonly I
 /** Windows from the first without a gap. What the run left to the defaults follows from the first window, which is whole. */
 function textOf({ source, sourceSha256, protocol }: ScoredRun, scores: readonly WindowScore[]): ComparableText {
   const windows = scores.filter(({ index }, at) => index === at).map(({ nll, tokenCount }) => ({ nll, tokenCount }));
-  const firstLength = (windows[0]?.tokenCount ?? 0) + (protocol.bos === true ? 0 : 1);
+  const firstLength =
+    (windows[0]?.tokenCount ?? 0) +
+    (Array.isArray(protocol.leadingTokens) && protocol.leadingTokens.length > 0 ? 0 : 1);
   const windowLength = Number(protocol.windowLength ?? firstLength);
   const stride = Number(protocol.stride ?? windowLength);
   return { text: source, windows, protocol: { textSha256: sourceSha256, windowLength, stride } };

@@ -6,7 +6,7 @@ import { type LogLikelihood, measureLogLikelihoods } from '../../evaluation/log-
 import { measureTextPerplexity, type PerplexityResult } from '../../evaluation/perplexity.js';
 import { GENERATE_TEXT, LOG_LIKELIHOOD, PERPLEXITY, TASKS } from '../../options/commands.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
-import type { TextWindows } from '../../options/texts.js';
+import type { ReadingOptions, TextWindows } from '../../options/texts.js';
 import type { Platform } from '../../platform/platform.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder, type ModelRequest } from '../../storage/model-folder.js';
@@ -19,7 +19,7 @@ import type { TaskEncoding, TaskReport } from './measurements.js';
 import { runEvaluation } from './run-evaluation.js';
 import { windowOptions } from './text-windows.js';
 
-export interface PerplexityRequest extends ModelRequest, TextWindows {
+export interface PerplexityRequest extends ModelRequest, TextWindows, ReadingOptions {
   /** Text file, UTF-8; or give `content`. */
   readonly text?: string | undefined;
   /** The text itself; or give its file as `text`. */
@@ -41,7 +41,7 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
   });
 }
 
-export interface TasksRequest extends ModelRequest, TaskEncoding {
+export interface TasksRequest extends ModelRequest, TaskEncoding, ReadingOptions {
   /** Items, JSONL: `query, choices, gold`, `contexts, continuation, gold`, or `context, target`. */
   readonly file: string;
   /** Items to measure, from the first. Default all. */
@@ -58,7 +58,7 @@ export async function runTasks(platform: Platform, given: TasksRequest): Promise
   return evaluation!.tasks[0]!;
 }
 
-export interface LogLikelihoodRequest extends ModelRequest, Pick<TaskEncoding, 'bos'> {
+export interface LogLikelihoodRequest extends ModelRequest, ReadingOptions {
   /** Contexts, and what is measured after each; the continuation brings its space. */
   readonly pairs: readonly TextPair[];
 }
@@ -66,15 +66,15 @@ export interface LogLikelihoodRequest extends ModelRequest, Pick<TaskEncoding, '
 /** Log-likelihoods of continuations. */
 export async function runLogLikelihoods(platform: Platform, request: LogLikelihoodRequest): Promise<LogLikelihood[]> {
   checkOptions(request, rowsOf(LOG_LIKELIHOOD));
-  const { pairs, bos: addSpecialTokens, onProgress, signal } = request;
+  const { pairs, onProgress, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'a log-likelihood');
-    const options = { tokenizer, addSpecialTokens, contextLength: contextLength(folder), onProgress, signal };
+    const options = { tokenizer, contextLength: contextLength(folder), onProgress, signal };
     return measureLogLikelihoods(model, pairs, options);
   });
 }
 
-export interface GenerationRequest extends ModelRequest {
+export interface GenerationRequest extends ModelRequest, ReadingOptions {
   /** What the model goes on from. */
   readonly prompt: string;
   /** Default 64. */
@@ -103,7 +103,7 @@ export async function runGeneration(platform: Platform, request: GenerationReque
 
 function withLanguageModel<T>(
   platform: Platform,
-  request: ModelRequest,
+  request: ModelRequest & ReadingOptions,
   use: (model: LanguageModel, folder: ModelFolder) => Promise<T>,
 ): Promise<T> {
   return withJob(platform, request, async (context) => {

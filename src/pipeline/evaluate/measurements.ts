@@ -8,12 +8,10 @@ import type { ScoreLog } from '../../evaluation/score-log.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from '../../evaluation/scored-windows.js';
 import type { TaskItem } from '../../evaluation/task-items.js';
 import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
-import type { TextWindows } from '../../options/texts.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import type { TaskFile } from '../../storage/task-file.js';
 import { naming } from '../naming.js';
-import { windowOptions } from './text-windows.js';
 
 /** A text with its name. */
 export interface NamedText {
@@ -26,14 +24,13 @@ export interface NamedText {
 export interface TaskEncoding {
   /** Put between context and continuation. Default one space. @see EncodingOptions */
   readonly delimiter?: string | undefined;
-  /** Start every text with the tokenizer's special tokens. Default false. */
-  readonly bos?: boolean | undefined;
 }
 
 /** How a task was measured; two results compare only when these agree. */
 export interface TaskProtocol {
   readonly taskSha256: string;
   readonly delimiter: string;
+  /** Whether contexts began with what the tokenizer puts before a text. */
   readonly bos: boolean;
   /** Tokens that contexts were cut to; absent when the model names no limit. */
   readonly contextLength?: number;
@@ -69,17 +66,17 @@ export interface Measurement extends Pick<ScoredRun, 'kind' | 'source' | 'source
   measure(context: MeasuringContext, into: Measured): Promise<void>;
 }
 
-export function perplexityOf({ name, sha256, text }: NamedText, windows: TextWindows): Measurement {
+export function perplexityOf({ name, sha256, text }: NamedText, windows: WindowOptions): Measurement {
   const { windowCount: _, ...protocol } = windows;
   return {
     kind: 'perplexity',
     stage: 'perplexity',
-    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, windowOptions(windows, tokenizer)), modelCount: 1 }),
+    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, windows), modelCount: 1 }),
     source: name,
     sourceSha256: sha256,
     protocol,
     async measure({ model, tokenizer, logOf, onProgress, signal }, { perplexity }) {
-      const options = { ...windowOptions(windows, tokenizer), log: logOf<WindowScore>(), onProgress, signal };
+      const options = { ...windows, log: logOf<WindowScore>(), onProgress, signal };
       const result = await naming(name, () => measureTextPerplexity(model, { text, tokenizer }, options));
       perplexity.push({ text: name, ...result });
     },
@@ -87,20 +84,21 @@ export function perplexityOf({ name, sha256, text }: NamedText, windows: TextWin
 }
 
 /** @param reference Its name. */
-export function divergenceOf({ name, sha256, text }: NamedText, windows: TextWindows, reference: string): Measurement {
-  const { windowCount: _, stride: __, ...protocol } = windows;
+export function divergenceOf(
+  { name, sha256, text }: NamedText,
+  windows: WindowOptions,
+  reference: string,
+): Measurement {
+  const { stride: _, ...shape } = windows;
+  const { windowCount: __, ...protocol } = shape;
   return {
     kind: 'divergence',
     stage: 'divergence',
-    work(tokenizer) {
-      const { stride: _, ...shape } = windowOptions(windows, tokenizer);
-      return { tokenCount: countRead(text, tokenizer, shape), modelCount: 2 };
-    },
+    work: (tokenizer) => ({ tokenCount: countRead(text, tokenizer, shape), modelCount: 2 }),
     source: name,
     sourceSha256: sha256,
     protocol,
     async measure({ engine, model, tokenizer, logOf, onProgress, signal, ...context }, { divergence }) {
-      const { stride: _, ...shape } = windowOptions(windows, tokenizer);
       const models = { engine, model, reference: context.reference! };
       const options = { ...shape, log: logOf<DivergenceScore>(), onProgress, signal };
       const result = await naming(name, () =>
@@ -119,7 +117,7 @@ export function divergenceOf({ name, sha256, text }: NamedText, windows: TextWin
 /** @param contextLength Longest sequence that the model reads, when it names one. */
 export function taskOf(
   { name, sha256, items }: TaskFile,
-  { delimiter = ' ', bos = false }: TaskEncoding,
+  { delimiter = ' ', bos }: TaskEncoding & { readonly bos: boolean },
   contextLength: number | undefined,
 ): Measurement {
   const protocol = { delimiter, bos, ...(contextLength !== undefined && { contextLength }) };
@@ -131,7 +129,7 @@ export function taskOf(
     sourceSha256: sha256,
     protocol,
     async measure({ model, tokenizer, logOf, onProgress, signal }, { tasks }) {
-      const options = { tokenizer, delimiter, addSpecialTokens: bos, contextLength, log: logOf<ItemScore>() };
+      const options = { tokenizer, delimiter, contextLength, log: logOf<ItemScore>() };
       const result = await measureTask(model, items, { ...options, onProgress, signal });
       tasks.push({ file: name, protocol: { taskSha256: sha256, ...protocol }, ...result });
     },

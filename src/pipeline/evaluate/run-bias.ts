@@ -2,6 +2,7 @@ import { createCalibrationSet } from '../../calibration/calibration-set.js';
 import { definedOf } from '../../defined-of.js';
 import { BIAS } from '../../options/commands.js';
 import { checkOptions, defaultsOf, rowsOf } from '../../options/option.js';
+import type { ReadingOptions } from '../../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../../options.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl } from '../../progress.js';
@@ -18,7 +19,7 @@ import { load } from '../stages/load.js';
 import { open } from '../stages/open.js';
 import { compareOnTexts } from './compare-texts.js';
 
-export interface BiasRequest extends JobControl, SourceOptions, EngineChoice {
+export interface BiasRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice {
   /** The model that was pruned, and the result. */
   readonly dense: string;
   /** The same of what became of it. */
@@ -47,12 +48,12 @@ export interface BiasResult extends BiasReport {
 /** Open, load, analyse, calibrate; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
   checkOptions(request, rowsOf(BIAS));
-  const { windowCount, seed, embeddings, offline } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
+  const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;
-    const folder = await open.run(context, { model: request.dense, embeddings, offline });
-    const pruned = await open.run(context, { model: request.pruned, embeddings, offline });
+    const folder = await open.run(context, { model: request.dense, embeddings, offline, bos });
+    const pruned = await open.run(context, { model: request.pruned, embeddings, offline, bos });
     const tokenizer = await requireTokenizer(folder, 'a second text');
     const model = await load.run(context, folder);
     const analysed = await analyse.run(context, { model, engine });

@@ -1,9 +1,10 @@
 import { sha256 } from '../../calibration/sha256.js';
+import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { OptionError } from '../../errors.js';
 import type { ScoredRun } from '../../evaluation/score-lines.js';
 import { EVALUATE } from '../../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../../options/option.js';
-import type { TextWindows } from '../../options/texts.js';
+import type { ReadingOptions, TextWindows } from '../../options/texts.js';
 import type { EngineChoice, Platform } from '../../platform/platform.js';
 import type { JobControl, Progress } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
@@ -28,9 +29,16 @@ import {
   type TaskEncoding,
   taskOf,
 } from './measurements.js';
+import { windowOptions } from './text-windows.js';
 
 /** What to measure on which models. */
-export interface EvaluateRequest extends TextWindows, TaskEncoding, JobControl, SourceOptions, EngineChoice {
+export interface EvaluateRequest
+  extends TextWindows,
+    ReadingOptions,
+    TaskEncoding,
+    JobControl,
+    SourceOptions,
+    EngineChoice {
   /** Folders in transformers.js or onnxruntime-genai layout, or `.onnx` files. */
   readonly models: readonly string[];
   /** Text files to measure perplexity on. */
@@ -58,17 +66,18 @@ export interface Evaluation extends Measured {
 /** Measures models on texts and tasks, each model loaded once. */
 export async function runEvaluation(platform: Platform, request: EvaluateRequest): Promise<Evaluation[]> {
   checkOptions(request, rowsOf(EVALUATE));
-  const { models, embeddings, offline, reference: referenceName, resume } = request;
+  const { models, embeddings, offline, bos, reference: referenceName, resume } = request;
   const sources = await readSources(platform, request);
   if (resume !== undefined) await platform.files.checkFile(platform.files.resolve(resume));
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
-    const openModel = (model: string) => open.run(context, { model, embeddings, offline });
+    const openModel = (model: string) => open.run(context, { model, embeddings, offline, bos });
     const reference = referenceName === undefined ? undefined : await openModel(referenceName);
     const plans: Plan[] = [];
     for (const model of models) {
       const folder = await openModel(model);
-      plans.push({ model, folder, measurements: planMeasurements(request, sources, { folder, reference }) });
+      const tokenizer = await requireTokenizer(folder, 'an evaluation');
+      plans.push({ model, folder, measurements: planMeasurements(request, sources, { folder, tokenizer, reference }) });
     }
     const scores = resume === undefined ? undefined : await openScores(context, resume, { plans, reference });
     return measureAll(context, plans, { engine, reference, scores });
@@ -108,16 +117,20 @@ async function readSources(
 function planMeasurements(
   request: EvaluateRequest,
   { texts, tasks }: Sources,
-  { folder, reference }: { readonly folder: ModelFolder; readonly reference: ModelFolder | undefined },
+  {
+    folder,
+    tokenizer,
+    reference,
+  }: { readonly folder: ModelFolder; readonly tokenizer: Tokenizer; readonly reference: ModelFolder | undefined },
 ): Measurement[] {
-  const { windowLength, stride, windowCount, bos, delimiter } = request;
-  const windows: TextWindows = { windowLength, stride, windowCount, bos };
+  const { delimiter } = request;
+  const windows = windowOptions(request, tokenizer);
   const isReference = reference?.root === folder.root && reference.modelFile === folder.modelFile;
   const compared = reference === undefined || isReference ? [] : texts;
   return [
     ...texts.map((text) => perplexityOf(text, windows)),
     ...compared.map((text) => divergenceOf(text, windows, request.reference!)),
-    ...tasks.map((task) => taskOf(task, { delimiter, bos }, contextLength(folder))),
+    ...tasks.map((task) => taskOf(task, { delimiter, bos: folder.bos }, contextLength(folder))),
   ];
 }
 

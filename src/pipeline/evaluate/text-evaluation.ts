@@ -1,3 +1,4 @@
+import { findLeadingTokens } from '../../calibration/leading-tokens.js';
 import { sha256 } from '../../calibration/sha256.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
@@ -56,7 +57,7 @@ async function prepareText(
   request: TextEvaluation,
 ): Promise<PreparedText> {
   const tokens = Int32Array.from(tokenizer.encode(text, { enough: tokensNeeded(request) }));
-  const room = longest - (request.bos ? 1 : 0);
+  const room = longest - findLeadingTokens(tokenizer).length;
   const { windowLength = Math.max(2, Math.min(STANDARD_LENGTH, room, tokens.length)) } = request;
   if (windowLength > room)
     throw refusal('evaluation.windowLength', `is ${windowLength}, but the model reads at most ${room}`);

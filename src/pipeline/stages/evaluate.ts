@@ -49,8 +49,10 @@ export const evaluate: Stage<EvaluateInput, readonly PruneReport[]> = {
     const evaluated: PruneReport[] = [];
     for (const [at, report] of reports.entries()) {
       const model = resolve(report.out!, report.dtypes?.[0]?.file ?? folder.modelFile);
-      const { embeddings } = folder;
-      const pruned = await withPart(context, (part) => measure(() => open.run(part, { model, embeddings }), 1 + at));
+      const { embeddings, bos } = folder;
+      const pruned = await withPart(context, (part) =>
+        measure(() => open.run(part, { model, embeddings, bos }), 1 + at),
+      );
       evaluated.push({
         ...report,
         ...(texts.length > 0 && {

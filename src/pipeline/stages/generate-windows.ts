@@ -1,5 +1,11 @@
 import type { WindowShape } from '../../calibration/cut-windows.js';
-import { describeGenerated, type GeneratedSet, type WindowDrawing } from '../../calibration/generated-set.js';
+import {
+  describeGenerated,
+  type GeneratedSet,
+  startOfDocuments,
+  type WindowDrawing,
+} from '../../calibration/generated-set.js';
+import { findLeadingTokens } from '../../calibration/leading-tokens.js';
 import { findEndTokens, findStartToken, requireStartToken, type TokenHints } from '../../calibration/start-token.js';
 import type { Tokenizer } from '../../calibration/tokenizer.js';
 import { EngineError, type FangPruneError, NumericalError, OptionError, UnsupportedModelError } from '../../errors.js';
@@ -56,8 +62,15 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const hints = hintsOf(input);
   const { temperature, documentLength, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
   const paths = runPaths(input.folder, input.model);
+  const leadingTokens = findLeadingTokens(input.tokenizer);
   const drawing = { seed, startToken, temperature, documentLength };
-  const origin = { modelSha256: await hashFiles(platform, paths, signal), ...drawing, windowLength };
+  const isPlain = startOfDocuments({ leadingTokens, startToken }).length === 1;
+  const origin = {
+    modelSha256: await hashFiles(platform, paths, signal),
+    ...drawing,
+    leadingTokens: isPlain ? undefined : leadingTokens,
+    windowLength,
+  };
   const store =
     file === undefined
       ? await openKeptWindows(context.journal, input.written)
@@ -67,6 +80,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
     : Math.max(CACHE_LIMIT_BYTES, (await totalBytes(platform, paths)) * CACHE_FRACTION);
   const generated = await writeWindows(context, input, {
     ...drawing,
+    leadingTokens,
     endTokens: findEndTokens(hints),
     store,
     cacheLimitBytes,

@@ -37,7 +37,7 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
           remarks.push(`${UNMEASURED}: there is no tokenizer, and no calibration window`);
           return undefined;
         }
-        const { windows, from, bosTokenId, predictions } = dense;
+        const { windows, from, leadingTokens, predictions } = dense;
         // The dense model has read them now, or for an earlier result.
         const total = done + windows.length;
         const onWindow = () => report(total);
@@ -48,7 +48,7 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
         });
         try {
           const found = await comparePredictions(model, predictions, { engine, windows, onWindow, signal });
-          const windowLength = windows[0]!.length - (bosTokenId === undefined ? 0 : 1);
+          const windowLength = windows[0]!.length - leadingTokens.length;
           return {
             ...found,
             from,
@@ -56,7 +56,7 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
               tokensSha256: await sha256OfTokens(windows),
               windowLength,
               stride: windowLength,
-              ...(bosTokenId !== undefined && { bosTokenId }),
+              ...(leadingTokens.length > 0 && { leadingTokens }),
               windowCount: windows.length,
               tokenCount: windows.length * (windows[0]!.length - 1),
             },

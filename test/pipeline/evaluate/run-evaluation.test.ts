@@ -42,7 +42,7 @@ describe('evaluateModels', () => {
         model: TINY_LLAMA,
         perplexity: [{ text: at('prose.txt'), windowCount: 4 }],
         divergence: [{ text: at('prose.txt'), reference: at('reference'), klDivergence: 0, top1Agreement: 1 }],
-        tasks: [{ file: ARITHMETIC, kind: 'multiple-choice', itemCount: 40, protocol: { delimiter: ' ', bos: false } }],
+        tasks: [{ file: ARITHMETIC, kind: 'multiple-choice', itemCount: 40, protocol: { delimiter: ' ', bos: true } }],
       },
     ]);
     const resume = at('scores/kept.jsonl');

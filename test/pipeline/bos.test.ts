@@ -1,0 +1,83 @@
+import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { evaluateModels, logLikelihoods, perplexity, prune } from '../../src/node.js';
+import { WINDOWS_FILE } from '../../src/storage/windows-file.js';
+import { useTemporaryFolder } from '../support/temporary-folder.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+const PYTHON = `${TINY_LLAMA}/text/python.txt`;
+
+/** The bundled model whose tokenizer puts token 1 before a text. @param layout where its ONNX file lies */
+async function modelWithBos(layout: 'onnx' | 'genai'): Promise<string> {
+  const root = at('model');
+  await mkdir(join(root, 'onnx'), { recursive: true });
+  const file = layout === 'onnx' ? 'onnx/model.onnx' : 'model.onnx';
+  await cp(join(TINY_LLAMA, 'onnx/model.onnx'), join(root, file));
+  for (const name of ['config.json', 'tokenizer_config.json']) await cp(join(TINY_LLAMA, name), join(root, name));
+  if (layout === 'genai')
+    await writeFile(
+      join(root, 'genai_config.json'),
+      JSON.stringify({ model: { bos_token_id: 1, decoder: { filename: 'model.onnx' } } }),
+    );
+  const tokenizer = JSON.parse(await readFile(join(TINY_LLAMA, 'tokenizer.json'), 'utf8'));
+  const [id] = Object.entries(tokenizer.model.vocab).find(([, token]) => token === 1)!;
+  const single = [{ SpecialToken: { id, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
+  const special_tokens = { [id]: { id, ids: [1], tokens: [id] } };
+  const post_processor = { type: 'TemplateProcessing', single, pair: single, special_tokens };
+  await writeFile(join(root, 'tokenizer.json'), JSON.stringify({ ...tokenizer, post_processor }));
+  return root;
+}
+
+const SHAPE = { windowCount: 2, windowLength: 24 };
+const pruneWith = (model: string, out: string, changes: { readonly bos?: boolean } = {}) =>
+  prune({
+    ...{ model, out: at(out), sparsity: 0.2, modules: 'ffn', method: 'wanda', certify: false },
+    calibration: { ...SHAPE, generate: { share: 0.5, documentLength: 12 } },
+    evaluation: { texts: [PYTHON], ...SHAPE },
+    ...changes,
+  });
+
+it('begins all windows of a run with it, and says so', async () => {
+  const model = await modelWithBos('genai');
+  const { calibration, quality, metrics, settings } = await pruneWith(model, 'out');
+  expect(calibration).toMatchObject({ leadingTokens: [1], generated: { startToken: 1 } });
+  expect(quality!.protocol.leadingTokens).toEqual([1]);
+  expect(metrics![0]!.protocol!.leadingTokens).toEqual([1]);
+  expect(settings).not.toHaveProperty('bos');
+  const [, window] = (await readFile(at(`out/${WINDOWS_FILE}`), 'utf8')).trim().split('\n');
+  const { input_ids: ids } = JSON.parse(window!);
+  expect([ids[0], ids[12]]).toEqual([1, 1]);
+});
+
+it('begins none with it where that is not wanted', async () => {
+  const model = await modelWithBos('onnx');
+  const { calibration, quality, metrics, settings } = await pruneWith(model, 'out', { bos: false });
+  for (const measured of [calibration, quality!.protocol, metrics![0]!.protocol])
+    expect(measured).not.toHaveProperty('leadingTokens');
+  expect(settings).toMatchObject({ bos: false });
+});
+
+it('measures texts and tasks with it, or without', async () => {
+  const model = await modelWithBos('onnx');
+  const file = at('items.jsonl');
+  await writeFile(file, '{"query":"4 + 5 =","choices":["9","7"],"gold":0}\n');
+  const request = { models: [model], texts: [PYTHON], tasks: [file], ...SHAPE };
+  const [[begun], [plain]] = [await evaluateModels(request), await evaluateModels({ ...request, bos: false })];
+  expect(begun!.perplexity[0]).toEqual({ text: PYTHON, ...(await perplexity({ model, text: PYTHON, ...SHAPE })) });
+  expect(begun!.perplexity[0]).toMatchObject({ tokenCount: 48, protocol: { leadingTokens: [1] } });
+  expect(plain!.perplexity[0]!.tokenCount).toBe(46);
+  const asPlain = await evaluateModels({ ...request, models: [TINY_LLAMA] });
+  expect(plain!.perplexity[0]).toEqual(asPlain[0]!.perplexity[0]);
+  expect(plain!.tasks[0]!.goldNll).toBe(asPlain[0]!.tasks[0]!.goldNll);
+  expect(begun!.tasks[0]!.goldNll).not.toBe(plain!.tasks[0]!.goldNll);
+  expect([begun, plain].map((one) => one!.tasks[0]!.protocol.bos)).toEqual([true, false]);
+  const pairs = [{ context: '4 + 5 =', continuation: ' 9' }];
+  const [[first], [second]] = [
+    await logLikelihoods({ model, pairs }),
+    await logLikelihoods({ model, pairs, bos: false }),
+  ];
+  expect(-first!.logLikelihood).toBeCloseTo(begun!.tasks[0]!.goldNll, 4);
+  expect(-second!.logLikelihood).toBeCloseTo(plain!.tasks[0]!.goldNll, 4);
+});
