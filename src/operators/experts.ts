@@ -3,24 +3,84 @@ import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
 import { type Family, type Gradient, missing, type Operator, PLAIN } from './operator.js';
+import { unpackBits } from './quantised.js';
+
+/** Weights of the two maps of all experts, `[E, F, C]` and `[E, C, F']`, and the inputs with their biases. */
+interface ExpertMaps {
+  readonly first: Value;
+  readonly firstBias: number;
+  readonly second: Value;
+  readonly secondBias: number;
+}
 
 /**
  * A mixture of experts with every expert computed for every token, and those that a token does not go to weighted by 0.
- * Inputs: 0 `[.., C]`, 1 the router's scores `[T, E]`, 2 and 3 weight `[E, F, C]` and bias of the first map, 4 and 5
- * `[E, C, F']` and bias of the second, 6 and 7 a third map.
+ * Inputs: 0 `[.., C]`, 1 the router's scores `[T, E]`.
  */
-const mixExperts: Lowering = (c) => {
+function mixExperts(c: LoweringContext, { first, firstBias, second, secondBias }: ExpertMaps): Value[] {
   const { o } = c;
-  if (c.has(6)) throw unsupported(c.node, 'its experts have a third map of their own.');
   const { dims } = c.input(0);
   const width = dims.at(-1) ?? 1;
   const [tokens = 1, experts = 1] = c.input(1).dims;
   const x = o.reshape(c.input(0), [1, tokens, width]);
-  const first = plusBias(c, o.matMul(x, c.input(2), { transB: true }), 3);
-  const made = plusBias(c, o.matMul(activate(c, first), c.input(4), { transB: true }), 5);
+  const inner = plusBias(c, o.matMul(x, first, { transB: true }), firstBias);
+  const made = plusBias(c, o.matMul(activate(c, inner), second, { transB: true }), secondBias);
   const shares = o.reshape(o.transpose(routingShares(c), [1, 0]), [experts, tokens, 1]);
   return [o.reshape(o.sum(o.mul(made, shares), [0], false), dims)];
+}
+
+/** Inputs: 2 and 3 weight and bias of the first map, 4 and 5 of the second, 6 and 7 a third map. */
+const mixFloatExperts: Lowering = (c) => {
+  if (c.has(6)) throw unsupported(c.node, 'its experts have a third map of their own.');
+  return mixExperts(c, { first: c.input(2), firstBias: 3, second: c.input(4), secondBias: 5 });
 };
+
+/**
+ * The same with packed weights `[E, N, K bits / 8]`. Inputs: 2 to 4 packed weight, scales and bias of the first map, 5 to 7 of the
+ * second, 8 to 10 a third map, 11 and 12 zero points, 14 weights of the chosen experts.
+ */
+const mixPackedExperts: Lowering = (c) => {
+  if (c.has(8)) throw unsupported(c.node, 'its experts have a third map of their own.');
+  if (c.has(14)) throw unsupported(c.node, 'it gets the weights of experts apart from their scores.');
+  // ONNX Runtime's kernel for the CPU scales them to a sum of 1 all the same, others do not.
+  if (intAttribute(c.node, 'normalize_routing_weights', 0) !== 1)
+    throw unsupported(c.node, 'the weights of its experts are not scaled to a sum of 1.');
+  return mixExperts(c, {
+    first: unpackExperts(c, { weight: 2, scales: 3, zeroPoints: 11 }),
+    firstBias: 4,
+    second: unpackExperts(c, { weight: 5, scales: 6, zeroPoints: 12 }),
+    secondBias: 7,
+  });
+};
+
+/** Inputs of a packed map. */
+interface PackedMap {
+  readonly weight: number;
+  /** `[E, N]`, or `[E, N, blocks]`. */
+  readonly scales: number;
+  readonly zeroPoints: number;
+}
+
+/** A packed map as floats `[E, N, K]`: `(q - zero point) scale`, block by block. */
+function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: PackedMap): Value {
+  const { o, node } = c;
+  const bits = intAttribute(node, 'expert_weight_bits', 4);
+  if (!['', 'int'].includes(textAttribute(node, 'quant_type')))
+    throw unsupported(node, `its weights are "${textAttribute(node, 'quant_type')}".`);
+  const [experts = 1, rows = 1, bytes = 1] = c.input(weight).dims;
+  const size = (bytes * 8) / bits;
+  const blocks = c.input(scales).dims[2] ?? 1;
+  const apart = [experts, rows, blocks, size / blocks];
+  if (!Number.isInteger(size / blocks))
+    throw unsupported(node, `rows of ${size} weights are no ${blocks} whole blocks.`);
+  const unpack = (input: number, dims: readonly number[]) => o.reshape(unpackBits(c, c.input(input), bits), dims);
+  const packedPoints = c.has(zeroPoints) ? (c.input(zeroPoints).dims[2] ?? 1) * (8 / bits) : 0;
+  const centre = c.has(zeroPoints)
+    ? o.slice(unpack(zeroPoints, [experts, rows, packedPoints, 1]), 2, { start: 0, end: blocks })
+    : 2 ** (bits - 1);
+  const centred = o.sub(unpack(weight, apart), centre);
+  return o.reshape(o.mul(centred, o.reshape(c.input(scales), [experts, rows, blocks, 1])), [experts, rows, size]);
+}
 
 const experts = (gradient: Gradient): Operator => ({
   ...PLAIN,
@@ -31,8 +91,8 @@ const experts = (gradient: Gradient): Operator => ({
 
 /** ONNX Runtime's fused mixtures of experts. */
 export const EXPERTS = {
-  'com.microsoft.MoE': experts({ lower: mixExperts }),
-  'com.microsoft.QMoE': experts(missing('its packed weights are not unpacked yet')),
+  'com.microsoft.MoE': experts({ lower: mixFloatExperts }),
+  'com.microsoft.QMoE': experts({ lower: mixPackedExperts }),
 } as const satisfies Family;
 
 /** Adds a bias `[E, F]` to `[E, T, F]`. */

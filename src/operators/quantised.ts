@@ -74,7 +74,7 @@ function zeroPoints(c: LoweringContext, { outCount, blocks, bits }: PackedShape)
 }
 
 /** Bytes `[..., n]` as float levels `[..., n, 8 / bits]`, lowest bits first. */
-function unpackBits({ o }: LoweringContext, packed: Value, bits: number): Value {
+export function unpackBits({ o }: LoweringContext, packed: Value, bits: number): Value {
   const base = 2 ** bits;
   let rest = o.cast(packed, FLOAT32);
   const digits: Value[] = [];

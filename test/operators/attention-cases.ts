@@ -219,6 +219,48 @@ function experts(
   return { ...given, inputs, nodes: [scores, ...given.nodes] };
 }
 
+/** 5 tokens of 32 channels, 3 experts of 32 neurons, in packed weights with a scale a row, or one a block of 16. */
+function packedExperts(
+  bits: number,
+  attributes: Attributes,
+  { blocks, points = false }: { blocks?: number; points?: boolean } = {},
+) {
+  const packed = (seed: number, dims: Dims): ConstantTensor => ({
+    type: 'uint8',
+    dims,
+    values: Array.from(
+      { length: dims.reduce((product, dim) => product * dim, 1) },
+      (_, at) => (at * at * 31 + at * seed) % 256,
+    ),
+  });
+  const scales = (rows: number): ConstantTensor => {
+    const dims = [3, rows, ...(blocks === undefined ? [] : [blocks])];
+    const values = Array.from(
+      { length: dims.reduce((product, dim) => product * dim, 1) },
+      (_, at) => (0.02 + (at % 5) * 0.005) / 2 ** (bits - 4),
+    );
+    return { type: 'float', dims, values };
+  };
+  const maps = attributes.activation_type === 'swiglu' ? 2 : 1;
+  const pointDims = (rows: number): Dims => [3, rows, Math.ceil(((blocks ?? 1) * bits) / 8)];
+  const { inputs, ...given } = fused({
+    op: 'QMoE',
+    inputs: ['x', 'scores', 'w1', 's1', 'b1', 'w2', 's2', '', '', '', '', ...(points ? ['z1', 'z2'] : [])],
+    floats: { x: [1, 5, 32], offsets: [5, 3], b1: [3, 32 * maps] },
+    constants: {
+      base: { type: 'float', dims: [5, 3], values: [0, 3, 6, 3, 0, 6, 6, 3, 0, 0, 6, 3, 3, 6, 0] },
+      w1: packed(7, [3, 32 * maps, (32 * bits) / 8]),
+      s1: scales(32 * maps),
+      w2: packed(11, [3, 32, (32 * bits) / 8]),
+      s2: scales(32),
+      ...(points && { z1: packed(3, pointDims(32 * maps)), z2: packed(5, pointDims(32)) }),
+    },
+    attributes: { ...attributes, expert_weight_bits: bits, ...(blocks !== undefined && { block_size: 32 / blocks }) },
+  });
+  const scores = { op: 'Add', inputs: ['offsets', 'base'], outputs: ['scores'] };
+  return { ...given, inputs, nodes: [scores, ...given.nodes], wanted: ['x', 'offsets'] };
+}
+
 /** Checks of the rotary rules and of everything that is lowered, by operator. */
 export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> = {
   'com.microsoft.RotaryEmbedding': [
@@ -273,6 +315,16 @@ export const ATTENTION_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       },
       { maps: 2 },
     ),
+  ],
+  'com.microsoft.QMoE': [
+    packedExperts(
+      4,
+      { k: 2, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
+      { blocks: 2 },
+    ),
+    packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }),
+    packedExperts(8, { k: 1, normalize_routing_weights: 1, activation_type: 'silu' }),
+    packedExperts(4, { k: 2, normalize_routing_weights: 1, activation_type: 'silu' }, { blocks: 2, points: true }),
   ],
   'com.microsoft.Attention': [
     packedAttention({}),
