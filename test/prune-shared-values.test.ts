@@ -1,11 +1,7 @@
-import { readModelInputs } from '../src/graph/model-inputs.js';
 import type { PruneOptions } from '../src/options.js';
-import { differentiateModel } from '../src/runtime/differentiate-model.js';
-import { prefillFeeds } from '../src/runtime/prefill-feeds.js';
 import { checkPruning } from './support/check-pruned.js';
-import { testEngine } from './support/engine.js';
 import type { GraphBuilder } from './support/graph-builder.js';
-import { measureCurvatures } from './support/measure-curvatures.js';
+import { measureCurvatures, wholeCurvatures } from './support/measure-curvatures.js';
 import {
   type BlockSite,
   buildDecoder,
@@ -143,30 +139,3 @@ it('has finite gradients where a token has an embedding of zeros', async () => {
     expect(Math.max(...matrix)).toBeLessThan(1e6);
   }
 });
-
-/** Mean g g' over tokens of the whole model's gradient at some values. */
-async function wholeCurvatures(
-  { model, analysed }: Loaded,
-  windows: readonly Int32Array[],
-  wanted: readonly string[],
-): Promise<Float64Array[]> {
-  const size = { batchSize: 1, sequenceLength: windows[0]!.length };
-  const { bytes, gradients, tokens: name } = await differentiateModel({ model, analysed, wanted, ...size });
-  const session = await testEngine.load(bytes);
-  const sums = wanted.map(() => new Float64Array(HIDDEN * HIDDEN));
-  const scale = 1 / (windows.length * size.sequenceLength);
-  for (const window of windows) {
-    const results = await session.run({
-      ...prefillFeeds(readModelInputs(model.proto.graph!), size, window),
-      [name]: { type: 'int64', dims: [1, window.length], data: BigInt64Array.from(window, BigInt) },
-    });
-    for (const [at, value] of wanted.entries()) {
-      const data = results[gradients.get(value)!]!.data as Float32Array;
-      for (let token = 0; token < data.length; token += HIDDEN)
-        for (let i = 0; i < HIDDEN; i += 1)
-          for (let j = 0; j < HIDDEN; j += 1) sums[at]![i * HIDDEN + j]! += data[token + i]! * data[token + j]! * scale;
-    }
-  }
-  await session.release();
-  return sums;
-}

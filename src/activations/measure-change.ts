@@ -17,8 +17,11 @@ export interface ChangeRequest {
 }
 
 export interface ChangeMeter extends StageMeter {
-  /** Sum of 1 - cos over the tokens of all batches, and tokens whose state is zero before or after the block. */
-  finish(): { readonly sum: number; readonly zeroCount: number };
+  /**
+   * Sum of 1 - cos over the rows of all batches, their number, and how many are zero before or after the block. A token has a row in
+   * each residual stream, of which most models have one.
+   */
+  finish(): { readonly sum: number; readonly rowCount: number; readonly zeroCount: number };
 }
 
 /**
@@ -26,7 +29,7 @@ export interface ChangeMeter extends StageMeter {
  * @see FANG (arXiv 2512.23014), Eq. 8
  */
 export function createChangeMeter({ index, output, channelCount, before, type }: ChangeRequest): ChangeMeter {
-  let [sum, zeroCount] = [0, 0];
+  let [sum, rowCount, zeroCount] = [0, 0, 0];
   const name = (what: string) => `change/${index}/${what}`;
   const node = (op: string, inputs: string[], result: string, attributes = {}) =>
     makeNode({ op, inputs: inputs.map(name), outputs: [name(result)], attributes });
@@ -62,12 +65,13 @@ export function createChangeMeter({ index, output, channelCount, before, type }:
     feeds: async (batch) => ({ [name('before')]: await before(batch) }),
     add(_batch, values) {
       const norms = values[name('norms')]!.data as Float32Array;
+      rowCount += norms.length;
       // A hidden state of zeros (an embedding that was never learnt) has no direction that could change.
       (values[name('cosine')]!.data as Float32Array).forEach((cosine, at) => {
         if (norms[at] === 0) zeroCount += 1;
         else sum += 1 - cosine;
       });
     },
-    finish: () => ({ sum, zeroCount }),
+    finish: () => ({ sum, rowCount, zeroCount }),
   };
 }

@@ -161,10 +161,12 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
     extension,
     facts: analysed.facts,
   });
+  const axis = windowAxis(analysed, input);
   let total = 0;
   try {
     for (const [position, batch] of batches.entries()) {
       const hidden = await archive.get(spans.length * batches.length + position);
+      const place = { axis, batchSize: batch.batchSize };
       const rows: Tensor[] = [];
       for (let row = 0; row < batch.batchSize; row += 1) {
         walk.signal?.throwIfAborted();
@@ -172,7 +174,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
         const feeds = stageFeeds(walk, {
           names: head.inputs,
           input,
-          hidden: windowOf(hidden, row, batch.batchSize),
+          hidden: windowOf(hidden, row, place),
           batch: window,
         });
         const tokens: Tensor = {
@@ -188,7 +190,10 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       const { dims } = hidden;
       const data = new Float32Array(hidden.data.length);
       rows.forEach((part, row) => {
-        data.set(part.data as Float32Array, row * part.data.length);
+        const from = part.data as Float32Array;
+        eachRun({ ...place, dims: part.dims, row }, (at, start, length) =>
+          data.set(from.subarray(at, at + length), start),
+        );
         releaseTensor(part);
       });
       clearZeroTokens({ type: 'float32', dims, data }, hidden);
@@ -323,15 +328,36 @@ function clearZeroTokens({ data, dims }: Tensor, hidden: Tensor): void {
   }
 }
 
-/** One window of a hidden state `[B, S, C]`, or `[B S, C]` as some graphs flatten it. */
-function windowOf(hidden: Tensor, row: number, batchSize: number): Tensor {
-  const length = hidden.data.length / batchSize;
-  const [rows = batchSize, ...rest] = hidden.dims;
-  return {
-    ...hidden,
-    dims: [rows / batchSize, ...rest],
-    data: hidden.data.slice(row * length, (row + 1) * length),
-  } as Tensor;
+/** Where the windows of a batch lie in a hidden state. */
+interface WindowAxis {
+  readonly axis: number;
+  readonly batchSize: number;
+}
+
+/** Axis of the windows: the first of `[B, S, C]`, or of `[B S, C]` as some graphs flatten it; the second of `[N, B, S, C]`, N streams side by side. */
+function windowAxis({ facts: { first, second }, probes }: AnalysedModel, hidden: string): number {
+  const [dims = [], twin = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
+  const found = dims.findIndex((dim, axis) => dim === probes[0].batchSize && twin[axis] === probes[1].batchSize);
+  return Math.max(0, found);
+}
+
+/** One window of a hidden state. */
+function windowOf(hidden: Tensor, row: number, { axis, batchSize }: WindowAxis): Tensor {
+  const dims = hidden.dims.with(axis, hidden.dims[axis]! / batchSize);
+  const states = hidden.data as Float32Array;
+  const data = states.slice(0, states.length / batchSize);
+  eachRun({ dims, batchSize, axis, row }, (at, from, length) => data.set(states.subarray(from, from + length), at));
+  return { ...hidden, dims, data } as Tensor;
+}
+
+/** Runs of numbers that lie side by side in a window: where each begins there and in its batch, and its length. */
+function eachRun(
+  { dims, batchSize, axis, row }: WindowAxis & { readonly dims: readonly number[]; readonly row: number },
+  visit: (at: number, from: number, length: number) => void,
+): void {
+  const length = dims.slice(axis).reduce((product, dim) => product * dim, 1);
+  const count = dims.slice(0, axis).reduce((product, dim) => product * dim, 1);
+  for (let run = 0; run < count; run += 1) visit(run * length, (run * batchSize + row) * length, length);
 }
 
 function oneWindow({ index, firstToken, sequenceLength, tokens }: Batch, row: number): Batch {

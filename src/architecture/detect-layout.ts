@@ -1,9 +1,9 @@
 import { UnsupportedModelError } from '../errors.js';
-import { type GraphIndex, inputsOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { type GraphIndex, inputsOf, makerOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { groupOf } from '../operators/axis-rule.js';
-import { findCutValues } from './find-cut-values.js';
+import { findCutValues, isViewOf } from './find-cut-values.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import type { AttentionType, ModelLayout, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
@@ -42,7 +42,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
     const { linears, stops } = findOutputLinears({ index, partition, facts, dataValues, stage, output });
-    const inner = linears.filter(({ input }) => !stream.has(input));
+    const inner = linears.filter(({ input }) => !showsStream(input, { index, stream }));
     const sites = inner.map((linear) => ({
       linear,
       outcome: trace(request, { partition, dataValues, shared, stage, linear }),
@@ -125,7 +125,7 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
   const stream = new Set(all);
   // A map straight from the stream to the stream changes its width (projected embeddings); it belongs to no block.
   const hasLinear = stages.map((nodes) =>
-    nodes.some((at) => isLinearNode(index, at) && !stream.has(index.nodes[at]!.input[0] ?? '')),
+    nodes.some((at) => isLinearNode(index, at) && !showsStream(index.nodes[at]!.input[0] ?? '', { index, stream })),
   );
   const cuts: string[] = [];
   all.forEach((value, at) => {
@@ -139,6 +139,16 @@ function chooseCuts({ index, facts, tokenInput, logits }: DetectRequest, embeddi
     );
   }
   return { cuts, stream, shared: found.shared };
+}
+
+/** Whether a value is one on the stream, or a view of it: one of several streams (AltUp of Gemma 3n). */
+function showsStream(
+  value: string,
+  given: { readonly index: GraphIndex; readonly stream: ReadonlySet<string> },
+): boolean {
+  if (given.stream.has(value)) return true;
+  const maker = makerOf(given.index, value);
+  return maker !== undefined && isViewOf(maker, given.index) && showsStream(maker.input[0] ?? '', given);
 }
 
 interface TraceSite {
@@ -260,6 +270,9 @@ function describeUnits(units: ChannelTrace, facts: ValueFacts, index: GraphIndex
     ([value]) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );
   const positionsPerUnit = matrices.reduce((sum, [, { codes }]) => sum + codes.filter((code) => code === 0).length, 0);
+  // A gate whose channels are reduced together (activation sparsity of Gemma 3n) is handed to the module as it is.
+  const hasWholeGate = [...units.handed].some((value) => !index.constants.has(value));
+  if (hasWholeGate) return 'gated ffn, whole gate';
   return positionsPerUnit > 2 ? 'gated ffn' : 'plain ffn';
 }
 

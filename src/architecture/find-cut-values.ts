@@ -93,7 +93,8 @@ const VIEWS: ReadonlySet<string> = new Set([
   'Unsqueeze',
 ]);
 
-const isViewOf = ({ opType, input }: NodeProto, index: GraphIndex): boolean =>
+/** Whether a node hands elements of an activation on as they are. */
+export const isViewOf = ({ opType, input }: NodeProto, index: GraphIndex): boolean =>
   VIEWS.has(opType) && !index.constants.has(input[0] ?? '');
 
 /** The softmax of a router weighs experts, not tokens. */

@@ -47,7 +47,7 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
  * only the other terms are followed (shared experts).
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
-  const { index, partition, dataValues, stage, output } = search;
+  const { index, partition, facts, dataValues, stage, output } = search;
   const linears: LinearSite[] = [];
   const stops: SearchStop[] = [];
   const nodes = partition.stages[stage] ?? [];
@@ -58,6 +58,8 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
   );
   const [router] = routers;
   if (router !== undefined) stops.push(stopAtRouter(index.nodes[router]!));
+  // A map to another width does not write to the stream: it weighs several of them (AltUp of Gemma 3n).
+  const width = facts.get(output)?.dims.at(-1);
   const seen = new Set<number>();
   const pending = [output];
   for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
@@ -69,7 +71,7 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
     if (isLinearNode(index, at)) {
       const site = readLinear(search, at);
       if ('reason' in site) stops.push(site);
-      else linears.push(site);
+      else if (site.outputCount === width) linears.push(site);
     } else if (typeof operatorOf(node)?.axis !== 'function') {
       const kind = partKind({ index, stageOf: partition.stageOf, stage, value });
       stops.push({
@@ -118,6 +120,11 @@ function readLinear({ index, facts, partition, stage }: OutputSearch, at: number
     opType: qualifiedOp(node),
     reason,
   });
+  if (followsLinear(index, node.input[0] ?? ''))
+    return {
+      ...stop('no activation lies between it and another linear map, so that there are no neurons'),
+      kind: 'low-rank map',
+    };
   if (intAttribute(node, 'transA', 0) !== 0) return stop('the activation is transposed inside the product');
   let weight = node.input[1] ?? '';
   let inputAxis = intAttribute(node, 'transB', 0) !== 0 ? 1 : 0;
@@ -144,4 +151,14 @@ function readLinear({ index, facts, partition, stage }: OutputSearch, at: number
     inputCount: dims[inputAxis] ?? 0,
     outputCount: dims[1 - inputAxis] ?? 0,
   };
+}
+
+/** Whether a value is what a linear map gives, laid out anew at most. */
+function followsLinear(index: GraphIndex, value: string): boolean {
+  const at = index.producerOf.get(value);
+  const node = at === undefined ? undefined : index.nodes[at];
+  if (at === undefined || node === undefined) return false;
+  return (
+    isLinearNode(index, at) || (operatorOf(node)?.tokens === 'layout' && followsLinear(index, node.input[0] ?? ''))
+  );
 }

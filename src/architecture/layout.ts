@@ -10,9 +10,10 @@ export type AttentionType = 'full' | 'linear' | 'shared';
 
 /**
  * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
- * (convolutions, recurrences), mixtures of experts, and what adds a token's per-layer embedding (Gemma 3n and 4).
+ * (convolutions, recurrences), mixtures of experts, what adds a token's per-layer embedding (Gemma 3n and 4), and two linear maps
+ * in a row, which have no neurons between them (Laurel of Gemma 3n).
  */
-export type StayingKind = 'mixer' | 'experts' | 'per-layer input';
+export type StayingKind = 'mixer' | 'experts' | 'per-layer input' | 'low-rank map';
 
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {

@@ -8,6 +8,7 @@ import {
   FREE,
   NeedCoarserUnits,
   portsOf,
+  ReducedTogether,
   type Repeat,
   type RuleSite,
   TraceStop,
@@ -69,8 +70,13 @@ export interface TraceRequest {
   readonly channelCount: number;
 }
 
-/** Coarsenings allowed before giving up: channels, then heads, then groups of heads. */
-const MAX_COARSENINGS = 4;
+/** Walks allowed before giving up: channels, then heads, then groups of heads; once more for each value that stays whole. */
+const MAX_WALKS = 6;
+
+interface WalkRequest extends TraceRequest {
+  /** Values of the module that keep all their channels, since a number is computed from all of them together. */
+  readonly whole: ReadonlyMap<string, TraceFailure>;
+}
 
 /**
  * Finds the units behind the input channels of a linear map, starting with one unit a channel and merging runs of
@@ -79,9 +85,16 @@ const MAX_COARSENINGS = 4;
 export function traceChannels(request: TraceRequest): TraceOutcome {
   let unitCount = request.channelCount;
   let headCount: number | undefined;
-  for (let round = 0; round < MAX_COARSENINGS; round += 1) {
-    const outcome = walkChannels(request, unitCount);
-    if ('failure' in outcome) return outcome;
+  const whole = new Map<string, TraceFailure>();
+  for (let round = 0; round < MAX_WALKS; round += 1) {
+    const outcome = walkChannels({ ...request, whole }, unitCount);
+    if ('failure' in outcome && !('whole' in outcome)) return outcome;
+    if ('whole' in outcome) {
+      whole.set(outcome.whole, outcome.failure);
+      continue;
+    }
+    const [failure] = whole.values();
+    if ('trace' in outcome && failure !== undefined && !narrowsMaps(outcome.trace, request)) return { failure };
     if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
       const reason = `${request.channelCount} channels cannot be seen as ${outcome.coarser} equal units`;
@@ -97,9 +110,10 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
 type WalkOutcome =
   | { readonly trace: Omit<ChannelTrace, 'headsPerUnit'> }
   | { readonly failure: TraceFailure }
-  | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> };
+  | { readonly coarser: number; readonly at: Omit<TraceFailure, 'reason'> }
+  | { readonly whole: string; readonly failure: TraceFailure };
 
-function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
+function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   const { index, facts, seed, channelCount } = request;
   const unitSize = channelCount / unitCount;
   const seedDims = facts.get(seed)?.dims ?? [];
@@ -112,6 +126,8 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   let isLinear = false;
   const kind = partKind({ ...request, value: seed });
   const queue: string[] = [];
+  /** What a value was computed from, where its label came that way. */
+  const labelledFrom = new Map<string, string>();
 
   const addLabel = ({ value, label }: Finding): void => {
     if (label.codes.every((code) => code === FREE)) return;
@@ -148,13 +164,18 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
             repeats.push(result.repeat);
           }
           for (const finding of result.findings) {
-            if (!repeats.some((repeat) => repeat.value === finding.value)) addLabel(finding);
+            if (repeats.some((repeat) => repeat.value === finding.value)) continue;
+            if (side === 'input' && node.output.includes(finding.value) && !labels.has(finding.value))
+              labelledFrom.set(finding.value, value);
+            addLabel(finding);
           }
         }
       } catch (stop) {
         if (stop instanceof NeedCoarserUnits) return { coarser: stop.unitCount, at: where };
-        if (stop instanceof TraceStop) return { failure: { ...where, reason: stop.message } };
-        throw stop;
+        if (!(stop instanceof TraceStop)) throw stop;
+        const failure = { ...where, reason: stop.message };
+        if (stop instanceof ReducedTogether && !mixesTokens) return { whole: sourceOf(value, labelledFrom), failure };
+        return { failure };
       }
     }
   }
@@ -200,6 +221,21 @@ function walkChannels(request: TraceRequest, unitCount: number): WalkOutcome {
   };
 }
 
+/** Whether linear maps that make the channels become smaller too, not only the one that reads them. */
+function narrowsMaps({ labels }: Pick<ChannelTrace, 'labels'>, { index, facts }: TraceRequest): boolean {
+  const maps = [...labels.keys()].filter(
+    (value) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
+  );
+  return maps.length > 1;
+}
+
+/** The value of the module that a reduced value is computed from. */
+function sourceOf(value: string, labelledFrom: ReadonlyMap<string, string>): string {
+  let source = value;
+  for (let from = labelledFrom.get(source); from !== undefined; from = labelledFrom.get(source)) source = from;
+  return source;
+}
+
 /** Whether a node of the module that mixes tokens, or copies heads, also reads something made of tokens that has no units. */
 function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, request: TraceRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
@@ -211,11 +247,11 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
 
 /**
  * Whether a value comes from outside the module, so that labels end there: a weight, a cache, a value of another stage,
- * keys and values that other blocks read too, or a mask or table. Whoever else reads it keeps it as it is.
+ * keys and values that other blocks read too, what keeps all its channels, or a mask or table. Whoever else reads it keeps it as it is.
  */
-function isHanded(value: string, request: TraceRequest): boolean {
+function isHanded(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
-  if (request.shared.has(value)) return true;
+  if (request.shared.has(value) || request.whole.has(value)) return true;
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
   if (producer === undefined) return true;
   if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);
@@ -242,7 +278,7 @@ function neighbours(value: string, { index, stageOf, stage }: TraceRequest): rea
   return index.constants.has(value) ? [producer] : [producer, ...consumers];
 }
 
-function leaksOut(value: string, request: TraceRequest): boolean {
+function leaksOut(value: string, request: WalkRequest): boolean {
   return !isHanded(value, request) && !request.index.constants.has(value) && isReadElsewhere(value, request);
 }
 

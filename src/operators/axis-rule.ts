@@ -66,6 +66,9 @@ export type AxisRule = (site: RuleSite) => RuleResult;
 /** Recognition ends here; a reason for a person. Data on its way to the top, never shown as an error of its own. */
 export class TraceStop extends Error {}
 
+/** A number is computed from all channels of a value together, so that they cannot leave it one by one. */
+export class ReducedTogether extends TraceStop {}
+
 /** The units are too fine for this node: it treats runs of `channels` output channels as one. */
 export class NeedCoarserUnits extends Error {
   constructor(readonly unitCount: number) {

@@ -40,6 +40,20 @@ const behindFirst: AxisRule = (site) => {
   return toOther(site, site.side === 'input' ? axis + shift : axis - shift);
 };
 
+/** ScatterND by indices of one number each: rows of the first axis are replaced. Channels must lie on another one. */
+const besideFirst: AxisRule = ({ node, side, slot, label, dims }) => {
+  const [data = '', indices = '', updates = ''] = node.input;
+  const indexDims = dims(indices);
+  if (side === 'input' && slot === 1) throw new TraceStop('channels arrive at scatter indices');
+  if (indexDims.at(-1) !== 1) throw new TraceStop('elements are scattered by more than one index each');
+  const shift = indexDims.length - 2;
+  const axis = label.axis - (side === 'input' && slot === 2 ? shift : 0);
+  if (axis < 1) throw new TraceStop('channels are replaced one by one');
+  const [result = ''] = node.output;
+  const findings = [data, result].map((value) => ({ value, label: { axis, codes: label.codes } }));
+  return { findings: [...findings, { value: updates, label: { axis: axis + shift, codes: label.codes } }] };
+};
+
 const mendGather: MendRule = (site) => {
   const { node } = site;
   const [table = '', indices = ''] = node.input;
@@ -114,6 +128,25 @@ export const GATHERS = {
       const without = () => c.o.scatterElements(c.g, indices, { updates: c.o.zeros(indices.dims, c.g.dataType), axis });
       return [reduction === 'add' || !c.wants(0) ? c.g : without(), undefined, c.o.gatherElements(c.g, indices, axis)];
     }),
+  },
+  /** The same for whole slices by the indices of their place: dx = g without the replaced ones, du = g at their places. */
+  ScatterND: {
+    ...PLAIN,
+    axis: besideFirst,
+    tokens: 'moves',
+    gradient: (c) => {
+      const reduction = textAttribute(c.node, 'reduction') || 'none';
+      if (reduction !== 'none' && reduction !== 'add') throw unsupported(c.node, `it joins by "${reduction}".`);
+      const [x, indices, updates] = [c.input(0), c.input(1), c.input(2)];
+      const { dataType } = c.g;
+      const without = () =>
+        c.o.emitter.node('ScatterND', [c.g, indices, c.o.zeros(updates.dims, dataType)], { dims: x.dims, dataType });
+      return [
+        reduction === 'add' || !c.wants(0) ? c.g : without(),
+        undefined,
+        c.o.emitter.node('GatherND', [c.g, indices], { dims: updates.dims, dataType }),
+      ];
+    },
   },
   /** y = the k largest elements along an axis and where they were: dx = g there. A router picks experts by it. */
   TopK: {

@@ -1,6 +1,6 @@
 import { intAttribute, intsAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
-import { type AxisRule, TraceStop, toOther } from './axis-rule.js';
+import { type AxisRule, ReducedTogether, TraceStop, toOther } from './axis-rule.js';
 import type { RuleContext, VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
 
@@ -16,7 +16,7 @@ const outsideReduced: AxisRule = (site) => {
   const { axis } = site.label;
   if (site.side === 'input') {
     if (axes.includes(axis))
-      throw new TraceStop('the channels are reduced together, so removing some changes the others');
+      throw new ReducedTogether('the channels are reduced together, so removing some changes the others');
     return toOther(site, axis - axes.filter((at) => !keeps && at < axis).length);
   }
   const kept = Array.from({ length: rank }, (_, at) => at).filter((at) => keeps || !axes.includes(at));

@@ -85,7 +85,7 @@ function describeBurden(
 function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
   if (kind === 'experts') return 'ffn';
   if (kind === 'mixer') return 'attention';
-  return kind === 'unknown' || kind === 'per-layer input' ? undefined : kind;
+  return kind === 'ffn' || kind === 'attention' ? kind : undefined;
 }
 
 /** Who names attention names nothing else that mixes tokens, and who names FFNs no experts where there are FFNs. */
@@ -94,7 +94,7 @@ function wasNamed(
   { block, kind }: Unrecognised,
   modules: readonly PrunableModule[],
 ): boolean {
-  if (kind === 'mixer' || kind === 'per-layer input') return false;
+  if (kind === 'mixer' || kind === 'per-layer input' || kind === 'low-rank map') return false;
   const own = blockSparsity.get(block);
   const asked = kindAsked(kind);
   const namedByBlock = typeof own === 'object' && asked !== undefined && own[asked] !== undefined;

@@ -48,6 +48,16 @@ const scatter = (attributes: NonNullable<NodeSpec['attributes']>, values: readon
   inputs: { a: { dims: [3, 4] }, b: { dims: [3, 2] } },
   constants: { index: { type: 'int64', dims: [3, 2], values } },
 });
+/** Rows of `a` replaced by those of `b`, or increased by them. */
+const scatterRows = (
+  index: { readonly dims: readonly number[]; readonly values: readonly number[] },
+  dims: readonly number[],
+  attributes: NonNullable<NodeSpec['attributes']> = {},
+): GradientCase => ({
+  nodes: [{ op: 'ScatterND', inputs: ['a', 'index', 'b'], outputs: ['y'], attributes }],
+  inputs: { a: { dims: [5, 3] }, b: { dims } },
+  constants: { index: { type: 'int64', ...index } },
+});
 const topK = (attributes: NonNullable<NodeSpec['attributes']>): GradientCase => ({
   ...given('TopK', [[3, 5]], { constants: { k: ints([2]) }, attributes, outputs: ['y', 'index'] }),
   outputs: ['y'],
@@ -157,6 +167,10 @@ export const STRUCTURE_CASES: Readonly<Record<string, readonly GradientCase[]>> 
       constants: { index: { type: 'int64', dims: [3, 2], values: [0, 3, 2, 2, 1, 0] } },
       attributes: { axis: 1 },
     }),
+  ],
+  ScatterND: [
+    scatterRows({ dims: [2, 1], values: [3, 0] }, [2, 3]),
+    scatterRows({ dims: [2, 1, 1], values: [1, 4] }, [2, 1, 3], { reduction: 'add' }),
   ],
   GatherND: [
     given('GatherND', [[5, 2]], { constants: { index: { type: 'int64', dims: [1, 1], values: [3] } } }),

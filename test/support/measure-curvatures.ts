@@ -1,11 +1,14 @@
 import { createCurvatureMeter } from '../../src/activations/curvature-meter.js';
 import { walkBackwards } from '../../src/activations/walk-backwards.js';
 import { blockSpans } from '../../src/architecture/layout.js';
+import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { resolveOptions } from '../../src/options.js';
 import { measureForwards } from '../../src/prune/measure-dense/measure-forwards.js';
 import { startContext } from '../../src/prune/prune-context.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Batch } from '../../src/runtime/block-runner.js';
+import { differentiateModel } from '../../src/runtime/differentiate-model.js';
+import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from './engine.js';
 import type { Loaded } from './tiny-llama.js';
@@ -55,4 +58,32 @@ export async function measureCurvatures(
   });
   await Promise.all([runner.dispose(), run.dispose()]);
   return meters.map(({ meter }) => meter.finish());
+}
+
+/** Mean g g' over tokens of the whole model's gradient at some values. */
+export async function wholeCurvatures(
+  { model, analysed }: Loaded,
+  windows: readonly Int32Array[],
+  wanted: readonly string[],
+): Promise<Float64Array[]> {
+  const width = analysed.detected.layout.hiddenSize;
+  const size = { batchSize: 1, sequenceLength: windows[0]!.length };
+  const { bytes, gradients, tokens: name } = await differentiateModel({ model, analysed, wanted, ...size });
+  const session = await testEngine.load(bytes);
+  const sums = wanted.map(() => new Float64Array(width * width));
+  const scale = 1 / (windows.length * size.sequenceLength);
+  for (const window of windows) {
+    const results = await session.run({
+      ...prefillFeeds(readModelInputs(model.proto.graph!), size, window),
+      [name]: { type: 'int64', dims: [1, window.length], data: BigInt64Array.from(window, BigInt) },
+    });
+    for (const [at, value] of wanted.entries()) {
+      const data = results[gradients.get(value)!]!.data as Float32Array;
+      for (let token = 0; token < data.length; token += width)
+        for (let i = 0; i < width; i += 1)
+          for (let j = 0; j < width; j += 1) sums[at]![i * width + j]! += data[token + i]! * data[token + j]! * scale;
+    }
+  }
+  await session.release();
+  return sums;
 }

@@ -173,11 +173,11 @@ async function findChange(
   });
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const finish = () => {
-    const { sum, zeroCount } = meter.finish();
-    blockChange[span.block]! += sum / tokenCount;
+    const { sum, rowCount, zeroCount } = meter.finish();
+    blockChange[span.block]! += sum / rowCount;
     if (zeroCount === 0) return;
     if (context.remarks.some((remark) => ZERO_TOKENS.test(remark))) return;
-    const found = `${zeroCount} of ${tokenCount} calibration tokens are zeros before or after block ${span.block}`;
+    const found = `${Math.ceil((zeroCount * tokenCount) / rowCount)} of ${tokenCount} calibration tokens are zeros before or after block ${span.block}`;
     context.remarks.push(
       `${found}, such as those whose embedding was never learnt; they count as unchanged, and no gradient passes them`,
     );
