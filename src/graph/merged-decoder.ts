@@ -8,7 +8,8 @@ import {
   type NodeProto,
   NodeProtoSchema,
 } from 'onnx-buf';
-import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { isEqualTensor } from '../onnx/equal-tensors.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
 import { findAttribute } from './attributes.js';
 import { makeNode } from './build.js';
 import { inputsOf } from './graph-index.js';
@@ -118,27 +119,13 @@ async function findStrays(cached: OnnxModel, fresh: OnnxModel): Promise<Readonly
   const strays = new Map<string, string>();
   for (const [name, handle] of fresh.weights) {
     const known = cached.weights.get(name);
-    if (known === undefined ? !made.has(name) : await isEqual(known, handle)) continue;
+    if (known === undefined ? !made.has(name) : await isEqualTensor(known, handle)) continue;
     let own = `${name}/without_past`;
     while (taken.has(own)) own += '_2';
     taken.add(own);
     strays.set(name, own);
   }
   return strays;
-}
-
-/** Weights are compared in pieces of this size. */
-const PIECE_BYTES = 8 * 2 ** 20;
-
-async function isEqual(a: TensorHandle, b: TensorHandle): Promise<boolean> {
-  if (a === b) return true;
-  if (a.dataType !== b.dataType || a.byteLength !== b.byteLength || a.dims.join() !== b.dims.join()) return false;
-  for (let offset = 0; offset < a.byteLength; offset += PIECE_BYTES) {
-    const range = { offset, length: Math.min(PIECE_BYTES, a.byteLength - offset) };
-    const [left, right] = await Promise.all([a.read(range), b.read(range)]);
-    if (left.some((byte, at) => byte !== right[at])) return false;
-  }
-  return true;
 }
 
 function renameReads(node: NodeProto, names: ReadonlyMap<string, string>): NodeProto {

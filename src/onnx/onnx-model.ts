@@ -47,8 +47,16 @@ export interface OnnxModel {
   readonly front?: GraphFront;
   /** The model as its file has it, where this one has floats in place of codes. */
   readonly coded?: OnnxModel;
+  /** Copies of other weights that its file holds as well; saving writes those once. Absent: none. */
+  readonly shared?: readonly SharedWeight[];
   /** The other half of a merged decoder, over the same weights; absent for any other model. */
   readonly twin?: MergedTwin;
+}
+
+/** A copy of another weight. */
+export interface SharedWeight {
+  readonly name: string;
+  readonly byteLength: number;
 }
 
 /** The decoder that starts without past, and what held it together with the one that goes on. */

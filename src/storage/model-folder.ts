@@ -3,6 +3,7 @@ import type { CacheSizes } from '../evaluation/model-interface.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
 import { splitMerged } from '../graph/merged-decoder.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
+import { shareWeights } from '../graph/share-weights.js';
 import { loadModel } from '../onnx/load-model.js';
 import type { ModelStorage, OnnxModel } from '../onnx/onnx-model.js';
 import { parseModelId } from '../options/model-id.js';
@@ -126,7 +127,7 @@ export async function openModelFolder(
     opened.push(folder);
     const source = await folder.open(place.name);
     if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
-    return dequantiseGraph(splitMerged(await loadModel(source, folder)));
+    return dequantiseGraph(await shareWeights(splitMerged(await loadModel(source, folder))));
   };
   const loadEmbeddings = async () => {
     if (embeddings !== undefined) return loadFile(embeddings);

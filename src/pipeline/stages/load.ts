@@ -1,9 +1,20 @@
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { formatBytes } from '../../report/format-quantity.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import type { Stage } from '../job-context.js';
 
-/** Loads a model; its weights stay where they are, as handles. */
+/** Loads a model; its weights stay where they are, as handles. Equal tables that its file holds twice are one, which is a remark. */
 export const load: Stage<ModelFolder, OnnxModel> = {
   name: 'load',
-  run: ({ timed }, folder) => timed('load', () => folder.load()),
+  run: ({ timed, remarks }, folder) =>
+    timed('load', async () => {
+      const model = await folder.load();
+      const { shared = [] } = model;
+      const bytes = shared.reduce((sum, { byteLength }) => sum + byteLength, 0);
+      if (shared.length > 0)
+        remarks.push(
+          `${shared.map(({ name }) => name).join(', ')} ${shared.length === 1 ? 'is a copy' : 'are copies'} of other weights: counted, rounded and written once, which saves ${formatBytes(bytes)} of the original's file`,
+        );
+      return model;
+    }),
 };

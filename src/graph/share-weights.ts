@@ -1,0 +1,123 @@
+import type { NodeProto } from 'onnx-buf';
+import { isEqualTensor, isTransposed } from '../onnx/equal-tensors.js';
+import { isFloatType } from '../onnx/float-encoding.js';
+import type { OnnxModel, SharedWeight, TensorHandle } from '../onnx/onnx-model.js';
+import { makeNode } from './build.js';
+import { type GraphIndex, indexGraph } from './graph-index.js';
+
+/** Below this a second copy is not worth looking for. */
+const LEAST_BYTES = 2 ** 20;
+
+/** Operators that read a row of a table by its index. */
+const LOOKUPS: ReadonlySet<string> = new Set(['Gather', 'GatherBlockQuantized']);
+
+/** Operators whose weights are pruned: two equal ones may be cut differently. */
+const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Conv', 'Einsum', 'FusedMatMul', 'Transpose']);
+
+/**
+ * Keeps one copy of large float weights with equal content. Exporters write an embedding table that is the LM head too twice, often
+ * transposed: what was the second copy is the first one then, or its `Transpose`. Equal weights of two products stay apart, since each
+ * can be pruned by itself.
+ *
+ * @returns the model given where nothing is equal.
+ */
+export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
+  const pairs = await findPairs(model);
+  if (pairs.length === 0) return model;
+  const { twin } = model;
+  return {
+    ...replaceCopies(model, pairs),
+    shared: pairs.map(({ copy, byteLength }) => ({ name: copy, byteLength })),
+    ...(twin && { twin: { ...twin, model: replaceCopies(twin.model, pairs) } }),
+  };
+}
+
+/** A weight whose content another one has. */
+interface EqualPair extends Pick<SharedWeight, 'byteLength'> {
+  readonly kept: string;
+  readonly copy: string;
+  readonly isTransposed: boolean;
+}
+
+/** A weight that may have a copy, and how it is used. */
+interface Candidate {
+  readonly name: string;
+  readonly handle: TensorHandle;
+  readonly isTable: boolean;
+  readonly isFactor: boolean;
+}
+
+async function findPairs(model: OnnxModel): Promise<EqualPair[]> {
+  const models = [model, ...(model.twin ? [model.twin.model] : [])];
+  const indexes = models.map(({ proto }) => indexGraph(proto.graph!));
+  const candidates = (model.proto.graph?.initializer ?? []).flatMap(
+    ({ name }) => describeWeight(name, model.weights.get(name), indexes) ?? [],
+  );
+  // Tables first: a copy becomes the table, or its transpose.
+  const ordered = [...candidates.filter(({ isTable }) => isTable), ...candidates.filter(({ isTable }) => !isTable)];
+  const pairs: EqualPair[] = [];
+  const gone = new Set<string>();
+  for (const [at, { name: kept, handle, ...use }] of ordered.entries()) {
+    if (gone.has(kept)) continue;
+    for (const other of ordered.slice(at + 1)) {
+      if (gone.has(other.name) || other.handle.byteLength !== handle.byteLength) continue;
+      if (!use.isTable && (use.isFactor || other.isFactor)) continue;
+      const found = await comparePair(handle, other.handle, use.isTable);
+      if (found === undefined) continue;
+      gone.add(other.name);
+      pairs.push({ kept, copy: other.name, byteLength: handle.byteLength, isTransposed: found === 'transposed' });
+    }
+  }
+  return pairs;
+}
+
+function describeWeight(
+  name: string,
+  handle: TensorHandle | undefined,
+  indexes: readonly GraphIndex[],
+): Candidate | undefined {
+  if (handle === undefined || !isFloatType(handle.dataType) || handle.byteLength < LEAST_BYTES) return undefined;
+  const readers = indexes.flatMap(({ consumersOf, nodes }) => (consumersOf.get(name) ?? []).map((at) => nodes[at]!));
+  // What a subgraph reads keeps its name, and so does what the model hands out.
+  const isBound =
+    readers.some(({ input }) => !input.includes(name)) || indexes.some(({ outputs }) => outputs.has(name));
+  if (isBound || readers.length === 0) return undefined;
+  const isLookup = ({ opType, input }: NodeProto) => LOOKUPS.has(opType) && input[0] === name;
+  return {
+    name,
+    handle,
+    isTable: handle.dims.length === 2 && readers.some(isLookup),
+    isFactor: readers.some((node) => PRODUCTS.has(node.opType) || (isLookup(node) && handle.dims.length > 2)),
+  };
+}
+
+async function comparePair(
+  kept: TensorHandle,
+  copy: TensorHandle,
+  mayTurn: boolean,
+): Promise<'equal' | 'transposed' | undefined> {
+  if (kept.dataType !== copy.dataType) return undefined;
+  if (await isEqualTensor(kept, copy)) return 'equal';
+  return mayTurn && (await isTransposed(kept, copy)) ? 'transposed' : undefined;
+}
+
+function replaceCopies(model: OnnxModel, pairs: readonly EqualPair[]): OnnxModel {
+  const graph = model.proto.graph!;
+  const [turned, same] = [true, false].map((side) => pairs.filter(({ isTransposed }) => isTransposed === side));
+  const names = new Map(same!.map(({ copy, kept }) => [copy, kept]));
+  const copies = new Set(pairs.map(({ copy }) => copy));
+  for (const node of graph.node) node.input = node.input.map((name) => names.get(name) ?? name);
+  graph.node.unshift(
+    ...turned!.map(({ kept, copy }) =>
+      makeNode({
+        ...{ op: 'Transpose', name: `${copy}/Transpose`, inputs: [kept], outputs: [copy] },
+        attributes: { perm: [1, 0] },
+      }),
+    ),
+  );
+  graph.initializer = graph.initializer.filter(({ name }) => !copies.has(name));
+  // Old models list their weights among the inputs.
+  graph.input = graph.input.filter(({ name }) => !copies.has(name));
+  const weights = new Map([...model.weights].filter(([name]) => !copies.has(name)));
+  return { ...model, weights };
+}

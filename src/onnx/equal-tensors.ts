@@ -1,0 +1,54 @@
+import type { TensorHandle } from './onnx-model.js';
+
+/** Weights are compared in pieces of this size. */
+const PIECE_BYTES = 32 * 2 ** 20;
+
+/** Elements that are compared before all others: tensors that differ mostly differ in one of them. */
+const SAMPLE_COUNT = 16;
+
+/** Whether two tensors have the same type, shape and bytes. */
+export async function isEqualTensor(a: TensorHandle, b: TensorHandle): Promise<boolean> {
+  if (a === b) return true;
+  if (a.dataType !== b.dataType || a.byteLength !== b.byteLength || a.dims.join() !== b.dims.join()) return false;
+  for (const offset of samples(a.byteLength)) {
+    const range = { offset, length: Math.min(SAMPLE_COUNT, a.byteLength - offset) };
+    if (!sameBytes(await a.read(range), await b.read(range))) return false;
+  }
+  for (let offset = 0; offset < a.byteLength; offset += PIECE_BYTES) {
+    const range = { offset, length: Math.min(PIECE_BYTES, a.byteLength - offset) };
+    const [left, right] = await Promise.all([a.read(range), b.read(range)]);
+    if (!sameBytes(left, right)) return false;
+  }
+  return true;
+}
+
+/** Whether a matrix is another one transposed, to the byte. Reads of the second are short, so it is asked of what is likely to be equal. */
+export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<boolean> {
+  const [rows = 0, columns = 0] = a.dims;
+  if (a.dataType !== b.dataType || a.dims.length !== 2 || b.dims.join() !== [columns, rows].join()) return false;
+  const size = a.byteLength / (rows * columns);
+  const readAt = async (handle: TensorHandle, at: number, count = 1) =>
+    handle.read({ offset: at * size, length: count * size });
+  for (const at of samples(rows * columns)) {
+    const [row, column] = [Math.floor(at / columns), at % columns];
+    if (!sameBytes(await readAt(a, at), await readAt(b, column * rows + row))) return false;
+  }
+  const rowsAtOnce = Math.max(1, Math.floor(PIECE_BYTES / (columns * size)));
+  for (let row = 0; row < rows; row += rowsAtOnce) {
+    const count = Math.min(rowsAtOnce, rows - row);
+    const piece = await readAt(a, row * columns, count * columns);
+    for (let column = 0; column < columns; column++) {
+      const other = await readAt(b, column * rows + row, count);
+      for (let at = 0; at < count; at++)
+        for (let byte = 0; byte < size; byte++)
+          if (piece[(at * columns + column) * size + byte] !== other[at * size + byte]) return false;
+    }
+  }
+  return true;
+}
+
+/** Places spread over a length, each near another part of a row. */
+const samples = (length: number): number[] =>
+  Array.from({ length: length === 0 ? 0 : SAMPLE_COUNT }, (_, at) => Math.floor((length * (at + 0.5)) / SAMPLE_COUNT + at * 37) % length);
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, at) => byte === b[at]);
