@@ -81,6 +81,8 @@ const MS = {
   sampled: 3,
   /** Sampling from a vocabulary, by entry. */
   drawn: 5e-5,
+  /** Losses of two models and their divergence in double precision, by entry of the vocabulary. */
+  compared: 1.2e-5,
   /** A run of a session, and a session that is opened, which packs its weights. */
   run: 0.3,
   session: 8,
@@ -88,7 +90,10 @@ const MS = {
   /** Writing a token alone reads all weights. */
   readMegabyte: 0.067,
   step: 2,
-  loadedMegabyte: 1.5,
+  loadedMegabyte: 0.2,
+  /** Finding what a graph's tensors are, by layer. */
+  analysedLayer: 35,
+  analysedMegabyte: 1.5,
   savedMegabyte: 3,
   /** Factorising a Gram matrix, by the cube of its inputs: to order units, to score them, to round weights. */
   ordered: 1.4e-7,
@@ -101,8 +106,9 @@ const MS = {
   module: 20,
   /** Principal components and clusters of an FFN's tokens. */
   contexts: 1000,
-  /** A tokenizer and a text. */
-  text: 200,
+  /** A tokenizer and a text, and what a tokenizer takes by entry of its vocabulary. */
+  text: 40,
+  textToken: 4e-3,
 };
 
 const TOKENS_PER_RUN = 1024;
@@ -114,8 +120,8 @@ const BACKWARDS = 3;
 const REPAIR = { base: 0.9, step: 1.4 };
 /** Ways through the blocks for a token that is learned on: teacher, student, and the gradients of all weights. */
 const HEALED = 9;
-/** Of each model that is compared on held-out windows, roughly. */
-const QUALITY_TOKENS = 1024;
+/** Held-out windows that models are compared on. */
+const QUALITY_WINDOWS = 8;
 const HELD_OUT_SCORES = 5;
 /** Models that are opened, and tokens that are read one by one. */
 const CERTIFIED = { models: 2, steps: 64 };
@@ -196,16 +202,16 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     ...Array.from({ length: Math.max(1, dtypes.length) }, (): Step[] => [
       ['save', costs.save()],
       ...(certifies ? [['certify', costs.certify()] as Step] : []),
-      ...(measuresQuality ? [['quality', costs.quality()] as Step] : []),
+      ...(measuresQuality ? [['quality', costs.quality(windowLength)] as Step] : []),
     ]).flat(),
   ];
   const evaluates = evaluated.tokenCount + evaluated.newTokens > 0;
   const steps: Step[] = [
     ['load', costs.load()],
     ['analyse', costs.analyse()],
-    ...(looks ? [['calibrate', { script: MS.text }] as Step] : []),
+    ...(looks ? [['calibrate', costs.text()] as Step] : []),
     ...(writtenCount > 0 ? [['generate', costs.generate(writtenCount)] as Step] : []),
-    ...(healing ? [['calibrate', { script: MS.text }] as Step] : []),
+    ...(healing ? [['calibrate', costs.text()] as Step] : []),
     ...(healedWriting > 0
       ? [['generate', costs.generate(healedWriting), fractionWritten(writtenCount, healedWriting)] as Step]
       : []),
@@ -239,11 +245,12 @@ export function estimateHealing({
   const healing = { ...settings, windowLength };
   const written = healedTokens(healing) * (1 - settings.textShare);
   const steps: Step[] = [
-    ['calibrate', { script: MS.text }],
+    ['calibrate', costs.text()],
     ...(written > 0 ? [['generate', costs.generate(written)] as Step] : []),
     ['heal', costs.heal(healing)],
     ['save', costs.save()],
     ...(certifies ? [['certify', costs.certify()] as Step] : []),
+    ['quality', costs.quality(windowLength)],
   ];
   return steps.map((step) => expectedStep(step, speed));
 }
@@ -262,12 +269,13 @@ export function estimateObservation({
   const ways = { ...denseWays(options), weighing: false, forwards: true, sums: false };
   const modules = chosen(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
+  const forward = costs.forward(tokenCount);
   const savedMegabytes = sum(modules.map(({ inputs }) => inputs ** 2)) * 4e-6;
   const steps: Step[] = [
-    ['calibrate', { script: MS.text }],
+    ['calibrate', costs.text()],
     ...(share > 0 ? [['generate', costs.generate(tokenCount * share)] as Step] : []),
     ...lookSteps({ size, costs, options, tokenCount, ways }),
-    ['observe', { graphs: 2 * costs.forward(tokenCount).graphs + sums }],
+    ['observe', { graphs: 2 * forward.graphs + sums, script: 2 * forward.script }],
     ['save', { script: savedMegabytes * MS.savedMegabyte }],
   ];
   return steps.map((step) => expectedStep(step, speed));
@@ -328,12 +336,18 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
   const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const ordering = sums ? MS.ordered * cubes(modules) : 0;
   const forward = costs.forward(tokenCount);
+  const backward = costs.backward(back);
   return [
     ...(weighing ? [['measure', forward] as Step, ['gradients', costs.backward(tokenCount)] as Step] : []),
     ...(forwards
-      ? [['measure', { graphs: forward.graphs! + gram, script: contexts + (backwards ? 0 : ordering) }] as Step]
+      ? [
+          [
+            'measure',
+            { graphs: forward.graphs + gram, script: forward.script + contexts + (backwards ? 0 : ordering) },
+          ] as Step,
+        ]
       : []),
-    ...(backwards ? [['gradients', { graphs: costs.backward(back).graphs!, script: ordering }] as Step] : []),
+    ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
   ];
 }
 
@@ -358,24 +372,27 @@ function stageCosts(size: ModelSize) {
   const openModel = MS.session * layerCount + megabytes * MS.packedMegabyte;
   const runs = (tokens: number) => Math.max(1, tokens / TOKENS_PER_RUN) * MS.run;
   const forward = (tokens: number) => ({
-    graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount + openBlocks,
+    graphs: tokens * blockParameters * MS.multiply + runs(tokens) * segmentCount,
+    // One thread packs the weights of a session that is opened.
+    script: openBlocks,
   });
+  const text = () => ({ script: MS.text + size.vocabularySize * MS.textToken });
   const gram = (of: ModelSize['modules'], tokens: number) =>
     tokens * sum(of.map(({ inputs }) => inputs ** 2)) * MS.multiply;
   return {
     forward,
     gram,
-    load: () => ({ script: MS.text + megabytes * MS.loadedMegabyte }),
-    analyse: () => ({ graphs: 2 * openModel }),
+    text,
+    load: () => ({ script: text().script + megabytes * MS.loadedMegabyte }),
+    analyse: () => ({ script: layerCount * MS.analysedLayer + megabytes * MS.analysedMegabyte }),
     generate: (tokens: number) => ({
-      graphs: openModel + tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
-      script: tokens * size.vocabularySize * MS.drawn,
+      graphs: tokens * (MS.sampled * (blockParameters + headParameters) * MS.multiply + MS.run / 8),
+      script: openModel + tokens * size.vocabularySize * MS.drawn,
     }),
     backward: (tokens: number) => ({
       graphs:
-        BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply +
-        runs(tokens) * BACKWARDS * layerCount +
-        BACKWARDS * openBlocks,
+        BACKWARDS * tokens * (blockParameters + headParameters) * MS.multiply + runs(tokens) * BACKWARDS * layerCount,
+      script: BACKWARDS * openBlocks,
     }),
     shrink(options: ResolvedOptions, tokens: number): Cost {
       const touched = chosen(size, options);
@@ -389,38 +406,45 @@ function stageCosts(size: ModelSize) {
           2 * forward(tokens).graphs -
           0.88 * tokens * blockParameters * MS.multiply +
           (options.adapter.needs === 'gram' ? gram(touched, tokens) : 0) +
-          examples * ways * ffnParameters * MS.multiply +
-          (repairs ? 4 * openBlocks : 0),
-        script: scoring + touched.length * MS.module,
+          examples * ways * ffnParameters * MS.multiply,
+        script: (repairs ? 6 : 2) * openBlocks + scoring + touched.length * MS.module,
       };
     },
     heal: (healing: Healing): Cost => ({
       graphs:
         HEALED * healing.passCount * healing.windowCount * healing.windowLength * blockParameters * MS.multiply +
         HELD_OUT_SCORES * countHeldOut(healing) * healing.windowLength * blockParameters * MS.multiply +
-        2 * (healedTokens(healing) * blockParameters * MS.multiply) +
-        BACKWARDS * openBlocks,
+        2 * (healedTokens(healing) * blockParameters * MS.multiply),
+      script: BACKWARDS * openBlocks,
     }),
     round: (tokens: number): Cost => ({
-      graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply + 3 * openBlocks,
-      script: sum(
-        mapsOf(modules).map(({ rows, inputs }) => rows * inputs ** 2 * MS.fedBack + 1.25 * inputs ** 3 * MS.rounded),
-      ),
+      graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply,
+      script:
+        4 * openBlocks +
+        sum(
+          mapsOf(modules).map(({ rows, inputs }) => rows * inputs ** 2 * MS.fedBack + 1.25 * inputs ** 3 * MS.rounded),
+        ),
     }),
-    compare: (): Cost => ({ graphs: COMPARED_MODELS * openModel, script: blockParameters * MS.nearest }),
+    compare: (): Cost => ({ script: COMPARED_MODELS * openModel + blockParameters * MS.nearest }),
     nearest: (): Cost => ({ script: (blockParameters + headParameters) * MS.nearest }),
     save: (): Cost => ({ script: megabytes * MS.savedMegabyte }),
     certify: (): Cost => ({
-      graphs: CERTIFIED.models * openModel + CERTIFIED.steps * (megabytes * MS.readMegabyte + MS.step),
+      graphs: CERTIFIED.steps * (megabytes * MS.readMegabyte + MS.step),
+      script: CERTIFIED.models * openModel,
     }),
-    quality: (): Cost => ({
-      graphs: openModel + QUALITY_TOKENS * (blockParameters + headParameters) * MS.multiply,
-    }),
+    quality(windowLength: number): Cost {
+      const tokens = QUALITY_WINDOWS * windowLength;
+      const models = 2;
+      return {
+        graphs:
+          models * tokens * (blockParameters + headParameters) * MS.multiply +
+          tokens * size.vocabularySize * MS.compared,
+        script: models * openModel,
+      };
+    },
     evaluate: ({ tokenCount, newTokens }: EvaluatedWork): Cost => ({
-      graphs:
-        openModel +
-        tokenCount * (blockParameters + headParameters) * MS.multiply +
-        newTokens * megabytes * MS.readMegabyte,
+      graphs: tokenCount * (blockParameters + headParameters) * MS.multiply + newTokens * megabytes * MS.readMegabyte,
+      script: openModel,
     }),
   };
 }

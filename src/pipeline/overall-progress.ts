@@ -19,8 +19,11 @@ export interface OverallProgress {
 
 /** The end is reached when the job says so, and not before. */
 const MOST = 0.995;
-/** Weight of what is known of a step's speed beside what the step itself has shown, as a fraction of the step. */
-const PRIOR_WEIGHT = 0.08;
+/**
+ * Weight of what is known of a step's speed beside what the step itself has shown, as a fraction of the step: so many ticks of it,
+ * within these bounds.
+ */
+const PRIOR_WEIGHT = { ticks: 3, least: 0.03, most: 0.08 };
 /** The same for a stage that was measured before, beside all stages. */
 const STAGE_WEIGHT = 0.2;
 /** Of the job as a whole: its expected times are those of another machine. */
@@ -103,7 +106,8 @@ export function createOverallProgress(now: () => number): OverallProgress {
   /** What is left of the open step, at a moment. */
   function leftOfOpen(step: OpenStep, at: number): number {
     const { ms, expectedMs } = sinceFirst(step);
-    const weight = PRIOR_WEIGHT * step.ms;
+    const { ticks, least, most } = PRIOR_WEIGHT;
+    const weight = Math.max(least, Math.min(most, ticks / step.total)) * step.ms;
     const ratio = expectedMs + weight > 0 ? (ms + weight * ratioOf(step.stage)) / (expectedMs + weight) : 1;
     const left = ratio * step.ms * shareLeft(step);
     return Math.max(0, left - (at - step.last.at));

@@ -92,7 +92,7 @@ describe('the time left', () => {
     // The jump from seconds to minutes is not shown on its way.
     const shown = told.filter(({ stage, remainingMs }) => stage === 'prune' && remainingMs !== undefined);
     expect(shown.length).toBeGreaterThan(50);
-    for (const { at, remainingMs } of shown.filter(({ done }) => done > 20 && done < 100))
+    for (const { at, remainingMs } of shown.filter(({ done }) => done > 8 && done < 100))
       expect(remainingMs! / (303_000 - at)).toBeGreaterThan(0.7);
   });
 
