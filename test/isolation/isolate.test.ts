@@ -2,7 +2,6 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
-import { jest } from '@jest/globals';
 import { startPulse } from '../../src/isolation/start-pulse.js';
 import { watchProcess } from '../../src/isolation/watch-process.js';
 import {

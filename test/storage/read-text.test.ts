@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { jest } from '@jest/globals';
 import { OptionError } from '../../src/errors.js';
 import { nodeFiles } from '../../src/platform/node/node-files.js';
 import { readLines, readText } from '../../src/storage/read-text.js';

@@ -1,4 +1,3 @@
-import { jest } from '@jest/globals';
 import { callInWorker, type WorkerLike, WorkerNotStarted } from '../../src/web/call-in-worker.js';
 
 /** A worker whose script is not there: it says so as soon as it can. */

@@ -34,7 +34,9 @@ const HTML = `<!doctype html><title>pages</title><script type="module">
     return (await walk(await navigator.storage.getDirectory(), '')).sort();
   };
   const ownEngine = async () => fang.createOrtEngine(await import('/ort.bundle.min.mjs'), { executionProviders: ['wasm'] });
-  Object.assign(globalThis, { fang, denseFiles, listOpfs, ownEngine, isReady: true });
+  // What esbuild calls to keep the names of functions, which travel to the page as text.
+  const __name = (named) => named;
+  Object.assign(globalThis, { fang, denseFiles, listOpfs, ownEngine, __name, isReady: true });
 </script>`;
 
 const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, windowLength: 24 } } as const;

@@ -1,12 +1,18 @@
 import { lstat, readFile } from 'node:fs/promises';
 import path, { join } from 'node:path';
-import { jest } from '@jest/globals';
 import type { HubFile } from '../../../src/platform/hub-store.js';
 import { readHubSettings } from '../../../src/platform/node/hub-settings.js';
+import { createHubStore } from '../../../src/platform/node/hub-store.js';
 import { relativeBy } from '../../../src/platform/node/paths.js';
+import { replaceFileCalls } from '../../support/replace-file-calls.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
+replaceFileCalls({
+  async symlink() {
+    throw Object.assign(new Error('operation not permitted, symlink'), { code: 'EPERM' });
+  },
+});
 
 describe('variables of the Hub', () => {
   it.each([
@@ -24,12 +30,6 @@ describe('variables of the Hub', () => {
 });
 
 it('has files themselves where a system makes no links, as Windows without its developer mode', async () => {
-  const files = await import('node:fs/promises');
-  const symlink = async () => {
-    throw Object.assign(new Error('operation not permitted, symlink'), { code: 'EPERM' });
-  };
-  jest.unstable_mockModule('node:fs/promises', () => ({ ...files, symlink }));
-  const { createHubStore } = await import('../../../src/platform/node/hub-store.js');
   const store = createHubStore({ HF_HUB_CACHE: folder() });
   const commit = { repo: 'me/tiny', commit: '0'.repeat(40) };
   const file: HubFile = { path: 'onnx/model.onnx', byteLength: 3, hash: 'a'.repeat(64), algorithm: 'sha256' };

@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { jest } from '@jest/globals';
+import { MANIFEST } from '../../../src/platform/folder-manifest.js';
+import { nodeFiles } from '../../../src/platform/node/node-files.js';
+import { keptIn, openWorkspace } from '../../../src/platform/node/workspace.js';
 import type { Files } from '../../../src/platform/platform.js';
+import { FILE_CALLS as real, replaceFileCalls } from '../../support/replace-file-calls.js';
 import { mountSmallDisk } from '../../support/small-disk.js';
 import { listFiles, useTemporaryFolder } from '../../support/temporary-folder.js';
 
-const real = await import('node:fs/promises');
 /** What the file system answers to a rename; undefined: it renames. */
 let answer: (from: string, to: string) => string | undefined = () => undefined;
 /** After a kill nothing is cleared up. */
@@ -17,8 +19,7 @@ const unlessKilled =
     if (isKilled) throw new Error('EKILLED');
     await action(...given);
   };
-jest.unstable_mockModule('node:fs/promises', () => ({
-  ...real,
+replaceFileCalls({
   rm: unlessKilled(real.rm),
   rmdir: unlessKilled((path: string) => real.rmdir(path)),
   unlink: unlessKilled(real.unlink),
@@ -28,10 +29,7 @@ jest.unstable_mockModule('node:fs/promises', () => ({
     if (code !== undefined) throw Object.assign(new Error(`${code}: rename`), { code });
     await real.rename(from, to);
   },
-}));
-const { nodeFiles } = await import('../../../src/platform/node/node-files.js');
-const { openWorkspace, keptIn } = await import('../../../src/platform/node/workspace.js');
-const { MANIFEST } = await import('../../../src/platform/folder-manifest.js');
+});
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);

@@ -1,9 +1,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { jest } from '@jest/globals';
+import { nodeFiles } from '../../../src/platform/node/node-files.js';
+import { openWorkspace } from '../../../src/platform/node/workspace.js';
+import { FILE_CALLS as real, replaceFileCalls } from '../../support/replace-file-calls.js';
 import { listFiles, useTemporaryFolder } from '../../support/temporary-folder.js';
 
-const real = await import('node:fs/promises');
 const failing = (code: string) => async () => {
   throw Object.assign(new Error(`${code}: not supported`), { code });
 };
@@ -16,8 +17,7 @@ const orLacking =
       ? (real[name] as (...given: readonly unknown[]) => unknown)(...given)
       : failing(lacking[name]!)();
 
-jest.unstable_mockModule('node:fs/promises', () => ({
-  ...real,
+replaceFileCalls({
   link: orLacking('link'),
   symlink: orLacking('symlink'),
   utimes: orLacking('utimes'),
@@ -28,9 +28,7 @@ jest.unstable_mockModule('node:fs/promises', () => ({
     const code = lacking[isFolder ? 'fsync of folders' : 'fsync'];
     return code === undefined ? file : Object.assign(file, { sync: failing(code), datasync: failing(code) });
   },
-}));
-const { nodeFiles } = await import('../../../src/platform/node/node-files.js');
-const { openWorkspace } = await import('../../../src/platform/node/workspace.js');
+});
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
