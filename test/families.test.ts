@@ -1,3 +1,4 @@
+import type { PruneOptions } from '../src/options.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
@@ -104,6 +105,18 @@ const rotatedOnAxes = ({ g, block }: BlockSite, x: string): Heads => {
   return { query, key, value, kvHeads: HEADS };
 };
 
+/** All query heads are normalised together by one operator, all key heads by several, as in OLMo 2. */
+const normedOverHeads = (site: BlockSite, x: string): Heads => {
+  const { g } = site;
+  const kvHeads = HEADS / 2;
+  const query = toHeads(g, layerNorm(g, linear(g, x, HIDDEN, HIDDEN)), HEADS);
+  const [wide, value] = [0, 1].map(() => linear(g, x, HIDDEN, kvHeads * HEAD_SIZE)) as [string, string];
+  const mean = g.op('ReduceMean', [g.op('Pow', [wide, g.scalar(2)])], { axes: [-1], keepdims: 1 });
+  const scale = g.op('Reciprocal', [g.op('Sqrt', [g.op('Add', [mean, g.scalar(1e-6)])])]);
+  const key = g.op('Mul', [g.weight([kvHeads * HEAD_SIZE], 0.2, 1), g.op('Mul', [wide, scale])]);
+  return { query, key: toHeads(g, key, kvHeads), value: toHeads(g, value, kvHeads), kvHeads };
+};
+
 /** Scores fall with the distance, by a slope per head, as in BLOOM and MPT. */
 const alibi = ({ g, columns, rows }: BlockSite): string => {
   const slopes = g.floats(
@@ -193,6 +206,11 @@ const FAMILIES: readonly (readonly [string, DecoderShape, object])[] = [
     { attention: selfAttention({ project: packedByGroup }) },
     heads('grouped-query attention', HEADS, 2),
   ],
+  [
+    'norms over all heads',
+    { attention: selfAttention({ project: normedOverHeads, spread: repeatHeads(HEADS / 2) }) },
+    heads('grouped-query attention', HEADS, HEADS / 2),
+  ],
   ['partial rotary', { attention: selfAttention({ project: partlyRotated }) }, MULTI_HEAD],
   ['rotary on three axes', { attention: selfAttention({ project: rotatedOnAxes }) }, MULTI_HEAD],
   ['tokens flattened for the FFN', { compose: flattened }, MULTI_HEAD],
@@ -236,4 +254,14 @@ describe.each(FAMILIES)('%s', (_, shape, attention) => {
       expect(repairedInputs(outcome, loaded, cut).length > 0).toBe(cut.module.kind === 'ffn');
     expect(maskedGap).toBeLessThan(1e-5);
   });
+});
+
+it('picks heads behind a norm over all of them in several rounds', async () => {
+  const attention = selfAttention({ project: normedOverHeads, spread: repeatHeads(HEADS / 2) });
+  const loaded = await loadTinyLlama(buildDecoder({ attention }));
+  const options: PruneOptions = { sparsity: 0.5, method: 'flap', modules: 'attention', shots: 2, headUnit: 'query' };
+  const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
+  expect(outcome.modules.map(({ keep }) => keep.length)).toEqual([2, 2]);
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(cacheGap).toBeLessThan(1e-5);
 });

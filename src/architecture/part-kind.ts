@@ -9,16 +9,25 @@ export interface StageValue {
   readonly stageOf: ReadonlyMap<string, number>;
   readonly stage: number;
   readonly value: string;
+  /** Whether the way ends at a node. */
+  endsAt?(at: number): boolean;
 }
 
 /** What kind of part makes a value within its stage, told by how tokens meet on the way. */
-export function partKind({ index, stageOf, stage, value }: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
+export function partKind({
+  index,
+  stageOf,
+  stage,
+  value,
+  endsAt,
+}: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
   const pending = [value];
   const seen = new Set<string>();
   let isMixer = false;
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
-    const node = index.nodes[index.producerOf.get(next) ?? -1];
-    if (node === undefined || seen.has(next) || stageOf.get(next) !== stage) continue;
+    const at = index.producerOf.get(next) ?? -1;
+    const node = index.nodes[at];
+    if (node === undefined || seen.has(next) || stageOf.get(next) !== stage || endsAt?.(at)) continue;
     seen.add(next);
     const operator = operatorOf(node);
     const isProduct = operator?.tokens === 'product' && node.input.every((input) => !index.constants.has(input));

@@ -15,6 +15,7 @@ import {
 } from '../operators/axis-rule.js';
 import { isAttention, missing, type Operator } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
+import { isLinearNode } from './find-output-linears.js';
 import type { Unrecognised } from './layout.js';
 import { partKind } from './part-kind.js';
 
@@ -71,7 +72,7 @@ export interface TraceRequest {
 }
 
 /** Walks allowed before giving up: channels, then heads, then groups of heads; once more for each value that stays whole. */
-const MAX_WALKS = 6;
+const MAX_WALKS = 12;
 
 interface WalkRequest extends TraceRequest {
   /** Values of the module that keep all their channels, since a number is computed from all of them together. */
@@ -94,7 +95,8 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
       continue;
     }
     const [failure] = whole.values();
-    if ('trace' in outcome && failure !== undefined && !narrowsMaps(outcome.trace, request)) return { failure };
+    if ('trace' in outcome && failure !== undefined && !isCutBehind(outcome.trace, { ...request, whole }))
+      return { failure };
     if ('trace' in outcome) return { trace: { ...outcome.trace, headsPerUnit: (headCount ?? unitCount) / unitCount } };
     if (outcome.coarser >= unitCount || request.channelCount % outcome.coarser !== 0) {
       const reason = `${request.channelCount} channels cannot be seen as ${outcome.coarser} equal units`;
@@ -102,6 +104,7 @@ export function traceChannels(request: TraceRequest): TraceOutcome {
     }
     unitCount = outcome.coarser;
     headCount ??= unitCount;
+    whole.clear();
   }
   const reason = `the channels fall into ever coarser units (${unitCount} at last)`;
   return { failure: { node: request.seed, opType: '', reason, kind: 'ffn' } };
@@ -174,7 +177,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
         if (stop instanceof NeedCoarserUnits) return { coarser: stop.unitCount, at: where };
         if (!(stop instanceof TraceStop)) throw stop;
         const failure = { ...where, reason: stop.message };
-        if (stop instanceof ReducedTogether && !mixesTokens) return { whole: sourceOf(value, labelledFrom), failure };
+        if (stop instanceof ReducedTogether) return { whole: sourceOf(value, labelledFrom), failure };
         return { failure };
       }
     }
@@ -221,12 +224,26 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
   };
 }
 
-/** Whether linear maps that make the channels become smaller too, not only the one that reads them. */
-function narrowsMaps({ labels }: Pick<ChannelTrace, 'labels'>, { index, facts }: TraceRequest): boolean {
+/**
+ * Whether units can be picked behind what stays whole: linear maps that make the channels become smaller too, not only the one that
+ * reads them, heads still meet their attention, and nothing that makes a whole value becomes smaller.
+ */
+function isCutBehind(
+  { labels, nodes, isAttention: isHeads }: Pick<ChannelTrace, 'labels' | 'nodes' | 'isAttention'>,
+  { whole, ...request }: WalkRequest,
+): boolean {
+  const { index, facts } = request;
   const maps = [...labels.keys()].filter(
     (value) => index.initializers.has(value) && facts.get(value)?.dims.length === 2,
   );
-  return maps.length > 1;
+  const endsAt = (at: number) => isLinearNode(index, at);
+  const holdsHeads = (value: string) => partKind({ ...request, value, endsAt }) !== 'ffn';
+  const values = [...whole.keys()];
+  return (
+    maps.length > 1 &&
+    (isHeads || !values.some(holdsHeads)) &&
+    !values.some((value) => nodes.includes(index.producerOf.get(value) ?? -1))
+  );
 }
 
 /** The value of the module that a reduced value is computed from. */

@@ -1,6 +1,6 @@
 import { floatAttribute, intAttribute } from '../graph/attributes.js';
 import { positiveAxis, type Value } from '../graph/value.js';
-import { type AxisRule, TraceStop } from './axis-rule.js';
+import { type AxisRule, ReducedTogether } from './axis-rule.js';
 import { sameShape } from './elementwise.js';
 import { type RuleContext, unsupported, type VjpRule } from './gradient-rule.js';
 import { type Family, type Operator, PLAIN } from './operator.js';
@@ -10,7 +10,7 @@ const beforeNormalised: AxisRule = (site) => {
   const rank = site.dims(site.node.input[0] ?? '').length;
   const first = positiveAxis(intAttribute(site.node, 'axis', -1), rank);
   if (site.label.axis >= first) {
-    throw new TraceStop('the channels are normalised together, so removing some changes the others');
+    throw new ReducedTogether('the channels are normalised together, so removing some changes the others');
   }
   return sameShape(site);
 };
