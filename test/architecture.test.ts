@@ -24,7 +24,7 @@ const LAYERS = [
   ['runtime'],
   ['platform'],
   STAGES,
-  ['healing'],
+  ['healing', 'vocabulary'],
   ['options'],
   ['evaluation'],
   ['prune'],

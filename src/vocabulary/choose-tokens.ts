@@ -1,0 +1,156 @@
+import { tokenBytesOf } from '../calibration/token-bytes.js';
+import { OptionError } from '../errors.js';
+import { findFallbackTokens } from './fallback-tokens.js';
+import { writingOf } from './languages.js';
+import { createMergeParts } from './merge-parts.js';
+import { isWrittenIn } from './token-writing.js';
+import type { TokenizerFile } from './tokenizer-file.js';
+
+/** Which tokens of a vocabulary are to stay. */
+export interface TokenWish {
+  /** Languages or scripts whose tokens stay; absent: all. */
+  readonly languages?: readonly string[] | undefined;
+  /** How many tokens stay; absent: as many as the rest of the wish has. */
+  readonly size?: number | undefined;
+  /** Ids that stay, in place of languages and rank. */
+  readonly listed?: readonly number[] | undefined;
+  /** How often a text of the user's has each token. */
+  readonly seen?: ReadonlyMap<number, number> | undefined;
+  /** Ids that stay in any case: those that configuration, chat template and graph name. */
+  readonly named: ReadonlySet<number>;
+  /**
+   * Rows of the LM head, and what their number is to be a multiple of: kernels for codes treat the last few columns otherwise, so
+   * that their sums differ in the last bit. Default: any number.
+   */
+  readonly head?: { readonly rows: number; readonly multiple: number } | undefined;
+}
+
+/** Tokens that stay, by why they stay; a token counts under the first reason. */
+export interface TokenCounts {
+  /** Bytes, single characters, special and added tokens, the chat template's, and ids that files name. */
+  readonly always: number;
+  /** Of the user's text. */
+  readonly text: number;
+  /** Of the languages, of the list, or by rank. */
+  readonly chosen: number;
+  /** That the others are merged from, and that were asked for by nobody. */
+  readonly parts: number;
+}
+
+/** What stays of a vocabulary. */
+export interface ChosenTokens {
+  /** Ids, ascending. */
+  readonly keep: Int32Array;
+  readonly counts: TokenCounts;
+  /** Tokens that were missing in a list and stay all the same. */
+  readonly addedToList: number;
+  /** Tokens that fill the rows up to a multiple, see `TokenWish.head`. */
+  readonly filledUp: number;
+}
+
+/** Hears how many tokens of how many were looked at, and lets others have their turn. */
+export type Pace = (done: number, total: number) => Promise<void>;
+
+/** Tokens that are looked at between two turns. */
+const TURN = 2048;
+
+/** Text may take this much of what a size leaves to choose; rank is the better guide to other text. */
+const SHARE_OF_TEXT = 0.5;
+
+/**
+ * Chooses the tokens that stay: what must stay first, then the user's text, then languages in order of merge rank. With each token
+ * come those that it is merged from.
+ * @throws OptionError for a size that does not hold what must stay, ids without a token, or a wish that nothing is left of
+ */
+export async function chooseTokens(
+  file: TokenizerFile,
+  wish: TokenWish,
+  pace: Pace = async () => {},
+): Promise<ChosenTokens> {
+  const { contents } = file;
+  const partsOf = createMergeParts(file);
+  const kept = new Set<number>();
+  const limit = wish.size ?? Number.POSITIVE_INFINITY;
+  let parts = 0;
+  /** Adds tokens in order while there is room, and tells how many of them are new. */
+  const addAll = async (ids: readonly number[], most = limit): Promise<number> => {
+    let count = 0;
+    for (const [at, id] of ids.entries()) {
+      if (at % TURN === 0) await pace(ids.length + at, 2 * ids.length);
+      if (kept.has(id) || kept.size >= most) continue;
+      const missing = [...partsOf(id)].filter((part) => !kept.has(part));
+      if (kept.size + missing.length + 1 > most) continue;
+      for (const part of missing) kept.add(part);
+      kept.add(id);
+      parts += missing.length;
+      count += 1;
+    }
+    return count;
+  };
+  const fallbacks = findFallbackTokens(file);
+  const { listed, named, seen } = wish;
+  if (listed !== undefined) checkIds(listed, contents);
+  const always = await addAll([...fallbacks, ...named], Number.POSITIVE_INFINITY);
+  if (kept.size > limit)
+    throw new OptionError(
+      `vocabularySize is ${limit}, and ${kept.size} tokens must stay: bytes or single characters, special and added tokens, those of the chat template and of the configuration, and what they are merged from; give at least ${kept.size}`,
+      { option: 'vocabularySize' },
+    );
+  const wanted = new Set(listed);
+  const addedToList = listed === undefined ? 0 : [...kept].filter((id) => !wanted.has(id)).length;
+  const mostOfText = Number.isFinite(limit) ? kept.size + Math.floor((limit - kept.size) * SHARE_OF_TEXT) : limit;
+  const text = await addAll(byFrequency(seen), mostOfText);
+  const candidates = listed ?? (await candidatesOf(file, wish, pace));
+  const chosen = await addAll(candidates);
+  const { rows = 0, multiple = 1 } = wish.head ?? {};
+  const over = [...kept].filter((id) => id < rows).length % multiple;
+  const target = kept.size + ((multiple - over) % multiple);
+  const filledUp = kept.size === target ? 0 : await addAll(byRank(file, [...file.modelIds.values()]), target);
+  return {
+    keep: Int32Array.from(kept).sort(),
+    counts: { always, text, chosen, parts },
+    addedToList,
+    filledUp,
+  };
+}
+
+function checkIds(ids: readonly number[], contents: TokenizerFile['contents']): void {
+  const stray = ids.find((id) => !Number.isInteger(id) || contents[id] === undefined);
+  if (stray !== undefined)
+    throw new OptionError(
+      `vocabulary names the id ${stray}, which no token of tokenizer.json has; expected ids from 0 to ${contents.length - 1}`,
+      { option: 'vocabulary' },
+    );
+}
+
+/** The commonest first; of equals, the lower id. */
+function byFrequency(seen: TokenWish['seen']): readonly number[] {
+  return [...(seen ?? [])].sort(([a, many], [b, more]) => more - many || a - b).map(([id]) => id);
+}
+
+/** Tokens of the languages, by rank. */
+async function candidatesOf(
+  file: TokenizerFile,
+  { languages, size }: TokenWish,
+  pace: Pace,
+): Promise<readonly number[]> {
+  const { json, contents, modelIds } = file;
+  if (languages === undefined && size === undefined) return [];
+  const bytesOf = tokenBytesOf(json);
+  const writing = languages === undefined ? undefined : writingOf(languages);
+  const all = [...modelIds.values()];
+  const ids: number[] = [];
+  for (const [at, id] of all.entries()) {
+    if (at % TURN === 0) await pace(at, 2 * all.length);
+    if (writing === undefined || isWrittenIn(bytesOf(contents[id]!), writing)) ids.push(id);
+  }
+  return byRank(file, ids);
+}
+
+/** By the rank of the first merge that makes a token, then by id. */
+function byRank({ merges }: TokenizerFile, ids: number[]): readonly number[] {
+  const rankOf = new Map<number, number>();
+  for (const [rank, { result }] of merges.entries()) if (!rankOf.has(result)) rankOf.set(result, rank);
+  const last = Number.MAX_SAFE_INTEGER;
+  return ids.sort((a, b) => (rankOf.get(a) ?? last) - (rankOf.get(b) ?? last) || a - b);
+}

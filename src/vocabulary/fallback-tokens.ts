@@ -1,0 +1,84 @@
+import { byteCharacter, byteToken } from '../calibration/token-bytes.js';
+import { UnsupportedModelError } from '../errors.js';
+import { isRecord } from '../parse-json.js';
+import type { TokenizerFile } from './tokenizer-file.js';
+
+/**
+ * Ids of the tokens without which some text could not be encoded, or not as before: bytes or single characters, the unknown
+ * token, and every added token.
+ * @throws UnsupportedModelError for WordPiece that has a character in one of its two forms alone
+ */
+export function findFallbackTokens(file: TokenizerFile): ReadonlySet<number> {
+  const { json, modelIds, addedIds } = file;
+  const model = json.model as Readonly<Record<string, unknown>>;
+  const ids = new Set(addedIds);
+  const add = (content: unknown) => {
+    const id = typeof content === 'string' ? modelIds.get(content) : undefined;
+    if (id !== undefined) ids.add(id);
+  };
+  add(model.unk_token);
+  for (const content of FALLBACKS[file.kind](file)) add(content);
+  return ids;
+}
+
+const ALL_BYTES = Array.from({ length: 256 }, (_, byte) => byte);
+
+/** Space as SentencePiece writes it: as bytes it would not become a space again. */
+const SPACE_MARK = '\u2581';
+
+const FALLBACKS: Readonly<Record<TokenizerFile['kind'], (file: TokenizerFile) => Iterable<string>>> = {
+  'byte-level BPE': () => ALL_BYTES.map(byteCharacter),
+  'BPE with byte fallback': () => [...ALL_BYTES.map(byteToken), SPACE_MARK],
+  BPE: singleCharacters,
+  WordPiece: wordPieceCharacters,
+  Unigram: unigramPieces,
+};
+
+function* singleCharacters({ modelIds }: TokenizerFile): Generator<string> {
+  for (const content of modelIds.keys()) if (isSingle(content)) yield content;
+}
+
+/** Not every library falls back to bytes here; and what an unknown character costs follows from the lowest score. */
+function* unigramPieces(file: TokenizerFile): Generator<string> {
+  const { vocab, unk_id: unknown } = file.json.model as { readonly vocab: unknown; readonly unk_id?: unknown };
+  const pieces = vocab as readonly (readonly [string, number])[];
+  yield* singleCharacters(file);
+  for (const byte of ALL_BYTES) yield byteToken(byte);
+  if (typeof unknown === 'number' && pieces[unknown] !== undefined) yield pieces[unknown][0];
+  let [lowest] = pieces;
+  for (const piece of pieces) if (lowest === undefined || piece[1] < lowest[1]) lowest = piece;
+  if (lowest !== undefined) yield lowest[0];
+}
+
+/** A word stays known where every character may both begin it and go on with it. */
+function* wordPieceCharacters({ json, modelIds }: TokenizerFile): Generator<string> {
+  const model = isRecord(json.model) ? json.model : {};
+  const prefix = String(model.continuing_subword_prefix ?? '##');
+  const added = new Set(
+    (Array.isArray(json.added_tokens) ? json.added_tokens : []).map((token) => Object(token).content),
+  );
+  const [first, later] = [new Set<string>(), new Set<string>()];
+  for (const content of modelIds.keys()) {
+    if (added.has(content) || content === model.unk_token) continue;
+    const isLater = content.startsWith(prefix) && content.length > prefix.length;
+    const characters = Array.from(isLater ? content.slice(prefix.length) : content);
+    for (const [at, character] of characters.entries()) (isLater || at > 0 ? later : first).add(character);
+  }
+  for (const [characters, start] of [
+    [first, ''],
+    [later, prefix],
+  ] as const) {
+    for (const character of characters) {
+      if (!modelIds.has(start + character))
+        throw new UnsupportedModelError(
+          `tokenizer.json has WordPiece with tokens that hold ${JSON.stringify(character)}, and no token ${JSON.stringify(start + character)}: words could not be encoded any more where longer tokens go`,
+        );
+      yield start + character;
+    }
+  }
+}
+
+function isSingle(content: string): boolean {
+  const [, ...others] = content;
+  return content !== '' && others.length === 0;
+}

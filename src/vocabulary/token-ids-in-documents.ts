@@ -1,0 +1,109 @@
+import { isRecord } from '../parse-json.js';
+import type { RenumberedIds } from './renumbered-ids.js';
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** What a key of a configuration file says of token ids. */
+interface KeyRule {
+  readonly pattern: RegExp;
+  /** Whether the ids play a role that the model cannot do without. */
+  readonly isNeeded: boolean;
+  /** The value with new ids; `undefined` where nothing is left of it. */
+  renumber(value: unknown, ids: RenumberedIds): unknown;
+}
+
+/** Keys of config.json, generation_config.json, genai_config.json and tokenizer_config.json that hold token ids or their number. */
+const RULES: readonly KeyRule[] = [
+  { pattern: /^(text_|padded_|unpadded_)?vocab_size(_per_layer_input)?$/, isNeeded: false, renumber: renumberSize },
+  { pattern: /^(begin_)?suppress_tokens$/, isNeeded: false, renumber: dropMissing },
+  { pattern: /^(bad_words|constraints|stop_words)_ids$/, isNeeded: false, renumber: dropSequences },
+  { pattern: /^sequence_bias$/, isNeeded: false, renumber: dropBiases },
+  { pattern: /^forced_decoder_ids$/, isNeeded: true, renumber: renumberForced },
+  { pattern: /(^|_)token_(ids?|index)$/, isNeeded: true, renumber: renumberAll },
+  { pattern: /^force_words_ids$/, isNeeded: true, renumber: renumberAll },
+  { pattern: /^(bos|eos|pad|unk|sep|cls|mask)_id$/, isNeeded: true, renumber: renumberAll },
+];
+
+/** A configuration file with new token ids; files without any come back as they are. */
+export function renumberDocument(document: Json, ids: RenumberedIds): Json {
+  return renumberValue(document, ids) as Json;
+}
+
+function renumberValue(value: unknown, ids: RenumberedIds): unknown {
+  if (Array.isArray(value)) return value.map((item) => renumberValue(item, ids));
+  if (!isRecord(value)) return value;
+  const entries = Object.entries(value).map(([key, item]) => {
+    if (key === 'added_tokens_decoder' && isRecord(item)) return [key, renumberKeys(item, ids)] as const;
+    const rule = RULES.find(({ pattern }) => pattern.test(key));
+    return [key, rule === undefined ? renumberValue(item, ids) : rule.renumber(item, ids)] as const;
+  });
+  return Object.fromEntries(entries.filter(([, item]) => item !== undefined));
+}
+
+/** Token ids that a configuration file gives a role, such as `eos_token_id`, in the order of the file. */
+export function idsNamedByDocument(document: unknown): readonly number[] {
+  if (Array.isArray(document)) return document.flatMap(idsNamedByDocument);
+  if (!isRecord(document)) return [];
+  return Object.entries(document).flatMap(([key, value]) => {
+    if (key === 'added_tokens_decoder' && isRecord(value)) return Object.keys(value).map(Number).filter(isId);
+    const rule = RULES.find(({ pattern }) => pattern.test(key));
+    if (rule === undefined) return idsNamedByDocument(value);
+    if (!rule.isNeeded) return [];
+    const found = key === 'forced_decoder_ids' ? forcedIds(value) : [value];
+    return found.flat(MOST_NESTED).filter(isId);
+  });
+}
+
+/** Lists of alternatives of lists of ids. */
+const MOST_NESTED = 3;
+
+const isId = (value: unknown): value is number => Number.isInteger(value) && (value as number) >= 0;
+
+/** What is no id of a token, such as -1, or one beyond the vocabulary, stays. */
+const renumberOne = (id: unknown, ids: RenumberedIds): unknown => (isId(id) ? (ids.newId(id) ?? id) : id);
+
+function renumberAll(value: unknown, ids: RenumberedIds): unknown {
+  return Array.isArray(value) ? value.map((item) => renumberAll(item, ids)) : renumberOne(value, ids);
+}
+
+function renumberSize(size: unknown, ids: RenumberedIds): unknown {
+  return isId(size) ? ids.countBelow(size) : size;
+}
+
+function dropMissing(value: unknown, ids: RenumberedIds): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.filter((id) => !isId(id) || ids.newId(id) !== undefined).map((id) => renumberOne(id, ids));
+}
+
+const isWhole = (sequence: unknown, ids: RenumberedIds): boolean =>
+  [sequence].flat(MOST_NESTED).every((id) => !isId(id) || ids.newId(id) !== undefined);
+
+/** A sequence with a token that went cannot be written. transformers refuses an empty list. */
+function dropSequences(value: unknown, ids: RenumberedIds): unknown {
+  if (!Array.isArray(value)) return value;
+  const left = value.filter((sequence) => isWhole(sequence, ids)).map((sequence) => renumberAll(sequence, ids));
+  return left.length === 0 && value.length > 0 ? undefined : left;
+}
+
+/** `[[ids, bias], ...]` */
+function dropBiases(value: unknown, ids: RenumberedIds): unknown {
+  if (!Array.isArray(value)) return value;
+  const left = value
+    .filter((pair) => !Array.isArray(pair) || isWhole(pair[0], ids))
+    .map((pair) => (Array.isArray(pair) ? [renumberAll(pair[0], ids), ...pair.slice(1)] : pair));
+  return left.length === 0 && value.length > 0 ? undefined : left;
+}
+
+/** `[[position, id], ...]` */
+function renumberForced(value: unknown, ids: RenumberedIds): unknown {
+  if (!Array.isArray(value)) return value;
+  return value.map((pair) => (Array.isArray(pair) ? [pair[0], renumberOne(pair[1], ids)] : pair));
+}
+
+const forcedIds = (value: unknown): unknown[] =>
+  Array.isArray(value) ? value.map((pair) => (Array.isArray(pair) ? pair[1] : undefined)) : [];
+
+function renumberKeys(tokens: Json, ids: RenumberedIds): Json {
+  const entries = Object.entries(tokens).map(([id, token]) => [ids.newId(Number(id)) ?? id, token] as const);
+  return Object.fromEntries(entries);
+}

@@ -1,0 +1,278 @@
+import { readFileSync } from 'node:fs';
+import { byteToken } from '../../src/calibration/token-bytes.js';
+import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
+import { checkTokenizerFits } from '../../src/vocabulary/check-tokenizer-fits.js';
+import { chooseTokens, type TokenWish } from '../../src/vocabulary/choose-tokens.js';
+import { renumberIds } from '../../src/vocabulary/renumbered-ids.js';
+import { readTokenizerFile } from '../../src/vocabulary/tokenizer-file.js';
+import { formatMerges, idsNamedByTokenizer, trimTokenizer } from '../../src/vocabulary/trim-tokenizer.js';
+import { randomTexts, textsOfPieces } from '../support/random-texts.js';
+import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+type Json = Readonly<Record<string, unknown>>;
+
+const byteLevel = JSON.parse(readFileSync(`${TINY_LLAMA}/tokenizer.json`, 'utf8')) as Json;
+
+const added = (id: number, content: string) => ({
+  ...{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true },
+});
+const idsOf = (contents: readonly string[]) => Object.fromEntries(contents.map((content, id) => [content, id]));
+
+/** As SentencePiece models are converted: special tokens, bytes, words, characters. */
+const WORDS = [
+  'he',
+  'll',
+  'llo',
+  'hello',
+  '\u2581hello',
+  '\u2581w',
+  'or',
+  'ld',
+  'orld',
+  '\u2581world',
+  'ß',
+  'ñ',
+  'привет',
+  'пр',
+];
+const CHARACTERS = [...'\u2581helowrdпривет日本'];
+const BYTES = Array.from({ length: 256 }, (_, byte) => byteToken(byte));
+const PIECES = ['<unk>', '<s>', '</s>', ...BYTES, ...WORDS, ...CHARACTERS];
+const MERGES = [
+  'h e',
+  'l l',
+  'll o',
+  'he llo',
+  '\u2581 hello',
+  '\u2581 w',
+  'o r',
+  'l d',
+  'or ld',
+  '\u2581w orld',
+  'п р',
+];
+
+const byteFallback: Json = {
+  version: '1.0',
+  truncation: { direction: 'Right', max_length: 512, strategy: 'LongestFirst', stride: 0 },
+  padding: { strategy: 'BatchLongest', direction: 'Right', pad_id: 2, pad_type_id: 0, pad_token: '</s>' },
+  added_tokens: [added(0, '<unk>'), added(1, '<s>'), added(2, '</s>')],
+  normalizer: {
+    type: 'Sequence',
+    normalizers: [
+      { type: 'Prepend', prepend: '\u2581' },
+      { type: 'Replace', pattern: { String: ' ' }, content: '\u2581' },
+    ],
+  },
+  pre_tokenizer: null,
+  post_processor: {
+    type: 'TemplateProcessing',
+    single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+    pair: [],
+    special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
+  },
+  decoder: {
+    type: 'Sequence',
+    decoders: [
+      { type: 'Replace', pattern: { String: '\u2581' }, content: ' ' },
+      { type: 'ByteFallback' },
+      { type: 'Fuse' },
+      { type: 'Strip', content: ' ', start: 1, stop: 0 },
+    ],
+  },
+  model: { type: 'BPE', unk_token: '<unk>', fuse_unk: true, byte_fallback: true, vocab: idsOf(PIECES), merges: MERGES },
+};
+
+const LETTERS = [...'abcdefghijklmnopqrstuvwxyz0123456789'];
+const wordPiece: Json = {
+  version: '1.0',
+  added_tokens: [added(0, '[UNK]'), added(1, '[CLS]'), added(2, '[SEP]')],
+  normalizer: {
+    type: 'BertNormalizer',
+    clean_text: true,
+    handle_chinese_chars: true,
+    strip_accents: null,
+    lowercase: true,
+  },
+  pre_tokenizer: { type: 'BertPreTokenizer' },
+  post_processor: { type: 'BertProcessing', sep: ['[SEP]', 2], cls: ['[CLS]', 1] },
+  decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
+  model: {
+    ...{ type: 'WordPiece', unk_token: '[UNK]', continuing_subword_prefix: '##', max_input_chars_per_word: 100 },
+    vocab: idsOf([
+      '[UNK]',
+      '[CLS]',
+      '[SEP]',
+      'the',
+      'them',
+      '##ing',
+      '##s',
+      'bring',
+      ...LETTERS,
+      ...LETTERS.filter((letter) => letter !== 's').map((letter) => `##${letter}`),
+    ]),
+  },
+};
+
+const unigram: Json = {
+  ...byteFallback,
+  model: {
+    type: 'Unigram',
+    unk_id: 0,
+    byte_fallback: true,
+    vocab: PIECES.map((piece, id) => [piece, id < 3 + BYTES.length ? 0 : -1 - id / 100]),
+  },
+};
+
+const TOKENIZERS: Readonly<Record<string, Json>> = {
+  'byte-level BPE': byteLevel,
+  'BPE with byte fallback': byteFallback,
+  WordPiece: wordPiece,
+  Unigram: unigram,
+};
+
+async function trim(json: Json, wish: Omit<TokenWish, 'named'>) {
+  const file = readTokenizerFile(json);
+  const chosen = await chooseTokens(file, { ...wish, named: new Set(idsNamedByTokenizer(file)) });
+  const ids = renumberIds(chosen.keep);
+  return { file, ids, ...chosen, json: trimTokenizer(file, ids) };
+}
+
+const contentsOf = (json: Json): readonly string[] => [...readTokenizerFile(json).modelIds.keys()];
+
+it.each(Object.keys(TOKENIZERS))(
+  'decodes any text as before, and keeps the pieces of texts of kept tokens: %s',
+  async (kind) => {
+    const json = TOKENIZERS[kind]!;
+    expect(readTokenizerFile(json).kind).toBe(kind);
+    const listed = [...readTokenizerFile(json).modelIds.values()].filter((id) => id % 3 === 0);
+    const { ids, json: trimmed, keep } = await trim(json, { listed });
+    expect(keep.length).toBeLessThan(contentsOf(json).length);
+    const [before, after] = [createTokenizer(json, {}), createTokenizer(trimmed, {})];
+    const pieces = [...keep].map((id) => before.decode([id])).filter((text) => !text.includes('\ufffd'));
+    let [wholeCount, changedCount] = [0, 0];
+    for (const text of [...randomTexts(120), ...textsOfPieces(pieces, 120), 'hello world', 'bring them the things']) {
+      const [old, found] = [before.encode(text), after.encode(text)];
+      expect(after.decode(found)).toBe(before.decode(old));
+      if (old.every((id) => ids.newId(id) !== undefined)) {
+        wholeCount += 1;
+        expect([...found]).toEqual([...old].map((id) => ids.newId(id)));
+      } else changedCount += 1;
+    }
+    expect(wholeCount).toBeGreaterThan(50);
+    expect(changedCount).toBeGreaterThan(0);
+  },
+);
+
+it('keeps the tokens that others are merged from, and counts them', async () => {
+  const id = readTokenizerFile(byteFallback).modelIds.get('\u2581hello')!;
+  const { file, keep, counts, json } = await trim(byteFallback, { listed: [id] });
+  const left = [...keep].slice(3 + BYTES.length).map((kept) => file.contents[kept]);
+  expect(left).toEqual(['he', 'll', 'llo', 'hello', '\u2581hello', '\u2581', 'h', 'e', 'l', 'o']);
+  expect(counts).toEqual({ always: 260, text: 0, chosen: 1, parts: 8 });
+  expect((json.model as Json).merges).toEqual(MERGES.slice(0, 5));
+});
+
+it('renumbers ids wherever they stand, and carries the rest', async () => {
+  const shifted = {
+    ...byteFallback,
+    added_tokens: [...(byteFallback.added_tokens as object[]), added(PIECES.length, '<end>')],
+    padding: { ...(byteFallback.padding as object), pad_id: PIECES.length },
+  };
+  const { json, keep } = await trim(shifted, { listed: [] });
+  const end = keep.length - 1;
+  expect(json.padding).toEqual({ ...(byteFallback.padding as object), pad_id: end });
+  expect(json.truncation).toEqual(byteFallback.truncation);
+  expect(json.added_tokens).toContainEqual(added(end, '<end>'));
+  expect(json.post_processor).toEqual(byteFallback.post_processor);
+  const { vocab, ...model } = wordPiece.model as Json & { readonly vocab: Record<string, number> };
+  const contents = [...Object.keys(vocab).filter((content) => content !== '[SEP]'), '[SEP]'];
+  const sep = contents.length - 1;
+  const words = {
+    ...wordPiece,
+    added_tokens: [added(0, '[UNK]'), added(1, '[CLS]'), added(sep, '[SEP]')],
+    post_processor: { type: 'BertProcessing', sep: ['[SEP]', sep], cls: ['[CLS]', 1] },
+    model: { ...model, vocab: idsOf(contents) },
+  };
+  const trimmed = await trim(words, { listed: [4] });
+  const processor = { type: 'BertProcessing', sep: ['[SEP]', trimmed.keep.length - 1], cls: ['[CLS]', 1] };
+  expect(trimmed.json.post_processor).toEqual(processor);
+  expect(formatMerges(json)).toBe('#version: 0.2\n');
+});
+
+it('looks up whole words that merges never make, where the tokenizer does', async () => {
+  const model = { ...(byteFallback.model as Json), ignore_merges: true };
+  const { modelIds } = readTokenizerFile(byteFallback);
+  const [word, merged] = [modelIds.get('привет')!, modelIds.get('hello')!];
+  const json = { ...byteFallback, model, normalizer: null };
+  const { counts, json: trimmed } = await trim(json, { listed: [word, merged] });
+  expect(counts.parts).toBe(7);
+  const after = createTokenizer(trimmed, {});
+  expect(after.encode('привет')).toHaveLength(1);
+  expect(after.encode('hello')).toHaveLength(1);
+  expect(after.decode(after.encode('привет, hello'))).toBe('привет, hello');
+});
+
+it('takes languages first, rank second, and the text that is named third', async () => {
+  const { file, keep } = await trim(byteLevel, { languages: ['en'] });
+  const gone = file.contents.filter((_, id) => !keep.includes(id));
+  const tokenizer = createTokenizer(byteLevel, {});
+  const readable = gone.map((token) => tokenizer.decode([file.modelIds.get(token!)!]));
+  expect(readable.filter((text) => /^[\x20-\x7e]*$/.test(text))).toEqual([]);
+  expect(readable.some((text) => /ü|ö|ä/.test(text))).toBe(true);
+  const { keep: german } = await trim(byteLevel, { languages: ['en', 'de'] });
+  expect(german.length).toBeGreaterThan(keep.length);
+  const { keep: small } = await trim(byteLevel, { size: 700 });
+  expect(small).toEqual(Int32Array.from({ length: 700 }, (_, id) => id));
+  const seen = new Map([[2000, 5]]);
+  const { keep: withText, counts } = await trim(byteLevel, { size: 700, seen });
+  expect(withText).toContain(2000);
+  expect(withText).toHaveLength(700);
+  expect(counts.text).toBe(1);
+});
+
+it('fills rows up to a multiple for kernels of codes', async () => {
+  const head = { rows: 2048, multiple: 4 };
+  const { keep, filledUp } = await trim(byteLevel, { size: 701, head });
+  expect([keep.length, filledUp]).toEqual([704, 3]);
+});
+
+it.each<[string, Omit<TokenWish, 'named'>, RegExp]>([
+  ['a size below the bytes', { size: 200 }, /vocabularySize is 200, and 257 tokens must stay/],
+  ['an id outside', { listed: [5000] }, /vocabulary names the id 5000, which no token/],
+  [
+    'a language that there is none of',
+    { languages: ['xx'] },
+    /keepLanguages holds "xx"; expected languages \(code, en/,
+  ],
+])('refuses %s', async (_, wish, message) => {
+  const error = await trim(byteLevel, wish).catch((cause: unknown) => cause);
+  expect(error).toBeInstanceOf(OptionError);
+  expect(String(error)).toMatch(message);
+});
+
+it('keeps special tokens that a list lacks, and says how many', async () => {
+  const { keep, addedToList } = await trim(byteLevel, { listed: [300] });
+  expect(keep).toContain(0);
+  expect(addedToList).toBe(257);
+});
+
+it('refuses tokenizers that cannot be trimmed', () => {
+  const words = { ...wordPiece, model: { ...(wordPiece.model as Json), vocab: idsOf(['[UNK]', 'the', 't', '##h']) } };
+  const file = readTokenizerFile(words);
+  expect(() => chooseTokens(file, { languages: ['en'], named: new Set() })).rejects.toThrow(UnsupportedModelError);
+  expect(() => readTokenizerFile({ model: { type: 'WordLevel', vocab: {} } })).toThrow(/type "WordLevel"/);
+  const suffixed = { ...byteLevel, model: { ...(byteLevel.model as Json), end_of_word_suffix: '</w>' } };
+  expect(() => readTokenizerFile(suffixed)).toThrow(/end_of_word_suffix "<\/w>"/);
+  const broken = { ...byteFallback, model: { ...(byteFallback.model as Json), merges: ['h x'] } };
+  expect(() => readTokenizerFile(broken)).toThrow(ModelFormatError);
+});
+
+it('tells a tokenizer of another model, and knows rows of padding', () => {
+  const file = readTokenizerFile(byteLevel);
+  expect(() => checkTokenizerFits(file, 2048)).not.toThrow();
+  expect(() => checkTokenizerFits(file, 2112)).not.toThrow();
+  expect(() => checkTokenizerFits(file, 2000)).toThrow(/the id 2047, and the model 2000 rows/);
+  expect(() => checkTokenizerFits(file, 4096)).toThrow(ModelFormatError);
+});
