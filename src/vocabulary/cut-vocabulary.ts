@@ -1,0 +1,100 @@
+import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
+import { setIntAttribute } from '../graph/attributes.js';
+import { elementCount } from '../graph/value.js';
+import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
+import { setWeight } from '../onnx/edit-weights.js';
+import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
+import { sliceHandle } from '../onnx/slice-handle.js';
+import { bytesHandle, workedOutHandle } from '../onnx/tensor-handle.js';
+import { packBits, unpackBits } from '../quantisation/pack-bits.js';
+import type { RenumberedIds } from './renumbered-ids.js';
+import type { TokenConstant, TokenTable, VocabularyTrace } from './vocabulary-trace.js';
+
+/** Cuts the rows of tokens that went out of a model, in place: what is left is bit for bit what it was. */
+export function cutVocabulary(model: OnnxModel, trace: VocabularyTrace, ids: RenumberedIds): void {
+  for (const table of trace.tables.values()) {
+    const handle = model.weights.get(table.name)!;
+    setWeight(model, table.name, cutTable(handle, table, ids));
+  }
+  for (const { node, attribute, rows } of trace.counted) setIntAttribute(node, attribute, ids.countBelow(rows));
+  for (const constant of trace.constants)
+    replaceConstant(
+      model,
+      constant,
+      constant.values.map((value) => (value < 0 ? value : ids.countBelow(value))),
+    );
+  for (const literal of trace.literals)
+    replaceConstant(model, literal, literal.values.with(literal.place, ids.countBelow(literal.values[literal.place]!)));
+  for (const { scope, name, axis, rows } of trace.sized)
+    for (const info of infosOf(scope.graph, name)) resize(info, { axis, rows, newRows: ids.countBelow(rows) });
+}
+
+/** Ids that a graph holds as constants; they stay. */
+export function idsNamedByGraph({ constants }: VocabularyTrace): readonly number[] {
+  return constants.flatMap(({ values }) => values.filter((value) => value >= 0));
+}
+
+function cutTable(handle: TensorHandle, { axis, rows }: TokenTable, { keep, countBelow }: RenumberedIds): TensorHandle {
+  const kept = keep.subarray(0, countBelow(rows));
+  const dims = handle.dims[axis] === rows ? handle.dims.with(axis, kept.length) : undefined;
+  if (axis > 0) return cutElements(handle, { axis, kept, dims: dims! });
+  const width = elementCount(handle.dims) / rows;
+  const shape = dims ?? [kept.length * width];
+  const { bits = 8 } = findDataType(handle.dataType) ?? {};
+  if ((width * bits) % 8 !== 0) return cutElements({ ...handle, dims: [rows, width] }, { axis: 0, kept, dims: shape });
+  const asBytes = { ...handle, dataType: UINT8, dims: [rows, (width * bits) / 8] };
+  const { cut: _, ...rest } = sliceHandle(asBytes, 0, kept);
+  return { ...rest, dataType: handle.dataType, dims: shape };
+}
+
+const UINT8 = dataTypeNumber('uint8');
+
+/** Elements of fewer than eight bits are unpacked for it. */
+function cutElements(
+  handle: TensorHandle,
+  { axis, kept, dims }: { readonly axis: number; readonly kept: Int32Array; readonly dims: readonly number[] },
+): TensorHandle {
+  const { bits = 8 } = findDataType(handle.dataType) ?? {};
+  if (bits >= 8) {
+    const { cut: _, ...rest } = sliceHandle(handle, axis, kept);
+    return { ...rest, dims };
+  }
+  const whole = workedOutHandle({ dataType: UINT8, dims: handle.dims }, async () =>
+    unpackBits(await handle.read(), bits, elementCount(handle.dims)),
+  );
+  const cut = sliceHandle(whole, axis, kept);
+  return workedOutHandle({ dataType: handle.dataType, dims }, async () =>
+    packBits(await cut.read(), bits, elementCount(cut.dims)),
+  );
+}
+
+/** Gives a node a constant of its own: others may read the one that it had. */
+function replaceConstant(model: OnnxModel, { node, input, dataType, dims }: TokenConstant, values: readonly number[]) {
+  const name = freshName(model, `${node.input[input]!}/trimmed`);
+  const Integers = dataType === dataTypeNumber('int64') ? BigInt64Array.from(values, BigInt) : Int32Array.from(values);
+  setWeight(model, name, bytesHandle({ dataType, dims }, new Uint8Array(Integers.buffer)));
+  setInput(node, input, name);
+}
+
+const setInput = (node: NodeProto, input: number, name: string): void => {
+  node.input[input] = name;
+};
+
+function freshName({ weights }: OnnxModel, base: string): string {
+  let name = base;
+  for (let count = 2; weights.has(name); count += 1) name = `${base}_${count}`;
+  return name;
+}
+
+const infosOf = ({ output, valueInfo }: GraphProto, name: string): readonly ValueInfoProto[] =>
+  [...output, ...valueInfo].filter((info) => info.name === name);
+
+function resize(
+  { type }: ValueInfoProto,
+  { axis, rows, newRows }: { readonly axis: number; readonly rows: number; readonly newRows: number },
+): void {
+  const dims = type?.value.case === 'tensorType' ? (type.value.value.shape?.dim ?? []) : [];
+  const dim = dims.at(axis);
+  if (dim?.value.case === 'dimValue' && Number(dim.value.value) === rows)
+    dim.value = { case: 'dimValue', value: BigInt(newRows) };
+}

@@ -1,0 +1,77 @@
+import type { GraphProto, NodeProto } from 'onnx-buf';
+import { subgraphsOf } from '../graph/graph-index.js';
+
+/** A graph, or a branch inside one. */
+export interface Scope {
+  readonly index: number;
+  readonly graph: GraphProto;
+  readonly parent: Scope | undefined;
+  readonly makers: ReadonlyMap<string, NodeProto>;
+  /** Names that are its own, which hide those outside. */
+  readonly own: ReadonlySet<string>;
+}
+
+/** A value, and the graph that it belongs to. */
+export interface ScopedValue {
+  readonly scope: Scope;
+  readonly name: string;
+}
+
+/** A node that reads a value; without a node the value is an output of the graph. */
+export interface Reader {
+  readonly scope: Scope;
+  readonly node: NodeProto | undefined;
+  readonly input: number;
+}
+
+/** A graph with its branches that can be asked who makes and who reads a value. */
+export interface GraphScopes {
+  readonly main: Scope;
+  /** The value that a name means in a graph: its own, or one of the graphs around it. */
+  resolve(scope: Scope, name: string): ScopedValue;
+  makerOf(value: ScopedValue): NodeProto | undefined;
+  readersOf(value: ScopedValue): readonly Reader[];
+  /** The graphs of a node's branches. */
+  branchesOf(node: NodeProto): readonly Scope[];
+}
+
+/** Names a value uniquely. */
+export const keyOf = ({ scope, name }: ScopedValue): string => `${scope.index} ${name}`;
+
+/** Indexes a graph and its branches. */
+export function indexScopes(graph: GraphProto): GraphScopes {
+  const scopes: Scope[] = [];
+  const branches = new Map<NodeProto, Scope[]>();
+  const add = (graph: GraphProto, parent: Scope | undefined): Scope => {
+    const makers = new Map(graph.node.flatMap((node) => node.output.map((name) => [name, node] as const)));
+    const declared = [...graph.input, ...graph.initializer].map(({ name }) => name);
+    const scope: Scope = { index: scopes.length, graph, parent, makers, own: new Set([...declared, ...makers.keys()]) };
+    scopes.push(scope);
+    for (const node of graph.node) {
+      const inner = subgraphsOf(node).map((branch) => add(branch, scope));
+      if (inner.length > 0) branches.set(node, inner);
+    }
+    return scope;
+  };
+  const main = add(graph, undefined);
+  const resolve = (scope: Scope, name: string): ScopedValue =>
+    scope.own.has(name) || scope.parent === undefined ? { scope, name } : resolve(scope.parent, name);
+  const readers = new Map<string, Reader[]>();
+  const read = (name: string, reader: Reader): void => {
+    if (name === '') return;
+    const key = keyOf(resolve(reader.scope, name));
+    readers.set(key, [...(readers.get(key) ?? []), reader]);
+  };
+  for (const scope of scopes) {
+    for (const node of scope.graph.node)
+      for (const [input, name] of node.input.entries()) read(name, { scope, node, input });
+    for (const [input, { name }] of scope.graph.output.entries()) read(name, { scope, node: undefined, input });
+  }
+  return {
+    main,
+    resolve,
+    makerOf: ({ scope, name }) => scope.makers.get(name),
+    readersOf: (value) => readers.get(keyOf(value)) ?? [],
+    branchesOf: (node) => branches.get(node) ?? [],
+  };
+}

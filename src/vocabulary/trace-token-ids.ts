@@ -1,0 +1,128 @@
+import type { NodeProto } from 'onnx-buf';
+import { intAttribute } from '../graph/attributes.js';
+import { qualifiedOp } from '../graph/graph-index.js';
+import { findTokenInput } from '../graph/model-inputs.js';
+import { keyOf, type Reader, type ScopedValue } from './graph-scopes.js';
+import { traceTable } from './trace-table.js';
+import { constantDims, follow, readConstant, refuseNode, type Tracing } from './vocabulary-trace.js';
+
+/**
+ * Follows token ids through a graph: to the tables that their rows are looked up in, and to constants that they meet.
+ * @returns rows of the largest table; undefined where ids are looked up nowhere
+ * @throws UnsupportedModelError naming the node that does something else with ids
+ */
+export async function traceTokenIds(tracing: Tracing): Promise<number | undefined> {
+  const { scopes, model } = tracing;
+  const inputs = model.proto.graph!.input.filter(({ name }) => !model.weights.has(name));
+  const start = findTokenInput(inputs);
+  if (start === undefined) return undefined;
+  const pending: ScopedValue[] = [{ scope: scopes.main, name: start.name }];
+  const seen = new Set<string>();
+  let most: number | undefined;
+  for (let value = pending.pop(); value !== undefined; value = pending.pop()) {
+    if (seen.has(keyOf(value))) continue;
+    seen.add(keyOf(value));
+    for (const reader of scopes.readersOf(value)) {
+      const rows = await LOOKUPS[qualifiedOp(reader.node ?? NO_NODE)]?.(tracing, reader);
+      if (rows !== undefined) most = Math.max(most ?? 0, rows);
+      else pending.push(...(await passOn(tracing, reader)));
+    }
+  }
+  return most;
+}
+
+const NO_NODE = { opType: '', domain: '' } as NodeProto;
+
+/** Lookups by ids: how many rows their table has; undefined where the ids are not what is looked up by. */
+const LOOKUPS: Readonly<Record<string, (tracing: Tracing, reader: Reader) => Promise<number | undefined>>> = {
+  Gather: (tracing, reader) => lookUp(tracing, reader, [0]),
+  'com.microsoft.GatherBlockQuantized': (tracing, reader) => lookUp(tracing, reader, [0, 2, 3]),
+};
+
+async function lookUp(tracing: Tracing, reader: Reader, tables: readonly number[]): Promise<number | undefined> {
+  const { scope, input } = reader;
+  const node = reader.node!;
+  if (input !== 1) return undefined;
+  follow(tracing, scope, node, 1);
+  const axis = intAttribute(node, 'axis', 0) || intAttribute(node, 'gather_axis', 0);
+  const dims = await constantDims(tracing, tracing.scopes.resolve(scope, node.input[0] ?? ''));
+  if (axis !== 0 || dims?.[0] === undefined) throw refuseNode(node, 'looks ids up in what is no table of rows');
+  const [rows] = dims;
+  for (const table of tables) {
+    if ((node.input[table] ?? '') === '') continue;
+    await traceTable(tracing, { value: follow(tracing, scope, node, table), axis: 0, rows }, node);
+  }
+  return rows;
+}
+
+/** Where ids go on to. */
+async function passOn(tracing: Tracing, reader: Reader): Promise<readonly ScopedValue[]> {
+  const { scope, node, input } = reader;
+  if (node === undefined) return outputsOf(tracing, reader);
+  const way = WAYS[qualifiedOp(node)];
+  if (way === undefined || (way.inputs !== undefined && !way.inputs.includes(input)))
+    throw refuseNode(node, 'does something with token ids other than to look them up or to compare them');
+  follow(tracing, scope, node, input);
+  if (way.constants !== undefined) {
+    for (const other of way.constants) {
+      const name = node.input[other] ?? '';
+      if (other === input || name === '') continue;
+      const found = await readConstant(tracing, tracing.scopes.resolve(scope, name));
+      // What is no constant comes from ids as well, or has nothing to do with them.
+      if (found !== undefined) tracing.constants.push({ scope, node, input: other, ...found });
+      else if (!way.meetsOthers) throw refuseNode(node, 'compares token ids with what is no constant');
+    }
+  }
+  return way.gives === 'ids' ? node.output.filter((name) => name !== '').map((name) => ({ scope, name })) : [];
+}
+
+/** What comes out of a branch comes out of its node. */
+function outputsOf({ scopes }: Tracing, { scope, input }: Reader): readonly ScopedValue[] {
+  const { parent } = scope;
+  if (parent === undefined) return [];
+  const node = parent.graph.node.find((outer) => scopes.branchesOf(outer).includes(scope));
+  const name = node?.output[input];
+  return name === undefined ? [] : [{ scope: parent, name }];
+}
+
+/** What an operator makes of ids. */
+interface Way {
+  /** Inputs that ids may come in by; absent: any. */
+  readonly inputs?: readonly number[];
+  /** Inputs whose constants are ids too. */
+  readonly constants?: readonly number[];
+  /** Whether ids may meet what is computed. */
+  readonly meetsOthers?: boolean;
+  readonly gives: 'ids' | 'nothing';
+}
+
+const CARRIED: Way = { inputs: [0], gives: 'ids' };
+const COMPARED: Way = { constants: [0, 1], gives: 'nothing' };
+/** The order of ids stays, so that the larger one is the same token. */
+const BOUNDED: Way = { constants: [0, 1, 2], gives: 'ids' };
+
+const WAYS: Readonly<Record<string, Way>> = {
+  Identity: CARRIED,
+  Cast: CARRIED,
+  Reshape: CARRIED,
+  Unsqueeze: CARRIED,
+  Squeeze: CARRIED,
+  Flatten: CARRIED,
+  Transpose: CARRIED,
+  Slice: CARRIED,
+  Split: CARRIED,
+  Expand: CARRIED,
+  Tile: CARRIED,
+  Gather: CARRIED,
+  Shape: { inputs: [0], gives: 'nothing' },
+  Size: { inputs: [0], gives: 'nothing' },
+  Equal: COMPARED,
+  Less: COMPARED,
+  LessOrEqual: COMPARED,
+  Greater: COMPARED,
+  GreaterOrEqual: COMPARED,
+  Max: BOUNDED,
+  Min: BOUNDED,
+  Clip: BOUNDED,
+  Where: { inputs: [1, 2], constants: [1, 2], meetsOthers: true, gives: 'ids' },
+};

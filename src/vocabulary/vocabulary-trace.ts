@@ -1,0 +1,162 @@
+import type { NodeProto } from 'onnx-buf';
+import { UnsupportedModelError } from '../errors.js';
+import { findAttribute, intAttribute } from '../graph/attributes.js';
+import { nodeLabel } from '../graph/graph-index.js';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { type GraphScopes, indexScopes, type Scope, type ScopedValue } from './graph-scopes.js';
+
+/** A weight with a row for each token. */
+export interface TokenTable {
+  /** Name of the initializer. */
+  readonly name: string;
+  /** The axis that the rows lie along. */
+  readonly axis: number;
+  /** Along axis 0 an initializer may also hold all rows one after the other, in whatever dims. */
+  readonly rows: number;
+}
+
+/** A constant that token ids are compared with or replaced by. */
+export interface TokenConstant {
+  readonly scope: Scope;
+  readonly node: NodeProto;
+  readonly input: number;
+  readonly dataType: number;
+  readonly dims: readonly number[];
+  readonly values: readonly number[];
+}
+
+/** The number of rows written down in a constant that a node reads. */
+export type RowLiteral = TokenConstant & { readonly place: number };
+
+/** Where a graph deals with the vocabulary. Nodes are those of the graph that was traced. */
+export interface VocabularyTrace {
+  readonly tables: ReadonlyMap<string, TokenTable>;
+  readonly constants: TokenConstant[];
+  readonly literals: RowLiteral[];
+  /** Nodes that hold the number of rows in an attribute. */
+  readonly counted: { readonly node: NodeProto; readonly attribute: string; readonly rows: number }[];
+  /** Values with the vocabulary along their last axis, or that of a table, and how many entries it has. */
+  readonly sized: { readonly scope: Scope; readonly name: string; readonly axis: number; readonly rows: number }[];
+  /** Rows of the LM head; undefined in a graph without one. */
+  readonly headRows: number | undefined;
+  /** Rows of the table that ids are looked up in, the largest of several; undefined where none is. */
+  readonly lookupRows: number | undefined;
+}
+
+/** A trace that is being made. */
+export interface Tracing {
+  readonly model: OnnxModel;
+  readonly scopes: GraphScopes;
+  readonly tables: Map<string, TokenTable>;
+  readonly constants: TokenConstant[];
+  readonly literals: RowLiteral[];
+  readonly counted: VocabularyTrace['counted'];
+  readonly sized: VocabularyTrace['sized'];
+  /** Inputs of nodes through which a table, ids or logits were followed. */
+  readonly followed: Map<NodeProto, Set<number>>;
+}
+
+export const startTracing = (model: OnnxModel): Tracing => ({
+  model,
+  scopes: indexScopes(model.proto.graph!),
+  tables: new Map(),
+  constants: [],
+  literals: [],
+  counted: [],
+  sized: [],
+  followed: new Map(),
+});
+
+/** Notes that a node's input is followed, and tells which value it is. */
+export function follow({ scopes, followed }: Tracing, scope: Scope, node: NodeProto, input: number): ScopedValue {
+  followed.set(node, (followed.get(node) ?? new Set()).add(input));
+  return scopes.resolve(scope, node.input[input] ?? '');
+}
+
+/** An error about a node that the vocabulary cannot be followed through. */
+export const refuseNode = (node: NodeProto, what: string): UnsupportedModelError =>
+  new UnsupportedModelError(`${nodeLabel(node)} ${what}, so that the vocabulary cannot be trimmed in this export`);
+
+/** Integers that a node reads from a constant. */
+export interface ConstantIntegers {
+  readonly dataType: number;
+  readonly dims: readonly number[];
+  readonly values: readonly number[];
+}
+
+const [INT32, INT64] = [dataTypeNumber('int32'), dataTypeNumber('int64')];
+
+/** More integers than a shape, an axis list or a threshold has. */
+const MOST_INTEGERS = 64;
+
+/** Integers of an initializer or Constant node, also behind casts; undefined for anything else. */
+export async function readConstant(tracing: Tracing, value: ScopedValue): Promise<ConstantIntegers | undefined> {
+  const { model, scopes } = tracing;
+  const node = scopes.makerOf(value);
+  if (node?.opType === 'Cast' || node?.opType === 'Identity') {
+    const behind = await readConstant(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
+    return behind && { ...behind, dataType: intAttribute(node, 'to', behind.dataType) };
+  }
+  if (node?.opType === 'Constant') {
+    const single = findAttribute(node, 'value_int');
+    if (single !== undefined) return { dataType: INT64, dims: [], values: [Number(single.i)] };
+    const list = findAttribute(node, 'value_ints');
+    if (list !== undefined) return { dataType: INT64, dims: [list.ints.length], values: list.ints.map(Number) };
+    const tensor = findAttribute(node, 'value')?.t;
+    if (tensor === undefined) return undefined;
+    const dims = tensor.dims.map(Number);
+    const typed = tensor.dataType === INT64 ? tensor.int64Data.map(Number) : [...tensor.int32Data];
+    const values = tensor.rawData.length > 0 ? integersOf(tensor.dataType, tensor.rawData) : typed;
+    return values && { dataType: tensor.dataType, dims, values };
+  }
+  const handle = value.scope === scopes.main && node === undefined ? model.weights.get(value.name) : undefined;
+  if (handle === undefined || handle.byteLength > 8 * MOST_INTEGERS) return undefined;
+  const values = integersOf(handle.dataType, await handle.read());
+  return values && { dataType: handle.dataType, dims: handle.dims, values };
+}
+
+function integersOf(dataType: number, bytes: Uint8Array): number[] | undefined {
+  const { buffer } = bytes.slice();
+  if (dataType === INT64) return Array.from(new BigInt64Array(buffer), Number);
+  return dataType === INT32 ? Array.from(new Int32Array(buffer)) : undefined;
+}
+
+/** Dims of an initializer or of what is laid out of one; undefined for anything else. */
+export async function constantDims(tracing: Tracing, value: ScopedValue): Promise<readonly number[] | undefined> {
+  const { model, scopes } = tracing;
+  const node = scopes.makerOf(value);
+  if (node === undefined) return value.scope === scopes.main ? model.weights.get(value.name)?.dims : undefined;
+  const behind = () => constantDims(tracing, scopes.resolve(value.scope, node.input[0] ?? ''));
+  if (node.opType === 'Constant') {
+    const tensor = findAttribute(node, 'value')?.t;
+    return tensor ? tensor.dims.map(Number) : ((await readConstant(tracing, value))?.dims ?? []);
+  }
+  if (node.opType === 'Cast' || node.opType === 'Identity' || node.opType === 'DequantizeLinear') return behind();
+  if (node.opType === 'Transpose') {
+    const dims = await behind();
+    const perm = findAttribute(node, 'perm')?.ints.map(Number) ?? dims?.map((_, at) => dims.length - 1 - at);
+    return dims && perm?.map((axis) => dims[axis]!);
+  }
+  if (node.opType === 'Reshape') {
+    const [dims, shape] = [
+      await behind(),
+      await readConstant(tracing, scopes.resolve(value.scope, node.input[1] ?? '')),
+    ];
+    if (dims === undefined || shape === undefined) return undefined;
+    const known = shape.values.map((dim, at) => (dim === 0 ? dims[at]! : dim));
+    const rest = known.filter((dim) => dim !== -1).reduce((product, dim) => product * dim, 1);
+    return known.map((dim) => (dim === -1 ? dims.reduce((product, dim) => product * dim, 1) / rest : dim));
+  }
+  return undefined;
+}
+
+/** Refuses tables that somebody reads who was not followed. @throws UnsupportedModelError */
+export function checkReaders({ scopes, followed }: Tracing, values: Iterable<ScopedValue>, what: string): void {
+  for (const value of values) {
+    for (const { node, input } of scopes.readersOf(value)) {
+      if (node === undefined || node.opType === 'Shape' || followed.get(node)?.has(input)) continue;
+      throw refuseNode(node, `reads ${what}, in a way that is not known`);
+    }
+  }
+}
