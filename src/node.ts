@@ -96,6 +96,19 @@ export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => call
 export const heal = (request: calls.HealRequest & IsolateOption) => callModel('heal', request);
 
 /**
+ * Takes tokens out of a model's vocabulary: their rows in the embedding and the LM head, and what files say of them. Tokens of the
+ * languages named stay, or those that merges make first, or those of a list. The logits of tokens that stay keep their bits, and any
+ * text can still be encoded.
+ *
+ * @throws OptionError; ModelFormatError when tokenizer.json is another model's; UnsupportedModelError for a tokenizer or a graph that
+ *   cannot be trimmed; NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * const { rows, bytes } = await trimVocabulary({ model: './model', out: './smaller', keepLanguages: ['en', 'de'] });
+ */
+export const trimVocabulary = (request: calls.TrimVocabularyRequest & IsolateOption) =>
+  callModel('trimVocabulary', request);
+
+/**
  * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError

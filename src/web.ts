@@ -61,6 +61,12 @@ export const applyRecipe = (request: InPage<calls.ApplyRequest>) => callInPage('
 export const heal = (request: InPage<calls.HealRequest>) => callInPage('heal', request);
 
 /**
+ * Takes tokens out of a model's vocabulary, by languages, by rank or by a list, and writes the result.
+ * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
+ */
+export const trimVocabulary = (request: InPage<calls.TrimVocabularyRequest>) => callInPage('trimVocabulary', request);
+
+/**
  * Looks at a model: its blocks, widths, heads, and what can be pruned. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */

@@ -43,6 +43,7 @@ it.each([
   'observe',
   'apply',
   'heal',
+  'trim-vocabulary',
   'describe',
   'eval',
   'compare',
@@ -107,7 +108,7 @@ it('every command in the documentation has only flags that exist', async () => {
     );
     const lines = blocks.join('').replaceAll('\\\n', ' ').split('\n');
     return lines.flatMap((line) => {
-      const [, command, rest = ''] = /\bfang-prune ([a-z]+)\b([^#|>]*)/.exec(line) ?? [];
+      const [, command, rest = ''] = /\bfang-prune ([a-z][a-z-]*)(?![\w-])([^#|>]*)/.exec(line) ?? [];
       return command === undefined ? [] : [{ document, command, flags: rest.match(/(?<= )--?[a-z][\w-]*/g) ?? [] }];
     });
   });

@@ -12,6 +12,7 @@ import {
   PUSH,
   QUANTIZE,
   REPORT,
+  TRIM_VOCABULARY,
 } from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
@@ -27,6 +28,7 @@ const COMMANDS: readonly (readonly [command: string, call: string, families: Fam
   ['observe <model>', 'observe', OBSERVE],
   ['apply <recipe> <model>', 'applyRecipe', APPLY],
   ['heal <dense> <pruned>', 'heal', HEAL],
+  ['trim-vocabulary <model>', 'trimVocabulary', TRIM_VOCABULARY],
   ['describe <model>', 'describe', DESCRIBE],
   ['report <report>', 'rebuildReport', REPORT],
   ['push <folder> <repo>', 'push', PUSH],

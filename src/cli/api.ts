@@ -10,6 +10,7 @@ export type CliApi = Pick<
   | 'observe'
   | 'applyRecipe'
   | 'heal'
+  | 'trimVocabulary'
   | 'describe'
   | 'evaluateModels'
   | 'compareEvaluations'

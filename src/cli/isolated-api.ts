@@ -9,6 +9,7 @@ export const isolatedApi: CliApi = {
   pruneLadder: (request) => runIsolated('pruneLadder', request),
   quantize: (request) => runIsolated('quantize', request),
   observe: (request) => runIsolated('observe', request),
+  trimVocabulary: (request) => runIsolated('trimVocabulary', request),
   applyRecipe: (request) => runIsolated('applyRecipe', request),
   heal: (request) => runIsolated('heal', request),
   describe: (request) => runIsolated('describe', request),

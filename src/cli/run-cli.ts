@@ -17,6 +17,7 @@ import { pruneCommand } from './prune.js';
 import { pushCommand } from './push.js';
 import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
+import { trimVocabularyCommand } from './trim-vocabulary.js';
 
 /** In the order of the help. */
 const COMMANDS: readonly CommandRow<object, unknown>[] = [
@@ -25,6 +26,7 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   observeCommand,
   applyCommand,
   healCommand,
+  trimVocabularyCommand,
   describeCommand,
   evalCommand,
   compareCommand,

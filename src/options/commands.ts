@@ -12,6 +12,7 @@ import { QUANTISATION } from './quantisation.js';
 import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
 import { fileList, READING, TEXT_WINDOWS } from './texts.js';
+import { VOCABULARY } from './vocabulary.js';
 
 /** Options of every call, under the headings that the command line's help has. */
 
@@ -100,6 +101,17 @@ export const QUANTIZE = {
   Calibration: { ...CALIBRATION_OF_ROUNDING, ...READING },
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+export const TRIM_VOCABULARY = {
+  Result: {
+    out: { ...RESULT.out, help: 'where the trimmed model goes' },
+    force: FOLDER.force,
+    dryRun: { ...FOLDER.dryRun, help: 'choose the tokens and tell the sizes; write no model' },
+    certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
+  },
+  Vocabulary: VOCABULARY,
+  Running: { ...MODEL, resume: CONDUCT.resume },
 } as const satisfies Families;
 
 export const APPLY = {

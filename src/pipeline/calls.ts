@@ -2,6 +2,7 @@
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
+export type { VocabularyOptions } from '../options/vocabulary.js';
 export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
 export type { EngineChoice, ExecutionProviderChoice, Files, Platform } from '../platform/platform.js';
 export {
@@ -54,4 +55,11 @@ export { runLadder, runPrune } from './run-prune.js';
 export { type PushedFolder, type PushRequest, runPush } from './run-push.js';
 export { type QuantizeRequest, runQuantize } from './run-quantize.js';
 export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
+export {
+  runTrimVocabulary,
+  type TrimmedVocabulary,
+  type TrimVocabularyRequest,
+  type VocabularyReport,
+} from './run-trim-vocabulary.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';
+export type { TrimmingCertificate } from './vocabulary/certify-trimming.js';

@@ -3,7 +3,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
-import { blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
+import { type BlockWidths, blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
 import type { SideFilesReport } from '../report/report-schema.js';
 import { withoutPaths } from '../report/without-paths.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -16,12 +16,20 @@ import type { SavedFolder } from './stages/save.js';
 
 /** The folder's JSON files as they fit the pruned model. */
 export function mendDocuments(
-  { documents, modelFile }: ModelFolder,
+  folder: ModelFolder,
   { detected }: AnalysedModel,
   { model, modules }: Pick<PruneOutcome, 'model'> & { readonly modules: readonly ModuleCut[] },
 ): Record<string, JsonObject> {
   const kept = new Map(modules.map(({ module, keep }) => [module.index, keep]));
-  const widths = blockWidths(detected.layout, kept);
+  return documentsOf(folder, model, blockWidths(detected.layout, kept));
+}
+
+/** The folder's JSON files as they fit a model of such widths; without widths those stay as they are. */
+export function documentsOf(
+  { documents, modelFile }: ModelFolder,
+  model: OnnxModel,
+  widths: readonly BlockWidths[],
+): Record<string, JsonObject> {
   const external = planExternalFiles(model, modelFile);
   const externalFileCount = external.length;
   const config = documents['config.json'] && nameOrigin(documents['config.json']);

@@ -14,6 +14,7 @@ import {
   runQuantize,
   runReport,
   runTasks,
+  runTrimVocabulary,
 } from '../pipeline/calls.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -28,6 +29,7 @@ export const MODEL_CALLS = {
   observe: runObserve,
   applyRecipe: runApply,
   heal: runHeal,
+  trimVocabulary: runTrimVocabulary,
   describe: runDescribe,
   perplexity: runPerplexity,
   evaluateTasks: runTasks,

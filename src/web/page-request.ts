@@ -25,10 +25,12 @@ type OptionInPage<Name, Value> = Name extends FolderOption
       ? PageFile | Extract<Value, undefined>
       : Name extends 'texts' | 'tasks'
         ? readonly PageFile[] | Extract<Value, undefined>
-        : Name extends 'source'
-          ? SourceInPage<Value>
-          : Name extends 'calibration' | 'evaluation'
-            ? InPage<Value>
-            : Value;
+        : Name extends 'vocabulary'
+          ? PageFile | Value
+          : Name extends 'source'
+            ? SourceInPage<Value>
+            : Name extends 'calibration' | 'evaluation'
+              ? InPage<Value>
+              : Value;
 
 type SourceInPage<Source> = Source extends { readonly file: string } ? { readonly file: PageFile } : Source;

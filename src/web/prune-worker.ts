@@ -25,6 +25,7 @@ const CALLS: Readonly<Record<PageCall, true>> = {
   pruneLadder: true,
   quantize: true,
   observe: true,
+  trimVocabulary: true,
   applyRecipe: true,
   heal: true,
   describe: true,

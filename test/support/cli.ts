@@ -10,6 +10,7 @@ import type {
   HealedFolder,
   ObservedFolder,
   TaskReport,
+  TrimmedVocabulary,
 } from '../../src/node.js';
 import { compareEvaluations } from '../../src/node.js';
 import { fractionOf } from '../../src/options/kinds.js';
@@ -228,6 +229,25 @@ export const DTYPE_REPORT: DtypeReport = {
   rounding: { learned: 40, nearest: 2, costRatio: 0.31 },
 };
 
+const TRIMMED: TrimmedVocabulary = {
+  model: 'dense',
+  rows: { before: 2048, after: 1500 },
+  tokens: { before: 2048, after: 1500 },
+  reasons: { always: 257, text: 3, chosen: 1230, parts: 10 },
+  merges: { before: 1791, after: 1243 },
+  bytes: { before: 11_566_780, after: 11_145_916 },
+  tables: [
+    {
+      name: 'model.embed_tokens.weight',
+      rows: { before: 2048, after: 1500 },
+      bytes: { before: 1_572_864, after: 1_152_000 },
+    },
+  ],
+  certificate: { windows: 2, tokens: 128, gap: 0, equal: true, tolerance: 1e-4 },
+  timings: [{ stage: 'choose', ms: 100 }],
+  remarks: ['a remark'],
+};
+
 /** Every call that reached the library, with what it was asked. */
 export type ApiCall = readonly [name: keyof CliApi, request: Readonly<Record<string, unknown>>];
 
@@ -276,6 +296,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       bytes: PRUNE_REPORT.bytes,
     }),
     heal: async ({ dense, pruned, out }) => ({ ...HEALED, dense, pruned, out }),
+    trimVocabulary: async ({ model, out }) => ({ ...TRIMMED, model, ...(out !== undefined && { out }) }),
     describe: async () => MODEL_DESCRIPTION,
     evaluateModels: async (request) => request.models.map((model) => evaluationOf(model, request)),
     compareEvaluations,
@@ -301,6 +322,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     observe: record('observe', answers.observe),
     applyRecipe: record('applyRecipe', answers.applyRecipe),
     heal: record('heal', answers.heal),
+    trimVocabulary: record('trimVocabulary', answers.trimVocabulary),
     describe: record('describe', answers.describe),
     evaluateModels: record('evaluateModels', answers.evaluateModels),
     compareEvaluations: answers.compareEvaluations,

@@ -9,12 +9,16 @@ export const load: Stage<ModelFolder, OnnxModel> = {
   run: ({ timed, remarks }, folder) =>
     timed('load', async () => {
       const model = await folder.load();
-      const { shared = [] } = model;
-      const bytes = shared.reduce((sum, { byteLength }) => sum + byteLength, 0);
-      if (shared.length > 0)
-        remarks.push(
-          `${shared.map(({ name }) => name).join(', ')} ${shared.length === 1 ? 'is a copy' : 'are copies'} of other weights: counted, rounded and written once, which saves ${formatBytes(bytes)} of the original's file`,
-        );
+      remarks.push(...remarkShared(model));
       return model;
     }),
 };
+
+/** Which weights of a model's file are written once in place of twice. */
+export function remarkShared({ shared = [] }: OnnxModel): readonly string[] {
+  if (shared.length === 0) return [];
+  const bytes = shared.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  return [
+    `${shared.map(({ name }) => name).join(', ')} ${shared.length === 1 ? 'is a copy' : 'are copies'} of other weights: counted, rounded and written once, which saves ${formatBytes(bytes)} of the original's file`,
+  ];
+}

@@ -12,8 +12,12 @@ export interface SaveInput extends Pick<SaveOptions, 'layout'> {
   readonly model: OnnxModel;
   /** Where it comes from: what runtimes read beside it goes along. */
   readonly source: ModelFolder;
-  /** JSON files to write instead of the source's, by path relative to the folder, such as `config.json`. */
-  readonly documents: Readonly<Record<string, JsonObject>>;
+  /** Files to write instead of the source's, JSON or text, by path relative to the folder, such as `config.json`. */
+  readonly documents: Readonly<Record<string, JsonObject | string>>;
+  /** Models of other parts to write instead of the source's, by path relative to the folder. Default: none. */
+  readonly parts?: ReadonlyMap<string, OnnxModel> | undefined;
+  /** Files of the source that would be wrong beside the model, by path relative to the folder. Default: none. */
+  readonly stale?: readonly string[] | undefined;
   /** Absolute path of the folder to fill. */
   readonly folder: string;
   /** The model file relative to the folder. Default: the source's. */
@@ -47,9 +51,14 @@ export const save: Stage<SaveInput, SavedFolder> = {
         file = source.modelFile,
         isFurther = false,
         isSource = false,
+        parts = new Map<string, OnnxModel>(),
+        stale = [],
         ...layout
       } = input;
-      const { kept, leftOut, outside } = isFurther ? NOTHING : await sortSideFiles(source, { model, documents });
+      const sorted = isFurther ? NOTHING : await sortSideFiles(source, { model, documents, parts });
+      const { outside } = sorted;
+      const kept = sorted.kept.filter((path) => !stale.includes(path));
+      const leftOut = [...sorted.leftOut, ...stale].sort();
       if (outside.length > 0)
         remarks.push(`not copied, since these links lead out of the model's folder: ${outside.join(', ')}`);
       const control = { onProgress, signal };
@@ -61,9 +70,14 @@ export const save: Stage<SaveInput, SavedFolder> = {
       const saved = isSource
         ? await copyModel(source, model, copy)
         : await saveModel(model, openFolder(files, folder), file, { ...layout, ...control });
+      for (const [path, part] of parts) await saveModel(part, openFolder(files, folder), path, control);
       for (const path of kept) await copy(path);
       for (const [path, document] of Object.entries(documents))
-        await writeText(files, files.resolve(folder, path), `${JSON.stringify(document, null, 2)}\n`);
+        await writeText(
+          files,
+          files.resolve(folder, path),
+          typeof document === 'string' ? document : `${JSON.stringify(document, null, 2)}\n`,
+        );
       signal?.throwIfAborted();
       return { ...saved, copied: kept, leftOut, outside };
     }),
@@ -89,8 +103,18 @@ async function copyModel(
 const ownFiles = (source: ModelFolder, model: OnnxModel): string[] =>
   modelPaths(source, model).map((path) => source.platform.files.relative(source.root, path)!);
 
-async function sortSideFiles(source: ModelFolder, { model, documents }: Pick<SaveInput, 'model' | 'documents'>) {
+async function sortSideFiles(
+  source: ModelFolder,
+  { model, documents, parts = new Map() }: Pick<SaveInput, 'model' | 'documents' | 'parts'>,
+) {
   if (Object.keys(source.documents).length === 0) return NOTHING;
-  const replaced = new Set([...ownFiles(source, model), ...Object.keys(documents), WINDOWS_FILE]);
+  const rewritten = [...parts].flatMap(([path, { storage }]) => [path, ...externalFiles(path, storage)]);
+  const replaced = new Set([...ownFiles(source, model), ...Object.keys(documents), ...rewritten, WINDOWS_FILE]);
   return listSideFiles(source.platform.files, source, replaced);
+}
+
+/** Where a part's weights lie, relative to the folder. */
+function externalFiles(path: string, storage: OnnxModel['storage']): readonly string[] {
+  const inside = path.slice(0, path.lastIndexOf('/') + 1);
+  return storage?.kind === 'external' ? storage.files.map((file) => inside + file) : [];
 }

@@ -1,0 +1,68 @@
+import type { TrimmedVocabulary, TrimVocabularyRequest } from '../node.js';
+import { TRIM_VOCABULARY } from '../options/commands.js';
+import { formatBytes, formatCount, formatDuration, formatPercent } from '../report/format-quantity.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
+import { formatSideFiles } from './format-side-files.js';
+import { formatTable } from './format-table.js';
+import { sayingHow } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
+import type { Colors } from './terminal.js';
+
+/** `trim-vocabulary <model>` */
+export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVocabulary> = {
+  name: 'trim-vocabulary',
+  description: 'take tokens out of the vocabulary, by languages, rank or a list',
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
+  families: TRIM_VOCABULARY,
+  examples: [
+    'trim-vocabulary org/model --out smaller --keep-languages en,code',
+    'trim-vocabulary ./model --out smaller --vocabulary-size 64000 --text my.txt',
+    'trim-vocabulary ./model --keep-languages en,de --dry-run',
+  ],
+  run: (api, request) => sayingHow(request, api.trimVocabulary(request)),
+  format: formatTrimmed,
+};
+
+/** What was trimmed, for people. */
+export function formatTrimmed(trimmed: TrimmedVocabulary, colors: Colors): string {
+  const { model, out, rows, reasons, merges, bytes, tables, certificate, sideFiles, timings, remarks } = trimmed;
+  const said =
+    out === undefined ? `${colors.bold('Would trim')} ${model}` : `${colors.bold('Trimmed')} ${model} -> ${out}`;
+  const { always, text, chosen, parts } = reasons;
+  const counts = [
+    `${chosen} by languages, rank or list`,
+    ...(text > 0 ? [`${text} of the text`] : []),
+    `${parts} that others are merged from`,
+    `${always} that always stay`,
+  ];
+  const sizes = tables.map((table) => [
+    table.name,
+    String(table.rows.before),
+    String(table.rows.after),
+    formatBytes(table.bytes.before),
+    formatBytes(table.bytes.after),
+  ]);
+  const removed = rows.before === 0 ? 0 : 1 - rows.after / rows.before;
+  return [
+    `${said}\n` +
+      `${rows.before} -> ${rows.after} rows of the vocabulary (${formatPercent(removed)} removed): ${counts.join(', ')}\n` +
+      (merges === undefined ? '' : `${formatCount(merges.before)} -> ${formatCount(merges.after)} merges\n`) +
+      `bytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}\n`,
+    formatTable([...words('table'), ...numbers('rows', 'left', 'bytes', 'left')], sizes),
+    ...formatCertificate(certificate),
+    ...formatSideFiles(sideFiles),
+    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    colors.dim(`${formatDuration(timings.reduce((sum, { ms }) => sum + ms, 0))}\n`),
+    ...(out === undefined
+      ? []
+      : [formatDone({ out, report: false, next: ['eval', model, out, '--text', 'YOUR-TEXT.txt'] }, colors)]),
+  ].join('\n');
+}
+
+function formatCertificate(certificate: TrimmedVocabulary['certificate']): string[] {
+  if (certificate === undefined) return [];
+  const { tokens, equal, gap } = certificate;
+  const found = equal ? 'have the same bits' : `are within ${gap.toExponential(1)} of their range`;
+  return [`Checked on ${tokens} tokens: logits of the tokens that stay ${found} as the original's.\n`];
+}

@@ -1,0 +1,47 @@
+import { either, listOf, text, whole } from './kinds.js';
+import { type Rows, row } from './option.js';
+import { fileList } from './texts.js';
+
+/** Which tokens of a vocabulary stay. */
+export interface VocabularyOptions {
+  /** Languages by ISO 639 code, such as `en`, `code` for ASCII alone, or Unicode scripts, such as `Cyrillic`. Default: all. */
+  readonly keepLanguages?: readonly string[] | undefined;
+  /** Tokens that stay, special ones included: those that merges make first. Default: all of the languages. */
+  readonly vocabularySize?: number | undefined;
+  /**
+   * The tokens that stay: a list of tokens or ids, a text file with a token a line, a JSON file with such a list, or
+   * `fang-prune-vocabulary.json` of an earlier result. Default: none is named.
+   */
+  readonly vocabulary?: string | readonly (string | number)[] | undefined;
+  /** Text files whose tokens stay too, the commonest first; half of `vocabularySize` at most. Default: none. */
+  readonly texts?: readonly string[] | undefined;
+}
+
+const token = either(text('a token'), whole(0));
+
+export const VOCABULARY = {
+  keepLanguages: row('--keep-languages <names>', 'languages (en,de), code, or scripts (Cyrillic) whose tokens stay', {
+    kind: listOf(text('a language such as en, or a script such as Cyrillic'), 'a list of languages', 'names'),
+    otherwise: 'all',
+    everyday: true,
+  }),
+  vocabularySize: row('--vocabulary-size <tokens>', 'tokens that stay, by merge rank', {
+    kind: whole(1),
+    otherwise: 'all of the languages',
+    everyday: true,
+  }),
+  vocabulary: row('--vocabulary <file>', 'file with the tokens that stay, one a line, or as JSON', {
+    kind: {
+      ...either(text('a path'), listOf(token, 'a list of tokens and ids', 'texts')),
+      expected: 'a path, or a list of tokens and ids',
+      typed: 'a path',
+    },
+    otherwise: 'none',
+    everyday: true,
+  }),
+  texts: row('-t, --text <file>', 'text whose tokens stay too; may be repeated', {
+    kind: fileList,
+    otherwise: 'none',
+    everyday: true,
+  }),
+} as const satisfies Rows<VocabularyOptions>;

@@ -1,0 +1,140 @@
+import { EngineError, NumericalError } from '../../errors.js';
+import { findHeldOutWindows } from '../../evaluation/held-out-windows.js';
+import type { Engine } from '../../runtime/engine.js';
+import { tensorFloats } from '../../runtime/tensor-floats.js';
+import { findTokenizer } from '../../storage/load-tokenizer.js';
+import { longestWindow, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
+import type { JobContext } from '../job-context.js';
+import { openLanguageModel } from '../open-language-model.js';
+
+/** How the logits of tokens that stayed compare with the original's. */
+export interface TrimmingCertificate {
+  /** Windows read by both models. */
+  readonly windows: number;
+  /** Tokens read. */
+  readonly tokens: number;
+  /** Largest difference of two logits of a token that stayed, as a fraction of the range of logits. */
+  readonly gap: number;
+  /** Whether every such logit has the same bits. */
+  readonly equal: boolean;
+  /** Largest gap that is taken for rounding. */
+  readonly tolerance: number;
+}
+
+interface CertifyInput {
+  readonly folder: ModelFolder;
+  /** Absolute path of the folder that was written. */
+  readonly written: string;
+  readonly engine: Engine;
+  /** Old ids by new ones. */
+  readonly keep: Int32Array;
+}
+
+/** Short, for two models read it whole. */
+const WINDOW = { windowCount: 2, windowLength: 64 };
+
+/** Kernels may sum in another order where a matrix has fewer columns. */
+const TOLERANCE = 1e-4;
+
+/**
+ * Has ONNX Runtime open what was written as users do, and compares its logits on text in the new tokens with the original's of
+ * the same tokens.
+ * @returns undefined where the original does not run here either
+ * @throws NumericalError where they differ by more than rounding; EngineError where only the original runs
+ */
+export function certifyTrimming(
+  context: JobContext,
+  { folder, written, engine, keep }: CertifyInput,
+): Promise<TrimmingCertificate | undefined> {
+  const { platform, timed, remarks, onProgress, signal } = context;
+  return timed('certify', async () => {
+    const trimmed = await openModelFolder(platform, platform.files.resolve(written, folder.modelFile));
+    try {
+      const longest = longestWindow(folder, undefined) ?? WINDOW.windowLength;
+      const { windows } = await findHeldOutWindows({
+        ...WINDOW,
+        windowLength: Math.min(WINDOW.windowLength, longest),
+        calibration: [],
+        tokenizer: await findTokenizer(trimmed),
+        vocabularySize: keep.length,
+        signal,
+      });
+      const olds = windows.map((window) => window.map((id) => keep[id]!));
+      const before = await readLogits(engine, folder, olds).catch((error: unknown) => {
+        if (error instanceof EngineError) return error;
+        throw error;
+      });
+      if (before instanceof EngineError) {
+        remarks.push(`not compared with the original, which does not run here: ${before.message}`);
+        return undefined;
+      }
+      onProgress?.({ stage: 'certify', done: 1, total: 2 });
+      signal?.throwIfAborted();
+      const after = await readLogits(engine, trimmed, windows);
+      onProgress?.({ stage: 'certify', done: 2, total: 2 });
+      return compareLogits(before, after, { keep, windows });
+    } finally {
+      await trimmed.close();
+    }
+  });
+}
+
+/** Logits, `[positions, width]`. */
+interface ReadLogits {
+  readonly values: Float32Array;
+  readonly width: number;
+}
+
+async function readLogits(engine: Engine, folder: ModelFolder, windows: readonly Int32Array[]): Promise<ReadLogits> {
+  const model = await openLanguageModel(engine, folder);
+  try {
+    const parts: Float32Array[] = [];
+    let width = 0;
+    for (const window of windows) {
+      const logits = await model.readLogits([window]);
+      width = logits.dims.at(-1) ?? 0;
+      parts.push(Float32Array.from(tensorFloats(logits, "the model's logits")));
+    }
+    const values = new Float32Array(parts.reduce((sum, { length }) => sum + length, 0));
+    let at = 0;
+    for (const part of parts) {
+      values.set(part, at);
+      at += part.length;
+    }
+    return { values, width };
+  } finally {
+    await model.release();
+  }
+}
+
+/** @throws NumericalError */
+function compareLogits(
+  before: ReadLogits,
+  after: ReadLogits,
+  { keep, windows }: { readonly keep: Int32Array; readonly windows: readonly Int32Array[] },
+): TrimmingCertificate {
+  let [low, high, most] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0];
+  const positions = after.values.length / after.width;
+  for (let position = 0; position < positions; position += 1) {
+    for (let id = 0; id < after.width; id += 1) {
+      const old = before.values[position * before.width + keep[id]!]!;
+      const found = after.values[position * after.width + id]!;
+      low = Math.min(low, old);
+      high = Math.max(high, old);
+      const difference = Object.is(old, found) ? 0 : Math.abs(old - found);
+      most = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : Math.max(most, difference);
+    }
+  }
+  const gap = most === 0 ? 0 : most / (high - low);
+  if (!(gap <= TOLERANCE))
+    throw new NumericalError(
+      `the trimmed model's logits of tokens that stayed are ${gap.toExponential(1)} of their range from the original's, at most ${TOLERANCE} is rounding. Nothing was written. Please report the model; "certify: false" (--no-certify) writes it all the same`,
+    );
+  return {
+    windows: windows.length,
+    tokens: windows.reduce((sum, { length }) => sum + length, 0),
+    gap,
+    equal: most === 0,
+    tolerance: TOLERANCE,
+  };
+}

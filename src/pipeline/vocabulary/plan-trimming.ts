@@ -1,0 +1,132 @@
+import { ModelFormatError, UnsupportedModelError } from '../../errors.js';
+import { findTokenInput } from '../../graph/model-inputs.js';
+import { shareWeights } from '../../graph/share-weights.js';
+import { loadModel } from '../../onnx/load-model.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import type { VocabularyOptions } from '../../options/vocabulary.js';
+import { requireTokenizer } from '../../storage/load-tokenizer.js';
+import { type ModelFolder, modelPath, TOKENIZER } from '../../storage/model-folder.js';
+import { type OpenFolder, openFolder } from '../../storage/open-folder.js';
+import { type JsonObject, readJsonFile } from '../../storage/read-json.js';
+import { isPart } from '../../storage/side-file-names.js';
+import { listSideFiles } from '../../storage/side-files.js';
+import { checkTokenizerFits } from '../../vocabulary/check-tokenizer-fits.js';
+import { type ChosenTokens, chooseTokens } from '../../vocabulary/choose-tokens.js';
+import { idsNamedByGraph } from '../../vocabulary/cut-vocabulary.js';
+import { readTokenizerFile, type TokenizerFile } from '../../vocabulary/tokenizer-file.js';
+import { type GraphPart, traceVocabulary } from '../../vocabulary/trace-vocabulary.js';
+import type { VocabularyTrace } from '../../vocabulary/vocabulary-trace.js';
+import type { JobContext } from '../job-context.js';
+import { remarkShared } from '../stages/load.js';
+import { readTokenWish } from './read-token-wish.js';
+
+/** A graph of the folder as its file has it, and where it deals with the vocabulary. */
+export interface TracedGraph {
+  readonly model: OnnxModel;
+  readonly trace: VocabularyTrace;
+  checkUnchanged(): Promise<void>;
+}
+
+/** What is to be done to a folder. */
+export interface TrimmingPlan {
+  readonly folder: ModelFolder;
+  readonly decoder: TracedGraph;
+  /** Embedding models in all variants, by path relative to the folder. */
+  readonly parts: ReadonlyMap<string, TracedGraph>;
+  readonly file: TokenizerFile;
+  readonly tokenizerConfig: JsonObject;
+  readonly chosen: ChosenTokens;
+  /** Rows of the vocabulary before. */
+  readonly rows: number;
+}
+
+/** Reads graphs and tokenizer, and chooses the tokens that stay. */
+export function planTrimming(
+  context: JobContext,
+  folder: ModelFolder,
+  options: VocabularyOptions,
+): Promise<TrimmingPlan> {
+  return context.timed('choose', async () => {
+    const { platform, signal, onProgress } = context;
+    const { files } = platform;
+    const tokenizer = await requireTokenizer(folder, 'trimming a vocabulary');
+    const read = (name: string) => readJsonFile(files, files.resolve(folder.root, name));
+    const file = readTokenizerFile((await read(TOKENIZER))!);
+    const tokenizerConfig = (await read('tokenizer_config.json')) ?? {};
+    signal?.throwIfAborted();
+    const decoder = await openGraph(context, modelPath(folder), 'decoder');
+    const parts = await openParts(context, folder, decoder.model);
+    const graphs = [decoder, ...parts.values()];
+    const rows = Math.max(...graphs.flatMap(({ trace }) => [trace.headRows ?? 0, trace.lookupRows ?? 0]));
+    checkTokenizerFits(file, rows);
+    const constants = graphs.flatMap(({ trace }) => idsNamedByGraph(trace));
+    const wish = await readTokenWish(files, options, { folder, file, tokenizer, tokenizerConfig, constants });
+    const named = new Set([...wish.named].filter((id) => file.contents[id] !== undefined || id < rows));
+    const head = {
+      rows: decoder.trace.headRows ?? rows,
+      multiple: decoder.trace.counted.length > 0 ? CODED_MULTIPLE : 1,
+    };
+    const chosen = await chooseTokens(file, { ...wish, named, head }, async (done, total) => {
+      onProgress?.({ stage: 'choose', done, total });
+      await nextTurn();
+      signal?.throwIfAborted();
+    });
+    return { folder, decoder, parts, file, tokenizerConfig, chosen, rows };
+  });
+}
+
+/** Columns of codes that kernels multiply together. */
+const CODED_MULTIPLE = 4;
+
+/** Lets an abortion arrive. */
+const nextTurn = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 0));
+
+async function openGraph(context: JobContext, path: string, part: GraphPart): Promise<TracedGraph> {
+  const { model, checkUnchanged } = await openModel(context, path);
+  return { model, trace: await traceVocabulary(model, part), checkUnchanged };
+}
+
+/** Loads a model without changing it for runs; equal tables become one. */
+async function openModel({ platform, remarks, onEnd }: JobContext, path: string): Promise<Omit<TracedGraph, 'trace'>> {
+  const place = platform.files.split(path);
+  const folder: OpenFolder = openFolder(platform.files, place.folder);
+  onEnd(() => folder.close());
+  const source = await folder.open(place.name);
+  if (source === undefined) throw new ModelFormatError(`${path} is gone.`);
+  const model = await shareWeights(await loadModel(source, folder));
+  remarks.push(...remarkShared(model));
+  return { model, checkUnchanged: folder.checkUnchanged };
+}
+
+/** What exporters call a product with the vocabulary in a file of its own. */
+const HEAD_FILES = /(^|\/)lm_head[\w]*\.onnx$/;
+
+/** Models of other parts that read token ids, in every variant that lies there. */
+async function openParts(
+  context: JobContext,
+  folder: ModelFolder,
+  decoder: OnnxModel,
+): Promise<ReadonlyMap<string, TracedGraph>> {
+  const { files } = context.platform;
+  const { kept } = await listSideFiles(files, folder, new Set([folder.modelFile]));
+  const named = folder.embeddings === undefined ? undefined : files.relative(folder.root, folder.embeddings);
+  const paths = new Set([...kept.filter((path) => isPart(path) && path.endsWith('.onnx')), ...(named ? [named] : [])]);
+  const head = [...paths].find((path) => HEAD_FILES.test(path));
+  if (head !== undefined)
+    throw new UnsupportedModelError(`${head} is an LM head in a file of its own; export it with its decoder`);
+  if (
+    folder.embeddings !== undefined &&
+    named === undefined &&
+    findTokenInput(decoder.proto.graph!.input) === undefined
+  )
+    throw new UnsupportedModelError(
+      `the embedding model ${folder.embeddings} lies outside the model's folder, where it cannot be trimmed with it; put it beside the decoder`,
+    );
+  const parts = new Map<string, TracedGraph>();
+  for (const path of [...paths].sort()) {
+    const { model, checkUnchanged } = await openModel(context, files.resolve(folder.root, path));
+    if (findTokenInput(model.proto.graph!.input) !== undefined)
+      parts.set(path, { model, trace: await traceVocabulary(model, 'embedding'), checkUnchanged });
+  }
+  return parts;
+}

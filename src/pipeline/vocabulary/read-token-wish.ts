@@ -1,0 +1,117 @@
+import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { OptionError } from '../../errors.js';
+import { refusal } from '../../options/option.js';
+import type { VocabularyOptions } from '../../options/vocabulary.js';
+import { isRecord, parseJson } from '../../parse-json.js';
+import type { Files } from '../../platform/platform.js';
+import { reason } from '../../reason.js';
+import type { ModelFolder } from '../../storage/model-folder.js';
+import type { JsonObject } from '../../storage/read-json.js';
+import { readText } from '../../storage/read-text.js';
+import { listSideFiles } from '../../storage/side-files.js';
+import type { TokenWish } from '../../vocabulary/choose-tokens.js';
+import { ROLES, templatesOf, textsOfTemplate } from '../../vocabulary/template-texts.js';
+import { idsNamedByDocument } from '../../vocabulary/token-ids-in-documents.js';
+import type { TokenizerFile } from '../../vocabulary/tokenizer-file.js';
+import { idsNamedByTokenizer } from '../../vocabulary/trim-tokenizer.js';
+
+/** Checks what can be checked before a model is opened. @throws OptionError */
+export function checkVocabularyOptions({ keepLanguages, vocabularySize, vocabulary, texts }: VocabularyOptions): void {
+  if (vocabulary !== undefined) {
+    for (const [name, value] of Object.entries({ keepLanguages, vocabularySize }))
+      if (value !== undefined)
+        throw refusal(
+          name,
+          'has no effect beside vocabulary, which names the tokens themselves; leave one of both out',
+        );
+    return;
+  }
+  if (keepLanguages === undefined && vocabularySize === undefined)
+    throw refusal(
+      'keepLanguages',
+      `is missing, and so are vocabularySize and vocabulary${texts === undefined ? '' : '; texts alone are a poor guide to other text'}: say which tokens stay by one of them`,
+    );
+}
+
+interface WishSources {
+  readonly folder: ModelFolder;
+  readonly file: TokenizerFile;
+  readonly tokenizer: Tokenizer;
+  readonly tokenizerConfig: JsonObject;
+  /** Ids that graphs hold as constants. */
+  readonly constants: readonly number[];
+}
+
+/** Reads which tokens are to stay: the user's list and texts, and what files of the model name. @throws OptionError */
+export async function readTokenWish(
+  files: Files,
+  options: VocabularyOptions,
+  { folder, file, tokenizer, tokenizerConfig, constants }: WishSources,
+): Promise<TokenWish> {
+  const { keepLanguages, vocabularySize, vocabulary, texts = [] } = options;
+  const seen = new Map<number, number>();
+  for (const path of texts)
+    for (const id of tokenizer.encode(await readText(files, path))) seen.set(id, (seen.get(id) ?? 0) + 1);
+  const documents = [...Object.values(folder.documents), tokenizerConfig];
+  const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
+  for (const template of await readTemplates(folder, tokenizerConfig))
+    for (const text of [...textsOfTemplate(template), ...ROLES]) for (const id of tokenizer.encode(text)) named.add(id);
+  return {
+    languages: keepLanguages,
+    size: vocabularySize,
+    listed: vocabulary === undefined ? undefined : await readListedIds(files, vocabulary, file),
+    seen,
+    named,
+  };
+}
+
+const TEMPLATES = /^(chat_template[\w-]*\.jinja|additional_chat_templates\/[^/]+\.jinja)$/;
+
+/** Chat templates in the tokenizer's configuration, and in files of their own. */
+async function readTemplates(folder: ModelFolder, tokenizerConfig: JsonObject): Promise<readonly string[]> {
+  const { files } = folder.platform;
+  const { kept } = await listSideFiles(files, folder, new Set());
+  const found = [...templatesOf(tokenizerConfig)];
+  for (const path of kept) {
+    if (TEMPLATES.test(path)) found.push(await readText(files, files.resolve(folder.root, path), 'chat template'));
+    else if (path === 'chat_template.json')
+      found.push(...templatesOf(parseJson(await readText(files, files.resolve(folder.root, path), 'chat template'))));
+  }
+  return found;
+}
+
+/** Ids of the tokens that a user names. @throws OptionError for one that is none */
+async function readListedIds(
+  files: Files,
+  vocabulary: NonNullable<VocabularyOptions['vocabulary']>,
+  { contents, modelIds }: TokenizerFile,
+): Promise<readonly number[]> {
+  const { place, entries } =
+    typeof vocabulary === 'string'
+      ? { place: vocabulary, entries: await readEntries(files, vocabulary) }
+      : { place: 'vocabulary', entries: vocabulary };
+  const ids = new Map(contents.flatMap((content, id) => (content === undefined ? [] : [[content, id] as const])));
+  return entries.map((entry, at) => {
+    if (typeof entry === 'number') return entry;
+    const id = ids.get(entry) ?? modelIds.get(entry);
+    if (id !== undefined) return id;
+    throw new OptionError(
+      `${place} names ${JSON.stringify(entry)} (entry ${at + 1}), which is no token of tokenizer.json; write tokens as they stand there, such as ${JSON.stringify(contents.at(-1) ?? '')}`,
+      { option: 'vocabulary' },
+    );
+  });
+}
+
+async function readEntries(files: Files, path: string): Promise<readonly (string | number)[]> {
+  const text = await readText(files, path, 'vocabulary');
+  if (!path.endsWith('.json')) return text.split(/\r?\n/).filter((line) => line !== '');
+  let parsed: unknown;
+  try {
+    parsed = parseJson(text);
+  } catch (cause) {
+    throw new OptionError(`${path} is no JSON: ${reason(cause)}`, { option: 'vocabulary', cause });
+  }
+  const list = isRecord(parsed) ? parsed.kept : parsed;
+  if (Array.isArray(list) && list.every((entry) => typeof entry === 'string' || typeof entry === 'number')) return list;
+  throw new OptionError(`${path} holds no list of tokens and ids, and no result with "kept"`, { option: 'vocabulary' });
+}

@@ -1,0 +1,150 @@
+import { cp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createTokenizer } from '../../src/calibration/tokenizer.js';
+import { ModelFormatError, OptionError } from '../../src/errors.js';
+import { trimVocabulary } from '../../src/node.js';
+import { testEngine } from '../support/engine.js';
+import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
+import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+const folder = useTemporaryFolder();
+const engine = testEngine;
+
+const readJson = async (...path: string[]) => JSON.parse(await readFile(join(...path), 'utf8'));
+
+/** Adds what lies beside models of other libraries. */
+async function makeModel(): Promise<string> {
+  const model = await copyTinyLlama(join(folder(), 'model'));
+  const { model: bpe } = await readJson(model, 'tokenizer.json');
+  const write = (name: string, value: unknown) =>
+    writeFile(join(model, name), typeof value === 'string' ? value : JSON.stringify(value));
+  await write('vocab.json', bpe.vocab);
+  await write('merges.txt', '#version: 0.2\nstale');
+  await write('added_tokens.json', { '<|endoftext|>': 0 });
+  await write('tokenizer.model', 'pieces');
+  await write('chat_template.jinja', `{{ '<|endoftext|>Ünser' }}{% for m in messages %}{{ m['content'] }}{% endfor %}`);
+  await write('generation_config.json', { bos_token_id: 0, eos_token_id: [0, 1999], suppress_tokens: [1, 1998] });
+  return model;
+}
+
+it('writes a folder in which every file knows the new ids', async () => {
+  const model = await makeModel();
+  const out = join(folder(), 'out');
+  const trimmed = await trimVocabulary({ model, out, vocabularySize: 900, engine });
+  expect(trimmed.rows).toEqual({ before: 2048, after: 900 });
+  expect(trimmed.merges).toEqual({ before: 1791, after: 643 });
+  expect(trimmed.certificate).toMatchObject({ equal: true, gap: 0, tokens: 128 });
+  expect(trimmed.bytes.after).toBe(trimmed.bytes.before - 1148 * 192 * 4);
+  expect(trimmed.tables).toEqual([
+    {
+      name: 'model.embed_tokens.weight',
+      rows: trimmed.rows,
+      bytes: { before: 2048 * 192 * 4, after: 900 * 192 * 4 },
+    },
+  ]);
+  expect(trimmed.remarks).toEqual([
+    'left out, since they hold the tokens that went: tokenizer.model; tokenizer.json stands for them',
+  ]);
+  expect((await readJson(out, 'config.json')).vocab_size).toBe(900);
+  // The last id plays a role, so that it stays.
+  expect(await readJson(out, 'generation_config.json')).toEqual({
+    bos_token_id: 0,
+    eos_token_id: [0, 899],
+    suppress_tokens: [1],
+  });
+  const tokenizer = await readJson(out, 'tokenizer.json');
+  expect(await readJson(out, 'vocab.json')).toEqual(tokenizer.model.vocab);
+  expect((await readFile(join(out, 'merges.txt'), 'utf8')).split('\n')).toHaveLength(643 + 2);
+  expect(await readdir(out)).not.toContain('tokenizer.model');
+  const { kept } = await readJson(out, 'fang-prune-vocabulary.json');
+  expect(kept).toHaveLength(900);
+  const [before, after] = [await readJson(model, 'tokenizer.json'), tokenizer].map((json) => createTokenizer(json, {}));
+  const template = [...before!.encode('<|endoftext|>Ünser')].map((id) => kept.indexOf(id));
+  expect([...after!.encode('<|endoftext|>Ünser')]).toEqual(template);
+});
+
+it('repeats a result from its own list, to the same bytes, and finds what it has made', async () => {
+  const model = await copyTinyLlama(join(folder(), 'model'));
+  const [first, again] = [join(folder(), 'first'), join(folder(), 'again')];
+  const made = await trimVocabulary({ model, out: first, keepLanguages: ['en'], certify: false });
+  await trimVocabulary({
+    model,
+    out: again,
+    vocabulary: join(first, 'fang-prune-vocabulary.json'),
+    certify: false,
+  });
+  expect(await hashFolder(again)).toBe(await hashFolder(first));
+  const found = await trimVocabulary({ model, out: first, keepLanguages: ['en'], certify: false });
+  expect(found).toMatchObject({ sha256: made.sha256, rows: made.rows });
+  expect(found.sideFiles).toBeUndefined();
+  const other = trimVocabulary({ model, out: first, keepLanguages: ['de'], certify: false });
+  await expect(other).rejects.toThrow(OptionError);
+});
+
+it('tells the sizes of a dry run, and writes nothing', async () => {
+  const model = await copyTinyLlama(join(folder(), 'model'));
+  const before = await hashFolder(folder());
+  const text = join(TINY_LLAMA, 'README.md');
+  const { rows, reasons, out } = await trimVocabulary({
+    model,
+    dryRun: true,
+    vocabularySize: 500,
+    texts: [text],
+    engine,
+  });
+  expect(rows.after).toBe(500);
+  expect(reasons.text).toBeGreaterThan(0);
+  expect(out).toBeUndefined();
+  expect(await hashFolder(folder())).toBe(before);
+});
+
+it('trims an embedding model with its decoder', async () => {
+  const model = join(folder(), 'model');
+  await cp('test/fixtures/exporters/llama-dynamo215op18embeds-fp32', model, { recursive: true });
+  const out = join(folder(), 'out');
+  const trimmed = await trimVocabulary({ model, out, vocabularySize: 56, engine });
+  expect(trimmed.tables.map(({ rows }) => rows.after)).toEqual([56, 56]);
+  expect(trimmed.certificate).toMatchObject({ equal: true });
+});
+
+it('leaves nothing when it is aborted', async () => {
+  const model = await copyTinyLlama(join(folder(), 'model'));
+  const controller = new AbortController();
+  const onProgress = ({ stage }: { readonly stage: string }) => stage === 'save' && controller.abort();
+  const out = join(folder(), 'out');
+  const run = trimVocabulary({ model, out, keepLanguages: ['en'], engine, onProgress, signal: controller.signal });
+  await expect(run).rejects.toThrow(/abort/);
+  expect(await readdir(folder())).toEqual(['model']);
+});
+
+it.each<[string, object, RegExp]>([
+  ['no wish', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
+  ['texts alone', { texts: ['a.txt'] }, /texts alone are a poor guide/],
+  [
+    'a list and languages',
+    { vocabulary: ['a'], keepLanguages: ['en'] },
+    /keepLanguages has no effect beside vocabulary/,
+  ],
+  ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
+  ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
+  ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
+])('refuses %s', async (_, wish, message) => {
+  const out = join(folder(), 'out');
+  const error = await trimVocabulary({ model: TINY_LLAMA, out, engine, ...wish }).catch((cause: unknown) => cause);
+  expect(error).toBeInstanceOf(OptionError);
+  expect(String(error)).toMatch(message);
+});
+
+it("refuses a model without its tokenizer, and with another model's", async () => {
+  const model = await copyTinyLlama(join(folder(), 'model'));
+  const trim = () => trimVocabulary({ model, dryRun: true, keepLanguages: ['en'], engine });
+  const tokenizer = await readJson(model, 'tokenizer.json');
+  const vocab = { ...tokenizer.model.vocab, extra: 2048 };
+  await writeFile(
+    join(model, 'tokenizer.json'),
+    JSON.stringify({ ...tokenizer, model: { ...tokenizer.model, vocab } }),
+  );
+  await expect(trim()).rejects.toThrow(ModelFormatError);
+  await rm(join(model, 'tokenizer.json'));
+  await expect(trim()).rejects.toThrow(/has no tokenizer.json, which trimming a vocabulary needs/);
+});
