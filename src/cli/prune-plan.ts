@@ -7,7 +7,10 @@ import { formatTable } from './format-table.js';
 import type { Colors } from './terminal.js';
 
 /** What a run would make. */
-export function formatPlan({ model, method, allocation, results, ...plan }: PrunePlan, colors: Colors): string {
+export function formatPlan(
+  { model, method, allocation, results, remarks, ...plan }: PrunePlan,
+  colors: Colors,
+): string {
   const [first] = results;
   const dtypes = first?.dtypes?.map(({ dtype }) => dtype) ?? [];
   const sizes = results.map(({ sparsity, parameters, bytes, dtypes: written }) => [
@@ -25,6 +28,7 @@ export function formatPlan({ model, method, allocation, results, ...plan }: Prun
     ...(first?.widths === undefined
       ? ['Sizes are of an even choice; how much each block loses is decided by measuring.\n']
       : []),
+    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
     describeTime(plan, colors),
   ].join('\n');
 }

@@ -9,12 +9,13 @@ import { QUANTISATION } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { RUN } from '../options/run.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
-import { type Fraction, readsTokens } from '../options.js';
+import { type Fraction, type ResolvedOptions, readsTokens } from '../options.js';
 import type { Platform } from '../platform/platform.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { StageTiming } from '../prune/job.js';
 import { goesBackwards, refuseGradients } from '../prune/measure-dense/measure-dense.js';
 import { measureSpeed } from '../prune/measure-speed.js';
+import { selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -51,6 +52,8 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly stages: readonly StageTiming[];
   /** Of all stages, on this machine as it is now. */
   readonly ms: number;
+  /** What stays because it cannot be pruned, and what a sparsity comes to where one kind of module bears it alone. */
+  readonly remarks: readonly string[];
 }
 
 export interface PlannedWindows {
@@ -111,9 +114,13 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
       ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
       stages,
       ms: stages.reduce((sum, { ms }) => sum + ms, 0),
+      remarks: [...new Set(ladder.sparsity.flatMap((one) => selectionRemarks(inspected, options, one)))],
     };
   });
 }
+
+const selectionRemarks = ({ analysed }: Inspected, options: ResolvedOptions, sparsity: Fraction): readonly string[] =>
+  selectModules({ analysed, options: { ...options, sparsity: fractionOf(sparsity) } }).remarks;
 
 /** What only the model and the machine tell. */
 interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluated' | 'speed'> {

@@ -76,7 +76,7 @@ function describeBurden(
   const share = (sparsity * sum(({ parameterCount }) => parameterCount)) / analysed.detected.layout.parameterCount;
   const percent = (fraction: number) => `${(100 * fraction).toFixed(1)} %`;
   return [
-    `sparsity counts what can be pruned, which here is ${only} alone (${[...spared].join(' and ')} stay): ` +
+    `sparsity counts what can be pruned, which here is ${only} alone (${[...spared].join(' and ')} ${spared.size === 1 && !spared.has('experts') ? 'stays' : 'stay'}): ` +
       `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[only]}`,
   ];
 }

@@ -43,6 +43,18 @@ it('tells nothing of widths that are measured, and foretells every dtype and spa
   expect(stages.map(({ stage }) => stage)).toContain('generate');
 });
 
+it('tells what stays, and what each sparsity comes to where heads bear it alone', async () => {
+  const model = 'test/fixtures/exporters/qwen3_moe-optimum01-fp32';
+  const { remarks } = await plan({ model, sparsity: [0.3, 0.5], method: 'magnitude' });
+  expect(remarks).toEqual([
+    expect.stringMatching(
+      /^sparsity counts .* attention alone \(experts stay\): 30\.0 % of it is \d+\.\d % of the model/,
+    ),
+    expect.stringMatching(/experts: stays as it is/),
+    expect.stringMatching(/: 50\.0 % of it is \d+\.\d % of the model, about \d+ of \d+ heads$/),
+  ]);
+});
+
 it('counts the bytes that a run writes, without reading a weight', async () => {
   const out = join(folder, 'written');
   const request = { ...REQUEST, method: 'magnitude', dtype: ['q4', 'q8', 'fp16'], rounding: 'nearest' } as const;

@@ -278,6 +278,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         { stage: 'save', ms: 100 },
       ],
       ms: 183_100,
+      remarks: ['block 1 experts: stays as it is'],
     }),
     pruneLadder: async ({ sparsity }) =>
       sparsity.map(fractionOf).map((requested, at) => ({
