@@ -1,8 +1,18 @@
-import type { GraphProto, NodeProto, TensorProto, ValueInfoProto } from 'onnx-buf';
+import type { GraphProto, NodeProto, ValueInfoProto } from 'onnx-buf';
 import { NumericalError, UnsupportedModelError } from '../errors.js';
 import { findAttribute, intAttribute, setIntAttribute } from '../graph/attributes.js';
 import { makeNode } from '../graph/build.js';
 import { type GraphIndex, indexGraph, inputsOf, nodeLabel, subgraphsOf } from '../graph/graph-index.js';
+import {
+  clampToHalf,
+  convertGraphToSingle,
+  isFloatType,
+  isShortFloat,
+  MOST_HALF,
+  retypeTensor,
+  setType,
+  typeOf,
+} from '../graph/retype-floats.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { dataTypeNumber, findDataType } from '../onnx/data-types.js';
 import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
@@ -11,10 +21,6 @@ import { checkRange } from '../onnx/tensor-handle.js';
 
 const SINGLE = dataTypeNumber('float');
 const HALF = dataTypeNumber('float16');
-const BRAIN = dataTypeNumber('bfloat16');
-
-/** Largest half; constants beyond it stand for infinity, as in masks. */
-const MOST_HALF = 65504;
 
 /** Operators whose inner numbers leave the range or the precision of halves: squares, their means and roots, powers, angles. */
 const IN_SINGLE: ReadonlySet<string> = new Set([
@@ -30,21 +36,9 @@ const OVER_CODES: ReadonlySet<string> = new Set(['MatMulNBits', 'MatMulBnb4', 'G
 
 /** Has every half of a model be a float32, in place: weights, constants, inputs, outputs and casts. */
 export function convertToSingle(model: OnnxModel): void {
-  const isShort = (type: number): boolean => type === HALF || type === BRAIN;
   for (const [name, handle] of model.weights)
-    if (isShort(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
-  const walk = (graph: GraphProto): void => {
-    for (const initializer of graph.initializer) if (isShort(initializer.dataType)) initializer.dataType = SINGLE;
-    for (const info of [...graph.input, ...graph.output]) if (isShort(typeOf(info))) setType(info, SINGLE);
-    for (const node of graph.node) {
-      if (node.opType === 'Cast' && isShort(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
-      const tensor = findAttribute(node, 'value')?.t;
-      if (tensor !== undefined && isShort(tensor.dataType)) retypeTensor(tensor, SINGLE);
-      for (const inner of subgraphsOf(node)) walk(inner);
-    }
-    graph.valueInfo = [];
-  };
-  walk(model.proto.graph!);
+    if (isShortFloat(handle.dataType)) model.weights.set(name, retypedHandle(name, handle, SINGLE));
+  convertGraphToSingle(model.proto.graph!);
 }
 
 /**
@@ -114,8 +108,7 @@ export const inputTypes = (inputs: readonly ValueInfoProto[]): ReadonlyMap<strin
 function assignTypes(graph: GraphProto, facts: ValueFacts): Map<string, number> {
   const index = indexGraph(graph);
   const made = new Set(graph.node.filter(({ opType }) => OVER_CODES.has(opType)).flatMap(({ output }) => output));
-  const isFloat = (value: string): boolean =>
-    made.has(value) || [SINGLE, HALF, BRAIN].includes(facts.get(value)?.dataType ?? 0);
+  const isFloat = (value: string): boolean => made.has(value) || isFloatType(facts.get(value)?.dataType ?? 0);
   const types = new Map<string, number>();
   for (const value of index.inputs) if (isFloat(value)) types.set(value, HALF);
   for (const node of index.nodes) {
@@ -189,31 +182,8 @@ function renameAndCast(
   return [makeNode({ op: 'Cast', name: inner, inputs: [inner], outputs: [name], attributes: { to } })];
 }
 
-const typeOf = ({ type }: ValueInfoProto): number =>
-  type?.value.case === 'tensorType' ? type.value.value.elemType : 0;
-
 const rankOf = ({ type }: ValueInfoProto): number | undefined =>
   type?.value.case === 'tensorType' ? type.value.value.shape?.dim.length : undefined;
-
-function setType({ type }: ValueInfoProto, dataType: number): void {
-  if (type?.value.case === 'tensorType') type.value.value.elemType = dataType;
-}
-
-/** Rewrites a constant in another float type; what stands for infinity stays within the range of halves. */
-function retypeTensor(tensor: TensorProto, dataType: number): void {
-  const bytes = tensor.rawData.length > 0 ? Uint8Array.from(tensor.rawData) : floatListBytes(tensor);
-  const values = decodeFloats(tensor.rawData.length > 0 ? tensor.dataType : SINGLE, bytes);
-  tensor.rawData = encodeFloats(dataType, values.map(clampToHalf));
-  tensor.floatData = [];
-  tensor.int32Data = [];
-  tensor.dataType = dataType;
-}
-
-const floatListBytes = ({ floatData }: TensorProto): Uint8Array<ArrayBuffer> =>
-  new Uint8Array(Float32Array.from(floatData).buffer);
-
-const clampToHalf = (value: number): number =>
-  Number.isNaN(value) ? value : Math.min(MOST_HALF, Math.max(-MOST_HALF, value));
 
 /** A weight in another float type, converted whenever it is read. */
 function retypedHandle(name: string, handle: TensorHandle, dataType: number): TensorHandle {

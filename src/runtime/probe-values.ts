@@ -1,4 +1,4 @@
-import { create, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   type GraphProto,
   GraphProtoSchema,
@@ -8,15 +8,17 @@ import {
   type TensorProto,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
+import { EngineError } from '../errors.js';
 import { intsAttribute } from '../graph/attributes.js';
 import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '../graph/build.js';
 import { type GraphIndex, indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
 import { type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
+import { convertGraphToSingle, convertNodesToSingle } from '../graph/retype-floats.js';
 import { elementCount } from '../graph/value.js';
 import type { ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
-import { dataTypeOf, type Engine, type Tensor } from './engine.js';
+import { type DeclaredValue, dataTypeOf, type Engine, type Tensor, type Tensors } from './engine.js';
 import { prefillFeeds } from './prefill-feeds.js';
 
 /** Float weights with more elements than this are stood in for by zeros, which cost no memory. */
@@ -73,21 +75,80 @@ export async function probeValues(request: ProbeRequest): Promise<ValueFacts> {
       output: fetches.map((name) => create(ValueInfoProtoSchema, { name })),
     }),
   });
-  const bytes = toBinary(ModelProtoSchema, proto);
+  const results = await runProbe(engine, toBinary(ModelProtoSchema, proto), feeds);
+  for (const [name, fact] of results) if (!facts.has(name)) facts.set(name, fact);
+  return facts;
+}
+
+/** Runs the graph of a probe and returns the facts of what it is fed and of what it gives. */
+async function runProbe(engine: Engine, bytes: Uint8Array, feeds: Tensors): Promise<ValueFacts> {
   // Where half precision has no kernel, ONNX Runtime casts, and trips over casts that change nothing unless it drops them first.
   const session = await engine
     .load(bytes, { optimization: 'none', keepsMemory: false })
     .catch(() => engine.load(bytes, { optimization: 'basic', keepsMemory: false }));
   try {
-    const results = await session.run(feeds);
-    for (const [name, tensor] of [...Object.entries(feeds), ...Object.entries(results)]) {
-      if (!facts.has(name)) facts.set(name, factOf(tensor));
-    }
+    return (
+      (await runInSingle(engine, bytes, { feeds, declared: session.outputs })) ??
+      factsOf(feeds, await session.run(feeds))
+    );
   } finally {
     await session.release();
   }
-  return facts;
 }
+
+interface DeclaredRun {
+  readonly feeds: Tensors;
+  /** Outputs of the graph as it is. */
+  readonly declared: readonly DeclaredValue[];
+}
+
+/**
+ * Runs a graph of halves in float32 and returns the facts that it has in halves. ONNX Runtime casts all weights that it is fed with
+ * before it runs the first product, so that the graph as it is would need the whole model in float32.
+ * @returns undefined where no weight is a half, or the graph does not run in float32.
+ */
+async function runInSingle(
+  engine: Engine,
+  bytes: Uint8Array,
+  { feeds, declared }: DeclaredRun,
+): Promise<ValueFacts | undefined> {
+  const isHalf = ({ type }: { readonly type: string }) => type === 'float16';
+  if (
+    engine.copiesInputs ||
+    !Object.values(feeds).some((feed) => isHalf(feed) && feed.data.length > REAL_ELEMENT_LIMIT)
+  )
+    return undefined;
+  const proto = fromBinary(ModelProtoSchema, bytes);
+  convertGraphToSingle(proto.graph!);
+  for (const { node } of proto.functions) convertNodesToSingle(node);
+  const zeros = new ArrayBuffer(4 * Math.max(...Object.values(feeds).map(({ data }) => data.length)));
+  const single = Object.fromEntries(
+    Object.entries(feeds).map(([name, feed]): [string, Tensor] => [
+      name,
+      isHalf(feed)
+        ? { type: 'float32', dims: feed.dims, data: new Float32Array(zeros, 0, elementCount(feed.dims)) }
+        : feed,
+    ]),
+  );
+  try {
+    const session = await engine.load(toBinary(ModelProtoSchema, proto), { optimization: 'none', keepsMemory: false });
+    try {
+      const facts = new Map(factsOf(feeds, await session.run(single)));
+      for (const { name } of declared.filter(isHalf)) facts.set(name, { ...facts.get(name)!, dataType: HALF });
+      return facts;
+    } finally {
+      await session.release();
+    }
+  } catch (error) {
+    if (error instanceof EngineError) return undefined;
+    throw error;
+  }
+}
+
+const factsOf = (feeds: Tensors, results: Tensors): ValueFacts =>
+  new Map([...Object.entries(feeds), ...Object.entries(results)].map(([name, tensor]) => [name, factOf(tensor)]));
+
+const HALF = dataTypeOf('float16');
 
 /**
  * How many places a NonZero finds in what the model computed says nothing where the weights are zeros: it gets a number of

@@ -1,0 +1,68 @@
+import type { GraphProto, NodeProto, TensorProto, ValueInfoProto } from 'onnx-buf';
+import { dataTypeNumber } from '../onnx/data-types.js';
+import { decodeFloats, encodeFloats } from '../onnx/float-encoding.js';
+import { findAttribute, intAttribute, setIntAttribute } from './attributes.js';
+import { subgraphsOf } from './graph-index.js';
+
+const SINGLE = dataTypeNumber('float');
+const HALF = dataTypeNumber('float16');
+const BRAIN = dataTypeNumber('bfloat16');
+
+/** Largest half; constants beyond it stand for infinity, as in masks. */
+export const MOST_HALF = 65504;
+
+export const isShortFloat = (dataType: number): boolean => dataType === HALF || dataType === BRAIN;
+
+export const isFloatType = (dataType: number): boolean => dataType === SINGLE || isShortFloat(dataType);
+
+/** Makes every half of a graph a float32, in place: constants, inputs, outputs and casts. Weights outside it are not touched. */
+export function convertGraphToSingle(graph: GraphProto): void {
+  for (const initializer of graph.initializer) if (isShortFloat(initializer.dataType)) retypeInitializer(initializer);
+  for (const info of [...graph.input, ...graph.output]) if (isShortFloat(typeOf(info))) setType(info, SINGLE);
+  convertNodesToSingle(graph.node);
+  graph.valueInfo = [];
+}
+
+/** Makes every half of some nodes a float32, in place. */
+export function convertNodesToSingle(nodes: readonly NodeProto[]): void {
+  for (const node of nodes) {
+    if (node.opType === 'Cast' && isShortFloat(intAttribute(node, 'to', 0))) setIntAttribute(node, 'to', SINGLE);
+    const tensor = findAttribute(node, 'value')?.t;
+    if (tensor !== undefined && isShortFloat(tensor.dataType)) retypeTensor(tensor, SINGLE);
+    for (const inner of subgraphsOf(node)) convertGraphToSingle(inner);
+  }
+}
+
+/** Element type of an input or output; 0 for what is no tensor. */
+export const typeOf = ({ type }: ValueInfoProto): number =>
+  type?.value.case === 'tensorType' ? type.value.value.elemType : 0;
+
+export function setType({ type }: ValueInfoProto, dataType: number): void {
+  if (type?.value.case === 'tensorType') type.value.value.elemType = dataType;
+}
+
+/** Rewrites a constant in another float type; what stands for infinity stays within the range of halves. */
+export function retypeTensor(tensor: TensorProto, dataType: number): void {
+  const { bytes, type } = floatBytes(tensor);
+  const values = decodeFloats(type, bytes);
+  tensor.rawData = encodeFloats(dataType, values.map(clampToHalf));
+  tensor.floatData = [];
+  tensor.int32Data = [];
+  tensor.dataType = dataType;
+}
+
+export const clampToHalf = (value: number): number =>
+  Number.isNaN(value) ? value : Math.min(MOST_HALF, Math.max(-MOST_HALF, value));
+
+/** An initializer may leave its contents to the model's weights. */
+function retypeInitializer(initializer: TensorProto): void {
+  if (initializer.rawData.length > 0 || initializer.int32Data.length > 0) retypeTensor(initializer, SINGLE);
+  else initializer.dataType = SINGLE;
+}
+
+/** Contents of a float tensor, and the type that they are in. */
+function floatBytes({ rawData, floatData, int32Data, dataType }: TensorProto) {
+  if (rawData.length > 0) return { bytes: Uint8Array.from(rawData), type: dataType };
+  if (int32Data.length > 0) return { bytes: new Uint8Array(Uint16Array.from(int32Data).buffer), type: dataType };
+  return { bytes: new Uint8Array(Float32Array.from(floatData).buffer), type: SINGLE };
+}
