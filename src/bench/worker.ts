@@ -2,9 +2,9 @@
 import type { LanguageModel, Reader } from '../evaluation/language-model.js';
 import { createLanguageModel } from '../evaluation/session-language-model.js';
 import { openSession } from '../pipeline/open-language-model.js';
+import { peakMemoryBytes } from '../platform/node/memory.js';
 import { createNodeEngine } from '../platform/node/node-engine.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
-import { peakMemoryBytes } from '../platform/node/peak-memory.js';
 import { toSentError } from '../remote/revive-error.js';
 import { cacheSizes, openModelFolder } from '../storage/model-folder.js';
 import { probeWidth } from './probe-width.js';

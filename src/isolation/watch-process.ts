@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { readdirSync, readFileSync, statSync } from 'node:fs';
-import { totalmem } from 'node:os';
 import { join } from 'node:path';
+import { memoryLimit } from '../platform/node/memory.js';
 import { processScheduling, type Scheduling } from '../platform/node/processor-time.js';
 import type { Progress } from '../progress.js';
 
@@ -18,7 +18,7 @@ const LIMITS = {
   }),
   other: (modelBytes: number) => ({
     silentMs: 600_000 * (1 + modelBytes / GIGABYTE),
-    memoryBytes: 0.95 * Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY),
+    memoryBytes: 0.95 * memoryLimit(),
   }),
 };
 

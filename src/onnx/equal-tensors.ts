@@ -49,6 +49,9 @@ export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<bo
 
 /** Places spread over a length, each near another part of a row. */
 const samples = (length: number): number[] =>
-  Array.from({ length: length === 0 ? 0 : SAMPLE_COUNT }, (_, at) => Math.floor((length * (at + 0.5)) / SAMPLE_COUNT + at * 37) % length);
+  Array.from(
+    { length: length === 0 ? 0 : SAMPLE_COUNT },
+    (_, at) => Math.floor((length * (at + 0.5)) / SAMPLE_COUNT + at * 37) % length,
+  );
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, at) => byte === b[at]);

@@ -10,6 +10,7 @@ import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
+import { refuseTooLarge } from './refuse-too-large.js';
 
 /** Logits of the dense model that wait to be compared, at most, in bytes; but never fewer windows than tell how they scatter. */
 const MOST_LOGITS = 2 ** 29;
@@ -69,6 +70,7 @@ async function readDense(
   const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
   const store = await createStore(windows.length, windowBytes);
   onEnd(() => store.dispose());
+  await refuseTooLarge(engine, folder);
   const model = await openLanguageModel(engine, folder);
   try {
     const site = { engine, windows, onWindow: () => onWindow(windows.length), signal };

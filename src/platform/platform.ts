@@ -31,6 +31,8 @@ export interface Platform {
   readonly limitTime: LimitTime;
   /** Cores that threads may run on, as far as the platform tells. */
   readonly coreCount?: number | undefined;
+  /** Memory that this process may have, in bytes, as far as the platform tells. */
+  readonly memoryBytes?: number | undefined;
   describeMachine(): Machine;
   /** Largest memory that this process had, in bytes; undefined where nothing tells. */
   peakMemoryBytes(): number | undefined;

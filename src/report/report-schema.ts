@@ -118,8 +118,8 @@ export interface CertificateReport {
   /** See `HeldOutWindows`. */
   readonly from: HeldOutOrigin;
   /**
-   * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out, since
-   * the installed runtime runs neither it nor the original as they are.
+   * Whether ONNX Runtime opened the written model by its path. Else it was read block by block with operators written out: the
+   * installed runtime runs neither it nor the original as they are, or the machine has too little memory for the whole model.
    */
   readonly opened: boolean;
   /**

@@ -23,6 +23,7 @@ import { cacheSizes, type ModelFolder, openModelFolder } from '../../storage/mod
 import { withScratchWeights } from '../../storage/scratch-weights.js';
 import type { Stage } from '../job-context.js';
 import { openSession } from '../open-language-model.js';
+import { explainTooLarge } from '../refuse-too-large.js';
 
 /** What is compared with what. */
 export interface CertifyInput extends Pick<PruneJob, 'model' | 'analysed' | 'engine'> {
@@ -102,8 +103,13 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
   const windows = heldOut.slice(0, WINDOW.windowCount).map((window) => window.subarray(0, WINDOW.windowLength));
   const masked = await runMasked(request, windows);
   request.onRun(RUNS - 1);
-  const opened = await runOpened(request, windows);
+  const tooLarge = await explainTooLarge(request.engine, request.written);
+  const opened = tooLarge === undefined ? await runOpened(request, windows) : new EngineError(tooLarge);
   if (masked instanceof UnsupportedModelError) {
+    if (tooLarge !== undefined) {
+      remarks.push(`not checked: ${tooLarge}; and against the masked original: ${masked.message}`);
+      return undefined;
+    }
     if (opened instanceof EngineError) throw opened;
     remarks.push(`opened and run, but not checked against the masked original: ${masked.message}`);
     return undefined;
@@ -131,7 +137,8 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     return sign(request, { ...measured, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
   }
   const certificate = sign(request, measured);
-  if (opened instanceof EngineError) remarks.push(unopened(request, opened));
+  if (tooLarge !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${tooLarge}`);
+  else if (opened instanceof EngineError) remarks.push(unopened(request, opened));
   return certificate;
 }
 

@@ -25,6 +25,7 @@ import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../sto
 import { formatWindowsFile, openWindowsFile } from '../../storage/windows-file.js';
 import type { JobContext } from '../job-context.js';
 import { openLanguageModel } from '../open-language-model.js';
+import { refuseTooLarge } from '../refuse-too-large.js';
 
 /** What a model needs to write windows. */
 export interface GenerateInput extends WindowShape {
@@ -175,6 +176,7 @@ async function writeWindows(
   const { kept = [] } = options.store ?? {};
   // Nothing to write: the model need not be loaded.
   if (kept.length >= windowCount) return describeGenerated(kept.slice(0, windowCount), options);
+  await refuseTooLarge(engine, folder);
   const model = await openLanguageModel(engine, folder, { writes: true });
   try {
     const { batchSize } = generate;

@@ -3,9 +3,9 @@ import { availableParallelism, cpus } from 'node:os';
 import type { Platform } from '../platform.js';
 import { createHubStore } from './hub-store.js';
 import { createTimeLimit } from './limit-time.js';
+import { memoryLimit, peakMemoryBytes } from './memory.js';
 import { createNodeEngine } from './node-engine.js';
 import { nodeFiles } from './node-files.js';
-import { peakMemoryBytes } from './peak-memory.js';
 import { createSpillFile } from './spill-file.js';
 import { keptIn, openWorkspace } from './workspace.js';
 
@@ -35,6 +35,7 @@ export const nodePlatform: Platform = {
   createEngine: createNodeEngine,
   limitTime: createTimeLimit(),
   coreCount: availableParallelism(),
+  memoryBytes: memoryLimit(),
   describeMachine() {
     const cpu = cpus()[0]?.model.trim();
     return {

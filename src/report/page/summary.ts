@@ -105,9 +105,7 @@ function certificateNote({ certificate }: PruneReport): HTMLElement | undefined 
     'p',
     { class: 'small', id: 'certificate' },
     h('strong', {}, opened ? 'Checked: ' : 'Compared, but not opened: '),
-    opened
-      ? 'opened by ONNX Runtime, '
-      : 'the installed ONNX Runtime runs neither the original nor the written model. Read block by block, ',
+    opened ? 'opened by ONNX Runtime, ' : 'the reason is under "Worth knowing". Read block by block, ',
     'the written model computes what the dense one does with the same parts switched off and the ' +
       `same repairs. On ${tokens} tokens no logit was farther off than ${gap.toExponential(1)} of their range; up to ` +
       `${tolerance.toExponential(1)} is taken for rounding.`,

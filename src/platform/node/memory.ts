@@ -1,4 +1,9 @@
 import { readFileSync } from 'node:fs';
+import { totalmem } from 'node:os';
+
+/** Memory that this process may have, in bytes: the machine's, or less in a container. */
+export const memoryLimit = (): number =>
+  Math.min(totalmem(), process.constrainedMemory?.() || Number.POSITIVE_INFINITY);
 
 /**
  * Largest resident memory that this process had, in bytes. Linux's own figure counts from the start of the program; the

@@ -1,0 +1,41 @@
+import { EngineError } from '../errors.js';
+import { isShortFloat } from '../graph/retype-floats.js';
+import { findDataType } from '../onnx/data-types.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { formatBytes } from '../report/format-quantity.js';
+import type { Engine } from '../runtime/engine.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+
+/** Of the machine's memory, what a session of the whole model may take beside the run itself. */
+const MOST_OF_MEMORY = 0.7;
+
+const FLOAT_BYTES = 4;
+
+/**
+ * Checks that the machine has the memory to open a model as a whole. Runs open it block by block, except to write text, to compare
+ * predictions and to open what was written.
+ * @throws EngineError that names what opening takes, and what the machine has.
+ */
+export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promise<void> {
+  const reason = await explainTooLarge(engine, folder);
+  if (reason !== undefined) throw new EngineError(reason);
+}
+
+/** Why the machine has too little memory to open a model as a whole; undefined where it has enough, or nobody knows. */
+export async function explainTooLarge(engine: Engine, folder: ModelFolder): Promise<string | undefined> {
+  const { memoryBytes } = folder.platform;
+  const computesOnCpu = engine.executionProviders?.every((provider) => provider === 'cpu') ?? false;
+  if (memoryBytes === undefined || !computesOnCpu) return undefined;
+  const bytes = sessionBytes(await folder.load());
+  if (bytes <= MOST_OF_MEMORY * memoryBytes) return undefined;
+  return `opening the whole model takes about ${formatBytes(bytes)} of memory, and this machine has ${formatBytes(memoryBytes)}`;
+}
+
+/** Memory of a session on a CPU, where ONNX Runtime casts all halves to float32 when it opens the model. */
+export function sessionBytes(model: OnnxModel): number {
+  const { weights } = model.coded ?? model;
+  let sum = 0;
+  for (const { dataType, byteLength } of weights.values())
+    sum += isShortFloat(dataType) ? (byteLength * FLOAT_BYTES * 8) / findDataType(dataType)!.bits : byteLength;
+  return sum;
+}
