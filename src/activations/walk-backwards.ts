@@ -4,6 +4,7 @@ import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { carriedOf } from '../graph/extract-stage.js';
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
+import type { ValueFacts } from '../graph/value-facts.js';
 import { createRandom, type Random } from '../linalg/random.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -12,6 +13,7 @@ import { type AnalysedModel, factsForSize } from '../runtime/analyse-model.js';
 import { type Batch, indexRunGraph, type SideValues } from '../runtime/block-runner.js';
 import { compileStage, joinExtensions, type LoadedSlice, type StageExtension } from '../runtime/compile-stage.js';
 import type { Engine, Tensor } from '../runtime/engine.js';
+import { measureFacts } from '../runtime/measure-facts.js';
 import { stageFeeds } from '../runtime/stage-feeds.js';
 import { releaseTensor, releaseTensors } from '../runtime/tensor-memory.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
@@ -225,7 +227,8 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   // No earlier block reads the first block's input cotangent.
   if (at === 0 && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
-    const compiled = await compileStep(walk, { at, span, meters, batchSize });
+    const facts = await factsOfStep(walk, { at, span, meters, batchSize });
+    const compiled = await compileStep(walk, { at, span, meters, batchSize, facts });
     try {
       for (const [position, batch] of batches.entries()) {
         if (batch.batchSize !== batchSize) continue;
@@ -263,8 +266,31 @@ interface BlockStep extends Step {
   readonly batchSize: number;
 }
 
-async function compileStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep) {
-  const { engine, model, index, analysed, batches, side, carried } = walk;
+/** What is known of a block's values in batches of a size: foretold, or measured with the first of them. */
+async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep): Promise<ValueFacts> {
+  const { engine, model, index, analysed, batches, side, archive } = walk;
+  const { cuts } = analysed.detected.partition;
+  const input = cuts[span.first - 1]!;
+  const foretold = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
+  if (!analysed.facts.stepped?.size) return foretold;
+  const position = batches.findIndex((batch) => batch.batchSize === batchSize);
+  const hidden = await archive.get(at * batches.length + position);
+  const isOwn = new Set(walk.carried.allIn(at));
+  const measured = await measureFacts({
+    ...{ engine, model, index, facts: analysed.facts },
+    atHand: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
+    outputs: [
+      cuts[span.last]!,
+      ...walk.carried.madeIn(at),
+      ...meters.flatMap(({ reads, wanted }) => [...reads, ...wanted]),
+    ],
+    feedsOf: (names) => stageFeeds(walk, { names, input, hidden, batch: batches[position]! }),
+  });
+  return new Map([...foretold, ...measured]);
+}
+
+async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts }) {
+  const { engine, model, index, analysed, side, carried } = walk;
   const { cuts } = analysed.detected.partition;
   const goesOn = at > 0;
   const own = carried.madeIn(at);
@@ -273,7 +299,6 @@ async function compileStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
   const input = cuts[span.first - 1]!;
   const output = cuts[span.last]!;
   const wanted = [...new Set(meters.flatMap((meter) => meter.wanted))];
-  const facts = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
   let cotangent: string | undefined;
   let opened: readonly StageMeter[] = [];
   let passedOn: ReadonlyMap<string, string> = new Map();

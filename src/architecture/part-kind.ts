@@ -23,17 +23,19 @@ export function partKind({
 }: StageValue): ModuleKind | Extract<StayingKind, 'mixer'> {
   const pending = [value];
   const seen = new Set<string>();
-  let isMixer = false;
+  let [isMixer, hasProduct] = [false, false];
   for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
     const at = index.producerOf.get(next) ?? -1;
     const node = index.nodes[at];
     if (node === undefined || seen.has(next) || stageOf.get(next) !== stage || endsAt?.(at)) continue;
     seen.add(next);
     const operator = operatorOf(node);
-    const isProduct = operator?.tokens === 'product' && node.input.every((input) => !index.constants.has(input));
-    if (isProduct || isAttention(operator)) return 'attention';
+    if (isAttention(operator)) return 'attention';
+    hasProduct ||= operator?.tokens === 'product' && node.input.every((input) => !index.constants.has(input));
     isMixer ||= operator?.tokens === 'mixer' || operator?.tokens === 'recurrence';
     pending.push(...inputsOf(node));
   }
-  return isMixer ? 'mixer' : 'ffn';
+  // A scan is written in products and sums over the tokens (Mamba).
+  if (isMixer) return 'mixer';
+  return hasProduct ? 'attention' : 'ffn';
 }

@@ -18,4 +18,6 @@ export type ValueFacts = ReadonlyMap<string, ValueFact>;
 export interface TwinFacts {
   readonly first: ValueFacts;
   readonly second: ValueFacts;
+  /** Values whose sizes they do not tell, since these follow the window in steps. Default none. */
+  readonly stepped?: ReadonlySet<string>;
 }

@@ -50,13 +50,16 @@ export const SHAPES = {
   OneHot: numbers(NO_CHANNELS),
   Range: numbers(NO_CHANNELS),
   /** y_i = x_1 + ... + x_i: dx is the same sum run from the other end. */
-  CumSum: byPosition(({ g, o, node, input }) => {
-    const attributes = {
-      exclusive: intAttribute(node, 'exclusive', 0),
-      reverse: 1 - intAttribute(node, 'reverse', 0),
-    };
-    return [o.emitter.node('CumSum', [g, input(1)], { ...g, attributes })];
-  }),
+  CumSum: {
+    ...byPosition(({ g, o, node, input }) => {
+      const attributes = {
+        exclusive: intAttribute(node, 'exclusive', 0),
+        reverse: 1 - intAttribute(node, 'reverse', 0),
+      };
+      return [o.emitter.node('CumSum', [g, input(1)], { ...g, attributes })];
+    }),
+    tokens: 'mixer',
+  },
   /** y = triangle of x: dx = the same triangle of g. */
   Trilu: byPosition(({ g, o, node, has, input }) => {
     const attributes = { upper: intAttribute(node, 'upper', 1) };

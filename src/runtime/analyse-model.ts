@@ -3,6 +3,7 @@ import { type DetectedModel, detectLayout } from '../architecture/detect-layout.
 import { UnsupportedModelError } from '../errors.js';
 import { indexGraph, nodeLabel } from '../graph/graph-index.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
+import { findSteppedSizes } from '../graph/stepped-sizes.js';
 import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
@@ -68,7 +69,8 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
   const positionCount = countPositions({ index, facts: first, inputs });
-  return { detected, facts: { first, second }, inputs, tokenInput, probes, rowLimit, positionCount };
+  const stepped = findSteppedSizes(index, { first, second });
+  return { detected, facts: { first, second, stepped }, inputs, tokenInput, probes, rowLimit, positionCount };
 }
 
 /** Facts of a run of another size, foretold from the two probes. */

@@ -190,13 +190,16 @@ const declareFed = ({ name, dataType, dims }: TensorProto): ValueInfoProto =>
   );
 
 /** Declares an input: as the model does, or with the dims that are the same in every run and the others open. */
-function declareInput(name: string, { model, index, facts: { first, second } }: CompileRequest): ValueInfoProto {
+function declareInput(
+  name: string,
+  { model, index, facts: { first, second, stepped } }: CompileRequest,
+): ValueInfoProto {
   const declared = model.proto.graph?.input.find((info) => info.name === name);
   if (declared !== undefined) return declared;
   const [fact, twin] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
-  const isOpen = index.branching.has(name);
+  const isOpen = index.branching.has(name) || stepped?.has(name);
   const dims = fact.dims.map((dim, axis) => (dim === twin?.dims[axis] && !isOpen ? dim : `${name}/${axis}`));
   return makeValueInfo(name, fact.dataType, dims);
 }

@@ -12,7 +12,7 @@ export interface ScaleRequest {
 
 /**
  * Foretells dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
- * batch and window that would not fit into memory whole. Dims that grow in another way are open, and contents are left out.
+ * batch and window that would not fit into memory whole. Dims that grow in another way or in steps are open, and contents are left out.
  */
 export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize): ValueFacts {
   const scaled = new Map<string, ValueFact>();
@@ -22,6 +22,10 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
   };
   for (const [name, fact] of facts.first) {
     const twin = facts.second.get(name);
+    if (facts.stepped?.has(name)) {
+      scaled.set(name, { dims: fact.dims.map(() => OPEN), dataType: fact.dataType });
+      continue;
+    }
     const dims = twin && scale(fact.dims, twin.dims)?.map((dim) => dim ?? OPEN);
     if (twin === undefined || dims === undefined) continue;
     const ints = fact.ints && twin.ints && scale(fact.ints, twin.ints);

@@ -1,0 +1,67 @@
+import { makeNode } from '../graph/build.js';
+import { extractStage } from '../graph/extract-stage.js';
+import type { GraphIndex } from '../graph/graph-index.js';
+import type { TwinFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import { compileStage } from './compile-stage.js';
+import type { Engine, Tensor } from './engine.js';
+import { factOf } from './probe-values.js';
+import { releaseTensors } from './tensor-memory.js';
+
+export interface MeasureRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly index: GraphIndex;
+  readonly facts: TwinFacts;
+  /** Whether a value can be fed, so that it need not be computed. */
+  atHand(value: string): boolean;
+  /** What is to be computed. */
+  readonly outputs: readonly string[];
+  feedsOf(names: readonly string[]): Record<string, Tensor>;
+}
+
+/**
+ * Runs a stage once for the dims and small contents of the values in it that two probes do not foretell. Only shapes leave the graph.
+ *
+ * @returns facts of those values alone; nothing is run where there are none.
+ */
+export async function measureFacts(request: MeasureRequest): Promise<ValueFacts> {
+  const { engine, model, index, facts, atHand, outputs, feedsOf } = request;
+  const { first, stepped = new Set() } = facts;
+  if (stepped.size === 0) return new Map();
+  const slice = extractStage(index, { outputs, atHand });
+  const found = new Map<string, ValueFact>();
+  const handed = slice.inputs.filter((value) => stepped.has(value));
+  for (const [name, tensor] of Object.entries(feedsOf(handed))) found.set(name, factOf(tensor));
+  const measured = slice.nodes
+    .flatMap(({ output }) => output)
+    .filter((value) => stepped.has(value) && first.has(value));
+  if (measured.length === 0) return found;
+  const shapeOf = (value: string) => `${value}/measured_shape`;
+  const counted = measured.filter((value) => first.get(value)!.ints !== undefined);
+  const compiled = await compileStage({
+    ...{ engine, model, index, atHand, facts },
+    fetches: counted,
+    reads: measured,
+    extension: {
+      nodes: measured.map((value) => makeNode({ op: 'Shape', inputs: [value], outputs: [shapeOf(value)] })),
+      initializers: [],
+      inputs: [],
+      outputs: measured.map(shapeOf),
+    },
+    session: { isBrief: true, optimization: 'none' },
+  });
+  try {
+    const results = await compiled.session.run(feedsOf(compiled.inputs));
+    for (const value of measured) {
+      const { dataType } = first.get(value)!;
+      const dims = Array.from(results[shapeOf(value)]!.data as BigInt64Array, Number);
+      const contents = results[value];
+      found.set(value, contents === undefined ? { dims, dataType } : { ...factOf(contents), dataType });
+    }
+    releaseTensors(results);
+    return found;
+  } finally {
+    await compiled.session.release();
+  }
+}
