@@ -3,6 +3,7 @@ import { ModelFormatError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
 import { reason } from '../reason.js';
 import { encodePieces, joinTokens } from './encode-pieces.js';
+import { tokenBytesOf } from './token-bytes.js';
 
 export interface EncodeOptions {
   /** Default false. */
@@ -26,6 +27,8 @@ export interface Tokenizer {
   encode(text: string, options?: EncodeOptions): Int32Array;
   /** Text of `tokens`, special tokens included unless told otherwise; `''` for none. */
   decode(tokens: ArrayLike<number>, options?: { readonly skipSpecialTokens?: boolean }): string;
+  /** UTF-8 bytes of the text that tokens stand for, parts of characters included. Absent: it is not told, nor are bits per byte. */
+  countBytes?(tokens: ArrayLike<number>): number;
 }
 
 /**
@@ -95,6 +98,7 @@ export function createTokenizer(
     const content = tokenContent(tokenizerConfig[role]);
     return content === undefined ? undefined : vocabulary.get(content);
   };
+  const byteCounts = countBytesOf(tokenizerJson, vocabulary);
   const bosTokenId = idOf('bos_token');
   const addsBos = bosTokenId !== undefined && asksForBos(tokenizerConfig);
   let vocabularySize = 0;
@@ -114,11 +118,33 @@ export function createTokenizer(
       const parts = [...encodePieces(text, encodePiece, { enough })];
       return parts.length === 1 ? (parts[0] as Int32Array) : joinTokens(parts);
     },
+    countBytes: (tokens) => Array.from(tokens).reduce((sum, id) => sum + byteCounts(id), 0),
     decode(tokens, { skipSpecialTokens = false } = {}) {
       return tokens.length === 0
         ? ''
         : ask(tokens.length, () => tokenizer.decode(Array.from(tokens), { skip_special_tokens: skipSpecialTokens }));
     },
+  };
+}
+
+/** Bytes of single tokens; added tokens stand for what they are called. */
+function countBytesOf(
+  json: Readonly<Record<string, unknown>>,
+  vocabulary: ReadonlyMap<string, number>,
+): (id: number) => number {
+  let counts: Uint32Array | undefined;
+  const count = (): Uint32Array => {
+    const added = new Set((Array.isArray(json.added_tokens) ? json.added_tokens : []).map(({ content }) => content));
+    const bytesOf = tokenBytesOf(json);
+    const largest = [...vocabulary.values()].reduce((most, id) => Math.max(most, id), 0);
+    const found = new Uint32Array(largest + 1);
+    for (const [content, id] of vocabulary)
+      found[id] = (added.has(content) ? new TextEncoder().encode(content) : bytesOf(content)).length;
+    return found;
+  };
+  return (id) => {
+    counts ??= count();
+    return counts[id] ?? 0;
   };
 }
 

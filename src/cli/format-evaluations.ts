@@ -31,6 +31,13 @@ const TABLES: readonly { readonly heading: string; readonly rowsOf: (evaluation:
     rowsOf: ({ perplexity }) => perplexity.map((result) => [result.text, formatPerplexity(result.perplexity)]),
   },
   {
+    heading: 'bits per byte',
+    rowsOf: ({ perplexity }) =>
+      perplexity.flatMap(({ text, bitsPerByte }) =>
+        bitsPerByte === undefined ? [] : [[text, bitsPerByte.toFixed(3)]],
+      ),
+  },
+  {
     heading: 'against the reference',
     rowsOf: ({ divergence }) =>
       divergence.flatMap(

@@ -12,6 +12,8 @@ import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } fr
 export interface PerplexityOptions extends WindowOptions, JobControl {
   /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
   readonly log?: ScoreLog<WindowScore> | undefined;
+  /** Bytes of the text that tokens stand for, see `Tokenizer`. Default: not known, so that bits per byte are not measured. */
+  readonly countBytes?: ((tokens: ArrayLike<number>) => number) | undefined;
 }
 
 /** A window's loss. */
@@ -46,6 +48,11 @@ export interface PerplexityResult {
   readonly perplexity: number;
   /** Mean over the scored tokens, in nats. */
   readonly negativeLogLikelihood: number;
+  /**
+   * Bits for each UTF-8 byte of the tokens scored: what models with different tokenizers are compared by. Absent where the bytes are
+   * not known.
+   */
+  readonly bitsPerByte?: number;
   readonly tokenCount: number;
   readonly windowCount: number;
   /** Losses by window, from which the interval of a change is known. */
@@ -89,11 +96,22 @@ export async function measurePerplexity(
   return {
     perplexity: Math.exp(negativeLogLikelihood),
     negativeLogLikelihood,
+    ...bitsOf(sum, windows, options.countBytes),
     tokenCount,
     windowCount: windows.length,
     windows: scores.map(({ nll, tokenCount: count }) => ({ nll, tokenCount: count })),
     protocol,
   };
+}
+
+function bitsOf(
+  nats: number,
+  windows: readonly ScoredSequence[],
+  countBytes: PerplexityOptions['countBytes'],
+): Pick<PerplexityResult, 'bitsPerByte'> {
+  if (countBytes === undefined) return {};
+  const bytes = windows.reduce((sum, { tokens, firstScored }) => sum + countBytes(tokens.subarray(firstScored)), 0);
+  return bytes === 0 ? {} : { bitsPerByte: nats / (Math.LN2 * bytes) };
 }
 
 /** Scores of all windows, in order. A batch whose windows are all known is not run. */
@@ -155,7 +173,8 @@ export async function measureTextPerplexity(
 ): Promise<PerplexityResult> {
   const { leadingTokens = findLeadingTokens(tokenizer) } = options;
   const tokens = tokenizer.encode(text, { enough: tokensNeeded(options) });
-  const result = await measurePerplexity(model, tokens, { ...options, leadingTokens });
+  const { countBytes } = tokenizer;
+  const result = await measurePerplexity(model, tokens, { countBytes, ...options, leadingTokens });
   return { ...result, protocol: { ...result.protocol, textSha256: await sha256(text) } };
 }
 

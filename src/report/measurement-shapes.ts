@@ -8,6 +8,7 @@ export const METRIC = withFields({
   name: text,
   dense: optional(number),
   pruned: number,
+  bitsPerByte: optional(withFields({ dense: optional(number), pruned: number })),
   unit: optional(text),
   better: oneOf('lower', 'higher'),
   standardErrors: optional(withFields({ dense: optional(number), pruned: number })),

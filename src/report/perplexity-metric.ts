@@ -4,7 +4,7 @@ import type { MetricReport } from './report-schema.js';
 
 /** A perplexity as a report needs it; older files tell nothing of single windows. */
 export type MeasuredPerplexity = Pick<PerplexityResult, 'perplexity' | 'protocol'> &
-  Partial<Pick<PerplexityResult, 'windows'>>;
+  Partial<Pick<PerplexityResult, 'windows' | 'bitsPerByte'>>;
 
 /** Perplexity of the dense and the pruned model on one text, and how surely it changes. */
 export function perplexityMetric(
@@ -18,6 +18,12 @@ export function perplexityMetric(
     name,
     ...(dense && { dense: dense.perplexity }),
     pruned: pruned.perplexity,
+    ...(pruned.bitsPerByte !== undefined && {
+      bitsPerByte: {
+        ...(dense?.bitsPerByte !== undefined && { dense: dense.bitsPerByte }),
+        pruned: pruned.bitsPerByte,
+      },
+    }),
     better: 'lower',
     ...(interval && { changeInterval: interval }),
     protocol: pruned.protocol,

@@ -258,6 +258,8 @@ export interface MetricReport {
   /** Absent where only the pruned model was measured. */
   readonly dense?: number;
   readonly pruned: number;
+  /** The same of a text in bits for each byte, by which models with different tokenizers are compared. */
+  readonly bitsPerByte?: { readonly dense?: number; readonly pruned: number };
   /** `tokens/s`, `%`, ...; absent for bare numbers. Accuracies are fractions. */
   readonly unit?: string;
   readonly better: 'lower' | 'higher';

@@ -1,4 +1,5 @@
 import { NumericalError, OptionError } from '../../src/errors.js';
+import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import {
   formatPerplexityProtocol,
   measurePerplexity,
@@ -11,6 +12,34 @@ import { loadTinyLlama, readTinyLlamaFile, tinyLlamaTokenizer } from './tiny-lla
 
 const uniform = () => createFakeModel(4, () => [0, 0, 0, 0]);
 const tokens = Int32Array.from({ length: 10 }, (_, at) => at % 4);
+
+describe('bits per byte', () => {
+  it('counts the bytes that tokens stand for, parts of characters included', () => {
+    const text = 'Tür, 日本 und 😀 <|endoftext|> \n';
+    const ids = tinyLlamaTokenizer.encode(text);
+    expect(tinyLlamaTokenizer.countBytes!(ids)).toBe(new TextEncoder().encode(text).length);
+    expect(tinyLlamaTokenizer.countBytes!(ids.subarray(0, 0))).toBe(0);
+  });
+
+  it('are the nats of the scored tokens over their bytes', async () => {
+    const model = fixedModel(2048);
+    const text = 'The bridge is longer in summer: fünf Zentimeter.';
+    const leading = { leadingTokens: [0] };
+    const scored = await measureTextPerplexity(model, { text, tokenizer: tinyLlamaTokenizer }, leading);
+    const bytes = new TextEncoder().encode(text).length;
+    expect(scored.bitsPerByte).toBeCloseTo((scored.tokenCount * 11) / bytes, 6);
+    const { countBytes: _, ...foreign } = tinyLlamaTokenizer;
+    const unknown = await measureTextPerplexity(model, { text, tokenizer: foreign }, leading);
+    expect(unknown.bitsPerByte).toBeUndefined();
+  });
+});
+
+/** A model that gives every token of `count` the same chance. */
+function fixedModel(count: number): LanguageModel {
+  const score = async (sequences: readonly Int32Array[], firstScored: number) =>
+    new Float32Array(sequences.reduce((sum, { length }) => sum + length - firstScored, 0)).fill(Math.log(count));
+  return { vocabularySize: count, score } as unknown as LanguageModel;
+}
 
 describe('measurePerplexity', () => {
   it('is the vocabulary size for a model that knows nothing', async () => {
