@@ -1,6 +1,6 @@
 import type { Allocation } from './allocation/allocation.js';
 import { ALLOCATIONS } from './allocation/allocations.js';
-import type { ModuleKind } from './architecture/layout.js';
+import { MODULE_KINDS, type ModuleKind } from './architecture/layout.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { resolveMethod } from './compensation/methods.js';
 import { definedOf } from './defined-of.js';
@@ -125,7 +125,7 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const { calibration: _, method: __, ...filled } = { ...PRUNE_DEFAULTS, ...own, ...said };
   const chosen = resolveAllocation(filled.allocation);
   const { modules: named = 'all', minimumWidth } = filled;
-  const modules: ReadonlySet<ModuleKind> = new Set(named === 'all' ? ['ffn', 'attention'] : [named]);
+  const modules: ReadonlySet<ModuleKind> = new Set(named === 'all' ? MODULE_KINDS : [named]);
   const mayGoWhole = mayTakeWholeFfns({ ...chosen, minimumWidth });
   const resolved: ResolvedOptions = {
     batchSize: undefined,
@@ -175,11 +175,15 @@ export function factsOf(options: ResolvedOptions): RunFacts {
   };
 }
 
+/** Tokens alone tell experts apart. */
+const onlyExperts = (modules: ReadonlySet<ModuleKind>): boolean => modules.size === 1 && modules.has('experts');
+
 /** Whether a run looks at calibration tokens at all. */
 export function readsTokens(options: ResolvedOptions): boolean {
-  const { adapter, allocation, grouping, metric } = options;
+  const { adapter, allocation, grouping, metric, modules } = options;
   const adapters = [adapter, allocation.orderBy?.(options)];
-  const isMeasured = METRICS[metric].hasCurvature || grouping !== undefined || allocation.measures !== undefined;
+  const isMeasured =
+    METRICS[metric].hasCurvature || onlyExperts(modules) || grouping !== undefined || allocation.measures !== undefined;
   return isMeasured || adapters.some((found) => found !== undefined && found.needs !== 'none');
 }
 

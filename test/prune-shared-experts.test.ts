@@ -11,7 +11,7 @@ import {
   type Part,
   VOCABULARY,
 } from './support/small-decoder.js';
-import { loadTinyLlama } from './support/tiny-llama.js';
+import { type Loaded, loadTinyLlama } from './support/tiny-llama.js';
 
 const [EXPERTS, CHOSEN] = [3, 2];
 
@@ -57,47 +57,56 @@ const FORMS: Readonly<Record<string, DecoderShape>> = {
   'experts on their own tokens': { ffn: besideSharedExpert(scatteredExperts) },
 };
 
+/** Experts that could leave stay. */
+const withoutExperts = ({ analysed: { detected } }: Loaded): NonNullable<PruneOptions['blockSparsity']> =>
+  Object.fromEntries(
+    detected.layout.modules.flatMap(({ block, kind }) => (kind === 'experts' ? [[block, { experts: 0 }]] : [])),
+  );
+
 describe.each(Object.entries(FORMS))('a shared expert beside a mixture of experts: %s', (_, shape) => {
-  it('is an FFN, and the router and the experts stay', async () => {
+  it('is an FFN beside them', async () => {
     const { layout } = (await loadTinyLlama(buildDecoder(shape))).analysed.detected;
     expect(layout.blockCount).toBe(2);
-    expect(layout.modules.map(({ block, description, unitCount }) => [block, description, unitCount])).toEqual([
+    const others = layout.modules.filter(({ kind }) => kind !== 'experts');
+    expect(others.map(({ block, description, unitCount }) => [block, description, unitCount])).toEqual([
       [0, 'multi-head attention', 4],
       [0, 'gated ffn', NEURONS],
       [1, 'multi-head attention', 4],
       [1, 'gated ffn', NEURONS],
     ]);
-    expect(layout.unrecognised.map(({ block, kind }) => [block, kind])).toEqual([
-      [0, 'experts'],
-      [1, 'experts'],
-    ]);
+    const experts = [...layout.modules, ...layout.unrecognised].filter(({ kind }) => kind === 'experts');
+    expect(experts.map(({ block }) => block)).toEqual([0, 1]);
   });
 
   it('loses neurons and gives what masking gives', async () => {
     const loaded = await loadTinyLlama(buildDecoder(shape));
-    const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, { sparsity: 0.4 }, VOCABULARY);
+    const blockSparsity = withoutExperts(loaded);
+    // What stays counts in the sparsity.
+    const options: PruneOptions = { sparsity: Object.keys(blockSparsity).length === 0 ? 0.4 : 0.16, blockSparsity };
+    const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, options, VOCABULARY);
     expect(maskedGap).toBeLessThan(1e-5);
     expect(cacheGap).toBeLessThan(1e-5);
     const ffns = outcome.modules.filter(({ module }) => module.kind === 'ffn');
     expect(ffns.map(({ keep }) => keep.length < NEURONS)).toEqual([true, true]);
-    const own = new Set(loaded.analysed.detected.traces.flatMap(({ labels }) => [...labels.keys()]));
+    const { traces, layout } = loaded.analysed.detected;
+    const own = new Set(
+      traces.flatMap(({ labels }, at) => (layout.modules[at]!.kind === 'experts' ? [] : [...labels.keys()])),
+    );
     const others = [...loaded.model.weights].filter(([name, { dims }]) => dims.length > 1 && !own.has(name));
-    expect(others.length).toBeGreaterThan(2 * 2);
     for (const [name, { dims }] of others) expect(outcome.model.weights.get(name)?.dims).toEqual(dims);
   });
 });
 
 it('may be asked for by name', async () => {
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', modules: 'ffn' };
-  const loaded = await loadTinyLlama(buildDecoder({ ffn: besideSharedExpert(fusedExperts) }));
+  const loaded = await loadTinyLlama(buildDecoder({ ffn: besideSharedExpert(unrolledExperts) }));
   const { outcome } = await checkPruning(loaded, options, VOCABULARY);
   expect(outcome.modules.map(({ module }) => module.kind)).toEqual(['ffn', 'ffn']);
-  expect(outcome.remarks).toContainEqual(expect.stringMatching(/^blocks 0-1 experts: stays as it is/));
 });
 
-it('a block of experts alone is refused where its FFN is named', async () => {
+it('a block of experts alone has no FFN to name', async () => {
   const ffn: Part = (site, x) => (site.block === 0 ? besideSharedExpert(fusedExperts) : fusedExperts)(site, x);
   const options: PruneOptions = { sparsity: 0.4, method: 'flap', blockSparsity: { 1: { ffn: 0.5 } } };
   const pruning = checkPruning(await loadTinyLlama(buildDecoder({ ffn })), options, VOCABULARY);
-  await expect(pruning).rejects.toThrow(/block 1 experts/);
+  await expect(pruning).rejects.toThrow(/block 1 has no ffn, only attention and experts/);
 });

@@ -6,7 +6,6 @@ import { createGraphBuilder, type GraphBuilder } from './support/graph-builder.j
 import {
   buildDecoder,
   type DecoderShape,
-  fusedExperts,
   HIDDEN,
   layerNorm,
   linear,
@@ -233,7 +232,7 @@ interface Expected {
   readonly opType: string;
   readonly reason: RegExp;
   /** What is asked for in vain. */
-  readonly asked: 'ffn' | 'attention';
+  readonly asked: 'ffn' | 'attention' | 'experts';
   /** What can be pruned all the same. */
   readonly other: 'ffn' | 'attention';
 }
@@ -242,18 +241,7 @@ const PARTS: readonly (readonly [string, DecoderShape, Expected])[] = [
   [
     'a mixture of experts',
     { ffn: experts },
-    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, asked: 'ffn', other: 'attention' },
-  ],
-  [
-    'a fused mixture of experts',
-    { ffn: fusedExperts },
-    {
-      kind: 'experts',
-      opType: 'com.microsoft.MoE',
-      reason: /routes tokens to experts/,
-      asked: 'ffn',
-      other: 'attention',
-    },
+    { kind: 'experts', opType: 'TopK', reason: /routes tokens to experts/, asked: 'experts', other: 'attention' },
   ],
   [
     'a convolution in place of attention',

@@ -1,9 +1,12 @@
 import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, inputsOf, makerOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
+import { elementCount } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { groupOf } from '../operators/axis-rule.js';
+import { expertTensors, weighPacked } from '../operators/experts.js';
 import { findCutValues, isViewOf } from './find-cut-values.js';
+import { type ExpertSite, findExperts } from './find-experts.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
 import type { AttentionType, ModelLayout, PrunableModule, Unrecognised } from './layout.js';
 import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
@@ -41,15 +44,18 @@ export function detectLayout(request: DetectRequest): DetectedModel {
   const dataValues = influencedValues(index.nodes, outputsOf(index, embeddings));
   const found = cuts.slice(1).flatMap((output, at) => {
     const stage = at + 1;
-    const { linears, stops } = findOutputLinears({ index, partition, facts, dataValues, stage, output });
+    const search = { index, partition, facts, dataValues, stage, output };
+    const { linears, stops } = findOutputLinears(search);
+    const mixtures = findExperts(search);
     const inner = linears.filter(({ input }) => !showsStream(input, { index, stream }));
     const sites = inner.map((linear) => ({
       linear,
       outcome: trace(request, { partition, dataValues, shared, stage, linear }),
     }));
+    const experts = mixtures.sites.map((site) => ({ linear: site.linear, outcome: site, experts: site }));
     return [
-      ...stops.map((stop) => ({ stage, stop })),
-      ...refuseOverlaps(sites, index).map((site) => ({ stage, ...site })),
+      ...[...stops, ...mixtures.stops].map((stop) => ({ stage, stop })),
+      ...refuseOverlaps([...sites, ...experts], index).map((site) => ({ stage, ...site })),
     ];
   });
   const blocks = numberBlocks(found.map((item) => ({ stage: item.stage, mixes: mixesTokens(item) })));
@@ -70,11 +76,7 @@ export function detectLayout(request: DetectRequest): DetectedModel {
     } else {
       const { trace: units } = item.outcome;
       modules.push(
-        describeModule(
-          { index: modules.length, block, segment: item.stage, linear: item.linear, trace: units },
-          facts,
-          index,
-        ),
+        describeModule({ index: modules.length, block, segment: item.stage, ...item, trace: units }, facts, index),
       );
       traces.push(units);
     }
@@ -179,6 +181,8 @@ function trace(
 interface TracedSite {
   readonly linear: LinearSite;
   readonly outcome: TraceOutcome;
+  /** Of a mixture in one operator. */
+  readonly experts?: ExpertSite;
 }
 
 /** A node that computes for two modules at once (one product for queries and neurons) can be cut for one of them only. */
@@ -192,7 +196,7 @@ function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): Traced
     if (shared === undefined) return site;
     const node = index.nodes[shared]!;
     const reason = 'it computes for another module of the block too';
-    const kind = isAttention ? 'attention' : 'ffn';
+    const kind = site.experts ? 'experts' : isAttention ? 'attention' : 'ffn';
     return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } } };
   });
 }
@@ -219,11 +223,10 @@ function numberBlocks(sites: readonly { readonly stage: number; readonly mixes: 
   });
 }
 
-interface ModuleSite {
+interface ModuleSite extends Pick<TracedSite, 'linear' | 'experts'> {
   readonly index: number;
   readonly block: number;
   readonly segment: number;
-  readonly linear: LinearSite;
   readonly trace: ChannelTrace;
 }
 
@@ -231,15 +234,16 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
   const { linear, trace: units } = site;
   const { groupOfUnit } = units;
   const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
-  const counts = countModuleParameters(units, facts, index);
+  const { experts } = site;
+  const counts = experts ? countExpertParameters(experts, facts, index) : countModuleParameters(units, facts, index);
   return {
     index: site.index,
-    kind: units.isAttention ? 'attention' : 'ffn',
+    kind: experts ? 'experts' : units.isAttention ? 'attention' : 'ffn',
     ...(units.isAttention && { attentionType: attentionTypeOf(units) }),
     block: site.block,
     segment: site.segment,
     output: linear,
-    input: findModuleInput(units, index) ?? linear.input,
+    input: experts?.input ?? findModuleInput(units, index) ?? linear.input,
     unitCount: units.unitCount,
     unitOfChannel: Int32Array.from({ length: linear.inputCount }, (_, at) => Math.floor(at / units.unitSize)),
     unitSize: units.unitSize,
@@ -247,8 +251,9 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     ...(groupOfUnit && groupCount && { groupOfUnit, groupCount }),
     ...(units.isAttention &&
       !units.keepsKeyValues && { kvHeadCount: groupCount ?? (units.sharesKeyValue ? 1 : units.unitCount) }),
+    ...(experts && { expertsPerToken: experts.expertsPerToken }),
     ...counts,
-    description: describeUnits(units, facts, index),
+    description: experts ? describeExperts(experts) : describeUnits(units, facts, index),
   };
 }
 
@@ -305,6 +310,18 @@ function countModuleParameters(units: ChannelTrace, facts: ValueFacts, index: Gr
   return { parametersPerUnit: perUnit, parametersPerGroup: perGroup, parameterCount: total };
 }
 
+const describeExperts = ({ linear, expertsPerToken }: ExpertSite): string =>
+  `mixture of experts, ${expertsPerToken} of ${linear.inputCount} a token`;
+
+/** Weights of the experts and of their router. Packed codes count as the weights that they hold. */
+function countExpertParameters({ linear, trace }: ExpertSite, facts: ValueFacts, index: GraphIndex) {
+  const { codes, scales, perCode } = expertTensors(index.nodes[linear.nodeIndex]!);
+  const total = [...trace.handed]
+    .filter((name) => !scales.includes(name))
+    .reduce((sum, name) => sum + elementCount(facts.get(name)?.dims ?? []) * (codes.includes(name) ? perCode : 1), 0);
+  return { parametersPerUnit: total / trace.unitCount, parametersPerGroup: 0, parameterCount: total };
+}
+
 /** Weights of the embeddings that do not lead to the first hidden state. */
 function findPerLayerTables(index: GraphIndex, embeddings: readonly number[], first: string): string[] {
   const others = embeddings.filter((at) => !influencedValues(index.nodes, outputsOf(index, [at])).has(first));
@@ -320,10 +337,10 @@ function initializersBehind(index: GraphIndex, value: string): string[] {
 
 function countParameters({ index, facts, isOwn = () => true }: DetectRequest): number {
   const floats = new Set([1, 10, 11, 16]);
+  const weighed = weighPacked(index.nodes);
   return [...index.initializers].reduce((sum, name) => {
     const fact = facts.get(name);
-    return fact !== undefined && floats.has(fact.dataType) && isOwn(name)
-      ? sum + fact.dims.reduce((product, dim) => product * dim, 1)
-      : sum;
+    const weight = weighed.get(name) ?? (floats.has(fact?.dataType ?? 0) ? 1 : 0);
+    return fact !== undefined && isOwn(name) ? sum + weight * elementCount(fact.dims) : sum;
   }, 0);
 }

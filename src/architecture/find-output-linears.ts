@@ -3,6 +3,7 @@ import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
 import { dataInputs, influencedValues, outputsOf, type Partition } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
+import { FUSED_MIXTURES } from '../operators/experts.js';
 import { LINEAR_MAPS } from '../operators/linear.js';
 import { operatorOf } from '../operators/table.js';
 import type { OutputLinear, Unrecognised } from './layout.js';
@@ -44,7 +45,7 @@ export function isLinearNode(index: GraphIndex, at: number): boolean {
 /**
  * Walks back from a stage's output to the linear maps that write it, through biases, norms, scales and reshapes.
  * Where the walk meets an operator no rule knows, that node is handed back with the reason. Of a sum with a mixture of experts
- * only the other terms are followed (shared experts).
+ * only the other terms are followed (shared experts); mixtures in one operator are found by `findExperts`.
  */
 export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]; stops: SearchStop[] } {
   const { index, partition, facts, dataValues, stage, output } = search;
@@ -57,7 +58,8 @@ export function findOutputLinears(search: OutputSearch): { linears: LinearSite[]
     outputsOf(index, routers),
   );
   const [router] = routers;
-  if (router !== undefined) stops.push(stopAtRouter(index.nodes[router]!));
+  const isFused = routers.some((at) => FUSED_MIXTURES.has(qualifiedOp(index.nodes[at]!)));
+  if (router !== undefined && !isFused) stops.push(stopAtRouter(index.nodes[router]!));
   // A map to another width does not write to the stream: it weighs several of them (AltUp of Gemma 3n).
   const width = facts.get(output)?.dims.at(-1);
   const seen = new Set<number>();
@@ -108,11 +110,13 @@ function stopAtRouter(node: NodeProto): SearchStop {
     kind: 'experts',
     node: nodeLabel(node),
     opType: qualifiedOp(node),
-    reason: 'it routes tokens to experts; mixtures of experts cannot be pruned yet',
+    reason:
+      'it routes tokens to experts that are written out; experts are pruned where one operator holds them (MoE, QMoE)',
   };
 }
 
-function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
+/** The map that a product is, or why it cannot be pruned. */
+export function readLinear({ index, facts, partition, stage }: OutputSearch, at: number): LinearSite | SearchStop {
   const node = index.nodes[at]!;
   const stop = (reason: string): SearchStop => ({
     kind: partKind({ index, stageOf: partition.stageOf, stage, value: node.input[0] ?? '' }),

@@ -1,6 +1,9 @@
 /** What is where in a transformer, as plain data; made by `detectLayout`, read by every stage. */
 
-export type ModuleKind = 'ffn' | 'attention';
+/** Parts of a block that can lose units: neurons, heads, or whole experts. */
+export const MODULE_KINDS = ['ffn', 'attention', 'experts'] as const;
+
+export type ModuleKind = (typeof MODULE_KINDS)[number];
 
 /**
  * Over all keys; through a state that each head carries along (gated delta rule and the like); or over keys and values that several
@@ -10,10 +13,10 @@ export type AttentionType = 'full' | 'linear' | 'shared';
 
 /**
  * Parts of a block that are not pruned, whatever is asked for: what mixes tokens in another way than attention does
- * (convolutions, recurrences), mixtures of experts, what adds a token's per-layer embedding (Gemma 3n and 4), and two linear maps
+ * (convolutions, recurrences), what adds a token's per-layer embedding (Gemma 3n and 4), and two linear maps
  * in a row, which have no neurons between them (Laurel of Gemma 3n).
  */
-export type StayingKind = 'mixer' | 'experts' | 'per-layer input' | 'low-rank map';
+export type StayingKind = 'mixer' | 'per-layer input' | 'low-rank map';
 
 /** A run of the residual stream between two cut points; `modules` index into `ModelLayout.modules`. */
 export interface Segment {
@@ -24,7 +27,11 @@ export interface Segment {
   readonly modules: readonly number[];
 }
 
-/** The linear map whose input channels are removed: the FFN's `down` or attention's `output`. */
+/**
+ * The linear map whose input channels are removed: the FFN's `down` or attention's `output`. Of experts it is the operator that
+ * mixes them: its input are the router's scores, one channel an expert, and its weight that of the experts' second maps, which is
+ * no matrix.
+ */
 export interface OutputLinear {
   /** Name of the node (or its first output when unnamed), for messages. */
   readonly node: string;
@@ -40,13 +47,13 @@ export interface OutputLinear {
 }
 
 /**
- * A part of a block whose width can shrink. Units are what is removed: neurons, or heads.
+ * A part of a block whose width can shrink. Units are what is removed: neurons, heads, or experts.
  * For grouped-query attention `groupOfUnit` names the KV group of each query head.
  */
 export interface PrunableModule {
   readonly index: number;
   readonly kind: ModuleKind;
-  /** Absent for an FFN. */
+  /** Of attention. */
   readonly attentionType?: AttentionType;
   readonly block: number;
   readonly segment: number;
@@ -63,8 +70,10 @@ export interface PrunableModule {
   /** KV head of each query head, or key head of each value head of linear attention; absent when every unit can go alone (FFN, MHA). */
   readonly groupOfUnit?: Int32Array;
   readonly groupCount?: number;
-  /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. Absent for an FFN. */
+  /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. */
   readonly kvHeadCount?: number;
+  /** Experts that each token goes to, which is how many stay at least. Of experts. */
+  readonly expertsPerToken?: number;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */
   readonly parametersPerUnit: number;
   readonly parametersPerGroup: number;

@@ -24,7 +24,8 @@ export function formatModules(
   );
 }
 
-const UNIT_HEADINGS = { ffn: 'ffn neurons', attention: 'attention heads' } as const satisfies Record<
-  ModuleKind,
-  string
->;
+const UNIT_HEADINGS = {
+  ffn: 'ffn neurons',
+  attention: 'attention heads',
+  experts: 'experts',
+} as const satisfies Record<ModuleKind, string>;

@@ -1,4 +1,6 @@
+import type { NodeProto } from 'onnx-buf';
 import { floatAttribute, intAttribute, textAttribute } from '../graph/attributes.js';
+import { qualifiedOp } from '../graph/graph-index.js';
 import type { TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
 import { type Lowering, type LoweringContext, unsupported } from './gradient-rule.js';
@@ -84,7 +86,7 @@ function unpackExperts(c: LoweringContext, { weight, scales, zeroPoints }: Packe
 
 const experts = (gradient: Gradient): Operator => ({
   ...PLAIN,
-  axis: missing('mixtures of experts cannot be pruned yet'),
+  axis: missing('experts are removed whole, and nothing inside them yet'),
   tokens: 'experts',
   gradient,
 });
@@ -94,6 +96,56 @@ export const EXPERTS = {
   'com.microsoft.MoE': experts({ lower: mixFloatExperts }),
   'com.microsoft.QMoE': experts({ lower: mixPackedExperts }),
 } as const satisfies Family;
+
+/** Weights of a fused mixture that have a row for each expert, by name. */
+export interface ExpertTensors {
+  readonly all: readonly string[];
+  /** Of the second map. */
+  readonly second: string;
+  /** Packed codes; the others are floats. */
+  readonly codes: readonly string[];
+  /** Scales and zero points, which are no parameters. */
+  readonly scales: readonly string[];
+  /** Weights in one element of the codes. */
+  readonly perCode: number;
+  /** An input behind them. */
+  readonly extra: string | undefined;
+}
+
+/** Slots of weights, in order; those behind are of another kind. */
+const SLOTS: Readonly<Record<string, Readonly<Record<'first' | 'second' | 'end', number>>>> = {
+  'com.microsoft.MoE': { first: 2, second: 4, end: 8 },
+  'com.microsoft.QMoE': { first: 2, second: 5, end: 14 },
+};
+
+/** Operators that hold a whole mixture, router's product aside. */
+export const FUSED_MIXTURES: ReadonlySet<string> = new Set(Object.keys(SLOTS));
+
+/** @param node a fused mixture */
+export function expertTensors(node: NodeProto): ExpertTensors {
+  const { first, second, end } = SLOTS[qualifiedOp(node)]!;
+  const isPacked = node.opType === 'QMoE';
+  const named = (slots: readonly number[]) => slots.flatMap((slot) => node.input[slot] || []);
+  return {
+    all: named(Array.from({ length: end - first }, (_, at) => first + at)),
+    second: node.input[second] ?? '',
+    codes: isPacked ? named([2, 5, 8]) : [],
+    scales: isPacked ? named([3, 6, 9, 11, 12, 13]) : [],
+    perCode: isPacked ? 8 / intAttribute(node, 'expert_weight_bits', 4) : 1,
+    extra: node.input.slice(end).find((name) => name !== ''),
+  };
+}
+
+/** What one element counts as in the number of a model's parameters, by name, of the weights of packed mixtures. */
+export function weighPacked(nodes: readonly NodeProto[]): ReadonlyMap<string, number> {
+  const packed = nodes.filter(({ opType }) => opType === 'QMoE').map(expertTensors);
+  return new Map(
+    packed.flatMap(({ codes, scales, perCode }) => [
+      ...codes.map((name) => [name, perCode] as const),
+      ...scales.map((name) => [name, 0] as const),
+    ]),
+  );
+}
 
 /** Adds a bias `[E, F]` to `[E, T, F]`. */
 function plusBias(c: LoweringContext, x: Value, input: number): Value {

@@ -23,6 +23,9 @@ const mendShape: MendRule = (site) => {
   });
 };
 
+/** A tensor of one number is as large as its operand says. */
+const mendFilled: MendRule = ({ node, resizes, resizeEntries }) => resizeEntries(0, resizes(node.output[0] ?? ''));
+
 /** Numbers made from sizes and numbers. */
 const numbers = (axis: Operator['axis']): Operator => ({ ...PLAIN, axis, tokens: 'moves', gradient: 'zero' });
 const NO_CHANNELS = missing('it makes numbers, not channels');
@@ -46,7 +49,7 @@ const LOOP: Operator = {
 export const SHAPES = {
   Shape: { ...numbers(() => NOTHING), mend: mendShape },
   Size: numbers(() => NOTHING),
-  ConstantOfShape: numbers(NO_CHANNELS),
+  ConstantOfShape: { ...numbers(NO_CHANNELS), mend: mendFilled },
   OneHot: numbers(NO_CHANNELS),
   Range: numbers(NO_CHANNELS),
   /** y_i = x_1 + ... + x_i: dx is the same sum run from the other end. */

@@ -1,6 +1,6 @@
 import type { Allocation } from '../allocation/allocation.js';
 import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
-import type { ModuleKind } from '../architecture/layout.js';
+import { MODULE_KINDS, type ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit } from '../removal/plan-removal.js';
 import {
   choice,
@@ -19,10 +19,10 @@ import { type Applies, type Rows, refusal, row, showValue, suggestValue } from '
 
 export type { HeadUnit };
 
-/** Which neurons and heads may go: FFN neurons, attention heads, or both. */
-export type ModuleSelection = 'ffn' | 'attention' | 'all';
+/** What may go: FFN neurons, attention heads, whole experts, or all of them. */
+export type ModuleSelection = ModuleKind | 'all';
 
-/** Sparsity of one block: of both its modules, or of each kind. */
+/** Sparsity of one block: of all its modules, or of each kind. */
 export type BlockSparsity<Part = Fraction> = Part | Partial<Readonly<Record<ModuleKind, Part>>>;
 
 /** A row of `ALLOCATIONS` by name, one of your own, or its `allocate` alone, which gets the block change. */
@@ -67,6 +67,8 @@ export interface BudgetOptions {
   readonly perBlockKvHeads?: boolean | undefined;
 }
 
+const isModuleKind = (kind: string): kind is ModuleKind => MODULE_KINDS.some((known) => known === kind);
+
 /** Has an effect where modules of a kind may go. */
 export const whereSelected = (kind: ModuleKind): Applies => ({
   to: `modules "${kind}" or "all"`,
@@ -96,7 +98,7 @@ export const BUDGET = {
     everyday: true,
   }),
   modules: row('--modules <kind>', 'what may go', {
-    kind: choice(['ffn', 'attention', 'all']),
+    kind: choice([...MODULE_KINDS, 'all']),
     otherwise: 'all',
     everyday: true,
   }),
@@ -172,8 +174,7 @@ export function resolveBlockSparsity(
     }
     const parts: Partial<Record<ModuleKind, number>> = {};
     for (const [kind, part] of Object.entries(value)) {
-      if (kind !== 'ffn' && kind !== 'attention')
-        throw refusal(`${name}.${kind}`, 'is of no module; expected ffn or attention');
+      if (!isModuleKind(kind)) throw refusal(`${name}.${kind}`, `is of no module; expected ${MODULE_KINDS.join(', ')}`);
       if (part === undefined) continue;
       const isWhole = mayGoWhole && kind === 'ffn' && (part === 1 || part === '100%');
       checkPart(`${name}.${kind}`, part, fraction.accepts(part) || isWhole);

@@ -1,6 +1,8 @@
 import { isMethodChoice, METHODS, type MethodChoice, type MethodName } from '../compensation/methods.js';
+import { EXPERT_SCORES, type ExpertScoreName } from '../importance/expert-scores.js';
 import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
 import { METRICS, type MetricName } from '../importance/metrics.js';
+import { whereSelected } from './budget.js';
 import { atLeast, choice, type Kind, namesOf, portion, whole } from './kinds.js';
 import { type Rows, row } from './option.js';
 
@@ -33,6 +35,11 @@ export interface ScoreOptions {
    * @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), for quantisation
    */
   readonly gradientPower?: number | undefined;
+  /**
+   * What tells which experts of a mixture leave, a row of `EXPERT_SCORES`; what each removal costs is measured by all of them.
+   * Default `removal`.
+   */
+  readonly expertScore?: ExpertScoreName | undefined;
 }
 
 const METHOD_NAMES = Object.keys(METHODS) as MethodName[];
@@ -78,6 +85,11 @@ export const SCORE = {
       to: 'FFNs and methods that look at tokens',
       within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
+  }),
+  expertScore: row('--expert-score <name>', 'which experts leave a mixture first', {
+    kind: choice(namesOf(EXPERT_SCORES)),
+    default: 'removal',
+    applies: whereSelected('experts'),
   }),
   gradientPower: row('--gradient-power <power>', "power of the loss's squared gradient that weighs a token", {
     kind: portion,

@@ -1,4 +1,4 @@
-import { blockSpans } from '../architecture/layout.js';
+import { blockSpans, type ModuleKind, type PrunableModule } from '../architecture/layout.js';
 import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
@@ -24,7 +24,7 @@ export interface ModelSize {
   readonly megabytes: number;
   /** Inputs of each module's output map, and the rest of its parameters as a map of so many inputs. */
   readonly modules: readonly {
-    readonly kind: 'ffn' | 'attention';
+    readonly kind: ModuleKind;
     readonly inputs: number;
     readonly outputs: number;
     readonly parameters: number;
@@ -130,25 +130,30 @@ const COMPARED_MODELS = 4;
 /** Sizes that decide the cost of a model's stages. */
 export function modelSize({ detected: { layout } }: AnalysedModel): ModelSize {
   const headParameters = layout.vocabularySize * layout.hiddenSize;
-  const known = sum(layout.modules.map(({ parameterCount }) => parameterCount));
-  const rest = layout.parameterCount - headParameters;
+  const known = sum(layout.modules.map(parametersInUse));
+  const idle = sum(layout.modules.map((module) => module.parameterCount - parametersInUse(module)));
+  const rest = layout.parameterCount - headParameters - idle;
   return {
     layerCount: blockSpans(layout).length,
     segmentCount: layout.segments.length,
-    // An output map of its own is no block either; mixers and experts are no modules.
+    // An output map of its own is no block either; mixers are no modules.
     blockParameters: known > rest / 2 ? known : Math.max(known, rest),
     ffnParameters: sum(layout.modules.map(({ kind, parameterCount }) => (kind === 'ffn' ? parameterCount : 0))),
     headParameters,
     vocabularySize: layout.vocabularySize,
     megabytes: (4 * layout.parameterCount) / 1e6,
-    modules: layout.modules.map(({ kind, output, parameterCount }) => ({
-      kind,
-      inputs: output.inputCount,
-      outputs: output.outputCount,
-      parameters: parameterCount,
+    modules: layout.modules.map((module) => ({
+      kind: module.kind,
+      inputs: module.output.inputCount,
+      outputs: module.output.outputCount,
+      parameters: parametersInUse(module),
     })),
   };
 }
+
+/** Those that one token meets: a mixture sends it to some of its experts. */
+const parametersInUse = ({ parameterCount, unitCount, expertsPerToken = unitCount }: PrunableModule): number =>
+  (parameterCount * expertsPerToken) / unitCount;
 
 /** What the machine above gives where another one's speed is measured, see `measureSpeed`. */
 const REFERENCE: MeasuredSpeed = { graphs: 1 / MS.multiply, script: 6e5 };

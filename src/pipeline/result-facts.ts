@@ -1,6 +1,7 @@
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
+import { weighPacked } from '../operators/experts.js';
 import type { PruneOutcome } from '../prune/job.js';
 import type { ModuleCut } from '../removal/apply-change.js';
 import { type BlockWidths, blockWidths, mendConfig, mendGenaiConfig } from '../removal/mend-config.js';
@@ -70,9 +71,11 @@ export function reportSideFiles({ copied, leftOut, outside }: SavedFolder): Side
   return { copied, leftCount: left.length, left: left.slice(0, MAX_LEFT) };
 }
 
-/** Elements of all float weights. */
-export function countParameters({ weights }: OnnxModel): number {
-  return [...weights.values()]
-    .filter(({ dataType }) => isFloatType(dataType))
-    .reduce((sum, { dims }) => sum + dims.reduce((product, dim) => product * dim, 1), 0);
+/** Elements of all float weights; of packed experts, the weights that their codes hold. */
+export function countParameters({ proto, weights }: OnnxModel): number {
+  const weighed = weighPacked(proto.graph?.node ?? []);
+  return [...weights].reduce((sum, [name, { dataType, dims }]) => {
+    const weight = weighed.get(name) ?? (isFloatType(dataType) ? 1 : 0);
+    return sum + weight * dims.reduce((product, dim) => product * dim, 1);
+  }, 0);
 }

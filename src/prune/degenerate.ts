@@ -29,6 +29,7 @@ export interface DegenerateChannels {
 const KINDS = {
   ffn: 'FFN neurons',
   attention: 'channels of attention heads',
+  experts: 'experts',
 } as const satisfies Record<PrunableModule['kind'], string>;
 
 const FOUND = [

@@ -1,6 +1,6 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { columnSums } from '../importance/column-sums.js';
-import type { ModuleCut } from '../removal/apply-change.js';
+import { isRepaired, type ModuleCut } from '../removal/apply-change.js';
 import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
 import type { Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
@@ -44,7 +44,7 @@ export async function measureDrives(given: Omit<PruneJob, 'store'>, cuts: readon
       context.startPart(index);
       options.signal?.throwIfAborted();
       await runner.advance();
-      for (const cut of cuts.filter(({ module }) => module.segment === index)) {
+      for (const cut of cuts.filter(({ module }) => module.segment === index && isRepaired(module))) {
         const energy = columnSums(await readLinearWeight(job.model, cut.module.output), 'squares');
         const drives: ModuleDrives = {
           kept: new Float64Array(windows.length * windowLength),

@@ -1,7 +1,13 @@
 import { groupUnrecognised } from '../architecture/group-unrecognised.js';
-import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
+import {
+  MODULE_KINDS,
+  type ModelLayout,
+  type ModuleKind,
+  type PrunableModule,
+  type Unrecognised,
+} from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
-import { mayTakeWholeFfns, type ResolvedOptions } from '../options.js';
+import { mayTakeWholeFfns, type ResolvedOptions, readsTokens } from '../options.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
 
@@ -20,18 +26,19 @@ export interface Selection {
  */
 export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): Selection {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const leastOf = { ffn: mayTakeWholeFfns(options) ? 0 : 1, attention: 1 };
   const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined) {
     const option = options.skipBlocks.has(stray) ? 'skipBlocks' : 'blockSparsity';
     throw new OptionError(`${option} names block ${stray}; the model has blocks 0..${blockCount - 1}`, { option });
   }
+  refuseStrayKinds(analysed.detected.layout, options);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
   const staying = unrecognised.filter(({ kind }) => {
     const asked = kindAsked(kind);
     return asked === undefined || options.modules.has(asked);
   });
-  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found, asked));
+  const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
+  if (asked.length === 0 && staying.length === 0) throw lacking(options, modules);
   if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
   const remarks = groupUnrecognised(staying).map(
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
@@ -47,15 +54,59 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
       `${even.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
         'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
     );
-  const selected = even.filter(({ kind, unitCount }) => unitCount > leastOf[kind]);
+  const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
+  if (blind)
+    remarks.push(`experts stay: method ${options.methodName} looks at no token, and nothing else tells them apart`);
+  const selected = even.filter(
+    (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
+  );
   const burden = describeBurden(selected, staying, { analysed, options });
   return { modules: selected, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
 }
 
-const UNITS = { attention: 'heads', ffn: 'neurons' } as const satisfies Record<ModuleKind, string>;
+/**
+ * The same without experts, for runs from statistics: those hold sums over tokens, which tell nothing of an expert.
+ * @throws UnsupportedModelError where nothing else was selected.
+ */
+export function withoutExperts({ modules, remarks, burden }: Selection): Selection {
+  const others = modules.filter(({ kind }) => kind !== 'experts');
+  if (others.length === modules.length) return { modules, remarks, burden };
+  if (others.length === 0)
+    throw new UnsupportedModelError(
+      'statistics hold nothing of experts, and no other modules were asked for; prune experts from calibration text, without statistics',
+    );
+  return { modules: others, burden, remarks: [...remarks, 'experts stay: statistics hold nothing of them'] };
+}
+
+/** Units that a module keeps in any case. A token goes to so many experts, and there must be as many. */
+export function leastUnits({ kind, expertsPerToken = 1 }: PrunableModule, options: ResolvedOptions): number {
+  if (kind === 'experts') return expertsPerToken;
+  return kind === 'ffn' && mayTakeWholeFfns(options) ? 0 : 1;
+}
+
+const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<ModuleKind, string>;
 
 /** Whether the sparsity is that of the whole run, not of one of its rounds. */
 const isWhole = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
+
+/** @throws OptionError where a block's own sparsity is of a kind that the block lacks. */
+function refuseStrayKinds({ modules, unrecognised }: ModelLayout, { blockSparsity }: ResolvedOptions): void {
+  for (const [block, own] of blockSparsity) {
+    if (typeof own !== 'object') continue;
+    const kinds = [...modules, ...unrecognised].flatMap((part) =>
+      part.block === block ? (kindAsked(part.kind) ?? []) : [],
+    );
+    const stray = (Object.keys(own) as ModuleKind[]).find((kind) => !kinds.includes(kind));
+    if (stray === undefined) continue;
+    const found = [...new Set(kinds)].join(' and ') || 'none';
+    throw new OptionError(
+      `blockSparsity[${block}].${stray} has no effect: block ${block} has no ${stray}, only ${found}`,
+      {
+        option: 'blockSparsity',
+      },
+    );
+  }
+}
 
 /** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
 function describeBurden(
@@ -83,24 +134,23 @@ function describeBurden(
 
 /** The kind of module that a part stands in place of. */
 function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
-  if (kind === 'experts') return 'ffn';
   if (kind === 'mixer') return 'attention';
-  return kind === 'ffn' || kind === 'attention' ? kind : undefined;
+  return MODULE_KINDS.find((known) => known === kind);
 }
 
-/** Who names attention names nothing else that mixes tokens, and who names FFNs no experts where there are FFNs. */
-function wasNamed(
-  { modulesNamed, blockSparsity }: ResolvedOptions,
-  { block, kind }: Unrecognised,
-  modules: readonly PrunableModule[],
-): boolean {
+/** Who names attention names nothing else that mixes tokens. */
+function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kind }: Unrecognised): boolean {
   if (kind === 'mixer' || kind === 'per-layer input' || kind === 'low-rank map') return false;
   const own = blockSparsity.get(block);
   const asked = kindAsked(kind);
-  const namedByBlock = typeof own === 'object' && asked !== undefined && own[asked] !== undefined;
-  if (kind !== 'experts') return modulesNamed || namedByBlock;
-  const ffns = modules.filter((module) => module.kind === 'ffn');
-  return (modulesNamed && ffns.length === 0) || (namedByBlock && ffns.every((module) => module.block !== block));
+  return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);
+}
+
+function lacking({ modules: asked }: ResolvedOptions, modules: readonly PrunableModule[]): UnsupportedModelError {
+  const kinds = [...new Set(modules.map(({ kind }) => kind))].join(' and ') || 'nothing';
+  return new UnsupportedModelError(
+    `the model has no ${[...asked].join(' or ')}, and ${kinds} that can be pruned; choose other modules, or name none to prune what can be pruned`,
+  );
 }
 
 function refusal(refused: readonly Unrecognised[], othersCanBePruned: boolean): UnsupportedModelError {

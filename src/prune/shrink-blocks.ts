@@ -18,7 +18,7 @@ import type { Refinement, SegmentRefinement } from './refine/refinement.js';
 import { keepModules, type RefinedOutcome, repeatModule } from './shrink/keep-module.js';
 import { measureModules } from './shrink/measure-modules.js';
 import { scoreSegment } from './shrink/score-segment.js';
-import { shrinkModule } from './shrink/shrink-module.js';
+import { type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
 /** What the blocks shrink by. */
 export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'weights' | 'read'> {
@@ -62,7 +62,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     for (const { index } of segments.filter((segment) => segment.index >= kept.start && segment.index <= last)) {
       context.startPart(index);
       await (runner && context.pass(runner));
-      const modules = shrinking.filter(({ segment }) => segment === index);
+      const modules = shrinking.filter(({ segment, kind }) => segment === index && kind !== 'experts');
       const followers = runner ? refinements.flatMap(({ follow }) => follow?.(context, model, modules) ?? []) : [];
       const statistics = await measureSegment(context, { ...given, runner, modules, followers });
       const scored = await scoreSegment(context, { ...given, model, modules, statistics });
@@ -75,6 +75,8 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
         for (const [name, value] of refined.refined) changed.set(name, value);
         here.push({ shrunk, ...refined, degenerate: countDegenerate(statistics[at] ?? []) });
       }
+      for (const module of shrinking.filter(({ segment, kind }) => segment === index && kind === 'experts'))
+        here.push(await cutExperts(context, model, { ...given, module }, edits));
       done.push(...here);
       for (const follower of followers) follower.dispose();
       if (here.length > 0) kept.add(index, keepModules(here));
@@ -93,6 +95,18 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     for (const [name, value] of refined ?? []) changed.set(name, value);
   }
   return { model, modules: outcomes, changed: changedWeights(model, changed) };
+}
+
+/** Takes experts out as the dense model's order says: what the blocks before lose sends few tokens elsewhere. */
+async function cutExperts(
+  context: PruneContext,
+  model: OnnxModel,
+  { module, counts, dense }: Shrinking & { readonly module: PrunableModule },
+  edits: ModelEdits,
+): Promise<RefinedOutcome> {
+  const { scores } = dense.orders!.get(module)!;
+  const shrunk = await shrinkExperts(context, model, { module, scores, count: counts.get(module.index)! }, edits);
+  return { shrunk, outcome: shrunk.outcome, refined: new Map(), degenerate: countDegenerate([]) };
 }
 
 /** Of a segment that is measured and repaired, roughly. */

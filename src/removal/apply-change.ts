@@ -26,6 +26,9 @@ export interface ModelChange {
   readonly changed: ReadonlyMap<string, TensorHandle>;
 }
 
+/** Whether a module ends in a linear map, which may get another weight and a bias. */
+export const isRepaired = ({ kind }: PrunableModule): boolean => kind !== 'experts';
+
 /** Takes units out of a copy of the dense model and makes place for what changes; all weights are still the dense ones. */
 export function cutModel(
   dense: OnnxModel,
@@ -35,7 +38,7 @@ export function cutModel(
   const model = copyModel(dense);
   for (const { module, keep } of modules) {
     removeUnits(model, { detected, facts, module: module.index, keep });
-    if (changed.has(linearBiasName(model, module.output))) giveLinearBias(model, module.output);
+    if (isRepaired(module) && changed.has(linearBiasName(model, module.output))) giveLinearBias(model, module.output);
   }
   return model;
 }

@@ -3,8 +3,9 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { fillCut } from '../onnx/slice-handle.js';
+import { floatsHandle } from '../onnx/tensor-handle.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { cutModel, type ModelChange, type ModuleCut } from './apply-change.js';
+import { cutModel, isRepaired, type ModelChange, type ModuleCut } from './apply-change.js';
 import { editGraph } from './graph-editor.js';
 import { giveLinearBias, linearBiasName, linearWeightName, type StoreTensor } from './repair-linear.js';
 import { channelsOf } from './score-module.js';
@@ -26,9 +27,13 @@ export interface MaskOptions {
 export async function maskModel(dense: OnnxModel, change: ModelChange, options: MaskOptions): Promise<OnnxModel> {
   const masked = copyModel(dense);
   for (const { module } of change.modules)
-    if (change.changed.has(linearBiasName(masked, module.output))) giveLinearBias(masked, module.output);
+    if (isRepaired(module) && change.changed.has(linearBiasName(masked, module.output)))
+      giveLinearBias(masked, module.output);
   await putBack(dense, masked, change, options);
-  for (const cut of change.modules) await maskColumns(masked, cut, options);
+  for (const cut of change.modules) {
+    if (isRepaired(cut.module)) await maskColumns(masked, cut, options);
+    else maskExperts(masked, cut, options);
+  }
   for (const cut of nudgedBeside(change, options)) await maskColumns(masked, cut, options);
   return masked;
 }
@@ -38,7 +43,7 @@ function nudgedBeside({ modules }: ModelChange, { analysed, nudge, neighbours }:
   if (nudge === undefined || (neighbours !== 'half' && modules.length > 0)) return [];
   const cut = new Set(modules.map(({ module }) => module.index));
   return analysed.detected.layout.modules
-    .filter(({ index }) => !cut.has(index))
+    .filter((module) => !cut.has(module.index) && isRepaired(module))
     .map((module) => ({ module, keep: Int32Array.from({ length: module.unitCount }, (_, unit) => unit) }));
 }
 
@@ -75,6 +80,36 @@ const HALF = 10;
 
 /** Distance of neighbouring numbers, as a fraction of them at most: FLOAT, FLOAT16, BFLOAT16. */
 const EPSILONS: Readonly<Record<number, number>> = { 1: 2 ** -23, 10: 2 ** -10, 16: 2 ** -7 };
+
+/** Operators in which experts compete, so that one that is gone must not take part; the mixture itself is another. */
+const COMPETING: ReadonlySet<string> = new Set(['Softmax', 'LogSoftmax', 'TopK']);
+
+/** Added to the scores of experts that are gone, by ONNX's number of their type: lower than any other score by far. */
+const GONE: Readonly<Record<number, number>> = { 1: -1e9, [HALF]: -3e4 };
+
+/** Puts the scores of removed experts far below all others, wherever experts compete. */
+function maskExperts(model: OnnxModel, { module, keep }: ModuleCut, { analysed }: MaskOptions): void {
+  const { index, traces } = analysed.detected;
+  const { labels, nodes } = traces[module.index]!;
+  const editor = editGraph(model);
+  const { input: scores, result } = module.output;
+  const competing = nodes
+    .map((at) => index.nodes[at]!)
+    .filter(({ opType, input }) => COMPETING.has(opType) && labels.has(input[0] ?? ''))
+    .map(({ input, output }) => ({ value: input[0]!, result: output[0]! }));
+  const stays = new Set(keep);
+  for (const read of [...competing, { value: scores, result }]) {
+    const reader = editor.producerOf(read.result)!;
+    const dataType = analysed.facts.first.get(read.value)!.dataType;
+    const mask = Float64Array.from({ length: module.unitCount }, (_, expert) =>
+      stays.has(expert) ? 0 : (GONE[dataType] ?? GONE[1]!),
+    );
+    const name = editor.addWeight(`${read.value}/gone`, floatsHandle({ dataType, dims: [mask.length] }, mask));
+    const masked = editor.freshName(`${read.value}/masked`);
+    editor.insertBefore(reader, { op: 'Add', inputs: [read.value, name], outputs: [masked] });
+    editor.rewire([reader], read.value, masked);
+  }
+}
 
 /** Zeroes the columns of a module's output map that removed channels went through. */
 async function maskColumns(model: OnnxModel, { module, keep }: ModuleCut, { store, nudge, neighbours }: MaskOptions) {

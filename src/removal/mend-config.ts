@@ -15,6 +15,8 @@ export interface BlockWidths {
   /** Of linear attention. */
   readonly linearValueHeadCount?: number;
   readonly linearKeyHeadCount?: number;
+  /** Of a mixture. */
+  readonly expertCount?: number;
 }
 
 /** What each block's modules are like when some units have gone. @param keptUnits Units that stay, by module index. */
@@ -22,10 +24,12 @@ export function blockWidths(layout: ModelLayout, keptUnits: ReadonlyMap<number, 
   return Array.from({ length: layout.blockCount }, (_, block) => {
     const ffn = layout.modules.find((module) => module.block === block && module.kind === 'ffn');
     const attention = layout.modules.find((module) => module.block === block && module.kind === 'attention');
+    const experts = layout.modules.find((module) => module.block === block && module.kind === 'experts');
     return {
       block,
       ...(ffn && { neuronCount: keptUnits.get(ffn.index)?.length ?? ffn.unitCount }),
       ...(attention && headCounts(attention, keptUnits.get(attention.index))),
+      ...(experts && { expertCount: keptUnits.get(experts.index)?.length ?? experts.unitCount }),
     };
   });
 }
@@ -54,6 +58,7 @@ const CONFIG_KEYS = {
   headSize: ['head_dim'],
   linearValueHeadCount: ['linear_num_value_heads'],
   linearKeyHeadCount: ['linear_num_key_heads'],
+  expertCount: ['num_experts', 'num_local_experts', 'n_routed_experts', 'moe_num_experts'],
 } as const satisfies Partial<Record<keyof BlockWidths, readonly string[]>>;
 
 type Width = keyof typeof CONFIG_KEYS;
@@ -79,8 +84,8 @@ export function mendConfig(config: Json, widths: readonly BlockWidths[], storedA
     ...mendWidths(config, widths, text ? presentKeys : keysFor),
     ...(text && { [text.key]: { ...text.part, ...mendWidths(text.part, widths, keysFor) } }),
   };
-  const differ = widths.some(
-    (width) => width.neuronCount !== widths[0]?.neuronCount || width.headCount !== widths[0]?.headCount,
+  const differ = (['neuronCount', 'headCount', 'expertCount'] as const).some((field) =>
+    widths.some((width) => width[field] !== widths[0]?.[field]),
   );
   if (differ) mended.fang_prune = { blocks: widths };
   const js = config['transformers.js_config'];

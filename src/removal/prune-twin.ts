@@ -4,7 +4,7 @@ import { mergeDecoders } from '../graph/merged-decoder.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import { applyChange, type ModelChange } from './apply-change.js';
+import { applyChange, isRepaired, type ModelChange } from './apply-change.js';
 import { linearBiasName } from './repair-linear.js';
 
 /**
@@ -39,6 +39,7 @@ export async function cutTwin(pruned: HalfDecoder, change: ModelChange, engine: 
       );
     }
     // Weights have one name in both halves; biases are called after the values of each.
+    if (!isRepaired(module)) return { module, keep };
     const bias = linearBiasName(pruned, output);
     const value = change.changed.get(bias);
     if (value !== undefined && changed.delete(bias)) changed.set(linearBiasName(twin.model, module.output), value);

@@ -1,4 +1,5 @@
-import type { PrunableModule, Unrecognised } from '../architecture/layout.js';
+import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
+import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
@@ -32,7 +33,7 @@ export interface BlockDescription {
 }
 
 export interface ModuleDescription {
-  readonly kind: 'ffn' | 'attention';
+  readonly kind: ModuleKind;
   readonly description: string;
   /** Neurons of an FFN. */
   readonly width?: number;
@@ -41,6 +42,11 @@ export interface ModuleDescription {
   /** Heads of queries and keys of linear attention, each shared by as many value heads. */
   readonly keyHeads?: number;
   readonly headSize?: number;
+  /** Experts of a mixture, and how many of them each token goes to. */
+  readonly experts?: number;
+  readonly expertsPerToken?: number;
+  /** Of a mixture's weights, packed or not, its router included. */
+  readonly bytes?: number;
   readonly parameters: number;
 }
 
@@ -75,31 +81,32 @@ export function describeModel(name: string, model: OnnxModel, { detected }: Anal
     }),
     blocks: Array.from({ length: layout.blockCount }, (_, index) => ({
       index,
-      modules: layout.modules.filter(({ block }) => block === index).map(describeModule),
+      modules: layout.modules
+        .filter(({ block }) => block === index)
+        .map((module) => describeModule(module, () => bytesOf(model, detected.traces[module.index]!))),
     })),
     unrecognised: layout.unrecognised,
   };
 }
 
-function describeModule({
-  kind,
-  attentionType,
-  description,
-  unitCount,
-  kvHeadCount,
-  headsPerUnit = 1,
-  unitSize,
-  parameterCount,
-}: PrunableModule): ModuleDescription {
-  const size =
-    kind === 'ffn'
-      ? { width: unitCount }
-      : {
-          heads: unitCount * headsPerUnit,
-          ...(attentionType !== 'shared' && {
-            [attentionType === 'linear' ? 'keyHeads' : 'kvHeads']: kvHeadCount ?? unitCount,
-          }),
-          headSize: unitSize / headsPerUnit,
-        };
-  return { kind, description, ...size, parameters: parameterCount };
+function describeModule(module: PrunableModule, countBytes: () => number): ModuleDescription {
+  const { kind, description, parameterCount } = module;
+  return { kind, description, ...describeSize(module, countBytes), parameters: parameterCount };
 }
+
+function describeSize(module: PrunableModule, countBytes: () => number): Partial<ModuleDescription> {
+  const { kind, attentionType, unitCount, kvHeadCount, headsPerUnit = 1, unitSize, expertsPerToken } = module;
+  if (kind === 'ffn') return { width: unitCount };
+  if (kind === 'experts') return { experts: unitCount, expertsPerToken: expertsPerToken!, bytes: countBytes() };
+  return {
+    heads: unitCount * headsPerUnit,
+    ...(attentionType !== 'shared' && {
+      [attentionType === 'linear' ? 'keyHeads' : 'kvHeads']: kvHeadCount ?? unitCount,
+    }),
+    headSize: unitSize / headsPerUnit,
+  };
+}
+
+/** Bytes of all weights that hold a module's units. */
+const bytesOf = ({ weights }: OnnxModel, { handed }: ChannelTrace): number =>
+  [...handed].reduce((sum, name) => sum + (weights.get(name)?.byteLength ?? 0), 0);

@@ -14,6 +14,7 @@ describe('blockWidths', () => {
     module(0, { kind: 'attention', unitCount: 4, unitSize: 8, groupOfUnit, groupCount: 2 }),
     module(1, { kind: 'ffn', unitCount: 32, unitSize: 1 }),
     module(2, { kind: 'attention', block: 1, unitCount: 4, unitSize: 8 }),
+    module(4, { kind: 'experts', block: 1, unitCount: 8, unitSize: 1 }),
     module(3, {
       kind: 'attention',
       attentionType: 'linear',
@@ -34,7 +35,7 @@ describe('blockWidths', () => {
     ]);
     expect(blockWidths(layout, kept)).toEqual([
       { block: 0, neuronCount: 20, headCount: 2, kvHeadCount: 1, headSize: 8 },
-      { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8 },
+      { block: 1, headCount: 4, kvHeadCount: 4, headSize: 8, expertCount: 8 },
       { block: 2 },
       { block: 3, linearValueHeadCount: 2, linearKeyHeadCount: 1 },
     ]);
@@ -42,6 +43,19 @@ describe('blockWidths', () => {
 });
 
 describe('mendConfig', () => {
+  it('tells the experts under the names that a config has, and lists blocks that differ', () => {
+    const experts = [
+      { block: 0, neuronCount: 300 },
+      ...[6, 8].map((expertCount, at) => ({ block: at + 1, expertCount })),
+    ];
+    const config = { num_experts: 16, n_routed_experts: 16, num_experts_per_tok: 2, first_k_dense_replace: 1 };
+    expect(mendConfig(config, experts, inline)).toEqual({
+      ...{ num_experts: 8, n_routed_experts: 8, num_experts_per_tok: 2, first_k_dense_replace: 1 },
+      fang_prune: { blocks: experts },
+    });
+    expect(mendConfig({ hidden_size: 4 }, experts, inline)).not.toHaveProperty('num_experts');
+  });
+
   it('tells the heads of linear attention beside those of full attention', () => {
     const hybrid = [...widths, { block: 2, neuronCount: 300, linearValueHeadCount: 12, linearKeyHeadCount: 6 }];
     const config = {

@@ -38,6 +38,8 @@ export interface GraphBuilder {
   named(output: string, op: string, inputs: readonly string[], attributes?: Attributes): string;
   /** Random numbers, normal-ish with the given spread, about `mean`. */
   weight(dims: readonly number[], spread?: number, mean?: number): string;
+  /** Random bytes, such as packed weights. */
+  codes(dims: readonly number[]): string;
   floats(dims: readonly number[], values: readonly number[]): string;
   scalar(value: number): string;
   ints(...values: readonly number[]): string;
@@ -103,6 +105,10 @@ export function createGraphBuilder({ opset = 17, seed = 1 }: { opset?: number; s
           ),
         ),
       ),
+    codes: (dims) => {
+      const values = Uint8Array.from({ length: dims.reduce((product, dim) => product * dim, 1) }, () => random() * 256);
+      return keep(makeInitializer(fresh('codes'), 2, dims, values));
+    },
     floats: (dims, values) => keep(makeFloatInitializer(fresh('floats'), dims, values)),
     scalar: (value) => keep(makeFloatInitializer(fresh('scalar'), [], [value])),
     ints: (...values) => keep(makeInt64Initializer(fresh('ints'), values)),

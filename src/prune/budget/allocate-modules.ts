@@ -1,9 +1,10 @@
 import { allocateSteps } from '../../allocation/allocate-steps.js';
 import type { ModuleMeasures } from '../../allocation/allocation.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import { mayTakeWholeFfns, type ResolvedOptions } from '../../options.js';
+import type { ResolvedOptions } from '../../options.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
+import { leastUnits } from '../select-modules.js';
 
 /** Steps each module loses, by module index. */
 export type StepCounts = ReadonlyMap<number, number>;
@@ -36,7 +37,7 @@ function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: Den
   const { stepCount, parametersPerStep } = shrinkSteps(module, headUnit);
   const { blockChange, sensitivity, orders } = dense;
   const fixed = fixedSparsity(module, options);
-  const least = kind === 'ffn' && mayTakeWholeFfns(options) ? 0 : 1;
+  const least = leastUnits(module, options);
   const floor = kind === 'ffn' ? Math.ceil(minimumWidth * (denseWidths?.get(index) ?? stepCount)) : 0;
   // A shared group is never pruned.
   const shared = dense.functional.get(module)?.groups.shared.length ?? 0;

@@ -6,7 +6,7 @@ import { refuseNaN } from '../../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { openKeptSegments } from '../kept-segments.js';
 import { type PruneContext, startContext } from '../prune-context.js';
-import { selectModules } from '../select-modules.js';
+import { selectModules, withoutExperts } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { KeptSums } from './dense-statistics.js';
@@ -45,7 +45,7 @@ export async function gatherStatistics(
 ): Promise<GatheredStatistics> {
   const job = { ...given, model: refuseNaN(given.model) };
   const { options } = job;
-  const { modules, remarks: staying } = selectModules(job);
+  const { modules, remarks: staying } = withoutExperts(selectModules(job));
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
     // The way back is what costs; sensitivity comes with it.

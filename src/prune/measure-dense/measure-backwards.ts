@@ -123,8 +123,8 @@ function openMeasurement(
         await curvatures.put(module.index, { type: 'float32', dims, data: Float32Array.from(matrix) });
       }
       // Without curvature the order was found on the way forwards.
-      const adapter = matrix && needs.order;
-      if (adapter === undefined) return;
+      const adapter = matrix && module.kind !== 'experts' ? needs.order : undefined;
+      if (adapter === undefined || matrix === undefined) return;
       const statistics = await kept!.get(module);
       found.order = await orderModule(context, model, { module, adapter, curvature: matrix, statistics });
     },

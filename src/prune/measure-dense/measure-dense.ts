@@ -6,8 +6,8 @@ import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import { joinTimings, type PruneJob, type StageTiming } from '../job.js';
-import { startContext } from '../prune-context.js';
-import { selectModules } from '../select-modules.js';
+import { type PruneContext, startContext } from '../prune-context.js';
+import { selectModules, withoutExperts } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findObstacle } from './find-obstacle.js';
@@ -15,6 +15,7 @@ import { weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
+import { measureExperts } from './measure-experts.js';
 
 /** A dense model that was looked at once, to be pruned once or several times. */
 export interface MeasuredModel {
@@ -52,7 +53,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
     const { weights } = weighed;
     const needs = { ...denseNeeds(modules, options), curvatures, weights };
     const context = startContext(job);
-    const dense = await measureOrRead(context, needs).finally(() => context.dispose());
+    const dense = await lookAtModel(context, needs).finally(() => context.dispose());
     return {
       job,
       modules,
@@ -69,6 +70,12 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
   }
 }
 
+async function lookAtModel(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
+  const dense = await measureOrRead(context, needs);
+  const experts = await measureExperts(context, needs);
+  return experts.size === 0 ? dense : { ...dense, orders: new Map([...(dense.orders ?? []), ...experts]) };
+}
+
 /**
  * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
  * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
@@ -78,7 +85,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const job = { ...given, model: refuseNaN(given.model), windows: [] };
   const { options } = job;
   const { needs } = options.adapter;
-  const { modules, remarks: staying } = selectModules(job);
+  const { modules, remarks: staying } = withoutExperts(selectModules(job));
   const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
   const dense = await readMeasures(context, request).finally(() => context.dispose());

@@ -134,6 +134,15 @@ async function findOrder(
       await orderModule(context, context.job.model, { module, adapter, curvature: undefined, statistics }),
     );
   };
+  const { outputCount } = module.output;
+  if (module.kind === 'experts') {
+    // Their order comes later; where no gradient does, noise on what they make tells what an error there costs.
+    if (kept === undefined) return [];
+    const linear = { ...module.output, input: module.output.result, inputCount: outputCount };
+    const all = [Int32Array.from({ length: outputCount }, (_, channel) => channel)];
+    const meter = createStatisticsMeter({ linear, needs: 'moments', groups: all }, `order/${module.index}`);
+    return [{ meter, finish: () => take(meter.finish()[0]!) }];
+  }
   const { needs } = adapter;
   if (needs === 'none') {
     await take(EMPTY_STATISTICS);

@@ -1,8 +1,13 @@
+import type { NodeProto } from 'onnx-buf';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { NumericalError } from '../../errors.js';
 import { createStream } from '../../linalg/random.js';
 import { copyModel } from '../../onnx/edit-weights.js';
+import { isFloatType } from '../../onnx/float-encoding.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { floatsHandle } from '../../onnx/tensor-handle.js';
+import { expertTensors } from '../../operators/experts.js';
+import { editGraph } from '../../removal/graph-editor.js';
 import { readLinearWeight, storeInMemory, writeLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
@@ -41,7 +46,7 @@ export async function perturbOutputs(
     const matrix = new Float64Array(size * size);
     for (let i = 0; i < size; i += 1) matrix[i * size + i] = curvature;
     await needs.curvatures!.put(module.index, { type: 'float32', dims: [size, size], data: Float32Array.from(matrix) });
-    const adapter = needs.order;
+    const adapter = module.kind === 'experts' ? undefined : needs.order;
     found.set(
       module,
       adapter && statistics
@@ -92,8 +97,9 @@ async function measureNoises(context: PruneContext, { needs }: DensePasses): Pro
   }));
 }
 
-async function perturb(dense: OnnxModel, { output, index }: PrunableModule, seed: number) {
+async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule, seed: number) {
   const model = copyModel(dense);
+  if (kind === 'experts') return { model, noise: addNoise(model, output, createStream(seed, index)) };
   const weight = await readLinearWeight(model, output);
   const [rows, columns] = [output.outputCount, output.inputCount];
   const values = new Float32Array(rows * columns);
@@ -110,6 +116,33 @@ async function perturb(dense: OnnxModel, { output, index }: PrunableModule, seed
   await writeLinearWeight(model, output, { values, store: storeInMemory });
   return { model, noise };
 }
+
+/** Adds to what experts make a product of it with random signs, as large as noise on the weights of a map is. @returns the size of a sign */
+function addNoise(
+  model: OnnxModel,
+  { result, outputCount: size }: PrunableModule['output'],
+  random: () => number,
+): number {
+  const editor = editGraph(model);
+  const node = editor.producerOf(result)!;
+  const noise = NOISE / Math.sqrt(size);
+  const signs = Float64Array.from({ length: size * size }, () => (random() < 0.5 ? -noise : noise));
+  const [plain, product] = [editor.freshName(`${result}/plain`), editor.freshName(`${result}/noise`)];
+  const weight = editor.addWeight(
+    `${result}/signs`,
+    floatsHandle({ dataType: typeOfExperts(model, node), dims: [size, size] }, signs),
+  );
+  node.output = node.output.map((value) => (value === result ? plain : value));
+  editor.insertAfter(node, { op: 'Add', inputs: [plain, product], outputs: [result] });
+  editor.insertAfter(node, { op: 'MatMul', inputs: [plain, weight], outputs: [product] });
+  return noise;
+}
+
+/** ONNX's number of the type that a mixture computes in: that of its weights, or of the scales of packed ones. */
+const typeOfExperts = ({ weights }: OnnxModel, node: NodeProto): number =>
+  expertTensors(node)
+    .all.map((name) => weights.get(name)?.dataType ?? 0)
+    .find(isFloatType)!;
 
 const unmeasured = ({ block, kind }: PrunableModule): NumericalError =>
   new NumericalError(

@@ -33,9 +33,10 @@ export function orderBlocks(
   const orders: UnitOrder[] = [];
   const moved = new Map<string, MovedAxis>();
   for (const { kind, unitSize, unitCount, index, output } of detected.layout.modules) {
+    if (kind !== 'ffn' || unitSize > 1) continue;
     const handle = cut.weights.get(linearWeightName(model, output));
     const inputs = handle && cutInputs(handle, output.inputAxis);
-    if (kind !== 'ffn' || unitSize > 1 || inputs?.keep.length !== unitCount) continue;
+    if (inputs?.keep.length !== unitCount) continue;
     const order = orderByHosts(inputs.keep, inputs.blockSize);
     if (order.every((from, at) => from === at)) continue;
     const unitOrder = { module: index, order };

@@ -47,7 +47,10 @@ export function partOf(
   if (lookups.length > 0) return 'embedding';
   const stage = partition.stageOf.get(products[0]!.result) ?? 0;
   if (stage === partition.cuts.length) return 'head';
-  const kinds = new Set(layout.modules.filter(({ segment }) => segment === stage).map(({ kind }) => kind));
+  // Experts keep the form that they came in.
+  const kinds = new Set(
+    layout.modules.flatMap(({ segment, kind }) => (segment === stage && kind !== 'experts' ? kind : [])),
+  );
   const [kind] = kinds;
   return kinds.size === 1 ? kind! : 'other';
 }

@@ -2,6 +2,7 @@ import type { ErrorMeter } from '../../activations/measure-output-error.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { inputsOf } from '../../graph/graph-index.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
+import { chooseChannels } from '../../removal/choose-channels.js';
 import { type ModuleRemoval, planModuleRemoval } from '../../removal/plan-module-removal.js';
 import { removeUnits } from '../../removal/remove-units.js';
 import { addLinearBias, sumLinearBias, writeLinearWeight } from '../../removal/repair-linear.js';
@@ -59,6 +60,27 @@ export async function shrinkModule(
   const shrunk = { outcome: { module, keep, error, numerics }, weight, bias };
   await takeOut(context, model, { ...shrunk, removal }, edits);
   runner?.narrowHeld(module.output.input, channelsLeft(model, shrunk.outcome));
+  return shrunk;
+}
+
+export interface ExpertShrinking {
+  readonly module: PrunableModule;
+  /** Importance by expert. */
+  readonly scores: Float64Array;
+  readonly count: number;
+}
+
+/** Takes the experts of lowest importance out of a mixture, in place. */
+export async function shrinkExperts(
+  context: PruneContext,
+  model: OnnxModel,
+  { module, scores, count }: ExpertShrinking,
+  edits: ModelEdits,
+): Promise<ShrunkModule> {
+  const units = Int32Array.from(scores.keys());
+  const { keep } = chooseChannels({ unitCount: module.unitCount, groups: [{ units, scores }], removeCount: count });
+  const shrunk = { outcome: { module, keep, numerics: [] } };
+  await takeOut(context, model, { ...shrunk, removal: undefined }, edits);
   return shrunk;
 }
 

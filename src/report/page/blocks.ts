@@ -7,11 +7,14 @@ import { h, section, table } from './dom.js';
 import { axisName, blockTicks, figure } from './figure.js';
 import { formatCondition } from './format-condition.js';
 
-const UNITS = { ffn: 'FFN neurons', attention: 'attention heads' } as const;
+const UNITS = { ffn: 'FFN neurons', attention: 'attention heads', experts: 'experts' } as const;
+const NAMES = { ffn: 'FFN', attention: 'Attention', experts: 'Experts' } as const;
 
 /** Widths, sparsity, block change and output errors, block by block. */
 export function blocksSection(report: PruneReport): HTMLElement {
-  const kinds = (['ffn', 'attention'] as const).filter((kind) => report.modules.some((module) => module.kind === kind));
+  const kinds = (['ffn', 'attention', 'experts'] as const).filter((kind) =>
+    report.modules.some((module) => module.kind === kind),
+  );
   const hasErrors = report.modules.some(({ error }) => error !== undefined);
   const hasChange = report.blocks.some(({ change }) => change !== undefined);
   return section(
@@ -20,7 +23,8 @@ export function blocksSection(report: PruneReport): HTMLElement {
     h(
       'p',
       {},
-      'The model is a stack of blocks, each an attention and a feed-forward network (FFN). Whole heads and whole neurons ' +
+      `The model is a stack of blocks, each an attention and a feed-forward network (FFN)${kinds.includes('experts') ? ', some of which are mixtures of experts' : ''}. ` +
+        `Whole heads${kinds.includes('experts') ? ', whole neurons and whole experts' : ' and whole neurons'} ` +
         'were removed; what stays is dense, so that every runtime gains from it.',
     ),
     ...kinds.map((kind) => widthsFigure(report, kind)),
@@ -89,7 +93,7 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
     [
       ...words('block'),
       ...numbers('before', 'after', 'parameters removed'),
-      ...(kind === 'attention' ? words('heads kept') : []),
+      ...(kind === 'ffn' ? [] : words(kind === 'attention' ? 'heads kept' : 'experts kept')),
       ...(hasChange ? numbers('block change') : []),
       ...(hasErrors ? numbers('lost, unrepaired', 'lost, repaired') : []),
       ...(hasNumerics ? numbers('condition', 'dampening') : []),
@@ -99,7 +103,7 @@ function modulesTable({ modules, blocks }: PruneReport, kind: ModuleReport['kind
       String(module.unitsBefore),
       String(module.unitsAfter),
       formatPercent(module.sparsity),
-      ...(kind === 'attention' ? [module.keep.join(', ')] : []),
+      ...(kind === 'ffn' ? [] : [module.keep.join(', ')]),
       ...(hasChange ? [formatChange(blocks[module.block]?.change)] : []),
       ...(hasErrors
         ? [
@@ -165,14 +169,14 @@ function errorsFigure(report: PruneReport, kind: ModuleReport['kind']): HTMLElem
   const isEstimate = rows.some(({ basis }) => basis === 'moments');
   return figure({
     caption:
-      `${kind === 'ffn' ? 'FFN' : 'Attention'}: squared error of the result over the squared result, before and after the ` +
+      `${NAMES[kind]}: squared error of the result over the squared result, before and after the ` +
       `repair${isEstimate ? ' (estimated: this method measures no correlations between channels)' : ''}. Lower is better.`,
     legend: [
       ['before repair', 'dense'],
       ['after repair', 'pruned'],
     ],
     table: table(
-      `${kind === 'ffn' ? 'FFN' : 'Attention'}: output errors by block`,
+      `${NAMES[kind]}: output errors by block`,
       [...words('block'), ...numbers('before repair', 'after repair')],
       rows.map(({ block, before, after }) => [String(block), formatPercent(before), formatPercent(after)]),
     ),

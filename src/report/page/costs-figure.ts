@@ -40,6 +40,7 @@ export function costsFigure({ modules }: PruneReport): HTMLElement | undefined {
     legend: [
       ['FFN', 'ffn'],
       ['attention', 'attention'],
+      ...(drawn.some(({ kind }) => kind === 'experts') ? ([['experts', 'experts']] as const) : []),
     ],
     table: table(
       'Predicted cost of what was removed',

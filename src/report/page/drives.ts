@@ -43,7 +43,7 @@ export function drivesSection({ modules }: PruneReport): HTMLElement | undefined
   );
 }
 
-const NAMES = { ffn: 'FFN neurons', attention: 'attention heads' } as const;
+const NAMES = { ffn: 'FFN neurons', attention: 'attention heads', experts: 'experts' } as const;
 
 function modulePage(module: Driven): HTMLElement[] {
   const { kept, removed } = module.drives;

@@ -1,0 +1,136 @@
+import { create } from '@bufbuild/protobuf';
+import { NodeProtoSchema } from 'onnx-buf';
+import type { PrunableModule } from '../architecture/layout.js';
+import { UnsupportedModelError } from '../errors.js';
+import { setIntAttribute } from '../graph/attributes.js';
+import { makeInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import { indexGraph } from '../graph/graph-index.js';
+import { encodeFloats } from '../onnx/float-encoding.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { StageExtension } from '../runtime/compile-stage.js';
+import { compileStage } from '../runtime/compile-stage.js';
+import { dataTypeOf, type Engine, type Tensor } from '../runtime/engine.js';
+import { tensorFloats } from '../runtime/tensor-floats.js';
+import { releaseTensors } from '../runtime/tensor-memory.js';
+
+/** What experts make of rows of their input. */
+export interface ExpertOutputs {
+  /** `[rows, size]`, as the metric sees it. */
+  readonly seen: Float32Array;
+  /** Squared lengths before that, by row. */
+  readonly squares: Float32Array;
+}
+
+/** Single experts of one mixture. */
+export interface ExpertProbe {
+  /** Runs one expert for each row. @param rows `[rows, channels]`, of the type that the mixture reads */
+  run(rows: Tensor['data'], experts: Int32Array): Promise<ExpertOutputs>;
+  release(): Promise<void>;
+}
+
+export interface ExpertProbeRequest {
+  readonly engine: Engine;
+  readonly model: OnnxModel;
+  readonly module: PrunableModule;
+  /** Type of the mixture's input and scores. */
+  readonly type: Tensor['type'];
+  /** `[size, size]` row-major, what rows are multiplied by to be seen in the metric; absent: they are seen as they are. */
+  readonly metric: Float32Array | undefined;
+}
+
+/** Nodes behind a value `[.., size]` that hand it out as the metric sees it, in float32. */
+export function seeInMetricNodes(
+  value: string,
+  { name, metric, size }: { readonly name: string; readonly metric: Float32Array | undefined; readonly size: number },
+): StageExtension & { readonly seen: string; readonly plain: string } {
+  const [plain, seen, weight] = [`${name}/plain`, `${name}/seen`, `${name}/metric`];
+  const cast = makeNode({ op: 'Cast', inputs: [value], outputs: [plain], attributes: { to: 1 } });
+  if (metric === undefined)
+    return { nodes: [cast], initializers: [], inputs: [], outputs: [plain], seen: plain, plain };
+  return {
+    nodes: [cast, makeNode({ op: 'MatMul', inputs: [plain, weight], outputs: [seen] })],
+    initializers: [makeInitializer(weight, 1, [size, size], encodeFloats(1, metric))],
+    inputs: [],
+    outputs: [seen],
+    seen,
+    plain,
+  };
+}
+
+/** Far below every score, and a number in float16. */
+const LOWEST = -1e4;
+
+/**
+ * Opens a mixture so that single experts can be run: the operator itself, which sends each row to one expert, chosen by scores
+ * that are made up. Whatever it does inside an expert (activations, packed weights) is so the runtime's own doing.
+ */
+export async function openExpertProbe({
+  engine,
+  model,
+  module,
+  type,
+  metric,
+}: ExpertProbeRequest): Promise<ExpertProbe> {
+  const { input: scores, result, inputCount: expertCount, outputCount: size, node: label } = module.output;
+  const graph = model.proto.graph!;
+  const found = graph.node.find(({ output }) => output.includes(result));
+  if (found === undefined) throw new UnsupportedModelError(`the mixture ${label} is no longer in the graph`);
+  const node = create(NodeProtoSchema, { ...found, attribute: [...found.attribute] });
+  setIntAttribute(node, 'k', 1);
+  setIntAttribute(node, 'normalize_routing_weights', 1);
+  setIntAttribute(node, 'use_sparse_mixer', 0);
+  const dataType = dataTypeOf(type);
+  const factsOf = (rows: number) =>
+    new Map([
+      [module.input, { dataType, dims: [rows, size] }],
+      [scores, { dataType, dims: [rows, expertCount] }],
+    ]);
+  const behind = seeInMetricNodes(result, { name: 'experts/probe', metric, size });
+  const [squared, squares, axes] = ['experts/probe/squared', 'experts/probe/squares', 'experts/probe/axes'];
+  const extension: StageExtension = {
+    ...behind,
+    nodes: [
+      ...behind.nodes,
+      makeNode({ op: 'Mul', inputs: [behind.plain, behind.plain], outputs: [squared] }),
+      makeNode({ op: 'ReduceSum', inputs: [squared, axes], outputs: [squares], attributes: { keepdims: 0 } }),
+    ],
+    initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
+    outputs: [behind.seen, squares],
+  };
+  const { session } = await compileStage({
+    engine,
+    model,
+    index: indexGraph({ ...graph, node: [node] }),
+    atHand: (value) => value === module.input || value === scores,
+    fetches: [],
+    reads: [result],
+    extension,
+    facts: { first: factsOf(2), second: factsOf(3) },
+  });
+  const choose = (experts: Int32Array): Tensor => {
+    const values = new Float32Array(experts.length * expertCount).fill(LOWEST);
+    experts.forEach((expert, row) => {
+      values[row * expertCount + expert] = 0;
+    });
+    return tensorOf(type, [experts.length, expertCount], encodeFloats(dataType, values));
+  };
+  return {
+    async run(rows, experts) {
+      const feeds = {
+        [module.input]: { type, dims: [experts.length, size], data: rows } as Tensor,
+        [scores]: choose(experts),
+      };
+      const values = await session.run(feeds, [behind.seen, squares]);
+      const read = (name: string) => tensorFloats(values[name]!, 'what experts make').slice();
+      const outputs = { seen: read(behind.seen), squares: read(squares) };
+      releaseTensors(values);
+      return outputs;
+    },
+    release: () => session.release(),
+  };
+}
+
+function tensorOf(type: Tensor['type'], dims: readonly number[], bytes: Uint8Array<ArrayBuffer>): Tensor {
+  const data = type === 'float16' ? new Uint16Array(bytes.buffer) : new Float32Array(bytes.buffer);
+  return { type, dims, data } as Tensor;
+}

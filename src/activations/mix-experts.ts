@@ -1,0 +1,70 @@
+/** How shares of the chosen experts come from the router's scores. Rows of `MIXINGS`. */
+export type MixingName = keyof typeof MIXINGS;
+
+/** One token's experts, best first. */
+export interface RankedExperts {
+  /** Experts by falling score; equal scores by index. */
+  readonly experts: readonly number[];
+  /** Their scores. */
+  readonly scores: readonly number[];
+  /** `sum exp(score - best)` over all experts that stay, those that are not ranked included. */
+  readonly total: number;
+}
+
+/**
+ * ONNX Runtime's kernels differ in what they do with `normalize_routing_weights`, so that `findMixing` asks the kernel.
+ * `exps` are `exp(score - best)` of the chosen experts, `total` the sum over all.
+ */
+export const MIXINGS = {
+  /** A softmax over the chosen experts. */
+  chosen: (exps: readonly number[]) => exps.reduce((sum, value) => sum + value, 0),
+  /** A softmax over all experts, of which the chosen keep their shares. */
+  all: (_: readonly number[], total: number) => total,
+} as const satisfies Record<string, (exps: readonly number[], total: number) => number>;
+
+/**
+ * The best experts of a token among those that stay.
+ * @param scores The router's, of one token.
+ */
+export function rankExperts(scores: Float32Array, stays: Uint8Array, count: number): RankedExperts {
+  const experts: number[] = [];
+  for (let expert = 0; expert < scores.length; expert += 1) {
+    if (stays[expert] === 0) continue;
+    let at = experts.length;
+    while (at > 0 && scores[experts[at - 1]!]! < scores[expert]!) at -= 1;
+    if (at >= count) continue;
+    experts.splice(at, 0, expert);
+    if (experts.length > count) experts.pop();
+  }
+  const best = scores[experts[0] ?? 0]!;
+  let total = 0;
+  scores.forEach((score, expert) => {
+    if (stays[expert] === 1) total += Math.exp(score - best);
+  });
+  return { experts, scores: experts.map((expert) => scores[expert]!), total };
+}
+
+/**
+ * Shares of the first `count` ranked experts, by rank.
+ * @param without A rank that is left out, as if its expert were gone: the next in the order is taken in.
+ */
+export function sharesOf(
+  { scores, total }: RankedExperts,
+  mixing: MixingName,
+  { count, without }: { readonly count: number; readonly without?: number },
+): Float64Array {
+  const shares = new Float64Array(scores.length);
+  const best = scores[0] ?? 0;
+  const exps = scores.map((score) => Math.exp(score - best));
+  const chosen = exps
+    .map((_, rank) => rank)
+    .filter((rank) => rank !== without)
+    .slice(0, count);
+  const left = total - (without === undefined ? 0 : exps[without]!);
+  const divisor = MIXINGS[mixing](
+    chosen.map((rank) => exps[rank]!),
+    left,
+  );
+  for (const rank of chosen) shares[rank] = exps[rank]! / divisor;
+  return shares;
+}

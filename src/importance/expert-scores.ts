@@ -1,0 +1,53 @@
+/** What was measured of the experts of one mixture, by expert, over the tokens that go to each. */
+export interface ExpertStatistics {
+  /** Tokens. */
+  readonly tokens: Float64Array;
+  /** Sums of `g |f|`: the share that the router gives the expert, times the length of what the expert makes. */
+  readonly gatedNorms: Float64Array;
+  /** Sums of `|f|`. */
+  readonly norms: Float64Array;
+  /** Sums of `|f|^2`. */
+  readonly squares: Float64Array;
+  /** What removing it alone costs, in the run's metric, a token of the calibration. */
+  readonly costs: Float64Array;
+}
+
+/** A score of experts: the lowest leave first. Rows of `EXPERT_SCORES`. */
+export interface ExpertScoreRow {
+  readonly description: string;
+  /** Where it was published. */
+  readonly paper: string;
+  /** By expert. */
+  score(statistics: ExpertStatistics): Float64Array;
+}
+
+/** Means over the tokens that go to each expert; 0 where none does. */
+const overTokens = (sums: Float64Array, { tokens }: ExpertStatistics): Float64Array =>
+  sums.map((sum, expert) => (tokens[expert] === 0 ? 0 : sum / tokens[expert]!));
+
+/** Every score of experts by name; a new one is a new row. */
+export const EXPERT_SCORES = {
+  removal: {
+    description: 'what the output loses, in the metric, once the router sends its tokens to the others',
+    paper: 'this library: docs/experts.md',
+    score: ({ costs }) => costs,
+  },
+  reap: {
+    description: "mean of the router's share times the length of what the expert makes",
+    paper: 'REAP: Lasby et al., arXiv 2510.13999',
+    score: (statistics) => overTokens(statistics.gatedNorms, statistics),
+  },
+  man: {
+    description: 'mean length of what the expert makes',
+    paper: 'MAN: arXiv 2606.15716',
+    score: (statistics) => overTokens(statistics.norms, statistics),
+  },
+  msan: {
+    description: 'mean squared length of what the expert makes',
+    paper: 'MSAN: arXiv 2606.15716',
+    score: (statistics) => overTokens(statistics.squares, statistics),
+  },
+  frequency: { description: 'tokens that go to the expert', paper: 'none', score: ({ tokens }) => tokens },
+} as const satisfies Record<string, ExpertScoreRow>;
+
+export type ExpertScoreName = keyof typeof EXPERT_SCORES;

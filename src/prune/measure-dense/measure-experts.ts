@@ -1,0 +1,138 @@
+import ndarray from 'ndarray';
+import { openExpertProbe } from '../../activations/expert-probe.js';
+import type { PrunableModule } from '../../architecture/layout.js';
+import { EXPERT_SCORES } from '../../importance/expert-scores.js';
+import { copyModel } from '../../onnx/edit-weights.js';
+import { readKept } from '../../platform/journal.js';
+import { naming } from '../../removal/score-module.js';
+import type { BlockRunner } from '../../runtime/block-runner.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
+import { type PruneContext, segmentName } from '../prune-context.js';
+import { seeInMetric } from '../shrink/see-in-metric.js';
+import type { DenseNeeds } from './dense-measures.js';
+import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
+import { orderExperts } from './order-experts.js';
+import type { RemovalOrderOfModule } from './order-units.js';
+import { type RoutingSample, sampleRouting } from './sample-routing.js';
+
+type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
+
+/** Modules of other kinds are passed by. */
+export type ExpertNeeds = Pick<DenseNeeds, 'modules' | 'curvatures' | 'weights'>;
+
+interface KeptOrders {
+  readonly orders: IndexedMap<ExpertOrders>;
+  readonly remarks: readonly string[];
+}
+
+const NAME = 'experts';
+
+/** Fewer tokens than this say little about an expert. */
+const FEW_TOKENS = 32;
+
+/** Experts that a remark names. */
+const NAMED = 8;
+
+/**
+ * In which order experts leave the dense model and what that costs, by one more pass through it: whatever the method, experts are
+ * chosen by what their mixture loses. From the journal where an earlier run kept it.
+ */
+export async function measureExperts(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
+  const modules = needs.modules.filter(({ kind }) => kind === 'experts');
+  if (modules.length === 0) return new Map();
+  const { journal } = context.job;
+  const kept = await readKept<KeptOrders>(journal, NAME);
+  if (kept !== undefined) {
+    context.remarks.push(...kept.remarks);
+    return byModule(modules, kept.orders);
+  }
+  const before = context.remarks.length;
+  const orders = await context.timed('experts', () => goThrough(context, { ...needs, modules }));
+  const remarks = context.remarks.slice(before);
+  if (journal?.isDue(0, true))
+    await journal.write(NAME, [{ orders: byIndex(orders), remarks } satisfies KeptOrders], true);
+  return orders;
+}
+
+/** Runs of a mixture on single experts take so many ticks of a batch, roughly. */
+const TICKS_PER_BATCH = 8;
+
+async function goThrough(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
+  const { job, batches } = context;
+  const last = Math.max(...needs.modules.map(({ segment }) => segment));
+  const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  context.begin('experts', last + 1, TICKS_PER_BATCH * Math.max(1, batches.length));
+  const runner = await context.startRunner(copyModel(job.model), { isFixed: true });
+  try {
+    while (runner.segment < last) {
+      job.options.signal?.throwIfAborted();
+      context.startPart(runner.segment);
+      await context.pass(runner);
+      for (const module of needs.modules.filter(({ segment }) => segment === runner.segment))
+        orders.set(module, await naming(module, () => orderModule(context, needs, { runner, module })));
+    }
+  } finally {
+    await runner.dispose();
+  }
+  context.finish();
+  return orders;
+}
+
+interface ExpertCase {
+  readonly runner: BlockRunner;
+  readonly module: PrunableModule;
+}
+
+async function orderModule(
+  context: PruneContext,
+  { curvatures, weights }: ExpertNeeds,
+  { runner, module }: ExpertCase,
+): Promise<RemovalOrderOfModule> {
+  const { engine, model, options, analysed } = context.job;
+  const { inputCount: expertCount, outputCount: size } = module.output;
+  const detail = segmentName(module.segment, analysed.detected.layout.modules);
+  const metric = curvatures && (await metricOf(context, module, curvatures));
+  const sample = await sampleRouting({ runner, module, metric, weights, onBatch: () => context.tick(detail) });
+  context.remarks.push(...remarkFew(module, sample));
+  const probe = await openExpertProbe({ engine, model, module, type: sample.type, metric });
+  try {
+    return await orderExperts({
+      ...{ sample, probe, expertCount, size, row: EXPERT_SCORES[options.expertScore] },
+      expertsPerToken: module.expertsPerToken!,
+      onRun() {
+        options.signal?.throwIfAborted();
+        context.tick(detail);
+      },
+    });
+  } finally {
+    await probe.release();
+  }
+}
+
+/** `[size, size]` row-major, what a row is multiplied by so that its squared length is its cost in the metric. */
+async function metricOf(
+  context: PruneContext,
+  module: PrunableModule,
+  curvatures: Pick<TensorStore, 'get'>,
+): Promise<Float32Array> {
+  const { outputCount: size } = module.output;
+  const { data } = await curvatures.get(module.index);
+  const identity = new Float32Array(size * size);
+  for (let at = 0; at < size; at += 1) identity[at * size + at] = 1;
+  const weight = ndarray(identity, [size, size]);
+  const seen = await seeInMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
+  // R maps columns; rows take its transpose.
+  return Float32Array.from({ length: size * size }, (_, at) => seen.get(at % size, Math.floor(at / size)));
+}
+
+/** Names experts that the calibration hardly reached. */
+function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample): string[] {
+  const few = [...counts.keys()].filter((expert) => counts[expert]! < FEW_TOKENS);
+  if (few.length === 0) return [];
+  const named = few.slice(0, NAMED).map((expert) => `expert ${expert}: ${counts[expert]}`);
+  const rest = few.length > NAMED ? ', ...' : '';
+  return [
+    `block ${block} ${kind}: ${few.length} of ${counts.length} experts got fewer than ${FEW_TOKENS} calibration tokens ` +
+      `(${named.join(', ')}${rest}); what they are for is hardly known, and more calibration text tells`,
+  ];
+}

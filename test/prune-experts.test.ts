@@ -1,0 +1,184 @@
+import { resolveOptions } from '../src/options.js';
+import { selectModules } from '../src/prune/select-modules.js';
+import { describeModel } from '../src/report/describe-model.js';
+import { checkPruning } from './support/check-pruned.js';
+import type { GraphBuilder } from './support/graph-builder.js';
+import { besideSharedExpert, buildDecoder, HIDDEN, NEURONS, type Part, VOCABULARY } from './support/small-decoder.js';
+import { type Loaded, loadTinyLlama } from './support/tiny-llama.js';
+
+const [EXPERTS, CHOSEN] = [6, 2];
+
+type Attributes = Readonly<Record<string, number | string>>;
+
+/** From what the experts read to their scores `[T, E]`. */
+type Router = (g: GraphBuilder, x: string) => string;
+
+const logitsOf: Router = (g, x) =>
+  g.op('Add', [g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS], 0.8)]), g.weight([EXPERTS], 0.2)]);
+
+const plainRouter: Router = (g, x) => g.op('Reshape', [logitsOf(g, x), g.ints(-1, EXPERTS)]);
+
+/** Sigmoids, a bias that only the choice sees, and the logarithms of the chosen shares in a tensor of very low scores (LFM2). */
+const sigmoidRouter: Router = (g, x) => {
+  const shares = g.op('Sigmoid', [plainRouter(g, x)]);
+  const biased = g.op('Add', [shares, g.weight([EXPERTS], 0.3)]);
+  const [, chosen] = g.ops('TopK', [biased, g.ints(CHOSEN)], 2, { axis: -1 }) as [string, string];
+  const logarithms = g.op('Log', [g.op('GatherElements', [shares, chosen], { axis: 1 })]);
+  const low = g.op('Sub', [g.op('Expand', [g.scalar(0), g.op('Shape', [shares])]), g.scalar(1e4)]);
+  return g.op('ScatterElements', [low, chosen, logarithms], { axis: 1 });
+};
+
+/** @param maps products in the first map of an expert: a gate beside it, or not */
+const mixture =
+  (router: Router, attributes: Attributes = {}, maps = 2): Part =>
+  ({ g }, x) =>
+    g.op(
+      'MoE',
+      [
+        ...[x, router(g, x)],
+        ...[g.weight([EXPERTS, maps * NEURONS, HIDDEN], 0.3), g.weight([EXPERTS, maps * NEURONS], 0.1)],
+        ...[g.weight([EXPERTS, HIDDEN, NEURONS], 0.3), g.weight([EXPERTS, HIDDEN], 0.1)],
+      ],
+      { k: CHOSEN, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1, ...attributes },
+      'com.microsoft',
+    );
+
+/** The same in codes of 4 bits, two in a byte, with a scale for each row. */
+const packedMixture: Part = ({ g }, x) =>
+  g.op(
+    'QMoE',
+    [
+      ...[x, plainRouter(g, x)],
+      ...[g.codes([EXPERTS, 2 * NEURONS, HIDDEN / 2]), g.weight([EXPERTS, 2 * NEURONS], 0.02, 0.08)],
+      ...[g.weight([EXPERTS, 2 * NEURONS], 0.1), g.codes([EXPERTS, HIDDEN, NEURONS / 2])],
+      ...[g.weight([EXPERTS, HIDDEN], 0.02, 0.08), g.weight([EXPERTS, HIDDEN], 0.1)],
+    ],
+    {
+      ...{ k: CHOSEN, normalize_routing_weights: 1, activation_type: 'swiglu', swiglu_fusion: 1 },
+      expert_weight_bits: 4,
+    },
+    'com.microsoft',
+  );
+
+const load = async (ffn: Part): Promise<Loaded> => loadTinyLlama(buildDecoder({ ffn }));
+
+const expertsOf = ({ analysed }: Loaded) => analysed.detected.layout.modules.filter(({ kind }) => kind === 'experts');
+
+const FORMS: Readonly<Record<string, Part>> = {
+  'shares of the chosen experts': mixture(plainRouter),
+  'shares of all experts': mixture(
+    plainRouter,
+    { normalize_routing_weights: 0, activation_type: 'silu', swiglu_fusion: 0 },
+    1,
+  ),
+  'sigmoids with a bias, beside a shared expert': besideSharedExpert(mixture(sigmoidRouter)),
+  'packed weights': packedMixture,
+  'a softmax before the operator': mixture((g, x) => g.op('Log', [g.op('Softmax', [plainRouter(g, x)], { axis: -1 })])),
+};
+
+it.each(Object.entries(FORMS))('experts leave by default, and the rest is what it was: %s', async (_, ffn) => {
+  const loaded = await load(ffn);
+  expect(expertsOf(loaded).map(({ unitCount, expertsPerToken }) => [unitCount, expertsPerToken])).toEqual([
+    [EXPERTS, CHOSEN],
+    [EXPERTS, CHOSEN],
+  ]);
+  const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, { sparsity: 0.4 }, VOCABULARY);
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(cacheGap).toBeLessThan(1e-5);
+  const cuts = outcome.modules.filter(({ module }) => module.kind === 'experts');
+  expect(cuts.some(({ keep }) => keep.length < EXPERTS)).toBe(true);
+  for (const { module, keep } of cuts) {
+    expect(keep.length).toBeGreaterThanOrEqual(CHOSEN);
+    const name = module.output.weight;
+    const before = await loaded.model.weights.get(name)!.read();
+    const size = before.length / EXPERTS;
+    const rows = [...keep].map((expert) => before.subarray(expert * size, (expert + 1) * size));
+    const after = await outcome.model.weights.get(name)!.read();
+    expect(Buffer.compare(after, Buffer.concat(rows))).toBe(0);
+  }
+});
+
+it('leave alone where they are named', async () => {
+  const loaded = await load(besideSharedExpert(mixture(plainRouter)));
+  const options = { sparsity: 0.5, modules: 'experts', method: 'flap' } as const;
+  const { outcome, maskedGap } = await checkPruning(loaded, options, VOCABULARY);
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(outcome.modules.map(({ module, keep }) => [module.kind, keep.length])).toEqual([
+    ['experts', EXPERTS / 2],
+    ['experts', EXPERTS / 2],
+  ]);
+  expect(outcome.remarks).toContainEqual(expect.stringMatching(/^block 0 experts: \d of 6 experts got fewer than 32/));
+});
+
+it('are described with their number and bytes', async () => {
+  const { model, analysed } = await load(mixture(plainRouter));
+  const [, experts] = describeModel('model', model, analysed).blocks[0]!.modules;
+  const parameters = EXPERTS * (3 * NEURONS * HIDDEN + 2 * NEURONS + HIDDEN + HIDDEN + 1);
+  expect(experts).toEqual({
+    ...{
+      kind: 'experts',
+      description: 'mixture of experts, 2 of 6 a token',
+      experts: EXPERTS,
+      expertsPerToken: CHOSEN,
+    },
+    ...{ parameters, bytes: 4 * parameters },
+  });
+});
+
+it('are named where an FFN is asked for', async () => {
+  const { analysed } = await load(mixture(plainRouter));
+  const options = resolveOptions({ sparsity: 0.3, method: 'flap', modules: 'ffn' });
+  expect(() => selectModules({ analysed, options })).toThrow(
+    /^the model has no ffn, and attention and experts that can be pruned; choose other modules/,
+  );
+});
+
+it('keep as many as a token goes to', async () => {
+  const loaded = await load(mixture(plainRouter));
+  const pruning = checkPruning(loaded, { sparsity: 0.9, modules: 'experts', method: 'flap' }, VOCABULARY);
+  await expect(pruning).rejects.toThrow(/at most 66\.67 % can go/);
+});
+
+it('stay where a method looks at no token', async () => {
+  const { analysed } = await load(mixture(plainRouter));
+  const options = resolveOptions({ sparsity: 0.3, method: 'magnitude' });
+  const { modules, remarks } = selectModules({ analysed, options });
+  expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
+  expect(remarks).toEqual(['experts stay: method magnitude looks at no token, and nothing else tells them apart']);
+});
+
+const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: RegExp }>> = {
+  'a router without a product': {
+    ffn: mixture((g, x) => {
+      const own = g.op('Slice', [x, g.ints(0), g.ints(EXPERTS), g.ints(-1)]);
+      return g.op('Add', [g.op('Reshape', [own, g.ints(-1, EXPERTS)]), plainRouter(g, x)]);
+    }),
+    reason: /^the router is no product with a weight: experts cannot be followed through LayerNormalization$/,
+  },
+  'a product with more scores than experts': {
+    ffn: mixture((g, x) => {
+      const logits = g.op('MatMul', [x, g.weight([HIDDEN, EXPERTS + 2])]);
+      return g.op('Reshape', [g.op('Slice', [logits, g.ints(0), g.ints(EXPERTS), g.ints(-1)]), g.ints(-1, EXPERTS)]);
+    }),
+    reason: /^it makes 8 scores, expected one for each of 6 experts$/,
+  },
+  'experts chosen in groups': {
+    ffn: mixture((g, x) => {
+      const apart = g.op('Reshape', [plainRouter(g, x), g.ints(-1, 2, EXPERTS / 2)]);
+      const best = g.op('ReduceMax', [apart], { axes: [-1], keepdims: 1 });
+      return g.op('Reshape', [g.op('Sub', [apart, best]), g.ints(-1, EXPERTS)]);
+    }),
+    reason: /^experts are chosen in groups: .* is \[\d+, 2, 3\], expected 6 experts on the last axis$/,
+  },
+  'a router that is normed': {
+    ffn: mixture((g, x) => g.op('LpNormalization', [plainRouter(g, x)], { axis: -1, p: 2 })),
+    reason: /experts cannot be followed through LpNormalization$/,
+  },
+};
+
+it.each(Object.entries(REFUSED))('stay, with the reason: %s', async (_, { ffn, reason }) => {
+  const { layout } = (await load(ffn)).analysed.detected;
+  expect(layout.modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
+  expect(layout.unrecognised.map(({ kind }) => kind)).toEqual(['experts', 'experts']);
+  expect(layout.unrecognised[0]!.reason).toMatch(reason);
+});

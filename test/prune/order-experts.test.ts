@@ -1,0 +1,119 @@
+import { rankExperts, sharesOf } from '../../src/activations/mix-experts.js';
+import { UnsupportedModelError } from '../../src/errors.js';
+import { EXPERT_SCORES, type ExpertScoreName } from '../../src/importance/expert-scores.js';
+import { createRandom } from '../../src/linalg/random.js';
+import { type ExpertOrderRequest, orderExperts } from '../../src/prune/measure-dense/order-experts.js';
+
+const [EXPERTS, CHOSEN, SIZE, TOKENS] = [5, 2, 3, 40];
+const random = createRandom(7);
+const draw = (length: number) => Float32Array.from({ length }, () => random() * 2 - 1);
+
+const inputs = draw(TOKENS * SIZE);
+const scores = draw(TOKENS * EXPERTS).map((score) => 3 * score);
+/** What expert j makes of a row: a matrix of its own. */
+const maps = Array.from({ length: EXPERTS }, () => draw(SIZE * SIZE));
+const make = (expert: number, x: Float32Array): number[] =>
+  Array.from({ length: SIZE }, (_, row) =>
+    x.reduce((sum, value, at) => sum + maps[expert]![row * SIZE + at]! * value, 0),
+  );
+
+const rowOf = (list: Float32Array, token: number, size: number) => list.subarray(token * size, (token + 1) * size);
+
+/** Shares of a token's experts among those that stay, written down anew. */
+function shares(token: number, stays: readonly number[]): Map<number, number> {
+  const row = rowOf(scores, token, EXPERTS);
+  const chosen = [...stays].sort((a, b) => row[b]! - row[a]!).slice(0, CHOSEN);
+  const sum = chosen.reduce((total, expert) => total + Math.exp(row[expert]!), 0);
+  return new Map(chosen.map((expert) => [expert, Math.exp(row[expert]!) / sum]));
+}
+
+function mix(token: number, stays: readonly number[]): number[] {
+  const made = new Array<number>(SIZE).fill(0);
+  for (const [expert, share] of shares(token, stays))
+    make(expert, rowOf(inputs, token, SIZE)).forEach((value, at) => {
+      made[at]! += share * value;
+    });
+  return made;
+}
+
+const all = Array.from({ length: EXPERTS }, (_, expert) => expert);
+const without = (...gone: number[]) => all.filter((expert) => !gone.includes(expert));
+
+/** Twice the mean squared change of the result. */
+function cost(stays: readonly number[]): number {
+  let sum = 0;
+  for (let token = 0; token < TOKENS; token += 1) {
+    const dense = mix(token, all);
+    sum += mix(token, stays).reduce((total, value, at) => total + (value - dense[at]!) ** 2, 0);
+  }
+  return (2 * sum) / TOKENS;
+}
+
+function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
+  const outputs = new Float32Array(TOKENS * SIZE);
+  for (let token = 0; token < TOKENS; token += 1) outputs.set(mix(token, all), token * SIZE);
+  return {
+    sample: {
+      type: 'float32',
+      tokenCount: TOKENS,
+      ...{ inputs, scores, outputs, weights: new Float32Array(TOKENS).fill(1), counts: new Int32Array(EXPERTS) },
+    },
+    probe: {
+      run: async (rows, experts) => {
+        const made = [...experts].map((expert, row) => make(expert, rowOf(rows as Float32Array, row, SIZE)));
+        return {
+          seen: Float32Array.from(made.flat()),
+          squares: Float32Array.from(made, (row) => row.reduce((sum, value) => sum + value * value, 0)),
+        };
+      },
+    },
+    ...{ expertCount: EXPERTS, expertsPerToken: CHOSEN, size: SIZE, row: EXPERT_SCORES[name] },
+  };
+}
+
+it('prices each removal by what the result loses, measured anew after the one before', async () => {
+  const order = await orderExperts(request());
+  const leaving = all.toSorted((a, b) => order.scores[a]! - order.scores[b]!);
+  const first = all.map((expert) => cost(without(expert)));
+  expect(leaving[0]).toBe(first.indexOf(Math.min(...first)));
+  expect(order.costs[0]).toBeCloseTo(Math.min(...first), 5);
+  const second = without(leaving[0]!).map((expert) => ({ expert, cost: cost(without(leaving[0]!, expert)) }));
+  const next = second.sort((a, b) => a.cost - b.cost)[0]!;
+  expect(leaving[1]).toBe(next.expert);
+  expect(order.costs[1]).toBeCloseTo(Math.max(order.costs[0]!, next.cost - order.costs[0]!), 5);
+  expect(order.costs).toHaveLength(EXPERTS);
+  expect([...order.costs]).toEqual([...order.costs].sort((a, b) => a - b));
+});
+
+it.each(['reap', 'man', 'msan', 'frequency'] as const)('the expert of the lowest %s leaves first', async (name) => {
+  const means = all.map((expert) => {
+    let [sum, count] = [0, 0];
+    for (let token = 0; token < TOKENS; token += 1) {
+      const share = shares(token, all).get(expert);
+      if (share === undefined) continue;
+      const norm = Math.hypot(...make(expert, rowOf(inputs, token, SIZE)));
+      sum += { reap: share * norm, man: norm, msan: norm ** 2, frequency: 0 }[name];
+      count += 1;
+    }
+    return name === 'frequency' ? count : sum / count;
+  });
+  const { scores: order } = await orderExperts(request(name));
+  expect(order.indexOf(Math.min(...order))).toBe(means.indexOf(Math.min(...means)));
+});
+
+it('refuses a runtime that mixes otherwise', async () => {
+  const given = request();
+  const outputs = given.sample.outputs.map((value) => 2 * value);
+  const ordering = orderExperts({ ...given, sample: { ...given.sample, outputs } });
+  await expect(ordering).rejects.toThrow(UnsupportedModelError);
+  await expect(ordering).rejects.toThrow(/mixes what its experts make in a way that is not known/);
+});
+
+it('gives the shares of an expert that is gone to the next in the order', () => {
+  const ranked = rankExperts(Float32Array.of(1, 3, 2, 3, 0), Uint8Array.of(1, 1, 1, 1, 0), 3);
+  expect(ranked.experts).toEqual([1, 3, 2]);
+  const e = Math.exp(-1);
+  expect([...sharesOf(ranked, 'chosen', { count: 2, without: 0 })]).toEqual([0, 1 / (1 + e), e / (1 + e)]);
+  const left = 1 + e + Math.exp(-2);
+  expect(sharesOf(ranked, 'all', { count: 2, without: 1 })[2]).toBeCloseTo(e / left, 12);
+});
