@@ -1,5 +1,8 @@
+import { toBinary } from '@bufbuild/protobuf';
+import { ModelProtoSchema } from 'onnx-buf';
 import { resolveOptions } from '../src/options.js';
 import { selectModules } from '../src/prune/select-modules.js';
+import { applyChange } from '../src/removal/apply-change.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
@@ -85,6 +88,8 @@ it.each(Object.entries(FORMS))('experts leave by default, and the rest is what i
   const { outcome, maskedGap, cacheGap } = await checkPruning(loaded, { sparsity: 0.4 }, VOCABULARY);
   expect(maskedGap).toBeLessThan(1e-5);
   expect(cacheGap).toBeLessThan(1e-5);
+  const applied = applyChange(loaded.model, loaded.analysed, outcome);
+  expect(toBinary(ModelProtoSchema, applied.proto)).toEqual(toBinary(ModelProtoSchema, outcome.model.proto));
   const cuts = outcome.modules.filter(({ module }) => module.kind === 'experts');
   expect(cuts.some(({ keep }) => keep.length < EXPERTS)).toBe(true);
   for (const { module, keep } of cuts) {
@@ -123,6 +128,13 @@ it('are described with their number and bytes', async () => {
     },
     ...{ parameters, bytes: 4 * parameters },
   });
+});
+
+it('leave in shots too', async () => {
+  const options = { sparsity: 0.5, modules: 'experts', method: 'flap', shots: 2 } as const;
+  const { outcome, maskedGap } = await checkPruning(await load(mixture(plainRouter)), options, VOCABULARY);
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(outcome.modules.reduce((sum, { keep }) => sum + keep.length, 0)).toBe(6);
 });
 
 it('are named where an FFN is asked for', async () => {

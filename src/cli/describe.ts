@@ -51,7 +51,9 @@ function formatBlocks({ blocks }: ModelDescription): string {
   return formatTable([...words('block', 'module', 'structure', 'size'), ...numbers('parameters each')], rows);
 }
 
-function describeSize({ width, heads, kvHeads, keyHeads, headSize }: ModuleDescription): string {
+function describeSize(module: ModuleDescription): string {
+  const { width, heads, kvHeads, keyHeads, headSize, experts, bytes } = module;
+  if (experts !== undefined) return `${experts} experts${bytes === undefined ? '' : `, ${formatBytes(bytes)}`}`;
   if (heads === undefined) return width === undefined ? '' : `${width} neurons`;
   if (keyHeads !== undefined) return `${heads} value heads of ${headSize}, ${keyHeads} key heads`;
   const shared = kvHeads === undefined || kvHeads === heads ? '' : `, ${kvHeads} KV heads`;

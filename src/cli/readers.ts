@@ -1,3 +1,4 @@
+import { MODULE_KINDS } from '../architecture/layout.js';
 import type { Reader } from '../options/kinds.js';
 
 /** How an argument becomes a value, by what an option's row says; earlier ones of the same flag come along. */
@@ -54,11 +55,14 @@ function parseNumber(text: string): number | string {
   return Number.isFinite(value) ? value : text;
 }
 
+/** Captures a block, a kind of module if one is named, and a fraction. */
+const BLOCK_PART = new RegExp(`^\\s*(\\d+)(?:\\.(${MODULE_KINDS.join('|')}))?=(.+)$`);
+
 /** `3=0.5,4.ffn=20%` and repeated options: sparsities by block, of a block or of one of its modules. */
 function parseBlockSparsity(text: string, previous: unknown = {}): unknown {
   const found: Record<string, unknown> = { ...(previous as object) };
   for (const part of text.split(',')) {
-    const [, block, kind, fraction] = /^\s*(\d+)(?:\.(ffn|attention))?=(.+)$/.exec(part) ?? [];
+    const [, block, kind, fraction] = BLOCK_PART.exec(part) ?? [];
     // The row refuses a text.
     if (block === undefined || fraction === undefined) return part;
     const sparsity = parseFraction(fraction.trim());

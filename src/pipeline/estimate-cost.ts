@@ -113,7 +113,9 @@ const MS = {
 
 const TOKENS_PER_RUN = 1024;
 /** Tokens that curvature is averaged over, that input repair reads, and that rounding learns from, at most. */
-const MOST = { curvature: 16384, examples: 16384, rounding: 8192, drives: 2048 };
+const MOST = { curvature: 16384, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
+/** Ways of those tokens through the experts of a mixture, which find their order. */
+const EXPERT_WAYS = 12;
 /** A way back multiplies three times: the way there again, and two products for every map. */
 const BACKWARDS = 3;
 /** Ways through an FFN that input repair takes, beside those of each step. */
@@ -340,6 +342,8 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
     options.grouping === undefined ? 0 : MS.contexts * modules.filter(({ kind }) => kind === 'ffn').length;
   const gram = sums && options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const ordering = sums ? MS.ordered * cubes(modules) : 0;
+  const experts = sum(modules.map(({ kind, parameters }) => (kind === 'experts' ? parameters : 0)));
+  const tried = Math.min(MOST.experts, tokenCount);
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
   return [
@@ -353,6 +357,9 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
         ]
       : []),
     ...(backwards ? [['gradients', { ...backward, script: backward.script + ordering }] as Step] : []),
+    ...(experts > 0
+      ? [['experts', { ...forward, graphs: forward.graphs + tried * EXPERT_WAYS * experts * MS.multiply }] as Step]
+      : []),
   ];
 }
 

@@ -60,6 +60,8 @@ function parseModules(recipe: Recipe, { analysed, files }: RecipeContext): Modul
     seen.add(index);
     if (!isAscending(keep, module.unitCount))
       throw broken(`keeps no ascending list of units below ${module.unitCount}`);
+    const { expertsPerToken: least = 1 } = module;
+    if (keep.length < least) throw broken(`keeps ${keep.length} experts; a token goes to ${least}`);
     if (!isEven(keep, module)) throw broken('keeps more query heads of one KV head than of another');
     return { module, keep: Int32Array.from(keep) };
   });

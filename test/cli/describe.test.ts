@@ -16,6 +16,18 @@ describe('describe', () => {
     expect(text).toContain('block 0 ffn: no activation found, at Mul "/mlp/Mul" (nearest: gated ffn)');
   });
 
+  it('tells how many experts there are, and their bytes', () => {
+    const module = {
+      ...({ kind: 'experts', description: 'mixture of experts, 2 of 4 a token', parameters: 75_000 } as const),
+      ...{ experts: 4, expertsPerToken: 2, bytes: 51_200 },
+    };
+    const text = formatDescription(
+      { ...MODEL_DESCRIPTION, blocks: [{ index: 0, modules: [module] }] },
+      createColors(false),
+    );
+    expect(text).toContain('0      experts  mixture of experts, 2 of 4 a token  4 experts, 51.2 KB');
+  });
+
   it('names the embedding model', () => {
     const text = formatDescription({ ...MODEL_DESCRIPTION, embeddings: 'a/embed_tokens.onnx' }, createColors(false));
     expect(text).toContain('\nreads embeddings, from a/embed_tokens.onnx (not counted)\n');
