@@ -2,7 +2,8 @@ import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import { FangPruneError, NumericalError } from '../src/errors.js';
 import type { PruneOutcome } from '../src/prune/job.js';
-import { type Loaded, loadTinyLlama, pruneLoaded, readTinyLlama, someWindows } from './support/tiny-llama.js';
+import { loadShortLlama, readShortLlama } from './support/short-llama.js';
+import { type Loaded, loadTinyLlama, pruneLoaded, someWindows } from './support/tiny-llama.js';
 
 /** Block 0's maps of the small llama, as the exporter called them. */
 const [EMBEDDINGS, GATE, UP, DOWN] = [
@@ -15,7 +16,7 @@ const [HIDDEN, NEURONS, VOCABULARY] = [192, 512, 2048];
 
 /** The model with weights that `write` changed in place. */
 function loadChanged(write: (weightsOf: (name: string) => Float32Array) => void) {
-  const proto = fromBinary(ModelProtoSchema, new Uint8Array(readTinyLlama()));
+  const proto = fromBinary(ModelProtoSchema, new Uint8Array(readShortLlama()));
   write((name) => {
     const tensor = proto.graph!.initializer.find((one) => one.name === name)!;
     tensor.rawData = tensor.rawData.slice();
@@ -92,7 +93,7 @@ describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
 
 it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alone', async (method) => {
   const [first, second] = someWindows(2, 24);
-  const loaded = await loadTinyLlama();
+  const loaded = await loadShortLlama();
   const windows = [first!, new Int32Array(24), second!, new Int32Array(24)];
   const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
   expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
@@ -104,7 +105,7 @@ it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alon
 describe.each(METHODS)('%s', (method) => {
   it('prunes on windows of one token over and over', async () => {
     const windows = Array.from({ length: 4 }, () => new Int32Array(24).fill(7));
-    const loaded = await loadTinyLlama();
+    const loaded = await loadShortLlama();
     const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
     expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
     const said =
@@ -122,7 +123,7 @@ describe.each(METHODS)('%s', (method) => {
   });
 
   it.each([0, 0.95])('reaches a sparsity of %s or says why not', async (sparsity) => {
-    const loaded = await loadTinyLlama();
+    const loaded = await loadShortLlama();
     const outcome = await pruneLoaded(loaded, { method, sparsity }).catch((error: unknown) => error);
     if (outcome instanceof Error) expect(outcome).toBeInstanceOf(FangPruneError);
     else expect(removedShare(outcome as PruneOutcome, loaded)).toBeCloseTo(sparsity, 1);

@@ -4,11 +4,12 @@ import { OptionError } from '../src/errors.js';
 import { METRICS } from '../src/importance/metrics.js';
 import { type PruneOptions, readsTokens, resolveOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';
-import { type Loaded, loadTinyLlama, meanLoss, pruneLoaded, someWindows } from './support/tiny-llama.js';
+import { loadShortLlama } from './support/short-llama.js';
+import { type Loaded, meanLoss, pruneLoaded, someWindows } from './support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadShortLlama();
 });
 
 const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];

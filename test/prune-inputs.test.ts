@@ -12,6 +12,7 @@ import { storeInMemory } from '../src/removal/repair-linear.js';
 import { createMemoryStore } from '../src/runtime/tensor-store.js';
 import { testEngine } from './support/engine.js';
 import { repairedInputs } from './support/masked.js';
+import { loadShortLlama, SHORT_LLAMA } from './support/short-llama.js';
 import {
   bytesOf,
   type Loaded,
@@ -21,28 +22,29 @@ import {
   relativeGap,
   runModel,
   someWindows,
-  TINY_LLAMA,
 } from './support/tiny-llama.js';
 
 let loaded: Loaded;
 let windows: Int32Array[];
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
-  const read = (name: string) => readFileSync(join(TINY_LLAMA, name), 'utf8');
+  loaded = await loadShortLlama();
+  const read = (name: string) => readFileSync(join(SHORT_LLAMA, name), 'utf8');
   const tokenizer = createTokenizer(JSON.parse(read('tokenizer.json')), JSON.parse(read('tokenizer_config.json')));
   const ids = Int32Array.from(tokenizer.encode(read('text/prose.txt').slice(0, 8000)));
   windows = Array.from({ length: 8 }, (_, window) => ids.slice(window * 128, (window + 1) * 128));
 });
 
-const pruneBy = (inputSteps: number, more: Partial<PruneOptions> = {}): Promise<PruneOutcome> =>
-  pruneLoaded(loaded, { sparsity: 0.4, method: 'obc', modules: 'ffn', inputSteps, ...more }, { windows });
+const pruneBy = (inputSteps: number, more: Partial<PruneOptions> = {}, model = loaded): Promise<PruneOutcome> =>
+  pruneLoaded(model, { sparsity: 0.4, method: 'obc', modules: 'ffn', inputSteps, ...more }, { windows });
 const errors = ({ modules }: PruneOutcome) => modules.map(({ error }) => error!.after);
 const logitsOf = async (model: OnnxModel) => (await runModel(model, someWindows(2, 16))).logits!.data as Float32Array;
 
 it('brings every FFN closer to what it gave, step by step, and with them the model', async () => {
-  const plain = await pruneBy(0);
-  const repaired = [await pruneBy(1), await pruneBy(3)];
-  expect(plain.modules.flatMap((module) => repairedInputs(plain, loaded, module))).toEqual([]);
+  // A model that was trained as it is: with blocks taken out, what is nearer by block need not be nearer in all.
+  const whole = await loadTinyLlama();
+  const plain = await pruneBy(0, {}, whole);
+  const repaired = [await pruneBy(1, {}, whole), await pruneBy(3, {}, whole)];
+  expect(plain.modules.flatMap((module) => repairedInputs(plain, whole, module))).toEqual([]);
   // The first block reads the same in all three; what later ones read depends on those before them.
   const [first, one, three] = [plain, ...repaired].map((outcome) => errors(outcome)[0]!);
   expect(one!).toBeLessThan(0.95 * first!);
@@ -63,7 +65,7 @@ it('reports the error that is left as it is when measured anew', async () => {
       proto.graph!.output.push({ ...proto.graph!.output[0]!, name: result, type: undefined } as never);
     return (await runModel(model, windows, [result]))[result]!.data as Float32Array;
   };
-  const [dense, pruned] = [await give((await loadTinyLlama()).model), await give(outcome.model)];
+  const [dense, pruned] = [await give((await loadShortLlama()).model), await give(outcome.model)];
   let missing = 0;
   let whole = 0;
   dense.forEach((value, at) => {

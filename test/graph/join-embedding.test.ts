@@ -13,12 +13,13 @@ import { createRandom } from '../../src/linalg/random.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
 import { testEngine } from '../support/engine.js';
-import { load, type SplitLlama, splitTinyLlama } from '../support/split-llama.js';
-import { bytesOf, loadTinyLlama, runModel, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { load, type SplitLlama, splitShortLlama } from '../support/split-llama.js';
+import { bytesOf, runModel, someWindows } from '../support/tiny-llama.js';
 
 /** Joins the two halves of the bundled model after an edit of them. */
 async function join(edit: (halves: SplitLlama) => void = () => undefined) {
-  const halves = splitTinyLlama();
+  const halves = splitShortLlama();
   edit(halves);
   const decoder = await load(halves.decoder);
   return { decoder, joined: joinEmbedding(decoder, await load(halves.embedding)) };
@@ -33,7 +34,7 @@ describe('joinEmbedding', () => {
 
   it('makes a decoder that reads token ids and computes what the undivided one does', async () => {
     const { joined } = await join();
-    const { model } = await loadTinyLlama();
+    const { model } = await loadShortLlama();
     expect(joined.proto.graph!.input.map(({ name }) => name)).toEqual(model.proto.graph!.input.map(({ name }) => name));
     expect((await runModel(joined, windows)).logits).toEqual((await runModel(model, windows)).logits);
   });
@@ -80,9 +81,9 @@ describe('joinEmbedding', () => {
     ],
   ])('takes %s', async (_, edit) => {
     const { joined } = await join(edit);
-    expect((await analyseModel(joined, testEngine)).detected.layout.modules).toHaveLength(12);
+    expect((await analyseModel(joined, testEngine)).detected.layout.modules).toHaveLength(4);
     const { data } = (await runModel(joined, windows)).logits!;
-    const expected = (await runModel((await loadTinyLlama()).model, windows)).logits!.data as Float32Array;
+    const expected = (await runModel((await loadShortLlama()).model, windows)).logits!.data as Float32Array;
     const gap = Math.max(...(data as Float32Array).map((value, at) => Math.abs(value - expected[at]!)));
     // Embeddings of half precision have 11 bits.
     expect(gap).toBeLessThan(0.02);
@@ -92,14 +93,14 @@ describe('joinEmbedding', () => {
     const { joined } = await join(({ embedding }) => addImages(embedding, ['images', 192]));
     expect(joined.proto.graph!.input.map(({ name }) => name)).not.toContain('image_features');
     expect((await runModel(joined, windows)).logits).toEqual(
-      (await runModel((await loadTinyLlama()).model, windows)).logits,
+      (await runModel((await loadShortLlama()).model, windows)).logits,
     );
   });
 
   it('lets a table of four bits be found', async () => {
     const { joined } = await join(quantiseTable);
     const { detected } = await analyseModel(joined, testEngine);
-    expect(detected.layout.modules).toHaveLength(12);
+    expect(detected.layout.modules).toHaveLength(4);
     const { data } = (await runModel(joined, windows)).logits!;
     expect((data as Float32Array).every(Number.isFinite)).toBe(true);
   });
@@ -171,7 +172,7 @@ describe('withoutFront', () => {
   });
 
   it('leaves a model alone that has nothing in front', async () => {
-    const { model } = await loadTinyLlama();
+    const { model } = await loadShortLlama();
     expect(withoutFront(model)).toEqual(model);
   });
 });

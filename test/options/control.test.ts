@@ -1,7 +1,7 @@
 import * as library from '../../src/node.js';
 import { callInPage } from '../../src/web/call-in-page.js';
 import { createPruneWorker } from '../../src/web.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 const { evaluateModels, generateText, logLikelihoods, measureCalibrationBias, openModelFolder, perplexity } = library;
 const {
@@ -17,7 +17,7 @@ const {
   quantize,
 } = library;
 
-const [model, out] = [TINY_LLAMA, '/nowhere/at/all'];
+const [model, out] = [SHORT_LLAMA, '/nowhere/at/all'];
 
 /** Every call that takes control options, with all that it needs. */
 const CALLS: Readonly<Record<string, (control: object) => Promise<unknown>>> = {

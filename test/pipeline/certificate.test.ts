@@ -8,9 +8,9 @@ import { linearBiasName } from '../../src/removal/repair-linear.js';
 import type { Engine, Tensor } from '../../src/runtime/engine.js';
 import { testEngine } from '../support/engine.js';
 import { addedBias } from '../support/masked.js';
+import { readShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { buildDecoder, type DecoderShape, HIDDEN, layerNorm, selfAttention } from '../support/small-decoder.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -20,7 +20,7 @@ const blind = { sparsity: 0.3, method: 'magnitude' };
 
 describe('the certificate', () => {
   it('tells how near the written model is to the masked original', async () => {
-    const { certificate, timings } = await prune({ ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap' });
+    const { certificate, timings } = await prune({ ...quick, model: SHORT_LLAMA, out: at('out'), method: 'flap' });
     expect(certificate).toEqual({
       windows: 2,
       tokens: 128,
@@ -42,7 +42,7 @@ describe('the certificate', () => {
   it('does without a tokenizer and without calibration, and is left out on request', async () => {
     const model = at('in/lone.onnx');
     await mkdir(at('in'));
-    await writeFile(model, readTinyLlama());
+    await writeFile(model, readShortLlama());
     const drawn = await prune({ ...blind, model, out: at('a') });
     expect(drawn.certificate).toMatchObject({ from: 'random' });
     const none = await prune({ ...blind, model, out: at('b'), certify: false, evaluation: false });
@@ -73,7 +73,7 @@ describe('the certificate', () => {
   );
 
   it('checks runs in several shots, and those that take an FFN out whole', async () => {
-    const run = { ...quick, model: TINY_LLAMA, method: 'flap' } as const;
+    const run = { ...quick, model: SHORT_LLAMA, method: 'flap' } as const;
     const shots = await prune({ ...run, out: at('shots'), shots: 2 });
     const blockSparsity = { 1: { ffn: 1 } };
     const gone = await prune({ ...run, out: at('gone'), allocation: 'global', minimumWidth: 0, blockSparsity });
@@ -145,7 +145,7 @@ function write(change: (outcome: PruneOutcome) => PruneOutcome | Promise<PruneOu
     name: 'prune',
     run: async (context, input) => change(await STAGES.pruneMeasured.run(context, input)),
   };
-  const request = { ...quick, model: TINY_LLAMA, out: at('out'), method: 'flap', modules: 'ffn' } as const;
+  const request = { ...quick, model: SHORT_LLAMA, out: at('out'), method: 'flap', modules: 'ffn' } as const;
   return prune({ ...request, stages: { pruneMeasured } });
 }
 

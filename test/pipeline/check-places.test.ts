@@ -5,14 +5,14 @@ import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildRep
 import { checkRoom } from '../../src/pipeline/check-places.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';
+import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
 const REQUEST = {
-  model: TINY_LLAMA,
+  model: SHORT_LLAMA,
   sparsity: 0.3,
   method: 'flap',
   modules: 'ffn',
@@ -47,7 +47,7 @@ it('replaces rungs and results of recipes by the same rules', async () => {
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe') });
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe'), force: true });
   await writeFile(at('out/notes.txt'), 'mine');
-  const apply = { model: TINY_LLAMA, recipe: at('recipe'), out: at('out'), force: true };
+  const apply = { model: SHORT_LLAMA, recipe: at('recipe'), out: at('out'), force: true };
   await expect(applyRecipe(apply)).rejects.toThrow(/does not list notes\.txt/);
   const climb = () => pruneLadder({ ...REQUEST, sparsity: [0.1, 0.2], out: at('ladder'), force: true });
   await climb();
@@ -67,7 +67,7 @@ it('replaces recipes, statistics and reports, and no other file', async () => {
     await refused({ report: at('b.json'), force }, /b\.html exists/);
   }
   await refused({ report: at('out/a.json') }, /lies in the output folder/);
-  const look = { model: TINY_LLAMA, method: 'flap', force: true, calibration: REQUEST.calibration };
+  const look = { model: SHORT_LLAMA, method: 'flap', force: true, calibration: REQUEST.calibration };
   await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
   await prune({ ...REQUEST, out: at('out') });
   await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is no report/);
@@ -83,7 +83,7 @@ it('looks for the calibration text and for the places of all files before it beg
 });
 
 it('adds up what several results take', async () => {
-  const model = await openModelFolder(nodePlatform, TINY_LLAMA);
+  const model = await openModelFolder(nodePlatform, SHORT_LLAMA);
   const results = [0.5, 0.5].map((sparsity, rung) => ({ sparsity, out: at(`ladder/${rung}`) }));
   await checkRoom(model, results, { force: false, denseBytes: 1000 });
   await expect(checkRoom(model, results, { force: false, denseBytes: 1e18 })).rejects.toThrow(/at least 5\d+ bytes/);
@@ -91,7 +91,7 @@ it('adds up what several results take', async () => {
 });
 
 it('fails when the model changes during the run, and leaves its checkpoints alone', async () => {
-  const model = await copyTinyLlama(at('in'));
+  const model = await copyShortLlama(at('in'));
   const grow: PruneRequest['onProgress'] = ({ stage, done }) => {
     if (stage === 'save' && done === 0) changed ??= appendFile(join(model, 'onnx/model.onnx'), ' ');
   };

@@ -16,18 +16,18 @@ import {
   quantize,
 } from '../../src/node.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
-import { splitTinyLlama, toBytes, writeSplitLlama } from '../support/split-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
+import { splitShortLlama, toBytes, writeSplitLlama } from '../support/split-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const TEXT = `${TINY_LLAMA}/text/french.txt`;
+const TEXT = `${SHORT_LLAMA}/text/french.txt`;
 const WINDOWS = { windowCount: 2, windowLength: 32 };
 const DECODER = 'onnx/decoder_model_merged.onnx';
 
 const run = (request: Partial<PruneRequest> = {}) =>
-  prune({ model: at('in'), out: at('out'), sparsity: 0.3, calibration: WINDOWS, ...request });
+  prune({ model: at('in'), out: at('out'), sparsity: 0.3, calibration: WINDOWS, evaluation: false, ...request });
 
 const decided = ({ modules, sparsity }: PruneReport) => ({
   sparsity,
@@ -48,7 +48,14 @@ describe('a decoder that reads embeddings', () => {
       const generate = method === 'auto' ? { generate: true } : {};
       const calibration = { ...WINDOWS, ...generate };
       const report = await run({ method, calibration });
-      const whole = await prune({ model: TINY_LLAMA, out: at('whole'), sparsity: 0.3, calibration, method });
+      const whole = await prune({
+        model: SHORT_LLAMA,
+        out: at('whole'),
+        sparsity: 0.3,
+        calibration,
+        method,
+        evaluation: false,
+      });
       expect(decided(report).widths).toEqual(decided(whole).widths);
       expect(report.certificate).toMatchObject({ passed: true });
       expect(report.calibration!.tokensSha256).toBe(whole.calibration!.tokensSha256);
@@ -68,7 +75,7 @@ describe('a decoder that reads embeddings', () => {
     expect(files).not.toContain('onnx/decoder_model_merged_q4.onnx');
     expect(Buffer.compare(await readFile(at('out/onnx/embed_tokens.onnx')), before)).toBe(0);
     const { graph } = fromBinary(ModelProtoSchema, await readFile(at(`out/${DECODER}`)));
-    const { decoder } = splitTinyLlama();
+    const { decoder } = splitShortLlama();
     expect(graph!.input.map(({ name }) => name)).toEqual(decoder.graph!.input.map(({ name }) => name));
     expect(graph!.initializer.some(({ name }) => name.startsWith('embedding/'))).toBe(false);
     expect(bytes.before).toBe((await readFile(at(`in/${DECODER}`))).byteLength);
@@ -94,7 +101,7 @@ describe('a decoder that reads embeddings', () => {
   it('is described without its embedding model', async () => {
     await writeSplitLlama(at('in'));
     const { parameters, format, embeddings } = await describeFolder({ model: at('in') });
-    const whole = await describeFolder({ model: TINY_LLAMA });
+    const whole = await describeFolder({ model: SHORT_LLAMA });
     expect(parameters.prunable).toBe(whole.parameters.prunable);
     expect(format.bytes).toBeLessThanOrEqual(whole.format.bytes);
     expect(embeddings).toBe(at('in/onnx/embed_tokens.onnx'));
@@ -104,7 +111,7 @@ describe('a decoder that reads embeddings', () => {
   it('is measured and writes text as the undivided model', async () => {
     await writeSplitLlama(at('in'));
     const [split, whole] = await Promise.all(
-      [at('in'), TINY_LLAMA].map(async (model) => ({
+      [at('in'), SHORT_LLAMA].map(async (model) => ({
         perplexity: await perplexity({ model, text: TEXT, ...WINDOWS }),
         text: await generateText({ model, prompt: 'Once upon', maxNewTokens: 8 }),
         likelihoods: await logLikelihoods({ model, pairs: [{ context: 'Once', continuation: ' upon a time' }] }),
@@ -143,7 +150,7 @@ describe('a decoder that reads embeddings', () => {
     const applied = { model: at('in'), recipe: at('recipe'), out: at('again') };
     await applyRecipe({ ...applied, embeddings });
     expect(Buffer.compare(await readFile(at(`again/${DECODER}`)), await readFile(at(`out/${DECODER}`)))).toBe(0);
-    const { embedding } = splitTinyLlama();
+    const { embedding } = splitShortLlama();
     embedding.graph!.initializer[0]!.rawData.fill(0, 0, 4);
     await writeFile(at('other.onnx'), toBytes(embedding));
     const other = { embeddings: at('other.onnx'), force: true };

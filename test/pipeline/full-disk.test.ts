@@ -5,9 +5,9 @@ import { prune } from '../../src/node.js';
 import type { PruneRequest } from '../../src/pipeline/prune-request.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { filesWithRoom, fillDisk, mountSmallDisk } from '../support/small-disk.js';
 import { hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -49,7 +49,7 @@ it('does so on a disk of 20 MB, where the system lets a test mount one', async (
   const unmount = mountSmallDisk(at('disk'), 20);
   if (unmount === undefined) return;
   try {
-    const request = { ...requestFor(TINY_LLAMA), out: at('disk/out') };
+    const request = { ...requestFor(SHORT_LLAMA), out: at('disk/out') };
     fillDisk(at('disk'), 2e6);
     await expect(prune(request)).rejects.toThrow(/it needs at least \d+ bytes, and .* has \d+ free/);
     await rm(at('disk/filler'));

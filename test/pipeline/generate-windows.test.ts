@@ -6,8 +6,8 @@ import { type CalibrationOptions, resolveCalibration } from '../../src/options.j
 import type { JobControl, Progress } from '../../src/progress.js';
 import { WINDOWS_FILE } from '../../src/storage/windows-file.js';
 import { testEngine } from '../support/engine.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const shape = { windowCount: 6, windowLength: 12 };
@@ -15,7 +15,7 @@ const shape = { windowCount: 6, windowLength: 12 };
 /** The windows of a model folder. `wish`: the model is to write some where nothing is said. */
 async function calibrate(
   calibration: CalibrationOptions,
-  { model: path = TINY_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
+  { model: path = SHORT_LLAMA, wish = false, ...control }: JobControl & { model?: string; wish?: boolean } = {},
 ) {
   return withJob(nodePlatform, control, async (context) => {
     const opened = await STAGES.open.run(context, { model: path });
@@ -36,7 +36,7 @@ async function calibrate(
 async function bareModel(documents: Readonly<Record<string, object>>): Promise<string> {
   const root = join(folder(), 'bare');
   await mkdir(join(root, 'onnx'), { recursive: true });
-  await copyFile(join(TINY_LLAMA, 'onnx/model.onnx'), join(root, 'onnx/model.onnx'));
+  await copyFile(join(SHORT_LLAMA, 'onnx/model.onnx'), join(root, 'onnx/model.onnx'));
   for (const [name, document] of Object.entries(documents)) await writeFile(join(root, name), JSON.stringify(document));
   return root;
 }
@@ -44,7 +44,7 @@ async function bareModel(documents: Readonly<Record<string, object>>): Promise<s
 it('writes half of the windows and puts them beside the result, from where they can be read again', async () => {
   const out = join(folder(), 'out');
   const { calibration, timings } = await prune({
-    model: TINY_LLAMA,
+    model: SHORT_LLAMA,
     out,
     sparsity: 0.2,
     modules: 'ffn',

@@ -2,9 +2,9 @@ import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { plan, prune } from '../../src/node.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
-const REQUEST = { model: TINY_LLAMA, sparsity: 0.3, modules: 'ffn' } as const;
+const REQUEST = { model: SHORT_LLAMA, sparsity: 0.3, modules: 'ffn' } as const;
 
 let folder: string;
 beforeAll(async () => {

@@ -5,17 +5,17 @@ import { generateText, type LadderRequest, type PruneRequest, perplexity, prune,
 import type { Progress } from '../../src/progress.js';
 import type { PruneReport } from '../../src/report/report-schema.js';
 import { savedReport } from '../support/saved-report.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const readReport = async (path: string) =>
   JSON.parse(await readFile(at(`${path}/fang-prune-report.json`), 'utf8')) as PruneReport;
 
-const TEXTS = ['french', 'python'].map((name) => `${TINY_LLAMA}/text/${name}.txt`);
+const TEXTS = ['french', 'python'].map((name) => `${SHORT_LLAMA}/text/${name}.txt`);
 const WINDOWS = { windowCount: 2, windowLength: 32 };
-const QUICK = { model: TINY_LLAMA, method: 'random', certify: false, evaluation: false } as const;
+const QUICK = { model: SHORT_LLAMA, method: 'random', certify: false, evaluation: false } as const;
 
 const run = (request: Partial<PruneRequest> = {}) =>
   prune({ ...QUICK, out: at('out'), sparsity: 0.3, evaluation: { texts: TEXTS, ...WINDOWS }, ...request });
@@ -26,7 +26,7 @@ describe('evaluation of a run', () => {
     const report = await run({ onProgress: (step) => steps.push(step) });
     expect(report.metrics).toHaveLength(2);
     for (const [index, file] of TEXTS.entries()) {
-      const dense = await perplexity({ model: TINY_LLAMA, text: file, ...WINDOWS });
+      const dense = await perplexity({ model: SHORT_LLAMA, text: file, ...WINDOWS });
       const pruned = await perplexity({ model: at('out'), text: file, ...WINDOWS });
       expect(report.metrics![index]).toEqual({
         kind: 'perplexity',

@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { type LadderRequest, type Progress, prune, pruneLadder } from '../../src/node.js';
 import { savedReport } from '../support/saved-report.js';
+import { copyShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { hashesOf, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -12,7 +12,7 @@ const at = (path: string) => join(folder(), path);
 const CALIBRATION = { windowCount: 2, windowLength: 24 };
 const climb = (request: Partial<LadderRequest> = {}) =>
   pruneLadder({
-    model: TINY_LLAMA,
+    model: SHORT_LLAMA,
     out: at('ladder'),
     sparsity: [0.1, 0.3],
     calibration: CALIBRATION,
@@ -25,7 +25,7 @@ describe('pruneLadder', () => {
   it.each(['auto', 'o-fang', 'flap'])(
     'gives the bytes of a single run (%s)',
     async (method) => {
-      const model = await copyTinyLlama(at('in'));
+      const model = await copyShortLlama(at('in'));
       const [, report] = await climb({ model, method });
       const shared = { calibration: CALIBRATION, certify: false, evaluation: false };
       const single = await prune({ ...shared, model, out: at('single'), sparsity: 0.3, method });

@@ -17,17 +17,17 @@ import {
 } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import type { Progress } from '../../src/progress.js';
+import { readShortLlama, SHORT_LLAMA } from '../support/short-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { readTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const QUICK = { model: TINY_LLAMA, method: 'random', certify: false } as const;
+const QUICK = { model: SHORT_LLAMA, method: 'random', certify: false } as const;
 const run = (request: Partial<PruneRequest> = {}) => prune({ ...QUICK, out: at('out'), sparsity: 0.3, ...request });
 const json = async (path: string) => JSON.parse(await readFile(path, 'utf8'));
 const tokenizer = async () =>
-  createTokenizer(await json(`${TINY_LLAMA}/tokenizer.json`), await json(`${TINY_LLAMA}/tokenizer_config.json`));
-const PYTHON = `${TINY_LLAMA}/text/python.txt`;
+  createTokenizer(await json(`${SHORT_LLAMA}/tokenizer.json`), await json(`${SHORT_LLAMA}/tokenizer_config.json`));
+const PYTHON = `${SHORT_LLAMA}/text/python.txt`;
 
 it('measures perplexity and divergence of what was written, as an evaluation of the same tokens does', async () => {
   const { quality, timings } = await run();
@@ -35,7 +35,7 @@ it('measures perplexity and divergence of what was written, as an evaluation of 
   const { windows, from } = await findHeldOutWindows({ ...request, windowCount: 8, windowLength: 128 });
   const tokens = joinTokens(windows);
   const engine = await createNodeEngine();
-  const folders = [await openModelFolder(TINY_LLAMA), await openModelFolder(at('out'))] as const;
+  const folders = [await openModelFolder(SHORT_LLAMA), await openModelFolder(at('out'))] as const;
   const reference = await openLanguageModel(engine, folders[0]);
   const model = await openLanguageModel(engine, folders[1]);
   const shape = { windowLength: 128 };
@@ -87,7 +87,7 @@ it('leaves the written bytes alone, and measures nothing where it is told so', a
 it('says why there is nothing to measure on', async () => {
   const model = at('in/lone.onnx');
   await mkdir(at('in'));
-  await writeFile(model, readTinyLlama());
+  await writeFile(model, readShortLlama());
   const { quality, remarks } = await run({ model });
   expect(quality).toBeUndefined();
   expect(remarks.join()).toMatch(/quality was not measured: there is no tokenizer/);

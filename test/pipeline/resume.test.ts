@@ -7,14 +7,14 @@ import type { LadderRequest } from '../../src/pipeline/prune-request.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { JobControl, Progress } from '../../src/progress.js';
 import { eagerPlatform } from '../support/eager-platform.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { hashesOf, hashFolder, listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
 const CALIBRATION = { windowCount: 4, windowLength: 24 };
-const COMMON = { model: TINY_LLAMA, calibration: CALIBRATION, batchSize: 2 };
+const COMMON = { model: SHORT_LLAMA, calibration: CALIBRATION, batchSize: 2 };
 
 const PLATFORM = eagerPlatform(nodePlatform);
 
@@ -22,8 +22,10 @@ type Run = (control: JobControl & { readonly out: string }) => Promise<unknown>;
 
 const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
-  shots: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2 }),
-  ladder: (control) => runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap' }),
+  shots: (control) =>
+    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, evaluation: false }),
+  ladder: (control) =>
+    runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', evaluation: false }),
   generating: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
@@ -32,12 +34,20 @@ const RUNS: Readonly<Record<string, Run>> = {
       calibration: { ...CALIBRATION, generate: { share: 1, batchSize: 2 } },
     }),
   quantising: (control) =>
-    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, modules: 'ffn', method: 'flap', dtype: 'q4' }),
+    runPrune(PLATFORM, {
+      ...COMMON,
+      ...control,
+      sparsity: 0.3,
+      modules: 'ffn',
+      method: 'flap',
+      dtype: 'q4',
+      evaluation: false,
+    }),
   healing: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap' },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', evaluation: false },
       heal: { windowCount: 4, textShare: 1, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
@@ -99,7 +109,7 @@ it('keeps what came of pruning apart from what comes of rounding again', async (
 
 const quick = (request: Partial<LadderRequest> = {}) =>
   pruneLadder({
-    model: TINY_LLAMA,
+    model: SHORT_LLAMA,
     out: at('out'),
     sparsity: [0.2],
     method: 'random',
@@ -120,7 +130,7 @@ describe('the same command again', () => {
   });
 
   it('finds finished statistics, and is done', async () => {
-    const request = { model: TINY_LLAMA, out: at('statistics'), method: 'flap', calibration: CALIBRATION };
+    const request = { model: SHORT_LLAMA, out: at('statistics'), method: 'flap', calibration: CALIBRATION };
     const first = await observe(request);
     const bytes = await hashesOf(at('statistics'));
     expect(await observe(request)).toMatchObject({ bytes: first.bytes, timings: [] });
@@ -156,7 +166,7 @@ describe('the same command again', () => {
       });
     await run(at('whole/x'));
     const abortion = new AbortController();
-    const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 48 && abortion.abort();
+    const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 28 && abortion.abort();
     await expect(run(at('cut/x'), { onProgress, signal: abortion.signal })).rejects.toThrow('abort');
     const entries = (await listFiles(at('cut/x.partial'))).filter((name) => /segment-\d+\.entry$/.test(name));
     expect(entries.length).toBeGreaterThan(1);
@@ -167,7 +177,7 @@ describe('the same command again', () => {
 
   it('begins anew for other options, and says so', async () => {
     const abortion = new AbortController();
-    const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap' };
+    const cut = { ...COMMON, out: at('out'), sparsity: 0.3, method: 'flap', certify: false, evaluation: false };
     const onProgress = ({ stage, done }: Progress) => stage === 'prune' && done > 16 && abortion.abort();
     await expect(runPrune(PLATFORM, { ...cut, onProgress, signal: abortion.signal })).rejects.toThrow('abort');
     expect(await readdir(folder())).toContain('out.partial');
@@ -182,7 +192,7 @@ describe('the same command again', () => {
   it('takes what healing had when it was cut off, where it is told to stop there', async () => {
     const request = {
       ...COMMON,
-      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap' } as const),
+      ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap', evaluation: false } as const),
       heal: { windowCount: 8, textShare: 1, windowsPerStep: 1, learningRate: 1e-3 },
     };
     const stopped = { ...request, stopHealing: true };

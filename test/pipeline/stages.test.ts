@@ -1,7 +1,7 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
 import { nodePlatform, prune, STAGES, type Stages, withJob } from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 const tokens = Array.from({ length: 96 }, (_, position) => (position * 613) % 2048);
 
@@ -21,7 +21,7 @@ it('runs a stage of one’s own in the place of another', async () => {
       return set;
     },
   };
-  const request = { model: TINY_LLAMA, sparsity: 0.3, method: 'flap', seed: 7, dryRun: true, report: false } as const;
+  const request = { model: SHORT_LLAMA, sparsity: 0.3, method: 'flap', seed: 7, dryRun: true, report: false } as const;
   const report = await prune({ ...request, stages: { calibrate } });
   expect(seen).toEqual(['onnx/model.onnx 7']);
   expect(report.calibration).toEqual(set.provenance);
@@ -34,7 +34,7 @@ it('frees what stages hold in the opposite order, also when one fails, and takes
   const ended: string[] = [];
   const job = withJob(nodePlatform, {}, async (context) => {
     context.onEnd(async () => ended.push('first'));
-    const folder = await STAGES.open.run(context, { model: TINY_LLAMA });
+    const folder = await STAGES.open.run(context, { model: SHORT_LLAMA });
     const model = await STAGES.load.run(context, folder);
     await STAGES.analyse.run(context, { model, engine: testEngine });
     context.onEnd(async () => ended.push('last'));
@@ -48,7 +48,7 @@ it.each([
   ['callibrate', STAGES.calibrate, /stages.callibrate replaces no stage; there are open, load/],
   ['calibrate', undefined, /stages.calibrate has no run/],
 ])('refuses %s: %s', async (name, stage, said) => {
-  const request = { model: TINY_LLAMA, sparsity: 0.3, dryRun: true, stages: { [name]: stage } as Partial<Stages> };
+  const request = { model: SHORT_LLAMA, sparsity: 0.3, dryRun: true, stages: { [name]: stage } as Partial<Stages> };
   await expect(prune(request)).rejects.toThrow(said);
 });
 

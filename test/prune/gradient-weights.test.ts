@@ -9,11 +9,12 @@ import { measureModules } from '../../src/prune/shrink/measure-modules.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
-import { type Loaded, loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { type Loaded, pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadShortLlama();
 });
 
 const jobWith = (windows: readonly Int32Array[], gradientPower: number): PruneJob => ({

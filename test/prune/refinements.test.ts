@@ -11,11 +11,12 @@ import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from '../support/engine.js';
 import { gapToMasked } from '../support/masked.js';
-import { bytesOf, type Loaded, loadTinyLlama, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { bytesOf, type Loaded, someWindows } from '../support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadTinyLlama();
+  loaded = await loadShortLlama();
 });
 
 /** Halves every weight whose name fits, whether pruning cut it or not. */

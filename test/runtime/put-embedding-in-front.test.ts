@@ -3,13 +3,14 @@ import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { putEmbeddingInFront } from '../../src/runtime/put-embedding-in-front.js';
 import { testEngine } from '../support/engine.js';
-import { load, type SplitLlama, splitTinyLlama, toBytes } from '../support/split-llama.js';
-import { loadTinyLlama, runModel, someWindows } from '../support/tiny-llama.js';
+import { loadShortLlama } from '../support/short-llama.js';
+import { load, type SplitLlama, splitShortLlama, toBytes } from '../support/split-llama.js';
+import { runModel, someWindows } from '../support/tiny-llama.js';
 
 const windows = someWindows(2, 9);
 
 async function compose(edit: (halves: SplitLlama) => void = () => undefined) {
-  const halves = splitTinyLlama();
+  const halves = splitShortLlama();
   edit(halves);
   const decoder = await testEngine.load(toBytes(halves.decoder));
   return putEmbeddingInFront(testEngine, decoder, await load(halves.embedding));
@@ -17,7 +18,7 @@ async function compose(edit: (halves: SplitLlama) => void = () => undefined) {
 
 it('makes a session that takes token ids and computes what the undivided model does', async () => {
   const session = await compose();
-  const { model } = await loadTinyLlama();
+  const { model } = await loadShortLlama();
   const inputs = readModelInputs(model.proto.graph!);
   expect(session.inputs.map(({ name }) => name)).toEqual(inputs.map(({ name }) => name));
   const feeds = prefillFeeds(inputs, { batchSize: 2, sequenceLength: 9 }, [...windows[0]!, ...windows[1]!]);
@@ -34,7 +35,7 @@ it('declares the batch that the decoder takes, and casts what it reads', async (
     embedding.graph!.output = [makeValueInfo('half', 10, ['batch', 'sequence', 192])];
   });
   expect(session.inputs[0]).toEqual({ name: 'input_ids', type: 'int64', dims: [1, 'sequence'] });
-  const inputs = readModelInputs((await loadTinyLlama()).model.proto.graph!);
+  const inputs = readModelInputs((await loadShortLlama()).model.proto.graph!);
   const { logits } = await session.run(prefillFeeds(inputs, { batchSize: 1, sequenceLength: 9 }, windows[0]!));
   await session.release();
   expect(logits!.dims).toEqual([1, 9, 2048]);

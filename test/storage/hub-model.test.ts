@@ -18,8 +18,8 @@ import {
   startHubServer,
   TOKEN,
 } from '../support/hub-server.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { listFiles, useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const text = (content: string) => new TextEncoder().encode(content);
@@ -155,7 +155,7 @@ describe('a model of the Hub', () => {
   });
 
   it('is pruned by its id, and the report says where it came from', async () => {
-    const repo = { files: repoOf(TINY_LLAMA), license: 'apache-2.0' };
+    const repo = { files: repoOf(SHORT_LLAMA), license: 'apache-2.0' };
     const platform = await hubWith({ 'me/tiny': repo });
     const request = { model: 'me/tiny', dryRun: true, sparsity: 0.3, method: 'magnitude' } as const;
     const report = await runPrune(platform, request);

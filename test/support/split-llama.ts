@@ -6,7 +6,7 @@ import { makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
-import { copyTinyLlama, readTinyLlama } from './tiny-llama.js';
+import { copyShortLlama, readShortLlama } from './short-llama.js';
 
 /** The bundled model as exporters of models with images write it: embeddings in a file of their own. */
 export interface SplitLlama {
@@ -14,8 +14,8 @@ export interface SplitLlama {
   readonly embedding: ModelProto;
 }
 
-export function splitTinyLlama(): SplitLlama {
-  const decoder = fromBinary(ModelProtoSchema, readTinyLlama());
+export function splitShortLlama(): SplitLlama {
+  const decoder = fromBinary(ModelProtoSchema, readShortLlama());
   const graph = decoder.graph!;
   const gather = graph.node.find(({ input }) => input[1] === 'input_ids')!;
   const table = graph.initializer.find(({ name }) => name === gather.input[0])!;
@@ -52,8 +52,8 @@ export async function writeSplitLlama(
   folder: string,
   files: Readonly<Record<string, string | Uint8Array>> = {},
 ): Promise<string> {
-  const { decoder, embedding } = splitTinyLlama();
-  await copyTinyLlama(folder);
+  const { decoder, embedding } = splitShortLlama();
+  await copyShortLlama(folder);
   await rename(join(folder, 'onnx/model.onnx'), join(folder, 'onnx/decoder_model_merged.onnx'));
   await mkdir(join(folder, 'onnx'), { recursive: true });
   const all = {

@@ -111,13 +111,18 @@ export function relativeGap(actual: ArrayLike<number>, expected: ArrayLike<numbe
 }
 
 /** Copies what makes a model folder, without texts and tasks; `edit` may change the graph. */
-export async function copyTinyLlama(folder: string, edit?: (proto: ModelProto) => void): Promise<string> {
+export const copyTinyLlama = (folder: string, edit?: (proto: ModelProto) => void): Promise<string> =>
+  copyLlama(TINY_LLAMA, folder, edit);
+
+/** The same of another folder with such a model. */
+export async function copyLlama(from: string, folder: string, edit?: (proto: ModelProto) => void): Promise<string> {
   await mkdir(join(folder, 'onnx'), { recursive: true });
   for (const name of ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'README.md'])
-    await cp(join(TINY_LLAMA, name), join(folder, name));
+    await cp(join(from, name), join(folder, name));
   const target = join(folder, 'onnx/model.onnx');
-  if (edit === undefined) await cp(join(TINY_LLAMA, 'onnx/model.onnx'), target);
-  else await writeFile(target, editModel(readTinyLlama(), edit));
+  const model = join(from, 'onnx/model.onnx');
+  if (edit === undefined) await cp(model, target);
+  else await writeFile(target, editModel(readFileSync(model), edit));
   return folder;
 }
 

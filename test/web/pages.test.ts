@@ -5,7 +5,7 @@ import type * as web from '../../src/web.js';
 import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
 import { repoOf, startHubServer } from '../support/hub-server.js';
 import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 
 // The packed Chromium is built for Linux on x64.
 const describeThere = process.platform === 'linux' && process.arch === 'x64' ? describe : describe.skip;
@@ -51,7 +51,7 @@ describeThere('a page', () => {
     const bundle = await bundleForPages();
     server = await servePages({
       texts: new Map([...bundle.texts, ['/', HTML]]),
-      folders: [['/model/', resolve(TINY_LLAMA)], ...bundle.folders],
+      folders: [['/model/', resolve(SHORT_LLAMA)], ...bundle.folders],
     });
     browser = await launchChromium(SOFTWARE_WEBGPU);
     page = await (await browser.newContext()).newPage();
@@ -66,7 +66,7 @@ describeThere('a page', () => {
 
   it('prunes from its private file system into it, as Node.js does, and stays alive', async () => {
     const engine = await createNodeEngine({ executionProvider: 'wasm' });
-    const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, dryRun: true });
+    const expected = await prune({ ...RUN, engine, model: SHORT_LLAMA, dryRun: true });
     const longestTask = await watchMainThread(browser, page);
     const found = await page.evaluate(async (run) => {
       const dense = await (await navigator.storage.getDirectory()).getDirectoryHandle('dense', { create: true });
@@ -130,7 +130,7 @@ describeThere('a page', () => {
     expect(found.samples[0]!.text).toBe(found.samples[1]!.text);
     expect(found.described.blocks.flatMap(({ modules }) => modules.map(({ width }) => width))).toContain(358);
     expect(found.perplexity.perplexity).toBeGreaterThan(1);
-  }, 120_000);
+  }, 300_000);
 
   it('keeps statistics, recipe and rungs in maps, and makes the same from them', async () => {
     const found = await page.evaluate(async ({ sparsity, ...look }) => {
@@ -196,7 +196,7 @@ describeThere('a page', () => {
       expect.stringMatching(/^ERR_ENGINE: .*nowhere/),
       'dense',
     ]);
-  }, 120_000);
+  }, 300_000);
 
   it('throws errors of the same classes, and fills nothing', async () => {
     const found = await page.evaluate(async (run) => {
@@ -228,7 +228,7 @@ describeThere('a page', () => {
       [true, false, undefined, expect.stringContaining('There is no model at /opfs/nowhere')],
       0,
     ]);
-  }, 120_000);
+  }, 300_000);
 
   it.each(['a worker', 'the page, its graphs in a worker', 'the page itself'] as const)(
     'stops in %s, and leaves nothing',
@@ -277,7 +277,7 @@ describeThere('a page', () => {
       // On the page's own thread the call into the engine that is under way comes to its end first.
       expect(where === 'the page itself' ? waited / 10 : waited - starved).toBeLessThan(500);
     },
-    60_000,
+    300_000,
   );
 
   it('goes on where it was stopped, and keeps nothing behind it', async () => {
@@ -304,7 +304,7 @@ describeThere('a page', () => {
     expect(found).toMatchObject({ said: 'Error: enough', left: 0 });
     expect(found.kept).toBeGreaterThan(0);
     expect(found.remarks.includes('went on from what the journal of /opfs/stopped')).toBe(found.kept > 1);
-  }, 60_000);
+  }, 300_000);
 
   it('takes away what a page left that was closed', async () => {
     const closed = await page.context().newPage();
@@ -325,11 +325,11 @@ describeThere('a page', () => {
       return { isLeft: left.length > 0, leftThen: await unfinished() };
     }, RUN);
     expect(found).toEqual({ isLeft: true, leftThen: [] });
-  }, 120_000);
+  }, 300_000);
 
   it('opens a model of the Hub, which it goes on receiving where it was stopped', async () => {
     const hub = await startHubServer(
-      { 'me/tiny': { files: repoOf(TINY_LLAMA) } },
+      { 'me/tiny': { files: repoOf(SHORT_LLAMA) } },
       // Held, so that the page stops and not the server, however slow the page is.
       { cuts: { 'onnx/model.onnx': { after: 1_200_000, times: 1, isHeld: true } } },
     );
@@ -345,11 +345,11 @@ describeThere('a page', () => {
       return { said, text };
     }, hub.url);
     await hub.close();
-    const { text } = await generateText({ model: TINY_LLAMA, prompt: 'Once upon', maxNewTokens: 4 });
+    const { text } = await generateText({ model: SHORT_LLAMA, prompt: 'Once upon', maxNewTokens: 4 });
     expect(found).toEqual({ said: 'Error: enough', text });
     const ranges = hub.requests.flatMap(({ line, range }) => (line.includes('/cdn/') ? (range ?? []) : []));
     const [start = 0, ...others] = ranges.map((range) => Number(/^bytes=(\d+)-$/.exec(range)?.[1]));
     expect(start).toBeGreaterThan(1e6);
     expect(others).toEqual([]);
-  }, 120_000);
+  }, 300_000);
 });

@@ -4,7 +4,7 @@ import { describe as describeModel, generateText, perplexity, prune } from '../.
 import { createNodeEngine } from '../../../src/platform/node/node-engine.js';
 import type { Engine } from '../../../src/runtime/engine.js';
 import { testEngine } from '../../support/engine.js';
-import { TINY_LLAMA } from '../../support/tiny-llama.js';
+import { SHORT_LLAMA } from '../../support/short-llama.js';
 
 /** An engine of the caller's, which counts what it compiles and knows no files. */
 function countingEngine(): Engine & { readonly loads: number } {
@@ -20,7 +20,7 @@ function countingEngine(): Engine & { readonly loads: number } {
 }
 
 const PRUNING = {
-  model: TINY_LLAMA,
+  model: SHORT_LLAMA,
   dryRun: true,
   report: false,
   sparsity: 0.3,
@@ -40,7 +40,7 @@ describe('an engine of the caller', () => {
   it('reads models that it cannot open by path from memory', async () => {
     const engine = countingEngine();
     const request = {
-      model: TINY_LLAMA,
+      model: SHORT_LLAMA,
       content: 'The city of the king. '.repeat(20),
       windowCount: 1,
       windowLength: 32,
@@ -51,7 +51,7 @@ describe('an engine of the caller', () => {
   });
 
   it.each([{ executionProvider: 'cpu' }, { threads: 2 }])('leaves no room for %j', async (choice) => {
-    await expect(describeModel({ model: TINY_LLAMA, engine: testEngine, ...choice })).rejects.toMatchObject({
+    await expect(describeModel({ model: SHORT_LLAMA, engine: testEngine, ...choice })).rejects.toMatchObject({
       code: 'ERR_OPTION',
       message: expect.stringContaining('both given'),
     });
@@ -82,7 +82,7 @@ describe('onnxruntime-web in Node.js', () => {
   });
 
   it('writes the text that onnxruntime-node writes', async () => {
-    const request = { model: TINY_LLAMA, prompt: 'The city of', maxNewTokens: 4 };
+    const request = { model: SHORT_LLAMA, prompt: 'The city of', maxNewTokens: 4 };
     expect(await generateText({ ...request, executionProvider: 'wasm' })).toEqual(await generateText(request));
   });
 

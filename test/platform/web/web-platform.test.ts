@@ -4,8 +4,8 @@ import { createNodeEngine, prune } from '../../../src/node.js';
 import { createScratchWeights } from '../../../src/storage/scratch-weights.js';
 import { createWebPlatform, type PruneReport, runObserve, runPrune } from '../../../src/web.js';
 import { FakeDirectory } from '../../support/fake-directory.js';
+import { SHORT_LLAMA } from '../../support/short-llama.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
-import { TINY_LLAMA } from '../../support/tiny-llama.js';
 import { filesOf } from '../../support/web-places.js';
 
 const folder = useTemporaryFolder();
@@ -15,9 +15,9 @@ const RUN = { sparsity: 0.3, method: 'flap', calibration: { windowCount: 2, wind
 it('prunes from a map into a map as Node.js does from a folder into a folder', async () => {
   const engine = await createNodeEngine();
   const out = join(folder(), 'out');
-  const expected = await prune({ ...RUN, engine, model: TINY_LLAMA, out, report: false });
+  const expected = await prune({ ...RUN, engine, model: SHORT_LLAMA, out, report: false });
   const smaller = new Map<string, Uint8Array>();
-  const platform = createWebPlatform({ folders: { model: filesOf(TINY_LLAMA), smaller } });
+  const platform = createWebPlatform({ folders: { model: filesOf(SHORT_LLAMA), smaller } });
   const report = await runPrune(platform, { ...RUN, engine, model: 'model', out: 'smaller', report: false });
   expect(unitsOf(report)).toEqual(unitsOf(expected));
   expect(report.certificate).toMatchObject({ passed: true, opened: true });
@@ -29,7 +29,7 @@ it('prunes from a map into a map as Node.js does from a folder into a folder', a
 it('keeps statistics, report and recipe where relative paths lie, and prunes from there', async () => {
   const engine = await createNodeEngine();
   const home = new FakeDirectory('opfs');
-  const platform = createWebPlatform({ folders: { model: filesOf(TINY_LLAMA) }, home });
+  const platform = createWebPlatform({ folders: { model: filesOf(SHORT_LLAMA) }, home });
   const { sparsity, ...look } = RUN;
   await runObserve(platform, { ...look, engine, model: '/model', out: 'kept/statistics', hiddenStates: 'spill' });
   const request = { engine, model: '/model', method: 'flap', sparsity, statistics: 'kept/statistics' };
