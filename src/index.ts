@@ -271,5 +271,20 @@ export {
   type ScratchFile,
   type TensorStore,
 } from './runtime/tensor-store.js';
+export {
+  type ChosenTokens,
+  chooseTokens,
+  type Pace,
+  type TokenCounts,
+  type TokenWish,
+} from './vocabulary/choose-tokens.js';
+export { cutVocabulary, idsNamedByGraph } from './vocabulary/cut-vocabulary.js';
+export { LANGUAGES, type Language } from './vocabulary/languages.js';
+export { type RenumberedIds, renumberIds } from './vocabulary/renumbered-ids.js';
+export { idsNamedByDocument, renumberDocument } from './vocabulary/token-ids-in-documents.js';
+export { type Merge, readTokenizerFile, type TokenizerFile, type TokenizerKind } from './vocabulary/tokenizer-file.js';
+export { type GraphPart, traceVocabulary } from './vocabulary/trace-vocabulary.js';
+export { idsNamedByTokenizer, trimTokenizer } from './vocabulary/trim-tokenizer.js';
+export type { RowLiteral, TokenConstant, TokenTable, VocabularyTrace } from './vocabulary/vocabulary-trace.js';
 export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
 export { WEIGHTING_VARIANTS, type WeightingName, type WeightingVariant } from './weighting/weighting-variants.js';

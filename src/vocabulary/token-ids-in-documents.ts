@@ -24,6 +24,9 @@ const RULES: readonly KeyRule[] = [
   { pattern: /^(bos|eos|pad|unk|sep|cls|mask)_id$/, isNeeded: true, renumber: renumberAll },
 ];
 
+/** Parts of a model with vocabularies of their own, such as codebooks. */
+const OTHER_PARTS = /^(audio|vision|image|video|speech|vq|codec|acoustic)(_\w+)?_config$/;
+
 /** A configuration file with new token ids; files without any come back as they are. */
 export function renumberDocument(document: Json, ids: RenumberedIds): Json {
   return renumberValue(document, ids) as Json;
@@ -33,6 +36,7 @@ function renumberValue(value: unknown, ids: RenumberedIds): unknown {
   if (Array.isArray(value)) return value.map((item) => renumberValue(item, ids));
   if (!isRecord(value)) return value;
   const entries = Object.entries(value).map(([key, item]) => {
+    if (OTHER_PARTS.test(key)) return [key, item] as const;
     if (key === 'added_tokens_decoder' && isRecord(item)) return [key, renumberKeys(item, ids)] as const;
     const rule = RULES.find(({ pattern }) => pattern.test(key));
     return [key, rule === undefined ? renumberValue(item, ids) : rule.renumber(item, ids)] as const;
@@ -45,6 +49,7 @@ export function idsNamedByDocument(document: unknown): readonly number[] {
   if (Array.isArray(document)) return document.flatMap(idsNamedByDocument);
   if (!isRecord(document)) return [];
   return Object.entries(document).flatMap(([key, value]) => {
+    if (OTHER_PARTS.test(key)) return [];
     if (key === 'added_tokens_decoder' && isRecord(value)) return Object.keys(value).map(Number).filter(isId);
     const rule = RULES.find(({ pattern }) => pattern.test(key));
     if (rule === undefined) return idsNamedByDocument(value);

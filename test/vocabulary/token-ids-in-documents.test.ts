@@ -12,6 +12,7 @@ const document = {
   pad_token_id: -1,
   image_token_index: 100,
   text_config: { vocab_size: 10, pad_token_id: 6, vocab_size_per_layer_input: 6 },
+  audio_config: { vocab_size: 8, pad_token_id: 5 },
   suppress_tokens: [5, 6],
   begin_suppress_tokens: [5],
   forced_decoder_ids: [
@@ -36,6 +37,7 @@ it('renumbers the ids of configuration files, and nothing else', () => {
     pad_token_id: -1,
     image_token_index: 100,
     text_config: { vocab_size: 9, pad_token_id: 5, vocab_size_per_layer_input: 5 },
+    audio_config: { vocab_size: 8, pad_token_id: 5 },
     suppress_tokens: [5],
     begin_suppress_tokens: [],
     forced_decoder_ids: [
