@@ -1,7 +1,7 @@
 import { toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import { resolveOptions } from '../src/options.js';
-import { selectModules } from '../src/prune/select-modules.js';
+import { selectModules, withoutExperts } from '../src/prune/select-modules.js';
 import { applyChange } from '../src/removal/apply-change.js';
 import { describeModel } from '../src/report/describe-model.js';
 import { checkPruning } from './support/check-pruned.js';
@@ -157,6 +157,20 @@ it('stay where a method looks at no token', async () => {
   const { modules, remarks } = selectModules({ analysed, options });
   expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
   expect(remarks).toEqual(['experts stay: method magnitude looks at no token, and nothing else tells them apart']);
+  const whole = resolveOptions({ sparsity: 0, method: 'magnitude' });
+  expect(selectModules({ analysed, options: whole }).remarks).toEqual([]);
+});
+
+it('stay where statistics are at hand, which hold nothing of them', async () => {
+  const { analysed } = await load(mixture(plainRouter));
+  const selected = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, method: 'flap' }) });
+  const { modules, remarks } = withoutExperts(selected);
+  expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
+  expect(remarks).toEqual([...selected.remarks, 'experts stay: statistics hold nothing of them']);
+  const alone = selectModules({ analysed, options: resolveOptions({ sparsity: 0.3, modules: 'experts' }) });
+  expect(() => withoutExperts(alone)).toThrow(
+    /^statistics hold nothing of experts, and no other modules were asked for/,
+  );
 });
 
 const REFUSED: Readonly<Record<string, { readonly ffn: Part; readonly reason: RegExp }>> = {

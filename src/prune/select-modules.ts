@@ -55,7 +55,7 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
         'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
-  if (blind)
+  if (blind && options.sparsity > 0)
     remarks.push(`experts stay: method ${options.methodName} looks at no token, and nothing else tells them apart`);
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
