@@ -174,6 +174,7 @@ export {
   type TrainedName,
   type TrainingFacts,
 } from './healing/heal-model.js';
+export { EXPERT_SCORES, type ExpertScoreRow, type ExpertStatistics } from './importance/expert-scores.js';
 export {
   buildHessian,
   type DampenedHessian,
