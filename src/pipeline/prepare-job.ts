@@ -14,6 +14,7 @@ import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
+import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
 
@@ -78,11 +79,13 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const written: Int32Array[] = [];
-  const makeWindows = (calibration: ResolvedCalibration) =>
-    stages.calibrate.run(context, {
+  const makeWindows = async (calibration: ResolvedCalibration): Promise<CalibrationWindows> => {
+    const made = await stages.calibrate.run(context, {
       ...{ folder, model, engine, calibration, vocabularySize, positionCount, written },
       seed: options.seed,
     });
+    return { ...made, windows: await leaveOutUnreadable(context, { folder, model, analysed, engine }, made.windows) };
+  };
   const calibration =
     request.calibration && (readsTokens(options) || request.readsTokens)
       ? await makeWindows(request.calibration)

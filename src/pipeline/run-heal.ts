@@ -30,6 +30,7 @@ import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from '
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob } from './job-context.js';
 import { isFinished, mayBeKept, withJournal } from './kept-run.js';
+import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
@@ -181,10 +182,11 @@ async function healFolder(
       speed: assumedSpeed(engine, platform.coreCount),
     }),
   );
-  const { windows } = await STAGES.calibrate.run(context, {
+  const made = await STAGES.calibrate.run(context, {
     ...{ folder: folders.dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
     vocabularySize: detected.layout.vocabularySize,
   });
+  const windows = await leaveOutUnreadable(context, { folder: folders.dense, ...teacher, engine }, made.windows);
   const count = windows.length - countHeldOut(settings);
   const createStore = createStoreIn(context, { place: request.hiddenStates, windowBytes: 1 });
   const journal = await journalOf(context, windows);

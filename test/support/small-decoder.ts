@@ -32,6 +32,8 @@ export interface DecoderShape {
   /** Tokens of a window; default any number. */
   readonly windowLength?: number;
   readonly embeddingSize?: number;
+  /** A token whose row of the embedding table is zero. */
+  readonly zeroToken?: number;
   readonly blockCount?: number;
   readonly opset?: number;
 }
@@ -51,7 +53,7 @@ export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
   const rows = g.op('Range', [g.op('Sub', [total, length]), total, one]);
   const future = g.op('Less', [g.op('Unsqueeze', [rows, g.ints(1)]), g.op('Unsqueeze', [columns, g.ints(0)])]);
   const mask = g.op('Where', [future, g.scalar(-1e9), g.scalar(0)]);
-  let x = g.op('Gather', [g.weight([VOCABULARY, size], 1), tokens]);
+  let x = g.op('Gather', [embeddingTable(g, size, shape.zeroToken), tokens]);
   x = shape.before?.(g, x) ?? x;
   for (let block = 0; block < blockCount; block += 1) {
     x = compose({ g, block, mask, rows, columns }, x, { attention, ffn });
@@ -62,6 +64,13 @@ export function buildDecoder(shape: DecoderShape = {}): Uint8Array {
   g.named('logits', 'MatMul', [shape.takeLast?.(g, normed) ?? normed, head]);
   g.output('logits', 1, ['batch', shape.takeLast === undefined ? 'sequence' : 1, VOCABULARY]);
   return g.bytes();
+}
+
+function embeddingTable(g: GraphBuilder, size: number, zeroToken: number | undefined): string {
+  if (zeroToken === undefined) return g.weight([VOCABULARY, size], 1);
+  const isZero = (at: number) => Math.floor(at / size) === zeroToken;
+  const values = Array.from({ length: VOCABULARY * size }, (_, at) => (isZero(at) ? 0 : Math.sin(at * at)));
+  return g.floats([VOCABULARY, size], values);
 }
 
 const preNorm: NonNullable<DecoderShape['compose']> = (site, x, { attention, ffn }) => {
