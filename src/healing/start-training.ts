@@ -151,7 +151,10 @@ async function prepare(
  * What blocks read of hidden states beside their input. It is computed once, so it must not depend on what is trained.
  * @throws UnsupportedModelError where it does.
  */
-function findShared({ analysed }: UnderstoodModel, index: GraphIndex): readonly CarriedHidden[] {
+export function findShared(
+  { analysed }: Pick<UnderstoodModel, 'analysed'>,
+  index: GraphIndex,
+): readonly CarriedHidden[] {
   const { cuts } = analysed.detected.partition;
   const partition = partitionGraph(index, cuts);
   const [changing] = carriedOf(index, partition, cuts[1] ?? cuts[0]!);

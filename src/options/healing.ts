@@ -102,6 +102,6 @@ export function healingCalibration(calibration: ResolvedCalibration, healing: Re
     ...calibration,
     windowCount: windowCount + countHeldOut(healing),
     generate: textShare === 1 ? undefined : { ...generate, file, share: 1 - textShare },
-    generateIfPossible: textShare > 0 && file === undefined,
+    generateIfPossible: file === undefined,
   };
 }

@@ -7,6 +7,7 @@ import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../
 import { blockOfFfns } from '../prune/budget/block-of-ffns.js';
 import { checkBudget } from '../prune/budget/check-budget.js';
 import type { HealingSource, PruneJob } from '../prune/job.js';
+import { refuseHealing } from '../prune/refine/heal.js';
 import { takeWeights } from '../quantisation/take-weights.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -76,6 +77,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkBudget({ analysed, options }, sparsities);
+  if (options.heal !== undefined) refuseHealing({ model, analysed });
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const written: Int32Array[] = [];
@@ -113,7 +115,8 @@ async function makeHealingWindows(
   if (heal === undefined || healingAs === undefined) return undefined;
   const made = await makeWindows(healingCalibration(healingAs, heal));
   // What the model writes by itself is nobody's text.
-  const windows = heal.textShare === 0 ? made.windows : keepApart(made.windows, evaluated);
+  const isOwn = heal.textShare === 0 && made.windowsFile !== undefined;
+  const windows = isOwn ? made.windows : keepApart(made.windows, evaluated);
   const leftOut = made.windows.length - windows.length;
   const count = windows.length - countHeldOut(heal);
   if (leftOut > 0 && count < 1)

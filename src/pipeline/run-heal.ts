@@ -13,6 +13,7 @@ import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
+import { refuseHealing } from '../prune/refine/heal.js';
 import { pruneTwin } from '../removal/prune-twin.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
@@ -172,6 +173,7 @@ async function healFolder(
     'prune and heal the float model that it was made of, and quantise the result',
   );
   await checkKinship(teacher, student);
+  refuseHealing(student);
   const { positionCount, detected } = teacher.analysed;
   context.expect(
     estimateHealing({

@@ -15,6 +15,7 @@ import { checkBudget } from '../prune/budget/check-budget.js';
 import type { StageTiming } from '../prune/job.js';
 import { goesBackwards, refuseGradients } from '../prune/measure-dense/measure-dense.js';
 import { measureSpeed } from '../prune/measure-speed.js';
+import { refuseHealing } from '../prune/refine/heal.js';
 import { selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
@@ -148,6 +149,7 @@ async function inspect(
   const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   if (goesBackwards(options)) refuseGradients(job);
+  if (options.heal !== undefined) refuseHealing(job);
   const windowLength = expectedWindowLength(calibration, folder, analysed);
   const measured = await context.timed('time', () => measureSpeed(job, windowLength));
   const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =

@@ -2,6 +2,7 @@ import { UnsupportedModelError } from '../../src/errors.js';
 import { type PruneOptions, resolveOptions } from '../../src/options.js';
 import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
 import { quantiseModel } from '../../src/prune/quantise/quantise-model.js';
+import { refuseHealing } from '../../src/prune/refine/heal.js';
 import { findWeights } from '../../src/quantisation/find-weights.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
@@ -39,6 +40,15 @@ it.each<PruneOptions>([{ sparsity: 0.4 }, { sparsity: 0.4, modules: 'attention' 
     expect(removed.length).toBeGreaterThan(0);
   },
 );
+
+it('refuses healing before the work, with advice that the first test follows', async () => {
+  const { model, analysed } = await strange;
+  expect(() => refuseHealing({ model, analysed })).toThrow(
+    /operator Softsign .*; healing needs it\. Prune without healing/,
+  );
+  const sound = await loadTinyLlama(buildDecoder());
+  expect(() => refuseHealing(sound)).not.toThrow();
+});
 
 it('prunes a model that gives the last logits alone, whose loss is not known', async () => {
   const loaded = await loadTinyLlama(

@@ -17,7 +17,7 @@ export function refuseBackwards(
   modules: readonly Pick<PrunableModule, 'segment'>[],
 ): void {
   const { detected, facts, tokenInput } = analysed;
-  const { layout, partition } = detected;
+  const { layout } = detected;
   const [tokens, logits] = [tokenInput, layout.logits].map((name) => facts.first.get(name)?.dims ?? []);
   if (tokens?.[1] !== logits?.[1]) {
     throw new UnsupportedModelError(
@@ -25,7 +25,12 @@ export function refuseBackwards(
     );
   }
   const [first] = modules.map(({ segment }) => segment).sort((a, b) => a - b);
-  const influenced = new Set(partition.cuts.slice((first ?? 1) - 1));
+  refuseOperators(model, analysed, first ?? 1);
+}
+
+/** @throws UnsupportedModelError naming the first node without a gradient from a segment on. */
+export function refuseOperators(model: OnnxModel, { detected, facts }: AnalysedModel, segment: number): void {
+  const influenced = new Set(detected.partition.cuts.slice(segment - 1));
   for (const node of indexRunGraph(model).nodes) {
     if (operatorOf(node)?.gradient === 'zero' || !dataInputs(node).some((value) => influenced.has(value))) continue;
     const floats = node.output.filter((value) => isFloatType(facts.first.get(value)?.dataType ?? 0));

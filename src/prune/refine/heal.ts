@@ -1,9 +1,14 @@
+import { UnsupportedModelError } from '../../errors.js';
 import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
 import { keepTraining } from '../../healing/keep-training.js';
+import { findShared } from '../../healing/start-training.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { reason } from '../../reason.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
+import { indexRunGraph } from '../../runtime/block-runner.js';
+import { refuseOperators } from '../measure-dense/refuse-backwards.js';
 import type { PruneContext } from '../prune-context.js';
 import { holdOut } from './hold-out.js';
 import type { Refinement } from './refinement.js';
@@ -22,6 +27,20 @@ export const healing: Refinement = {
     return changed;
   },
 };
+
+/**
+ * Refuses, before any token runs, a model whose blocks cannot be trained.
+ * @throws UnsupportedModelError naming the node or value in the way.
+ */
+export function refuseHealing({ model, analysed }: UnderstoodModel): void {
+  findShared({ analysed }, indexRunGraph(model));
+  try {
+    refuseOperators(model, analysed, 1);
+  } catch (error) {
+    if (!(error instanceof UnsupportedModelError)) throw error;
+    throw new UnsupportedModelError(`${reason(error)}; healing needs it. Prune without healing`, { cause: error });
+  }
+}
 
 async function heal(
   { job }: PruneContext,
