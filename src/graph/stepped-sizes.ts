@@ -21,9 +21,17 @@ export function findSteppedSizes(index: GraphIndex, { first, second }: TwinFacts
     isFloatType(first.get(result)?.dataType ?? 0) &&
     JOINING.has(node.opType) &&
     inputsOf(node).some((value) => !stepped.has(value) && hasSameDims(value, result));
+  // A size that removed heads scale by a fraction divides evenly, and grows so.
+  const isEven = ({ opType, input: [dividend = '', divisor = ''] }: NodeProto) =>
+    opType === 'Div' &&
+    [first, second].every((facts) => {
+      const [of, by] = [facts.get(dividend)?.ints, facts.get(divisor)?.ints];
+      return by !== undefined && of?.every((size, at) => size % (by[at] ?? by[0] ?? 0) === 0);
+    });
   for (const node of index.nodes) {
     const [result = ''] = node.output;
-    const isSource = STEPPING.has(node.opType) && intsOf(result) !== undefined && inputsOf(node).some(differs);
+    const isSource =
+      STEPPING.has(node.opType) && intsOf(result) !== undefined && inputsOf(node).some(differs) && !isEven(node);
     const follows = inputsOf(node).some((value) => stepped.has(value)) && !isFixedBy(node, result);
     if (isSource || follows) for (const value of node.output) if (value !== '') stepped.add(value);
   }
