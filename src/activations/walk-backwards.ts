@@ -5,7 +5,7 @@ import { carriedOf } from '../graph/extract-stage.js';
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { createRandom, type Random } from '../linalg/random.js';
+import { createRandom } from '../linalg/random.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
@@ -50,6 +50,8 @@ export interface BackwardWalk {
   readonly softened?: Softening | undefined;
   /** Meters of one block. */
   metersOf(span: BlockSpan): readonly BackwardMeter[];
+  /** Logits that are in memory at once. Default 2^25. */
+  readonly mostLogits?: number | undefined;
   /** Where an earlier walk was cut off, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
   /** Called after a block's meters have seen all batches, with where the walk stands then. */
@@ -118,13 +120,20 @@ function findCarried({ analysed, spans, metersOf }: BackwardWalk, index: GraphIn
   });
 }
 
-/** Loss of every window and its cotangent at the last hidden state, one window at a time: logits are large. */
+/** Loss of every window and its cotangent at the last hidden state, one window or a part of it at a time: logits are large. */
 async function startAtLoss(walk: IndexedWalk): Promise<number> {
-  const { engine, model, index, analysed, batches, spans, archive, cotangents } = walk;
+  const { engine, model, index, analysed, batches, spans, archive, cotangents, mostLogits = MOST_LOGITS } = walk;
   const { layout, partition } = analysed.detected;
   const input = partition.cuts.at(-1)!;
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
-  const facts = factsForSize(analysed, { batchSize: 1, sequenceLength });
+  const axis = windowAxis(analysed, input);
+  const isDivisible =
+    axis === 0 && analysed.facts.first.get(input)?.dims.length === 3 && readsEveryPosition(walk, input);
+  const { partLength, starts } = divideWindow(
+    sequenceLength,
+    isDivisible ? mostLogits / layout.vocabularySize : sequenceLength,
+  );
+  const facts = factsForSize(analysed, { batchSize: 1, sequenceLength: partLength });
   const opset = opsetOf(model.proto);
   let names: Pick<CrossEntropy, 'loss' | 'cotangent' | 'draws'> = { loss: '', cotangent: '' };
   const random = createRandom(walk.softened?.seed ?? 0);
@@ -134,6 +143,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       tokens: 'loss_tokens',
       opset,
       softened: walk.softened,
+      scale: 1 / (sequenceLength - 1),
     });
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset },
@@ -163,7 +173,6 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
     extension,
     facts: analysed.facts,
   });
-  const axis = windowAxis(analysed, input);
   let total = 0;
   try {
     for (const [position, batch] of batches.entries()) {
@@ -173,21 +182,29 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
       for (let row = 0; row < batch.batchSize; row += 1) {
         walk.signal?.throwIfAborted();
         const window = oneWindow(batch, row);
-        const feeds = stageFeeds(walk, {
-          names: head.inputs,
-          input,
-          hidden: windowOf(hidden, row, place),
-          batch: window,
-        });
-        const tokens: Tensor = {
-          type: 'int64',
-          dims: [1, sequenceLength],
-          data: BigInt64Array.from(window.tokens, BigInt),
-        };
-        const draws = names.draws === undefined ? {} : { [names.draws]: drawUniformly(random, sequenceLength) };
-        const results = await head.session.run({ ...feeds, loss_tokens: tokens, ...draws });
-        total += (results[names.loss]!.data as Float32Array)[0]!;
-        rows.push(results[names.cotangent]!);
+        const own = windowOf(hidden, row, place);
+        const drawn = names.draws === undefined ? undefined : Float32Array.from({ length: sequenceLength }, random);
+        const parts: Tensor[] = [];
+        for (const start of starts) {
+          const end = start + partLength;
+          const batchOfPart = { ...window, tokens: window.tokens.subarray(start, end), sequenceLength: partLength };
+          const feeds = stageFeeds(walk, {
+            names: head.inputs,
+            input,
+            hidden: partLength === sequenceLength ? own : positionsOf(own, start, end),
+            batch: batchOfPart,
+          });
+          const tokens: Tensor = {
+            type: 'int64',
+            dims: [1, partLength],
+            data: BigInt64Array.from(batchOfPart.tokens, BigInt),
+          };
+          const draws = drawn && { [names.draws!]: asDraws(drawn.slice(start, end)) };
+          const results = await head.session.run({ ...feeds, loss_tokens: tokens, ...draws });
+          total += (results[names.loss]!.data as Float32Array)[0]!;
+          parts.push(results[names.cotangent]!);
+        }
+        rows.push(parts.length === 1 ? parts[0]! : joinParts(parts, starts, own));
       }
       const { dims } = hidden;
       const data = new Float32Array(hidden.data.length);
@@ -208,10 +225,88 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   return total / batches.reduce((sum, { batchSize }) => sum + batchSize, 0);
 }
 
-/** A number in [0, 1) for every position of a window. */
-function drawUniformly(random: Random, sequenceLength: number): Tensor {
-  const data = Float32Array.from({ length: sequenceLength }, random);
-  return { type: 'float32', dims: [1, sequenceLength, 1], data };
+/** Logits of a window that are in memory at once, some of them several times (128 MiB each); but see `divideWindow`. */
+const MOST_LOGITS = 2 ** 25;
+
+/** Numbers in [0, 1), one for every position. */
+const asDraws = (data: Float32Array): Tensor => ({ type: 'float32', dims: [1, data.length, 1], data });
+
+/** Operators that see each position by itself, as they stand behind the last block. */
+const POSITIONWISE: ReadonlySet<string> = new Set([
+  ...[
+    'MatMul',
+    'Gemm',
+    'Add',
+    'Sub',
+    'Mul',
+    'Div',
+    'Pow',
+    'Sqrt',
+    'Reciprocal',
+    'Tanh',
+    'Cast',
+    'Identity',
+    'Constant',
+  ],
+  ...['Transpose', 'ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
+]);
+
+/** Whether what stands between the last block and the logits reads the hidden states alone, each position by itself. */
+function readsEveryPosition({ index, analysed }: IndexedWalk, input: string): boolean {
+  const { nodes, producerOf, inputs } = index;
+  const seen = new Set<string>([input]);
+  const open = [analysed.detected.layout.logits];
+  while (open.length > 0) {
+    const value = open.pop()!;
+    if (seen.has(value)) continue;
+    seen.add(value);
+    if (inputs.has(value)) return false;
+    const maker = nodes[producerOf.get(value) ?? -1];
+    if (maker === undefined) continue;
+    if (!POSITIONWISE.has(maker.opType)) return false;
+    open.push(...maker.input.filter((name) => name !== ''));
+  }
+  return true;
+}
+
+/**
+ * Parts of equal length, each of which begins with the last position of the one before, since a position's loss needs the token behind
+ * it. A window whose predictions have no fitting divisor stays whole.
+ */
+function divideWindow(
+  sequenceLength: number,
+  most: number,
+): { readonly partLength: number; readonly starts: number[] } {
+  const predictions = sequenceLength - 1;
+  const whole = { partLength: sequenceLength, starts: [0] };
+  if (sequenceLength <= most) return whole;
+  let step = Math.max(1, Math.floor(most) - 1);
+  while (predictions % step !== 0) step -= 1;
+  if (step < LEAST_PART) return whole;
+  return { partLength: step + 1, starts: Array.from({ length: predictions / step }, (_, at) => at * step) };
+}
+
+/** Predictions of a part, at least: each part reads all of the map to the logits. */
+const LEAST_PART = 16;
+
+/** Positions `start` to `end` (exclusive) of hidden states `[1, S, C]`. */
+function positionsOf(hidden: Tensor, start: number, end: number): Tensor {
+  const [, , width = 1] = hidden.dims;
+  const data = (hidden.data as Float32Array).slice(start * width, end * width);
+  return { ...hidden, dims: [1, end - start, width], data } as Tensor;
+}
+
+/** Cotangents of a window from those of its parts. */
+function joinParts(parts: readonly Tensor[], starts: readonly number[], { dims }: Pick<Tensor, 'dims'>): Tensor {
+  const [, length = 1, width = 1] = dims;
+  const data = new Float32Array(length * width);
+  for (const [at, part] of parts.entries()) {
+    // A part's last position is the next one's first, and 0 here.
+    const own = (part.data as Float32Array).subarray(0, (part.dims[1]! - 1) * width);
+    data.set(own, starts[at]! * width);
+    releaseTensor(part);
+  }
+  return { type: 'float32', dims, data };
 }
 
 interface Step {

@@ -1,5 +1,5 @@
 import { createCurvatureMeter } from '../../src/activations/curvature-meter.js';
-import { walkBackwards } from '../../src/activations/walk-backwards.js';
+import { type BackwardWalk, walkBackwards } from '../../src/activations/walk-backwards.js';
 import { blockSpans } from '../../src/architecture/layout.js';
 import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { resolveOptions } from '../../src/options.js';
@@ -18,6 +18,7 @@ export async function measureCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
   choose: (batch: Batch) => boolean = () => true,
+  walk: Partial<Pick<BackwardWalk, 'engine' | 'mostLogits'>> = {},
 ): Promise<Float64Array[]> {
   const options = resolveOptions({ sparsity: 0.3, method: 'obc', metric: 'loss', batchSize: 2 });
   const job = {
@@ -55,6 +56,7 @@ export async function measureCurvatures(
     cotangents: createMemoryStore(),
     metersOf: ({ first, last }) =>
       meters.filter(({ module }) => module.segment >= first && module.segment <= last).map(({ meter }) => meter),
+    ...walk,
   });
   await Promise.all([runner.dispose(), run.dispose()]);
   return meters.map(({ meter }) => meter.finish());

@@ -16,6 +16,10 @@ export interface ComparisonSite {
   readonly onModel?: ((count: number) => void) | undefined;
 }
 
+/** Logits of a model that are in memory at a time, at most (512 MiB): of more only the beginning of each window is read, but so many tokens. */
+const MOST_LOGITS = 2 ** 27;
+const LEAST_TOKENS = 64;
+
 /**
  * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats a token,
  * for each model. The logits of two models are in memory at a time.
@@ -25,14 +29,19 @@ export async function measureDivergences(
   models: Iterable<UnderstoodModel> | AsyncIterable<UnderstoodModel>,
   site: ComparisonSite,
 ): Promise<number[]> {
-  const { engine, windows } = site;
-  const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit);
+  const { engine } = site;
+  const { vocabularySize } = reference.analysed.detected.layout;
+  const windows = site.windows.map((window) =>
+    window.subarray(0, Math.max(LEAST_TOKENS, MOST_LOGITS / vocabularySize)),
+  );
+  const fitting = Math.max(1, Math.floor(MOST_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
+  const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const expected = await openLogits({ ...reference, ...site }, windowsAtOnce);
+  const expected = await openLogits({ ...reference, ...site, windows }, windowsAtOnce);
   const found: number[] = [];
   try {
     for await (const model of models) {
-      const compared = await openLogits({ ...model, ...site }, windowsAtOnce);
+      const compared = await openLogits({ ...model, ...site, windows }, windowsAtOnce);
       try {
         found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
       } finally {

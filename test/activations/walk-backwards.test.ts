@@ -1,0 +1,33 @@
+import type { Engine } from '../../src/runtime/engine.js';
+import { testEngine } from '../support/engine.js';
+import { measureCurvatures } from '../support/measure-curvatures.js';
+import { loadTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
+
+/** An engine that tells how many tokens each run takes the loss of. */
+function watching(lengths: number[]): Engine {
+  return {
+    ...testEngine,
+    async load(model, options) {
+      const session = await testEngine.load(model, options);
+      const run: typeof session.run = (feeds, fetches) => {
+        if (feeds.loss_tokens) lengths.push(feeds.loss_tokens.data.length);
+        return session.run(feeds, fetches);
+      };
+      return { ...session, run };
+    },
+  };
+}
+
+it('takes the loss of a window in parts where its logits are too many, to the same gradients', async () => {
+  const loaded = await loadTinyLlama();
+  const windows = someWindows(2, 49);
+  const [whole, divided]: number[][] = [[], []];
+  const expected = await measureCurvatures(loaded, windows, undefined, { engine: watching(whole!) });
+  const found = await measureCurvatures(loaded, windows, undefined, {
+    engine: watching(divided!),
+    mostLogits: 2048 * 30,
+  });
+  expect(whole).toEqual([49, 49]);
+  expect(divided).toEqual([25, 25, 25, 25]);
+  for (const [at, curvature] of found.entries()) expect(relativeGap(curvature, expected[at]!)).toBeLessThan(1e-5);
+});
