@@ -69,6 +69,11 @@ export interface Allocation {
   /** Takes out an FFN whole where `minimumWidth` is 0. Default false. */
   readonly takesWholeFfns?: boolean;
   /**
+   * Allocations of the same measures, by name, that are tried on some calibration windows and compared on others; the best one is
+   * taken. `allocate` stands in where there is nothing to compare them on. Default: none.
+   */
+  readonly candidates?: Readonly<Record<string, Allocation>>;
+  /**
    * What of its result hangs on no measure and is checked before any is taken: whether the budget can be met, or also how
    * many heads leave. Default: nothing.
    */

@@ -1,5 +1,6 @@
 import { adaptive, adaptiveClamped } from './adaptive.js';
 import type { Allocation } from './allocation.js';
+import { compared } from './compared.js';
 import { global } from './global.js';
 import { owl } from './owl.js';
 import { standardised } from './standardised.js';
@@ -15,6 +16,7 @@ export const ALLOCATIONS = {
   taylor,
   standardised,
   global,
+  compared,
 } as const satisfies Record<string, Allocation>;
 
 export type AllocationName = keyof typeof ALLOCATIONS;

@@ -113,7 +113,7 @@ const MS = {
 
 const TOKENS_PER_RUN = 1024;
 /** Tokens that curvature is averaged over, that input repair reads, and that rounding learns from, at most. */
-const MOST = { curvature: 16384, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
+const MOST = { curvature: 16384, drafts: 8192, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
 /** Ways of those tokens through the experts of a mixture, which find their order. */
 const EXPERT_WAYS = 12;
 /** A way back multiplies three times: the way there again, and two products for every map. */
@@ -198,7 +198,11 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     calibration.generate && looks ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
   const healedWriting = healing ? healedTokens(healing) * (1 - healing.textShare) : 0;
   const look = readsStatistics ? [] : lookSteps({ size, costs, options, tokenCount, ways: denseWays(options) });
-  const shrink: Step[] = [['prune', costs.shrink(options, readsStatistics ? 0 : tokenCount)]];
+  const drafts = readsStatistics || tokenCount === 0 ? 0 : Object.keys(options.allocation.candidates ?? {}).length;
+  const shrink: Step[] = [
+    ...(drafts > 1 ? [['candidates', costs.drafts(options, drafts, tokenCount)] as Step] : []),
+    ['prune', costs.shrink(options, readsStatistics ? 0 : tokenCount)],
+  ];
   const healSteps: Step[] = healing ? [['heal', costs.heal(healing)]] : [];
   const dtypes = quantisation.dtypes;
   const made: Step[] = [
@@ -391,7 +395,7 @@ function stageCosts(size: ModelSize) {
   const text = () => ({ script: MS.text + size.vocabularySize * MS.textToken });
   const gram = (of: ModelSize['modules'], tokens: number) =>
     tokens * sum(of.map(({ inputs }) => inputs ** 2)) * MS.multiply;
-  return {
+  const costs = {
     forward,
     gram,
     text,
@@ -421,6 +425,12 @@ function stageCosts(size: ModelSize) {
           examples * ways * ffnParameters * MS.multiply,
         script: (repairs ? 6 : 2) * openBlocks + scoring + touched.length * MS.module,
       };
+    },
+    drafts(options: ResolvedOptions, count: number, tokens: number): Cost {
+      const { graphs = 0, script = 0 } = costs.shrink({ ...options, inputSteps: 0 }, Math.min(MOST.drafts, tokens));
+      const compared = Math.min(MOST.drafts / 2, tokens / 4);
+      const reading = openModel + compared * (blockParameters + headParameters) * MS.multiply;
+      return { graphs: count * (graphs + reading), script: count * script };
     },
     heal: (healing: Healing): Cost => ({
       graphs:
@@ -459,6 +469,7 @@ function stageCosts(size: ModelSize) {
       script: openModel,
     }),
   };
+  return costs;
 }
 
 /** The maps of all modules: the one out of each, and those into it, which read as much as it gives. */

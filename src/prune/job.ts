@@ -51,6 +51,14 @@ export interface ModuleOutcome extends ModuleCut {
   readonly numerics: readonly (RepairNumerics | undefined)[];
 }
 
+/** An allocation that was tried. */
+export interface AllocationCandidate {
+  readonly name: string;
+  /** Mean of KL(dense || pruned) on the held-out windows, in nats a token, of a model that was pruned on part of the others. */
+  readonly divergence: number;
+  readonly chosen: boolean;
+}
+
 /** Wall time of one stage. */
 export interface StageTiming {
   readonly stage: string;
@@ -70,6 +78,8 @@ export interface PruneOutcome extends ModelChange {
   readonly modules: readonly ModuleOutcome[];
   /** What was seen of the dense model: block change, contexts, function groups. */
   readonly dense: DenseMeasures;
+  /** Allocations that were compared; absent where there was one alone. */
+  readonly candidates?: readonly AllocationCandidate[] | undefined;
   /** What healing did; absent where it was not asked for. */
   readonly healing?: HealingReport | undefined;
   readonly timings: readonly StageTiming[];

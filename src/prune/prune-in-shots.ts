@@ -43,6 +43,7 @@ export async function pruneInShots(
     changed,
     modules: original.flatMap(({ index }) => outcomes.get(index) ?? []),
     dense: first!.dense,
+    candidates: rounds.at(-1)!.candidates,
     healing: rounds.at(-1)!.healing,
     timings: joinTimings(...rounds.map(({ timings }) => timings)),
     remarks: [...selectModules(job).burden, ...joinRemarks(rounds.map(({ remarks }) => remarks))],

@@ -1,6 +1,7 @@
 import type { ResolvedOptions } from '../options.js';
 import { allocateModules } from './budget/allocate-modules.js';
 import { checkBudget } from './budget/check-budget.js';
+import { chooseAllocation, remarkCandidates } from './choose-allocation.js';
 import { joinTimings, type PruneJob, type PruneOutcome } from './job.js';
 import { type MeasuredModel, measureDense } from './measure-dense/measure-dense.js';
 import { startContext } from './prune-context.js';
@@ -54,14 +55,20 @@ export async function pruneMeasured(
   const { store = measured.job.store, sparsity = measured.job.options.sparsity } = result;
   const journal = measured.job.journal?.within(`result-${index}`);
   const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity } };
-  const context = startContext(job);
+  const began = performance.now();
+  const chosen = await chooseAllocation(measured, job);
+  const choosing = { stage: 'candidates', ms: performance.now() - began };
+  const options = { ...job.options, allocation: chosen.allocation };
+  const context = startContext({ ...job, options });
   try {
-    const counts = allocateModules(job.options, modules, dense);
+    const counts = allocateModules(options, modules, dense);
     const shrunk = await shrinkBlocks(context, { ...measured, counts, refinements });
-    const timings = joinTimings(measured.timings, context.timings());
+    const timings = joinTimings(measured.timings, chosen.candidates ? [choosing] : [], context.timings());
     // Measuring and pruning factorise the same curvature.
-    const remarks = [...new Set([...measured.remarks, ...context.remarks])];
-    return { ...shrunk, ...context.findings, dense, timings, remarks };
+    const { candidates } = chosen;
+    const found = candidates ? [remarkCandidates(candidates)] : [];
+    const remarks = [...new Set([...measured.remarks, ...found, ...context.remarks])];
+    return { ...shrunk, ...context.findings, dense, ...(candidates && { candidates }), timings, remarks };
   } finally {
     await context.dispose();
   }

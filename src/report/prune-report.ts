@@ -36,7 +36,7 @@ export interface ReportInput {
   /** See `plainSettings`. */
   readonly settings: PruneReport['settings'];
   readonly layout: ModelLayout;
-  readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'healing' | 'remarks'>;
+  readonly outcome: Pick<PruneOutcome, 'modules' | 'dense' | 'candidates' | 'healing' | 'remarks'>;
   /** Modules whose units lie in another order than before. */
   readonly orders?: readonly UnitOrder[] | undefined;
   readonly parametersAfter: number;
@@ -85,6 +85,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     seed: options.seed,
     ...(calibration && { calibration }),
     ...(input.statistics && { statistics: input.statistics }),
+    ...(outcome.candidates && { candidates: outcome.candidates }),
     ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
     ...(input.quality && { quality: input.quality }),

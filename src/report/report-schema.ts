@@ -7,7 +7,7 @@ import type { HeldOutOrigin } from '../evaluation/held-out-windows.js';
 import type { BiasFindings } from '../evaluation/measure-bias.js';
 import type { PerplexityProtocol } from '../evaluation/perplexity.js';
 import type { HealingReport } from '../healing/heal-model.js';
-import type { StageTiming } from '../prune/job.js';
+import type { AllocationCandidate, StageTiming } from '../prune/job.js';
 
 /** What `schema` says; the number rises when a field changes its meaning or goes. */
 export const REPORT_SCHEMA = 'fang-prune-report/1';
@@ -73,6 +73,8 @@ export interface PruneReport {
   readonly calibration?: CalibrationProvenance;
   /** Saved statistics of the dense model that the run was made from; absent where the model itself was measured. */
   readonly statistics?: StatisticsReport;
+  /** Allocations that were compared on held-out calibration windows, and which was taken; absent where there was one alone. */
+  readonly candidates?: readonly AllocationCandidate[];
   /** How the pruned model learnt from the dense one; absent where it was not asked for. */
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */

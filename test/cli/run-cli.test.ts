@@ -59,7 +59,7 @@ describe('exit codes', () => {
     ['prune dense --out pruned --sparsity much', '--sparsity is "much"; expected a fraction'],
     ['prune dense --out pruned -s .3 --method wandaa', 'o-fang, auto (did you mean "wanda"?)\n'],
     ['prune dense --out pruned -s .3 --method fang', '(did you mean "f-fang"?)'],
-    ['prune dense --out pruned -s .3 --allocation globl', 'standardised, global (did you mean "global"?)'],
+    ['prune dense --out pruned -s .3 --allocation globl', 'standardised, global, compared (did you mean "global"?)'],
     ['prune dense --out pruned -s .3 --dtype q44', '(did you mean "q4"?)'],
     ['prune dense --out pruned -s .3 --seed 1.5', '--seed is 1.5; expected a whole number of at least 0'],
     [

@@ -129,7 +129,11 @@ describe('resolveOptions', () => {
     [{ method: 'flap', dampening: 0.1 }, 'dampening', /it goes with methods obc, o-fang, auto; leave it out$/],
     [{ method: createAdapter('obc'), dampening: 0.1 }, 'dampening', /it goes with methods/],
     [{ weighting: { variant: 'uniform' } }, 'weighting.variant', /it goes with grouping, or method o-fang or f-fang;/],
-    [{ allocation: 'uniform', minimumWidth: 0 }, 'minimumWidth', /it goes with FFNs, and at 0 with allocation global;/],
+    [
+      { allocation: 'uniform', minimumWidth: 0 },
+      'minimumWidth',
+      /it goes with FFNs, and at 0 with allocation global, compared;/,
+    ],
     [{ modules: 'attention', minimumWidth: 0.1 }, 'minimumWidth', /FFNs/],
     [{ modules: 'attention', widthMultiple: 8 }, 'widthMultiple', /it goes with modules "ffn" or "all";/],
     [{ modules: 'attention', grouping: { contextCount: 3 } }, 'grouping.contextCount', /modules "ffn" or "all"/],

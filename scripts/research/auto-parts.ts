@@ -1,0 +1,153 @@
+/**
+ * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts.
+ * Windows begin with what the tokenizer puts before a text. Windows that the model writes are kept in --windows-file.
+ *
+ *   npx tsx scripts/research/auto-parts.ts MODEL --calibration train.txt --text a.txt --text b.txt --variant global --variant uniform
+ */
+import { type Allocation, type AllocationProblem, parametersOf } from '../../src/allocation/allocation.js';
+import { global } from '../../src/allocation/global.js';
+import { uniform } from '../../src/allocation/uniform.js';
+import { findLeadingTokens } from '../../src/calibration/leading-tokens.js';
+import { openLogits } from '../../src/evaluation/compare-logits.js';
+import { cutScoredWindows } from '../../src/evaluation/scored-windows.js';
+import { createTokenScorer, rowsOf } from '../../src/evaluation/token-scorer.js';
+import { nodePlatform, STAGES, withJob } from '../../src/node.js';
+import { type PruneOptions, resolveCalibration, resolveOptions } from '../../src/options.js';
+import { measureDense } from '../../src/prune/measure-dense/measure-dense.js';
+import { pruneMeasured } from '../../src/prune/prune-model.js';
+import { storeInMemory } from '../../src/removal/repair-linear.js';
+import type { UnderstoodModel } from '../../src/runtime/analyse-model.js';
+import { tensorFloats } from '../../src/runtime/tensor-floats.js';
+import { releaseTensor } from '../../src/runtime/tensor-memory.js';
+import { createMemoryStore } from '../../src/runtime/tensor-store.js';
+import { requireTokenizer } from '../../src/storage/load-tokenizer.js';
+import { readText } from '../../src/storage/read-text.js';
+import { readArguments, refuse } from '../read-arguments.js';
+
+const USAGE =
+  'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3] [--dampening 0.1] [--seed 0] [--text-windows 4]';
+const { values, positionals } = readArguments(USAGE, {
+  text: { type: 'string', multiple: true },
+  variant: { type: 'string', multiple: true },
+  calibration: { type: 'string' },
+  windows: { type: 'string', default: '8' },
+  length: { type: 'string', default: '256' },
+  share: { type: 'string', default: '0.5' },
+  'windows-file': { type: 'string' },
+  sparsity: { type: 'string', default: '0.3' },
+  dampening: { type: 'string', default: '0.1' },
+  seed: { type: 'string', default: '0' },
+  'text-windows': { type: 'string', default: '4' },
+});
+
+/** The threshold's sparsities, so far toward an even spread. */
+const toward = (share: number): Allocation => ({
+  ...global,
+  allocate(problem: AllocationProblem) {
+    const own = Array.from(global.allocate(problem));
+    const total = parametersOf(problem.modules);
+    const even = own.reduce((sum, value, at) => sum + value * problem.modules[at]!.parameterCount, 0) / total;
+    return own.map((value) => (1 - share) * value + share * even);
+  },
+});
+
+/** What differs from `auto`. */
+const VARIANTS: Readonly<Record<string, Partial<PruneOptions>>> = {
+  compared: {},
+  global: { allocation: 'global' },
+  quarter: { allocation: toward(0.25) },
+  half: { allocation: toward(0.5) },
+  even: { allocation: toward(1) },
+  uniform: { allocation: uniform },
+  'no-input-steps': { inputSteps: 0 },
+  'uniform-no-input-steps': { allocation: uniform, inputSteps: 0 },
+};
+
+const [model] = positionals;
+const { text: texts = [], variant: names = ['compared', 'global', 'half', 'even', 'uniform'] } = values;
+if (model === undefined || texts.length === 0) refuse(USAGE, 'a model folder and a text are missing');
+const stray = names.find((name) => VARIANTS[name] === undefined);
+if (stray !== undefined) refuse(USAGE, `no variant ${stray}; there are ${Object.keys(VARIANTS).join(', ')}`);
+const [windowCount, windowLength] = [Number(values.windows), Number(values.length)];
+const started = process.cpuUsage();
+const say = (message: string) => {
+  const { user, system } = process.cpuUsage(started);
+  process.stdout.write(
+    `${message}  [${Math.round((user + system) / 1e6)} CPU-s, ${Math.round(process.resourceUsage().maxRSS / 1024)} MB]\n`,
+  );
+};
+
+await withJob(nodePlatform, {}, async (context) => {
+  const engine = await nodePlatform.createEngine({});
+  const folder = await STAGES.open.run(context, { model: model! });
+  const tokenizer = await requireTokenizer(folder, 'a text');
+  const dense = await STAGES.load.run(context, folder);
+  const analysed = await STAGES.analyse.run(context, { model: dense, engine });
+  const share = Number(values.share);
+  const { windows } = await STAGES.calibrate.run(context, {
+    ...{ folder, model: dense, engine, seed: Number(values.seed), positionCount: analysed.positionCount },
+    vocabularySize: analysed.detected.layout.vocabularySize,
+    calibration: resolveCalibration({
+      ...{ windowCount, windowLength },
+      ...(values.calibration !== undefined && { source: { file: values.calibration } }),
+      generate: share > 0 && { share, ...(values['windows-file'] && { file: values['windows-file'] }) },
+    }),
+  });
+  say(`${windows.length} windows`);
+  const leadingTokens = findLeadingTokens(tokenizer);
+  const scored: (readonly [string, Int32Array[]])[] = [];
+  for (const file of texts) {
+    const tokens = tokenizer.encode(await readText(nodePlatform.files, file), { enough: 40 * windowLength });
+    const cut = cutScoredWindows(tokens, { windowLength, stride: windowLength, leadingTokens });
+    scored.push([file, cut.slice(0, Number(values['text-windows'])).map((window) => window.tokens)]);
+  }
+  /** -ln p a token by text. */
+  const evaluate = async (understood: UnderstoodModel) => {
+    const scorer = await createTokenScorer(engine, 'float32');
+    const losses: number[] = [];
+    for (const [, cut] of scored) {
+      const source = await openLogits({ ...understood, engine, windows: cut }, 1);
+      let [sum, count, at] = [0, 0, 0];
+      for await (const logits of source.logits()) {
+        const width = logits.dims.at(-1)!;
+        const rows = {
+          type: 'float32',
+          dims: [logits.data.length / width, width],
+          data: tensorFloats(logits, 'logits'),
+        } as const;
+        const targets = cut[at++]!.subarray(1);
+        for (const loss of await scorer.score(rowsOf(rows, 0, targets.length), targets)) sum += loss;
+        count += targets.length;
+        releaseTensor(logits);
+      }
+      await source.dispose();
+      losses.push(sum / count);
+    }
+    await scorer.release();
+    return losses;
+  };
+  const options = (changes: Partial<PruneOptions>) =>
+    resolveOptions({
+      ...{ sparsity: Number(values.sparsity), modules: 'ffn', method: 'auto', seed: Number(values.seed) },
+      ...{ dampening: Number(values.dampening), ...changes },
+    });
+  const before = await evaluate({ model: dense, analysed });
+  say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);
+  const job = {
+    ...{ model: dense, analysed, engine, windows, options: options({}), store: storeInMemory },
+    createStore: () => createMemoryStore(),
+  };
+  const measured = await measureDense(job);
+  say('measured');
+  for (const name of names) {
+    const variant = options(VARIANTS[name]!);
+    const outcome = await pruneMeasured({ ...measured, job: { ...job, options: variant } });
+    const widths = outcome.modules.map(({ keep, module }) => (keep.length / module.unitCount).toFixed(2));
+    for (const remark of outcome.remarks) say(remark);
+    const after = await evaluate({ model: outcome.model, analysed });
+    const rises = after.map((loss, at) => loss - before[at]!);
+    say(`${name}: ${rises.map((rise) => rise.toFixed(3)).join(' ')}  kept ${widths.join(' ')}`);
+  }
+  await measured.dispose();
+});

@@ -1,0 +1,111 @@
+import type { Allocation } from '../allocation/allocation.js';
+import { readKept } from '../platform/journal.js';
+import type { UnderstoodModel } from '../runtime/analyse-model.js';
+import { allocateModules, type StepCounts } from './budget/allocate-modules.js';
+import type { AllocationCandidate, PruneJob } from './job.js';
+import type { MeasuredModel } from './measure-dense/measure-dense.js';
+import { startContext } from './prune-context.js';
+import { measureDivergences } from './quantise/measure-divergences.js';
+import { shrinkBlocks } from './shrink-blocks.js';
+
+/** What came of a comparison. */
+export interface ChosenAllocation {
+  readonly allocation: Allocation;
+  /** Absent: there was nothing to compare. */
+  readonly candidates?: readonly AllocationCandidate[];
+}
+
+/** Tokens that drafts are pruned on, and compared on, at most: enough to tell allocations apart. */
+const MOST_TOKENS = { drafts: 8192, compared: 4096 };
+
+/** Fraction by which a candidate must be better than the first one. */
+const MARGIN = 0.03;
+
+/** Where the entry of the drafts' divergences stands. */
+const KEPT = 'candidates';
+
+/** Of the windows, those that drafts are compared on. */
+const HELD_OUT = 1 / 4;
+
+/**
+ * Chooses between the candidates of an allocation: the model is pruned by each on some calibration windows, without refinements,
+ * and the drafts' predictions on others are compared with the dense model's. The first candidate stays where no other is clearly
+ * better. Orders and prices of units are those of all windows.
+ *
+ * @returns the allocation of the job where it has no candidates, they take the same, or there are no windows to compare them on.
+ */
+export async function chooseAllocation(measured: MeasuredModel, job: PruneJob): Promise<ChosenAllocation> {
+  const { modules, dense, read } = measured;
+  const { options, windows } = job;
+  const named = Object.entries(options.allocation.candidates ?? {});
+  const whole = { allocation: options.allocation };
+  if (named.length < 2 || read !== undefined || windows.length < 2) return whole;
+  const countsOf = (allocation: Allocation) => allocateModules({ ...options, allocation }, modules, dense);
+  const tried = named
+    .map(([name, allocation]) => ({ name, allocation, counts: countsOf(allocation) }))
+    .filter(({ counts }, at, all) => all.findIndex((other) => isSame(other.counts, counts)) === at);
+  if (tried.length < 2) return { allocation: tried[0]?.allocation ?? whole.allocation };
+  const kept = await readKept<number[]>(job.journal, KEPT);
+  const divergences = kept ?? (await compareDrafts(measured, job, tried));
+  if (kept === undefined) await job.journal?.write(KEPT, [divergences]);
+  const best = pickBest(divergences);
+  return {
+    allocation: tried[best]!.allocation,
+    candidates: tried.map(({ name }, at) => ({ name, divergence: divergences[at]!, chosen: at === best })),
+  };
+}
+
+/** The first one, unless another is better by more than the comparison's noise. */
+function pickBest(divergences: readonly number[]): number {
+  const lowest = Math.min(...divergences);
+  return lowest < divergences[0]! * (1 - MARGIN) ? divergences.indexOf(lowest) : 0;
+}
+
+const isSame = (a: StepCounts, b: StepCounts): boolean => [...a].every(([index, count]) => b.get(index) === count);
+
+interface Draft {
+  readonly allocation: Allocation;
+  readonly counts: StepCounts;
+}
+
+async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: readonly Draft[]): Promise<number[]> {
+  const { engine, analysed, model, options, windows } = job;
+  const { onProgress, signal } = options;
+  const [{ length: windowLength } = { length: 1 }] = windows;
+  const most = (tokens: number) => Math.max(1, Math.floor(tokens / windowLength));
+  const heldOut = Math.max(1, Math.min(most(MOST_TOKENS.compared), Math.round(windows.length * HELD_OUT)));
+  const drafted = windows.slice(0, Math.min(most(MOST_TOKENS.drafts), windows.length - heldOut));
+  let done = 0;
+  const report = (fraction = 0) =>
+    onProgress?.({ stage: 'candidates', done: done + Math.min(fraction, 0.99), total: tried.length });
+  const drafts = async function* (): AsyncGenerator<UnderstoodModel> {
+    for (const { allocation, counts } of tried) {
+      const own = {
+        ...options,
+        ...{ allocation, inputSteps: 0 },
+        onProgress: (step: { readonly done: number; readonly total: number }) => report(step.done / step.total),
+      };
+      const context = startContext({ ...job, windows: drafted, options: own, journal: undefined });
+      try {
+        const { model: draft } = await shrinkBlocks(context, {
+          ...{ modules: measured.modules, dense: measured.dense, curvatures: measured.curvatures },
+          ...{ counts, refinements: [] },
+        });
+        yield { model: draft, analysed };
+      } finally {
+        await context.dispose();
+      }
+      done += 1;
+      report();
+    }
+  };
+  report();
+  return measureDivergences({ model, analysed }, drafts(), { engine, signal, windows: windows.slice(-heldOut) });
+}
+
+/** The comparison in a sentence. */
+export function remarkCandidates(candidates: readonly AllocationCandidate[]): string {
+  const figures = candidates.map(({ name, divergence }) => `${name} ${divergence.toPrecision(3)}`);
+  const { name } = candidates.find(({ chosen }) => chosen)!;
+  return `compared ${candidates.length} allocations by their divergence on held-out windows, in nats a token: ${figures.join(', ')}; took ${name}`;
+}
