@@ -27,6 +27,7 @@ export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<bo
   const [rows = 0, columns = 0] = a.dims;
   if (a.dataType !== b.dataType || a.dims.length !== 2 || b.dims.join() !== [columns, rows].join()) return false;
   const size = a.byteLength / (rows * columns);
+  if (!Object.hasOwn(VIEWS, size)) return false;
   const readAt = async (handle: TensorHandle, at: number, count = 1) =>
     handle.read({ offset: at * size, length: count * size });
   for (const at of samples(rows * columns)) {
@@ -36,16 +37,24 @@ export async function isTransposed(a: TensorHandle, b: TensorHandle): Promise<bo
   const rowsAtOnce = Math.max(1, Math.floor(PIECE_BYTES / (columns * size)));
   for (let row = 0; row < rows; row += rowsAtOnce) {
     const count = Math.min(rowsAtOnce, rows - row);
-    const piece = await readAt(a, row * columns, count * columns);
+    const piece = elementsOf(await readAt(a, row * columns, count * columns), size);
     for (let column = 0; column < columns; column++) {
-      const other = await readAt(b, column * rows + row, count);
-      for (let at = 0; at < count; at++)
-        for (let byte = 0; byte < size; byte++)
-          if (piece[(at * columns + column) * size + byte] !== other[at * size + byte]) return false;
+      const other = elementsOf(await readAt(b, column * rows + row, count), size);
+      for (let at = 0; at < count; at++) if (piece[at * columns + column] !== other[at]) return false;
     }
   }
   return true;
 }
+
+/** Bit patterns of elements of a size that `VIEWS` has. */
+function elementsOf(bytes: Uint8Array<ArrayBuffer>, size: number): Uint8Array | Uint16Array | Uint32Array {
+  const { buffer, byteOffset, byteLength } = byteOffsetFits(bytes, size) ? bytes : bytes.slice();
+  return new VIEWS[size as keyof typeof VIEWS](buffer, byteOffset, byteLength / size);
+}
+
+const VIEWS = { 1: Uint8Array, 2: Uint16Array, 4: Uint32Array } as const;
+
+const byteOffsetFits = ({ byteOffset }: Uint8Array, size: number): boolean => byteOffset % size === 0;
 
 /** Places spread over a length, each near another part of a row. */
 const samples = (length: number): number[] =>
