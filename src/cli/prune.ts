@@ -215,7 +215,7 @@ export function formatQuality(quality: QualityReport | undefined, result?: strin
 export function formatCertificate(certificate: CertificateReport | undefined): string[] {
   if (certificate === undefined) return [];
   const { gap, tokens, tolerance, opened } = certificate;
-  const how = opened ? 'Checked' : 'Compared, but not opened (the installed ONNX Runtime does not run such models)';
+  const how = opened ? 'Checked' : 'Compared, but not opened (the notes say why)';
   return [
     `${how}: computes what the masked original does, to ${gap.toExponential(1)} of the logits' range on ${tokens} tokens (at most ${tolerance.toExponential(1)}).\n`,
   ];

@@ -5,6 +5,26 @@ import { listOf, number, object, optional, positions, type Shape, text, withFiel
 
 const beforeAfter = withFields({ before: number, after: number });
 
+const DTYPE = withFields({
+  dtype: text,
+  file: text,
+  bytes: number,
+  parts: withFields({ ffn: number, attention: number, embedding: number, head: number, other: number }),
+  divergence: optional(
+    withFields({ windowCount: number, pruning: number, quantising: number, nearest: optional(number) }),
+  ),
+  rounding: optional(withFields({ learned: number, nearest: number, costRatio: number })),
+  certificate: optional(CERTIFICATE),
+  quality: optional(QUALITY),
+});
+
+const CALIBRATION = withFields({
+  windowCount: number,
+  windowLength: number,
+  leadingTokens: optional(listOf(number)),
+  generated: optional(withFields({ windowCount: number, seed: number })),
+});
+
 /** What every report has, and what is read where it is there. */
 const REPORT = withFields({
   version: text,
@@ -19,7 +39,11 @@ const REPORT = withFields({
   healing: optional(HEALING),
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
-  dtypes: optional(listOf(withFields({ quality: optional(QUALITY) }))),
+  dtypes: optional(listOf(DTYPE)),
+  calibration: optional(CALIBRATION),
+  seed: number,
+  out: optional(text),
+  peakMemoryBytes: optional(number),
   sideFiles: optional(SIDE_FILES),
   timings: listOf(withFields({ stage: text, ms: number })),
   remarks: listOf(text),
