@@ -32,7 +32,7 @@ export class UnsupportedModelError extends FangPruneError {
   readonly code = 'ERR_UNSUPPORTED_MODEL';
 }
 
-/** Numbers stopped making sense (NaN weights, a factorisation that fails). Remedy: check the weights or raise the dampening. */
+/** Numerical failure (NaN weights, a singular matrix). Remedy: check the weights or raise the dampening. */
 export class NumericalError extends FangPruneError {
   readonly code = 'ERR_NUMERICAL';
 }

@@ -72,7 +72,7 @@ async function askToPrune(ask: Ask): Promise<string[]> {
     'Train it afterwards on what the dense model predicts? It takes some times as long',
     false,
   );
-  const isDry = await ask.yes('Only foretell sizes and time?', false);
+  const isDry = await ask.yes('Only estimate sizes and time?', false);
   return [
     ...['prune', model, '--sparsity', sparsity, '--out', out],
     ...(text === '' ? [] : ['--calibration', text]),

@@ -99,7 +99,7 @@ export async function readSafetensors(source: ByteSource): Promise<TensorMap> {
     if (from !== end) throw broken(`tensor "${name}" begins at ${from} of the data, where ${end} was expected`);
     end = to;
   }
-  if (start + end !== byteLength) throw broken(`it has ${byteLength} bytes where its header foretells ${start + end}`);
+  if (start + end !== byteLength) throw broken(`it has ${byteLength} bytes where its header says ${start + end}`);
   return tensors;
 }
 

@@ -40,7 +40,7 @@ function perplexities({ metrics, quality }: PruneReport, of: 'dense' | 'pruned')
 
 /**
  * Geometric mean of a rung's perplexities, in which every text counts alike; absent where none was measured, or texts were read
- * in other ways: tokens with more text before them are easier to foretell.
+ * in other ways: tokens with more text before them are easier to predict.
  */
 export function meanPerplexity({ perplexities = [] }: Pick<RungReport, 'perplexities'>): number | undefined {
   const ways = new Set(perplexities.map(({ protocol }) => wayOfReading(protocol)));

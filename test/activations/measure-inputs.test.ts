@@ -112,7 +112,7 @@ it('finds the factors of the curvature', async () => {
   }
 });
 
-it('foretells how far a small step moves the output', async () => {
+it('predicts how far a small step moves the output', async () => {
   const { model, analysed } = loaded;
   const index = indexRunGraph(model);
   const atHand = (value: string) => value === module.input;

@@ -12,7 +12,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
-it('foretells what a run makes, and writes nothing', async () => {
+it('estimates what a run makes, and writes nothing', async () => {
   const request = { ...REQUEST, method: 'magnitude' } as const;
   const { results, calibration, stages, ms } = await plan({ ...request, out: join(folder, 'pruned') });
   expect(await readdir(folder)).toEqual([]);
@@ -26,7 +26,7 @@ it('foretells what a run makes, and writes nothing', async () => {
   expect(stages.reduce((sum, stage) => sum + stage.ms, 0)).toBeCloseTo(ms);
 });
 
-it('tells nothing of widths that are measured, and foretells every dtype and sparsity', async () => {
+it('tells nothing of widths that are measured, and estimates every dtype and sparsity', async () => {
   const { allocation, results, calibration, stages } = await plan({
     ...REQUEST,
     sparsity: [0.2, 0.4],
