@@ -6,7 +6,16 @@ import { Converter, PageEvent } from 'typedoc';
 /** The menu: the way of a newcomer from top to bottom. A page that is named nowhere is listed under the last heading. */
 const MENU = {
   'First steps': ['why', 'guide', 'hub', 'browser', 'bundlers', 'apps'],
-  'Better results': ['calibration', 'report', 'evaluation', 'auto', 'experts', 'recipes-and-ladders', 'healing', 'quantisation'],
+  'Better results': [
+    'calibration',
+    'report',
+    'evaluation',
+    'auto',
+    'experts',
+    'recipes-and-ladders',
+    'healing',
+    'quantisation',
+  ],
   'Own pipelines': ['pipelines', 'fang-in-code'],
   'Rely on it': ['performance', 'reliability', 'reproducibility', 'supported-models', 'results', 'deviations'],
   'Look up': ['options', 'glossary'],

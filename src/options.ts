@@ -3,8 +3,8 @@ import { ALLOCATIONS } from './allocation/allocations.js';
 import { MODULE_KINDS, type ModuleKind } from './architecture/layout.js';
 import type { CompensationAdapter } from './compensation/adapter.js';
 import { resolveMethod } from './compensation/methods.js';
-import { definedOf } from './defined-of.js';
 import { METRICS } from './importance/metrics.js';
+import { omitUndefined } from './omit-undefined.js';
 import {
   type AllocationChoice,
   type BlockSparsity,
@@ -113,7 +113,7 @@ interface Decided {
  */
 export function resolveOptions(options: PruneOptions): ResolvedOptions {
   checkOptions(options, PRUNE_ROWS);
-  const said = definedOf(options);
+  const said = omitUndefined(options);
   const {
     run,
     settings,

@@ -15,7 +15,7 @@ const STAGES: readonly string[] = [
 /** Lowest first: a file may import from its own folder and from lower layers only. */
 const LAYERS = [
   ['parse-json', 'printable'],
-  ['defined-of', 'errors', 'free-bytes', 'noticed', 'progress', 'reason', 'version'],
+  ['errors', 'free-bytes', 'ignore-rejection', 'omit-undefined', 'progress', 'reason', 'version'],
   ['linalg'],
   ['onnx', 'calibration'],
   ['graph'],

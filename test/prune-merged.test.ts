@@ -7,7 +7,7 @@ import { bytesSource, createMemoryFolder } from '../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../src/options.js';
 import { maskModel } from '../src/removal/mask-model.js';
-import { pruneTwin } from '../src/removal/prune-twin.js';
+import { pruneTwin } from '../src/removal/prune-no-past-branch.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { testEngine } from './support/engine.js';
@@ -70,7 +70,7 @@ describe('a merged decoder', () => {
     }
     // Reopened, it comes apart again.
     const again = await load(await bytesOf(merged));
-    expect(again.model.twin).toBeDefined();
+    expect(again.model.noPastBranch).toBeDefined();
     expect(branchesOf(merged)).toHaveLength(2);
   });
 

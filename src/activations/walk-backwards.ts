@@ -387,7 +387,7 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
 async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts }) {
   const { engine, model, index, analysed, side, carried } = walk;
   const { cuts } = analysed.detected.partition;
-  const goesOn = at > 0;
+  const continues = at > 0;
   const own = carried.madeIn(at);
   const handed = own.filter((name) => carried.has(name));
   const isOwn = new Set(carried.allIn(at));
@@ -407,7 +407,7 @@ async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: Block
         { value: output, cotangent: OUTPUT_COTANGENT },
         ...handed.map((value) => ({ value, cotangent: cotangentOf(value) })),
       ],
-      wanted: [...(goesOn || wanted.length === 0 ? [input] : []), ...wanted, ...before],
+      wanted: [...(continues || wanted.length === 0 ? [input] : []), ...wanted, ...before],
     });
     cotangent = gradient.gradients.get(input);
     passedOn = new Map(before.map((name) => [name, gradient.gradients.get(name)!]));
@@ -456,8 +456,10 @@ interface WindowAxis {
 
 /** Axis of the windows: the first of `[B, S, C]`, or of `[B S, C]` as some graphs flatten it; the second of `[N, B, S, C]`, N streams side by side. */
 function windowAxis({ facts: { first, second }, probes }: AnalysedModel, hidden: string): number {
-  const [dims = [], twin = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
-  const found = dims.findIndex((dim, axis) => dim === probes[0].batchSize && twin[axis] === probes[1].batchSize);
+  const [dims = [], noPastBranch = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
+  const found = dims.findIndex(
+    (dim, axis) => dim === probes[0].batchSize && noPastBranch[axis] === probes[1].batchSize,
+  );
   return Math.max(0, found);
 }
 

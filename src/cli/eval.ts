@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 import type { EvaluateRequest, Evaluation, GenerationRequest, ModelComparison } from '../node.js';
 import { EVALUATE, GENERATE_TEXT } from '../options/commands.js';
-import { truth } from '../options/kinds.js';
+import { boolean } from '../options/kinds.js';
 import { pickOptions, rowsOf } from '../options/option.js';
 import type { CliApi } from './api.js';
 import type { CommandRow } from './command.js';
@@ -27,7 +27,7 @@ export const EVAL = {
   'Sample text': { ...sample, prompt: { ...sample.prompt, required: false } },
   Comparison: {
     compare: {
-      kind: truth,
+      kind: boolean,
       flag: '--compare',
       help: 'tell whether the models differ from the first by more than noise',
     },

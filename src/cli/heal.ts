@@ -3,7 +3,7 @@ import { HEAL } from '../options/commands.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
-import { sayingHow } from './interrupted-error.js';
+import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCertificate, formatHealing, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
@@ -22,7 +22,7 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
     'heal ./model ./smaller --out healed --heal-windows 256',
     'heal ./model ./smaller --out healed --heal-text 50% --calibration my.txt',
   ],
-  run: (api, request) => sayingHow(request, api.heal(request)),
+  run: (api, request) => withResumeHint(request, api.heal(request)),
   format: formatHealed,
 };
 

@@ -12,7 +12,7 @@ interface InterruptedRequest extends Pick<JobControl, 'signal'> {
 }
 
 /** Says how a run that makes `out` can go on, where it was interrupted and has kept something. */
-export function sayingHow<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
+export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedRequest, run: Promise<T>): Promise<T> {
   // While the run stops: when it has, the process may have no time left.
   signal?.addEventListener('abort', () => void loadWorkspace(), { once: true });
   return run.catch(async (error: unknown) => {

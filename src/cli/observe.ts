@@ -4,7 +4,7 @@ import { OBSERVE } from '../options/commands.js';
 import { resolveLook } from '../options/request.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
-import { sayingHow } from './interrupted-error.js';
+import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
@@ -22,7 +22,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
     'observe ./model --out statistics --method o-fang --metric divergence',
   ],
   check: resolveLook,
-  run: (api, request) => sayingHow(request, api.observe(request)),
+  run: (api, request) => withResumeHint(request, api.observe(request)),
   format: formatObserved,
 };
 

@@ -1,8 +1,8 @@
-import { definedOf } from '../defined-of.js';
 import type { HealingReport } from '../healing/heal-model.js';
 import type { BenchmarkReport, LadderRequest, PrunePlan } from '../node.js';
+import { omitUndefined } from '../omit-undefined.js';
 import { LADDER } from '../options/commands.js';
-import { fractionOf, truth } from '../options/kinds.js';
+import { boolean, fractionOf } from '../options/kinds.js';
 import { type Families, refusal, row } from '../options/option.js';
 import { resolveRequest } from '../options/request.js';
 import { nameRungs } from '../pipeline/ladder-rungs.js';
@@ -27,7 +27,7 @@ import { formatDtypes } from './format-dtypes.js';
 import { formatModules } from './format-modules.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
-import { sayingHow } from './interrupted-error.js';
+import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatLadder, type LadderResult } from './prune-ladder.js';
 import { formatPlan } from './prune-plan.js';
@@ -43,7 +43,7 @@ export const PRUNE_COMMAND = {
   Evaluation: {
     ...LADDER.Evaluation,
     bench: row('--bench', 'measure how fast the dense and the pruned model are', {
-      kind: truth,
+      kind: boolean,
       default: false,
       everyday: true,
     }),
@@ -74,8 +74,8 @@ export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePl
     if (isForetold(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
     const result =
       others.length === 0
-        ? await sayingHow(request, api.prune({ ...request, sparsity: sparsity! }))
-        : { reports: await sayingHow(request, api.pruneLadder(request)) };
+        ? await withResumeHint(request, api.prune({ ...request, sparsity: sparsity! }))
+        : { reports: await withResumeHint(request, api.pruneLadder(request)) };
     return bench ? addSpeed(api, request, result) : result;
   },
   format(result, colors, { bench: _, ...request }) {
@@ -98,7 +98,7 @@ async function addSpeed(
   const outs = reports.flatMap(({ out }) => out ?? []);
   const benchmark = await api.benchmark({
     ...{ models: [model, ...outs], onProgress, signal },
-    ...definedOf({ embeddings, offline, executionProvider }),
+    ...omitUndefined({ embeddings, offline, executionProvider }),
   });
   const added: PruneReport[] = [];
   for (const [at, report] of reports.entries()) {

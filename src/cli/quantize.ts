@@ -5,7 +5,7 @@ import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { formatDtypes } from './format-dtypes.js';
 import { formatSideFiles } from './format-side-files.js';
-import { sayingHow } from './interrupted-error.js';
+import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import { formatCalibration, formatCertificate, formatQuality } from './prune.js';
 import type { Colors } from './terminal.js';
@@ -22,7 +22,7 @@ export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
     'quantize ./model --out small --dtype q4 --calibration my.txt',
   ],
   check: resolveQuantisation,
-  run: (api, request) => sayingHow(request, api.quantize(request)),
+  run: (api, request) => withResumeHint(request, api.quantize(request)),
   format: formatQuantized,
 };
 

@@ -5,7 +5,7 @@ import { numbers, words } from '../report/table-columns.js';
 import type { CommandRow } from './command.js';
 import { formatSideFiles } from './format-side-files.js';
 import { formatTable } from './format-table.js';
-import { sayingHow } from './interrupted-error.js';
+import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
 import type { Colors } from './terminal.js';
 
@@ -20,7 +20,7 @@ export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVoc
     'trim-vocabulary ./model --out smaller --vocabulary-size 64000 --text my.txt',
     'trim-vocabulary ./model --keep-languages en,de --dry-run',
   ],
-  run: (api, request) => sayingHow(request, api.trimVocabulary(request)),
+  run: (api, request) => withResumeHint(request, api.trimVocabulary(request)),
   format: formatTrimmed,
 };
 

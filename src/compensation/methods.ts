@@ -1,5 +1,4 @@
 import type { AllocationName } from '../allocation/allocations.js';
-import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
 import { type FluctuationMetric, flap } from '../importance/fluctuation.js';
 import type { ImportanceScore, ScoreRow } from '../importance/importance-score.js';
@@ -7,6 +6,7 @@ import { magnitude } from '../importance/magnitude.js';
 import type { MetricName } from '../importance/metrics.js';
 import { random } from '../importance/random.js';
 import { wanda } from '../importance/wanda.js';
+import { omitUndefined } from '../omit-undefined.js';
 import type { CompensationAdapter, StatisticsNeed } from './adapter.js';
 import { createImportanceAdapter } from './importance-adapter.js';
 import { createObcAdapter, type ObcOptions } from './obc.js';
@@ -164,7 +164,7 @@ export function resolveMethod(method: MethodChoice, given: MethodSettings = {}):
     return { name: 'custom', adapter, orderAdapter: adapter, settings: {}, takes: [], run: {} };
   }
   const { defaults, takes, ordering, run = {} } = findMethod(method);
-  const known: Readonly<Record<string, unknown>> = { ...defaults, ...definedOf(given) };
+  const known: Readonly<Record<string, unknown>> = { ...defaults, ...omitUndefined(given) };
   const settings = Object.fromEntries(takes.map((name) => [name, known[name]]));
   const create = (more?: object) => createAdapter(method as MethodName, { ...settings, ...more });
   const adapter = create();

@@ -1,5 +1,5 @@
-import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
+import { omitUndefined } from '../omit-undefined.js';
 import { COMPARISON } from '../options/comparison.js';
 import { checkOptions, defaultsOf } from '../options/option.js';
 import { differences, type Interval, testMean } from './change-interval.js';
@@ -49,7 +49,7 @@ export function comparePerplexities(
   options: Pick<ComparisonOptions, 'confidence'> = {},
 ): PerplexityComparison {
   checkOptions(options, COMPARISON);
-  const { confidence } = { ...defaultsOf(COMPARISON), ...definedOf(options) };
+  const { confidence } = { ...defaultsOf(COMPARISON), ...omitUndefined(options) };
   checkSameWindows(a, b);
   const tokenCount = a.windows.reduce((sum, window) => sum + window.tokenCount, 0);
   const [own, other] = [sumsOf(a), sumsOf(b)];

@@ -30,10 +30,10 @@ export function splitMerged(model: OnnxModel): OnnxModel {
   if (!graph || !choice || !cached || !fresh) return model;
   // Weights inside a branch have no handle.
   if (cached.initializer.length + fresh.initializer.length > 0) return model;
-  const twin = takeBranch(model, choice, fresh);
+  const noPastBranch = takeBranch(model, choice, fresh);
   return {
     ...takeBranch(model, choice, cached),
-    twin: { model: twin, merged: { ...model, proto: frameOf(model, choice) } },
+    noPastBranch: { model: noPastBranch, merged: { ...model, proto: frameOf(model, choice) } },
   };
 }
 
@@ -74,9 +74,9 @@ function frameOf({ proto }: OnnxModel, choice: NodeProto): ModelProto {
 }
 
 /** Puts two decoders back into the merged one that they were taken from. Weights that are equal become one. */
-export async function mergeDecoders({ twin, ...cached }: OnnxModel, fresh: OnnxModel): Promise<OnnxModel> {
-  if (twin === undefined) return cached;
-  const { proto: frame } = twin.merged;
+export async function mergeDecoders({ noPastBranch, ...cached }: OnnxModel, fresh: OnnxModel): Promise<OnnxModel> {
+  if (noPastBranch === undefined) return cached;
+  const { proto: frame } = noPastBranch.merged;
   const proto = clone(ModelProtoSchema, frame);
   const graph = proto.graph!;
   const [choice] = graph.node as [NodeProto];

@@ -24,11 +24,11 @@ const PRODUCTS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Conv', 'Einsum
 export async function shareWeights(model: OnnxModel): Promise<OnnxModel> {
   const pairs = await findPairs(model);
   if (pairs.length === 0) return model;
-  const { twin } = model;
+  const { noPastBranch } = model;
   return {
     ...replaceCopies(model, pairs),
     shared: pairs.map(({ copy, byteLength }) => ({ name: copy, byteLength })),
-    ...(twin && { twin: { ...twin, model: replaceCopies(twin.model, pairs) } }),
+    ...(noPastBranch && { noPastBranch: { ...noPastBranch, model: replaceCopies(noPastBranch.model, pairs) } }),
   };
 }
 
@@ -48,7 +48,7 @@ interface Candidate {
 }
 
 async function findPairs(model: OnnxModel): Promise<EqualPair[]> {
-  const models = [model, ...(model.twin ? [model.twin.model] : [])];
+  const models = [model, ...(model.noPastBranch ? [model.noPastBranch.model] : [])];
   const indexes = models.map(({ proto }) => indexGraph(proto.graph!));
   const candidates = (model.proto.graph?.initializer ?? []).flatMap(
     ({ name }) => describeWeight(name, model.weights.get(name), indexes) ?? [],

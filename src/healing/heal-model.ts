@@ -7,7 +7,7 @@ import type { TrainedName } from './trained-weights.js';
 import { bestWeights, type CurvePoint, getList, type TrainingFacts } from './training-state.js';
 import { sliceOf, type WeightGroups } from './weight-groups.js';
 
-export { checkKinship } from './check-kinship.js';
+export { checkSameBase } from './check-same-base.js';
 export type { HealingRequest, HealingSettings } from './start-training.js';
 export type { TrainedName } from './trained-weights.js';
 export type { CurvePoint, SavedTraining, TrainingFacts } from './training-state.js';

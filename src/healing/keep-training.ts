@@ -19,7 +19,7 @@ export async function keepTraining(journal: Journal | undefined): Promise<Pick<H
     async onStep(save) {
       const { facts, tensors } = save();
       const byteLength = [...tensors.values()].reduce((sum, handle) => sum + handle.byteLength, 0);
-      if (journal.isDue(byteLength)) await journal.write(NAME, partsOf(facts, tensors));
+      if (journal.shouldCheckpoint(byteLength)) await journal.write(NAME, partsOf(facts, tensors));
     },
   };
 }

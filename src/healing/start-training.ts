@@ -10,7 +10,7 @@ import { type Batch, indexRunGraph, makeBatches, type SideValues } from '../runt
 import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
-import { checkKinship } from './check-kinship.js';
+import { checkSameBase } from './check-same-base.js';
 import { createLossHead } from './loss-head.js';
 import { runStages, stagesOf } from './run-stages.js';
 import { createStudent } from './student.js';
@@ -167,7 +167,7 @@ export function findShared(
 
 /** @throws OptionError, UnsupportedModelError */
 export async function checkRequest({ teacher, student, windows, heldOut }: HealingRequest): Promise<void> {
-  await checkKinship(teacher, student);
+  await checkSameBase(teacher, student);
   findShared(student, indexRunGraph(student.model));
   if (windows.length === 0 || heldOut.length === 0)
     throw new OptionError(

@@ -1,4 +1,4 @@
-import { truth } from '../options/kinds.js';
+import { boolean } from '../options/kinds.js';
 import { checkOptions, pickOptions, type Rows, row } from '../options/option.js';
 import { checkControl } from '../options/run.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
@@ -15,7 +15,7 @@ export interface IsolateOption {
 }
 
 const ISOLATE = {
-  isolate: row(undefined, 'make the call in a process of its own', { kind: truth, default: false }),
+  isolate: row(undefined, 'make the call in a process of its own', { kind: boolean, default: false }),
 } as const satisfies Rows<IsolateOption>;
 
 /** Makes a call in this process, or in one of its own where the request asks for it. */

@@ -1,6 +1,6 @@
 import type { ChildProcess } from 'node:child_process';
 import type { JobControl } from '../progress.js';
-import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
+import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
 import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { forkWorker } from './fork-worker.js';
 import { inheritDescriptors } from './inherit-descriptors.js';
@@ -31,7 +31,7 @@ export async function runIsolated<Call extends ModelCall>(
       },
       listen: (hear) => listenTo(child, { call, watched, hear }),
     };
-    return await askThrough(channel, call, { ...request, onProgress, signal });
+    return await sendRequest(channel, call, { ...request, onProgress, signal });
   } finally {
     process.off('exit', kill);
     kill();

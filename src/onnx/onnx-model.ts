@@ -50,7 +50,7 @@ export interface OnnxModel {
   /** Copies of other weights that its file holds as well; saving writes those once. Absent: none. */
   readonly shared?: readonly SharedWeight[];
   /** The other half of a merged decoder, over the same weights; absent for any other model. */
-  readonly twin?: MergedTwin;
+  readonly noPastBranch?: MergedTwin;
 }
 
 /** A copy of another weight. */

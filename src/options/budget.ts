@@ -3,6 +3,7 @@ import { ALLOCATIONS, type AllocationName } from '../allocation/allocations.js';
 import { MODULE_KINDS, type ModuleKind } from '../architecture/layout.js';
 import type { HeadUnit } from '../removal/plan-removal.js';
 import {
+  boolean,
   choice,
   type Fraction,
   fraction,
@@ -12,7 +13,6 @@ import {
   namesOf,
   portion,
   record,
-  truth,
   whole,
 } from './kinds.js';
 import { type Applies, type Rows, refusal, row, showValue, suggestValue } from './option.js';
@@ -145,7 +145,7 @@ export const BUDGET = {
   perBlockKvHeads: row(
     '--per-block-kv-heads',
     'let KV head counts differ between blocks, which not every runtime takes',
-    { kind: truth, default: false, applies: whereSelected('attention') },
+    { kind: boolean, default: false, applies: whereSelected('attention') },
   ),
 } as const satisfies Rows<BudgetOptions>;
 

@@ -1,6 +1,6 @@
 import type { TokenSource } from '../calibration/token-source.js';
-import { definedOf } from '../defined-of.js';
-import { atLeast, choice, either, type Kind, record, text, truth, whole } from './kinds.js';
+import { omitUndefined } from '../omit-undefined.js';
+import { atLeast, boolean, choice, either, type Kind, record, text, whole } from './kinds.js';
 import { checkOptions, defaultsOf, type Rows, row } from './option.js';
 
 /** Where calibration tokens come from; exactly one source, or a file that holds one (`.txt`, or `.jsonl` of texts or ids). */
@@ -119,7 +119,7 @@ const WINDOWS = {
     '--generate-calibration [share]',
     'let the model write this fraction of the windows itself, such as 50%',
     {
-      kind: { ...either(truth, record<GenerateOptions>('an object such as { share: 0.5 }')), reads: 'share' },
+      kind: { ...either(boolean, record<GenerateOptions>('an object such as { share: 0.5 }')), reads: 'share' },
       otherwise: 'true for auto, else false',
       no: 'measure on text alone',
       parts: GENERATE,
@@ -214,7 +214,7 @@ export function resolveCalibration(
     windowLength,
     selection,
     generate:
-      generate === false ? undefined : { ...defaultsOf(GENERATE), ...definedOf(generate === true ? {} : generate) },
+      generate === false ? undefined : { ...defaultsOf(GENERATE), ...omitUndefined(generate === true ? {} : generate) },
     generateIfPossible: generate !== false && calibration.generate === undefined,
   };
 }

@@ -4,7 +4,7 @@ import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { atLeast, either, fraction, type Kind, listOf, record, text, truth, whole } from './kinds.js';
+import { atLeast, boolean, either, fraction, type Kind, listOf, record, text, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row } from './option.js';
@@ -221,7 +221,7 @@ export const BENCH = {
     }),
     newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: whole(1), default: 32 }),
     rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: whole(2), default: 7 }),
-    probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: truth, default: true }),
+    probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
   },
   Running: {
     models: row(undefined, 'the models; the others are compared with the first', { kind: modelPaths, required: true }),
@@ -248,7 +248,7 @@ export const BIAS = {
     }),
     contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: whole(1), default: 12 }),
     seed: seedOf('seed of the clustering'),
-    quoteText: row('--no-quotes', 'quote no text', { kind: truth, default: true }),
+    quoteText: row('--no-quotes', 'quote no text', { kind: boolean, default: true }),
   },
   Running: {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
@@ -269,8 +269,8 @@ export const PUSH = {
       kind: text('a name such as main', isRevision),
       default: 'main',
     }),
-    create: row('--create', 'make the repository where there is none', { kind: truth, default: false }),
-    private: row('--private', 'make it so that others do not see it', { kind: truth, default: false }),
+    create: row('--create', 'make the repository where there is none', { kind: boolean, default: false }),
+    private: row('--private', 'make it so that others do not see it', { kind: boolean, default: false }),
     message: row('--message <text>', 'what the commit is called', {
       kind: text('a text'),
       otherwise: 'Upload a model made smaller by fang-prune',
@@ -296,12 +296,12 @@ export const PUSH = {
       },
     ),
     withReport: row('--with-report', 'upload report and calibration windows too, which quote text', {
-      kind: truth,
+      kind: boolean,
       default: false,
     }),
   },
   Running: {
-    dryRun: row('--dry-run', 'show the card and what would be uploaded; ask nobody', { kind: truth, default: false }),
+    dryRun: row('--dry-run', 'show the card and what would be uploaded; ask nobody', { kind: boolean, default: false }),
     ...CONTROL,
   },
 } as const satisfies Families;

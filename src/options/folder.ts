@@ -1,5 +1,5 @@
 import { CALIBRATION, type CalibrationOptions } from './calibration.js';
-import { choice, either, record, text, truth } from './kinds.js';
+import { boolean, choice, either, record, text } from './kinds.js';
 import { type AnyRows, type Rows, row } from './option.js';
 import type { QuantisationOptions } from './quantisation.js';
 import { type ReadingOptions, TEXT_EVALUATION, type TextEvaluation } from './texts.js';
@@ -15,7 +15,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly out?: string | undefined;
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
   readonly force?: boolean | undefined;
-  /** Decide everything and report it, but write no model; takes as long as a run. `plan` foretells sizes and time at once. Default false. */
+  /** Decide everything and report it, but write no model; takes as long as a run. `plan` estimates sizes and time at once. Default false. */
   readonly dryRun?: boolean | undefined;
   /** Which tokens pruning watches the model on. Default: text that comes along, for `auto` beside text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
@@ -64,7 +64,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
 
 type Of<Names extends keyof FolderOptions> = Rows<Pick<FolderOptions, Names>>;
 
-export const force = { kind: truth, default: false, flag: '--force', everyday: true };
+export const force = { kind: boolean, default: false, flag: '--force', everyday: true };
 
 export const RESULT = {
   out: row('-o, --out <folder>', 'where the pruned model goes', {
@@ -75,9 +75,9 @@ export const RESULT = {
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
   dryRun: row(
     '--dry-run',
-    'check all and foretell sizes and time; with --report, --recipe or --statistics decide what goes, but write no model',
+    'check all, and estimate sizes and time; with --report, --recipe or --statistics decide what goes, but write no model',
     {
-      kind: truth,
+      kind: boolean,
       default: false,
       everyday: true,
     },
@@ -85,7 +85,7 @@ export const RESULT = {
   report: row('--report <file>', 'where the report goes, ending in .json', {
     kind: {
       ...either(
-        truth,
+        boolean,
         text('a path that ends in .json', (path) => path.endsWith('.json')),
       ),
       typed: 'a path that ends in .json',
@@ -93,13 +93,13 @@ export const RESULT = {
     otherwise: 'beside the pruned model',
     no: 'write no report',
   }),
-  quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: truth, default: true }),
+  quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
   reportPaths: row('--report-paths', 'write absolute paths into the report, and not names alone', {
-    kind: truth,
+    kind: boolean,
     default: false,
   }),
   certify: row('--no-certify', 'do not compare what was written with the masked original', {
-    kind: truth,
+    kind: boolean,
     default: true,
   }),
   recipe: row('--recipe <path>', 'write what was decided there, for apply', {
@@ -119,7 +119,7 @@ export const LOOK = {
 
 export const EVALUATION = {
   evaluation: row('--no-evaluation', 'do not measure what the result costs in quality', {
-    kind: either(truth, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
+    kind: either(boolean, record<TextEvaluation>('an object such as { texts: ["test.txt"] }')),
     otherwise: 'a few held-out windows',
     parts: TEXT_EVALUATION,
   }),
@@ -127,7 +127,7 @@ export const EVALUATION = {
 
 /** Whether a run goes on where it was cut off. */
 export const resume = row('--no-resume', 'begin anew, and not where the same run was cut off', {
-  kind: truth,
+  kind: boolean,
   default: true,
 });
 
@@ -136,7 +136,7 @@ export const stopHealing = row(
   '--stop-healing',
   'take the best that healing had when it was cut off, and train no further',
   {
-    kind: truth,
+    kind: boolean,
     default: false,
   },
 );

@@ -1,10 +1,10 @@
-import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
 import { ASSIGNMENTS, type AssignmentName } from '../grouping/group-neurons.js';
+import { omitUndefined } from '../omit-undefined.js';
 import type { Temperature } from '../weighting/weight-contexts.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
 import { whereSelected } from './budget.js';
-import { above, choice, either, type Kind, namesOf, record, truth, whole } from './kinds.js';
+import { above, boolean, choice, either, type Kind, namesOf, record, whole } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
 /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
@@ -72,7 +72,7 @@ const GROUPING = {
     default: 'greedy',
   }),
   sharedGroup: row('--no-shared-group', 'do not set aside the neurons that serve many contexts', {
-    kind: truth,
+    kind: boolean,
     default: true,
   }),
   fitCount: row('--fit-count <tokens>', 'tokens that contexts are fitted on, at most', {
@@ -107,7 +107,7 @@ export const FUNCTIONS = {
     '--grouping',
     'group FFN neurons by function, whatever the method; any setting of the groups asks for it',
     {
-      kind: either(truth, record<GroupingOptions>('an object such as { contextCount: 7 }')),
+      kind: either(boolean, record<GroupingOptions>('an object such as { contextCount: 7 }')),
       otherwise: "the method's own",
       no: 'group no neurons',
       applies: whereSelected('ffn'),
@@ -132,15 +132,15 @@ export type ResolvedWeighting = Resolved<WeightingOptions, typeof WEIGHTING>;
 /** Fills in checked options. */
 export function resolveGrouping(given: GroupingOptions | boolean): ResolvedGrouping | undefined {
   if (given === false) return undefined;
-  const grouping = { ...GROUPING_DEFAULTS, ...(given === true ? {} : definedOf(given)) };
+  const grouping = { ...GROUPING_DEFAULTS, ...(given === true ? {} : omitUndefined(given)) };
   return { ...grouping, clusterBalance: Number(grouping.clusterBalance) };
 }
 
 /** Fills in checked options. @throws OptionError for a temperature that is neither or both. */
 export function resolveWeighting(given: WeightingOptions = {}): ResolvedWeighting {
-  const weighting = { ...WEIGHTING_DEFAULTS, ...definedOf(given) };
+  const weighting = { ...WEIGHTING_DEFAULTS, ...omitUndefined(given) };
   const { temperature } = weighting;
-  if (Object.keys(definedOf(temperature)).length === 1) return weighting;
+  if (Object.keys(omitUndefined(temperature)).length === 1) return weighting;
   const parts = 'weighting.temperature.relative or weighting.temperature.absolute';
   throw new OptionError(`give either ${parts}, one of both`, { option: 'weighting.temperature' });
 }

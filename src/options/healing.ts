@@ -1,7 +1,7 @@
-import { definedOf } from '../defined-of.js';
 import { TRAINED, type TrainedName } from '../healing/trained-weights.js';
+import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
-import { above, choice, either, type Kind, namesOf, record, text, truth, whole } from './kinds.js';
+import { above, boolean, choice, either, type Kind, namesOf, record, text, whole } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
 /** How a pruned model learns from the dense one. */
@@ -61,7 +61,7 @@ const PARTS = {
 
 export const HEALING = {
   heal: row('--heal', 'train it on what the dense model predicts', {
-    kind: either(truth, settings),
+    kind: either(boolean, settings),
     otherwise: 'false',
     everyday: true,
     parts: PARTS,
@@ -83,7 +83,7 @@ export function resolveHealing(given: HealingOptions | boolean = false): Resolve
     learningRate: undefined,
     file: undefined,
     ...defaultsOf(PARTS),
-    ...(given === true ? {} : definedOf(given)),
+    ...(given === true ? {} : omitUndefined(given)),
   };
 }
 

@@ -91,7 +91,7 @@ export const choice = <const T extends string>(choices: readonly T[]): Kind<T> =
 /** The names of a table's rows. */
 export const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
 
-export const truth: Kind<boolean> = { accepts: (value) => typeof value === 'boolean', expected: 'true or false' };
+export const boolean: Kind<boolean> = { accepts: (value) => typeof value === 'boolean', expected: 'true or false' };
 
 export const text = (expected: string, isFine: (value: string) => boolean = () => true): Kind<string> => ({
   accepts: (value): value is string => typeof value === 'string' && isFine(value),

@@ -1,5 +1,5 @@
 import { DEFAULT_THREADS } from '../platform/platform.js';
-import { either, listOf, text, truth, whole, withMethods } from './kinds.js';
+import { boolean, either, listOf, text, whole, withMethods } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
 
@@ -16,7 +16,7 @@ export const PROVIDER = {
     otherwise: 'the one in its folder',
   }),
   offline: row('--offline', 'take models of the Hugging Face Hub from the cache alone', {
-    kind: truth,
+    kind: boolean,
     otherwise: 'what HF_HUB_OFFLINE says',
   }),
   executionProvider: row('--execution-provider <names>', 'ONNX Runtime providers: cuda,cpu', {

@@ -1,5 +1,5 @@
-import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
+import { omitUndefined } from '../omit-undefined.js';
 import { cutValue } from '../printable.js';
 import type { Kind } from './kinds.js';
 import { nearestName } from './nearest-name.js';
@@ -102,7 +102,7 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
     throw new OptionError(`the options are ${showValue(given)}; expected an object`);
   const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
   const names = Object.keys(rows);
-  const stray = Object.keys(definedOf(given)).find((name) => !names.includes(name));
+  const stray = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
   if (stray !== undefined)
     throw new OptionError(`unknown option "${cutValue(pathOf(stray))}"; ${suggest(stray, names)}`, {
       option: pathOf(stray),
@@ -149,10 +149,11 @@ export function pickOptions<R extends object, Names extends object>(
 
 /** Refuses options that were given and have no effect in a run. @throws OptionError saying what they go with. */
 export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
-  for (const [name, value] of Object.entries(definedOf(given))) {
+  for (const [name, value] of Object.entries(omitUndefined(given))) {
     const row = rows[name];
     if (row?.applies === undefined || row.applies.within(run, value) || asksNothing(value, row)) continue;
-    const [part] = typeof value === 'object' && row.parts !== undefined ? Object.keys(definedOf(value as object)) : [];
+    const [part] =
+      typeof value === 'object' && row.parts !== undefined ? Object.keys(omitUndefined(value as object)) : [];
     const path = part === undefined ? name : `${name}.${part}`;
     throw refusal(path, `has no effect in this run: it goes with ${row.applies.to}; leave it out`);
   }
@@ -160,7 +161,7 @@ export function checkEffect(given: object, rows: AnyRows, run: RunFacts): void {
 
 /** What is so anyway may be said. */
 function asksNothing(value: unknown, row: OptionRow): boolean {
-  const isEmpty = typeof value === 'object' && value !== null && Object.keys(definedOf(value)).length === 0;
+  const isEmpty = typeof value === 'object' && value !== null && Object.keys(omitUndefined(value)).length === 0;
   return value === false || value === row.default || (row.parts !== undefined && isEmpty);
 }
 

@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
-import { choice, type Kind, namesOf, portion, text, truth, whole } from './kinds.js';
+import { boolean, choice, type Kind, namesOf, portion, text, whole } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
 
@@ -109,7 +109,7 @@ export const QUANTISATION = {
     default: 0,
     applies: withFewBits,
   }),
-  symmetric: row('--symmetric', 'no zero points', { kind: truth, default: false, applies: withBlocks }),
+  symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withBlocks }),
   accuracyLevel: row(
     '--accuracy-level <level>',
     'rounding of activations in products: 0 any, 1 float32, 2 float16, 4 int8',

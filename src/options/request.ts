@@ -1,5 +1,5 @@
-import { definedOf } from '../defined-of.js';
 import { OptionError } from '../errors.js';
+import { omitUndefined } from '../omit-undefined.js';
 import {
   factsOf,
   PRUNE_ROWS,
@@ -45,7 +45,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   const whole = sparsities.includes(0) ? 1 : widthMultipleFor(quantisation);
   const given = {
     ...(whole > 1 && request.modules !== 'attention' && { widthMultiple: whole }),
-    ...definedOf(pickOptions(request, PRUNE_ROWS)),
+    ...omitUndefined(pickOptions(request, PRUNE_ROWS)),
   };
   const runs = sparsities.map((sparsity) => ({ ...given, sparsity }));
   const [options] = runs.map(resolveOptions);
@@ -73,7 +73,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
 
 /** Refuses options that statistics, which stand in for a look at the model, leave no room for. */
 function checkStatistics({ calibration = {}, inputSteps = 0, gradientPower = 0 }: RunRequest, shots: number): void {
-  const [given] = Object.keys(definedOf(calibration));
+  const [given] = Object.keys(omitUndefined(calibration));
   if (given !== undefined)
     throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
   if (inputSteps > 0)

@@ -1,4 +1,4 @@
-import { listOf, text, truth, whole } from './kinds.js';
+import { boolean, listOf, text, whole } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How texts become tokens. */
@@ -48,7 +48,7 @@ export const TEXT_WINDOWS = {
 
 export const READING = {
   bos: row('--no-bos', 'begin no text with the BOS token that the tokenizer puts there', {
-    kind: truth,
+    kind: boolean,
     default: true,
   }),
 } as const satisfies Rows<ReadingOptions>;

@@ -10,7 +10,7 @@ import type { ResultPlaces } from './write-result.js';
 export interface PlaceOptions {
   readonly force: boolean;
   /** A run that was cut off goes on, and may have written some of it. Default false. */
-  readonly goesOn?: boolean | undefined;
+  readonly resuming?: boolean | undefined;
   readonly calibration: ResolvedCalibration | undefined;
 }
 
@@ -18,11 +18,11 @@ export interface PlaceOptions {
 export async function checkPlaces(
   { platform: { files }, root }: ModelFolder,
   results: readonly ResultPlaces[],
-  { force, goesOn = false, calibration }: PlaceOptions,
+  { force, resuming = false, calibration }: PlaceOptions,
 ): Promise<void> {
   const windowsFile = calibration?.generate?.file;
   for (const { out, recipe, report } of results) {
-    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force, goesOn });
+    if (recipe !== undefined) await checkPairPlace(files, recipe, { out, force, resuming });
     if (report?.folder !== undefined) await checkReportPlace(files, { ...report, folder: report.folder, out });
     if (out === undefined) continue;
     await files.checkOutput({ output: out, source: root, force });

@@ -25,7 +25,7 @@ export interface KeptRun {
 export async function withJournal<T>(
   context: JobContext,
   { output, key: run, sparsities = [], resume }: KeptRun,
-  part: (context: JobContext, goesOn: boolean) => Promise<T>,
+  part: (context: JobContext, resuming: boolean) => Promise<T>,
 ): Promise<T> {
   const key = keyAt(context.platform, run, sparsities);
   const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
@@ -61,14 +61,14 @@ export async function runOf(files: Files, out: string): Promise<string | undefin
 
 /** Whether a run may find something that an earlier one made or kept. */
 export async function mayBeKept(
-  { platform: { files, keptIn } }: JobContext,
+  { platform: { files, hasUnfinishedRun } }: JobContext,
   output: string | undefined,
   results: readonly Pick<ResultPlaces, 'out'>[],
 ): Promise<boolean> {
   const outputs = results.flatMap(({ out }) => out ?? []);
   let isKept = false;
   // One after the other: each looks into a folder that only one may work in.
-  for (const path of new Set([output ?? [], ...outputs].flat())) if (await keptIn?.(path)) isKept = true;
+  for (const path of new Set([output ?? [], ...outputs].flat())) if (await hasUnfinishedRun?.(path)) isKept = true;
   const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
   return isKept || runs.some((run) => run !== undefined);
 }

@@ -62,7 +62,7 @@ export interface WrittenVariant {
  * lie, for transformers.js. Where an embedding model stands in front, each part's dtype is named.
  * @param embeddings The embedding model's file.
  */
-export function stateDtypes(
+export function writeDtypeConfig(
   config: JsonObject,
   variants: readonly WrittenVariant[],
   embeddings?: string | undefined,

@@ -48,7 +48,7 @@ function openWhole(
   { model, writes }: { readonly model: OnnxModel; readonly writes: boolean },
 ): Promise<Session> {
   // Merged decoders, and those behind an embedding model, are opened as their users open them.
-  const isPlain = model.twin === undefined && model.front === undefined;
+  const isPlain = model.noPastBranch === undefined && model.front === undefined;
   if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));
   const lowered = changeGraph(model, lower);
   const isAsItWas = lowered.proto.graph!.node.every((node, at) => node === model.proto.graph!.node[at]);

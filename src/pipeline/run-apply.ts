@@ -4,7 +4,7 @@ import { APPLY } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
-import { pruneTwin } from '../removal/prune-twin.js';
+import { pruneTwin } from '../removal/prune-no-past-branch.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';

@@ -1,7 +1,7 @@
 import { ModelFormatError } from '../errors.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import { withoutFront } from '../graph/join-embedding.js';
-import { checkKinship, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
+import { checkSameBase, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
 import { keepTraining } from '../healing/keep-training.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
@@ -14,7 +14,7 @@ import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import { refuseHealing } from '../prune/refine/heal.js';
-import { pruneTwin } from '../removal/prune-twin.js';
+import { pruneTwin } from '../removal/prune-no-past-branch.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
 import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-shapes.js';
@@ -112,8 +112,8 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
       call: 'heal',
       signal,
     });
-    return withJournal(whole, { output: out, key, resume }, async (context, goesOn) => {
-      const isDone = (goesOn || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
+    return withJournal(whole, { output: out, key, resume }, async (context, resuming) => {
+      const isDone = (resuming || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
       // Another run may have made it since.
       if (!isDone) await check();
       const making = { request, settings, calibration, folders, engine };
@@ -172,7 +172,7 @@ async function healFolder(
     student.model,
     'prune and heal the float model that it was made of, and quantise the result',
   );
-  await checkKinship(teacher, student);
+  await checkSameBase(teacher, student);
   refuseHealing(student);
   const { positionCount, detected } = teacher.analysed;
   context.expect(

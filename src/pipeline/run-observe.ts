@@ -79,17 +79,17 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { model, embeddings, offline, bos, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
   const mayGoOn =
-    resume && ((await runOfPair(platform, place)) !== undefined || (await platform.keptIn?.(request.out)));
+    resume && ((await runOfPair(platform, place)) !== undefined || (await platform.hasUnfinishedRun?.(request.out)));
   if (!mayGoOn) await checkPairPlace(files, place, { force });
   await checkCalibrationFiles(files, calibration);
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings, offline, bos });
     const engine = await platform.createEngine(request);
     const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
-    return withJournal(whole, { output: request.out, key, resume }, async (context, goesOn) => {
+    return withJournal(whole, { output: request.out, key, resume }, async (context, resuming) => {
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
       // Another run may have made it since.
-      if (!isThere) await checkPairPlace(files, place, { force, goesOn });
+      if (!isThere) await checkPairPlace(files, place, { force, resuming });
       const saved = isThere
         ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
         : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });

@@ -98,14 +98,14 @@ function pruneTo(
     const sparsities = results.map(({ sparsity }) => sparsity);
     const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
       typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
-    return withJournal(whole, { ...run, sparsities, resume }, async (context, goesOn) => {
+    return withJournal(whole, { ...run, sparsities, resume }, async (context, resuming) => {
       const finished =
-        goesOn || (resume && !force)
+        resuming || (resume && !force)
           ? await readFinished(context, results, { inside: run.inside, model: request.model })
           : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       // Another run may have made them since.
-      await checkPlaces(folder, open, { ...checks, goesOn });
+      await checkPlaces(folder, open, { ...checks, resuming });
       const making: Making = {
         ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
         options: { ...options, onProgress: context.onProgress },

@@ -3,8 +3,8 @@ import { withoutFront } from '../graph/join-embedding.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
-import { type Drives, measureDrives } from '../prune/measure-drives.js';
-import { pruneTwin } from '../removal/prune-twin.js';
+import { type Drives, topActivations } from '../prune/top-activations.js';
+import { pruneTwin } from '../removal/prune-no-past-branch.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
 import type { DtypeReport, PruneReport, SideFilesReport, StatisticsReport } from '../report/report-schema.js';
@@ -15,7 +15,7 @@ import { WINDOWS_FILE } from '../storage/windows-file.js';
 import { writeText } from '../storage/write-file.js';
 import { type ReportPlace, writeReport } from '../storage/write-report.js';
 import type { JobContext } from './job-context.js';
-import { type DtypeFolder, dtypeFolders, layoutOf, stateDtypes } from './name-variants.js';
+import { type DtypeFolder, dtypeFolders, layoutOf, writeDtypeConfig } from './name-variants.js';
 import type { PreparedJob } from './prepare-job.js';
 import type { QualityReference } from './quality-reference.js';
 import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
@@ -137,7 +137,7 @@ async function measureDrivesOf(
   const cuts = modules.filter(({ module, keep }) => keep.length < module.unitCount && !dense.functional.has(module));
   const isWanted = quoteText && places.report !== undefined && statistics === undefined;
   if (!isWanted || cuts.length === 0 || job.windows.length === 0) return undefined;
-  return context.timed('drives', () => measureDrives(job, cuts));
+  return context.timed('drives', () => topActivations(job, cuts));
 }
 
 /** One folder of a result. */
@@ -273,5 +273,5 @@ function documentsOf(
       : [{ dtype, file, externalFileCount: planExternalFiles(model, file, { ...(layout && { layout }) }).length }],
   );
   if (layout === 'genai' || config === undefined || written.length === 0) return documents;
-  return { ...documents, 'config.json': stateDtypes(config, written, folder.embeddings) };
+  return { ...documents, 'config.json': writeDtypeConfig(config, written, folder.embeddings) };
 }

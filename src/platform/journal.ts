@@ -9,7 +9,7 @@ export interface Journal {
    * has them a little later, in the order of the writes.
    * @param parts plain data, as structured clones take it: numbers, texts, typed arrays, lists, maps and objects of them; one may
    *   change when the next one is asked for
-   * @param endsStage see `isDue`
+   * @param endsStage see `shouldCheckpoint`
    * @throws OptionError when it cannot be written.
    */
   write(name: string, parts: Parts, endsStage?: boolean): Promise<void>;
@@ -17,7 +17,7 @@ export interface Journal {
    * Whether the run has gone on for so long that one more write, of so many bytes, leaves all of them little beside it.
    * @param endsStage what is written saves a whole stage: such writes are counted by themselves, and may cost more. Default false.
    */
-  isDue(byteLength: number, endsStage?: boolean): boolean;
+  shouldCheckpoint(byteLength: number, endsStage?: boolean): boolean;
   /** Waits until the disk has all that was written. @throws OptionError when it cannot take it. */
   settle(): Promise<void>;
   /** The same journal, whose names stand under another. */
@@ -56,7 +56,7 @@ export function createJournal({ write, ...store }: EntryStore, now = () => perfo
       if (byteLength > LARGE_BYTES) cost.perByte = ms / byteLength;
       else cost.each = ms;
     },
-    isDue(byteLength, endsStage = false) {
+    shouldCheckpoint(byteLength, endsStage = false) {
       const kind = endsStage ? 'endsStage' : 'within';
       return spent[kind] + cost.each + byteLength * cost.perByte <= MOST_OF_RUN[kind] * (now() - began);
     },
@@ -70,7 +70,7 @@ function scoped(journal: Journal, scope: string): Journal {
     has: (name) => journal.has(`${scope}.${name}`),
     read: (name) => journal.read(`${scope}.${name}`),
     write: (name, parts, endsStage) => journal.write(`${scope}.${name}`, parts, endsStage),
-    isDue: journal.isDue,
+    shouldCheckpoint: journal.shouldCheckpoint,
     settle: journal.settle,
     within: (inner) => scoped(own, inner),
     drop: (inner) => journal.drop(`${scope}.${inner}`),

@@ -20,7 +20,7 @@ export interface Platform {
    * Whether a run that was cut off may have left something in the workspace of an output. An output whose place another was about
    * to take has its name again.
    */
-  keptIn?(output: string): Promise<boolean>;
+  hasUnfinishedRun?(output: string): Promise<boolean>;
   /** Where models of the Hugging Face Hub are kept. Absent: ids of models mean nothing here. */
   readonly hub?: HubStore | undefined;
   /** Begins a SHA-256. */

@@ -57,7 +57,7 @@ export async function openKeptSegments(context: PruneContext): Promise<KeptSegme
     },
     async settle(segment, runner) {
       const byteLength = pending.reduce((sum, work) => sum + work.byteLength, runner?.savedBytes ?? 0);
-      if (journal === undefined || !journal.isDue(byteLength)) return;
+      if (journal === undefined || !journal.shouldCheckpoint(byteLength)) return;
       for (const work of pending) await journal.write(entryOf(work.segment), partsOf(work));
       kept.push(...pending.map((work) => work.segment));
       pending = [];

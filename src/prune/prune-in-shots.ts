@@ -4,7 +4,7 @@ import { changedWeights } from '../removal/apply-change.js';
 import { analyseModel } from '../runtime/analyse-model.js';
 import { fixedSparsity } from './budget/allocate-modules.js';
 import { joinTimings, type ModuleOutcome, type PruneJob, type PruneOutcome } from './job.js';
-import { holdOut } from './refine/hold-out.js';
+import { splitHeldOut } from './refine/split-held-out.js';
 import { selectModules } from './select-modules.js';
 
 /**
@@ -100,7 +100,7 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
 
 /** Every shot is a smaller model's; healing learns from the one before them all. */
 function healingSource({ healing, windows, model, analysed }: PruneJob): PruneJob['healing'] {
-  return { ...(healing ?? holdOut(windows)), teacher: healing?.teacher ?? { model, analysed } };
+  return { ...(healing ?? splitHeldOut(windows)), teacher: healing?.teacher ?? { model, analysed } };
 }
 
 /** A module as it is now. */

@@ -5,7 +5,7 @@ import { copyModel } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
 import { changedWeights, type ModelChange } from '../removal/apply-change.js';
-import { joinBridges } from '../removal/join-bridges.js';
+import { bypassRemoved } from '../removal/bypass-removed.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
@@ -86,7 +86,7 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     await Promise.all([runner?.dispose(), meter.release()]);
   }
   context.finish();
-  joinBridges(model, bridges);
+  bypassRemoved(model, bridges);
   tidyModel(model);
   const outcomes = done.map(({ outcome }) => outcome);
   context.remarks.push(...remarkDegenerate(done.map(({ outcome, degenerate }) => ({ ...degenerate, ...outcome }))));

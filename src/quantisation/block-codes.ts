@@ -1,6 +1,6 @@
 import { NumericalError } from '../errors.js';
 import { float16ToFloat32Bits, float32ToFloat16Bits } from '../onnx/float-bits.js';
-import { LEVELS, type LevelsName } from './levels.js';
+import { CODEBOOKS, type CodebookName } from './codebooks.js';
 
 /** How a weight is cut into blocks along its input axis, and what a block's numbers are rounded to. */
 export interface BlockGrid {
@@ -13,7 +13,7 @@ export interface BlockGrid {
   /** What scales are stored in. */
   readonly scaleType: 'float32' | 'float16';
   /** A table of levels that codes stand for, times the scale; absent: whole numbers. With one, blocks end where rows do. */
-  readonly levels?: LevelsName | undefined;
+  readonly levels?: CodebookName | undefined;
 }
 
 /** A linear map's weight `[N, K]` as codes, block by block: `w = (code - zero point) scale`, or `w = level of code x scale`. */
@@ -174,7 +174,7 @@ export function dequantise(given: BlockCodes): Float32Array {
   if (groups !== undefined) return dequantiseGroups(given, groups);
   const blocks = blockCount(inCount, grid);
   const middle = 2 ** (grid.bits - 1);
-  const table = grid.levels && LEVELS[grid.levels];
+  const table = grid.levels && CODEBOOKS[grid.levels];
   const values = new Float32Array(outCount * inCount);
   for (let row = 0; row < outCount; row += 1) {
     for (let block = 0; block < blocks; block += 1) {
@@ -251,11 +251,11 @@ function tableCodec(levels: readonly number[]): Codec {
 }
 
 /** Made once: blocks are many. */
-const CODECS: Readonly<Record<BlockGrid['bits'] | LevelsName, Codec>> = {
+const CODECS: Readonly<Record<BlockGrid['bits'] | CodebookName, Codec>> = {
   2: evenCodec(3),
   4: evenCodec(15),
   7: evenCodec(127),
   8: evenCodec(255),
-  nf4: tableCodec(LEVELS.nf4),
-  fp4: tableCodec(LEVELS.fp4),
+  nf4: tableCodec(CODEBOOKS.nf4),
+  fp4: tableCodec(CODEBOOKS.fp4),
 };

@@ -1,6 +1,6 @@
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { BlockGrid, KnownScales } from './block-codes.js';
-import { blockOfInputs, codesBehind, readBlockScales, type WeightCodes } from './coded-handle.js';
+import { blockOfInputs, quantisedSource, readBlockScales, type WeightCodes } from './coded-handle.js';
 
 /**
  * An order of the inputs that stay of a row in blocks, in which as many blocks as fit keep their own inputs, and so their scales:
@@ -8,7 +8,7 @@ import { blockOfInputs, codesBehind, readBlockScales, type WeightCodes } from '.
  * @param keep Inputs that stay, ascending.
  * @returns places in `keep`, in their new order
  */
-export function orderByHosts(keep: Int32Array, blockSize: number): Int32Array {
+export function orderKeepingBlocks(keep: Int32Array, blockSize: number): Int32Array {
   const members = new Map<number, number[]>();
   for (const [at, input] of keep.entries()) {
     const block = Math.floor(input / blockSize);
@@ -35,7 +35,7 @@ export interface CutCodes {
 
 /** The codes that a weight was cut from; undefined where it has none behind it, or was taken in their place. */
 export function codesBeforeCut(handle: TensorHandle, inputAxis: 0 | 1): CutCodes | undefined {
-  const own = codesBehind(handle);
+  const own = quantisedSource(handle);
   if (own !== undefined) return own.isTaken ? undefined : { codes: own.codes };
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;

@@ -23,7 +23,7 @@ export interface CodedHandle extends TensorHandle {
 }
 
 /** The codes that a weight stands for, or was to be rounded to; undefined for plain floats. */
-export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
+export const quantisedSource = (handle: TensorHandle | undefined): CodedHandle['coded'] | undefined =>
   handle !== undefined && 'coded' in handle ? (handle as CodedHandle).coded : undefined;
 
 /**
@@ -31,7 +31,7 @@ export const codesBehind = (handle: TensorHandle | undefined): CodedHandle['code
  * @returns undefined where it is not what they stand for, or a cut went through blocks that share a scale.
  */
 export function exactCodes(handle: TensorHandle, inputAxis: 0 | 1): WeightCodes | undefined {
-  const own = codesBehind(handle);
+  const own = quantisedSource(handle);
   if (own !== undefined) return own.isTaken ? undefined : own.codes;
   if (handle.cut === undefined) return undefined;
   const { from, axis, keep } = handle.cut;

@@ -9,9 +9,9 @@ import { setWeight } from '../onnx/edit-weights.js';
 import { isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type BlockGrid, blockCount } from './block-codes.js';
-import { type CodedHandle, codesBehind } from './coded-handle.js';
+import type { CodebookName } from './codebooks.js';
+import { type CodedHandle, quantisedSource } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
-import type { LevelsName } from './levels.js';
 import { dequantisedHandle, type StoredCodes } from './store-codes.js';
 import { QUANT_TYPES } from './write-blocks.js';
 
@@ -28,7 +28,7 @@ interface BlockPlaces {
   readonly zeroPoints: string;
   readonly outCount: number;
   readonly inCount: number;
-  readonly levels?: LevelsName | undefined;
+  readonly levels?: CodebookName | undefined;
   /** Block of each input. */
   readonly groups?: string | undefined;
 }
@@ -106,7 +106,7 @@ function addWeight(
 /** Lookups, which make a table's weight, know nothing of its products. */
 function levelProducts(model: OnnxModel, table: string, accuracyLevel: number): void {
   const handle = model.weights.get(table)!;
-  const { codes } = codesBehind(handle)!;
+  const { codes } = quantisedSource(handle)!;
   if (codes.form !== 'blocks') return;
   const leveled: CodedHandle = { ...handle, coded: { codes: { ...codes, accuracyLevel } } };
   setWeight(model, table, leveled);
@@ -176,7 +176,7 @@ export function dequantiseTable(node: NodeProto, site: Site): void {
   const [input = '', codes = '', scales = ''] = node.input;
   const [outCount, inCount] = [intAttribute(node, 'N', 0), intAttribute(node, 'K', 0)];
   const type = intAttribute(node, 'quant_type', 1);
-  const levels = (Object.keys(QUANT_TYPES) as LevelsName[]).find((name) => QUANT_TYPES[name] === type);
+  const levels = (Object.keys(QUANT_TYPES) as CodebookName[]).find((name) => QUANT_TYPES[name] === type);
   if (levels === undefined || inCount % intAttribute(node, 'block_size', 32) !== 0) return;
   if (intAttribute(node, 'transB', 1) !== 1) return;
   const stored = findBlocks(node, site, { codes, scales, zeroPoints: '', outCount, inCount, levels });

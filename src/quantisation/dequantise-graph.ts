@@ -6,13 +6,13 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequantise-blocks.js';
 import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';
 import type { Site } from './dequantise-site.js';
+import { gatherLookups } from './expand-gathers.js';
 import { holdsCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
-import { gatherLookups } from './spell-lookups.js';
 
 /**
  * The model with float weights in place of codes, worked out whenever they are read: products over blocks (`MatMulNBits`), lookups
- * of them (`GatherBlockQuantized`, or see `spellLookups`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
+ * of them (`GatherBlockQuantized`, or see `expandGathers`), weights behind `DequantizeLinear`, and products whose activations are rounded as they come
  * (`DynamicQuantizeLinear`, `MatMulInteger`). What is of another form stays as it is.
  *
  * @returns the model given where it holds no codes.
@@ -20,7 +20,7 @@ import { gatherLookups } from './spell-lookups.js';
  */
 export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (![...given.weights.values()].some(holdsCodes)) return given;
-  const { twin } = given;
+  const { noPastBranch } = given;
   const model = copyModel(given);
   gatherLookups(model);
   const index = indexGraph(model.proto.graph!);
@@ -32,7 +32,11 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (replaced.size === 0) return given;
   replaceNodes(model.proto.graph!, replaced);
   dropUnused(model);
-  return { ...model, coded: given, ...(twin && { twin: { ...twin, model: dequantiseGraph(twin.model) } }) };
+  return {
+    ...model,
+    coded: given,
+    ...(noPastBranch && { noPastBranch: { ...noPastBranch, model: dequantiseGraph(noPastBranch.model) } }),
+  };
 }
 
 function dropUnused({ proto, weights }: OnnxModel): void {

@@ -9,17 +9,17 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
 import type { CodedHandle } from './coded-handle.js';
 import { floatsName, plainName, type Site } from './dequantise-site.js';
-import { isTurn } from './find-weights.js';
+import { isTranspose } from './find-weights.js';
 import { holdsCodes, type LinearCodes, type NamedTensor, readLinearCodes } from './linear-codes.js';
 import { TOKEN_SCALE } from './write-dynamic.js';
 
-/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is turned, before. */
+/** A constant behind DequantizeLinear is a float constant, and so is a table whose rows are looked up, or that is transposed, before. */
 export function dequantiseConstant(node: NodeProto, site: Site): void {
   const { model, index, replaced, tables } = site;
   const [codes = '', scales = '', zeroPoints = ''] = node.input;
   const before = makerOf(index, codes);
   const isLookup = before?.opType === 'Gather' && intAttribute(before, 'axis', 0) === 0;
-  const isTurned = before !== undefined && isTurn(before);
+  const isTurned = before !== undefined && isTranspose(before);
   const table = isLookup || isTurned ? before.input[0]! : codes;
   const [axis, blockSize] = [intAttribute(node, 'axis', 1), intAttribute(node, 'block_size', 0)];
   const linear = findLinear(model, { codes: table, scales, zeroPoints, axis: isTurned ? 1 - axis : axis, blockSize });
@@ -48,7 +48,7 @@ export function dequantiseDynamic(node: NodeProto, site: Site): void {
   const scaled = scaledSums(node, makerOf(index, rounded), index);
   if (scaled === undefined) return;
   const before = makerOf(index, codes);
-  const turned = before !== undefined && isTurn(before);
+  const turned = before !== undefined && isTranspose(before);
   const table = turned ? before.input[0]! : codes;
   const scales = scaled.factors.map((value) => throughReshape(index, value)).find((value) => model.weights.has(value));
   const linear = findLinear(model, {

@@ -1,11 +1,11 @@
-import type { LevelsName } from './levels.js';
+import type { CodebookName } from './codebooks.js';
 
 /** What the maps of a model are written as. */
 export type MapForm =
   /** As numbers of the type that all other weights have. */
   | { readonly kind: 'float' }
   /** Codes of a few bits, block by block: whole numbers (`MatMulNBits`), or a table's levels (`MatMulBnb4`). */
-  | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly levels?: LevelsName }
+  | { readonly kind: 'blocks'; readonly bits: 2 | 4 | 8; readonly levels?: CodebookName }
   /** Whole numbers of eight bits, activations rounded to eight bits when the model runs (`MatMulInteger`). */
   | { readonly kind: 'dynamic'; readonly type: 'int8' | 'uint8' };
 

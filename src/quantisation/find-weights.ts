@@ -103,11 +103,11 @@ function describe(
 function turnsBy(node: NodeProto, value: string): 0 | 1 | undefined {
   if (node.input[0] !== value) return undefined;
   if (node.opType === 'Identity') return 0;
-  return isTurn(node) ? 1 : undefined;
+  return isTranspose(node) ? 1 : undefined;
 }
 
 /** Whether a node turns a matrix over. */
-export const isTurn = (node: NodeProto): boolean =>
+export const isTranspose = (node: NodeProto): boolean =>
   node.opType === 'Transpose' && (intsAttribute(node, 'perm') ?? [1, 0]).join() === '1,0';
 
 /** The axis of the operand `value` that a product sums over; undefined for nodes that are no plain product with it on the right. */

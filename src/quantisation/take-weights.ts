@@ -4,7 +4,7 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { decodeFloats, encodeFloats, isFloatType } from '../onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { workedOutHandle } from '../onnx/tensor-handle.js';
-import { type CodedHandle, codesBehind } from './coded-handle.js';
+import { type CodedHandle, quantisedSource } from './coded-handle.js';
 
 /**
  * A model that was read from codes, with the weights that they were made of in their place: those of a float model of the same
@@ -23,7 +23,7 @@ export function takeWeights(given: OnnxModel, floats: OnnxModel, place: string):
   const byReader = weightsByReader(floats);
   const readers = readersByWeight(given);
   for (const [name, handle] of given.weights) {
-    const coded = codesBehind(handle);
+    const coded = quantisedSource(handle);
     if (coded === undefined) continue;
     const candidates = [name, ...(readers.get(name) ?? []).map((reader) => byReader.get(reader) ?? '')];
     const found = candidates
@@ -37,15 +37,20 @@ export function takeWeights(given: OnnxModel, floats: OnnxModel, place: string):
     const taken: CodedHandle = { ...retyped(found, handle), coded: { ...coded, isTaken: true } };
     setWeight(model, name, taken);
   }
-  const { twin } = given;
+  const { noPastBranch } = given;
   return {
     ...model,
-    ...(twin && { twin: { ...twin, model: takeWeights(twin.model, floats.twin?.model ?? floats, place) } }),
+    ...(noPastBranch && {
+      noPastBranch: {
+        ...noPastBranch,
+        model: takeWeights(noPastBranch.model, floats.noPastBranch?.model ?? floats, place),
+      },
+    }),
   };
 }
 
 const isSource = (weight: TensorHandle, { dims }: TensorHandle): boolean =>
-  isFloatType(weight.dataType) && codesBehind(weight) === undefined && weight.dims.join() === dims.join();
+  isFloatType(weight.dataType) && quantisedSource(weight) === undefined && weight.dims.join() === dims.join();
 
 /** Which weights a graph's nodes read, by the nodes' names. */
 function weightsByReader({ proto, weights }: OnnxModel): Map<string, string> {

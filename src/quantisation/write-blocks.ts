@@ -4,8 +4,8 @@ import { type AttributeValue, makeNode } from '../graph/build.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
+import type { CodebookName } from './codebooks.js';
 import type { QuantisableWeight } from './find-weights.js';
-import type { LevelsName } from './levels.js';
 import { replaceNodes } from './replace-nodes.js';
 import type { StoredCodes } from './store-codes.js';
 
@@ -13,7 +13,7 @@ import type { StoredCodes } from './store-codes.js';
 const MICROSOFT = 'com.microsoft';
 
 /** What `MatMulBnb4` calls its tables of levels. */
-export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<LevelsName, number>;
+export const QUANT_TYPES = { fp4: 0, nf4: 1 } as const satisfies Record<CodebookName, number>;
 
 /** A weight and what is written in its place. */
 export interface QuantisedWeight extends QuantisableWeight {

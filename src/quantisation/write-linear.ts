@@ -6,7 +6,7 @@ import { elementCount } from '../graph/value.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { integersHandle } from '../onnx/tensor-handle.js';
-import { isTurn, type QuantisableWeight } from './find-weights.js';
+import { isTranspose, type QuantisableWeight } from './find-weights.js';
 import { codeType, type LinearCodes, type NamedTensor } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
@@ -57,7 +57,7 @@ export function writeConstants(model: OnnxModel, weights: readonly Pick<LinearWe
     for (const at of index.consumersOf.get(name) ?? []) {
       const node = index.nodes[at]!;
       const isLookup = node.opType === 'Gather' && node.input[0] === name && intAttribute(node, 'axis', 0) === 0;
-      const write = isLookup ? lookup : isTurn(node) ? turn : undefined;
+      const write = isLookup ? lookup : isTranspose(node) ? turn : undefined;
       if (write === undefined) isRead = true;
       else replaced.set(node, write(node, { model, linear, names }));
     }

@@ -31,7 +31,7 @@ export interface Channel {
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); whatever the call throws;
  * what the listener threw; the signal's reason when aborted.
  */
-export async function askThrough<Call extends ModelCall>(
+export async function sendRequest<Call extends ModelCall>(
   { send, listen }: Channel,
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,

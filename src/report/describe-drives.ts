@@ -1,4 +1,4 @@
-import type { Drives, ModuleDrives } from '../prune/measure-drives.js';
+import type { Drives, ModuleDrives } from '../prune/top-activations.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import type { DrivesReport } from './report-schema.js';
 

@@ -1,5 +1,5 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
-import { definedOf } from '../defined-of.js';
+import { omitUndefined } from '../omit-undefined.js';
 import type { AnyRows } from '../options/option.js';
 import { CONTROL } from '../options/run.js';
 import {
@@ -42,7 +42,7 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
   const decided = Object.entries(PRUNE_ROWS as AnyRows)
     .filter(([name, { applies }]) => !Object.hasOwn(CONTROL, name) && applies?.within(found, values[name]) !== false)
     .map(([name]) => [name, values[name]]);
-  const settings = definedOf({ ...Object.fromEntries(decided), ...run });
+  const settings = omitUndefined({ ...Object.fromEntries(decided), ...run });
   return Object.fromEntries(Object.entries(settings).map(([name, value]) => [name, plain(value)]));
 }
 
@@ -69,6 +69,6 @@ function plain(value: unknown): JsonValue {
   if (typeof value === 'number') return Number.isFinite(value) ? value : String(value);
   if (typeof value === 'string' || typeof value === 'boolean' || value === null) return value;
   if (typeof value !== 'object') return String(value);
-  const fields = Object.entries(definedOf(value as object)).map(([name, item]) => [name, plain(item)]);
+  const fields = Object.entries(omitUndefined(value as object)).map(([name, item]) => [name, plain(item)]);
   return Object.fromEntries(fields);
 }

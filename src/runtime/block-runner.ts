@@ -128,7 +128,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const segmentNow = () => from + passed.length;
 
   async function* observe(run: StageRun) {
-    if (seen === undefined || !options.isFixed) seen = lookAtGraph(options);
+    if (seen === undefined || !options.isFixed) seen = analyseGraph(options);
     const { index } = seen;
     const moved = passed.length === 0 ? [] : findMoved(seen);
     const all = joinRuns([...passed, run]);
@@ -291,7 +291,7 @@ interface SeenGraph {
   readonly tokenDependent: () => ReadonlySet<string>;
 }
 
-function lookAtGraph({ model, cuts, tokenInput }: BlockRunnerOptions): SeenGraph {
+function analyseGraph({ model, cuts, tokenInput }: BlockRunnerOptions): SeenGraph {
   const index = indexRunGraph(model);
   return {
     index,

@@ -11,7 +11,7 @@ export interface ScaleRequest {
 }
 
 /**
- * Foretells dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
+ * Extrapolates dims and small integers of a run of another size from two probe runs, so that a graph can be frozen to a
  * batch and window that would not fit into memory whole. Dims that grow in another way or in steps are open, and contents are left out.
  */
 export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize): ValueFacts {
@@ -21,14 +21,14 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
     return first.map((value, at) => findGrowth([value, second[at]!], sizes)?.(target));
   };
   for (const [name, fact] of facts.first) {
-    const twin = facts.second.get(name);
+    const noPastBranch = facts.second.get(name);
     if (facts.stepped?.has(name)) {
       scaled.set(name, { dims: fact.dims.map(() => OPEN), dataType: fact.dataType });
       continue;
     }
-    const dims = twin && scale(fact.dims, twin.dims)?.map((dim) => dim ?? OPEN);
-    if (twin === undefined || dims === undefined) continue;
-    const ints = fact.ints && twin.ints && scale(fact.ints, twin.ints);
+    const dims = noPastBranch && scale(fact.dims, noPastBranch.dims)?.map((dim) => dim ?? OPEN);
+    if (noPastBranch === undefined || dims === undefined) continue;
+    const ints = fact.ints && noPastBranch.ints && scale(fact.ints, noPastBranch.ints);
     scaled.set(name, { dims, dataType: fact.dataType, ...(ints?.every((value) => value !== undefined) && { ints }) });
   }
   return scaled;

@@ -1,4 +1,4 @@
-import { noticed } from '../noticed.js';
+import { ignoreRejection } from '../ignore-rejection.js';
 import { ARRAYS, type Tensor, type TensorType } from './engine.js';
 import { releaseTensor, retainTensor } from './tensor-memory.js';
 
@@ -80,7 +80,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       const tensor = await (ahead?.batch === batch ? ahead.tensor : read(batch));
       const next = batch < last ? batch - 1 : batch + 1;
       last = batch;
-      ahead = places.has(next) ? { batch: next, tensor: noticed(read(next)) } : undefined;
+      ahead = places.has(next) ? { batch: next, tensor: ignoreRejection(read(next)) } : undefined;
       spare = tensor.data.buffer as ArrayBuffer;
       return tensor;
     },
@@ -99,7 +99,7 @@ export function createSpilledStore(file: ScratchFile): TensorStore {
       largest = Math.max(largest, bytes.byteLength);
       places.set(batch, { offset, room, tensor, byteLength: bytes.byteLength });
       if (ahead?.batch === batch) ahead = undefined;
-      written = noticed(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
+      written = ignoreRejection(written.then(() => file.write(offset, bytes)).finally(() => releaseTensor(given)));
     },
     async dispose() {
       await Promise.allSettled([written, ahead?.tensor]);

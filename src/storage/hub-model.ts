@@ -215,9 +215,9 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
 function refuseTwins({ repo }: ModelId, paths: readonly string[]): void {
   const seen = new Map<string, string>();
   for (const path of paths) {
-    const twin = seen.get(path.toLowerCase());
-    if (twin !== undefined && twin !== path)
-      throw new ModelFormatError(`${repo} has both ${twin} and ${path}, which are one file on many systems.`);
+    const noPastBranch = seen.get(path.toLowerCase());
+    if (noPastBranch !== undefined && noPastBranch !== path)
+      throw new ModelFormatError(`${repo} has both ${noPastBranch} and ${path}, which are one file on many systems.`);
     seen.set(path.toLowerCase(), path);
   }
 }

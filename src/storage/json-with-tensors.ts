@@ -33,7 +33,7 @@ interface PairPlaceOptions {
   readonly out?: string | undefined;
   readonly force?: boolean | undefined;
   /** A run that was cut off goes on, and may have written some of it. Default false. */
-  readonly goesOn?: boolean | undefined;
+  readonly resuming?: boolean | undefined;
 }
 
 /**
@@ -44,14 +44,14 @@ interface PairPlaceOptions {
 export async function checkPairPlace(
   files: Files,
   { kind, json, tensors }: PairPlace,
-  { out, force = false, goesOn = false }: PairPlaceOptions,
+  { out, force = false, resuming = false }: PairPlaceOptions,
 ): Promise<void> {
   if (out !== undefined && files.relative(files.resolve(out), json) !== undefined)
     throw new OptionError(`${json} lies in the output folder ${out}. Choose another place for the ${kind}.`);
   for (const path of [json, tensors]) await files.checkFile(path);
   const taken = (await files.kindOf(json)) !== undefined;
-  const stray = !goesOn && !taken && (await files.kindOf(tensors)) !== undefined;
-  if (!force && !goesOn && taken)
+  const stray = !resuming && !taken && (await files.kindOf(tensors)) !== undefined;
+  if (!force && !resuming && taken)
     throw new OptionError(`${json} exists. Choose another place for the ${kind}, or force the replacement.`);
   if (stray || (taken && !(await hasSchema(files, json, `fang-prune-${kind}/`))))
     throw new OptionError(

@@ -148,11 +148,11 @@ export async function openModelFolder(
       const model = await loadFile(target);
       if (findEmbeddingInput(model.proto.graph?.input ?? []) === undefined) return model;
       const embedding = await loadEmbeddings();
-      const { twin } = model;
+      const { noPastBranch } = model;
       const joined = joinEmbedding(model, embedding);
-      return twin === undefined
+      return noPastBranch === undefined
         ? joined
-        : { ...joined, twin: { ...twin, model: joinEmbedding(twin.model, embedding) } };
+        : { ...joined, noPastBranch: { ...noPastBranch, model: joinEmbedding(noPastBranch.model, embedding) } };
     },
     loadEmbeddings,
     async checkUnchanged() {

@@ -6,7 +6,7 @@ import { removeScratch } from '../platform/web/scratch.js';
 import type { WebHub } from '../platform/web/web-hub-store.js';
 import type { WebRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
-import { askThrough, type Channel, type FromCallee } from '../remote/messages.js';
+import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
 import type { AnswerOf, ModelCall } from '../remote/model-calls.js';
 import { blobsForBytes } from './blobs-for-bytes.js';
 import { findHome } from './call-on-thread.js';
@@ -77,7 +77,7 @@ async function startAndCall<Call extends ModelCall>(
   };
   const channel = channelTo(worker, { runtime, hub, run, hear });
   try {
-    return await askThrough(channel, call, { ...blobs, onProgress, signal });
+    return await sendRequest(channel, call, { ...blobs, onProgress, signal });
   } catch (error) {
     const isMissing = !hasStarted && signal?.aborted !== true && error instanceof EngineError;
     throw isMissing ? new WorkerNotStarted(error.message) : error;

@@ -190,7 +190,7 @@ describe('prune', () => {
     );
   });
 
-  it('foretells a dry run, which needs no folder', async () => {
+  it('estimates a dry run, which needs no folder', async () => {
     const { calls, exitCode, out } = await runWithDouble('prune dense --sparsity 0.3,0.5 --dry-run');
     expect(exitCode).toBe(0);
     expect(calls.map(([name]) => name)).toEqual(['plan']);
@@ -213,7 +213,7 @@ describe('prune', () => {
     );
   });
 
-  it('foretells widths where they follow from the sparsity', async () => {
+  it('shows widths where they follow from the sparsity', async () => {
     const { out } = await runWithDouble('prune dense --sparsity 0.3 --dry-run --method flap');
     expect(out).toContain('0-1             8 -> 6   512 -> 360');
   });

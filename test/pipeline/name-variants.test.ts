@@ -1,4 +1,4 @@
-import { stateDtypes, stateOwnDtype } from '../../src/pipeline/name-variants.js';
+import { stateOwnDtype, writeDtypeConfig } from '../../src/pipeline/name-variants.js';
 
 describe('what config.json says of dtypes', () => {
   const q4 = { dtype: 'q4', file: 'onnx/model_q4.onnx', externalFileCount: 0 } as const;
@@ -7,7 +7,7 @@ describe('what config.json says of dtypes', () => {
 
   it('names the first, the caches of halves, and each one that has its data in files', () => {
     const said = { a: 1, dtype: 'fp32', kv_cache_dtype: 'x', use_external_data_format: true };
-    expect(stateDtypes({ b: 2, 'transformers.js_config': said }, [q4, fp16, q2f16])).toEqual({
+    expect(writeDtypeConfig({ b: 2, 'transformers.js_config': said }, [q4, fp16, q2f16])).toEqual({
       b: 2,
       'transformers.js_config': {
         a: 1,
@@ -16,13 +16,13 @@ describe('what config.json says of dtypes', () => {
         use_external_data_format: { 'model_fp16.onnx': 3, 'model_q2f16.onnx': 1 },
       },
     });
-    expect(stateDtypes({}, [q4])).toEqual({ 'transformers.js_config': { dtype: 'q4' } });
+    expect(writeDtypeConfig({}, [q4])).toEqual({ 'transformers.js_config': { dtype: 'q4' } });
   });
 
   it('names the dtype of each part where an embedding model stands in front', () => {
     const decoder = { ...q4, file: 'onnx/decoder_model_merged_q4.onnx' };
     const said = { dtype: { vision_encoder: 'fp16', embed_tokens: 'q8' } };
-    const stated = stateDtypes({ 'transformers.js_config': said }, [decoder], 'onnx/embed_tokens_fp16.onnx');
+    const stated = writeDtypeConfig({ 'transformers.js_config': said }, [decoder], 'onnx/embed_tokens_fp16.onnx');
     const dtype = { vision_encoder: 'fp16', embed_tokens: 'fp16', decoder_model_merged: 'q4' };
     expect(stated['transformers.js_config']).toEqual({ dtype });
   });

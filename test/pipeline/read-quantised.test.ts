@@ -6,7 +6,7 @@ import { OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { applyRecipe, heal, openModelFolder, prune, quantize } from '../../src/node.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { TensorHandle } from '../../src/onnx/onnx-model.js';
-import { codesBehind } from '../../src/quantisation/coded-handle.js';
+import { quantisedSource } from '../../src/quantisation/coded-handle.js';
 import type { DtypeName } from '../../src/quantisation/dtypes.js';
 import type { DtypeReport } from '../../src/report/report-schema.js';
 import { type LinearForm, quantiseMaps, quantiseTable, roundActivations } from '../support/linear-quantiser.js';
@@ -30,7 +30,7 @@ async function readCodes(path: string) {
   const opened = await openModelFolder(path);
   const { weights } = await opened.load();
   const coded = [...weights].flatMap(([name, handle]) => {
-    const { codes } = codesBehind(handle) ?? {};
+    const { codes } = quantisedSource(handle) ?? {};
     return codes === undefined
       ? []
       : [[name, codes.form === 'blocks' ? codes.stored.codes : codes.linear.codes.handle]];
@@ -47,7 +47,7 @@ async function readFloats(path: string) {
   const matrices = [...weights].filter(([, { dataType, dims }]) => dims.length === 2 && dataType === 1);
   const found = await Promise.all(
     matrices.map(async ([name, handle]) => {
-      const { form = 'floats' } = codesBehind(handle)?.codes ?? {};
+      const { form = 'floats' } = quantisedSource(handle)?.codes ?? {};
       return [name, { dims: handle.dims, form, values: await readFloat32(handle) }] as const;
     }),
   );
@@ -315,7 +315,7 @@ describe('a float model beside a quantised one', () => {
     expect(report.certificate!.gap).toBeLessThan(1e-5);
     const opened = await openModelFolder(at('out'));
     const grids = [...(await opened.load()).weights.values()].flatMap((handle) => {
-      const { codes } = codesBehind(handle) ?? {};
+      const { codes } = quantisedSource(handle) ?? {};
       return codes?.form === 'blocks' ? [codes.stored.grid] : [];
     });
     await opened.close();

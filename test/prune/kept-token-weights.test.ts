@@ -3,7 +3,7 @@ import { keepingTokenWeights } from '../../src/prune/measure-dense/kept-token-we
 import type { PruneContext } from '../../src/prune/prune-context.js';
 
 /** A journal in memory, whose entries are copies as those in files are. */
-function journalInMemory(isDue: boolean) {
+function journalInMemory(shouldCheckpoint: boolean) {
   const entries = new Map<string, unknown[]>();
   const journal: Journal = {
     has: async (name) => entries.has(name),
@@ -21,7 +21,7 @@ function journalInMemory(isDue: boolean) {
       for await (const part of parts) kept.push(structuredClone(part));
       entries.set(name, kept);
     },
-    isDue: () => isDue,
+    shouldCheckpoint: () => shouldCheckpoint,
     settle: async () => undefined,
     within: () => journal,
     drop: async () => undefined,

@@ -2,7 +2,7 @@ import { ModelFormatError, NumericalError } from '../../src/errors.js';
 import { transposeMatrix } from '../../src/linalg/matrix-block.js';
 import { createRandom, drawNormal } from '../../src/linalg/random.js';
 import { type BlockGrid, dequantise, roundToNearest, storedScale } from '../../src/quantisation/block-codes.js';
-import { LEVELS, type LevelsName } from '../../src/quantisation/levels.js';
+import { CODEBOOKS, type CodebookName } from '../../src/quantisation/codebooks.js';
 import { packBits, unpackBits } from '../../src/quantisation/pack-bits.js';
 import { codesByteLength, dequantisedHandle, readCodes, storeCodes } from '../../src/quantisation/store-codes.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
@@ -53,13 +53,13 @@ describe('codes in blocks', () => {
     expect(codesByteLength(grid, 5, 40)).toBe(bytes);
   });
 
-  it.each(Object.keys(LEVELS) as LevelsName[])('stand for the nearest level of a table (%s)', async (levels) => {
+  it.each(Object.keys(CODEBOOKS) as CodebookName[])('stand for the nearest level of a table (%s)', async (levels) => {
     const grid: BlockGrid = { bits: 4, blockSize: 8, hasZeroPoints: false, scaleType: 'float32', levels };
     const weight = someWeight();
     const codes = roundToNearest(weight, { grid, outCount: 5, inCount: 40 });
     dequantise(codes).forEach((value, at) => {
       const scale = codes.scales[Math.floor(at / 8)]!;
-      const least = Math.min(...LEVELS[levels].map((level) => Math.abs(level * scale - weight[at]!)));
+      const least = Math.min(...CODEBOOKS[levels].map((level) => Math.abs(level * scale - weight[at]!)));
       expect(Math.abs(value - weight[at]!)).toBeCloseTo(least, 6);
     });
     const stored = await storeCodes(codes, storeInMemory);

@@ -4,7 +4,7 @@ import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { TensorHandle } from '../../src/onnx/onnx-model.js';
 import { sliceHandle } from '../../src/onnx/slice-handle.js';
 import { type BlockGrid, dequantise, roundToNearest } from '../../src/quantisation/block-codes.js';
-import { codesBeforeCut, cutInputs, orderByHosts, scalesBeforeCut } from '../../src/quantisation/block-hosts.js';
+import { codesBeforeCut, cutInputs, orderKeepingBlocks, scalesBeforeCut } from '../../src/quantisation/block-hosts.js';
 import { type CodedHandle, exactCodes, gridBehind, type WeightCodes } from '../../src/quantisation/coded-handle.js';
 import { factoriseFeedback, roundWithFeedback } from '../../src/quantisation/error-feedback.js';
 import { readLinearCodes } from '../../src/quantisation/linear-codes.js';
@@ -16,16 +16,16 @@ describe('an order by hosts', () => {
   it('keeps the blocks that most stay of, and fills them up', () => {
     const keep = Int32Array.from([0, 2, 3, 5, 8, 9, 10, 11, 13]);
     // Of blocks of four: three of the first, one of the second, four of the third, one of the fourth.
-    expect([...orderByHosts(keep, 4)].map((at) => keep[at]!)).toEqual([0, 2, 3, 5, 8, 9, 10, 11, 13]);
+    expect([...orderKeepingBlocks(keep, 4)].map((at) => keep[at]!)).toEqual([0, 2, 3, 5, 8, 9, 10, 11, 13]);
     const others = Int32Array.from([0, 4, 5, 6, 8, 9, 12, 13, 14, 15]);
-    expect([...orderByHosts(others, 4)].map((at) => others[at]!)).toEqual([4, 5, 6, 0, 12, 13, 14, 15, 8, 9]);
+    expect([...orderKeepingBlocks(others, 4)].map((at) => others[at]!)).toEqual([4, 5, 6, 0, 12, 13, 14, 15, 8, 9]);
   });
 
   it('has every input once, and no block that could have kept more of its own', () => {
     const random = createRandom(5);
     for (const count of [64, 70, 95]) {
       const keep = drawPermutation(random, 96).slice(0, count).sort();
-      const order = orderByHosts(keep, 16);
+      const order = orderKeepingBlocks(keep, 16);
       expect([...order].sort((a, b) => a - b)).toEqual([...keep.keys()]);
       const sizes = Array.from({ length: 6 }, (_, block) => keep.filter((input) => input >> 4 === block).length);
       const most = sizes.sort((a, b) => b - a).slice(0, count >> 4);
@@ -74,7 +74,7 @@ describe.each(FORMS)('a weight in %s', (form) => {
 
   it('stays on its scales where it lost rows and inputs, and most of its codes stay', async () => {
     const { handle, inputAxis, codes } = await coded(form);
-    const inputs = orderByHosts(keep, 16).map((at) => keep[at]!);
+    const inputs = orderKeepingBlocks(keep, 16).map((at) => keep[at]!);
     const weight = cut(handle, inputAxis, rows, inputs);
     expect(cutInputs(weight, inputAxis)).toEqual({ keep: inputs, blockSize: 16 });
     expect(exactCodes(weight, inputAxis)).toBeUndefined();

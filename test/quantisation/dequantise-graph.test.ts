@@ -6,7 +6,7 @@ import { createRandom } from '../../src/linalg/random.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
-import { codesBehind } from '../../src/quantisation/coded-handle.js';
+import { quantisedSource } from '../../src/quantisation/coded-handle.js';
 import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
 import type { Tensors } from '../../src/runtime/engine.js';
 import { runGraph } from '../support/load-graph.js';
@@ -152,7 +152,7 @@ it('knows what the products of a table that is looked up too may round activatio
       { w: bytes(OUT, IN), s: ones(OUT, 1) },
     ),
   );
-  expect([...read.weights.values()].map((handle) => codesBehind(handle)?.codes)).toEqual([
+  expect([...read.weights.values()].map((handle) => quantisedSource(handle)?.codes)).toEqual([
     expect.objectContaining({ form: 'blocks', accuracyLevel: 4 }),
   ]);
 });

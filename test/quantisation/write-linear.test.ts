@@ -6,7 +6,7 @@ import { setWeight } from '../../src/onnx/edit-weights.js';
 import { readFloat32 } from '../../src/onnx/float-encoding.js';
 import type { OnnxModel, TensorHandle } from '../../src/onnx/onnx-model.js';
 import { bytesHandle, floatsHandle } from '../../src/onnx/tensor-handle.js';
-import { codesBehind } from '../../src/quantisation/coded-handle.js';
+import { quantisedSource } from '../../src/quantisation/coded-handle.js';
 import { dequantiseGraph } from '../../src/quantisation/dequantise-graph.js';
 import { type LinearCodes, readLinearCodes } from '../../src/quantisation/linear-codes.js';
 import { writeConstants } from '../../src/quantisation/write-linear.js';
@@ -92,7 +92,7 @@ describe.each(Object.entries(TABLES))('a table in linear codes with %s', (_, lin
       expect(Math.abs(value - expected.products[at]!)).toBeLessThan(bound);
     });
     const read = dequantiseGraph(model);
-    const coded = [...read.weights.values()].filter((handle) => codesBehind(handle) !== undefined);
+    const coded = [...read.weights.values()].filter((handle) => quantisedSource(handle) !== undefined);
     expect(coded).toHaveLength(1);
     expect(await readFloat32(coded[0]!)).toEqual(await readFloat32(floats));
     expect(read.proto.graph!.node.map(({ opType }) => opType)).toEqual(['Gather', 'Transpose', 'MatMul']);

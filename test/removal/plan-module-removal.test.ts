@@ -5,7 +5,7 @@ import { makeFloatInitializer, makeNode, makeValueInfo } from '../../src/graph/b
 import type { ValueFacts } from '../../src/graph/value-facts.js';
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
-import { joinBridges } from '../../src/removal/join-bridges.js';
+import { bypassRemoved } from '../../src/removal/bypass-removed.js';
 import { planModuleRemoval } from '../../src/removal/plan-module-removal.js';
 import { tidyModel } from '../../src/removal/tidy-model.js';
 import { testEngine } from '../support/engine.js';
@@ -103,7 +103,7 @@ it.each<[string, NodeProto[], number]>([
     facts,
     linear: LINEAR,
   });
-  joinBridges(model, removal!.apply());
+  bypassRemoved(model, removal!.apply());
   tidyModel(model);
   expect(relativeGap(await run(model, 'y'), before)).toBeLessThan(1e-6);
   expect(model.weights.has('w')).toBe(false);

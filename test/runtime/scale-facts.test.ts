@@ -5,7 +5,7 @@ import { scaleFacts } from '../../src/runtime/scale-facts.js';
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
 /** What a third run is foretold of a number that was seen in both probes. */
-function foretell(numberOf: (size: (typeof sizes)[number]) => number): number {
+function extrapolate(numberOf: (size: (typeof sizes)[number]) => number): number {
   const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
     new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);
   const scaled = scaleFacts(
@@ -23,13 +23,13 @@ it.each([
   ["the window and an attention's sink", ({ sequenceLength }) => sequenceLength + 1, 33],
   ['the window and four tokens', ({ sequenceLength }) => sequenceLength + 4, 36],
   ['the window without its last token', ({ sequenceLength }) => sequenceLength - 1, 31],
-] as const satisfies readonly (readonly [string, Parameters<typeof foretell>[0], number])[])(
-  'foretells %s',
+] as const satisfies readonly (readonly [string, Parameters<typeof extrapolate>[0], number])[])(
+  'extrapolates %s',
   (_, numberOf, expected) => {
-    expect(foretell(numberOf)).toBe(expected);
+    expect(extrapolate(numberOf)).toBe(expected);
   },
 );
 
 it('leaves open what grows in another way', () => {
-  expect(foretell(({ batchSize }) => batchSize ** 3)).toBe(OPEN);
+  expect(extrapolate(({ batchSize }) => batchSize ** 3)).toBe(OPEN);
 });

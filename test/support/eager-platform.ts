@@ -4,7 +4,7 @@ import type { Platform } from '../../src/platform/platform.js';
 /** Every entry is due, whatever it takes. */
 const eager = (journal: Journal): Journal => ({
   ...journal,
-  isDue: () => true,
+  shouldCheckpoint: () => true,
   within: (scope) => eager(journal.within(scope)),
 });
 

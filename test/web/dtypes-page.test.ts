@@ -5,7 +5,7 @@ import { type Chromium, startChromium } from '../../scripts/dtypes/open-in-chrom
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import { openModelFolder, quantize } from '../../src/node.js';
 import { saveModel } from '../../src/onnx/save-model.js';
-import { stateDtypes } from '../../src/pipeline/name-variants.js';
+import { writeDtypeConfig } from '../../src/pipeline/name-variants.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openFolder } from '../../src/storage/open-folder.js';
@@ -59,7 +59,7 @@ it('opens a model whose data lies in several files', async () => {
   await written.close();
   expect(files.length).toBeGreaterThan(3);
   const variant = { dtype: 'fp32', file, externalFileCount: files.length - 1 } as const;
-  const config = stateDtypes(written.documents['config.json']!, [variant]);
+  const config = writeDtypeConfig(written.documents['config.json']!, [variant]);
   await writeFile(join(place, 'config.json'), JSON.stringify(config));
   expect(await readdir(join(place, 'onnx'))).toContain('model.onnx_data_2');
   const { logits } = await chromium.open({

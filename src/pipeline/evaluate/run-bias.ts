@@ -1,5 +1,5 @@
 import { createCalibrationSet } from '../../calibration/calibration-set.js';
-import { definedOf } from '../../defined-of.js';
+import { omitUndefined } from '../../omit-undefined.js';
 import { BIAS } from '../../options/commands.js';
 import { checkOptions, defaultsOf, rowsOf } from '../../options/option.js';
 import type { ReadingOptions } from '../../options/texts.js';
@@ -48,7 +48,7 @@ export interface BiasResult extends BiasReport {
 /** Open, load, analyse, calibrate; then both models read both texts. */
 export async function runBias(platform: Platform, request: BiasRequest): Promise<BiasResult> {
   checkOptions(request, rowsOf(BIAS));
-  const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...definedOf(request) };
+  const { windowCount, seed, embeddings, offline, bos } = { ...defaultsOf(rowsOf(BIAS)), ...omitUndefined(request) };
   const engine = await platform.createEngine(request);
   return withJob(platform, request, async (context) => {
     const { onProgress, signal } = context;

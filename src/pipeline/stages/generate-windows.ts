@@ -107,7 +107,7 @@ async function keepBatch(journal: Journal | undefined): Promise<Pick<GenerateCal
       const tensors = Object.values(reader.tensors);
       const byteLength = tensors.reduce((sum, { data }) => sum + data.byteLength, 0);
       const facts = { ...batch, length: reader.length, names: Object.keys(reader.tensors) };
-      if (journal.isDue(byteLength)) await journal.write(BATCH, [facts, ...tensors]);
+      if (journal.shouldCheckpoint(byteLength)) await journal.write(BATCH, [facts, ...tensors]);
     },
   };
 }

@@ -1,7 +1,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { type FileHandle, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
-import { noticed } from '../../noticed.js';
+import { ignoreRejection } from '../../ignore-rejection.js';
 import type { EntryStore } from '../journal.js';
 import type { FileSink } from '../platform.js';
 import { writing } from '../writing.js';
@@ -69,7 +69,7 @@ export function createEntryStore(folder: string, run: string, createSink = creat
         throw error;
       }
       whole.add(path);
-      behind.push({ path, completed: noticed(complete(sink, path, behind.at(-1)?.completed)) });
+      behind.push({ path, completed: ignoreRejection(complete(sink, path, behind.at(-1)?.completed)) });
       return byteLength;
     },
     async settle() {

@@ -5,7 +5,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { OptionError } from '../../errors.js';
-import { noticed } from '../../noticed.js';
+import { ignoreRejection } from '../../ignore-rejection.js';
 import { writing } from '../writing.js';
 import { readLittleFile } from './read-little-file.js';
 import { syncFile } from './sync-file.js';
@@ -151,7 +151,7 @@ function hold(claim: Claim): FolderLock {
     await syncFile(file);
   };
   const signs = setInterval(() => {
-    sign = noticed(sign.then(show).catch(() => undefined));
+    sign = ignoreRejection(sign.then(show).catch(() => undefined));
   }, SIGN_MS).unref();
   return {
     async check() {

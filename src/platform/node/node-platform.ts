@@ -7,7 +7,7 @@ import { memoryLimit, peakMemoryBytes } from './memory.js';
 import { createNodeEngine } from './node-engine.js';
 import { nodeFiles } from './node-files.js';
 import { createSpillFile } from './spill-file.js';
-import { keptIn, openWorkspace } from './workspace.js';
+import { hasUnfinishedRun, openWorkspace } from './workspace.js';
 
 /** Others that run Node.js's interface give a version of it too. */
 function describeRuntime({ bun, deno, node }: Readonly<Record<string, string | undefined>>): string {
@@ -20,7 +20,7 @@ export const nodePlatform: Platform = {
   files: nodeFiles,
   createScratch: () => createSpillFile(),
   openWorkspace,
-  keptIn,
+  hasUnfinishedRun,
   // Asked for when it is used: variables may be set until then.
   get hub() {
     return createHubStore(process.env);

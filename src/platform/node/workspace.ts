@@ -236,8 +236,8 @@ export async function findKept(output: string): Promise<string | undefined> {
   return folder === besideOf(target) ? besideOf(output) : join(output, INSIDE);
 }
 
-/** @see Platform.keptIn */
-export const keptIn = async (output: string): Promise<boolean> => (await findKept(output)) !== undefined;
+/** @see Platform.hasUnfinishedRun */
+export const hasUnfinishedRun = async (output: string): Promise<boolean> => (await findKept(output)) !== undefined;
 
 async function readRun(folder: string): Promise<string | undefined> {
   try {

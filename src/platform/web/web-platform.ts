@@ -14,7 +14,7 @@ import { createWebFiles, HOME } from './web-files.js';
 import { createWebHubStore, type WebHub } from './web-hub-store.js';
 import type { WebPlace } from './web-place.js';
 import { loadWebRuntime, type WebRuntime } from './web-runtime.js';
-import { keptIn, openWorkspace } from './workspace.js';
+import { hasUnfinishedRun, openWorkspace } from './workspace.js';
 import { yieldingEngine } from './yielding-engine.js';
 
 export interface WebPlatformOptions {
@@ -66,7 +66,7 @@ export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
 function createWorkspaces(
   { resolve }: Files,
   places: Readonly<Record<string, WebPlace | undefined>>,
-): Pick<Platform, 'openWorkspace' | 'keptIn'> {
+): Pick<Platform, 'openWorkspace' | 'hasUnfinishedRun'> {
   const lasts = (output: string) => {
     const place = places[resolve(output).split('/')[1]!];
     return place !== undefined && 'getFileHandle' in place;
@@ -74,7 +74,7 @@ function createWorkspaces(
   return {
     openWorkspace: async (request) =>
       lasts(request.output) ? openWorkspace({ ...request, output: resolve(request.output) }) : undefined,
-    keptIn: async (output) => lasts(output) && keptIn(resolve(output)),
+    hasUnfinishedRun: async (output) => lasts(output) && hasUnfinishedRun(resolve(output)),
   };
 }
 

@@ -59,8 +59,9 @@ export async function openWorkspace({ output, key, resume }: WorkspaceRequest): 
   }
 }
 
-/** @see Platform.keptIn */
-export const keptIn = async (output: string): Promise<boolean> => (await readRun(openDatabase(), output)) !== undefined;
+/** @see Platform.hasUnfinishedRun */
+export const hasUnfinishedRun = async (output: string): Promise<boolean> =>
+  (await readRun(openDatabase(), output)) !== undefined;
 
 const runOf = (output: string): Key => [output, 'run'];
 

@@ -1,5 +1,5 @@
 import type { Batch } from '../../runtime/block-runner.js';
-import { thinOut } from '../thin-out.js';
+import { everyNth } from '../every-nth.js';
 import type { DenseNeeds } from './dense-measures.js';
 
 /**
@@ -21,5 +21,5 @@ export function chooseBackwardBatches(
   const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.floor(tokenCount / wanted));
-  return thinOut(batches, stride);
+  return everyNth(batches, stride);
 }

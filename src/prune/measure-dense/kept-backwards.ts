@@ -50,7 +50,7 @@ export async function openKeptBackwards(context: PruneContext, given: Backwards)
     async settle(place) {
       if (journal === undefined) return;
       const missing = curvatures ? await findMissing(journal, passedModules(given, place)) : [];
-      if (!journal.isDue(byteLength(context, given, missing.length))) return;
+      if (!journal.shouldCheckpoint(byteLength(context, given, missing.length))) return;
       await writeCurvatures(journal, missing, curvatures!, false);
       await journal.write(NAME, parts(context, given, place));
     },

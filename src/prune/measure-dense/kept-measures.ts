@@ -24,7 +24,7 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
   const measured = await runMeasurements(context, needs);
   const { hiddenSize } = context.job.analysed.detected.layout;
   const missing = await findLost();
-  if (journal?.isDue(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT, true)) {
+  if (journal?.shouldCheckpoint(missing.length * hiddenSize ** 2 * Float32Array.BYTES_PER_ELEMENT, true)) {
     await writeCurvatures(journal, missing, needs.curvatures!, true);
     await journal.write(NAME, [pack(context, measured)], true);
   }

@@ -15,6 +15,6 @@ export async function keepingTokenWeights(
   const byteLength = [...measured.values()]
     .flatMap(({ batches }) => [...batches.values()])
     .reduce((sum, batch) => sum + batch.byteLength, 0);
-  if (journal?.isDue(byteLength, true)) await journal.write(NAME, [measured], true);
+  if (journal?.shouldCheckpoint(byteLength, true)) await journal.write(NAME, [measured], true);
   return measured;
 }

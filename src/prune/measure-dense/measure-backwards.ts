@@ -10,7 +10,7 @@ import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
-import { seeInMetric } from '../shrink/see-in-metric.js';
+import { weightByMetric } from '../shrink/weight-by-metric.js';
 import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { byIndex } from './indexed-map.js';
@@ -148,7 +148,7 @@ export async function orderModule(
   const { random, multiply } = context;
   const weight = await readLinearWeight(model, module.output);
   return context.timed('order', async () => {
-    const scoredWeight = curvature && (await seeInMetric(context, module, { weight, curvature }));
+    const scoredWeight = curvature && (await weightByMetric(context, module, { weight, curvature }));
     const { headUnit } = context.job.options;
     return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
   });

@@ -8,7 +8,7 @@ import { naming } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
-import { seeInMetric } from '../shrink/see-in-metric.js';
+import { weightByMetric } from '../shrink/weight-by-metric.js';
 import type { DenseNeeds } from './dense-measures.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
 import { orderExperts } from './order-experts.js';
@@ -49,7 +49,7 @@ export async function measureExperts(context: PruneContext, needs: ExpertNeeds):
   const before = context.remarks.length;
   const orders = await context.timed('experts', () => goThrough(context, { ...needs, modules }));
   const remarks = context.remarks.slice(before);
-  if (journal?.isDue(0, true))
+  if (journal?.shouldCheckpoint(0, true))
     await journal.write(NAME, [{ orders: byIndex(orders), remarks } satisfies KeptOrders], true);
   return orders;
 }
@@ -120,7 +120,7 @@ async function metricOf(
   const identity = new Float32Array(size * size);
   for (let at = 0; at < size; at += 1) identity[at * size + at] = 1;
   const weight = ndarray(identity, [size, size]);
-  const seen = await seeInMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
+  const seen = await weightByMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
   // R maps columns; rows take its transpose.
   return Float32Array.from({ length: size * size }, (_, at) => seen.get(at % size, Math.floor(at / size)));
 }

@@ -9,9 +9,9 @@ import { floatsHandle } from '../../onnx/tensor-handle.js';
 import { expertTensors } from '../../operators/experts.js';
 import { editGraph } from '../../removal/graph-editor.js';
 import { readLinearWeight, storeInMemory, writeLinearWeight } from '../../removal/repair-linear.js';
+import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
-import { thinOut } from '../thin-out.js';
 import type { BackwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
@@ -71,7 +71,7 @@ async function measureNoises(context: PruneContext, { needs }: DensePasses): Pro
   const { layout } = job.analysed.detected;
   const { modules } = needs;
   const stride = Math.max(1, Math.floor((job.windows.length * (job.windows[0]?.length ?? 1)) / TOKENS));
-  const site = { engine: job.engine, windows: thinOut(job.windows, stride), signal: job.options.signal };
+  const site = { engine: job.engine, windows: everyNth(job.windows, stride), signal: job.options.signal };
   const noises: number[] = [];
   async function* perturbed() {
     for (const module of modules) {

@@ -1,6 +1,6 @@
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { cutInputs, orderByHosts } from '../../quantisation/block-hosts.js';
+import { cutInputs, orderKeepingBlocks } from '../../quantisation/block-hosts.js';
 import { cutModel, type ModelChange } from '../../removal/apply-change.js';
 import { type MovedAxis, reorderUnits, type UnitOrder } from '../../removal/reorder-units.js';
 import { linearWeightName } from '../../removal/repair-linear.js';
@@ -18,7 +18,7 @@ export interface OrderedModel {
 }
 
 /**
- * Orders the neurons of every FFN whose output map has blocks along its inputs, see `orderByHosts`.
+ * Orders the neurons of every FFN whose output map has blocks along its inputs, see `orderKeepingBlocks`.
  * @param job Its model is pruned.
  * @param given The model as it was read.
  */
@@ -37,7 +37,7 @@ export function orderBlocks(
     const handle = cut.weights.get(linearWeightName(model, output));
     const inputs = handle && cutInputs(handle, output.inputAxis);
     if (inputs?.keep.length !== unitCount) continue;
-    const order = orderByHosts(inputs.keep, inputs.blockSize);
+    const order = orderKeepingBlocks(inputs.keep, inputs.blockSize);
     if (order.every((from, at) => from === at)) continue;
     const unitOrder = { module: index, order };
     const found = reorderUnits(model, detected, unitOrder);

@@ -3,11 +3,11 @@ import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
-import { codesBehind, exactCodes, gridBehind, type WeightCodes } from '../../quantisation/coded-handle.js';
+import { exactCodes, gridBehind, quantisedSource, type WeightCodes } from '../../quantisation/coded-handle.js';
+import { expandGathers, hasSpelledLookups } from '../../quantisation/expand-gathers.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { codeType } from '../../quantisation/linear-codes.js';
 import { type LinearType, linearOf } from '../../quantisation/linear-of-blocks.js';
-import { hasSpelledLookups, spellLookups } from '../../quantisation/spell-lookups.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { writeDynamic } from '../../quantisation/write-dynamic.js';
 import { writeConstants } from '../../quantisation/write-linear.js';
@@ -21,8 +21,8 @@ import { orderBlocks } from './order-blocks.js';
 import { partOf } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { GriddedWeight } from './quantised-model.js';
+import { type CodedGraph, writeWithTwin } from './write-both-branches.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
-import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
 
 /**
  * Writes what became of a model that was read from codes in its own form: what stays keeps its exact codes, where no repair
@@ -39,7 +39,7 @@ export async function writeCoded(
   const isExact = ![...pruned.model.weights.values()].some((handle) => isTaken(handle));
   if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
-      model: await mergeDecoders(withoutFront({ ...pruned.model, ...coded }), coded.twin?.model ?? coded),
+      model: await mergeDecoders(withoutFront({ ...pruned.model, ...coded }), coded.noPastBranch?.model ?? coded),
       isSource: true,
       changed: new Map(),
       roundings: new Map(),
@@ -58,7 +58,7 @@ export async function writeCoded(
     const { name, inputAxis, inCount } = weight;
     const exact = exactCodes(job.model.weights.get(name)!, inputAxis);
     if (exact !== undefined) kept.push({ ...weight, ...exact });
-    const { codes } = codesBehind(given.model.weights.get(name)) ?? {};
+    const { codes } = quantisedSource(given.model.weights.get(name)) ?? {};
     if (exact !== undefined || codes === undefined) continue;
     before.set(name, codes);
     const grid = gridBehind(codes, inputAxis, inCount);
@@ -131,7 +131,7 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSp
     return exact?.form === 'constants' ? [{ name, linear: exact.linear }] : [];
   });
   writeConstants(model, [...linear('constants'), ...others]);
-  if (isSpelled) spellLookups(model, analysed.facts.first);
+  if (isSpelled) expandGathers(model, analysed.facts.first);
   tidyModel(model);
 }
 
@@ -139,4 +139,4 @@ const inOldOrder = (handle: TensorHandle, moved: MovedAxis | undefined): TensorH
   moved === undefined ? handle : sliceHandle(handle, moved.axis, inverseOrder(moved.from));
 
 /** Whether codes were left for floats that they were made of. */
-const isTaken = (handle: TensorHandle): boolean => codesBehind(handle)?.isTaken ?? false;
+const isTaken = (handle: TensorHandle): boolean => quantisedSource(handle)?.isTaken ?? false;

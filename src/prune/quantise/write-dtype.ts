@@ -2,7 +2,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { FolderLayout } from '../../options/quantisation.js';
 import { convertToHalf, convertToSingle } from '../../quantisation/convert-floats.js';
 import { DTYPES, type Dtype, type DtypeName } from '../../quantisation/dtypes.js';
-import { spellLookups } from '../../quantisation/spell-lookups.js';
+import { expandGathers } from '../../quantisation/expand-gathers.js';
 import { type QuantisedWeight, writeBlocks } from '../../quantisation/write-blocks.js';
 import { dynamicWeights, writeDynamic } from '../../quantisation/write-dynamic.js';
 import type { ModelChange } from '../../removal/apply-change.js';
@@ -15,7 +15,7 @@ import { countParts, handlesOf } from './count-parts.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { RoundingOfMap } from './quantised-model.js';
-import { type CodedGraph, writeWithTwin } from './write-with-twin.js';
+import { type CodedGraph, writeWithTwin } from './write-both-branches.js';
 
 /** How a model is to be written. */
 export interface DtypeRequest extends BlockSettings {
@@ -108,6 +108,6 @@ function writeForm(
   tidyModel(model);
   if (floats === 'float16') convertToHalf(model, analysed.facts.first);
   if (maps.kind !== 'blocks' || layout === 'genai') return;
-  spellLookups(model, analysed.facts.first);
+  expandGathers(model, analysed.facts.first);
   tidyModel(model);
 }

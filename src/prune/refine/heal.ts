@@ -10,8 +10,8 @@ import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.
 import { indexRunGraph } from '../../runtime/block-runner.js';
 import { refuseOperators } from '../measure-dense/refuse-backwards.js';
 import type { PruneContext } from '../prune-context.js';
-import { holdOut } from './hold-out.js';
 import type { Refinement } from './refinement.js';
+import { splitHeldOut } from './split-held-out.js';
 
 /** Trains what is left on what the dense model predicts. @see healModel */
 export const healing: Refinement = {
@@ -47,7 +47,7 @@ async function heal(
   model: OnnxModel,
 ): Promise<{ readonly changed: ModelChange['changed']; readonly report: HealingReport }> {
   const { engine, options, store, analysed } = job;
-  const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? holdOut(job.windows);
+  const { windows, heldOut, stop, teacher = job as UnderstoodModel } = job.healing ?? splitHeldOut(job.windows);
   const windowBytes = (windows[0]?.length ?? 1) * analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
   const { onProgress, signal } = options;
   onProgress?.({ stage: 'heal', done: 0, total: 1 });

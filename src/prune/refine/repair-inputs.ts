@@ -21,8 +21,8 @@ import {
   writeInputWeight,
 } from '../../removal/input-maps.js';
 import { readLinearWeight, type StoreTensor, storeInMemory } from '../../removal/repair-linear.js';
+import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
-import { thinOut } from '../thin-out.js';
 import type { RefinedModule, Refinement } from './refinement.js';
 import { startExamples } from './take-examples.js';
 
@@ -111,7 +111,7 @@ async function repairInputs(
 /** Examples are of equal size. */
 function sampleOf(examples: readonly FfnExample[], { output }: PrunableModule): FfnExample[] {
   const tokenCount = (examples.length * examples[0]!.target.data.length) / output.outputCount;
-  return thinOut(examples, Math.max(1, Math.floor(tokenCount / CHANGE_TOKENS)));
+  return everyNth(examples, Math.max(1, Math.floor(tokenCount / CHANGE_TOKENS)));
 }
 
 interface Descent {

@@ -2,9 +2,9 @@ import { createExampleMeter, type FfnExample, sourceOf } from '../../activations
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Batch } from '../../runtime/block-runner.js';
+import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
 import type { MeasureRequest } from '../shrink/measure-modules.js';
-import { thinOut } from '../thin-out.js';
 
 /** Tokens that examples are taken of, at most; fewer beyond so many bytes. */
 const EXAMPLE_TOKENS = 16384;
@@ -51,5 +51,5 @@ function chooseExamples(batches: readonly Batch[], { output }: PrunableModule): 
   const bytesPerToken = 2 * output.outputCount * Float32Array.BYTES_PER_ELEMENT;
   const tokens = Math.min(EXAMPLE_TOKENS, Math.floor(EXAMPLE_BYTES / bytesPerToken));
   const stride = Math.max(1, Math.ceil((alike.length * first.tokens.length) / Math.max(1, tokens)));
-  return new Set(thinOut(alike, stride));
+  return new Set(everyNth(alike, stride));
 }

@@ -8,7 +8,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import type { PruneContext } from '../prune-context.js';
 import { unitGroups } from './measure-modules.js';
-import { seeInMetric } from './see-in-metric.js';
+import { weightByMetric } from './weight-by-metric.js';
 
 export interface SegmentCase {
   readonly model: OnnxModel;
@@ -74,5 +74,5 @@ async function inMetric(
 ): Promise<LinearWeight | undefined> {
   if (curvatures === undefined) return undefined;
   const { data } = await curvatures.get(module.index);
-  return seeInMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
+  return weightByMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
 }

@@ -33,7 +33,7 @@ export interface ShrunkModule {
 /** What shrinking does to the model besides taking units out. */
 export interface ModelEdits {
   readonly changed: Map<string, TensorHandle>;
-  /** Values that stand for another where a module is gone, see `joinBridges`. */
+  /** Values that stand for another where a module is gone, see `bypassRemoved`. */
   readonly bridges: string[];
 }
 

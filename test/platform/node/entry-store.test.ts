@@ -102,13 +102,13 @@ it('is due for little before it is for much, and no more often than writes are c
     return 100;
   };
   const journal = createJournal({ ...createEntryStore(folder(), 'run'), write }, () => ms);
-  expect(journal.isDue(0)).toBe(false);
+  expect(journal.shouldCheckpoint(0)).toBe(false);
   ms += 1200;
-  expect([journal.isDue(0), journal.isDue(2 ** 27)]).toEqual([true, false]);
+  expect([journal.shouldCheckpoint(0), journal.shouldCheckpoint(2 ** 27)]).toEqual([true, false]);
   ms += 60_000;
-  expect(journal.isDue(2 ** 27)).toBe(true);
-  for (let writes = 0; journal.isDue(0) && writes < 1000; writes += 1) await journal.write('a', []);
-  expect(journal.isDue(0)).toBe(false);
+  expect(journal.shouldCheckpoint(2 ** 27)).toBe(true);
+  for (let writes = 0; journal.shouldCheckpoint(0) && writes < 1000; writes += 1) await journal.write('a', []);
+  expect(journal.shouldCheckpoint(0)).toBe(false);
   const [spent, all] = [ms - 61_200, ms];
   expect(spent / all).toBeGreaterThan(0.01);
   expect(spent / all).toBeLessThan(0.03);

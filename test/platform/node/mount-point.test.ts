@@ -3,7 +3,7 @@ import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MANIFEST } from '../../../src/platform/folder-manifest.js';
 import { nodeFiles } from '../../../src/platform/node/node-files.js';
-import { keptIn, openWorkspace } from '../../../src/platform/node/workspace.js';
+import { hasUnfinishedRun, openWorkspace } from '../../../src/platform/node/workspace.js';
 import type { Files } from '../../../src/platform/platform.js';
 import { FILE_CALLS as real, replaceFileCalls } from '../../support/replace-file-calls.js';
 import { mountSmallDisk } from '../../support/small-disk.js';
@@ -148,7 +148,7 @@ it('keeps the journal in a mount point, where it lasts as long as the disk', asy
     const first = await openWorkspace(request);
     await first.journal.write('kept', [1]);
     await first.close(false);
-    expect(await keptIn(at('out'))).toBe(true);
+    expect(await hasUnfinishedRun(at('out'))).toBe(true);
     expect(await readdir(folder())).toEqual(['out']);
     await build(ONE);
     const again = await openWorkspace(request);
@@ -214,7 +214,7 @@ describe('what is left of a run that was killed', () => {
       await build(ONE);
       await mkdir(at('out.partial'));
       await rename(at('out'), at('out.partial/replaced'));
-      const ends = await Promise.allSettled([keptIn(at('out')), keptIn(at('out'))]);
+      const ends = await Promise.allSettled([hasUnfinishedRun(at('out')), hasUnfinishedRun(at('out'))]);
       for (const end of ends) if (end.status === 'rejected') expect(end.reason.message).toMatch(/^Another run writes/);
       expect(await contents()).toEqual(ONE);
       expect((await readdir(folder())).sort()).toEqual(['out']);

@@ -1,5 +1,5 @@
 /** Keeps a failure that nobody waits for yet from ending the process. */
-export function noticed<T>(promise: Promise<T>): Promise<T> {
+export function ignoreRejection<T>(promise: Promise<T>): Promise<T> {
   promise.catch(() => undefined);
   return promise;
 }

@@ -7,7 +7,7 @@ import { editGraph } from './graph-editor.js';
  * Makes one value of each bridge (a value of the residual stream that an Identity renames, where a module is gone) and
  * what it renames. A fused norm that only the module read is left with its sum.
  */
-export function joinBridges(model: OnnxModel, bridges: readonly string[]): void {
+export function bypassRemoved(model: OnnxModel, bridges: readonly string[]): void {
   const graph = model.proto.graph;
   if (graph === undefined || bridges.length === 0) return;
   const editor = editGraph(model);

@@ -3,7 +3,7 @@
  * `nf4`: QLoRA (Dettmers et al., NeurIPS 2023, arXiv 2305.14314), appendix E. `fp4`: a sign, two bits of exponent and one of fraction,
  * over 12, with a small level in place of the subnormal one. Both as `com.microsoft.MatMulBnb4` has them.
  */
-export const LEVELS = {
+export const CODEBOOKS = {
   nf4: [
     ...[-1, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635],
     ...[-0.18477343022823334, -0.09105003625154495, 0, 0.07958029955625534, 0.16093020141124725],
@@ -15,4 +15,4 @@ export const LEVELS = {
   ],
 } as const satisfies Record<string, readonly number[]>;
 
-export type LevelsName = keyof typeof LEVELS;
+export type CodebookName = keyof typeof CODEBOOKS;

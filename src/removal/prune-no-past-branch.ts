@@ -13,18 +13,18 @@ import { linearBiasName } from './repair-linear.js';
  * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone whole.
  */
 export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
-  const { twin } = pruned;
-  if (twin === undefined) return pruned;
-  return mergeDecoders(pruned, withoutFront(await cutTwin({ ...pruned, twin }, change, engine)));
+  const { noPastBranch } = pruned;
+  if (noPastBranch === undefined) return pruned;
+  return mergeDecoders(pruned, withoutFront(await cutTwin({ ...pruned, noPastBranch }, change, engine)));
 }
 
 /** A half of a merged decoder, with the other half. */
-export type HalfDecoder = OnnxModel & Required<Pick<OnnxModel, 'twin'>>;
+export type HalfDecoder = OnnxModel & Required<Pick<OnnxModel, 'noPastBranch'>>;
 
 /** The other half of a merged decoder with what was done to the half that was pruned. @throws see `pruneTwin` */
 export async function cutTwin(pruned: HalfDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
-  const { twin } = pruned;
-  const analysed = await analyseModel(twin.model, engine);
+  const { noPastBranch } = pruned;
+  const analysed = await analyseModel(noPastBranch.model, engine);
   const changed = new Map(change.changed);
   const modules = change.modules.map(({ module: { kind, block, index, unitCount, output }, keep }) => {
     const module = analysed.detected.layout.modules[index];
@@ -42,8 +42,9 @@ export async function cutTwin(pruned: HalfDecoder, change: ModelChange, engine: 
     if (!isRepaired(module)) return { module, keep };
     const bias = linearBiasName(pruned, output);
     const value = change.changed.get(bias);
-    if (value !== undefined && changed.delete(bias)) changed.set(linearBiasName(twin.model, module.output), value);
+    if (value !== undefined && changed.delete(bias))
+      changed.set(linearBiasName(noPastBranch.model, module.output), value);
     return { module, keep };
   });
-  return applyChange(twin.model, analysed, { modules, changed });
+  return applyChange(noPastBranch.model, analysed, { modules, changed });
 }

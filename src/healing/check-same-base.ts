@@ -17,7 +17,7 @@ const MOST_DIFFERENCE = 0.1;
  * neither pruning nor healing changes.
  * @throws UnsupportedModelError naming what differs.
  */
-export async function checkKinship(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<void> {
+export async function checkSameBase(dense: UnderstoodModel, pruned: UnderstoodModel): Promise<void> {
   checkSizes(dense.analysed, pruned.analysed);
   const difference = await compareEmbeddings(dense, pruned);
   if (difference > MOST_DIFFERENCE)

@@ -19,7 +19,7 @@ const MIDDLE = 128;
  * brings WebGPU along runs that one on WebGPU alone. Rows of codes and of scales are looked up, and multiplied block by block.
  * @param facts of the float model: how many axes results have
  */
-export function spellLookups(model: OnnxModel, facts: ValueFacts): void {
+export function expandGathers(model: OnnxModel, facts: ValueFacts): void {
   const graph = model.proto.graph!;
   const index = indexGraph(graph);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
@@ -78,11 +78,11 @@ interface SpelledLookup {
   readonly last: NodeProto;
 }
 
-/** Whether a model has lookups as `spellLookups` writes them. */
+/** Whether a model has lookups as `expandGathers` writes them. */
 export const hasSpelledLookups = (model: OnnxModel): boolean =>
   findSpelled({ model, index: indexGraph(model.proto.graph!) }).length > 0;
 
-/** Puts `GatherBlockQuantized` in the place of what `spellLookups` wrote, in place. */
+/** Puts `GatherBlockQuantized` in the place of what `expandGathers` wrote, in place. */
 export function gatherLookups(model: OnnxModel): void {
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();

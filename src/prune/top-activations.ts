@@ -4,9 +4,9 @@ import { isRepaired, type ModuleCut } from '../removal/apply-change.js';
 import { readLinearWeight, storeInMemory } from '../removal/repair-linear.js';
 import type { Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
+import { everyNth } from './every-nth.js';
 import type { PruneJob } from './job.js';
 import { startContext } from './prune-context.js';
-import { thinOut } from './thin-out.js';
 
 /** What drives the units of a module: energies at its output, in the dense model. */
 export interface ModuleDrives {
@@ -28,11 +28,11 @@ const TOKENS = 2048;
  * Runs some windows through the dense model and tells apart, token by token, what kept and removed units give to each module's output.
  * Units are taken for independent: their products are left out.
  */
-export async function measureDrives(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<Drives> {
+export async function topActivations(given: Omit<PruneJob, 'store'>, cuts: readonly ModuleCut[]): Promise<Drives> {
   const { analysed, options } = given;
   const windowLength = given.windows[0]?.length ?? 1;
   const stride = Math.max(1, Math.ceil((given.windows.length * windowLength) / TOKENS));
-  const windows = thinOut(given.windows, stride);
+  const windows = everyNth(given.windows, stride);
   const job = { ...given, store: storeInMemory, windows, options };
   const context = startContext(job);
   const runner = await context.startRunner(job.model, { isFixed: true });

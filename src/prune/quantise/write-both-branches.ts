@@ -5,7 +5,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { inputTypes, restoreInputTypes } from '../../quantisation/convert-floats.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import type { ModelChange } from '../../removal/apply-change.js';
-import { cutTwin } from '../../removal/prune-twin.js';
+import { cutTwin } from '../../removal/prune-no-past-branch.js';
 import { reorderUnits, type UnitOrder } from '../../removal/reorder-units.js';
 import { type AnalysedModel, analyseModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
@@ -38,9 +38,9 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
   write: (graph: CodedGraph<Weight>) => void,
 ): Promise<OnnxModel> {
   const written = writeBehindFront(model, (graph) => write({ model: graph, analysed, weights }));
-  const { twin } = model;
-  if (twin === undefined) return written;
-  const cut = await cutTwin({ ...model, twin }, change, engine);
+  const { noPastBranch } = model;
+  if (noPastBranch === undefined) return written;
+  const cut = await cutTwin({ ...model, noPastBranch }, change, engine);
   const known = await analyseModel(cut, engine, options.signal);
   for (const order of orders) reorderUnits(cut, known.detected, order);
   const byName = new Map(weights.map((weight) => [weight.name, weight]));
@@ -49,7 +49,7 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
     return weight === undefined ? [] : [{ ...weight, products, lookups }];
   });
   const other = writeBehindFront(cut, (graph) => write({ model: graph, analysed: known, weights: shared }));
-  return mergeDecoders({ ...written, twin }, other);
+  return mergeDecoders({ ...written, noPastBranch }, other);
 }
 
 /** Writes what stands behind an embedding model. That one stays as it lies there, and so does the type of what it hands over. */

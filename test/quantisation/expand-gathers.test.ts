@@ -7,7 +7,7 @@ import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { saveModel } from '../../src/onnx/save-model.js';
-import { gatherLookups, hasSpelledLookups, spellLookups } from '../../src/quantisation/spell-lookups.js';
+import { expandGathers, gatherLookups, hasSpelledLookups } from '../../src/quantisation/expand-gathers.js';
 import { tidyModel } from '../../src/removal/tidy-model.js';
 import { testEngine } from '../support/engine.js';
 
@@ -62,7 +62,7 @@ describe.each(['float32', 'float16'] as const)('lookups of codes with scales in 
   it.each([false, true])('give the same numbers by operators that every runtime has (tied: %s)', async (isTied) => {
     const model = await lookupModel(floats, isTied);
     const fused = await run(model);
-    spellLookups(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
+    expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
     tidyModel(model);
     const nodes = model.proto.graph!.node;
     expect(nodes.every(({ domain }) => domain === '')).toBe(true);
@@ -84,10 +84,10 @@ describe.each(['float32', 'float16'] as const)('lookups of codes with scales in 
 it('leaves a lookup whose axes are not known, and one of four bits', async () => {
   const model = await lookupModel('float32', false);
   const before = toBinary(ModelProtoSchema, model.proto);
-  spellLookups(model, new Map());
+  expandGathers(model, new Map());
   expect(toBinary(ModelProtoSchema, model.proto)).toEqual(before);
   const [lookup] = model.proto.graph!.node;
   lookup!.attribute.find(({ name }) => name === 'bits')!.i = 4n;
-  spellLookups(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: 1 }]]));
+  expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: 1 }]]));
   expect(model.proto.graph!.node).toHaveLength(1);
 });

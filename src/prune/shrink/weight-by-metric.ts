@@ -5,7 +5,7 @@ import { naming } from '../../removal/score-module.js';
 import type { PruneContext } from '../prune-context.js';
 
 /** A module's output weight as the metric sees it, with a remark where that took more than usual. */
-export async function seeInMetric(
+export async function weightByMetric(
   context: Pick<PruneContext, 'multiply' | 'remarks'>,
   module: PrunableModule,
   { weight, curvature }: { readonly weight: LinearWeight; readonly curvature: Float64Array },
