@@ -456,10 +456,8 @@ interface WindowAxis {
 
 /** Axis of the windows: the first of `[B, S, C]`, or of `[B S, C]` as some graphs flatten it; the second of `[N, B, S, C]`, N streams side by side. */
 function windowAxis({ facts: { first, second }, probes }: AnalysedModel, hidden: string): number {
-  const [dims = [], noPastBranch = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
-  const found = dims.findIndex(
-    (dim, axis) => dim === probes[0].batchSize && noPastBranch[axis] === probes[1].batchSize,
-  );
+  const [dims = [], others = []] = [first.get(hidden)?.dims, second.get(hidden)?.dims];
+  const found = dims.findIndex((dim, axis) => dim === probes[0].batchSize && others[axis] === probes[1].batchSize);
   return Math.max(0, found);
 }
 

@@ -50,7 +50,7 @@ export interface OnnxModel {
   /** Copies of other weights that its file holds as well; saving writes those once. Absent: none. */
   readonly shared?: readonly SharedWeight[];
   /** The other half of a merged decoder, over the same weights; absent for any other model. */
-  readonly noPastBranch?: MergedTwin;
+  readonly noPastBranch?: NoPastBranch;
 }
 
 /** A copy of another weight. */
@@ -60,7 +60,7 @@ export interface SharedWeight {
 }
 
 /** The decoder that starts without past, and what held it together with the one that goes on. */
-export interface MergedTwin {
+export interface NoPastBranch {
   readonly model: OnnxModel;
   /** The merged model with empty branches. */
   readonly merged: OnnxModel;

@@ -196,10 +196,10 @@ function declareInput(
 ): ValueInfoProto {
   const declared = model.proto.graph?.input.find((info) => info.name === name);
   if (declared !== undefined) return declared;
-  const [fact, noPastBranch] = [first.get(name), second.get(name)];
+  const [fact, other] = [first.get(name), second.get(name)];
   if (fact === undefined)
     throw new UnsupportedModelError(`the type of "${name}" is not known, so the graph cannot be cut there`);
   const isOpen = index.branching.has(name) || stepped?.has(name);
-  const dims = fact.dims.map((dim, axis) => (dim === noPastBranch?.dims[axis] && !isOpen ? dim : `${name}/${axis}`));
+  const dims = fact.dims.map((dim, axis) => (dim === other?.dims[axis] && !isOpen ? dim : `${name}/${axis}`));
   return makeValueInfo(name, fact.dataType, dims);
 }

@@ -21,14 +21,14 @@ export function scaleFacts({ facts, sizes }: ScaleRequest, target: PrefillSize):
     return first.map((value, at) => findGrowth([value, second[at]!], sizes)?.(target));
   };
   for (const [name, fact] of facts.first) {
-    const noPastBranch = facts.second.get(name);
+    const other = facts.second.get(name);
     if (facts.stepped?.has(name)) {
       scaled.set(name, { dims: fact.dims.map(() => OPEN), dataType: fact.dataType });
       continue;
     }
-    const dims = noPastBranch && scale(fact.dims, noPastBranch.dims)?.map((dim) => dim ?? OPEN);
-    if (noPastBranch === undefined || dims === undefined) continue;
-    const ints = fact.ints && noPastBranch.ints && scale(fact.ints, noPastBranch.ints);
+    const dims = other && scale(fact.dims, other.dims)?.map((dim) => dim ?? OPEN);
+    if (other === undefined || dims === undefined) continue;
+    const ints = fact.ints && other.ints && scale(fact.ints, other.ints);
     scaled.set(name, { dims, dataType: fact.dataType, ...(ints?.every((value) => value !== undefined) && { ints }) });
   }
   return scaled;

@@ -215,9 +215,9 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
 function refuseTwins({ repo }: ModelId, paths: readonly string[]): void {
   const seen = new Map<string, string>();
   for (const path of paths) {
-    const noPastBranch = seen.get(path.toLowerCase());
-    if (noPastBranch !== undefined && noPastBranch !== path)
-      throw new ModelFormatError(`${repo} has both ${noPastBranch} and ${path}, which are one file on many systems.`);
+    const other = seen.get(path.toLowerCase());
+    if (other !== undefined && other !== path)
+      throw new ModelFormatError(`${repo} has both ${other} and ${path}, which are one file on many systems.`);
     seen.set(path.toLowerCase(), path);
   }
 }

@@ -72,10 +72,10 @@ describe('least squares', () => {
     const problem = randomProblem();
     const tokens = problem.tokens.slice();
     for (let token = 0; token < 60; token++) tokens[token * 12 + 1] = 2 * tokens[token * 12]!;
-    const noPastBranch = { ...problem, tokens, statistics: statisticsOf(tokens, 60) };
+    const doubled = { ...problem, tokens, statistics: statisticsOf(tokens, 60) };
     const keep = ALL.filter((j) => j !== 1);
-    const repaired = await REPAIRS['least-squares'].compensate(noPastBranch, keep, { dampening: 1e-9 });
-    expect(reconstructionError(noPastBranch, keep, repaired)).toBeLessThan(1e-9);
+    const repaired = await REPAIRS['least-squares'].compensate(doubled, keep, { dampening: 1e-9 });
+    expect(reconstructionError(doubled, keep, repaired)).toBeLessThan(1e-9);
   });
 
   it.each(['dead channels', 'rank one', 'all dead'])('survives %s', async (kind) => {

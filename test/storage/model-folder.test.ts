@@ -418,13 +418,13 @@ describe('the stage that saves', () => {
 
   it('streams a model that was opened from its own copy', async () => {
     await put(fullFolder);
-    await cp(at('in'), at('noPastBranch'), { recursive: true });
+    await cp(at('in'), at('copy'), { recursive: true });
     await put({
-      'twin/onnx/model.onnx': encode(
+      'copy/onnx/model.onnx': encode(
         smallModel({ initializer: [floatTensor('big', [50_000], new Float32Array(50_000).fill(2))] }),
       ),
     });
-    const source = await openModelFolder(at('noPastBranch'));
+    const source = await openModelFolder(at('copy'));
     const written = await writeModelFolder(await source.load(), source, {
       output: at('out'),
       layout: { external: {} },

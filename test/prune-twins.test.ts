@@ -19,19 +19,19 @@ const roundWeights = () =>
   });
 
 // With seed 7 a start of k-means drawn from cumulated weights leads the twins to other contexts in block 5.
-describe.each([2, 7])('o-fang of a model and of its noPastBranch in half the precision, seed %d', (seed) => {
+describe.each([2, 7])('o-fang of a model and of its twin in half the precision, seed %d', (seed) => {
   let one: PruneOutcome;
-  let noPastBranch: PruneOutcome;
+  let twin: PruneOutcome;
   beforeAll(async () => {
     const options = { sparsity: 0.3, modules: 'ffn', method: 'o-fang', seed } as const;
     one = await pruneLoaded(await loadTinyLlama(), options, { windows });
-    noPastBranch = await pruneLoaded(await loadTinyLlama(roundWeights()), options, { windows });
+    twin = await pruneLoaded(await loadTinyLlama(roundWeights()), options, { windows });
   });
 
   it('finds the same contexts, tokens on a border apart', () => {
     const contextsOf = ({ dense }: PruneOutcome) => [...dense.functional.values()].map(({ contexts }) => contexts);
     contextsOf(one).forEach(({ contextOfToken }, block) => {
-      const other = contextsOf(noPastBranch)[block]!.contextOfToken;
+      const other = contextsOf(twin)[block]!.contextOfToken;
       const moved = contextOfToken.filter((context, token) => context !== other[token]);
       expect(moved.length).toBeLessThan(0.05 * contextOfToken.length);
     });
@@ -39,7 +39,7 @@ describe.each([2, 7])('o-fang of a model and of its noPastBranch in half the pre
 
   it('keeps the same neurons, near ties apart', () => {
     one.modules.forEach(({ keep }, at) => {
-      const other = new Set(noPastBranch.modules[at]!.keep);
+      const other = new Set(twin.modules[at]!.keep);
       expect(keep.filter((unit) => other.has(unit)).length).toBeGreaterThan(0.94 * keep.length);
     });
   });
