@@ -15,8 +15,8 @@ import { releaseTensors } from '../runtime/tensor-memory.js';
 
 /** What experts make of rows of their input. */
 export interface ExpertOutputs {
-  /** `[rows, size]`, as the metric sees it. */
-  readonly seen: Float32Array;
+  /** `[rows, size]`, multiplied by the metric. */
+  readonly weighted: Float32Array;
   /** Squared lengths before that, by row. */
   readonly squares: Float32Array;
 }
@@ -34,25 +34,25 @@ export interface ExpertProbeRequest {
   readonly module: PrunableModule;
   /** Type of the mixture's input and scores. */
   readonly type: Tensor['type'];
-  /** `[size, size]` row-major, what rows are multiplied by to be seen in the metric; absent: they are seen as they are. */
+  /** `[size, size]` row-major, what rows are multiplied by, so that squared lengths are costs in the metric; absent: the identity. */
   readonly metric: Float32Array | undefined;
 }
 
-/** Nodes behind a value `[.., size]` that hand it out as the metric sees it, in float32. */
-export function seeInMetricNodes(
+/** Nodes that cast a value `[.., size]` to float32 and multiply it by the metric. */
+export function metricNodes(
   value: string,
   { name, metric, size }: { readonly name: string; readonly metric: Float32Array | undefined; readonly size: number },
-): StageExtension & { readonly seen: string; readonly plain: string } {
-  const [plain, seen, weight] = [`${name}/plain`, `${name}/seen`, `${name}/metric`];
+): StageExtension & { readonly weighted: string; readonly plain: string } {
+  const [plain, weighted, weight] = [`${name}/plain`, `${name}/weighted`, `${name}/metric`];
   const cast = makeNode({ op: 'Cast', inputs: [value], outputs: [plain], attributes: { to: 1 } });
   if (metric === undefined)
-    return { nodes: [cast], initializers: [], inputs: [], outputs: [plain], seen: plain, plain };
+    return { nodes: [cast], initializers: [], inputs: [], outputs: [plain], weighted: plain, plain };
   return {
-    nodes: [cast, makeNode({ op: 'MatMul', inputs: [plain, weight], outputs: [seen] })],
+    nodes: [cast, makeNode({ op: 'MatMul', inputs: [plain, weight], outputs: [weighted] })],
     initializers: [makeInitializer(weight, 1, [size, size], encodeFloats(1, metric))],
     inputs: [],
-    outputs: [seen],
-    seen,
+    outputs: [weighted],
+    weighted,
     plain,
   };
 }
@@ -62,7 +62,7 @@ const LOWEST = -1e4;
 
 /**
  * Opens a mixture so that single experts can be run: the operator itself, which sends each row to one expert, chosen by scores
- * that are made up. Whatever it does inside an expert (activations, packed weights) is so the runtime's own doing.
+ * that are made up, so that activations and packed weights are computed as the runtime computes them.
  */
 export async function openExpertProbe({
   engine,
@@ -85,7 +85,7 @@ export async function openExpertProbe({
       [module.input, { dataType, dims: [rows, size] }],
       [scores, { dataType, dims: [rows, expertCount] }],
     ]);
-  const behind = seeInMetricNodes(result, { name: 'experts/probe', metric, size });
+  const behind = metricNodes(result, { name: 'experts/probe', metric, size });
   const [squared, squares, axes] = ['experts/probe/squared', 'experts/probe/squares', 'experts/probe/axes'];
   const extension: StageExtension = {
     ...behind,
@@ -95,7 +95,7 @@ export async function openExpertProbe({
       makeNode({ op: 'ReduceSum', inputs: [squared, axes], outputs: [squares], attributes: { keepdims: 0 } }),
     ],
     initializers: [...behind.initializers, makeInt64Initializer(axes, [-1])],
-    outputs: [behind.seen, squares],
+    outputs: [behind.weighted, squares],
   };
   const { session } = await compileStage({
     engine,
@@ -120,9 +120,9 @@ export async function openExpertProbe({
         [module.input]: { type, dims: [experts.length, size], data: rows } as Tensor,
         [scores]: choose(experts),
       };
-      const values = await session.run(feeds, [behind.seen, squares]);
+      const values = await session.run(feeds, [behind.weighted, squares]);
       const read = (name: string) => tensorFloats(values[name]!, 'what experts make').slice();
-      const outputs = { seen: read(behind.seen), squares: read(squares) };
+      const outputs = { weighted: read(behind.weighted), squares: read(squares) };
       releaseTensors(values);
       return outputs;
     },

@@ -361,13 +361,13 @@ interface BlockStep extends Step {
   readonly batchSize: number;
 }
 
-/** What is known of a block's values in batches of a size: foretold, or measured with the first of them. */
+/** What is known of a block's values in batches of a size: extrapolated, or measured with the first of them. */
 async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: BlockStep): Promise<ValueFacts> {
   const { engine, model, index, analysed, batches, side, archive } = walk;
   const { cuts } = analysed.detected.partition;
   const input = cuts[span.first - 1]!;
-  const foretold = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
-  if (!analysed.facts.stepped?.size) return foretold;
+  const extrapolated = factsForSize(analysed, { batchSize, sequenceLength: batches[0]?.sequenceLength ?? 0 });
+  if (!analysed.facts.stepped?.size) return extrapolated;
   const position = batches.findIndex((batch) => batch.batchSize === batchSize);
   const hidden = await archive.get(at * batches.length + position);
   const isOwn = new Set(walk.carried.allIn(at));
@@ -381,7 +381,7 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
     ],
     feedsOf: (names) => stageFeeds(walk, { names, input, hidden, batch: batches[position]! }),
   });
-  return new Map([...foretold, ...measured]);
+  return new Map([...extrapolated, ...measured]);
 }
 
 async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts }) {

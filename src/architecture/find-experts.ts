@@ -1,6 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { intAttribute } from '../graph/attributes.js';
 import { type GraphIndex, inputsOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { isFloatType } from '../graph/retype-floats.js';
 import type { AxisLabel } from '../operators/axis-rule.js';
 import { expertTensors, FUSED_MIXTURES } from '../operators/experts.js';
 import {
@@ -105,7 +106,7 @@ function readMixture(search: OutputSearch, at: number): ExpertSite {
   };
 }
 
-/** Operators between the router's product and the mixture that treat experts alike, so that one less is nothing to them. */
+/** Operators between the router's product and the mixture that treat all experts alike, so that any of them can be removed. */
 const ALIKE: ReadonlySet<string> = new Set([
   ...[
     'Add',
@@ -240,7 +241,7 @@ function pathToWeight(index: GraphIndex, value: string): number[] {
   return at === undefined ? [] : [at, ...pathToWeight(index, index.nodes[at]!.input[0] ?? '')];
 }
 
-const [FLOATS, INTEGERS] = [new Set([1, 10, 16]), new Set([6, 7])];
+const INTEGERS: ReadonlySet<number> = new Set([6, 7]);
 
-const isFloat = ({ facts }: OutputSearch, value: string): boolean => FLOATS.has(facts.get(value)?.dataType ?? 0);
+const isFloat = ({ facts }: OutputSearch, value: string): boolean => isFloatType(facts.get(value)?.dataType ?? 0);
 const isInteger = ({ facts }: OutputSearch, value: string): boolean => INTEGERS.has(facts.get(value)?.dataType ?? 0);

@@ -71,7 +71,7 @@ export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePl
   },
   async run(api, { bench, ...request }) {
     const [sparsity, ...others] = request.sparsity;
-    if (isForetold(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
+    if (isEstimated(request)) return api.plan(others.length === 0 ? { ...request, sparsity: sparsity! } : request);
     const result =
       others.length === 0
         ? await withResumeHint(request, api.prune({ ...request, sparsity: sparsity! }))
@@ -125,8 +125,8 @@ function reportPlace(
     : place.replace(/\.json$/, `-${nameRungs(sparsity.map(fractionOf))[rung]!.name}.json`);
 }
 
-/** A dry run is foretold, unless something is asked for that only a whole run knows. */
-const isForetold = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
+/** A dry run is an estimate, unless something is asked for that only a whole run knows. */
+const isEstimated = ({ dryRun, report, recipe, statistics }: LadderRequest): boolean =>
   dryRun === true && typeof report !== 'string' && recipe === undefined && statistics === undefined;
 
 /** A pruning report for people. */

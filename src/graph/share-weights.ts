@@ -94,21 +94,21 @@ function describeWeight(
 async function comparePair(
   kept: TensorHandle,
   copy: TensorHandle,
-  mayTurn: boolean,
+  mayTranspose: boolean,
 ): Promise<'equal' | 'transposed' | undefined> {
   if (kept.dataType !== copy.dataType) return undefined;
   if (await isEqualTensor(kept, copy)) return 'equal';
-  return mayTurn && (await isTransposed(kept, copy)) ? 'transposed' : undefined;
+  return mayTranspose && (await isTransposed(kept, copy)) ? 'transposed' : undefined;
 }
 
 function replaceCopies(model: OnnxModel, pairs: readonly EqualPair[]): OnnxModel {
   const graph = model.proto.graph!;
-  const [turned, same] = [true, false].map((side) => pairs.filter(({ isTransposed }) => isTransposed === side));
+  const [transposed, same] = [true, false].map((side) => pairs.filter(({ isTransposed }) => isTransposed === side));
   const names = new Map(same!.map(({ copy, kept }) => [copy, kept]));
   const copies = new Set(pairs.map(({ copy }) => copy));
   for (const node of graph.node) node.input = node.input.map((name) => names.get(name) ?? name);
   graph.node.unshift(
-    ...turned!.map(({ kept, copy }) =>
+    ...transposed!.map(({ kept, copy }) =>
       makeNode({
         ...{ op: 'Transpose', name: `${copy}/Transpose`, inputs: [kept], outputs: [copy] },
         attributes: { perm: [1, 0] },

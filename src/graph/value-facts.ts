@@ -3,7 +3,7 @@ export const OPEN = -1;
 
 /** What one run with a chosen batch and window taught about a value. */
 export interface ValueFact {
-  /** Concrete dims of that run; `OPEN` where they are foretold for one that was not made. */
+  /** Concrete dims of that run; `OPEN` where they are extrapolated for one that was not made. */
   readonly dims: readonly number[];
   /** ONNX `TensorProto.DataType` number. */
   readonly dataType: number;

@@ -32,7 +32,7 @@ export async function explainTooLarge(engine: Engine, folder: ModelFolder): Prom
 }
 
 /** Memory of a session on a CPU, where ONNX Runtime casts all halves to float32 when it opens the model. */
-export function sessionBytes(model: OnnxModel): number {
+function sessionBytes(model: OnnxModel): number {
   const { weights } = model.coded ?? model;
   let sum = 0;
   for (const { dataType, byteLength } of weights.values())

@@ -92,7 +92,7 @@ export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
       random,
       multiply: given.multiply,
     };
-    const prepared = await naming(module, () => adapter.prepare(problem));
+    const prepared = await withModuleContext(module, () => adapter.prepare(problem));
     checkScores(prepared, problem);
     parts.push({ group, channels, weight: problem.weight, prepared });
   }
@@ -109,7 +109,7 @@ export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
     remarks: parts.flatMap(({ prepared }) => prepared.remarks ?? []),
     async remove(stepCount) {
       const choice = choose(given, scores, parts, stepCount);
-      const repaired = await naming(module, () => repairGroups(given, parts, choice.keep));
+      const repaired = await withModuleContext(module, () => repairGroups(given, parts, choice.keep));
       return {
         keep: choice.keep,
         overflow: choice.overflow,
@@ -141,8 +141,8 @@ function checkRepair({ weight, bias }: Compensated, outputCount: number, keptCou
     throw new OptionError(`the method gave a bias of length ${bias.length}; expected ${outputCount}`);
 }
 
-/** Numbers go wrong in formulas that know no block; whoever reads the error must. */
-export async function naming<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
+/** Runs formulas that know no block. @throws NumericalError with the module before what was wrong. */
+export async function withModuleContext<T>({ block, kind }: PrunableModule, action: () => T | Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {

@@ -73,7 +73,7 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   return { detected, facts: { first, second, stepped }, inputs, tokenInput, probes, rowLimit, positionCount };
 }
 
-/** Facts of a run of another size, foretold from the two probes. */
+/** Facts of a run of another size, extrapolated from the two probes. */
 export function factsForSize({ facts, probes }: AnalysedModel, size: PrefillSize): ValueFacts {
   return scaleFacts({ facts, sizes: probes }, size);
 }

@@ -21,7 +21,7 @@ export interface MeasureRequest {
 }
 
 /**
- * Runs a stage once for the dims and small contents of the values in it that two probes do not foretell. Only shapes leave the graph.
+ * Runs a stage once for the dims and small contents of the values in it that cannot be extrapolated from two probes. Only shapes leave the graph.
  *
  * @returns facts of those values alone; nothing is run where there are none.
  */

@@ -62,7 +62,7 @@ function request(name: ExpertScoreName = 'removal'): ExpertOrderRequest {
       run: async (rows, experts) => {
         const made = [...experts].map((expert, row) => make(expert, rowOf(rows as Float32Array, row, SIZE)));
         return {
-          seen: Float32Array.from(made.flat()),
+          weighted: Float32Array.from(made.flat()),
           squares: Float32Array.from(made, (row) => row.reduce((sum, value) => sum + value * value, 0)),
         };
       },

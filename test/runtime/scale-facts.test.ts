@@ -4,7 +4,7 @@ import { scaleFacts } from '../../src/runtime/scale-facts.js';
 
 const sizes = chooseProbes({ name: 'input_ids', role: 'tokens', dataType: 7, dims: ['batch', 'sequence'] });
 
-/** What a third run is foretold of a number that was seen in both probes. */
+/** What is extrapolated for a third run from a number that was seen in both probes. */
 function extrapolate(numberOf: (size: (typeof sizes)[number]) => number): number {
   const factsOf = (size: (typeof sizes)[number]): ValueFacts =>
     new Map([['value', { dims: [numberOf(size)], dataType: 1 }]]);

@@ -11,7 +11,7 @@ import { differentiateModel } from '../../src/runtime/differentiate-model.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
 import { createMemoryStore } from '../../src/runtime/tensor-store.js';
 import { testEngine } from './engine.js';
-import type { Loaded } from './tiny-llama.js';
+import { type Loaded, relativeGap } from './tiny-llama.js';
 
 /** Curvatures of all modules from the batches chosen, block by block, after a pass forwards over all windows. */
 export async function measureCurvatures(
@@ -88,4 +88,15 @@ export async function wholeCurvatures(
   }
   await session.release();
   return sums;
+}
+
+/** Expects the gradients that go back block by block to be those of the whole model, on two windows that run together. */
+export async function expectWholeGradients(loaded: Loaded, vocabularySize: number): Promise<void> {
+  const windows = Array.from({ length: 2 }, (_, window) =>
+    Int32Array.from({ length: 10 }, (__, at) => (window * 17 + at * at * 7 + at * 3) % vocabularySize),
+  );
+  const found = await measureCurvatures(loaded, windows);
+  const wanted = loaded.analysed.detected.layout.modules.map(({ output }) => output.result);
+  const expected = await wholeCurvatures(loaded, windows, wanted);
+  for (const [at, matrix] of found.entries()) expect(relativeGap(matrix, expected[at]!)).toBeLessThan(1e-4);
 }

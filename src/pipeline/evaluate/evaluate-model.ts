@@ -12,9 +12,9 @@ import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder, type ModelRequest } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
 import { withJob } from '../job-context.js';
-import { naming } from '../naming.js';
 import { openLanguageModel } from '../open-language-model.js';
 import { open } from '../stages/open.js';
+import { withTextContext } from '../with-text-context.js';
 import type { TaskEncoding, TaskReport } from './measurements.js';
 import { runEvaluation } from './run-evaluation.js';
 import { windowOptions } from './text-windows.js';
@@ -37,7 +37,9 @@ export async function runPerplexity(platform: Platform, request: PerplexityReque
     const tokenizer = await requireTokenizer(folder, 'perplexity on a text');
     const { onProgress, signal } = request;
     const options = { ...windowOptions(request, tokenizer), onProgress, signal };
-    return naming(request.text ?? 'the text', () => measureTextPerplexity(model, { text, tokenizer }, options));
+    return withTextContext(request.text ?? 'the text', () =>
+      measureTextPerplexity(model, { text, tokenizer }, options),
+    );
   });
 }
 

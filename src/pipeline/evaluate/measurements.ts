@@ -11,7 +11,7 @@ import type { ItemScore, TaskResult } from '../../evaluation/task-result.js';
 import type { JobControl } from '../../progress.js';
 import type { Engine } from '../../runtime/engine.js';
 import type { TaskFile } from '../../storage/task-file.js';
-import { naming } from '../naming.js';
+import { withTextContext } from '../with-text-context.js';
 
 /** A text with its name. */
 export interface NamedText {
@@ -77,7 +77,7 @@ export function perplexityOf({ name, sha256, text }: NamedText, windows: WindowO
     protocol,
     async measure({ model, tokenizer, logOf, onProgress, signal }, { perplexity }) {
       const options = { ...windows, log: logOf<WindowScore>(), onProgress, signal };
-      const result = await naming(name, () => measureTextPerplexity(model, { text, tokenizer }, options));
+      const result = await withTextContext(name, () => measureTextPerplexity(model, { text, tokenizer }, options));
       perplexity.push({ text: name, ...result });
     },
   };
@@ -101,7 +101,7 @@ export function divergenceOf(
     async measure({ engine, model, tokenizer, logOf, onProgress, signal, ...context }, { divergence }) {
       const models = { engine, model, reference: context.reference! };
       const options = { ...shape, log: logOf<DivergenceScore>(), onProgress, signal };
-      const result = await naming(name, () =>
+      const result = await withTextContext(name, () =>
         measureDivergence(models, tokenizer.encode(text, { enough: tokensNeeded(shape) }), options),
       );
       divergence.push({

@@ -10,7 +10,7 @@ import type { JobControl } from '../../progress.js';
 import { requireTokenizer } from '../../storage/load-tokenizer.js';
 import { contextLength, type ModelFolder } from '../../storage/model-folder.js';
 import { readText } from '../../storage/read-text.js';
-import { naming } from '../naming.js';
+import { withTextContext } from '../with-text-context.js';
 import { windowOptions } from './text-windows.js';
 
 /** A text as the model reads it. */
@@ -34,7 +34,7 @@ export async function prepareTexts(request: TextEvaluation, folder: ModelFolder)
   const prepared: PreparedText[] = [];
   for (const name of new Set(texts)) {
     const text = await readText(folder.platform.files, name);
-    prepared.push(await naming(name, () => prepareText({ name, text, tokenizer, longest }, request)));
+    prepared.push(await withTextContext(name, () => prepareText({ name, text, tokenizer, longest }, request)));
   }
   return prepared;
 }

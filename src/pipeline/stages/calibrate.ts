@@ -14,7 +14,7 @@ import { findTokenizer } from '../../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../../storage/model-folder.js';
 import { openTextSource } from '../../storage/read-text.js';
 import type { JobContext, Stage } from '../job-context.js';
-import { naming } from '../naming.js';
+import { withTextContext } from '../with-text-context.js';
 import { tryToGenerate } from './generate-windows.js';
 
 /** What calibration windows are made from. */
@@ -90,7 +90,7 @@ async function cutWindows(
 ): Promise<CalibrationSet> {
   const opened = await openSource(platform, source);
   const cut = () => createCalibrationSet({ ...cutting, source: opened, selection, seed, vocabularySize, signal });
-  return source !== undefined && 'file' in source ? naming(source.file, cut) : cut();
+  return source !== undefined && 'file' in source ? withTextContext(source.file, cut) : cut();
 }
 
 function chooseWindowLength({ folder, positionCount, calibration: { windowLength } }: CalibrateInput): number {

@@ -4,7 +4,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { readKept } from '../../platform/journal.js';
-import { naming } from '../../removal/score-module.js';
+import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
@@ -69,7 +69,7 @@ async function goThrough(context: PruneContext, needs: ExpertNeeds): Promise<Exp
       context.startPart(runner.segment);
       await context.pass(runner);
       for (const module of needs.modules.filter(({ segment }) => segment === runner.segment))
-        orders.set(module, await naming(module, () => orderModule(context, needs, { runner, module })));
+        orders.set(module, await withModuleContext(module, () => orderModule(context, needs, { runner, module })));
     }
   } finally {
     await runner.dispose();
@@ -120,9 +120,12 @@ async function metricOf(
   const identity = new Float32Array(size * size);
   for (let at = 0; at < size; at += 1) identity[at * size + at] = 1;
   const weight = ndarray(identity, [size, size]);
-  const seen = await weightByMetric(context, module, { weight, curvature: Float64Array.from(data as Float32Array) });
+  const weighted = await weightByMetric(context, module, {
+    weight,
+    curvature: Float64Array.from(data as Float32Array),
+  });
   // R maps columns; rows take its transpose.
-  return Float32Array.from({ length: size * size }, (_, at) => seen.get(at % size, Math.floor(at / size)));
+  return Float32Array.from({ length: size * size }, (_, at) => weighted.get(at % size, Math.floor(at / size)));
 }
 
 /** Names experts that the calibration hardly reached. */
@@ -133,6 +136,6 @@ function remarkFew({ block, kind }: PrunableModule, { counts }: RoutingSample): 
   const rest = few.length > NAMED ? ', ...' : '';
   return [
     `block ${block} ${kind}: ${few.length} of ${counts.length} experts got fewer than ${FEW_TOKENS} calibration tokens ` +
-      `(${named.join(', ')}${rest}); what they are for is hardly known, and more calibration text tells`,
+      `(${named.join(', ')}${rest}); their scores are uncertain; give more calibration text`,
   ];
 }

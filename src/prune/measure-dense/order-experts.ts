@@ -92,11 +92,11 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
   const zeros = () => new Float64Array(expertCount);
   const found = { tokens: zeros(), gatedNorms: zeros(), norms: zeros(), squares: zeros(), costs: zeros() };
   let [sum, weightSum] = [0, 0];
-  await runRanked(request, stays, count + 1, ({ token, ranked, seen, squares }) => {
+  await runRanked(request, stays, count + 1, ({ token, ranked, weighted, squares }) => {
     const dense = sample.outputs.subarray(token * size, (token + 1) * size);
     const weight = sample.weights[token]!;
     const shares = sharesOf(ranked, mixing, { count });
-    const change = squaredChange(seen, shares, dense);
+    const change = squaredChange(weighted, shares, dense);
     weightSum += weight;
     sum += weight * change;
     ranked.experts.slice(0, count).forEach((expert, rank) => {
@@ -107,7 +107,7 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
       found.squares[expert]! += squares[rank]!;
       if (ranked.experts.length <= count) return;
       const without = sharesOf(ranked, mixing, { count, without: rank });
-      found.costs[expert]! += weight * (squaredChange(seen, without, dense) - change);
+      found.costs[expert]! += weight * (squaredChange(weighted, without, dense) - change);
     });
   });
   const scale = weightSum > 0 ? 2 / weightSum : 0;
@@ -116,13 +116,13 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
   return { ...found, costs: found.costs.map((cost) => scale * cost), total };
 }
 
-/** Squared length of a mix of rows minus the dense result. @param seen `[ranks, size]` */
-function squaredChange(seen: Float32Array, shares: Float64Array, dense: Float32Array): number {
+/** Squared length of a mix of rows minus the dense result. @param weighted `[ranks, size]` */
+function squaredChange(weighted: Float32Array, shares: Float64Array, dense: Float32Array): number {
   const size = dense.length;
   let sum = 0;
   for (let at = 0; at < size; at += 1) {
     let value = -dense[at]!;
-    for (let rank = 0; rank < shares.length; rank += 1) value += shares[rank]! * seen[rank * size + at]!;
+    for (let rank = 0; rank < shares.length; rank += 1) value += shares[rank]! * weighted[rank * size + at]!;
     sum += value * value;
   }
   return sum;
@@ -133,7 +133,7 @@ interface RankedToken {
   readonly token: number;
   readonly ranked: RankedExperts;
   /** `[ranks, size]` */
-  readonly seen: Float32Array;
+  readonly weighted: Float32Array;
   readonly squares: Float32Array;
 }
 
@@ -166,8 +166,8 @@ async function runRanked(
     row = 0;
     tokens.forEach((token, at) => {
       const end = row + ranked[at]!.experts.length;
-      const seen = made.seen.subarray(row * size, end * size);
-      take({ token, ranked: ranked[at]!, seen, squares: made.squares.subarray(row, end) });
+      const weighted = made.weighted.subarray(row * size, end * size);
+      take({ token, ranked: ranked[at]!, weighted, squares: made.squares.subarray(row, end) });
       row = end;
     });
     onRun?.();
@@ -188,11 +188,11 @@ async function findMixing(request: ExpertOrderRequest): Promise<MixingName> {
     request,
     everyone,
     count,
-    ({ token, ranked, seen }) => {
+    ({ token, ranked, weighted }) => {
       const dense = sample.outputs.subarray(token * size, (token + 1) * size);
       for (const value of dense) squares += value * value;
       names.forEach((name, at) => {
-        errors[at]! += squaredChange(seen, sharesOf(ranked, name, { count }), dense);
+        errors[at]! += squaredChange(weighted, sharesOf(ranked, name, { count }), dense);
       });
     },
     Math.min(FITTED, sample.tokenCount),

@@ -1,4 +1,4 @@
-import { seeInMetricNodes } from '../../activations/expert-probe.js';
+import { metricNodes } from '../../activations/expert-probe.js';
 import { rankExperts } from '../../activations/mix-experts.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
@@ -48,14 +48,14 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
   const everyone = new Uint8Array(expertCount).fill(1);
   let inputs: Float32Array | Uint16Array | undefined;
   let type: RoutingSample['type'] = 'float32';
-  const { seen, plain: _, ...extension } = seeInMetricNodes(result, { name: 'experts/sample', metric, size });
+  const { weighted, plain: _, ...extension } = metricNodes(result, { name: 'experts/sample', metric, size });
   const fetches = [module.input, scoresName];
   for await (const { batch, values } of runner.observe({ fetches, reads: [result], extension })) {
     const read = readRows(values[module.input]!);
     type = read.type;
     inputs ??= type === 'float16' ? new Uint16Array(tokenCount * size) : new Float32Array(tokenCount * size);
     const found = tensorFloats(values[scoresName]!, "the router's scores");
-    const made = tensorFloats(values[seen]!, 'what experts make');
+    const made = tensorFloats(values[weighted]!, 'what experts make');
     const own = weights?.of(module, batch);
     for (let token = 0; token < batch.tokens.length; token += 1) {
       const row = found.subarray(token * expertCount, (token + 1) * expertCount);

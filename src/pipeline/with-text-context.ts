@@ -1,7 +1,7 @@
 import { OptionError } from '../errors.js';
 
 /** Runs what reads a text. @throws OptionError with the text's name before what was wrong. */
-export async function naming<T>(name: string, action: () => Promise<T>): Promise<T> {
+export async function withTextContext<T>(name: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (cause) {
