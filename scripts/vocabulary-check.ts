@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { PreTrainedTokenizer } from '@huggingface/transformers';
 import { createTokenizer } from '../src/calibration/tokenizer.js';
 import { createRandom } from '../src/linalg/random.js';
-import { chooseTokens, type TokenWish } from '../src/vocabulary/choose-tokens.js';
+import { chooseTokens, type TokenSelection } from '../src/vocabulary/choose-tokens.js';
 import { type RenumberedIds, renumberIds } from '../src/vocabulary/renumbered-ids.js';
 import { renumberDocument } from '../src/vocabulary/token-ids-in-documents.js';
 import { readTokenizerFile, type TokenizerFile } from '../src/vocabulary/tokenizer-file.js';
@@ -82,8 +82,8 @@ let failures = 0;
 for (const { name, tokenizer, config } of tokenizerSources(values.cache, positionals)) {
   if (!name.includes(values.only)) continue;
   const file = readTokenizerFile(tokenizer);
-  for (const [wishName, wish] of Object.entries(wishesOf(file))) {
-    const { keep, counts } = await chooseTokens(file, { ...wish, named: new Set(idsNamedByTokenizer(file)) });
+  for (const [selectionName, selection] of Object.entries(selectionsOf(file))) {
+    const { keep, counts } = await chooseTokens(file, { ...selection, named: new Set(idsNamedByTokenizer(file)) });
     const ids = renumberIds(keep);
     const sides: Pair = [
       { tokenizer, config },
@@ -91,7 +91,7 @@ for (const { name, tokenizer, config } of tokenizerSources(values.cache, positio
     ];
     const pieces = decodePieces(sides[0], keep);
     const texts = [...randomTexts(count), ...textsOfPieces(pieces, count)];
-    const head = `${name}, ${wishName}: ${file.contents.length} -> ${keep.length} tokens, ${counts.parts} of them parts`;
+    const head = `${name}, ${selectionName}: ${file.contents.length} -> ${keep.length} tokens, ${counts.parts} of them parts`;
     for (const [library, encode] of Object.entries(LIBRARIES)) {
       const { line, failed } = compare(encode(sides, texts), texts, ids);
       failures += failed;
@@ -102,7 +102,7 @@ for (const { name, tokenizer, config } of tokenizerSources(values.cache, positio
 process.stdout.write(`${failures} failures\n`);
 if (failures > 0) process.exitCode = 1;
 
-function wishesOf(file: TokenizerFile): Readonly<Record<string, Omit<TokenWish, 'named'>>> {
+function selectionsOf(file: TokenizerFile): Readonly<Record<string, Omit<TokenSelection, 'named'>>> {
   const random = createRandom(7);
   return {
     English: { languages: ['en'] },

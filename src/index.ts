@@ -275,9 +275,9 @@ export {
 export {
   type ChosenTokens,
   chooseTokens,
-  type Pace,
+  type ProgressYield,
   type TokenCounts,
-  type TokenWish,
+  type TokenSelection,
 } from './vocabulary/choose-tokens.js';
 export { cutVocabulary, idsNamedByGraph } from './vocabulary/cut-vocabulary.js';
 export { LANGUAGES, type Language } from './vocabulary/languages.js';

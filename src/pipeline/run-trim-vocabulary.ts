@@ -27,7 +27,7 @@ import { keyAt, runKey } from './run-key.js';
 import { STAGES } from './stages.js';
 import { certifyTrimming, type TrimmingCertificate } from './vocabulary/certify-trimming.js';
 import { planTrimming, type TrimmingPlan } from './vocabulary/plan-trimming.js';
-import { checkVocabularyOptions } from './vocabulary/read-token-wish.js';
+import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
 
 /** A model whose vocabulary is to be trimmed. */
 export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions {

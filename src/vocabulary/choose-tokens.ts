@@ -1,21 +1,21 @@
 import { tokenBytesOf } from '../calibration/token-bytes.js';
 import { OptionError } from '../errors.js';
 import { findFallbackTokens } from './fallback-tokens.js';
-import { writingOf } from './languages.js';
+import { isInCharacterSet } from './is-in-character-set.js';
+import { characterSetOf } from './languages.js';
 import { createMergeParts } from './merge-parts.js';
-import { isWrittenIn } from './token-writing.js';
 import type { TokenizerFile } from './tokenizer-file.js';
 
 /** Which tokens of a vocabulary are to stay. */
-export interface TokenWish {
+export interface TokenSelection {
   /** Languages or scripts whose tokens stay; absent: all. */
   readonly languages?: readonly string[] | undefined;
-  /** How many tokens stay; absent: as many as the rest of the wish has. */
+  /** How many tokens stay; absent: as many as the rest of the selection has. */
   readonly size?: number | undefined;
   /** Ids that stay, in place of languages and rank. */
   readonly listed?: readonly number[] | undefined;
-  /** How often a text of the user's has each token. */
-  readonly seen?: ReadonlyMap<number, number> | undefined;
+  /** Occurrences of each token in the user's text. */
+  readonly textCounts?: ReadonlyMap<number, number> | undefined;
   /** Ids that stay in any case: those that configuration, chat template and graph name. */
   readonly named: ReadonlySet<number>;
   /**
@@ -44,12 +44,12 @@ export interface ChosenTokens {
   readonly counts: TokenCounts;
   /** Tokens that were missing in a list and stay all the same. */
   readonly addedToList: number;
-  /** Tokens that fill the rows up to a multiple, see `TokenWish.head`. */
+  /** Tokens that fill the rows up to a multiple, see `TokenSelection.head`. */
   readonly filledUp: number;
 }
 
-/** Hears how many tokens of how many were looked at, and lets others have their turn. */
-export type Pace = (done: number, total: number) => Promise<void>;
+/** Reports how many tokens were looked at, and yields to the event loop. */
+export type ProgressYield = (done: number, total: number) => Promise<void>;
 
 /** Tokens that are looked at between two turns. */
 const TURN = 2048;
@@ -60,23 +60,23 @@ const SHARE_OF_TEXT = 0.5;
 /**
  * Chooses the tokens that stay: what must stay first, then the user's text, then languages in order of merge rank. With each token
  * come those that it is merged from.
- * @throws OptionError for a size that does not hold what must stay, ids without a token, or a wish that nothing is left of
+ * @throws OptionError for a size that does not hold what must stay, ids without a token, or a selection that leaves nothing
  */
 export async function chooseTokens(
   file: TokenizerFile,
-  wish: TokenWish,
-  pace: Pace = async () => {},
+  selection: TokenSelection,
+  yieldProgress: ProgressYield = async () => {},
 ): Promise<ChosenTokens> {
   const { contents } = file;
   const partsOf = createMergeParts(file);
   const kept = new Set<number>();
-  const limit = wish.size ?? Number.POSITIVE_INFINITY;
+  const limit = selection.size ?? Number.POSITIVE_INFINITY;
   let parts = 0;
   /** Adds tokens in order while there is room, and tells how many of them are new. */
   const addAll = async (ids: readonly number[], most = limit): Promise<number> => {
     let count = 0;
     for (const [at, id] of ids.entries()) {
-      if (at % TURN === 0) await pace(ids.length + at, 2 * ids.length);
+      if (at % TURN === 0) await yieldProgress(ids.length + at, 2 * ids.length);
       if (kept.has(id) || kept.size >= most) continue;
       const missing = [...partsOf(id)].filter((part) => !kept.has(part));
       if (kept.size + missing.length + 1 > most) continue;
@@ -88,7 +88,7 @@ export async function chooseTokens(
     return count;
   };
   const fallbacks = findFallbackTokens(file);
-  const { listed, named, seen } = wish;
+  const { listed, named, textCounts } = selection;
   if (listed !== undefined) checkIds(listed, contents);
   const always = await addAll([...fallbacks, ...named], Number.POSITIVE_INFINITY);
   if (kept.size > limit)
@@ -99,10 +99,10 @@ export async function chooseTokens(
   const wanted = new Set(listed);
   const addedToList = listed === undefined ? 0 : [...kept].filter((id) => !wanted.has(id)).length;
   const mostOfText = Number.isFinite(limit) ? kept.size + Math.floor((limit - kept.size) * SHARE_OF_TEXT) : limit;
-  const text = await addAll(byFrequency(seen), mostOfText);
-  const candidates = listed ?? (await candidatesOf(file, wish, pace));
+  const text = await addAll(byFrequency(textCounts), mostOfText);
+  const candidates = listed ?? (await candidatesOf(file, selection, yieldProgress));
   const chosen = await addAll(candidates);
-  const { rows = 0, multiple = 1 } = wish.head ?? {};
+  const { rows = 0, multiple = 1 } = selection.head ?? {};
   const over = [...kept].filter((id) => id < rows).length % multiple;
   const target = kept.size + ((multiple - over) % multiple);
   const filledUp = kept.size === target ? 0 : await addAll(byRank(file, [...file.modelIds.values()]), target);
@@ -124,25 +124,25 @@ function checkIds(ids: readonly number[], contents: TokenizerFile['contents']): 
 }
 
 /** The commonest first; of equals, the lower id. */
-function byFrequency(seen: TokenWish['seen']): readonly number[] {
-  return [...(seen ?? [])].sort(([a, many], [b, more]) => more - many || a - b).map(([id]) => id);
+function byFrequency(textCounts: TokenSelection['textCounts']): readonly number[] {
+  return [...(textCounts ?? [])].sort(([a, many], [b, more]) => more - many || a - b).map(([id]) => id);
 }
 
 /** Tokens of the languages, by rank. */
 async function candidatesOf(
   file: TokenizerFile,
-  { languages, size }: TokenWish,
-  pace: Pace,
+  { languages, size }: TokenSelection,
+  yieldProgress: ProgressYield,
 ): Promise<readonly number[]> {
   const { json, contents, modelIds } = file;
   if (languages === undefined && size === undefined) return [];
   const bytesOf = tokenBytesOf(json);
-  const writing = languages === undefined ? undefined : writingOf(languages);
+  const characters = languages === undefined ? undefined : characterSetOf(languages);
   const all = [...modelIds.values()];
   const ids: number[] = [];
   for (const [at, id] of all.entries()) {
-    if (at % TURN === 0) await pace(at, 2 * all.length);
-    if (writing === undefined || isWrittenIn(bytesOf(contents[id]!), writing)) ids.push(id);
+    if (at % TURN === 0) await yieldProgress(at, 2 * all.length);
+    if (characters === undefined || isInCharacterSet(bytesOf(contents[id]!), characters)) ids.push(id);
   }
   return byRank(file, ids);
 }

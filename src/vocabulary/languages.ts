@@ -1,6 +1,6 @@
 import { OptionError } from '../errors.js';
 
-/** A language as far as its writing tells: scripts by their Unicode names, and letters beyond ASCII of those written in Latin. */
+/** A language as far as its characters tell: scripts by their Unicode names, and letters beyond ASCII of those written in Latin. */
 export interface Language {
   readonly name: string;
   readonly scripts: readonly string[];
@@ -94,14 +94,14 @@ export const LANGUAGES = {
 } as const satisfies Readonly<Record<string, Language>>;
 
 /** Which characters some languages are written in. */
-export interface Writing {
+export interface CharacterSet {
   /** Whether a character may stand in a word. */
   inWords(codePoint: number): boolean;
   /** Whether a character may stand alone: any of the scripts, so that names and loanwords have letters at least. */
   alone(codePoint: number): boolean;
 }
 
-/** Signs that every language uses. Those of East Asian writing, and wide forms, count with its scripts. */
+/** Signs that every language uses. Those of East Asian scripts, and wide forms, count with those scripts. */
 const SIGNS = /^[\p{Script_Extensions=Common}\p{Script_Extensions=Inherited}]$/u;
 const EAST_ASIAN_SIGNS = /^[\u3000-\u33ff\ufe10-\ufe4f\uff00-\uffef\u{1f200}-\u{1f2ff}]$/u;
 const EAST_ASIAN = ['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'];
@@ -111,7 +111,7 @@ const EAST_ASIAN = ['Han', 'Hiragana', 'Katakana', 'Hangul', 'Bopomofo'];
  * @param names codes of `LANGUAGES`, or names of Unicode scripts, such as `Cyrillic`, with all their letters
  * @throws OptionError for a name of neither
  */
-export function writingOf(names: readonly string[]): Writing {
+export function characterSetOf(names: readonly string[]): CharacterSet {
   const languages = names.map(findLanguage);
   const scripts = [...new Set(languages.flatMap((language) => language.scripts))];
   const letters = new Set<number>();

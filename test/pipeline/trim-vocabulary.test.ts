@@ -118,7 +118,7 @@ it('leaves nothing when it is aborted', async () => {
 });
 
 it.each<[string, object, RegExp]>([
-  ['no wish', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
+  ['no selection', {}, /keepLanguages is missing, and so are vocabularySize and vocabulary/],
   ['texts alone', { texts: ['a.txt'] }, /texts alone are a poor guide/],
   [
     'a list and languages',
@@ -128,9 +128,9 @@ it.each<[string, object, RegExp]>([
   ['a token that is none', { vocabulary: ['a', 'nosuchtoken'] }, /names "nosuchtoken" \(entry 2\)/],
   ['an id outside', { vocabulary: [0, 2048] }, /names the id 2048/],
   ['no folder', { keepLanguages: ['en'], out: undefined }, /out is missing/],
-])('refuses %s', async (_, wish, message) => {
+])('refuses %s', async (_, selection, message) => {
   const out = join(folder(), 'out');
-  const error = await trimVocabulary({ model: TINY_LLAMA, out, engine, ...wish }).catch((cause: unknown) => cause);
+  const error = await trimVocabulary({ model: TINY_LLAMA, out, engine, ...selection }).catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(OptionError);
   expect(String(error)).toMatch(message);
 });

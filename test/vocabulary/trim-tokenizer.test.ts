@@ -3,7 +3,7 @@ import { byteToken } from '../../src/calibration/token-bytes.js';
 import { createTokenizer } from '../../src/calibration/tokenizer.js';
 import { ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
 import { checkTokenizerFits } from '../../src/vocabulary/check-tokenizer-fits.js';
-import { chooseTokens, type TokenWish } from '../../src/vocabulary/choose-tokens.js';
+import { chooseTokens, type TokenSelection } from '../../src/vocabulary/choose-tokens.js';
 import { renumberIds } from '../../src/vocabulary/renumbered-ids.js';
 import { readTokenizerFile } from '../../src/vocabulary/tokenizer-file.js';
 import { formatMerges, idsNamedByTokenizer, trimTokenizer } from '../../src/vocabulary/trim-tokenizer.js';
@@ -132,9 +132,9 @@ const TOKENIZERS: Readonly<Record<string, Json>> = {
   Unigram: unigram,
 };
 
-async function trim(json: Json, wish: Omit<TokenWish, 'named'>) {
+async function trim(json: Json, selection: Omit<TokenSelection, 'named'>) {
   const file = readTokenizerFile(json);
-  const chosen = await chooseTokens(file, { ...wish, named: new Set(idsNamedByTokenizer(file)) });
+  const chosen = await chooseTokens(file, { ...selection, named: new Set(idsNamedByTokenizer(file)) });
   const ids = renumberIds(chosen.keep);
   return { file, ids, ...chosen, json: trimTokenizer(file, ids) };
 }
@@ -225,8 +225,8 @@ it('takes languages first, rank second, and the text that is named third', async
   expect(german.length).toBeGreaterThan(keep.length);
   const { keep: small } = await trim(byteLevel, { size: 700 });
   expect(small).toEqual(Int32Array.from({ length: 700 }, (_, id) => id));
-  const seen = new Map([[2000, 5]]);
-  const { keep: withText, counts } = await trim(byteLevel, { size: 700, seen });
+  const textCounts = new Map([[2000, 5]]);
+  const { keep: withText, counts } = await trim(byteLevel, { size: 700, textCounts });
   expect(withText).toContain(2000);
   expect(withText).toHaveLength(700);
   expect(counts.text).toBe(1);
@@ -238,7 +238,7 @@ it('fills rows up to a multiple for kernels of codes', async () => {
   expect([keep.length, filledUp]).toEqual([704, 3]);
 });
 
-it.each<[string, Omit<TokenWish, 'named'>, RegExp]>([
+it.each<[string, Omit<TokenSelection, 'named'>, RegExp]>([
   ['a size below the bytes', { size: 200 }, /vocabularySize is 200, and 257 tokens must stay/],
   ['an id outside', { listed: [5000] }, /vocabulary names the id 5000, which no token/],
   [
@@ -246,8 +246,8 @@ it.each<[string, Omit<TokenWish, 'named'>, RegExp]>([
     { languages: ['xx'] },
     /keepLanguages holds "xx"; expected languages \(code, en/,
   ],
-])('refuses %s', async (_, wish, message) => {
-  const error = await trim(byteLevel, wish).catch((cause: unknown) => cause);
+])('refuses %s', async (_, selection, message) => {
+  const error = await trim(byteLevel, selection).catch((cause: unknown) => cause);
   expect(error).toBeInstanceOf(OptionError);
   expect(String(error)).toMatch(message);
 });

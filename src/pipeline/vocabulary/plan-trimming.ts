@@ -18,7 +18,7 @@ import { type GraphPart, traceVocabulary } from '../../vocabulary/trace-vocabula
 import type { VocabularyTrace } from '../../vocabulary/vocabulary-trace.js';
 import type { JobContext } from '../job-context.js';
 import { remarkShared } from '../stages/load.js';
-import { readTokenWish } from './read-token-wish.js';
+import { readTokenSelection } from './read-token-selection.js';
 
 /** A graph of the folder as its file has it, and where it deals with the vocabulary. */
 export interface TracedGraph {
@@ -60,13 +60,13 @@ export function planTrimming(
     const rows = Math.max(...graphs.flatMap(({ trace }) => [trace.headRows ?? 0, trace.lookupRows ?? 0]));
     checkTokenizerFits(file, rows);
     const constants = graphs.flatMap(({ trace }) => idsNamedByGraph(trace));
-    const wish = await readTokenWish(files, options, { folder, file, tokenizer, tokenizerConfig, constants });
-    const named = new Set([...wish.named].filter((id) => file.contents[id] !== undefined || id < rows));
+    const selection = await readTokenSelection(files, options, { folder, file, tokenizer, tokenizerConfig, constants });
+    const named = new Set([...selection.named].filter((id) => file.contents[id] !== undefined || id < rows));
     const head = {
       rows: decoder.trace.headRows ?? rows,
       multiple: decoder.trace.counted.length > 0 ? CODED_MULTIPLE : 1,
     };
-    const chosen = await chooseTokens(file, { ...wish, named, head }, async (done, total) => {
+    const chosen = await chooseTokens(file, { ...selection, named, head }, async (done, total) => {
       onProgress?.({ stage: 'choose', done, total });
       await nextTurn();
       signal?.throwIfAborted();

@@ -9,7 +9,7 @@ import type { ModelFolder } from '../../storage/model-folder.js';
 import type { JsonObject } from '../../storage/read-json.js';
 import { readText } from '../../storage/read-text.js';
 import { listSideFiles } from '../../storage/side-files.js';
-import type { TokenWish } from '../../vocabulary/choose-tokens.js';
+import type { TokenSelection } from '../../vocabulary/choose-tokens.js';
 import { ROLES, templatesOf, textsOfTemplate } from '../../vocabulary/template-texts.js';
 import { idsNamedByDocument } from '../../vocabulary/token-ids-in-documents.js';
 import type { TokenizerFile } from '../../vocabulary/tokenizer-file.js';
@@ -43,15 +43,15 @@ interface WishSources {
 }
 
 /** Reads which tokens are to stay: the user's list and texts, and what files of the model name. @throws OptionError */
-export async function readTokenWish(
+export async function readTokenSelection(
   files: Files,
   options: VocabularyOptions,
   { folder, file, tokenizer, tokenizerConfig, constants }: WishSources,
-): Promise<TokenWish> {
+): Promise<TokenSelection> {
   const { keepLanguages, vocabularySize, vocabulary, texts = [] } = options;
-  const seen = new Map<number, number>();
+  const textCounts = new Map<number, number>();
   for (const path of texts)
-    for (const id of tokenizer.encode(await readText(files, path))) seen.set(id, (seen.get(id) ?? 0) + 1);
+    for (const id of tokenizer.encode(await readText(files, path))) textCounts.set(id, (textCounts.get(id) ?? 0) + 1);
   const documents = [...Object.values(folder.documents), tokenizerConfig];
   const named = new Set([...idsNamedByTokenizer(file), ...documents.flatMap(idsNamedByDocument), ...constants]);
   for (const template of await readTemplates(folder, tokenizerConfig))
@@ -60,7 +60,7 @@ export async function readTokenWish(
     languages: keepLanguages,
     size: vocabularySize,
     listed: vocabulary === undefined ? undefined : await readListedIds(files, vocabulary, file),
-    seen,
+    textCounts,
     named,
   };
 }

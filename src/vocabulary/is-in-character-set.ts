@@ -1,14 +1,13 @@
-import type { Writing } from './languages.js';
+import type { CharacterSet } from './languages.js';
 
 /** Most code points that a broken character is tried with. */
 const MOST_TRIED = 4096;
 
 /**
- * Whether some languages' writing has a token: all its characters, those included that it only begins.
- * A piece that only ends a character belongs to no writing.
+ * Whether all characters of a token are in a set, those included that it only begins. A token that only ends a character is in none.
  * @param bytes what the token stands for, in UTF-8
  */
-export function isWrittenIn(bytes: Uint8Array, writing: Writing): boolean {
+export function isInCharacterSet(bytes: Uint8Array, characters: CharacterSet): boolean {
   const codePoints: number[] = [];
   let isAllOfAny = bytes.length > 0;
   let at = 0;
@@ -24,13 +23,13 @@ export function isWrittenIn(bytes: Uint8Array, writing: Writing): boolean {
       0,
     );
     if (found.length === length) codePoints.push(value);
-    else isAllOfAny &&= beginsAny(value, 64 ** (length - found.length), writing);
+    else isAllOfAny &&= beginsAny(value, 64 ** (length - found.length), characters);
     at += length;
   }
   if (!isAllOfAny) return false;
   const [only, ...others] = codePoints.filter((codePoint) => codePoint !== 0x20);
-  if (only !== undefined && others.length === 0) return writing.alone(only);
-  return codePoints.every(writing.inWords);
+  if (only !== undefined && others.length === 0) return characters.alone(only);
+  return codePoints.every(characters.inWords);
 }
 
 const isContinuation = (byte: number): boolean => byte >= 0x80 && byte < 0xc0;
@@ -38,7 +37,7 @@ const isContinuation = (byte: number): boolean => byte >= 0x80 && byte < 0xc0;
 const leadBits = (byte: number, length: number): number => (length === 1 ? byte : byte & (0x7f >> length));
 
 /** Whether any of the characters that begin so is written. */
-function beginsAny(value: number, count: number, { alone }: Writing): boolean {
+function beginsAny(value: number, count: number, { alone }: CharacterSet): boolean {
   const first = value * count;
   if (count > MOST_TRIED) return false;
   for (let codePoint = first; codePoint < Math.min(first + count, 0x110000); codePoint += 1)
