@@ -13,7 +13,7 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
     // Contexts of all tokens and the change that every block makes (Eq. 8), then gradients for the affinity (Eq. 5).
     const passes = await fang.startDensePasses(context, { ...needs, modules });
     const forwards = await fang.measureForwards(context, passes);
-    const gradients = await fang.measureBackwards(context, passes, forwards);
+    const { found: gradients } = await fang.measureBackwards(context, passes, forwards);
     await passes.dispose();
 
     // Function groups; blocks that change their input more lose less.

@@ -52,6 +52,8 @@ export interface BackwardWalk {
   metersOf(span: BlockSpan): readonly BackwardMeter[];
   /** Logits that are in memory at once. Default 2^25. */
   readonly mostLogits?: number | undefined;
+  /** Place in `spans` of the last block to go back to, at whose meters the walk ends. Default: the first one. */
+  readonly lowest?: number | undefined;
   /** Where an earlier walk was cut off, whose cotangents `cotangents` holds. Absent: it starts at the loss. */
   readonly start?: BackwardPlace | undefined;
   /** Called after a block's meters have seen all batches, with where the walk stands then. */
@@ -89,7 +91,7 @@ export async function walkBackwards(given: BackwardWalk): Promise<number> {
   });
   const walk = { ...given, index, carried };
   const loss = start?.loss ?? (await startAtLoss(walk));
-  for (let at = (start?.left ?? spans.length) - 1; at >= 0; at -= 1) {
+  for (let at = (start?.left ?? spans.length) - 1; at >= (given.lowest ?? 0); at -= 1) {
     const span = spans[at]!;
     await stepBack(walk, { at, span });
     await walk.onSpan?.(span, { left: at, loss, carriedEntries: carried.entries() });
@@ -319,8 +321,8 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
   const { batches, archive, cotangents, analysed } = walk;
   const input = analysed.detected.partition.cuts[span.first - 1]!;
   const meters = walk.metersOf(span);
-  // No earlier block reads the first block's input cotangent.
-  if (at === 0 && meters.length === 0) return;
+  // No earlier block reads the last one's input cotangent.
+  if (!continuesBehind(walk, at) && meters.length === 0) return;
   for (const batchSize of new Set(batches.map((batch) => batch.batchSize))) {
     const facts = await factsOfStep(walk, { at, span, meters, batchSize });
     const compiled = await compileStep(walk, { at, span, meters, batchSize, facts });
@@ -352,6 +354,9 @@ async function stepBack(walk: IndexedWalk, { at, span }: Step): Promise<void> {
     }
   }
 }
+
+/** Whether blocks before this one are gone back to. */
+const continuesBehind = ({ lowest = 0 }: BackwardWalk, at: number): boolean => at > lowest;
 
 /** Graph input that holds the cotangent of a block's output. */
 const OUTPUT_COTANGENT = 'grad:out';
@@ -387,7 +392,7 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
 async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: BlockStep & { readonly facts: ValueFacts }) {
   const { engine, model, index, analysed, side, carried } = walk;
   const { cuts } = analysed.detected.partition;
-  const continues = at > 0;
+  const continues = continuesBehind(walk, at);
   const own = carried.madeIn(at);
   const handed = own.filter((name) => carried.has(name));
   const isOwn = new Set(carried.allIn(at));
@@ -399,7 +404,7 @@ async function compileStep(walk: IndexedWalk, { at, span, meters, facts }: Block
   let passedOn: ReadonlyMap<string, string> = new Map();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const isRead = new Set(nodes.flatMap(inputsOf));
-    const before = carried.madeBefore(at).filter((name) => isRead.has(name));
+    const before = continues ? carried.madeBefore(at).filter((name) => isRead.has(name)) : [];
     const gradient = buildGradientGraph({
       graph: { nodes, initializers, opset: opsetOf(model.proto) },
       shapes: facts,

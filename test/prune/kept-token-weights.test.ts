@@ -31,22 +31,25 @@ function journalInMemory(shouldCheckpoint: boolean) {
 
 const contextWith = (journal: unknown) => ({ job: { journal } }) as unknown as PruneContext;
 
-const weights = new Map([['value', { batches: new Map([[0, Float32Array.of(1, 2)]]), strength: 3 }]]);
-const measure = async () => weights;
+const felt = {
+  weights: new Map([['value', { batches: new Map([[0, Float32Array.of(1, 2)]]), strength: 3 }]]),
+  obstacle: 'no rule',
+};
+const measure = async () => felt;
 const never = () => Promise.reject(new Error('made again'));
 
 it('takes from the journal what an earlier run kept', async () => {
   const { journal } = journalInMemory(true);
-  expect(await keepingTokenWeights(contextWith(journal), measure)).toBe(weights);
-  expect(await keepingTokenWeights(contextWith(journal), never)).toEqual(weights);
+  expect(await keepingTokenWeights(contextWith(journal), measure)).toBe(felt);
+  expect(await keepingTokenWeights(contextWith(journal), never)).toEqual(felt);
 });
 
 it('does not keep what is made again in no time', async () => {
   const { journal, entries } = journalInMemory(false);
-  expect(await keepingTokenWeights(contextWith(journal), measure)).toBe(weights);
+  expect(await keepingTokenWeights(contextWith(journal), measure)).toBe(felt);
   expect([...entries.keys()]).toEqual([]);
 });
 
 it('keeps nothing without a journal', async () => {
-  expect(await keepingTokenWeights(contextWith(undefined), measure)).toBe(weights);
+  expect(await keepingTokenWeights(contextWith(undefined), measure)).toBe(felt);
 });

@@ -28,7 +28,8 @@ const jobOf = ({ model, analysed }: Loaded, options: PruneOptions) => ({
   options: resolveOptions(options),
 });
 
-const NOTE = /^no gradient reaches the modules, so that runs with noise.*: No gradient rule for operator Softsign/;
+const NOTE =
+  /^no gradient reaches (the modules|\d of \d modules), so that runs with noise.*: No gradient rule for operator Softsign/;
 
 it.each<PruneOptions>([{ sparsity: 0.4 }, { sparsity: 0.4, modules: 'attention' }])(
   'prunes a model without gradients by the default method, and says so in one line: %j',
@@ -75,21 +76,33 @@ it.each<Partial<PruneOptions>>([
 /** Mean of the curvature's diagonal at each module's output. */
 async function meanCurvatures(ffn: Part): Promise<number[]> {
   const loaded = await loadTinyLlama(buildDecoder({ ffn, blockCount: 3 }));
-  const measured = await measureDense(jobOf(loaded, { sparsity: 0.4 }));
-  const curvatures = await Promise.all(measured.modules.map(({ index }) => measured.curvatures!.get(index)));
-  await measured.dispose();
+  const curvatures = await curvaturesOf(loaded);
   return curvatures.map(({ data, dims: [size = 1] }) => {
     const trace = Array.from({ length: size }, (_, i) => Number(data[i * (size + 1)])).reduce((sum, x) => sum + x);
     return trace / size;
   });
 }
 
+async function curvaturesOf(loaded: Loaded) {
+  const measured = await measureDense(jobOf(loaded, { sparsity: 0.4 }));
+  try {
+    // The store may reuse the memory of what it handed out.
+    return await Promise.all(
+      measured.modules.map(async ({ index }) => {
+        const { dims, data } = await measured.curvatures!.get(index);
+        return { dims, data: Array.from(data, Number) };
+      }),
+    );
+  } finally {
+    await measured.dispose();
+  }
+}
+
+/** What comes to nothing, and has no gradient rule. */
+const nothing: Part = ({ g }, x) => g.op('Mul', [g.op('Softsign', [x]), g.scalar(0)]);
+
 it('estimates by noise what gradients tell of each module beside the others', async () => {
-  /** The same with something in it that has no gradient rule, and comes to nothing. */
-  const hidden: Part = (site, x) => {
-    const nothing = site.g.op('Mul', [site.g.op('Softsign', [x]), site.g.scalar(0)]);
-    return site.g.op('Add', [plainFfn(site, x), nothing]);
-  };
+  const hidden: Part = (site, x) => site.g.op('Add', [plainFfn(site, x), nothing(site, x)]);
   const [known, estimated] = [await meanCurvatures(plainFfn), await meanCurvatures(hidden)];
   const ratios = estimated.map((curvature, at) => Math.log(curvature / known[at]!));
   const middle = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
@@ -97,6 +110,72 @@ it('estimates by noise what gradients tell of each module beside the others', as
   for (const ratio of ratios) expect(Math.abs(ratio - middle)).toBeLessThan(Math.log(1.5));
   // Modules differ by twice that.
   expect(Math.max(...known) / Math.min(...known)).toBeGreaterThan(3);
+});
+
+it('finds on the way back that a form of an operator has no gradient', async () => {
+  const ffn: Part = (site, x) => {
+    const { g, block } = site;
+    if (block !== 1) return plainFfn(site, x);
+    const normed = g.op('LpNormalization', [x], { p: 1, axis: -1 });
+    return g.op('Add', [plainFfn(site, x), g.op('Mul', [normed, g.scalar(0)])]);
+  };
+  const loaded = await loadTinyLlama(buildDecoder({ ffn, blockCount: 3 }));
+  const { remarks } = await pruneLoaded(loaded, { sparsity: 0.4 }, { windows });
+  expect(remarks).toContainEqual(
+    expect.stringMatching(/^no gradient reaches 4 of 6 modules.*LpNormalization.*is not the Euclidean one/),
+  );
+});
+
+describe('a model with an operator without gradient in its second block', () => {
+  const BLOCKS = 3;
+  const inBlock =
+    (block: number): Part =>
+    (site, x) =>
+      site.block === block ? site.g.op('Add', [plainFfn(site, x), nothing(site, x)]) : plainFfn(site, x);
+  const [whole, partial] = [-1, 1].map((block) =>
+    loadTinyLlama(buildDecoder({ ffn: inBlock(block), blockCount: BLOCKS })),
+  ) as [Promise<Loaded>, Promise<Loaded>];
+
+  it('takes gradients where they come to, and estimates on their scale elsewhere', async () => {
+    const [known, found] = [await curvaturesOf(await whole), await curvaturesOf(await partial)];
+    // Both parts of the first block, and the attention of the second.
+    const estimated = [0, 1, 2];
+    expect(known).toHaveLength(2 * BLOCKS);
+    for (const [at, { data, dims }] of found.entries()) {
+      if (!estimated.includes(at)) {
+        expect(data).toEqual(known[at]!.data);
+        continue;
+      }
+      const size = dims[0]!;
+      const trace = ({ data }: { readonly data: readonly number[] }) =>
+        Array.from({ length: size }, (_, i) => data[i * (size + 1)]!).reduce((sum, x) => sum + x);
+      expect(Math.abs(Math.log(trace({ data }) / trace(known[at]!)))).toBeLessThan(Math.log(2));
+    }
+  });
+
+  it('is pruned by the default method, with one line about the modules that gradients do not reach', async () => {
+    const { outcome, maskedGap } = await checkPruning(await partial, { sparsity: 0.4 }, VOCABULARY);
+    expect(maskedGap).toBeLessThan(1e-5);
+    expect(outcome.remarks.filter((remark) => /gradient/.test(remark))).toEqual([
+      expect.stringMatching(/^no gradient reaches 3 of 6 modules, so that runs with noise.*Softsign/),
+    ]);
+  });
+
+  it('is rounded by weighed tokens where gradients come to', async () => {
+    const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
+    const quantise = async (loaded: Loaded) => {
+      const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
+      return quantiseModel(jobOf(loaded, { sparsity: 0, batchSize: 1 }), planned, 0.2);
+    };
+    const { roundings, remarks, wideCount } = await quantise(await partial);
+    expect(remarks).toEqual([
+      expect.stringMatching(
+        /^rounding learned from all tokens alike, since no gradient reaches \d+ of \d+ maps.*Softsign/,
+      ),
+    ]);
+    expect(wideCount).toBeGreaterThan(0);
+    for (const { chosen, nearest } of roundings.values()) expect(chosen.cost).toBeLessThanOrEqual(nearest.cost);
+  });
 });
 
 it('rounds by what all tokens show alike', async () => {

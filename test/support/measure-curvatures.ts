@@ -33,7 +33,8 @@ export async function measureCurvatures(
   const run = startContext(job);
   const { layout } = analysed.detected;
   const runner = await run.startRunner(model, { isFixed: true });
-  const backwardPass = { batches: run.batches.filter(choose), archive: createMemoryStore() };
+  const batches = run.batches.filter(choose);
+  const backwardPass = { batches, archive: createMemoryStore(), modules: layout.modules, lowest: 0 };
   const spans = blockSpans(layout);
   const needs = {
     blockChange: false,

@@ -1,4 +1,4 @@
-import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import { type BlockSpan, blockSpans, type PrunableModule } from '../../architecture/layout.js';
 import type { UnsupportedModelError } from '../../errors.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -7,7 +7,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
-import { findObstacle } from './find-obstacle.js';
+import { findReached } from './find-obstacle.js';
 import { type KeptStatistics, keepStatistics } from './kept-statistics.js';
 
 /** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
@@ -31,17 +31,21 @@ export interface BackwardPass {
   readonly batches: readonly Batch[];
   /** Gets every block's input, and the last one's output, see `BackwardWalk.archive`. */
   readonly archive: TensorStore;
+  /** Modules whose outputs the gradients reach. */
+  readonly modules: readonly PrunableModule[];
+  /** Place in the spans of the first block that holds any of them. */
+  readonly lowest: number;
 }
 
 /** Prepares to measure the dense model. @throws UnsupportedModelError where gradients are wanted that cannot be had nor replaced. */
 export async function startDensePasses(context: PruneContext, needs: DenseNeeds): Promise<DensePasses> {
   const { job } = context;
-  const obstacle = needsGradients(needs) ? findObstacle(job, needs) : undefined;
-  const backwards = needsGradients(needs) && obstacle === undefined;
+  const { reached = [], obstacle } = needsGradients(needs) ? findReached(job, needs) : {};
+  const backwards = needsGradients(needs) && (reached.length > 0 || obstacle === undefined);
   const spans = blockSpans(job.analysed.detected.layout);
   const model = copyModel(job.model);
   const runner = await context.startRunner(model, { isFixed: true });
-  const backwardPass = backwards ? await startBackwardPass(context, spans, needs) : undefined;
+  const backwardPass = backwards ? await startBackwardPass(context, spans, { ...needs, modules: reached }) : undefined;
   // In the metric, orders take the curvature, which comes with the gradients.
   const kept = needs.order && needs.curvatures ? await keepStatistics(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, kept];
@@ -58,5 +62,15 @@ async function startBackwardPass(
 ): Promise<BackwardPass> {
   const chosen = chooseBackwardBatches(batches, needs);
   const windowCount = chosen.reduce((sum, { batchSize }) => sum + batchSize, 0);
-  return { batches: chosen, archive: await job.createStore(windowCount, spans.length + 1) };
+  const archive = await job.createStore(windowCount, spans.length + 1);
+  const { modules } = needs;
+  return { batches: chosen, archive, modules, lowest: lowestSpan(spans, modules) };
+}
+
+/** Place of the first span that holds any of some places of the stream; the first one where there are none. */
+export function lowestSpan(spans: readonly BlockSpan[], places: readonly { readonly segment: number }[]): number {
+  return Math.max(
+    0,
+    spans.findIndex(({ first, last }) => places.some(({ segment }) => segment >= first && segment <= last)),
+  );
 }

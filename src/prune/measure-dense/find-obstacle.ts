@@ -1,24 +1,33 @@
+import type { PrunableModule } from '../../architecture/layout.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
 import { reason } from '../../reason.js';
 import type { PruneJob } from '../job.js';
 import type { DenseNeeds } from './dense-measures.js';
-import { refuseBackwards } from './refuse-backwards.js';
+import { findGradientReach } from './gradient-reach.js';
 
 type GradientNeeds = Pick<DenseNeeds, 'grouping' | 'sensitivity' | 'modules'>;
 type Subject = Pick<PruneJob, 'model' | 'analysed' | 'options'>;
 
+/** Modules by whether the loss's gradient reaches their outputs. */
+export interface ReachedModules {
+  readonly reached: readonly PrunableModule[];
+  /** Why it does not reach the others; undefined where it reaches all. */
+  readonly obstacle: UnsupportedModelError | undefined;
+}
+
 /**
- * Why the loss cannot be followed back to the modules, where runs forwards can stand in for its gradients.
+ * Finds the modules that the loss can be followed back to, where runs forwards can stand in for the gradients of the others.
  * @throws UnsupportedModelError where they cannot.
  */
-export function findObstacle(job: Subject, needs: GradientNeeds): UnsupportedModelError | undefined {
-  try {
-    refuseBackwards(job.model, job.analysed, needs.modules);
-    return undefined;
-  } catch (error) {
-    return asObstacle(error, job, needs);
-  }
+export function findReached(job: Subject, needs: GradientNeeds): ReachedModules {
+  const reach = findGradientReach(job.model, job.analysed);
+  const obstacles = needs.modules.map(({ output }) => reach.obstacleOf(output.result));
+  const obstacle = obstacles.find((found) => found !== undefined);
+  return {
+    reached: needs.modules.filter((_, at) => obstacles[at] === undefined),
+    obstacle: obstacle && asObstacle(obstacle, job, needs),
+  };
 }
 
 /** An error of the way back, given back where runs forwards can stand in for gradients, else thrown. */
@@ -30,12 +39,12 @@ export function asObstacle(
   if (!(error instanceof UnsupportedModelError)) throw error;
   const { measuredForwards } = METRICS[options.metric];
   if (measuredForwards && needs.grouping === undefined && !needs.sensitivity) return error;
-  throw adviseNoGradients(error);
+  throw adviseNoGradients(reason(error), error);
 }
 
-/** The error with what to do instead. */
-export const adviseNoGradients = (error: UnsupportedModelError): UnsupportedModelError =>
+/** An error with what to do instead. */
+export const adviseNoGradients = (message: string, cause?: unknown): UnsupportedModelError =>
   new UnsupportedModelError(
-    `${reason(error)}: leave out what needs gradients (metric "loss", function groups, gradientPower, allocation "taylor"), or use the method flap, obc or wanda`,
-    { cause: error },
+    `${message}: leave out what needs gradients (metric "loss", function groups, gradientPower, allocation "taylor"), or use the method flap, obc or wanda`,
+    { cause },
   );

@@ -2,7 +2,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import type { PruneJob, StageTiming } from '../job.js';
 import { startContext } from '../prune-context.js';
 import type { GradientWeights } from './dense-measures.js';
-import { findObstacle } from './find-obstacle.js';
+import { adviseNoGradients, findReached } from './find-obstacle.js';
 import { keepingTokenWeights } from './kept-token-weights.js';
 import { measureTokenWeights, type TokenWeights } from './measure-token-weights.js';
 
@@ -14,7 +14,7 @@ export async function weighByGradient(
   job: PruneJob,
   modules: readonly PrunableModule[],
 ): Promise<{ readonly weights: GradientWeights; readonly timings: readonly StageTiming[] }> {
-  findObstacle(job, { modules, grouping: undefined, sensitivity: true });
+  findReached(job, { modules, grouping: undefined, sensitivity: true });
   // The walk backwards that measures the model keeps its place under the same names.
   const own = { ...job, journal: job.journal?.within('gradient-weights') };
   const context = startContext(own);
@@ -24,7 +24,8 @@ export async function weighByGradient(
       channelCount: output.outputCount,
       segment,
     }));
-    const felt = await keepingTokenWeights(context, () => measureTokenWeights(context, values));
+    const { weights: felt, obstacle } = await keepingTokenWeights(context, () => measureTokenWeights(context, values));
+    if (obstacle !== undefined) throw adviseNoGradients(obstacle);
     const weights = new Map(
       modules.map((module) => [module, raise(felt.get(module.output.result)!, job.options.gradientPower)]),
     );

@@ -65,7 +65,7 @@ export interface EarlierWalk extends Pick<Backwards, 'forwards'> {
 /** Undefined where nothing was kept, or something is lost of what belongs to it. */
 export async function findEarlierWalk(
   { job: { journal } }: PruneContext,
-  passes: Pick<DensePasses, 'needs' | 'spans'>,
+  passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<EarlierWalk | undefined> {
   const kept = await readWalk(journal, passes);
   if (kept === undefined) return undefined;
@@ -94,7 +94,7 @@ async function* parts(
 
 async function readWalk(
   journal: Journal | undefined,
-  passes: Pick<DensePasses, 'needs' | 'spans'>,
+  passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<KeptBackwards | undefined> {
   const kept = await readKept<KeptBackwards>(journal, NAME);
   if (kept === undefined || !passes.needs.curvatures) return kept;
@@ -123,13 +123,13 @@ const entriesOf = ({ batches }: BackwardPass, { carriedEntries }: BackwardPlace)
   ...carriedEntries,
 ];
 
-/** Modules whose blocks the walk has left behind. */
+/** Modules with gradients whose blocks the walk has left behind. */
 function passedModules(
-  { needs, spans }: Pick<DensePasses, 'needs' | 'spans'>,
+  { backwardPass, spans }: Pick<DensePasses, 'spans' | 'backwardPass'>,
   { left }: Pick<BackwardPlace, 'left'>,
 ): readonly PrunableModule[] {
   const first = spans[left]?.first ?? Number.POSITIVE_INFINITY;
-  return needs.modules.filter(({ segment }) => segment >= first);
+  return (backwardPass?.modules ?? []).filter(({ segment }) => segment >= first);
 }
 
 function byteLength({ job }: PruneContext, { backwardPass }: Backwards, matrixCount: number): number {

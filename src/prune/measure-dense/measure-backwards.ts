@@ -4,6 +4,7 @@ import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwa
 import { type BlockSpan, blockSpans, type PrunableModule } from '../../architecture/layout.js';
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
+import type { UnsupportedModelError } from '../../errors.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../../options.js';
@@ -13,9 +14,17 @@ import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
 import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
+import { asObstacle } from './find-obstacle.js';
 import { byIndex } from './indexed-map.js';
 import { openKeptBackwards } from './kept-backwards.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
+
+/** What the way back found. */
+export interface WayBack {
+  readonly found: ReadonlyMap<PrunableModule, BackwardMeasures>;
+  /** Why it ended before all modules that should have been reached; undefined: they were. */
+  readonly obstacle?: UnsupportedModelError | undefined;
+}
 
 /**
  * Sends gradients of the loss back through the dense model: affinity of neurons to contexts, curvature, and orders of
@@ -27,11 +36,11 @@ export async function measureBackwards(
   context: PruneContext,
   passes: DensePasses,
   forwards: ForwardMeasures,
-): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
+): Promise<WayBack> {
   const { job } = context;
-  const { backwardPass, needs, spans } = passes;
-  if (backwardPass === undefined) return new Map();
-  const measured = needs.modules.map((module) =>
+  const { backwardPass, spans, needs } = passes;
+  if (backwardPass === undefined) return { found: new Map() };
+  const measured = backwardPass.modules.map((module) =>
     openMeasurement(context, passes, module, forwards.contexts.get(module)),
   );
   const inSpan = ({ first, last }: BlockSpan) =>
@@ -43,6 +52,8 @@ export async function measureBackwards(
     ...{ ...passes, backwardPass, forwards, cotangents },
     found: byIndex(found),
   });
+  let left = kept.start?.left ?? spans.length;
+  let obstacle: UnsupportedModelError | undefined;
   try {
     await context.timed('backward', () =>
       walkBackwards({
@@ -58,16 +69,20 @@ export async function measureBackwards(
         start: kept.start,
         onSpan: async (span, place) => {
           for (const measurement of inSpan(span)) await measurement.finish();
+          left = place.left;
           await kept.settle(place);
         },
         onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(job.analysed) : 1),
         signal: job.options.signal,
       }),
     );
+  } catch (error) {
+    obstacle = asObstacle(error, job, needs);
   } finally {
     await cotangents.dispose();
   }
-  return found;
+  const reached = spans[left]?.first ?? Number.POSITIVE_INFINITY;
+  return { found: new Map([...found].filter(([{ segment }]) => segment >= reached)), obstacle };
 }
 
 /** Begins the stage of a walk backwards: the loss, then all blocks. */

@@ -10,7 +10,7 @@ import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
-import { findObstacle } from './find-obstacle.js';
+import { findReached } from './find-obstacle.js';
 import { weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
@@ -107,7 +107,7 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
 export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {
   const { options } = job;
   const { modules } = selectModules(job);
-  findObstacle(job, { ...denseNeeds(modules, options), ...(weighs(options) && { sensitivity: true }) });
+  findReached(job, { ...denseNeeds(modules, options), ...(weighs(options) && { sensitivity: true }) });
 }
 
 /** What the options want to know of the dense model. */

@@ -1,9 +1,12 @@
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
 import { walkBackwards } from '../../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
+import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
-import type { DensePasses } from './dense-passes.js';
+import { type DensePasses, lowestSpan } from './dense-passes.js';
+import { findGradientReach } from './gradient-reach.js';
 import { findEarlierWalk, openKeptBackwards } from './kept-backwards.js';
 import { beginGradients, lossTicks } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
@@ -14,6 +17,13 @@ export interface TokenWeights {
   readonly batches: ReadonlyMap<number, Float32Array>;
   /** Mean of the squared gradient's norm: what a weight of 1 stands for. */
   readonly strength: number;
+}
+
+/** Weights at the values that gradients reach. */
+export interface FeltTokens {
+  readonly weights: ReadonlyMap<string, TokenWeights>;
+  /** Why they reach no others; absent: they reach all. */
+  readonly obstacle?: string;
 }
 
 /** A value whose tokens are weighed. */
@@ -35,14 +45,16 @@ const NOTHING = {
 
 /**
  * Sends the gradient of the divergence, for targets drawn from what the model predicts, back through it, and notes how much
- * of it every token has at some values; the mean over a value's tokens is 1, unless nothing is felt of any.
- * @throws UnsupportedModelError when an operator on the way has no gradient rule.
+ * of it every token has at some values; the mean over a value's tokens is 1, unless nothing is felt of any. Values that no
+ * gradient reaches are left out.
  */
-export async function measureTokenWeights(
-  context: PruneContext,
-  values: readonly WeighedValue[],
-): Promise<ReadonlyMap<string, TokenWeights>> {
+export async function measureTokenWeights(context: PruneContext, given: readonly WeighedValue[]): Promise<FeltTokens> {
   const { job, batches } = context;
+  const reach = findGradientReach(job.model, job.analysed);
+  const obstacles = given.map(({ value }) => reach.obstacleOf(value));
+  const values = given.filter((_, at) => obstacles[at] === undefined);
+  let obstacle = obstacles.find((found) => found !== undefined);
+  if (values.length === 0 && obstacle !== undefined) return { weights: new Map(), obstacle: reason(obstacle) };
   const { analysed, engine, options } = job;
   const spans = blockSpans(analysed.detected.layout);
   const runner = await context.startRunner(job.model, { isFixed: true });
@@ -53,11 +65,12 @@ export async function measureTokenWeights(
   const meters = values.map((value) => ({ ...value, meter: createTokenWeightMeter(value.value, value.channelCount) }));
   const inSpan = ({ first, last }: BlockSpan) => meters.filter(({ segment }) => segment >= first && segment <= last);
   try {
+    const backwardPass = { batches, archive, modules: [], lowest: lowestSpan(spans, values) };
     const passes: DensePasses = {
       needs: NOTHING,
       model: job.model,
       runner,
-      backwardPass: { batches, archive },
+      backwardPass,
       kept: undefined,
       spans,
       obstacle: undefined,
@@ -68,15 +81,14 @@ export async function measureTokenWeights(
     beginGradients(context, batches.length);
     const kept = await openKeptBackwards(context, {
       ...{ needs: NOTHING, spans, forwards, found, cotangents },
-      backwardPass: { batches, archive },
+      backwardPass,
     });
-    await context.timed('backward', () =>
+    const walk = () =>
       walkBackwards({
         engine,
         model: job.model,
         analysed,
-        batches,
-        archive,
+        ...backwardPass,
         spans,
         side: runner.side,
         cotangents,
@@ -89,9 +101,17 @@ export async function measureTokenWeights(
         },
         onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(analysed) : 1),
         signal: options.signal,
-      }),
+      });
+    await context.timed('backward', walk).catch((error: unknown) => {
+      if (!(error instanceof UnsupportedModelError)) throw error;
+      obstacle = error;
+    });
+    const weights = new Map(
+      [...found].flatMap(([value, { weights }]) =>
+        weights === undefined ? [] : [[value, normalise(weights)] as const],
+      ),
     );
-    return new Map([...found].map(([value, { weights = new Map() }]) => [value, normalise(weights)]));
+    return { weights, ...(obstacle && { obstacle: reason(obstacle) }) };
   } finally {
     await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
   }

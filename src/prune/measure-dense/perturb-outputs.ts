@@ -9,6 +9,7 @@ import { floatsHandle } from '../../onnx/tensor-handle.js';
 import { expertTensors } from '../../operators/experts.js';
 import { editGraph } from '../../removal/graph-editor.js';
 import { readLinearWeight, storeInMemory, writeLinearWeight } from '../../removal/repair-linear.js';
+import type { Tensor } from '../../runtime/engine.js';
 import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
@@ -22,26 +23,51 @@ const NOISE = 0.1;
 /** Tokens that every module's noise is measured on, roughly. */
 const TOKENS = 2048;
 
+/** Modules with gradients that are measured by noise too, at most: one factor comes of them. */
+const MOST_COMPARED = 4;
+
+/** Modules by whether gradients have reached them. */
+export interface PerturbedModules {
+  readonly modules: readonly PrunableModule[];
+  /** Those whose curvature is known. */
+  readonly known: readonly PrunableModule[];
+}
+
 /**
- * Estimates the divergence's curvature at each module's output by runs forwards, where gradients cannot be had: noise on the output map
- * gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
- * directions. Modules are so compared in nats; within one all directions count alike.
+ * Estimates the divergence's curvature at the outputs of some modules by runs forwards, where gradients cannot be had: noise on the output
+ * map gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
+ * directions. Modules are so compared in nats; within one all directions count alike. Where gradients have reached other modules, some of
+ * them are measured by noise too, and the estimates are brought to the scale of the gradients.
  *
  * @returns orders of removal, as `measureBackwards` does.
  */
 export async function perturbOutputs(
   context: PruneContext,
   passes: DensePasses,
+  { modules, known }: PerturbedModules,
 ): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
   const { needs, model, kept } = passes;
-  const felt = await context.timed('perturb', () => measureNoises(context, passes));
-  const found = new Map<PrunableModule, BackwardMeasures>();
-  for (const [at, module] of needs.modules.entries()) {
-    const size = module.output.outputCount;
+  const compared = [...known].sort((a, b) => a.segment - b.segment).slice(0, MOST_COMPARED);
+  const all = [...modules, ...compared];
+  const felt = await context.timed('perturb', () => measureNoises(context, all));
+  const estimates: number[] = [];
+  for (const [at, module] of all.entries()) {
     const statistics = await kept?.get(module);
     const { noise, divergence } = felt[at]!;
     const squares = statistics?.mean.reduce((sum, mean, channel) => sum + mean ** 2 + statistics.variance[channel]!, 0);
-    const curvature = (2 * divergence) / (noise ** 2 * size * (squares || 1));
+    estimates.push((2 * divergence) / (noise ** 2 * module.output.outputCount * (squares || 1)));
+  }
+  const ratios = await Promise.all(
+    compared.map(
+      async (module, at) => meanOfDiagonal(await needs.curvatures!.get(module.index)) / estimates[modules.length + at]!,
+    ),
+  );
+  const scale = median(ratios.filter((ratio) => ratio > 0 && Number.isFinite(ratio))) ?? 1;
+  const found = new Map<PrunableModule, BackwardMeasures>();
+  for (const [at, module] of modules.entries()) {
+    const size = module.output.outputCount;
+    const statistics = await kept?.get(module);
+    const curvature = scale * estimates[at]!;
     if (!(curvature > 0 && Number.isFinite(curvature))) throw unmeasured(module);
     const matrix = new Float64Array(size * size);
     for (let i = 0; i < size; i += 1) matrix[i * size + i] = curvature;
@@ -66,10 +92,9 @@ interface FeltNoise {
 }
 
 /** Where a divergence is no number, or none is felt, it is the median of the others'; where all are, noise counts alike everywhere. */
-async function measureNoises(context: PruneContext, { needs }: DensePasses): Promise<FeltNoise[]> {
+async function measureNoises(context: PruneContext, modules: readonly PrunableModule[]): Promise<FeltNoise[]> {
   const { job, batches } = context;
   const { layout } = job.analysed.detected;
-  const { modules } = needs;
   const stride = Math.max(1, Math.floor((job.windows.length * (job.windows[0]?.length ?? 1)) / TOKENS));
   const site = { engine: job.engine, windows: everyNth(job.windows, stride), signal: job.options.signal };
   const noises: number[] = [];
@@ -84,8 +109,7 @@ async function measureNoises(context: PruneContext, { needs }: DensePasses): Pro
   }
   const divergences = await measureDivergences(job, perturbed(), site);
   const isFelt = (divergence: number) => divergence > 0 && Number.isFinite(divergence);
-  const sorted = divergences.filter(isFelt).sort((a, b) => a - b);
-  const median = sorted[Math.floor(sorted.length / 2)] ?? NOISE ** 2 / 2;
+  const middle = median(divergences.filter(isFelt)) ?? NOISE ** 2 / 2;
   const unfelt = modules.filter((_, at) => !isFelt(divergences[at]!));
   if (unfelt.length > 0)
     context.remarks.push(
@@ -93,8 +117,17 @@ async function measureNoises(context: PruneContext, { needs }: DensePasses): Pro
     );
   return divergences.map((divergence, at) => ({
     noise: noises[at]!,
-    divergence: isFelt(divergence) ? divergence : median,
+    divergence: isFelt(divergence) ? divergence : middle,
   }));
+}
+
+const median = (values: readonly number[]): number | undefined =>
+  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
+
+function meanOfDiagonal({ data, dims: [size = 1] }: Tensor): number {
+  let sum = 0;
+  for (let at = 0; at < size; at += 1) sum += Number(data[at * (size + 1)]);
+  return sum / size;
 }
 
 async function perturb(dense: OnnxModel, { output, index, kind }: PrunableModule, seed: number) {

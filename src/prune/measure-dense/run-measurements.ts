@@ -1,6 +1,5 @@
 import type { TokenContexts } from '../../activations/measure-affinity.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import { UnsupportedModelError } from '../../errors.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
 import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
@@ -13,7 +12,6 @@ import {
   needsGradients,
 } from './dense-measures.js';
 import { type DensePasses, startDensePasses } from './dense-passes.js';
-import { asObstacle } from './find-obstacle.js';
 import { findEarlierWalk } from './kept-backwards.js';
 import { measureBackwards, oneContext } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
@@ -32,22 +30,21 @@ export async function runMeasurements(context: PruneContext, needs: DenseNeeds):
   }
 }
 
-/** Gradients, or where they cannot be had runs forwards that stand in for them. */
+/** Gradients, and for the modules that they do not reach runs forwards that stand in for them. */
 async function lookBack(
   context: PruneContext,
   passes: DensePasses,
   forwards: ForwardMeasures,
 ): Promise<ReadonlyMap<PrunableModule, BackwardMeasures>> {
-  const found =
-    passes.obstacle ??
-    (await measureBackwards(context, passes, forwards).catch((error: unknown) =>
-      asObstacle(error, context.job, passes.needs),
-    ));
-  if (!(found instanceof UnsupportedModelError)) return found;
+  const { found, obstacle = passes.obstacle } = await measureBackwards(context, passes, forwards);
+  if (obstacle === undefined) return found;
+  const { modules } = passes.needs;
+  const others = modules.filter((module) => !found.has(module));
+  const named = found.size === 0 ? 'the modules' : `${others.length} of ${modules.length} modules`;
   context.remarks.push(
-    `no gradient reaches the modules, so that runs with noise at their outputs tell what an error there costs: ${reason(found)}`,
+    `no gradient reaches ${named}, so that runs with noise at their outputs tell what an error there costs: ${reason(obstacle)}`,
   );
-  return perturbOutputs(context, passes);
+  return new Map([...found, ...(await perturbOutputs(context, passes, { modules: others, known: [...found.keys()] }))]);
 }
 
 interface Measured {

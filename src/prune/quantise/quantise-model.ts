@@ -1,16 +1,13 @@
-import { UnsupportedModelError } from '../../errors.js';
 import { freeBytes } from '../../free-bytes.js';
 import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
-import { reason } from '../../reason.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
 import { keepingTokenWeights } from '../measure-dense/kept-token-weights.js';
 import { measureTokenWeights } from '../measure-dense/measure-token-weights.js';
-import { refuseBackwards } from '../measure-dense/refuse-backwards.js';
 import { startContext } from '../prune-context.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
@@ -132,14 +129,17 @@ const LEAST_WINDOWS = 6;
 async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
   const context = startContext(job);
   try {
-    refuseBackwards(job.model, job.analysed, learned);
-    const tokenWeights = await keepingTokenWeights(context, () => measureTokenWeights(context, learned.map(resultOf)));
+    const { weights: tokenWeights, obstacle } = await keepingTokenWeights(context, () =>
+      measureTokenWeights(context, learned.map(resultOf)),
+    );
     const timings = context.timings().map(({ stage, ms }) => ({ stage: stage === 'advance' ? 'forward' : stage, ms }));
-    return { tokenWeights, timings, remarks: [] };
-  } catch (error) {
-    if (!(error instanceof UnsupportedModelError)) throw error;
-    const remark = `rounding learned from all tokens alike, since no gradient reaches the maps: ${reason(error)}`;
-    return { tokenWeights: undefined, timings: context.timings(), remarks: [remark] };
+    const others = learned.filter((weight) => !tokenWeights.has(resultOf(weight).value)).length;
+    const named = others === learned.length ? 'the maps' : `${others} of ${learned.length} maps`;
+    const remarks =
+      obstacle === undefined
+        ? []
+        : [`rounding learned from all tokens alike, since no gradient reaches ${named}: ${obstacle}`];
+    return { tokenWeights, timings, remarks };
   } finally {
     await context.dispose();
   }
@@ -151,9 +151,12 @@ async function widen(
   quantised: QuantisedModel,
   { learned, tokenWeights, wideShare }: Learning & { readonly wideShare: number },
 ): Promise<QuantisedModel> {
+  const strengthOf = (weight: LearnedWeight) => tokenWeights.get(resultOf(weight).value)?.strength;
+  // What no gradient reaches counts as the median of the others.
+  const known = learned.flatMap((weight) => strengthOf(weight) ?? []).sort((a, b) => a - b);
+  const median = known[Math.floor(known.length / 2)] ?? 1;
   const maps = learned.map((weight) => {
-    const { strength = 0 } =
-      tokenWeights === undefined ? { strength: 1 } : (tokenWeights.get(resultOf(weight).value) ?? {});
+    const strength = strengthOf(weight) ?? median;
     // A gradient and an error that know nothing of each other meet in one of so many directions.
     return { weight, cost: (strength * quantised.roundings.get(weight.name)!.chosen.cost) / weight.outCount };
   });

@@ -23,8 +23,8 @@ export interface LearnedWeight extends GriddedWeight {
 /** What rounding learns from. */
 export interface Learning {
   readonly learned: readonly LearnedWeight[];
-  /** By the result of each weight's product. Absent: all tokens count alike. */
-  readonly tokenWeights: ReadonlyMap<string, TokenWeights> | undefined;
+  /** By the result of each weight's product. Where there are none all tokens count alike. */
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
 }
 
 /** One batch of so many is held out, to choose between ways of rounding; where there is but one batch, none is. */
@@ -233,10 +233,10 @@ async function measureGrams(
       at: `${at}`,
       value: product!.input,
       channelCount: inCount,
-      weightsOf: ({ index, tokens }) =>
-        tokenWeights === undefined
-          ? new Float32Array(tokens.length).fill(1)
-          : tokenWeights.get(product!.result)?.batches.get(index),
+      weightsOf: ({ index, tokens }) => {
+        const own = tokenWeights.get(product!.result);
+        return own === undefined ? new Float32Array(tokens.length).fill(1) : own.batches.get(index);
+      },
       isHeldOut: (batch) => isHeldOut(batch, context.batches),
     }),
   );

@@ -8,7 +8,7 @@ import { reason } from '../../reason.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
 import { indexRunGraph } from '../../runtime/block-runner.js';
-import { refuseOperators } from '../measure-dense/refuse-backwards.js';
+import { refuseOperators } from '../measure-dense/refuse-operators.js';
 import type { PruneContext } from '../prune-context.js';
 import type { Refinement } from './refinement.js';
 import { splitHeldOut } from './split-held-out.js';

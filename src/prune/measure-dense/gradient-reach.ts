@@ -1,0 +1,53 @@
+import { UnsupportedModelError } from '../../errors.js';
+import { dataInputs } from '../../graph/partition.js';
+import { isFloatType } from '../../onnx/float-encoding.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { gradientOf, operatorOf } from '../../operators/table.js';
+import type { AnalysedModel } from '../../runtime/analyse-model.js';
+import { indexRunGraph } from '../../runtime/block-runner.js';
+
+/** How far back from the logits the gradient of the loss can be computed. */
+export interface GradientReach {
+  /** Why there is no gradient at a value: the operator on the way to the logits that has no rule. Undefined where there is one. */
+  obstacleOf(value: string): UnsupportedModelError | undefined;
+}
+
+/** Follows the operators' gradients from the logits back, before any token runs. */
+export function findGradientReach(model: OnnxModel, { detected, facts, tokenInput }: AnalysedModel): GradientReach {
+  const { logits } = detected.layout;
+  const [tokens, found] = [tokenInput, logits].map((name) => facts.first.get(name)?.dims ?? []);
+  if (tokens?.[1] !== found?.[1]) {
+    const obstacle = new UnsupportedModelError(
+      `"${logits}" has dims [${found}] for tokens [${tokens}], expected logits of every token: the loss is not known without them`,
+    );
+    return { obstacleOf: () => obstacle };
+  }
+  const isFloat = (value: string) => {
+    const type = facts.first.get(value)?.dataType;
+    return type === undefined || isFloatType(type);
+  };
+  const leads = new Set([logits]);
+  const obstacles = new Map<string, UnsupportedModelError>();
+  for (const node of indexRunGraph(model).nodes.toReversed()) {
+    if (operatorOf(node)?.gradient === 'zero') continue;
+    const outputs = node.output.filter((value) => leads.has(value) && isFloat(value));
+    if (outputs.length === 0) continue;
+    const obstacle = outputs.map((value) => obstacles.get(value)).find((known) => known !== undefined);
+    const own = obstacle ?? errorOf(() => gradientOf(node));
+    for (const value of dataInputs(node)) {
+      leads.add(value);
+      if (own !== undefined && !obstacles.has(value)) obstacles.set(value, own);
+    }
+  }
+  return { obstacleOf: (value) => obstacles.get(value) };
+}
+
+function errorOf(check: () => unknown): UnsupportedModelError | undefined {
+  try {
+    check();
+    return undefined;
+  } catch (error) {
+    if (error instanceof UnsupportedModelError) return error;
+    throw error;
+  }
+}
