@@ -89,8 +89,6 @@ const leftOut: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto, uniform', { method: 'auto', allocation: 'uniform', ...WRITTEN }],
   ['auto, dampening 0.01', { method: 'auto', dampening: 0.01, ...WRITTEN }],
   ['auto, without input steps', { method: 'auto', inputSteps: 0, ...WRITTEN }],
-  ['auto, gradient power 0.5', { method: 'auto', gradientPower: 0.5, ...WRITTEN }],
-  ['auto, gradient power 1', { method: 'auto', gradientPower: 1, ...WRITTEN }],
   ['auto, text alone', { method: 'auto', calibration: { generate: false } }],
 ];
 

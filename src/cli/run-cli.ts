@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { REMOVED_FLAGS } from '../options/removed.js';
 import { printableMessage } from '../printable.js';
 import { VERSION } from '../version.js';
 import { applyCommand } from './apply.js';
@@ -111,7 +112,10 @@ const usage = (said: string): string =>
   said
     .replace(/^error: /, '')
     .replace(/^option '(?:-\w, )?(--[\w-]+) (<[^']+>)' argument missing$/, '$1 is missing its value: $2')
-    .replace(/^missing required argument '(.+)'$/, '<$1> is missing');
+    .replace(/^missing required argument '(.+)'$/, '<$1> is missing')
+    .replace(/^unknown option '(--[\w-]+)'.*$/, (unknown, flag: string) =>
+      Object.hasOwn(REMOVED_FLAGS, flag) ? `${flag} was removed: ${REMOVED_FLAGS[flag]}` : unknown,
+    );
 
 function oneLine(text: string): string {
   return text.replace(/\s*\n\s*/g, ' ').trim();

@@ -3,6 +3,7 @@ import { omitUndefined } from '../omit-undefined.js';
 import { cutValue } from '../printable.js';
 import type { Kind } from './kinds.js';
 import { nearestName } from './nearest-name.js';
+import { REMOVED_OPTIONS } from './removed.js';
 
 /** All that is to be said about one option: API, command line, help, pages and reports are made from it. */
 export interface OptionRow<T = unknown> {
@@ -103,10 +104,7 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
   const pathOf = (name: string) => (at === undefined ? name : `${at}.${name}`);
   const names = Object.keys(rows);
   const stray = Object.keys(omitUndefined(given)).find((name) => !names.includes(name));
-  if (stray !== undefined)
-    throw new OptionError(`unknown option "${cutValue(pathOf(stray))}"; ${suggest(stray, names)}`, {
-      option: pathOf(stray),
-    });
+  if (stray !== undefined) throw strayOption(pathOf(stray), suggest(stray, names));
   for (const [name, row] of Object.entries(rows)) {
     const value = (given as Readonly<Record<string, unknown>>)[name];
     if (value === undefined && row.required !== true) continue;
@@ -125,6 +123,11 @@ function checkRows(given: unknown, rows: AnyRows, at?: string): void {
       );
     if (row.parts !== undefined && typeof value === 'object') checkRows(value, row.parts, pathOf(name));
   }
+}
+
+function strayOption(path: string, suggestion: string): OptionError {
+  if (Object.hasOwn(REMOVED_OPTIONS, path)) return refusal(path, `was removed: ${REMOVED_OPTIONS[path]}`);
+  return new OptionError(`unknown option "${cutValue(path)}"; ${suggestion}`, { option: path });
 }
 
 /** What a value was most likely meant to be, as the end of a message. */

@@ -72,14 +72,12 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
 }
 
 /** Refuses options that statistics, which stand in for a look at the model, leave no room for. */
-function checkStatistics({ calibration = {}, inputSteps = 0, gradientPower = 0 }: RunRequest, shots: number): void {
+function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots: number): void {
   const [given] = Object.keys(omitUndefined(calibration));
   if (given !== undefined)
     throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
   if (inputSteps > 0)
     throw refusal('inputSteps', 'has no effect with statistics: no token is looked at on the way; leave it out');
-  if (gradientPower > 0)
-    throw refusal('gradientPower', 'has no effect with statistics: they weigh all tokens alike; leave it out');
   if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
 }
 

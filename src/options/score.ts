@@ -3,7 +3,7 @@ import { EXPERT_SCORES, type ExpertScoreName } from '../importance/expert-scores
 import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
 import { METRICS, type MetricName } from '../importance/metrics.js';
 import { whereSelected } from './budget.js';
-import { atLeast, choice, type Kind, namesOf, portion, whole } from './kinds.js';
+import { atLeast, choice, type Kind, namesOf, whole } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How neurons and heads are scored, and what is made up for. */
@@ -28,13 +28,6 @@ export interface ScoreOptions {
    * Default: the method's own (0; 3 for `auto`).
    */
   readonly inputSteps?: number | undefined;
-  /**
-   * Power, from 0 to 1, of how much the loss feels of a token: the squared gradient, at the module's output, of the divergence
-   * from what the dense model predicts. It weighs the tokens that scores and repairs are worked out from; 0 weighs all alike,
-   * and others take a pass forwards and one backwards more. Default 0.
-   * @see GuidedQuant (Kim et al., ICML 2025, arXiv 2505.07004), for quantisation
-   */
-  readonly gradientPower?: number | undefined;
   /**
    * What tells which experts of a mixture leave, a row of `EXPERT_SCORES`; what each removal costs is measured by all of them.
    * Default `removal`.
@@ -90,10 +83,5 @@ export const SCORE = {
     kind: choice(namesOf(EXPERT_SCORES)),
     default: 'removal',
     applies: whereSelected('experts'),
-  }),
-  gradientPower: row('--gradient-power <power>', "power of the loss's squared gradient that weighs a token", {
-    kind: portion,
-    default: 0,
-    applies: { to: 'methods that look at tokens', within: ({ measuresBlocks }) => measuresBlocks },
   }),
 } as const satisfies Rows<ScoreOptions>;

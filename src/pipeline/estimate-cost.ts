@@ -277,7 +277,7 @@ export function estimateObservation({
   const costs = stageCosts(size);
   const tokenCount = calibration.windowCount * windowLength;
   const share = calibration.generate ? (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
-  const ways = { ...denseWays(options), weighing: false, forwards: true, sums: false };
+  const ways = { ...denseWays(options), forwards: true, sums: false };
   const modules = chosen(size, options);
   const sums = options.adapter.needs === 'gram' ? costs.gram(modules, tokenCount) : 0;
   const forward = costs.forward(tokenCount);
@@ -338,7 +338,7 @@ interface Look extends Pick<CostRequest, 'size' | 'options'> {
 
 /** What `measureDense` does. */
 function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
-  const { weighing, forwards, backwards, sums } = ways;
+  const { forwards, backwards, sums } = ways;
   const modules = chosen(size, options);
   const all = options.grouping !== undefined || options.adapter.needs === 'none';
   const back = all ? tokenCount : Math.min(tokenCount, MOST.curvature);
@@ -351,7 +351,6 @@ function lookSteps({ size, costs, options, tokenCount, ways }: Look): Step[] {
   const forward = costs.forward(tokenCount);
   const backward = costs.backward(back);
   return [
-    ...(weighing ? [['measure', forward] as Step, ['gradients', costs.backward(tokenCount)] as Step] : []),
     ...(forwards
       ? [
           [

@@ -21,7 +21,7 @@ import { scoreSegment } from './shrink/score-segment.js';
 import { type ModelEdits, shrinkExperts, shrinkModule } from './shrink/shrink-module.js';
 
 /** What the blocks shrink by. */
-export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'weights' | 'read'> {
+export interface Shrinking extends Pick<MeasuredModel, 'modules' | 'dense' | 'curvatures' | 'read'> {
   /** Steps that each module loses. */
   readonly counts: StepCounts;
   readonly refinements: readonly Refinement[];
@@ -128,7 +128,7 @@ interface SegmentMeasuring extends Shrinking {
 /** Statistics of a segment's modules, one entry a group: measured now, or read from where they were kept. */
 async function measureSegment(
   context: PruneContext,
-  { runner, modules, followers, read, weights, dense: { functional } }: SegmentMeasuring,
+  { runner, modules, followers, read, dense: { functional } }: SegmentMeasuring,
 ): Promise<readonly (readonly ChannelStatistics[])[]> {
   const [first] = modules;
   const { needs } = context.job.options.adapter;
@@ -139,7 +139,7 @@ async function measureSegment(
   if (runner === undefined || needs === 'none') return [];
   const beside = followers.flatMap(({ reads }) => reads.beside ?? []);
   const held = followers.find(({ reads }) => reads.held !== undefined)?.reads.held;
-  return measureModules(context, { runner, modules, needs, functional, weights, beside, held });
+  return measureModules(context, { runner, modules, needs, functional, beside, held });
 }
 
 /** Has the refinements that followed a module's segment work on what is left of it. */

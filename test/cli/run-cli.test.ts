@@ -32,6 +32,7 @@ describe('exit codes', () => {
   it.each([
     ['prune dense --out pruned --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['prune dense --out pruned --sparsity', '--sparsity is missing its value: <fraction>'],
+    ['prune dense --out pruned -s .3 --gradient-power 1', '--gradient-power was removed: leave it out; it did not'],
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['describe', '<model> is missing'],
     ['shrink dense', "unknown command 'shrink'"],

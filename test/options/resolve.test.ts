@@ -70,6 +70,7 @@ describe('resolveOptions', () => {
     ['sparsity', '130%', /^sparsity is "130%";/],
     ['blockSparsity', { 0: '130%' }, /^blockSparsity\[0\] is "130%"/],
     ['sparsty', 0.3, /^unknown option "sparsty"; did you mean "sparsity"\?$/],
+    ['gradientPower', 0.5, /^gradientPower was removed: leave it out; it did not improve results$/],
     ['model', 'folder', /^unknown option "model"; expected one of sparsity, modules, /],
     ['method', 'flip', /^method is "flip"; expected one of flap, .*, an adapter .* \(did you mean "flap"\?\)$/],
     ['method', 'toString', /^method is "toString"; expected one of flap, /],

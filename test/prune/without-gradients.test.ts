@@ -64,7 +64,6 @@ it.each<Partial<PruneOptions>>([
   { method: 'o-fang' },
   { metric: 'loss' },
   { allocation: 'taylor' },
-  { gradientPower: 0.5 },
 ])('refuses what needs gradients, with advice that works: %j', async (options) => {
   const loaded = await strange;
   const prune = (more: Partial<PruneOptions>) => pruneLoaded(loaded, { sparsity: 0.4, ...more }, { windows });

@@ -46,7 +46,6 @@ it('leaves out what had no effect, and keeps texts to itself', () => {
     metric: 'output',
     fluctuation: 'WIFV',
     inputSteps: 0,
-    gradientPower: 0,
     grouping: false,
     seed: 0,
     calibration: { source: 'text', windowCount: 4, windowLength: 8, selection: 'first', generate: false },

@@ -3,7 +3,6 @@ import type { CompensationAdapter } from '../../compensation/adapter.js';
 import type { NeuronGroups } from '../../grouping/group-neurons.js';
 import type { Pca } from '../../linalg/pca.js';
 import type { ResolvedGrouping } from '../../options.js';
-import type { Batch } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
@@ -56,12 +55,6 @@ export interface BackwardMeasures {
   order?: RemovalOrderOfModule;
 }
 
-/** What every token counts in the sums over a module's channels. */
-export interface GradientWeights {
-  /** Weights of a batch's tokens; their mean over all batches is 1. */
-  of(module: PrunableModule, batch: Batch): Float32Array;
-}
-
 /** What the dense model is looked at for. */
 export interface DenseNeeds {
   readonly blockChange: boolean;
@@ -73,8 +66,6 @@ export interface DenseNeeds {
   readonly curvatures: TensorStore | undefined;
   /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
   readonly order: CompensationAdapter | undefined;
-  /** What tokens count where that order is found; absent: all the same. */
-  readonly weights?: GradientWeights | undefined;
 }
 
 /** Whether a look at the dense model runs the loss's gradients. */

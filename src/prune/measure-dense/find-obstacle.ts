@@ -45,6 +45,6 @@ export function asObstacle(
 /** An error with what to do instead. */
 export const adviseNoGradients = (message: string, cause?: unknown): UnsupportedModelError =>
   new UnsupportedModelError(
-    `${message}: leave out what needs gradients (metric "loss", function groups, gradientPower, allocation "taylor"), or use the method flap, obc or wanda`,
+    `${message}: leave out what needs gradients (metric "loss", function groups, allocation "taylor"), or use the method flap, obc or wanda`,
     { cause },
   );

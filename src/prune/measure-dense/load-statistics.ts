@@ -10,7 +10,7 @@ import { orderModule } from './measure-backwards.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 
 /** What a run wants to know of the dense model, and what it wants to know it for. */
-export interface ReadRequest extends Omit<DenseNeeds, 'curvatures' | 'weights'> {
+export interface ReadRequest extends Omit<DenseNeeds, 'curvatures'> {
   readonly statistics: DenseStatistics;
 }
 

@@ -5,13 +5,12 @@ import { METRICS } from '../../importance/metrics.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import { type ResolvedOptions, readsTokens } from '../../options.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
-import { joinTimings, type PruneJob, type StageTiming } from '../job.js';
+import type { PruneJob, StageTiming } from '../job.js';
 import { type PruneContext, startContext } from '../prune-context.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
-import { type DenseMeasures, type DenseNeeds, type GradientWeights, needsGradients } from './dense-measures.js';
+import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
-import { weighByGradient } from './gradient-weights.js';
 import { measureOrRead } from './kept-measures.js';
 import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
@@ -25,8 +24,6 @@ export interface MeasuredModel {
   readonly dense: DenseMeasures;
   /** The metric's curvature at each module's output, by module index, where the metric asks for it. */
   readonly curvatures: Pick<TensorStore, 'get'> | undefined;
-  /** What tokens count in the sums over channels; absent: all the same. */
-  readonly weights?: GradientWeights | undefined;
   /** Reads a module's statistics, one entry a group, where they were kept; absent: they are measured on the way. */
   readonly read?: ((module: PrunableModule) => Promise<ChannelStatistics[]>) | undefined;
   readonly timings: readonly StageTiming[];
@@ -49,9 +46,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
   const { modules, remarks: staying } = selectModules(job);
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
-    const weighed = weighs(options) ? await weighByGradient(job, modules) : { weights: undefined, timings: [] };
-    const { weights } = weighed;
-    const needs = { ...denseNeeds(modules, options), curvatures, weights };
+    const needs = { ...denseNeeds(modules, options), curvatures };
     const context = startContext(job);
     const dense = await lookAtModel(context, needs).finally(() => context.dispose());
     return {
@@ -59,8 +54,7 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
       modules,
       dense,
       curvatures,
-      weights,
-      timings: joinTimings(weighed.timings, context.timings()),
+      timings: context.timings(),
       remarks: [...staying, ...context.remarks],
       dispose: async () => curvatures?.dispose(),
     };
@@ -107,14 +101,11 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
 export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {
   const { options } = job;
   const { modules } = selectModules(job);
-  findReached(job, { ...denseNeeds(modules, options), ...(weighs(options) && { sensitivity: true }) });
+  findReached(job, denseNeeds(modules, options));
 }
 
 /** What the options want to know of the dense model. */
-function denseNeeds(
-  modules: readonly PrunableModule[],
-  options: ResolvedOptions,
-): Omit<DenseNeeds, 'curvatures' | 'weights'> {
+function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
   const { allocation, grouping } = options;
   return {
     blockChange: allocation.measures?.includes('blockChange') ?? false,
@@ -127,8 +118,6 @@ function denseNeeds(
 
 /** Which ways the calibration tokens go through the dense model, for the progress and estimates of time. */
 export interface DenseWays {
-  /** Gradients weigh the tokens: forwards and backwards, before anything else. */
-  readonly weighing: boolean;
   readonly forwards: boolean;
   readonly backwards: boolean;
   /** Statistics of the channels are summed on the way forwards. */
@@ -140,13 +129,11 @@ export function denseWays(options: ResolvedOptions): DenseWays {
   const needs = { ...denseNeeds([], options), curvatures: undefined };
   const backwards = METRICS[options.metric].hasCurvature || needsGradients(needs);
   const sums = needs.order !== undefined;
-  return { weighing: weighs(options), forwards: backwards || sums || needs.blockChange, backwards, sums };
+  return { forwards: backwards || sums || needs.blockChange, backwards, sums };
 }
 
 /** Whether the dense model is looked at on the way back too. */
 export function goesBackwards(options: ResolvedOptions): boolean {
   const { hasCurvature } = METRICS[options.metric];
-  return hasCurvature || weighs(options) || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
+  return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });
 }
-
-const weighs = ({ gradientPower }: ResolvedOptions): boolean => gradientPower > 0;

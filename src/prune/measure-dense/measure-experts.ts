@@ -18,7 +18,7 @@ import { type RoutingSample, sampleRouting } from './sample-routing.js';
 type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 
 /** Modules of other kinds are passed by. */
-export type ExpertNeeds = Pick<DenseNeeds, 'modules' | 'curvatures' | 'weights'>;
+export type ExpertNeeds = Pick<DenseNeeds, 'modules' | 'curvatures'>;
 
 interface KeptOrders {
   readonly orders: IndexedMap<ExpertOrders>;
@@ -85,14 +85,14 @@ interface ExpertCase {
 
 async function orderModule(
   context: PruneContext,
-  { curvatures, weights }: ExpertNeeds,
+  { curvatures }: ExpertNeeds,
   { runner, module }: ExpertCase,
 ): Promise<RemovalOrderOfModule> {
   const { engine, model, options, analysed } = context.job;
   const { inputCount: expertCount, outputCount: size } = module.output;
   const detail = segmentName(module.segment, analysed.detected.layout.modules);
   const metric = curvatures && (await metricOf(context, module, curvatures));
-  const sample = await sampleRouting({ runner, module, metric, weights, onBatch: () => context.tick(detail) });
+  const sample = await sampleRouting({ runner, module, metric, onBatch: () => context.tick(detail) });
   context.remarks.push(...remarkFew(module, sample));
   const probe = await openExpertProbe({ engine, model, module, type: sample.type, metric });
   try {

@@ -2,10 +2,9 @@ import { createStatisticsMeter } from '../../activations/collect-statistics.js';
 import { createChangeMeter } from '../../activations/measure-change.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
-import type { Batch, BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
-import type { ForwardMeasures, GradientWeights, ModuleContexts } from './dense-measures.js';
+import type { ForwardMeasures, ModuleContexts } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import type { EarlierWalk } from './kept-backwards.js';
 import type { KeptStatistics } from './kept-statistics.js';
@@ -77,9 +76,7 @@ async function goForwards(
         if (grouping !== undefined && module.kind === 'ffn')
           here.push(await findContexts(context, runner, { module, grouping }, seen));
         if (needs.order !== undefined)
-          here.push(
-            ...(await findOrder(context, { module, adapter: needs.order, kept, weights: needs.weights }, seen)),
-          );
+          here.push(...(await findOrder(context, { module, adapter: needs.order, kept }, seen)));
       }
       const output = partition.cuts[segment]!;
       const isLast = segment === span.last;
@@ -118,13 +115,12 @@ interface Ordering {
   readonly module: PrunableModule;
   readonly adapter: CompensationAdapter;
   readonly kept: KeptStatistics | undefined;
-  readonly weights: GradientWeights | undefined;
 }
 
 /** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */
 async function findOrder(
   context: PruneContext,
-  { module, adapter, kept, weights }: Ordering,
+  { module, adapter, kept }: Ordering,
   { orders }: Filling,
 ): Promise<ModuleMeasurement[]> {
   const take = async (statistics: ChannelStatistics) => {
@@ -149,9 +145,7 @@ async function findOrder(
     return [];
   }
   const groups = [Int32Array.from({ length: module.output.inputCount }, (_, channel) => channel)];
-  const tokenWeights = weights && ((batch: Batch) => weights.of(module, batch));
-  const target = { linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) };
-  const meter = createStatisticsMeter(target, `order/${module.index}`);
+  const meter = createStatisticsMeter({ linear: module.output, needs, groups }, `order/${module.index}`);
   return [{ meter, finish: () => take(meter.finish()[0]!) }];
 }
 

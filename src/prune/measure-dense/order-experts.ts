@@ -91,14 +91,13 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
   const { sample, expertCount, expertsPerToken: count, size } = request;
   const zeros = () => new Float64Array(expertCount);
   const found = { tokens: zeros(), gatedNorms: zeros(), norms: zeros(), squares: zeros(), costs: zeros() };
-  let [sum, weightSum] = [0, 0];
+  let [sum, tokenCount] = [0, 0];
   await runRanked(request, stays, count + 1, ({ token, ranked, weighted, squares }) => {
     const dense = sample.outputs.subarray(token * size, (token + 1) * size);
-    const weight = sample.weights[token]!;
     const shares = sharesOf(ranked, mixing, { count });
     const change = squaredChange(weighted, shares, dense);
-    weightSum += weight;
-    sum += weight * change;
+    tokenCount += 1;
+    sum += change;
     ranked.experts.slice(0, count).forEach((expert, rank) => {
       const norm = Math.sqrt(squares[rank]!);
       found.tokens[expert]! += 1;
@@ -107,10 +106,10 @@ async function measureRound(request: ExpertOrderRequest, mixing: MixingName, sta
       found.squares[expert]! += squares[rank]!;
       if (ranked.experts.length <= count) return;
       const without = sharesOf(ranked, mixing, { count, without: rank });
-      found.costs[expert]! += weight * (squaredChange(weighted, without, dense) - change);
+      found.costs[expert]! += squaredChange(weighted, without, dense) - change;
     });
   });
-  const scale = weightSum > 0 ? 2 / weightSum : 0;
+  const scale = tokenCount > 0 ? 2 / tokenCount : 0;
   const total = scale * sum;
   if (!Number.isFinite(total)) throw new NumericalError('what the experts make is NaN or infinite');
   return { ...found, costs: found.costs.map((cost) => scale * cost), total };

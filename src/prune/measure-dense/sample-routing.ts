@@ -5,7 +5,6 @@ import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { Tensor } from '../../runtime/engine.js';
 import { tensorFloats } from '../../runtime/tensor-floats.js';
 import { releaseTensors } from '../../runtime/tensor-memory.js';
-import type { GradientWeights } from './dense-measures.js';
 
 /** What went into a mixture and came out, of some of the calibration's tokens. */
 export interface RoutingSample {
@@ -17,8 +16,6 @@ export interface RoutingSample {
   readonly scores: Float32Array;
   /** `[tokens, channels]`, what the mixture made, as the metric sees it. */
   readonly outputs: Float32Array;
-  /** What each token counts; their mean is 1 over all tokens. */
-  readonly weights: Float32Array;
   /** Tokens that went to each expert, of all tokens of the calibration. */
   readonly counts: Int32Array;
 }
@@ -30,20 +27,18 @@ export interface SampleRequest {
   readonly runner: BlockRunner;
   readonly module: PrunableModule;
   readonly metric: Float32Array | undefined;
-  readonly weights: GradientWeights | undefined;
   onBatch(): void;
 }
 
 /** Runs the current stage of a runner, and takes what its mixture reads and makes. */
 export async function sampleRouting(request: SampleRequest): Promise<RoutingSample> {
-  const { runner, module, metric, weights, onBatch } = request;
+  const { runner, module, metric, onBatch } = request;
   const { input: scoresName, result, inputCount: expertCount, outputCount: size } = module.output;
   const all = runner.batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const stride = Math.max(1, Math.ceil(all / TOKENS));
   const tokenCount = Math.ceil(all / stride);
   const scores = new Float32Array(tokenCount * expertCount);
   const outputs = new Float32Array(tokenCount * size);
-  const counted = new Float32Array(tokenCount).fill(1);
   const counts = new Int32Array(expertCount);
   const everyone = new Uint8Array(expertCount).fill(1);
   let inputs: Float32Array | Uint16Array | undefined;
@@ -56,7 +51,6 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
     inputs ??= type === 'float16' ? new Uint16Array(tokenCount * size) : new Float32Array(tokenCount * size);
     const found = tensorFloats(values[scoresName]!, "the router's scores");
     const made = tensorFloats(values[weighted]!, 'what experts make');
-    const own = weights?.of(module, batch);
     for (let token = 0; token < batch.tokens.length; token += 1) {
       const row = found.subarray(token * expertCount, (token + 1) * expertCount);
       for (const expert of rankExperts(row, everyone, module.expertsPerToken!).experts) counts[expert]! += 1;
@@ -66,12 +60,11 @@ export async function sampleRouting(request: SampleRequest): Promise<RoutingSamp
       scores.set(row, at * expertCount);
       inputs.set(read.data.subarray(token * size, (token + 1) * size), at * size);
       outputs.set(made.subarray(token * size, (token + 1) * size), at * size);
-      if (own !== undefined) counted[at] = own[token]!;
     }
     releaseTensors(values);
     onBatch();
   }
-  return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, weights: counted, counts };
+  return { type, tokenCount, inputs: inputs ?? new Float32Array(), scores, outputs, counts };
 }
 
 function readRows(tensor: Tensor): Pick<RoutingSample, 'type'> & { readonly data: Float32Array | Uint16Array } {

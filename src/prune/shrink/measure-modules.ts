@@ -7,7 +7,7 @@ import { channelsOf } from '../../removal/score-module.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { WEIGHTING_VARIANTS } from '../../weighting/weighting-variants.js';
 import { holdValues } from '../hold-values.js';
-import type { FunctionalModule, GradientWeights } from '../measure-dense/dense-measures.js';
+import type { FunctionalModule } from '../measure-dense/dense-measures.js';
 import { type PruneContext, segmentName } from '../prune-context.js';
 import { weighGroups } from './weigh-groups.js';
 
@@ -19,8 +19,6 @@ export interface MeasureRequest {
   readonly needs: Exclude<StatisticsNeed, 'none'>;
   /** Modules whose neurons are grouped by function; the others are one group each. */
   readonly functional: ReadonlyMap<PrunableModule, FunctionalModule>;
-  /** What tokens count besides their groups; absent: all the same. */
-  readonly weights?: GradientWeights | undefined;
   /** Meters that look at the same runs. */
   readonly beside?: readonly StageMeter[];
   /** Value that later looks at the segment and the pruned module start from. Default: the module's channels. */
@@ -32,7 +30,7 @@ export interface MeasureRequest {
  * @returns By module and function group.
  */
 export async function measureModules(context: PruneContext, request: MeasureRequest): Promise<ChannelStatistics[][]> {
-  const { runner, modules, needs, functional, weights, beside = [] } = request;
+  const { runner, modules, needs, functional, beside = [] } = request;
   const [first] = modules;
   if (first === undefined) return [];
   const detail = segmentName(first.segment, context.job.analysed.detected.layout.modules);
@@ -43,8 +41,7 @@ export async function measureModules(context: PruneContext, request: MeasureRequ
     for (const module of modules) {
       const found = functional.get(module);
       const groups = unitGroups(module, found).map((units) => channelsOf(module, units));
-      const inGroups = found && (await weighTokens(context, { runner, module, found }));
-      const tokenWeights = weights ? underGradient(module, weights, { groupCount: groups.length, inGroups }) : inGroups;
+      const tokenWeights = found && (await weighTokens(context, { runner, module, found }));
       targets.push({ linear: module.output, needs, groups, ...(tokenWeights && { tokenWeights }) });
     }
     return collectStatistics(runner, { targets, beside, onBatch: () => context.tick(detail) });
@@ -62,20 +59,6 @@ export function unitGroups({ unitCount }: PrunableModule, found: FunctionalModul
  */
 function holdChannels(context: PruneContext, runner: BlockRunner, { output }: PrunableModule): void {
   holdValues(context, runner, [{ value: output.input, channelCount: output.inputCount }]);
-}
-
-/** Weights `[groups, tokens]`: those in each group times those of the gradient. */
-function underGradient(
-  module: PrunableModule,
-  weights: GradientWeights,
-  given: { readonly groupCount: number; readonly inGroups: ((batch: Batch) => Float32Array) | undefined },
-): (batch: Batch) => Float32Array {
-  const { groupCount, inGroups } = given;
-  return (batch) => {
-    const own = weights.of(module, batch);
-    const found = inGroups?.(batch) ?? new Float32Array(groupCount * own.length).fill(1);
-    return found.map((weight, at) => weight * own[at % own.length]!);
-  };
 }
 
 interface WeighCase {
