@@ -27,7 +27,7 @@ for (const { model, perplexity, divergence, tasks } of evaluations) {
   for (const text of perplexity) {
     console.log(`${model}: perplexity ${text.perplexity.toFixed(2)} over ${text.tokenCount} tokens`);
   }
-  const sample = await generateText({ model, prompt: 'The city of', maxNewTokens: 20 });
+  const sample = await generateText({ model, prompt: 'The city of', newTokens: 20 });
   console.log(`The city of${sample.text}`);
   for (const { acc, accStderr } of tasks) console.log(`acc ${acc.toFixed(2)} ± ${accStderr.toFixed(2)}`);
   for (const { klDivergence } of divergence) console.log(`${klDivergence.toFixed(3)} nats from the dense model`);

@@ -91,7 +91,7 @@ const HTML = `<!doctype html><title>fang-prune</title><script type="module">
       if (!stage.startsWith(progress.stage + ' ')) console.debug(progress.stage);
       stage = progress.stage + ' ' + (progress.detail ?? '');
     };
-    const full = { ...request, model: 'dense', out: 'smaller', force: true, hiddenStates: 'spill', onProgress, signal: abortion.signal };
+    const full = { ...request, model: 'dense', out: 'smaller', force: true, onProgress, signal: abortion.signal };
     try {
       const report = await fang.prune(full);
       const { modules, timings } = report;

@@ -83,13 +83,11 @@ async function runOnce(model: string): Promise<void> {
   );
   const calibration = { source: { tokens: windows.flat() }, windowCount: windows.length, windowLength: 128 };
   const shared = { model, out: `${model}-pruned` };
-  // Large states wait in scratch space where they would in a large model.
-  const spilt = { hiddenStates: 'spill' } as const;
   const { peakMemoryBytes } = flags.quantize
-    ? await quantize({ ...shared, ...spilt, dtype: 'q4', calibration: { ...calibration, generate: false } })
+    ? await quantize({ ...shared, dtype: 'q4', calibration: { ...calibration, generate: false } })
     : await prune({
         ...{ ...shared, calibration, sparsity: 0.3, method: flags.method, modules: flags.modules as 'all' },
-        ...(flags.heal && { heal: { windowCount: 8, textShare: 1 }, ...spilt }),
+        ...(flags.heal && { heal: { windowCount: 8, share: 0 } }),
       });
   console.log(peakMemoryBytes);
 }

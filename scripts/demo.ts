@@ -100,7 +100,7 @@ function formatLadder(reports: readonly PruneReport[]): string {
 async function formatSamples(models: readonly string[]): Promise<string> {
   const lines: string[] = [];
   for (const model of models) {
-    const { text } = await generateText({ model, prompt: PROMPT, maxNewTokens: 40 });
+    const { text } = await generateText({ model, prompt: PROMPT, newTokens: 40 });
     lines.push(`${model}\n  ${JSON.stringify(PROMPT + text)}\n`);
   }
   return lines.join('');

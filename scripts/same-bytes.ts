@@ -52,7 +52,6 @@ const EXPERIMENTS: Readonly<Record<string, Experiment>> = {
     ]),
   ),
   'auto on text alone': (model, at) => [prune(model, at('out'), '--no-generate-calibration')],
-  'three shots': (model, at) => [prune(model, at('out'), '--method', 'flap', '--shots', '3')],
   ladder: (model, at) => [
     ['prune', model, '--out', at('out'), '--sparsity', '0.1,0.4', '--method', 'obc', ...calibration],
   ],

@@ -68,15 +68,7 @@ export const PRUNE_DEFAULTS = {
 export interface ResolvedOptions
   extends Omit<
     Required<Resolved<PruneOptions, typeof PRUNE_ROWS & { readonly metric: Decided }>>,
-    | 'sparsity'
-    | 'method'
-    | 'modules'
-    | 'allocation'
-    | 'grouping'
-    | 'weighting'
-    | 'heal'
-    | 'skipBlocks'
-    | 'blockSparsity'
+    'sparsity' | 'method' | 'modules' | 'allocation' | 'grouping' | 'weighting' | 'heal' | 'blockSparsity'
   > {
   readonly sparsity: number;
   readonly methodName: string;
@@ -98,7 +90,6 @@ export interface ResolvedOptions
   readonly heal: ResolvedHealing | undefined;
   /** Widths that `minimumWidth` is a fraction of, by module index, where they are not the model's own: in a later shot. */
   readonly denseWidths?: ReadonlyMap<number, number> | undefined;
-  readonly skipBlocks: ReadonlySet<number>;
   readonly blockSparsity: ReadonlyMap<number, BlockSparsity<number>>;
 }
 
@@ -128,7 +119,6 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
   const modules: ReadonlySet<ModuleKind> = new Set(named === 'all' ? MODULE_KINDS : [named]);
   const mayGoWhole = mayTakeWholeFfns({ ...chosen, minimumWidth });
   const resolved: ResolvedOptions = {
-    batchSize: undefined,
     onProgress: undefined,
     signal: undefined,
     ...filled,
@@ -146,7 +136,6 @@ export function resolveOptions(options: PruneOptions): ResolvedOptions {
     grouping: resolveGrouping(filled.grouping ?? false),
     weighting: resolveWeighting(filled.weighting),
     heal: resolveHealing(filled.heal),
-    skipBlocks: new Set(filled.skipBlocks),
     blockSparsity: resolveBlockSparsity(filled.blockSparsity, { modules, mayGoWhole }),
   };
   checkEffect(options, PRUNE_ROWS, factsOf(resolved));

@@ -24,20 +24,20 @@ async function expectRefusal(options: PruneOptions, said: RegExp) {
 describe('what cannot be met is refused before the model is looked at', () => {
   it.each(Object.keys(ALLOCATIONS) as AllocationName[])('blocks that are skipped leave no room (%s)', (allocation) =>
     expectRefusal(
-      { sparsity: 0.5, method: 'flap', allocation, skipBlocks: [0, 1, 2, 3, 4] },
+      { sparsity: 0.5, method: 'flap', allocation, blockSparsity: { 0: 0, 1: 0, 2: 0, 3: 0, 4: 0 } },
       /(0\.5|50\.00 %).*lower the sparsity/,
     ),
   );
 
   it.each(['uniform', 'adaptive', 'owl'] as const)('head counts differ (%s)', (allocation) =>
-    expectRefusal({ sparsity: 0.3, method: 'flap', allocation, skipBlocks: [0] }, /set perBlockKvHeads/),
+    expectRefusal({ sparsity: 0.3, method: 'flap', allocation, blockSparsity: { 0: 0 } }, /set perBlockKvHeads/),
   );
 
   it('floors leave no room', () =>
     expectRefusal({ sparsity: 0.5, modules: 'ffn', minimumWidth: 0.9 }, /lower the sparsity or the floor/));
 
   it('and what can be met is not', async () => {
-    const options: PruneOptions = { sparsity: 0.3, method: 'flap', skipBlocks: [0], modules: 'ffn' };
+    const options: PruneOptions = { sparsity: 0.3, method: 'flap', blockSparsity: { 0: 0 }, modules: 'ffn' };
     await expect(pruneLoaded(loaded, options, { engine: blind })).rejects.toThrow('looked at the model');
   });
 });

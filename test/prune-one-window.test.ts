@@ -89,7 +89,7 @@ describe('a graph that declares one window at a time', () => {
   const load = () => loadTinyLlama(buildDecoder({ batchSize: 1 }));
 
   it.each<PruneOptions>([
-    { sparsity: 0.4, method: 'flap', batchSize: 8 },
+    { sparsity: 0.4, method: 'flap' },
     { sparsity: 0.4 },
     { sparsity: 0.4, method: 'o-fang', modules: 'ffn', grouping: { contextCount: 3 } },
   ])('loses what the one with open batches loses: %j', async (options) => {

@@ -47,7 +47,7 @@ it('looks anew, and in one shot does what it does without being told', async () 
 
 it('keeps floors, blocks and whole FFNs to what was said of the dense model', async () => {
   const global = { method: 'flap', allocation: 'global', shots: 3 } as const;
-  const floored = await run({ ...global, minimumWidth: 0.5, skipBlocks: [0] });
+  const floored = await run({ ...global, minimumWidth: 0.5, blockSparsity: { 0: 0 } });
   expect(floored.modules.map(({ module }) => module.block)).not.toContain(0);
   expect(Math.min(...widths(floored))).toBeGreaterThanOrEqual(256);
   expect(Math.abs(removed(floored) - 0.4 * 6 * 512)).toBeLessThanOrEqual(1);

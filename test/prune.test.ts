@@ -91,7 +91,7 @@ describe('how much goes', () => {
   });
 
   it('skips blocks and lets the others make up for them', async () => {
-    const outcome = await pruneLoaded(whole, options({ skipBlocks: [0, 5], modules: 'ffn' }));
+    const outcome = await pruneLoaded(whole, options({ blockSparsity: { 0: 0, 5: 0 }, modules: 'ffn' }));
     expect(outcome.modules.map(({ module }) => module.block)).toEqual([1, 2, 3, 4]);
     const removed = keptCounts(outcome, 'ffn').reduce((sum, kept) => sum + 512 - kept, 0);
     expect(Math.abs(removed - 0.3 * 6 * 512)).toBeLessThanOrEqual(4);
@@ -141,10 +141,10 @@ describe('how much goes', () => {
   });
 
   it('refuses blocks that do not exist, and budgets that cannot be met', async () => {
-    await expect(pruneLoaded(loaded, options({ skipBlocks: [2] }))).rejects.toThrow(
-      /skipBlocks names block 2; the model has blocks 0\.\.1/,
+    await expect(pruneLoaded(loaded, options({ blockSparsity: { 2: 0 } }))).rejects.toThrow(
+      /blockSparsity names block 2; the model has blocks 0\.\.1/,
     );
-    const spared = options({ modules: 'ffn', sparsity: 0.5, skipBlocks: [0] });
+    const spared = options({ modules: 'ffn', sparsity: 0.5, blockSparsity: { 0: 0 } });
     await expect(pruneLoaded(loaded, spared)).rejects.toThrow(OptionError);
     // A KV group and a neuron stay in every block.
     await expect(pruneLoaded(loaded, options({ sparsity: 0.999 }))).rejects.toThrow(/at most 93\.\d+ % can go/);
@@ -189,7 +189,7 @@ describe('the same run', () => {
           },
         };
       };
-      const outcome = await pruneLoaded(loaded, { sparsity: 0.3, batchSize: 1, ...options }, { createStore });
+      const outcome = await pruneLoaded(loaded, { sparsity: 0.3, ...options }, { createStore, tokensPerBatch: 1 });
       expect(outcome.dense.blockChange?.every((change) => change > 0)).toBe(true);
     },
   );
@@ -201,11 +201,11 @@ describe('the same run', () => {
   });
 
   it('chooses alike however many windows run together, up to rounding', async () => {
-    const keeps = async (batchSize: number) =>
-      (await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap', batchSize })).modules.map(
+    const keeps = async (tokensPerBatch: number) =>
+      (await pruneLoaded(loaded, { sparsity: 0.3, method: 'flap' }, { tokensPerBatch })).modules.map(
         ({ keep }) => new Set(keep),
       );
-    const [one, four] = [await keeps(1), await keeps(4)];
+    const [one, four] = [await keeps(1), await keeps(4 * 24)];
     const differing = one.flatMap((keep, at) => [...keep].filter((unit) => !four[at]!.has(unit)));
     expect(differing.length).toBeLessThanOrEqual(2);
   });
@@ -238,13 +238,11 @@ it.each([1, 5, 12])('stops at batch %d when told to', async (at) => {
     seen += 1;
     if (seen === at) controller.abort(new Error('enough'));
   };
-  const job = pruneLoaded(loaded, {
-    sparsity: 0.3,
-    method: 'flap',
-    batchSize: 1,
-    onProgress,
-    signal: controller.signal,
-  });
+  const job = pruneLoaded(
+    loaded,
+    { sparsity: 0.3, method: 'flap', onProgress, signal: controller.signal },
+    { tokensPerBatch: 1 },
+  );
   await expect(job).rejects.toThrow('enough');
   expect(seen).toBe(at);
 });

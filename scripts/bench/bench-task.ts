@@ -6,7 +6,7 @@ export interface BenchTask {
   readonly model: string;
   /** A pruning method; or a dtype, which is written of the whole model; or the same windows with nothing collected, `bare` through the blocks, `model` through the LM head as well. */
   readonly method: string;
-  readonly options: Pick<PruneOptions, 'modules' | 'batchSize'>;
+  readonly options: Pick<PruneOptions, 'modules'>;
   /** What to prune to; several make a ladder. */
   readonly sparsity: readonly number[];
   readonly calibration: CalibrationOptions;

@@ -18,7 +18,7 @@ export type BareExtent = 'model' | 'blocks';
 
 /** The yardstick: the model in one session, over the windows that pruning sees. Loading the session is not counted. */
 export async function runBare(
-  { model: path, calibration, options }: BenchTask,
+  { model: path, calibration }: BenchTask,
   engine: Engine,
   extent: BareExtent,
 ): Promise<Omit<BenchRun, 'peakBytes'>> {
@@ -35,7 +35,7 @@ export async function runBare(
       windowCount,
       windowLength,
     });
-    const batches = makeBatches(windows, options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
+    const batches = makeBatches(windows, Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength)));
     const graph = model.proto.graph!;
     // As the model runs anywhere else: with the guards that pruning spares.
     const index = indexGraph({ ...graph, node: lowerForRun(graph) });

@@ -119,15 +119,11 @@ const dtypes: Experiment[] = [0, 0.1, 0.2, 0.3].flatMap((sparsity) => {
   ];
 });
 
-/** The bytes that a smaller block takes go to the maps whose rounding is felt most. */
-const wide: Experiment[] = [0, 0.12].map((wideShare) => ({
-  id: `dense, q4, blocks of 64${wideShare > 0 ? `, wide share ${wideShare}` : ''}`,
+const wideBlocks: Experiment = {
+  id: 'dense, q4, blocks of 64',
   tables: ['dtypes'],
-  options: {
-    ...{ method: 'magnitude', sparsity: 0, modules: 'ffn', dtype: 'q4', blockSize: 64, ...WRITTEN },
-    ...(wideShare > 0 && { wideShare }),
-  },
-}));
+  options: { method: 'magnitude', sparsity: 0, modules: 'ffn', dtype: 'q4', blockSize: 64, ...WRITTEN },
+};
 
 const references: Experiment[] = [
   { id: "dense, ONNX Runtime's quantize_dynamic", tables: ['dtypes'], reference: 'q8' },
@@ -157,7 +153,7 @@ export const EXPERIMENTS: readonly Experiment[] = [
   ),
   ...healed,
   ...dtypes,
-  ...wide,
+  wideBlocks,
   ...references,
   ...bySparsity('baselines', ['wanda', 'magnitude', 'random']),
 ];

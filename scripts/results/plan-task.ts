@@ -40,7 +40,7 @@ export function planTask(ladder: Ladder, setup: Setup, kept: Measurements): Task
     rungs: open,
     out: join(scratch, nameLadder(options, setup)),
     ...(sparsity !== undefined && {
-      options: { ...options, ...windowsOf(options, setup), ...(options.heal && { heal: healingOf(scratch) }) },
+      options: { ...options, ...windowsOf(options, setup) },
     }),
   };
 }
@@ -66,9 +66,6 @@ function nameLadder(options: Partial<NonNullable<Experiment['options']>>, { mode
   const hash = createHash('sha256').update(JSON.stringify([options, model, windowCount]));
   return `${options.method ?? 'dense'}-${hash.digest('hex').slice(0, 12)}`;
 }
-
-/** On windows that all experiments share. */
-const healingOf = (scratch: string) => ({ file: join(scratch, 'windows.jsonl') });
 
 /** Methods that look at no token take no calibration. */
 function windowsOf(

@@ -113,7 +113,7 @@ export const healIn = (folder: string, more: object = {}) =>
     dense: join(folder, MODEL),
     pruned: join(folder, PLACES.pruned),
     out: join(folder, PLACES.healed),
-    heal: { windowCount: 2, textShare: 1 },
+    heal: { windowCount: 2, share: 0 },
     calibration: { windowLength: 16, source: { text: TEXT } },
     certify: false,
     ...more,
@@ -146,7 +146,7 @@ export async function generateIn(folder: string): Promise<void> {
   await pruneIn(folder, {
     dryRun: true,
     report: false,
-    calibration: { windowCount: 3, windowLength: 16, generate: { share: 1, file, documentLength: 8, batchSize: 1 } },
+    calibration: { windowCount: 3, windowLength: 16, generate: { share: 1, file, documentLength: 8 } },
   });
   const [, ...lines] = readFileSync(file, 'utf8').trimEnd().split('\n');
   if (lines.length < 3) throw new WrongResult(`the file has ${lines.length} windows of 3`);

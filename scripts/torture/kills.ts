@@ -32,7 +32,6 @@ const COMMANDS: Readonly<Record<string, Call>> = {
   'prune auto': (out, made) => [...pruning('-s', '0.3')(out, made), '--recipe', join(out, 'recipe')],
   'prune o-fang': pruning('-s', '0.3', '--method', 'o-fang'),
   'prune flap': pruning('-s', '0.3', '--method', 'flap'),
-  'prune in shots': pruning('-s', '0.3', '--shots', '2'),
   'prune on its own text': pruning('-s', '0.3', '--method', 'obc', '--generate-calibration', '1'),
   'prune, heal and quantise': pruning(
     '-s',
@@ -49,7 +48,7 @@ const COMMANDS: Readonly<Record<string, Call>> = {
   observe: (out) => ['observe', MODEL, '-o', join(out, 'x'), '--method', 'o-fang', '--metric', 'divergence', ...SMALL],
   quantize: (out) => ['quantize', MODEL, '-o', join(out, 'x'), '--dtype', 'q4', ...SMALL],
   heal: (out, { pruned }) => [
-    ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '16', '--heal-text', '1'],
+    ...['heal', MODEL, pruned, '-o', join(out, 'x'), '--heal-windows', '16', '--heal-share', '0'],
     ...['--window-length', '64', '--quiet'],
   ],
   apply: (out, { recipe }) => ['apply', recipe, MODEL, '-o', join(out, 'x'), '--quiet'],

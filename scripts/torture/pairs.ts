@@ -56,8 +56,8 @@ const callsWith = ({ recipe, pruned }: Made): Readonly<Record<string, readonly [
   };
   const healing: Call = {
     call: 'heal',
-    request: { dense: MODEL, pruned, heal: { windowCount: 2, textShare: 1 }, calibration: { windowLength: 16 } },
-    args: ['heal', MODEL, pruned, '--heal-windows', '2', '--heal-text', '1', '--window-length', '16', '--quiet'],
+    request: { dense: MODEL, pruned, heal: { windowCount: 2, share: 0 }, calibration: { windowLength: 16 } },
+    args: ['heal', MODEL, pruned, '--heal-windows', '2', '--heal-share', '0', '--window-length', '16', '--quiet'],
   };
   const observing = (method: string): Call => ({
     call: 'observe',

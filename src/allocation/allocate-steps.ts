@@ -45,7 +45,7 @@ function checkEvenHeads(modules: readonly ModuleMeasures[], steps: readonly numb
   const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[modules.indexOf(module)]}`;
   if (evenTeams(modules).some((team) => new Set(team.map(shapeOf)).size > 1)) {
     throw new OptionError(
-      'skipBlocks or blockSparsity leave different numbers of heads in different blocks, which older runtimes cannot open; ' +
+      'blockSparsity leaves different numbers of heads in different blocks, which older runtimes cannot open; ' +
         "set perBlockKvHeads, or prune modules: 'ffn' only",
     );
   }

@@ -20,7 +20,7 @@ export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   examples: [
     'heal org/model ./smaller --out healed',
     'heal ./model ./smaller --out healed --heal-windows 256',
-    'heal ./model ./smaller --out healed --heal-text 50% --calibration my.txt',
+    'heal ./model ./smaller --out healed --heal-share 50% --calibration my.txt',
   ],
   run: (api, request) => withResumeHint(request, api.heal(request)),
   format: formatHealed,

@@ -3,13 +3,11 @@ import type { Reader } from '../options/kinds.js';
 
 /** How an argument becomes a value, by what an option's row says; earlier ones of the same flag come along. */
 export const READERS: Readonly<Record<Reader, (text: string, previous: never) => unknown>> = {
-  balance: parseBalance,
   blockSparsity: parseBlockSparsity,
   count: parseNumber,
   file: (file) => ({ file }),
   fraction: parseFraction,
   fractions: parseFractions,
-  indices: parseIndices,
   names: parseNames,
   number: parseNumber,
   share: (text) => ({ share: parseFraction(text) }),
@@ -27,16 +25,6 @@ function parseFraction(text: string): number | string {
 /** `0.1,20%` and repeated options: all fractions in order. */
 function parseFractions(text: string, previous: readonly (number | string)[] = []): readonly (number | string)[] {
   return [...previous, ...text.split(',').map((part) => parseFraction(part.trim()))];
-}
-
-/** A fraction, or `none` for no bound. */
-function parseBalance(text: string): number | string {
-  return text === 'none' ? Number.POSITIVE_INFINITY : parseFraction(text);
-}
-
-/** `0,1,5` and repeated options: all numbers in order. */
-function parseIndices(text: string, previous: readonly (number | string)[] = []): readonly (number | string)[] {
-  return [...previous, ...text.split(',').map((part) => parseNumber(part.trim()))];
 }
 
 /** `cuda,cpu` and repeated options: all names in order. */

@@ -8,7 +8,7 @@ import { createTokenPicker, type SamplingOptions } from './sample-token.js';
 
 export interface GenerationOptions extends SamplingOptions {
   /** Tokens to write at most, at least 1. Default 128. */
-  readonly maxNewTokens?: number;
+  readonly newTokens?: number;
   /** Tokens that end the text; the one that did is not given out. Default none. */
   readonly stopTokenIds?: readonly number[];
   /** Seeds the draws at temperatures above 0. Default 0. */
@@ -27,13 +27,13 @@ export async function* generate(
   promptIds: TokenIds,
   options: GenerationOptions = {},
 ): AsyncGenerator<number> {
-  const { maxNewTokens = 128, stopTokenIds = [], seed = 0, signal } = options;
-  checkCount('maxNewTokens', maxNewTokens);
+  const { newTokens = 128, stopTokenIds = [], seed = 0, signal } = options;
+  checkCount('newTokens', newTokens);
   const pick = createTokenPicker(options);
   const random = createRandom(seed);
   const reader = model.createReader();
   let next = checkPrompt(model, promptIds);
-  for (let written = 0; written < maxNewTokens; written++) {
+  for (let written = 0; written < newTokens; written++) {
     signal?.throwIfAborted();
     const token = pick(await reader.read([next]), random);
     if (stopTokenIds.includes(token)) return;

@@ -9,7 +9,6 @@ import {
   fraction,
   fractionOf,
   type Kind,
-  listOf,
   namesOf,
   portion,
   record,
@@ -54,10 +53,8 @@ export interface BudgetOptions {
    * times as long. Default 1.
    */
   readonly shots?: number | undefined;
-  /** Blocks that stay whole; the others make up for them. Default none. */
-  readonly skipBlocks?: readonly number[] | undefined;
   /**
-   * Sparsity of single blocks, as 0.5 or '50%'; the others share the rest of the budget. An FFN's own may be 1 where
+   * Sparsity of single blocks, as 0.5 or '50%'; 0 keeps a block as it is. The others share the rest of the budget. An FFN's own may be 1 where
    * `allocation` is `global` and `minimumWidth` 0: it goes whole.
    */
   readonly blockSparsity?: Readonly<Record<number, BlockSparsity>> | undefined;
@@ -120,14 +117,10 @@ export const BUDGET = {
       within: ({ modules, takesWholeFfns }, least) => modules.has('ffn') && (least !== 0 || takesWholeFfns),
     },
   }),
-  shots: row('--shots <count>', 'rounds that reach the sparsity together', { kind: whole(1), default: 1 }),
-  skipBlocks: row('--skip-blocks <indices>', 'blocks that stay whole, such as 0,1', {
-    kind: listOf(whole(0), 'a list of block indices, such as [0, 1]', 'indices'),
-    otherwise: 'none',
-  }),
+  shots: row(undefined, 'rounds that reach the sparsity together', { kind: whole(1), default: 1 }),
   blockSparsity: row(
     '--block-sparsity <list>',
-    'sparsity of single blocks, such as 3=0.5,4.ffn=20%; the others share the rest',
+    'sparsity of single blocks, such as 0=0,3=0.5,4.ffn=20%; the others share the rest',
     {
       kind: {
         ...record<Readonly<Record<number, BlockSparsity>>>('an object such as { 3: 0.5, 4: { ffn: 0.2 } }'),

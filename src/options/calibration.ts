@@ -25,8 +25,6 @@ export interface GenerateOptions {
   readonly documentLength?: number | undefined;
   /** Token that every document begins with. Default: `<|endoftext|>` where the tokenizer has it, else the model's BOS, else its EOS. */
   readonly startToken?: number | undefined;
-  /** Documents written together, at least 1. Default: as many as 256 MiB of keys and values (or a quarter of the model's size) hold, 32 at most. */
-  readonly batchSize?: number | undefined;
   /** Default: the run's seed. Document i draws from its own stream of it. */
   readonly seed?: number | undefined;
   /**
@@ -89,10 +87,6 @@ const GENERATE = {
     kind: whole(0),
     otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
   }),
-  batchSize: row(undefined, 'documents written together', {
-    kind: whole(1),
-    otherwise: 'as many as 256 MiB of keys and values hold, in browsers 96, 32 at most',
-  }),
   seed: row(undefined, 'seed of the windows that the model writes', { kind: whole(0), otherwise: "the run's seed" }),
   file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {
     kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
@@ -111,7 +105,7 @@ const WINDOWS = {
     kind: whole(2),
     otherwise: "512, or the model's context length",
   }),
-  selection: row('--selection <rule>', 'windows from the start of the text, or drawn from all of it by the seed', {
+  selection: row(undefined, 'windows from the start of the text, or drawn from all of it by the seed', {
     kind: choice(['first', 'sample']),
     otherwise: 'first',
   }),
@@ -158,6 +152,7 @@ export const CALIBRATION_OF_ROUNDING = {
 
 /** The same where another option says how many windows there are, and which part of them the model writes. */
 const { windowCount: _, generate: written, ...HEALED_ON } = WINDOWS;
+const { share: __, ...HOW_TO_WRITE } = GENERATE;
 export const TEXTS_OF_HEALING = {
   calibration: row(undefined, 'what the windows are made of', {
     kind: CALIBRATION.calibration.kind,
@@ -167,7 +162,7 @@ export const TEXTS_OF_HEALING = {
       generate: row(undefined, 'how the model writes its windows', {
         kind: written.kind,
         otherwise: 'true',
-        parts: GENERATE,
+        parts: HOW_TO_WRITE,
       }),
     },
   }),

@@ -7,7 +7,7 @@ import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { atLeast, boolean, either, fraction, type Kind, listOf, record, text, whole } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
-import { type Families, row } from './option.js';
+import { type Families, row, withoutFlags } from './option.js';
 import { QUANTISATION } from './quantisation.js';
 import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
@@ -17,11 +17,12 @@ import { VOCABULARY } from './vocabulary.js';
 /** Options of every call, under the headings that the command line's help has. */
 
 const { dtype, ...FORM } = QUANTISATION;
+const { symmetric, accuracyLevel } = FORM;
 
 export const PRUNE = {
   Result: { ...RESULT, dtype },
   Budget: BUDGET,
-  Quantisation: FORM,
+  Quantisation: { ...FORM, ...withoutFlags({ symmetric, accuracyLevel }) },
   Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
   Calibration: { ...LOOK, ...READING },
@@ -71,7 +72,6 @@ export const HEAL = {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
     seed: RUN.seed,
-    hiddenStates: CONDUCT.hiddenStates,
     resume: CONDUCT.resume,
     stopHealing,
     ...ENGINE,
@@ -199,7 +199,7 @@ export const LOG_LIKELIHOOD = {
 export const GENERATE_TEXT = {
   'Sample text': {
     prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
-    maxNewTokens: row('--max-new-tokens <count>', 'tokens to write', { kind: whole(1), default: 64 }),
+    newTokens: row('--new-tokens <count>', 'tokens to write', { kind: whole(1), default: 64 }),
     temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
       kind: atLeast(0),
       default: 0,

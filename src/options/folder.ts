@@ -1,11 +1,8 @@
 import { CALIBRATION, type CalibrationOptions } from './calibration.js';
-import { boolean, choice, either, record, text } from './kinds.js';
+import { boolean, either, record, text } from './kinds.js';
 import { type AnyRows, type Rows, row } from './option.js';
 import type { QuantisationOptions } from './quantisation.js';
 import { type ReadingOptions, TEXT_EVALUATION, type TextEvaluation } from './texts.js';
-
-/** Where hidden states wait. */
-export type StatesPlace = 'memory' | 'spill';
 
 /** What a run over a model folder reads and writes. */
 export interface FolderOptions extends QuantisationOptions, ReadingOptions {
@@ -19,8 +16,6 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
   readonly dryRun?: boolean | undefined;
   /** Which tokens pruning watches the model on. Default: text that comes along, for `auto` beside text that the model writes. */
   readonly calibration?: CalibrationOptions | undefined;
-  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
-  readonly hiddenStates?: StatesPlace | undefined;
   /** Path of the report, ending in `.json`. Default: `fang-prune-report.json` in `out`; `false` writes none. */
   readonly report?: string | boolean | undefined;
   /**
@@ -92,9 +87,10 @@ export const RESULT = {
     },
     otherwise: 'beside the pruned model',
     no: 'write no report',
+    everyday: true,
   }),
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
-  reportPaths: row('--report-paths', 'write absolute paths into the report, and not names alone', {
+  reportPaths: row(undefined, 'write absolute paths into the report, and not names alone', {
     kind: boolean,
     default: false,
   }),
@@ -105,6 +101,7 @@ export const RESULT = {
   recipe: row('--recipe <path>', 'write what was decided there, for apply', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
+    everyday: true,
   }),
 } as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'reportPaths' | 'certify' | 'recipe'>;
 
@@ -143,12 +140,8 @@ export const stopHealing = row(
 
 export const CONDUCT = {
   resume,
-  hiddenStates: row(undefined, 'where hidden states wait between blocks', {
-    kind: choice(['memory', 'spill']),
-    otherwise: 'in memory up to 256 MiB',
-  }),
   stages: row(undefined, 'stages of your own in place of some', {
     kind: record('an object such as { certify: { name: "certify", run } }'),
     otherwise: "the library's",
   }),
-} as const satisfies AnyRows & Of<'hiddenStates' | 'resume'>;
+} as const satisfies AnyRows & Of<'resume'>;

@@ -49,40 +49,37 @@ export const FEATURES = ['post-norm', 'residual'] as const satisfies readonly Fe
 const balance: Kind<number> = {
   accepts: (value): value is number => value === 'Infinity' || (typeof value === 'number' && value >= 0),
   expected: 'a number of at least 0, or Infinity',
-  typed: 'a number of at least 0, or none',
-  reads: 'balance',
 };
 
 const GROUPING = {
-  contextCount: row('--contexts <count>', 'contexts that tokens fall into, and function groups', {
+  contextCount: row(undefined, 'contexts that tokens fall into, and function groups', {
     kind: whole(1),
     default: 7,
   }),
-  clusterBalance: row(
-    '--cluster-balance <fraction>',
-    "how far a context's size may be from their mean; none: as k-means likes",
-    { kind: balance, default: 0.4 },
-  ),
-  features: row('--features <name>', 'what contexts are told apart by', {
+  clusterBalance: row(undefined, "how far a context's size may be from their mean; Infinity: plain k-means", {
+    kind: balance,
+    default: 0.4,
+  }),
+  features: row(undefined, 'what contexts are told apart by', {
     kind: choice(FEATURES),
     default: 'post-norm',
   }),
-  assignment: row('--assignment <name>', 'how neurons join function groups', {
+  assignment: row(undefined, 'how neurons join function groups', {
     kind: choice(namesOf(ASSIGNMENTS)),
     default: 'greedy',
   }),
-  sharedGroup: row('--no-shared-group', 'do not set aside the neurons that serve many contexts', {
+  sharedGroup: row(undefined, 'do not set aside the neurons that serve many contexts', {
     kind: boolean,
     default: true,
   }),
-  fitCount: row('--fit-count <tokens>', 'tokens that contexts are fitted on, at most', {
+  fitCount: row(undefined, 'tokens that contexts are fitted on, at most', {
     kind: whole(1),
     default: 8192,
   }),
 } as const satisfies Rows<GroupingOptions>;
 
 const WEIGHTING = {
-  variant: row('--weighting <name>', 'how tokens count for a function group', {
+  variant: row(undefined, 'how tokens count for a function group', {
     kind: choice(namesOf(WEIGHTING_VARIANTS)),
     default: 'softmax',
   }),
@@ -90,12 +87,11 @@ const WEIGHTING = {
     kind: record<Temperature>('{ relative } or { absolute } above 0'),
     default: { relative: 0.5 },
     parts: {
-      relative: row(
-        '--relative-temperature <factor>',
-        'how fast weights fall with distance: this times the mean between two contexts',
-        { kind: above(0), otherwise: '0.5' },
-      ),
-      absolute: row('--temperature <distance>', 'the same as a fixed distance, such as 9 in the paper for LLaMA-2-7B', {
+      relative: row(undefined, 'how fast weights fall with distance: this times the mean between two contexts', {
+        kind: above(0),
+        otherwise: '0.5',
+      }),
+      absolute: row(undefined, 'the same as a fixed distance, such as 9 in the paper for LLaMA-2-7B', {
         kind: above(0),
       }),
     },

@@ -1,12 +1,10 @@
 /** How an argument on the command line becomes a value; each has a row in the command line's readers. */
 export type Reader =
-  | 'balance'
   | 'blockSparsity'
   | 'count'
   | 'file'
   | 'fraction'
   | 'fractions'
-  | 'indices'
   | 'names'
   | 'number'
   | 'share'

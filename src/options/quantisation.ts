@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
-import { boolean, choice, type Kind, namesOf, portion, text, whole } from './kinds.js';
+import { boolean, choice, type Kind, namesOf, text, whole } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
 
@@ -32,11 +32,6 @@ export interface QuantisationOptions {
   /** Blocks have no zero points of their own, which saves an eighth of a bit a weight at 4 bits and costs accuracy. Default false. */
   readonly symmetric?: boolean | undefined;
   /**
-   * Maps whose rounding is felt most keep eight bits, until those take this fraction more bytes than all maps do in the dtype asked for.
-   * Goes with `calibrated` rounding and fewer than eight bits. 0 to 1, default 0.
-   */
-  readonly wideShare?: number | undefined;
-  /**
    * What activations may be rounded to inside products of quantised weights: 0 lets the runtime choose, 1 float32, 2 float16,
    * 4 int8, which is the fastest on processors. Default 0.
    */
@@ -53,16 +48,6 @@ const withBlocks: Applies = {
     .filter((name) => formOf(name) === 'blocks')
     .join(', ')}`,
   within: ({ dtypes = [] }) => dtypes.some((name) => formOf(name) === 'blocks'),
-};
-
-const isFew = (name: string) => {
-  const { maps } = DTYPES[name as DtypeName] ?? {};
-  return maps?.kind === 'blocks' && maps.bits < 8;
-};
-
-const withFewBits: Applies = {
-  to: `dtype ${namesOf(DTYPES).filter(isFew).join(', ')}`,
-  within: ({ dtypes = [] }) => dtypes.some(isFew),
 };
 
 /** Names are looked up when options are resolved, which knows the nearest. */
@@ -104,11 +89,6 @@ export const QUANTISATION = {
     default: 32,
     applies: withBlocks,
   }),
-  wideShare: row('--wide-share <fraction>', 'bytes more for maps that keep 8 bits, of those of all maps', {
-    kind: portion,
-    default: 0,
-    applies: withFewBits,
-  }),
   symmetric: row('--symmetric', 'no zero points', { kind: boolean, default: false, applies: withBlocks }),
   accuracyLevel: row(
     '--accuracy-level <level>',
@@ -142,10 +122,7 @@ export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantis
     blockSize: size = 32,
     symmetric = false,
     accuracyLevel = 0,
-    wideShare = 0,
   } = given;
-  if (wideShare > 0 && rounding === 'nearest')
-    throw refusal('wideShare', 'goes with calibrated rounding, which tells what each map costs; leave one of both out');
   const names = [dtype].flat() as readonly string[];
   for (const [at, name] of names.entries()) {
     if (!Object.hasOwn(DTYPES, name)) {
@@ -162,7 +139,6 @@ export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantis
     blockSize: size,
     symmetric,
     accuracyLevel,
-    wideShare,
   };
 }
 

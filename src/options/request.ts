@@ -84,7 +84,7 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots
 /** What of a pruning run decides what must be seen of the dense model. */
 export type LookOptions = Pick<
   PruneOptions,
-  'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'batchSize' | 'onProgress' | 'signal'
+  'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
 /** The same for a look at a dense model. @throws OptionError, also where there is nothing to look at. */

@@ -6,8 +6,6 @@ import { checkOptions, pickOptions, type Rows, row } from './option.js';
 export interface RunOptions extends JobControl {
   /** Seeds everything random. Default 0. */
   readonly seed?: number | undefined;
-  /** Windows that run through a block together, at least 1. Default: as many as make about 1024 tokens. */
-  readonly batchSize?: number | undefined;
 }
 
 /** What every long job takes. */
@@ -29,9 +27,5 @@ export const seedOf = (help: string) => ({ kind: whole(0), default: 0, flag: '--
 
 export const RUN = {
   seed: { ...seedOf('seed of everything random'), everyday: true },
-  batchSize: row('--batch-size <windows>', 'windows that run through a block together', {
-    kind: whole(1),
-    otherwise: 'as many as make about 1024 tokens',
-  }),
   ...CONTROL,
 } as const satisfies Rows<RunOptions>;

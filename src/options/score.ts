@@ -60,17 +60,17 @@ export const SCORE = {
     kind: choice(namesOf(METRICS)),
     otherwise: "the method's own",
   }),
-  dampening: row('--dampening <fraction>', "what is added to the Hessian's diagonal, as a fraction of its mean", {
+  dampening: row(undefined, "what is added to the Hessian's diagonal, as a fraction of its mean", {
     kind: atLeast(0),
     otherwise: "the method's own",
     applies: withMethods('dampening'),
   }),
-  fluctuation: row('--fluctuation <score>', "which of FLAP's scores channels get", {
+  fluctuation: row(undefined, "which of FLAP's scores channels get", {
     kind: choice(namesOf(FLUCTUATION_METRICS)),
     otherwise: 'WIFV',
     applies: withMethods('fluctuation'),
   }),
-  inputSteps: row('--input-steps <count>', 'steps that repair the maps into FFNs that lost neurons', {
+  inputSteps: row(undefined, 'steps that repair the maps into FFNs that lost neurons', {
     kind: whole(0),
     otherwise: "the method's own",
     default: 0,
@@ -79,7 +79,7 @@ export const SCORE = {
       within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
   }),
-  expertScore: row('--expert-score <name>', 'which experts leave a mixture first', {
+  expertScore: row(undefined, 'which experts leave a mixture first', {
     kind: choice(namesOf(EXPERT_SCORES)),
     default: 'removal',
     applies: whereSelected('experts'),

@@ -68,12 +68,12 @@ export const TEXT_EVALUATION = {
       everyday: true,
     },
   ),
-  newTokens: row('--sample-tokens <count>', 'tokens that they write after it', { kind: whole(1), default: 40 }),
+  newTokens: row(undefined, 'tokens that they write after it', { kind: whole(1), default: 40 }),
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },
   windowCount: {
     ...TEXT_WINDOWS.windowCount,
-    flag: '--text-windows <count>',
+    flag: undefined,
     help: 'windows to measure, from the start of each text',
   },
 } as const;

@@ -196,7 +196,7 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
   const healing = heal && { ...heal, windowLength };
   const writtenCount =
     calibration.generate && looks ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
-  const healedWriting = healing ? healedTokens(healing) * (1 - healing.textShare) : 0;
+  const healedWriting = healing ? healedTokens(healing) * healing.share : 0;
   const look = readsStatistics ? [] : lookSteps({ size, costs, options, tokenCount, ways: denseWays(options) });
   const drafts = readsStatistics || tokenCount === 0 ? 0 : Object.keys(options.allocation.candidates ?? {}).length;
   const shrink: Step[] = [
@@ -254,7 +254,7 @@ export function estimateHealing({
 }: HealingCostRequest): ExpectedStep[] {
   const costs = stageCosts(size);
   const healing = { ...settings, windowLength };
-  const written = healedTokens(healing) * (1 - settings.textShare);
+  const written = healedTokens(healing) * settings.share;
   const steps: Step[] = [
     ['calibrate', costs.text()],
     ...(written > 0 ? [['generate', costs.generate(written)] as Step] : []),

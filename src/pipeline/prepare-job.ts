@@ -1,6 +1,5 @@
 import { sha256OfTokens } from '../calibration/sha256.js';
 import { keepApart } from '../evaluation/find-overlap.js';
-import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, healingCalibration } from '../options/healing.js';
 import { refusal } from '../options/option.js';
 import { type ResolvedCalibration, type ResolvedOptions, readsTokens } from '../options.js';
@@ -37,7 +36,6 @@ export interface JobRequest {
   readonly keepsBlocks?: boolean;
   /** Whether windows are needed even where pruning reads none. Default false. */
   readonly readsTokens?: boolean;
-  readonly hiddenStates: StatesPlace | undefined;
   readonly engine: Engine;
   /** What the model will be pruned to: budgets that cannot be met are refused before calibration windows are made. */
   readonly sparsities?: readonly number[];
@@ -65,7 +63,7 @@ const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
-  const { stages, folder, hiddenStates, engine, sparsities = [] } = request;
+  const { stages, folder, engine, sparsities = [] } = request;
   const loaded = await stages.load.run(context, folder);
   const model =
     request.floats === undefined
@@ -96,7 +94,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const healing = await makeHealingWindows(context, request, makeWindows);
   const windowLength = (windows[0] ?? healing?.windows[0])?.length ?? 0;
   const windowBytes = windowLength * hiddenSize * 4;
-  const createStore = createStoreIn(context, { place: hiddenStates, windowBytes });
+  const createStore = createStoreIn(context, windowBytes);
   const journal = await journalOf(context, [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])]);
   const settled = calibration && settledCalibration(request.calibration!, calibration.provenance);
   return { calibration, settled, job: { model, analysed, engine, windows, healing, options, createStore, journal } };
@@ -115,13 +113,13 @@ async function makeHealingWindows(
   if (heal === undefined || healingAs === undefined) return undefined;
   const made = await makeWindows(healingCalibration(healingAs, heal));
   // What the model writes by itself is nobody's text.
-  const isOwn = heal.textShare === 0 && made.windowsFile !== undefined;
+  const isOwn = heal.share === 1 && made.windowsFile !== undefined;
   const windows = isOwn ? made.windows : keepApart(made.windows, evaluated);
   const leftOut = made.windows.length - windows.length;
   const count = windows.length - countHeldOut(heal);
   if (leftOut > 0 && count < 1)
     throw refusal(
-      'heal.textShare',
+      'heal.share',
       `cuts windows that are evaluated too: of ${made.windows.length}, ${windows.length} are apart from the texts. Give other text to one of both`,
     );
   if (leftOut > 0)
@@ -130,14 +128,10 @@ async function makeHealingWindows(
 }
 
 /** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */
-export function createStoreIn(
-  { platform, onEnd }: JobContext,
-  { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
-): PruneJob['createStore'] {
+export function createStoreIn({ platform, onEnd }: JobContext, windowBytes: number): PruneJob['createStore'] {
   return async (windowCount, blockCount = 1) => {
     const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
-    const chosen = place ?? (windowCount * blockCount * windowBytes > limit ? 'spill' : 'memory');
-    if (chosen === 'memory') return createMemoryStore();
+    if (windowCount * blockCount * windowBytes <= limit) return createMemoryStore();
     const scratch = await platform.createScratch();
     onEnd(() => scratch.dispose());
     return createSpilledStore(scratch);

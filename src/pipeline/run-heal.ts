@@ -5,7 +5,6 @@ import { checkSameBase, type HealingReport, healModel, remarkHealing } from '../
 import { keepTraining } from '../healing/keep-training.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
-import type { StatesPlace } from '../options/folder.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { ReadingOptions } from '../options/texts.js';
@@ -61,8 +60,6 @@ export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, 
   readonly resume?: boolean | undefined;
   /** Take the best weights that the same run had kept when it was cut off, and train no further. Default false. */
   readonly stopHealing?: boolean | undefined;
-  /** Where hidden states, weights and moments wait. Default: in memory up to 16 MiB each, else in temporary files. */
-  readonly hiddenStates?: StatesPlace | undefined;
 }
 
 /** A healed model that was written. */
@@ -190,7 +187,7 @@ async function healFolder(
   });
   const windows = await leaveOutUnreadable(context, { folder: folders.dense, ...teacher, engine }, made.windows);
   const count = windows.length - countHeldOut(settings);
-  const createStore = createStoreIn(context, { place: request.hiddenStates, windowBytes: 1 });
+  const createStore = createStoreIn(context, 1);
   const journal = await journalOf(context, windows);
   return withScratchWeights(platform, async (store) => {
     const healed = await timed('heal', async () =>
@@ -207,7 +204,7 @@ async function healFolder(
     const { out, force = false, certify: certifies = true } = request;
     const heldOut = holdWindowsOut(context, { ...teacher, folder: folders.dense, windows, source: calibration.source });
     const createQualityStore = (windowCount: number, windowBytes: number) =>
-      createStoreIn(context, { place: request.hiddenStates, windowBytes })(windowCount);
+      createStoreIn(context, windowBytes)(windowCount);
     const reference = createQualityReference(context, {
       ...{ engine, folder: folders.dense, analysed: teacher.analysed, heldOut },
       createStore: createQualityStore,

@@ -1,6 +1,5 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import { OBSERVE } from '../options/commands.js';
-import type { StatesPlace } from '../options/folder.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { type LookOptions, resolveLook } from '../options/request.js';
 import type { ReadingOptions } from '../options/texts.js';
@@ -44,8 +43,6 @@ export interface ObserveRequest
   readonly resume?: boolean | undefined;
   /** Which tokens the model is watched on; as for `prune`. */
   readonly calibration?: CalibrationOptions | undefined;
-  /** Where hidden states wait between blocks. Default: in memory up to 256 MiB (those of all blocks up to 16), else in a temporary file. */
-  readonly hiddenStates?: StatesPlace | undefined;
 }
 
 /** Statistics that were written. */
@@ -76,7 +73,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, offline, bos, hiddenStates, force = false, resume = true } = request;
+  const { model, embeddings, offline, bos, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
   const mayGoOn =
     resume && ((await runOfPair(platform, place)) !== undefined || (await platform.hasUnfinishedRun?.(request.out)));
@@ -92,7 +89,7 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
       if (!isThere) await checkPairPlace(files, place, { force, resuming });
       const saved = isThere
         ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
-        : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });
+        : await measureStatistics(context, place, { stages, folder, options, calibration, engine });
       const memory = platform.peakMemoryBytes();
       return {
         model,

@@ -146,7 +146,7 @@ async function inspect(
   const engine = await platform.createEngine(request);
   const analysed = await analyse.run(context, { model, engine });
   checkBudget({ analysed, options }, request.sparsity.map(fractionOf));
-  const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });
+  const createStore = createStoreIn(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   if (goesBackwards(options)) refuseGradients(job);
   if (options.heal !== undefined) refuseHealing(job);

@@ -188,7 +188,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
   const { request, stages, place, results, finished, quantisation, ...given } = making;
   const { folder } = given;
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
-  const { hiddenStates, quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
+  const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = {
     ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
@@ -200,7 +200,6 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     const { job, ...prepared } = await prepareJob(part, {
       ...given,
       stages,
-      hiddenStates,
       stopHealing,
       readsTokens: learnsRounding(quantisation),
       keepsBlocks:
@@ -220,8 +219,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
       windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
       source: given.calibration?.source ?? given.healingAs?.source,
     });
-    const createStore = (windowCount: number, windowBytes: number) =>
-      createStoreIn(part, { place: hiddenStates, windowBytes })(windowCount);
+    const createStore = (windowCount: number, windowBytes: number) => createStoreIn(part, windowBytes)(windowCount);
     const source = {
       ...{ folder, ...seen, heldOut },
       job: { ...job, windows },

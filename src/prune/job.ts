@@ -20,6 +20,8 @@ export interface PruneJob {
   /** Token windows of equal length; may be empty for methods that look at no token. */
   readonly windows: readonly Int32Array[];
   readonly options: ResolvedOptions;
+  /** Tokens that run through a block together, at least 1. Default `TOKENS_PER_BATCH`. */
+  readonly tokensPerBatch?: number | undefined;
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */

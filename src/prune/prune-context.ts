@@ -59,7 +59,7 @@ export interface PruneContext {
 }
 
 /**
- * Tokens that run through a block together unless the options say otherwise: enough to fill the processor's vectors, few
+ * Tokens that run through a block together unless the job says otherwise: enough to fill the processor's vectors, few
  * enough that a block's activations stay near its caches and every session's first run has little memory to touch.
  */
 export const TOKENS_PER_BATCH = 1024;
@@ -69,7 +69,7 @@ export function startContext(job: PruneJob): PruneContext {
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
   const windowLength = windows[0]?.length ?? 1;
-  const batchSize = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
+  const batchSize = Math.max(1, Math.round((job.tokensPerBatch ?? TOKENS_PER_BATCH) / windowLength));
   const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
   let progress = { stage: 'prune', ticksPerPart: 1, total: 1 };
   let done = 0;

@@ -91,7 +91,6 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
     ...options,
     sparsity: Math.max(0, goal / left),
     blockSparsity,
-    skipBlocks: new Set(),
     minimumWidth: minimumWidth === 0 && !isLast ? undefined : minimumWidth,
     heal: isLast ? options.heal : undefined,
     denseWidths: widthOf,

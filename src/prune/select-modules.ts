@@ -26,11 +26,11 @@ export interface Selection {
  */
 export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): Selection {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
-  const stray = [...options.skipBlocks, ...options.blockSparsity.keys()].find((block) => block >= blockCount);
-  if (stray !== undefined) {
-    const option = options.skipBlocks.has(stray) ? 'skipBlocks' : 'blockSparsity';
-    throw new OptionError(`${option} names block ${stray}; the model has blocks 0..${blockCount - 1}`, { option });
-  }
+  const stray = [...options.blockSparsity.keys()].find((block) => block >= blockCount);
+  if (stray !== undefined)
+    throw new OptionError(`blockSparsity names block ${stray}; the model has blocks 0..${blockCount - 1}`, {
+      option: 'blockSparsity',
+    });
   refuseStrayKinds(analysed.detected.layout, options);
   const asked = modules.filter(({ kind }) => options.modules.has(kind));
   const staying = unrecognised.filter(({ kind }) => {

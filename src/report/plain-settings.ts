@@ -52,12 +52,12 @@ export interface SettledCalibration extends Omit<CalibrationOptions, 'source'> {
 }
 
 export function settledCalibration(
-  { source, windowCount, generate }: ResolvedCalibration,
+  { source, windowCount }: ResolvedCalibration,
   { windowLength, selection, generated }: CalibrationProvenance,
 ): SettledCalibration {
   const { seed, startToken, temperature, documentLength, windowCount: count = 0 } = generated ?? {};
   const share = count / windowCount;
-  const written = { share, temperature, documentLength, startToken, seed, batchSize: generate?.batchSize };
+  const written = { share, temperature, documentLength, startToken, seed };
   const origin = source === undefined || 'file' in source ? source : Object.keys(source)[0];
   return { source: origin, windowCount, windowLength, selection, generate: generated !== undefined && written };
 }

@@ -95,8 +95,8 @@ describe('eval', () => {
   });
 
   it('writes without measuring', async () => {
-    const { calls } = await runWithDouble('eval dense --generate Once --max-new-tokens 5 --seed 3');
-    expect(calls).toMatchObject([['generateText', { prompt: 'Once', maxNewTokens: 5, seed: 3 }]]);
+    const { calls } = await runWithDouble('eval dense --generate Once --new-tokens 5 --seed 3');
+    expect(calls).toMatchObject([['generateText', { prompt: 'Once', newTokens: 5, seed: 3 }]]);
   });
 
   it.each([

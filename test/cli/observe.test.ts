@@ -15,18 +15,16 @@ it('passes on only what was said, and says what was kept', async () => {
 
 it('passes on everything that was said', async () => {
   const { calls } = await runWithDouble(
-    'observe dense -o stats -m o-fang --metric loss --modules ffn --contexts 5 --weighting uniform -c cal.txt --windows 8 ' +
-      '--no-generate-calibration --seed 7 --batch-size 2 --force',
+    'observe dense -o stats -m o-fang --metric loss --modules ffn --grouping -c cal.txt --windows 8 ' +
+      '--no-generate-calibration --seed 7 --force',
   );
   expect(calls[0]?.[1]).toMatchObject({
     method: 'o-fang',
     metric: 'loss',
     modules: 'ffn',
-    grouping: { contextCount: 5 },
-    weighting: { variant: 'uniform' },
+    grouping: true,
     calibration: { source: { file: 'cal.txt' }, windowCount: 8, generate: false },
     seed: 7,
-    batchSize: 2,
     force: true,
   });
 });

@@ -56,7 +56,7 @@ describe('prune', () => {
   it('passes on everything that was said', async () => {
     const { calls } = await runWithDouble(
       'prune dense -o pruned -s 30% -m o-fang -c cal.jsonl --windows 8 --window-length 128 --modules all --head-unit query ' +
-        '--allocation global --metric loss --dampening 0.1 --width-multiple 16 --minimum-width 25% --shots 2 --skip-blocks 0,1 --skip-blocks 5 --execution-provider cuda,cpu --seed 7 --force --dry-run',
+        '--allocation global --metric loss --width-multiple 16 --minimum-width 25% --block-sparsity 0=0,1=0 --execution-provider cuda,cpu --seed 7 --force --dry-run',
     );
     expect(calls[0]?.[1]).toMatchObject({
       sparsity: 0.3,
@@ -66,11 +66,9 @@ describe('prune', () => {
       headUnit: 'query',
       allocation: 'global',
       metric: 'loss',
-      dampening: 0.1,
       widthMultiple: 16,
       minimumWidth: 0.25,
-      shots: 2,
-      skipBlocks: [0, 1, 5],
+      blockSparsity: { 0: 0, 1: 0 },
       executionProvider: ['cuda', 'cpu'],
       seed: 7,
       force: true,
@@ -92,31 +90,8 @@ describe('prune', () => {
   it.each<[string, object]>([
     ['--grouping', { grouping: true }],
     ['--no-grouping', { grouping: false }],
-    [
-      '--contexts 5 --cluster-balance 20% --features residual --assignment exact --no-shared-group --fit-count 100',
-      {
-        grouping: {
-          contextCount: 5,
-          clusterBalance: 0.2,
-          features: 'residual',
-          assignment: 'exact',
-          sharedGroup: false,
-          fitCount: 100,
-        },
-      },
-    ],
-    ['--grouping --cluster-balance none', { grouping: { clusterBalance: Number.POSITIVE_INFINITY } }],
-    [
-      '--grouping --weighting per-window --temperature 9',
-      { grouping: true, weighting: { variant: 'per-window', temperature: { absolute: 9 } } },
-    ],
-    [
-      '--method o-fang --relative-temperature 0.25',
-      { method: 'o-fang', weighting: { temperature: { relative: 0.25 } } },
-    ],
-    ['--method flap --fluctuation WIFN', { method: 'flap', fluctuation: 'WIFN' }],
-    ['--selection sample', { calibration: { selection: 'sample' } }],
-    ['--per-block-kv-heads --batch-size 4', { perBlockKvHeads: true, batchSize: 4 }],
+    ['--heal-share 50%', { heal: { share: 0.5 } }],
+    ['--per-block-kv-heads', { perBlockKvHeads: true }],
     [
       '--block-sparsity 0=0.5,3.ffn=20% --block-sparsity 3.attention=0',
       { blockSparsity: { 0: 0.5, 3: { ffn: 0.2, attention: 0 } } },
@@ -128,32 +103,33 @@ describe('prune', () => {
   });
 
   it.each<[string, RegExp]>([
-    ['--contexts 2.5', /--contexts.*expected a whole number/],
-    ['--cluster-balance some', /--cluster-balance.*expected a number/],
-    ['--features both', /--features is "both"; expected one of post-norm, residual/],
-    ['--assignment fair', /--assignment is "fair"; expected one of greedy, exact, random, together/],
-    ['--weighting heavy', /--weighting is "heavy"; expected one of softmax, per-window,/],
-    ['--temperature hot', /--temperature.*expected a number/],
     [
-      '--grouping --temperature 9 --relative-temperature 0.5',
-      /give either --relative-temperature or --temperature, one of both/,
+      '--features residual',
+      /--features is no flag of this command any more: set it in the API, prune\({ grouping: { features } }\)/,
     ],
-    ['--fluctuation mean', /--fluctuation is "mean"; expected one of IFV, WIFV, WIFN/],
-    ['--selection last', /--selection is "last"; expected one of first, sample/],
+    [
+      '--temperature 9',
+      /--temperature is no flag of this command any more: set it in the API, prune\({ weighting: { temperature } }\)/,
+    ],
+    [
+      '--heal-text 1',
+      /--heal-text is no flag of this command any more: set --heal-share, the fraction that the dense model writes/,
+    ],
     ['--block-sparsity 0.5', /--block-sparsity.*such as 3=0.5 or 3.ffn=50%/],
     ['--sparsity 1.5', /--sparsity is 1.5; expected a fraction from 0 to below 1/],
-    ['--skip-blocks -1', /--skip-blocks is -1; expected a whole number of at least 0/],
+    [
+      '--skip-blocks 1',
+      /--skip-blocks is no flag of this command any more: give these blocks the sparsity 0, such as --block-sparsity 0=0/,
+    ],
     ['--width-multiple 0', /--width-multiple is 0; expected a whole number of at least 1/],
     ['--windows 0', /--windows is 0; expected a whole number of at least 1/],
     ['--minimum-wdith 0', /unknown option '--minimum-wdith' \(Did you mean --minimum-width\?\)/],
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
-    ['--method obc --fluctuation IFV', /--fluctuation has no effect in this run: it goes with methods flap, f-fang/],
     [
       '--method magnitude --windows 8',
       /--windows has no effect in this run: it goes with methods, .* that look at tokens/,
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
-    ['--no-grouping --contexts 3', /--contexts has no effect with --no-grouping/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],
     ['--statistics kept --windows 8', /--windows is of no use with --statistics/],
     ['--text t.txt', /--text measures what was written, and a --dry-run writes nothing/],
@@ -165,7 +141,7 @@ describe('prune', () => {
     expect(err).toMatch(said);
   });
 
-  it.each(['--metric taste', '--allocation fair', '--dampening much'])('refuses %s', async (flags) => {
+  it.each(['--metric taste', '--allocation fair'])('refuses %s', async (flags) => {
     const { calls, exitCode } = await runWithDouble(`prune dense --sparsity 0.3 --dry-run ${flags}`);
     expect(calls).toEqual([]);
     expect(exitCode).toBe(2);
@@ -174,16 +150,11 @@ describe('prune', () => {
   it('measures on texts', async () => {
     const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --text a,b.txt -t c.txt');
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
-    const { exitCode, err } = await runWithDouble('prune dense -o pruned -s 0.3 --text-windows 3');
-    expect(exitCode).toBe(2);
-    expect(err).toMatch(/^fang-prune: --text is missing: name a text to measure on, or a prompt to go on from/);
   });
 
   it('has both models go on from prompts', async () => {
-    const { calls } = await runWithDouble(
-      'prune dense -o pruned -s 0.3 --sample Once --sample Twice --sample-tokens 9',
-    );
-    expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'], newTokens: 9 } });
+    const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --sample Once --sample Twice');
+    expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'] } });
     const samples = [{ prompt: 'Once', dense: ' upon\na time', pruned: ' a a' }];
     expect(formatPruneReport({ ...PRUNE_REPORT, samples }, createColors(false))).toContain(
       '\nOnce\ndense  upon / a time\npruned a a\n',
@@ -226,13 +197,13 @@ describe('prune', () => {
 
 describe('a ladder', () => {
   it('is what several sparsities make', async () => {
-    const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt --text-windows 3');
+    const { calls, out } = await runWithDouble('prune dense -o pruned -s 0.1,20% --text t.txt');
     expect(calls.map(([name]) => name)).toEqual(['pruneLadder']);
     expect(calls[0]?.[1]).toMatchObject({
       model: 'dense',
       out: 'pruned',
       sparsity: [0.1, 0.2],
-      evaluation: { texts: ['t.txt'], windowCount: 3 },
+      evaluation: { texts: ['t.txt'] },
     });
     expect(out).toMatch(/^Ladder of dense \(flap, seed 0\)\n/);
   });
@@ -319,8 +290,8 @@ it('heals what an earlier run pruned', async () => {
 });
 
 it('asks for healing by any setting of it', async () => {
-  const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --heal-passes 2');
-  expect(calls[0]).toMatchObject(['prune', { heal: { passCount: 2 } }]);
+  const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --heal-windows 8');
+  expect(calls[0]).toMatchObject(['prune', { heal: { windowCount: 8 } }]);
 });
 
 describe('formatPruneReport', () => {

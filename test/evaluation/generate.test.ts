@@ -16,7 +16,7 @@ async function collect(tokens: AsyncIterable<number>): Promise<number[]> {
 
 describe('generate', () => {
   it('continues until it has written enough', async () => {
-    expect(await collect(generate(counting(), [3], { maxNewTokens: 4 }))).toEqual([4, 0, 1, 2]);
+    expect(await collect(generate(counting(), [3], { newTokens: 4 }))).toEqual([4, 0, 1, 2]);
   });
 
   it('stops at a stop token, which it keeps to itself', async () => {
@@ -30,7 +30,7 @@ describe('generate', () => {
   it.each([
     ['an empty prompt', [], {}],
     ['an id beyond the vocabulary', [5], {}],
-    ['nothing to write', [0], { maxNewTokens: 0 }],
+    ['nothing to write', [0], { newTokens: 0 }],
     ['a negative temperature', [0], { temperature: -1 }],
   ])('refuses %s', async (_, prompt, options) => {
     await expect(collect(generate(counting(), prompt, options))).rejects.toThrow(OptionError);
@@ -91,7 +91,7 @@ describe('on tiny-llama', () => {
 
   it('writes greedily what reading everything again would', async () => {
     const prompt = [...tinyLlamaTokenizer.encode('12 + 30 =')];
-    const written = await collect(generate(model, prompt, { maxNewTokens: 8 }));
+    const written = await collect(generate(model, prompt, { newTokens: 8 }));
     const again: number[] = [];
     while (again.length < 8) {
       const logits = await model.createReader().read([Int32Array.of(...prompt, ...again)]);
@@ -104,10 +104,10 @@ describe('on tiny-llama', () => {
     const text = await generateText(model, {
       tokenizer: tinyLlamaTokenizer,
       prompt: '21 + 11 = 32\n2 + 3 =',
-      maxNewTokens: 6,
+      newTokens: 6,
     });
     expect(text).toMatch(/^ \d+\n/);
-    expect(await generateText(model, { tokenizer: tinyLlamaTokenizer, prompt: '', maxNewTokens: 4 })).not.toBe('');
+    expect(await generateText(model, { tokenizer: tinyLlamaTokenizer, prompt: '', newTokens: 4 })).not.toBe('');
   });
 
   it('draws by seed, the same in batches of any size', async () => {

@@ -40,8 +40,8 @@ describe('a call in a process of its own', () => {
   });
 
   it('says which option is at fault', async () => {
-    const call = prune({ model: TINY_LLAMA, sparsity: 0.3, skipBlocks: [99], dryRun: true, isolate: true });
-    await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'skipBlocks' });
+    const call = prune({ model: TINY_LLAMA, sparsity: 0.3, blockSparsity: { 99: 0 }, dryRun: true, isolate: true });
+    await expect(call).rejects.toMatchObject({ code: 'ERR_OPTION', option: 'blockSparsity' });
   });
 
   it('takes no engine', async () => {

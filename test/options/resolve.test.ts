@@ -17,7 +17,6 @@ describe('resolveOptions', () => {
       calibrationDefaults: { generate: true },
       headUnit: 'group',
       widthMultiple: 1,
-      skipBlocks: new Set(),
       blockSparsity: new Map(),
       perBlockKvHeads: false,
       seed: 0,
@@ -28,13 +27,10 @@ describe('resolveOptions', () => {
     const resolved = resolveOptions({
       sparsity: 0,
       modules: 'attention',
-      skipBlocks: [0, 3, 3],
       blockSparsity: { 1: 0.5, 2: { ffn: 0, attention: 0.99 } },
-      batchSize: 1,
     });
     expect(resolved.sparsity).toBe(0);
     expect(resolved.modules).toEqual(new Set(['attention']));
-    expect(resolved.skipBlocks).toEqual(new Set([0, 3]));
     expect(resolved.blockSparsity.get(2)).toEqual({ ffn: 0, attention: 0.99 });
   });
 
@@ -86,9 +82,7 @@ describe('resolveOptions', () => {
     ['widthMultiple', 1.5, /^widthMultiple is 1.5/],
     ['dampening', -1, /^dampening is -1; expected a number of at least 0/],
     ['dampening', '0.1', /^dampening is "0.1";/],
-    ['skipBlocks', [-1], /^skipBlocks holds -1; expected a whole number of at least 0$/],
-    ['skipBlocks', [0.5], /^skipBlocks holds 0.5;/],
-    ['skipBlocks', 3, /^skipBlocks is 3; expected a list/],
+    ['skipBlocks', [0], /^skipBlocks was removed: give these blocks the sparsity 0 in blockSparsity, such as/],
     ['blockSparsity', 0.5, /^blockSparsity is 0.5; expected an object such as/],
     ['blockSparsity', { 0: 1 }, /^blockSparsity\[0\] is 1; expected a number from 0 to below 1/],
     ['blockSparsity', { 0: null }, /^blockSparsity\[0\] is null/],
@@ -102,7 +96,7 @@ describe('resolveOptions', () => {
     ['perBlockKvHeads', 'yes', /^perBlockKvHeads is "yes"; expected true or false/],
     ['seed', -1, /^seed is -1; expected a whole number of at least 0/],
     ['seed', 0.5, /^seed is 0.5/],
-    ['batchSize', 0, /^batchSize is 0/],
+    ['batchSize', 4, /^batchSize was removed: leave it out/],
     ['heal', 64, /^heal is 64; expected true or false, or an object such as/],
     ['heal', { windowCount: 0 }, /^heal.windowCount is 0; expected a whole number of at least 1/],
     ['heal', { trained: 'heads' }, /^heal.trained is "heads"; expected one of all, ffn, outputs/],

@@ -39,7 +39,7 @@ const PAIRS: Readonly<
         pruned,
         out,
         force,
-        heal: { windowCount: 2, textShare: 1 },
+        heal: { windowCount: 2, share: 0 },
         calibration: { windowLength: 16, source },
       }),
   ],

@@ -113,7 +113,7 @@ describe('a decoder that reads embeddings', () => {
     const [split, whole] = await Promise.all(
       [at('in'), SHORT_LLAMA].map(async (model) => ({
         perplexity: await perplexity({ model, text: TEXT, ...WINDOWS }),
-        text: await generateText({ model, prompt: 'Once upon', maxNewTokens: 8 }),
+        text: await generateText({ model, prompt: 'Once upon', newTokens: 8 }),
         likelihoods: await logLikelihoods({ model, pairs: [{ context: 'Once', continuation: ' upon a time' }] }),
       })),
     );
@@ -137,7 +137,7 @@ describe('a decoder that reads embeddings', () => {
     expect(report.certificate).toMatchObject({ passed: true });
     expect(report.metrics![0]!.pruned).toBeGreaterThan(1);
     expect(await listFiles(at('out'))).not.toContain('onnx/embed_tokens.onnx');
-    const text = await generateText({ model: at('out'), prompt: 'Once', maxNewTokens: 2, embeddings });
+    const text = await generateText({ model: at('out'), prompt: 'Once', newTokens: 2, embeddings });
     expect(text.text).not.toBe('');
   }, 240_000);
 

@@ -76,23 +76,27 @@ it('keeps to the share, beside a source or alone', async () => {
 });
 
 it.each([
-  ['a document', { batchSize: 2 }, 2 * 11],
-  ['three documents', { batchSize: 6, documentLength: 4 }, 6 * 3],
+  ['a document', { windowCount: 40 }, { windowCount: 20, tokenCount: 20 * 11 }],
+  ['six documents', { windowCount: 6, documentLength: 2 }, { windowCount: 3, tokenCount: 3 * 6 }],
 ])('goes on from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
   const file = join(folder(), 'windows.jsonl');
-  const generate = { share: 1, seed: 9, ...writing };
+  const { windowCount, ...rest } = { documentLength: 128, ...writing };
+  const generate = { share: 1, seed: 9, ...rest };
   const controller = new AbortController();
-  const onProgress = ({ done }: Progress) => done > firstBatch && controller.abort();
-  const stopped = calibrate({ generate: { ...generate, file } }, { signal: controller.signal, onProgress });
+  const onProgress = ({ done }: Progress) => done > firstBatch.tokenCount && controller.abort();
+  const stopped = calibrate(
+    { windowCount, generate: { ...generate, file } },
+    { signal: controller.signal, onProgress },
+  );
   await expect(stopped).rejects.toThrow(/abort/i);
-  expect((await readFile(file, 'utf8')).split('\n')).toHaveLength(1 + 2 + 1);
-  const resumed = await calibrate({ generate: { ...generate, file } });
-  expect(resumed).toEqual(await calibrate({ generate }));
+  expect((await readFile(file, 'utf8')).split('\n')).toHaveLength(1 + firstBatch.windowCount + 1);
+  const resumed = await calibrate({ windowCount, generate: { ...generate, file } });
+  expect(resumed).toEqual(await calibrate({ windowCount, generate }));
   const seen: Progress[] = [];
-  await calibrate({ generate: { ...generate, file } }, { onProgress: (progress) => seen.push(progress) });
+  await calibrate({ windowCount, generate: { ...generate, file } }, { onProgress: (progress) => seen.push(progress) });
   // Stages begin, and nothing is left to write.
   expect(seen.filter(({ done }) => done > 0)).toEqual([]);
-  await expect(calibrate({ generate: { ...generate, file, seed: 1 } })).rejects.toThrow(
+  await expect(calibrate({ windowCount, generate: { ...generate, file, seed: 1 } })).rejects.toThrow(
     /another run: seed 9 \(here 1\)/,
   );
 });

@@ -93,7 +93,7 @@ it('has nothing private of it in any result, and no path of the machine in what 
   await runObserve(nodePlatform, { model, out: at('statistics'), method: 'flap', modules: 'ffn', calibration });
   await check('statistics');
   const healing = {
-    heal: { windowCount: 4, passCount: 1, textShare: 1 },
+    heal: { windowCount: 4, passCount: 1, share: 0 },
     calibration: { ...calibration, windowCount: undefined },
   } as const;
   const healed = await runHeal(nodePlatform, {

@@ -70,6 +70,6 @@ it('refuses what the run would refuse', async () => {
   await expect(plan({ ...REQUEST, out: taken })).rejects.toThrow(/taken/);
   const source = { file: join(folder, 'no.txt') };
   await expect(plan({ ...REQUEST, calibration: { source } })).rejects.toThrow(/no such file/);
-  await expect(plan({ ...REQUEST, skipBlocks: [99] })).rejects.toThrow(/99/);
+  await expect(plan({ ...REQUEST, blockSparsity: { 99: 0 } })).rejects.toThrow(/99/);
   await expect(plan({ ...REQUEST, statistics: 'kept' })).rejects.toThrow(/statistics leaves nothing to foresee/);
 });

@@ -179,7 +179,7 @@ const CASES: Readonly<Record<string, Case>> = {
     said: /weighting\.temperature\.absolute is 0; expected a number above 0/,
   },
   'a budget that skipped blocks leave no room for': {
-    options: { sparsity: 0.5, skipBlocks: [0] },
+    options: { sparsity: 0.5, blockSparsity: { 0: 0 } },
     code: 'ERR_OPTION',
     said: /removes 50\.00 % .*at most 46\.52 % can go: 28224 parameters are missing; lower the sparsity or free/,
   },

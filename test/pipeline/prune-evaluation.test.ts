@@ -47,14 +47,14 @@ describe('evaluation of a run', () => {
 
   it('measures on no window that healing has learnt', async () => {
     const calibration = { source: { file: TEXTS[0]! }, windowLength: 32, selection: 'first' } as const;
-    const heal = { windowCount: 6, textShare: 1, windowsPerStep: 6 };
+    const heal = { windowCount: 6, share: 0, windowsPerStep: 6 };
     const { healing, remarks } = await run({ calibration, heal });
     const left = remarks.join().match(/(\d+) windows to heal on stand in texts that are evaluated too/);
     expect(Number(left?.[1])).toBeGreaterThanOrEqual(WINDOWS.windowCount);
     expect(healing!.windowCount + healing!.heldOutCount + Number(left?.[1])).toBe(8);
     const evaluation = { texts: TEXTS, windowLength: 32 };
     await expect(run({ out: at('other'), calibration, heal, evaluation })).rejects.toThrow(
-      /^heal.textShare cuts windows that are evaluated too: of 8, 0 are apart/,
+      /^heal.share cuts windows that are evaluated too: of 8, 0 are apart/,
     );
   });
 
@@ -82,7 +82,7 @@ describe('evaluation of a run', () => {
     const { samples, metrics } = await run({ evaluation: { prompts: ['The', 'Once upon'], newTokens: 4 } });
     expect(metrics).toBeUndefined();
     expect(samples!.map(({ prompt }) => prompt)).toEqual(['The', 'Once upon']);
-    const expected = await generateText({ model: at('out'), prompt: 'The', maxNewTokens: 4 });
+    const expected = await generateText({ model: at('out'), prompt: 'The', newTokens: 4 });
     expect(samples![0]!.pruned).toBe(expected.text);
     expect(await readReport('out')).toMatchObject({ samples });
   });

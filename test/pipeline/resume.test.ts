@@ -14,7 +14,7 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
 const CALIBRATION = { windowCount: 4, windowLength: 24 };
-const COMMON = { model: SHORT_LLAMA, calibration: CALIBRATION, batchSize: 2 };
+const COMMON = { model: SHORT_LLAMA, calibration: CALIBRATION };
 
 const PLATFORM = eagerPlatform(nodePlatform);
 
@@ -31,7 +31,7 @@ const RUNS: Readonly<Record<string, Run>> = {
       ...COMMON,
       ...control,
       ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false, evaluation: false },
-      calibration: { ...CALIBRATION, generate: { share: 1, batchSize: 2 } },
+      calibration: { ...CALIBRATION, generate: { share: 1, documentLength: 2 } },
     }),
   quantising: (control) =>
     runPrune(PLATFORM, {
@@ -48,7 +48,7 @@ const RUNS: Readonly<Record<string, Run>> = {
       ...COMMON,
       ...control,
       ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', evaluation: false },
-      heal: { windowCount: 4, textShare: 1, windowsPerStep: 2, passCount: 6 },
+      heal: { windowCount: 4, share: 0, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),
 };
@@ -193,7 +193,7 @@ describe('the same command again', () => {
     const request = {
       ...COMMON,
       ...({ out: at('out'), sparsity: 0.4, modules: 'ffn', method: 'flap', evaluation: false } as const),
-      heal: { windowCount: 8, textShare: 1, windowsPerStep: 1, learningRate: 1e-3 },
+      heal: { windowCount: 8, share: 0, windowsPerStep: 1, learningRate: 1e-3 },
     };
     const stopped = { ...request, stopHealing: true };
     await expect(runPrune(PLATFORM, { ...stopped, heal: false })).rejects.toThrow('stopHealing has no effect');

@@ -17,11 +17,11 @@ it('gives eight bits to some maps, and learns how the others are rounded', async
   const model = await loadModel(bytesSource('model.onnx', buildDecoder()), createMemoryFolder('none'));
   const analysed = await analyseModel(model, testEngine);
   const job: PruneJob = {
-    ...{ model, analysed, engine: testEngine, store: storeInMemory, createStore: createMemoryStore },
+    ...{ model, analysed, engine: testEngine, store: storeInMemory, createStore: createMemoryStore, tokensPerBatch: 1 },
     windows: Array.from({ length: 6 }, (_, window) =>
       Int32Array.from({ length: 12 }, (_, at) => (at * (2 * window + 3) + at * at) % VOCABULARY),
     ),
-    options: resolveOptions({ sparsity: 0, batchSize: 1 }),
+    options: resolveOptions({ sparsity: 0 }),
   };
   const planned = findWeights(model, analysed.tokenInput).map((weight) => ({ ...weight, grid: GRID }));
   const plain = await quantiseModel(job, planned);

@@ -60,17 +60,16 @@ it('prunes a model that gives the last logits alone, whose loss is not known', a
   expect(remarks).toContainEqual(expect.stringMatching(/^no gradient reaches.*expected logits of every token/));
 });
 
-it.each<Partial<PruneOptions>>([
-  { method: 'o-fang' },
-  { metric: 'loss' },
-  { allocation: 'taylor' },
-])('refuses what needs gradients, with advice that works: %j', async (options) => {
-  const loaded = await strange;
-  const prune = (more: Partial<PruneOptions>) => pruneLoaded(loaded, { sparsity: 0.4, ...more }, { windows });
-  await expect(prune(options)).rejects.toThrow(UnsupportedModelError);
-  await expect(prune(options)).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
-  for (const method of ['flap', 'obc', 'wanda']) expect((await prune({ method })).modules.length).toBeGreaterThan(0);
-});
+it.each<Partial<PruneOptions>>([{ method: 'o-fang' }, { metric: 'loss' }, { allocation: 'taylor' }])(
+  'refuses what needs gradients, with advice that works: %j',
+  async (options) => {
+    const loaded = await strange;
+    const prune = (more: Partial<PruneOptions>) => pruneLoaded(loaded, { sparsity: 0.4, ...more }, { windows });
+    await expect(prune(options)).rejects.toThrow(UnsupportedModelError);
+    await expect(prune(options)).rejects.toThrow(/Softsign.*: leave out what needs gradients.* flap, obc or wanda$/);
+    for (const method of ['flap', 'obc', 'wanda']) expect((await prune({ method })).modules.length).toBeGreaterThan(0);
+  },
+);
 
 /** Mean of the curvature's diagonal at each module's output. */
 async function meanCurvatures(ffn: Part): Promise<number[]> {
@@ -182,7 +181,7 @@ it('rounds by what all tokens show alike', async () => {
   const loaded = await strange;
   const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
   const { roundings, remarks, wideCount } = await quantiseModel(
-    jobOf(loaded, { sparsity: 0, batchSize: 1 }),
+    { ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 },
     planned,
     0.2,
   );

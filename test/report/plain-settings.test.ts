@@ -9,7 +9,6 @@ it('holds every option in a form that JSON keeps', () => {
       method: 'o-fang',
       modules: 'ffn',
       grouping: { clusterBalance: Number.POSITIVE_INFINITY },
-      skipBlocks: [0, 3],
       blockSparsity: { 1: 0.2, 2: { ffn: 0.1 } },
       signal: new AbortController().signal,
       onProgress: () => undefined,
@@ -22,7 +21,6 @@ it('holds every option in a form that JSON keeps', () => {
     modules: 'ffn',
     allocation: 'adaptive',
     grouping: { contextCount: 7, clusterBalance: 'Infinity' },
-    skipBlocks: [0, 3],
     blockSparsity: { 1: 0.2, 2: { ffn: 0.1 } },
     seed: 0,
   });
@@ -40,7 +38,6 @@ it('leaves out what had no effect, and keeps texts to itself', () => {
     allocation: 'uniform',
     widthMultiple: 1,
     shots: 1,
-    skipBlocks: [],
     blockSparsity: {},
     method: 'flap',
     metric: 'output',

@@ -20,7 +20,7 @@ export async function measureCurvatures(
   choose: (batch: Batch) => boolean = () => true,
   walk: Partial<Pick<BackwardWalk, 'engine' | 'mostLogits'>> = {},
 ): Promise<Float64Array[]> {
-  const options = resolveOptions({ sparsity: 0.3, method: 'obc', metric: 'loss', batchSize: 2 });
+  const options = resolveOptions({ sparsity: 0.3, method: 'obc', metric: 'loss' });
   const job = {
     model,
     analysed,
@@ -29,6 +29,7 @@ export async function measureCurvatures(
     options,
     store: storeInMemory,
     createStore: createMemoryStore,
+    tokensPerBatch: 2 * (windows[0]?.length ?? 1),
   };
   const run = startContext(job);
   const { layout } = analysed.detected;

@@ -28,7 +28,7 @@ it('gives files that are read a path of their own name', () => {
 });
 
 it('leaves everything else as it is, and no folder the name of the private file system', () => {
-  const rest = { sparsity: 0.3, engine: new (class Engine {})(), blockSparsity: new Map([[0, 0.5]]), skipBlocks: [1] };
+  const rest = { sparsity: 0.3, engine: new (class Engine {})(), blockSparsity: new Map([[0, 0.5]]), start: [1] };
   const { request } = mountPlaces({ ...rest, model: new FakeDirectory('opfs') });
   expect(request).toEqual({ ...rest, model: '/opfs-2' });
 });

@@ -79,7 +79,7 @@ describeThere('a page', () => {
       }
       const stages = new Set<string>();
       const onProgress = ({ stage }: web.Progress) => void stages.add(stage);
-      const report = await fang.prune({ ...run, model: 'dense', out: 'smaller', hiddenStates: 'spill', onProgress });
+      const report = await fang.prune({ ...run, model: 'dense', out: 'smaller', onProgress });
       return { report, stages: [...stages], files: await listOpfs() };
     }, RUN);
     expect(found.report.modules.map(({ keep }) => keep)).toEqual(expected.modules.map(({ keep }) => keep));
@@ -118,7 +118,7 @@ describeThere('a page', () => {
   it('runs what was pruned, there and here, and says what it is made of', async () => {
     const found = await page.evaluate(async () => {
       const smaller = await (await navigator.storage.getDirectory()).getDirectoryHandle('smaller');
-      const request = { model: smaller, prompt: 'Once upon', maxNewTokens: 4 };
+      const request = { model: smaller, prompt: 'Once upon', newTokens: 4 };
       const text = new File(['It was a dark and stormy night. '.repeat(8)], 'night.txt');
       return {
         samples: [await fang.generateText(request), await fang.generateText({ ...request, engine: await ownEngine() })],
@@ -260,7 +260,7 @@ describeThere('a page', () => {
             'the page, its graphs in a worker': { stages: { calibrate } },
             'the page itself': { engine: await ownEngine() },
           }[where];
-          const places = { model: 'dense', out: 'stopped', hiddenStates: 'spill' } as const;
+          const places = { model: 'dense', out: 'stopped' } as const;
           const request = { ...run, ...places, ...own, signal: abortion.signal, onProgress };
           const said = await fang.prune(request).catch((error) => String(error));
           const waited = performance.now() - abortedAt;
@@ -293,7 +293,7 @@ describeThere('a page', () => {
         });
       const abortion = new AbortController();
       const onProgress = ({ stage }: web.Progress) => stage === 'save' && abortion.abort(new Error('enough'));
-      const request = { ...run, model: 'dense', out: 'stopped', hiddenStates: 'spill' } as const;
+      const request = { ...run, model: 'dense', out: 'stopped' } as const;
       const said = await fang.prune({ ...request, onProgress, signal: abortion.signal }).catch((error) => `${error}`);
       const kept = await countKept();
       const { remarks } = await fang.prune(request);
@@ -313,7 +313,7 @@ describeThere('a page', () => {
     await closed.evaluate(async (run) => {
       await new Promise<void>((resolve) => {
         const onProgress = ({ stage }: web.Progress) => stage === 'certify' && resolve();
-        void fang.prune({ ...run, model: 'dense', out: 'ended', hiddenStates: 'spill', onProgress });
+        void fang.prune({ ...run, model: 'dense', out: 'ended', onProgress });
       });
     }, RUN);
     await closed.close();
@@ -321,7 +321,7 @@ describeThere('a page', () => {
       const unfinished = async () => (await listOpfs()).filter((path) => path.startsWith('.'));
       const left = await unfinished();
       const quick = { method: 'magnitude', calibration: {}, certify: false, evaluation: false };
-      await fang.prune({ ...run, ...quick, model: 'dense', out: 'quick', hiddenStates: 'spill' });
+      await fang.prune({ ...run, ...quick, model: 'dense', out: 'quick' });
       return { isLeft: left.length > 0, leftThen: await unfinished() };
     }, RUN);
     expect(found).toEqual({ isLeft: true, leftThen: [] });
@@ -341,11 +341,11 @@ describeThere('a page', () => {
       };
       const stopping = describe({ model: 'me/tiny', signal: abortion.signal, onProgress });
       const said = await stopping.catch((error) => String(error));
-      const { text } = await generateText({ model: 'me/tiny', prompt: 'Once upon', maxNewTokens: 4 });
+      const { text } = await generateText({ model: 'me/tiny', prompt: 'Once upon', newTokens: 4 });
       return { said, text };
     }, hub.url);
     await hub.close();
-    const { text } = await generateText({ model: SHORT_LLAMA, prompt: 'Once upon', maxNewTokens: 4 });
+    const { text } = await generateText({ model: SHORT_LLAMA, prompt: 'Once upon', newTokens: 4 });
     expect(found).toEqual({ said: 'Error: enough', text });
     const ranges = hub.requests.flatMap(({ line, range }) => (line.includes('/cdn/') ? (range ?? []) : []));
     const [start = 0, ...others] = ranges.map((range) => Number(/^bytes=(\d+)-$/.exec(range)?.[1]));

@@ -161,8 +161,8 @@ function write(button: HTMLButtonElement): Promise<void> {
     for (const [at, model] of Object.values(models).entries()) {
       const { text } = texts[at]!;
       await saying(text, async () => {
-        const [maxNewTokens, temperature] = ['tokens', 'temperature'].map((id) => Number(input(id).value));
-        const sample = await generateText({ model, prompt, maxNewTokens, temperature });
+        const [newTokens, temperature] = ['tokens', 'temperature'].map((id) => Number(input(id).value));
+        const sample = await generateText({ model, prompt, newTokens, temperature });
         text.replaceChildren(make('span', { class: 'prompt' }, prompt), sample.text);
       });
     }

@@ -80,7 +80,7 @@ export interface GenerationRequest extends ModelRequest, ReadingOptions {
   /** What the model goes on from. */
   readonly prompt: string;
   /** Default 64. */
-  readonly maxNewTokens?: number | undefined;
+  readonly newTokens?: number | undefined;
   /** 0 takes the likeliest token each time. Default 0. */
   readonly temperature?: number | undefined;
   /** Seeds the sampling. Default 0. */
@@ -95,10 +95,10 @@ export interface GenerationSample {
 /** Lets a model continue a prompt. */
 export async function runGeneration(platform: Platform, request: GenerationRequest): Promise<GenerationSample> {
   checkOptions(request, rowsOf(GENERATE_TEXT));
-  const { prompt, maxNewTokens = 64, temperature = 0, seed = 0, signal } = request;
+  const { prompt, newTokens = 64, temperature = 0, seed = 0, signal } = request;
   return withLanguageModel(platform, request, async (model, folder) => {
     const tokenizer = await requireTokenizer(folder, 'writing text');
-    const options = { tokenizer, prompt, maxNewTokens, temperature, seed, ...(signal && { signal }) };
+    const options = { tokenizer, prompt, newTokens, temperature, seed, ...(signal && { signal }) };
     return { text: await generateText(model, options) };
   });
 }

@@ -131,7 +131,7 @@ async function writeSamples(
   const total = countWindows(texts);
   const units = unitsOfPrompt({ newTokens });
   for (const [at, prompt] of prompts.entries()) {
-    const options = { tokenizer, prompt, maxNewTokens: newTokens, temperature: 0, ...(signal && { signal }) };
+    const options = { tokenizer, prompt, newTokens, temperature: 0, ...(signal && { signal }) };
     written.push(await generateText(model, options));
     onProgress?.({ stage: 'evaluate', done: total + (at + 1) * units, total, detail: 'prompts' });
   }

@@ -170,7 +170,7 @@ interface WritingOptions extends WindowDrawing {
 
 async function writeWindows(
   { onProgress, signal }: JobContext,
-  { engine, folder, windowCount, windowLength, generate }: GenerateInput,
+  { engine, folder, windowCount, windowLength }: GenerateInput,
   options: WritingOptions,
 ): Promise<GeneratedSet> {
   const { kept = [] } = options.store ?? {};
@@ -179,8 +179,7 @@ async function writeWindows(
   await refuseTooLarge(engine, folder);
   const model = await openLanguageModel(engine, folder, { writes: true });
   try {
-    const { batchSize } = generate;
-    return await generateCalibration(model, { ...options, windowCount, windowLength, batchSize, onProgress, signal });
+    return await generateCalibration(model, { ...options, windowCount, windowLength, onProgress, signal });
   } finally {
     await model.release();
   }

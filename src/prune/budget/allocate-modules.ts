@@ -21,14 +21,10 @@ export function allocateModules(
   return new Map(modules.map(({ index }, at) => [index, steps[at]!]));
 }
 
-/** What the user fixed for a module: its own sparsity, or 0 in a block that is skipped. */
-export function fixedSparsity(
-  { block, kind }: PrunableModule,
-  { blockSparsity, skipBlocks }: ResolvedOptions,
-): number | undefined {
+/** What the user fixed for a module. */
+export function fixedSparsity({ block, kind }: PrunableModule, { blockSparsity }: ResolvedOptions): number | undefined {
   const given = blockSparsity.get(block);
-  const own = typeof given === 'number' ? given : given?.[kind];
-  return own ?? (skipBlocks.has(block) ? 0 : undefined);
+  return typeof given === 'number' ? given : given?.[kind];
 }
 
 function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: DenseMeasures): ModuleMeasures {

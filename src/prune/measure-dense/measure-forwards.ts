@@ -2,6 +2,7 @@ import { createStatisticsMeter } from '../../activations/collect-statistics.js';
 import { createChangeMeter } from '../../activations/measure-change.js';
 import type { BlockSpan, PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } from '../../compensation/adapter.js';
+import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import type { ForwardMeasures, ModuleContexts } from './dense-measures.js';

@@ -23,7 +23,7 @@ export interface DtypeRequest extends BlockSettings {
   /** `none`: codes are zeros, for only sizes are asked for. */
   readonly rounding: 'calibrated' | 'nearest' | 'none';
   readonly accuracyLevel: number;
-  readonly wideShare: number;
+  readonly wideShare?: number | undefined;
   /** The runtime that it is for. */
   readonly layout: FolderLayout | undefined;
   /** The model that it came from, and what was done to it. */

@@ -82,7 +82,7 @@ describe('onnxruntime-web in Node.js', () => {
   });
 
   it('writes the text that onnxruntime-node writes', async () => {
-    const request = { model: SHORT_LLAMA, prompt: 'The city of', maxNewTokens: 4 };
+    const request = { model: SHORT_LLAMA, prompt: 'The city of', newTokens: 4 };
     expect(await generateText({ ...request, executionProvider: 'wasm' })).toEqual(await generateText(request));
   });
 

@@ -31,7 +31,7 @@ it('keeps statistics, report and recipe where relative paths lie, and prunes fro
   const home = new FakeDirectory('opfs');
   const platform = createWebPlatform({ folders: { model: filesOf(SHORT_LLAMA) }, home });
   const { sparsity, ...look } = RUN;
-  await runObserve(platform, { ...look, engine, model: '/model', out: 'kept/statistics', hiddenStates: 'spill' });
+  await runObserve(platform, { ...look, engine, model: '/model', out: 'kept/statistics' });
   const request = { engine, model: '/model', method: 'flap', sparsity, statistics: 'kept/statistics' };
   await runPrune(platform, { ...request, out: 'kept/smaller', recipe: 'kept/recipe' });
   for (const path of ['smaller/fang-prune-report.html', 'smaller/onnx/model.onnx', 'recipe/recipe.safetensors'])
