@@ -1,7 +1,7 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, CALIBRATION_OF_ROUNDING, TEXTS_OF_HEALING } from './calibration.js';
 import { COMPARISON } from './comparison.js';
-import { CONDUCT, EVALUATION, force, LOOK, RESULT, stopHealing } from './folder.js';
+import { CONDUCT, EVALUATION, force, LOOK, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { atLeast, boolean, either, fraction, type Kind, listOf, record, text, whole } from './kinds.js';
@@ -72,7 +72,7 @@ export const HEAL = {
     dense: row(undefined, 'the model that was pruned', { kind: modelPath, required: true }),
     pruned: row(undefined, 'what became of it', { kind: modelPath, required: true }),
     seed: RUN.seed,
-    resume: CONDUCT.resume,
+    ...CONDUCT,
     stopHealing,
     ...ENGINE,
     ...JOB,
@@ -111,7 +111,7 @@ export const TRIM_VOCABULARY = {
     certify: { ...RESULT.certify, help: 'do not compare the logits of what was written with the original' },
   },
   Vocabulary: VOCABULARY,
-  Running: { ...MODEL, resume: CONDUCT.resume },
+  Running: { ...MODEL, ...CONDUCT },
 } as const satisfies Families;
 
 export const APPLY = {
@@ -127,10 +127,10 @@ export const APPLY = {
       required: true,
     }),
   },
-  Running: MODEL,
+  Running: { ...MODEL, ...STAGES_OPTION },
 } as const satisfies Families;
 
-export const DESCRIBE = { Running: MODEL } as const satisfies Families;
+export const DESCRIBE = { Running: { ...MODEL, ...STAGES_OPTION } } as const satisfies Families;
 
 const ITEMS = {
   limit: row('--limit <count>', 'items of each task, from the first', { kind: whole(1), otherwise: 'all' }),

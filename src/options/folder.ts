@@ -138,10 +138,14 @@ export const stopHealing = row(
   },
 );
 
-export const CONDUCT = {
-  resume,
+export const STAGES_OPTION = {
   stages: row(undefined, 'stages of your own in place of some', {
     kind: record('an object such as { certify: { name: "certify", run } }'),
     otherwise: "the library's",
   }),
+} as const satisfies AnyRows;
+
+export const CONDUCT = {
+  resume,
+  ...STAGES_OPTION,
 } as const satisfies AnyRows & Of<'resume'>;

@@ -13,17 +13,16 @@ import { openPair, resolvePair } from '../storage/json-with-tensors.js';
 import { type ModelFolder, type ModelRequest, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkLayout, checkModelHash } from '../storage/model-origin.js';
 import { VERSION } from '../version.js';
-import { type JobContext, withJob } from './job-context.js';
-import { runOf } from './kept-run.js';
+import type { JobContext } from './job-context.js';
 import { refuseCoded } from './refuse-coded.js';
 import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
-import { analyse } from './stages/analyse.js';
-import { load } from './stages/load.js';
+import { buildOutput, type OpenedModels, runOf, runResumable } from './resumable-job.js';
 import { open } from './stages/open.js';
-import { type SaveInput, save } from './stages/save.js';
+import type { SaveInput } from './stages/save.js';
+import type { Stages, StagesOption } from './stages.js';
 
 /** A recipe, the dense model that it was made from, byte for byte, and where the result goes. */
-export interface ApplyRequest extends ModelRequest {
+export interface ApplyRequest extends ModelRequest, StagesOption {
   /** Folder with `recipe.json`, or the path of such a file. */
   readonly recipe: string;
   /** Folder to be made. */
@@ -45,40 +44,53 @@ export interface AppliedRecipe {
 }
 
 /** Open, load, analyse, save. */
-export async function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
+export function runApply(platform: Platform, request: ApplyRequest): Promise<AppliedRecipe> {
   checkOptions(request, rowsOf(APPLY));
   const { out, force } = request;
-  const place = resolvePair(platform.files, 'recipe', request.recipe);
-  return withJob(platform, request, async (context) => {
-    const { signal } = context;
-    const { json: recipe, tensors, close } = await openPair(platform, place, { check: checkRecipe, signal });
-    context.onEnd(close);
-    const folder = await open.run(context, request);
-    const made = force === true ? undefined : await findMade(context, out, recipe);
-    if (made === undefined) await platform.files.checkOutput({ output: out, source: folder.root, force });
-    else await clearLeft(platform, out);
-    const dense = await load.run(context, folder);
-    refuseCoded(request.model, dense, 'recipes change floats: give the float model that the recipe was made for');
-    const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
-    await checkModelHash(origin, folder, { model: dense, signal });
-    const engine = await platform.createEngine(request);
-    const analysed = await analyse.run(context, { model: dense, engine });
-    await checkLayout(origin, analysed);
-    const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
-    const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
-    const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
-    const output = { output: out, source: folder.root, force, run: recipe.run };
-    const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents });
-    const written = made ?? (await platform.files.buildFolder(output, build));
-    return {
-      model: request.model,
-      out,
-      sha256: written.sha256,
-      parameters: { before: analysed.detected.layout.parameterCount, after: countParameters(model) },
-      bytes: { before: await totalBytes(platform, modelPaths(folder, dense)), after: written.byteLength },
-      ...(written.sideFiles && { sideFiles: written.sideFiles }),
-    };
+  const { files } = platform;
+  const place = resolvePair(files, 'recipe', request.recipe);
+  return runResumable<OpenedRecipe, void, WrittenModel, AppliedRecipe>(platform, {
+    ...{ call: undefined, request: { ...request, resume: force !== true }, output: out },
+    async open(context, stages) {
+      const pair = await openPair(platform, place, { check: checkRecipe, signal: context.signal });
+      context.onEnd(pair.close);
+      return { place, pair, folders: [await stages.open.run(context, request)] };
+    },
+    async checkOutput({ folders }, { found }) {
+      if (found !== undefined) return;
+      for (const { root } of folders) await files.checkOutput({ output: out, source: root, force });
+    },
+    prepare: async () => undefined,
+    find: (context, { pair }) => findMade(context, out, pair.json),
+    async make(context, { opened, engine, stages, found }) {
+      const { signal } = context;
+      const { json: recipe, tensors } = opened.pair;
+      const folder = opened.folders[0]!;
+      const dense = await stages.load.run(context, folder);
+      refuseCoded(request.model, dense, 'recipes change floats: give the float model that the recipe was made for');
+      const origin = { name: `the recipe ${place.json}`, version: recipe.version, origin: recipe.model };
+      await checkModelHash(origin, folder, { model: dense, signal });
+      const analysed = await stages.analyse.run(context, { model: dense, engine });
+      await checkLayout(origin, analysed);
+      const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
+      const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
+      const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
+      const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents, stages });
+      const written = found ?? (await buildOutput(context, { out, source: folder, force, run: recipe.run }, build));
+      return {
+        model: request.model,
+        out,
+        sha256: written.sha256,
+        parameters: { before: analysed.detected.layout.parameterCount, after: countParameters(model) },
+        bytes: { before: await totalBytes(platform, modelPaths(folder, dense)), after: written.byteLength },
+        ...(written.sideFiles && { sideFiles: written.sideFiles }),
+      };
+    },
   });
+}
+
+interface OpenedRecipe extends OpenedModels {
+  readonly pair: Awaited<ReturnType<typeof openPair<Recipe>>>;
 }
 
 /** A model that was written. */
@@ -99,23 +111,18 @@ async function findMade(context: JobContext, out: string, { run, result }: Recip
   }
 }
 
-/** Takes away what a run left that made a folder and was ended before it could clear up. */
-async function clearLeft(platform: Platform, output: string): Promise<void> {
-  const left = await platform.openWorkspace?.({ output, key: undefined, resume: false });
-  await left?.close(true);
-}
-
 interface Building extends Pick<SaveInput, 'model' | 'documents'> {
   readonly recipe: Recipe;
   readonly folder: ModelFolder;
+  readonly stages: Stages;
 }
 
 async function buildModel(
   context: JobContext,
   partial: string,
-  { recipe, model, folder, documents }: Building,
+  { recipe, model, folder, documents, stages }: Building,
 ): Promise<WrittenModel> {
-  const saved = await save.run(context, { model, source: folder, documents, folder: partial });
+  const saved = await stages.save.run(context, { model, source: folder, documents, folder: partial });
   const sha256 = await hashSaved(context, partial, saved);
   await folder.checkUnchanged();
   checkResult(recipe, sha256);

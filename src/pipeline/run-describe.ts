@@ -4,15 +4,14 @@ import type { Platform } from '../platform/platform.js';
 import { describeModel, type ModelDescription } from '../report/describe-model.js';
 import type { ModelRequest } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
-import { analyse } from './stages/analyse.js';
-import { load } from './stages/load.js';
-import { open } from './stages/open.js';
+import { resolveStages, type StagesOption } from './stages.js';
 
-export type DescribeRequest = ModelRequest;
+export interface DescribeRequest extends ModelRequest, StagesOption<'open' | 'load' | 'analyse'> {}
 
 /** Open, load, analyse. */
 export async function runDescribe(platform: Platform, request: DescribeRequest): Promise<ModelDescription> {
   checkOptions(request, rowsOf(DESCRIBE));
+  const { open, load, analyse } = resolveStages(request.stages);
   return withJob(platform, request, async (context) => {
     const folder = await open.run(context, request);
     const model = await load.run(context, folder);

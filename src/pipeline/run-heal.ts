@@ -11,7 +11,6 @@ import type { ReadingOptions } from '../options/texts.js';
 import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
-import type { StageTiming } from '../prune/job.js';
 import { refuseHealing } from '../prune/refine/heal.js';
 import { pruneTwin } from '../removal/prune-no-past-branch.js';
 import { checkShape } from '../report/check-report.js';
@@ -28,18 +27,17 @@ import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { holdWindowsOut } from './held-out.js';
-import { type JobContext, withJob } from './job-context.js';
-import { isFinished, mayBeKept, withJournal } from './kept-run.js';
+import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
 import { hashSaved, reportSideFiles } from './result-facts.js';
-import { keyAt, runKey } from './run-key.js';
-import { STAGES } from './stages.js';
+import { buildOutput, figuresOf, isFinished, type RunFigures, runResumable, type StartedJob } from './resumable-job.js';
+import type { Stages, StagesOption } from './stages.js';
 
 /** A pruned model that is to be healed. */
-export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice {
+export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, EngineChoice, StagesOption {
   /** A folder in transformers.js or onnxruntime-genai layout, or an `.onnx` file: the model that was pruned. */
   readonly dense: string;
   /** The same of what became of it, in float32 or float16. */
@@ -63,7 +61,7 @@ export interface HealRequest extends JobControl, SourceOptions, ReadingOptions, 
 }
 
 /** A healed model that was written. */
-export interface HealedFolder {
+export interface HealedFolder extends RunFigures {
   readonly dense: string;
   readonly pruned: string;
   readonly out: string;
@@ -75,55 +73,43 @@ export interface HealedFolder {
   readonly quality?: QualityReport;
   /** What lay beside the pruned model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
-  readonly timings: readonly StageTiming[];
-  readonly peakMemoryBytes?: number;
-  readonly remarks: readonly string[];
 }
 
 /** Says how a folder was healed, in it. */
 const HEALING_FILE = 'fang-prune-healing.json';
 
 /** Open, load and analyse both; calibrate, heal, save, certify. */
-export async function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
+export function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, bos, out, force = false, resume = true } = request;
+  const { dense, pruned, embeddings, offline, bos, out, force = false } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
-  return withJob(platform, request, async (whole) => {
-    const folders = {
-      dense: await STAGES.open.run(whole, { model: dense, embeddings, offline, bos }),
-      pruned: await STAGES.open.run(whole, { model: pruned, embeddings, offline, bos }),
-    };
-    const check = async () => {
-      for (const { root } of Object.values(folders)) await files.checkOutput({ output: out, source: root, force });
-    };
-    const mayGoOn = resume && (await mayBeKept(whole, out, [{ out }]));
-    if (!mayGoOn) await check();
-    await checkCalibrationFiles(files, calibration);
-    const engine = await platform.createEngine(request);
-    const { signal } = request;
-    const key = await runKey(platform, request, {
-      folders: [folders.dense, folders.pruned],
-      engine,
-      call: 'heal',
-      signal,
-    });
-    return withJournal(whole, { output: out, key, resume }, async (context, resuming) => {
-      const isDone = (resuming || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
-      // Another run may have made it since.
-      if (!isDone) await check();
-      const making = { request, settings, calibration, folders, engine };
-      const healed = isDone ? await readHealed(context, out) : await healFolder(context, making);
-      const memory = platform.peakMemoryBytes();
-      return {
-        ...{ dense, pruned, out, ...healed },
-        timings: context.timings,
-        ...(memory !== undefined && { peakMemoryBytes: memory }),
-        remarks: [...context.remarks, ...remarkHealing(healed.healing), ...context.notes],
-      };
-    });
+  return runResumable<HealedModels, void, HealedModel, HealedFolder>(platform, {
+    ...{ call: 'heal', request, output: out },
+    async open(context, stages) {
+      const [first, second] = [
+        await stages.open.run(context, { model: dense, embeddings, offline, bos }),
+        await stages.open.run(context, { model: pruned, embeddings, offline, bos }),
+      ];
+      return { folders: [first, second] };
+    },
+    async checkOutput({ folders }, { found }) {
+      if (found !== undefined) return;
+      for (const { root } of folders) await files.checkOutput({ output: out, source: root, force });
+    },
+    prepare: () => checkCalibrationFiles(files, calibration),
+    find: async (context) => ((await isFinished(context, out)) ? readHealed(context, out) : undefined),
+    async make(context, started) {
+      const healed = started.found ?? (await healFolder(context, { request, settings, calibration, ...started }));
+      context.remarks.push(...remarkHealing(healed.healing));
+      return { dense, pruned, out, ...healed, ...figuresOf(context) };
+    },
   });
+}
+
+interface HealedModels {
+  readonly folders: readonly [dense: ModelFolder, pruned: ModelFolder];
 }
 
 /** What `HEALING_FILE` holds, and what lay beside the model. */
@@ -144,25 +130,24 @@ async function readHealed({ platform: { files } }: JobContext, out: string): Pro
   return found as unknown as HealedModel;
 }
 
-interface Healing {
+interface Healing extends StartedJob<HealedModels, void, HealedModel> {
   readonly request: HealRequest;
   readonly settings: NonNullable<ReturnType<typeof resolveHealing>>;
   readonly calibration: ReturnType<typeof healingCalibration>;
-  readonly folders: { readonly dense: ModelFolder; readonly pruned: ModelFolder };
-  readonly engine: Engine;
 }
 
 /** Load and analyse both; calibrate, heal, save, certify. */
 async function healFolder(
   context: JobContext,
-  { request, settings, calibration, folders, engine }: Healing,
+  { request, settings, calibration, opened, engine, stages }: Healing,
 ): Promise<HealedModel> {
   const { platform, timed, onProgress, signal } = context;
+  const [dense, pruned] = opened.folders;
   const understand = async (place: ModelFolder) => {
-    const model = await STAGES.load.run(context, place);
-    return { model, analysed: await STAGES.analyse.run(context, { model, engine }) };
+    const model = await stages.load.run(context, place);
+    return { model, analysed: await stages.analyse.run(context, { model, engine }) };
   };
-  const [teacher, student] = [await understand(folders.dense), await understand(folders.pruned)];
+  const [teacher, student] = [await understand(dense), await understand(pruned)];
   refuseCoded(request.dense, teacher.model, 'healing trains floats; give the float model that it was made of');
   refuseCoded(
     request.pruned,
@@ -176,16 +161,16 @@ async function healFolder(
     estimateHealing({
       settings,
       size: modelSize(teacher.analysed),
-      windowLength: expectedWindowLength(calibration, folders.dense, teacher.analysed),
+      windowLength: expectedWindowLength(calibration, dense, teacher.analysed),
       certifies: request.certify !== false,
       speed: assumedSpeed(engine, platform.coreCount),
     }),
   );
-  const made = await STAGES.calibrate.run(context, {
-    ...{ folder: folders.dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
+  const made = await stages.calibrate.run(context, {
+    ...{ folder: dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
     vocabularySize: detected.layout.vocabularySize,
   });
-  const windows = await leaveOutUnreadable(context, { folder: folders.dense, ...teacher, engine }, made.windows);
+  const windows = await leaveOutUnreadable(context, { folder: dense, ...teacher, engine }, made.windows);
   const count = windows.length - countHeldOut(settings);
   const createStore = createStoreIn(context, 1);
   const journal = await journalOf(context, windows);
@@ -202,16 +187,16 @@ async function healFolder(
       }),
     );
     const { out, force = false, certify: certifies = true } = request;
-    const heldOut = holdWindowsOut(context, { ...teacher, folder: folders.dense, windows, source: calibration.source });
+    const heldOut = holdWindowsOut(context, { ...teacher, folder: dense, windows, source: calibration.source });
     const createQualityStore = (windowCount: number, windowBytes: number) =>
       createStoreIn(context, windowBytes)(windowCount);
     const reference = createQualityReference(context, {
-      ...{ engine, folder: folders.dense, analysed: teacher.analysed, heldOut },
+      ...{ engine, folder: dense, analysed: teacher.analysed, heldOut },
       createStore: createQualityStore,
     });
-    const given = { ...healed, ...student, engine, folder: folders.pruned, out, force, certifies, heldOut, reference };
+    const given = { ...healed, ...student, engine, stages, folder: pruned, out, force, certifies, heldOut, reference };
     const written = await writeHealed(context, given);
-    await folders.dense.checkUnchanged();
+    await dense.checkUnchanged();
     return written;
   });
 }
@@ -221,6 +206,7 @@ interface Healed extends Awaited<ReturnType<typeof healModel>> {
   readonly model: UnderstoodModel['model'];
   readonly analysed: UnderstoodModel['analysed'];
   readonly engine: Engine;
+  readonly stages: Stages;
   readonly folder: ModelFolder;
   readonly out: string;
   readonly force: boolean;
@@ -231,28 +217,22 @@ interface Healed extends Awaited<ReturnType<typeof healModel>> {
 
 async function writeHealed(
   context: JobContext,
-  { model, analysed, changed, report, engine, folder, out, force, certifies, heldOut, reference }: Healed,
+  { model, analysed, changed, report, engine, stages, folder, out, force, certifies, heldOut, reference }: Healed,
 ): Promise<HealedModel> {
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
   const whole = await pruneTwin(withoutFront(healed), change, engine);
-  const { platform, run, workspace } = context;
-  const { files } = platform;
-  const output = {
-    output: out,
-    source: folder.root,
-    force,
-    workspace,
-    run: report.stopped ? undefined : keyAt(platform, run, []),
-  };
-  return files.buildFolder(output, async (partial) => {
-    const saved = await STAGES.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
+  const { files } = context.platform;
+  // More training would make another result of this key.
+  const output = { out, source: folder, force, ...(report.stopped && { run: undefined }) };
+  return buildOutput(context, output, async (partial) => {
+    const saved = await stages.save.run(context, { model: whole, source: folder, documents: {}, folder: partial });
     const certificate = certifies
-      ? await STAGES.certify.run(context, { model, analysed, engine, heldOut, folder, written: partial, change })
+      ? await stages.certify.run(context, { model, analysed, engine, heldOut, folder, written: partial, change })
       : undefined;
     const sha256 = await hashSaved(context, partial, saved);
-    const quality = await STAGES.quality.run(context, { engine, folder, reference, written: partial });
+    const quality = await stages.quality.run(context, { engine, folder, reference, written: partial });
     const made = { sha256, healing: report, ...(certificate && { certificate }), ...(quality && { quality }) };
     await writeText(files, files.resolve(partial, HEALING_FILE), formatJson(made));
     await folder.checkUnchanged();

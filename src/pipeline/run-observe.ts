@@ -5,7 +5,6 @@ import { type LookOptions, resolveLook } from '../options/request.js';
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
 import type { Platform } from '../platform/platform.js';
-import type { StageTiming } from '../prune/job.js';
 import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
 import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
@@ -23,11 +22,10 @@ import { VERSION } from '../version.js';
 import { checkCalibrationFiles } from './check-places.js';
 import { describeEnvironment } from './describe-environment.js';
 import { assumedSpeed, estimateObservation, expectedWindowLength, modelSize } from './estimate-cost.js';
-import { type JobContext, withJob } from './job-context.js';
-import { withJournal } from './kept-run.js';
+import type { JobContext } from './job-context.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
-import { runKey } from './run-key.js';
-import { resolveStages, type StagesOption } from './stages.js';
+import { figuresOf, type OpenedModels, type RunFigures, runResumable } from './resumable-job.js';
+import type { StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest
@@ -46,7 +44,7 @@ export interface ObserveRequest
 }
 
 /** Statistics that were written. */
-export interface ObservedFolder {
+export interface ObservedFolder extends RunFigures {
   readonly model: string;
   /** The JSON file; the tensors lie beside it. */
   readonly out: string;
@@ -62,35 +60,34 @@ export interface ObservedFolder {
   readonly calibration: CalibrationProvenance;
   /** Both files. */
   readonly bytes: number;
-  readonly timings: readonly StageTiming[];
-  readonly peakMemoryBytes?: number;
-  readonly remarks: readonly string[];
 }
 
-/** Open, load, analyse, calibrate; then what is seen of the dense model is written. */
-export async function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
+/** Open, load, analyse, calibrate; then what is measured of the dense model is written. */
+export function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
   checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
   const place = resolvePair(files, 'statistics', request.out);
-  const { model, embeddings, offline, bos, force = false, resume = true } = request;
-  const stages = resolveStages(request.stages);
-  const mayGoOn =
-    resume && ((await runOfPair(platform, place)) !== undefined || (await platform.hasUnfinishedRun?.(request.out)));
-  if (!mayGoOn) await checkPairPlace(files, place, { force });
-  await checkCalibrationFiles(files, calibration);
-  return withJob(platform, options, async (whole) => {
-    const folder = await stages.open.run(whole, { model, embeddings, offline, bos });
-    const engine = await platform.createEngine(request);
-    const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
-    return withJournal(whole, { output: request.out, key, resume }, async (context, resuming) => {
-      const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
-      // Another run may have made it since.
-      if (!isThere) await checkPairPlace(files, place, { force, resuming });
-      const saved = isThere
-        ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
-        : await measureStatistics(context, place, { stages, folder, options, calibration, engine });
-      const memory = platform.peakMemoryBytes();
+  const { model, embeddings, offline, bos, force = false } = request;
+  return runResumable<OpenedModels, void, Omit<SavedStatistics, 'tensors'>, ObservedFolder>(platform, {
+    ...{ call: 'observe', request, output: request.out },
+    open: async (context, stages) => ({
+      folders: [await stages.open.run(context, { model, embeddings, offline, bos })],
+    }),
+    hasEarlierRun: async () =>
+      (await runOfPair(platform, place)) !== undefined || ((await platform.hasUnfinishedRun?.(request.out)) ?? false),
+    async checkOutput(_, { resuming, found }) {
+      if (found === undefined) await checkPairPlace(files, place, { force, resuming });
+    },
+    prepare: () => checkCalibrationFiles(files, calibration),
+    async find({ run }) {
+      if (run === undefined || (await runOfPair(platform, place)) !== run) return undefined;
+      return checkSavedStatistics((await readJsonFile(files, place.json))!, place.json);
+    },
+    async make(context, { stages, engine, opened, found }) {
+      const [folder] = opened.folders;
+      const saved =
+        found ?? (await measureStatistics(context, place, { stages, folder: folder!, options, calibration, engine }));
       return {
         model,
         out: place.json,
@@ -102,11 +99,10 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
         moduleCount: saved.modules.length,
         calibration: saved.calibration,
         bytes: await totalBytes(platform, [place.json, place.tensors]),
-        timings: context.timings,
-        ...(memory !== undefined && { peakMemoryBytes: memory }),
+        ...figuresOf(context),
         remarks: [...saved.remarks, ...context.notes],
       };
-    });
+    },
   });
 }
 

@@ -35,10 +35,7 @@ import { type JobContext, withJob } from './job-context.js';
 import { createStoreIn } from './prepare-job.js';
 import type { LadderRequest } from './prune-request.js';
 import { resultPlaces, runLadder } from './run-prune.js';
-import { analyse } from './stages/analyse.js';
-import { load } from './stages/load.js';
-import { open } from './stages/open.js';
-import { STAGES, type Stages } from './stages.js';
+import { resolveStages, type Stages } from './stages.js';
 import type { ResultPlaces } from './write-result.js';
 
 /** What a run will make, and how long it will take. */
@@ -133,11 +130,12 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
 /** The checks of a run, in its order, and its speed. */
 async function inspect(
   context: JobContext,
-  { force = false, evaluation, model: path, embeddings, offline, bos, ...request }: LadderRequest,
+  { force = false, evaluation, model: path, embeddings, offline, bos, stages, ...request }: LadderRequest,
   { options, calibration }: ResolvedRequest,
   places: readonly ResultPlaces[],
 ): Promise<Inspected> {
   const { platform } = context;
+  const { open, load, analyse } = resolveStages(stages);
   const folder = await open.run(context, { model: path, embeddings, offline, bos });
   await checkPlaces(folder, places, { force, calibration });
   const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
@@ -175,28 +173,30 @@ const DECIDING = { ...WIDTHS, ...FORM, ...MODEL, seed: RUN.seed };
  * model is the one that was read already.
  */
 function sketch(request: LadderRequest, { folder, model, analysed }: Inspected): LadderRequest {
+  const given = resolveStages(request.stages);
   const quantise: Stages['quantise'] = {
     name: 'quantise',
     run: (context, input) =>
-      STAGES.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
+      given.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
   };
   return {
     ...(pickOptions(request, DECIDING) as LadderRequest),
     ...{ method: 'random', dryRun: true, report: false },
     ...(request.dtype !== undefined && { rounding: 'nearest' as const }),
     stages: {
+      ...request.stages,
       quantise,
       open: {
         name: 'open',
-        run: async (context, input) => (input.model === request.model ? folder : STAGES.open.run(context, input)),
+        run: async (context, input) => (input.model === request.model ? folder : given.open.run(context, input)),
       },
       load: {
         name: 'load',
-        run: async (context, input) => (input === folder ? model : STAGES.load.run(context, input)),
+        run: async (context, input) => (input === folder ? model : given.load.run(context, input)),
       },
       analyse: {
         name: 'analyse',
-        run: async (context, input) => (input.model === model ? analysed : STAGES.analyse.run(context, input)),
+        run: async (context, input) => (input.model === model ? analysed : given.analyse.run(context, input)),
       },
     },
   };

@@ -2,30 +2,31 @@ import { LADDER, PRUNE } from '../options/commands.js';
 import { healingCalibration } from '../options/healing.js';
 import { fractionOf } from '../options/kinds.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
+import { learnsRounding } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
+import { readCheckpoint } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
-import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
+import { resolvePair } from '../storage/json-with-tensors.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
-import { countTokens, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
+import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
-import { type JobContext, withJob, withPart } from './job-context.js';
-import { mayBeKept, readFinished, withJournal } from './kept-run.js';
+import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
-import { createStoreIn, type JobRequest, prepareJob } from './prepare-job.js';
+import { createStoreIn, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
-import { runKey } from './run-key.js';
-import { resolveStages, type Stages } from './stages.js';
-import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
+import { hasEarlierRun, isFinished, type OpenedModels, runResumable, type StartedJob } from './resumable-job.js';
+import { type ResultPlaces, type ResultSource, reportEntry, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
@@ -90,103 +91,97 @@ function pruneTo(
   { results, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
-  const { options, quantisation, calibration: healingAs } = resolved;
-  return withJob(platform, options, async (whole) => {
-    const run = await openRun(whole, request, { ...resolved, results });
-    const { stages, folder, floats, engine, place, texts, checks } = run;
-    const { resume = true, force = false, evaluation } = request;
-    const sparsities = results.map(({ sparsity }) => sparsity);
-    const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
-      typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
-    return withJournal(whole, { ...run, sparsities, resume }, async (context, resuming) => {
-      const finished =
-        resuming || (resume && !force)
-          ? await readFinished(context, results, { inside: run.inside, model: request.model })
-          : new Map();
-      const open = results.filter((_, index) => !finished.has(index));
-      // Another run may have made them since.
-      await checkPlaces(folder, open, { ...checks, resuming });
-      const making: Making = {
-        ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
-        options: { ...options, onProgress: context.onProgress },
-        calibration: checks.calibration,
-        onAnalysed: (analysed) =>
-          context.expect(
-            estimateCost({
-              ...{ options, quantisation, calibration: healingAs, size: modelSize(analysed) },
-              windowLength: expectedWindowLength(healingAs, folder, analysed),
-              resultCount: open.length,
-              evaluated: {
-                modelCount: 1 + results.length,
-                tokenCount: countTokens(texts),
-                newTokens: prompts.length * newTokens,
-              },
-              speed: assumedSpeed(engine, platform.coreCount),
-              quotes: request.report !== false && request.quoteText !== false && place === undefined,
-              measuresQuality: run.output !== undefined && evaluation !== false,
-              certifies: run.output !== undefined && request.certify !== false,
-              readsStatistics: place !== undefined,
-            }),
-          ),
-        evaluated: texts?.flatMap(tokensMeasured),
-      };
-      const made = open.length === 0 ? finished : await makeOpen(context, making);
+  const { options, quantisation, calibration } = resolved;
+  const { model, embeddings, offline, bos, weightsFrom, statistics, evaluation, force = false } = request;
+  const output = request.dryRun ? undefined : request.out;
+  const sparsities = results.map(({ sparsity }) => sparsity);
+  const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
+  return runResumable<PruneModels, readonly PreparedText[] | undefined, Finished, readonly PruneReport[]>(platform, {
+    ...{ call: 'prune', request, output, sparsities },
+    async open(context, stages) {
+      const folder = await stages.open.run(context, { model, embeddings, offline, bos });
+      const floats = weightsFrom && (await stages.open.run(context, { model: weightsFrom, offline }));
+      return { place, folders: floats ? [folder, floats] : [folder] };
+    },
+    hasEarlierRun: (context) => hasEarlierRun(context, [output ?? [], results.flatMap(({ out }) => out ?? [])].flat()),
+    checkOutput: ({ folders: [folder] }, { resuming, found }) =>
+      checkPlaces(
+        folder,
+        results.filter((_, index) => !found?.has(index)),
+        { force, resuming, calibration: place === undefined ? calibration : undefined },
+      ),
+    async prepare(_, { folders: [folder] }) {
+      if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
+      return typeof evaluation === 'object' ? prepareTexts(evaluation, folder) : undefined;
+    },
+    find(context, { folders: [folder] }) {
+      const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
+      return readFinished(context, results, { inside, model });
+    },
+    async make(context, started) {
+      const { stages, engine, opened, prepared: texts } = started;
+      const finished = started.found ?? new Map();
+      const making = { ...resolved, ...started, request, results, finished };
+      const made = finished.size === results.length ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return finish(reports);
-      const samples = { prompts, newTokens };
+      const samples = samplesOf(request);
+      const [folder] = opened.folders;
       return finish(await stages.evaluate.run(context, { reports, engine, folder, texts, samples }));
-    });
+    },
   });
 }
 
-/** Opens what a run reads, and refuses before the work begins what can be refused. */
-async function openRun(
+/** Reports of results that are there already, by their place in the list. */
+type Finished = ReadonlyMap<number, PruneReport>;
+
+/**
+ * Reports of results that a run of the same key has made, by their place in the list.
+ * @param inside folder in a result's own that its report lies in; empty for that itself; `model` as the user called it
+ */
+async function readFinished(
   context: JobContext,
-  request: PruneRequest | LadderRequest,
-  { options, quantisation, calibration, results }: ResolvedRequest & { readonly results: readonly ResultPlaces[] },
-) {
-  const { platform } = context;
-  const { model, embeddings, offline, bos, weightsFrom, force = false, resume = true } = request;
-  const { evaluation, statistics } = request;
-  const output = request.dryRun ? undefined : request.out;
-  const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
-  const stages = resolveStages(request.stages);
-  const folder = await stages.open.run(context, { model, embeddings, offline, bos });
-  const floats =
-    weightsFrom === undefined ? undefined : await stages.open.run(context, { model: weightsFrom, offline });
-  const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
-  const checks = { force, calibration: place === undefined ? calibration : undefined };
-  const mayGoOn = resume && (await mayBeKept(context, output, results));
-  if (!mayGoOn) await checkPlaces(folder, results, checks);
-  if (options.heal) await checkCalibrationFiles(platform.files, healingCalibration(calibration, options.heal));
-  const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
-  const engine = await platform.createEngine(request);
-  const key = await runKey(platform, request, {
-    folders: [folder, ...(floats === undefined ? [] : [floats])],
-    ...{ engine, call: 'prune', place, signal: options.signal },
-  });
-  return { stages, folder, floats, engine, place, texts, checks, output, inside, key };
+  results: readonly ResultPlaces[],
+  { inside, model }: { readonly inside: string; readonly model: string },
+): Promise<Finished> {
+  const { platform, journal } = context;
+  const { files } = platform;
+  const found = new Map<number, PruneReport>();
+  for (const [index, { sparsity, out, report: place }] of results.entries()) {
+    if (out === undefined || !(await isFinished(context, out, [sparsity]))) continue;
+    const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
+    // What cannot be read is made again.
+    const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
+    const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
+    // It may have been moved since, and a saved report has names for paths.
+    if (report !== undefined)
+      found.set(index, { ...report, model, out: inside === '' ? out : files.resolve(out, inside) });
+  }
+  return found;
 }
 
-interface Making
-  extends Pick<
-    JobRequest,
-    'folder' | 'floats' | 'options' | 'calibration' | 'healingAs' | 'engine' | 'evaluated' | 'onAnalysed'
-  > {
+interface PruneModels extends OpenedModels {
+  readonly folders: readonly [model: ModelFolder, ...floats: ModelFolder[]];
+}
+
+function samplesOf({ evaluation }: Pick<PruneRequest, 'evaluation'>) {
+  const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
+    typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
+  return { prompts, newTokens };
+}
+
+interface Making extends ResolvedRequest, StartedJob<PruneModels, readonly PreparedText[] | undefined, Finished> {
   readonly request: PruneRequest | LadderRequest;
-  readonly stages: Stages;
-  readonly quantisation: ResolvedQuantisation;
-  /** Statistics that stand in for a look at the model. */
-  readonly place: PairPlace | undefined;
   readonly results: readonly ResultPlaces[];
-  /** Reports of results that are there already, by their place in `results`. */
-  readonly finished: ReadonlyMap<number, PruneReport>;
+  readonly finished: Finished;
 }
 
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
-function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
-  const { request, stages, place, results, finished, quantisation, ...given } = making;
-  const { folder } = given;
+function makeOpen(context: JobContext, making: Making): Promise<Finished> {
+  const { request, stages, opened, results, finished, quantisation, calibration, engine, prepared: texts } = making;
+  const [folder, floats] = opened.folders;
+  const { place } = opened;
+  const options = { ...making.options, onProgress: context.onProgress };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
@@ -196,28 +191,50 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     ...(dtype.length > 0 && { dtype, ...form }),
   };
   const open = results.filter((_, index) => !finished.has(index));
+  const isWritten = request.out !== undefined && request.dryRun !== true;
   return withPart(context, async (part) => {
-    const { job, ...prepared } = await prepareJob(part, {
-      ...given,
-      stages,
-      stopHealing,
+    const { job, ...seenFirst } = await prepareJob(part, {
+      ...{ stages, folder, floats, options, engine, stopHealing },
+      calibration: place === undefined ? calibration : undefined,
+      healingAs: calibration,
+      evaluated: texts?.flatMap(tokensMeasured),
       readsTokens: learnsRounding(quantisation),
       keepsBlocks:
         request.widthMultiple === undefined && dtype.length === 0 && results.every(({ sparsity }) => sparsity > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
+      onAnalysed(analysed) {
+        const { prompts, newTokens } = samplesOf(request);
+        context.expect(
+          estimateCost({
+            ...{ options, quantisation, calibration, size: modelSize(analysed) },
+            windowLength: expectedWindowLength(calibration, folder, analysed),
+            resultCount: open.length,
+            evaluated: {
+              modelCount: 1 + results.length,
+              tokenCount: countTokens(texts),
+              newTokens: prompts.length * newTokens,
+            },
+            speed: assumedSpeed(engine, context.platform.coreCount),
+            quotes: request.report !== false && quoteText && place === undefined,
+            measuresQuality: isWritten && request.evaluation !== false,
+            certifies: isWritten && certifies,
+            readsStatistics: place !== undefined,
+          }),
+        );
+      },
     });
     const seen: SeenModel =
       place !== undefined
         ? await stages.loadStatistics.run(part, { place, folder, job })
-        : { ...prepared, measured: await stages.measureDense.run(part, { job }) };
+        : { ...seenFirst, measured: await stages.measureDense.run(part, { job }) };
     if (seen.measured !== undefined) part.onEnd(seen.measured.dispose);
     const windows = seen.calibration?.windows ?? job.windows;
-    const { analysed, engine, healing } = job;
+    const { analysed, healing } = job;
     const heldOut = holdWindowsOut(part, {
       ...{ folder, analysed },
       windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
-      source: given.calibration?.source ?? given.healingAs?.source,
+      source: calibration.source,
     });
     const createStore = (windowCount: number, windowBytes: number) => createStoreIn(part, windowBytes)(windowCount);
     const source = {

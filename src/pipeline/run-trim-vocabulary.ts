@@ -4,7 +4,6 @@ import { TRIM_VOCABULARY } from '../options/commands.js';
 import { checkOptions, refusal, rowsOf } from '../options/option.js';
 import type { VocabularyOptions } from '../options/vocabulary.js';
 import type { Platform } from '../platform/platform.js';
-import type { StageTiming } from '../prune/job.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
 import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';
@@ -20,17 +19,23 @@ import { type RenumberedIds, renumberIds } from '../vocabulary/renumbered-ids.js
 import { renumberDocument } from '../vocabulary/token-ids-in-documents.js';
 import { trimTokenizer } from '../vocabulary/trim-tokenizer.js';
 import { vocabularyFileOf } from '../vocabulary/vocabulary-files.js';
-import { type JobContext, withJob } from './job-context.js';
-import { isFinished, mayBeKept, withJournal } from './kept-run.js';
+import type { JobContext } from './job-context.js';
 import { documentsOf, hashSaved, reportSideFiles } from './result-facts.js';
-import { keyAt, runKey } from './run-key.js';
-import { STAGES } from './stages.js';
+import {
+  buildOutput,
+  figuresOf,
+  isFinished,
+  type OpenedModels,
+  type RunFigures,
+  runResumable,
+} from './resumable-job.js';
+import type { Stages, StagesOption } from './stages.js';
 import { certifyTrimming, type TrimmingCertificate } from './vocabulary/certify-trimming.js';
 import { planTrimming, type TrimmingPlan } from './vocabulary/plan-trimming.js';
 import { checkVocabularyOptions } from './vocabulary/read-token-selection.js';
 
 /** A model whose vocabulary is to be trimmed. */
-export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions {
+export interface TrimVocabularyRequest extends ModelRequest, VocabularyOptions, StagesOption {
   /** Folder to be made; may be left out for a dry run. */
   readonly out?: string | undefined;
   /** Replace `out` where it is empty, or holds nothing but what an earlier run wrote. Default false. */
@@ -60,7 +65,7 @@ export interface VocabularyReport {
 }
 
 /** A model with a trimmed vocabulary. */
-export interface TrimmedVocabulary extends VocabularyReport {
+export interface TrimmedVocabulary extends VocabularyReport, RunFigures {
   readonly model: string;
   /** Absent for a dry run. */
   readonly out?: string;
@@ -69,8 +74,6 @@ export interface TrimmedVocabulary extends VocabularyReport {
   readonly certificate?: TrimmingCertificate;
   /** What lay beside the model; absent for a result that was there already. */
   readonly sideFiles?: SideFilesReport;
-  readonly timings: readonly StageTiming[];
-  readonly remarks: readonly string[];
 }
 
 /** Says how a vocabulary was trimmed, in the folder; `vocabulary` reads it to trim alike. */
@@ -83,38 +86,27 @@ export async function runTrimVocabulary(
 ): Promise<TrimmedVocabulary> {
   checkOptions(request, rowsOf(TRIM_VOCABULARY));
   checkVocabularyOptions(request);
-  const { model, embeddings, offline, out, force = false, resume = true, dryRun = false, signal } = request;
+  const { model, embeddings, offline, out, force = false, dryRun = false } = request;
   if (out === undefined && !dryRun) throw refusal('out', 'is missing; expected a folder, or dryRun');
   const output = dryRun ? undefined : out;
-  return withJob(platform, request, async (whole) => {
-    const folder = await STAGES.open.run(whole, { model, embeddings, offline });
-    const check = async () => {
-      if (output !== undefined) await platform.files.checkOutput({ output, source: folder.root, force });
-    };
-    const mayGoOn = output !== undefined && resume && (await mayBeKept(whole, output, [{ out: output }]));
-    if (!mayGoOn) await check();
-    const plan = await planTrimming(whole, folder, request);
-    const engine = await platform.createEngine(request);
-    // The tokens stand for whatever files they were chosen by.
-    const { vocabulary: _, texts: __, ...settings } = request;
-    const keyed = { ...settings, kept: plan.chosen.keep };
-    const key =
-      output === undefined
-        ? undefined
-        : await runKey(platform, keyed, { folders: [folder], engine, call: 'trimVocabulary', signal });
-    return withJournal(whole, { output, key, resume }, async (context) => {
-      const isDone = resume && !force && (await isFinished(context, { out: output, sparsities: [] }));
-      // Another run may have made it since.
-      if (!isDone) await check();
-      const made = isDone
-        ? await readTrimmed(context, output!)
-        : await trimFolder(context, plan, { ...request, engine });
-      return {
-        ...{ model, ...(output !== undefined && { out: output }), ...made },
-        timings: context.timings,
-        remarks: [...context.remarks, ...context.notes],
-      };
-    });
+  return runResumable<OpenedModels, TrimmingPlan, MadeFolder, TrimmedVocabulary>(platform, {
+    ...{ call: 'trimVocabulary', request, output },
+    open: async (context, stages) => ({ folders: [await stages.open.run(context, { model, embeddings, offline })] }),
+    async checkOutput({ folders }, { found }) {
+      if (output === undefined || found !== undefined) return;
+      for (const { root } of folders) await platform.files.checkOutput({ output, source: root, force });
+    },
+    prepare: (context, { folders: [folder] }) => planTrimming(context, folder!, request),
+    keyed({ chosen }) {
+      // The tokens stand for whatever files they were chosen by.
+      const { vocabulary: _, texts: __, ...settings } = request;
+      return { ...settings, kept: chosen.keep };
+    },
+    find: async (context) => ((await isFinished(context, output)) ? readTrimmed(context, output!) : undefined),
+    async make(context, { found, prepared, engine, stages }) {
+      const made = found ?? (await trimFolder(context, prepared, { ...request, engine, stages }));
+      return { model, ...(output !== undefined && { out: output }), ...made, ...figuresOf(context) };
+    },
   });
 }
 
@@ -141,13 +133,18 @@ async function readTrimmed({ platform: { files } }: JobContext, out: string): Pr
   return made as unknown as MadeFolder;
 }
 
+interface Started {
+  readonly engine: Engine;
+  readonly stages: Stages;
+}
+
 /** Cuts the graphs, and writes the folder where one is asked for. */
 async function trimFolder(
   context: JobContext,
   plan: TrimmingPlan,
-  { out, dryRun = false, force = false, certify = true, engine }: TrimVocabularyRequest & { readonly engine: Engine },
+  { out, dryRun = false, force = false, certify = true, engine, stages }: TrimVocabularyRequest & Started,
 ): Promise<MadeFolder> {
-  const { platform, remarks, run, workspace } = context;
+  const { platform, remarks } = context;
   const { files } = platform;
   const { folder, decoder, parts, chosen } = plan;
   const ids = renumberIds(chosen.keep);
@@ -167,9 +164,8 @@ async function trimFolder(
   const { documents, stale } = await rewriteDocuments(plan, ids);
   if (stale.length > 0)
     remarks.push(`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json stands for them`);
-  const output = { output: out, source: folder.root, force, workspace, run: keyAt(platform, run, []) };
-  return files.buildFolder(output, async (partial) => {
-    const saved = await STAGES.save.run(context, {
+  return buildOutput(context, { out, source: folder, force }, async (partial) => {
+    const saved = await stages.save.run(context, {
       ...{ model: decoder.model, source: folder, documents, folder: partial, stale },
       parts: new Map([...parts].map(([path, { model }]) => [path, model])),
     });

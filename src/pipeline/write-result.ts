@@ -19,6 +19,7 @@ import { type DtypeFolder, dtypeFolders, layoutOf, writeDtypeConfig } from './na
 import type { PreparedJob } from './prepare-job.js';
 import type { QualityReference } from './quality-reference.js';
 import { countParameters, hashSaved, mendDocuments, reportSideFiles } from './result-facts.js';
+import { buildOutput } from './resumable-job.js';
 import { keyAt } from './run-key.js';
 import type { SavedFolder } from './stages/save.js';
 import type { Stages } from './stages.js';
@@ -79,7 +80,7 @@ export async function writeResult(
   outcome: PruneOutcome,
   request: WriteRequest,
 ): Promise<PruneReport> {
-  const { platform, workspace, journal, run, remarks } = context;
+  const { platform, journal, run, remarks } = context;
   const { files } = platform;
   const { folder } = source;
   const { places, index, force, quantisation } = request;
@@ -113,8 +114,9 @@ export async function writeResult(
     await journal?.settle();
     return reports[0]!;
   };
-  const output = out === undefined ? undefined : { output: out, source: folder.root, force, run: own, workspace };
-  const report = await (output === undefined ? parts[0]!.count() : files.buildFolder(output, fill));
+  const report = await (out === undefined
+    ? parts[0]!.count()
+    : buildOutput(context, { out, source: folder, force, run: own }, fill));
   await source.job.journal?.drop(`result-${index}`);
   const { reportPaths: paths } = request;
   if (place?.folder !== undefined) await writeReport(files, report, { folder: place.folder, name: place.name, paths });

@@ -79,7 +79,7 @@ function scoped(journal: Journal, scope: string): Journal {
 }
 
 /** The one part of an entry; undefined where nothing whole was kept. */
-export async function readKept<T>(journal: Journal | undefined, name: string): Promise<T | undefined> {
+export async function readCheckpoint<T>(journal: Journal | undefined, name: string): Promise<T | undefined> {
   for await (const part of (await journal?.read(name)) ?? []) return part as T;
   return undefined;
 }

@@ -1,5 +1,5 @@
 import type { Allocation } from '../allocation/allocation.js';
-import { readKept } from '../platform/journal.js';
+import { readCheckpoint } from '../platform/journal.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { allocateModules, type StepCounts } from './budget/allocate-modules.js';
 import type { AllocationCandidate, PruneJob } from './job.js';
@@ -45,7 +45,7 @@ export async function chooseAllocation(measured: MeasuredModel, job: PruneJob): 
     .map(([name, allocation]) => ({ name, allocation, counts: countsOf(allocation) }))
     .filter(({ counts }, at, all) => all.findIndex((other) => isSame(other.counts, counts)) === at);
   if (tried.length < 2) return { allocation: tried[0]?.allocation ?? whole.allocation };
-  const kept = await readKept<number[]>(job.journal, KEPT);
+  const kept = await readCheckpoint<number[]>(job.journal, KEPT);
   const divergences = kept ?? (await compareDrafts(measured, job, tried));
   if (kept === undefined) await job.journal?.write(KEPT, [divergences]);
   const best = pickBest(divergences);

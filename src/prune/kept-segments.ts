@@ -1,4 +1,4 @@
-import { type Journal, readKept } from '../platform/journal.js';
+import { type Journal, readCheckpoint } from '../platform/journal.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { ContextPlace, PruneContext } from './prune-context.js';
 
@@ -69,7 +69,7 @@ export async function openKeptSegments(context: PruneContext): Promise<KeptSegme
 
 /** Undefined where there is none, or something is lost of what came before it. */
 async function readPlace(journal: Journal | undefined): Promise<Place | undefined> {
-  const place = await readKept<Place>(journal, PLACE);
+  const place = await readCheckpoint<Place>(journal, PLACE);
   for (const segment of place?.kept ?? []) if (!(await journal!.has(entryOf(segment)))) return undefined;
   return place;
 }

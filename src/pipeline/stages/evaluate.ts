@@ -2,7 +2,7 @@ import { sha256 } from '../../calibration/sha256.js';
 import { generateText } from '../../evaluation/generate.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
-import { readKept } from '../../platform/journal.js';
+import { readCheckpoint } from '../../platform/journal.js';
 import type { JobControl, Progress } from '../../progress.js';
 import { perplexityMetric } from '../../report/perplexity-metric.js';
 import type { PruneReport } from '../../report/report-schema.js';
@@ -96,7 +96,7 @@ function measureWith(
     // A text may have changed under its name.
     const asked = [texts.map(({ textSha256 }) => textSha256), samples];
     const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
-    const kept = await readKept<Measured>(journal, name);
+    const kept = await readCheckpoint<Measured>(journal, name);
     if (kept !== undefined) return kept;
     onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
     const start = performance.now();

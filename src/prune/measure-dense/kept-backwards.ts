@@ -1,6 +1,6 @@
 import type { BackwardPlace } from '../../activations/walk-backwards.js';
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readKept } from '../../platform/journal.js';
+import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
@@ -96,7 +96,7 @@ async function readWalk(
   journal: Journal | undefined,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
 ): Promise<KeptBackwards | undefined> {
-  const kept = await readKept<KeptBackwards>(journal, NAME);
+  const kept = await readCheckpoint<KeptBackwards>(journal, NAME);
   if (kept === undefined || !passes.needs.curvatures) return kept;
   return (await findMissing(journal!, passedModules(passes, kept))).length > 0 ? undefined : kept;
 }

@@ -1,5 +1,5 @@
 import type { PrunableModule } from '../../architecture/layout.js';
-import { type Journal, readKept } from '../../platform/journal.js';
+import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 
@@ -30,5 +30,6 @@ export async function readCurvatures(
   modules: readonly PrunableModule[],
   curvatures: Pick<TensorStore, 'put'>,
 ): Promise<void> {
-  for (const module of modules) await curvatures.put(module.index, (await readKept<Tensor>(journal, nameOf(module)))!);
+  for (const module of modules)
+    await curvatures.put(module.index, (await readCheckpoint<Tensor>(journal, nameOf(module)))!);
 }

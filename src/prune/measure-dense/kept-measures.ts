@@ -1,4 +1,4 @@
-import { readKept } from '../../platform/journal.js';
+import { readCheckpoint } from '../../platform/journal.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
@@ -18,7 +18,7 @@ interface KeptMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Con
 /** What one look at the dense model teaches: from the journal where an earlier run kept it. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
-  const kept = await readKept<KeptMeasures>(journal, NAME);
+  const kept = await readCheckpoint<KeptMeasures>(journal, NAME);
   const findLost = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
   if (kept !== undefined && (await findLost()).length === 0) return unpack(context, needs, kept);
   const measured = await runMeasurements(context, needs);

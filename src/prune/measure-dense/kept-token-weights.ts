@@ -1,4 +1,4 @@
-import { readKept } from '../../platform/journal.js';
+import { readCheckpoint } from '../../platform/journal.js';
 import type { PruneContext } from '../prune-context.js';
 import type { FeltTokens } from './measure-token-weights.js';
 
@@ -9,7 +9,7 @@ export async function keepingTokenWeights(
   { job: { journal } }: PruneContext,
   measure: () => Promise<FeltTokens>,
 ): Promise<FeltTokens> {
-  const kept = await readKept<FeltTokens>(journal, NAME);
+  const kept = await readCheckpoint<FeltTokens>(journal, NAME);
   if (kept !== undefined) return kept;
   const measured = await measure();
   const byteLength = [...measured.weights.values()]

@@ -3,7 +3,7 @@ import { openExpertProbe } from '../../activations/expert-probe.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
-import { readKept } from '../../platform/journal.js';
+import { readCheckpoint } from '../../platform/journal.js';
 import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
@@ -41,7 +41,7 @@ export async function measureExperts(context: PruneContext, needs: ExpertNeeds):
   const modules = needs.modules.filter(({ kind }) => kind === 'experts');
   if (modules.length === 0) return new Map();
   const { journal } = context.job;
-  const kept = await readKept<KeptOrders>(journal, NAME);
+  const kept = await readCheckpoint<KeptOrders>(journal, NAME);
   if (kept !== undefined) {
     context.remarks.push(...kept.remarks);
     return byModule(modules, kept.orders);

@@ -1,6 +1,6 @@
 import { copyFile, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createJournal, readKept } from '../../../src/platform/journal.js';
+import { createJournal, readCheckpoint } from '../../../src/platform/journal.js';
 import { createEntryStore } from '../../../src/platform/node/entry-store.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
 
@@ -26,7 +26,7 @@ async function keep(parts: readonly unknown[]): Promise<void> {
 it('gives back what it was given, in another process too', async () => {
   await keep(PARTS);
   expect(await readAll(await open().within('a').read('b'))).toEqual(PARTS);
-  expect(await readKept(open(), 'a.b')).toEqual(PARTS[0]);
+  expect(await readCheckpoint(open(), 'a.b')).toEqual(PARTS[0]);
   expect(await open().read('c')).toBeUndefined();
 });
 
@@ -37,7 +37,7 @@ it('lets go of what was kept within a scope, and of nothing else', async () => {
   await outer.drop('result-1');
   for (const found of [journal, open()]) {
     expect(await found.has('run.result-1.weights')).toBe(false);
-    expect(await readKept(found, 'run.result-10.weights')).toBe('result-10');
+    expect(await readCheckpoint(found, 'run.result-10.weights')).toBe('result-10');
   }
 });
 
@@ -50,7 +50,7 @@ it('keeps the old entry when a new one fails', async () => {
     throw new Error('no more');
   };
   await expect(journal.write('a.b', failing())).rejects.toThrow('no more');
-  expect(await readKept(open(), 'a.b')).toBe('old');
+  expect(await readCheckpoint(open(), 'a.b')).toBe('old');
 });
 
 it('takes what a part holds before the next one is asked for, and writes of one name in their order', async () => {
@@ -65,7 +65,7 @@ it('takes what a part holds before the next one is asked for, and writes of one 
   expect(await readAll(await open().read('a.b'))).toEqual(
     [20, 21, 22].map((at) => ({ at, data: new Float64Array(20_000).fill(at) })),
   );
-  expect(await readKept(open(), 'other-5')).toBe(5);
+  expect(await readCheckpoint(open(), 'other-5')).toBe(5);
   expect((await readdir(folder())).filter((name) => name.endsWith('.new'))).toEqual([]);
 });
 

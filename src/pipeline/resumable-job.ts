@@ -1,0 +1,198 @@
+import { MANIFEST } from '../platform/folder-manifest.js';
+import type { EngineChoice, Files, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import type { StageTiming } from '../prune/job.js';
+import type { Engine } from '../runtime/engine.js';
+import type { PairPlace } from '../storage/json-with-tensors.js';
+import type { ModelFolder } from '../storage/model-folder.js';
+import { readJsonFile } from '../storage/read-json.js';
+import { readListed } from '../storage/read-listed.js';
+import { isDeterministicError } from './deterministic-error.js';
+import { type JobContext, withJob, withPart } from './job-context.js';
+import { keyAt, runKey } from './run-key.js';
+import { resolveStages, type Stages, type StagesOption } from './stages.js';
+
+/** What all resumable calls are asked. */
+export interface ResumableRequest extends EngineChoice, JobControl, StagesOption {
+  readonly force?: boolean | undefined;
+  readonly resume?: boolean | undefined;
+}
+
+/** What a resumable call reads. */
+export interface OpenedModels {
+  /** Decide, with the request, what the call makes. */
+  readonly folders: readonly ModelFolder[];
+  /** Statistics that decide it too. */
+  readonly place?: PairPlace | undefined;
+}
+
+/** What a job starts with. */
+export interface StartedJob<Opened, Prepared, Found> {
+  readonly stages: Stages;
+  readonly engine: Engine;
+  readonly opened: Opened;
+  readonly prepared: Prepared;
+  /** What the same call made before; undefined where nothing is there. */
+  readonly found: Found | undefined;
+}
+
+/** A call that finds what it made before, resumes an unfinished run, or starts anew. */
+export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Result> {
+  /** Name of the call. Absent: the work is short, and nothing of it is kept. */
+  readonly call: string | undefined;
+  readonly request: ResumableRequest;
+  /** What is made, as the user named it. Absent: nothing is kept. */
+  readonly output: string | undefined;
+  /** Of what is made; two runs that differ in nothing else share what they measured. Default: none. */
+  readonly sparsities?: readonly number[] | undefined;
+  /** Opens what is read. */
+  open(context: JobContext, stages: Stages): Promise<Opened>;
+  /** Whether an earlier run may have left something, so that the output is checked once that is known. Default: `output` tells. */
+  hasEarlierRun?(context: JobContext): Promise<boolean>;
+  /** Refuses, before the work, an output that cannot be written. */
+  checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
+  /** Refuses what else can be refused before the work, and decides what the key depends on. */
+  prepare(context: JobContext, opened: Opened): Promise<Prepared>;
+  /** What decides, with the models, what is made. Default: the request. */
+  keyed?(prepared: Prepared): object;
+  /** What the same call made before. */
+  find(context: JobContext, opened: Opened): Promise<Found | undefined>;
+  make(context: JobContext, started: StartedJob<Opened, Prepared, Found>): Promise<Result>;
+}
+
+/** Opens, checks, starts the engine, and finds, resumes or starts what a call makes. */
+export function runResumable<Opened extends OpenedModels, Prepared, Found, Result>(
+  platform: Platform,
+  job: ResumableJob<Opened, Prepared, Found, Result>,
+): Promise<Result> {
+  const { call, request, output, sparsities } = job;
+  const { force = false, resume = true, signal } = request;
+  const stages = resolveStages(request.stages);
+  return withJob(platform, request, async (whole) => {
+    const opened = await job.open(whole, stages);
+    const hasEarlier = job.hasEarlierRun ?? ((context) => hasEarlierRun(context, [output ?? []].flat()));
+    if (!resume || !(await hasEarlier(whole))) await job.checkOutput(opened, { resuming: false, found: undefined });
+    const prepared = await job.prepare(whole, opened);
+    const keyed = job.keyed?.(prepared) ?? request;
+    const engine = await platform.createEngine(request);
+    const { folders, place } = opened;
+    const key = call && (await runKey(platform, keyed, { folders, engine, call, place, signal }));
+    return withJournal(whole, { output, key, sparsities, resume }, async (context, resuming) => {
+      const mayBeMade = resuming || (resume && !force);
+      const found = mayBeMade ? await job.find(context, opened) : undefined;
+      // Another run may have made it since.
+      await job.checkOutput(opened, { resuming, found });
+      return job.make(context, { stages, engine, opened, prepared, found });
+    });
+  });
+}
+
+/** What the result of every long call ends with. */
+export interface RunFigures {
+  readonly timings: readonly StageTiming[];
+  readonly peakMemoryBytes?: number;
+  readonly remarks: readonly string[];
+}
+
+export function figuresOf({ platform, timings, remarks, notes }: JobContext): RunFigures {
+  const memory = platform.peakMemoryBytes();
+  return {
+    timings,
+    ...(memory !== undefined && { peakMemoryBytes: memory }),
+    remarks: [...remarks, ...notes],
+  };
+}
+
+interface BuiltFolder {
+  readonly out: string;
+  readonly source: ModelFolder;
+  readonly force?: boolean | undefined;
+  /** See `FolderManifest`. Default: the key of the job. */
+  readonly run?: string | undefined;
+}
+
+/** Makes the folder of a result; see `Files.buildFolder`. */
+export function buildOutput<T>(
+  { platform, run, workspace }: JobContext,
+  { out, source, force, ...given }: BuiltFolder,
+  build: (partial: string) => Promise<T>,
+): Promise<T> {
+  const own = 'run' in given ? given.run : keyAt(platform, run, []);
+  return platform.files.buildFolder({ output: out, source: source.root, force, workspace, run: own }, build);
+}
+
+/** Where a run keeps what it has finished. */
+export interface RunJournal {
+  /** As the user named what it makes; absent: nothing is kept. */
+  readonly output: string | undefined;
+  /** See `runKey`. */
+  readonly key: string | undefined;
+  /** What is to be made. Default: what has none. */
+  readonly sparsities?: readonly number[] | undefined;
+  readonly resume: boolean;
+}
+
+/** Runs part of a job with a journal of its own, which goes when the part is complete. */
+export async function withJournal<T>(
+  context: JobContext,
+  { output, key: run, sparsities = [], resume }: RunJournal,
+  part: (context: JobContext, resuming: boolean) => Promise<T>,
+): Promise<T> {
+  const key = keyAt(context.platform, run, sparsities);
+  const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
+  if (workspace === undefined) return part(context, false);
+  const { found, folder, journal } = workspace;
+  let isOver = false;
+  try {
+    const result = await withPart(
+      { ...context, workspace, journal: run === undefined ? undefined : journal, run },
+      async (own) => {
+        if (found === 'same')
+          own.notes.push(`went on from what ${folder} kept of a run that was cut off: times are of the rest`);
+        if (found === 'other' && resume)
+          own.notes.push(`${folder} was of a run with another model, options or version, so that this one began anew`);
+        return part(own, found === 'same');
+      },
+    );
+    isOver = true;
+    return result;
+  } catch (error) {
+    isOver = isDeterministicError(error);
+    throw error;
+  } finally {
+    await workspace.close(isOver);
+  }
+}
+
+/** What the manifest of a folder says of the run that made it; undefined where there is none. */
+export async function runOf(files: Files, out: string): Promise<string | undefined> {
+  const manifest = await readJsonFile(files, files.resolve(out, MANIFEST)).catch(() => undefined);
+  return typeof Object(manifest).run === 'string' ? (Object(manifest).run as string) : undefined;
+}
+
+/** Whether an earlier run may have made any of these folders, or left an unfinished one. */
+export async function hasEarlierRun(
+  { platform: { files, hasUnfinishedRun } }: JobContext,
+  outputs: readonly string[],
+): Promise<boolean> {
+  let isKept = false;
+  // One after the other: each looks into a folder that only one may work in.
+  for (const path of new Set(outputs)) if (await hasUnfinishedRun?.(path)) isKept = true;
+  const runs = await Promise.all(outputs.map((out) => runOf(files, out)));
+  return isKept || runs.some((run) => run !== undefined);
+}
+
+/** Whether a run of the same key has made a folder, which still holds what was written. */
+export async function isFinished(
+  { platform, run }: JobContext,
+  out: string | undefined,
+  sparsities: readonly number[] = [],
+): Promise<boolean> {
+  if (run === undefined || out === undefined) return false;
+  const { files } = platform;
+  if ((await runOf(files, out)) !== keyAt(platform, run, sparsities)) return false;
+  return readListed(files, files.resolve(out), out).then(
+    () => true,
+    () => false,
+  );
+}
