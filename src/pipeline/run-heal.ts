@@ -2,7 +2,7 @@ import { ModelFormatError } from '../errors.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
 import { withoutFront } from '../graph/join-embedding.js';
 import { checkSameBase, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
-import { keepTraining } from '../healing/keep-training.js';
+import { checkpointTraining } from '../healing/training-checkpoint.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import { HEAL } from '../options/commands.js';
 import { countHeldOut, type HealingOptions, healingCalibration, resolveHealing } from '../options/healing.js';
@@ -178,7 +178,7 @@ async function healFolder(
     const healed = await timed('heal', async () =>
       healModel({
         ...{ engine, teacher, student, settings, store, signal },
-        ...(await keepTraining(journal)),
+        ...(await checkpointTraining(journal)),
         stop: request.stopHealing,
         windows: windows.slice(0, count),
         heldOut: windows.slice(count),

@@ -176,8 +176,7 @@ function sketch(request: LadderRequest, { folder, model, analysed }: Inspected):
   const given = resolveStages(request.stages);
   const quantise: Stages['quantise'] = {
     name: 'quantise',
-    run: (context, input) =>
-      given.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
+    run: (context, input) => given.quantise.run(context, { ...input, request: { ...input.request, rounding: 'none' } }),
   };
   return {
     ...(pickOptions(request, DECIDING) as LadderRequest),

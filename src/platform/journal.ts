@@ -84,6 +84,28 @@ export async function readCheckpoint<T>(journal: Journal | undefined, name: stri
   return undefined;
 }
 
+/** What is saved under one name. */
+export interface Checkpoint<T> {
+  /** Roughly. Absent: it is saved whatever it takes. */
+  bytes?(made: T): number;
+  make(): Promise<T>;
+}
+
+/** What an earlier run saved under a name; else it is made, and saved where that is worth its time. */
+export async function checkpoint<T>(
+  journal: Journal | undefined,
+  name: string,
+  { bytes, make }: Checkpoint<T>,
+): Promise<T> {
+  const saved = await readCheckpoint<T>(journal, name);
+  if (saved !== undefined) return saved;
+  const made = await make();
+  const endsStage = bytes !== undefined;
+  if (bytes === undefined || journal?.shouldCheckpoint(bytes(made), endsStage))
+    await journal?.write(name, [made], endsStage);
+  return made;
+}
+
 /** A folder beside what a run makes, for what is not complete. */
 export interface Workspace {
   readonly journal: Journal;

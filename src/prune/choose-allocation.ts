@@ -1,5 +1,5 @@
 import type { Allocation } from '../allocation/allocation.js';
-import { readCheckpoint } from '../platform/journal.js';
+import { checkpoint } from '../platform/journal.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { allocateModules, type StepCounts } from './budget/allocate-modules.js';
 import type { AllocationCandidate, PruneJob } from './job.js';
@@ -22,7 +22,7 @@ const MOST_TOKENS = { drafts: 8192, compared: 4096 };
 const MARGIN = 0.03;
 
 /** Where the entry of the drafts' divergences stands. */
-const KEPT = 'candidates';
+const CHECKPOINT = 'candidates';
 
 /** Of the windows, those that drafts are compared on. */
 const HELD_OUT = 1 / 4;
@@ -45,9 +45,7 @@ export async function chooseAllocation(measured: MeasuredModel, job: PruneJob): 
     .map(([name, allocation]) => ({ name, allocation, counts: countsOf(allocation) }))
     .filter(({ counts }, at, all) => all.findIndex((other) => isSame(other.counts, counts)) === at);
   if (tried.length < 2) return { allocation: tried[0]?.allocation ?? whole.allocation };
-  const kept = await readCheckpoint<number[]>(job.journal, KEPT);
-  const divergences = kept ?? (await compareDrafts(measured, job, tried));
-  if (kept === undefined) await job.journal?.write(KEPT, [divergences]);
+  const divergences = await checkpoint(job.journal, CHECKPOINT, { make: () => compareDrafts(measured, job, tried) });
   const best = pickBest(divergences);
   return {
     allocation: tried[best]!.allocation,

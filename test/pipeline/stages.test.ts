@@ -1,5 +1,17 @@
 import { createCalibrationSet } from '../../src/calibration/calibration-set.js';
-import { nodePlatform, prune, STAGES, type Stages, withJob } from '../../src/node.js';
+import {
+  describe as describeModel,
+  heal,
+  nodePlatform,
+  observe,
+  plan,
+  prune,
+  quantize,
+  STAGES,
+  type Stages,
+  trimVocabulary,
+  withJob,
+} from '../../src/node.js';
 import { testEngine } from '../support/engine.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
 
@@ -29,6 +41,21 @@ it('runs a stage of one’s own in the place of another', async () => {
   const calibration = { source: { tokens }, windowCount: 2, windowLength: 24, generate: false };
   expect(report.modules).toEqual((await prune({ ...request, calibration })).modules);
 }, 120_000);
+
+describe('every call that opens a model', () => {
+  const stages = { open: { name: 'open', run: () => Promise.reject(new Error('opened by my own')) } };
+  const [model, out] = [SHORT_LLAMA, 'never-written'];
+  it.each<[string, () => Promise<unknown>]>([
+    ['describe', () => describeModel({ model, stages })],
+    ['heal', () => heal({ dense: model, pruned: model, out, stages })],
+    ['observe', () => observe({ model, out, stages })],
+    ['plan', () => plan({ model, sparsity: 0.3, stages })],
+    ['quantize', () => quantize({ model, out, dtype: 'q4', stages })],
+    ['trimVocabulary', () => trimVocabulary({ model, out, keepLanguages: ['en'], stages })],
+  ])('takes stages of one’s own: %s', async (_, call) => {
+    await expect(call()).rejects.toThrow('opened by my own');
+  });
+});
 
 it('frees what stages hold in the opposite order, also when one fails, and takes times', async () => {
   const ended: string[] = [];

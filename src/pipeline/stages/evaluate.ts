@@ -2,7 +2,7 @@ import { sha256 } from '../../calibration/sha256.js';
 import { generateText } from '../../evaluation/generate.js';
 import type { LanguageModel } from '../../evaluation/language-model.js';
 import type { PerplexityResult } from '../../evaluation/perplexity.js';
-import { readCheckpoint } from '../../platform/journal.js';
+import { checkpoint } from '../../platform/journal.js';
 import type { JobControl, Progress } from '../../progress.js';
 import { perplexityMetric } from '../../report/perplexity-metric.js';
 import type { PruneReport } from '../../report/report-schema.js';
@@ -96,23 +96,23 @@ function measureWith(
     // A text may have changed under its name.
     const asked = [texts.map(({ textSha256 }) => textSha256), samples];
     const name = `evaluation-${index}-${await sha256(JSON.stringify(asked))}`;
-    const kept = await readCheckpoint<Measured>(journal, name);
-    if (kept !== undefined) return kept;
-    onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
-    const start = performance.now();
-    const folder = await openFolder();
-    const model = await openLanguageModel(engine, folder);
-    try {
-      const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
-      const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));
-      const results = await measureTexts(model, texts, { onProgress: listener, signal });
-      const written = await writeSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
-      const measured = { results, written, ms: performance.now() - start };
-      await journal?.write(name, [measured]);
-      return measured;
-    } finally {
-      await model.release();
-    }
+    return checkpoint(journal, name, {
+      async make() {
+        onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
+        const start = performance.now();
+        const folder = await openFolder();
+        const model = await openLanguageModel(engine, folder);
+        try {
+          const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
+          const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));
+          const results = await measureTexts(model, texts, { onProgress: listener, signal });
+          const written = await writeSamples(model, folder, { ...samples, signal, onProgress: listener, texts });
+          return { results, written, ms: performance.now() - start };
+        } finally {
+          await model.release();
+        }
+      },
+    });
   };
 }
 

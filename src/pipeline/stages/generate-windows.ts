@@ -74,7 +74,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   };
   const store =
     file === undefined
-      ? await openKeptWindows(context.journal, input.written)
+      ? await openSavedWindows(context.journal, input.written)
       : await openWindowsFile(platform.files, file, { ...origin, vocabularySize: input.vocabularySize });
   const cacheLimitBytes = input.engine.copiesInputs
     ? COPIED_CACHE_BYTES
@@ -85,7 +85,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
     endTokens: findEndTokens(hints),
     store,
     cacheLimitBytes,
-    ...(await keepBatch(context.journal)),
+    ...(await checkpointBatch(context.journal)),
   });
   return { ...generated, windowsFile: formatWindowsFile(generated.windows, origin) };
 }
@@ -94,10 +94,12 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
 const BATCH = 'writing';
 
 /** The first part of it; keys and values follow one by one. */
-type KeptBatch = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
+type SavedBatchFacts = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
 
 /** Has windows go on in the midst of a batch: reading their tokens again would round otherwise, so keys and values are kept. */
-async function keepBatch(journal: Journal | undefined): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {
+async function checkpointBatch(
+  journal: Journal | undefined,
+): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {
   if (journal === undefined) return {};
   return {
     from: await readBatch(journal),
@@ -116,12 +118,12 @@ async function readBatch(journal: Journal): Promise<SavedBatch | undefined> {
   const parts: unknown[] = [];
   for await (const part of (await journal.read(BATCH)) ?? []) parts.push(part);
   if (parts.length === 0) return undefined;
-  const [{ names, length, ...batch }, ...kept] = parts as [KeptBatch, ...Tensor[]];
+  const [{ names, length, ...batch }, ...kept] = parts as [SavedBatchFacts, ...Tensor[]];
   return { ...batch, reader: { length, tensors: Object.fromEntries(names.map((name, at) => [name, kept[at]!])) } };
 }
 
 /** Windows in memory, and in the journal batch by batch. @param written those that the job has made so far */
-async function openKeptWindows(journal: Journal | undefined, written: Int32Array[] = []): Promise<WindowStore> {
+async function openSavedWindows(journal: Journal | undefined, written: Int32Array[] = []): Promise<WindowStore> {
   if (written.length === 0)
     for await (const part of (await journal?.read('windows')) ?? []) written.push(part as Int32Array);
   return {

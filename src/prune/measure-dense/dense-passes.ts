@@ -8,7 +8,7 @@ import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
 import { findReached } from './find-obstacle.js';
-import { type KeptStatistics, keepStatistics } from './kept-statistics.js';
+import { createStatisticsStore, type StatisticsStore } from './statistics-store.js';
 
 /** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
 export interface DensePasses {
@@ -19,7 +19,7 @@ export interface DensePasses {
   /** Absent: no gradients are wanted, or they cannot be had. */
   readonly backwardPass: BackwardPass | undefined;
   /** Gets what orders are found from, where that waits for the gradients. */
-  readonly kept: KeptStatistics | undefined;
+  readonly kept: StatisticsStore | undefined;
   readonly spans: readonly BlockSpan[];
   /** Why gradients that are wanted cannot be had. */
   readonly obstacle: UnsupportedModelError | undefined;
@@ -47,7 +47,7 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
   const runner = await context.startRunner(model, { isFixed: true });
   const backwardPass = backwards ? await startBackwardPass(context, spans, { ...needs, modules: reached }) : undefined;
   // In the metric, orders take the curvature, which comes with the gradients.
-  const kept = needs.order && needs.curvatures ? await keepStatistics(job, needs.modules) : undefined;
+  const kept = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, kept];
   return {
     ...{ needs, model, runner, backwardPass, kept, spans, obstacle },

@@ -4,14 +4,14 @@ import { METRICS } from '../../importance/metrics.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import { refuseNaN } from '../../onnx/refuse-nan.js';
 import type { PruneJob, StageTiming } from '../job.js';
-import { openKeptSegments } from '../kept-segments.js';
 import { type PruneContext, startContext } from '../prune-context.js';
+import { openSegmentCheckpoint } from '../segment-checkpoint.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
 import type { KeptSums } from './dense-statistics.js';
-import { measureOrRead } from './kept-measures.js';
-import { createCurvatureStore } from './kept-statistics.js';
+import { measureOrRead } from './measures-checkpoint.js';
+import { createCurvatureStore } from './statistics-store.js';
 
 /** What was measured of one module on the dense model. */
 export interface MeasuredModule {
@@ -92,7 +92,7 @@ async function measureAll(
   const needs = keptSums(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
   context.begin('observe', lastSegment + 1, 2 * context.batches.length);
-  const kept = await openKeptSegments(context);
+  const kept = await openSegmentCheckpoint(context);
   for await (const part of kept.added()) {
     const { index, ...measured } = part as KeptModule;
     await keep({ module: modules.find((module) => module.index === index)!, ...measured });

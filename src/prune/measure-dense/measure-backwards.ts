@@ -12,11 +12,11 @@ import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
+import { openBackwardCheckpoint } from './backward-checkpoint.js';
 import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { asObstacle } from './find-obstacle.js';
 import { byIndex } from './indexed-map.js';
-import { openKeptBackwards } from './kept-backwards.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 
 /** What the way back found. */
@@ -48,7 +48,7 @@ export async function measureBackwards(
   const cotangents = await job.createStore(job.windows.length);
   beginGradients(context, backwardPass.batches.length);
   const found = new Map(measured.map((measurement) => [measurement.module, measurement.found]));
-  const kept = await openKeptBackwards(context, {
+  const kept = await openBackwardCheckpoint(context, {
     ...{ ...passes, backwardPass, forwards, cotangents },
     found: byIndex(found),
   });

@@ -11,10 +11,10 @@ import { selectModules, withoutExperts } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
-import { measureOrRead } from './kept-measures.js';
-import { createCurvatureStore } from './kept-statistics.js';
 import { readMeasures } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
+import { measureOrRead } from './measures-checkpoint.js';
+import { createCurvatureStore } from './statistics-store.js';
 
 /** A dense model that was looked at once, to be pruned once or several times. */
 export interface MeasuredModel {

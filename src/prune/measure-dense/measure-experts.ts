@@ -3,7 +3,7 @@ import { openExpertProbe } from '../../activations/expert-probe.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import { EXPERT_SCORES } from '../../importance/expert-scores.js';
 import { copyModel } from '../../onnx/edit-weights.js';
-import { readCheckpoint } from '../../platform/journal.js';
+import { checkpoint } from '../../platform/journal.js';
 import { withModuleContext } from '../../removal/score-module.js';
 import type { BlockRunner } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
@@ -20,12 +20,10 @@ type ExpertOrders = ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 /** Modules of other kinds are passed by. */
 export type ExpertNeeds = Pick<DenseNeeds, 'modules' | 'curvatures'>;
 
-interface KeptOrders {
+interface SavedOrders {
   readonly orders: IndexedMap<ExpertOrders>;
   readonly remarks: readonly string[];
 }
-
-const NAME = 'experts';
 
 /** Fewer tokens than this say little about an expert. */
 const FEW_TOKENS = 32;
@@ -35,23 +33,21 @@ const NAMED = 8;
 
 /**
  * In which order experts leave the dense model and what that costs, by one more pass through it: whatever the method, experts are
- * chosen by what their mixture loses. From the journal where an earlier run kept it.
+ * chosen by what their mixture loses. From its checkpoint where an earlier run saved it.
  */
 export async function measureExperts(context: PruneContext, needs: ExpertNeeds): Promise<ExpertOrders> {
   const modules = needs.modules.filter(({ kind }) => kind === 'experts');
   if (modules.length === 0) return new Map();
-  const { journal } = context.job;
-  const kept = await readCheckpoint<KeptOrders>(journal, NAME);
-  if (kept !== undefined) {
-    context.remarks.push(...kept.remarks);
-    return byModule(modules, kept.orders);
-  }
-  const before = context.remarks.length;
-  const orders = await context.timed('experts', () => goThrough(context, { ...needs, modules }));
-  const remarks = context.remarks.slice(before);
-  if (journal?.shouldCheckpoint(0, true))
-    await journal.write(NAME, [{ orders: byIndex(orders), remarks } satisfies KeptOrders], true);
-  return orders;
+  const { orders, remarks } = await checkpoint<SavedOrders>(context.job.journal, 'experts', {
+    bytes: () => 0,
+    async make() {
+      const before = context.remarks.length;
+      const found = await context.timed('experts', () => goThrough(context, { ...needs, modules }));
+      return { orders: byIndex(found), remarks: context.remarks.splice(before) };
+    },
+  });
+  context.remarks.push(...remarks);
+  return byModule(modules, orders);
 }
 
 /** Runs of a mixture on single experts take so many ticks of a batch, roughly. */

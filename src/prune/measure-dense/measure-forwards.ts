@@ -5,14 +5,14 @@ import { type ChannelStatistics, type CompensationAdapter, EMPTY_STATISTICS } fr
 import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
+import type { EarlierWalk } from './backward-checkpoint.js';
 import type { ForwardMeasures, ModuleContexts } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
-import type { EarlierWalk } from './kept-backwards.js';
-import type { KeptStatistics } from './kept-statistics.js';
 import { orderModule } from './measure-backwards.js';
 import { createMeasurements, type ModuleMeasurement } from './measurements.js';
 import type { RemovalOrderOfModule } from './order-units.js';
 import { searchContexts } from './search-contexts.js';
+import type { StatisticsStore } from './statistics-store.js';
 
 /**
  * Sends the calibration tokens through the dense model once: contexts, block change, and orders that need no gradient, as
@@ -115,7 +115,7 @@ async function findContexts(
 interface Ordering {
   readonly module: PrunableModule;
   readonly adapter: CompensationAdapter;
-  readonly kept: KeptStatistics | undefined;
+  readonly kept: StatisticsStore | undefined;
 }
 
 /** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */

@@ -5,9 +5,9 @@ import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
 import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
+import { findEarlierWalk, openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type DensePasses, lowestSpan } from './dense-passes.js';
 import { findGradientReach } from './gradient-reach.js';
-import { findEarlierWalk, openKeptBackwards } from './kept-backwards.js';
 import { beginGradients, lossTicks } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 
@@ -25,6 +25,11 @@ export interface FeltTokens {
   /** Why they reach no others; absent: they reach all. */
   readonly obstacle?: string;
 }
+
+export const tokenWeightBytes = ({ weights }: FeltTokens): number =>
+  [...weights.values()]
+    .flatMap(({ batches }) => [...batches.values()])
+    .reduce((sum, batch) => sum + batch.byteLength, 0);
 
 /** A value whose tokens are weighed. */
 export interface WeighedValue {
@@ -79,7 +84,7 @@ export async function measureTokenWeights(context: PruneContext, given: readonly
     const forwards = await measureForwards(context, passes, await findEarlierWalk(context, passes));
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     beginGradients(context, batches.length);
-    const kept = await openKeptBackwards(context, {
+    const kept = await openBackwardCheckpoint(context, {
       ...{ needs: NOTHING, spans, forwards, found, cotangents },
       backwardPass,
     });

@@ -3,6 +3,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
 import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
+import { findEarlierWalk } from './backward-checkpoint.js';
 import {
   type BackwardMeasures,
   type DenseMeasures,
@@ -12,7 +13,6 @@ import {
   needsGradients,
 } from './dense-measures.js';
 import { type DensePasses, startDensePasses } from './dense-passes.js';
-import { findEarlierWalk } from './kept-backwards.js';
 import { measureBackwards, oneContext } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 import { perturbOutputs } from './perturb-outputs.js';

@@ -2,12 +2,12 @@ import { freeBytes } from '../../free-bytes.js';
 import { createRandom, drawPermutation } from '../../linalg/random.js';
 import { copyModel, setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { checkpoint } from '../../platform/journal.js';
 import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/block-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
-import { keepingTokenWeights } from '../measure-dense/kept-token-weights.js';
-import { measureTokenWeights } from '../measure-dense/measure-token-weights.js';
+import { measureTokenWeights, tokenWeightBytes } from '../measure-dense/measure-token-weights.js';
 import { startContext } from '../prune-context.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
@@ -129,9 +129,10 @@ const LEAST_WINDOWS = 6;
 async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
   const context = startContext(job);
   try {
-    const { weights: tokenWeights, obstacle } = await keepingTokenWeights(context, () =>
-      measureTokenWeights(context, learned.map(resultOf)),
-    );
+    const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {
+      bytes: tokenWeightBytes,
+      make: () => measureTokenWeights(context, learned.map(resultOf)),
+    });
     const timings = context.timings().map(({ stage, ms }) => ({ stage: stage === 'advance' ? 'forward' : stage, ms }));
     const others = learned.filter((weight) => !tokenWeights.has(resultOf(weight).value)).length;
     const named = others === learned.length ? 'the maps' : `${others} of ${learned.length} maps`;

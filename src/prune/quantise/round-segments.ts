@@ -9,9 +9,9 @@ import { readCodes } from '../../quantisation/store-codes.js';
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch, BlockRunner } from '../../runtime/block-runner.js';
 import { holdValues } from '../hold-values.js';
-import { openKeptSegments, type SegmentWork } from '../kept-segments.js';
 import type { TokenWeights } from '../measure-dense/measure-token-weights.js';
 import type { PruneContext } from '../prune-context.js';
+import { openSegmentCheckpoint, type SegmentWork } from '../segment-checkpoint.js';
 import { type ChosenCodes, chooseCodes, DAMPENINGS } from './choose-codes.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, type RoundingOfMap, readRows } from './quantised-model.js';
 
@@ -56,7 +56,7 @@ export async function roundSegments(
     weights.push(quantised);
     return { ...quantised, rounding };
   };
-  const kept = await openKeptSegments(context);
+  const kept = await openSegmentCheckpoint(context);
   const runner = kept.start > last ? undefined : await context.startRunner(model, { isFixed: true });
   const form = await createQuadraticForm(job.engine);
   // The way there, and once for every map that learns from the ones before it.

@@ -1,7 +1,7 @@
 import { UnsupportedModelError } from '../../errors.js';
 import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
-import { keepTraining } from '../../healing/keep-training.js';
 import { findShared } from '../../healing/start-training.js';
+import { checkpointTraining } from '../../healing/training-checkpoint.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { reason } from '../../reason.js';
@@ -52,7 +52,7 @@ async function heal(
   const { onProgress, signal } = options;
   onProgress?.({ stage: 'heal', done: 0, total: 1 });
   return healModel({
-    ...(await keepTraining(job.journal?.within('healing'))),
+    ...(await checkpointTraining(job.journal?.within('healing'))),
     engine,
     teacher: { model: teacher.model, analysed: teacher.analysed },
     student: { model, analysed: await analyseModel(model, engine, signal) },

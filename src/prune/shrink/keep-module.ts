@@ -3,8 +3,8 @@ import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import type { DegenerateChannels } from '../degenerate.js';
 import type { ModuleOutcome } from '../job.js';
-import type { SegmentWork } from '../kept-segments.js';
 import type { PruneContext } from '../prune-context.js';
+import type { SegmentWork } from '../segment-checkpoint.js';
 import { type ModelEdits, type ShrunkModule, shrinkAgain } from './shrink-module.js';
 
 /** A module that has shrunk, and as the refinements left it. */

@@ -6,13 +6,15 @@ import type { SavedTraining, TrainingFacts } from './training-state.js';
 const NAME = 'training';
 
 /** The first part of the entry; the bytes of each tensor follow. */
-interface KeptTraining {
+interface SavedTrainingFacts {
   readonly facts: TrainingFacts;
   readonly tensors: readonly (Pick<TensorHandle, 'dataType' | 'dims' | 'byteLength'> & { readonly name: string })[];
 }
 
 /** Has healing go on from where an earlier run was cut off, and keep where it stands. Without a journal nothing is kept. */
-export async function keepTraining(journal: Journal | undefined): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {
+export async function checkpointTraining(
+  journal: Journal | undefined,
+): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {
   if (journal === undefined) return {};
   return {
     from: await readTraining(journal),
@@ -26,7 +28,7 @@ export async function keepTraining(journal: Journal | undefined): Promise<Pick<H
 
 async function* partsOf(facts: TrainingFacts, tensors: SavedTraining['tensors']): AsyncGenerator<unknown> {
   const named = [...tensors].map(([name, { dataType, dims, byteLength }]) => ({ name, dataType, dims, byteLength }));
-  yield { facts, tensors: named } satisfies KeptTraining;
+  yield { facts, tensors: named } satisfies SavedTrainingFacts;
   for (const handle of tensors.values()) yield await handle.read();
 }
 
@@ -35,7 +37,7 @@ async function readTraining(journal: Journal): Promise<SavedTraining | undefined
   const parts = (await journal.read(NAME))?.[Symbol.asyncIterator]();
   const first = await parts?.next();
   if (parts === undefined || first === undefined || first.done === true) return undefined;
-  const { facts, tensors } = first.value as KeptTraining;
+  const { facts, tensors } = first.value as SavedTrainingFacts;
   const read = async () => new Uint8Array((await parts.next()).value as Uint8Array);
   const handles = tensors.map(({ name, ...shape }): [string, TensorHandle] => [name, { ...shape, read }]);
   return { facts, tensors: new Map(handles), release: async () => void (await parts.return?.()) };

@@ -1,14 +1,14 @@
 import { readCheckpoint } from '../../platform/journal.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
+import { findMissing, readCurvatures, writeCurvatures } from './curvature-checkpoints.js';
 import type { DenseMeasures, DenseNeeds } from './dense-measures.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
-import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 import { runMeasurements } from './run-measurements.js';
 
 const NAME = 'dense';
 
 /** The entry; the metric's curvatures have their own. */
-interface KeptMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, ContextPlace {
+interface SavedMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, ContextPlace {
   /** By module index, as are the orders. */
   readonly functional: IndexedMap<DenseMeasures['functional']>;
   readonly orders: IndexedMap<NonNullable<DenseMeasures['orders']>> | undefined;
@@ -18,7 +18,7 @@ interface KeptMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Con
 /** What one look at the dense model teaches: from the journal where an earlier run kept it. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
-  const kept = await readCheckpoint<KeptMeasures>(journal, NAME);
+  const kept = await readCheckpoint<SavedMeasures>(journal, NAME);
   const findLost = async () => (journal && needs.curvatures ? findMissing(journal, needs.modules) : []);
   if (kept !== undefined && (await findLost()).length === 0) return unpack(context, needs, kept);
   const measured = await runMeasurements(context, needs);
@@ -31,7 +31,7 @@ export async function measureOrRead(context: PruneContext, needs: DenseNeeds): P
   return measured;
 }
 
-function pack(context: PruneContext, { functional, orders, ...measured }: DenseMeasures): KeptMeasures {
+function pack(context: PruneContext, { functional, orders, ...measured }: DenseMeasures): SavedMeasures {
   return {
     ...measured,
     ...context.passed(),
@@ -44,7 +44,7 @@ function pack(context: PruneContext, { functional, orders, ...measured }: DenseM
 async function unpack(
   context: PruneContext,
   { modules, curvatures }: DenseNeeds,
-  { functional, orders, remarks, drawn, ticks, ...measured }: KeptMeasures,
+  { functional, orders, remarks, drawn, ticks, ...measured }: SavedMeasures,
 ): Promise<DenseMeasures> {
   if (curvatures !== undefined) await readCurvatures(context.job.journal!, modules, curvatures);
   context.goOn({ drawn, ticks, remarks });

@@ -15,7 +15,7 @@ const PLACE = 'place';
 const entryOf = (segment: number): string => `segment-${segment}`;
 
 /** Keeps what a loop over the segments has done, so that a run that was cut off can go on behind it. */
-export interface KeptSegments {
+export interface SegmentCheckpoint {
   /** Segment to go on at; what came of those before it was kept. */
   readonly start: number;
   /** What was added for the segments before `start`, in order. */
@@ -37,7 +37,7 @@ export interface SegmentWork {
 }
 
 /** Without a journal nothing is kept. */
-export async function openKeptSegments(context: PruneContext): Promise<KeptSegments> {
+export async function openSegmentCheckpoint(context: PruneContext): Promise<SegmentCheckpoint> {
   const { journal } = context.job;
   const place = await readPlace(journal);
   const kept = [...(place?.kept ?? [])];

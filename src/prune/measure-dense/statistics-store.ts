@@ -5,7 +5,7 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
 /** Where statistics of a look's modules wait until the order of their units is found; Grams where hidden states wait. */
-export interface KeptStatistics {
+export interface StatisticsStore {
   put(module: PrunableModule, statistics: ChannelStatistics): Promise<void>;
   get(module: PrunableModule): Promise<ChannelStatistics>;
   dispose(): Promise<void>;
@@ -13,7 +13,10 @@ export interface KeptStatistics {
 
 type Place = Pick<PruneJob, 'analysed' | 'windows' | 'createStore'>;
 
-export async function keepStatistics(place: Place, modules: readonly PrunableModule[]): Promise<KeptStatistics> {
+export async function createStatisticsStore(
+  place: Place,
+  modules: readonly PrunableModule[],
+): Promise<StatisticsStore> {
   const lengths = modules.map(({ output }) => triangleLength(output.inputCount));
   const grams = await createMatrixStore(place, { count: modules.length, length: Math.max(0, ...lengths) });
   const kept = new Map<number, Omit<ChannelStatistics, 'gram'> & { readonly hasGram: boolean }>();

@@ -4,15 +4,15 @@ import { type Journal, readCheckpoint } from '../../platform/journal.js';
 import type { Tensor } from '../../runtime/engine.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { ContextPlace, PruneContext } from '../prune-context.js';
+import { findMissing, readCurvatures, writeCurvatures } from './curvature-checkpoints.js';
 import type { ForwardMeasures } from './dense-measures.js';
 import type { BackwardPass, DensePasses } from './dense-passes.js';
 import { byIndex, byModule, type IndexedMap } from './indexed-map.js';
-import { findMissing, readCurvatures, writeCurvatures } from './kept-curvatures.js';
 
 const NAME = 'backwards';
 
 /** The first part of the entry; the cotangents of each batch follow. */
-interface KeptBackwards extends BackwardPlace, ContextPlace {
+interface SavedBackwards extends BackwardPlace, ContextPlace {
   /** What the way forwards found, modules by their index. */
   readonly forwards: Omit<ForwardMeasures, 'contexts' | 'orders'> & {
     readonly contexts: IndexedMap<ForwardMeasures['contexts']>;
@@ -33,7 +33,7 @@ export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
 }
 
 /** Keeps how far the gradients have come. */
-interface KeptWalk {
+interface BackwardCheckpoint {
   /** Where to go on; undefined for the loss. */
   readonly start: BackwardPlace | undefined;
   /** Is called between two blocks: writes down where the walk stands, when that is due. */
@@ -41,7 +41,7 @@ interface KeptWalk {
 }
 
 /** Without a journal nothing is kept; else measures and cotangents are those of where an earlier walk was cut off. */
-export async function openKeptBackwards(context: PruneContext, given: Backwards): Promise<KeptWalk> {
+export async function openBackwardCheckpoint(context: PruneContext, given: Backwards): Promise<BackwardCheckpoint> {
   const { journal } = context.job;
   const { curvatures } = given.needs;
   const start = journal && (await restore(context, journal, given));
@@ -88,15 +88,15 @@ async function* parts(
     forwards: { blockChange, contexts: byIndex(contexts), orders: byIndex(orders) },
     found,
     remarks: [...context.remarks],
-  } satisfies KeptBackwards;
+  } satisfies SavedBackwards;
   for (const entry of entriesOf(backwardPass, place)) yield await cotangents.get(entry);
 }
 
 async function readWalk(
   journal: Journal | undefined,
   passes: Pick<DensePasses, 'needs' | 'spans' | 'backwardPass'>,
-): Promise<KeptBackwards | undefined> {
-  const kept = await readCheckpoint<KeptBackwards>(journal, NAME);
+): Promise<SavedBackwards | undefined> {
+  const kept = await readCheckpoint<SavedBackwards>(journal, NAME);
   if (kept === undefined || !passes.needs.curvatures) return kept;
   return (await findMissing(journal!, passedModules(passes, kept))).length > 0 ? undefined : kept;
 }
