@@ -1,5 +1,4 @@
-import { callModel, type IsolateOption } from './isolation/call-model.js';
-import * as calls from './pipeline/calls.js';
+import { nodeCalls } from './isolation/node-calls.js';
 import { nodePlatform } from './platform/node/node-platform.js';
 import { type OpenModelOptions, openModelFolder as openFolder } from './storage/model-folder.js';
 
@@ -12,7 +11,7 @@ export {
 export type { SpeedComparison } from './bench/explain-speed.js';
 export type { WidthProbes } from './bench/probe-widths.js';
 export * from './index.js';
-export type { IsolateOption } from './isolation/call-model.js';
+export type { IsolateOption, NodeCalls } from './isolation/node-calls.js';
 export * from './pipeline/calls.js';
 export { createNodeEngine } from './platform/node/node-engine.js';
 export { nodePlatform } from './platform/node/node-platform.js';
@@ -25,7 +24,7 @@ export { nodePlatform } from './platform/node/node-platform.js';
  * @example
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, method: 'flap' });
  */
-export const prune = (request: calls.PruneRequest & IsolateOption) => callModel('prune', request);
+export const prune = nodeCalls.prune;
 
 /**
  * Tells what `prune` or `pruneLadder` will make of a request, in seconds: sizes, widths where they follow from the sparsity alone,
@@ -35,7 +34,7 @@ export const prune = (request: calls.PruneRequest & IsolateOption) => callModel(
  * @example
  * const { results, ms } = await plan({ model: './model', out: './smaller', sparsity: 0.3 });
  */
-export const plan = (request: calls.PlanRequest & IsolateOption) => callModel('plan', request);
+export const plan = nodeCalls.plan;
 
 /**
  * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
@@ -48,7 +47,7 @@ export const plan = (request: calls.PlanRequest & IsolateOption) => callModel('p
  * @example
  * await pruneLadder({ model: './model', out: './ladder', sparsity: [0.1, 0.2, 0.3, 0.4] }); // ladder/10 ... ladder/40
  */
-export const pruneLadder = (request: calls.LadderRequest & IsolateOption) => callModel('pruneLadder', request);
+export const pruneLadder = nodeCalls.pruneLadder;
 
 /**
  * Writes a model folder in other dtypes, under the names that its runtime looks for: `prune` with nothing removed. Each map's
@@ -58,7 +57,7 @@ export const pruneLadder = (request: calls.LadderRequest & IsolateOption) => cal
  * @example
  * await quantize({ model: './model', out: './small', dtype: ['q4', 'fp16'] });
  */
-export const quantize = (request: calls.QuantizeRequest & IsolateOption) => callModel('quantize', request);
+export const quantize = nodeCalls.quantize;
 
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
@@ -71,7 +70,7 @@ export const quantize = (request: calls.QuantizeRequest & IsolateOption) => call
  * await observe({ model: './model', out: './statistics' });
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, statistics: './statistics' });
  */
-export const observe = (request: calls.ObserveRequest & IsolateOption) => callModel('observe', request);
+export const observe = nodeCalls.observe;
 
 /**
  * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
@@ -82,7 +81,7 @@ export const observe = (request: calls.ObserveRequest & IsolateOption) => callMo
  * await prune({ model: './model', out: './smaller', sparsity: 0.3, recipe: './recipe' });
  * await applyRecipe({ model: './copy-of-model', recipe: './recipe', out: './the-same' });
  */
-export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => callModel('applyRecipe', request);
+export const applyRecipe = nodeCalls.applyRecipe;
 
 /**
  * Trains a pruned model on what the dense one predicts, on text that the dense model writes, and writes the result. What it
@@ -93,7 +92,7 @@ export const applyRecipe = (request: calls.ApplyRequest & IsolateOption) => call
  * @example
  * await heal({ dense: './model', pruned: './smaller', out: './healed', heal: { windowCount: 64 } });
  */
-export const heal = (request: calls.HealRequest & IsolateOption) => callModel('heal', request);
+export const heal = nodeCalls.heal;
 
 /**
  * Takes tokens out of a model's vocabulary: their rows in the embedding and the LM head, and what files say of them. Tokens of the
@@ -105,35 +104,33 @@ export const heal = (request: calls.HealRequest & IsolateOption) => callModel('h
  * @example
  * const { rows, bytes } = await trimVocabulary({ model: './model', out: './smaller', keepLanguages: ['en', 'de'] });
  */
-export const trimVocabulary = (request: calls.TrimVocabularyRequest & IsolateOption) =>
-  callModel('trimVocabulary', request);
+export const trimVocabulary = nodeCalls.trimVocabulary;
 
 /**
  * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
-export const describe = (request: calls.DescribeRequest & IsolateOption) => callModel('describe', request);
+export const describe = nodeCalls.describe;
 
 /**
  * Perplexity of a model folder on a text. The result carries its protocol, without which no two figures compare.
  * @throws OptionError for a text too short, a missing tokenizer or BOS token; ModelFormatError, EngineError, NumericalError.
  */
-export const perplexity = (request: calls.PerplexityRequest & IsolateOption) => callModel('perplexity', request);
+export const perplexity = nodeCalls.perplexity;
 
 /**
  * Measures a model folder on a task file by the protocol of lm-evaluation-harness.
  * @throws OptionError for a malformed line, naming file and line, or a missing tokenizer; ModelFormatError, EngineError,
  * NumericalError.
  */
-export const evaluateTasks = (request: calls.TasksRequest & IsolateOption) => callModel('evaluateTasks', request);
+export const evaluateTasks = nodeCalls.evaluateTasks;
 
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
-export const logLikelihoods = (request: calls.LogLikelihoodRequest & IsolateOption) =>
-  callModel('logLikelihoods', request);
+export const logLikelihoods = nodeCalls.logLikelihoods;
 
 /** Lets a model folder continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
-export const generateText = (request: calls.GenerationRequest & IsolateOption) => callModel('generateText', request);
+export const generateText = nodeCalls.generateText;
 
 /**
  * Measures models on texts and tasks, each model loaded once.
@@ -142,10 +139,10 @@ export const generateText = (request: calls.GenerationRequest & IsolateOption) =
  * @throws OptionError for a malformed task line, naming file and line, a text too short, a missing tokenizer, or a file of
  * other scores; ModelFormatError, UnsupportedModelError, EngineError, NumericalError.
  */
-export const evaluateModels = (request: calls.EvaluateRequest & IsolateOption) => callModel('evaluateModels', request);
+export const evaluateModels = nodeCalls.evaluateModels;
 
 /** Compares evaluations that lie in files. @throws OptionError */
-export const compareFiles = (request: calls.CompareRequest) => calls.runComparison(nodePlatform, request);
+export const compareFiles = nodeCalls.compareFiles;
 
 /**
  * Compares what pruning costs on the calibration text and on another one, context by context: a calibration that never
@@ -155,8 +152,7 @@ export const compareFiles = (request: calls.CompareRequest) => calls.runComparis
  * @example
  * const { warnings } = await measureCalibrationBias({ dense: 'model', pruned: 'smaller', text: 'my-domain.txt' });
  */
-export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOption) =>
-  callModel('measureCalibrationBias', request);
+export const measureCalibrationBias = nodeCalls.measureCalibrationBias;
 
 /**
  * Draws a report's page again, with measurements added to it.
@@ -165,7 +161,7 @@ export const measureCalibrationBias = (request: calls.BiasRequest & IsolateOptio
  * @example
  * await rebuildReport({ report: 'smaller', add: ['eval.json'] });
  */
-export const rebuildReport = (request: calls.ReportRequest & IsolateOption) => callModel('rebuildReport', request);
+export const rebuildReport = nodeCalls.rebuildReport;
 
 /**
  * Uploads a folder that a run wrote to the Hugging Face Hub, in one commit, with a page that says what it is. Nothing but what its
@@ -175,7 +171,7 @@ export const rebuildReport = (request: calls.ReportRequest & IsolateOption) => c
  * @example
  * const { commit } = await push({ folder: './smaller', repo: 'me/smaller', create: true });
  */
-export const push = (request: calls.PushRequest) => calls.runPush(nodePlatform, request);
+export const push = nodeCalls.push;
 
 /**
  * Finds a model and what belongs to it; one of the Hub is downloaded first, as far as the cache lacks it.

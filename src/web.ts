@@ -1,6 +1,4 @@
-import type * as calls from './pipeline/calls.js';
-import { callInPage } from './web/call-in-page.js';
-import type { InPage } from './web/page-request.js';
+import { pageCalls } from './web/call-in-page.js';
 
 /**
  * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
@@ -25,68 +23,67 @@ export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-
  * @example
  * await prune({ model: await showDirectoryPicker(), out: 'smaller', sparsity: 0.3 }); // into the private file system
  */
-export const prune = (request: InPage<calls.PruneRequest>) => callInPage('prune', request);
+export const prune = pageCalls.prune;
 
 /** Tells what `prune` or `pruneLadder` will make of a request: sizes, and how long it will take. Nothing is written. @throws what `prune` throws */
-export const plan = (request: InPage<calls.PlanRequest>) => callInPage('plan', request);
+export const plan = pageCalls.plan;
 
 /**
  * Prunes a model at several sparsities from one look at the dense model. Each rung is a folder in `out`, named by its percent.
  * @returns the reports in the order of `sparsity`.
  * @throws what `prune` throws
  */
-export const pruneLadder = (request: InPage<calls.LadderRequest>) => callInPage('pruneLadder', request);
+export const pruneLadder = pageCalls.pruneLadder;
 
 /** Writes a model in other dtypes: `prune` with nothing removed. @throws what `prune` throws */
-export const quantize = (request: InPage<calls.QuantizeRequest>) => callInPage('quantize', request);
+export const quantize = pageCalls.quantize;
 
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune without running
  * the model on text again.
  * @throws what `prune` throws
  */
-export const observe = (request: InPage<calls.ObserveRequest>) => callInPage('observe', request);
+export const observe = pageCalls.observe;
 
 /**
  * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
  * @throws OptionError when the model is not the recipe's, or `out` is not empty; ModelFormatError when the recipe is damaged;
  * UnsupportedModelError, EngineError.
  */
-export const applyRecipe = (request: InPage<calls.ApplyRequest>) => callInPage('applyRecipe', request);
+export const applyRecipe = pageCalls.applyRecipe;
 
 /**
  * Trains a pruned model on what the dense one predicts, and writes the result.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  */
-export const heal = (request: InPage<calls.HealRequest>) => callInPage('heal', request);
+export const heal = pageCalls.heal;
 
 /**
  * Takes tokens out of a model's vocabulary, by languages, by rank or by a list, and writes the result.
  * @throws OptionError, ModelFormatError, UnsupportedModelError, NumericalError, EngineError; the signal's reason when aborted.
  */
-export const trimVocabulary = (request: InPage<calls.TrimVocabularyRequest>) => callInPage('trimVocabulary', request);
+export const trimVocabulary = pageCalls.trimVocabulary;
 
 /**
  * Looks at a model: its blocks, widths, heads, and what can be pruned. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
-export const describe = (request: InPage<calls.DescribeRequest>) => callInPage('describe', request);
+export const describe = pageCalls.describe;
 
 /** Perplexity of a model on a text. @throws OptionError, ModelFormatError, EngineError, NumericalError */
-export const perplexity = (request: InPage<calls.PerplexityRequest>) => callInPage('perplexity', request);
+export const perplexity = pageCalls.perplexity;
 
 /** Measures a model on a task file by the protocol of lm-evaluation-harness. @throws OptionError, ModelFormatError, EngineError */
-export const evaluateTasks = (request: InPage<calls.TasksRequest>) => callInPage('evaluateTasks', request);
+export const evaluateTasks = pageCalls.evaluateTasks;
 
 /** Log-likelihoods of continuations, in the order of the pairs. @throws OptionError, EngineError, NumericalError */
-export const logLikelihoods = (request: InPage<calls.LogLikelihoodRequest>) => callInPage('logLikelihoods', request);
+export const logLikelihoods = pageCalls.logLikelihoods;
 
 /** Lets a model continue a prompt, with its KV cache where the graph has one. @throws OptionError, EngineError */
-export const generateText = (request: InPage<calls.GenerationRequest>) => callInPage('generateText', request);
+export const generateText = pageCalls.generateText;
 
 /** Measures models on texts and tasks, each model loaded once. @returns in the order of the models. @throws what `perplexity` throws */
-export const evaluateModels = (request: InPage<calls.EvaluateRequest>) => callInPage('evaluateModels', request);
+export const evaluateModels = pageCalls.evaluateModels;
 
 /** Compares what pruning costs on the calibration text and on another one, context by context. @throws what `perplexity` throws */
-export const measureCalibrationBias = (request: InPage<calls.BiasRequest>) =>
-  callInPage('measureCalibrationBias', request);
+export const measureCalibrationBias = pageCalls.measureCalibrationBias;

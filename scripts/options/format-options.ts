@@ -1,42 +1,16 @@
-import { EVAL } from '../../src/cli/eval.js';
-import { PRUNE_COMMAND } from '../../src/cli/prune.js';
+import { pruneCommand } from '../../src/cli/prune.js';
+import { COMMANDS as ROWS } from '../../src/cli/run-cli.js';
 import { BUDGET } from '../../src/options/budget.js';
-import {
-  APPLY,
-  BENCH,
-  BIAS,
-  COMPARE,
-  DESCRIBE,
-  HEAL,
-  OBSERVE,
-  PUSH,
-  QUANTIZE,
-  REPORT,
-  TRIM_VOCABULARY,
-} from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
 import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
 import { SOURCES } from '../repository.js';
 
-/** The row of `sparsity` is the call's: a ladder is a call of its own. */
-const PRUNE_FAMILIES = { ...PRUNE_COMMAND, Budget: BUDGET };
-
-/** Commands in the order of the README, each with the call of the API that it is. */
-const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
-  ['prune <model>', 'prune', PRUNE_FAMILIES],
-  ['quantize <model>', 'quantize', QUANTIZE],
-  ['observe <model>', 'observe', OBSERVE],
-  ['apply <recipe> <model>', 'applyRecipe', APPLY],
-  ['heal <dense> <pruned>', 'heal', HEAL],
-  ['trim-vocabulary <model>', 'trimVocabulary', TRIM_VOCABULARY],
-  ['describe <model>', 'describe', DESCRIBE],
-  ['report <report>', 'rebuildReport', REPORT],
-  ['push <folder> <repo>', 'push', PUSH],
-  ['bias <dense> <pruned>', 'measureCalibrationBias', BIAS],
-  ['eval <models...>', 'evaluateModels', EVAL],
-  ['compare <files...>', 'compareFiles', COMPARE],
-  ['bench <models...>', 'benchmark', BENCH],
-];
+/** Commands, each with the call that it makes; the row of `sparsity` is the call's: a ladder is a call of its own. */
+const COMMANDS = ROWS.map(({ name, arguments: given, call, families }): [string, string, Families] => [
+  [name, ...Object.keys(given)].join(' '),
+  call,
+  name === pruneCommand.name ? { ...families, Budget: BUDGET } : families,
+]);
 
 /** The page of all options; what several calls share stands with the first. */
 export function formatOptionsPage(): string {

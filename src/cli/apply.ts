@@ -9,6 +9,7 @@ import type { Colors } from './terminal.js';
 /** `apply <recipe> <model>` */
 export const applyCommand: CommandRow<ApplyRequest, AppliedRecipe> = {
   name: 'apply',
+  call: 'applyRecipe',
   description: 'prune a model as the run did that wrote a recipe',
   arguments: { '<recipe>': 'a folder with recipe.json, or such a file', '<model>': 'the model that was pruned' },
   families: APPLY,

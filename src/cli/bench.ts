@@ -10,6 +10,7 @@ import type { Colors } from './terminal.js';
 /** `bench <models...>` */
 export const benchCommand: CommandRow<BenchmarkRequest, BenchmarkReport> = {
   name: 'bench',
+  call: 'benchmark',
   description: 'measure speed and memory, models side by side, each in a process of its own',
   arguments: { '<models...>': 'folders, .onnx files, or names on the Hub; the others are compared with the first' },
   families: BENCH,

@@ -11,6 +11,7 @@ import type { Colors } from './terminal.js';
 /** `bias <dense> <pruned>` */
 export const biasCommand: CommandRow<BiasRequest, BiasResult> = {
   name: 'bias',
+  call: 'measureCalibrationBias',
   description: 'tell what pruning costs on the calibration text and on another one, context by context',
   arguments: {
     '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',

@@ -1,5 +1,6 @@
 import type { Command } from 'commander';
 import { checkOptions, type Families, rowsOf } from '../options/option.js';
+import type { CallName } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import type { CliApi } from './api.js';
 import type { Prompts } from './ask.js';
@@ -20,6 +21,8 @@ export interface CommandContext {
 /** A command and what it does. A request has the API's names, arguments too. */
 export interface CommandRow<Request, Result> {
   readonly name: string;
+  /** The call that it makes, of several the one that its options are listed under. */
+  readonly call: CallName | 'benchmark';
   readonly description: string;
   /** Help by argument, such as `<model>`. */
   readonly arguments: Readonly<Record<string, string>>;

@@ -12,6 +12,7 @@ import type { Colors } from './terminal.js';
 /** `describe <model>` */
 export const describeCommand: CommandRow<DescribeRequest, ModelDescription> = {
   name: 'describe',
+  call: 'describe',
   description: 'show what a model is made of and which parts can be pruned',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: DESCRIBE,

@@ -37,6 +37,7 @@ export const EVAL = {
 /** `eval <models...>` */
 export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
   name: 'eval',
+  call: 'evaluateModels',
   description: 'measure perplexity and tasks and write sample text, one model or several side by side',
   arguments: { '<models...>': 'folders, .onnx files, or names on the Hub' },
   families: EVAL,

@@ -11,6 +11,7 @@ import type { Colors } from './terminal.js';
 /** `heal <dense> <pruned>` */
 export const healCommand: CommandRow<HealRequest, HealedFolder> = {
   name: 'heal',
+  call: 'heal',
   description: 'train a pruned model on what the dense one predicts',
   arguments: {
     '<dense>': 'the model that was pruned: a folder, an .onnx file, or org/name on the Hub',

@@ -11,6 +11,7 @@ import type { Colors } from './terminal.js';
 /** `observe <model>` */
 export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   name: 'observe',
+  call: 'observe',
   description:
     'look at a model once and keep what pruning reads of tokens, for prune --statistics; ' +
     'by --method o-fang --metric divergence for any method',

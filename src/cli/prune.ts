@@ -56,6 +56,7 @@ type PruneResult = (PruneReport | LadderResult) & { readonly benchmark?: Benchma
 /** `prune <model>` */
 export const pruneCommand: CommandRow<PruneCommandRequest, PruneResult | PrunePlan> = {
   name: 'prune',
+  call: 'prune',
   description: 'make a model smaller',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: PRUNE_COMMAND,

@@ -9,6 +9,7 @@ import type { Colors } from './terminal.js';
 /** `push <folder> <repo>` */
 export const pushCommand: CommandRow<PushRequest, PushedFolder> = {
   name: 'push',
+  call: 'push',
   description: 'upload a result to the Hugging Face Hub',
   arguments: {
     '<folder>': 'what prune, quantize, heal or apply wrote',

@@ -13,6 +13,7 @@ import type { Colors } from './terminal.js';
 /** `quantize <model>` */
 export const quantizeCommand: CommandRow<QuantizeRequest, PruneReport> = {
   name: 'quantize',
+  call: 'quantize',
   description: 'write a model in other dtypes, with nothing removed',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: QUANTIZE,

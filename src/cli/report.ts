@@ -9,6 +9,7 @@ import { formatTable } from './format-table.js';
 /** `report <report>` */
 export const reportCommand: CommandRow<ReportRequest, WrittenReport> = {
   name: 'report',
+  call: 'rebuildReport',
   description: "draw a report's page again, with measurements or other runs added",
   arguments: { '<report>': "a pruned model's folder, or a report's .json file" },
   families: REPORT,

@@ -21,7 +21,7 @@ import { reportCommand } from './report.js';
 import { trimVocabularyCommand } from './trim-vocabulary.js';
 
 /** In the order of the help. */
-const COMMANDS: readonly CommandRow<object, unknown>[] = [
+export const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
   quantizeCommand,
   observeCommand,

@@ -12,6 +12,7 @@ import type { Colors } from './terminal.js';
 /** `trim-vocabulary <model>` */
 export const trimVocabularyCommand: CommandRow<TrimVocabularyRequest, TrimmedVocabulary> = {
   name: 'trim-vocabulary',
+  call: 'trimVocabulary',
   description: 'take tokens out of the vocabulary, by languages, rank or a list',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: TRIM_VOCABULARY,

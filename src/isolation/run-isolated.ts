@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
+import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
-import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { forkWorker } from './fork-worker.js';
 import { inheritDescriptors } from './inherit-descriptors.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
@@ -14,7 +14,7 @@ const PATIENCE_MS = 1500;
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); EngineError, saying what
  * it was doing, when the process died; whatever the call or the listener throws; the signal's reason when aborted.
  */
-export async function runIsolated<Call extends ModelCall>(
+export async function runIsolated<Call extends CallName>(
   call: Call,
   { onProgress, signal, ...request }: RequestOf<Call> & JobControl,
 ): Promise<AnswerOf<Call>> {
@@ -39,7 +39,7 @@ export async function runIsolated<Call extends ModelCall>(
 }
 
 interface Listening {
-  readonly call: ModelCall;
+  readonly call: CallName;
   readonly watched: WatchedProcess;
   hear(message: FromCallee): void;
 }

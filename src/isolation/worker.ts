@@ -1,8 +1,8 @@
 /** A process of its own for one call of the library. Told by messages what to do and when to stop. */
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { Platform } from '../platform/platform.js';
+import { callHere } from '../remote/call-here.js';
 import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remote/messages.js';
-import { callHere } from '../remote/model-calls.js';
 import { startPulse } from './start-pulse.js';
 
 const abortion = new AbortController();

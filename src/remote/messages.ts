@@ -1,13 +1,13 @@
 import { OptionError } from '../errors.js';
+import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl, Progress } from '../progress.js';
 import { reason } from '../reason.js';
 import { type GuardedControl, guardListener } from './guard-listener.js';
-import type { AnswerOf, ModelCall, RequestOf } from './model-calls.js';
 import { reviveError, type SentError, toSentError } from './revive-error.js';
 
 /** A call that is made elsewhere: in another process, or another thread. */
 export interface Order {
-  readonly call: ModelCall;
+  readonly call: CallName;
   readonly request: object;
 }
 
@@ -31,7 +31,7 @@ export interface Channel {
  * @throws OptionError when the request holds what cannot be sent (functions, an engine, a tokenizer); whatever the call throws;
  * what the listener threw; the signal's reason when aborted.
  */
-export async function sendRequest<Call extends ModelCall>(
+export async function sendRequest<Call extends CallName>(
   { send, listen }: Channel,
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
@@ -73,14 +73,14 @@ function hearProgress(progress: Progress, { onProgress }: GuardedControl): void 
 }
 
 export interface Answering extends Pick<JobControl, 'signal'> {
-  make(call: ModelCall, request: RequestOf<ModelCall>): Promise<unknown>;
+  make(call: CallName, request: RequestOf<CallName>): Promise<unknown>;
   tell(message: FromCallee): void;
 }
 
 /** Makes a call that was ordered. @returns what came of it, to be told */
 export function answerOrder({ call, request }: Order, { make, tell, signal }: Answering): Promise<Outcome> {
   const control = { onProgress: (progress: Progress) => tell({ progress }), signal };
-  return make(call, { ...request, ...control } as RequestOf<ModelCall>).then(
+  return make(call, { ...request, ...control } as RequestOf<CallName>).then(
     (answer) => ({ answer }),
     (error) => ({ error: toSentError(error) }),
   );

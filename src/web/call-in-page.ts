@@ -1,19 +1,27 @@
 import { EngineError } from '../errors.js';
 import { checkControl } from '../options/run.js';
+import { type AnswerOf, type CallName, mapCalls, type PageCall, type RequestOf } from '../pipeline/call-table.js';
 import { startRuntime } from '../platform/web/web-platform.js';
 import { readPageRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
-import type { AnswerOf, ModelCall, RequestOf } from '../remote/model-calls.js';
 import { callInWorker, WorkerNotStarted } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
 import { type EngineWorker, startEngineWorker } from './engine-worker.js';
 import type { InPage } from './page-request.js';
 
+/** The calls of a page. */
+export type PageCalls = { readonly [Call in PageCall]: (request: InPage<RequestOf<Call>>) => Promise<AnswerOf<Call>> };
+
+export const pageCalls = mapCalls<PageCalls>(
+  ({ platforms }) => platforms.includes('web'),
+  (call) => (request: InPage<RequestOf<typeof call>>) => callInPage(call, request),
+);
+
 /**
  * Makes a call: from a page in a worker of the call's own, so that the page stays alive. With a request that holds more than data
  * it is made on the page's thread, and its graphs run in a worker; in a worker, and where none starts, on this thread.
  */
-export async function callInPage<Call extends ModelCall>(
+export async function callInPage<Call extends CallName>(
   call: Call,
   request: InPage<RequestOf<Call>>,
 ): Promise<AnswerOf<Call>> {
@@ -28,7 +36,7 @@ export async function callInPage<Call extends ModelCall>(
   }
 }
 
-async function callWithEngineWorkers<Call extends ModelCall>(
+async function callWithEngineWorkers<Call extends CallName>(
   call: Call,
   request: InPage<RequestOf<Call>>,
 ): Promise<AnswerOf<Call>> {

@@ -1,4 +1,5 @@
 import { EngineError } from '../errors.js';
+import type { AnswerOf, CallName } from '../pipeline/call-table.js';
 import { handleFolder } from '../platform/web/handle-folder.js';
 import { sweepAfter } from '../platform/web/partial-folder.js';
 import { randomName } from '../platform/web/random-name.js';
@@ -7,7 +8,6 @@ import type { WebHub } from '../platform/web/web-hub-store.js';
 import type { WebRuntime } from '../platform/web/web-runtime.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
-import type { AnswerOf, ModelCall } from '../remote/model-calls.js';
 import { blobsForBytes } from './blobs-for-bytes.js';
 import { findHome } from './call-on-thread.js';
 import { changeMaps, type MapChange, mapsIn } from './changed-maps.js';
@@ -33,7 +33,7 @@ export interface WorkerSettings {
 
 /** What a worker is told, once. */
 export interface WorkerOrder {
-  readonly call: ModelCall;
+  readonly call: CallName;
   readonly request: object;
   readonly runtime: WebRuntime;
   readonly hub: WebHub;
@@ -52,7 +52,7 @@ export class WorkerNotStarted extends EngineError {}
  * at once, whatever it does, and takes away what it has not finished. Maps that are written into are filled when the call ends.
  * @throws WorkerNotStarted; EngineError when the worker fails; whatever the call throws; the signal's reason when aborted.
  */
-export function callInWorker<Call extends ModelCall>(
+export function callInWorker<Call extends CallName>(
   call: Call,
   request: object & JobControl,
   settings: WorkerSettings = {},
@@ -60,7 +60,7 @@ export function callInWorker<Call extends ModelCall>(
   return holdingMap(request, () => startAndCall(call, request, settings));
 }
 
-async function startAndCall<Call extends ModelCall>(
+async function startAndCall<Call extends CallName>(
   call: Call,
   { onProgress, signal, ...request }: object & JobControl,
   { start = startOwn, runtime = {}, hub = {} }: WorkerSettings,

@@ -1,12 +1,13 @@
+import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { DirectoryHandle } from '../platform/web/handle-folder.js';
 import { createWebPlatform, type WebPlatformOptions } from '../platform/web/web-platform.js';
-import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
+import { callHere } from '../remote/call-here.js';
 import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
 
 /** Makes a call on the thread of whoever makes it, on the folders and files that the request holds. */
-export async function callOnThread<Call extends ModelCall>(
+export async function callOnThread<Call extends CallName>(
   call: Call,
   given: InPage<RequestOf<Call>>,
   options: Pick<WebPlatformOptions, 'runtime' | 'hub' | 'startEngine' | 'run'> = {},

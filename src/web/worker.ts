@@ -1,6 +1,7 @@
 /** A worker that makes one of the library's calls for a page, or runs graphs for one that is made on the page's thread. */
+
+import type { CallName, RequestOf } from '../pipeline/call-table.js';
 import { answerOrder } from '../remote/messages.js';
-import type { ModelCall, RequestOf } from '../remote/model-calls.js';
 import type { FromWorker, WorkerOrder } from './call-in-worker.js';
 import { callOnThread } from './call-on-thread.js';
 import { buffersOf, mapsIn, watchMaps } from './changed-maps.js';
@@ -19,7 +20,7 @@ globalThis.addEventListener('message', ({ data }: MessageEvent<WorkerOrder | Eng
 
 async function answer({ call, request, ...options }: WorkerOrder): Promise<void> {
   const changes = watchMaps(mapsIn(request));
-  const make = (call: ModelCall, request: RequestOf<ModelCall>) =>
+  const make = (call: CallName, request: RequestOf<CallName>) =>
     callOnThread(call, request as InPage<typeof request>, options);
   const outcome = await answerOrder({ call, request }, { make, tell });
   const maps = changes();

@@ -1,8 +1,16 @@
 import { boolean } from '../options/kinds.js';
 import { checkOptions, pickOptions, type Rows, row } from '../options/option.js';
 import { checkControl } from '../options/run.js';
+import {
+  type AnswerOf,
+  CALLS,
+  type CallName,
+  type IsolatedCall,
+  mapCalls,
+  type RequestOf,
+} from '../pipeline/call-table.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
-import { type AnswerOf, callHere, type ModelCall, type RequestOf } from '../remote/model-calls.js';
+import { callHere } from '../remote/call-here.js';
 import { runIsolated } from './run-isolated.js';
 
 /** Where a call works. */
@@ -18,12 +26,25 @@ const ISOLATE = {
   isolate: row(undefined, 'make the call in a process of its own', { kind: boolean, default: false }),
 } as const satisfies Rows<IsolateOption>;
 
-/** Makes a call in this process, or in one of its own where the request asks for it. */
-export async function callModel<Call extends ModelCall>(
+/** The calls of Node.js. */
+export type NodeCalls = {
+  readonly [Call in CallName]: (
+    request: Call extends IsolatedCall ? RequestOf<Call> & IsolateOption : RequestOf<Call>,
+  ) => Promise<AnswerOf<Call>>;
+};
+
+/** Each call in this process, or in one of its own where the request asks for it. */
+export const nodeCalls = mapCalls<NodeCalls>(
+  () => true,
+  (call) => (request: RequestOf<typeof call>) => callInNode(call, request),
+);
+
+async function callInNode<Call extends CallName>(
   call: Call,
   request: RequestOf<Call> & IsolateOption,
 ): Promise<AnswerOf<Call>> {
   checkControl(request);
+  if (!CALLS[call].isolated) return callHere(nodePlatform, call, request);
   checkOptions(pickOptions(Object(request), ISOLATE), ISOLATE);
   const { isolate = false, ...given } = Object(request);
   return isolate ? runIsolated(call, given) : callHere(nodePlatform, call, given);

@@ -1,0 +1,97 @@
+import {
+  APPLY,
+  BIAS,
+  COMPARE,
+  DESCRIBE,
+  EVALUATE,
+  GENERATE_TEXT,
+  HEAL,
+  LADDER,
+  LOG_LIKELIHOOD,
+  OBSERVE,
+  PERPLEXITY,
+  PRUNE,
+  PUSH,
+  QUANTIZE,
+  REPORT,
+  TASKS,
+  TRIM_VOCABULARY,
+} from '../options/commands.js';
+import type { Families } from '../options/option.js';
+import type { Platform } from '../platform/platform.js';
+import { runComparison } from './evaluate/compare-evaluations.js';
+import { runGeneration, runLogLikelihoods, runPerplexity, runTasks } from './evaluate/evaluate-model.js';
+import { runBias } from './evaluate/run-bias.js';
+import { runEvaluation } from './evaluate/run-evaluation.js';
+import { runApply } from './run-apply.js';
+import { runDescribe } from './run-describe.js';
+import { runHeal } from './run-heal.js';
+import { runObserve } from './run-observe.js';
+import { runPlan } from './run-plan.js';
+import { runLadder, runPrune } from './run-prune.js';
+import { runPush } from './run-push.js';
+import { runQuantize } from './run-quantize.js';
+import { runReport } from './run-report.js';
+import { runTrimVocabulary } from './run-trim-vocabulary.js';
+
+/** A public call. */
+export interface CallRow {
+  run(platform: Platform, request: never): Promise<unknown>;
+  readonly options: Families;
+  /** Whether it can be made in a process or a worker of its own: its request can be plain data. */
+  readonly isolated: boolean;
+  /** Whether the same call resumes where it was cut off, from `<out>.partial`. */
+  readonly resumable: boolean;
+  readonly platforms: readonly ('node' | 'web')[];
+}
+
+const everywhere = { isolated: true, resumable: false, platforms: ['node', 'web'] } as const;
+const resumable = { ...everywhere, resumable: true } as const;
+const onNode = { isolated: false, resumable: false, platforms: ['node'] } as const;
+
+/** The public calls by name: entries, workers, processes, the command line and the page of options go by these rows. */
+export const CALLS = {
+  prune: { run: runPrune, options: PRUNE, ...resumable },
+  pruneLadder: { run: runLadder, options: LADDER, ...resumable },
+  plan: { run: runPlan, options: LADDER, ...everywhere },
+  quantize: { run: runQuantize, options: QUANTIZE, ...resumable },
+  observe: { run: runObserve, options: OBSERVE, ...resumable },
+  applyRecipe: { run: runApply, options: APPLY, ...everywhere },
+  heal: { run: runHeal, options: HEAL, ...resumable },
+  trimVocabulary: { run: runTrimVocabulary, options: TRIM_VOCABULARY, ...resumable },
+  describe: { run: runDescribe, options: DESCRIBE, ...everywhere },
+  perplexity: { run: runPerplexity, options: PERPLEXITY, ...everywhere },
+  evaluateTasks: { run: runTasks, options: TASKS, ...everywhere },
+  logLikelihoods: { run: runLogLikelihoods, options: LOG_LIKELIHOOD, ...everywhere },
+  generateText: { run: runGeneration, options: GENERATE_TEXT, ...everywhere },
+  evaluateModels: { run: runEvaluation, options: EVALUATE, ...everywhere },
+  measureCalibrationBias: { run: runBias, options: BIAS, ...everywhere },
+  rebuildReport: { run: runReport, options: REPORT, ...onNode, isolated: true },
+  compareFiles: { run: runComparison, options: COMPARE, ...onNode },
+  push: { run: runPush, options: PUSH, ...onNode },
+} as const satisfies Readonly<Record<string, CallRow>>;
+
+type Calls = typeof CALLS;
+
+export type CallName = keyof Calls;
+export type RequestOf<Call extends CallName> = Parameters<Calls[Call]['run']>[1];
+export type AnswerOf<Call extends CallName> = Awaited<ReturnType<Calls[Call]['run']>>;
+
+/** Calls that can be made in a process or a worker of their own. */
+export type IsolatedCall = {
+  [Call in CallName]: Calls[Call]['isolated'] extends true ? Call : never;
+}[CallName];
+
+/** Calls of a page. */
+export type PageCall = {
+  [Call in CallName]: 'web' extends Calls[Call]['platforms'][number] ? Call : never;
+}[CallName];
+
+/** One value for each call that `makes` picks. */
+export function mapCalls<Made>(
+  makes: (row: CallRow) => boolean,
+  make: (call: CallName, row: CallRow) => unknown,
+): Made {
+  const rows = (Object.keys(CALLS) as CallName[]).map((call) => [call, CALLS[call] as CallRow] as const);
+  return Object.fromEntries(rows.filter(([, row]) => makes(row)).map(([call, row]) => [call, make(call, row)])) as Made;
+}

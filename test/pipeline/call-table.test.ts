@@ -1,0 +1,33 @@
+import { readFileSync } from 'node:fs';
+import { COMMANDS } from '../../src/cli/run-cli.js';
+import * as node from '../../src/node.js';
+import { CALLS, type CallName } from '../../src/pipeline/call-table.js';
+import * as web from '../../src/web.js';
+
+const names = Object.keys(CALLS) as CallName[];
+
+it.each([
+  ['node', node],
+  ['web', web],
+] as const)('each call is exported where its row says: %s', (platform, entry) => {
+  const expected = names.filter((name) => (CALLS[name].platforms as readonly string[]).includes(platform));
+  expect(names.filter((name) => typeof Object(entry)[name] === 'function')).toEqual(expected);
+});
+
+it('makes the calls of a page in workers', () => {
+  const { terminate, ...calls } = web.createPruneWorker();
+  expect(Object.keys(calls)).toEqual(
+    names.filter((name) => (CALLS[name].platforms as readonly string[]).includes('web')),
+  );
+});
+
+it('commands have the options of their call', () => {
+  for (const { call, families } of COMMANDS)
+    if (call !== 'benchmark')
+      for (const heading of Object.keys(CALLS[call].options)) expect(families).toHaveProperty(heading);
+});
+
+it('the README names every call', () => {
+  const readme = readFileSync('README.md', 'utf8');
+  expect(names.filter((name) => !new RegExp(`\`${name}[(\`]`).test(readme))).toEqual([]);
+});
