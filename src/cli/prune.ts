@@ -42,7 +42,7 @@ export const PRUNE_COMMAND = {
   ...LADDER,
   Evaluation: {
     ...LADDER.Evaluation,
-    bench: row('--bench', 'measure how fast the dense and the pruned model are', {
+    bench: row('--bench', 'measure the speed of both models', {
       kind: boolean,
       default: false,
       everyday: true,

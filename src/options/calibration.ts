@@ -95,9 +95,9 @@ const GENERATE = {
 } as const satisfies Rows<GenerateOptions>;
 
 const WINDOWS = {
-  source: row('-c, --calibration <file>', 'a .txt or .jsonl file to measure on', {
+  source: row('-c, --calibration <file>', 'a .txt or .jsonl file', {
     kind: source,
-    otherwise: 'a text that comes along',
+    otherwise: 'a bundled text',
     everyday: true,
   }),
   windowCount: row('--windows <count>', 'calibration windows', { kind: whole(1), default: 64, everyday: true }),

@@ -70,7 +70,7 @@ export const RESULT = {
   force: { ...force, help: 'replace a folder that an earlier run wrote' },
   dryRun: row(
     '--dry-run',
-    'check all, and estimate sizes and time; with --report, --recipe or --statistics decide what goes, but write no model',
+    'check all, estimate sizes and time; with --report, --recipe or --statistics also decide what goes',
     {
       kind: boolean,
       default: false,
@@ -87,7 +87,6 @@ export const RESULT = {
     },
     otherwise: 'beside the pruned model',
     no: 'write no report',
-    everyday: true,
   }),
   quoteText: row('--no-quotes', 'quote no calibration text in the report', { kind: boolean, default: true }),
   reportPaths: row(undefined, 'write absolute paths into the report, and not names alone', {
@@ -101,7 +100,6 @@ export const RESULT = {
   recipe: row('--recipe <path>', 'write what was decided there, for apply', {
     kind: text('a folder or a path that ends in .json'),
     otherwise: 'none',
-    everyday: true,
   }),
 } as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'reportPaths' | 'certify' | 'recipe'>;
 

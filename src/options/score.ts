@@ -51,7 +51,7 @@ const withMethods = (option: string) => ({
 });
 
 export const SCORE = {
-  method: row('-m, --method <name>', 'how neurons and heads are scored and repaired', {
+  method: row('-m, --method <name>', 'scores and repair', {
     kind: methodKind,
     default: 'auto',
     everyday: true,

@@ -59,15 +59,11 @@ export const TEXT_EVALUATION = {
     otherwise: 'none',
     everyday: true,
   }),
-  prompts: row(
-    '--sample <prompt>',
-    'beginning that the dense and the pruned model go on from in the report; may be repeated',
-    {
-      kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
-      otherwise: 'none',
-      everyday: true,
-    },
-  ),
+  prompts: row('--sample <prompt>', 'prompt that both models continue; may be repeated', {
+    kind: listOf(text('a text'), 'a list of texts, such as ["Once upon a time"]', 'texts'),
+    otherwise: 'none',
+    everyday: true,
+  }),
   newTokens: row(undefined, 'tokens that they write after it', { kind: whole(1), default: 40 }),
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },

@@ -14,7 +14,9 @@ import { resolveStages, type Stages, type StagesOption } from './stages.js';
 
 /** What all resumable calls are asked. */
 export interface ResumableRequest extends EngineChoice, JobControl, StagesOption {
+  /** Make it although it is there. Default false. */
   readonly force?: boolean | undefined;
+  /** Find what is there, and resume what is unfinished. Default true. */
   readonly resume?: boolean | undefined;
 }
 

@@ -151,7 +151,7 @@ describe('exit codes', () => {
 
   it('shows everyday flags on a screen, and all on demand', async () => {
     const { out: everyday } = await runWithDouble('prune --help');
-    expect(everyday.split('\n').length).toBeLessThanOrEqual(64);
+    expect(everyday.split('\n').length).toBeLessThanOrEqual(58);
     expect(Math.max(...everyday.split('\n').map((line) => line.length))).toBeLessThanOrEqual(80);
     for (const heading of ['Result', 'Budget', 'Method', 'Calibration', 'Evaluation', 'Running', 'Output'])
       expect(everyday).toContain(`\n${heading}:\n`);
