@@ -1,5 +1,6 @@
 /** Brings an importance function of your own; one of the library's repairs makes up for what goes. */
-import { createImportanceAdapter, prune } from 'fang-prune';
+import { prune } from 'fang-prune';
+import { createImportanceAdapter } from 'fang-prune/core';
 
 // A channel that moves a lot carries information; one that stands still is nearly a bias.
 const keepWhatMoves = createImportanceAdapter(

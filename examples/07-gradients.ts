@@ -1,13 +1,7 @@
 /** Differentiates a model: the gradient of its loss at the neurons of every block, computed by an ONNX graph. */
 import { readFile } from 'node:fs/promises';
-import {
-  analyseModel,
-  createMemoryFolder,
-  createNodeEngine,
-  differentiateModel,
-  loadModel,
-  prefillFeeds,
-} from 'fang-prune';
+import { createNodeEngine } from 'fang-prune';
+import { analyseModel, createMemoryFolder, differentiateModel, loadModel, prefillFeeds } from 'fang-prune/core';
 
 const file = new Uint8Array(await readFile('examples/models/tiny-llama/onnx/model.onnx'));
 const folder = createMemoryFolder('tiny-llama', new Map([['model.onnx', file]]));

@@ -1,10 +1,11 @@
 /** FANG composed of its parts: the same bytes as `method: 'o-fang'` for FFNs. `npx tsx examples/08-fang-by-hand.ts OUT` */
-import * as fang from 'fang-prune';
+import { prune, type Stages } from 'fang-prune';
+import * as fang from 'fang-prune/core';
 
 const grouping = fang.GROUPING_DEFAULTS;
 const needs = { grouping, blockChange: true, sensitivity: false, curvatures: undefined, order: undefined };
 
-const pruneMeasured: fang.Stages['pruneMeasured'] = {
+const pruneMeasured: Stages['pruneMeasured'] = {
   name: 'FANG by hand',
   async run(_, { job, store }) {
     const context = fang.startContext({ ...job, store });
@@ -46,5 +47,5 @@ const pruneMeasured: fang.Stages['pruneMeasured'] = {
 
 const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 4 } };
 const obc = { sparsity: 0.3, modules: 'ffn', method: 'obc', allocation: 'adaptive' } as const;
-const { out } = await fang.prune({ ...run, ...obc, stages: { pruneMeasured } });
+const { out } = await prune({ ...run, ...obc, stages: { pruneMeasured } });
 console.log(`FFNs pruned by hand: ${out}`);

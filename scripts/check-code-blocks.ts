@@ -14,11 +14,19 @@ const GIVEN: Readonly<Record<string, string>> = {
   database: '{ query(sql: string): AsyncIterable<{ readonly body: string }> }',
   onProgress: "import('fang-prune').ProgressListener",
   signal: 'AbortSignal',
+  job: "import('fang-prune/core').PruneJob",
+  decoder: "import('fang-prune/core').OnnxModel",
+  embedding: "import('fang-prune/core').OnnxModel",
+  runtime: "import('fang-prune/core').OrtModule",
+  runner: "import('fang-prune/core').BlockRunner",
+  scratch: "import('fang-prune/core').ScratchFile",
+  platform: "import('fang-prune').Platform",
   showDirectoryPicker: "() => Promise<import('fang-prune').DirectoryHandle>",
 };
 
-/** Entries, by what a block may be meant for. */
+/** Entries, by what a block may be meant for; each may use the other one as well. */
 const ENTRIES = ['src/node.ts', 'src/web.ts'];
+const CORE = 'src/index.ts';
 
 interface Block {
   /** Page and line. */
@@ -58,7 +66,8 @@ function blocksOf(document: string): Block[] {
 function check(entry: string): ReadonlyMap<string, readonly string[]> {
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile) as { config: { compilerOptions: object } };
   const { options } = ts.convertCompilerOptionsFromJson(config.compilerOptions, process.cwd());
-  const names = exportedNames(entry);
+  const own = exportedNames(entry);
+  const names = { 'fang-prune': own, 'fang-prune/core': exportedNames(CORE).filter((name) => !own.includes(name)) };
   const sources = new Map(blocks.map((block, at) => [resolve(`block-${at}.ts`), complete(block.code, names)]));
   const host = ts.createCompilerHost(options);
   const { readFile, fileExists, getSourceFile } = host;
@@ -101,14 +110,16 @@ function exportedNames(entry: string): readonly string[] {
 }
 
 /** A block with the imports and declarations that it leaves out. */
-function complete(code: string, names: readonly string[]): string {
-  const uses = (name: string) => new RegExp(`(?<![\\w.'"/])${name}\\b(?!\\s*:)`).test(code);
+function complete(code: string, names: Readonly<Record<string, readonly string[]>>): string {
+  const uses = (name: string) => new RegExp(`(?<![\\w'"/]|(?<!\\.\\.)\\.)${name}\\b(?!\\s*:)`).test(code);
   const has = (name: string) =>
     new RegExp(`(?:const|let|function\\*?|class) (?:\\{[^}]*)?\\b${name}\\b|import[^;]*\\b${name}\\b`).test(code);
-  const imported = names.filter((name) => uses(name) && !has(name));
-  const given = Object.entries(GIVEN).filter(([name]) => new RegExp(`(?<![\\w.])${name}\\b`).test(code) && !has(name));
+  const given = Object.entries(GIVEN).filter(([name]) => new RegExp(`(?<!\\w|(?<!\\.\\.)\\.)${name}\\b`).test(code) && !has(name));
   return [
-    `import { ${imported.map((name) => (/^[A-Z][a-z]/.test(name) && !/Error$/.test(name) ? `type ${name}` : name)).join(', ')} } from 'fang-prune';`,
+    ...Object.entries(names).map(([from, all]) => {
+      const imported = all.filter((name) => uses(name) && !has(name));
+      return `import { ${imported.map((name) => (/^[A-Z][a-z]/.test(name) && !/Error$/.test(name) ? `type ${name}` : name)).join(', ')} } from '${from}';`;
+    }),
     ...given.map(([name, type]) => `declare const ${name}: ${type};`),
     code,
     'export {};',

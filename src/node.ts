@@ -10,11 +10,12 @@ export {
 } from './bench/benchmark.js';
 export type { SpeedComparison } from './bench/explain-speed.js';
 export type { WidthProbes } from './bench/probe-widths.js';
-export * from './index.js';
 export type { IsolateOption, NodeCalls } from './isolation/node-calls.js';
 export * from './pipeline/calls.js';
 export { createNodeEngine } from './platform/node/node-engine.js';
 export { nodePlatform } from './platform/node/node-platform.js';
+export * from './public.js';
+export { callOn } from './remote/call-on.js';
 
 /**
  * Prunes a model folder and writes a smaller one of the same kind, with everything that lay beside the original.

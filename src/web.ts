@@ -1,11 +1,5 @@
 import { pageCalls } from './web/call-in-page.js';
 
-/**
- * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
- * handle, a list of chosen files, a map of bytes, or a path in the origin's private file system; where it takes a file's, a `File`
- * or such a path. What is written goes into a handle, a map or such a path. Each call of a page is made in a worker of its own.
- */
-export * from './index.js';
 export * from './pipeline/calls.js';
 export type { DirectoryHandle, FileHandle } from './platform/web/handle-folder.js';
 export type { BlobLike } from './platform/web/map-folder.js';
@@ -13,6 +7,13 @@ export type { WebHub } from './platform/web/web-hub-store.js';
 export type { ChosenFile, WebPlace } from './platform/web/web-place.js';
 export { createWebPlatform, type WebPlatformOptions } from './platform/web/web-platform.js';
 export type { WebRuntime } from './platform/web/web-runtime.js';
+/**
+ * The browser entry: the calls of Node.js on what a page has. Where Node.js takes the path of a folder, a page gives a directory
+ * handle, a list of chosen files, a map of bytes, or a path in the origin's private file system; where it takes a file's, a `File`
+ * or such a path. What is written goes into a handle, a map or such a path. Each call of a page is made in a worker of its own.
+ */
+export * from './public.js';
+export { callOn } from './remote/call-on.js';
 export type { WorkerLike, WorkerSettings } from './web/call-in-worker.js';
 export type { InPage, PageFile, PageFolder } from './web/page-request.js';
 export { createPruneWorker, type InWorker, type PruneWorker } from './web/prune-worker.js';

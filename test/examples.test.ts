@@ -19,6 +19,9 @@ const PRINTED: Readonly<Record<string, RegExp>> = {
   '10-own-engine.ts': /6 blocks: \d+ sessions, \d+ runs/,
   '11-node-server.ts': /"percent":\d+[\s\S]*"parameters":\{"before":2828736,"after":2\d{6}\}/,
   '12-sweep.ts': /10 %: 1\d\.\d MB, perplexity[\s\S]*30 %[\s\S]*good enough: .*12-sweep/,
+  '14-modules-by-hand.ts': /358 of 512 neurons stay, and heads 2 and 3\n[\s\S]*0\.4: 307 307 307 307 307 307/,
+  '15-trim-by-hand.ts': /2048 -> 2000 tokens in 1 tables\nvocab_size 2000/,
+  '16-evaluate-by-hand.ts': /perplexity \d+\.\d\d over 32 tokens\n[\s\S]*1 item of multiple-choice/,
   '13-worker-thread.ts': /2828736 -> 2\d{6} parameters\n\d+ steps heard of; the main thread was free/,
 };
 

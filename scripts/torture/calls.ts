@@ -14,7 +14,7 @@ import {
   quantize,
   type Recipe,
 } from '../../src/node.js';
-import { runPrune } from '../../src/pipeline/calls.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Platform } from '../../src/platform/platform.js';
 import type { JobControl } from '../../src/progress.js';

@@ -10,7 +10,7 @@ import {
   type RequestOf,
 } from '../pipeline/call-table.js';
 import { nodePlatform } from '../platform/node/node-platform.js';
-import { callHere } from '../remote/call-here.js';
+import { callOn } from '../remote/call-on.js';
 import { runIsolated } from './run-isolated.js';
 
 /** Where a call works. */
@@ -44,8 +44,8 @@ async function callInNode<Call extends CallName>(
   request: RequestOf<Call> & IsolateOption,
 ): Promise<AnswerOf<Call>> {
   checkControl(request);
-  if (!CALLS[call].isolated) return callHere(nodePlatform, call, request);
+  if (!CALLS[call].isolated) return callOn(nodePlatform, call, request);
   checkOptions(pickOptions(Object(request), ISOLATE), ISOLATE);
   const { isolate = false, ...given } = Object(request);
-  return isolate ? runIsolated(call, given) : callHere(nodePlatform, call, given);
+  return isolate ? runIsolated(call, given) : callOn(nodePlatform, call, given);
 }

@@ -1,7 +1,7 @@
 /** A process of its own for one call of the library. Told by messages what to do and when to stop. */
 import { nodePlatform } from '../platform/node/node-platform.js';
 import type { Platform } from '../platform/platform.js';
-import { callHere } from '../remote/call-here.js';
+import { callOn } from '../remote/call-on.js';
 import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remote/messages.js';
 import { startPulse } from './start-pulse.js';
 
@@ -24,6 +24,6 @@ process.on('disconnect', () => process.exit());
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(name, () => {});
 
 async function run(order: Order): Promise<void> {
-  const make = callHere.bind(undefined, platform);
+  const make = callOn.bind(undefined, platform);
   tell(await answerOrder(order, { make, tell, signal: abortion.signal }));
 }

@@ -28,38 +28,31 @@ export {
   compareEvaluations,
   type EvaluatedModel,
   type ModelComparison,
-  runComparison,
 } from './evaluate/compare-evaluations.js';
-export {
-  type GenerationRequest,
-  type GenerationSample,
-  type LogLikelihoodRequest,
-  type PerplexityRequest,
-  runGeneration,
-  runLogLikelihoods,
-  runPerplexity,
-  runTasks,
-  type TasksRequest,
+export type {
+  GenerationRequest,
+  GenerationSample,
+  LogLikelihoodRequest,
+  PerplexityRequest,
+  TasksRequest,
 } from './evaluate/evaluate-model.js';
 export type { TaskProtocol, TaskReport, TextDivergence, TextPerplexity } from './evaluate/measurements.js';
-export { type BiasRequest, type BiasResult, runBias } from './evaluate/run-bias.js';
-export { type EvaluateRequest, type Evaluation, runEvaluation } from './evaluate/run-evaluation.js';
+export type { BiasRequest, BiasResult } from './evaluate/run-bias.js';
+export type { EvaluateRequest, Evaluation } from './evaluate/run-evaluation.js';
 export { type JobContext, type Stage, withJob } from './job-context.js';
 export type { LadderRequest, PruneRequest } from './prune-request.js';
-export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';
-export { type DescribeRequest, runDescribe } from './run-describe.js';
-export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
-export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
-export { type PlannedResult, type PlannedWindows, type PlanRequest, type PrunePlan, runPlan } from './run-plan.js';
-export { runLadder, runPrune } from './run-prune.js';
-export { type PushedFolder, type PushRequest, runPush } from './run-push.js';
-export { type QuantizeRequest, runQuantize } from './run-quantize.js';
-export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
-export {
-  runTrimVocabulary,
-  type TrimmedVocabulary,
-  type TrimVocabularyRequest,
-  type VocabularyReport,
+export type { AppliedRecipe, ApplyRequest } from './run-apply.js';
+export type { DescribeRequest } from './run-describe.js';
+export type { HealedFolder, HealRequest } from './run-heal.js';
+export type { ObservedFolder, ObserveRequest } from './run-observe.js';
+export type { PlannedResult, PlannedWindows, PlanRequest, PrunePlan } from './run-plan.js';
+export type { PushedFolder, PushRequest } from './run-push.js';
+export type { QuantizeRequest } from './run-quantize.js';
+export type { ReportRequest, WrittenReport } from './run-report.js';
+export type {
+  TrimmedVocabulary,
+  TrimVocabularyRequest,
+  VocabularyReport,
 } from './run-trim-vocabulary.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';
 export type { TrimmingCertificate } from './vocabulary/certify-trimming.js';

@@ -1,7 +1,7 @@
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { DirectoryHandle } from '../platform/web/handle-folder.js';
 import { createWebPlatform, type WebPlatformOptions } from '../platform/web/web-platform.js';
-import { callHere } from '../remote/call-here.js';
+import { callOn } from '../remote/call-on.js';
 import { holdingMap } from './holding-map.js';
 import { mountPlaces } from './mount-places.js';
 import type { InPage } from './page-request.js';
@@ -15,7 +15,7 @@ export async function callOnThread<Call extends CallName>(
   const { request, folders } = mountPlaces(Object(given));
   return holdingMap(Object(given), async (): Promise<AnswerOf<Call>> => {
     const platform = createWebPlatform({ ...options, folders, home: await findHome() });
-    return callHere(platform, call, request as RequestOf<Call>);
+    return callOn(platform, call, request as RequestOf<Call>);
   });
 }
 

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
-import { runPrune } from '../../src/pipeline/calls.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
 import type { WorkspaceRequest } from '../../src/platform/journal.js';
 import { createEntryStore } from '../../src/platform/node/entry-store.js';
 import { createFileSink } from '../../src/platform/node/file-sink.js';

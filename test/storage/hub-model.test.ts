@@ -1,7 +1,7 @@
 import { mkdir, readFile, readlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../../src/errors.js';
-import { runPrune } from '../../src/pipeline/calls.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
 import type { HubLimits } from '../../src/platform/hub-store.js';
 import { createHubStore } from '../../src/platform/node/hub-store.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';

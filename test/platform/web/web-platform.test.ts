@@ -1,8 +1,10 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { createNodeEngine, prune } from '../../../src/node.js';
+import { runObserve } from '../../../src/pipeline/run-observe.js';
+import { runPrune } from '../../../src/pipeline/run-prune.js';
 import { createScratchWeights } from '../../../src/storage/scratch-weights.js';
-import { createWebPlatform, type PruneReport, runObserve, runPrune } from '../../../src/web.js';
+import { createWebPlatform, type PruneReport } from '../../../src/web.js';
 import { FakeDirectory } from '../../support/fake-directory.js';
 import { SHORT_LLAMA } from '../../support/short-llama.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';

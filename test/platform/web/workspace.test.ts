@@ -1,7 +1,8 @@
 import 'fake-indexeddb/auto';
 import { createStore, keys } from 'idb-keyval';
+import { runPrune } from '../../../src/pipeline/run-prune.js';
 import type { Platform } from '../../../src/platform/platform.js';
-import { createWebPlatform, type JobControl, type Progress, type PruneRequest, runPrune } from '../../../src/web.js';
+import { createWebPlatform, type JobControl, type Progress, type PruneRequest } from '../../../src/web.js';
 import { eagerPlatform } from '../../support/eager-platform.js';
 import { testEngine } from '../../support/engine.js';
 import { FakeDirectory } from '../../support/fake-directory.js';

@@ -4,7 +4,7 @@ import type { JobControl } from '../progress.js';
 import { guardListener } from './guard-listener.js';
 
 /** Makes a call on a platform. A listener that throws ends it, and is what it rejects with. */
-export async function callHere<Call extends CallName>(
+export async function callOn<Call extends CallName>(
   platform: Platform,
   call: Call,
   request: RequestOf<Call>,
