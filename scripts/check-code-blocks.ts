@@ -114,7 +114,9 @@ function complete(code: string, names: Readonly<Record<string, readonly string[]
   const uses = (name: string) => new RegExp(`(?<![\\w'"/]|(?<!\\.\\.)\\.)${name}\\b(?!\\s*:)`).test(code);
   const has = (name: string) =>
     new RegExp(`(?:const|let|function\\*?|class) (?:\\{[^}]*)?\\b${name}\\b|import[^;]*\\b${name}\\b`).test(code);
-  const given = Object.entries(GIVEN).filter(([name]) => new RegExp(`(?<!\\w|(?<!\\.\\.)\\.)${name}\\b`).test(code) && !has(name));
+  const given = Object.entries(GIVEN).filter(
+    ([name]) => new RegExp(`(?<!\\w|(?<!\\.\\.)\\.)${name}\\b`).test(code) && !has(name),
+  );
   return [
     ...Object.entries(names).map(([from, all]) => {
       const imported = all.filter((name) => uses(name) && !has(name));

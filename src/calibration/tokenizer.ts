@@ -1,7 +1,7 @@
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
+import { errorMessage } from '../error-message.js';
 import { ModelFormatError } from '../errors.js';
 import { isRecord } from '../parse-json.js';
-import { reason } from '../reason.js';
 import { encodePieces, joinTokens } from './encode-pieces.js';
 import { tokenBytesOf } from './token-bytes.js';
 
@@ -215,7 +215,7 @@ function askPatiently(limitTime: LimitTime): <T>(length: number, action: (attemp
       leftMs -= ms;
       return value;
     } catch (cause) {
-      const said = `tokenizer.json describes no tokenizer that can be used: ${reason(cause)}. Get the file again.`;
+      const said = `tokenizer.json describes no tokenizer that can be used: ${errorMessage(cause)}. Get the file again.`;
       throw new ModelFormatError(said, { cause });
     }
   };

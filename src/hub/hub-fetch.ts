@@ -1,6 +1,6 @@
+import { errorMessage } from '../error-message.js';
 import { HubError } from '../errors.js';
 import type { HubLimits, HubSettings } from '../platform/hub-store.js';
-import { reason } from '../reason.js';
 import { HUB_LIMITS } from './hub-limits.js';
 
 /** Largest answer that is no file, in bytes: a page of a thousand files has some 300 kB. */
@@ -255,5 +255,5 @@ async function readRefusal(response: Response, settings: HubSettings, about: str
 /** undici says "fetch failed", and why in its cause. */
 function reasonOf(cause: unknown): string {
   const inner = typeof cause === 'object' && cause !== null && 'cause' in cause ? cause.cause : undefined;
-  return inner === undefined ? reason(cause) : reason(inner) || String(Object(inner).code ?? cause);
+  return inner === undefined ? errorMessage(cause) : errorMessage(inner) || String(Object(inner).code ?? cause);
 }

@@ -1,5 +1,5 @@
+import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
-import { reason } from '../reason.js';
 
 /** Runs an action that writes. @throws OptionError with what the system said, and what to do about it. */
 export async function writing<T>(path: string, action: () => Promise<T>): Promise<T> {
@@ -7,7 +7,7 @@ export async function writing<T>(path: string, action: () => Promise<T>): Promis
     return await action();
   } catch (cause) {
     if (cause instanceof OptionError) throw cause;
-    throw new OptionError(`Cannot write ${path}: ${reason(cause)}. ${adviceFor(cause)}`, { cause });
+    throw new OptionError(`Cannot write ${path}: ${errorMessage(cause)}. ${adviceFor(cause)}`, { cause });
   }
 }
 

@@ -1,7 +1,7 @@
+import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl, Progress } from '../progress.js';
-import { reason } from '../reason.js';
 import { type GuardedControl, guardListener } from './guard-listener.js';
 import { reviveError, type SentError, toSentError } from './revive-error.js';
 
@@ -50,7 +50,7 @@ export async function sendRequest<Call extends CallName>(
     try {
       send({ call, request });
     } catch (cause) {
-      const said = `the request goes elsewhere by messages, which hold plain data alone: ${reason(cause)}`;
+      const said = `the request goes elsewhere by messages, which hold plain data alone: ${errorMessage(cause)}`;
       throw new OptionError(said, { cause });
     }
     const outcome = await settled;

@@ -1,6 +1,6 @@
+import { errorMessage } from '../error-message.js';
 import { EngineError } from '../errors.js';
 import { shorten } from '../printable.js';
-import { reason } from '../reason.js';
 import { readDeclaredValues } from './declared-values.js';
 import type { DeclaredValue, Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './engine.js';
 import { explainRefusal } from './explain-refusal.js';
@@ -181,7 +181,7 @@ async function attempt<T>({ version }: Runtime, what: string, action: () => Prom
   try {
     return await action();
   } catch (cause) {
-    const said = shorten(reason(cause));
+    const said = shorten(errorMessage(cause));
     const explained = explainRefusal(said, version);
     throw new EngineError(`ONNX Runtime ${what}: ${said}${explained === undefined ? '' : `\n${explained}`}`, { cause });
   }

@@ -1,6 +1,6 @@
+import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
-import { reason } from '../reason.js';
 import { decodeText, readBytes } from './read-bytes.js';
 
 /** A file that one run adds lines to and the next one goes on from. */
@@ -16,7 +16,7 @@ export interface LineFile {
 export async function openLineFile(files: Files, path: string, what: string): Promise<LineFile> {
   const target = files.resolve(path);
   const bytes = await readBytes(files, target).catch((cause) => {
-    throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
+    throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
   });
   let fileBytes = bytes?.byteLength ?? 0;
   const put = async (text: string, start: number) => {

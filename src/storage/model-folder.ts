@@ -1,3 +1,4 @@
+import { errorMessage } from '../error-message.js';
 import { HubError, ModelFormatError, OptionError, UnsupportedModelError } from '../errors.js';
 import type { CacheSizes } from '../evaluation/model-interface.js';
 import { joinEmbedding } from '../graph/join-embedding.js';
@@ -13,7 +14,6 @@ import type { ReadingOptions } from '../options/texts.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { dequantiseGraph } from '../quantisation/dequantise-graph.js';
-import { reason } from '../reason.js';
 import { findTextConfig } from '../removal/text-config.js';
 import type { HubOrigin } from '../report/report-schema.js';
 import { checkDecoderOnly, chooseModelFile, listingOf } from './choose-model-file.js';
@@ -206,7 +206,7 @@ async function locateOnHub(
     );
   const request = { id, offline: offline ?? hub.settings.offline, onProgress, signal };
   return fetchHubModel(platform, hub, request).catch((error: unknown) => {
-    const said = `${reason(error)}. There is no file or folder ${platform.files.resolve(named)} either.`;
+    const said = `${errorMessage(error)}. There is no file or folder ${platform.files.resolve(named)} either.`;
     if (error instanceof HubError) throw new HubError(said, { cause: error, status: error.status });
     if (error instanceof OptionError && error.option === 'model') throw new OptionError(said, { cause: error });
     throw error;

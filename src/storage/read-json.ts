@@ -1,7 +1,7 @@
+import { errorMessage } from '../error-message.js';
 import { ModelFormatError } from '../errors.js';
 import { isRecord, parseJson } from '../parse-json.js';
 import type { Files } from '../platform/platform.js';
-import { reason } from '../reason.js';
 import { decodeText } from './read-bytes.js';
 
 /** The largest vocabularies make a tokenizer.json of some 40 MB. */
@@ -34,7 +34,9 @@ export async function readJsonFile(
     if (!isRecord(parsed)) throw new Error('it holds no object');
     return parsed;
   } catch (cause) {
-    throw new ModelFormatError(`${path} is no usable JSON file: ${reason(cause)}. Get the file again.`, { cause });
+    throw new ModelFormatError(`${path} is no usable JSON file: ${errorMessage(cause)}. Get the file again.`, {
+      cause,
+    });
   }
 }
 

@@ -1,13 +1,13 @@
 import type { TokenSource } from '../calibration/token-source.js';
+import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
 import { type Files, MAX_TEXT_BYTES } from '../platform/platform.js';
-import { reason } from '../reason.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is no text. */
 export async function readText(files: Files, path: string, what = 'text', pipes = true): Promise<string> {
   const bytes = await readBytes(files, files.resolve(path), pipes).catch((cause) => {
-    throw new OptionError(`Cannot read the ${what} ${path}: ${reason(cause)}.`, { cause });
+    throw new OptionError(`Cannot read the ${what} ${path}: ${errorMessage(cause)}.`, { cause });
   });
   if (bytes === undefined) throw new OptionError(`Cannot read the ${what} ${path}: there is no such file.`);
   const zero = bytes.indexOf(0);
@@ -49,7 +49,7 @@ export async function* readLines(files: Files, path: string, pipes = true): Asyn
       partsLength = last.length;
     }
   } catch (cause) {
-    throw new OptionError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
+    throw new OptionError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
   }
   const rest = parts.join('') + decoder.decode();
   if (rest !== '') yield rest;

@@ -1,3 +1,4 @@
+import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
 import {
   type ComparablePerplexity,
@@ -15,7 +16,6 @@ import { COMPARISON } from '../../options/comparison.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
 import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
-import { reason } from '../../reason.js';
 import { readText } from '../../storage/read-text.js';
 import type { TaskReport } from './measurements.js';
 
@@ -200,7 +200,7 @@ function parseObject(content: string, path: string): Record<string, unknown> {
   try {
     return Object(parseJson(content)) as Record<string, unknown>;
   } catch (cause) {
-    throw new OptionError(`${path} is not JSON: ${reason(cause)}`, { cause });
+    throw new OptionError(`${path} is not JSON: ${errorMessage(cause)}`, { cause });
   }
 }
 

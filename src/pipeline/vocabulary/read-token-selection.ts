@@ -1,10 +1,10 @@
 import type { Tokenizer } from '../../calibration/tokenizer.js';
+import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
 import { refusal } from '../../options/option.js';
 import type { VocabularyOptions } from '../../options/vocabulary.js';
 import { isRecord, parseJson } from '../../parse-json.js';
 import type { Files } from '../../platform/platform.js';
-import { reason } from '../../reason.js';
 import type { ModelFolder } from '../../storage/model-folder.js';
 import type { JsonObject } from '../../storage/read-json.js';
 import { readText } from '../../storage/read-text.js';
@@ -109,7 +109,7 @@ async function readEntries(files: Files, path: string): Promise<readonly (string
   try {
     parsed = parseJson(text);
   } catch (cause) {
-    throw new OptionError(`${path} is no JSON: ${reason(cause)}`, { option: 'vocabulary', cause });
+    throw new OptionError(`${path} is no JSON: ${errorMessage(cause)}`, { option: 'vocabulary', cause });
   }
   const list = isRecord(parsed) ? parsed.kept : parsed;
   if (Array.isArray(list) && list.every((entry) => typeof entry === 'string' || typeof entry === 'number')) return list;

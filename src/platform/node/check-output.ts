@@ -1,7 +1,7 @@
 import { lstat, mkdtemp, rmdir, statfs } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
+import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import type { OutputRequest } from '../platform.js';
 import { adviceFor } from '../writing.js';
 import { checkOwn } from './own-folder.js';
@@ -94,7 +94,7 @@ async function findTaker(folder: string, wanted: NewEntry & { readonly path: str
       return findTaker(dirname(folder), wanted);
     const { name, kind } = wanted;
     throw new OptionError(
-      `Cannot make ${name}, since ${folder} takes no ${kind}: ${reason(cause)}. ${adviceFor(cause)}`,
+      `Cannot make ${name}, since ${folder} takes no ${kind}: ${errorMessage(cause)}. ${adviceFor(cause)}`,
       { cause },
     );
   }

@@ -1,8 +1,8 @@
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
+import { errorMessage } from '../../error-message.js';
 import { ModelFormatError } from '../../errors.js';
 import { bytesSource } from '../../onnx/memory-folder.js';
-import { reason } from '../../reason.js';
 import type { OpenFile } from '../platform.js';
 import { readPipe } from './read-pipe.js';
 import { isMissing } from './system-error.js';
@@ -11,7 +11,7 @@ import { isMissing } from './system-error.js';
 export async function openFileSource(path: string, pipes = false): Promise<OpenFile | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
-    throw new ModelFormatError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
+    throw new ModelFormatError(`Cannot look at ${path}: ${errorMessage(cause)}.`, { cause });
   });
   if (stats === undefined) return undefined;
   if (pipes && stats.isFIFO()) return { ...bytesSource(path, await readPipe(path)), close: async () => undefined };
@@ -38,7 +38,7 @@ function fileSource(path: string, byteLength: number): OpenFile {
         return await readFully(await file, { offset, length, path });
       } catch (cause) {
         if (cause instanceof ModelFormatError) throw cause;
-        throw new ModelFormatError(`Cannot read ${path}: ${reason(cause)}.`, { cause });
+        throw new ModelFormatError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
       }
     },
     async close() {

@@ -1,7 +1,7 @@
 import { dirname, join } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
+import { errorMessage } from '../../error-message.js';
 import { EngineError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import { findTooOld, type OrtModule, ortVersion } from '../../runtime/ort-module.js';
 import { hostProcess, requireFrom } from './host-require.js';
 
@@ -89,5 +89,5 @@ function findNeighbours(require: NodeJS.Require): string | undefined {
 }
 
 function firstLine(cause: unknown): string {
-  return reason(cause).split('\n')[0]!;
+  return errorMessage(cause).split('\n')[0]!;
 }

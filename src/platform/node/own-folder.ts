@@ -1,7 +1,7 @@
 import { lstat, readdir, readFile, rmdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import { checkReplaceable, type FoundFile, type ListedFiles, MANIFEST, readManifest } from '../folder-manifest.js';
 import { writing } from '../writing.js';
 import { exists } from './paths.js';
@@ -29,7 +29,7 @@ async function readManifestFile(path: string): Promise<Uint8Array | undefined> {
 /** All that is in a folder, by name, but for a workspace in it; no link is followed. */
 export async function* walkFolder(folder: string, inside = ''): AsyncGenerator<FoundFile> {
   const entries = await readdir(join(folder, inside), { withFileTypes: true }).catch((cause) => {
-    throw new OptionError(`Cannot look into ${join(folder, inside)}: ${reason(cause)}.`, { cause });
+    throw new OptionError(`Cannot look into ${join(folder, inside)}: ${errorMessage(cause)}.`, { cause });
   });
   if (entries.length === 0 && inside !== '') yield { path: inside, byteLength: undefined };
   for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {

@@ -1,7 +1,7 @@
 import { realpath, stat } from 'node:fs/promises';
 import path, { basename, dirname, join, type PlatformPath } from 'node:path';
+import { errorMessage } from '../../error-message.js';
 import { OptionError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import type { EntryKind, Files } from '../platform.js';
 import { isMissing } from './system-error.js';
 
@@ -21,7 +21,7 @@ export const relativeInside = relativeBy(path);
 export async function kindOf(path: string): Promise<EntryKind | undefined> {
   const stats = await stat(path).catch((cause) => {
     if (isMissing(cause)) return undefined;
-    throw new OptionError(`Cannot look at ${path}: ${reason(cause)}.`, { cause });
+    throw new OptionError(`Cannot look at ${path}: ${errorMessage(cause)}.`, { cause });
   });
   return stats && (stats.isDirectory() ? 'folder' : 'file');
 }

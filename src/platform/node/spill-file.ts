@@ -1,8 +1,8 @@
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { errorMessage } from '../../error-message.js';
 import { ModelFormatError } from '../../errors.js';
-import { reason } from '../../reason.js';
 import type { ScratchFile } from '../../runtime/tensor-store.js';
 import { writing } from '../writing.js';
 
@@ -30,7 +30,7 @@ export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
       const { byteLength: length } = bytes;
       for (let filled = 0; filled < length; ) {
         const { bytesRead } = await file.read(bytes, filled, length - filled, offset + filled).catch((cause) => {
-          throw new ModelFormatError(`Cannot read the temporary file ${path}: ${reason(cause)}.`, { cause });
+          throw new ModelFormatError(`Cannot read the temporary file ${path}: ${errorMessage(cause)}.`, { cause });
         });
         if (bytesRead === 0)
           throw new ModelFormatError(`${path}: ${length} bytes from ${offset} leave the temporary file.`);

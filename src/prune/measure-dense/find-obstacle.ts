@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../../architecture/layout.js';
+import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
-import { reason } from '../../reason.js';
 import type { PruneJob } from '../job.js';
 import type { DenseNeeds } from './dense-measures.js';
 import { findGradientReach } from './gradient-reach.js';
@@ -39,7 +39,7 @@ export function asObstacle(
   if (!(error instanceof UnsupportedModelError)) throw error;
   const { measuredForwards } = METRICS[options.metric];
   if (measuredForwards && needs.grouping === undefined && !needs.sensitivity) return error;
-  throw adviseNoGradients(reason(error), error);
+  throw adviseNoGradients(errorMessage(error), error);
 }
 
 /** An error with what to do instead. */

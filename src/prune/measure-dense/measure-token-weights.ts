@@ -1,9 +1,9 @@
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
 import { walkBackwards } from '../../activations/walk-backwards.js';
 import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
-import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
 import { findEarlierWalk, openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type DensePasses, lowestSpan } from './dense-passes.js';
@@ -59,7 +59,7 @@ export async function measureTokenWeights(context: PruneContext, given: readonly
   const obstacles = given.map(({ value }) => reach.obstacleOf(value));
   const values = given.filter((_, at) => obstacles[at] === undefined);
   let obstacle = obstacles.find((found) => found !== undefined);
-  if (values.length === 0 && obstacle !== undefined) return { weights: new Map(), obstacle: reason(obstacle) };
+  if (values.length === 0 && obstacle !== undefined) return { weights: new Map(), obstacle: errorMessage(obstacle) };
   const { analysed, engine, options } = job;
   const spans = blockSpans(analysed.detected.layout);
   const runner = await context.startRunner(job.model, { isFixed: true });
@@ -116,7 +116,7 @@ export async function measureTokenWeights(context: PruneContext, given: readonly
         weights === undefined ? [] : [[value, normalise(weights)] as const],
       ),
     );
-    return { weights, ...(obstacle && { obstacle: reason(obstacle) }) };
+    return { weights, ...(obstacle && { obstacle: errorMessage(obstacle) }) };
   } finally {
     await Promise.all([runner.dispose(), archive.dispose(), cotangents.dispose()]);
   }

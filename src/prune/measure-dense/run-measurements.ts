@@ -1,7 +1,7 @@
 import type { TokenContexts } from '../../activations/measure-affinity.js';
 import type { PrunableModule } from '../../architecture/layout.js';
+import { errorMessage } from '../../error-message.js';
 import { groupNeurons } from '../../grouping/group-neurons.js';
-import { reason } from '../../reason.js';
 import type { PruneContext } from '../prune-context.js';
 import { findEarlierWalk } from './backward-checkpoint.js';
 import {
@@ -42,7 +42,7 @@ async function lookBack(
   const others = modules.filter((module) => !found.has(module));
   const named = found.size === 0 ? 'the modules' : `${others.length} of ${modules.length} modules`;
   context.remarks.push(
-    `no gradient reaches ${named}, so that runs with noise at their outputs tell what an error there costs: ${reason(obstacle)}`,
+    `no gradient reaches ${named}, so that runs with noise at their outputs tell what an error there costs: ${errorMessage(obstacle)}`,
   );
   return new Map([...found, ...(await perturbOutputs(context, passes, { modules: others, known: [...found.keys()] }))]);
 }

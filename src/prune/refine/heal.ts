@@ -1,10 +1,10 @@
+import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { type HealingReport, healModel, remarkHealing } from '../../healing/heal-model.js';
 import { findShared } from '../../healing/start-training.js';
 import { checkpointTraining } from '../../healing/training-checkpoint.js';
 import { setWeight } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import { reason } from '../../reason.js';
 import type { ModelChange } from '../../removal/apply-change.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
 import { indexRunGraph } from '../../runtime/block-runner.js';
@@ -38,7 +38,9 @@ export function refuseHealing({ model, analysed }: UnderstoodModel): void {
     refuseOperators(model, analysed, 1);
   } catch (error) {
     if (!(error instanceof UnsupportedModelError)) throw error;
-    throw new UnsupportedModelError(`${reason(error)}; healing needs it. Prune without healing`, { cause: error });
+    throw new UnsupportedModelError(`${errorMessage(error)}; healing needs it. Prune without healing`, {
+      cause: error,
+    });
   }
 }
 
