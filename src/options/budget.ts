@@ -8,11 +8,11 @@ import {
   type Fraction,
   fraction,
   fractionOf,
+  integer,
   type Kind,
   namesOf,
   portion,
   record,
-  whole,
 } from './kinds.js';
 import { type Applies, type Rows, refusal, row, showValue, suggestValue } from './option.js';
 
@@ -105,7 +105,7 @@ export const BUDGET = {
     everyday: true,
   }),
   widthMultiple: row('--width-multiple <count>', 'keep FFN widths at multiples of this', {
-    kind: whole(1),
+    kind: integer(1),
     default: 1,
     applies: whereSelected('ffn'),
   }),
@@ -117,7 +117,7 @@ export const BUDGET = {
       within: ({ modules, takesWholeFfns }, least) => modules.has('ffn') && (least !== 0 || takesWholeFfns),
     },
   }),
-  shots: row(undefined, 'rounds that reach the sparsity together', { kind: whole(1), default: 1 }),
+  shots: row(undefined, 'rounds that reach the sparsity together', { kind: integer(1), default: 1 }),
   blockSparsity: row(
     '--block-sparsity <list>',
     'sparsity of single blocks, such as 0=0,3=0.5,4.ffn=20%; the others share the rest',
@@ -160,7 +160,7 @@ export function resolveBlockSparsity(
   };
   const entries = Object.entries(given ?? {}).map(([key, value]): [number, BlockSparsity<number>] => {
     const name = `blockSparsity[${key}]`;
-    if (!whole(0).accepts(Number(key))) throw refusal(name, 'is of no block; expected a block index of at least 0');
+    if (!integer(0).accepts(Number(key))) throw refusal(name, 'is of no block; expected a block index of at least 0');
     if (typeof value !== 'object' || value === null) {
       checkPart(name, value);
       return [Number(key), fractionOf(value)];

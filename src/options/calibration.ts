@@ -1,6 +1,6 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { omitUndefined } from '../omit-undefined.js';
-import { atLeast, boolean, choice, either, type Kind, record, text, whole } from './kinds.js';
+import { atLeast, boolean, choice, either, integer, type Kind, record, text } from './kinds.js';
 import { checkOptions, defaultsOf, type Rows, row } from './option.js';
 
 /** Where calibration tokens come from; exactly one source, or a file that holds one (`.txt`, or `.jsonl` of texts or ids). */
@@ -80,14 +80,14 @@ const GENERATE = {
     default: 1,
   }),
   documentLength: row(undefined, 'tokens of each document that the model writes', {
-    kind: whole(LEAST_DOCUMENT_LENGTH),
+    kind: integer(LEAST_DOCUMENT_LENGTH),
     default: 128,
   }),
   startToken: row('--start-token <id>', 'token that the documents the model writes begin with', {
-    kind: whole(0),
+    kind: integer(0),
     otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
   }),
-  seed: row(undefined, 'seed of the windows that the model writes', { kind: whole(0), otherwise: "the run's seed" }),
+  seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),
   file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {
     kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
     otherwise: 'none',
@@ -100,9 +100,9 @@ const WINDOWS = {
     otherwise: 'a bundled text',
     everyday: true,
   }),
-  windowCount: row('--windows <count>', 'calibration windows', { kind: whole(1), default: 64, everyday: true }),
+  windowCount: row('--windows <count>', 'calibration windows', { kind: integer(1), default: 64, everyday: true }),
   windowLength: row('--window-length <tokens>', 'tokens per window', {
-    kind: whole(2),
+    kind: integer(2),
     otherwise: "512, or the model's context length",
   }),
   selection: row(undefined, 'windows from the start of the text, or drawn from all of it by the seed', {

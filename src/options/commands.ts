@@ -4,7 +4,7 @@ import { COMPARISON } from './comparison.js';
 import { CONDUCT, EVALUATION, force, LOOK, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
-import { atLeast, boolean, either, fraction, type Kind, listOf, record, text, whole } from './kinds.js';
+import { atLeast, boolean, either, fraction, integer, type Kind, listOf, record, text } from './kinds.js';
 import { ENGINE, JOB, MODEL, modelPath, modelPaths, PROVIDER } from './model.js';
 import { isRepoName, isRevision } from './model-id.js';
 import { type Families, row, withoutFlags } from './option.js';
@@ -133,7 +133,7 @@ export const APPLY = {
 export const DESCRIBE = { Running: { ...MODEL, ...STAGES_OPTION } } as const satisfies Families;
 
 const ITEMS = {
-  limit: row('--limit <count>', 'items of each task, from the first', { kind: whole(1), otherwise: 'all' }),
+  limit: row('--limit <count>', 'items of each task, from the first', { kind: integer(1), otherwise: 'all' }),
   resume: row('--resume <file>', 'keep scores in this file, and go on from it when it exists', {
     kind: text('a path'),
     otherwise: 'none',
@@ -199,7 +199,7 @@ export const LOG_LIKELIHOOD = {
 export const GENERATE_TEXT = {
   'Sample text': {
     prompt: row('--generate <prompt>', 'let each model continue a prompt', { kind: text('a text'), required: true }),
-    newTokens: row('--new-tokens <count>', 'tokens to write', { kind: whole(1), default: 64 }),
+    newTokens: row('--new-tokens <count>', 'tokens to write', { kind: integer(1), default: 64 }),
     temperature: row('--temperature <number>', '0 takes the likeliest token each time', {
       kind: atLeast(0),
       default: 0,
@@ -216,11 +216,11 @@ export const COMPARE = {
 export const BENCH = {
   Benchmark: {
     promptLength: row('--prompt-length <tokens>', 'tokens to read', {
-      kind: whole(1),
+      kind: integer(1),
       otherwise: '128, or what a model reads at most',
     }),
-    newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: whole(1), default: 32 }),
-    rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: whole(2), default: 7 }),
+    newTokens: row('--new-tokens <count>', 'tokens to write after them', { kind: integer(1), default: 32 }),
+    rounds: row('--rounds <count>', 'rounds in which every model takes its turn', { kind: integer(2), default: 7 }),
     probe: row('--no-probe', 'do not time neighbouring FFN widths', { kind: boolean, default: true }),
   },
   Running: {
@@ -239,14 +239,14 @@ export const BIAS = {
     }),
     ...CALIBRATION,
     ...READING,
-    windowCount: row('--read <count>', 'windows read of either text', { kind: whole(1), default: 16 }),
+    windowCount: row('--read <count>', 'windows read of either text', { kind: integer(1), default: 16 }),
   },
   Contexts: {
     block: row('--block <index>', 'block that tells the contexts apart', {
-      kind: whole(0),
+      kind: integer(0),
       otherwise: 'the middle one',
     }),
-    contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: whole(1), default: 12 }),
+    contextCount: row('--contexts <count>', 'contexts that the tokens fall into', { kind: integer(1), default: 12 }),
     seed: seedOf('seed of the clustering'),
     quoteText: row('--no-quotes', 'quote no text', { kind: boolean, default: true }),
   },

@@ -1,4 +1,4 @@
-import { above, whole } from './kinds.js';
+import { above, integer } from './kinds.js';
 import { type Families, row } from './option.js';
 import { seedOf } from './run.js';
 
@@ -13,6 +13,6 @@ export const COMPARISON = {
     },
     default: 0.95,
   }),
-  resampleCount: row('--resamples <count>', 'bootstrap draws', { kind: whole(100), default: 10000 }),
+  resampleCount: row('--resamples <count>', 'bootstrap draws', { kind: integer(100), default: 10000 }),
   seed: seedOf('seed of the bootstrap'),
 } as const satisfies Families[string];

@@ -4,7 +4,7 @@ import { omitUndefined } from '../omit-undefined.js';
 import type { Temperature } from '../weighting/weight-contexts.js';
 import { WEIGHTING_VARIANTS, type WeightingName } from '../weighting/weighting-variants.js';
 import { whereSelected } from './budget.js';
-import { above, boolean, choice, either, type Kind, namesOf, record, whole } from './kinds.js';
+import { above, boolean, choice, either, integer, type Kind, namesOf, record } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row } from './option.js';
 
 /** What contexts are seen in: the FFN's input after the norm, or the residual stream before it. */
@@ -53,7 +53,7 @@ const balance: Kind<number> = {
 
 const GROUPING = {
   contextCount: row(undefined, 'contexts that tokens fall into, and function groups', {
-    kind: whole(1),
+    kind: integer(1),
     default: 7,
   }),
   clusterBalance: row(undefined, "how far a context's size may be from their mean; Infinity: plain k-means", {
@@ -73,7 +73,7 @@ const GROUPING = {
     default: true,
   }),
   fitCount: row(undefined, 'tokens that contexts are fitted on, at most', {
-    kind: whole(1),
+    kind: integer(1),
     default: 8192,
   }),
 } as const satisfies Rows<GroupingOptions>;

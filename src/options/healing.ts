@@ -1,7 +1,7 @@
 import { TRAINED, type TrainedName } from '../healing/trained-weights.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { GENERATE_DEFAULTS, type ResolvedCalibration, type ResolvedGenerate } from './calibration.js';
-import { above, boolean, choice, either, namesOf, portion, record, whole } from './kinds.js';
+import { above, boolean, choice, either, integer, namesOf, portion, record } from './kinds.js';
 import { defaultsOf, type Resolved, type Rows, row, withoutFlags } from './option.js';
 
 /** How a pruned model learns from the dense one. */
@@ -29,14 +29,14 @@ export interface HealOptions {
 const settings = record<HealingOptions>('an object such as { windowCount: 64 }');
 
 const PARTS = {
-  windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: whole(1), default: 64, everyday: true }),
+  windowCount: row('--heal-windows <count>', 'windows to learn on', { kind: integer(1), default: 64, everyday: true }),
   share: row('--heal-share <share>', 'fraction of them that the dense model writes; the others come from the text', {
     kind: portion,
     default: 1,
   }),
   trained: row('--heal-weights <name>', 'what is trained', { kind: choice(namesOf(TRAINED)), default: 'all' }),
-  passCount: row('--heal-passes <count>', 'times that the windows are gone through', { kind: whole(1), default: 1 }),
-  windowsPerStep: row('--heal-batch <windows>', 'windows of one step', { kind: whole(1), default: 4 }),
+  passCount: row('--heal-passes <count>', 'times that the windows are gone through', { kind: integer(1), default: 1 }),
+  windowsPerStep: row('--heal-batch <windows>', 'windows of one step', { kind: integer(1), default: 4 }),
   learningRate: row('--heal-rate <rate>', 'highest learning rate', {
     kind: above(0),
     otherwise: '2e-4 at 135 M parameters, by their cube root for others',

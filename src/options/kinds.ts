@@ -29,7 +29,7 @@ export interface Kind<T> {
 
 const isNumber = (value: unknown): value is number => typeof value === 'number';
 
-export const whole = (least: number): Kind<number> => ({
+export const integer = (least: number): Kind<number> => ({
   accepts: (value): value is number => Number.isSafeInteger(value) && (value as number) >= least,
   expected: `a whole number of at least ${least}`,
   reads: 'count',

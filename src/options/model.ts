@@ -1,5 +1,5 @@
 import { DEFAULT_THREADS } from '../platform/platform.js';
-import { boolean, either, listOf, text, whole, withMethods } from './kinds.js';
+import { boolean, either, integer, listOf, text, withMethods } from './kinds.js';
 import { type AnyRows, row } from './option.js';
 import { CONTROL } from './run.js';
 
@@ -29,7 +29,7 @@ export const PROVIDER = {
 export const ENGINE = {
   ...PROVIDER,
   threads: row('--threads <count>', 'threads that share an operator; results depend on them in the last bits', {
-    kind: whole(0),
+    kind: integer(0),
     otherwise: `${DEFAULT_THREADS}, whatever the machine; 0: as many as ONNX Runtime chooses, by the cores`,
   }),
 } as const satisfies AnyRows;

@@ -1,5 +1,5 @@
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
-import { boolean, choice, type Kind, namesOf, text, whole } from './kinds.js';
+import { boolean, choice, integer, type Kind, namesOf, text } from './kinds.js';
 import { nearestName } from './nearest-name.js';
 import { type Applies, type Resolved, type Rows, refusal, row, showValue } from './option.js';
 
@@ -95,7 +95,7 @@ export const QUANTISATION = {
     'rounding of activations in products: 0 any, 1 float32, 2 float16, 4 int8',
     {
       kind: {
-        ...whole(0),
+        ...integer(0),
         accepts: (value): value is number => [0, 1, 2, 3, 4].includes(value as number),
         expected: 'a level from 0 to 4',
       },

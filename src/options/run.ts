@@ -1,5 +1,5 @@
 import type { JobControl } from '../progress.js';
-import { callback, whole, withMethods } from './kinds.js';
+import { callback, integer, withMethods } from './kinds.js';
 import { checkOptions, pickOptions, type Rows, row } from './option.js';
 
 /** How a run goes. */
@@ -23,7 +23,7 @@ export function checkControl(request: unknown): void {
 }
 
 /** A seed of its own for every call that draws. */
-export const seedOf = (help: string) => ({ kind: whole(0), default: 0, flag: '--seed <number>', help });
+export const seedOf = (help: string) => ({ kind: integer(0), default: 0, flag: '--seed <number>', help });
 
 export const RUN = {
   seed: { ...seedOf('seed of everything random'), everyday: true },

@@ -3,7 +3,7 @@ import { EXPERT_SCORES, type ExpertScoreName } from '../importance/expert-scores
 import { FLUCTUATION_METRICS, type FluctuationMetric } from '../importance/fluctuation.js';
 import { METRICS, type MetricName } from '../importance/metrics.js';
 import { whereSelected } from './budget.js';
-import { atLeast, choice, type Kind, namesOf, whole } from './kinds.js';
+import { atLeast, choice, integer, type Kind, namesOf } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How neurons and heads are scored, and what is made up for. */
@@ -71,7 +71,7 @@ export const SCORE = {
     applies: withMethods('fluctuation'),
   }),
   inputSteps: row(undefined, 'steps that repair the maps into FFNs that lost neurons', {
-    kind: whole(0),
+    kind: integer(0),
     otherwise: "the method's own",
     default: 0,
     applies: {

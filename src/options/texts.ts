@@ -1,4 +1,4 @@
-import { boolean, listOf, text, whole } from './kinds.js';
+import { boolean, integer, listOf, text } from './kinds.js';
 import { type Rows, row } from './option.js';
 
 /** How texts become tokens. */
@@ -35,13 +35,16 @@ export interface TextEvaluation extends TextWindows {
 export const fileList = listOf(text('a path'), 'a list of paths, such as ["test.txt"]', 'texts');
 
 export const TEXT_WINDOWS = {
-  windowLength: row('--window-length <tokens>', 'tokens per window', { kind: whole(2), otherwise: '512, or the text' }),
+  windowLength: row('--window-length <tokens>', 'tokens per window', {
+    kind: integer(2),
+    otherwise: '512, or the text',
+  }),
   stride: row('--stride <tokens>', 'tokens from one window to the next', {
-    kind: whole(1),
+    kind: integer(1),
     otherwise: 'the window length',
   }),
   windowCount: row('--windows <count>', 'windows to measure, from the start of the text', {
-    kind: whole(1),
+    kind: integer(1),
     otherwise: 'all',
   }),
 } as const satisfies Rows<TextWindows>;
@@ -64,7 +67,7 @@ export const TEXT_EVALUATION = {
     otherwise: 'none',
     everyday: true,
   }),
-  newTokens: row(undefined, 'tokens that they write after it', { kind: whole(1), default: 40 }),
+  newTokens: row(undefined, 'tokens that they write after it', { kind: integer(1), default: 40 }),
   windowLength: { ...TEXT_WINDOWS.windowLength, flag: undefined },
   stride: { ...TEXT_WINDOWS.stride, flag: undefined },
   windowCount: {

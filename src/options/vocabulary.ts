@@ -1,4 +1,4 @@
-import { either, listOf, text, whole } from './kinds.js';
+import { either, integer, listOf, text } from './kinds.js';
 import { type Rows, row } from './option.js';
 import { fileList } from './texts.js';
 
@@ -17,7 +17,7 @@ export interface VocabularyOptions {
   readonly texts?: readonly string[] | undefined;
 }
 
-const token = either(text('a token'), whole(0));
+const token = either(text('a token'), integer(0));
 
 export const VOCABULARY = {
   keepLanguages: row('--keep-languages <names>', 'languages (en,de), code, or scripts (Cyrillic) whose tokens stay', {
@@ -26,7 +26,7 @@ export const VOCABULARY = {
     everyday: true,
   }),
   vocabularySize: row('--vocabulary-size <tokens>', 'tokens that stay, by merge rank', {
-    kind: whole(1),
+    kind: integer(1),
     otherwise: 'all of the languages',
     everyday: true,
   }),
