@@ -83,7 +83,7 @@ export type {
   MultipleChoiceResult,
   TaskResult,
 } from './evaluation/task-result.js';
-export { joinEmbedding, withoutFront } from './graph/join-embedding.js';
+export { joinEmbedding, withoutEmbeddingPrefix } from './graph/join-embedding.js';
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
@@ -107,7 +107,7 @@ export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte
 export { copyModel } from './onnx/edit-weights.js';
 export { loadModel } from './onnx/load-model.js';
 export { createMemoryFolder } from './onnx/memory-folder.js';
-export type { GraphFront, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
+export type { EmbeddingPrefix, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export {
   type AllocationChoice,

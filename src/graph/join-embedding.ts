@@ -30,7 +30,7 @@ const SAME_SINCE: Readonly<Record<number, string>> = {
 
 /**
  * Puts an embedding model in front of a decoder that reads embeddings in place of token ids, so that the two are one decoder
- * that reads ids. What stands in front is neither counted nor pruned, and `withoutFront` takes it out again.
+ * that reads ids. What stands in front is neither counted nor pruned, and `withoutEmbeddingPrefix` takes it out again.
  *
  * @throws UnsupportedModelError when the two do not fit.
  * @example
@@ -53,7 +53,7 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
   return {
     ...decoder,
     weights: new Map([...front.weights, ...decoder.weights]),
-    front: {
+    embeddingPrefix: {
       prefix,
       ...(embedding.storage && { storage: embedding.storage }),
       behind: { irVersion: proto.irVersion, opsetImport: proto.opsetImport, input: graph.input },
@@ -71,9 +71,9 @@ export function joinEmbedding(decoder: OnnxModel, embedding: OnnxModel): OnnxMod
 }
 
 /** The model without what stands in front of it; what was edited behind stays so. */
-export function withoutFront({ front, ...model }: OnnxModel): OnnxModel {
-  if (front === undefined) return model;
-  const { prefix, behind } = front;
+export function withoutEmbeddingPrefix({ embeddingPrefix, ...model }: OnnxModel): OnnxModel {
+  if (embeddingPrefix === undefined) return model;
+  const { prefix, behind } = embeddingPrefix;
   const graph = model.proto.graph!;
   const isOwn = ({ name }: { readonly name: string }) => !name.startsWith(prefix);
   const edited = new Map(graph.input.map((info) => [info.name, info]));

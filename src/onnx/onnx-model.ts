@@ -44,7 +44,7 @@ export interface OnnxModel {
   /** How the weights were stored in the file it came from; saving keeps to it by default. */
   readonly storage?: ModelStorage;
   /** What stands in front of the graph and is another file's: run with it, but neither counted, pruned nor saved. */
-  readonly front?: GraphFront;
+  readonly embeddingPrefix?: EmbeddingPrefix;
   /** The model as its file has it, where this one has floats in place of codes. */
   readonly coded?: OnnxModel;
   /** Copies of other weights that its file holds as well; saving writes those once. Absent: none. */
@@ -67,7 +67,7 @@ export interface NoPastBranch {
 }
 
 /** Nodes and weights that stand in front of a graph, and what the graph is without them. */
-export interface GraphFront {
+export interface EmbeddingPrefix {
   /** Begins the names of its nodes, values and weights, and no others. */
   readonly prefix: string;
   /** How the file it came from stores its weights. */

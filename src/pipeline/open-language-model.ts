@@ -9,7 +9,7 @@ import { compileInPlace } from '../runtime/compile-in-place.js';
 import { compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { lowerOperators } from '../runtime/lower-for-run.js';
-import { putEmbeddingInFront } from '../runtime/put-embedding-in-front.js';
+import { prefixEmbedding } from '../runtime/prefix-embedding.js';
 import { refuseCrashing } from '../runtime/refuse-crashing.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder.js';
@@ -48,7 +48,7 @@ function openWhole(
   { model, writes }: { readonly model: OnnxModel; readonly writes: boolean },
 ): Promise<Session> {
   // Merged decoders, and those behind an embedding model, are opened as their users open them.
-  const isPlain = model.noPastBranch === undefined && model.front === undefined;
+  const isPlain = model.noPastBranch === undefined && model.embeddingPrefix === undefined;
   if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));
   const lowered = changeGraph(model, lower);
   const isAsItWas = lowered.proto.graph!.node.every((node, at) => node === model.proto.graph!.node[at]);
@@ -75,7 +75,7 @@ export async function openSession(engine: Engine, folder: ModelFolder): Promise<
   if (session === undefined) return compileModel(engine, await folder.load());
   if (findEmbeddingInput(session.inputs) === undefined) return session;
   try {
-    return await putEmbeddingInFront(engine, session, await folder.loadEmbeddings());
+    return await prefixEmbedding(engine, session, await folder.loadEmbeddings());
   } catch (error) {
     await session.release();
     throw error;

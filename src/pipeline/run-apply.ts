@@ -1,5 +1,5 @@
 import { ModelFormatError } from '../errors.js';
-import { withoutFront } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { APPLY } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Platform } from '../platform/platform.js';
@@ -73,7 +73,7 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
       const analysed = await stages.analyse.run(context, { model: dense, engine });
       await checkLayout(origin, analysed);
       const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
-      const model = await pruneTwin(withoutFront(applyChange(dense, analysed, change)), change, engine);
+      const model = await pruneTwin(withoutEmbeddingPrefix(applyChange(dense, analysed, change)), change, engine);
       const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
       const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents, stages });
       const written = found ?? (await buildOutput(context, { out, source: folder, force, run: recipe.run }, build));

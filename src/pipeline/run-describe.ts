@@ -18,6 +18,6 @@ export async function runDescribe(platform: Platform, request: DescribeRequest):
     const analysed = await analyse.run(context, { model, engine: await platform.createEngine(request) });
     context.onProgress?.({ stage: 'analyse', done: 1, total: 1 });
     const description = describeModel(request.model, model, analysed);
-    return model.front === undefined ? description : { ...description, embeddings: folder.embeddings! };
+    return model.embeddingPrefix === undefined ? description : { ...description, embeddings: folder.embeddings! };
   });
 }

@@ -1,6 +1,6 @@
 import { ModelFormatError } from '../errors.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
-import { withoutFront } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { checkSameBase, type HealingReport, healModel, remarkHealing } from '../healing/heal-model.js';
 import { checkpointTraining } from '../healing/training-checkpoint.js';
 import { copyModel, setWeight } from '../onnx/edit-weights.js';
@@ -222,7 +222,7 @@ async function writeHealed(
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
-  const whole = await pruneTwin(withoutFront(healed), change, engine);
+  const whole = await pruneTwin(withoutEmbeddingPrefix(healed), change, engine);
   const { files } = context.platform;
   // More training would make another result of this key.
   const output = { out, source: folder, force, ...(report.stopped && { run: undefined }) };

@@ -1,5 +1,5 @@
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
-import { withoutFront } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
@@ -172,7 +172,7 @@ async function prepareFolder(
   const options = { ...job.options, sparsity };
   const settings = plainSettings(options, { calibration: settled, ...asked });
   const { files } = platform;
-  const model = await pruneTwin(withoutFront(outcome.model), outcome, job.engine);
+  const model = await pruneTwin(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
   const made = await makeVariants(context, stages, {
     ...{ folder, outcome, quantisation, layout, dtypes },

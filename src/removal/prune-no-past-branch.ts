@@ -1,5 +1,5 @@
 import { UnsupportedModelError } from '../errors.js';
-import { withoutFront } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { mergeDecoders } from '../graph/merged-decoder.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { analyseModel } from '../runtime/analyse-model.js';
@@ -15,7 +15,7 @@ import { linearBiasName } from './repair-linear.js';
 export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;
   if (noPastBranch === undefined) return pruned;
-  return mergeDecoders(pruned, withoutFront(await cutTwin({ ...pruned, noPastBranch }, change, engine)));
+  return mergeDecoders(pruned, withoutEmbeddingPrefix(await cutTwin({ ...pruned, noPastBranch }, change, engine)));
 }
 
 /** A half of a merged decoder, with the other half. */

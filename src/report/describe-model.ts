@@ -1,6 +1,6 @@
 import type { ModuleKind, PrunableModule, Unrecognised } from '../architecture/layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
-import { withoutFront } from '../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../graph/join-embedding.js';
 import { findDataType } from '../onnx/data-types.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
@@ -54,7 +54,7 @@ export interface ModuleDescription {
 export function describeModel(name: string, model: OnnxModel, { detected }: AnalysedModel): ModelDescription {
   const { layout } = detected;
   const bytesByType = new Map<number, number>();
-  for (const { dataType, byteLength } of withoutFront(model).weights.values()) {
+  for (const { dataType, byteLength } of withoutEmbeddingPrefix(model).weights.values()) {
     bytesByType.set(dataType, (bytesByType.get(dataType) ?? 0) + byteLength);
   }
   const [mostly] = [...bytesByType].sort((a, b) => b[1] - a[1]);

@@ -65,7 +65,8 @@ export async function analyseModel(model: OnnxModel, engine: Engine, signal?: Ab
   const logits = findLogits(graph, probes[0], (name) => first.get(name)?.dims);
   const index = indexGraph(lowered);
   refuseEncoder({ index, facts: first, inputs, tokenInput, logits, sequenceLength: probes[0].sequenceLength });
-  const isOwn = (weight: string) => model.front === undefined || !weight.startsWith(model.front.prefix);
+  const isOwn = (weight: string) =>
+    model.embeddingPrefix === undefined || !weight.startsWith(model.embeddingPrefix.prefix);
   const detected = detectLayout({ index, facts: first, tokenInput, logits, isOwn });
   const rowLimit = typeof tokens.dims[0] === 'number' ? tokens.dims[0] : Number.POSITIVE_INFINITY;
   const positionCount = countPositions({ index, facts: first, inputs });

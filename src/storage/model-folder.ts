@@ -237,8 +237,11 @@ export function modelPaths(folder: ModelFolder, { storage }: OnnxModel): readonl
 
 /** The same, and those of the embedding model that is run in front: all that decides what the model says. */
 export function runPaths(folder: ModelFolder, model: OnnxModel): readonly string[] {
-  const { front } = model;
-  return [...modelPaths(folder, model), ...(front ? filesOf(folder.platform, folder.embeddings!, front.storage) : [])];
+  const { embeddingPrefix } = model;
+  return [
+    ...modelPaths(folder, model),
+    ...(embeddingPrefix ? filesOf(folder.platform, folder.embeddings!, embeddingPrefix.storage) : []),
+  ];
 }
 
 function filesOf({ files }: Platform, path: string, storage: ModelStorage | undefined): readonly string[] {

@@ -8,7 +8,7 @@ import {
   makeNode,
   makeValueInfo,
 } from '../../src/graph/build.js';
-import { joinEmbedding, withoutFront } from '../../src/graph/join-embedding.js';
+import { joinEmbedding, withoutEmbeddingPrefix } from '../../src/graph/join-embedding.js';
 import { createRandom } from '../../src/linalg/random.js';
 import { copyModel } from '../../src/onnx/edit-weights.js';
 import { analyseModel } from '../../src/runtime/analyse-model.js';
@@ -151,10 +151,10 @@ describe('joinEmbedding', () => {
   });
 });
 
-describe('withoutFront', () => {
+describe('withoutEmbeddingPrefix', () => {
   it('gives the decoder back, byte for byte', async () => {
     const { decoder, joined } = await join();
-    const written = await bytesOf(withoutFront(copyModel(joined)));
+    const written = await bytesOf(withoutEmbeddingPrefix(copyModel(joined)));
     expect(Buffer.compare(written, await bytesOf(decoder))).toBe(0);
   });
 
@@ -165,7 +165,7 @@ describe('withoutFront', () => {
     copy.proto.graph!.input = copy.proto.graph!.input.map((info) =>
       info.name === 'past_key_values.0.key' ? makeValueInfo(info.name, 1, ['batch', 2, 'past', 24]) : info,
     );
-    const { graph } = withoutFront(copy).proto;
+    const { graph } = withoutEmbeddingPrefix(copy).proto;
     expect(graph!.node).toHaveLength(joined.proto.graph!.node.length - 3);
     const [, , , key] = graph!.input;
     expect(key).toEqual(makeValueInfo('past_key_values.0.key', 1, ['batch', 2, 'past', 24]));
@@ -173,7 +173,7 @@ describe('withoutFront', () => {
 
   it('leaves a model alone that has nothing in front', async () => {
     const { model } = await loadShortLlama();
-    expect(withoutFront(model)).toEqual(model);
+    expect(withoutEmbeddingPrefix(model)).toEqual(model);
   });
 });
 

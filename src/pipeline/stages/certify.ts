@@ -10,7 +10,7 @@ import {
 } from '../../evaluation/compare-logits.js';
 import { createDecoder } from '../../evaluation/decoder.js';
 import type { HeldOutWindows } from '../../evaluation/held-out-windows.js';
-import { withoutFront } from '../../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../../graph/join-embedding.js';
 import { createRandom } from '../../linalg/random.js';
 import { operatorOf } from '../../operators/table.js';
 import type { PruneJob } from '../../prune/job.js';
@@ -238,7 +238,7 @@ function toleranceOf(
   { model, precision }: CertifyRequest,
   { rounding, kernelNoise = 0 }: Pick<CertificateReport, 'rounding' | 'kernelNoise'>,
 ): number {
-  const isHalf = [...withoutFront(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
+  const isHalf = [...withoutEmbeddingPrefix(model).weights.values()].some(({ dataType }) => HALF_TYPES.has(dataType));
   const { least, most } = TOLERANCES[precision ?? (isHalf ? 'half' : 'float32')];
   const byRounding = Math.min(most, Math.max(least, ROUNDINGS * rounding));
   return Math.max(byRounding, Math.min(MOST_KERNEL_NOISE, KERNEL_NOISES * kernelNoise));

@@ -32,7 +32,7 @@ export function planWeights(
   settings: BlockSettings,
 ): PlannedWeight[] {
   return findWeights(model, tokenInput)
-    .filter(({ name }) => model.front === undefined || !name.startsWith(model.front.prefix))
+    .filter(({ name }) => model.embeddingPrefix === undefined || !name.startsWith(model.embeddingPrefix.prefix))
     .map((weight) => {
       const part = partOf(weight, detected);
       return { ...weight, part, grid: gridOf(weight, part, { dtype, ...settings }) };

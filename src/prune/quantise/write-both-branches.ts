@@ -1,4 +1,4 @@
-import { withoutFront } from '../../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
 import { copyModel } from '../../onnx/edit-weights.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
@@ -37,7 +37,7 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
   { change, orders = [], weights }: TwinChange<Weight>,
   write: (graph: CodedGraph<Weight>) => void,
 ): Promise<OnnxModel> {
-  const written = writeBehindFront(model, (graph) => write({ model: graph, analysed, weights }));
+  const written = writeWithoutPrefix(model, (graph) => write({ model: graph, analysed, weights }));
   const { noPastBranch } = model;
   if (noPastBranch === undefined) return written;
   const cut = await cutTwin({ ...model, noPastBranch }, change, engine);
@@ -48,13 +48,13 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
     const weight = byName.get(name);
     return weight === undefined ? [] : [{ ...weight, products, lookups }];
   });
-  const other = writeBehindFront(cut, (graph) => write({ model: graph, analysed: known, weights: shared }));
+  const other = writeWithoutPrefix(cut, (graph) => write({ model: graph, analysed: known, weights: shared }));
   return mergeDecoders({ ...written, noPastBranch }, other);
 }
 
 /** Writes what stands behind an embedding model. That one stays as it lies there, and so does the type of what it hands over. */
-function writeBehindFront(model: OnnxModel, write: (model: OnnxModel) => void): OnnxModel {
-  const written = withoutFront(copyModel(model));
+function writeWithoutPrefix(model: OnnxModel, write: (model: OnnxModel) => void): OnnxModel {
+  const written = withoutEmbeddingPrefix(copyModel(model));
   const own = new Set(model.proto.graph!.input.map(({ name }) => name));
   const given = inputTypes(written.proto.graph!.input.filter(({ name }) => !own.has(name)));
   write(written);

@@ -1,4 +1,4 @@
-import { withoutFront } from '../../graph/join-embedding.js';
+import { withoutEmbeddingPrefix } from '../../graph/join-embedding.js';
 import { mergeDecoders } from '../../graph/merged-decoder.js';
 import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
@@ -39,7 +39,10 @@ export async function writeCoded(
   const isExact = ![...pruned.model.weights.values()].some((handle) => isTaken(handle));
   if (change.modules.length === 0 && change.changed.size === 0 && coded !== undefined && isExact)
     return {
-      model: await mergeDecoders(withoutFront({ ...pruned.model, ...coded }), coded.noPastBranch?.model ?? coded),
+      model: await mergeDecoders(
+        withoutEmbeddingPrefix({ ...pruned.model, ...coded }),
+        coded.noPastBranch?.model ?? coded,
+      ),
       isSource: true,
       changed: new Map(),
       roundings: new Map(),

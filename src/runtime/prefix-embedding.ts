@@ -9,7 +9,7 @@ import { releaseTensors } from './tensor-memory.js';
  * Both go when it is released.
  * @throws UnsupportedModelError when the two do not fit; EngineError, ModelFormatError.
  */
-export async function putEmbeddingInFront(engine: Engine, decoder: Session, embedding: OnnxModel): Promise<Session> {
+export async function prefixEmbedding(engine: Engine, decoder: Session, embedding: OnnxModel): Promise<Session> {
   const decoderInputs = decoder.inputs.map(({ name, type, dims }) => {
     return { name, dataType: dataTypeOf(type as TensorType), dims };
   });

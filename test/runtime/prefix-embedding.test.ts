@@ -1,7 +1,7 @@
 import { makeNode, makeValueInfo } from '../../src/graph/build.js';
 import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { prefillFeeds } from '../../src/runtime/prefill-feeds.js';
-import { putEmbeddingInFront } from '../../src/runtime/put-embedding-in-front.js';
+import { prefixEmbedding } from '../../src/runtime/prefix-embedding.js';
 import { testEngine } from '../support/engine.js';
 import { loadShortLlama } from '../support/short-llama.js';
 import { load, type SplitLlama, splitShortLlama, toBytes } from '../support/split-llama.js';
@@ -13,7 +13,7 @@ async function compose(edit: (halves: SplitLlama) => void = () => undefined) {
   const halves = splitShortLlama();
   edit(halves);
   const decoder = await testEngine.load(toBytes(halves.decoder));
-  return putEmbeddingInFront(testEngine, decoder, await load(halves.embedding));
+  return prefixEmbedding(testEngine, decoder, await load(halves.embedding));
 }
 
 it('makes a session that takes token ids and computes what the undivided model does', async () => {
