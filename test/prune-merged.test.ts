@@ -7,7 +7,7 @@ import { bytesSource, createMemoryFolder } from '../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../src/onnx/onnx-model.js';
 import type { PruneOptions } from '../src/options.js';
 import { maskModel } from '../src/removal/mask-model.js';
-import { pruneTwin } from '../src/removal/prune-no-past-branch.js';
+import { pruneNoPastBranch } from '../src/removal/prune-no-past-branch.js';
 import { storeInMemory } from '../src/removal/repair-linear.js';
 import { analyseModel } from '../src/runtime/analyse-model.js';
 import { testEngine } from './support/engine.js';
@@ -40,7 +40,7 @@ const branchesOf = ({ proto }: OnnxModel): GraphProto[] => proto.graph!.node[0]!
 describe('a merged decoder', () => {
   it('comes back as it was when nothing is removed', async () => {
     const { model } = await load(mergedDecoder());
-    const whole = await pruneTwin(model, { modules: [], changed: new Map() }, testEngine);
+    const whole = await pruneNoPastBranch(model, { modules: [], changed: new Map() }, testEngine);
     expect(whole.proto.graph!.node.map(({ opType }) => opType)).toEqual(['If']);
     expect(whole.proto.graph!.input.map(({ name }) => name)).toContain('use_cache_branch');
     expect([...whole.weights.keys()].toSorted()).toEqual([...model.weights.keys()].toSorted());
@@ -60,7 +60,7 @@ describe('a merged decoder', () => {
     const loaded = await load(mergedDecoder());
     const outcome = await pruneLoaded(loaded, options, { windows: WINDOWS });
     expect(outcome.modules.some(({ module, keep }) => keep.length < module.unitCount)).toBe(true);
-    const merged = await pruneTwin(outcome.model, outcome, testEngine);
+    const merged = await pruneNoPastBranch(outcome.model, outcome, testEngine);
     expect([...merged.weights.keys()].toSorted()).toEqual([...outcome.model.weights.keys()].toSorted());
     const masked = await maskModel(loaded.model, outcome, { analysed: loaded.analysed, store: storeInMemory });
     const expected = (await runModel(masked, [WINDOWS[0]!])).logits!.data as Float32Array;
@@ -84,7 +84,7 @@ describe('a merged decoder', () => {
         module: { ...first!.module, output: { ...first!.module.output, weight: second!.module.output.weight } },
       },
     ];
-    const pruning = pruneTwin(outcome.model, { ...outcome, modules: mixed }, testEngine);
+    const pruning = pruneNoPastBranch(outcome.model, { ...outcome, modules: mixed }, testEngine);
     await expect(pruning).rejects.toThrow(UnsupportedModelError);
     await expect(pruning).rejects.toThrow(/differs from the one with it.*decoder_with_past_model\.onnx/);
   });

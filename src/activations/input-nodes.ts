@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
-import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { opsetOf } from '../onnx/opset-of.js';
 import type { InputMap } from '../removal/input-maps.js';
@@ -14,7 +14,7 @@ export interface PrunedFfn {
   readonly engine: Engine;
   /** As it stands now. */
   readonly model: OnnxModel;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly module: PrunableModule;
   readonly maps: readonly Pick<InputMap, 'result' | 'columns'>[];
   /** Value that examples hold of what the FFN reads. */

@@ -1,5 +1,5 @@
 import type { LadderRequest } from '../node.js';
-import { buildLadder, isOnFront, meanPerplexity } from '../report/build-ladder.js';
+import { buildLadder, isParetoOptimal, meanPerplexity } from '../report/build-ladder.js';
 import { formatPerplexity } from '../report/format-figure.js';
 import { formatBytes, formatCount, formatExactPercent, formatPercent } from '../report/format-quantity.js';
 import type { PruneReport, RungReport } from '../report/report-schema.js';
@@ -53,7 +53,7 @@ function formatRungs(ladder: readonly RungReport[]): string {
         formatPercent(rung.achieved),
         formatCount(rung.parameters),
         formatBytes(bytes),
-        ...(loss === undefined ? [] : [formatPerplexity(loss), isOnFront({ bytes, loss }, measured) ? '*' : '']),
+        ...(loss === undefined ? [] : [formatPerplexity(loss), isParetoOptimal({ bytes, loss }, measured) ? '*' : '']),
       ];
     }),
   );

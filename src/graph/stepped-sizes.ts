@@ -1,7 +1,7 @@
 import type { NodeProto } from 'onnx-buf';
 import { isFloatType } from '../onnx/float-encoding.js';
 import { type GraphIndex, inputsOf } from './graph-index.js';
-import type { TwinFacts } from './value-facts.js';
+import type { TwoRunFacts } from './value-facts.js';
 
 /** Whole numbers that do not grow evenly with their operands. */
 const STEPPING: ReadonlySet<string> = new Set(['Div', 'Mod']);
@@ -11,7 +11,7 @@ const STEPPING: ReadonlySet<string> = new Set(['Div', 'Mod']);
  * computed by division or remainder from sizes that differ between the runs, and what is laid out by them, until a sum with a
  * value of the same dims that is none of them.
  */
-export function findSteppedSizes(index: GraphIndex, { first, second }: TwinFacts): ReadonlySet<string> {
+export function findSteppedSizes(index: GraphIndex, { first, second }: TwoRunFacts): ReadonlySet<string> {
   const stepped = new Set<string>();
   const intsOf = (value: string) => first.get(value)?.ints;
   const differs = (value: string) => intsOf(value)?.join() !== second.get(value)?.ints?.join();

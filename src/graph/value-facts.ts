@@ -15,7 +15,7 @@ export interface ValueFact {
 export type ValueFacts = ReadonlyMap<string, ValueFact>;
 
 /** Facts of two runs that differ in batch and window, so that constants can be told from what follows the input. */
-export interface TwinFacts {
+export interface TwoRunFacts {
   readonly first: ValueFacts;
   readonly second: ValueFacts;
   /** Values whose sizes they do not tell, since these follow the window in steps. Default none. */

@@ -4,7 +4,7 @@ import { APPLY } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import type { Platform } from '../platform/platform.js';
 import { applyChange } from '../removal/apply-change.js';
-import { pruneTwin } from '../removal/prune-no-past-branch.js';
+import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { checkRecipe, parseChange } from '../report/parse-recipe.js';
 import type { Recipe } from '../report/recipe-schema.js';
 import type { BeforeAfter, SideFilesReport } from '../report/report-schema.js';
@@ -73,7 +73,11 @@ export function runApply(platform: Platform, request: ApplyRequest): Promise<App
       const analysed = await stages.analyse.run(context, { model: dense, engine });
       await checkLayout(origin, analysed);
       const change = parseChange(recipe, { analysed, model: dense, tensors, files: place });
-      const model = await pruneTwin(withoutEmbeddingPrefix(applyChange(dense, analysed, change)), change, engine);
+      const model = await pruneNoPastBranch(
+        withoutEmbeddingPrefix(applyChange(dense, analysed, change)),
+        change,
+        engine,
+      );
       const documents = mendDocuments(folder, analysed, { model, modules: change.modules });
       const build = (partial: string) => buildModel(context, partial, { recipe, model, folder, documents, stages });
       const written = found ?? (await buildOutput(context, { out, source: folder, force, run: recipe.run }, build));

@@ -12,7 +12,7 @@ import { type CalibrationOptions, resolveCalibration } from '../options.js';
 import type { EngineChoice, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import { refuseHealing } from '../prune/refine/heal.js';
-import { pruneTwin } from '../removal/prune-no-past-branch.js';
+import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import { checkShape } from '../report/check-report.js';
 import { formatJson } from '../report/format-json.js';
 import { CERTIFICATE, HEALING, QUALITY } from '../report/measurement-shapes.js';
@@ -222,7 +222,7 @@ async function writeHealed(
   const change = { modules: [], changed };
   const healed = copyModel(model);
   for (const [name, handle] of changed) setWeight(healed, name, handle);
-  const whole = await pruneTwin(withoutEmbeddingPrefix(healed), change, engine);
+  const whole = await pruneNoPastBranch(withoutEmbeddingPrefix(healed), change, engine);
   const { files } = context.platform;
   // More training would make another result of this key.
   const output = { out, source: folder, force, ...(report.stopped && { run: undefined }) };

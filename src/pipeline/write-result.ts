@@ -4,7 +4,7 @@ import { planExternalFiles, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneOutcome } from '../prune/job.js';
 import { type Drives, topActivations } from '../prune/top-activations.js';
-import { pruneTwin } from '../removal/prune-no-past-branch.js';
+import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
 import type { DtypeReport, PruneReport, SideFilesReport, StatisticsReport } from '../report/report-schema.js';
@@ -172,7 +172,7 @@ async function prepareFolder(
   const options = { ...job.options, sparsity };
   const settings = plainSettings(options, { calibration: settled, ...asked });
   const { files } = platform;
-  const model = await pruneTwin(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
+  const model = await pruneNoPastBranch(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
   const made = await makeVariants(context, stages, {
     ...{ folder, outcome, quantisation, layout, dtypes },

@@ -35,7 +35,7 @@ const KINDS = {
 const FOUND = [
   ['are zero on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isZero)],
   ['are the same on all calibration tokens', (statistics: ChannelStatistics) => count(statistics, isConstant)],
-  ['do as another one of their group does on all calibration tokens', countTwins],
+  ['do as another one of their group does on all calibration tokens', countDuplicates],
 ] as const;
 
 /** @param statistics of a module, by function group */
@@ -74,7 +74,7 @@ const count = ({ mean, variance }: ChannelStatistics, judge: Judge): number =>
   mean.reduce((sum, value, at) => sum + Number(judge(value, variance[at]!)), 0);
 
 /** Channels that vary and whose mean and variance are those of one before them. */
-function countTwins({ mean, variance }: ChannelStatistics): number {
+function countDuplicates({ mean, variance }: ChannelStatistics): number {
   const varying = [...mean.keys()]
     .filter((at) => variance[at]! > CONSTANT * mean[at]! * mean[at]!)
     .sort((one, other) => variance[one]! - variance[other]!);

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import type { OutputLinear } from '../architecture/layout.js';
 import { makeInt64Initializer, makeNode } from '../graph/build.js';
 import { indexGraph, inputsOf, qualifiedOp } from '../graph/graph-index.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
 import { splitSums } from '../runtime/lower-for-run.js';
@@ -32,7 +32,7 @@ const FLOATS: ReadonlySet<number> = new Set([1, 10]);
  * the sums with the residual stream.
  * @returns undefined where it meets anything else on the way.
  */
-export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwinFacts): RowPath | undefined {
+export function followRow(model: OnnxModel, linear: OutputLinear, facts: TwoRunFacts): RowPath | undefined {
   const graph = model.proto.graph!;
   const { constants } = indexGraph(graph);
   const dimsOf = (value = '') => facts.first.get(value)?.dims ?? [];

@@ -2,7 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, nodeLabel } from '../graph/graph-index.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import type { Repeat } from '../operators/axis-rule.js';
 import type { MendSite, Resize } from '../operators/mend-rule.js';
 import { operatorOf } from '../operators/table.js';
@@ -15,7 +15,7 @@ export interface MendContext {
   readonly trace: ChannelTrace;
   /** Index of the dense graph. */
   readonly index: GraphIndex;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly kept: KeptUnits;
 }
 

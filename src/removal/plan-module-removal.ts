@@ -2,7 +2,7 @@ import type { OutputLinear } from '../architecture/layout.js';
 import { floatAttribute } from '../graph/attributes.js';
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { indexGraph } from '../graph/graph-index.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import { decodeFloats, encodeFloats, readFloat32 } from '../onnx/float-encoding.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { floatsHandle } from '../onnx/tensor-handle.js';
@@ -14,7 +14,7 @@ import { editGraph } from './graph-editor.js';
 
 export interface WholeModule {
   readonly engine: Engine;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   /** The module's output map, all of whose input channels leave. */
   readonly linear: OutputLinear;
   /** What the repair adds to the map's result in place of them. */

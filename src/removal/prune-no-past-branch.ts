@@ -12,17 +12,20 @@ import { linearBiasName } from './repair-linear.js';
  * is no such half comes back as it is.
  * @throws UnsupportedModelError when the halves differ in more than their cache, or a module is gone whole.
  */
-export async function pruneTwin(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
+export async function pruneNoPastBranch(pruned: OnnxModel, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;
   if (noPastBranch === undefined) return pruned;
-  return mergeDecoders(pruned, withoutEmbeddingPrefix(await cutTwin({ ...pruned, noPastBranch }, change, engine)));
+  return mergeDecoders(
+    pruned,
+    withoutEmbeddingPrefix(await cutNoPastBranch({ ...pruned, noPastBranch }, change, engine)),
+  );
 }
 
 /** A half of a merged decoder, with the other half. */
 export type HalfDecoder = OnnxModel & Required<Pick<OnnxModel, 'noPastBranch'>>;
 
-/** The other half of a merged decoder with what was done to the half that was pruned. @throws see `pruneTwin` */
-export async function cutTwin(pruned: HalfDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
+/** The other half of a merged decoder with what was done to the half that was pruned. @throws see `pruneNoPastBranch` */
+export async function cutNoPastBranch(pruned: HalfDecoder, change: ModelChange, engine: Engine): Promise<OnnxModel> {
   const { noPastBranch } = pruned;
   const analysed = await analyseModel(noPastBranch.model, engine);
   const changed = new Map(change.changed);

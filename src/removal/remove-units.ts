@@ -2,7 +2,7 @@ import type { GraphProto, NodeProto } from 'onnx-buf';
 import type { DetectedModel } from '../architecture/detect-layout.js';
 import type { ChannelTrace } from '../architecture/trace-channels.js';
 import { UnsupportedModelError } from '../errors.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import { setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { sliceHandle } from '../onnx/slice-handle.js';
@@ -14,7 +14,7 @@ import { mendNode } from './mend-nodes.js';
 
 export interface Removal {
   readonly detected: DetectedModel;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   /** Module of the layout to narrow. */
   readonly module: number;
   /** Units that stay, ascending. For grouped queries every group that stays must keep the same number. */
@@ -62,7 +62,7 @@ interface Narrowing {
   readonly kept: KeptUnits;
   /** Nodes of the module. */
   readonly touched: readonly NodeProto[];
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly module: number;
 }
 

@@ -1,12 +1,12 @@
 import type { NodeProto } from 'onnx-buf';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import { type Resize, SAME } from '../operators/mend-rule.js';
 import type { GraphEditor } from './graph-editor.js';
 
 /** An integer vector that a node reads (a shape, starts, repeats), and which of its entries speak of what was cut. */
 export interface SizeOperand {
   readonly slot: number;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly isConstant: boolean;
   /** By entry; absent ones stay. */
   readonly entries: ReadonlyMap<number, Resize>;
@@ -76,7 +76,7 @@ export function scaleInts(
 }
 
 /** The operands of the Concat that makes a vector, when each of them is one entry. */
-function singlePieces(editor: GraphEditor, source: string, { first }: TwinFacts): readonly string[] | undefined {
+function singlePieces(editor: GraphEditor, source: string, { first }: TwoRunFacts): readonly string[] | undefined {
   const producer = editor.producerOf(source);
   const isSingle = (piece: string): boolean => first.get(piece)?.ints?.length === 1;
   return producer?.opType === 'Concat' && producer.input.every(isSingle) ? producer.input : undefined;

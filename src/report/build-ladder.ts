@@ -61,7 +61,7 @@ export interface ParetoPoint {
 }
 
 /** Whether no other point is at least as small and as good, and better in one of both. */
-export function isOnFront(point: ParetoPoint, points: readonly ParetoPoint[]): boolean {
+export function isParetoOptimal(point: ParetoPoint, points: readonly ParetoPoint[]): boolean {
   return !points.some(
     ({ bytes, loss }) => bytes <= point.bytes && loss <= point.loss && (bytes < point.bytes || loss < point.loss),
   );

@@ -4,7 +4,7 @@ import { UnsupportedModelError } from '../errors.js';
 import { indexGraph, nodeLabel } from '../graph/graph-index.js';
 import { type ModelInput, type PrefillSize, readModelInputs } from '../graph/model-inputs.js';
 import { findSteppedSizes } from '../graph/stepped-sizes.js';
-import type { TwinFacts, ValueFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
 import { chooseProbes } from './choose-probes.js';
@@ -20,7 +20,7 @@ import { scaleFacts } from './scale-facts.js';
 /** A model that is understood: its layout, and what two small runs taught about its values. */
 export interface AnalysedModel {
   readonly detected: DetectedModel;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly inputs: readonly ModelInput[];
   readonly tokenInput: string;
   /** Sizes of the two runs. */

@@ -3,7 +3,7 @@ import { carriedValues } from '../graph/extract-stage.js';
 import { type GraphIndex, indexGraph } from '../graph/graph-index.js';
 import { readModelInputs } from '../graph/model-inputs.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { type CompiledStage, compileStage, joinExtensions, type StageExtension } from './compile-stage.js';
 import type { Engine, SessionOptions, Tensor, Tensors } from './engine.js';
@@ -101,7 +101,7 @@ export interface BlockRunnerOptions {
   /** Nobody edits the model's nodes while the runner lives, so that its graph is looked at once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   readonly tokenInput: string;
   readonly batches: readonly Batch[];
   readonly states: TensorStore;

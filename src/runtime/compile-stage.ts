@@ -14,7 +14,7 @@ import { makeInitializer, makeInt64Initializer, makeNode, makeValueInfo } from '
 import { dropUnusedNodes } from '../graph/drop-unused.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
-import type { TwinFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts } from '../graph/value-facts.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { operatorOf } from '../operators/table.js';
@@ -61,7 +61,7 @@ export interface CompileRequest {
   /** Values of the stage that the extension reads, so that they are computed. */
   readonly reads?: readonly string[];
   /** What is known of the values that come from outside. */
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   /** Channels of the last axis that the graph reads of values from outside, where not all. */
   readonly narrowed?: ReadonlyMap<string, Int32Array>;
   /**

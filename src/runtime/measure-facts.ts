@@ -1,7 +1,7 @@
 import { makeNode } from '../graph/build.js';
 import { extractStage } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
-import type { TwinFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
+import type { TwoRunFacts, ValueFact, ValueFacts } from '../graph/value-facts.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import { compileStage } from './compile-stage.js';
 import type { Engine, Tensor } from './engine.js';
@@ -12,7 +12,7 @@ export interface MeasureRequest {
   readonly engine: Engine;
   readonly model: OnnxModel;
   readonly index: GraphIndex;
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   /** Whether a value can be fed, so that it need not be computed. */
   atHand(value: string): boolean;
   /** What is to be computed. */

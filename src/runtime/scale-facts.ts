@@ -1,11 +1,11 @@
 import type { PrefillSize } from '../graph/model-inputs.js';
-import { OPEN, type TwinFacts, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
+import { OPEN, type TwoRunFacts, type ValueFact, type ValueFacts } from '../graph/value-facts.js';
 
 /** A number as it depends on batch and window. */
 type Growth = (size: PrefillSize) => number;
 
 export interface ScaleRequest {
-  readonly facts: TwinFacts;
+  readonly facts: TwoRunFacts;
   /** Sizes of the two runs that the facts come from; they must tell the kinds of growth apart. */
   readonly sizes: readonly [PrefillSize, PrefillSize];
 }

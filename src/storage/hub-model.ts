@@ -80,7 +80,7 @@ async function download(
     const named = new Set(filesOfGenai(genai?.model));
     const models = [modelFile, ...companionsOf(modelFile, { paths: [...byPath.keys()], named })];
     const beside = sideFiles(id, listed, named);
-    refuseTwins(id, [...beside.map(({ path }) => path), ...models]);
+    refuseAmbiguous(id, [...beside.map(({ path }) => path), ...models]);
     await receive(beside);
     await receivePaths(models);
     for (const path of models) {
@@ -212,7 +212,7 @@ function sideFiles({ repo }: ModelId, files: readonly HubFile[], named: Readonly
 }
 
 /** Systems that do not tell capitals from small letters would write one over the other. */
-function refuseTwins({ repo }: ModelId, paths: readonly string[]): void {
+function refuseAmbiguous({ repo }: ModelId, paths: readonly string[]): void {
   const seen = new Map<string, string>();
   for (const path of paths) {
     const other = seen.get(path.toLowerCase());

@@ -5,7 +5,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { inputTypes, restoreInputTypes } from '../../quantisation/convert-floats.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import type { ModelChange } from '../../removal/apply-change.js';
-import { cutTwin } from '../../removal/prune-no-past-branch.js';
+import { cutNoPastBranch } from '../../removal/prune-no-past-branch.js';
 import { reorderUnits, type UnitOrder } from '../../removal/reorder-units.js';
 import { type AnalysedModel, analyseModel } from '../../runtime/analyse-model.js';
 import type { PruneJob } from '../job.js';
@@ -30,9 +30,9 @@ interface TwinChange<Weight> {
 /**
  * Writes a model with the codes of its weights, and the other half of a merged decoder with the same.
  * @param change What was done to the model's units and weights; its twin is still dense.
- * @throws UnsupportedModelError see `cutTwin`.
+ * @throws UnsupportedModelError see `cutNoPastBranch`.
  */
-export async function writeWithTwin<Weight extends QuantisableWeight>(
+export async function writeBothBranches<Weight extends QuantisableWeight>(
   { model, analysed, engine, options }: Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'options'>,
   { change, orders = [], weights }: TwinChange<Weight>,
   write: (graph: CodedGraph<Weight>) => void,
@@ -40,7 +40,7 @@ export async function writeWithTwin<Weight extends QuantisableWeight>(
   const written = writeWithoutPrefix(model, (graph) => write({ model: graph, analysed, weights }));
   const { noPastBranch } = model;
   if (noPastBranch === undefined) return written;
-  const cut = await cutTwin({ ...model, noPastBranch }, change, engine);
+  const cut = await cutNoPastBranch({ ...model, noPastBranch }, change, engine);
   const known = await analyseModel(cut, engine, options.signal);
   for (const order of orders) reorderUnits(cut, known.detected, order);
   const byName = new Map(weights.map((weight) => [weight.name, weight]));

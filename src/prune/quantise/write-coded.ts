@@ -21,7 +21,7 @@ import { orderBlocks } from './order-blocks.js';
 import { partOf } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { GriddedWeight } from './quantised-model.js';
-import { type CodedGraph, writeWithTwin } from './write-both-branches.js';
+import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
 import type { DtypeRequest, WrittenDtype } from './write-dtype.js';
 
 /**
@@ -73,7 +73,7 @@ export async function writeCoded(
     rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded, rounding === 'none');
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
-  const model = await writeWithTwin(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));
+  const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));
   const handles = new Map(weights.map((weight) => [weight.name, handlesOf(weight)]));
   const written = found.map((weight) => ({
     part: partOf(weight, job.analysed.detected),

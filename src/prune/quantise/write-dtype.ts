@@ -15,7 +15,7 @@ import { countParts, handlesOf } from './count-parts.js';
 import { type BlockSettings, planWeights, type WeightPart } from './plan-weights.js';
 import { quantiseModel, roundModel } from './quantise-model.js';
 import type { RoundingOfMap } from './quantised-model.js';
-import { type CodedGraph, writeWithTwin } from './write-both-branches.js';
+import { type CodedGraph, writeBothBranches } from './write-both-branches.js';
 
 /** How a model is to be written. */
 export interface DtypeRequest extends BlockSettings {
@@ -73,7 +73,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const { quantised, cost, timings } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })
     : { quantised: found, timings: found.timings };
-  const model = await writeWithTwin(job, { change, weights: quantised.weights }, (graph) =>
+  const model = await writeBothBranches(job, { change, weights: quantised.weights }, (graph) =>
     writeForm(graph, dtype, request),
   );
   const handles = new Map(

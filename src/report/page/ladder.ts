@@ -1,5 +1,5 @@
 import { axisX, axisY, dot, gridX, gridY, line, type RenderFunction } from '@observablehq/plot';
-import { isOnFront, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
+import { isParetoOptimal, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
 import { formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatExactPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
@@ -67,7 +67,7 @@ function rungsTable(rungs: readonly Rung[], measured: readonly MeasuredRung[]): 
 
 function lossCells({ bytes, loss }: Rung, measured: readonly MeasuredRung[]): string[] {
   if (loss === undefined) return ['', ''];
-  return [formatPerplexity(loss), isOnFront({ bytes, loss }, measured) ? 'yes' : 'no'];
+  return [formatPerplexity(loss), isParetoOptimal({ bytes, loss }, measured) ? 'yes' : 'no'];
 }
 
 /** Perplexity against size: a faint line a text, and their mean. */
