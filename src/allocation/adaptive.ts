@@ -1,9 +1,9 @@
 import type { Allocation } from './allocation.js';
 import { HIGHEST_SPARSITY, type SpreadRule, spreadByMeasure } from './spread-by-measure.js';
 
-const byChange = (rule: Partial<SpreadRule> = {}): Pick<Allocation, 'measures' | 'foreseen' | 'allocate'> => ({
+const byChange = (rule: Partial<SpreadRule> = {}): Pick<Allocation, 'measures' | 'checkable' | 'allocate'> => ({
   measures: ['blockChange'],
-  foreseen: 'budget and heads',
+  checkable: 'budget and heads',
   allocate: (problem) => spreadByMeasure(problem, { measureOf: ({ blockChange }) => blockChange, ...rule }),
 });
 

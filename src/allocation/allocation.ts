@@ -77,7 +77,7 @@ export interface Allocation {
    * What of its result hangs on no measure and is checked before any is taken: whether the budget can be met, or also how
    * many heads leave. Default: nothing.
    */
-  readonly foreseen?: 'budget' | 'budget and heads';
+  readonly checkable?: 'budget' | 'budget and heads';
   /**
    * The sparsities are taken as they are, to the nearest step; the report says what they came to.
    * @returns One sparsity a module, in [0, 1), in their order; 1 for an FFN that goes whole.

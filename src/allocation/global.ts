@@ -8,7 +8,7 @@ export const global: Allocation = {
   orderBy: ({ orderAdapter }) => orderAdapter,
   ordersDecide: true,
   takesWholeFfns: true,
-  foreseen: 'budget',
+  checkable: 'budget',
   allocate: allocateGlobally,
 };
 

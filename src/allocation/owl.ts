@@ -10,7 +10,7 @@ export const owl: Allocation = {
   description: 'blocks with many outlying scores (Wanda) lose little, within s +- 0.08',
   paper: 'OWL: Yin et al., ICML 2024, arXiv 2310.05175',
   orderBy: () => createImportanceAdapter(scoreByWeightTimesInput),
-  foreseen: 'budget and heads',
+  checkable: 'budget and heads',
   allocate: (problem) =>
     spreadByMeasure(problem, {
       measureOf: ({ order }) => order && outlierRatio(order.scores),

@@ -9,7 +9,7 @@ export const standardised: Allocation = {
   description: 'one threshold on scores that are standardised within each module',
   paper: 'FLAP (arXiv 2312.11983), AL-AM',
   orderBy: ({ adapter }) => adapter,
-  foreseen: 'budget',
+  checkable: 'budget',
   allocate: allocateByScores,
 };
 

@@ -5,6 +5,6 @@ export const taylor: Allocation = {
   description: 'blocks whose activations matter much to the loss (|h dL/dh|) lose little',
   paper: 'Molchanov et al., CVPR 2019, arXiv 1906.10771; as compared in FANG, Table 7',
   measures: ['sensitivity'],
-  foreseen: 'budget and heads',
+  checkable: 'budget and heads',
   allocate: (problem) => spreadByMeasure(problem, { measureOf: ({ sensitivity }) => sensitivity }),
 };

@@ -4,6 +4,6 @@ import { spreadByMeasure } from './spread-by-measure.js';
 export const uniform: Allocation = {
   description: 'every block loses the same fraction',
   paper: 'FLAP (arXiv 2312.11983), UL-UM',
-  foreseen: 'budget and heads',
+  checkable: 'budget and heads',
   allocate: (problem) => spreadByMeasure(problem),
 };

@@ -49,7 +49,7 @@ const RANGES: Partial<Record<AllocationName, (sparsity: number) => readonly [num
 
 describe.each(Object.keys(ALLOCATIONS) as AllocationName[])('allocation %s', (name) => {
   const row = ALLOCATIONS[name];
-  const isThreshold = row.foreseen === 'budget';
+  const isThreshold = row.checkable === 'budget';
   /** Thresholds remove whole steps. */
   const digits = isThreshold ? 3 : 12;
 

@@ -20,9 +20,9 @@ export function checkBudget(
   const { modules } = selectModules({ analysed, options });
   checkWidthMultiple(modules, options.widthMultiple);
   // Several shots get there by roundings of their own.
-  const { foreseen } = options.allocation;
-  if (options.shots > 1 || foreseen === undefined) return;
-  const perBlockKvHeads = options.perBlockKvHeads || foreseen === 'budget';
+  const { checkable } = options.allocation;
+  if (options.shots > 1 || checkable === undefined) return;
+  const perBlockKvHeads = options.perBlockKvHeads || checkable === 'budget';
   const alike = measureAlike(modules, analysed.detected.layout.blockCount, options.headUnit);
   for (const sparsity of sparsities) allocateModules({ ...options, sparsity, perBlockKvHeads }, modules, alike);
 }
