@@ -9,7 +9,7 @@ const MODEL = resolve('examples/models/tiny-llama');
 const MARK = 'planted';
 
 /** Looks at a model in a process of its own and in this one. */
-const LOOK = (load: string) => `(async () => {
+const CALIBRATION_OR_STATISTICS = (load: string) => `(async () => {
   const { describe } = ${load};
   const request = { model: ${JSON.stringify(MODEL)} };
   const [apart, here] = [await describe({ ...request, isolate: true }), await describe(request)];
@@ -17,7 +17,7 @@ const LOOK = (load: string) => `(async () => {
 })().catch((error) => console.log(error.message))`;
 const REQUIRE = "require('fang-prune')";
 const IMPORT = "await import('fang-prune')";
-const inWorker = `new (require('node:worker_threads').Worker)(${JSON.stringify(LOOK(IMPORT))}, { eval: true })`;
+const inWorker = `new (require('node:worker_threads').Worker)(${JSON.stringify(CALIBRATION_OR_STATISTICS(IMPORT))}, { eval: true })`;
 
 interface Way {
   readonly args: readonly string[];
@@ -28,12 +28,16 @@ interface Way {
 
 /** Ways to run code that lies in no file of the package, by what Node.js is given. */
 const WAYS: Readonly<Record<string, Way>> = {
-  'node -e, import()': { args: ['-e', LOOK(IMPORT)] },
-  'node -e, require': { args: ['-e', LOOK(REQUIRE)] },
-  'piped stdin, require': { args: ['-'], stdin: LOOK(REQUIRE) },
-  'piped stdin, ES module': { args: ['--input-type=module', '-'], stdin: LOOK(IMPORT) },
+  'node -e, import()': { args: ['-e', CALIBRATION_OR_STATISTICS(IMPORT)] },
+  'node -e, require': { args: ['-e', CALIBRATION_OR_STATISTICS(REQUIRE)] },
+  'piped stdin, require': { args: ['-'], stdin: CALIBRATION_OR_STATISTICS(REQUIRE) },
+  'piped stdin, ES module': { args: ['--input-type=module', '-'], stdin: CALIBRATION_OR_STATISTICS(IMPORT) },
   'a worker with eval': { args: ['-e', inWorker] },
-  'the REPL': { args: ['-i'], stdin: `${LOOK(REQUIRE).replaceAll('\n', ' ')}.finally(process.exit)\n`, isOpen: true },
+  'the REPL': {
+    args: ['-i'],
+    stdin: `${CALIBRATION_OR_STATISTICS(REQUIRE).replaceAll('\n', ' ')}.finally(process.exit)\n`,
+    isOpen: true,
+  },
   'an ESM bundle': { args: ['bundle.mjs'] },
   'a CommonJS bundle': { args: ['bundle.cjs'] },
 };
@@ -66,7 +70,7 @@ export async function checkEvaluatedCode(): Promise<void> {
 
 async function bundle(folder: string, format: Format, name: string): Promise<void> {
   await build({
-    stdin: { contents: LOOK(IMPORT), resolveDir: folder },
+    stdin: { contents: CALIBRATION_OR_STATISTICS(IMPORT), resolveDir: folder },
     outfile: join(folder, name),
     ...{ bundle: true, platform: 'node', format, external: ['onnxruntime-node', 'onnxruntime-web'] },
     logLevel: 'error',

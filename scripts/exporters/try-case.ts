@@ -54,7 +54,7 @@ export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
   try {
     const request = { model: folder, out, sparsity: 0.3, calibration: CALIBRATION, ...WAYS[way] };
     const { remarks, certificate } = await prune(request);
-    return { ...(await goOn(out, certificate?.tolerance)), opened: certificate?.opened === true, remarks };
+    return { ...(await restore(out, certificate?.tolerance)), opened: certificate?.opened === true, remarks };
   } catch (error) {
     const { code, message: said } = error as { readonly code?: string; readonly message: string };
     const message = said.replaceAll(resolve(folder), basename(folder));
@@ -66,7 +66,7 @@ export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
 }
 
 /** @param certified what the certificate allowed: a difference that crosses a step of eight bits grows to 1/255 */
-async function goOn(folder: string, certified = 0) {
+async function restore(folder: string, certified = 0) {
   const written = await openModelFolder(folder);
   const model = await openLanguageModel(await createNodeEngine(), written);
   try {

@@ -1,7 +1,7 @@
 import { METRICS } from '../importance/metrics.js';
 import type { ObservedFolder, ObserveRequest } from '../node.js';
 import { OBSERVE } from '../options/commands.js';
-import { resolveLook } from '../options/request.js';
+import { resolveObservation } from '../options/request.js';
 import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { withResumeHint } from './interrupted-error.js';
@@ -22,7 +22,7 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
     'observe ./model --out statistics --calibration my.txt',
     'observe ./model --out statistics --method o-fang --metric divergence',
   ],
-  check: resolveLook,
+  check: resolveObservation,
   run: (api, request) => withResumeHint(request, api.observe(request)),
   format: formatObserved,
 };

@@ -1,7 +1,7 @@
 import { BUDGET } from './budget.js';
 import { CALIBRATION, CALIBRATION_OF_ROUNDING, TEXTS_OF_HEALING } from './calibration.js';
 import { COMPARISON } from './comparison.js';
-import { CONDUCT, EVALUATION, force, LOOK, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
+import { CALIBRATION_OR_STATISTICS, CONDUCT, EVALUATION, force, RESULT, STAGES_OPTION, stopHealing } from './folder.js';
 import { FUNCTIONS } from './groups.js';
 import { HEALING, HOW_TO_HEAL } from './healing.js';
 import { atLeast, boolean, either, fraction, integer, type Kind, listOf, record, text } from './kinds.js';
@@ -25,7 +25,7 @@ export const PRUNE = {
   Quantisation: { ...FORM, ...withoutFlags({ symmetric, accuracyLevel }) },
   Method: { ...SCORE, ...HEALING },
   'Function groups': FUNCTIONS,
-  Calibration: { ...LOOK, ...READING },
+  Calibration: { ...CALIBRATION_OR_STATISTICS, ...READING },
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;

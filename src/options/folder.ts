@@ -103,7 +103,7 @@ export const RESULT = {
   }),
 } as const satisfies Of<'out' | 'force' | 'dryRun' | 'report' | 'quoteText' | 'reportPaths' | 'certify' | 'recipe'>;
 
-export const LOOK = {
+export const CALIBRATION_OR_STATISTICS = {
   ...CALIBRATION,
   statistics: row('--statistics <path>', 'prune from what observe kept', {
     kind: text('a folder or a path that ends in .json'),

@@ -82,14 +82,14 @@ function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots
 }
 
 /** What of a pruning run decides what must be seen of the dense model. */
-export type LookOptions = Pick<
+export type ObservationOptions = Pick<
   PruneOptions,
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
 /** The same for a look at a dense model. @throws OptionError, also where there is nothing to look at. */
-export function resolveLook(
-  request: LookOptions & { readonly calibration?: CalibrationOptions | undefined },
+export function resolveObservation(
+  request: ObservationOptions & { readonly calibration?: CalibrationOptions | undefined },
 ): Omit<ResolvedRequest, 'quantisation'> {
   const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
   if (!readsTokens(options))

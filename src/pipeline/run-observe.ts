@@ -1,7 +1,7 @@
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import { OBSERVE } from '../options/commands.js';
 import { checkOptions, rowsOf } from '../options/option.js';
-import { type LookOptions, resolveLook } from '../options/request.js';
+import { type ObservationOptions, resolveObservation } from '../options/request.js';
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
 import type { Platform } from '../platform/platform.js';
@@ -29,7 +29,7 @@ import type { StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
 export interface ObserveRequest
-  extends LookOptions,
+  extends ObservationOptions,
     ModelRequest,
     ReadingOptions,
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
@@ -66,7 +66,7 @@ export interface ObservedFolder extends RunFigures {
 export function runObserve(platform: Platform, request: ObserveRequest): Promise<ObservedFolder> {
   checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
-  const { options, calibration } = resolveLook(request);
+  const { options, calibration } = resolveObservation(request);
   const place = resolvePair(files, 'statistics', request.out);
   const { model, embeddings, offline, bos, force = false } = request;
   return runResumable<OpenedModels, void, Omit<SavedStatistics, 'tensors'>, ObservedFolder>(platform, {

@@ -52,7 +52,7 @@ export interface PruneContext {
   /** How far random numbers and progress have gone. */
   passed(): ContextPlace;
   /** Has a new context go on from where another was. */
-  goOn(place: ContextPlace & { readonly remarks: readonly string[] }): void;
+  restore(place: ContextPlace & { readonly remarks: readonly string[] }): void;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */
   dispose(): Promise<void>;
@@ -144,7 +144,7 @@ export function startContext(job: PruneJob): PruneContext {
     advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),
     pass: (runner, reads) => context.timed('advance', () => runner.pass(ticking(runner, reads))),
     passed: () => ({ drawn, ticks: done }),
-    goOn(place) {
+    restore(place) {
       while (drawn < place.drawn) random();
       done = place.ticks;
       context.remarks.push(...place.remarks.filter((remark) => !context.remarks.includes(remark)));

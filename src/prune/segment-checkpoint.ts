@@ -49,7 +49,7 @@ export async function openSegmentCheckpoint(context: PruneContext): Promise<Segm
     },
     async restore(runner) {
       if (journal === undefined || place === undefined) return;
-      context.goOn(place);
+      context.restore(place);
       await runner?.restore(runnerParts(journal));
     },
     add(segment, work) {

@@ -105,7 +105,7 @@ async function restore(context: PruneContext, journal: Journal, given: Backwards
   const { found, cotangents, needs } = given;
   const kept = await readWalk(journal, given);
   if (kept === undefined) return undefined;
-  context.goOn(kept);
+  context.restore(kept);
   for (const [key, measures] of found) Object.assign(measures, kept.found.get(key));
   if (needs.curvatures) await readCurvatures(journal, passedModules(given, kept), needs.curvatures);
   const entries = entriesOf(given.backwardPass, kept);

@@ -47,7 +47,7 @@ async function unpack(
   { functional, orders, remarks, drawn, ticks, ...measured }: SavedMeasures,
 ): Promise<DenseMeasures> {
   if (curvatures !== undefined) await readCurvatures(context.job.journal!, modules, curvatures);
-  context.goOn({ drawn, ticks, remarks });
+  context.restore({ drawn, ticks, remarks });
   return {
     ...measured,
     functional: byModule(modules, functional),
