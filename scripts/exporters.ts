@@ -1,6 +1,6 @@
 /**
  * Prunes models of many exporters by the default command and their attention alone, opens what was written by its path, and
- * goes on from its cache: `npm run exporters -- [FOLDER...] [--only PART]... [--write]`. Each FOLDER holds a folder a model;
+ * resumes from its cache: `npm run exporters -- [FOLDER...] [--only PART]... [--write]`. Each FOLDER holds a folder a model;
  * without one, those of the repository's tests, and of ../shared where that is there. One process a model, so that
  * a crash is that model's alone. Fails where a model neither works nor is refused by name with a reason.
  *

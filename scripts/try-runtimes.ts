@@ -25,7 +25,7 @@ export async function tryRuntimes(workshop: Workshop, runtimes: readonly Runtime
     assert.ok(String(seen.runtime).startsWith(runtime.name), `the report names ${seen.runtime}, not ${runtime.name}`);
     assert.deepEqual({ ...seen, runtime: '' }, { ...expected, runtime: '' }, `${runtime.name} makes something else`);
     console.log(
-      `${seen.runtime} writes what ${expected.runtime} writes, with isolate too, and goes on where it was cut off.`,
+      `${seen.runtime} writes what ${expected.runtime} writes, with isolate too, and resumes where it was cut off.`,
     );
   }
 }

@@ -6,7 +6,7 @@ export interface Progress {
   readonly total: number;
   /** What is being worked on, for a person: `block 3 ffn`. */
   readonly detail?: string;
-  /** How much of the whole job is done, from 0 to below 1, as far as that is foreseen; never falls. */
+  /** How much of the whole job is done, from 0 to below 1, as far as that is known; never falls. */
   readonly whole?: number;
   /** Milliseconds that the rest of the job takes, or of the stage where no `whole` is given. Absent until the estimate is stable. */
   readonly remainingMs?: number;

@@ -28,7 +28,7 @@ describe.each(cases)('$name', (fixture) => {
   const { outcome = 'works', opened = true, said = /^/ } = EXPECTED[fixture.name] ?? {};
 
   it.each(Object.keys(WAYS) as Way[])(
-    'is pruned and goes on from its cache, or is refused by name: %s',
+    'is pruned and resumes from its cache, or is refused by name: %s',
     async (way) => {
       const run = await tryCase(fixture, way);
       expect(run).toMatchObject(outcome === 'works' ? { outcome, opened } : { outcome });

@@ -80,7 +80,7 @@ describe.each(METHODS)('a decoder with a branch, pruned by %j', (options) => {
     },
   );
 
-  it('goes on from its cache', async () => {
+  it('resumes from its cache', async () => {
     expect((await checkPruning(loaded, options, VOCABULARY)).cacheGap).toBeLessThan(1e-5);
   });
 });

@@ -3,7 +3,7 @@ import type * as Transformers from '@huggingface/transformers';
 /** A model folder under `env.localModelPath`, and how it is opened there. */
 export interface OpenRequest {
   readonly name: string;
-  /** Whether it goes on from a cache; without one transformers.js cannot write, for it hands the last token alone. */
+  /** Whether it resumes from a cache; without one transformers.js cannot write, for it hands the last token alone. */
   readonly hasCache: boolean;
   /** Whether `pipeline` opens it, tokenizer and all. */
   readonly hasTokenizer: boolean;
@@ -22,7 +22,7 @@ export interface Opened {
 
 const NEW_TOKENS = 6;
 
-/** Opens a folder in transformers.js, in Node.js or on a page, reads a prompt, and goes on from it. */
+/** Opens a folder in transformers.js, in Node.js or on a page, reads a prompt, and resumes from it. */
 export async function openInTransformers(
   { AutoModelForCausalLM, pipeline, Tensor }: typeof Transformers,
   { name, hasCache, hasTokenizer, prompt, options }: OpenRequest,

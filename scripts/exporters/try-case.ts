@@ -47,7 +47,7 @@ const CALIBRATION = { windowCount: 4, windowLength: 32 };
 
 const PROMPT = Int32Array.of(5, 77, 300, 12, 451, 98, 203, 7, 333, 64, 187, 29, 410, 150);
 
-/** Prunes a model folder in one way, opens what was written as its users do and goes on from its cache. */
+/** Prunes a model folder in one way, opens what was written as its users do and resumes from its cache. */
 export async function tryCase({ folder }: Case, way: Way): Promise<CaseRun> {
   const scratch = mkdtempSync(join(tmpdir(), 'fang-prune-exporters-'));
   const out = join(scratch, 'out');

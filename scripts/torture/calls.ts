@@ -140,7 +140,7 @@ export async function applyIn(folder: string): Promise<void> {
 
 const unitCountOf = ({ width, heads }: ModuleDescription): number | undefined => width ?? heads;
 
-/** Windows that a model writes into a file, and goes on from. */
+/** Windows that a model writes into a file, and resumes from. */
 export async function generateIn(folder: string): Promise<void> {
   const file = join(folder, PLACES.windows);
   await pruneIn(folder, {

@@ -50,7 +50,7 @@ export const evalCommand: CommandRow<EvalRequest, EvalResult> = {
   run: (api, request) =>
     evaluate(api, request).catch((error: unknown) => {
       if (!request.signal?.aborted || request.resume === undefined) throw error;
-      throw new InterruptedError(`interrupted; run the same command again to go on from ${request.resume}`);
+      throw new InterruptedError(`interrupted; run the same command again to resume from ${request.resume}`);
     }),
   format: ({ models, comparisons }, colors) =>
     [formatEvaluations(models, colors), ...(comparisons ? [formatComparisons(comparisons, colors)] : [])].join('\n'),

@@ -22,7 +22,7 @@ export function withResumeHint<T>({ signal, out, heal, dense }: InterruptedReque
     if (kept === undefined) throw error;
     const heals = dense !== undefined || (heal !== undefined && heal !== false);
     throw new InterruptedError(
-      `interrupted; run the same command again to go on from ${kept}` +
+      `interrupted; run the same command again to resume from ${kept}` +
         `${heals ? ', with --stop-healing to take the best that healing has kept' : ''}, or with --no-resume to begin anew`,
     );
   });

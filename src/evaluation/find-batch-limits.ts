@@ -34,7 +34,7 @@ const PROBE = [Int32Array.of(1, 2, 3, 4), Int32Array.of(4, 3, 1, 2)];
 const TOLERANCE = 0.02;
 
 /**
- * Whether two sequences can go on from their caches together by two tokens. ONNX Runtime's GroupQueryAttention refuses that
+ * Whether two sequences can continue from their caches together by two tokens. ONNX Runtime's GroupQueryAttention refuses that
  * on a CPU; other kernels are tried out.
  */
 async function continuesTogether({ decoder, scorer }: ScoringParts): Promise<boolean> {

@@ -74,13 +74,13 @@ export interface BatchGenerationOptions extends SamplingOptions, JobControl {
   readonly temperature?: number;
   /** Default 0. Sequence i draws from its own stream, whatever the batch size. */
   readonly seed?: number;
-  /** Place of the first sequence in its seed's row of streams: n goes on where a call for n sequences ended. Default 0. */
+  /** Place of the first sequence in its seed's row of streams: n continues where a call for n sequences ended. Default 0. */
   readonly firstSequence?: number;
   /** Sequences that are written together, at least 1; their caches are in memory at once. Default 16, or fewer where the model takes no more. */
   readonly batchSize?: number;
   /** Where an earlier call with the same options stood, whose sequences this one gives from there on. Default: the prompt. */
   readonly from?: SavedBatch | undefined;
-  /** Called after each token of a batch with what a later call can go on from, which must be read before this returns. */
+  /** Called after each token of a batch with what a later call can continue from, which must be read before this returns. */
   readonly onStep?: ((save: () => SavedBatch | undefined) => Promise<void>) | undefined;
 }
 

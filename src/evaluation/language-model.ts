@@ -39,7 +39,7 @@ export interface LanguageModel {
   scoreBundles(bundles: Items<Bundle>, isKnown?: (index: number) => boolean): AsyncGenerator<BundleScore[]>;
   /**
    * Starts reading; readers are independent of each other.
-   * @param from what a reader of the same model saved: this one goes on from there, to the same logits
+   * @param from what a reader of the same model saved: this one resumes from there, to the same logits
    */
   createReader(from?: SavedReader): Reader;
   /** Frees the model's memory; it cannot be used again. */
@@ -55,7 +55,7 @@ export interface Reader {
    * @returns Logits of the token after them, `[B, V]` row-major; valid until the next call.
    */
   read(tokens: readonly Int32Array[]): Promise<Float32Array>;
-  /** What another reader can go on from, valid until the next `read`. Absent: it is not told. */
+  /** What another reader can resume from, valid until the next `read`. Absent: it is not told. */
   save?(): SavedReader;
 }
 

@@ -12,7 +12,7 @@ import { cutScoredWindows, resolveWindows, type WindowOptions } from './scored-w
 import { type LogitsTensor, rowsOf } from './token-scorer.js';
 
 export interface DivergenceOptions extends Omit<WindowOptions, 'stride' | 'batchSize'>, JobControl {
-  /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
+  /** Where window scores are kept, so that a run that was stopped resumes where it was. Default: nowhere. */
   readonly log?: ScoreLog<DivergenceScore> | undefined;
 }
 

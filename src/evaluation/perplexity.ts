@@ -10,7 +10,7 @@ import type { ScoreLog } from './score-log.js';
 import { cutScoredWindows, resolveWindows, tokensNeeded, type WindowOptions } from './scored-windows.js';
 
 export interface PerplexityOptions extends WindowOptions, JobControl {
-  /** Where window scores are kept, so that a run that was stopped goes on where it was. Default: nowhere. */
+  /** Where window scores are kept, so that a run that was stopped resumes where it was. Default: nowhere. */
   readonly log?: ScoreLog<WindowScore> | undefined;
   /** Bytes of the text that tokens stand for, see `Tokenizer`. Default: not known, so that bits per byte are not measured. */
   readonly countBytes?: ((tokens: ArrayLike<number>) => number) | undefined;

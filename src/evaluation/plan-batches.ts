@@ -4,7 +4,7 @@ import type { Bundle } from './bundle.js';
 export interface BatchLimits {
   /** Whether what a bundle begins with can be read once and its keys and values kept. */
   readonly hasCache: boolean;
-  /** Whether several sequences can go on from their caches together by more than one token. */
+  /** Whether several sequences can continue from their caches together by more than one token. */
   readonly continuesTogether: boolean;
   /** Tokens of a run, padding included, at least 1; logits of all of them are in memory at once. */
   readonly tokenCount: number;

@@ -1,4 +1,4 @@
-/** Port to where scores are kept, so that a run that was stopped goes on where it was. */
+/** Port to where scores are kept, so that a run that was stopped resumes where it was. */
 export interface ScoreLog<T> {
   /** Scores of an earlier run, by index. */
   readonly known: ReadonlyMap<number, T>;

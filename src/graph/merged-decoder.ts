@@ -18,8 +18,8 @@ import { inputsOf } from './graph-index.js';
 const CHOICE = /use_cache_branch$/;
 
 /**
- * Takes a merged decoder apart: one If over a decoder that goes on from a cache and one that starts without, both over the
- * same weights. What comes back is the former as a graph of its own, with the latter as its `twin`; any other model comes
+ * Takes a merged decoder apart: one If over a decoder that continues from a cache and one that starts without, both over the
+ * same weights. What comes back is the former as a graph of its own, with the latter as its `noPastBranch`; any other model comes
  * back as it is.
  */
 export function splitMerged(model: OnnxModel): OnnxModel {

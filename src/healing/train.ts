@@ -23,7 +23,7 @@ export interface Training extends Learning {
   readonly scoreEvery: number;
   /** The highest rate of the schedule. */
   readonly learningRate: number;
-  /** Called after every step with what a later run can go on from; it must be read before this returns. */
+  /** Called after every step with what a later run can resume from; it must be read before this returns. */
   readonly onStep?: ((save: () => SavedTraining) => Promise<void>) | undefined;
 }
 
@@ -39,14 +39,14 @@ const PATIENCE = 2;
 /** A divergence beyond so many times the start's, and so many nats more, has left the road. */
 const DIVERGED = { factor: 3, nats: 0.1 };
 
-/** The largest divergence on the held-out windows that training goes on from. */
+/** The largest divergence on the held-out windows that training resumes from. */
 const limitOf = ({ curve }: TrainingFacts): number => DIVERGED.factor * curve[0]!.heldOut! + DIVERGED.nats;
 
 /**
  * Trains until the windows are used up or the held-out ones no longer profit. The best state is that of lowest divergence on
  * those; it is the start's where no step was better. Where the first score is clearly above the start's, training begins anew at
  * half the rate. Where the loss is no number or grows again and again at half the rate, training ends there.
- * @param from Facts to go on from, with the stores as they were then; absent: from the start.
+ * @param from Facts to resume from, with the stores as they were then; absent: from the start.
  * @throws NumericalError when that happens and the best state is the start's.
  */
 export async function train(training: Training, from?: TrainingFacts): Promise<TrainingFacts> {
@@ -102,7 +102,7 @@ const beginsTooFast = ({ curve, halvings }: TrainingFacts, heldOut: number | und
   return isFirst && heldOut !== undefined && heldOut > TOO_FAST * curve[0]!.heldOut! && halvings < MOST_HALVINGS;
 };
 
-/** The best state again, to go on from. */
+/** The best state again, to resume from. */
 function atHalfTheRate({ best, curve, halvings }: TrainingFacts): TrainingFacts {
   const kept = curve.filter(({ step }) => step <= best.step);
   return { step: best.step, halvings: halvings + 1, best, idle: 0, curve: kept };

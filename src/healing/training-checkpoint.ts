@@ -11,7 +11,7 @@ interface SavedTrainingFacts {
   readonly tensors: readonly (Pick<TensorHandle, 'dataType' | 'dims' | 'byteLength'> & { readonly name: string })[];
 }
 
-/** Has healing go on from where an earlier run was cut off, and keep where it stands. Without a journal nothing is kept. */
+/** Has healing resume from where an earlier run was cut off, and keep where it stands. Without a journal nothing is kept. */
 export async function checkpointTraining(
   journal: Journal | undefined,
 ): Promise<Pick<HealingRequest, 'from' | 'onStep'>> {

@@ -48,7 +48,7 @@ export interface WeightStores {
 const PARTS = ['weights', 'first', 'second'] as const;
 
 /**
- * The states that training goes on from, and back to. There is room for two; where the latest is the best, they are the same and
+ * The states that training resumes from, and back to. There is room for two; where the latest is the best, they are the same and
  * the next step is written into the other.
  */
 export interface TrainingStores {
@@ -138,7 +138,7 @@ const listOf = (data: Float32Array): Tensor => ({ type: 'float32', dims: [data.l
 export const getList = async (store: TensorStore, at: number): Promise<Float32Array> =>
   (await store.get(at)).data as Float32Array;
 
-/** What `unpackTraining` goes on from; its tensors are read from the stores, which must not change meanwhile. */
+/** What `unpackTraining` resumes from; its tensors are read from the stores, which must not change meanwhile. */
 export function packTraining(facts: TrainingFacts, groups: WeightGroups, { now, best }: TrainingStores): SavedTraining {
   const entries = [...listEntries(groups, 'best', best), ...(now === best ? [] : listEntries(groups, 'now', now))];
   return {

@@ -81,7 +81,7 @@ async function receiveFile(transfer: Transfer, file: HubFile, tell: Tell): Promi
   }
 }
 
-/** Goes on where a connection was cut, as long as they bring something. */
+/** Resumes where a connection was cut, as long as they bring something. */
 async function receiveRest(transfer: Transfer, file: HubFile, incoming: IncomingFile, tell: Tell): Promise<void> {
   const { paceBytes, retryMs } = limitsOf(transfer.store.settings);
   if (incoming.byteLength > file.byteLength) await incoming.restart();
@@ -110,7 +110,7 @@ async function receivePart(
   signal?.addEventListener('abort', abort, { once: true });
   const pace = {
     ...limitsOf(store.settings),
-    fail: (what: string) => new CutError(`${file.path} of ${commit.repo} ${what}. The same call goes on from there.`),
+    fail: (what: string) => new CutError(`${file.path} of ${commit.repo} ${what}. The same call resumes from there.`),
   };
   try {
     const response = await client.openFile(commit, file, incoming.byteLength, stop.signal);
@@ -131,7 +131,7 @@ async function receivePart(
     }
     if (incoming.byteLength < file.byteLength)
       throw new CutError(
-        `the connection for ${file.path} of ${commit.repo} was cut at ${incoming.byteLength} of ${file.byteLength} bytes. The same call goes on from there.`,
+        `the connection for ${file.path} of ${commit.repo} was cut at ${incoming.byteLength} of ${file.byteLength} bytes. The same call resumes from there.`,
       );
   } finally {
     signal?.removeEventListener('abort', abort);

@@ -86,7 +86,7 @@ async function readTensor(source: ByteSource, range: ByteRange, budget: Budget):
       `${source.name}: initializer "${tensor.name}" is stored in a list for another type, or in two ways at once.`,
     );
   }
-  // Of repeated raw_data the last counts; lists go on where they left off.
+  // Of repeated raw_data the last counts; lists continue where they left off.
   return { tensor, unread: field === TENSOR.rawData.number ? payload.taken.slice(-1) : payload.taken };
 }
 

@@ -88,7 +88,7 @@ const GENERATE = {
     otherwise: "the tokenizer's `<|endoftext|>`, else the model's BOS or EOS",
   }),
   seed: row(undefined, 'seed of the windows that the model writes', { kind: integer(0), otherwise: "the run's seed" }),
-  file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run goes on from it', {
+  file: row('--windows-file <file>', 'a .jsonl file that keeps those windows; a later run resumes from it', {
     kind: text('a path that ends in .jsonl', (value) => value.endsWith('.jsonl')),
     otherwise: 'none',
   }),

@@ -134,7 +134,7 @@ export const DESCRIBE = { Running: { ...MODEL, ...STAGES_OPTION } } as const sat
 
 const ITEMS = {
   limit: row('--limit <count>', 'items of each task, from the first', { kind: integer(1), otherwise: 'all' }),
-  resume: row('--resume <file>', 'keep scores in this file, and go on from it when it exists', {
+  resume: row('--resume <file>', 'keep scores in this file, and resume from it when it exists', {
     kind: text('a path'),
     otherwise: 'none',
   }),

@@ -47,7 +47,7 @@ export interface FolderOptions extends QuantisationOptions, ReadingOptions {
    */
   readonly statistics?: string | undefined;
   /**
-   * Go on from what the same run kept in `<out>.partial` when it was cut off: the same model, options and version. False begins
+   * Resume from what the same run kept in `<out>.partial` when it was cut off: the same model, options and version. False begins
    * anew. Default true.
    */
   readonly resume?: boolean | undefined;
@@ -120,7 +120,7 @@ export const EVALUATION = {
   }),
 } as const satisfies Of<'evaluation'>;
 
-/** Whether a run goes on where it was cut off. */
+/** Whether a run resumes where it was cut off. */
 export const resume = row('--no-resume', 'begin anew, and not where the same run was cut off', {
   kind: boolean,
   default: true,

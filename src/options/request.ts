@@ -57,7 +57,7 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   if (recipe !== undefined && shots > 1)
     throw refusal('recipe', `cannot hold what ${shots} shots do; leave it out, or use one shot`);
   if (typeof evaluation === 'object' && [evaluation.texts ?? [], evaluation.prompts ?? []].flat().length === 0)
-    throw refusal('evaluation.texts', 'is missing: name a text to measure on, or a prompt to go on from');
+    throw refusal('evaluation.texts', 'is missing: name a text to measure on, or a prompt to continue');
   if (typeof evaluation === 'object' && dryRun)
     throw refusal(
       `evaluation.${evaluation.texts === undefined ? 'prompts' : 'texts'}`,

@@ -24,7 +24,7 @@ export interface TextWindows {
 export interface TextEvaluation extends TextWindows {
   /** Text files, UTF-8. Default: none; then there must be prompts. */
   readonly texts?: readonly string[] | undefined;
-  /** Beginnings that both models go on from in the report, each time with the likeliest token. Default: none. */
+  /** Prompts that both models continue in the report, each time with the likeliest token. Default: none. */
   readonly prompts?: readonly string[] | undefined;
   /** Tokens that they write after a prompt. Default 40. */
   readonly newTokens?: number | undefined;

@@ -323,7 +323,7 @@ export function sumByStage(steps: readonly ExpectedStep[]): StageTiming[] {
 
 type Step = readonly [stage: string, cost: Cost, from?: number];
 
-/** Windows of healing go on from those of the calibration. */
+/** Windows of healing continue from those of the calibration. */
 const fractionWritten = (before: number, all: number): number => Math.min(1, before / all);
 
 type Healing = ResolvedHealing & { readonly windowLength: number };

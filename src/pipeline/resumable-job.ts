@@ -150,7 +150,7 @@ export async function withJournal<T>(
       { ...context, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
-          own.notes.push(`went on from what ${folder} kept of a run that was cut off: times are of the rest`);
+          own.notes.push(`resumed from what ${folder} kept of a run that was cut off: times are of the rest`);
         if (found === 'other' && resume)
           own.notes.push(`${folder} was of a run with another model, options or version, so that this one began anew`);
         return part(own, found === 'same');

@@ -50,7 +50,7 @@ export async function runKey(
   request: object & EngineChoice,
   { folders, engine, call, place, signal }: KeyInput,
 ): Promise<string | undefined> {
-  // Nothing would go on from it, and hashing a model takes long there.
+  // Nothing would resume from it, and hashing a model takes long there.
   if (platform.openWorkspace === undefined) return undefined;
   const options = Object.entries(request).filter(([name]) => !CONTROLS.has(name));
   const text = nameValue(Object.fromEntries(options));

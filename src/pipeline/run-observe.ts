@@ -37,7 +37,7 @@ export interface ObserveRequest
   readonly out: string;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
-  /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
+  /** Resume from what the same run kept in `<out>.partial` when it was cut off. Default true. */
   readonly resume?: boolean | undefined;
   /** Which tokens the model is watched on; as for `prune`. */
   readonly calibration?: CalibrationOptions | undefined;

@@ -1,4 +1,4 @@
-/** Keeps what a long run has finished, so that the same run can go on where it was cut off. */
+/** Keeps what a long run has finished, so that the same run can resume where it was cut off. */
 export interface Journal {
   /** Whether anything whole was kept under a name. */
   has(name: string): Promise<boolean>;
@@ -117,7 +117,7 @@ export interface Workspace {
   readonly target: string;
   /** @throws OptionError when another machine has taken it over, since this one gave no sign of life. */
   check(): Promise<void>;
-  /** Lets go of the folder: it goes when nothing is to go on from it, or nothing was kept in it. */
+  /** Lets go of the folder: it goes when nothing is to resume from it, or nothing was kept in it. */
   close(isOver: boolean): Promise<void>;
 }
 

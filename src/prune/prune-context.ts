@@ -51,7 +51,7 @@ export interface PruneContext {
   pass(runner: BlockRunner, reads?: StageReads): Promise<void>;
   /** How far random numbers and progress have gone. */
   passed(): ContextPlace;
-  /** Has a new context go on from where another was. */
+  /** Has a new context resume from where another was. */
   restore(place: ContextPlace & { readonly remarks: readonly string[] }): void;
   timings(): StageTiming[];
   /** Frees what the run holds of the engine. */

@@ -14,7 +14,7 @@ interface Place extends ContextPlace {
 const PLACE = 'place';
 const entryOf = (segment: number): string => `segment-${segment}`;
 
-/** Keeps what a loop over the segments has done, so that a run that was cut off can go on behind it. */
+/** Keeps what a loop over the segments has done, so that a run that was cut off can resume behind it. */
 export interface SegmentCheckpoint {
   /** Segment to go on at; what came of those before it was kept. */
   readonly start: number;

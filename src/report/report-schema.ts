@@ -238,7 +238,7 @@ export interface BesideReport {
   readonly metrics: readonly MetricReport[];
 }
 
-/** A prompt, and how each model goes on from it when it takes the likeliest token each time. */
+/** A prompt, and how each model continues it when it takes the likeliest token each time. */
 export interface SampleReport {
   readonly prompt: string;
   readonly dense: string;

@@ -48,7 +48,7 @@ export interface ScratchFile {
 
 /**
  * A store in a scratch file; every entry has its own place, as large as its first tensor. An engine that runs on the
- * calling thread leaves the disk idle meanwhile, so one write goes on behind the caller's back, and one read, of the batch
+ * calling thread leaves the disk idle meanwhile, so one write continues behind the caller's back, and one read, of the batch
  * that comes next in the direction of the last two, ahead of it. A write that failed is the next call's error.
  */
 export function createSpilledStore(file: ScratchFile): TensorStore {

@@ -3,7 +3,7 @@ import { OptionError } from '../errors.js';
 import type { Files } from '../platform/platform.js';
 import { decodeText, readBytes } from './read-bytes.js';
 
-/** A file that one run adds lines to and the next one goes on from. */
+/** A file that one run adds lines to and the next one resumes from. */
 export interface LineFile {
   /** What an earlier run left; empty for a new file. */
   readonly content: string;

@@ -116,7 +116,7 @@ describe('eval', () => {
       runWithDouble(`eval dense --tasks a.jsonl${flags}`, interrupted, AbortSignal.abort());
     expect(await run(' --resume kept.jsonl')).toMatchObject({
       exitCode: 130,
-      err: 'fang-prune: interrupted; run the same command again to go on from kept.jsonl\n',
+      err: 'fang-prune: interrupted; run the same command again to resume from kept.jsonl\n',
     });
     expect((await run('')).err).toBe('fang-prune: interrupted; nothing was written\n');
   });

@@ -152,7 +152,7 @@ describe('prune', () => {
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { texts: ['a,b.txt', 'c.txt'] } });
   });
 
-  it('has both models go on from prompts', async () => {
+  it('has both models continue prompts', async () => {
     const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --sample Once --sample Twice');
     expect(calls[0]?.[1]).toMatchObject({ evaluation: { prompts: ['Once', 'Twice'] } });
     const samples = [{ prompt: 'Once', dense: ' upon\na time', pruned: ' a a' }];

@@ -79,7 +79,7 @@ describe('generateCalibration', () => {
     expect((await generateCalibration(bigram(), { ...options, store })).windows).toEqual(windows);
   });
 
-  it('goes on from windows that were kept, to the same set', async () => {
+  it('resumes from windows that were kept, to the same set', async () => {
     const whole = await generateCalibration(bigram(), shape);
     const { store, windows } = memoryStore(whole.windows.slice(0, 4));
     const resumed = await generateCalibration(bigram(), { ...shape, store });

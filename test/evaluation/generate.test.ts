@@ -43,7 +43,7 @@ describe('generateBatch', () => {
     expect(sequences.map((sequence) => [...sequence])).toEqual(Array(3).fill([1, 2, 3, 4, 0, 1]));
   });
 
-  it('goes on from wherever it was, to the same tokens', async () => {
+  it('resumes from wherever it was, to the same tokens', async () => {
     const model = await loadTinyLlama();
     const options = { promptIds: [0], count: 5, length: 12, batchSize: 3, seed: 4 };
     const saved: SavedBatch[] = [];

@@ -29,7 +29,7 @@ describe('measureDivergence', () => {
     expect(klDivergence).toBe(0);
   });
 
-  it('goes on where an earlier run stopped', async () => {
+  it('resumes where an earlier run stopped', async () => {
     const kept: DivergenceScore[] = [];
     const log = { known: new Map(), add: async (fresh: readonly DivergenceScore[]) => void kept.push(...fresh) };
     const whole = await compare(coin(0.8), coin(0.6), { windowLength: 3, log });

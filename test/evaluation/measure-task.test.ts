@@ -72,7 +72,7 @@ describe('measureTask', () => {
     expect(spaced.scores.map(({ tokenCounts }) => tokenCounts)).toEqual([[2], [2], [2]]);
   });
 
-  it('goes on where an earlier run stopped', async () => {
+  it('resumes where an earlier run stopped', async () => {
     const whole = await measure(CHOICES);
     const added: ItemScore[] = [];
     const log = {

@@ -92,7 +92,7 @@ describe('measurePerplexity', () => {
     await expect(measurePerplexity(model, tokens, { signal: AbortSignal.abort() })).rejects.toThrow(/abort/i);
   });
 
-  it('goes on where an earlier run stopped', async () => {
+  it('resumes where an earlier run stopped', async () => {
     const { model, calls } = createFakeModel(4, (seen) => (seen.at(-1)! % 2 === 1 ? [1, 0, 1, 0] : [0, 1, 0, 3]));
     const kept: WindowScore[] = [];
     const log = {

@@ -78,7 +78,7 @@ it('keeps to the share, beside a source or alone', async () => {
 it.each([
   ['a document', { windowCount: 40 }, { windowCount: 20, tokenCount: 20 * 11 }],
   ['six documents', { windowCount: 6, documentLength: 2 }, { windowCount: 3, tokenCount: 3 * 6 }],
-])('goes on from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
+])('resumes from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
   const file = join(folder(), 'windows.jsonl');
   const { windowCount, ...rest } = { documentLength: 128, ...writing };
   const generate = { share: 1, seed: 9, ...rest };

@@ -109,7 +109,7 @@ describe('the time left', () => {
     expect(worst(follow(RUN, resumed))).toBeLessThan(0.25);
   });
 
-  it('counts a step that goes on from another one, as windows of healing do', () => {
+  it('counts a step that resumes from another one, as windows of healing do', () => {
     const steps = [step('generate', 10_000), step('generate', 30_000, 0.25), step('heal', 40_000)];
     const followed = follow(steps, [
       { stage: 'generate', ticks: 50, ms: 200 },

@@ -56,7 +56,7 @@ const RUNS: Readonly<Record<string, Run>> = {
 
 describe('a run that is aborted', () => {
   it.each(Object.keys(RUNS))(
-    'goes on where it was, as often as it is, to the bytes of an undisturbed one (%s)',
+    'resumes where it was, as often as it is, to the bytes of an undisturbed one (%s)',
     async (name) => {
       const run = RUNS[name]!;
       await mkdir(at('whole'));

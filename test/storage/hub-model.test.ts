@@ -80,7 +80,7 @@ describe('a model of the Hub', () => {
     expect(fetched()).toHaveLength(before);
   });
 
-  it('goes on where a connection was cut', async () => {
+  it('resumes where a connection was cut', async () => {
     const cuts = { [DATA]: { after: 600_000, times: 2 } };
     const platform = await hubWith({ 'me/tiny': tiny }, { cuts });
     const { root } = await open(platform, 'me/tiny');
@@ -103,7 +103,7 @@ describe('a model of the Hub', () => {
     expect(fetched().filter((path) => path === DATA)).toHaveLength(2);
   });
 
-  it('keeps what has come when it is aborted, and goes on from there', async () => {
+  it('keeps what has come when it is aborted, and resumes from there', async () => {
     const platform = await hubWith({ 'me/tiny': tiny });
     const { signal, ...stop } = abortion();
     const onProgress = ({ detail = '', done }: Progress) => {

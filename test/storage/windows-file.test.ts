@@ -11,7 +11,7 @@ const origin = { modelSha256: 'ab12', seed: 0, startToken: 7, temperature: 1, do
 const windows = [1, 2, 3].map((id) => Int32Array.of(7, id, id));
 const path = () => join(folder(), 'kept', 'windows.jsonl');
 
-it('keeps windows batch by batch and goes on from them', async () => {
+it('keeps windows batch by batch and resumes from them', async () => {
   const first = await openWindowsFile(files, path(), origin);
   expect(first.kept).toEqual([]);
   await first.append(windows.slice(0, 1));

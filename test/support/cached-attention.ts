@@ -1,6 +1,6 @@
 import { makeNode } from '../../src/graph/build.js';
 
-/** An attention of 4 heads over 2 KV heads that goes on from `past_key_values.0.key`, as `mixed`. */
+/** An attention of 4 heads over 2 KV heads that resumes from `past_key_values.0.key`, as `mixed`. */
 export const cachedAttention = () =>
   makeNode({
     op: 'GroupQueryAttention',

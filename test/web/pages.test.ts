@@ -280,7 +280,7 @@ describeThere('a page', () => {
     300_000,
   );
 
-  it('goes on where it was stopped, and keeps nothing behind it', async () => {
+  it('resumes where it was stopped, and keeps nothing behind it', async () => {
     const found = await page.evaluate(async (run) => {
       const countKept = () =>
         new Promise<number>((resolve, reject) => {
@@ -303,7 +303,7 @@ describeThere('a page', () => {
     }, RUN);
     expect(found).toMatchObject({ said: 'Error: enough', left: 0 });
     expect(found.kept).toBeGreaterThan(0);
-    expect(found.remarks.includes('went on from what the journal of /opfs/stopped')).toBe(found.kept > 1);
+    expect(found.remarks.includes('resumed from what the journal of /opfs/stopped')).toBe(found.kept > 1);
   }, 300_000);
 
   it('takes away what a page left that was closed', async () => {

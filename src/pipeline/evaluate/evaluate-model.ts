@@ -77,7 +77,7 @@ export async function runLogLikelihoods(platform: Platform, request: LogLikeliho
 }
 
 export interface GenerationRequest extends ModelRequest, ReadingOptions {
-  /** What the model goes on from. */
+  /** What the model continues. */
   readonly prompt: string;
   /** Default 64. */
   readonly newTokens?: number | undefined;

@@ -19,13 +19,13 @@ export interface EvaluateInput {
   /** The dense model's. */
   readonly folder: ModelFolder;
   readonly texts: readonly PreparedText[];
-  /** What both models go on from, and for how many tokens. */
+  /** What both models continue, and for how many tokens. */
   readonly samples: SampleRequest;
   /** Of results that were written. */
   readonly reports: readonly PruneReport[];
 }
 
-/** Prompts, and how far models go on from them. */
+/** Prompts, and how far models continue them. */
 export interface SampleRequest {
   /** Beginnings of texts. */
   readonly prompts: readonly string[];
@@ -116,7 +116,7 @@ function measureWith(
   };
 }
 
-/** Windows that take as long as going on from a prompt, roughly. */
+/** Windows that take as long as continuing a prompt, roughly. */
 const unitsOfPrompt = ({ newTokens }: Pick<SampleRequest, 'newTokens'>): number =>
   Math.max(1, Math.round(newTokens / 16));
 

@@ -54,7 +54,7 @@ export interface WrittenWindows extends GeneratedSet {
 }
 
 /**
- * Has a model write windows, going on from `generate.file` where that is given.
+ * Has a model write windows, resuming from `generate.file` where that is given.
  * @throws OptionError, UnsupportedModelError, EngineError
  */
 async function generateWindows(context: JobContext, input: GenerateInput): Promise<WrittenWindows> {

@@ -78,7 +78,7 @@ async function replaceRounded(
  * Rounds the weights of the blocks so that the loss feels little of it: block by block, on inputs of the model as it is
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
  * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MOST_TOKENS` tokens some windows are drawn by
- * the seed. With a journal a run goes on where it was cut off.
+ * the seed. With a journal a run resumes where it was cut off.
  * @param wideShare See `chooseWide`.
  */
 export async function quantiseModel(

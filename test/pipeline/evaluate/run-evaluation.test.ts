@@ -34,7 +34,7 @@ function stopAfter(count: number): EvaluateRequest {
 }
 
 describe('evaluateModels', () => {
-  it('goes on where it was stopped, to the figures of one run', async () => {
+  it('resumes where it was stopped, to the figures of one run', async () => {
     const request = { ...(await smallRequest()), reference: await copyTinyLlama(at('reference')) };
     const whole = await evaluateModels(request);
     expect(whole).toMatchObject([

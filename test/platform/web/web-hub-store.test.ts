@@ -53,7 +53,7 @@ it('receives a model of the Hub into the private file system, once', async () =>
   expect(server.requests).toHaveLength(all);
 });
 
-it('goes on where a connection was cut, and where a call was aborted', async () => {
+it('resumes where a connection was cut, and where a call was aborted', async () => {
   const platform = await pageWith({ cuts: { [DATA]: { after: 600_000, times: 1 } } });
   const abortion = new AbortController();
   const onProgress = ({ detail = '', done }: Progress) => {

@@ -40,7 +40,7 @@ async function cutOff(page: Platform, request: Partial<PruneRequest> = {}): Prom
   await expect(run(page, request, { onProgress, signal: abortion.signal })).rejects.toThrow('abort');
 }
 
-it('goes on where a page was closed, to the bytes of an undisturbed run, and keeps nothing behind it', async () => {
+it('resumes where a page was closed, to the bytes of an undisturbed run, and keeps nothing behind it', async () => {
   const [whole, page] = [pageOf(new FakeDirectory('a')), pageOf(new FakeDirectory('b'))];
   const steps: Progress[] = [];
   await run(whole, {}, { onProgress: (step) => void steps.push(step) });
@@ -50,7 +50,7 @@ it('goes on where a page was closed, to the bytes of an undisturbed run, and kee
   const rest: Progress[] = [];
   const { remarks } = await run(page, {}, { onProgress: (step) => void rest.push(step) });
   expect(rest.length).toBeLessThan(steps.length);
-  expect(remarks.join()).toContain('went on from what the journal of /opfs/smaller in this browser kept');
+  expect(remarks.join()).toContain('resumed from what the journal of /opfs/smaller in this browser kept');
   expect(await kept()).toBe(0);
   for (const name of ['model.onnx', 'model.onnx.data'])
     expect((await bytesOf(page, `/opfs/smaller/${name}`)).equals(await bytesOf(whole, `/opfs/smaller/${name}`))).toBe(

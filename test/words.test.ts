@@ -1,0 +1,29 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { sourceFiles } from './support/read-imports.js';
+
+/** Private words, each with the word of the field that replaces it. */
+const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
+  [/\bfore(?:tell|told|see|seen)\w*/i, 'estimate'],
+  [/\b(?:go|goes|going|went) on (?:from|where)\b/i, 'resume, or continue'],
+  [/\b(?:goOn|mayGoOn|goesOn|comesAgain)\b/, 'resume'],
+  [/\b(?:keptIn|readKept|openKept\w*|keep(?:ing)?TokenWeights)\b|\bkept-(?:run|measures|segments)/, 'checkpoint'],
+  [/\bnumbers? that (?:are|is) none\b/i, 'NaN'],
+  [/\b(?:withoutFront|GraphFront)\b/, 'embeddingPrefix'],
+  [/\b\w*[tT]wins?\b/, 'the branch without past, a duplicate, two runs'],
+  [/\b(?:definedOf|tellWhole|sayingHow|seeInMetric|askThrough|thinOut)\b/, 'a word of PyTorch, ONNX Runtime or npm'],
+  [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
+];
+
+const pages = readdirSync('docs')
+  .filter((name) => name.endsWith('.md'))
+  .map((name) => join('docs', name));
+
+it.each(BANNED)('sources and docs have other words than %s: %s', (found) => {
+  const lines = [...sourceFiles(), ...pages, 'README.md'].flatMap((file) =>
+    readFileSync(file, 'utf8')
+      .split('\n')
+      .flatMap((line, at) => (found.test(line) ? [`${file}:${at + 1} ${line.trim()}`] : [])),
+  );
+  expect(lines).toEqual([]);
+});
