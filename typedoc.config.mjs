@@ -16,12 +16,12 @@ const MENU = {
     'healing',
     'quantisation',
   ],
-  'Own pipelines': ['pipelines', 'fang-in-code'],
-  'Rely on it': ['performance', 'reliability', 'reproducibility', 'supported-models', 'results', 'deviations'],
+  'Own pipelines': ['pipelines'],
+  'Rely on it': ['performance', 'reliability', 'reproducibility', 'supported-models'],
   'Look up': ['options', 'glossary'],
   'The project': ['architecture', 'contributing', 'dependencies'],
 };
-const REST = 'Notebook and more';
+const REST = 'Research';
 
 const pathOf = (name) => join('docs', `${name}.md`);
 const named = Object.values(MENU)

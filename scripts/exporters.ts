@@ -4,7 +4,7 @@
  * without one, those of the repository's tests, and of ../shared where that is there. One process a model, so that
  * a crash is that model's alone. Fails where a model neither works nor is refused by name with a reason.
  *
- * With --write, docs/results/exporters.json keeps what became of each model and docs/notebook/models.md gets them by family and by reason.
+ * With --write, docs/results/exporters.json keeps what became of each model and docs/research/models.md gets them by family and by reason.
  */
 import { execFile } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
@@ -20,7 +20,7 @@ const { values, positionals } = readArguments(USAGE, {
 });
 
 const RESULTS = 'docs/results/exporters.json';
-const PAGE = 'docs/notebook/models.md';
+const PAGE = 'docs/research/models.md';
 const STANDARD = ['test/fixtures/exporters', '../shared/models/exporters', '../shared/models/zoo'];
 
 /** A model that takes longer than this is stuck. */

@@ -1,8 +1,8 @@
 /**
- * Measures the tables of docs/results.md on a model, one process a ladder: experiments that differ only in their sparsity
+ * Measures the tables of docs/research/results.md on a model, one process a ladder: experiments that differ only in their sparsity
  * measure the dense model once. Every figure is kept in docs/results/NAME.json as soon as it is known and not measured
- * again, so that a run can be stopped and resumed; what was pruned by then waits in a temporary folder. docs/results.md
- * and docs/notebook/results.md get the tables of all docs/results/*.json.
+ * again, so that a run can be stopped and resumed; what was pruned by then waits in a temporary folder. docs/research/results.md
+ * and docs/research/measured-results.md get the tables of all docs/results/*.json.
  *
  * DATA_FOLDER holds wikitext2/{train-head,valid}.raw.txt, text/*.txt and tasks/*.jsonl. With --keep the pruned models and
  * the windows that the dense model wrote stay there, and a figure that is wanted later is measured without pruning again.

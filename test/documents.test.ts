@@ -84,8 +84,8 @@ it('every dependency has its reason in docs/dependencies.md', () => {
   expect(names.filter((name) => !reasons.includes(`\`${name}\``))).toEqual([]);
 });
 
-it('docs/fang-in-code.md names only what is exported', () => {
-  const page = readFileSync('docs/fang-in-code.md', 'utf8');
+it('docs/research/fang-in-code.md names only what is exported', () => {
+  const page = readFileSync('docs/research/fang-in-code.md', 'utf8');
   const exported = readFileSync('src/index.ts', 'utf8');
   const names = [...page.matchAll(/^- Exports: (.*(?:\n {2}.*)*)/gm)].flatMap(([, list = '']) =>
     [...list.matchAll(/`(\w+)`/g)].map(([, name = '']) => name),

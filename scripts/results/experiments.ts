@@ -130,7 +130,7 @@ const references: Experiment[] = [
   { id: "dense, ONNX Runtime's MatMulNBitsQuantizer", tables: ['dtypes'], reference: 'q4' },
 ];
 
-/** Everything that docs/results.md and docs/notebook/results.md state; the order is that of measuring. */
+/** Everything that docs/research/results.md and docs/research/measured-results.md state; the order is that of measuring. */
 export const EXPERIMENTS: readonly Experiment[] = [
   { id: 'dense', tables: ['methods', 'baselines', 'auto', 'ablation', 'attention', 'healing', 'dtypes'] },
   ...bySparsity('methods', ['flap', 'obc', 'f-fang', 'o-fang', 'auto']),

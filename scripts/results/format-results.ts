@@ -6,14 +6,14 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
   results: [
     '# Results',
     '',
-    '`npm run results` writes this page; every figure is in a file ([smollm2](results/smollm2.json),',
-    '[smollm2-off-grid](results/smollm2-off-grid.json)), and baselines and parts of methods in the [notebook](notebook/results.md).',
+    '`npm run results` writes this page; every figure is in a file ([smollm2](../results/smollm2.json),',
+    '[smollm2-off-grid](../results/smollm2-off-grid.json)), and baselines and parts of methods in the [baselines](measured-results.md).',
     '',
     '- Perplexity is over 16 windows of 512 tokens, without BOS. Only *wiki* resembles the calibration text. *Rise* is the mean',
     '  rise of ln perplexity over the other texts.',
     '- Calibration is on 64 windows of WikiText-2 train. For `auto` the model writes half of them, here one',
     '  document each, for healing too; with documents of 128 tokens, the default since, `auto 30 %` rises by 0.460 in place',
-    '  of 0.479, and healed by 0.375 in place of 0.410 ([notebook](notebook/auto.md#documents)).',
+    '  of 0.479, and healed by 0.375 in place of 0.410 ([notebook](auto.md#documents)).',
     '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
     '- *Tokens a second* are tokens scored by second of processor time, all cores together, loading included.',
     '- Dtypes are of a copy off the four-bit grid that the weights once stood on (`scripts/off-grid.ts`); *nearest levels* and',
@@ -26,7 +26,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
   notebook: [
     '# Baselines and parts of methods',
     '',
-    '`npm run results` writes this page. [Results](../results.md) explains the columns and compares whole methods.',
+    '`npm run results` writes this page. [Results](results.md) explains the columns and compares whole methods.',
     '',
   ],
 };

@@ -6,8 +6,8 @@ import type { Measurements } from './measurement.js';
 
 const FOLDER = 'docs/results';
 const PAGES: Readonly<Record<PageName, string>> = {
-  results: 'docs/results.md',
-  notebook: 'docs/notebook/results.md',
+  results: 'docs/research/results.md',
+  notebook: 'docs/research/measured-results.md',
 };
 
 const fileOf = (name: string): string => join(FOLDER, `${name}.json`);

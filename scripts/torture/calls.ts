@@ -97,7 +97,7 @@ interface CutOptions {
 }
 
 /** Goes on from a journal; what comes of it must be what an undisturbed run made. */
-export async function restore(folder: string): Promise<void> {
+export async function resumeRuns(folder: string): Promise<void> {
   await pruneCut(folder);
   const made = hashFolder(join(folder, PLACES.cut));
   if (existsSync(join(folder, `${PLACES.cut}.partial`))) throw new WrongResult('the workspace was left');

@@ -10,12 +10,12 @@ import {
   compareIn,
   evaluateIn,
   generateIn,
-  goOn,
   healIn,
   MODEL,
   measureTasksIn,
   PLACES,
   pruneIn,
+  resumeRuns,
   TASKS,
   TEXT,
 } from './calls.js';
@@ -173,7 +173,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
           foreign: filesIn(`${PLACES.foreign}.partial`, /\.entry$/)(place.subject),
         }),
     }),
-    run: goOn,
+    run: resumeRuns,
   },
   reports: {
     needs: 'beside',

@@ -24,7 +24,7 @@ export const METRICS = {
     description: 'how far an error leads away from what the dense model predicts',
     hasCurvature: true,
     measuredForwards: true,
-    // At 1 tokens that it is sure of have next to no gradient, and code, which is full of them, loses most (docs/notebook/auto.md).
+    // At 1 tokens that it is sure of have next to no gradient, and code, which is full of them, loses most (docs/research/auto.md).
     temperature: 2,
   },
 } as const satisfies Record<string, Metric>;

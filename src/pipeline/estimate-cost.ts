@@ -71,7 +71,7 @@ interface Cost {
 }
 
 /**
- * Milliseconds on a machine with two quiet cores of an AMD EPYC (docs/notebook/performance.md): SmolLM2-135M, checked on
+ * Milliseconds on a machine with two quiet cores of an AMD EPYC (docs/research/performance.md): SmolLM2-135M, checked on
  * tiny-llama. They serve progress and estimates alone.
  */
 const MS = {

@@ -4,7 +4,7 @@ import type { DenseNeeds } from './dense-measures.js';
 
 /**
  * Tokens that a metric's curvature is averaged over: so many at least, and so many for each of its rows. Half of them
- * again cost up to a twentieth of what pruning leaves (docs/notebook/auto.md).
+ * again cost up to a twentieth of what pruning leaves (docs/research/auto.md).
  */
 const CURVATURE_TOKENS = { least: 16384, perOutput: 8 };
 

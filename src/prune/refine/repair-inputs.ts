@@ -28,7 +28,7 @@ import { startExamples } from './take-examples.js';
 
 /**
  * Added to both factors of the curvature, as fractions of their mean diagonals: less fits calibration better, and other text
- * worse (docs/notebook/auto.md).
+ * worse (docs/research/auto.md).
  */
 const DAMPENING = 1;
 
