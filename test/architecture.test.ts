@@ -29,7 +29,7 @@ const LAYERS = [
   ['evaluation'],
   ['prune'],
   ['report'],
-  ['index'],
+  ['index', 'public'],
   ['hub'],
   ['storage'],
   ['pipeline'],

@@ -77,7 +77,7 @@ it('keeps to the share, beside a source or alone', async () => {
 
 it.each([
   ['a document', { windowCount: 40 }, { windowCount: 20, tokenCount: 20 * 11 }],
-  ['six documents', { windowCount: 6, documentLength: 2 }, { windowCount: 3, tokenCount: 3 * 6 }],
+  ['four documents', { windowCount: 10, documentLength: 3 }, { windowCount: 5, tokenCount: 5 * 8 }],
 ])('resumes from a file after it was stopped, to the same windows of %s', async (_, writing, firstBatch) => {
   const file = join(folder(), 'windows.jsonl');
   const { windowCount, ...rest } = { documentLength: 128, ...writing };

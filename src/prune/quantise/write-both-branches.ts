@@ -20,7 +20,7 @@ export interface CodedGraph<Weight extends QuantisableWeight> {
 }
 
 /** What was done to the written half, and is to be done to the other. */
-interface TwinChange<Weight> {
+interface BothChanges<Weight> {
   readonly change: ModelChange;
   /** How units lie after that, where they were put in another order. */
   readonly orders?: readonly UnitOrder[];
@@ -34,7 +34,7 @@ interface TwinChange<Weight> {
  */
 export async function writeBothBranches<Weight extends QuantisableWeight>(
   { model, analysed, engine, options }: Pick<PruneJob, 'model' | 'analysed' | 'engine' | 'options'>,
-  { change, orders = [], weights }: TwinChange<Weight>,
+  { change, orders = [], weights }: BothChanges<Weight>,
   write: (graph: CodedGraph<Weight>) => void,
 ): Promise<OnnxModel> {
   const written = writeWithoutPrefix(model, (graph) => write({ model: graph, analysed, weights }));
