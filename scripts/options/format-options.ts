@@ -1,8 +1,7 @@
 import { pruneCommand } from '../../src/cli/prune.js';
 import { COMMANDS as ROWS } from '../../src/cli/run-cli.js';
 import { BUDGET } from '../../src/options/budget.js';
-import { listRows, type NamedRow } from '../../src/options/list-rows.js';
-import { type Families, type OptionRow, rowsOf } from '../../src/options/option.js';
+import { type Families, listRows, type NamedRow, type OptionRow, rowsOf } from '../../src/options/option.js';
 import { SOURCES } from '../repository.js';
 
 /** Commands, each with the call that it makes; the row of `sparsity` is the call's: a ladder is a call of its own. */

@@ -1,5 +1,5 @@
 import type { ChannelStatistics, Compensated, LinearWeight } from '../compensation/adapter.js';
-import { copyColumns, type StridedMatrix } from '../linalg/matrix-block.js';
+import { copyColumns } from '../linalg/matrix-block.js';
 import type { Engine } from '../runtime/engine.js';
 import { createQuadraticForm, type Matrix, type QuadraticForm } from './quadratic-form.js';
 
@@ -117,7 +117,7 @@ function usedColumns({ rows, columns, values }: Matrix): Int32Array {
   return Int32Array.from({ length: columns }, (_, column) => column).filter((column) => isUsed[column] === 1);
 }
 
-function pickColumns(from: StridedMatrix, columns: ArrayLike<number>): Matrix {
+function pickColumns(from: Parameters<typeof copyColumns>[0], columns: ArrayLike<number>): Matrix {
   const [rows = 0] = from.shape;
   const values = copyColumns(from, columns, new Float32Array(rows * columns.length));
   return { rows, columns: columns.length, values };

@@ -1,7 +1,6 @@
 import { type Command, Help, Option } from 'commander';
 import { OptionError } from '../errors.js';
-import { listRows, type NamedRow } from '../options/list-rows.js';
-import { type Families, refusal, rowsOf } from '../options/option.js';
+import { type Families, listRows, type NamedRow, refusal, rowsOf } from '../options/option.js';
 import { READERS } from './readers.js';
 
 /** Beyond this many flags `--help` keeps to those for every day, and `--help-all` shows the rest. */

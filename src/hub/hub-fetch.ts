@@ -1,8 +1,17 @@
 import { errorMessage } from '../error-message.js';
 import { HubError } from '../errors.js';
 import type { HubLimits, HubSettings } from '../platform/hub-store.js';
-import { HUB_LIMITS } from './hub-limits.js';
 
+/** What is waited for at most. The slowest lines that models are downloaded on bring some 2 kB a second. */
+const HUB_LIMITS: HubLimits = {
+  answerMs: 30_000,
+  paceMs: 30_000,
+  paceBytes: 16 * 1024,
+  listingMs: 10 * 60_000,
+  listingPages: 200,
+  retryMs: 1000,
+  retryWaitMs: 5 * 60_000,
+};
 /** Largest answer that is no file, in bytes: a page of a thousand files has some 300 kB. */
 const MAX_ANSWER_BYTES = 64 * 2 ** 20;
 /** How often a question is asked again where the Hub is at fault, and how long after the first time. */

@@ -1,3 +1,5 @@
+import type { NdArray } from 'ndarray';
+
 /** A rectangle of a row-major matrix: rows `[rowStart, rowEnd)`, columns `[columnStart, columnEnd)`. */
 export interface MatrixBlock {
   readonly rowStart: number;
@@ -60,17 +62,14 @@ export function pickSubmatrix(
   return picked;
 }
 
-/** A matrix `[rows, columns]` in memory, any strides. */
-export interface StridedMatrix {
-  readonly data: Float32Array;
-  readonly offset: number;
-  readonly shape: readonly number[];
-  readonly stride: readonly number[];
-}
-
 /** Columns of a matrix put into `target`, dense and row-major; returns it. */
 export function copyColumns<T extends Float32Array | Float64Array>(
-  { data, offset, shape: [rowCount = 0], stride: [rowStride = 0, columnStride = 0] }: StridedMatrix,
+  {
+    data,
+    offset,
+    shape: [rowCount = 0],
+    stride: [rowStride = 0, columnStride = 0],
+  }: Pick<NdArray<Float32Array>, 'data' | 'offset' | 'shape' | 'stride'>,
   columns: ArrayLike<number>,
   target: T,
 ): T {

@@ -1,3 +1,4 @@
+import { NumericalError, UnsupportedModelError } from '../errors.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
 import type { EngineChoice, Files, Platform } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
@@ -7,7 +8,6 @@ import type { PairPlace } from '../storage/json-with-tensors.js';
 import type { ModelFolder } from '../storage/model-folder.js';
 import { readJsonFile } from '../storage/read-json.js';
 import { readListed } from '../storage/read-listed.js';
-import { isDeterministicError } from './deterministic-error.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
 import { keyAt, runKey } from './run-key.js';
 import { resolveStages, type Stages, type StagesOption } from './stages.js';
@@ -164,6 +164,16 @@ export async function withJournal<T>(
   } finally {
     await workspace.close(isOver);
   }
+}
+
+/**
+ * Whether the same run would end in the same error on any machine, so that nothing need be kept for it: its model cannot be
+ * pruned, or holds NaN. A file that cannot be read, an engine that fails, a limit, a full disk or too little memory may be the
+ * machine's fault, also where they are the cause of an error about the model.
+ */
+export function isDeterministicError(error: unknown): boolean {
+  if (!(error instanceof UnsupportedModelError || error instanceof NumericalError)) return false;
+  return error.cause === undefined || isDeterministicError(error.cause);
 }
 
 /** What the manifest of a folder says of the run that made it; undefined where there is none. */

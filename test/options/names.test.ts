@@ -1,7 +1,6 @@
 import { EVAL } from '../../src/cli/eval.js';
 import * as commands from '../../src/options/commands.js';
-import { listRows } from '../../src/options/list-rows.js';
-import { type Families, rowsOf } from '../../src/options/option.js';
+import { type Families, listRows, rowsOf } from '../../src/options/option.js';
 
 /** The options of all calls by the long name of their flag. */
 function optionsByFlag(): Map<string, Set<string>> {

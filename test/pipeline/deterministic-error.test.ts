@@ -1,7 +1,6 @@
 import { EngineError, ModelFormatError, NumericalError, OptionError, UnsupportedModelError } from '../../src/errors.js';
-import { isDeterministicError } from '../../src/pipeline/deterministic-error.js';
 import type { JobContext } from '../../src/pipeline/job-context.js';
-import { withJournal } from '../../src/pipeline/resumable-job.js';
+import { isDeterministicError, withJournal } from '../../src/pipeline/resumable-job.js';
 
 const system = (code: string) => Object.assign(new Error(code), { code });
 
