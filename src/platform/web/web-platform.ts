@@ -39,7 +39,7 @@ export interface WebPlatformOptions {
  * A page or a worker: folders that it was given, ONNX Runtime Web.
  * @example
  * const platform = createWebPlatform({ folders: { dense: await showDirectoryPicker(), smaller: new Map() } });
- * await runPrune(platform, { model: '/dense', out: '/smaller', sparsity: 0.3 });
+ * await callOn(platform, 'prune', { model: '/dense', out: '/smaller', sparsity: 0.3 });
  */
 export function createWebPlatform(options: WebPlatformOptions = {}): Platform {
   const { folders = {}, home, runtime = {}, hub, run = randomName() } = options;
