@@ -1,11 +1,14 @@
 import type { OutputLinear } from '../architecture/layout.js';
 import type { ChannelStatistics, StatisticsNeed } from '../compensation/adapter.js';
 import { NumericalError } from '../errors.js';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { Value } from '../graph/value.js';
+import { OPEN } from '../graph/value-facts.js';
 import { findNonFinite } from '../linalg/matrix-block.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
+import { joinExtensions } from '../runtime/compile-stage.js';
 import type { Tensor, Tensors } from '../runtime/engine.js';
 import { addMoments, type ChannelMoments, startMoments } from './channel-moments.js';
+import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
@@ -52,14 +55,14 @@ export interface StatisticsMeter extends StageMeter {
 /** @param at Tells the meter's values from those of other meters on the same stage. */
 export function createStatisticsMeter(target: StatisticsTarget, at: string): StatisticsMeter {
   const sums = target.groups.map((group): Sums => ({ tokenCount: 0, moments: startMoments(group.length) }));
-  const { extension, grams } = statisticsNodes(target, at);
+  const { extension, grams, names } = statisticsNodes(target, at);
   return {
     reads: [target.linear.input],
     extension,
-    feeds: (batch) => Object.assign(weightFeeds(target, at, batch), ...grams.map((gram) => gram.feeds())),
+    feeds: (batch) => Object.assign(weightFeeds(target, names, batch), ...grams.map((gram) => gram.feeds())),
     add(batch, values) {
       target.groups.forEach((group, k) => {
-        sums[k] = addBatch(sums[k]!, { target, at, k, group, batch, values });
+        sums[k] = addBatch(sums[k]!, { target, names, k, group, batch, values });
         grams[k]?.add(values);
       });
     },
@@ -72,8 +75,8 @@ interface Sums {
   readonly moments: ChannelMoments;
 }
 
-const valueName = (at: string, what: string, k?: number): string =>
-  `statistics/${at}/${what}${k === undefined ? '' : `/${k}`}`;
+/** Names of values by what they are. */
+type SumNames = Readonly<Record<string, string>>;
 
 /**
  * T = tokens, F = channels, G = groups. With m the batch mean and d = h - m: W d and W d^2, each `[G, F]`, and per group
@@ -81,77 +84,60 @@ const valueName = (at: string, what: string, k?: number): string =>
  */
 function statisticsNodes(target: StatisticsTarget, at: string) {
   const { linear, needs, groups, tokenWeights } = target;
-  const name = (what: string, k?: number): string => valueName(at, what, k);
-  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
-    makeNode({ op, inputs, outputs: [output], attributes });
-  const nodes = [
-    node('Cast', [linear.input], name('float'), { to: 1 }),
-    node('Reshape', [name('float'), name('shape')], name('h')),
-    node('MatMul', [name('mean_weights'), name('h')], name('mean')),
-    node('Sub', [name('h'), name('mean')], name('centred')),
-    node('Mul', [name('centred'), name('centred')], name('squared')),
-    node('MatMul', [name('weights'), name('centred')], name('first')),
-    node('MatMul', [name('weights'), name('squared')], name('second')),
-  ];
-  const initializers = [makeInt64Initializer(name('shape'), [-1, linear.inputCount])];
-  const outputs = [name('mean'), name('first'), name('second')];
-  const grams: GramSum[] = [];
-  if (needs === 'gram') {
-    nodes.push(node('Transpose', [name('h')], name('channels'), { perm: [1, 0] }));
-    groups.forEach((group, k) => {
-      const right = group.length === linear.inputCount ? name('channels') : name('members', k);
-      if (right !== name('channels')) {
-        initializers.push(makeInt64Initializer(name('group', k), [...group]));
-        nodes.push(node('Gather', [name('channels'), name('group', k)], right, { axis: 0 }));
-      }
-      const left = tokenWeights === undefined ? right : name('weighted', k);
-      if (left !== right) {
-        initializers.push(makeInt64Initializer(name('row', k), [k]));
-        nodes.push(
-          node('Gather', [name('weights'), name('row', k)], name('weight', k), { axis: 0 }),
-          node('Mul', [right, name('weight', k)], left),
-        );
-      }
-      const gram = createGramSum({ name: name('gram', k), left, right, size: group.length });
-      nodes.push(...gram.nodes);
-      initializers.push(...gram.initializers);
-      outputs.push(...gram.outputs);
-      grams.push(gram);
+  const prefix = `statistics/${at}`;
+  const { names, ...own } = extendStage<string>(prefix, (o) => {
+    const meanWeights = o.input('mean_weights', [1, OPEN]);
+    const weights = o.input('weights', [groups.length, OPEN]);
+    const h = o.rows(o.float(o.value(linear.input)), linear.inputCount);
+    const mean = o.matMul(meanWeights, h);
+    const centred = o.sub(h, mean);
+    const sums = { first: o.matMul(weights, centred), second: o.matMul(weights, o.mul(centred, centred)) };
+    if (needs !== 'gram') return { meanWeights, weights, mean, ...sums };
+    const channels = o.transpose(h, [1, 0]);
+    const factors = groups.map((group, k): [left: Value, right: Value] => {
+      const right = group.length === linear.inputCount ? channels : o.pickRows(channels, [...group]);
+      return [tokenWeights === undefined ? right : o.mul(right, o.pickRows(weights, [k])), right];
     });
-  }
-  const inputs = [
-    ...['mean_weights', 'weights'].map((what) => ({ name: name(what), type: 'float32' as const })),
-    ...grams.flatMap((gram) => gram.inputs),
-  ];
-  return { extension: { nodes, initializers, inputs, outputs }, grams };
+    const named = factors.flatMap(([left, right], k) => [[`left/${k}`, left] as const, [`right/${k}`, right] as const]);
+    return { meanWeights, weights, mean, ...sums, ...Object.fromEntries(named) };
+  });
+  const grams =
+    needs === 'gram'
+      ? groups.map((group, k) => {
+          const [left, right] = [names[`left/${k}`]!, names[`right/${k}`]!];
+          return createGramSum({ name: `${prefix}/gram/${k}`, left, right, size: group.length });
+        })
+      : [];
+  const outputs = [names.mean!, names.first!, names.second!];
+  return { extension: joinExtensions([{ ...own, outputs }, ...grams]), grams, names };
 }
 
-function weightFeeds({ groups, tokenWeights }: StatisticsTarget, at: string, batch: Batch): Tensors {
+function weightFeeds({ groups, tokenWeights }: StatisticsTarget, names: SumNames, batch: Batch): Tensors {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const groupCount = groups.length;
   const float = (dims: number[], data: Float32Array): Tensor => ({ type: 'float32', dims, data });
   const weights = tokenWeights?.(batch) ?? new Float32Array(groupCount * tokenCount).fill(1);
   return {
-    [valueName(at, 'mean_weights')]: float([1, tokenCount], new Float32Array(tokenCount).fill(1 / tokenCount)),
-    [valueName(at, 'weights')]: float([groupCount, tokenCount], weights),
+    [names.meanWeights!]: float([1, tokenCount], new Float32Array(tokenCount).fill(1 / tokenCount)),
+    [names.weights!]: float([groupCount, tokenCount], weights),
   };
 }
 
 interface GroupBatch {
   readonly target: StatisticsTarget;
-  readonly at: string;
+  readonly names: SumNames;
   readonly k: number;
   readonly group: Int32Array;
   readonly batch: Batch;
   readonly values: Tensors;
 }
 
-function addBatch(sums: Sums, { target, at, k, group, batch, values }: GroupBatch): Sums {
+function addBatch(sums: Sums, { target, names, k, group, batch, values }: GroupBatch): Sums {
   const tokenCount = batch.batchSize * batch.sequenceLength;
   const weights = target.tokenWeights?.(batch).subarray(k * tokenCount, (k + 1) * tokenCount);
   const weightSum = weights === undefined ? tokenCount : weights.reduce((sum, weight) => sum + weight, 0);
-  const row = (what: string): Float32Array => {
-    const all = values[valueName(at, what)]!.data as Float32Array;
+  const row = (what: 'mean' | 'first' | 'second'): Float32Array => {
+    const all = values[names[what]!]!.data as Float32Array;
     const start = what === 'mean' ? 0 : k * target.linear.inputCount;
     return Float32Array.from(group, (channel) => all[start + channel]!);
   };

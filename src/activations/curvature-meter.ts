@@ -1,7 +1,8 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
-import { createGramSum } from './gram-sum.js';
+import { joinExtensions } from '../runtime/compile-stage.js';
+import { extendStage } from './extend-stage.js';
+import { createGramSum, type GramSum } from './gram-sum.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of the metric's curvature at one module's output. */
@@ -19,33 +20,30 @@ export interface CurvatureMeter extends BackwardMeter {
 export function createCurvatureMeter({ output, index, block, kind }: PrunableModule): CurvatureMeter {
   const size = output.outputCount;
   let tokenCount = 0;
-  const name = (what: string) => `curvature/${index}/${what}`;
-  const node = (op: string, inputs: string[], result: string, attributes = {}) =>
-    makeNode({ op, inputs, outputs: [result], attributes });
-  const gram = createGramSum({ name: name('gram'), left: name('channels'), right: name('channels'), size });
+  let gram: GramSum | undefined;
+  const prefix = `curvature/${index}`;
   return {
     reads: [],
     wanted: [output.result],
-    open: (gradientOf) => ({
-      reads: [],
-      extension: {
-        nodes: [
-          node('Reshape', [gradientOf(output.result), name('shape')], name('tokens')),
-          node('Transpose', [name('tokens')], name('channels'), { perm: [1, 0] }),
-          ...gram.nodes,
-        ],
-        initializers: [makeInt64Initializer(name('shape'), [-1, size]), ...gram.initializers],
-        inputs: gram.inputs,
-        outputs: gram.outputs,
-      },
-      feeds: gram.feeds,
-      add(batch, values) {
-        tokenCount += batch.tokens.length;
-        gram.add(values);
-      },
-    }),
+    open(gradientOf) {
+      const { names, ...own } = extendStage(prefix, (o) => ({
+        channels: o.transpose(o.rows(o.value(gradientOf(output.result)), size), [1, 0]),
+      }));
+      // Graphs of several batch sizes add to one sum; the names in them are the same.
+      gram ??= createGramSum({ name: `${prefix}/gram`, left: names.channels, right: names.channels, size });
+      const sum = gram;
+      return {
+        reads: [],
+        extension: joinExtensions([{ ...own, outputs: [] }, sum]),
+        feeds: sum.feeds,
+        add(batch, values) {
+          tokenCount += batch.tokens.length;
+          sum.add(values);
+        },
+      };
+    },
     finish() {
-      const mean = gram.finish(tokenCount);
+      const mean = gram!.finish(tokenCount);
       let trace = 0;
       for (let i = 0; i < size; i += 1) trace += mean[i * size + i]!;
       if (!Number.isFinite(trace)) {

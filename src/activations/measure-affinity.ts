@@ -1,8 +1,9 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import { NumericalError } from '../errors.js';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
+import { extendStage } from './extend-stage.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
 /** Contexts of the tokens as one FFN sees them. */
@@ -28,35 +29,26 @@ export function createAffinityMeter(module: PrunableModule, contexts: TokenConte
   const { contextCount } = contexts;
   const { input } = module.output;
   const sums = new Float64Array(contextCount * module.unitCount);
-  const name = (what: string) => `affinity/${module.index}/${what}`;
-  const node = (op: string, inputs: string[], result: string, attributes = {}) =>
-    makeNode({ op, inputs, outputs: [result], attributes });
   return {
     reads: [input],
     wanted: [input],
-    open: (gradientOf) => ({
-      reads: [input],
-      extension: {
-        nodes: [
-          node('Cast', [input], name('h'), { to: 1 }),
-          node('Mul', [name('h'), gradientOf(input)], name('product')),
-          node('Abs', [name('product')], name('abs')),
-          node('Reshape', [name('abs'), name('shape')], name('rows')),
-          node('MatMul', [name('onehot'), name('rows')], name('sums')),
-        ],
-        initializers: [makeInt64Initializer(name('shape'), [-1, module.unitCount])],
-        inputs: [{ name: name('onehot'), type: 'float32' }],
-        outputs: [name('sums')],
-      },
-      feeds: (batch) => ({
-        [name('onehot')]: oneHot(batch, contexts),
-      }),
-      add(_batch, values) {
-        (values[name('sums')]!.data as Float32Array).forEach((value, at) => {
-          sums[at]! += value;
-        });
-      },
-    }),
+    open(gradientOf) {
+      const { names, ...extension } = extendStage(`affinity/${module.index}`, (o) => {
+        const onehot = o.input('onehot', [contextCount, OPEN]);
+        const product = o.abs(o.mul(o.float(o.value(input)), o.value(gradientOf(input))));
+        return { onehot, sums: o.matMul(onehot, o.rows(product, module.unitCount)) };
+      });
+      return {
+        reads: [input],
+        extension: { ...extension, outputs: [names.sums] },
+        feeds: (batch) => ({ [names.onehot]: oneHot(batch, contexts) }),
+        add(_batch, values) {
+          (values[names.sums]!.data as Float32Array).forEach((value, at) => {
+            sums[at]! += value;
+          });
+        },
+      };
+    },
     finish: () => takeMeans(module, sums, contexts),
   };
 }

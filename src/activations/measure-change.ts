@@ -1,6 +1,7 @@
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
 import type { Tensor } from '../runtime/engine.js';
+import { extendStage } from './extend-stage.js';
 import type { StageMeter } from './stage-meter.js';
 
 /** Whose change is measured. */
@@ -30,44 +31,23 @@ export interface ChangeMeter extends StageMeter {
  */
 export function createChangeMeter({ index, output, channelCount, before, type }: ChangeRequest): ChangeMeter {
   let [sum, rowCount, zeroCount] = [0, 0, 0];
-  const name = (what: string) => `change/${index}/${what}`;
-  const node = (op: string, inputs: string[], result: string, attributes = {}) =>
-    makeNode({ op, inputs: inputs.map(name), outputs: [name(result)], attributes });
-  const rows = (value: string, result: string) => [
-    makeNode({ op: 'Cast', inputs: [value], outputs: [name(`${result}_float`)], attributes: { to: 1 } }),
-    node('Reshape', [`${result}_float`, 'shape'], result),
-  ];
-  // A product with ones adds up the channels: the form of ReduceSum depends on the opset.
-  const dot = (one: string, other: string, result: string) => [
-    node('Mul', [one, other], `${result}_products`),
-    node('MatMul', [`${result}_products`, 'ones'], result),
-  ];
+  const { names, ...extension } = extendStage(`change/${index}`, (o) => {
+    const before = o.input('before', [OPEN], type);
+    const a = o.rows(o.float(before), channelCount);
+    const b = o.rows(o.float(o.value(output)), channelCount);
+    const ab = o.sumChannels(o.mul(a, b));
+    const norms = o.sqrt(o.mul(o.sumChannels(o.mul(a, a)), o.sumChannels(o.mul(b, b))));
+    return { before, cosine: o.div(ab, norms), norms };
+  });
   return {
     reads: [output],
-    extension: {
-      nodes: [
-        ...rows(name('before'), 'a'),
-        ...rows(output, 'b'),
-        ...dot('a', 'b', 'ab'),
-        ...dot('a', 'a', 'aa'),
-        ...dot('b', 'b', 'bb'),
-        node('Mul', ['aa', 'bb'], 'square'),
-        node('Sqrt', ['square'], 'norms'),
-        node('Div', ['ab', 'norms'], 'cosine'),
-      ],
-      initializers: [
-        makeInt64Initializer(name('shape'), [-1, channelCount]),
-        makeFloatInitializer(name('ones'), [channelCount, 1], new Float32Array(channelCount).fill(1)),
-      ],
-      inputs: [{ name: name('before'), type }],
-      outputs: [name('cosine'), name('norms')],
-    },
-    feeds: async (batch) => ({ [name('before')]: await before(batch) }),
+    extension: { ...extension, outputs: [names.cosine, names.norms] },
+    feeds: async (batch) => ({ [names.before]: await before(batch) }),
     add(_batch, values) {
-      const norms = values[name('norms')]!.data as Float32Array;
+      const norms = values[names.norms]!.data as Float32Array;
       rowCount += norms.length;
       // A hidden state of zeros (an embedding that was never learnt) has no direction that could change.
-      (values[name('cosine')]!.data as Float32Array).forEach((cosine, at) => {
+      (values[names.cosine]!.data as Float32Array).forEach((cosine, at) => {
         if (norms[at] === 0) zeroCount += 1;
         else sum += 1 - cosine;
       });

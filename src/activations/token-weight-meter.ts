@@ -1,5 +1,5 @@
 import { NumericalError } from '../errors.js';
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import { extendStage } from './extend-stage.js';
 import type { BackwardMeter } from './walk-backwards.js';
 
 /** A meter of how much the loss feels of each token at one value. */
@@ -14,30 +14,22 @@ export interface TokenWeightMeter extends BackwardMeter {
  */
 export function createTokenWeightMeter(value: string, channelCount: number): TokenWeightMeter {
   const weights = new Map<number, Float32Array>();
-  const name = (what: string) => `token_weight/${value}/${what}`;
-  const node = (op: string, inputs: string[], result: string) => makeNode({ op, inputs, outputs: [result] });
   return {
     reads: [],
     wanted: [value],
-    open: (gradientOf) => ({
-      reads: [],
-      extension: {
-        nodes: [
-          node('Reshape', [gradientOf(value), name('shape')], name('tokens')),
-          node('Mul', [name('tokens'), name('tokens')], name('squares')),
-          node('MatMul', [name('squares'), name('ones')], name('sums')),
-        ],
-        initializers: [
-          makeInt64Initializer(name('shape'), [-1, channelCount]),
-          makeFloatInitializer(name('ones'), [channelCount, 1], new Float32Array(channelCount).fill(1)),
-        ],
-        inputs: [],
-        outputs: [name('sums')],
-      },
-      feeds: () => ({}),
-      add: (batch, values) =>
-        void weights.set(batch.index, Float32Array.from(values[name('sums')]!.data as Float32Array)),
-    }),
+    open(gradientOf) {
+      const { names, ...extension } = extendStage(`token_weight/${value}`, (o) => {
+        const gradient = o.rows(o.value(gradientOf(value)), channelCount);
+        return { sums: o.sumChannels(o.mul(gradient, gradient)) };
+      });
+      return {
+        reads: [],
+        extension: { ...extension, outputs: [names.sums] },
+        feeds: () => ({}),
+        add: (batch, values) =>
+          void weights.set(batch.index, Float32Array.from(values[names.sums]!.data as Float32Array)),
+      };
+    },
     finish() {
       for (const found of weights.values()) {
         if (found.every(Number.isFinite)) continue;

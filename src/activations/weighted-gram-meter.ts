@@ -1,6 +1,8 @@
 import { NumericalError } from '../errors.js';
-import { makeInt64Initializer, makeNode } from '../graph/build.js';
+import { OPEN } from '../graph/value-facts.js';
 import type { Batch } from '../runtime/block-runner.js';
+import { joinExtensions } from '../runtime/compile-stage.js';
+import { extendStage } from './extend-stage.js';
 import { createGramSum, type GramSum } from './gram-sum.js';
 import type { StageMeter } from './stage-meter.js';
 
@@ -24,32 +26,23 @@ export interface WeightedGramRequest {
 /** `sum of weight x x'` over tokens, summed in the graph. */
 export function createWeightedGramMeter(given: WeightedGramRequest): WeightedGramMeter {
   const { at, value, channelCount: size, weightsOf, isHeldOut } = given;
-  const name = (what: string) => `weighted_gram/${at}/${what}`;
-  const node = (op: string, inputs: string[], output: string, attributes = {}) =>
-    makeNode({ op, inputs, outputs: [output], attributes });
-  const createSum = () => createGramSum({ name: name('gram'), left: name('weighted'), right: name('channels'), size });
+  const { names, ...extension } = extendStage(`weighted_gram/${at}`, (o) => {
+    const weights = o.input('weights', [1, OPEN]);
+    const channels = o.transpose(o.rows(o.float(o.value(value)), size), [1, 0]);
+    return { weights, channels, weighted: o.mul(channels, weights) };
+  });
+  const { weighted: left, channels: right } = names;
+  const createSum = () => createGramSum({ name: `weighted_gram/${at}/gram`, left, right, size });
   // One list of nodes, two sums that take turns.
   const sums = { learned: createSum(), heldOut: createSum() };
   const totals = { learned: 0, heldOut: 0 };
   const sideOf = (batch: Batch): keyof typeof sums => (isHeldOut(batch) ? 'heldOut' : 'learned');
-  const { nodes, initializers, inputs, outputs } = sums.learned;
   return {
     reads: [value],
-    extension: {
-      nodes: [
-        node('Cast', [value], name('float'), { to: 1 }),
-        node('Reshape', [name('float'), name('shape')], name('tokens')),
-        node('Transpose', [name('tokens')], name('channels'), { perm: [1, 0] }),
-        node('Mul', [name('channels'), name('weights')], name('weighted')),
-        ...nodes,
-      ],
-      initializers: [makeInt64Initializer(name('shape'), [-1, size]), ...initializers],
-      inputs: [{ name: name('weights'), type: 'float32' }, ...inputs],
-      outputs,
-    },
+    extension: joinExtensions([{ ...extension, outputs: [] }, sums.learned]),
     feeds(batch) {
       const data = weightsOf(batch) ?? new Float32Array(batch.tokens.length);
-      return { [name('weights')]: { type: 'float32', dims: [1, data.length], data }, ...sums[sideOf(batch)].feeds() };
+      return { [names.weights]: { type: 'float32', dims: [1, data.length], data }, ...sums[sideOf(batch)].feeds() };
     },
     add(batch, values) {
       const side = sideOf(batch);

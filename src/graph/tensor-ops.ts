@@ -147,6 +147,7 @@ export function createTensorOps(emitter: NodeEmitter, opset: number) {
     less: binary('Less', BOOL),
     equal: binary('Equal', BOOL),
     neg: unary('Neg'),
+    abs: unary('Abs'),
     sign: unary('Sign'),
     exp: unary('Exp'),
     log: unary('Log'),

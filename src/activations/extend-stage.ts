@@ -1,0 +1,65 @@
+import { createNodeEmitter } from '../graph/node-emitter.js';
+import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
+import { FLOAT32, type Value } from '../graph/value.js';
+import { OPEN } from '../graph/value-facts.js';
+import type { StageExtension } from '../runtime/compile-stage.js';
+import type { TensorType } from '../runtime/engine.js';
+
+/** Meters use only operators whose form is the same from here on: they stand in graphs of any opset. */
+const OPSET = 11;
+
+/** What a meter is written in: the vocabulary of gradient rules, and how values of the stage come in. */
+export interface StageOps extends TensorOps {
+  /** A value of the stage, of dims that follow the data. */
+  value(name: string): Value;
+  /** An input of the meter's own, which each run is fed. */
+  input(what: string, dims: readonly number[], type?: TensorType): Value;
+  /** A value in single precision. */
+  float(x: Value): Value;
+  /** All axes but the last as one, of so many channels. */
+  rows(x: Value, channelCount: number): Value;
+  /** Some rows of a matrix. */
+  pickRows(x: Value, rows: readonly number[]): Value;
+  /** Sums over the channels, `[tokens, 1]`: a product with ones, since the form of ReduceSum depends on the opset. */
+  sumChannels(x: Value): Value;
+}
+
+/** A meter's part of a stage. */
+export interface Extended<Name extends string> extends Pick<StageExtension, 'nodes' | 'initializers' | 'inputs'> {
+  /** Names of the values that were made, and of the inputs by what they are. */
+  readonly names: Readonly<Record<Name, string>>;
+}
+
+/**
+ * Builds what a meter adds to a stage.
+ * @param prefix Begins all names; another meter of the stage has another.
+ * @param build Makes values; what they do not depend on is left out.
+ */
+export function extendStage<Name extends string>(
+  prefix: string,
+  build: (o: StageOps) => Readonly<Record<Name, Value>>,
+): Extended<Name> {
+  const emitter = createNodeEmitter(`${prefix}/`);
+  const inputs: { readonly name: string; readonly type: TensorType }[] = [];
+  const ops = createTensorOps(emitter, OPSET);
+  const made = build({
+    ...ops,
+    value: (name) => ({ name, dims: [OPEN], dataType: FLOAT32 }),
+    input(what, dims, type = 'float32') {
+      const name = `${prefix}/${what}`;
+      inputs.push({ name, type });
+      return { name, dims, dataType: FLOAT32 };
+    },
+    float: (x) => emitter.node('Cast', [x], { dims: x.dims, dataType: FLOAT32, attributes: { to: FLOAT32 } }),
+    rows: (x, channelCount) =>
+      emitter.node('Reshape', [x, ops.ints([OPEN, channelCount])], { dims: [OPEN, channelCount], dataType: FLOAT32 }),
+    pickRows: (x, rows) =>
+      emitter.node('Gather', [x, ops.ints(rows)], { ...x, dims: [rows.length, x.dims[1]!], attributes: { axis: 0 } }),
+    sumChannels(x) {
+      const channelCount = x.dims.at(-1)!;
+      return ops.matMul(x, emitter.constant(FLOAT32, [channelCount, 1], new Array<number>(channelCount).fill(1)));
+    },
+  });
+  const names = Object.fromEntries(Object.entries<Value>(made).map(([key, { name }]) => [key, name]));
+  return { ...emitter.finish(Object.values(names)), inputs, names: names as Record<Name, string> };
+}
