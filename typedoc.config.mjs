@@ -5,7 +5,7 @@ import { Converter, PageEvent } from 'typedoc';
 
 /** The menu: the way of a newcomer from top to bottom. A page that is named nowhere is listed under the last heading. */
 const MENU = {
-  'First steps': ['why', 'guide', 'hub', 'browser', 'bundlers', 'apps'],
+  'First steps': ['why', 'guide', 'hub', 'browser'],
   'Better results': [
     'calibration',
     'report',
@@ -17,7 +17,7 @@ const MENU = {
     'quantisation',
   ],
   'Own pipelines': ['pipelines'],
-  'Rely on it': ['performance', 'reliability', 'reproducibility', 'supported-models'],
+  'Rely on it': ['performance', 'reliability', 'supported-models'],
   'Look up': ['options', 'glossary'],
   'The project': ['architecture', 'contributing', 'dependencies'],
 };

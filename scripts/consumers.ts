@@ -1,7 +1,7 @@
 /**
  * The packed library in other runtimes (Bun, Deno), and in pages as users build them: each bundler in a project of its own, its page
  * opened in a browser, a model pruned there. Takes minutes and some 500 MB of downloads from the npm registry, which is all that is reached.
- * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/bundlers.md.
+ * `npm run consumers [NAME...] [-- --write]`: only some of them; `--write` puts the table into docs/browser.md.
  */
 import assert from 'node:assert/strict';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
@@ -90,7 +90,7 @@ try {
 }
 const table = `| built by | version | scripts | as brotli | WebAssembly |\n| --- | --- | --- | --- | --- |\n${rows.join('\n')}\n`;
 if (process.argv.includes('--write'))
-  writeFileSync('docs/bundlers.md', putBetween(readFileSync('docs/bundlers.md', 'utf8'), 'consumers', table));
+  writeFileSync('docs/browser.md', putBetween(readFileSync('docs/browser.md', 'utf8'), 'consumers', table));
 
 async function tryPages(place: Workshop, consumers: readonly Consumer[]): Promise<void> {
   const browser = await launchChromium();
