@@ -1,3 +1,5 @@
+import type { TensorProto } from 'onnx-buf';
+import { makeFloatInitializer } from '../graph/build.js';
 import { createNodeEmitter } from '../graph/node-emitter.js';
 import { createTensorOps, type TensorOps } from '../graph/tensor-ops.js';
 import { FLOAT32, type Value } from '../graph/value.js';
@@ -14,6 +16,8 @@ export interface StageOps extends TensorOps {
   value(name: string): Value;
   /** An input of the meter's own, which each run is fed. */
   input(what: string, dims: readonly number[], type?: TensorType): Value;
+  /** Numbers of the meter's own, row-major. */
+  tensor(what: string, dims: readonly number[], values: ArrayLike<number>): Value;
   /** A value in single precision. */
   float(x: Value): Value;
   /** All axes but the last as one, of so many channels. */
@@ -41,6 +45,7 @@ export function extendStage<Name extends string>(
 ): Extended<Name> {
   const emitter = createNodeEmitter(`${prefix}/`);
   const inputs: { readonly name: string; readonly type: TensorType }[] = [];
+  const tensors: TensorProto[] = [];
   const ops = createTensorOps(emitter, OPSET);
   const made = build({
     ...ops,
@@ -48,6 +53,11 @@ export function extendStage<Name extends string>(
     input(what, dims, type = 'float32') {
       const name = `${prefix}/${what}`;
       inputs.push({ name, type });
+      return { name, dims, dataType: FLOAT32 };
+    },
+    tensor(what, dims, values) {
+      const name = `${prefix}/${what}`;
+      tensors.push(makeFloatInitializer(name, dims, values));
       return { name, dims, dataType: FLOAT32 };
     },
     float: (x) => emitter.node('Cast', [x], { dims: x.dims, dataType: FLOAT32, attributes: { to: FLOAT32 } }),
@@ -61,5 +71,6 @@ export function extendStage<Name extends string>(
     },
   });
   const names = Object.fromEntries(Object.entries<Value>(made).map(([key, { name }]) => [key, name]));
-  return { ...emitter.finish(Object.values(names)), inputs, names: names as Record<Name, string> };
+  const { nodes, initializers } = emitter.finish(Object.values(names));
+  return { nodes, initializers: [...initializers, ...tensors], inputs, names: names as Record<Name, string> };
 }

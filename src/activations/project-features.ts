@@ -1,9 +1,9 @@
-import type { NodeProto, TensorProto } from 'onnx-buf';
-import { makeFloatInitializer, makeInt64Initializer, makeNode } from '../graph/build.js';
+import type { Value } from '../graph/value.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { fitPca, type Pca } from '../linalg/pca.js';
 import type { Batch, BlockRunner } from '../runtime/block-runner.js';
 import { collectStatistics } from './collect-statistics.js';
+import { extendStage, type StageOps } from './extend-stage.js';
 import { runMeters, type StageMeter } from './stage-meter.js';
 
 /** PCA keeps at most this many dimensions. */
@@ -57,43 +57,25 @@ export interface PointMeter extends StageMeter {
 /** A meter of tokens as points. */
 export function createPointMeter(request: FeatureRequest, batches: readonly Batch[]): PointMeter {
   const { componentCount } = request.pca;
-  const projection = projectionNodes(request);
+  const { names, ...extension } = extendStage(`features/${request.index ?? 0}`, (o) => ({
+    points: projectRows(o, request),
+  }));
   const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const points = new Float64Array(tokenCount * componentCount);
   return {
     points,
     reads: [request.value],
-    extension: { ...projection, inputs: [], outputs: [projection.points] },
+    extension: { ...extension, outputs: [names.points] },
     feeds: () => ({}),
     add({ firstToken }, values) {
-      points.set(values[projection.points]!.data as Float32Array, firstToken * componentCount);
+      points.set(values[names.points]!.data as Float32Array, firstToken * componentCount);
     },
   };
 }
 
-/** Nodes that make a value `points`, `[tokens, componentCount]`, of one with a row of features a token. */
-export interface Projection {
-  readonly nodes: readonly NodeProto[];
-  readonly initializers: readonly TensorProto[];
-  readonly points: string;
-}
-
-export function projectionNodes({ value, pca, index = 0 }: FeatureRequest): Projection {
-  const { size, componentCount } = pca;
-  const name = (what: string) => `features/${index}/${what}`;
-  const points = name('points');
-  return {
-    points,
-    nodes: [
-      makeNode({ op: 'Cast', inputs: [value], outputs: [name('float')], attributes: { to: 1 } }),
-      makeNode({ op: 'Reshape', inputs: [name('float'), name('shape')], outputs: [name('rows')] }),
-      makeNode({ op: 'Sub', inputs: [name('rows'), name('mean')], outputs: [name('centred')] }),
-      makeNode({ op: 'MatMul', inputs: [name('centred'), name('components')], outputs: [points] }),
-    ],
-    initializers: [
-      makeInt64Initializer(name('shape'), [-1, size]),
-      makeFloatInitializer(name('mean'), [size], pca.mean),
-      makeFloatInitializer(name('components'), [size, componentCount], pca.components),
-    ],
-  };
+/** `[tokens, componentCount]` of a value with a row of features a token. */
+export function projectRows(o: StageOps, { value, pca }: Pick<FeatureRequest, 'value' | 'pca'>): Value {
+  const { size, componentCount, mean, components } = pca;
+  const centred = o.sub(o.rows(o.float(o.value(value)), size), o.tensor('mean', [size], mean));
+  return o.matMul(centred, o.tensor('components', [size, componentCount], components));
 }
