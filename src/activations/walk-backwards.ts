@@ -377,7 +377,10 @@ async function factsOfStep(walk: IndexedWalk, { at, span, meters, batchSize }: B
   const hidden = await archive.get(at * batches.length + position);
   const isOwn = new Set(walk.carried.allIn(at));
   const measured = await measureFacts({
-    ...{ engine, model, index, facts: analysed.facts },
+    engine,
+    model,
+    index,
+    facts: analysed.facts,
     atHand: (value) => value === input || index.inputs.has(value) || (side.has(value) && !isOwn.has(value)),
     outputs: [
       cuts[span.last]!,

@@ -127,7 +127,10 @@ async function writeMissing(model: LanguageModel, windows: Int32Array[], options
       temperature: options.temperature,
       seed: options.seed,
       firstSequence: first * count,
-      ...{ batchSize, from, onStep, signal },
+      batchSize,
+      from,
+      onStep,
+      signal,
       onProgress: ({ done }) =>
         onProgress?.({
           stage: 'generate',

@@ -123,7 +123,11 @@ export async function generateBatch(model: LanguageModel, options: BatchGenerati
     const batch = sequences.slice(start, start + batchSize);
     const first = firstSequence + start;
     await writeBatch(model, batch, {
-      ...{ first, promptLength: prompt.length, pick, signal, onStep: options.onStep },
+      first,
+      promptLength: prompt.length,
+      pick,
+      signal,
+      onStep: options.onStep,
       randoms: batch.map((_, index) => createStream(seed, first + index)),
       from: isStartOf(options.from, first, batch) ? options.from : undefined,
       onToken: (written) =>

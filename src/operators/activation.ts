@@ -59,8 +59,14 @@ export const ACTIVATIONS = {
   'com.microsoft.QuickGelu': pointwise((c) => [c.o.mul(c.g, swish(c, floatAttribute(c.node, 'alpha', 1.702)))]),
   /** y = x sigmoid(alpha x), alpha 1 by default. */
   Swish: pointwise((c) => [c.o.mul(c.g, swish(c, floatAttribute(c.node, 'alpha', 1)))]),
-  ...{ Celu: UNWRITTEN, HardSigmoid: UNWRITTEN, HardSwish: UNWRITTEN, Mish: UNWRITTEN },
-  ...{ PRelu: UNWRITTEN, Selu: UNWRITTEN, Softsign: UNWRITTEN, ThresholdedRelu: UNWRITTEN },
+  Celu: UNWRITTEN,
+  HardSigmoid: UNWRITTEN,
+  HardSwish: UNWRITTEN,
+  Mish: UNWRITTEN,
+  PRelu: UNWRITTEN,
+  Selu: UNWRITTEN,
+  Softsign: UNWRITTEN,
+  ThresholdedRelu: UNWRITTEN,
 } as const satisfies Family;
 
 /** With s = sigmoid(alpha x) and y = x s: y' = s + alpha y (1 - s). */

@@ -98,7 +98,9 @@ export const MIXERS = {
   },
   'com.microsoft.CausalConvWithState': convolution,
   CausalConvWithState: convolution,
-  ...{ GRU: unwritten, LSTM: unwritten, RNN: unwritten },
+  GRU: unwritten,
+  LSTM: unwritten,
+  RNN: unwritten,
 } as const satisfies Family;
 
 function convolve(o: TensorOps, x: Value, { weight, dilation }: { weight: Value; dilation: number }): Value {

@@ -81,7 +81,13 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const written: Int32Array[] = [];
   const makeWindows = async (calibration: ResolvedCalibration): Promise<CalibrationWindows> => {
     const made = await stages.calibrate.run(context, {
-      ...{ folder, model, engine, calibration, vocabularySize, positionCount, written },
+      folder,
+      model,
+      engine,
+      calibration,
+      vocabularySize,
+      positionCount,
+      written,
       seed: options.seed,
     });
     return { ...made, windows: await leaveOutUnreadable(context, { folder, model, analysed, engine }, made.windows) };

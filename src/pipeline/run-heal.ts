@@ -177,7 +177,12 @@ async function healFolder(
   return withScratchWeights(platform, async (store) => {
     const healed = await timed('heal', async () =>
       healModel({
-        ...{ engine, teacher, student, settings, store, signal },
+        engine,
+        teacher,
+        student,
+        settings,
+        store,
+        signal,
         ...(await checkpointTraining(journal)),
         stop: request.stopHealing,
         windows: windows.slice(0, count),
@@ -191,7 +196,10 @@ async function healFolder(
     const createQualityStore = (windowCount: number, windowBytes: number) =>
       createStoreIn(context, windowBytes)(windowCount);
     const reference = createQualityReference(context, {
-      ...{ engine, folder: dense, analysed: teacher.analysed, heldOut },
+      engine,
+      folder: dense,
+      analysed: teacher.analysed,
+      heldOut,
       createStore: createQualityStore,
     });
     const given = { ...healed, ...student, engine, stages, folder: pruned, out, force, certifies, heldOut, reference };

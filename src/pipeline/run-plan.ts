@@ -153,7 +153,10 @@ async function inspect(
   const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
     typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
   return {
-    ...{ folder, model, analysed, windowLength },
+    folder,
+    model,
+    analysed,
+    windowLength,
     size: modelSize(analysed),
     speed: machineSpeed(measured),
     evaluated: {

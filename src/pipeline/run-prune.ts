@@ -186,7 +186,11 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
   const asked = {
-    ...{ statistics, embeddings, weightsFrom, executionProvider, threads },
+    statistics,
+    embeddings,
+    weightsFrom,
+    executionProvider,
+    threads,
     ...(request.bos === false && { bos: false }),
     ...(dtype.length > 0 && { dtype, ...form }),
   };
@@ -194,7 +198,12 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
   const isWritten = request.out !== undefined && request.dryRun !== true;
   return withPart(context, async (part) => {
     const { job, ...seenFirst } = await prepareJob(part, {
-      ...{ stages, folder, floats, options, engine, stopHealing },
+      stages,
+      folder,
+      floats,
+      options,
+      engine,
+      stopHealing,
       calibration: place === undefined ? calibration : undefined,
       healingAs: calibration,
       evaluated: texts?.flatMap(tokensMeasured),
@@ -232,7 +241,8 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
     const windows = seen.calibration?.windows ?? job.windows;
     const { analysed, healing } = job;
     const heldOut = holdWindowsOut(part, {
-      ...{ folder, analysed },
+      folder,
+      analysed,
       windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
       source: calibration.source,
     });

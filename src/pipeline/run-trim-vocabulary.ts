@@ -166,7 +166,11 @@ async function trimFolder(
     remarks.push(`left out, since they hold the tokens that went: ${stale.join(', ')}; tokenizer.json stands for them`);
   return buildOutput(context, { out, source: folder, force }, async (partial) => {
     const saved = await stages.save.run(context, {
-      ...{ model: decoder.model, source: folder, documents, folder: partial, stale },
+      model: decoder.model,
+      source: folder,
+      documents,
+      folder: partial,
+      stale,
       parts: new Map([...parts].map(([path, { model }]) => [path, model])),
     });
     const sha256 = await hashSaved(context, partial, saved);

@@ -175,7 +175,11 @@ async function prepareFolder(
   const model = await pruneNoPastBranch(withoutEmbeddingPrefix(outcome.model), outcome, job.engine);
   const bytesBefore = await totalBytes(platform, modelPaths(folder, job.model));
   const made = await makeVariants(context, stages, {
-    ...{ folder, outcome, quantisation, layout, dtypes },
+    folder,
+    outcome,
+    quantisation,
+    layout,
+    dtypes,
     job: { ...job, store, options, journal: job.journal?.within(`result-${index}`) },
   });
   const variants: readonly Variant[] = made.length > 0 ? made : [{ file: folder.modelFile, model, change: outcome }];
@@ -224,7 +228,10 @@ async function prepareFolder(
       for (const [at, variant] of variants.entries()) {
         const { file, storage, isSource, change, precision } = variant;
         const found = await stages.save.run(context, {
-          ...{ model: variant.model, source: folder, folder: filled, file },
+          model: variant.model,
+          source: folder,
+          folder: filled,
+          file,
           documents: at === 0 ? documents : {},
           isFurther: at > 0,
           isSource,

@@ -80,13 +80,16 @@ async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: read
     for (const { allocation, counts } of tried) {
       const own = {
         ...options,
-        ...{ allocation, inputSteps: 0 },
+        allocation,
+        inputSteps: 0,
         onProgress: (step: { readonly done: number; readonly total: number }) => report(step.done / step.total),
       };
       const context = startContext({ ...job, windows: drafted, options: own, journal: undefined });
       try {
         const { model: draft } = await shrinkBlocks(context, {
-          ...{ modules: measured.modules, dense: measured.dense, curvatures: measured.curvatures },
+          modules: measured.modules,
+          dense: measured.dense,
+          curvatures: measured.curvatures,
           ...{ counts, refinements: [] },
         });
         yield { model: draft, analysed };

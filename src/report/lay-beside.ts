@@ -27,9 +27,13 @@ export function layBeside(report: PruneReport, others: readonly NamedReport[]): 
 function summarise({ name, report }: NamedReport): BesideReport {
   const { out = name, method, seed, sparsity, parameters, bytes, quality, metrics = [] } = report;
   return {
-    ...{ name: out, method, seed },
-    ...{ requested: sparsity.requested, achieved: sparsity.achieved },
-    ...{ parameters: parameters.after, bytes: bytes.after },
+    name: out,
+    method,
+    seed,
+    requested: sparsity.requested,
+    achieved: sparsity.achieved,
+    parameters: parameters.after,
+    bytes: bytes.after,
     metrics: [...(quality === undefined ? [] : qualityMetrics(quality)), ...metrics],
   };
 }

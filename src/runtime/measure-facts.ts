@@ -40,7 +40,11 @@ export async function measureFacts(request: MeasureRequest): Promise<ValueFacts>
   const shapeOf = (value: string) => `${value}/measured_shape`;
   const counted = measured.filter((value) => first.get(value)!.ints !== undefined);
   const compiled = await compileStage({
-    ...{ engine, model, index, atHand, facts },
+    engine,
+    model,
+    index,
+    atHand,
+    facts,
     fetches: counted,
     reads: measured,
     extension: {

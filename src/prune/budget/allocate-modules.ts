@@ -38,7 +38,14 @@ function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: Den
   // A shared group is never pruned.
   const shared = dense.functional.get(module)?.groups.shared.length ?? 0;
   return {
-    ...{ block, kind, attentionType, parameterCount, unitCount, stepCount, parametersPerStep, fixed },
+    block,
+    kind,
+    attentionType,
+    parameterCount,
+    unitCount,
+    stepCount,
+    parametersPerStep,
+    fixed,
     minimumKept: fixed === undefined ? Math.max(least, floor, shared) : least,
     multiple: kind === 'ffn' ? widthMultiple : 1,
     order: orders?.get(module),

@@ -50,7 +50,13 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
   const kept = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, kept];
   return {
-    ...{ needs, model, runner, backwardPass, kept, spans, obstacle },
+    needs,
+    model,
+    runner,
+    backwardPass,
+    kept,
+    spans,
+    obstacle,
     dispose: async () => void (await Promise.all(parts.map((part) => part?.dispose()))),
   };
 }

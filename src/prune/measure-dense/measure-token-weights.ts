@@ -85,7 +85,11 @@ export async function measureTokenWeights(context: PruneContext, given: readonly
     const found = new Map(values.map(({ value }): [string, { weights?: TokenWeights['batches'] }] => [value, {}]));
     beginGradients(context, batches.length);
     const kept = await openBackwardCheckpoint(context, {
-      ...{ needs: NOTHING, spans, forwards, found, cotangents },
+      needs: NOTHING,
+      spans,
+      forwards,
+      found,
+      cotangents,
       backwardPass,
     });
     const walk = () =>
