@@ -53,7 +53,7 @@ it.each([
   'push',
 ])('the page of options names every flag of %s', async (command) => {
   const { out } = await runWithDouble(
-    `${command} ${['prune', 'quantize', 'observe'].includes(command) ? '--help-all' : '--help'}`,
+    `${command} ${['prune', 'quantize'].includes(command) ? '--help-all' : '--help'}`,
   );
   const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
   expect(flags).toContain('--json');

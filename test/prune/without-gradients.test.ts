@@ -163,7 +163,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
     const quantise = async (loaded: Loaded) => {
       const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
-      return quantiseModel(jobOf(loaded, { sparsity: 0, batchSize: 1 }), planned, 0.2);
+      return quantiseModel({ ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 }, planned, 0.2);
     };
     const { roundings, remarks, wideCount } = await quantise(await partial);
     expect(remarks).toEqual([
