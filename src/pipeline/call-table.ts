@@ -45,30 +45,37 @@ export interface CallRow {
   readonly platforms: readonly ('node' | 'web')[];
 }
 
+/** A row; declarations of the package need not repeat each option's type. */
+const call = <Run extends CallRow['run'], const Facts extends Omit<CallRow, 'run' | 'options'>>(
+  run: Run,
+  options: Families,
+  facts: Facts,
+): { readonly run: Run; readonly options: Families } & Facts => ({ run, options, ...facts });
+
 const everywhere = { isolated: true, resumable: false, platforms: ['node', 'web'] } as const;
 const resumable = { ...everywhere, resumable: true } as const;
 const onNode = { isolated: false, resumable: false, platforms: ['node'] } as const;
 
 /** The public calls by name: entries, workers, processes, the command line and the page of options go by these rows. */
 export const CALLS = {
-  prune: { run: runPrune, options: PRUNE, ...resumable },
-  pruneLadder: { run: runLadder, options: LADDER, ...resumable },
-  plan: { run: runPlan, options: LADDER, ...everywhere },
-  quantize: { run: runQuantize, options: QUANTIZE, ...resumable },
-  observe: { run: runObserve, options: OBSERVE, ...resumable },
-  applyRecipe: { run: runApply, options: APPLY, ...everywhere },
-  heal: { run: runHeal, options: HEAL, ...resumable },
-  trimVocabulary: { run: runTrimVocabulary, options: TRIM_VOCABULARY, ...resumable },
-  describe: { run: runDescribe, options: DESCRIBE, ...everywhere },
-  perplexity: { run: runPerplexity, options: PERPLEXITY, ...everywhere },
-  evaluateTasks: { run: runTasks, options: TASKS, ...everywhere },
-  logLikelihoods: { run: runLogLikelihoods, options: LOG_LIKELIHOOD, ...everywhere },
-  generateText: { run: runGeneration, options: GENERATE_TEXT, ...everywhere },
-  evaluateModels: { run: runEvaluation, options: EVALUATE, ...everywhere },
-  measureCalibrationBias: { run: runBias, options: BIAS, ...everywhere },
-  rebuildReport: { run: runReport, options: REPORT, ...onNode, isolated: true },
-  compareFiles: { run: runComparison, options: COMPARE, ...onNode },
-  push: { run: runPush, options: PUSH, ...onNode },
+  prune: call(runPrune, PRUNE, resumable),
+  pruneLadder: call(runLadder, LADDER, resumable),
+  plan: call(runPlan, LADDER, everywhere),
+  quantize: call(runQuantize, QUANTIZE, resumable),
+  observe: call(runObserve, OBSERVE, resumable),
+  applyRecipe: call(runApply, APPLY, everywhere),
+  heal: call(runHeal, HEAL, resumable),
+  trimVocabulary: call(runTrimVocabulary, TRIM_VOCABULARY, resumable),
+  describe: call(runDescribe, DESCRIBE, everywhere),
+  perplexity: call(runPerplexity, PERPLEXITY, everywhere),
+  evaluateTasks: call(runTasks, TASKS, everywhere),
+  logLikelihoods: call(runLogLikelihoods, LOG_LIKELIHOOD, everywhere),
+  generateText: call(runGeneration, GENERATE_TEXT, everywhere),
+  evaluateModels: call(runEvaluation, EVALUATE, everywhere),
+  measureCalibrationBias: call(runBias, BIAS, everywhere),
+  rebuildReport: call(runReport, REPORT, { ...onNode, isolated: true }),
+  compareFiles: call(runComparison, COMPARE, onNode),
+  push: call(runPush, PUSH, onNode),
 } as const satisfies Readonly<Record<string, CallRow>>;
 
 type Calls = typeof CALLS;
