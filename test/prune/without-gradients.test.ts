@@ -165,7 +165,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
     const quantise = async (loaded: Loaded) => {
       const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
-      return quantiseModel(jobOf(loaded, { sparsity: 0, batchSize: 1 }), planned, 0.2);
+      return quantiseModel(jobOf(loaded, { sparsity: 0, batchSize: 1 }), planned, { wideShare: 0.2 });
     };
     const { roundings, remarks, wideCount } = await quantise(await partial);
     expect(remarks).toEqual([
@@ -185,7 +185,7 @@ it('rounds by what all tokens show alike', async () => {
   const { roundings, remarks, wideCount } = await quantiseModel(
     jobOf(loaded, { sparsity: 0, batchSize: 1 }),
     planned,
-    0.2,
+    { wideShare: 0.2 },
   );
   expect(remarks).toContainEqual(expect.stringMatching(/^rounding learned from all tokens alike.*Softsign/));
   expect(wideCount).toBeGreaterThan(0);
