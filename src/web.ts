@@ -40,6 +40,9 @@ export const pruneLadder = (request: InPage<calls.LadderRequest>) => callInPage(
 /** Writes a model in other dtypes: `prune` with nothing removed. @throws what `prune` throws */
 export const quantize = (request: InPage<calls.QuantizeRequest>) => callInPage('quantize', request);
 
+/** Makes the best model of a size, from fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
+export const shrink = (request: InPage<calls.ShrinkRequest>) => callInPage('shrink', request);
+
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune without running
  * the model on text again.

@@ -7,6 +7,7 @@ export type CliApi = Pick<
   | 'prune'
   | 'pruneLadder'
   | 'quantize'
+  | 'shrink'
   | 'observe'
   | 'applyRecipe'
   | 'heal'

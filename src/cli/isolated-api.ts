@@ -7,6 +7,7 @@ export const isolatedApi: CliApi = {
   plan: (request) => runIsolated('plan', request),
   prune: (request) => runIsolated('prune', request),
   pruneLadder: (request) => runIsolated('pruneLadder', request),
+  shrink: (request) => runIsolated('shrink', request),
   quantize: (request) => runIsolated('quantize', request),
   observe: (request) => runIsolated('observe', request),
   trimVocabulary: (request) => runIsolated('trimVocabulary', request),

@@ -17,12 +17,14 @@ import { pruneCommand } from './prune.js';
 import { pushCommand } from './push.js';
 import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
+import { shrinkCommand } from './shrink.js';
 import { trimVocabularyCommand } from './trim-vocabulary.js';
 
 /** In the order of the help. */
 const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
   quantizeCommand,
+  shrinkCommand,
   observeCommand,
   applyCommand,
   healCommand,

@@ -1,6 +1,7 @@
 /** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
+export type { LeverName, ShrinkOptions, Size } from '../options/shrink.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { VocabularyOptions } from '../options/vocabulary.js';
 export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
@@ -55,6 +56,7 @@ export { runLadder, runPrune } from './run-prune.js';
 export { type PushedFolder, type PushRequest, runPush } from './run-push.js';
 export { type QuantizeRequest, runQuantize } from './run-quantize.js';
 export { type ReportRequest, runReport, type WrittenReport } from './run-report.js';
+export { runShrink, type ShrinkReports, type ShrinkRequest } from './run-shrink.js';
 export {
   runTrimVocabulary,
   type TrimmedVocabulary,

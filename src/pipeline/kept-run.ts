@@ -8,7 +8,7 @@ import { readReport } from '../storage/read-report.js';
 import { isDeterministicError } from './deterministic-error.js';
 import { type JobContext, withPart } from './job-context.js';
 import { keyAt } from './run-key.js';
-import { type ResultPlaces, reportEntry } from './write-result.js';
+import { amountOf, type ResultPlaces, reportEntry } from './write-result.js';
 
 /** A run that may go on where another was cut off. */
 export interface KeptRun {
@@ -99,8 +99,9 @@ export async function readFinished(
   const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
-  for (const [index, { sparsity, out, report: place }] of results.entries()) {
-    if (out === undefined || !(await isFinished(context, { out, sparsities: [sparsity] }))) continue;
+  for (const [index, places] of results.entries()) {
+    const { out, report: place } = places;
+    if (out === undefined || !(await isFinished(context, { out, sparsities: [amountOf(places)] }))) continue;
     const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
     // What cannot be read is made again.
     const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);

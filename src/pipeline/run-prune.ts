@@ -4,6 +4,7 @@ import { fractionOf } from '../options/kinds.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
+import type { ResolvedShrink } from '../options/shrink.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -13,6 +14,7 @@ import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
+import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { countTokens, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
@@ -24,8 +26,9 @@ import { createStoreIn, type JobRequest, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
 import { runKey } from './run-key.js';
+import type { PruneInput } from './stages/prune-measured.js';
 import { resolveStages, type Stages } from './stages.js';
-import { type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
+import { amountOf, type ResultPlaces, type ResultSource, type WriteRequest, writeResult } from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
@@ -77,17 +80,20 @@ export function resultPlaces(
   return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
-interface PruneTarget {
+/** What a run is to come to. */
+export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
+  /** Sizes that results are to meet, in place of sparsities. */
+  readonly shrink?: ResolvedShrink | undefined;
   /** Done while nobody else may write there. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */
-function pruneTo(
+export function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
-  { results, finish }: PruneTarget,
+  { results, shrink, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration: healingAs } = resolved;
@@ -95,7 +101,7 @@ function pruneTo(
     const run = await openRun(whole, request, { ...resolved, results });
     const { stages, folder, floats, engine, place, texts, checks } = run;
     const { resume = true, force = false, evaluation } = request;
-    const sparsities = results.map(({ sparsity }) => sparsity);
+    const sparsities = results.map(amountOf);
     const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
       typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
     return withJournal(whole, { ...run, sparsities, resume }, async (context, resuming) => {
@@ -107,8 +113,8 @@ function pruneTo(
       // Another run may have made them since.
       await checkPlaces(folder, open, { ...checks, resuming });
       const making: Making = {
-        ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs },
-        options: { ...options, onProgress: context.onProgress },
+        ...{ request, stages, folder, floats, engine, place, results, finished, quantisation, healingAs, shrink },
+        options: { ...options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) },
         calibration: checks.calibration,
         onAnalysed: (analysed) =>
           context.expect(
@@ -116,6 +122,7 @@ function pruneTo(
               ...{ options, quantisation, calibration: healingAs, size: modelSize(analysed) },
               windowLength: expectedWindowLength(healingAs, folder, analysed),
               resultCount: open.length,
+              draftCount: shrink && DRAFTS_PER_SIZE,
               evaluated: {
                 modelCount: 1 + results.length,
                 tokenCount: countTokens(texts),
@@ -168,6 +175,9 @@ async function openRun(
   return { stages, folder, floats, engine, place, texts, checks, output, inside, key };
 }
 
+/** Drafts that are measured for a size, roughly. */
+const DRAFTS_PER_SIZE = 6;
+
 interface Making
   extends Pick<
     JobRequest,
@@ -179,13 +189,14 @@ interface Making
   /** Statistics that stand in for a look at the model. */
   readonly place: PairPlace | undefined;
   readonly results: readonly ResultPlaces[];
+  readonly shrink: ResolvedShrink | undefined;
   /** Reports of results that are there already, by their place in `results`. */
   readonly finished: ReadonlyMap<number, PruneReport>;
 }
 
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
 function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<number, PruneReport>> {
-  const { request, stages, place, results, finished, quantisation, ...given } = making;
+  const { request, stages, place, results, finished, quantisation, shrink, ...given } = making;
   const { folder } = given;
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { hiddenStates, quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
@@ -196,16 +207,18 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
     ...(dtype.length > 0 && { dtype, ...form }),
   };
   const open = results.filter((_, index) => !finished.has(index));
+  const sizing = { stages, folder, quantisation };
   return withPart(context, async (part) => {
     const { job, ...prepared } = await prepareJob(part, {
       ...given,
       stages,
       hiddenStates,
       stopHealing,
-      readsTokens: learnsRounding(quantisation),
+      readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
-        request.widthMultiple === undefined && dtype.length === 0 && results.every(({ sparsity }) => sparsity > 0),
+        request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
+      checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
     });
     const seen: SeenModel =
@@ -230,10 +243,18 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
           ? undefined
           : createQualityReference(part, { engine, folder, analysed, heldOut, createStore }),
     };
+    const choose = shrink && seen.measured && prepareSizes(part, { ...sizing, shrink, job }, seen.measured);
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;
-      const written = { stages, model, force, quoteText, reportPaths, certifies, asked, quantisation, places, index };
+      const chosen = places.targetBytes === undefined ? undefined : await choose?.(places.targetBytes);
+      const written = {
+        ...{ stages, model, force, quoteText, reportPaths, certifies, asked, index },
+        quantisation: chosen?.quantisation ?? quantisation,
+        places: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },
+        allocation: chosen?.allocation,
+        size: chosen?.report,
+      };
       reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
     }
     return reports;
@@ -249,12 +270,12 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
-  written: WriteRequest,
+  { allocation, ...written }: WriteRequest & Pick<PruneInput, 'allocation'>,
 ): Promise<PruneReport> {
   const { stages, places, index } = written;
   const { sparsity } = places;
   return withScratchWeights(context.platform, async (store) => {
-    const input = { job: source.job, measured, sparsity, store, index };
+    const input = { job: source.job, measured, sparsity, allocation, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
     context.remarks.push(...outcome.remarks);
@@ -263,7 +284,7 @@ function makeResult(
 }
 
 /** Writes reports again that have grown since. */
-async function rewriteReports(
+export async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],
   {

@@ -13,6 +13,7 @@ import {
   runPrune,
   runQuantize,
   runReport,
+  runShrink,
   runTasks,
   runTrimVocabulary,
 } from '../pipeline/calls.js';
@@ -26,6 +27,7 @@ export const MODEL_CALLS = {
   prune: runPrune,
   pruneLadder: runLadder,
   quantize: runQuantize,
+  shrink: runShrink,
   observe: runObserve,
   applyRecipe: runApply,
   heal: runHeal,

@@ -24,6 +24,7 @@ const CALLS: Readonly<Record<PageCall, true>> = {
   prune: true,
   pruneLadder: true,
   quantize: true,
+  shrink: true,
   observe: true,
   trimVocabulary: true,
   applyRecipe: true,
