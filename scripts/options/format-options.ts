@@ -1,3 +1,4 @@
+import { CHOOSE } from '../../src/cli/choose.js';
 import { EVAL } from '../../src/cli/eval.js';
 import { PRUNE_COMMAND } from '../../src/cli/prune.js';
 import { BUDGET } from '../../src/options/budget.js';
@@ -12,6 +13,7 @@ import {
   PUSH,
   QUANTIZE,
   REPORT,
+  SHRINK,
   TRIM_VOCABULARY,
 } from '../../src/options/commands.js';
 import { listRows, type NamedRow } from '../../src/options/list-rows.js';
@@ -25,6 +27,8 @@ const PRUNE_FAMILIES = { ...PRUNE_COMMAND, Budget: BUDGET };
 const COMMANDS: readonly (readonly [command: string, call: string, families: Families])[] = [
   ['prune <model>', 'prune', PRUNE_FAMILIES],
   ['quantize <model>', 'quantize', QUANTIZE],
+  ['shrink <model>', 'shrink', SHRINK],
+  ['choose <model>', 'choose', CHOOSE],
   ['observe <model>', 'observe', OBSERVE],
   ['apply <recipe> <model>', 'applyRecipe', APPLY],
   ['heal <dense> <pruned>', 'heal', HEAL],

@@ -5,6 +5,7 @@ import { applyCommand } from './apply.js';
 import { askForCommand } from './ask.js';
 import { benchCommand } from './bench.js';
 import { biasCommand } from './bias.js';
+import { chooseCommand } from './choose.js';
 import { addCommand, type CommandContext, type CommandRow } from './command.js';
 import { compareCommand } from './compare.js';
 import { describeCommand } from './describe.js';
@@ -25,6 +26,7 @@ const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
   quantizeCommand,
   shrinkCommand,
+  chooseCommand,
   observeCommand,
   applyCommand,
   healCommand,
