@@ -182,11 +182,9 @@ it('rounds by what all tokens show alike', async () => {
   const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
   const loaded = await strange;
   const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
-  const { roundings, remarks, wideCount } = await quantiseModel(
-    jobOf(loaded, { sparsity: 0, batchSize: 1 }),
-    planned,
-    { wideShare: 0.2 },
-  );
+  const { roundings, remarks, wideCount } = await quantiseModel(jobOf(loaded, { sparsity: 0, batchSize: 1 }), planned, {
+    wideShare: 0.2,
+  });
   expect(remarks).toContainEqual(expect.stringMatching(/^rounding learned from all tokens alike.*Softsign/));
   expect(wideCount).toBeGreaterThan(0);
   const costs = [...roundings.values()].map(({ chosen, nearest }) => chosen.cost / nearest.cost);
