@@ -8,6 +8,7 @@ import type { ResolvedShrink } from '../options/shrink.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
+import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { type PairPlace, resolvePair } from '../storage/json-with-tensors.js';
@@ -278,7 +279,7 @@ function makeResult(
     const input = { job: source.job, measured, sparsity, allocation, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
-    context.remarks.push(...outcome.remarks);
+    context.remarks.push(...remarkFewTokens(source.job, outcome), ...outcome.remarks);
     return writeResult(context, { ...source, store }, outcome, written);
   });
 }
