@@ -12,8 +12,15 @@ export interface BuiltPage extends PageAssets {
   readonly packages: readonly string[];
 }
 
-/** Bundles everything the page needs into two texts, with the notices of whose code is in them. */
-export async function buildPage(): Promise<BuiltPage> {
+let built: Promise<BuiltPage> | undefined;
+
+/** Bundles everything the page needs into two texts, with the notices of whose code is in them; once a process. */
+export function buildPage(): Promise<BuiltPage> {
+  built ??= bundlePage();
+  return built;
+}
+
+async function bundlePage(): Promise<BuiltPage> {
   const { outputFiles, metafile } = await build({
     absWorkingDir: ROOT,
     entryPoints: ['src/report/page/main.ts'],

@@ -61,6 +61,18 @@ export const pruneLadder = nodeCalls.pruneLadder;
 export const quantize = nodeCalls.quantize;
 
 /**
+ * Makes the best model of a size: what each neuron, head, expert and bit costs in divergence for a byte is measured on the dense model,
+ * mixtures of them are tried on held-out windows, and the best one is written. It is no worse there than the best single lever.
+ *
+ * @returns a report for each size, in their order.
+ * @throws OptionError, also for a size that cannot be met, naming the smallest that can; ModelFormatError, UnsupportedModelError,
+ *   NumericalError, EngineError; the signal's reason when aborted.
+ * @example
+ * const [report] = await shrink({ model: './model', out: './smaller', targetSize: '60MB', text: 'mine.txt' });
+ */
+export const shrink = nodeCalls.shrink;
+
+/**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
  * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
  * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files

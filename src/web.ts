@@ -39,6 +39,9 @@ export const pruneLadder = pageCalls.pruneLadder;
 /** Writes a model in other dtypes: `prune` with nothing removed. @throws what `prune` throws */
 export const quantize = pageCalls.quantize;
 
+/** Makes the best model of a size, from fewer units and fewer bits. @throws what `prune` throws, also for a size that cannot be met */
+export const shrink = pageCalls.shrink;
+
 /**
  * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune without running
  * the model on text again.

@@ -40,6 +40,8 @@ it('every page is linked to by another', () => {
 it.each([
   'prune',
   'quantize',
+  'shrink',
+  'choose',
   'observe',
   'apply',
   'heal',
@@ -53,7 +55,7 @@ it.each([
   'push',
 ])('the page of options names every flag of %s', async (command) => {
   const { out } = await runWithDouble(
-    `${command} ${['prune', 'quantize'].includes(command) ? '--help-all' : '--help'}`,
+    `${command} ${['prune', 'quantize', 'shrink', 'choose'].includes(command) ? '--help-all' : '--help'}`,
   );
   const flags = [...out.matchAll(/^ {2}(?:-\w, )?(--[\w-]+)/gm)].map(([, flag = '']) => flag);
   expect(flags).toContain('--json');

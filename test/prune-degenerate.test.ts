@@ -81,9 +81,18 @@ function removedShare({ modules }: PruneOutcome, { analysed }: Loaded): number {
 
 const METHODS = ['auto', 'o-fang', 'flap', 'obc'] as const;
 
+let short: Loaded;
+beforeAll(async () => {
+  short = await loadShortLlama();
+});
+
 describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
+  let loaded: Loaded;
+  beforeAll(async () => {
+    loaded = await loadChanged(write);
+  });
+
   it.each(METHODS)('are no obstacle to %s', async (method) => {
-    const loaded = await loadChanged(write);
     const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 });
     expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
     expect([...(outcome.dense.blockChange ?? [])].filter(Number.isNaN)).toEqual([]);
@@ -93,10 +102,9 @@ describe.each(VARIANTS)('%s', (_, write, remark, meets) => {
 
 it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alone', async (method) => {
   const [first, second] = someWindows(2, 24);
-  const loaded = await loadShortLlama();
   const windows = [first!, new Int32Array(24), second!, new Int32Array(24)];
-  const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
-  expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
+  const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
+  expect(removedShare(outcome, short)).toBeCloseTo(0.3, 1);
   expect(outcome.remarks).toContainEqual(
     expect.stringMatching(/^2 of 4 calibration windows hold .* padding \(window 1: token 0\)/),
   );
@@ -105,9 +113,8 @@ it.each(['flap', 'obc'] as const)('%s prunes where some windows are padding alon
 describe.each(METHODS)('%s', (method) => {
   it('prunes on windows of one token over and over', async () => {
     const windows = Array.from({ length: 4 }, () => new Int32Array(24).fill(7));
-    const loaded = await loadShortLlama();
-    const outcome = await pruneLoaded(loaded, { method, sparsity: 0.3 }, { windows });
-    expect(removedShare(outcome, loaded)).toBeCloseTo(0.3, 1);
+    const outcome = await pruneLoaded(short, { method, sparsity: 0.3 }, { windows });
+    expect(removedShare(outcome, short)).toBeCloseTo(0.3, 1);
     const said =
       '4 of 4 calibration windows hold one token over and over, such as padding (window 0: token 7); little is learnt from them';
     expect(outcome.remarks).toContain(said);
@@ -123,9 +130,8 @@ describe.each(METHODS)('%s', (method) => {
   });
 
   it.each([0, 0.95])('reaches a sparsity of %s or says why not', async (sparsity) => {
-    const loaded = await loadShortLlama();
-    const outcome = await pruneLoaded(loaded, { method, sparsity }).catch((error: unknown) => error);
+    const outcome = await pruneLoaded(short, { method, sparsity }).catch((error: unknown) => error);
     if (outcome instanceof Error) expect(outcome).toBeInstanceOf(FangPruneError);
-    else expect(removedShare(outcome as PruneOutcome, loaded)).toBeCloseTo(sparsity, 1);
+    else expect(removedShare(outcome as PruneOutcome, short)).toBeCloseTo(sparsity, 1);
   });
 });

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { dirname } from 'node:path';
 import { build } from 'esbuild';
 import type { Browser, Page } from 'playwright-core';
-import { launchChromium, SOFTWARE_WEBGPU } from '../../test/support/browser.js';
+import { BASELINE_WASM, launchChromium, SOFTWARE_WEBGPU } from '../../test/support/browser.js';
 import { servePages } from '../../test/support/page-server.js';
 import type { Opened, OpenRequest } from './open-in-transformers.js';
 
@@ -33,7 +33,7 @@ export async function startChromium(models: string): Promise<Chromium> {
       ['/runtime/', runtimeFolder()],
     ],
   });
-  const browser = await launchChromium(SOFTWARE_WEBGPU);
+  const browser = await launchChromium([...SOFTWARE_WEBGPU, BASELINE_WASM]);
   const strangers: string[] = [];
   let page: Page | undefined;
   const onPage = async <Given, Found>(call: (given: Given) => Promise<Found>, given: Given): Promise<Found> => {

@@ -1,5 +1,6 @@
 /**
  * Switches parts of `auto` one by one: the dense model is measured once, and each variant is pruned from there and evaluated on texts.
+ * `--method flap --share 0 --variant own` gives another method beside it.
  * Windows begin with what the tokenizer puts before a text. Windows that the model writes are kept in --windows-file.
  *
  *   npx tsx scripts/research/auto-parts.ts MODEL --calibration train.txt --text a.txt --text b.txt --variant global --variant uniform
@@ -25,10 +26,11 @@ import { readText } from '../../src/storage/read-text.js';
 import { readArguments, refuse } from '../read-arguments.js';
 
 const USAGE =
-  'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
-  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3] [--dampening 0.1] [--seed 0] [--text-windows 4]';
+  'npx tsx scripts/research/auto-parts.ts MODEL --text FILE... [--method auto] [--variant NAME]... [--calibration FILE] [--windows 8] [--length 256] ' +
+  '[--share 0.5] [--windows-file FILE] [--sparsity 0.3] [--dampening NUMBER] [--seed 0] [--text-windows 4]';
 const { values, positionals } = readArguments(USAGE, {
   text: { type: 'string', multiple: true },
+  method: { type: 'string', default: 'auto' },
   variant: { type: 'string', multiple: true },
   calibration: { type: 'string' },
   windows: { type: 'string', default: '8' },
@@ -36,7 +38,7 @@ const { values, positionals } = readArguments(USAGE, {
   share: { type: 'string', default: '0.5' },
   'windows-file': { type: 'string' },
   sparsity: { type: 'string', default: '0.3' },
-  dampening: { type: 'string', default: '0.1' },
+  dampening: { type: 'string' },
   seed: { type: 'string', default: '0' },
   'text-windows': { type: 'string', default: '4' },
 });
@@ -54,7 +56,8 @@ const toward = (share: number): Allocation => ({
 
 /** What differs from `auto`. */
 const VARIANTS: Readonly<Record<string, Partial<PruneOptions>>> = {
-  compared: {},
+  own: {},
+  compared: { allocation: 'compared' },
   global: { allocation: 'global' },
   quarter: { allocation: toward(0.25) },
   half: { allocation: toward(0.5) },
@@ -107,7 +110,7 @@ await withJob(nodePlatform, {}, async (context) => {
     const scorer = await createTokenScorer(engine, 'float32');
     const losses: number[] = [];
     for (const [, cut] of scored) {
-      const source = await openLogits({ ...understood, engine, windows: cut }, 1);
+      const source = await openLogits({ ...understood, engine, windows: cut }, { windowsAtOnce: 1 });
       let [sum, count, at] = [0, 0, 0];
       for await (const logits of source.logits()) {
         const width = logits.dims.at(-1)!;
@@ -129,8 +132,9 @@ await withJob(nodePlatform, {}, async (context) => {
   };
   const options = (changes: Partial<PruneOptions>) =>
     resolveOptions({
-      ...{ sparsity: Number(values.sparsity), modules: 'ffn', method: 'auto', seed: Number(values.seed) },
-      ...{ dampening: Number(values.dampening), ...changes },
+      ...{ sparsity: Number(values.sparsity), modules: 'ffn', method: values.method!, seed: Number(values.seed) },
+      ...(values.dampening !== undefined && { dampening: Number(values.dampening) }),
+      ...changes,
     });
   const before = await evaluate({ model: dense, analysed });
   say(`dense: ${before.map((loss) => loss.toFixed(3)).join(' ')}`);

@@ -3,6 +3,7 @@ import { appendCrossEntropy, type CrossEntropy, type Softening } from '../autodi
 import { buildGradientGraph } from '../autodiff/gradient-graph.js';
 import { carriedOf } from '../graph/extract-stage.js';
 import { type GraphIndex, inputsOf } from '../graph/graph-index.js';
+import { isPositionwise } from '../graph/is-positionwise.js';
 import { influencedValues, partitionGraph } from '../graph/partition.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { createRandom } from '../linalg/random.js';
@@ -130,7 +131,9 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   const sequenceLength = batches[0]?.sequenceLength ?? 0;
   const axis = windowAxis(analysed, input);
   const isDivisible =
-    axis === 0 && analysed.facts.first.get(input)?.dims.length === 3 && readsEveryPosition(walk, input);
+    axis === 0 &&
+    analysed.facts.first.get(input)?.dims.length === 3 &&
+    isPositionwise(index, { from: input, to: layout.logits });
   const { partLength, starts } = divideWindow(
     sequenceLength,
     isDivisible ? mostLogits / layout.vocabularySize : sequenceLength,
@@ -232,44 +235,6 @@ const MOST_LOGITS = 2 ** 25;
 
 /** Numbers in [0, 1), one for every position. */
 const asDraws = (data: Float32Array): Tensor => ({ type: 'float32', dims: [1, data.length, 1], data });
-
-/** Operators that see each position by itself, as they stand behind the last block. */
-const POSITIONWISE: ReadonlySet<string> = new Set([
-  ...[
-    'MatMul',
-    'Gemm',
-    'Add',
-    'Sub',
-    'Mul',
-    'Div',
-    'Pow',
-    'Sqrt',
-    'Reciprocal',
-    'Tanh',
-    'Cast',
-    'Identity',
-    'Constant',
-  ],
-  ...['Transpose', 'ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
-]);
-
-/** Whether what stands between the last block and the logits reads the hidden states alone, each position by itself. */
-function readsEveryPosition({ index, analysed }: IndexedWalk, input: string): boolean {
-  const { nodes, producerOf, inputs } = index;
-  const seen = new Set<string>([input]);
-  const open = [analysed.detected.layout.logits];
-  while (open.length > 0) {
-    const value = open.pop()!;
-    if (seen.has(value)) continue;
-    seen.add(value);
-    if (inputs.has(value)) return false;
-    const maker = nodes[producerOf.get(value) ?? -1];
-    if (maker === undefined) continue;
-    if (!POSITIONWISE.has(maker.opType)) return false;
-    open.push(...maker.input.filter((name) => name !== ''));
-  }
-  return true;
-}
 
 /**
  * Parts of equal length, each of which begins with the last position of the one before, since a position's loss needs the token behind

@@ -6,6 +6,7 @@ import { applyCommand } from './apply.js';
 import { askForCommand } from './ask.js';
 import { benchCommand } from './bench.js';
 import { biasCommand } from './bias.js';
+import { chooseCommand } from './choose.js';
 import { addCommand, type CommandContext, type CommandRow } from './command.js';
 import { compareCommand } from './compare.js';
 import { describeCommand } from './describe.js';
@@ -18,12 +19,15 @@ import { pruneCommand } from './prune.js';
 import { pushCommand } from './push.js';
 import { quantizeCommand } from './quantize.js';
 import { reportCommand } from './report.js';
+import { shrinkCommand } from './shrink.js';
 import { trimVocabularyCommand } from './trim-vocabulary.js';
 
 /** In the order of the help. */
 export const COMMANDS: readonly CommandRow<object, unknown>[] = [
   pruneCommand,
   quantizeCommand,
+  shrinkCommand,
+  chooseCommand,
   observeCommand,
   applyCommand,
   healCommand,

@@ -1,8 +1,15 @@
+import { isPositionwise } from '../graph/is-positionwise.js';
 import { joinStages } from '../graph/join-stages.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
 import type { JobControl } from '../progress.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { createBlockRunner, indexRunGraph, makeBatches } from '../runtime/block-runner.js';
+import {
+  type Batch,
+  type BlockRunner,
+  createBlockRunner,
+  indexRunGraph,
+  makeBatches,
+} from '../runtime/block-runner.js';
 import type { Engine, SessionOptions, Tensor } from '../runtime/engine.js';
 import { tensorFloats } from '../runtime/tensor-floats.js';
 import { createMemoryStore } from '../runtime/tensor-store.js';
@@ -22,7 +29,8 @@ export interface LogitsRequest extends Pick<JobControl, 'signal'>, Pick<SessionO
 
 /** A model's logits on a few windows, `[windows, length, vocabulary]`. */
 export async function runForLogits(request: LogitsRequest): Promise<Float32Array> {
-  const source = await openLogits(request, Math.min(request.windows.length, request.analysed.rowLimit));
+  const windowsAtOnce = Math.min(request.windows.length, request.analysed.rowLimit);
+  const source = await openLogits(request, { windowsAtOnce });
   try {
     const parts: Float32Array[] = [];
     for await (const part of source.logits()) parts.push(tensorFloats(part, LOGITS));
@@ -45,37 +53,101 @@ export interface LogitsSource {
   dispose(): Promise<void>;
 }
 
+/** How much of the windows is in memory at once. */
+export interface LogitsParts {
+  readonly windowsAtOnce: number;
+  /**
+   * Positions whose logits are handed out together, at most, where the map to the logits sees each by itself: position by position,
+   * not window by window, where several windows run together. Default: all of a batch.
+   */
+  readonly positionsAtOnce?: number;
+}
+
 /** Runs some windows through a model to its logits, some blocks at a time, so that little of it is in memory at once. */
 export async function openLogits(
   { analysed, ...request }: LogitsRequest,
-  windowsAtOnce: number,
+  { windowsAtOnce, positionsAtOnce = Number.POSITIVE_INFINITY }: LogitsParts,
 ): Promise<LogitsSource> {
   const { layout, partition } = analysed.detected;
-  const cuts = joinStages(request.model, {
-    index: indexRunGraph(request.model),
-    cuts: partition.cuts,
-    logits: layout.logits,
-  });
-  const runner = createBlockRunner({
-    ...request,
-    cuts,
-    facts: analysed.facts,
-    tokenInput: analysed.tokenInput,
-    batches: makeBatches(request.windows, windowsAtOnce),
-    states: createMemoryStore(),
-  });
+  const { logits } = layout;
+  const index = indexRunGraph(request.model);
+  const cuts = joinStages(request.model, { index, cuts: partition.cuts, logits });
+  const given = { ...request, cuts, facts: analysed.facts, tokenInput: analysed.tokenInput };
+  const batches = makeBatches(request.windows, windowsAtOnce);
+  let runner = createBlockRunner({ ...given, batches, states: createMemoryStore() });
   try {
     while (runner.segment < cuts.length) await runner.advance();
+    const from = cuts.at(-1);
+    if (from !== undefined && isPositionwise(index, { from, to: logits })) {
+      const parts = await divideStates(runner, positionsAtOnce);
+      if (parts !== undefined) {
+        const divided = createBlockRunner({ ...given, batches: parts.batches, states: createMemoryStore() });
+        await divided.restore(parts.saved());
+        await runner.dispose();
+        runner = divided;
+      }
+    }
   } catch (cause) {
     await runner.dispose();
     throw cause;
   }
   return {
     async *logits() {
-      for await (const { values } of runner.observe({ fetches: [layout.logits] })) yield values[layout.logits]!;
+      for await (const { values } of runner.observe({ fetches: [logits] })) yield values[logits]!;
     },
-    dispose: runner.dispose,
+    dispose: () => runner.dispose(),
   };
+}
+
+/** Hidden states `[windows, length, width]` of a runner, so many positions at a time; undefined where nothing is to be divided. */
+async function divideStates({ batches, states, save }: BlockRunner, positionsAtOnce: number) {
+  const parts: Batch[] = [];
+  const places: { readonly batch: Batch; readonly start: number }[] = [];
+  for (const batch of batches) {
+    const { batchSize, sequenceLength, firstToken } = batch;
+    const { dims } = await states.get(batch.index);
+    if (dims.length !== 3 || dims[0] !== batchSize || dims[1] !== sequenceLength) return undefined;
+    const step = Math.max(1, Math.floor(positionsAtOnce / batchSize));
+    for (let start = 0; start < sequenceLength; start += step) {
+      const length = Math.min(step, sequenceLength - start);
+      const tokens = positionsOf(batch.tokens, { batchSize, sequenceLength, start, length });
+      parts.push({ index: parts.length, firstToken, batchSize, sequenceLength: length, tokens });
+      places.push({ batch, start });
+    }
+  }
+  if (parts.length === batches.length) return undefined;
+  async function* saved() {
+    for await (const head of save()) {
+      yield head;
+      break;
+    }
+    for (const [at, { batch, start }] of places.entries()) {
+      const { sequenceLength: length } = parts[at]!;
+      const { data, dims, ...state } = await states.get(batch.index);
+      const own = positionsOf(data as Float32Array, { ...batch, start, length });
+      yield { state: { ...state, dims: dims.with(1, length), data: own }, held: new Map() };
+    }
+  }
+  return { batches: parts, saved };
+}
+
+/** Some positions of every window of a batch, each position's numbers side by side. */
+function positionsOf<Data extends Float32Array | Int32Array>(
+  data: Data,
+  { batchSize, sequenceLength, start, length }: PositionRange,
+): Data {
+  const width = data.length / (batchSize * sequenceLength);
+  const picked = data.slice(0, batchSize * length * width) as Data;
+  for (let row = 0; row < batchSize; row += 1) {
+    const from = (row * sequenceLength + start) * width;
+    picked.set(data.subarray(from, from + length * width), row * length * width);
+  }
+  return picked;
+}
+
+interface PositionRange extends Pick<Batch, 'batchSize' | 'sequenceLength'> {
+  readonly start: number;
+  readonly length: number;
 }
 
 /** Logits of some positions of one window. */

@@ -11,7 +11,8 @@ import { type Families, row, withoutFlags } from './option.js';
 import { QUANTISATION } from './quantisation.js';
 import { CONTROL, RUN, seedOf } from './run.js';
 import { SCORE } from './score.js';
-import { fileList, READING, TEXT_WINDOWS } from './texts.js';
+import { SHRINK_ROWS } from './shrink.js';
+import { fileList, READING, TEXT_EVALUATION, TEXT_WINDOWS } from './texts.js';
 import { VOCABULARY } from './vocabulary.js';
 
 /** Options of every call, under the headings that the command line's help has. */
@@ -101,6 +102,49 @@ export const QUANTIZE = {
   Calibration: { ...CALIBRATION_OF_ROUNDING, ...READING },
   Evaluation: EVALUATION,
   Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+const { applies: _looks, ...LOOKING } = CALIBRATION.calibration;
+const { source, ...SHRUNK_ON } = LOOKING.parts;
+const { applies: _dtype, ...anyLayout } = QUANTISATION.layout;
+
+export const SHRINK = {
+  Result: {
+    out: { ...RESULT.out, help: 'where the smaller model goes' },
+    ...SHRINK_ROWS,
+    force: FOLDER.force,
+    dryRun: { ...FOLDER.dryRun, help: 'decide everything and report it; write no model' },
+    report: { ...FOLDER.report, otherwise: 'beside the smaller model' },
+    quoteText: FOLDER.quoteText,
+    reportPaths: FOLDER.reportPaths,
+    certify: RESULT.certify,
+    recipe: RESULT.recipe,
+  },
+  Method: HEALING,
+  Calibration: {
+    text: row(
+      '-t, --text <file>',
+      'your text, .txt or .jsonl: the model is measured on it, and chosen by its last quarter',
+      {
+        kind: text('a path'),
+        otherwise: 'a text that comes along',
+        everyday: true,
+      },
+    ),
+    calibration: {
+      ...LOOKING,
+      parts: { source: { ...source, flag: undefined }, ...SHRUNK_ON },
+    },
+    ...READING,
+  },
+  Evaluation: {
+    evaluation: {
+      ...EVALUATION.evaluation,
+      parts: { ...TEXT_EVALUATION, texts: { ...TEXT_EVALUATION.texts, flag: undefined } },
+    },
+  },
+  Quantisation: { layout: anyLayout },
+  Running: { ...RUN, ...MODEL, ...CONDUCT, stopHealing },
 } as const satisfies Families;
 
 export const TRIM_VOCABULARY = {

@@ -111,6 +111,8 @@ export interface ResolvedQuantisation
   /** None: the result is as the model is. */
   readonly dtypes: readonly DtypeName[];
   readonly layout: FolderLayout | undefined;
+  /** Bits of single weights by name, in place of the dtype's. Default: none. */
+  readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
 /** @throws OptionError for a dtype that there is none of, naming the nearest, and for one that is asked for twice. */

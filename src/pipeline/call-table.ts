@@ -14,6 +14,7 @@ import {
   PUSH,
   QUANTIZE,
   REPORT,
+  SHRINK,
   TASKS,
   TRIM_VOCABULARY,
 } from '../options/commands.js';
@@ -32,6 +33,7 @@ import { runLadder, runPrune } from './run-prune.js';
 import { runPush } from './run-push.js';
 import { runQuantize } from './run-quantize.js';
 import { runReport } from './run-report.js';
+import { runShrink } from './run-shrink.js';
 import { runTrimVocabulary } from './run-trim-vocabulary.js';
 
 /** A public call. */
@@ -62,6 +64,7 @@ export const CALLS = {
   pruneLadder: call(runLadder, LADDER, resumable),
   plan: call(runPlan, LADDER, everywhere),
   quantize: call(runQuantize, QUANTIZE, resumable),
+  shrink: call(runShrink, SHRINK, resumable),
   observe: call(runObserve, OBSERVE, resumable),
   applyRecipe: call(runApply, APPLY, everywhere),
   heal: call(runHeal, HEAL, resumable),

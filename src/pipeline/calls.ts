@@ -1,6 +1,7 @@
 /** What can be asked for on every platform: requests, results, and the stages that a run is made of. */
 
 export type { DtypeName, FolderLayout, QuantisationOptions } from '../options/quantisation.js';
+export type { LeverName, ShrinkOptions, Size } from '../options/shrink.js';
 export type { TextEvaluation, TextWindows } from '../options/texts.js';
 export type { VocabularyOptions } from '../options/vocabulary.js';
 export type { HubCommit, HubFile, HubSettings, HubStore } from '../platform/hub-store.js';
@@ -49,6 +50,7 @@ export type { PlannedResult, PlannedWindows, PlanRequest, PrunePlan } from './ru
 export type { PushedFolder, PushRequest } from './run-push.js';
 export type { QuantizeRequest } from './run-quantize.js';
 export type { ReportRequest, WrittenReport } from './run-report.js';
+export type { ShrinkReports, ShrinkRequest } from './run-shrink.js';
 export type {
   TrimmedVocabulary,
   TrimVocabularyRequest,

@@ -54,12 +54,13 @@ export async function checkCalibrationFiles(
  */
 export async function checkRoom(
   { platform: { files }, root }: ModelFolder,
-  results: readonly Pick<ResultPlaces, 'out' | 'sparsity'>[],
+  results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes'>[],
   { force, denseBytes }: { readonly force: boolean; readonly denseBytes: number },
 ): Promise<void> {
   let byteLength = 0;
-  for (const { out, sparsity } of results) {
-    byteLength += Math.ceil(denseBytes * (1 - sparsity));
+  for (const { out, sparsity, targetBytes } of results) {
+    byteLength +=
+      targetBytes === undefined ? Math.ceil(denseBytes * (1 - sparsity)) : Math.min(denseBytes, targetBytes);
     if (out !== undefined) await files.checkOutput({ output: out, source: root, force, byteLength });
   }
 }

@@ -45,6 +45,8 @@ export interface CostRequest {
   readonly size: ModelSize;
   /** Results that are made from one look at the dense model. */
   readonly resultCount: number;
+  /** Drafts that are measured for each result. Default: those of the allocation. */
+  readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
   /** Statistics stand in for a look at the model. Default false. */
@@ -198,7 +200,10 @@ export function estimateCost(request: CostRequest): ExpectedStep[] {
     calibration.generate && looks ? tokenCount * (calibration.generate.share ?? GENERATE_DEFAULTS.share) : 0;
   const healedWriting = healing ? healedTokens(healing) * healing.share : 0;
   const look = readsStatistics ? [] : lookSteps({ size, costs, options, tokenCount, ways: denseWays(options) });
-  const drafts = readsStatistics || tokenCount === 0 ? 0 : Object.keys(options.allocation.candidates ?? {}).length;
+  const drafts =
+    readsStatistics || tokenCount === 0
+      ? 0
+      : (request.draftCount ?? Object.keys(options.allocation.candidates ?? {}).length);
   const shrink: Step[] = [
     ...(drafts > 1 ? [['candidates', costs.drafts(options, drafts, tokenCount)] as Step] : []),
     ['prune', costs.shrink(options, readsStatistics ? 0 : tokenCount)],

@@ -41,6 +41,8 @@ export interface JobRequest {
   readonly sparsities?: readonly number[];
   /** Called once the model is understood, before calibration windows are made. */
   readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
+  /** Called with the model once it is understood, before calibration windows are made. */
+  readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
   /** Called with the bytes of the model's files, before calibration windows are made. */
   readonly checkRoom?: (denseBytes: number) => Promise<void>;
 }
@@ -76,6 +78,8 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkBudget({ analysed, options }, sparsities);
   if (options.heal !== undefined) refuseHealing({ model, analysed });
+  const sketching = createStoreIn(context, { place: 'memory', windowBytes: 0 });
+  await request.checkModel?.({ model, analysed, engine, options, windows: [], createStore: sketching });
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;
   const written: Int32Array[] = [];

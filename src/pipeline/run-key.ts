@@ -22,6 +22,8 @@ export interface KeyInput {
 const CONTROLS: ReadonlySet<string> = new Set([
   ...[
     'sparsity',
+    'targetSize',
+    'targetMemory',
     'model',
     'dense',
     'pruned',

@@ -4,10 +4,12 @@ import { fractionOf } from '../options/kinds.js';
 import { checkOptions, rowsOf } from '../options/option.js';
 import { learnsRounding } from '../options/quantisation.js';
 import { type ResolvedRequest, resolveRequest } from '../options/request.js';
+import type { ResolvedShrink } from '../options/shrink.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import { readCheckpoint } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
+import { remarkFewTokens } from '../prune/remark-few-tokens.js';
 import { buildLadder } from '../report/build-ladder.js';
 import type { PruneReport } from '../report/report-schema.js';
 import { resolvePair } from '../storage/json-with-tensors.js';
@@ -16,6 +18,7 @@ import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
+import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
@@ -26,7 +29,15 @@ import { createStoreIn, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
 import { hasEarlierRun, isFinished, type OpenedModels, runResumable, type StartedJob } from './resumable-job.js';
-import { type ResultPlaces, type ResultSource, reportEntry, type WriteRequest, writeResult } from './write-result.js';
+import type { PruneInput } from './stages/prune-measured.js';
+import {
+  amountOf,
+  type ResultPlaces,
+  type ResultSource,
+  reportEntry,
+  type WriteRequest,
+  writeResult,
+} from './write-result.js';
 
 /** Prunes a model folder at one sparsity. */
 export async function runPrune(platform: Platform, request: PruneRequest): Promise<PruneReport> {
@@ -78,23 +89,26 @@ export function resultPlaces(
   return isLadder ? nameRungs(fractions).map(toPlaces) : fractions.map((one) => toPlaces({ sparsity: one, name: '' }));
 }
 
-interface PruneTarget {
+/** What a run is to come to. */
+export interface PruneTarget {
   readonly results: readonly ResultPlaces[];
+  /** Sizes that results are to meet, in place of sparsities. */
+  readonly shrink?: ResolvedShrink | undefined;
   /** Done while nobody else may write there. */
   readonly finish: (reports: readonly PruneReport[]) => Promise<readonly PruneReport[]>;
 }
 
 /** Open; make what a run that was cut off has not made; evaluate. */
-function pruneTo(
+export function pruneTo(
   platform: Platform,
   request: PruneRequest | LadderRequest,
-  { results, finish }: PruneTarget,
+  { results, shrink, finish }: PruneTarget,
 ): Promise<readonly PruneReport[]> {
   const resolved = resolveRequest(request);
   const { options, quantisation, calibration } = resolved;
   const { model, embeddings, offline, bos, weightsFrom, statistics, evaluation, force = false } = request;
   const output = request.dryRun ? undefined : request.out;
-  const sparsities = results.map(({ sparsity }) => sparsity);
+  const sparsities = results.map(amountOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   return runResumable<PruneModels, readonly PreparedText[] | undefined, Finished, readonly PruneReport[]>(platform, {
     ...{ call: 'prune', request, output, sparsities },
@@ -121,7 +135,7 @@ function pruneTo(
     async make(context, started) {
       const { stages, engine, opened, prepared: texts } = started;
       const finished = started.found ?? new Map();
-      const making = { ...resolved, ...started, request, results, finished };
+      const making = { ...resolved, ...started, request, results, finished, shrink };
       const made = finished.size === results.length ? finished : await makeOpen(context, making);
       const reports = results.map((_, index) => made.get(index)!);
       if (texts === undefined) return finish(reports);
@@ -147,8 +161,9 @@ async function readFinished(
   const { platform, journal } = context;
   const { files } = platform;
   const found = new Map<number, PruneReport>();
-  for (const [index, { sparsity, out, report: place }] of results.entries()) {
-    if (out === undefined || !(await isFinished(context, out, [sparsity]))) continue;
+  for (const [index, places] of results.entries()) {
+    const { out, report: place } = places;
+    if (out === undefined || !(await isFinished(context, out, [amountOf(places)]))) continue;
     const path = place && files.resolve(place.folder ?? out, place.folder ? '' : inside, `${place.name}.json`);
     // What cannot be read is made again.
     const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
@@ -173,15 +188,20 @@ function samplesOf({ evaluation }: Pick<PruneRequest, 'evaluation'>) {
 interface Making extends ResolvedRequest, StartedJob<PruneModels, readonly PreparedText[] | undefined, Finished> {
   readonly request: PruneRequest | LadderRequest;
   readonly results: readonly ResultPlaces[];
+  readonly shrink: ResolvedShrink | undefined;
   readonly finished: Finished;
 }
 
+/** Drafts that are measured for a size, roughly. */
+const DRAFTS_PER_SIZE = 6;
+
 /** Load, analyse, calibrate, measure the dense model once or load its statistics; then result by result. */
 function makeOpen(context: JobContext, making: Making): Promise<Finished> {
-  const { request, stages, opened, results, finished, quantisation, calibration, engine, prepared: texts } = making;
+  const { request, stages, opened, results, finished, shrink, quantisation, calibration, engine } = making;
   const [folder, floats] = opened.folders;
   const { place } = opened;
-  const options = { ...making.options, onProgress: context.onProgress };
+  const texts = making.prepared;
+  const options = { ...making.options, onProgress: context.onProgress, ...(shrink && { sparsity: 0 }) };
   const { model, embeddings, weightsFrom, force = false, statistics, executionProvider, threads } = request;
   const { quoteText = true, certify: certifies = true, reportPaths = false, stopHealing } = request;
   const { dtypes: dtype, ...form } = quantisation;
@@ -195,6 +215,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
     ...(dtype.length > 0 && { dtype, ...form }),
   };
   const open = results.filter((_, index) => !finished.has(index));
+  const sizing = { stages, folder, quantisation };
   const isWritten = request.out !== undefined && request.dryRun !== true;
   return withPart(context, async (part) => {
     const { job, ...seenFirst } = await prepareJob(part, {
@@ -207,10 +228,11 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       calibration: place === undefined ? calibration : undefined,
       healingAs: calibration,
       evaluated: texts?.flatMap(tokensMeasured),
-      readsTokens: learnsRounding(quantisation),
+      readsTokens: shrink !== undefined || learnsRounding(quantisation),
       keepsBlocks:
-        request.widthMultiple === undefined && dtype.length === 0 && results.every(({ sparsity }) => sparsity > 0),
+        request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
+      checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
       checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
       onAnalysed(analysed) {
         const { prompts, newTokens } = samplesOf(request);
@@ -219,6 +241,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
             ...{ options, quantisation, calibration, size: modelSize(analysed) },
             windowLength: expectedWindowLength(calibration, folder, analysed),
             resultCount: open.length,
+            draftCount: shrink && DRAFTS_PER_SIZE,
             evaluated: {
               modelCount: 1 + results.length,
               tokenCount: countTokens(texts),
@@ -255,10 +278,18 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
           ? undefined
           : createQualityReference(part, { engine, folder, analysed, heldOut, createStore }),
     };
+    const choose = shrink && seen.measured && prepareSizes(part, { ...sizing, shrink, job }, seen.measured);
     const reports = new Map(finished);
     for (const [index, places] of results.entries()) {
       if (reports.has(index)) continue;
-      const written = { stages, model, force, quoteText, reportPaths, certifies, asked, quantisation, places, index };
+      const chosen = places.targetBytes === undefined ? undefined : await choose?.(places.targetBytes);
+      const written = {
+        ...{ stages, model, force, quoteText, reportPaths, certifies, asked, index },
+        quantisation: chosen?.quantisation ?? quantisation,
+        places: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },
+        allocation: chosen?.allocation,
+        size: chosen?.report,
+      };
       reports.set(index, await withPart(part, (own) => makeResult(own, source, written)));
     }
     return reports;
@@ -274,21 +305,21 @@ interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'stat
 function makeResult(
   context: JobContext,
   { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
-  written: WriteRequest,
+  { allocation, ...written }: WriteRequest & Pick<PruneInput, 'allocation'>,
 ): Promise<PruneReport> {
   const { stages, places, index } = written;
   const { sparsity } = places;
   return withScratchWeights(context.platform, async (store) => {
-    const input = { job: source.job, measured, sparsity, store, index };
+    const input = { job: source.job, measured, sparsity, allocation, store, index };
     const outcome = await stages.pruneMeasured.run(context, input);
     context.timings.push(...outcome.timings);
-    context.remarks.push(...outcome.remarks);
+    context.remarks.push(...remarkFewTokens(source.job, outcome), ...outcome.remarks);
     return writeResult(context, { ...source, store }, outcome, written);
   });
 }
 
 /** Writes reports again that have grown since. */
-async function rewriteReports(
+export async function rewriteReports(
   { files }: Platform,
   reports: readonly PruneReport[],
   {

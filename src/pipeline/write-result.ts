@@ -7,7 +7,13 @@ import { type Drives, topActivations } from '../prune/top-activations.js';
 import { pruneNoPastBranch } from '../removal/prune-no-past-branch.js';
 import type { StoreTensor } from '../removal/repair-linear.js';
 import { plainSettings, type RunSettings } from '../report/plain-settings.js';
-import type { DtypeReport, PruneReport, SideFilesReport, StatisticsReport } from '../report/report-schema.js';
+import type {
+  DtypeReport,
+  PruneReport,
+  SideFilesReport,
+  SizeReport,
+  StatisticsReport,
+} from '../report/report-schema.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import type { JsonObject } from '../storage/read-json.js';
@@ -29,6 +35,8 @@ import { countBytes, makeVariants, reportVariant, type Variant, type VariantChec
 /** Where one result goes. */
 export interface ResultPlaces {
   readonly sparsity: number;
+  /** Bytes that it may take, where those were asked for; its sparsity follows. */
+  readonly targetBytes?: number | undefined;
   /** Folder to be made; absent for a dry run. */
   readonly out: string | undefined;
   /** Absent: no report is written. */
@@ -36,6 +44,10 @@ export interface ResultPlaces {
   /** Where the run's decisions go; absent: they are not written. */
   readonly recipe: PairPlace | undefined;
 }
+
+/** What tells results of a run apart: a sparsity, or a size. */
+export const amountOf = ({ sparsity, targetBytes }: Pick<ResultPlaces, 'sparsity' | 'targetBytes'>): number =>
+  targetBytes ?? sparsity;
 
 /** How a result is written, and what is said about it. */
 export interface WriteRequest {
@@ -55,6 +67,8 @@ export interface WriteRequest {
   readonly quantisation: ResolvedQuantisation;
   /** What its report says of the run beside the pruning options. */
   readonly asked: Omit<RunSettings, 'calibration'>;
+  /** How a size was met. */
+  readonly size?: SizeReport | undefined;
 }
 
 /** What a result was made from. */
@@ -84,13 +98,13 @@ export async function writeResult(
   const { files } = platform;
   const { folder } = source;
   const { places, index, force, quantisation } = request;
-  const { out, report: place, sparsity } = places;
+  const { out, report: place } = places;
   const unsaid = unsaidInRecipe(source, outcome);
   const recipe = unsaid === undefined ? places.recipe : undefined;
   if (places.recipe !== recipe) remarks.push(`no recipe was written: ${unsaid}, which recipes cannot say yet`);
   const layout = layoutOf(folder, quantisation.layout);
   // Of a run with this key that was not cut short another result is to be expected.
-  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [sparsity]);
+  const own = outcome.healing?.stopped ? undefined : keyAt(platform, run, [amountOf(places)]);
   const drives = await measureDrivesOf(context, source, outcome, request);
   const parts: PreparedFolder[] = [];
   for (const { inside, dtypes } of dtypeFolders(layout, quantisation.dtypes)) {
@@ -206,6 +220,7 @@ async function prepareFolder(
       windows: job.windows,
       drives: request.drives,
       statistics,
+      size: request.size,
       ...found,
       quoteText,
     });

@@ -6,7 +6,7 @@ import type { StorageChoice } from '../onnx/plan-storage.js';
 import { measureModel, type SavedModel } from '../onnx/save-model.js';
 import type { FolderLayout, ResolvedQuantisation } from '../options/quantisation.js';
 import type { PruneJob, PruneOutcome } from '../prune/job.js';
-import type { WrittenDtype } from '../prune/quantise/write-dtype.js';
+import type { DtypeRequest, WrittenDtype } from '../prune/quantise/write-dtype.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import type { ModelChange } from '../removal/apply-change.js';
 import type { DtypeReport, PruneReport, RoundingReport } from '../report/report-schema.js';
@@ -35,7 +35,7 @@ export interface VariantsRequest {
   readonly folder: ModelFolder;
   readonly job: PruneJob;
   readonly outcome: PruneOutcome;
-  readonly quantisation: ResolvedQuantisation;
+  readonly quantisation: Omit<ResolvedQuantisation, 'rounding'> & Pick<DtypeRequest, 'rounding'>;
   readonly layout: FolderLayout;
   readonly dtypes: readonly DtypeName[];
 }

@@ -41,7 +41,7 @@ export async function pruneModel(job: PruneJob, extras: PruneExtras = {}): Promi
 /** One of the results that are made from one look. */
 export interface MeasuredResult
   extends PruneExtras,
-    Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity'>> {
+    Partial<Pick<PruneJob, 'store'> & Pick<ResolvedOptions, 'sparsity' | 'allocation'>> {
   /** How many came before it, for the names of what is kept. Default 0. */
   readonly index?: number | undefined;
 }
@@ -54,7 +54,8 @@ export async function pruneMeasured(
   const { modules, dense } = measured;
   const { store = measured.job.store, sparsity = measured.job.options.sparsity } = result;
   const journal = measured.job.journal?.within(`result-${index}`);
-  const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity } };
+  const { allocation = measured.job.options.allocation } = result;
+  const job = { ...measured.job, store, journal, options: { ...measured.job.options, sparsity, allocation } };
   const began = performance.now();
   const chosen = await chooseAllocation(measured, job);
   const choosing = { stage: 'candidates', ms: performance.now() - began };

@@ -11,11 +11,17 @@ import { replaceNodes } from './replace-nodes.js';
 
 const SINGLE = dataTypeNumber('float');
 
-/** What `GatherBlockQuantized` takes for the zero of eight bits where none is given. */
-const MIDDLE = 128;
+/** What `GatherBlockQuantized` takes for zero where no zero points are given, by bits. */
+const MIDDLES: ReadonlyMap<number, number> = new Map([
+  [8, 128],
+  [4, 8],
+]);
+
+/** Levels of four bits: a byte holds two codes, the first in its lower half. */
+const HALF = 16;
 
 /**
- * Has lookups of eight-bit codes (`GatherBlockQuantized`) done by operators that every runtime has, in place: the WebAssembly that
+ * Has lookups of codes of four and eight bits (`GatherBlockQuantized`) done by operators that every runtime has, in place: the WebAssembly that
  * brings WebGPU along runs that one on WebGPU alone. Rows of codes and of scales are looked up, and multiplied block by block.
  * @param facts of the float model: how many axes results have
  */
@@ -25,9 +31,10 @@ export function expandGathers(model: OnnxModel, facts: ValueFacts): void {
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   for (const node of index.nodes) {
     const rank = facts.get(node.output[0] ?? '')?.dims.length;
-    const isEight = intAttribute(node, 'bits', 4) === 8 && node.input.length === 3;
-    if (qualifiedOp(node) !== 'com.microsoft.GatherBlockQuantized' || !isEight || rank === undefined) continue;
-    replaced.set(node, spell(node, rank, { model, index }));
+    const middle = node.input.length === 3 ? MIDDLES.get(intAttribute(node, 'bits', 4)) : undefined;
+    if (qualifiedOp(node) !== 'com.microsoft.GatherBlockQuantized' || middle === undefined || rank === undefined)
+      continue;
+    replaced.set(node, spell(node, { rank, middle }, { model, index }));
   }
   replaceNodes(graph, replaced);
 }
@@ -37,14 +44,23 @@ interface Place {
   readonly index: GraphIndex;
 }
 
-function spell(node: NodeProto, rank: number, { model, index }: Place): readonly NodeProto[] {
+interface LookupForm {
+  /** Of the result. */
+  readonly rank: number;
+  /** Code of zero. */
+  readonly middle: number;
+}
+
+function spell(node: NodeProto, { rank, middle }: LookupForm, { model, index }: Place): readonly NodeProto[] {
   const [rows = '', ids = '', scales = ''] = node.input;
   const [result = ''] = node.output;
   const codes = throughReshape(index, rows);
   const handle = model.weights.get(codes)!;
   const blockSize = intAttribute(node, 'block_size', 128);
   const [rowCount = 1] = handle.dims;
-  setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockSize, blockSize] });
+  const isHalved = middle < HALF;
+  const blockBytes = isHalved ? blockSize / 2 : blockSize;
+  setWeight(model, codes, { ...handle, dims: [rowCount, handle.byteLength / rowCount / blockBytes, blockBytes] });
   const { dataType } = model.weights.get(scales)!;
   const named = (what: string) => `${result}/${what}`;
   const keeping = new Array<number>(rank - 1).fill(0);
@@ -54,10 +70,25 @@ function spell(node: NodeProto, rank: number, { model, index }: Place): readonly
     makeNode({ op, inputs, outputs: [what === '' ? result : named(what)], ...more });
   const toSingle = { attributes: { to: SINGLE } };
   const isShort = dataType !== SINGLE;
+  // One code beside the other, on an axis of their own.
+  const halves = [
+    constant('half', makeFloatInitializer('', [], [HALF])),
+    made('Div', [named('bytes'), named('half')], 'quotient'),
+    made('Floor', [named('quotient')], 'second'),
+    made('Mul', [named('second'), named('half')], 'raised'),
+    made('Sub', [named('bytes'), named('raised')], 'first'),
+    constant('apart', makeInt64Initializer('', [...keeping, 0, 0, 1])),
+    made('Reshape', [named('first'), named('apart')], 'first_apart'),
+    made('Reshape', [named('second'), named('apart')], 'second_apart'),
+    made('Concat', [named('first_apart'), named('second_apart')], 'pairs', { attributes: { axis: rank + 1 } }),
+    constant('together', makeInt64Initializer('', [...keeping, 0, blockSize])),
+    made('Reshape', [named('pairs'), named('together')], 'floats'),
+  ];
   return [
     made('Gather', [codes, ids], 'codes', { name: node.name }),
-    made('Cast', [named('codes')], 'floats', toSingle),
-    constant('middle', makeFloatInitializer('', [], [MIDDLE])),
+    made('Cast', [named('codes')], isHalved ? 'bytes' : 'floats', toSingle),
+    ...(isHalved ? halves : []),
+    constant('middle', makeFloatInitializer('', [], [middle])),
     made('Sub', [named('floats'), named('middle')], 'levels'),
     made('Gather', [scales, ids], isShort ? 'halves' : 'scales'),
     ...(isShort ? [made('Cast', [named('halves')], 'scales', toSingle)] : []),
@@ -73,6 +104,7 @@ function spell(node: NodeProto, rank: number, { model, index }: Place): readonly
 /** A lookup in many nodes. */
 interface SpelledLookup {
   readonly gather: NodeProto;
+  readonly bits: number;
   readonly scales: string;
   /** The node that makes its result. */
   readonly last: NodeProto;
@@ -86,16 +118,16 @@ export const hasSpelledLookups = (model: OnnxModel): boolean =>
 export function gatherLookups(model: OnnxModel): void {
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
-  for (const { gather, scales, last } of findSpelled({ model, index })) {
+  for (const { gather, bits, scales, last } of findSpelled({ model, index })) {
     const [codes = '', ids = ''] = gather.input;
-    const [, , blockSize = 0] = model.weights.get(codes)!.dims;
+    const [, , blockBytes = 0] = model.weights.get(codes)!.dims;
     const fused = makeNode({
       op: 'GatherBlockQuantized',
       domain: 'com.microsoft',
       name: gather.name,
       inputs: [codes, ids, scales],
       outputs: [...last.output],
-      attributes: { gather_axis: 0, quantize_axis: 1, block_size: blockSize, bits: 8 },
+      attributes: { gather_axis: 0, quantize_axis: 1, block_size: (blockBytes * 8) / bits, bits },
     });
     replaced.set(last, [fused]);
   }
@@ -103,21 +135,31 @@ export function gatherLookups(model: OnnxModel): void {
 }
 
 function findSpelled({ model, index }: Place): readonly SpelledLookup[] {
-  return index.nodes.flatMap((gather) => {
-    const [codes = '', ids = ''] = gather.input;
-    const table = gather.opType === 'Gather' ? model.weights.get(codes) : undefined;
+  return index.nodes.flatMap((centred) => {
+    if (centred.opType !== 'Sub') return [];
+    const middle = constantOf(makerOf(index, centred.input[1]!));
+    const [bits] = [...MIDDLES].find(([, zero]) => zero === middle) ?? [];
+    const from = (value: string | undefined, op: string) => {
+      const node = value === undefined ? undefined : makerOf(index, value);
+      return node?.opType === op ? node : undefined;
+    };
+    const pairs = bits === 4 ? from(from(centred.input[0], 'Reshape')?.input[0], 'Concat') : undefined;
+    const second = from(from(from(pairs?.input[1], 'Reshape')?.input[0], 'Floor')?.input[0], 'Div');
+    const cast = from(bits === 4 ? second?.input[0] : centred.input[0], 'Cast');
+    const gather = from(cast?.input[0], 'Gather');
+    const [codes = '', ids = ''] = gather?.input ?? [];
+    const table = model.weights.get(codes);
+    if (bits === undefined || gather === undefined) return [];
     if (table?.dataType !== dataTypeNumber('uint8') || table.dims.length !== 3) return [];
     const follow = (node: NodeProto | undefined, op: string) => node && onlyReader(index, node.output[0]!, op);
-    const centred = follow(follow(gather, 'Cast'), 'Sub');
     const scaled = follow(centred, 'Mul');
     const row = follow(scaled, 'Reshape');
-    if (centred === undefined || scaled === undefined || row === undefined) return [];
-    if (constantOf(makerOf(index, centred.input[1]!)) !== MIDDLE) return [];
+    if (scaled === undefined || row === undefined) return [];
     const besides = makerOf(index, scaled.input[1]!);
     const widened = besides?.opType === 'Reshape' ? makerOf(index, besides.input[0]!) : undefined;
     const steps = widened?.opType === 'Cast' ? makerOf(index, widened.input[0]!) : widened;
     if (steps?.opType !== 'Gather' || steps.input[1] !== ids || !model.weights.has(steps.input[0]!)) return [];
-    return [{ gather, scales: steps.input[0]!, last: (widened !== steps && follow(row, 'Cast')) || row }];
+    return [{ gather, bits, scales: steps.input[0]!, last: (widened !== steps && follow(row, 'Cast')) || row }];
   });
 }
 

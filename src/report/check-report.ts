@@ -18,6 +18,22 @@ const DTYPE = withFields({
   quality: optional(QUALITY),
 });
 
+const SIZE = withFields({
+  target: number,
+  contextLength: optional(number),
+  allow: listOf(text),
+  candidates: listOf(
+    withFields({
+      kind: text,
+      bytes: number,
+      sparsity: number,
+      maps: object,
+      divergence: withFields({ pruning: number, quantising: number }),
+      predicted: optional(number),
+    }),
+  ),
+});
+
 const CALIBRATION = withFields({
   windowCount: number,
   windowLength: number,
@@ -40,6 +56,7 @@ const REPORT = withFields({
   certificate: optional(CERTIFICATE),
   quality: optional(QUALITY),
   dtypes: optional(listOf(DTYPE)),
+  size: optional(SIZE),
   calibration: optional(CALIBRATION),
   seed: number,
   out: optional(text),

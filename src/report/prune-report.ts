@@ -21,6 +21,7 @@ import {
   type QualityReport,
   REPORT_SCHEMA,
   type SideFilesReport,
+  type SizeReport,
   type StatisticsReport,
 } from './report-schema.js';
 import { summariseAffinity } from './summarise-affinity.js';
@@ -50,6 +51,7 @@ export interface ReportInput {
   /** What drives units, by whether they stay. */
   readonly drives?: Drives | undefined;
   readonly statistics?: StatisticsReport | undefined;
+  readonly size?: SizeReport | undefined;
   readonly certificate?: CertificateReport | undefined;
   readonly quality?: QualityReport | undefined;
   readonly sideFiles?: SideFilesReport | undefined;
@@ -86,6 +88,7 @@ export function buildPruneReport(input: ReportInput): PruneReport {
     ...(calibration && { calibration }),
     ...(input.statistics && { statistics: input.statistics }),
     ...(outcome.candidates && { candidates: outcome.candidates }),
+    ...(input.size && { size: input.size }),
     ...(outcome.healing && { healing: outcome.healing }),
     ...(input.certificate && { certificate: input.certificate }),
     ...(input.quality && { quality: input.quality }),

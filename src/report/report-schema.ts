@@ -75,6 +75,8 @@ export interface PruneReport {
   readonly statistics?: StatisticsReport;
   /** Allocations that were compared on held-out calibration windows, and which was taken; absent where there was one alone. */
   readonly candidates?: readonly AllocationCandidate[];
+  /** What was compared to meet a size; absent where none was asked for. */
+  readonly size?: SizeReport;
   /** How the pruned model learnt from the dense one; absent where it was not asked for. */
   readonly healing?: HealingReport;
   /** That the written model computes what the masked original does; absent where nothing was written or compared. */
@@ -195,6 +197,35 @@ export interface RoundingReport {
   readonly wide?: number;
   /** Geometric mean over the maps of what rounding costs on held-out tokens, by what the nearest levels would cost. */
   readonly costRatio: number;
+}
+
+/** How a size was met. */
+export interface SizeReport {
+  /** Bytes that were asked for, at most. */
+  readonly target: number;
+  /** Tokens whose keys and values count too, here and in the candidates' bytes; absent: files alone do. */
+  readonly contextLength?: number;
+  /** What might be given up. */
+  readonly allow: readonly string[];
+  /** Models that were measured on held-out windows, those with one number of bits first. */
+  readonly candidates: readonly SizeCandidateReport[];
+}
+
+/** A model that was measured for a size; drafts, which learned from fewer windows than the result. */
+export interface SizeCandidateReport {
+  /** `plain`: one dtype, all units. `bits`: several dtypes. `pruned`: one dtype, fewer units. `mixture`: both. */
+  readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
+  /** Model file with its external data. */
+  readonly bytes: number;
+  /** Fraction of the prunable parameters that is gone. */
+  readonly sparsity: number;
+  /** Number of maps by dtype. */
+  readonly maps: Readonly<Record<string, number>>;
+  /** Parts of the mean KL(dense || draft), in nats a token. */
+  readonly divergence: { readonly pruning: number; readonly quantising: number };
+  /** What estimates said before it was measured, in nats a token. */
+  readonly predicted?: number;
+  readonly chosen: boolean;
 }
 
 /** Statistics that were kept by an earlier look. */

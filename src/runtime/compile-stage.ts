@@ -82,6 +82,9 @@ export interface CompiledStage {
   readonly narrowed: ReadonlyMap<string, string>;
 }
 
+/** Bytes of a weight that ONNX Runtime may lay out anew for speed, which takes as many again for every operator that reads it. */
+const MOST_PACKED = 2 ** 28;
+
 /** Compiles one stage. Weights that are not fed lie inside; they are read here and live as long as the session. */
 export async function compileStage(request: CompileRequest): Promise<CompiledStage> {
   const { engine, model, index, fetches, fed = new Set() } = request;
@@ -130,7 +133,8 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   const alive = dropUnusedNodes(proto.graph!);
   proto.graph!.initializer = proto.graph!.initializer.filter(({ name }) => alive.has(name));
   const { bytes, weights } = encodeDetached(proto);
-  const session = await engine.load(bytes, { ...request.session, weights });
+  const isLarge = inside!.some(({ rawData }) => rawData.byteLength > MOST_PACKED);
+  const session = await engine.load(bytes, { ...request.session, ...(isLarge && { isBrief: true }), weights });
   if (engine.copiesInputs) freeBytes(...read.splice(0));
   return {
     session: owning(session, { read, wanted }),

@@ -1,10 +1,12 @@
 import { join } from 'node:path';
-import { benchmark } from '../../src/bench/benchmark.js';
 import { startWorker } from '../../src/bench/worker-process.js';
 import { OptionError } from '../../src/errors.js';
-import { prune } from '../../src/node.js';
+import { importPackage } from '../support/built-package.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 import { copyTinyLlama, TINY_LLAMA } from '../support/tiny-llama.js';
+
+/** As it is built: its processes load quickly. */
+const { benchmark, OptionError: BuiltOptionError, prune } = await importPackage();
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
@@ -52,7 +54,7 @@ describe('benchmark', () => {
   });
 
   it('refuses what cannot be measured before anything is loaded', async () => {
-    await expect(benchmark({ models: [] })).rejects.toThrow(OptionError);
+    await expect(benchmark({ models: [] })).rejects.toThrow(BuiltOptionError);
     await expect(benchmark({ models: [at('none')] })).rejects.toThrow(/There is no model at/);
     await expect(benchmark({ models: [TINY_LLAMA], rounds: 1 })).rejects.toThrow(/rounds is 1/);
     await expect(benchmark({ models: [TINY_LLAMA], newTokens: 0 })).rejects.toThrow(/newTokens is 0/);

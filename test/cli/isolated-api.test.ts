@@ -1,12 +1,18 @@
 import { execFile } from 'node:child_process';
-import { resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { buildPackage } from '../support/built-package.js';
 
-/** Runs the command line from its sources. */
+let cli = '';
+beforeAll(async () => {
+  cli = join(await buildPackage(), 'dist/cli.js');
+});
+
+/** Runs the command line as it is built. */
 const run = (args: readonly string[], environment: NodeJS.ProcessEnv = {}) =>
   new Promise<{ readonly code: unknown; readonly out: string; readonly err: string }>((done) => {
     const env = { ...process.env, NO_COLOR: '1', ...environment };
-    execFile(process.execPath, ['--import', 'tsx', 'src/cli.ts', ...args], { env }, (error, out, err) =>
+    execFile(process.execPath, [cli, ...args], { env }, (error, out, err) =>
       done({ code: error?.code ?? 0, out, err }),
     );
   });
@@ -35,7 +41,7 @@ it('results, errors and exit codes of the process are those of the command', asy
 
 it('a text may come from another command', async () => {
   if (process.platform === 'win32') return;
-  const line = `'${process.execPath}' --import tsx src/cli.ts eval examples/models/tiny-llama --json --quiet --text`;
+  const line = `'${process.execPath}' '${cli}' eval examples/models/tiny-llama --json --quiet --text`;
   const write = "echo 'Once upon a time there was a girl who had three cats.'";
   for (const command of [`${line} <(${write})`, `${write} | ${line} /dev/stdin`]) {
     const { stdout } = await promisify(execFile)('bash', ['-c', command]);

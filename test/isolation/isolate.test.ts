@@ -4,18 +4,15 @@ import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
 import { startPulse } from '../../src/isolation/start-pulse.js';
 import { watchProcess } from '../../src/isolation/watch-process.js';
-import {
-  describe as describeModel,
-  EngineError,
-  OptionError,
-  type Progress,
-  prune,
-  UnsupportedModelError,
-} from '../../src/node.js';
+import { describe as describeFromSource, type Progress } from '../../src/node.js';
 import { processScheduling } from '../../src/platform/node/processor-time.js';
 import type { Session } from '../../src/runtime/engine.js';
+import { importPackage } from '../support/built-package.js';
 import { testEngine } from '../support/engine.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
+
+/** As it is built: its processes load quickly. */
+const { describe: describeModel, EngineError, OptionError, prune, UnsupportedModelError } = await importPackage();
 
 /** Where processes can be asked for what they hold and whom they started. */
 const onLinux = process.platform === 'linux' ? it : it.skip;
@@ -29,6 +26,11 @@ describe('a call in a process of its own', () => {
     const request = { model: TINY_LLAMA, onProgress: (one: Progress) => progress.push(one) };
     expect(await describeModel({ ...request, isolate: true })).toEqual(await describeModel({ model: TINY_LLAMA }));
     expect(progress.map(({ stage }) => stage)).toContain('analyse');
+  });
+
+  it('answers from the sources too', async () => {
+    const described = describeFromSource({ model: TINY_LLAMA, isolate: true });
+    expect(await described).toEqual(await describeModel({ model: TINY_LLAMA }));
   });
 
   it('throws the error that the call throws', async () => {

@@ -2,26 +2,26 @@ import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { evaluateModels, logLikelihoods, perplexity, prune } from '../../src/node.js';
 import { WINDOWS_FILE } from '../../src/storage/windows-file.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
-import { TINY_LLAMA } from '../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const PYTHON = `${TINY_LLAMA}/text/python.txt`;
+const PYTHON = `${SHORT_LLAMA}/text/python.txt`;
 
 /** The bundled model whose tokenizer puts token 1 before a text. @param layout where its ONNX file lies */
 async function modelWithBos(layout: 'onnx' | 'genai'): Promise<string> {
   const root = at('model');
   await mkdir(join(root, 'onnx'), { recursive: true });
   const file = layout === 'onnx' ? 'onnx/model.onnx' : 'model.onnx';
-  await cp(join(TINY_LLAMA, 'onnx/model.onnx'), join(root, file));
-  for (const name of ['config.json', 'tokenizer_config.json']) await cp(join(TINY_LLAMA, name), join(root, name));
+  await cp(join(SHORT_LLAMA, 'onnx/model.onnx'), join(root, file));
+  for (const name of ['config.json', 'tokenizer_config.json']) await cp(join(SHORT_LLAMA, name), join(root, name));
   if (layout === 'genai')
     await writeFile(
       join(root, 'genai_config.json'),
       JSON.stringify({ model: { bos_token_id: 1, decoder: { filename: 'model.onnx' } } }),
     );
-  const tokenizer = JSON.parse(await readFile(join(TINY_LLAMA, 'tokenizer.json'), 'utf8'));
+  const tokenizer = JSON.parse(await readFile(join(SHORT_LLAMA, 'tokenizer.json'), 'utf8'));
   const [id] = Object.entries(tokenizer.model.vocab).find(([, token]) => token === 1)!;
   const single = [{ SpecialToken: { id, type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }];
   const special_tokens = { [id]: { id, ids: [1], tokens: [id] } };
@@ -68,7 +68,7 @@ it('measures texts and tasks with it, or without', async () => {
   expect(begun!.perplexity[0]).toEqual({ text: PYTHON, ...(await perplexity({ model, text: PYTHON, ...SHAPE })) });
   expect(begun!.perplexity[0]).toMatchObject({ tokenCount: 48, protocol: { leadingTokens: [1] } });
   expect(plain!.perplexity[0]!.tokenCount).toBe(46);
-  const asPlain = await evaluateModels({ ...request, models: [TINY_LLAMA] });
+  const asPlain = await evaluateModels({ ...request, models: [SHORT_LLAMA] });
   expect(plain!.perplexity[0]).toEqual(asPlain[0]!.perplexity[0]);
   expect(plain!.tasks[0]!.goldNll).toBe(asPlain[0]!.tasks[0]!.goldNll);
   expect(begun!.tasks[0]!.goldNll).not.toBe(plain!.tasks[0]!.goldNll);

@@ -19,9 +19,12 @@ const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 const nothing = { evaluation: false, method: 'magnitude', modules: 'ffn', rounding: 'nearest' } as const;
 
+/** Of models that are made for a test: what is tested is how they are read. */
+const unchecked = { certify: false, evaluation: false, report: false } as const;
+
 async function quantised(dtype: DtypeName): Promise<string> {
   const model = await copyShortLlama(at('in'));
-  await quantize({ model, out: at('q'), dtype, rounding: 'nearest', certify: false, evaluation: false, report: false });
+  await quantize({ ...unchecked, model, out: at('q'), dtype, rounding: 'nearest' });
   return at('q');
 }
 
@@ -97,7 +100,7 @@ it.each([
   await mkdir(at('dense/onnx'), { recursive: true });
   await writeFile(at('dense/onnx/model.onnx'), buildDecoder({ ffn: wideFfn }));
   await writeFile(at('dense/config.json'), '{}');
-  await quantize({ model: at('dense'), out: at('q'), dtype: 'q4', blockSize: 16, rounding: 'nearest' });
+  await quantize({ ...unchecked, model: at('dense'), out: at('q'), dtype: 'q4', blockSize: 16, rounding: 'nearest' });
   const report = await prune({ ...nothing, ...given, model: at('q'), out: at('out'), sparsity: 0.3 });
   const widths = report.modules.filter(({ kind }) => kind === 'ffn').map(({ unitsAfter }) => unitsAfter);
   expect(widths.every((width) => width < 128)).toBe(true);
@@ -121,7 +124,7 @@ it('keeps what products may round activations to', async () => {
   await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
   await writeFile(at('dense/config.json'), '{}');
   const form = { dtype: 'q4', blockSize: 16, accuracyLevel: 4, rounding: 'nearest' } as const;
-  await quantize({ model: at('dense'), out: at('q'), ...form });
+  await quantize({ ...unchecked, model: at('dense'), out: at('q'), ...form });
   await prune({ ...nothing, model: at('q'), out: at('out'), sparsity: 0.3, widthMultiple: 1 });
   const { graph } = fromBinary(ModelProtoSchema, await readFile(at('out/onnx/model_q4.onnx')));
   const products = graph!.node.filter(({ opType }) => opType === 'MatMulNBits');
@@ -146,7 +149,7 @@ const ours =
     await mkdir(at('dense/onnx'), { recursive: true });
     await writeFile(at('dense/onnx/model.onnx'), buildDecoder());
     await writeFile(at('dense/config.json'), '{}');
-    await quantize({ model: at('dense'), out: model, dtype, rounding: 'nearest', report: false });
+    await quantize({ ...unchecked, model: at('dense'), out: model, dtype, rounding: 'nearest' });
   };
 
 const constants = (type: LinearForm['type'], shared: LinearForm['shared']) =>
@@ -281,7 +284,7 @@ describe('a float model beside a quantised one', () => {
 
   it('is pruned in its place, and written in its form', async () => {
     const dense = await small();
-    await quantize({ ...form, model: dense, out: at('q') });
+    await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const cut = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
     const report = await prune({ ...cut, model: at('q'), weightsFrom: dense, out: at('from') });
     expect(report.settings).toMatchObject({ weightsFrom: dense });
@@ -297,7 +300,7 @@ describe('a float model beside a quantised one', () => {
   it('is pruned in place of one whose activations are rounded too', async () => {
     const dense = await small();
     const cutting = { ...nothing, sparsity: 0.3, widthMultiple: 1 } as const;
-    await quantize({ model: dense, out: at('q'), dtype: 'uint8', rounding: 'nearest' });
+    await quantize({ ...unchecked, model: dense, out: at('q'), dtype: 'uint8', rounding: 'nearest' });
     await prune({ ...cutting, model: at('q'), weightsFrom: dense, out: at('from') });
     await prune({ ...cutting, dtype: 'uint8', model: dense, out: at('after') });
     // A table that is only looked up gets zero points of its own.
@@ -308,7 +311,7 @@ describe('a float model beside a quantised one', () => {
   });
 
   it('gives even levels to rows that are no whole blocks of a table any more', async () => {
-    await quantize({ ...form, dtype: 'bnb4', model: await small(), out: at('q') });
+    await quantize({ ...unchecked, ...form, dtype: 'bnb4', model: await small(), out: at('q') });
     const cut = { ...nothing, modules: 'attention', sparsity: 0.3 } as const;
     const report = await prune({ ...cut, model: at('q'), out: at('out') });
     expect(report.modules[0]!.unitsAfter).toBe(3);
@@ -325,7 +328,7 @@ describe('a float model beside a quantised one', () => {
 
   it('is asked for where weights are trained, or a recipe is applied', async () => {
     const dense = await small();
-    await quantize({ ...form, model: dense, out: at('q') });
+    await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const healed = (teacher: string, student: string) => heal({ dense: teacher, pruned: student, out: at('no') });
     await expect(healed(dense, at('q'))).rejects.toThrow(UnsupportedModelError);
     await expect(healed(dense, at('q'))).rejects.toThrow(/q holds quantised weights; .* quantise the result$/);
@@ -340,7 +343,7 @@ describe('a float model beside a quantised one', () => {
 
   it('is refused where it is of no use', async () => {
     const dense = await small();
-    await quantize({ ...form, model: dense, out: at('q') });
+    await quantize({ ...unchecked, ...form, model: dense, out: at('q') });
     const asked = (model: string, weightsFrom: string) =>
       prune({ ...nothing, sparsity: 0, model, weightsFrom, out: at('no') });
     await expect(asked(dense, dense)).rejects.toThrow(OptionError);

@@ -1,6 +1,7 @@
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Progress, rebuildReport } from '../../src/node.js';
+import { importPackage } from '../support/built-package.js';
 import { PRUNE_REPORT } from '../support/cli.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
@@ -31,6 +32,7 @@ it('tells of its steps, and stops when it is aborted', async () => {
 
 it('works in a process of its own', async () => {
   await writeReport();
-  const { report } = await rebuildReport({ report: at('report.json'), out: at('apart.json'), isolate: true });
+  const built = await importPackage();
+  const { report } = await built.rebuildReport({ report: at('report.json'), out: at('apart.json'), isolate: true });
   expect(report).toEqual((await rebuildReport({ report: at('report.json'), out: at('here.json') })).report);
 });

@@ -25,7 +25,7 @@ it('gives eight bits to some maps, and learns how the others are rounded', async
   };
   const planned = findWeights(model, analysed.tokenInput).map((weight) => ({ ...weight, grid: GRID }));
   const plain = await quantiseModel(job, planned);
-  const { wideCount, roundings, weights, heldOut } = await quantiseModel(job, planned, 0.2);
+  const { wideCount, roundings, weights, heldOut } = await quantiseModel(job, planned, { wideShare: 0.2 });
   expect(plain.wideCount).toBe(0);
   expect(plain.roundings.size).toBeGreaterThan(5);
   expect(wideCount).toBeGreaterThan(0);

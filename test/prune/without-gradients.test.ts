@@ -163,7 +163,7 @@ describe('a model with an operator without gradient in its second block', () => 
     const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
     const quantise = async (loaded: Loaded) => {
       const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
-      return quantiseModel({ ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 }, planned, 0.2);
+      return quantiseModel({ ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 }, planned, { wideShare: 0.2 });
     };
     const { roundings, remarks, wideCount } = await quantise(await partial);
     expect(remarks).toEqual([
@@ -180,11 +180,8 @@ it('rounds by what all tokens show alike', async () => {
   const grid = { bits: 4, blockSize: 16, hasZeroPoints: true, scaleType: 'float32' } as const;
   const loaded = await strange;
   const planned = findWeights(loaded.model, loaded.analysed.tokenInput).map((weight) => ({ ...weight, grid }));
-  const { roundings, remarks, wideCount } = await quantiseModel(
-    { ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 },
-    planned,
-    0.2,
-  );
+  const job = { ...jobOf(loaded, { sparsity: 0 }), tokensPerBatch: 1 };
+  const { roundings, remarks, wideCount } = await quantiseModel(job, planned, { wideShare: 0.2 });
   expect(remarks).toContainEqual(expect.stringMatching(/^rounding learned from all tokens alike.*Softsign/));
   expect(wideCount).toBeGreaterThan(0);
   const costs = [...roundings.values()].map(({ chosen, nearest }) => chosen.cost / nearest.cost);

@@ -14,10 +14,10 @@ import { testEngine } from '../support/engine.js';
 const [ROWS, WIDTH, BLOCK] = [40, 96, 32];
 const FLOAT = { float32: 1, float16: 10 } as const;
 
-/** A table of eight-bit codes whose rows are looked up; where it is tied, its codes lie in blocks. */
-function lookupModel(floats: keyof typeof FLOAT, isTied: boolean): Promise<OnnxModel> {
+/** A table of codes whose rows are looked up; where it is tied, its codes lie in blocks. */
+function lookupModel(floats: keyof typeof FLOAT, bits: 4 | 8, isTied: boolean): Promise<OnnxModel> {
   const blocks = WIDTH / BLOCK;
-  const codes = Uint8Array.from({ length: ROWS * WIDTH }, (_, at) => (at * 97) % 256);
+  const codes = Uint8Array.from({ length: (ROWS * WIDTH * bits) / 8 }, (_, at) => (at * 97) % 256);
   const scales = Float32Array.from({ length: ROWS * blocks }, (_, at) => 0.01 + 0.003 * (at % 11));
   const rows = isTied ? 'rows' : 'w_Q8';
   const graph = create(GraphProtoSchema, {
@@ -25,9 +25,9 @@ function lookupModel(floats: keyof typeof FLOAT, isTied: boolean): Promise<OnnxM
     input: [makeValueInfo('ids', 7, ['batch', 'sequence'])],
     output: [makeValueInfo('y', FLOAT[floats], ['batch', 'sequence', WIDTH])],
     initializer: [
-      makeInitializer('w_Q8', 2, isTied ? [ROWS, blocks, BLOCK] : [ROWS, WIDTH], codes),
+      makeInitializer('w_Q8', 2, isTied ? [ROWS, blocks, (BLOCK * bits) / 8] : [ROWS, (WIDTH * bits) / 8], codes),
       makeInitializer('w_scales', FLOAT[floats], [ROWS, blocks], encodeFloats(FLOAT[floats], scales)),
-      ...(isTied ? [makeInt64Initializer('w_rows_shape', [ROWS, WIDTH])] : []),
+      ...(isTied ? [makeInt64Initializer('w_rows_shape', [ROWS, (WIDTH * bits) / 8])] : []),
     ],
     node: [
       ...(isTied ? [makeNode({ op: 'Reshape', inputs: ['w_Q8', 'w_rows_shape'], outputs: ['rows'] })] : []),
@@ -37,7 +37,7 @@ function lookupModel(floats: keyof typeof FLOAT, isTied: boolean): Promise<OnnxM
         name: 'embed_Q8',
         inputs: [rows, 'ids', 'w_scales'],
         outputs: ['y'],
-        attributes: { gather_axis: 0, quantize_axis: 1, block_size: BLOCK, bits: 8 },
+        attributes: { gather_axis: 0, quantize_axis: 1, block_size: BLOCK, bits },
       }),
     ],
   });
@@ -59,35 +59,43 @@ async function run(model: OnnxModel): Promise<ArrayLike<number>> {
 }
 
 describe.each(['float32', 'float16'] as const)('lookups of codes with scales in %s', (floats) => {
-  it.each([false, true])('give the same numbers by operators that every runtime has (tied: %s)', async (isTied) => {
-    const model = await lookupModel(floats, isTied);
-    const fused = await run(model);
-    expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
-    tidyModel(model);
-    const nodes = model.proto.graph!.node;
-    expect(nodes.every(({ domain }) => domain === '')).toBe(true);
-    // The table is read as it lies.
-    expect(nodes.find(({ opType }) => opType === 'Gather')!.input[0]).toBe('w_Q8');
-    expect(await run(model)).toEqual(fused);
+  it.each([
+    [8, false],
+    [8, true],
+    [4, false],
+    [4, true],
+  ] as const)(
+    'of %i bits give the same numbers by operators that every runtime has (tied: %s)',
+    async (bits, isTied) => {
+      const model = await lookupModel(floats, bits, isTied);
+      const fused = await run(model);
+      expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: FLOAT[floats] }]]));
+      tidyModel(model);
+      const nodes = model.proto.graph!.node;
+      expect(nodes.every(({ domain }) => domain === '')).toBe(true);
+      // The table is read as it lies.
+      expect(nodes.find(({ opType }) => opType === 'Gather')!.input[0]).toBe('w_Q8');
+      expect(await run(model)).toEqual(fused);
 
-    expect(hasSpelledLookups(model)).toBe(true);
-    gatherLookups(model);
-    tidyModel(model);
-    expect(model.proto.graph!.node.map(({ name, opType }) => [name, opType])).toEqual([
-      ['embed_Q8', 'GatherBlockQuantized'],
-    ]);
-    expect(indexGraph(model.proto.graph!).inputs).toEqual(new Set(['ids']));
-    expect(hasSpelledLookups(model)).toBe(false);
-  });
+      expect(hasSpelledLookups(model)).toBe(true);
+      gatherLookups(model);
+      tidyModel(model);
+      expect(model.proto.graph!.node.map(({ name, opType }) => [name, opType])).toEqual([
+        ['embed_Q8', 'GatherBlockQuantized'],
+      ]);
+      expect(indexGraph(model.proto.graph!).inputs).toEqual(new Set(['ids']));
+      expect(hasSpelledLookups(model)).toBe(false);
+    },
+  );
 });
 
-it('leaves a lookup whose axes are not known, and one of four bits', async () => {
-  const model = await lookupModel('float32', false);
+it('leaves a lookup whose axes are not known, and one of two bits', async () => {
+  const model = await lookupModel('float32', 8, false);
   const before = toBinary(ModelProtoSchema, model.proto);
   expandGathers(model, new Map());
   expect(toBinary(ModelProtoSchema, model.proto)).toEqual(before);
   const [lookup] = model.proto.graph!.node;
-  lookup!.attribute.find(({ name }) => name === 'bits')!.i = 4n;
+  lookup!.attribute.find(({ name }) => name === 'bits')!.i = 2n;
   expandGathers(model, new Map([['y', { dims: [2, 3, WIDTH], dataType: 1 }]]));
   expect(model.proto.graph!.node).toHaveLength(1);
 });

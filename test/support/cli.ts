@@ -15,7 +15,7 @@ import type {
 import { compareEvaluations } from '../../src/node.js';
 import { fractionOf } from '../../src/options/kinds.js';
 import type { ModelDescription } from '../../src/report/describe-model.js';
-import type { DtypeReport, ModuleReport, PruneReport } from '../../src/report/report-schema.js';
+import type { DtypeReport, ModuleReport, PruneReport, SizeReport } from '../../src/report/report-schema.js';
 import { sampleReport } from './sample-report.js';
 
 const moduleReport = (
@@ -220,6 +220,21 @@ const HEALED: Omit<HealedFolder, 'dense' | 'pruned' | 'out'> = {
 };
 
 /** A result in four bits. */
+export const SIZE_REPORT: SizeReport = {
+  target: 9_000_000,
+  allow: ['neurons', 'bits'],
+  candidates: [
+    {
+      ...{ kind: 'plain', bytes: 9_900_000, sparsity: 0, maps: { q8: 30 }, chosen: false },
+      divergence: { pruning: 0, quantising: 0.001 },
+    },
+    {
+      ...{ kind: 'mixture', bytes: 8_900_000, sparsity: 0.125, maps: { q8: 20, q4: 10 }, chosen: true },
+      ...{ divergence: { pruning: 0.1, quantising: 0.05 }, predicted: 0.14 },
+    },
+  ],
+};
+
 export const DTYPE_REPORT: DtypeReport = {
   dtype: 'q4',
   file: 'onnx/model_q4.onnx',
@@ -288,6 +303,9 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         bytes: { before: 11_566_780, after: 9_000_000 - at * 1_000_000 },
       })),
     quantize: async ({ out }) => ({ ...PRUNE_REPORT, ...(out !== undefined && { out }), dtypes: [DTYPE_REPORT] }),
+    shrink: async ({ model, out }) => [
+      { ...PRUNE_REPORT, model, ...(out !== undefined && { out }), size: SIZE_REPORT },
+    ],
     observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
     applyRecipe: async ({ model, out }) => ({
       model,

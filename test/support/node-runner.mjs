@@ -1,9 +1,13 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { setFlagsFromString } from 'node:v8';
 import runFile from 'jest-circus/runner';
 
 const require = createRequire(import.meta.url);
+// To optimise the WebAssembly of ONNX Runtime takes three times as long as a small model runs.
+setFlagsFromString('--liftoff-only');
+
 const ADAPTER = join(dirname(require.resolve('jest-circus/runner')), 'jestAdapterInit.js');
 
 /**

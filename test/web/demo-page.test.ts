@@ -6,7 +6,7 @@ import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { AxeResults } from 'axe-core';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
-import { launchChromium } from '../support/browser.js';
+import { BASELINE_WASM, launchChromium, NO_GPU } from '../support/browser.js';
 import { FOR_PAGES, repoOf, startHubServer } from '../support/hub-server.js';
 import { type PageServer, servePages } from '../support/page-server.js';
 import { TINY_LLAMA } from '../support/tiny-llama.js';
@@ -33,7 +33,7 @@ describeThere('the page that prunes', () => {
       folder,
     ]);
     server = await servePages({ texts: new Map(), folders: [['/', folder]] });
-    browser = await launchChromium();
+    browser = await launchChromium([...NO_GPU, BASELINE_WASM]);
     context = await browser.newContext({ viewport: { width: 1280, height: 900 }, acceptDownloads: true });
     page = await context.newPage();
     page.setDefaultTimeout(100_000);

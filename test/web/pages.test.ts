@@ -2,7 +2,7 @@ import { resolve } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { createNodeEngine, generateText, prune } from '../../src/node.js';
 import type * as web from '../../src/web.js';
-import { launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
+import { BASELINE_WASM, launchChromium, SOFTWARE_WEBGPU, watchMainThread } from '../support/browser.js';
 import { repoOf, startHubServer } from '../support/hub-server.js';
 import { bundleForPages, type PageServer, servePages } from '../support/page-server.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
@@ -53,7 +53,7 @@ describeThere('a page', () => {
       texts: new Map([...bundle.texts, ['/', HTML]]),
       folders: [['/model/', resolve(SHORT_LLAMA)], ...bundle.folders],
     });
-    browser = await launchChromium(SOFTWARE_WEBGPU);
+    browser = await launchChromium([...SOFTWARE_WEBGPU, BASELINE_WASM]);
     page = await (await browser.newContext()).newPage();
     page.on('pageerror', (error) => complaints.push(String(error)));
     await page.goto(server.url);
@@ -293,7 +293,8 @@ describeThere('a page', () => {
         });
       const abortion = new AbortController();
       const onProgress = ({ stage }: web.Progress) => stage === 'save' && abortion.abort(new Error('enough'));
-      const request = { ...run, model: 'dense', out: 'stopped' } as const;
+      const quiet = { certify: false, evaluation: false };
+      const request = { ...run, ...quiet, model: 'dense', out: 'stopped' } as const;
       const said = await fang.prune({ ...request, onProgress, signal: abortion.signal }).catch((error) => `${error}`);
       const kept = await countKept();
       const { remarks } = await fang.prune(request);

@@ -1,3 +1,4 @@
+import type { Allocation } from '../../allocation/allocation.js';
 import type { PruneJob, PruneOutcome } from '../../prune/job.js';
 import type { MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
 import { pruneMeasured as pruneFrom, pruneModel } from '../../prune/prune-model.js';
@@ -9,6 +10,8 @@ export interface PruneInput {
   /** What was seen of the dense model; undefined for several shots, which look each at what the one before left. */
   readonly measured: MeasuredModel | undefined;
   readonly sparsity: number;
+  /** In place of the job's. */
+  readonly allocation?: Allocation | undefined;
   /** Keeps rewritten weights until the result is saved. */
   readonly store: StoreTensor;
   /** Which of the results, from 0. */
@@ -18,7 +21,7 @@ export interface PruneInput {
 /** Makes one result. @see pruneModel */
 export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
   name: 'prune',
-  run: (_, { job, measured, sparsity, store, index }) =>
+  run: (_, { job, measured, sparsity, allocation, store, index }) =>
     measured === undefined
       ? pruneModel({
           ...job,
@@ -26,5 +29,5 @@ export const pruneMeasured: Stage<PruneInput, PruneOutcome> = {
           journal: job.journal?.within(`result-${index}`),
           options: { ...job.options, sparsity },
         })
-      : pruneFrom(measured, { sparsity, store, index }),
+      : pruneFrom(measured, { sparsity, store, index, ...(allocation && { allocation }) }),
 };

@@ -27,7 +27,8 @@ export function fixedSparsity({ block, kind }: PrunableModule, { blockSparsity }
   return typeof given === 'number' ? given : given?.[kind];
 }
 
-function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: DenseMeasures): ModuleMeasures {
+/** What an allocation knows of a module. */
+export function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: DenseMeasures): ModuleMeasures {
   const { index, block, kind, attentionType, unitCount, parameterCount } = module;
   const { allocation, denseWidths, headUnit, minimumWidth = 0, widthMultiple } = options;
   const { stepCount, parametersPerStep } = shrinkSteps(module, headUnit);

@@ -16,9 +16,12 @@ export interface ComparisonSite {
   readonly onModel?: ((count: number) => void) | undefined;
 }
 
-/** Logits of a model that are in memory at a time, at most (512 MiB): of more only the beginning of each window is read, but so many tokens. */
+/** Logits of a model that are compared, at most: of more only the beginning of each window is read, but so many tokens. */
 const MOST_LOGITS = 2 ** 27;
 const LEAST_TOKENS = 64;
+
+/** Logits of a model that are in memory at a time, at most (128 MiB), where positions can be looked at by themselves. */
+const LOGITS_AT_ONCE = 2 ** 25;
 
 /**
  * How far models' predictions are from a reference's: the mean of KL(reference || model) over all positions, in nats a token,
@@ -36,12 +39,13 @@ export async function measureDivergences(
   );
   const fitting = Math.max(1, Math.floor(MOST_LOGITS / vocabularySize / (windows[0]?.length ?? 1)));
   const windowsAtOnce = Math.min(windows.length, reference.analysed.rowLimit, fitting);
+  const parts = { windowsAtOnce, positionsAtOnce: LOGITS_AT_ONCE / vocabularySize };
   const scorer = await createDivergenceScorer(engine, { reference: 'float32', model: 'float32' });
-  const expected = await openLogits({ ...reference, ...site, windows }, windowsAtOnce);
+  const expected = await openLogits({ ...reference, ...site, windows }, parts);
   const found: number[] = [];
   try {
     for await (const model of models) {
-      const compared = await openLogits({ ...model, ...site, windows }, windowsAtOnce);
+      const compared = await openLogits({ ...model, ...site, windows }, parts);
       try {
         found.push(await meanDivergence(scorer, expected.logits(), compared.logits()));
       } finally {

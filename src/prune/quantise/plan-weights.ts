@@ -19,10 +19,15 @@ export interface PlannedWeight extends QuantisableWeight {
 export interface BlockSettings {
   readonly blockSize: number;
   readonly symmetric: boolean;
+  /** Bits of single weights by name, in place of the dtype's. Default: none. */
+  readonly bits?: ReadonlyMap<string, 2 | 4 | 8> | undefined;
 }
 
 /** Block sizes for eight bits, best first: scales weigh little there. */
 const WIDE_BLOCKS = [128, 64, 32, 16] as const;
+
+/** Weights of a table of four bits that share a scale, at most. */
+const MOST_OF_TABLE = 64;
 
 /** Chooses a grid for every weight that can be quantised: embeddings and what makes the logits get eight bits. */
 export function planWeights(
@@ -56,21 +61,25 @@ export function partOf(
 }
 
 function gridOf(
-  { inCount, lookups }: QuantisableWeight,
+  { name, inCount, lookups }: QuantisableWeight,
   part: WeightPart,
-  { dtype: { maps, floats }, blockSize, symmetric }: BlockSettings & { readonly dtype: Dtype },
+  { dtype: { maps, floats }, blockSize, symmetric, bits: own }: BlockSettings & { readonly dtype: Dtype },
 ): BlockGrid | undefined {
   if (maps.kind === 'float') return undefined;
   if (maps.kind === 'dynamic')
     return { bits: DYNAMIC_BITS[maps.type], blockSize: inCount, hasZeroPoints: false, scaleType: 'float32' };
+  const { levels } = maps;
   if (part !== 'embedding' && part !== 'head') {
-    const { bits, levels } = maps;
+    const bits = own?.get(name) ?? maps.bits;
     if (levels === undefined) return { bits, blockSize, hasZeroPoints: !symmetric && bits < 8, scaleType: floats };
     const whole = [blockSize, ...WIDE_BLOCKS].find((size) => size <= blockSize && inCount % size === 0);
     return whole === undefined
       ? undefined
       : { bits, blockSize: whole, hasZeroPoints: false, scaleType: 'float32', levels };
   }
+  // Two bits are too few for a table.
+  if (own?.get(name) === 4 && levels === undefined && inCount % blockSize === 0 && blockSize <= MOST_OF_TABLE)
+    return { bits: 4, blockSize, hasZeroPoints: false, scaleType: floats };
   const wide = WIDE_BLOCKS.find((size) => inCount % size === 0);
   // A table's rows end where a block does.
   if (wide === undefined && lookups.length > 0) return undefined;

@@ -7,7 +7,12 @@ import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
-import { measureTokenWeights, tokenWeightBytes } from '../measure-dense/measure-token-weights.js';
+import {
+  type FeltTokens,
+  measureTokenWeights,
+  type TokenWeights,
+  tokenWeightBytes,
+} from '../measure-dense/measure-token-weights.js';
 import { startContext } from '../prune-context.js';
 import { chooseWide, wideGrid } from './choose-wide.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
@@ -34,7 +39,8 @@ export async function roundModel(
       : await nearestCodes(model, weight);
     weights.push(await putCodes(model, weight, { codes, store: job.store }));
   }
-  return { model, weights, roundings: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
+  const nothing = { roundings: new Map(), costs: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
+  return { model, weights, ...nothing };
 }
 
 async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<BlockCodes> {
@@ -79,12 +85,11 @@ async function replaceRounded(
  * quantised until there, each token weighed by the squared gradient of the divergence at the map's output. Weights outside the
  * blocks, and those of eight bits, are rounded to the nearest level. Of more than `MOST_TOKENS` tokens some windows are drawn by
  * the seed. With a journal a run resumes where it was cut off.
- * @param wideShare See `chooseWide`.
  */
 export async function quantiseModel(
   given: PruneJob,
   planned: readonly GriddedWeight[],
-  wideShare = 0,
+  { wideShare = 0, tokenWeights: known }: QuantisingOptions = {},
 ): Promise<QuantisedModel> {
   const job = { ...given, windows: drawWindows(given) };
   const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
@@ -93,7 +98,7 @@ export async function quantiseModel(
     job,
     planned.filter((weight) => learnedWeight(job, weight) === undefined),
   );
-  const { tokenWeights, timings, remarks } = await lookBackwards(job, learned);
+  const { tokenWeights, timings, remarks } = known ?? (await weighTokens(job, learned));
   const context = startContext(job);
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
@@ -102,14 +107,38 @@ export async function quantiseModel(
       model: rounded.model,
       weights: [...rounded.weights, ...found.weights],
       roundings: found.roundings,
+      costs: costsOf(learned, { tokenWeights, roundings: found.roundings }),
       heldOut: context.batches.filter((batch) => isHeldOut(batch, context.batches)).flatMap(windowsOf),
       timings: [...timings, ...context.timings()],
       remarks: [...remarks, ...context.remarks],
     };
-    return wideShare === 0 ? quantised : await widen(job, quantised, { learned, tokenWeights, wideShare });
+    return wideShare === 0 ? quantised : await widen(job, quantised, { learned, wideShare });
   } finally {
     await context.dispose();
   }
+}
+
+/** How a model's weights are rounded. */
+export interface QuantisingOptions {
+  /** See `chooseWide`. Default 0. */
+  readonly wideShare?: number | undefined;
+  /** What the tokens of the same windows count, where that was measured already. */
+  readonly tokenWeights?: WeighedTokens | undefined;
+}
+
+/** What the tokens that rounding learns from count. */
+export interface WeighedTokens extends Pick<QuantisedModel, 'timings' | 'remarks'> {
+  /** By the result of each map's product; those of maps that are lacking count alike. */
+  readonly tokenWeights: ReadonlyMap<string, TokenWeights>;
+}
+
+/** What tokens count where the maps of a model are rounded, for several models with the same values. */
+export function weighTokensOf(given: PruneJob, planned: readonly GriddedWeight[]): Promise<WeighedTokens> {
+  const job = { ...given, windows: drawWindows(given) };
+  return weighTokens(
+    job,
+    planned.flatMap((weight) => learnedWeight(job, weight) ?? []),
+  );
 }
 
 /** Tokens that rounding learns from at most: four times as many gave nothing more. */
@@ -126,7 +155,7 @@ function drawWindows({ windows, options }: PruneJob): readonly Int32Array[] {
 /** Some to learn from, and some to choose by. */
 const LEAST_WINDOWS = 6;
 
-async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
+async function weighTokens(job: PruneJob, learned: readonly LearnedWeight[]): Promise<WeighedTokens> {
   const context = startContext(job);
   try {
     const { weights: tokenWeights, obstacle } = await checkpoint(job.journal, 'token-weights', {
@@ -146,22 +175,34 @@ async function lookBackwards(job: PruneJob, learned: readonly LearnedWeight[]) {
   }
 }
 
-/** Gives eight bits to the maps whose rounding is felt most. */
-async function widen(
-  job: PruneJob,
-  quantised: QuantisedModel,
-  { learned, tokenWeights, wideShare }: Learning & { readonly wideShare: number },
-): Promise<QuantisedModel> {
+/** What the rounding of each map costs. */
+function costsOf(
+  learned: readonly LearnedWeight[],
+  { tokenWeights, roundings }: Pick<Learning, 'tokenWeights'> & Pick<QuantisedModel, 'roundings'>,
+): ReadonlyMap<string, number> {
   const strengthOf = (weight: LearnedWeight) => tokenWeights.get(resultOf(weight).value)?.strength;
   // What no gradient reaches counts as the median of the others.
   const known = learned.flatMap((weight) => strengthOf(weight) ?? []).sort((a, b) => a - b);
   const median = known[Math.floor(known.length / 2)] ?? 1;
-  const maps = learned.map((weight) => {
-    const strength = strengthOf(weight) ?? median;
-    // A gradient and an error that know nothing of each other meet in one of so many directions.
-    return { weight, cost: (strength * quantised.roundings.get(weight.name)!.chosen.cost) / weight.outCount };
-  });
-  const names = chooseWide(maps, wideShare);
+  return new Map(
+    learned.map((weight) => {
+      // A gradient and an error that know nothing of each other meet in one of so many directions.
+      const cost = roundings.get(weight.name)!.chosen.cost / weight.outCount;
+      return [weight.name, (strengthOf(weight) ?? median) * cost] as const;
+    }),
+  );
+}
+
+/** Gives eight bits to the maps whose rounding is felt most. */
+async function widen(
+  job: PruneJob,
+  quantised: QuantisedModel,
+  { learned, wideShare }: Pick<Learning, 'learned'> & { readonly wideShare: number },
+): Promise<QuantisedModel> {
+  const names = chooseWide(
+    learned.map((weight) => ({ weight, cost: quantised.costs.get(weight.name)! })),
+    wideShare,
+  );
   const wide = learned
     .filter(({ name }) => names.has(name))
     .map((weight) => ({ ...weight, grid: wideGrid(weight.grid) }));

@@ -30,6 +30,8 @@ export interface QuantisedModel {
   readonly weights: readonly QuantisedWeight[];
   /** How each weight was rounded that was looked at, by its name. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
+  /** Estimate of what the rounding of each map that was looked at costs, in nats a token. */
+  readonly costs: ReadonlyMap<string, number>;
   /** Maps that cost most and kept eight bits. */
   readonly wideCount: number;
   /** Windows that no rounding was learned from. */

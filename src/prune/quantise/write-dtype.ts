@@ -67,7 +67,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const { change, dense, rounding } = request;
   const found =
     rounding === 'calibrated'
-      ? await quantiseModel(job, leaving, request.wideShare)
+      ? await quantiseModel(job, leaving, { wideShare: request.wideShare })
       : await roundModel(job, leaving, rounding === 'none');
   const isCompared = dtype.maps.kind === 'blocks';
   const { quantised, cost, timings } = isCompared

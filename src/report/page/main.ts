@@ -9,6 +9,7 @@ import { healingSection } from './healing.js';
 import { ladderSection } from './ladder.js';
 import { provenanceSection } from './provenance.js';
 import { samplesSection } from './samples.js';
+import { sizeSection } from './size.js';
 import { costSection, header } from './summary.js';
 import './page.css';
 
@@ -17,6 +18,7 @@ const sections = [
   costSection(report),
   samplesSection(report),
   healingSection(report),
+  sizeSection(report),
   ladderSection(report),
   besideSection(report),
   blocksSection(report),

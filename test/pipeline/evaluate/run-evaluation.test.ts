@@ -2,19 +2,20 @@ import { appendFile, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../../src/errors.js';
 import { type EvaluateRequest, evaluateModels, logLikelihoods } from '../../../src/node.js';
+import { copyShortLlama, SHORT_LLAMA } from '../../support/short-llama.js';
 import { useTemporaryFolder } from '../../support/temporary-folder.js';
-import { copyTinyLlama, TINY_LLAMA } from '../../support/tiny-llama.js';
+import { TINY_LLAMA } from '../../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
-const ARITHMETIC = join(TINY_LLAMA, 'tasks/arithmetic.jsonl');
+const ARITHMETIC = join(SHORT_LLAMA, 'tasks/arithmetic.jsonl');
 
 /** Items and text that take a second. */
 async function smallRequest(): Promise<EvaluateRequest> {
-  const text = (await readFile(join(TINY_LLAMA, 'text/prose.txt'), 'utf8')).slice(0, 1500);
+  const text = (await readFile(join(SHORT_LLAMA, 'text/prose.txt'), 'utf8')).slice(0, 1500);
   await writeFile(at('prose.txt'), text);
   return {
-    models: [TINY_LLAMA],
+    models: [SHORT_LLAMA],
     texts: [at('prose.txt')],
     tasks: [ARITHMETIC],
     limit: 40,
@@ -35,11 +36,11 @@ function stopAfter(count: number): EvaluateRequest {
 
 describe('evaluateModels', () => {
   it('resumes where it was stopped, to the figures of one run', async () => {
-    const request = { ...(await smallRequest()), reference: await copyTinyLlama(at('reference')) };
+    const request = { ...(await smallRequest()), reference: await copyShortLlama(at('reference')) };
     const whole = await evaluateModels(request);
     expect(whole).toMatchObject([
       {
-        model: TINY_LLAMA,
+        model: SHORT_LLAMA,
         perplexity: [{ text: at('prose.txt'), windowCount: 4 }],
         divergence: [{ text: at('prose.txt'), reference: at('reference'), klDivergence: 0, top1Agreement: 1 }],
         tasks: [{ file: ARITHMETIC, kind: 'multiple-choice', itemCount: 40, protocol: { delimiter: ' ', bos: true } }],
@@ -62,7 +63,7 @@ describe('evaluateModels', () => {
 
   it('measures further items of the same task', async () => {
     const resume = at('kept.jsonl');
-    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], resume };
+    const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], resume };
     await evaluateModels({ ...request, limit: 4 });
     const [more] = await evaluateModels({ ...request, limit: 8 });
     expect(more!.tasks[0]!.answers.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
@@ -70,10 +71,10 @@ describe('evaluateModels', () => {
 
   it('refuses a file of other scores, and leaves it as it was', async () => {
     const resume = at('kept.jsonl');
-    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     await evaluateModels(request);
     const kept = await readFile(resume, 'utf8');
-    const other = await copyTinyLlama(at('other'), (proto) => {
+    const other = await copyShortLlama(at('other'), (proto) => {
       proto.graph!.name = 'another';
     });
     const refusals: [Partial<EvaluateRequest>, RegExp][] = [
@@ -82,11 +83,11 @@ describe('evaluateModels', () => {
         /kept.jsonl keeps the scores of another evaluation \(.*arithmetic.jsonl on .*other\): modelSha256/,
       ],
       [
-        { tasks: [join(TINY_LLAMA, 'tasks/prose.jsonl')] },
+        { tasks: [join(SHORT_LLAMA, 'tasks/prose.jsonl')] },
         /sourceSha256 [0-9a-f]{12}\.\.\. \(now [0-9a-f]{12}\.\.\.\)/,
       ],
       [{ delimiter: '' }, /delimiter " " \(now ""\)/],
-      [{ models: [TINY_LLAMA, other] }, /keeps 1 measurements, not 2/],
+      [{ models: [SHORT_LLAMA, other] }, /keeps 1 measurements, not 2/],
     ];
     for (const [change, message] of refusals) {
       await expect(evaluateModels({ ...request, ...change })).rejects.toThrow(OptionError);
@@ -102,14 +103,14 @@ describe('evaluateModels', () => {
   ])('refuses to write scores into a file of %s', async (_, content, message) => {
     const resume = at('precious.txt');
     await writeFile(resume, content);
-    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     await expect(evaluateModels(request)).rejects.toThrow(message);
     expect(await readFile(resume, 'utf8')).toBe(content);
   });
 
   it('names the line of a damaged score', async () => {
     const resume = at('kept.jsonl');
-    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     await evaluateModels(request);
     const kept = await readFile(resume, 'utf8');
     for (const [line, message] of [
@@ -129,7 +130,7 @@ describe('evaluateModels', () => {
 
   it('measures again what does not fit the items', async () => {
     const resume = at('kept.jsonl');
-    const request = { models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
+    const request = { models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 2, resume };
     const [evaluation] = await evaluateModels(request);
     const kept = await readFile(resume, 'utf8');
     await writeFile(
@@ -150,13 +151,13 @@ describe('evaluateModels', () => {
     const refusals: [EvaluateRequest, RegExp][] = [
       [{ models: [], tasks: [ARITHMETIC] }, /no model to evaluate/],
       [
-        { models: [TINY_LLAMA], texts: [at('short.txt')], windowLength: 64 },
+        { models: [SHORT_LLAMA], texts: [at('short.txt')], windowLength: 64 },
         /short.txt: found \d tokens, and one window needs 64/,
       ],
-      [{ models: [TINY_LLAMA], tasks: [at('empty.jsonl')] }, /empty.jsonl has no items/],
-      [{ models: [TINY_LLAMA], tasks: [at('none.jsonl')] }, /Cannot read .*none.jsonl/],
-      [{ models: [TINY_LLAMA], tasks: [ARITHMETIC], limit: 0 }, /limit is 0/],
-      [{ models: [TINY_LLAMA], tasks: [ARITHMETIC], reference: TINY_LLAMA }, /no text to compare/],
+      [{ models: [SHORT_LLAMA], tasks: [at('empty.jsonl')] }, /empty.jsonl has no items/],
+      [{ models: [SHORT_LLAMA], tasks: [at('none.jsonl')] }, /Cannot read .*none.jsonl/],
+      [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], limit: 0 }, /limit is 0/],
+      [{ models: [SHORT_LLAMA], tasks: [ARITHMETIC], reference: SHORT_LLAMA }, /no text to compare/],
     ];
     for (const [request, message] of refusals) {
       await expect(evaluateModels(request)).rejects.toThrow(OptionError);

@@ -1,8 +1,10 @@
 import { execFile } from 'node:child_process';
+import { resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { describe as describeModel, generateText, perplexity, prune } from '../../../src/node.js';
 import { createNodeEngine } from '../../../src/platform/node/node-engine.js';
 import type { Engine } from '../../../src/runtime/engine.js';
+import { buildPackage } from '../../support/built-package.js';
 import { testEngine } from '../../support/engine.js';
 import { SHORT_LLAMA } from '../../support/short-llama.js';
 
@@ -87,9 +89,9 @@ describe('onnxruntime-web in Node.js', () => {
   });
 
   it('stands in where onnxruntime-node is not installed, and says how to get that', async () => {
-    const preload = ['--import', 'tsx', '--require', './test/support/without-native.cjs'];
-    const run = [...preload, 'examples/02-describe-a-model.ts'];
-    const { stdout, stderr } = await promisify(execFile)(process.execPath, run);
+    const preload = ['--liftoff-only', '--require', resolve('test/support/without-native.cjs')];
+    const call = [...preload, 'examples/02-describe-a-model.js'];
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, call, { cwd: await buildPackage() });
     expect(stdout).toMatch(/parameters can be pruned/);
     expect(stderr.match(/FANG_PRUNE_WASM/g)).toHaveLength(1);
     expect(stderr).toContain('ONNXRUNTIME_NODE_INSTALL=skip');

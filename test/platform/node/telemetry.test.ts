@@ -2,15 +2,16 @@ import { execFile } from 'node:child_process';
 import { mkdir, realpath } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { buildPackage } from '../../support/built-package.js';
 import { listFiles, useTemporaryFolder } from '../../support/temporary-folder.js';
 import { TINY_LLAMA } from '../../support/tiny-llama.js';
 
 const folder = useTemporaryFolder();
 
 /** Looks at a model, then prints the internet sockets that the process holds. */
-const SCRIPT = `
+const scriptFor = (library: string) => `
   import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-  import { describe } from ${JSON.stringify(resolve('src/node.ts'))};
+  import { describe } from ${JSON.stringify(library)};
   await describe({ model: ${JSON.stringify(resolve(TINY_LLAMA))} });
   const inodes = ['tcp', 'tcp6', 'udp', 'udp6'].flatMap((kind) =>
     readFileSync('/proc/self/net/' + kind, 'utf8').split('\\n').slice(1).map((line) => line.trim().split(/\\s+/)[9]));
@@ -27,12 +28,11 @@ async function lookAtModel(environment: NodeJS.ProcessEnv) {
   await Promise.all([home, cwd].map((name) => mkdir(name)));
   // Nothing else is inherited: ONNX Runtime itself collects nothing where variables speak of a CI machine.
   const { PATH } = process.env;
-  const tsx = import.meta.resolve('tsx');
-  const { stdout } = await promisify(execFile)(
-    process.execPath,
-    ['--import', tsx, '--input-type=module', '--eval', SCRIPT],
-    { cwd, env: { PATH, HOME: home, TSX_DISABLE_CACHE: '1', ...environment } },
-  );
+  const script = scriptFor(join(await buildPackage(), 'dist/node.js'));
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], {
+    cwd,
+    env: { PATH, HOME: home, ...environment },
+  });
   return { sockets: JSON.parse(stdout) as string[], files: await listFiles(root) };
 }
 

@@ -1,0 +1,84 @@
+import type { PruneReport, ShrinkReports, ShrinkRequest } from '../node.js';
+import { SHRINK } from '../options/commands.js';
+import { resolveShrink } from '../options/shrink.js';
+import { describeMaps } from '../report/describe-size.js';
+import { formatDivergence } from '../report/format-figure.js';
+import { formatBytes, formatDuration, formatPercent } from '../report/format-quantity.js';
+import type { SizeCandidateReport } from '../report/report-schema.js';
+import { numbers, words } from '../report/table-columns.js';
+import type { CommandRow } from './command.js';
+import { formatSideFiles } from './format-side-files.js';
+import { formatTable } from './format-table.js';
+import { withResumeHint } from './interrupted-error.js';
+import { formatDone } from './next-steps.js';
+import { formatCalibration, formatCertificate, formatHealing, formatQuality } from './prune.js';
+import type { Colors } from './terminal.js';
+
+/** A report for each size. */
+interface ShrinkResult {
+  readonly reports: ShrinkReports;
+}
+
+/** `shrink <model>` */
+export const shrinkCommand: CommandRow<ShrinkRequest, ShrinkResult> = {
+  name: 'shrink',
+  call: 'shrink',
+  description: 'make the best model of a size: fewer neurons, heads and bits',
+  arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
+  families: SHRINK,
+  examples: [
+    'shrink org/model --out small --target-size 60MB --text mine.txt',
+    'shrink ./model --out small --target-size 60MB,80MB --dtypes q8,q4,q2',
+    'shrink ./model --out small --target-size 60MB --heal',
+  ],
+  check: resolveShrink,
+  run: async (api, request) => ({ reports: await withResumeHint(request, api.shrink(oneOrSeveral(request))) }),
+  format: ({ reports }, colors, request) => reports.map((report) => formatShrunk(report, colors, request)).join('\n'),
+};
+
+/** The command line reads lists, and one size makes one result. */
+function oneOrSeveral(request: ShrinkRequest): ShrinkRequest {
+  const option = request.targetMemory === undefined ? 'targetSize' : 'targetMemory';
+  const [only, ...others] = [request[option] ?? []].flat();
+  return others.length === 0 ? { ...request, [option]: only } : request;
+}
+
+/** What was compared and written, for people. */
+function formatShrunk(report: PruneReport, colors: Colors, { report: place }: Pick<ShrinkRequest, 'report'>): string {
+  const { bytes, size, timings, remarks, out, model } = report;
+  const said =
+    out === undefined ? `${colors.bold('Would shrink')} ${model}` : `${colors.bold('Shrank')} ${model} -> ${out}`;
+  const elapsedMs = timings.reduce((sum, { ms }) => sum + ms, 0);
+  return [
+    `${said}\nbytes ${formatBytes(bytes.before)} -> ${formatBytes(bytes.after)}${size ? ` (asked: at most ${formatBytes(size.target)})` : ''}\n`,
+    ...(size ? [formatCandidates(size.candidates)] : []),
+    ...formatCalibration(report),
+    ...formatHealing(report.healing),
+    ...formatCertificate(report.certificate),
+    ...formatSideFiles(report.sideFiles),
+    ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
+    ...formatQuality(report.quality, 'smaller'),
+    colors.dim(`${formatDuration(elapsedMs)}\n`),
+    ...(out === undefined ? [] : [formatDone({ out, report: place, next: ['bench', model, out] }, colors)]),
+  ].join('\n');
+}
+
+/** Models that were measured, and which was taken. */
+function formatCandidates(candidates: readonly SizeCandidateReport[]): string {
+  const rows = [...candidates]
+    .sort((a, b) => b.bytes - a.bytes)
+    .map(({ kind, maps, bytes, sparsity, divergence, chosen }) => [
+      chosen ? '*' : '',
+      kind,
+      describeMaps({ maps }),
+      formatPercent(sparsity),
+      formatBytes(bytes),
+      formatDivergence(divergence.pruning),
+      formatDivergence(divergence.quantising),
+      formatDivergence(divergence.pruning + divergence.quantising),
+    ]);
+  return formatTable(
+    [...words('', 'tried', 'maps'), ...numbers('removed', 'bytes', 'pruning', 'rounding', 'divergence')],
+    rows,
+  );
+}

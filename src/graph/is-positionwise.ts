@@ -1,0 +1,41 @@
+import type { GraphIndex } from './graph-index.js';
+
+/** Operators that compute each position from itself alone, as they stand behind the last block. */
+const POSITIONWISE: ReadonlySet<string> = new Set([
+  ...[
+    'MatMul',
+    'Gemm',
+    'Add',
+    'Sub',
+    'Mul',
+    'Div',
+    'Pow',
+    'Sqrt',
+    'Reciprocal',
+    'Tanh',
+    'Cast',
+    'Identity',
+    'Constant',
+  ],
+  ...['Transpose', 'ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
+]);
+
+/** Whether a value is computed from another one and constants alone, each position by itself. */
+export function isPositionwise(
+  { nodes, producerOf, inputs }: GraphIndex,
+  { from, to }: { readonly from: string; readonly to: string },
+): boolean {
+  const seen = new Set<string>([from]);
+  const open = [to];
+  while (open.length > 0) {
+    const value = open.pop()!;
+    if (seen.has(value)) continue;
+    seen.add(value);
+    if (inputs.has(value)) return false;
+    const maker = nodes[producerOf.get(value) ?? -1];
+    if (maker === undefined) continue;
+    if (!POSITIONWISE.has(maker.opType)) return false;
+    open.push(...maker.input.filter((name) => name !== ''));
+  }
+  return true;
+}

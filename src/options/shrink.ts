@@ -1,0 +1,153 @@
+import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
+import { integer, type Kind, listOf, namesOf } from './kinds.js';
+import { type Rows, refusal, row } from './option.js';
+
+/** Bytes: a number, or a text such as '60MB', '57.2 MiB' or '1.2GB'. */
+export type Size = number | string;
+
+/** What a model may be made smaller by. */
+export const LEVERS = ['neurons', 'heads', 'experts', 'bits'] as const;
+export type LeverName = (typeof LEVERS)[number];
+
+/** How small a model is to become, and by what. */
+export interface ShrinkOptions {
+  /**
+   * Bytes of the model file and its external data, at most: a number, or a text such as '60MB', '57MiB' or '1.2GB'. Several make
+   * several results from one measurement, each in a folder of `out` called by its size.
+   */
+  readonly targetSize?: Size | readonly Size[] | undefined;
+  /**
+   * In place of `targetSize`: bytes of the weights and of the keys and values of `contextLength` tokens, at most. Fewer KV heads make the
+   * cache smaller.
+   */
+  readonly targetMemory?: Size | readonly Size[] | undefined;
+  /** Tokens whose keys and values `targetMemory` counts, of one sequence. */
+  readonly contextLength?: number | undefined;
+  /** What may be given up. Default: neurons, heads, experts and bits. */
+  readonly allow?: readonly LeverName[] | undefined;
+  /**
+   * Dtypes that a map may be written in, the most bits first or in any order: `q8`, `q4` and `q2`, or `q4f16` and `q2f16`, whose
+   * activations are half precision. Default `q8` and `q4`, which all runtimes read.
+   */
+  readonly dtypes?: readonly DtypeName[] | undefined;
+}
+
+const UNITS = { '': 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 } as const;
+const SIZE = /^\s*(\d+(?:\.\d+)?)\s*([kmg]i?b|b)?\s*$/i;
+
+/** A size in whole bytes; undefined for what is none. */
+export function bytesOfSize(size: unknown): number | undefined {
+  const [, digits = '', unit = ''] = SIZE.exec(typeof size === 'number' ? String(size) : String(Object(size))) ?? [];
+  if ((typeof size !== 'number' && typeof size !== 'string') || digits === '') return undefined;
+  const bytes = Math.floor(Number(digits) * UNITS[unit.toLowerCase() as keyof typeof UNITS]);
+  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
+}
+
+const size: Kind<Size> = {
+  accepts: (value): value is Size => bytesOfSize(value) !== undefined,
+  expected: "bytes above 0, or a text such as '60MB', '57MiB' or '1.2GB'",
+  typed: 'a size above 0 such as 60MB, 57MiB or 1.2GB',
+};
+
+const sizes: Kind<Size | readonly Size[]> = {
+  accepts: (value): value is Size | readonly Size[] =>
+    Array.isArray(value) ? value.length > 0 && value.every(size.accepts) : size.accepts(value),
+  expected: `${size.expected}, or a list of them`,
+  typed: 'a size such as 60MB, 57MiB or 1.2GB, or several, such as 60MB,80MB',
+  reads: 'names',
+};
+
+const isCodes = (name: string): name is DtypeName => {
+  const { maps } = (DTYPES as Readonly<Record<string, (typeof DTYPES)[DtypeName]>>)[name] ?? {};
+  return maps?.kind === 'blocks' && !('levels' in maps);
+};
+const CODES = namesOf(DTYPES).filter(isCodes);
+
+const choiceOf = <T extends string>(names: readonly T[]): Kind<T> => ({
+  accepts: (value): value is T => names.includes(value as T),
+  expected: `one of ${names.join(', ')}`,
+  choices: names,
+});
+
+export const SHRINK_ROWS = {
+  targetSize: row('-s, --target-size <size>', 'size of the model file, such as 60MB; several: 60MB,80MB', {
+    kind: sizes,
+    otherwise: 'none',
+    everyday: true,
+  }),
+  targetMemory: row('--target-memory <size>', 'size of the weights and of the KV cache at --context, such as 200MB', {
+    kind: sizes,
+    otherwise: 'none',
+  }),
+  contextLength: row('--context <tokens>', 'tokens whose keys and values --target-memory counts', {
+    kind: integer(1),
+    otherwise: 'none',
+  }),
+  allow: row('--allow <levers>', `what may be given up: ${LEVERS.join(',')}`, {
+    kind: { ...listOf(choiceOf(LEVERS), `a list of ${LEVERS.join(', ')}`, 'names'), choices: LEVERS },
+    otherwise: 'all of them',
+    everyday: true,
+  }),
+  dtypes: row('--dtypes <names>', 'dtypes that single maps may be written in', {
+    kind: { ...listOf(choiceOf(CODES), `a list of ${CODES.join(', ')}`, 'names'), choices: CODES },
+    otherwise: 'q8,q4',
+    everyday: true,
+  }),
+} as const satisfies Rows<ShrinkOptions>;
+
+/** Levers, sizes and dtypes with nothing left open. */
+export interface ResolvedShrink {
+  readonly targets: readonly { readonly bytes: number; readonly name: string }[];
+  /** The option that names them. */
+  readonly option: 'targetSize' | 'targetMemory';
+  /** Tokens whose keys and values count too; absent: files alone do. */
+  readonly contextLength?: number | undefined;
+  readonly allow: ReadonlySet<LeverName>;
+  /** The most bits first; none where bits are not allowed. */
+  readonly dtypes: readonly DtypeName[];
+}
+
+/** @throws OptionError for sizes that are the same, no lever, and dtypes that no file can hold together. */
+export function resolveShrink(given: ShrinkOptions): ResolvedShrink {
+  const { targetSize, targetMemory, contextLength, allow = LEVERS, dtypes } = given;
+  const option = targetMemory === undefined ? 'targetSize' : 'targetMemory';
+  const asked = targetMemory ?? targetSize;
+  if (asked === undefined) throw refusal('targetSize', 'is missing; expected a size such as 60MB, or a targetMemory');
+  if (targetMemory !== undefined && targetSize !== undefined)
+    throw refusal('targetMemory', 'and targetSize name two sizes; leave one of both out');
+  if (targetMemory !== undefined && contextLength === undefined)
+    throw refusal('contextLength', 'is missing: targetMemory counts the keys and values of so many tokens');
+  if (targetMemory === undefined && contextLength !== undefined)
+    throw refusal('contextLength', 'has no effect without targetMemory; leave it out');
+  const targets = [asked].flat().map((each) => ({ bytes: bytesOfSize(each)!, name: sizeName(each) }));
+  const double = targets.find(({ name }, at) => targets.findIndex((other) => other.name === name) < at);
+  if (double !== undefined) throw refusal(option, `names ${double.name} twice; name it once`);
+  if (allow.length === 0) throw refusal('allow', `is empty; expected one or several of ${LEVERS.join(', ')}`);
+  const mayRound = allow.includes('bits');
+  if (dtypes !== undefined && !mayRound)
+    throw refusal('dtypes', 'has no effect unless bits are allowed; leave it out, or allow bits');
+  const named = dtypes ?? ['q8', 'q4'];
+  if (named.length === 0) throw refusal('dtypes', `is empty; expected one or several of ${CODES.join(', ')}`);
+  const [first] = named;
+  const stray = named.find((name) => DTYPES[name].floats !== DTYPES[first!].floats);
+  if (stray !== undefined)
+    throw refusal(
+      'dtypes',
+      `mixes ${first} and ${stray}, whose activations differ in precision; choose q8, q4 and q2, or q4f16 and q2f16`,
+    );
+  const again = named.find((name, at) => named.indexOf(name) < at);
+  if (again !== undefined) throw refusal('dtypes', `names ${again} twice; name it once`);
+  const ordered = [...named].sort((a, b) => bitsOf(b) - bitsOf(a));
+  return { targets, option, contextLength, allow: new Set(allow), dtypes: mayRound ? ordered : [] };
+}
+
+/** Bits of a dtype in blocks. */
+export function bitsOf(name: DtypeName): 2 | 4 | 8 {
+  const { maps } = DTYPES[name];
+  if (maps.kind !== 'blocks')
+    throw refusal('dtypes', `names ${name}, which has no blocks; expected one of ${CODES.join(', ')}`);
+  return maps.bits;
+}
+
+/** A size as folders are called by it: '60 MB' -> `60MB`. */
+export const sizeName = (given: Size): string => String(given).replace(/\s+/g, '');

@@ -1,0 +1,23 @@
+import type { PruneJob, PruneOutcome } from './job.js';
+
+/**
+ * Tokens for each channel of the widest output map below which methods that invert its Gram matrix fit the calibration rather than the
+ * model: at 1 for each Gemma-3-270M lost more than by methods that only score (docs/calibration.md).
+ */
+const LEAST_TOKENS_PER_CHANNEL = 8;
+
+/** Says so where a run solved for maps from too few tokens. */
+export function remarkFewTokens(
+  { windows, options }: Pick<PruneJob, 'windows' | 'options'>,
+  { modules }: Pick<PruneOutcome, 'modules'>,
+): string[] {
+  const tokenCount = windows.reduce((sum, { length }) => sum + length, 0);
+  if (options.adapter.needs !== 'gram' || tokenCount === 0) return [];
+  const widest = Math.max(0, ...modules.map(({ module }) => module.output.inputCount));
+  if (tokenCount >= LEAST_TOKENS_PER_CHANNEL * widest) return [];
+  const windowCount = Math.ceil((LEAST_TOKENS_PER_CHANNEL * widest) / windows[0]!.length);
+  return [
+    `calibrated on ${tokenCount} tokens, ${(tokenCount / widest).toFixed(1)} for each of the ${widest} inputs of the widest map; ` +
+      `${options.methodName} solves for such maps and wants at least ${LEAST_TOKENS_PER_CHANNEL} for each: use ${windowCount} windows or more`,
+  ];
+}

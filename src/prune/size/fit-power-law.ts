@@ -1,0 +1,33 @@
+/** An estimate, and what was measured of the same. */
+export interface CalibrationPoint {
+  readonly estimate: number;
+  readonly measured: number;
+}
+
+/** Exponents beyond these come from noise. */
+const [LEAST_EXPONENT, MOST_EXPONENT] = [0.5, 3];
+
+/** Estimates that lie closer together tell nothing of the exponent. */
+const LEAST_RATIO = 1.2;
+
+/** Below this a divergence is noise, in nats a token. */
+const LEAST_DIVERGENCE = 1e-6;
+
+/**
+ * Fits `measured = scale estimate^exponent`, by least squares of the logarithms: costs of single changes do not add up. One point
+ * gives the scale alone, and without points estimates stay as they are.
+ */
+export function fitPowerLaw(points: readonly CalibrationPoint[]): (estimate: number) => number {
+  const logs = points.flatMap(({ estimate, measured }) =>
+    estimate > 0 ? [{ x: Math.log(estimate), y: Math.log(Math.max(measured, LEAST_DIVERGENCE)) }] : [],
+  );
+  if (logs.length === 0) return (estimate) => estimate;
+  const mean = (pick: (log: { x: number; y: number }) => number) =>
+    logs.reduce((sum, log) => sum + pick(log), 0) / logs.length;
+  const [x, y] = [mean((log) => log.x), mean((log) => log.y)];
+  const spread = Math.max(...logs.map((log) => log.x)) - Math.min(...logs.map((log) => log.x));
+  const slope =
+    spread < Math.log(LEAST_RATIO) ? 1 : mean((log) => (log.x - x) * (log.y - y)) / mean((log) => (log.x - x) ** 2);
+  const exponent = Math.min(MOST_EXPONENT, Math.max(LEAST_EXPONENT, slope));
+  return (estimate) => (estimate > 0 ? Math.exp(y + exponent * (Math.log(estimate) - x)) : 0);
+}

@@ -1,0 +1,143 @@
+import type { Allocation } from '../../allocation/allocation.js';
+import { global } from '../../allocation/global.js';
+import type { PrunableModule } from '../../architecture/layout.js';
+import type { Dtype } from '../../quantisation/dtypes.js';
+import { shrinkSteps } from '../../removal/plan-removal.js';
+import type { StoreTensor } from '../../removal/repair-linear.js';
+import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
+import type { StepCounts } from '../budget/allocate-modules.js';
+import type { MeasuredModel } from '../measure-dense/measure-dense.js';
+import { startContext } from '../prune-context.js';
+import { measureDivergences } from '../quantise/measure-divergences.js';
+import { type BlockSettings, planWeights } from '../quantise/plan-weights.js';
+import { quantiseModel, roundModel, type WeighedTokens, weighTokensOf } from '../quantise/quantise-model.js';
+import type { GriddedWeight, QuantisedModel } from '../quantise/quantised-model.js';
+import { shrinkBlocks } from '../shrink-blocks.js';
+import type { Bits, Mixture } from './mixtures.js';
+
+/** How weights are written in few bits. */
+export interface CodedForm extends Omit<BlockSettings, 'bits'> {
+  /** Of maps that no mixture names. */
+  readonly dtype: Dtype;
+  readonly rounding: 'calibrated' | 'nearest';
+}
+
+/** What drafts are made of and compared on. */
+export interface DraftSite {
+  readonly measured: MeasuredModel;
+  /** Windows that drafts are pruned on and learn their rounding from, and those that they are compared on. */
+  readonly drafted: readonly Int32Array[];
+  readonly compared: readonly Int32Array[];
+  /** Absent: weights stay floats. */
+  readonly form: CodedForm | undefined;
+  /** Lends a place for the weights of one draft. */
+  withStore<T>(action: (store: StoreTensor) => Promise<T>): Promise<T>;
+}
+
+/** What a draft's predictions lose: parts of the mean KL(dense || draft), in nats a token. */
+export interface DraftCost {
+  readonly pruning: number;
+  /** What rounding adds. */
+  readonly quantising: number;
+}
+
+export interface MeasuredDraft extends DraftCost {
+  /** Estimates of what the rounding of each map costs; of maps that were looked at. */
+  readonly mapCosts: ReadonlyMap<string, number>;
+}
+
+/** Measures drafts one after the other; what tokens count is measured once for all. */
+export function createDraftMeter(site: DraftSite) {
+  let weighing: Promise<WeighedTokens> | undefined;
+  const weigh = () => {
+    weighing ??= weighDense(site);
+    return weighing;
+  };
+  return (mixture: Pick<Mixture, 'bits' | 'steps'>, onProgress?: (fraction: number) => void) =>
+    site.withStore((store) => measureDraft(site, { mixture, store, weigh, onProgress }));
+}
+
+function weighDense({ measured: { job }, drafted, form }: DraftSite): Promise<WeighedTokens> {
+  const fewest = new Map(planAll(job, form!).map(({ name }) => [name, 4 as const]));
+  return weighTokensOf({ ...job, windows: drafted, journal: undefined }, planAll(job, form!, fewest));
+}
+
+/** Weights of a model that go to blocks. */
+function planAll(
+  { model, analysed }: UnderstoodModel,
+  form: CodedForm,
+  bits?: ReadonlyMap<string, Bits>,
+): GriddedWeight[] {
+  return planWeights(model, analysed, form.dtype, { ...form, bits }).flatMap(({ grid, ...weight }) =>
+    grid === undefined ? [] : [{ ...weight, grid }],
+  );
+}
+
+interface DraftRequest {
+  readonly mixture: Pick<Mixture, 'bits' | 'steps'>;
+  readonly store: StoreTensor;
+  readonly weigh: () => Promise<WeighedTokens>;
+  readonly onProgress: ((fraction: number) => void) | undefined;
+}
+
+async function measureDraft(
+  { measured, drafted, compared, form }: DraftSite,
+  { mixture, store, weigh, onProgress }: DraftRequest,
+): Promise<MeasuredDraft> {
+  const { job: given, modules } = measured;
+  const { engine, analysed, model } = given;
+  const options = {
+    ...given.options,
+    ...{ allocation: allocationOf(modules, given.options.headUnit, mixture.steps), inputSteps: 0 },
+    onProgress: ({ done, total }: { readonly done: number; readonly total: number }) => onProgress?.(done / total),
+  };
+  const job = { ...given, windows: drafted, journal: undefined, options, store };
+  const isPruned = mixture.steps.size > 0;
+  const pruned = isPruned ? await shrinkDraft(job, measured, mixture.steps) : { model, analysed };
+  const coded = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
+  const models = [...(isPruned ? [pruned.model] : []), ...(coded ? [coded.model] : [])];
+  const found = await measureDivergences(
+    { model, analysed },
+    models.map((draft) => ({ model: draft, analysed })),
+    { engine, signal: options.signal, windows: compared },
+  );
+  const pruning = isPruned ? found[0]! : 0;
+  return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, mapCosts: coded?.costs ?? new Map() };
+}
+
+async function shrinkDraft(
+  job: MeasuredModel['job'],
+  { modules, dense, curvatures, weights }: MeasuredModel,
+  counts: StepCounts,
+): Promise<UnderstoodModel> {
+  const context = startContext(job);
+  try {
+    const { model } = await shrinkBlocks(context, { modules, dense, curvatures, weights, counts, refinements: [] });
+    return { model, analysed: await analyseModel(model, job.engine, job.options.signal) };
+  } finally {
+    await context.dispose();
+  }
+}
+
+async function roundDraft(
+  job: MeasuredModel['job'],
+  form: CodedForm,
+  { mixture, weigh }: Pick<DraftRequest, 'mixture' | 'weigh'>,
+): Promise<QuantisedModel> {
+  const planned = planAll(job, form, mixture.bits);
+  const learns = form.rounding === 'calibrated' && job.windows.length > 0 && planned.some(({ grid }) => grid.bits <= 4);
+  return learns ? quantiseModel(job, planned, { tokenWeights: await weigh() }) : roundModel(job, planned);
+}
+
+/** An allocation that takes so many steps from each module. */
+export function allocationOf(
+  modules: readonly PrunableModule[],
+  headUnit: MeasuredModel['job']['options']['headUnit'],
+  steps: StepCounts,
+): Allocation {
+  const { candidates: _, ...threshold }: Allocation = global;
+  return {
+    ...threshold,
+    allocate: () => modules.map((module) => (steps.get(module.index) ?? 0) / shrinkSteps(module, headUnit).stepCount),
+  };
+}

@@ -1,0 +1,231 @@
+import { allocateSteps } from '../../allocation/allocate-steps.js';
+import type { ModuleMeasures } from '../../allocation/allocation.js';
+import { global } from '../../allocation/global.js';
+
+/** Bits of a weight in blocks. */
+export type Bits = 2 | 4 | 8;
+
+/** A weight in one number of bits. */
+export interface SizedForm {
+  /** Absent: as the model has it. */
+  readonly bits?: Bits | undefined;
+  readonly bytes: number;
+  /** Estimate of what its rounding costs, in nats a token. */
+  readonly cost: number;
+}
+
+/** A weight that may be written in several numbers of bits. */
+export interface SizedMap {
+  readonly name: string;
+  /** Embedding, or what makes the logits: these keep the most bits where no mixture says otherwise. */
+  readonly isTable: boolean;
+  /** Index of the module that it shrinks with; absent: it keeps its shape. */
+  readonly module?: number | undefined;
+  /** At least one; the most bits first. */
+  readonly forms: readonly SizedForm[];
+}
+
+/** A module whose units may leave. */
+export interface SizedModule extends ModuleMeasures {
+  readonly index: number;
+  /** Bytes of its weights that are in no map, such as those of experts. */
+  readonly otherBytes: number;
+}
+
+/** What a model may be made smaller by. */
+export interface SizeProblem {
+  readonly maps: readonly SizedMap[];
+  readonly modules: readonly SizedModule[];
+  /** Bytes of all else. */
+  readonly fixedBytes: number;
+  /** All attention of one type loses equally many heads. */
+  readonly evenHeads: boolean;
+}
+
+/** Bits of every map and steps of every module. */
+export interface Mixture {
+  readonly bits: ReadonlyMap<string, Bits>;
+  /** Steps that each module loses, by module index. */
+  readonly steps: ReadonlyMap<number, number>;
+  /** Fraction of the modules' parameters that leaves. */
+  readonly sparsity: number;
+  /** Estimate of the bytes that it takes. */
+  readonly bytes: number;
+  /** Sums of what removals and rounding cost by themselves, in nats a token. */
+  readonly estimate: MixtureCost;
+}
+
+export interface MixtureCost {
+  readonly pruning: number;
+  readonly rounding: number;
+}
+
+/** States of the bits that are looked at, at most: between two of them the estimate hardly changes. */
+const MOST_STATES = 64;
+
+/**
+ * Mixtures that fit into a number of bytes. Maps go to fewer bits one after the other, the one first that costs least for each byte
+ * saved; for every state on that way one threshold on the cost of each byte decides which units leave for the rest. The
+ * first keep the most bits, the last the most units.
+ *
+ * @returns none where the bytes cannot be met.
+ */
+export function mixturesAt(problem: SizeProblem, targetBytes: number): Mixture[] {
+  const states = thin(statesOf(problem.maps), problem, targetBytes);
+  return states.flatMap((forms) => pruneTo(problem, forms, targetBytes) ?? []);
+}
+
+/** A map in a number of bits, or in as few more as it has; tables have the most. */
+export const uniformForm = ({ forms, isTable }: SizedMap, bits: Bits): SizedForm =>
+  (isTable ? undefined : forms.filter((form) => (form.bits ?? bits) >= bits).at(-1)) ?? forms[0]!;
+
+/** The mixture with the same number of bits everywhere but in tables, with all units; a table that is named has the fewest. */
+export function uniformMixture({ maps, modules, fixedBytes }: SizeProblem, bits: Bits, table?: string): Mixture {
+  const forms = maps.map((map) => (map.name === table ? map.forms.at(-1)! : uniformForm(map, bits)));
+  return describeMixture({ maps, modules, fixedBytes }, forms, new Map());
+}
+
+/** Bytes of the whole model with the most bits. */
+export const describeBytes = ({ maps, modules, fixedBytes }: SizeProblem): number =>
+  describeMixture(
+    { maps, modules, fixedBytes },
+    maps.map(({ forms }) => forms[0]!),
+    new Map(),
+  ).bytes;
+
+/** The least bytes that can be had: the fewest bits and the fewest units. */
+export function smallestMixture({ maps, modules, fixedBytes, evenHeads }: SizeProblem): Mixture {
+  const steps = new Map(
+    modules.map((module) => {
+      const least = Math.ceil(module.minimumKept / module.multiple) * module.multiple;
+      return [module.index, Math.max(0, module.stepCount - least)] as const;
+    }),
+  );
+  const forms = maps.map((map) => map.forms.at(-1)!);
+  if (!evenHeads) return describeMixture({ maps, modules, fixedBytes }, forms, steps);
+  const fewest = Math.min(
+    ...modules.flatMap(({ kind, index, fixed }) =>
+      kind === 'attention' && fixed === undefined ? steps.get(index)! : [],
+    ),
+  );
+  const even = modules.map(
+    ({ kind, index }) =>
+      [index, kind === 'attention' ? Math.min(fewest, steps.get(index)!) : steps.get(index)!] as const,
+  );
+  return describeMixture({ maps, modules, fixedBytes }, forms, new Map(even));
+}
+
+/** Forms of all maps, from the most bits on. */
+type State = readonly SizedForm[];
+
+/** Every state on the way from the most bits to the fewest. */
+function statesOf(maps: readonly SizedMap[]): State[] {
+  const demotions = maps.flatMap(({ forms }, map) => demotionsOf(forms).map((demotion) => ({ map, ...demotion })));
+  demotions.sort((a, b) => a.costPerByte - b.costPerByte || a.map - b.map);
+  const state = maps.map(({ forms }) => forms[0]!);
+  const states: State[] = [[...state]];
+  for (const { map, form } of demotions) {
+    state[map] = form;
+    states.push([...state]);
+  }
+  return states;
+}
+
+interface Demotion {
+  readonly form: SizedForm;
+  readonly costPerByte: number;
+}
+
+/** Steps of a map to fewer bits, each costing more for a byte than the one before: forms above the line between two others are passed over. */
+function demotionsOf(forms: readonly SizedForm[]): Demotion[] {
+  const demotions: Demotion[] = [];
+  let from = forms[0]!;
+  let rest = forms.slice(1).filter(({ bytes }) => bytes < from.bytes);
+  while (rest.length > 0) {
+    const priced = rest.map((form) => ({ form, costPerByte: (form.cost - from.cost) / (from.bytes - form.bytes) }));
+    const best = priced.reduce((a, b) => (b.costPerByte < a.costPerByte ? b : a));
+    demotions.push(best);
+    from = best.form;
+    rest = rest.filter(({ bytes }) => bytes < from.bytes);
+  }
+  return demotions;
+}
+
+/** Some of the states, the last one that needs units removed and the first that needs none among them. */
+function thin(states: readonly State[], problem: SizeProblem, targetBytes: number): State[] {
+  const isEnough = (state: State) => describeMixture(problem, state, new Map()).bytes <= targetBytes;
+  const first = states.findIndex(isEnough);
+  const useful = first < 0 ? states : states.slice(0, first + 1);
+  const stride = Math.max(1, Math.ceil(useful.length / MOST_STATES));
+  return useful.filter((_, at) => (useful.length - 1 - at) % stride === 0);
+}
+
+/** Removes units from a state until it fits; undefined where it cannot. */
+function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixture | undefined {
+  const { modules, evenHeads } = problem;
+  const whole = describeMixture(problem, forms, new Map());
+  if (whole.bytes <= targetBytes) return whole;
+  const bytesOf = moduleBytes(problem, forms);
+  const priced = modules.map((module, at) => ({
+    ...module,
+    parameterCount: bytesOf[at]!,
+    parametersPerStep: (bytesOf[at]! * module.parametersPerStep) / module.parameterCount,
+  }));
+  const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
+  const sparsity = (whole.bytes - targetBytes) / prunable;
+  if (!(sparsity < 1)) return undefined;
+  const most = smallestStepsBytes(problem, forms);
+  if (whole.bytes - most > targetBytes) return undefined;
+  const steps = allocateSteps(global, { sparsity, modules: priced, evenHeads });
+  return describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
+}
+
+/** Bytes that leave with all units that may. */
+function smallestStepsBytes(problem: SizeProblem, forms: State): number {
+  const { maps } = problem;
+  const single = maps.map(({ forms: _, ...map }, at) => ({ ...map, forms: [forms[at]!] }));
+  const alone = { ...problem, maps: single };
+  return describeMixture(alone, forms, new Map()).bytes - smallestMixture(alone).bytes;
+}
+
+/** Bytes of each module's weights in some forms. */
+function moduleBytes({ maps, modules }: Pick<SizeProblem, 'maps' | 'modules'>, forms: State): number[] {
+  const sums = new Map<number, number>();
+  for (const [at, { module }] of maps.entries())
+    if (module !== undefined) sums.set(module, (sums.get(module) ?? 0) + forms[at]!.bytes);
+  return modules.map(({ index, otherBytes }) => otherBytes + (sums.get(index) ?? 0));
+}
+
+function describeMixture(
+  problem: Omit<SizeProblem, 'evenHeads'>,
+  forms: State,
+  steps: ReadonlyMap<number, number>,
+): Mixture {
+  const { maps, modules, fixedBytes } = problem;
+  const removed = new Map(
+    modules.map(({ index, parametersPerStep, parameterCount }) => [
+      index,
+      Math.min(1, ((steps.get(index) ?? 0) * parametersPerStep) / parameterCount),
+    ]),
+  );
+  const leftOf = (module: number | undefined) => 1 - (module === undefined ? 0 : (removed.get(module) ?? 0));
+  let [bytes, rounding, pruning, parameters, gone] = [fixedBytes, 0, 0, 0, 0];
+  for (const [at, { module }] of maps.entries()) {
+    bytes += forms[at]!.bytes * leftOf(module);
+    rounding += forms[at]!.cost * leftOf(module);
+  }
+  for (const { index, otherBytes, order, parameterCount } of modules) {
+    bytes += otherBytes * leftOf(index);
+    parameters += parameterCount;
+    gone += parameterCount * (1 - leftOf(index));
+    const count = steps.get(index) ?? 0;
+    for (let step = 0; step < count; step += 1) pruning += order?.costs[step] ?? 0;
+  }
+  return {
+    bits: new Map(maps.flatMap(({ name }, at) => (forms[at]!.bits === undefined ? [] : [[name, forms[at]!.bits!]]))),
+    steps: new Map([...steps].filter(([, count]) => count > 0)),
+    sparsity: parameters === 0 ? 0 : gone / parameters,
+    bytes,
+    estimate: { pruning, rounding },
+  };
+}

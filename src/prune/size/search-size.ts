@@ -1,0 +1,346 @@
+import { refusal } from '../../options/option.js';
+import type { Journal } from '../../platform/journal.js';
+import { readCheckpoint } from '../../platform/journal.js';
+import { type CalibrationPoint, fitPowerLaw } from './fit-power-law.js';
+import type { DraftCost, MeasuredDraft } from './measure-draft.js';
+import {
+  type Bits,
+  type Mixture,
+  type MixtureCost,
+  mixturesAt,
+  type SizedForm,
+  type SizedMap,
+  type SizeProblem,
+  smallestMixture,
+  uniformForm,
+  uniformMixture,
+} from './mixtures.js';
+
+/** A way to meet a size that was measured. */
+export interface SizeCandidate {
+  /** `plain`: one number of bits, all units. `bits`: several. `pruned`: one number of bits, fewer units. `mixture`: both. */
+  readonly kind: 'plain' | 'bits' | 'pruned' | 'mixture';
+  readonly mixture: Mixture;
+  /** Bytes of its files. */
+  readonly bytes: number;
+  /** What the fitted estimates said before it was measured; absent for the first ones. */
+  readonly predicted?: number | undefined;
+  readonly cost: DraftCost;
+}
+
+/** Where sizes are searched. */
+export interface SizeSearch {
+  /** Forms of all maps, their rounding not yet priced. */
+  readonly problem: SizeProblem;
+  /** Numbers of bits that are allowed, the most first; none: weights keep their form. */
+  readonly bits: readonly Bits[];
+  /** Bytes of the files that a mixture takes. */
+  bytesOf(mixture: Pick<Mixture, 'bits' | 'steps'>): Promise<number>;
+  measure(mixture: Mixture, onProgress: (fraction: number) => void): Promise<MeasuredDraft>;
+  readonly journal: Journal | undefined;
+  /** Hears of drafts that are done, of how many. */
+  onDraft(done: number, total: number): void;
+}
+
+/** What was chosen for a size, and what was compared. */
+export interface ChosenSize {
+  readonly chosen: SizeCandidate;
+  /** Those that fit, and all with one number of bits. */
+  readonly candidates: readonly SizeCandidate[];
+}
+
+/** Mixtures of bits and units that are measured for one size, at most. */
+const MOST_ROUNDS = 3;
+
+/** A mixture is not measured where it promises less than this fraction over the best one. */
+const MARGIN = 0.02;
+
+/** Attempts at meeting the exact size. */
+const MOST_FITS = 8;
+
+/** A size is met when so little of it is left. */
+const CLOSE = 0.003;
+
+/** What is given up at a time where a mixture stays the same. */
+const COARSE = 0.01;
+
+const KEPT = 'size-drafts';
+
+/**
+ * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
+ * map. For each size the best mixture of bits alone, of units alone and of both is measured on held-out windows; what
+ * was measured corrects the estimates, and the next mixture is chosen by those, until none promises more. The one whose
+ * predictions are nearest to the dense model's is taken.
+ */
+export async function createSizeSearch(search: SizeSearch) {
+  const drafts = await openDrafts(search);
+  const plain: SizeCandidate[] = [];
+  const priced = await pricePlain(search, drafts, plain);
+  const measured: SizeCandidate[] = [...plain];
+  return {
+    async choose(targetBytes: number): Promise<ChosenSize> {
+      const site = { ...search, problem: priced, drafts, measured };
+      const found = await chooseFor(site, targetBytes);
+      const candidates = [...plain, ...found.filter((candidate) => !plain.includes(candidate))];
+      const fitting = candidates.filter(({ bytes }) => bytes <= targetBytes);
+      const chosen = fitting.reduce((a, b) => (totalOf(b.cost) < totalOf(a.cost) ? b : a));
+      return { chosen, candidates };
+    },
+  };
+}
+
+/** Sizes that were asked for. */
+export interface AskedSizes {
+  /** The option that names them. */
+  readonly option: string;
+  /** In bytes. */
+  readonly targets: readonly number[];
+  /** A size for messages. */
+  readonly describe: (bytes: number) => string;
+}
+
+/** Refuses sizes below what can be had. @throws OptionError naming that, and what binds. */
+export async function checkSmallest(
+  { problem, bytesOf }: Pick<SizeSearch, 'problem' | 'bytesOf'>,
+  { option, targets, describe }: AskedSizes,
+): Promise<void> {
+  const smallest = smallestMixture(problem);
+  const bytes = await bytesOf(smallest);
+  const tooSmall = targets.find((target) => target < bytes);
+  if (tooSmall === undefined) return;
+  const tables = problem.maps.filter(({ module }) => module === undefined);
+  const held = tables.map(({ name, forms }) => `${name} ${describe(forms.at(-1)!.bytes)}`);
+  const binds = [...held, `all else that stays ${describe(problem.fixedBytes)}`].join(', ');
+  throw refusal(
+    option,
+    `is ${describe(tooSmall)}, and the least that the levers allowed can reach is ${describe(bytes)}: ${binds}. Ask for more, or allow more levers or dtypes of fewer bits`,
+  );
+}
+
+export const totalOf = ({ pruning, quantising }: DraftCost): number => pruning + quantising;
+
+interface ChoosingSite extends SizeSearch {
+  readonly drafts: Drafts;
+  /** All that was measured, for this size and others. */
+  readonly measured: SizeCandidate[];
+}
+
+async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<readonly SizeCandidate[]> {
+  const { problem, bits, measured, drafts } = site;
+  const found = measured.filter(({ bytes }) => bytes <= targetBytes);
+  // The most bits fit: nothing needs to be given up.
+  const [most] = bits;
+  if (most !== undefined && found.some(({ mixture }) => isUniform(mixture, most))) return found;
+  const single = bits.map((only) => withBits(problem, only));
+  const levers: Lever[] = [
+    {
+      kind: bits.length > 0 ? 'bits' : 'plain',
+      make: (aim) => mixturesAt({ ...problem, modules: [] }, aim).at(-1),
+    },
+    ...(single.length === 0 ? [problem] : single).map(
+      (one): Lever => ({ kind: 'pruned', make: (aim) => mixturesAt(one, aim).find(({ steps }) => steps.size > 0) }),
+    ),
+  ];
+  const add = async (kind: SizeCandidate['kind'], fitted: FittedMixture, predicted?: number) => {
+    const known = measured.find(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture));
+    const candidate = known ?? {
+      ...{ kind, ...fitted, predicted },
+      cost: await drafts.measure(fitted.mixture),
+    };
+    if (known === undefined) measured.push(candidate);
+    if (!found.includes(candidate)) found.push(candidate);
+  };
+  const singles: { readonly kind: Lever['kind']; readonly fitted: FittedMixture }[] = [];
+  for (const { kind, make } of levers) {
+    const fitted = await fitExactly(site, make, targetBytes);
+    if (fitted !== undefined) singles.push({ kind, fitted });
+  }
+  // Of models with fewer units only the one is measured that promises most.
+  const predict = predictBy(measured);
+  const pruned = singles
+    .filter(({ kind }) => kind === 'pruned')
+    .sort((a, b) => predict(a.fitted.mixture.estimate) - predict(b.fitted.mixture.estimate));
+  for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
+    await add(kind, fitted, predict(fitted.mixture.estimate));
+  if (found.length === 0) {
+    // Whole units and maps leave no other.
+    const mixture = smallestMixture(problem);
+    await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
+  }
+  if (problem.modules.length === 0 || bits.length < 2) return found;
+  for (let round = 0; round < MOST_ROUNDS; round += 1) {
+    const by = predictBy(measured);
+    const fitted = await fitExactly(site, (aim) => bestOf(mixturesAt(problem, aim), by), targetBytes);
+    if (fitted === undefined || found.some(({ mixture }) => keyOf(mixture) === keyOf(fitted.mixture))) break;
+    const best = Math.min(...found.map(({ cost }) => totalOf(cost)));
+    const predicted = by(fitted.mixture.estimate);
+    if (predicted > best * (1 - MARGIN)) break;
+    await add('mixture', fitted, predicted);
+  }
+  return found;
+}
+
+/** A way to meet a number of bytes; undefined where it cannot. */
+interface Lever {
+  readonly kind: 'plain' | 'bits' | 'pruned';
+  readonly make: (aim: number) => Mixture | undefined;
+}
+
+const bestOf = (mixtures: readonly Mixture[], predict: (cost: MixtureCost) => number): Mixture | undefined =>
+  mixtures.length === 0 ? undefined : mixtures.reduce((a, b) => (predict(b.estimate) < predict(a.estimate) ? b : a));
+
+/** Estimates of both costs, corrected by what was measured. */
+function predictBy(measured: readonly SizeCandidate[]): (cost: MixtureCost) => number {
+  const points = (
+    pick: (cost: MixtureCost) => number,
+    found: (cost: DraftCost) => number,
+  ): readonly CalibrationPoint[] =>
+    measured.flatMap(({ mixture, cost }) =>
+      pick(mixture.estimate) > 0 ? [{ estimate: pick(mixture.estimate), measured: found(cost) }] : [],
+    );
+  const pruning = fitPowerLaw(
+    points(
+      (cost) => cost.pruning,
+      (cost) => cost.pruning,
+    ),
+  );
+  const rounding = fitPowerLaw(
+    points(
+      (cost) => cost.rounding,
+      (cost) => cost.quantising,
+    ),
+  );
+  return (cost) => pruning(cost.pruning) + rounding(cost.rounding);
+}
+
+interface FittedMixture {
+  readonly mixture: Mixture;
+  readonly bytes: number;
+}
+
+/** Meets a size in the bytes of files: the estimate is off by what graphs and padding take. */
+async function fitExactly(
+  { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
+  make: (aim: number) => Mixture | undefined,
+  targetBytes: number,
+): Promise<FittedMixture | undefined> {
+  let best: FittedMixture | undefined;
+  let aim = targetBytes;
+  const tried = new Map<string, number>();
+  for (let attempt = 0; attempt < MOST_FITS; attempt += 1) {
+    const mixture = make(aim);
+    if (mixture === undefined) break;
+    const key = keyOf(mixture);
+    const isNew = !tried.has(key);
+    if (!isNew && best !== undefined) break;
+    const bytes = isNew ? await bytesOf(mixture) : (tried.get(key) ?? 0);
+    tried.set(key, bytes);
+    const room = targetBytes - bytes;
+    if (room >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
+    if (room >= 0 && room < targetBytes * CLOSE) break;
+    // Units and maps are whole, so that a little less may change nothing.
+    aim += isNew ? room : Math.min(room, -targetBytes * COARSE);
+  }
+  return best;
+}
+
+const isUniform = ({ bits, steps }: Mixture, only: Bits): boolean =>
+  steps.size === 0 && [...bits.values()].every((own) => own >= only);
+
+/** The same with one number of bits, or as few more as a map has. */
+function withBits(problem: SizeProblem, only: Bits): SizeProblem {
+  return { ...problem, maps: problem.maps.map((map) => ({ ...map, forms: [uniformForm(map, only)] })) };
+}
+
+/** Measures the dense model in each number of bits, and prices its maps by that. */
+async function pricePlain(
+  { problem, bits, bytesOf }: SizeSearch,
+  drafts: Drafts,
+  plain: SizeCandidate[],
+): Promise<SizeProblem> {
+  const costs = new Map<Bits, ReadonlyMap<string, number>>();
+  const found: { only: Bits; mixture: Mixture; bytes: number; cost: MeasuredDraft }[] = [];
+  for (const only of bits) {
+    const mixture = uniformMixture(problem, only);
+    const cost = await drafts.measure(mixture);
+    found.push({ only, mixture, bytes: await bytesOf(mixture), cost });
+  }
+  // Maps that no rounding is learned for share the cost as those of fewer bits do, or by their bytes.
+  const shares = [...found]
+    .reverse()
+    .reduce<ReadonlyMap<string, number>>(
+      (known, { cost }) => (cost.mapCosts.size > 0 ? cost.mapCosts : known),
+      new Map(problem.maps.map(({ name, forms }) => [name, forms[0]!.bytes])),
+    );
+  for (const { only, mixture, cost } of found) {
+    const own = cost.mapCosts.size > 0 ? cost.mapCosts : shares;
+    const named = problem.maps.filter(({ name, isTable }) => !isTable && mixture.bits.get(name) === only);
+    const sum = named.reduce((total, { name }) => total + (own.get(name) ?? 0), 0);
+    const scale = sum > 0 ? Math.max(0, cost.quantising) / sum : 0;
+    costs.set(only, new Map(named.map(({ name }) => [name, (own.get(name) ?? 0) * scale])));
+  }
+  // What a table costs is measured by itself, beside all else in the most bits.
+  const tables = new Map<string, MeasuredDraft>();
+  const [first] = found;
+  for (const { name, isTable, forms } of problem.maps) {
+    if (!isTable || forms.length < 2 || first === undefined) continue;
+    tables.set(name, await drafts.measure(uniformMixture(problem, first.only, name)));
+  }
+  const costOf = (map: SizedMap, form: SizedForm): number => {
+    if (!map.isTable) return (form.bits && costs.get(form.bits)?.get(map.name)) ?? form.cost;
+    const own = tables.get(map.name)?.quantising ?? 0;
+    return form === map.forms.at(-1) ? Math.max(0, own - (first?.cost.quantising ?? 0)) : 0;
+  };
+  const priced = {
+    ...problem,
+    maps: problem.maps.map((map) => ({
+      ...map,
+      forms: map.forms.map((form) => ({ ...form, cost: costOf(map, form) })),
+    })),
+  };
+  for (const [name, cost] of tables) {
+    const mixture = uniformMixture(priced, first!.only, name);
+    plain.push({ kind: 'bits', mixture, bytes: await bytesOf(mixture), cost });
+  }
+  for (const { only, bytes, cost } of found)
+    plain.push({ kind: 'plain', mixture: uniformMixture(priced, only), bytes, cost });
+  return priced;
+}
+
+/** Measures drafts, or finds them among those that were kept. */
+interface Drafts {
+  measure(mixture: Mixture): Promise<MeasuredDraft>;
+}
+
+interface KeptDraft extends DraftCost {
+  readonly key: string;
+  readonly mapCosts: readonly (readonly [string, number])[];
+}
+
+async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
+  const kept: KeptDraft[] = [...((await readCheckpoint<KeptDraft[]>(journal, KEPT)) ?? [])];
+  const tables = bits.length === 0 ? [] : problem.maps.filter(({ isTable, forms }) => isTable && forms.length > 1);
+  const total = bits.length + tables.length + (problem.modules.length > 0 ? 2 + MOST_ROUNDS : 1);
+  let done = 0;
+  return {
+    async measure(mixture) {
+      const key = keyOf(mixture);
+      onDraft(Math.min(done, total - 1), total);
+      const known = kept.find((draft) => draft.key === key);
+      if (known === undefined) {
+        const { mapCosts, ...cost } = await measure(mixture, (fraction) =>
+          onDraft(Math.min(done + Math.min(fraction, 0.99), total - 0.01), total),
+        );
+        kept.push({ ...cost, key, mapCosts: [...mapCosts] });
+        await journal?.write(KEPT, [kept]);
+      }
+      done += 1;
+      const { mapCosts, pruning, quantising } = kept.find((draft) => draft.key === key)!;
+      return { pruning, quantising, mapCosts: new Map(mapCosts) };
+    },
+  };
+}
+
+/** What tells mixtures apart. */
+const keyOf = ({ bits, steps }: Pick<Mixture, 'bits' | 'steps'>): string =>
+  JSON.stringify([[...bits].sort(), [...steps].sort(([a], [b]) => a - b)]);

@@ -1,0 +1,132 @@
+import type { PrunableModule } from '../../architecture/layout.js';
+import { codesByteLength } from '../../quantisation/store-codes.js';
+import type { ModuleCut } from '../../removal/apply-change.js';
+import { shrinkSteps } from '../../removal/plan-removal.js';
+import type { UnderstoodModel } from '../../runtime/analyse-model.js';
+import { measuresOf, type StepCounts } from '../budget/allocate-modules.js';
+import type { PruneJob } from '../job.js';
+import type { DenseMeasures } from '../measure-dense/dense-measures.js';
+import { type PlannedWeight, planWeights } from '../quantise/plan-weights.js';
+import type { CodedForm } from './measure-draft.js';
+import { type Bits, describeBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+
+/** What decides a model's size. */
+export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
+  /** Modules whose units may leave. */
+  readonly modules: readonly PrunableModule[];
+  readonly dense: DenseMeasures;
+  /** Absent: weights keep their form. */
+  readonly form: CodedForm | undefined;
+  /** Numbers of bits that a map may have, the most first. */
+  readonly bits: readonly Bits[];
+  /** Bytes of a channel of keys or values at the context that counts; 0: caches do not count. */
+  readonly cachedBytes: number;
+}
+
+/** Bytes of an expert's weights, which stay floats. */
+const FLOAT_BYTES = 4;
+
+/** What a model may be made smaller by; bytes are estimates until `matchBytes` has seen what files take. */
+export function sizeProblemOf(source: SizeSource): SizeProblem {
+  const { modules, options, dense, cachedBytes } = source;
+  return {
+    maps: mapsOf(source),
+    modules: modules.map((module) => ({
+      ...measuresOf(module, options, dense),
+      index: module.index,
+      otherBytes:
+        module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,
+    })),
+    fixedBytes: 0,
+    evenHeads: !options.perBlockKvHeads,
+  };
+}
+
+/** Channels of keys and values that a module keeps of a token, and that leave with its heads. */
+function cachedChannels({ kind, attentionType = 'full', kvHeadCount = 0, unitSize, headsPerUnit = 1 }: PrunableModule) {
+  const isKept = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1;
+  return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
+}
+
+/** Has the estimate of the whole model come to the bytes of its files. */
+export function matchBytes(problem: SizeProblem, bytes: number): SizeProblem {
+  const estimate = describeBytes(problem);
+  const isCoded = problem.maps.some(({ forms }) => forms[0]!.bits !== undefined);
+  if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
+  const scale = bytes / estimate;
+  return {
+    ...problem,
+    maps: problem.maps.map((map) => ({
+      ...map,
+      forms: map.forms.map((form) => ({ ...form, bytes: form.bytes * scale })),
+    })),
+    modules: problem.modules.map((module) => ({ ...module, otherBytes: module.otherBytes * scale })),
+  };
+}
+
+function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[] {
+  const allowed = new Set(modules.map(({ index }) => index));
+  const moduleOf = (weight: PlannedWeight) => {
+    const found = analysed.detected.traces.findIndex(
+      ({ labels }, index) =>
+        allowed.has(index) && weight.products.some(({ input, result }) => labels.has(input) || labels.has(result)),
+    );
+    return found < 0 ? undefined : found;
+  };
+  const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
+    grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);
+  const dtype = form?.dtype ?? FLOATS;
+  const settings = form ?? { blockSize: 32, symmetric: false };
+  const plain = planWeights(model, analysed, dtype, settings);
+  const plans = bits.map((own) => ({
+    own,
+    planned: planWeights(model, analysed, dtype, {
+      ...settings,
+      bits: new Map(plain.map(({ name }) => [name, own])),
+    }),
+  }));
+  return plain.map((weight, at) => {
+    const forms = plans.flatMap(({ own, planned }): SizedForm[] => {
+      const found = planned[at]!;
+      return found.grid?.bits === own ? [{ bits: own, bytes: bytesOf(found), cost: 0 }] : [];
+    });
+    return {
+      name: weight.name,
+      isTable: weight.part === 'embedding' || weight.part === 'head',
+      module: moduleOf(weight),
+      forms: forms.length > 0 ? forms : [{ bytes: bytesOf(weight), cost: 0 }],
+    };
+  });
+}
+
+const FLOATS = { floats: 'float32', maps: { kind: 'float' }, suffix: '', description: '' } as const;
+
+/** Some units of each module that loses steps: as many, if not the same, as a run takes. */
+export function sketchCuts(
+  modules: readonly PrunableModule[],
+  headUnit: PruneJob['options']['headUnit'],
+  steps: StepCounts,
+): ModuleCut[] {
+  return modules.flatMap((module) => {
+    const count = steps.get(module.index) ?? 0;
+    if (count === 0) return [];
+    const { unitCount, groupOfUnit } = module;
+    const { stepCount } = shrinkSteps(module, headUnit);
+    const units = Int32Array.from({ length: unitCount }, (_, unit) => unit);
+    const keep =
+      groupOfUnit === undefined || headUnit === 'query'
+        ? firstOfGroups(units, groupOfUnit, stepCount - count)
+        : units.filter((unit) => groupOfUnit[unit]! < stepCount - count);
+    return [{ module, keep }];
+  });
+}
+
+function firstOfGroups(units: Int32Array, groupOfUnit: Int32Array | undefined, kept: number): Int32Array {
+  const seen = new Map<number, number>();
+  return units.filter((unit) => {
+    const group = groupOfUnit?.[unit] ?? 0;
+    const rank = seen.get(group) ?? 0;
+    seen.set(group, rank + 1);
+    return rank < kept;
+  });
+}

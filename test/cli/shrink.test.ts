@@ -1,0 +1,32 @@
+import { runWithDouble } from '../support/cli.js';
+
+it('passes on what was said, and shows what was compared', async () => {
+  const { calls, out } = await runWithDouble(
+    'shrink dense -o small --target-size 60MB -t mine.txt --allow neurons,bits --dtypes q8,q4 --heal --no-certify',
+  );
+  expect(calls).toEqual([
+    [
+      'shrink',
+      {
+        ...{ model: 'dense', out: 'small', targetSize: '60MB', text: 'mine.txt', allow: ['neurons', 'bits'] },
+        ...{ dtypes: ['q8', 'q4'], heal: true, certify: false },
+        ...{ onProgress: expect.any(Function), signal: expect.any(AbortSignal) },
+      },
+    ],
+  ]);
+  expect(out).toContain('Shrank dense -> small');
+  expect(out).toContain('(asked: at most 9.00 MB)');
+  expect(out).toMatch(/\* +mixture +20 q8, 10 q4 +12\.5 % +8\.90 MB +0\.1000 +0\.0500 +0\.1500/);
+});
+
+it('passes on several sizes', async () => {
+  const { calls } = await runWithDouble('shrink dense -o small --target-size 60MB,80MB');
+  expect(calls[0]![1]).toMatchObject({ targetSize: ['60MB', '80MB'] });
+});
+
+it('names flags in errors, before the library is loaded', async () => {
+  const { err } = await runWithDouble('shrink dense -o small --target-size 6 --dtypes q5');
+  expect(err).toContain('--dtypes is "q5"; expected one of q8, q4, q4f16, q2, q2f16');
+  const { err: lacking } = await runWithDouble('shrink dense -o small');
+  expect(lacking).toContain('--target-size is missing');
+});

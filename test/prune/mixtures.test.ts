@@ -1,0 +1,84 @@
+import {
+  describeBytes,
+  mixturesAt,
+  type SizeProblem,
+  smallestMixture,
+  uniformMixture,
+} from '../../src/prune/size/mixtures.js';
+import { sizeProblem } from '../support/size-problem.js';
+
+describe('mixturesAt', () => {
+  it('fits every mixture into the bytes, from the most bits with the fewest units to the most units', () => {
+    const problem = sizeProblem(3, { stepCount: 32 });
+    const most = describeBytes(problem);
+    const least = smallestMixture(problem).bytes;
+    const target = least + 0.5 * (most - least);
+    const found = mixturesAt(problem, target);
+    expect(found.length).toBeGreaterThan(2);
+    // Half the smallest step may be missing or left.
+    const step = most / 2 / problem.modules[0]!.stepCount;
+    for (const { bytes } of found) expect(bytes).toBeLessThanOrEqual(target + step);
+    const sparsities = found.map(({ sparsity }) => sparsity);
+    expect(sparsities).toEqual([...sparsities].sort((a, b) => b - a));
+    expect(found.at(-1)!.steps.size).toBe(0);
+  });
+
+  it.each([1, 2, 3, 4, 5])('comes close to the best of all mixtures (seed %i)', (seed) => {
+    const problem = sizeProblem(seed, { mapCount: 6, stepCount: 16 });
+    const most = describeBytes(problem);
+    const target = smallestMixture(problem).bytes + 0.4 * (most - smallestMixture(problem).bytes);
+    const costOf = ({ estimate: { pruning, rounding } }: ReturnType<typeof mixturesAt>[number]) => pruning + rounding;
+    // A step more or less is left to who aims.
+    const aimed = [0.94, 0.96, 0.98, 1].flatMap((share) => mixturesAt(problem, share * target));
+    const found = Math.min(...aimed.filter(({ bytes }) => bytes <= target).map(costOf));
+    expect(found).toBeLessThan(1.2 * bestOfAll(problem, target));
+  });
+
+  it('has none where the bytes cannot be met, and all bits where they need not be', () => {
+    const problem = sizeProblem(1);
+    expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);
+    const [only, ...others] = mixturesAt(problem, describeBytes(problem));
+    expect(others).toEqual([]);
+    expect(new Set(only!.bits.values())).toEqual(new Set([8]));
+  });
+});
+
+it('gives tables the most bits in a model of one number of bits', () => {
+  const problem = sizeProblem(1);
+  const maps = problem.maps.map((map, at) => ({ ...map, isTable: at === 0 }));
+  const { bits } = uniformMixture({ ...problem, maps }, 4);
+  expect([...bits.values()].filter((own) => own === 8)).toHaveLength(1);
+  expect(uniformMixture({ ...problem, maps }, 8, maps[0]!.name).bits.get(maps[0]!.name)).toBe(2);
+});
+
+/** Tries all numbers of bits and of steps. */
+function bestOfAll(problem: SizeProblem, target: number): number {
+  let best = Number.POSITIVE_INFINITY;
+  const formCounts = problem.maps.map(({ forms }) => forms.length);
+  const stepCounts = problem.modules.map(({ stepCount }) => stepCount);
+  for (const forms of product(formCounts)) {
+    for (const steps of product(stepCounts)) {
+      const left = new Map(problem.modules.map(({ index, stepCount }, at) => [index, 1 - steps[at]! / stepCount]));
+      let [bytes, cost] = [problem.fixedBytes, 0];
+      for (const [at, { module, forms: own }] of problem.maps.entries()) {
+        bytes += own[forms[at]!]!.bytes * left.get(module!)!;
+        cost += own[forms[at]!]!.cost * left.get(module!)!;
+      }
+      for (const [at, { order }] of problem.modules.entries())
+        for (let step = 0; step < steps[at]!; step += 1) cost += order!.costs[step]!;
+      if (bytes <= target) best = Math.min(best, cost);
+    }
+  }
+  return best;
+}
+
+function* product(counts: readonly number[]): Generator<number[]> {
+  const at = counts.map(() => 0);
+  while (true) {
+    yield [...at];
+    let place = 0;
+    while (place < at.length && at[place] === counts[place]! - 1) at[place++] = 0;
+    if (place === at.length) return;
+    at[place]! += 1;
+  }
+}

@@ -1,0 +1,96 @@
+import type { Journal } from '../../src/platform/journal.js';
+import { describeBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
+import { checkSmallest, createSizeSearch, type SizeSearch, totalOf } from '../../src/prune/size/search-size.js';
+import { sizeProblem } from '../support/size-problem.js';
+
+const problem = sizeProblem(7);
+const OVERHEAD = 137;
+const target = Math.round(
+  smallestMixture(problem).bytes + 0.45 * (describeBytes(problem) - smallestMixture(problem).bytes),
+);
+
+/** A model whose divergence grows faster than the sum of what its changes cost by themselves. */
+function searchOf(more: Partial<SizeSearch> = {}) {
+  const measured: Mixture[] = [];
+  const search: SizeSearch = {
+    ...{ problem, bits: [8, 4, 2], journal: undefined, onDraft: () => {} },
+    bytesOf: async ({ bits, steps }) => {
+      const left = new Map(
+        problem.modules.map(({ index, stepCount }) => [index, 1 - (steps.get(index) ?? 0) / stepCount]),
+      );
+      return problem.maps.reduce(
+        (sum, { name, module, forms }) =>
+          sum + Math.ceil(forms.find((form) => form.bits === bits.get(name))!.bytes * left.get(module!)!),
+        problem.fixedBytes + OVERHEAD,
+      );
+    },
+    measure: async (mixture) => {
+      measured.push(mixture);
+      const costs = new Map(
+        problem.maps.map(({ name, forms }) => [name, forms.find(({ bits }) => bits === mixture.bits.get(name))!.cost]),
+      );
+      const rounding = [...costs.values()].reduce((sum, cost) => sum + cost);
+      let pruning = 0;
+      for (const { index, order } of problem.modules)
+        for (let step = 0; step < (mixture.steps.get(index) ?? 0); step += 1) pruning += order!.costs[step]!;
+      return { pruning: 3 * pruning ** 1.4, quantising: 2 * rounding ** 1.1, mapCosts: costs };
+    },
+    ...more,
+  };
+  return { search, measured };
+}
+
+it('meets a size in the bytes of files, no worse than any other model that was measured', async () => {
+  const { search } = searchOf();
+  const { chosen, candidates } = await (await createSizeSearch(search)).choose(target);
+  expect(chosen.bytes).toBeLessThanOrEqual(target);
+  expect(chosen.bytes).toBeGreaterThan(0.9 * target);
+  const fitting = candidates.filter(({ bytes }) => bytes <= target);
+  expect(totalOf(chosen.cost)).toBe(Math.min(...fitting.map(({ cost }) => totalOf(cost))));
+  for (const kind of ['bits', 'pruned', 'mixture'])
+    expect(candidates.map((candidate) => candidate.kind)).toContain(kind);
+});
+
+it('learns from what was measured: the last mixture cost what was predicted', async () => {
+  const { search } = searchOf();
+  const { candidates } = await (await createSizeSearch(search)).choose(target);
+  const last = candidates.filter(({ kind }) => kind === 'mixture').at(-1)!;
+  expect(last.predicted! / totalOf(last.cost)).toBeGreaterThan(0.8);
+  expect(last.predicted! / totalOf(last.cost)).toBeLessThan(1.25);
+});
+
+it('takes the most bits where they fit, and measures no more for it', async () => {
+  const { search, measured } = searchOf();
+  const { chosen } = await (await createSizeSearch(search)).choose(describeBytes(problem) + 200);
+  expect(new Set(chosen.mixture.bits.values())).toEqual(new Set([8]));
+  expect(measured).toHaveLength(3);
+});
+
+it('measures nothing again that a run before it has kept', async () => {
+  const entries = new Map<string, unknown>();
+  const journal = {
+    read: async (name: string) =>
+      entries.has(name)
+        ? (async function* () {
+            yield entries.get(name);
+          })()
+        : undefined,
+    write: async (name: string, [entry]: unknown[]) => void entries.set(name, structuredClone(entry)),
+  } as unknown as Journal;
+  const first = searchOf({ journal });
+  const { chosen } = await (await createSizeSearch(first.search)).choose(target);
+  const again = searchOf({ journal });
+  const found = await (await createSizeSearch(again.search)).choose(target);
+  expect(again.measured).toEqual([]);
+  expect([...found.chosen.mixture.bits]).toEqual([...chosen.mixture.bits]);
+});
+
+it('names the smallest size that can be had, and what binds', async () => {
+  const { search } = searchOf();
+  const least = await search.bytesOf(smallestMixture(problem));
+  const asked = { option: 'targetSize', describe: String };
+  await checkSmallest(search, { ...asked, targets: [least] });
+  await expect(checkSmallest(search, { ...asked, targets: [least, least - 1] })).rejects.toThrow(
+    `targetSize is ${least - 1}, and the least that the levers allowed can reach is ${least}: all else that stays 500`,
+  );
+});
