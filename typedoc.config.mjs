@@ -15,6 +15,7 @@ const MENU = {
     'recipes-and-ladders',
     'healing',
     'quantisation',
+    'shrink',
   ],
   'Own pipelines': ['pipelines'],
   'Rely on it': ['performance', 'reliability', 'supported-models'],
