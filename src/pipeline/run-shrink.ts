@@ -19,7 +19,7 @@ import type { ResultPlaces } from './write-result.js';
 export interface ShrinkRequest
   extends Omit<
       FolderOptions,
-      'dtype' | 'statistics' | 'weightsFrom' | 'rounding' | 'blockSize' | 'symmetric' | 'wideShare' | 'accuracyLevel'
+      'dtype' | 'statistics' | 'weightsFrom' | 'rounding' | 'blockSize' | 'symmetric' | 'accuracyLevel'
     >,
     ShrinkOptions,
     HealOptions,

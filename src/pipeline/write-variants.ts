@@ -131,7 +131,7 @@ export function reportVariant(
   ];
 }
 
-function reportRounding({ roundings, wideCount }: WrittenDtype): RoundingReport | undefined {
+function reportRounding({ roundings }: WrittenDtype): RoundingReport | undefined {
   if (roundings.size === 0) return undefined;
   const found = [...roundings.values()];
   const nearest = found.filter(({ chosen }) => chosen.dampening === undefined).length;
@@ -140,7 +140,6 @@ function reportRounding({ roundings, wideCount }: WrittenDtype): RoundingReport 
   return {
     learned: found.length - nearest,
     nearest,
-    ...(wideCount > 0 && { wide: wideCount }),
     costRatio: Math.exp(mean),
   };
 }

@@ -193,8 +193,6 @@ export interface RoundingReport {
   /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
   readonly learned: number;
   readonly nearest: number;
-  /** Those that cost most and kept eight bits; absent: none was to. */
-  readonly wide?: number;
   /** Geometric mean over the maps of what rounding costs on held-out tokens, by what the nearest levels would cost. */
   readonly costRatio: number;
 }

@@ -7,14 +7,8 @@ import { type BlockCodes, emptyCodes, roundToNearest } from '../../quantisation/
 import type { QuantisedWeight } from '../../quantisation/write-blocks.js';
 import type { Batch } from '../../runtime/block-runner.js';
 import type { PruneJob } from '../job.js';
-import {
-  type FeltTokens,
-  measureTokenWeights,
-  type TokenWeights,
-  tokenWeightBytes,
-} from '../measure-dense/measure-token-weights.js';
+import { measureTokenWeights, type TokenWeights, tokenWeightBytes } from '../measure-dense/measure-token-weights.js';
 import { startContext } from '../prune-context.js';
-import { chooseWide, wideGrid } from './choose-wide.js';
 import { type GriddedWeight, putCodes, type QuantisedModel, readRows } from './quantised-model.js';
 import { isHeldOut, type LearnedWeight, type Learning, roundSegments } from './round-segments.js';
 
@@ -39,7 +33,7 @@ export async function roundModel(
       : await nearestCodes(model, weight);
     weights.push(await putCodes(model, weight, { codes, store: job.store }));
   }
-  const nothing = { roundings: new Map(), costs: new Map(), wideCount: 0, heldOut: [], timings: [], remarks: [] };
+  const nothing = { roundings: new Map(), costs: new Map(), heldOut: [], timings: [], remarks: [] };
   return { model, weights, ...nothing };
 }
 
@@ -51,23 +45,12 @@ async function nearestCodes(model: OnnxModel, weight: GriddedWeight): Promise<Bl
 }
 
 /** Rounds those weights to the nearest levels whose rounding was learned; all others stay as they are in a quantised model. */
-export const roundAgain = (
+export async function roundAgain(
   job: RoundingJob,
-  planned: readonly GriddedWeight[],
-  quantised: QuantisedModel,
-): Promise<QuantisedModel> =>
-  replaceRounded(
-    job,
-    planned.filter(({ name }) => quantised.roundings.has(name)),
-    quantised,
-  );
-
-/** Rounds some weights of a quantised model to the nearest levels of their grids, in place of what they are there. */
-async function replaceRounded(
-  job: RoundingJob,
-  planned: readonly GriddedWeight[],
+  all: readonly GriddedWeight[],
   quantised: QuantisedModel,
 ): Promise<QuantisedModel> {
+  const planned = all.filter(({ name }) => quantised.roundings.has(name));
   const again = await roundModel(job, planned);
   const model = copyModel(quantised.model);
   const replaced = new Set(planned.map(({ name }) => name));
@@ -89,7 +72,7 @@ async function replaceRounded(
 export async function quantiseModel(
   given: PruneJob,
   planned: readonly GriddedWeight[],
-  { wideShare = 0, tokenWeights: known }: QuantisingOptions = {},
+  { tokenWeights: known }: QuantisingOptions = {},
 ): Promise<QuantisedModel> {
   const job = { ...given, windows: drawWindows(given) };
   const learned = planned.flatMap((weight) => learnedWeight(job, weight) ?? []);
@@ -102,8 +85,7 @@ export async function quantiseModel(
   const context = startContext(job);
   try {
     const found = await roundSegments(context, rounded.model, { learned, tokenWeights });
-    const quantised: QuantisedModel = {
-      wideCount: 0,
+    return {
       model: rounded.model,
       weights: [...rounded.weights, ...found.weights],
       roundings: found.roundings,
@@ -112,7 +94,6 @@ export async function quantiseModel(
       timings: [...timings, ...context.timings()],
       remarks: [...remarks, ...context.remarks],
     };
-    return wideShare === 0 ? quantised : await widen(job, quantised, { learned, wideShare });
   } finally {
     await context.dispose();
   }
@@ -120,8 +101,6 @@ export async function quantiseModel(
 
 /** How a model's weights are rounded. */
 export interface QuantisingOptions {
-  /** See `chooseWide`. Default 0. */
-  readonly wideShare?: number | undefined;
   /** What the tokens of the same windows count, where that was measured already. */
   readonly tokenWeights?: WeighedTokens | undefined;
 }
@@ -191,22 +170,6 @@ function costsOf(
       return [weight.name, (strengthOf(weight) ?? median) * cost] as const;
     }),
   );
-}
-
-/** Gives eight bits to the maps whose rounding is felt most. */
-async function widen(
-  job: PruneJob,
-  quantised: QuantisedModel,
-  { learned, wideShare }: Pick<Learning, 'learned'> & { readonly wideShare: number },
-): Promise<QuantisedModel> {
-  const names = chooseWide(
-    learned.map((weight) => ({ weight, cost: quantised.costs.get(weight.name)! })),
-    wideShare,
-  );
-  const wide = learned
-    .filter(({ name }) => names.has(name))
-    .map((weight) => ({ ...weight, grid: wideGrid(weight.grid) }));
-  return { ...(await replaceRounded(job, wide, quantised)), wideCount: wide.length };
 }
 
 function learnedWeight({ analysed: { detected } }: PruneJob, weight: GriddedWeight): LearnedWeight | undefined {

@@ -32,8 +32,6 @@ export interface QuantisedModel {
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
   /** Estimate of what the rounding of each map that was looked at costs, in nats a token. */
   readonly costs: ReadonlyMap<string, number>;
-  /** Maps that cost most and kept eight bits. */
-  readonly wideCount: number;
   /** Windows that no rounding was learned from. */
   readonly heldOut: readonly Int32Array[];
   readonly timings: readonly StageTiming[];

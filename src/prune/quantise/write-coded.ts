@@ -46,7 +46,6 @@ export async function writeCoded(
       isSource: true,
       changed: new Map(),
       roundings: new Map(),
-      wideCount: 0,
       timings: [],
       remarks: [],
     };
@@ -89,7 +88,6 @@ export async function writeCoded(
     parts: countParts(model, written),
     ...(cost && { cost }),
     roundings: quantised.roundings,
-    wideCount: 0,
     timings,
     remarks: [
       ...(rounded.length > 0 ? [remark] : []),

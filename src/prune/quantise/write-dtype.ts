@@ -23,7 +23,6 @@ export interface DtypeRequest extends BlockSettings {
   /** `none`: codes are zeros, for only sizes are asked for. */
   readonly rounding: 'calibrated' | 'nearest' | 'none';
   readonly accuracyLevel: number;
-  readonly wideShare?: number | undefined;
   /** The runtime that it is for. */
   readonly layout: FolderLayout | undefined;
   /** The model that it came from, and what was done to it. */
@@ -47,8 +46,6 @@ export interface WrittenDtype {
   readonly cost?: WholeCost;
   /** How each map was rounded that was looked at, by the name of its weight. */
   readonly roundings: ReadonlyMap<string, RoundingOfMap>;
-  /** Maps that kept eight bits. */
-  readonly wideCount: number;
   readonly timings: readonly StageTiming[];
   readonly remarks: readonly string[];
 }
@@ -66,9 +63,7 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
   const leaving = planned.flatMap(({ grid, ...weight }) => (grid === undefined ? [] : [{ ...weight, grid }]));
   const { change, dense, rounding } = request;
   const found =
-    rounding === 'calibrated'
-      ? await quantiseModel(job, leaving, { wideShare: request.wideShare })
-      : await roundModel(job, leaving, rounding === 'none');
+    rounding === 'calibrated' ? await quantiseModel(job, leaving) : await roundModel(job, leaving, rounding === 'none');
   const isCompared = dtype.maps.kind === 'blocks';
   const { quantised, cost, timings } = isCompared
     ? await checkWhole(job, { dense, leaving, quantised: found })
@@ -91,7 +86,6 @@ export async function writeDtype(given: PruneJob, { dtype: name, ...request }: D
     ),
     ...(cost && { cost }),
     roundings: quantised.roundings,
-    wideCount: quantised.wideCount,
     timings,
     remarks: quantised.remarks,
   };
