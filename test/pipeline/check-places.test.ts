@@ -12,14 +12,21 @@ import { copyTinyLlama } from '../support/tiny-llama.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
+/** A decoder of two small blocks: places are the same whatever lies in them. */
+const MODEL = 'test/fixtures/exporters/llama-genai018-fp32';
+
 const REQUEST = {
-  model: SHORT_LLAMA,
+  model: MODEL,
   sparsity: 0.3,
   method: 'flap',
   modules: 'ffn',
   certify: false,
   evaluation: false,
-  calibration: { windowCount: 2, windowLength: 16 },
+  calibration: {
+    windowCount: 2,
+    windowLength: 16,
+    source: { tokens: Array.from({ length: 64 }, (_, token) => token) },
+  },
 } as const;
 
 /** Runs a request that must be refused before it begins. */
@@ -48,7 +55,7 @@ it('replaces rungs and results of recipes by the same rules', async () => {
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe') });
   await prune({ ...REQUEST, out: at('out'), recipe: at('recipe'), force: true });
   await writeFile(at('out/notes.txt'), 'mine');
-  const apply = { model: SHORT_LLAMA, recipe: at('recipe'), out: at('out'), force: true };
+  const apply = { model: MODEL, recipe: at('recipe'), out: at('out'), force: true };
   await expect(applyRecipe(apply)).rejects.toThrow(/does not list notes\.txt/);
   const climb = () => pruneLadder({ ...REQUEST, sparsity: [0.1, 0.2], out: at('ladder'), force: true });
   await climb();
@@ -68,7 +75,7 @@ it('replaces recipes, statistics and reports, and no other file', async () => {
     await refused({ report: at('b.json'), force }, /b\.html exists/);
   }
   await refused({ report: at('out/a.json') }, /lies in the output folder/);
-  const look = { model: SHORT_LLAMA, method: 'flap', force: true, calibration: REQUEST.calibration };
+  const look = { model: MODEL, method: 'flap', force: true, calibration: REQUEST.calibration };
   await expect(observe({ ...look, out: at('package.json') })).rejects.toThrow(/is not of a statistics/);
   await prune({ ...REQUEST, out: at('out') });
   await expect(rebuildReport({ report: at('out'), out: at('package.json') })).rejects.toThrow(/is no report/);

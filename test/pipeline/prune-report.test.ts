@@ -85,7 +85,7 @@ describe('the report of a run', () => {
   );
 
   it('is written where it was asked for, also in a dry run', async () => {
-    const report = await run({ dryRun: true, report: at('reports/dry.json') });
+    const report = await run({ dryRun: true, method: 'flap', report: at('reports/dry.json') });
     expect(await listFiles(folder())).toEqual(['reports/dry.html', 'reports/dry.json']);
     expect(await readReport('reports/dry.json')).toEqual(savedReport(report));
     expect(report.out).toBeUndefined();

@@ -8,6 +8,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
 } from 'node:fs';
 import { join, resolve } from 'node:path';
@@ -31,6 +32,7 @@ export async function buildPackage(): Promise<string> {
   const folder = join(CACHE, `package-${hashSources().slice(0, 12)}`);
   if (existsSync(folder)) return folder;
   mkdirSync(CACHE, { recursive: true });
+  removeOld();
   const staging = mkdtempSync(`${folder}-`);
   const { script, style } = await buildPage();
   const shared = { format: 'esm', target: 'node20', platform: 'node', logLevel: 'warning' } as const;
@@ -66,6 +68,15 @@ export async function buildPackage(): Promise<string> {
     if (!existsSync(folder)) throw error;
   }
   return folder;
+}
+
+/** Removes those of states that were tested before today; others may be in use. */
+function removeOld(): void {
+  const day = 24 * 60 * 60 * 1000;
+  for (const name of readdirSync(CACHE).filter((one) => one.startsWith('package-'))) {
+    const age = Date.now() - statSync(join(CACHE, name)).mtimeMs;
+    if (age > day) rmSync(join(CACHE, name), { recursive: true, force: true });
+  }
 }
 
 /** Its entry for Node.js, whose processes start from it too. */
