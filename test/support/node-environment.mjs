@@ -1,3 +1,5 @@
+import { appendFileSync, readdirSync, readFileSync } from 'node:fs';
+import { relative } from 'node:path';
 import { createContext } from 'node:vm';
 import { ModernFakeTimers } from '@jest/fake-timers';
 import { ModuleMocker } from 'jest-mock';
@@ -10,7 +12,8 @@ export default class NodeEnvironment {
   global = globalThis;
   fakeTimers = null;
 
-  constructor({ projectConfig }) {
+  constructor({ projectConfig }, { testPath }) {
+    this.file = relative(projectConfig.rootDir, testPath);
     // Jest replaces them for each file.
     const { exit, getBuiltinModule } = process;
     this.replaced = { exit, getBuiltinModule, console: globalThis.console, handlers: globalThis[EVENT_HANDLERS] };
@@ -36,6 +39,15 @@ export default class NodeEnvironment {
     };
   }
 
+  /** Writes the processor seconds of each test, and of the file, where `CPU_TIMES` names a file for them. */
+  handleTestEvent({ name, test }) {
+    if (LOG === undefined) return;
+    if (name === 'setup') this.began = cpuSeconds();
+    if (name === 'test_start') this.testBegan = cpuSeconds();
+    if (name === 'test_done') log(this.file, test.name, cpuSeconds() - this.testBegan);
+    if (name === 'teardown') log(this.file, '(all)', cpuSeconds() - this.began);
+  }
+
   async teardown() {
     this.moduleMocker.restoreAllMocks();
     this.fakeTimersModern.dispose();
@@ -51,5 +63,32 @@ export default class NodeEnvironment {
   /** Jest asks for one; no test runs in it. */
   getVmContext() {
     return createContext();
+  }
+}
+
+const LOG = process.env.CPU_TIMES;
+
+const log = (file, test, seconds) => appendFileSync(LOG, `${seconds.toFixed(2)}\t${file}\t${test}\n`);
+
+/** Of this process, of the children that it has waited for, and of those that run, such as a browser. */
+function cpuSeconds() {
+  const { user, system } = process.cpuUsage();
+  const running = readdirSync('/proc').flatMap((pid) => (/^\d+$/.test(pid) ? readTimes(pid) : []));
+  const seconds = (pid) =>
+    running.reduce(
+      (sum, child) => (child.parent === pid ? sum + child.own + child.waited + seconds(child.pid) : sum),
+      0,
+    );
+  return (user + system) / 1e6 + readTimes(process.pid)[0].waited + seconds(process.pid);
+}
+
+function readTimes(pid) {
+  try {
+    const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').map(Number);
+    // Ticks of 10 ms.
+    const [own, waited] = [(fields[11] + fields[12]) / 100, (fields[13] + fields[14]) / 100];
+    return [{ pid: Number(pid), parent: fields[1], own, waited }];
+  } catch {
+    return [];
   }
 }
