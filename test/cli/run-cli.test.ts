@@ -37,7 +37,7 @@ describe('exit codes', () => {
     ],
     ['prune dense --out pruned --sparsity 0.3 --sparsty 0.4', "unknown option '--sparsty' (Did you mean --sparsity?)"],
     ['describe', '<model> is missing'],
-    ['shrink dense', "unknown command 'shrink'"],
+    ['squash dense', "unknown command 'squash'"],
   ])('is 2 for `%s`, and the message says %s', async (commandLine, said) => {
     const { exitCode, err, out, calls } = await runWithDouble(commandLine);
     expect(exitCode).toBe(2);
