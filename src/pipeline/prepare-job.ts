@@ -78,7 +78,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
   checkBudget({ analysed, options }, sparsities);
   if (options.heal !== undefined) refuseHealing({ model, analysed });
-  const sketching = createStoreIn(context, { place: 'memory', windowBytes: 0 });
+  const sketching = createStoreIn(context, 0);
   await request.checkModel?.({ model, analysed, engine, options, windows: [], createStore: sketching });
   const { positionCount, detected } = analysed;
   const { hiddenSize, vocabularySize } = detected.layout;

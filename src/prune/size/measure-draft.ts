@@ -107,12 +107,12 @@ async function measureDraft(
 
 async function shrinkDraft(
   job: MeasuredModel['job'],
-  { modules, dense, curvatures, weights }: MeasuredModel,
+  { modules, dense, curvatures }: MeasuredModel,
   counts: StepCounts,
 ): Promise<UnderstoodModel> {
   const context = startContext(job);
   try {
-    const { model } = await shrinkBlocks(context, { modules, dense, curvatures, weights, counts, refinements: [] });
+    const { model } = await shrinkBlocks(context, { modules, dense, curvatures, counts, refinements: [] });
     return { model, analysed: await analyseModel(model, job.engine, job.options.signal) };
   } finally {
     await context.dispose();
