@@ -101,7 +101,13 @@ export async function runTrimVocabulary(
     const key =
       output === undefined
         ? undefined
-        : await runKey(platform, keyed, { folders: [folder], engine, call: 'trimVocabulary', signal });
+        : await runKey(platform, keyed, {
+            folders: [folder],
+            engine,
+            call: 'trimVocabulary',
+            signal,
+            onProgress: whole.onProgress,
+          });
     return withJournal(whole, { output, key, resume }, async (context) => {
       const isDone = resume && !force && (await isFinished(context, { out: output, sparsities: [] }));
       // Another run may have made it since.
