@@ -7,6 +7,7 @@ import { readListed } from '../storage/read-listed.js';
 import { readReport } from '../storage/read-report.js';
 import { isDeterministicError } from './deterministic-error.js';
 import { type JobContext, withPart } from './job-context.js';
+import type { PruneRequest } from './prune-request.js';
 import { keyAt } from './run-key.js';
 import { amountOf, type ResultPlaces, reportEntry } from './write-result.js';
 
@@ -31,10 +32,12 @@ export async function withJournal<T>(
   const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
   if (workspace === undefined) return part(context, false);
   const { found, folder, journal } = workspace;
+  // The system's temporary folder may be small, and room is checked where the output goes.
+  const platform = { ...context.platform, ...(workspace.createScratch && { createScratch: workspace.createScratch }) };
   let isOver = false;
   try {
     const result = await withPart(
-      { ...context, workspace, journal: run === undefined ? undefined : journal, run },
+      { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
           own.notes.push(`went on from what ${folder} kept of a run that was cut off: times are of the rest`);
@@ -87,6 +90,9 @@ export async function isFinished(
   );
 }
 
+/** What is said of a finished result that is to be checked, and was made without a certificate. */
+export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it anew';
+
 /**
  * Reports of results that a run of the same key has made, by their place in the list.
  * @param inside folder in a result's own that its report lies in; empty for that itself; `model` as the user called it
@@ -94,7 +100,7 @@ export async function isFinished(
 export async function readFinished(
   context: JobContext,
   results: readonly ResultPlaces[],
-  { inside, model }: { readonly inside: string; readonly model: string },
+  { inside, model, certify = true }: { readonly inside: string } & Pick<PruneRequest, 'model' | 'certify'>,
 ): Promise<ReadonlyMap<number, PruneReport>> {
   const { platform, journal } = context;
   const { files } = platform;
@@ -107,8 +113,9 @@ export async function readFinished(
     const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readKept<PruneReport>(journal, reportEntry(index)));
     // It may have been moved since, and a saved report has names for paths.
-    if (report !== undefined)
-      found.set(index, { ...report, model, out: inside === '' ? out : files.resolve(out, inside) });
+    if (report === undefined) continue;
+    const remarks = certify && report.certificate === undefined ? [...report.remarks, UNCHECKED] : report.remarks;
+    found.set(index, { ...report, remarks, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;
 }

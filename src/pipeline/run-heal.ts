@@ -30,7 +30,7 @@ import { checkCalibrationFiles } from './check-places.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob } from './job-context.js';
-import { isFinished, mayBeKept, withJournal } from './kept-run.js';
+import { isFinished, mayBeKept, UNCHECKED, withJournal } from './kept-run.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import { createStoreIn, journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
@@ -89,7 +89,7 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Open, load and analyse both; calibrate, heal, save, certify. */
 export async function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, bos, out, force = false, resume = true } = request;
+  const { dense, pruned, embeddings, offline, bos, out, force = false, resume = true, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
@@ -111,6 +111,7 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
       engine,
       call: 'heal',
       signal,
+      onProgress: whole.onProgress,
     });
     return withJournal(whole, { output: out, key, resume }, async (context, resuming) => {
       const isDone = (resuming || (resume && !force)) && (await isFinished(context, { out, sparsities: [] }));
@@ -123,7 +124,12 @@ export async function runHeal(platform: Platform, request: HealRequest): Promise
         ...{ dense, pruned, out, ...healed },
         timings: context.timings,
         ...(memory !== undefined && { peakMemoryBytes: memory }),
-        remarks: [...context.remarks, ...remarkHealing(healed.healing), ...context.notes],
+        remarks: [
+          ...context.remarks,
+          ...remarkHealing(healed.healing),
+          ...context.notes,
+          ...(isDone && certify && healed.certificate === undefined ? [UNCHECKED] : []),
+        ],
       };
     });
   });
