@@ -45,8 +45,8 @@ export interface JobRequest {
   readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
   /** Called with the model once it is understood, before calibration windows are made. */
   readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
-  /** Called with the bytes of the model's files, before calibration windows are made. */
-  readonly checkRoom?: (denseBytes: number) => Promise<void>;
+  /** Called with the bytes of the model's files once it is understood, before calibration windows are made. */
+  readonly checkRoom?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
 }
 
 /** A model that stands ready: loaded, understood, with its calibration windows. */
@@ -73,8 +73,8 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
     request.floats === undefined
       ? loaded
       : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
-  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
+  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
   request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;

@@ -17,6 +17,7 @@ import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
+import { estimateScratch } from './estimate-room.js';
 import { countTokens, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withJob, withPart } from './job-context.js';
@@ -108,7 +109,7 @@ export function pruneTo(
     return withJournal(whole, { ...run, sparsities, resume }, async (context, resuming) => {
       const finished =
         resuming || (resume && !force)
-          ? await readFinished(context, results, { inside: run.inside, model: request.model })
+          ? await readFinished(context, results, { inside: run.inside, model: request.model, certify: request.certify })
           : new Map();
       const open = results.filter((_, index) => !finished.has(index));
       // Another run may have made them since.
@@ -171,7 +172,7 @@ async function openRun(
   const engine = await platform.createEngine(request);
   const key = await runKey(platform, request, {
     folders: [folder, ...(floats === undefined ? [] : [floats])],
-    ...{ engine, call: 'prune', place, signal: options.signal },
+    ...{ engine, call: 'prune', place, signal: options.signal, onProgress: context.onProgress },
   });
   return { stages, folder, floats, engine, place, texts, checks, output, inside, key };
 }
@@ -220,7 +221,16 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
         request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
-      checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
+      checkRoom(denseBytes, analysed) {
+        const { calibration, options } = given;
+        const tokenCount =
+          place !== undefined || calibration === undefined
+            ? 0
+            : calibration.windowCount * expectedWindowLength(calibration, folder, analysed);
+        const sparsity = Math.min(...open.map((result) => result.sparsity));
+        const room = { analysed, options, tokenCount, modelBytes: denseBytes, sparsity };
+        return checkRoom(folder, open, { force, denseBytes, scratchBytes: estimateScratch(room) });
+      },
     });
     const seen: SeenModel =
       place !== undefined

@@ -85,8 +85,14 @@ describe('a call in a process of its own', () => {
 
 it.each([
   ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*goes on from there.*--no-certify/],
-  ['was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)', /^Memory ran short: .* goes on from there$/],
-  ['was ended, for it held 900 MB, more than 512 MB at the stage "load"', /^The model or a file beside it may be the cause/],
+  [
+    'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
+    /^Memory ran short: .* goes on from there$/,
+  ],
+  [
+    'was ended, for it held 900 MB, more than 512 MB at the stage "load"',
+    /^The model or a file beside it may be the cause/,
+  ],
   ['died by SIGSEGV at the stage "prune"', /^The model or a file beside it may be the cause/],
 ])('knows what to do about a process that %s', (death, remedy) => {
   expect(remedyOf(death)).toMatch(remedy);

@@ -293,6 +293,8 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         { stage: 'save', ms: 100 },
       ],
       ms: 183_100,
+      memoryBytes: 2_100_000_000,
+      scratchBytes: 350_000_000,
       remarks: ['block 1 experts: stays as it is'],
     }),
     pruneLadder: async ({ sparsity }) =>
