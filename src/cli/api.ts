@@ -9,6 +9,7 @@ export type CliApi = Pick<
   | 'quantize'
   | 'shrink'
   | 'observe'
+  | 'mergeStatistics'
   | 'applyRecipe'
   | 'heal'
   | 'trimVocabulary'

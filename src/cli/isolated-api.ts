@@ -20,6 +20,7 @@ export const isolatedApi: CliApi = {
   rebuildReport: (request) => runIsolated('rebuildReport', request),
   compareEvaluations,
   compareFiles: async (request) => (await import('../node.js')).compareFiles(request),
+  mergeStatistics: async (request) => (await import('../node.js')).mergeStatistics(request),
   // Its models have processes of their own already.
   benchmark: async (request) => (await import('../node.js')).benchmark(request),
   push: async (request) => (await import('../node.js')).push(request),

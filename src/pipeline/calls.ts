@@ -18,7 +18,7 @@ export type { BlockDescription, ModelDescription, ModuleDescription } from '../r
 export type { ModelOrigin } from '../report/model-origin.js';
 export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
-export type { SavedModule, SavedStatistics } from '../report/statistics-schema.js';
+export type { SavedModule, SavedShard, SavedStatistics } from '../report/statistics-schema.js';
 export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export {
   type ComparableTask,
@@ -50,6 +50,7 @@ export type { LadderRequest, PruneRequest } from './prune-request.js';
 export { type AppliedRecipe, type ApplyRequest, runApply } from './run-apply.js';
 export { type DescribeRequest, runDescribe } from './run-describe.js';
 export { type HealedFolder, type HealRequest, runHeal } from './run-heal.js';
+export { type MergedStatistics, type MergeRequest, runMerge } from './run-merge.js';
 export { type ObservedFolder, type ObserveRequest, runObserve } from './run-observe.js';
 export { type PlannedResult, type PlannedWindows, type PlanRequest, type PrunePlan, runPlan } from './run-plan.js';
 export { runLadder, runPrune } from './run-prune.js';
@@ -63,5 +64,6 @@ export {
   type TrimVocabularyRequest,
   type VocabularyReport,
 } from './run-trim-vocabulary.js';
+export type { ShardName } from './shards.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';
 export type { TrimmingCertificate } from './vocabulary/certify-trimming.js';

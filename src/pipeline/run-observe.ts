@@ -28,6 +28,7 @@ import { type JobContext, withJob } from './job-context.js';
 import { withJournal } from './kept-run.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
 import { runKey } from './run-key.js';
+import { parseShard, refuseGroups, type Shard, type ShardName, takeShard } from './shards.js';
 import { resolveStages, type StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
@@ -38,6 +39,11 @@ export interface ObserveRequest
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
+  /**
+   * Which part of the windows to look at, from 1, such as `2/4`: shards of one look are made on several machines, and joined by
+   * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
+   */
+  readonly shard?: ShardName | undefined;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
   /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */
@@ -75,6 +81,8 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
   const { options, calibration } = resolveLook(request);
+  const shard = request.shard === undefined ? undefined : parseShard(request.shard);
+  if (shard !== undefined) refuseGroups(options);
   const place = resolvePair(files, 'statistics', request.out);
   const { model, embeddings, offline, bos, hiddenStates, force = false, resume = true } = request;
   const stages = resolveStages(request.stages);
@@ -85,14 +93,23 @@ export async function runObserve(platform: Platform, request: ObserveRequest): P
   return withJob(platform, options, async (whole) => {
     const folder = await stages.open.run(whole, { model, embeddings, offline, bos });
     const engine = await platform.createEngine(request);
-    const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', signal: options.signal });
+    const control = { signal: options.signal, onProgress: whole.onProgress };
+    const key = await runKey(platform, request, { folders: [folder], engine, call: 'observe', ...control });
     return withJournal(whole, { output: request.out, key, resume }, async (context, resuming) => {
       const isThere = resume && !force && key !== undefined && (await runOfPair(platform, place)) === key;
       // Another run may have made it since.
       if (!isThere) await checkPairPlace(files, place, { force, resuming });
       const saved = isThere
         ? checkSavedStatistics((await readJsonFile(files, place.json))!, place.json)
-        : await measureStatistics(context, place, { stages, folder, options, calibration, hiddenStates, engine });
+        : await measureStatistics(context, place, {
+            stages,
+            folder,
+            options,
+            calibration,
+            hiddenStates,
+            engine,
+            shard,
+          });
       const memory = platform.peakMemoryBytes();
       return {
         model,
@@ -123,21 +140,23 @@ async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Pro
 async function measureStatistics(
   context: JobContext,
   place: PairPlace,
-  request: JobRequest,
+  { shard, ...request }: JobRequest & { readonly shard: Shard | undefined },
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, calibration, folder } = request;
   const onAnalysed = (analysed: AnalysedModel) =>
     calibration &&
     context.expect(
       estimateObservation({
-        ...{ options, calibration, size: modelSize(analysed) },
+        ...{ options, size: modelSize(analysed) },
+        calibration: { ...calibration, windowCount: Math.ceil(calibration.windowCount / (shard?.count ?? 1)) },
         speed: assumedSpeed(request.engine, context.platform.coreCount),
         windowLength: expectedWindowLength(calibration, folder, analysed),
       }),
     );
   const prepared = await prepareJob(context, { ...request, onAnalysed });
+  const job = shard === undefined ? prepared.job : takeShard(prepared.job, shard);
   return withScratchWeights(context.platform, (store) =>
-    writeStatistics(context, place, { folder: request.folder, store, ...prepared }),
+    writeStatistics(context, place, { folder: request.folder, store, ...prepared, job, shard }),
   );
 }
 
@@ -145,12 +164,13 @@ interface Statistics extends PreparedJob {
   readonly folder: ModelFolder;
   /** Keeps them until they are written. */
   readonly store: StoreTensor;
+  readonly shard: Shard | undefined;
 }
 
 async function writeStatistics(
   { platform, run, timed, timings, remarks, signal }: JobContext,
   place: PairPlace,
-  { folder, store, job, calibration, settled }: Statistics,
+  { folder, store, job, calibration, settled, shard }: Statistics,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, model, windows } = job;
   const packer = createStatisticsPacker(store);
@@ -168,7 +188,8 @@ async function writeStatistics(
     sums: keptSums(options),
     metric: options.metric,
     settings: plainSettings(options, { calibration: settled, ...(!folder.bos && { bos: false }) }),
-    calibration: calibration!.provenance,
+    calibration: { ...calibration!.provenance, windowCount: windows.length },
+    ...(shard && { shard: { ...shard, firstWindow: job.firstWindow ?? 0 } }),
     modules,
     remarks: [...remarks, ...collected.remarks],
   };

@@ -20,6 +20,8 @@ export interface PruneJob {
   /** Token windows of equal length; may be empty for methods that look at no token. */
   readonly windows: readonly Int32Array[];
   readonly options: ResolvedOptions;
+  /** Windows of the same look that lie before these, where other machines take them. Absent: the look is not divided. */
+  readonly firstWindow?: number | undefined;
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */

@@ -64,13 +64,22 @@ export interface PruneContext {
  */
 export const TOKENS_PER_BATCH = 1024;
 
+/** Windows that run through a block together. */
+export function batchSizeOf({
+  windows,
+  options,
+  analysed,
+}: Pick<PruneJob, 'windows' | 'options' | 'analysed'>): number {
+  const windowLength = windows[0]?.length ?? 1;
+  const wanted = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
+  return Math.min(wanted, analysed.rowLimit);
+}
+
 export function startContext(job: PruneJob): PruneContext {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
-  const windowLength = windows[0]?.length ?? 1;
-  const batchSize = options.batchSize ?? Math.max(1, Math.round(TOKENS_PER_BATCH / windowLength));
-  const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
+  const batches = makeBatches(windows, batchSizeOf(job));
   let progress = { stage: 'prune', ticksPerPart: 1, total: 1 };
   let done = 0;
   let partEnd = 1;
