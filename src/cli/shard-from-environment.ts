@@ -1,5 +1,4 @@
 import { OptionError } from '../errors.js';
-import type { ShardName } from '../node.js';
 
 /** Variables that say which task of an array a process is, and which is the first. */
 const SCHEDULERS = [
@@ -13,8 +12,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
  * What `--shard` names: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which says i.
  * @throws OptionError where no scheduler does, or its number is out of range.
  */
-export function shardFromEnvironment(given: string, environment: Environment): ShardName {
-  if (!/^[1-9]\d*$/.test(given)) return given as ShardName;
+export function shardFromEnvironment(given: string, environment: Environment): string {
+  if (!/^[1-9]\d*$/.test(given)) return given;
   const found = SCHEDULERS.find(({ name }) => environment[name] !== undefined);
   if (found === undefined)
     throw new OptionError(

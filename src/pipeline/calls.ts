@@ -64,6 +64,5 @@ export {
   type TrimVocabularyRequest,
   type VocabularyReport,
 } from './run-trim-vocabulary.js';
-export type { ShardName } from './shards.js';
 export { STAGES, type Stages, type StagesOption } from './stages.js';
 export type { TrimmingCertificate } from './vocabulary/certify-trimming.js';

@@ -1,11 +1,13 @@
 import { blockSpans } from '../architecture/layout.js';
 import { METRICS } from '../importance/metrics.js';
 import { triangleLength } from '../linalg/triangle.js';
+import type { StatesPlace } from '../options/folder.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { denseWays } from '../prune/measure-dense/measure-dense.js';
 import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-archive.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { statesPlace } from './states-place.js';
 
 /** What decides the room that a run takes. */
 export interface RoomRequest {
@@ -19,6 +21,8 @@ export interface RoomRequest {
   readonly modelBytes: number;
   /** The lowest of the run's results. */
   readonly sparsity: number;
+  /** Where hidden states wait, if the user chose that. */
+  readonly place?: StatesPlace | undefined;
 }
 
 const FLOAT_BYTES = 4;
@@ -28,21 +32,25 @@ const DOUBLE_BYTES = 8;
  * Bytes of disk that a pruning run takes beside its output at most: hidden states, what the look at the dense model keeps for the
  * way back, and rewritten weights with their copy in the journal.
  */
-export function estimateScratch({ analysed, options, tokenCount, modelBytes, sparsity }: RoomRequest): number {
+export function estimateScratch(request: RoomRequest): number {
+  const { analysed, options, tokenCount, modelBytes, sparsity, place } = request;
   const { layout } = analysed.detected;
   if (!readsTokens(options) || tokenCount === 0) return 0;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
-  const states = tokenCount * layout.hiddenSize * FLOAT_BYTES;
+  const spilled = (bytes: number, blockCount = 1) => (statesPlace(place, bytes, blockCount) === 'spill' ? bytes : 0);
+  const states = spilled(tokenCount * layout.hiddenSize * FLOAT_BYTES);
   const { forwards, backwards, sums, weighing } = denseWays(options);
   const isAll = options.grouping !== undefined || weighing || !METRICS[options.metric].hasCurvature;
   const backTokens = isAll ? tokenCount : countCurvatureTokens(tokenCount, modules);
   const stateBytes = backTokens * layout.hiddenSize * FLOAT_BYTES;
   const spanCount = blockSpans(layout).length;
-  const archive = archivedStates(spanCount, chooseStride(spanCount, stateBytes, modelBytes)) * stateBytes;
-  const curvatures = METRICS[options.metric].hasCurvature ? modules.length * layout.hiddenSize ** 2 * FLOAT_BYTES : 0;
-  const grams = sum(modules.map(({ output }) => triangleLength(output.inputCount))) * FLOAT_BYTES;
-  const look =
-    (forwards ? 2 * states : 0) + (backwards || weighing ? archive + states : 0) + (sums && curvatures > 0 ? grams : 0);
+  const stride = chooseStride(spanCount, stateBytes, modelBytes);
+  const archive = spilled(archivedStates(spanCount, stride) * stateBytes, spanCount);
+  const { hasCurvature } = METRICS[options.metric];
+  const curvatures = hasCurvature ? spilled(modules.length * layout.hiddenSize ** 2 * FLOAT_BYTES, modules.length) : 0;
+  const triangles = sum(modules.map(({ output }) => triangleLength(output.inputCount))) * FLOAT_BYTES;
+  const grams = sums && hasCurvature ? spilled(triangles, modules.length) : 0;
+  const look = (forwards ? 2 * states : 0) + (backwards || weighing ? archive + states : 0) + grams;
   const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
   const rewritten = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights();
   const kept = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;

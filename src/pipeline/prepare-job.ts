@@ -18,6 +18,7 @@ import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
 import type { Stages } from './stages.js';
+import { statesPlace } from './states-place.js';
 
 /** What a run begins with. */
 export interface JobRequest {
@@ -58,12 +59,8 @@ export interface PreparedJob {
   readonly settled?: SettledCalibration | undefined;
 }
 
-/** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
-const MEMORY_STATES_BYTES = 256 * 2 ** 20;
 /** Digits of a hash that tell windows apart. */
 const NAME_LENGTH = 16;
-/** The same for what grows with the blocks, so that memory hardly does. */
-const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
@@ -139,9 +136,8 @@ export function createStoreIn(
   { place, windowBytes }: { readonly place: StatesPlace | undefined; readonly windowBytes: number },
 ): PruneJob['createStore'] {
   return async (windowCount, blockCount = 1) => {
-    const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
-    const chosen = place ?? (windowCount * blockCount * windowBytes > limit ? 'spill' : 'memory');
-    if (chosen === 'memory') return createMemoryStore();
+    const bytes = windowCount * blockCount * windowBytes;
+    if (statesPlace(place, bytes, blockCount) === 'memory') return createMemoryStore();
     const scratch = await platform.createScratch();
     onEnd(() => scratch.dispose());
     return createSpilledStore(scratch);

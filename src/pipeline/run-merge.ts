@@ -165,7 +165,11 @@ const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown
 function joinDescriptions(shards: readonly OpenShard[], windowCount: number): Omit<SavedStatistics, 'tensors'> {
   const [{ json }] = shards as [OpenShard];
   const { shard: _, run: __, tensors: ___, ...common } = json;
-  const engines = new Set(shards.map((one) => JSON.stringify(one.json.environment?.engine)));
+  const engines = new Set(
+    shards.map(({ json: { environment } }) =>
+      [environment?.onnxRuntime, environment?.executionProvider, environment?.threads].join(),
+    ),
+  );
   const remarks = shards.flatMap((one) => one.json.remarks);
   return {
     ...common,

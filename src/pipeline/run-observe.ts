@@ -28,7 +28,7 @@ import { type JobContext, withJob } from './job-context.js';
 import { withJournal } from './kept-run.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
 import { runKey } from './run-key.js';
-import { parseShard, refuseGroups, type Shard, type ShardName, takeShard } from './shards.js';
+import { parseShard, refuseGroups, type Shard, takeShard } from './shards.js';
 import { resolveStages, type StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
@@ -43,7 +43,7 @@ export interface ObserveRequest
    * Which part of the windows to look at, from 1, such as `2/4`: shards of one look are made on several machines, and joined by
    * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
    */
-  readonly shard?: ShardName | undefined;
+  readonly shard?: string | undefined;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
   /** Go on from what the same run kept in `<out>.partial` when it was cut off. Default true. */

@@ -157,7 +157,8 @@ async function inspect(
   const windowLength = expectedWindowLength(calibration, folder, analysed);
   const tokenCount = calibration.windowCount * windowLength;
   const lowest = Math.min(...request.sparsity.map(fractionOf));
-  const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
+  const room = { analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest };
+  const scratchBytes = estimateScratch({ ...room, place: request.hiddenStates });
   await checkRoom(folder, places, { force, denseBytes, scratchBytes });
   checkBudget({ analysed, options }, request.sparsity.map(fractionOf));
   const createStore = createStoreIn(context, { place: 'memory', windowBytes: 0 });

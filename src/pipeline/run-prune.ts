@@ -228,7 +228,7 @@ function makeOpen(context: JobContext, making: Making): Promise<ReadonlyMap<numb
             ? 0
             : calibration.windowCount * expectedWindowLength(calibration, folder, analysed);
         const sparsity = Math.min(...open.map((result) => result.sparsity));
-        const room = { analysed, options, tokenCount, modelBytes: denseBytes, sparsity };
+        const room = { analysed, options, tokenCount, modelBytes: denseBytes, sparsity, place: hiddenStates };
         return checkRoom(folder, open, { force, denseBytes, scratchBytes: estimateScratch(room) });
       },
     });

@@ -3,17 +3,14 @@ import type { ResolvedOptions } from '../options.js';
 import type { PruneJob } from '../prune/job.js';
 import { batchSizeOf } from '../prune/prune-context.js';
 
-/** One of several parts of a look, from 1: `2/4`. */
-export type ShardName = `${number}/${number}`;
-
 export interface Shard {
   /** From 1. */
   readonly index: number;
   readonly count: number;
 }
 
-/** @throws OptionError for a part that there is not. */
-export function parseShard(name: ShardName): Shard {
+/** @param name such as `2/4` @throws OptionError for a part that there is not. */
+export function parseShard(name: string): Shard {
   const [index = 0, count] = name.split('/').map(Number);
   if (count === undefined) throw refusal('shard', `is ${name}; expected a part of several, such as 1/${name}`);
   if (index > count) throw refusal('shard', `is ${name}; expected at most ${count}/${count}`);

@@ -46,7 +46,14 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     const { options } = resolveRequest({ ...request, sparsity: [0.3] });
     const tokenCount = WINDOWS.windowCount * WINDOWS.windowLength;
     const modelBytes = 4 * analysed!.detected.layout.parameterCount;
-    const estimate = estimateScratch({ analysed: analysed!, options, tokenCount, modelBytes, sparsity: 0.3 });
+    const estimate = estimateScratch({
+      analysed: analysed!,
+      options,
+      tokenCount,
+      modelBytes,
+      sparsity: 0.3,
+      place: 'spill',
+    });
     expect(found).toBeGreaterThan(0);
     expect(found).toBeLessThan(1.1 * estimate);
     expect(found).toBeGreaterThan(0.25 * estimate);

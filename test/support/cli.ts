@@ -309,6 +309,14 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       { ...PRUNE_REPORT, model, ...(out !== undefined && { out }), size: SIZE_REPORT },
     ],
     observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
+    mergeStatistics: async ({ shards, out }) => ({
+      out,
+      shardCount: shards.length,
+      moduleCount: 12,
+      windowCount: 64,
+      bytes: 12_300_000,
+      remarks: [],
+    }),
     applyRecipe: async ({ model, out }) => ({
       model,
       out,
@@ -342,6 +350,7 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
     quantize: record('quantize', answers.quantize),
     shrink: record('shrink', answers.shrink),
     observe: record('observe', answers.observe),
+    mergeStatistics: record('mergeStatistics', answers.mergeStatistics),
     applyRecipe: record('applyRecipe', answers.applyRecipe),
     heal: record('heal', answers.heal),
     trimVocabulary: record('trimVocabulary', answers.trimVocabulary),
