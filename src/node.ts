@@ -86,6 +86,19 @@ export const shrink = nodeCalls.shrink;
 export const observe = nodeCalls.observe;
 
 /**
+ * Joins the statistics of all shards of a look that `observe({ shard })` made on several machines, in any order of the files:
+ * `prune({ statistics })` prunes from the result.
+ *
+ * @throws OptionError naming a shard that is missing, doubled, or of another look; ModelFormatError naming a damaged file; the
+ *   signal's reason when aborted.
+ * @example
+ * await observe({ model: './model', out: './shard-1', shard: '1/2' });
+ * await observe({ model: './model', out: './shard-2', shard: '2/2' });
+ * await mergeStatistics({ shards: ['./shard-1', './shard-2'], out: './statistics' });
+ */
+export const mergeStatistics = nodeCalls.mergeStatistics;
+
+/**
  * Prunes a model as another run did, from its recipe: no calibration, the same bytes.
  *
  * @throws OptionError when the model is not the recipe's, or `out` exists; ModelFormatError when the recipe is damaged or

@@ -43,6 +43,7 @@ it.each([
   'shrink',
   'choose',
   'observe',
+  'merge',
   'apply',
   'heal',
   'trim-vocabulary',

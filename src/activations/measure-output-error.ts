@@ -10,7 +10,7 @@ export interface RepairedChannels {
   readonly weight: LinearWeight;
   /** Channels that stay, ascending positions among these. */
   readonly kept: Int32Array;
-  readonly repaired: Pick<Compensated, 'weight' | 'bias'>;
+  readonly repaired: Pick<Compensated, 'weight' | 'bias' | 'regained'>;
 }
 
 /**
@@ -80,12 +80,14 @@ async function squaredErrors({ statistics, weight, kept, repaired }: RepairedCha
     values: whole.values.map((value, at) => (isKept[at % whole.columns] === 1 ? 0 : value)),
   };
   const before = await meanSquare(removed);
-  const isUnrepaired = repaired.weight === undefined && repaired.bias === undefined;
-  return {
-    whole: await meanSquare(whole),
-    before,
-    after: isUnrepaired ? before : await meanSquare(missingAfter(removed, { whole, kept, repaired }), repaired.bias),
+  const { bias, regained } = repaired;
+  const measureAfter = async () => {
+    if (repaired.weight === undefined && bias === undefined) return before;
+    // Rounding may leave less than nothing of an error that was made up for.
+    if (regained !== undefined && bias === undefined) return Math.max(0, before - regained);
+    return meanSquare(missingAfter(removed, { whole, kept, repaired }), bias);
   };
+  return { whole: await meanSquare(whole), before, after: await measureAfter() };
 }
 
 /** Difference of the whole map and the repaired one: the removed columns, and the changes of the kept ones. */
@@ -129,18 +131,21 @@ function narrow(matrix: Matrix, used: Int32Array): Matrix {
   return pickColumns({ data: values, offset: 0, shape: [rows, columns], stride: [columns, 1] }, used);
 }
 
-/** Some rows of `A - mean meanᵀ` for some channels; subtracted before rounding, since means can dwarf fluctuations. */
+/**
+ * Some rows of `A - mean meanᵀ` for some channels, from the first of these rows' own columns on; subtracted before rounding, since means
+ * can dwarf fluctuations.
+ */
 function covarianceRows(
   { gram, mean }: ChannelStatistics,
   channels: Int32Array,
   { start, end }: { readonly start: number; readonly end: number },
 ): Float32Array<ArrayBuffer> {
-  const count = channels.length;
+  const count = channels.length - start;
   const rows = new Float32Array((end - start) * count);
   for (let row = start; row < end; row++) {
     const one = channels[row]!;
     for (let at = 0; at < count; at++) {
-      const other = channels[at]!;
+      const other = channels[start + at]!;
       rows[(row - start) * count + at] = gram![one * mean.length + other]! - mean[one]! * mean[other]!;
     }
   }

@@ -12,7 +12,10 @@ export interface Matrix {
 
 /** Works out `trace(M C Mᵀ)` in the engine. */
 export interface QuadraticForm {
-  /** @param rowsOf Rows `start` to `end` (exclusive) of the symmetric C, which is never in memory as a whole. */
+  /**
+   * @param rowsOf Rows `start` to `end` (exclusive) of the symmetric C, from column `start` on: C is never in memory as a whole, and
+   *   what mirrors each other in it is read once.
+   */
   trace(matrix: Matrix, rowsOf: (start: number, end: number) => Float32Array<ArrayBuffer>): Promise<number>;
   release(): Promise<void>;
 }
@@ -25,14 +28,14 @@ export async function createQuadraticForm(engine: Engine): Promise<QuadraticForm
   const session = await engine.load(graphBytes());
   return {
     async trace(matrix, rowsOf) {
-      const { rows, columns, values } = matrix;
+      const { rows, columns } = matrix;
       let sum = 0;
       for (let start = 0; start < columns; start += ROWS_AT_ONCE) {
         const end = Math.min(columns, start + ROWS_AT_ONCE);
         const { sums } = await session.run({
           left: { type: 'float32', dims: [rows, end - start], data: columnsOf(matrix, start, end) },
-          middle: { type: 'float32', dims: [end - start, columns], data: rowsOf(start, end) },
-          right: { type: 'float32', dims: [rows, columns], data: values },
+          middle: { type: 'float32', dims: [end - start, columns - start], data: rowsOf(start, end) },
+          right: { type: 'float32', dims: [rows, columns - start], data: doubledBehind(matrix, start, end) },
         });
         for (const part of sums!.data as Float32Array) sum += part;
       }
@@ -48,6 +51,17 @@ function columnsOf({ rows, columns, values }: Matrix, start: number, end: number
   for (let row = 0; row < rows; row++) {
     part.set(values.subarray(row * columns + start, row * columns + end), row * (end - start));
   }
+  return part;
+}
+
+/** Columns from `start` on; those behind `end` stand for their mirror image too. */
+function doubledBehind(matrix: Matrix, start: number, end: number): Float32Array {
+  const { rows, columns, values } = matrix;
+  if (end - start === columns) return values;
+  const part = start === 0 ? values.slice() : columnsOf(matrix, start, columns);
+  const width = columns - start;
+  for (let row = 0; row < rows; row++)
+    for (let at = row * width + end - start; at < (row + 1) * width; at++) part[at]! *= 2;
   return part;
 }
 

@@ -142,6 +142,7 @@ async function startAtLoss(walk: IndexedWalk): Promise<number> {
   const opset = opsetOf(model.proto);
   let names: Pick<CrossEntropy, 'loss' | 'cotangent' | 'draws'> = { loss: '', cotangent: '' };
   const random = createRandom(walk.softened?.seed ?? 0);
+  for (let skipped = (walk.softened?.firstWindow ?? 0) * sequenceLength; skipped > 0; skipped -= 1) random();
   const extension = ({ nodes, initializers }: LoadedSlice): StageExtension => {
     const entropy = appendCrossEntropy({
       logits: { value: layout.logits, fact: facts.get(layout.logits)! },

@@ -35,6 +35,8 @@ export interface Softening {
   readonly temperature: number;
   /** Runs of one session draw from one stream. Of no use where the caller draws, see `CrossEntropy.draws`. */
   readonly seed: number;
+  /** Windows whose numbers are skipped, since others draw for them: the caller draws then. Absent: none, and the graph may draw. */
+  readonly firstWindow?: number | undefined;
 }
 
 /** ONNX Runtime has no kernel for `Multinomial` from this version of ONNX's operators on. */
@@ -85,7 +87,8 @@ export function appendCrossEntropy(options: CrossEntropyOptions): CrossEntropy {
   const x = scaled(raw);
   const weights = o.emitter.constant(x.dataType, [1, length, 1], positionWeights(batch, length, options.scale));
   const probabilities = o.softmax(x);
-  const draws = softened !== undefined && opset >= MULTINOMIAL_END ? `${prefix}draws` : undefined;
+  const isFed = softened?.firstWindow !== undefined || opset >= MULTINOMIAL_END;
+  const draws = softened !== undefined && isFed ? `${prefix}draws` : undefined;
   const targets =
     softened === undefined
       ? nextTokens(o, { name: tokens, dims: [batch, length], dataType: INT64 })

@@ -1,4 +1,4 @@
-import type { PruneReport, ShrinkRequest } from '../node.js';
+import type { ShrinkRequest } from '../node.js';
 import { omitUndefined } from '../omit-undefined.js';
 import { SHRINK } from '../options/commands.js';
 import { fraction, fractionOf, text } from '../options/kinds.js';
@@ -99,15 +99,13 @@ const SHARES_OF_Q4 = [0.9, 0.8];
 async function choose(api: CliApi, request: ChooseRequest & JobControl): Promise<Choice> {
   const { test, mostLoss = CHOOSE.Choice.mostLoss.default, ...given } = request;
   const { model, text: read, onProgress, signal, embeddings, offline, executionProvider } = request;
-  const { text: _, allow: __, dtypes: ___, heal: ____, targetSize: _____, ...shared } = given;
-  const plain: PruneReport[] = [];
-  for (const dtype of ['q8', 'q4'] as const)
-    plain.push(
-      await api.quantize({
-        ...{ ...shared, dtype, out: `${request.out}/${dtype}` },
-        calibration: { ...request.calibration, source: { file: read } },
-      }),
-    );
+  const { text: _, allow: __, dtypes: ___, heal: ____, targetSize: _____, calibration, ...shared } = given;
+  // Eight bits learn nothing from text.
+  const learned = { calibration: { ...calibration, source: { file: read } } };
+  const plain = [
+    await api.quantize({ ...shared, dtype: 'q8', out: `${request.out}/q8` }),
+    await api.quantize({ ...shared, ...learned, dtype: 'q4', out: `${request.out}/q4` }),
+  ];
   const [q8 = 0, q4 = 0] = plain.map(({ bytes }) => bytes.after);
   const between = Math.round(Math.sqrt(q8 * q4));
   const sizes = [request.targetSize ?? [between, ...SHARES_OF_Q4.map((share) => Math.round(share * q4))]].flat();

@@ -6,6 +6,7 @@ import { formatBytes, formatDuration } from '../report/format-quantity.js';
 import type { CommandRow } from './command.js';
 import { withResumeHint } from './interrupted-error.js';
 import { formatDone } from './next-steps.js';
+import { shardFromEnvironment } from './shard-from-environment.js';
 import type { Colors } from './terminal.js';
 
 /** `observe <model>` */
@@ -19,11 +20,14 @@ export const observeCommand: CommandRow<ObserveRequest, ObservedFolder> = {
   families: OBSERVE,
   examples: [
     'observe org/model --out statistics',
-    'observe ./model --out statistics --calibration my.txt',
     'observe ./model --out statistics --method o-fang --metric divergence',
+    'observe ./model --out shard-2 --shard 2/4',
   ],
   check: resolveObservation,
-  run: (api, request) => withResumeHint(request, api.observe(request)),
+  run(api, { shard: given, ...request }) {
+    const shard = given === undefined ? undefined : shardFromEnvironment(given, process.env);
+    return withResumeHint(request, api.observe({ ...request, ...(shard && { shard }) }));
+  },
   format: formatObserved,
 };
 

@@ -29,8 +29,13 @@ export function formatPlan(
       ? ['Sizes are of an even choice; how much each block loses is decided by measuring.\n']
       : []),
     ...remarks.map((remark) => `${colors.yellow('note:')} ${remark}\n`),
-    describeTime(plan, colors),
+    describeTime(plan, colors) + describeRoom(plan),
   ].join('\n');
+}
+
+function describeRoom({ memoryBytes, scratchBytes }: Pick<PrunePlan, 'memoryBytes' | 'scratchBytes'>): string {
+  const disk = scratchBytes === 0 ? '' : `, and up to ${formatBytes(scratchBytes)} of disk beside the output meanwhile`;
+  return `It would take about ${formatBytes(memoryBytes)} of memory${disk}.\n`;
 }
 
 function describeTime({ ms, stages, calibration }: Pick<PrunePlan, 'ms' | 'stages' | 'calibration'>, colors: Colors) {

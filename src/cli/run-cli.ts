@@ -14,6 +14,7 @@ import { evalCommand } from './eval.js';
 import { EXIT_INTERRUPTED, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.js';
 import { healCommand } from './heal.js';
 import { InterruptedError } from './interrupted-error.js';
+import { mergeCommand } from './merge.js';
 import { observeCommand } from './observe.js';
 import { pruneCommand } from './prune.js';
 import { pushCommand } from './push.js';
@@ -29,6 +30,7 @@ export const COMMANDS: readonly CommandRow<object, unknown>[] = [
   shrinkCommand,
   chooseCommand,
   observeCommand,
+  mergeCommand,
   applyCommand,
   healCommand,
   trimVocabularyCommand,

@@ -42,6 +42,8 @@ export interface ImportanceProblem {
   readonly random: () => number;
   /** Runs the large products of factorisations, for instance in ONNX Runtime; default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;
+  /** Hears how many units are scored, from a method that takes long; may throw to abort it. */
+  readonly onUnits?: ((done: number) => void) | undefined;
 }
 
 /** Statistics for adapters whose `needs` is `none`. */
@@ -57,6 +59,11 @@ export interface Compensated {
   readonly weight?: Float32Array;
   /** Added to the output, length `out`; absent = nothing to add. */
   readonly bias?: Float64Array;
+  /**
+   * What the repair takes off the mean square of the output's error, where it comes with the solution. Absent: reports measure the
+   * error, which costs as much as a score.
+   */
+  readonly regained?: number;
   /** How well posed the repair was; absent for repairs that solve nothing. */
   readonly numerics?: RepairNumerics;
   /** Remarks for the report, such as a raised dampening. */

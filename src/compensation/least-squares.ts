@@ -1,6 +1,6 @@
 import { pickColumns } from '../importance/column-sums.js';
 import { type DampenedHessian, factoriseChannels } from '../importance/hessian.js';
-import { solveRowsInPlace } from '../linalg/cholesky.js';
+import { halfSolveRowsInPlace, solveOtherHalfInPlace } from '../linalg/cholesky.js';
 import { estimateCondition } from '../linalg/estimate-condition.js';
 import { pickSubmatrix } from '../linalg/matrix-block.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
@@ -32,9 +32,24 @@ export async function compensateByLeastSquares(
   const coupling = pickSubmatrix(gram, size, { rows: keep, columns: removed });
   const shape = { rows: problem.weight.shape[0]!, columns: count, inner: removed.length };
   const correction = await multiply(pickColumns(problem.weight, removed), coupling, shape);
-  await solveRowsInPlace(lower, correction, { size: count, multiply });
+  await halfSolveRowsInPlace(lower, correction, { size: count, multiply });
+  const halved = sumOfSquares(correction);
+  await solveOtherHalfInPlace(lower, correction, { size: count, multiply });
   // H is twice the Gram; the coupling above was not doubled.
   const weight = new Float32Array(kept.length);
   for (let at = 0; at < weight.length; at++) weight[at] = kept[at]! + 2 * correction[at]!;
-  return { weight, numerics: { dampening, condition: estimateCondition(lower, count) }, remarks };
+  // With X the correction and B what it was solved from: <X, B> + damping |X|², twice for the doubled Hessian.
+  const regained = 2 * halved + 2 * dampening * hessian.unit * sumOfSquares(correction);
+  return {
+    weight,
+    numerics: { dampening, condition: estimateCondition(lower, count) },
+    remarks,
+    ...(gram === problem.statistics.gram && { regained }),
+  };
+}
+
+function sumOfSquares(values: Float64Array): number {
+  let sum = 0;
+  for (const value of values) sum += value * value;
+  return sum;
 }

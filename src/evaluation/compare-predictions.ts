@@ -13,6 +13,8 @@ export interface PredictionSite extends Pick<JobControl, 'signal'> {
   readonly engine: Engine;
   /** Of equal length, at least 2 tokens. */
   readonly windows: readonly Int32Array[];
+  /** Windows that the model reads in one run. Default 1. */
+  readonly windowsAtOnce?: number | undefined;
   /** Called after each window. */
   readonly onWindow?: (() => void) | undefined;
 }
@@ -43,18 +45,16 @@ export interface PredictionComparison {
 export async function readReference(
   model: LanguageModel,
   store: TensorStore,
-  { engine, windows, onWindow, signal }: PredictionSite,
+  site: PredictionSite,
 ): Promise<ReferencePredictions> {
+  const { engine, onWindow } = site;
   const losses: WindowSum[] = [];
   let scorer: TokenScorer | undefined;
   try {
-    for (const [at, window] of windows.entries()) {
-      signal?.throwIfAborted();
-      const rows = await readRows(model, window);
+    for await (const { at, window, rows } of readWindows(model, site)) {
       scorer ??= await createTokenScorer(engine, rows.type);
       losses.push(await sumLosses(scorer, rows, window));
       await store.put(at, rows);
-      releaseTensor(rows);
       onWindow?.();
     }
     return { losses, logits: store };
@@ -64,23 +64,22 @@ export async function readReference(
 }
 
 /**
- * Has a pruned model read the windows that the dense one has read, and compares what they predict. The logits of one window of each
- * model are in memory at a time.
+ * Has a pruned model read the windows that the dense one has read, and compares what they predict. The logits of the model's windows
+ * of one run and of one window of the dense one are in memory at a time.
  * @throws NumericalError, EngineError; OptionError for models of different vocabularies.
  */
 export async function comparePredictions(
   model: LanguageModel,
   reference: ReferencePredictions,
-  { engine, windows, onWindow, signal }: PredictionSite,
+  site: PredictionSite,
 ): Promise<PredictionComparison> {
+  const { engine, onWindow } = site;
   const losses: WindowSum[] = [];
   const divergences: WindowSum[] = [];
   const agreements: WindowSum[] = [];
   let scorers: { readonly tokens: TokenScorer; readonly divergence: DivergenceScorer } | undefined;
   try {
-    for (const [at, window] of windows.entries()) {
-      signal?.throwIfAborted();
-      const found = await readRows(model, window);
+    for await (const { at, window, rows: found } of readWindows(model, site)) {
       const expected = (await reference.logits.get(at)) as LogitsTensor;
       checkVocabularies(found, expected);
       scorers ??= {
@@ -91,7 +90,6 @@ export async function comparePredictions(
       const { divergence, agrees } = await scorers.divergence.score(expected, found);
       divergences.push({ sum: checked(sumOf(divergence)), tokenCount: window.length });
       agreements.push({ sum: sumOf(agrees), tokenCount: window.length });
-      releaseTensor(found);
       onWindow?.();
     }
   } finally {
@@ -131,9 +129,19 @@ const sumOf = (values: Float32Array | Uint8Array): number => {
   return sum;
 };
 
-/** Logits as `[S, V]`. */
-async function readRows(model: LanguageModel, window: Int32Array): Promise<LogitsTensor> {
-  return rowsOf(await model.readLogits([window]), 0, window.length);
+/** Logits of each window as `[S, V]`, which are released when the next ones are asked for. */
+async function* readWindows(model: LanguageModel, { windows, windowsAtOnce = 1, signal }: PredictionSite) {
+  for (let start = 0; start < windows.length; start += windowsAtOnce) {
+    signal?.throwIfAborted();
+    const read = windows.slice(start, start + windowsAtOnce);
+    const logits = await model.readLogits(read);
+    for (const [row, window] of read.entries()) {
+      const { length } = window;
+      const rows: LogitsTensor = rowsOf(logits, row * length, (row + 1) * length);
+      yield { at: start + row, window, rows };
+    }
+    releaseTensor(logits);
+  }
 }
 
 /** -ln p of every token but the first. */

@@ -1,5 +1,6 @@
 import type { ImportanceProblem } from '../compensation/adapter.js';
 import { invertFactorTransposed } from '../linalg/cholesky.js';
+import { multiplySymmetric } from '../linalg/multiply-symmetric.js';
 import { multiplyTransposed } from '../linalg/multiply-transposed.js';
 import { pickColumns } from './column-sums.js';
 import type { Hessian } from './hessian.js';
@@ -29,7 +30,7 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
   const { size } = hessian;
   const factor = await invertFactorTransposed(hessian.lower, size, multiply);
   const inverse = createShrinkingInverse({
-    inverse: await multiply(factor, factor, { rows: size, columns: size, inner: size }),
+    inverse: await multiplySymmetric(factor, { size, inner: size, isUpper: true, multiply }),
     weight: pickColumns(problem.scoredWeight ?? problem.weight, range(size)),
     size,
     rowCount: problem.weight.shape[0]!,
@@ -54,6 +55,7 @@ export async function orderByObc(problem: ImportanceProblem, hessian: Hessian, s
       costs.push(highest);
     }
     left = ranked.slice(step).sort((a, b) => a.unit - b.unit);
+    problem.onUnits?.(problem.unitCount - left.length);
   }
   return { scores, costs: Float64Array.from(costs) };
 }

@@ -1,5 +1,6 @@
 import { choleskyInPlace, halfSolveRowsInPlace } from '../linalg/cholesky.js';
 import { pickRows, pickSubmatrix, squaredRowNorms, transposeMatrix } from '../linalg/matrix-block.js';
+import { multiplySymmetric } from '../linalg/multiply-symmetric.js';
 import type { MultiplyTransposed } from '../linalg/multiply-transposed.js';
 import { removalError } from './obc.js';
 
@@ -55,7 +56,7 @@ export function createShrinkingInverse({ multiply, rowCount, ...start }: Shrinki
     const { halves, solved, capacity } = waiting;
     const left = pickRows(halves, capacity, stay);
     inverse = pickSubmatrix(inverse, size, { rows: stay, columns: stay });
-    subtractInPlace(inverse, await multiply(left, left, { rows: stay.length, columns: stay.length, inner: capacity }));
+    subtractInPlace(inverse, await multiplySymmetric(left, { size: stay.length, inner: capacity, multiply }));
     columns = pickRows(columns, rowCount, stay);
     subtractInPlace(columns, await multiply(left, solved, { rows: stay.length, columns: rowCount, inner: capacity }));
     const moved = new Int32Array(size).fill(-1);

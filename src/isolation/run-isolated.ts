@@ -2,6 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
+import { MEMORY_REMEDY } from '../runtime/short-of-memory.js';
 import { forkWorker } from './fork-worker.js';
 import { inheritDescriptors } from './inherit-descriptors.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';
@@ -51,9 +52,22 @@ function listenTo(child: ChildProcess, { call, watched, hear }: Listening): void
     hear(message);
   });
   void watched.death.then((death = 'exited without an answer') => {
-    const message = `the process of ${call} ${death}. The model or a file beside it may be the cause: check where it comes from, or try another export`;
+    const message = `the process of ${call} ${death}. ${remedyOf(death)}`;
     hear({ error: { code: 'ERR_ENGINE', message } });
   });
+}
+
+/** How a process dies that took too much memory, but for those whose model is likelier the cause. */
+const SHORT_OF_MEMORY = /^died by SIGKILL|it held .* at the stage "(?!load|analyse|rebuild)/;
+
+/** What to do about a process that died. */
+export function remedyOf(death: string): string {
+  if (!SHORT_OF_MEMORY.test(death))
+    return 'The model or a file beside it may be the cause: check where it comes from, or try another export';
+  const uncertified = death.includes('at the stage "certify"')
+    ? '. "certify: false" (--no-certify) goes on from there too, and writes the model unchecked'
+    : '';
+  return `${MEMORY_REMEDY}. Runs with an output keep what they have finished, and the same command goes on from there${uncertified}`;
 }
 
 /** Models, and reports to be drawn, that any request may name. */

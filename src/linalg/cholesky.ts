@@ -130,8 +130,13 @@ interface RowsSolve {
  * @param rows `B`, `[rowCount, size]` row-major; overwritten with `X`.
  */
 export async function solveRowsInPlace(lower: Float64Array, rows: Float64Array, solve: RowsSolve): Promise<void> {
-  const { size } = solve;
   await halfSolveRowsInPlace(lower, rows, solve);
+  await solveOtherHalfInPlace(lower, rows, solve);
+}
+
+/** Solves `X L = B` in place, the second half of `solveRowsInPlace`. */
+export async function solveOtherHalfInPlace(lower: Float64Array, rows: Float64Array, solve: RowsSolve): Promise<void> {
+  const { size } = solve;
   const blockSize = blockSizeOf(size);
   const rowCount = size === 0 ? 0 : rows.length / size;
   for (let start = Math.floor((size - 1) / blockSize) * blockSize; start >= 0; start -= blockSize) {

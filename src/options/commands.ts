@@ -50,11 +50,30 @@ export const OBSERVE = {
       everyday: true,
     }),
     force: { ...force, help: 'replace statistics that exist' },
+    shard: row(
+      '--shard <i/n>',
+      'look at one of n parts of the windows, for merge; n alone: i as Slurm or Kubernetes say',
+      {
+        kind: text('a part of several, such as 2/4', (value) => /^([1-9]\d*\/)?[1-9]\d*$/.test(value)),
+        otherwise: 'all windows',
+      },
+    ),
   },
   Method: { method: SCORE.method, modules: BUDGET.modules, metric: { ...SCORE.metric, everyday: true } },
   'Function groups': FUNCTIONS,
   Calibration: { ...CALIBRATION, ...READING },
   Running: { ...RUN, ...MODEL, ...CONDUCT },
+} as const satisfies Families;
+
+export const MERGE = {
+  Result: {
+    out: OBSERVE.Result.out,
+    force: OBSERVE.Result.force,
+  },
+  Shards: {
+    shards: row(undefined, 'what observe --shard wrote', { kind: fileList, required: true }),
+    ...CONTROL,
+  },
 } as const satisfies Families;
 
 export const HEAL = {

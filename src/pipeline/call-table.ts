@@ -8,6 +8,7 @@ import {
   HEAL,
   LADDER,
   LOG_LIKELIHOOD,
+  MERGE,
   OBSERVE,
   PERPLEXITY,
   PRUNE,
@@ -27,6 +28,7 @@ import { runEvaluation } from './evaluate/run-evaluation.js';
 import { runApply } from './run-apply.js';
 import { runDescribe } from './run-describe.js';
 import { runHeal } from './run-heal.js';
+import { runMerge } from './run-merge.js';
 import { runObserve } from './run-observe.js';
 import { runPlan } from './run-plan.js';
 import { runLadder, runPrune } from './run-prune.js';
@@ -66,6 +68,7 @@ export const CALLS = {
   quantize: call(runQuantize, QUANTIZE, resumable),
   shrink: call(runShrink, SHRINK, resumable),
   observe: call(runObserve, OBSERVE, resumable),
+  mergeStatistics: call(runMerge, MERGE, onNode),
   applyRecipe: call(runApply, APPLY, everywhere),
   heal: call(runHeal, HEAL, resumable),
   trimVocabulary: call(runTrimVocabulary, TRIM_VOCABULARY, resumable),

@@ -18,7 +18,7 @@ export type { BlockDescription, ModelDescription, ModuleDescription } from '../r
 export type { ModelOrigin } from '../report/model-origin.js';
 export type { Recipe, RecipeModule } from '../report/recipe-schema.js';
 export type * from '../report/report-schema.js';
-export type { SavedModule, SavedStatistics } from '../report/statistics-schema.js';
+export type { SavedModule, SavedShard, SavedStatistics } from '../report/statistics-schema.js';
 export type { ModelFolder, ModelRequest, OpenModelOptions, SourceOptions } from '../storage/model-folder.js';
 export {
   type ComparableTask,
@@ -45,6 +45,7 @@ export type { LadderRequest, PruneRequest } from './prune-request.js';
 export type { AppliedRecipe, ApplyRequest } from './run-apply.js';
 export type { DescribeRequest } from './run-describe.js';
 export type { HealedFolder, HealRequest } from './run-heal.js';
+export type { MergedStatistics, MergeRequest } from './run-merge.js';
 export type { ObservedFolder, ObserveRequest } from './run-observe.js';
 export type { PlannedResult, PlannedWindows, PlanRequest, PrunePlan } from './run-plan.js';
 export type { PushedFolder, PushRequest } from './run-push.js';

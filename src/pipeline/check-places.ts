@@ -47,17 +47,22 @@ export async function checkCalibrationFiles(
 }
 
 /**
- * Asks whether there is room for the results. Pruning takes no more than its sparsity from a file, so that is what is clearly
- * needed.
+ * Asks whether there is room for the results, and beside the first one for what the run keeps meanwhile. Pruning takes no more than
+ * its sparsity from a file, so that is what is clearly needed.
  * @param denseBytes of the model and its external data
+ * @param scratchBytes see `estimateScratch`
  * @throws OptionError naming what is needed and what is free.
  */
 export async function checkRoom(
   { platform: { files }, root }: ModelFolder,
   results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes'>[],
-  { force, denseBytes }: { readonly force: boolean; readonly denseBytes: number },
+  {
+    force,
+    denseBytes,
+    scratchBytes = 0,
+  }: { readonly force: boolean; readonly denseBytes: number; readonly scratchBytes?: number | undefined },
 ): Promise<void> {
-  let byteLength = 0;
+  let byteLength = scratchBytes;
   for (const { out, sparsity, targetBytes } of results) {
     byteLength +=
       targetBytes === undefined ? Math.ceil(denseBytes * (1 - sparsity)) : Math.min(denseBytes, targetBytes);

@@ -1,7 +1,10 @@
+import { errorMessage } from '../error-message.js';
+import { EngineError } from '../errors.js';
 import type { Journal, Workspace } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
+import { isShortOfMemory, MEMORY_REMEDY } from '../runtime/short-of-memory.js';
 import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
 /** What every stage of a job shares; whatever else it works on is its input. */
@@ -35,12 +38,21 @@ export interface Stage<Input, Output> {
 
 type Job<T> = (context: JobContext) => Promise<T>;
 
-/** Runs a job, and frees what its stages hold. */
-export function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
+/**
+ * Runs a job, and frees what its stages hold.
+ * @throws EngineError where an array finds no memory, and whatever the stages throw.
+ */
+export async function withJob<T>(platform: Platform, { onProgress, signal }: JobControl, job: Job<T>): Promise<T> {
   const overall = createOverallProgress(() => performance.now());
   const listener = onProgress && ((progress: Progress) => onProgress(overall.add(progress)));
   const { expect } = overall;
-  return withPart({ platform, onProgress: listener, expect, signal, timings: [], remarks: [], notes: [] }, job);
+  const whole = { platform, onProgress: listener, expect, signal, timings: [], remarks: [], notes: [] };
+  try {
+    return await withPart(whole, job);
+  } catch (cause) {
+    if (!(cause instanceof RangeError && isShortOfMemory(cause))) throw cause;
+    throw new EngineError(`${errorMessage(cause)}. ${MEMORY_REMEDY}`, { cause });
+  }
 }
 
 /** Runs part of a job: it knows what came before, adds to timings and remarks of its own, and frees what its stages hold. */

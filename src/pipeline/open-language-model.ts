@@ -5,16 +5,18 @@ import { handOutAdded } from '../graph/hand-out-added.js';
 import { findEmbeddingInput } from '../graph/model-inputs.js';
 import { shareHeads } from '../graph/share-heads.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { JobControl } from '../progress.js';
 import { compileInPlace } from '../runtime/compile-in-place.js';
-import { compileModel } from '../runtime/compile-model.js';
+import { compileBlockByBlock, compileModel } from '../runtime/compile-model.js';
 import type { Engine, Session } from '../runtime/engine.js';
 import { lowerOperators } from '../runtime/lower-for-run.js';
 import { prefixEmbedding } from '../runtime/prefix-embedding.js';
 import { refuseCrashing } from '../runtime/refuse-crashing.js';
 import { refuseUnrunnable, type UnrunnableModel } from '../runtime/refuse-unrunnable.js';
 import { cacheSizes, type ModelFolder, modelPath } from '../storage/model-folder.js';
+import { explainTooLarge } from './refuse-too-large.js';
 
-interface LanguageModelUse {
+interface LanguageModelUse extends Pick<JobControl, 'signal'> {
   /**
    * Whether it is to write token by token, which a graph changed for that does in half the time; the file is not opened as its
    * users open it then. Default false.
@@ -24,29 +26,32 @@ interface LanguageModelUse {
 
 /**
  * Compiles a folder's model as a whole, to be released by the caller: with operators written out that ONNX Runtime cannot run
- * in the form they have, or else by its path.
+ * in the form they have, or else by its path. A model that does not fit in memory is opened block by block in every run, which the
+ * signal may abort in between.
  * @throws EngineError; UnsupportedModelError for a model that cannot be run, or reads embeddings where no embedding model is
  * known.
  */
 export async function openLanguageModel(
   engine: Engine,
   folder: ModelFolder,
-  { writes = false }: LanguageModelUse = {},
+  { writes = false, signal }: LanguageModelUse = {},
 ): Promise<LanguageModel> {
   const model = await folder.load();
   await refuseCrashing(model);
-  const session = await openWhole(engine, folder, { model, writes }).catch((error) => {
+  const session = await openWhole(engine, folder, { model, writes, signal }).catch((error) => {
     throw refuseUnrunnable(error, { engine, model });
   });
   const explained = explainFirstRun(session, { engine, model });
   return createLanguageModel({ engine, session: explained, ...cacheSizes(folder) });
 }
 
-function openWhole(
+async function openWhole(
   engine: Engine,
   folder: ModelFolder,
-  { model, writes }: { readonly model: OnnxModel; readonly writes: boolean },
+  { model, writes, signal }: LanguageModelUse & { readonly model: OnnxModel },
 ): Promise<Session> {
+  if ((await explainTooLarge(engine, folder)) !== undefined)
+    return compileBlockByBlock(engine, changeGraph(model.coded ?? model, lower), { signal });
   // Merged decoders, and those behind an embedding model, are opened as their users open them.
   const isPlain = model.noPastBranch === undefined && model.embeddingPrefix === undefined;
   if (writes && isPlain) return compileInPlace(engine, changeGraph(model.coded ?? model, prepareWriting));

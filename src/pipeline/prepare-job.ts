@@ -13,6 +13,7 @@ import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
+import { fitsInMemory } from './fits-in-memory.js';
 import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
@@ -43,8 +44,8 @@ export interface JobRequest {
   readonly onAnalysed?: ((analysed: AnalysedModel) => void) | undefined;
   /** Called with the model once it is understood, before calibration windows are made. */
   readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
-  /** Called with the bytes of the model's files, before calibration windows are made. */
-  readonly checkRoom?: (denseBytes: number) => Promise<void>;
+  /** Called with the bytes of the model's files once it is understood, before calibration windows are made. */
+  readonly checkRoom?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
 }
 
 /** A model that stands ready: loaded, understood, with its calibration windows. */
@@ -56,12 +57,8 @@ export interface PreparedJob {
   readonly settled?: SettledCalibration | undefined;
 }
 
-/** Hidden states beyond this go to scratch space: a laptop's browser and editor need memory too. */
-const MEMORY_STATES_BYTES = 256 * 2 ** 20;
 /** Digits of a hash that tell windows apart. */
 const NAME_LENGTH = 16;
-/** The same for what grows with the blocks, so that memory hardly does. */
-const BLOCKS_STATES_BYTES = 16 * 2 ** 20;
 
 /** Load, analyse, calibrate. */
 export async function prepareJob(context: JobContext, request: JobRequest): Promise<PreparedJob> {
@@ -71,8 +68,8 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
     request.floats === undefined
       ? loaded
       : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
-  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)));
   const analysed = await stages.analyse.run(context, { model, engine });
+  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
   request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;
@@ -140,8 +137,7 @@ async function makeHealingWindows(
 /** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */
 export function createStoreIn({ platform, onEnd }: JobContext, windowBytes: number): PruneJob['createStore'] {
   return async (windowCount, blockCount = 1) => {
-    const limit = blockCount > 1 ? BLOCKS_STATES_BYTES : MEMORY_STATES_BYTES;
-    if (windowCount * blockCount * windowBytes <= limit) return createMemoryStore();
+    if (fitsInMemory(windowCount * blockCount * windowBytes, blockCount)) return createMemoryStore();
     const scratch = await platform.createScratch();
     onEnd(() => scratch.dispose());
     return createSpilledStore(scratch);

@@ -10,7 +10,7 @@ import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
 import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
-import { refuseTooLarge } from './refuse-too-large.js';
+import { explainTooLarge } from './refuse-too-large.js';
 
 /** Logits of the dense model that wait to be compared, at most, in bytes; but never fewer windows than tell how they scatter. */
 const MOST_LOGITS = 2 ** 29;
@@ -22,6 +22,8 @@ export interface DensePredictions {
   readonly from: QualityReport['from'];
   /** What the tokenizer puts before a text, which every window begins with. */
   readonly leadingTokens: readonly number[];
+  /** See `PredictionSite`. */
+  readonly windowsAtOnce: number;
   readonly predictions: ReferencePredictions;
 }
 
@@ -66,16 +68,19 @@ async function readDense(
   const leadingTokens = findLeadingTokens(await findTokenizer(folder));
   const room = (longestWindow(folder, analysed.positionCount) ?? Number.POSITIVE_INFINITY) - leadingTokens.length;
   const windowBytes = found[0]!.length * analysed.detected.layout.vocabularySize * Float32Array.BYTES_PER_ELEMENT;
-  const count = Math.max(LEAST_WINDOWS, Math.floor(MOST_LOGITS / windowBytes));
+  const fitting = Math.floor(MOST_LOGITS / windowBytes);
+  // Each run of a model that does not fit reads its weights anew.
+  const isTooLarge = (await explainTooLarge(engine, folder)) !== undefined;
+  const count = isTooLarge ? LEAST_WINDOWS : Math.max(LEAST_WINDOWS, fitting);
+  const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;
   const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
   const store = await createStore(windows.length, windowBytes);
   onEnd(() => store.dispose());
-  await refuseTooLarge(engine, folder);
-  const model = await openLanguageModel(engine, folder);
+  const model = await openLanguageModel(engine, folder, { signal });
   try {
-    const site = { engine, windows, onWindow: () => onWindow(windows.length), signal };
+    const site = { engine, windows, windowsAtOnce, onWindow: () => onWindow(windows.length), signal };
     const predictions = await readReference(model, store, site);
-    return { windows, from, leadingTokens, predictions };
+    return { windows, from, leadingTokens, windowsAtOnce, predictions };
   } finally {
     await model.release();
   }

@@ -12,13 +12,16 @@ const MOST_OF_MEMORY = 0.7;
 const FLOAT_BYTES = 4;
 
 /**
- * Checks that the machine has the memory to open a model as a whole. Runs open it block by block, except to write text, to compare
- * predictions and to open what was written.
- * @throws EngineError that names what opening takes, and what the machine has.
+ * Checks that the machine has the memory to open a model as a whole. All else opens a larger one block by block; to write text,
+ * each token would read all weights from the disk.
+ * @throws EngineError that names what opening takes, what the machine has, and what to do.
  */
 export async function refuseTooLarge(engine: Engine, folder: ModelFolder): Promise<void> {
   const reason = await explainTooLarge(engine, folder);
-  if (reason !== undefined) throw new EngineError(reason);
+  if (reason === undefined) return;
+  throw new EngineError(
+    `${reason}, so that every token would read all weights from the disk; use a machine with more memory, or calibrate on text (generate: false, --no-generate-calibration)`,
+  );
 }
 
 /** Why the machine has too little memory to open a model as a whole; undefined where it has enough, or nobody knows. */

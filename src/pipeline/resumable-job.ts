@@ -78,7 +78,8 @@ export function runResumable<Opened extends OpenedModels, Prepared, Found, Resul
     const keyed = job.keyed?.(prepared) ?? request;
     const engine = await platform.createEngine(request);
     const { folders, place } = opened;
-    const key = call && (await runKey(platform, keyed, { folders, engine, call, place, signal }));
+    const key =
+      call && (await runKey(platform, keyed, { folders, engine, call, place, signal, onProgress: whole.onProgress }));
     return withJournal(whole, { output, key, sparsities, resume }, async (context, resuming) => {
       const mayBeMade = resuming || (resume && !force);
       const found = mayBeMade ? await job.find(context, opened) : undefined;
@@ -123,6 +124,9 @@ export function buildOutput<T>(
   return platform.files.buildFolder({ output: out, source: source.root, force, workspace, run: own }, build);
 }
 
+/** A remark on a finished result that is to be checked, and was made without a certificate. */
+export const UNCHECKED = 'an earlier run made this without a certificate; force (--force) makes and checks it anew';
+
 /** Where a run keeps what it has finished. */
 export interface RunJournal {
   /** As the user named what it makes; absent: nothing is kept. */
@@ -144,10 +148,12 @@ export async function withJournal<T>(
   const workspace = output === undefined ? undefined : await context.platform.openWorkspace?.({ output, key, resume });
   if (workspace === undefined) return part(context, false);
   const { found, folder, journal } = workspace;
+  // The system's temporary folder may be small, and room is checked where the output goes.
+  const platform = { ...context.platform, ...(workspace.createScratch && { createScratch: workspace.createScratch }) };
   let isOver = false;
   try {
     const result = await withPart(
-      { ...context, workspace, journal: run === undefined ? undefined : journal, run },
+      { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
           own.notes.push(`resumed from what ${folder} kept of a run that was cut off: times are of the rest`);

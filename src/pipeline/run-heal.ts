@@ -33,7 +33,15 @@ import { createStoreIn, journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
 import { hashSaved, reportSideFiles } from './result-facts.js';
-import { buildOutput, figuresOf, isFinished, type RunFigures, runResumable, type StartedJob } from './resumable-job.js';
+import {
+  buildOutput,
+  figuresOf,
+  isFinished,
+  type RunFigures,
+  runResumable,
+  type StartedJob,
+  UNCHECKED,
+} from './resumable-job.js';
 import type { Stages, StagesOption } from './stages.js';
 
 /** A pruned model that is to be healed. */
@@ -81,7 +89,7 @@ const HEALING_FILE = 'fang-prune-healing.json';
 /** Open, load and analyse both; calibrate, heal, save, certify. */
 export function runHeal(platform: Platform, request: HealRequest): Promise<HealedFolder> {
   checkOptions(request, rowsOf(HEAL));
-  const { dense, pruned, embeddings, offline, bos, out, force = false } = request;
+  const { dense, pruned, embeddings, offline, bos, out, force = false, certify = true } = request;
   const { files } = platform;
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
@@ -103,6 +111,8 @@ export function runHeal(platform: Platform, request: HealRequest): Promise<Heale
     async make(context, started) {
       const healed = started.found ?? (await healFolder(context, { request, settings, calibration, ...started }));
       context.remarks.push(...remarkHealing(healed.healing));
+      const isUnchecked = started.found !== undefined && certify && healed.certificate === undefined;
+      if (isUnchecked) context.notes.push(UNCHECKED);
       return { dense, pruned, out, ...healed, ...figuresOf(context) };
     },
   });

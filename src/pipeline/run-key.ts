@@ -1,4 +1,5 @@
 import type { EngineChoice, Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
 import type { Engine } from '../runtime/engine.js';
 import { hashFiles, hashModel } from '../storage/hash-files.js';
 import type { PairPlace } from '../storage/json-with-tensors.js';
@@ -7,7 +8,7 @@ import { VERSION } from '../version.js';
 import { describeEnvironment } from './describe-environment.js';
 
 /** What decides a result beside the request. */
-export interface KeyInput {
+export interface KeyInput extends JobControl {
   /** Models that are read, in the call's order. */
   readonly folders: readonly ModelFolder[];
   readonly engine: Engine;
@@ -15,10 +16,9 @@ export interface KeyInput {
   readonly place?: PairPlace | undefined;
   /** Name of the call. */
   readonly call: string;
-  readonly signal?: AbortSignal | undefined;
 }
 
-/** Options that do not decide what a run makes, but where it goes, how it is heard of, and whether it may go on; and how much. */
+/** Options that do not decide what a run makes, but where it goes, how it is checked and heard of, and whether it may go on; and how much. */
 const CONTROLS: ReadonlySet<string> = new Set([
   ...[
     'sparsity',
@@ -29,6 +29,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
     'pruned',
     'out',
     'report',
+    'certify',
     'reportPaths',
     'recipe',
     'force',
@@ -50,7 +51,7 @@ const CONTROLS: ReadonlySet<string> = new Set([
 export async function runKey(
   platform: Platform,
   request: object & EngineChoice,
-  { folders, engine, call, place, signal }: KeyInput,
+  { folders, engine, call, place, ...control }: KeyInput,
 ): Promise<string | undefined> {
   // Nothing would resume from it, and hashing a model takes long there.
   if (platform.openWorkspace === undefined) return undefined;
@@ -61,9 +62,9 @@ export async function runKey(
   const facts = { call, version: VERSION, documents, environment: describeEnvironment(platform, engine) };
   const hash = platform.createHash();
   // The file names the hash of its tensors.
-  const statistics = place && (await hashFiles(platform, [place.json], signal).catch(() => 'none'));
+  const statistics = place && (await hashFiles(platform, [place.json], control.signal).catch(() => 'none'));
   const models: string[] = [];
-  for (const folder of folders) models.push(await hashModel(folder, signal));
+  for (const folder of folders) models.push(await hashModel(folder, control));
   for (const part of [...models, JSON.stringify(facts), text, statistics ?? 'none'])
     hash.update(new TextEncoder().encode(`${part}\n`));
   return hash.digest();

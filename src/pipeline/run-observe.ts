@@ -25,6 +25,7 @@ import { assumedSpeed, estimateObservation, expectedWindowLength, modelSize } fr
 import type { JobContext } from './job-context.js';
 import { type JobRequest, type PreparedJob, prepareJob } from './prepare-job.js';
 import { figuresOf, type OpenedModels, type RunFigures, runResumable } from './resumable-job.js';
+import { parseShard, refuseGroups, type Shard, takeShard } from './shards.js';
 import type { StagesOption } from './stages.js';
 
 /** A look at a model folder whose statistics are kept. */
@@ -35,6 +36,11 @@ export interface ObserveRequest
     StagesOption<'open' | 'load' | 'analyse' | 'calibrate'> {
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
+  /**
+   * Which part of the windows to look at, from 1, such as `2/4`: shards of one look are made on several machines, and joined by
+   * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
+   */
+  readonly shard?: string | undefined;
   /** Replace statistics that exist. Default false. */
   readonly force?: boolean | undefined;
   /** Resume from what the same run kept in `<out>.partial` when it was cut off. Default true. */
@@ -67,6 +73,8 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
   checkOptions(request, rowsOf(OBSERVE));
   const { files } = platform;
   const { options, calibration } = resolveObservation(request);
+  const shard = request.shard === undefined ? undefined : parseShard(request.shard);
+  if (shard !== undefined) refuseGroups(options);
   const place = resolvePair(files, 'statistics', request.out);
   const { model, embeddings, offline, bos, force = false } = request;
   return runResumable<OpenedModels, void, Omit<SavedStatistics, 'tensors'>, ObservedFolder>(platform, {
@@ -87,7 +95,8 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
     async make(context, { stages, engine, opened, found }) {
       const [folder] = opened.folders;
       const saved =
-        found ?? (await measureStatistics(context, place, { stages, folder: folder!, options, calibration, engine }));
+        found ??
+        (await measureStatistics(context, place, { stages, folder: folder!, options, calibration, engine, shard }));
       return {
         model,
         out: place.json,
@@ -116,21 +125,23 @@ async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Pro
 async function measureStatistics(
   context: JobContext,
   place: PairPlace,
-  request: JobRequest,
+  { shard, ...request }: JobRequest & { readonly shard: Shard | undefined },
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, calibration, folder } = request;
   const onAnalysed = (analysed: AnalysedModel) =>
     calibration &&
     context.expect(
       estimateObservation({
-        ...{ options, calibration, size: modelSize(analysed) },
+        ...{ options, size: modelSize(analysed) },
+        calibration: { ...calibration, windowCount: Math.ceil(calibration.windowCount / (shard?.count ?? 1)) },
         speed: assumedSpeed(request.engine, context.platform.coreCount),
         windowLength: expectedWindowLength(calibration, folder, analysed),
       }),
     );
   const prepared = await prepareJob(context, { ...request, onAnalysed });
+  const job = shard === undefined ? prepared.job : takeShard(prepared.job, shard);
   return withScratchWeights(context.platform, (store) =>
-    writeStatistics(context, place, { folder: request.folder, store, ...prepared }),
+    writeStatistics(context, place, { folder: request.folder, store, ...prepared, job, shard }),
   );
 }
 
@@ -138,12 +149,13 @@ interface Statistics extends PreparedJob {
   readonly folder: ModelFolder;
   /** Keeps them until they are written. */
   readonly store: StoreTensor;
+  readonly shard: Shard | undefined;
 }
 
 async function writeStatistics(
   { platform, run, timed, timings, remarks, signal }: JobContext,
   place: PairPlace,
-  { folder, store, job, calibration, settled }: Statistics,
+  { folder, store, job, calibration, settled, shard }: Statistics,
 ): Promise<Omit<SavedStatistics, 'tensors'>> {
   const { options, model, windows } = job;
   const packer = createStatisticsPacker(store);
@@ -161,7 +173,8 @@ async function writeStatistics(
     sums: keptSums(options),
     metric: options.metric,
     settings: plainSettings(options, { calibration: settled, ...(!folder.bos && { bos: false }) }),
-    calibration: calibration!.provenance,
+    calibration: { ...calibration!.provenance, windowCount: windows.length },
+    ...(shard && { shard: { ...shard, firstWindow: job.firstWindow ?? 0 } }),
     modules,
     remarks: [...remarks, ...collected.remarks],
   };

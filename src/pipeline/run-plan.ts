@@ -30,6 +30,7 @@ import {
   modelSize,
   sumByStage,
 } from './estimate-cost.js';
+import { estimateMemory, estimateScratch } from './estimate-room.js';
 import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob } from './job-context.js';
 import { createStoreIn } from './prepare-job.js';
@@ -50,6 +51,10 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly stages: readonly StageTiming[];
   /** Of all stages, on this machine as it is now. */
   readonly ms: number;
+  /** Memory that the run takes at most, roughly. */
+  readonly memoryBytes: number;
+  /** Disk that it takes beside its output until that is complete, at most. */
+  readonly scratchBytes: number;
   /** What stays because it cannot be pruned, and what a sparsity comes to where one kind of module bears it alone. */
   readonly remarks: readonly string[];
 }
@@ -112,6 +117,8 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
       ...(readsTokens(options) && { calibration: { windowCount, windowLength, writtenCount } }),
       stages,
       ms: stages.reduce((sum, { ms }) => sum + ms, 0),
+      memoryBytes: inspected.memoryBytes,
+      scratchBytes: inspected.scratchBytes,
       remarks: [...new Set(ladder.sparsity.flatMap((one) => selectionRemarks(inspected, options, one)))],
     };
   });
@@ -125,6 +132,8 @@ interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluat
   readonly folder: ModelFolder;
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
+  readonly scratchBytes: number;
+  readonly memoryBytes: number;
 }
 
 /** The checks of a run, in its order, and its speed. */
@@ -140,15 +149,19 @@ async function inspect(
   await checkPlaces(folder, places, { force, calibration });
   const texts = typeof evaluation === 'object' ? await prepareTexts(evaluation, folder) : undefined;
   const model = await load.run(context, folder);
-  await checkRoom(folder, places, { force, denseBytes: await totalBytes(platform, modelPaths(folder, model)) });
   const engine = await platform.createEngine(request);
   const analysed = await analyse.run(context, { model, engine });
+  const denseBytes = await totalBytes(platform, modelPaths(folder, model));
+  const windowLength = expectedWindowLength(calibration, folder, analysed);
+  const tokenCount = calibration.windowCount * windowLength;
+  const lowest = Math.min(...request.sparsity.map(fractionOf));
+  const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
+  await checkRoom(folder, places, { force, denseBytes, scratchBytes });
   checkBudget({ analysed, options }, request.sparsity.map(fractionOf));
   const createStore = createStoreIn(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   if (goesBackwards(options)) refuseGradients(job);
   if (options.heal !== undefined) refuseHealing(job);
-  const windowLength = expectedWindowLength(calibration, folder, analysed);
   const measured = await context.timed('time', () => measureSpeed(job, windowLength));
   const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
     typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);
@@ -157,6 +170,8 @@ async function inspect(
     model,
     analysed,
     windowLength,
+    scratchBytes,
+    memoryBytes: estimateMemory({ analysed, options }),
     size: modelSize(analysed),
     speed: machineSpeed(measured),
     evaluated: {

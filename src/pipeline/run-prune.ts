@@ -20,6 +20,7 @@ import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
+import { estimateScratch } from './estimate-room.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
@@ -28,7 +29,14 @@ import { dtypeFolders, layoutOf } from './name-variants.js';
 import { createStoreIn, prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
-import { hasEarlierRun, isFinished, type OpenedModels, runResumable, type StartedJob } from './resumable-job.js';
+import {
+  hasEarlierRun,
+  isFinished,
+  type OpenedModels,
+  runResumable,
+  type StartedJob,
+  UNCHECKED,
+} from './resumable-job.js';
 import type { PruneInput } from './stages/prune-measured.js';
 import {
   amountOf,
@@ -130,7 +138,7 @@ export function pruneTo(
     },
     find(context, { folders: [folder] }) {
       const [{ inside }] = dtypeFolders(layoutOf(folder, quantisation.layout), quantisation.dtypes);
-      return readFinished(context, results, { inside, model });
+      return readFinished(context, results, { inside, model, certify: request.certify });
     },
     async make(context, started) {
       const { stages, engine, opened, prepared: texts } = started;
@@ -156,7 +164,7 @@ type Finished = ReadonlyMap<number, PruneReport>;
 async function readFinished(
   context: JobContext,
   results: readonly ResultPlaces[],
-  { inside, model }: { readonly inside: string; readonly model: string },
+  { inside, model, certify = true }: { readonly inside: string } & Pick<PruneRequest, 'model' | 'certify'>,
 ): Promise<Finished> {
   const { platform, journal } = context;
   const { files } = platform;
@@ -169,8 +177,9 @@ async function readFinished(
     const written = path === undefined ? undefined : await readReport(files, path).catch(() => undefined);
     const report = written ?? (await readCheckpoint<PruneReport>(journal, reportEntry(index)));
     // It may have been moved since, and a saved report has names for paths.
-    if (report !== undefined)
-      found.set(index, { ...report, model, out: inside === '' ? out : files.resolve(out, inside) });
+    if (report === undefined) continue;
+    const remarks = certify && report.certificate === undefined ? [...report.remarks, UNCHECKED] : report.remarks;
+    found.set(index, { ...report, remarks, model, out: inside === '' ? out : files.resolve(out, inside) });
   }
   return found;
 }
@@ -233,7 +242,13 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
         request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
-      checkRoom: (denseBytes) => checkRoom(folder, open, { force, denseBytes }),
+      checkRoom(denseBytes, analysed) {
+        const tokenCount =
+          place === undefined ? calibration.windowCount * expectedWindowLength(calibration, folder, analysed) : 0;
+        const sparsity = Math.min(...open.map((result) => result.sparsity));
+        const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity });
+        return checkRoom(folder, open, { force, denseBytes, scratchBytes });
+      },
       onAnalysed(analysed) {
         const { prompts, newTokens } = samplesOf(request);
         context.expect(

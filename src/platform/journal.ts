@@ -1,3 +1,5 @@
+import type { ScratchFile } from '../runtime/tensor-store.js';
+
 /** Keeps what a long run has finished, so that the same run can resume where it was cut off. */
 export interface Journal {
   /** Whether anything whole was kept under a name. */
@@ -117,6 +119,8 @@ export interface Workspace {
   readonly target: string;
   /** @throws OptionError when another machine has taken it over, since this one gave no sign of life. */
   check(): Promise<void>;
+  /** Makes scratch space beside the output, see `Platform.createScratch`. Absent: it lies where the platform has it. */
+  createScratch?(): Promise<ScratchFile>;
   /** Lets go of the folder: it goes when nothing is to resume from it, or nothing was kept in it. */
   close(isOver: boolean): Promise<void>;
 }

@@ -25,6 +25,8 @@ export interface Platform {
   readonly hub?: HubStore | undefined;
   /** Begins a SHA-256. */
   createHash(): ByteHash;
+  /** Keeps hashes of large files from run to run. Absent: they are computed each time. */
+  readonly keptHashes?: KeptHashes | undefined;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
   /** Ends what takes too long, where the platform can; elsewhere it goes on. */
@@ -128,6 +130,12 @@ export interface OutputRequest {
   readonly run?: string | undefined;
   /** What the run holds already: of this output, or of a folder that it lies in. */
   readonly workspace?: Workspace | undefined;
+}
+
+/** SHA-256s by the name of what was hashed, in hexadecimal both. Neither call throws. */
+export interface KeptHashes {
+  get(name: string): Promise<string | undefined>;
+  put(name: string, hash: string): Promise<void>;
 }
 
 /** A SHA-256 over bytes that come piece by piece. */

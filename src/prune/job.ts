@@ -22,6 +22,8 @@ export interface PruneJob {
   readonly options: ResolvedOptions;
   /** Tokens that run through a block together, at least 1. Default `TOKENS_PER_BATCH`. */
   readonly tokensPerBatch?: number | undefined;
+  /** Windows of the same look that lie before these, where other machines take them. Absent: the look is not divided. */
+  readonly firstWindow?: number | undefined;
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;
   /** Makes a place where the hidden states of `windowCount` windows wait, of one block (the default) or of several at once. */

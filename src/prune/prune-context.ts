@@ -64,13 +64,21 @@ export interface PruneContext {
  */
 export const TOKENS_PER_BATCH = 1024;
 
+/** Windows that run through a block together. */
+export function batchSizeOf({
+  windows,
+  tokensPerBatch = TOKENS_PER_BATCH,
+  analysed,
+}: Pick<PruneJob, 'windows' | 'tokensPerBatch' | 'analysed'>): number {
+  const windowLength = windows[0]?.length ?? 1;
+  return Math.min(Math.max(1, Math.round(tokensPerBatch / windowLength)), analysed.rowLimit);
+}
+
 export function startContext(job: PruneJob): PruneContext {
   const { analysed, engine, options, windows } = job;
   const { layout, partition } = analysed.detected;
   const clock = new Map<string, number>();
-  const windowLength = windows[0]?.length ?? 1;
-  const batchSize = Math.max(1, Math.round((job.tokensPerBatch ?? TOKENS_PER_BATCH) / windowLength));
-  const batches = makeBatches(windows, Math.min(batchSize, analysed.rowLimit));
+  const batches = makeBatches(windows, batchSizeOf(job));
   let progress = { stage: 'prune', ticksPerPart: 1, total: 1 };
   let done = 0;
   let partEnd = 1;

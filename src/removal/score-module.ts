@@ -37,6 +37,7 @@ export interface ModuleCase {
   readonly random: () => number;
   /** Runs the large products of factorisations; default: this library's own loops. */
   readonly multiply?: MultiplyTransposed | undefined;
+  readonly onUnits?: ImportanceProblem['onUnits'];
 }
 
 /** A module whose units have their scores. */
@@ -91,6 +92,7 @@ export async function scoreModule(given: ModuleCase): Promise<ScoredModule> {
       ...(order && { knownScores: Float64Array.from(group.units, (unit) => order[unit]!) }),
       random,
       multiply: given.multiply,
+      onUnits: given.onUnits,
     };
     const prepared = await withModuleContext(module, () => adapter.prepare(problem));
     checkScores(prepared, problem);

@@ -35,6 +35,11 @@ export function checkSavedStatistics(json: Readonly<Record<string, unknown>>, fi
   };
   const stray = Object.entries(counts).find(([, value]) => !isCount(value));
   if (stray !== undefined) throw broken(`${stray[0]} is ${JSON.stringify(stray[1])}, expected a whole number`);
+  if (found.shard !== undefined) {
+    const { index, count, firstWindow } = Object(found.shard) as Record<string, unknown>;
+    if (![index, count, firstWindow].every(isCount) || Number(index) < 1 || Number(index) > Number(count))
+      throw broken(`shard is ${JSON.stringify(found.shard)}, expected index, count and firstWindow`);
+  }
   const names = { sums: ['moments', 'gram'], metric: Object.keys(METRICS) } as const;
   for (const [name, allowed] of Object.entries(names)) {
     const value = found[name as keyof typeof names];

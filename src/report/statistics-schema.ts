@@ -27,9 +27,21 @@ export interface SavedStatistics extends SavedFile {
   readonly metric: MetricName;
   /** Every option of the measurement; `grouping` and `weighting` bind later runs. */
   readonly settings: Readonly<Record<string, JsonValue>>;
+  /** Of a shard, the windows of all shards, but for their number. */
   readonly calibration: CalibrationProvenance;
+  /** Which part of a look this is; absent: it is of all windows. */
+  readonly shard?: SavedShard;
   readonly modules: readonly SavedModule[];
   readonly remarks: readonly string[];
+}
+
+/** One of the parts that a look was divided into. */
+export interface SavedShard {
+  /** From 1. */
+  readonly index: number;
+  readonly count: number;
+  /** Windows of the shards before. */
+  readonly firstWindow: number;
 }
 
 /** A module that was measured. */

@@ -14,8 +14,17 @@ import { joinStages } from '../graph/join-stages.js';
 import { findTokenInput } from '../graph/model-inputs.js';
 import { findEmbeddings, partitionGraph } from '../graph/partition.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { JobControl } from '../progress.js';
 import { type DeclaredValue, dataTypeOf, type Session, type Tensors, type TensorType } from './engine.js';
 import { releaseTensors, retainTensor } from './tensor-memory.js';
+
+export interface PiecesOptions extends Pick<JobControl, 'signal'> {
+  /**
+   * Whether every run opens each piece and releases it, so that one piece's weights are in memory at a time: for models that do
+   * not fit. Default false.
+   */
+  readonly reopens?: boolean | undefined;
+}
 
 /**
  * Compiles a whole model as sessions that run one after the other, each over some of its blocks: of the weights that the engine
@@ -26,13 +35,16 @@ import { releaseTensors, retainTensor } from './tensor-memory.js';
 export async function compileInPieces(
   model: OnnxModel,
   compile: (piece: OnnxModel) => Promise<Session>,
+  { reopens = false, signal }: PiecesOptions = {},
 ): Promise<Session> {
   const index = indexGraph(model.proto.graph!);
   const pieces: Session[] = [];
   try {
     const known = new Map(model.proto.graph!.input.map((info) => [info.name, info]));
     for (const wanted of findPieces(model, index)) {
-      const piece = await compile({ ...model, proto: cutOut(model.proto, index, { known, wanted }) });
+      signal?.throwIfAborted();
+      const part = { ...model, proto: cutOut(model.proto, index, { known, wanted }) };
+      const piece = await (reopens ? declareOnly(() => compile(part)) : compile(part));
       pieces.push(piece);
       for (const value of piece.outputs) if (!index.outputs.has(value.name)) known.set(value.name, declare(value));
     }
@@ -40,7 +52,26 @@ export async function compileInPieces(
     await releaseAll(pieces);
     throw error;
   }
-  return pieces.length === 1 ? pieces[0]! : chain(pieces, index);
+  return pieces.length === 1 ? pieces[0]! : chain(pieces, index, signal);
+}
+
+/** A session that is opened for each run. It is opened once before, for what it declares. */
+async function declareOnly(open: () => Promise<Session>): Promise<Session> {
+  const { inputs, outputs, release } = await open();
+  await release();
+  return {
+    inputs,
+    outputs,
+    async run(feeds, fetches) {
+      const session = await open();
+      try {
+        return await session.run(feeds, fetches);
+      } finally {
+        await session.release();
+      }
+    },
+    release: async () => undefined,
+  };
 }
 
 /** What each piece hands out: the hidden state, what later pieces read beside it, and what the model does. */
@@ -96,7 +127,7 @@ function declare({ name, type, dims }: DeclaredValue): ValueInfoProto {
 }
 
 /** Sessions as one: each reads what those before it have made. */
-function chain(pieces: readonly Session[], index: GraphIndex): Session {
+function chain(pieces: readonly Session[], index: GraphIndex, signal: AbortSignal | undefined): Session {
   const inputs = new Map(pieces.flatMap((piece) => piece.inputs.map((input) => [input.name, input])));
   const outputs = new Map(pieces.flatMap((piece) => piece.outputs.map((output) => [output.name, output])));
   const inOrder = (names: ReadonlySet<string>, found: ReadonlyMap<string, DeclaredValue>) =>
@@ -107,6 +138,7 @@ function chain(pieces: readonly Session[], index: GraphIndex): Session {
     async run(feeds, fetches = [...index.outputs]) {
       const results: Record<string, Tensors[string]> = {};
       for (const { piece, handed } of planRun(pieces, fetches)) {
+        signal?.throwIfAborted();
         const given = piece.inputs.map(({ name }) => [name, feeds[name] ?? results[name]!] as const);
         Object.assign(results, await piece.run(Object.fromEntries(given), handed));
       }

@@ -3,8 +3,8 @@ import { freeBytes } from '../free-bytes.js';
 import { makeInitializer } from '../graph/build.js';
 import { encodeDetached } from '../onnx/encode-model.js';
 import type { OnnxModel } from '../onnx/onnx-model.js';
-import { compileInPieces } from './compile-in-pieces.js';
-import type { Engine, Session } from './engine.js';
+import { compileInPieces, type PiecesOptions } from './compile-in-pieces.js';
+import type { Engine, Session, SessionOptions } from './engine.js';
 
 /** Compiles a whole model with its weights from memory, for engines that know no files. @throws EngineError */
 export function compileModel(engine: Engine, model: OnnxModel): Promise<Session> {
@@ -12,13 +12,40 @@ export function compileModel(engine: Engine, model: OnnxModel): Promise<Session>
   return engine.copiesInputs ? compileInPieces(model, compile) : compile(model);
 }
 
-async function compileWhole(engine: Engine, model: OnnxModel): Promise<Session> {
+/**
+ * The same for a model that does not fit in memory: every run opens its blocks one after the other, which reads all weights anew.
+ * @throws EngineError
+ */
+export function compileBlockByBlock(
+  engine: Engine,
+  model: OnnxModel,
+  { signal }: Pick<PiecesOptions, 'signal'> = {},
+): Promise<Session> {
+  const compile = (part: OnnxModel) => compileWhole(engine, part, { isBrief: true });
+  return compileInPieces(model, compile, { reopens: true, signal });
+}
+
+async function compileWhole(
+  engine: Engine,
+  model: OnnxModel,
+  options?: Pick<SessionOptions, 'isBrief'>,
+): Promise<Session> {
   const graph = { ...model.proto.graph!, initializer: await readInitializers(model) };
   const { bytes, weights } = encodeDetached({ ...model.proto, graph });
-  const session = await engine.load(bytes, { weights });
-  if (engine.copiesInputs)
+  const session = await engine.load(bytes, { ...options, weights });
+  const free = () =>
     freeBytes(...graph.initializer.filter(({ name }) => model.weights.has(name)).map(({ rawData }) => rawData));
-  return session;
+  if (engine.copiesInputs) {
+    free();
+    return session;
+  }
+  return {
+    ...session,
+    async release() {
+      await session.release();
+      free();
+    },
+  };
 }
 
 /** All initializers of a model, with their payloads. */

@@ -1,5 +1,6 @@
 import type { Platform } from '../platform/platform.js';
-import { type ModelFolder, runPaths, TOKENIZER } from './model-folder.js';
+import type { JobControl } from '../progress.js';
+import { type ModelFolder, runPaths, TOKENIZER, totalBytes } from './model-folder.js';
 import { readPieces } from './read-bytes.js';
 
 /** SHA-256 in hexadecimal of files, one after the other. @throws ModelFormatError when one cannot be read. */
@@ -13,6 +14,46 @@ export async function hashFiles(
   return hash.digest();
 }
 
+/** Files of so many bytes take a second or more to hash. */
+const LARGE_BYTES = 2 ** 28;
+/** Hashed between two reports. */
+const REPORTED_BYTES = 2 ** 26;
+
+/**
+ * The same for a model's files, which are not read again where they have been hashed before: their paths, sizes and time stamps are
+ * what they were.
+ */
+export async function hashUnchanged(
+  platform: Platform,
+  paths: readonly string[],
+  { signal, onProgress }: JobControl = {},
+): Promise<string> {
+  const { files, createHash, keptHashes } = platform;
+  const total = await totalBytes(platform, paths);
+  if (total < LARGE_BYTES) return hashFiles(platform, paths, signal);
+  const nameNow = async () => {
+    const hash = createHash();
+    const stamps = await Promise.all(paths.map(async (path) => [path, await files.stamp(path)]));
+    hash.update(new TextEncoder().encode(JSON.stringify(stamps)));
+    return stamps.every(([, stamp]) => stamp !== undefined) ? hash.digest() : undefined;
+  };
+  const name = await nameNow();
+  const known = name && (await keptHashes?.get(name));
+  if (known !== undefined) return known;
+  const hash = createHash();
+  let done = 0;
+  for (const path of paths)
+    for await (const piece of readPieces(files, path, { signal })) {
+      if (done % REPORTED_BYTES < piece.byteLength) onProgress?.({ stage: 'hash', done, total });
+      hash.update(piece);
+      done += piece.byteLength;
+    }
+  onProgress?.({ stage: 'hash', done: total, total });
+  const found = hash.digest();
+  if (name !== undefined && name === (await nameNow())) await keptHashes?.put(name, found);
+  return found;
+}
+
 /** What turns text into the model's tokens. */
 const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
 
@@ -20,11 +61,11 @@ const TOKENIZER_FILES = [TOKENIZER, 'tokenizer_config.json'];
  * SHA-256 of all that decides what a model says to a text: its graph, its weights, its tokenizer.
  * @throws ModelFormatError when a file cannot be read.
  */
-export async function hashModel(folder: ModelFolder, signal?: AbortSignal): Promise<string> {
+export async function hashModel(folder: ModelFolder, control: JobControl = {}): Promise<string> {
   const { platform, root } = folder;
   const { files } = platform;
   const paths = [...runPaths(folder, await folder.load())];
   for (const path of TOKENIZER_FILES.map((name) => files.resolve(root, name)))
     if ((await files.kindOf(path)) === 'file') paths.push(path);
-  return hashFiles(platform, paths, signal);
+  return hashUnchanged(platform, paths, control);
 }

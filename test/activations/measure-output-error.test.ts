@@ -70,12 +70,13 @@ it('sums a quadratic form over more rows than fit at once', async () => {
   const form = await createQuadraticForm(testEngine);
   const columns = 2050;
   const matrix = { rows: 1, columns, values: new Float32Array(columns).fill(1) };
-  // C = diagonal 1..columns
+  // C = 1 + diagonal 1..columns
   const rowsOf = (start: number, end: number) => {
-    const rows = new Float32Array((end - start) * columns);
-    for (let row = start; row < end; row++) rows[(row - start) * columns + row] = row + 1;
+    const width = columns - start;
+    const rows = new Float32Array((end - start) * width).fill(1);
+    for (let row = start; row < end; row++) rows[(row - start) * width + row - start]! += row + 1;
     return rows;
   };
-  expect(await form.trace(matrix, rowsOf)).toBeCloseTo((columns * (columns + 1)) / 2, 0);
+  expect(await form.trace(matrix, rowsOf)).toBeCloseTo((columns * (columns + 1)) / 2 + columns ** 2, 0);
   await form.release();
 });

@@ -21,7 +21,10 @@ it('makes q8, q4 and sizes around them, measures all on the text, and recommends
     }),
   });
   expect(calls.map(([name]) => name)).toEqual(['quantize', 'quantize', 'shrink', 'evaluateModels', 'benchmark']);
-  expect(calls[0]![1]).toMatchObject({ dtype: 'q8', out: 'sizes/q8', calibration: { source: { file: 'mine.txt' } } });
+  // Rounding to eight bits refuses a calibration, which would have no effect.
+  expect(calls[0]![1]).toMatchObject({ dtype: 'q8', out: 'sizes/q8' });
+  expect(calls[0]![1]).not.toHaveProperty('calibration');
+  expect(calls[1]![1]).toMatchObject({ dtype: 'q4', out: 'sizes/q4', calibration: { source: { file: 'mine.txt' } } });
   expect(calls[2]![1]).toMatchObject({ targetSize: [120e6, 81e6, 72e6], text: 'mine.txt', out: 'sizes' });
   expect(calls[3]![1]).toMatchObject({
     models: ['dense', 'sizes/q8', 'sizes/q4', 'sizes/120000000', 'sizes/81000000', 'sizes/72000000'],

@@ -33,3 +33,14 @@ it('prune takes statistics', async () => {
   const { calls } = await runWithDouble('prune dense -o pruned -s 0.3 --statistics stats');
   expect(calls[0]).toMatchObject(['prune', { statistics: 'stats' }]);
 });
+
+it('observes a shard, and merges them', async () => {
+  const { calls } = await runWithDouble('observe dense -o 2 --shard 2/4');
+  expect(calls[0]).toMatchObject(['observe', { shard: '2/4' }]);
+  const { exitCode, err } = await runWithDouble('observe dense -o 2 --shard two');
+  expect(exitCode).toBe(2);
+  expect(err).toMatch(/--shard is "two"; expected a part of several, such as 2\/4/);
+  const merged = await runWithDouble('merge 1 2 -o stats');
+  expect(merged.calls[0]).toMatchObject(['mergeStatistics', { shards: ['1', '2'], out: 'stats' }]);
+  expect(merged.out).toMatch(/^Merged 2 shards -> stats\n12 modules on 64 windows, 12.3 MB\n/);
+});

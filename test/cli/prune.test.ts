@@ -179,6 +179,7 @@ describe('prune', () => {
         '',
         'It would take about 3 min 3 s here, on 64 windows of 512 tokens, 32 of them written by the model ' +
           '(generate 1 min 0 s, prune 2 min 3 s).',
+        'It would take about 2.10 GB of memory, and up to 350 MB of disk beside the output meanwhile.',
         '',
       ].join('\n'),
     );

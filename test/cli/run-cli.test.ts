@@ -3,6 +3,7 @@ import { ALLOCATIONS } from '../../src/allocation/allocations.js';
 import { benchCommand } from '../../src/cli/bench.js';
 import { biasCommand } from '../../src/cli/bias.js';
 import { evalCommand } from '../../src/cli/eval.js';
+import { mergeCommand } from '../../src/cli/merge.js';
 import { observeCommand } from '../../src/cli/observe.js';
 import { pruneCommand } from '../../src/cli/prune.js';
 import { quantizeCommand } from '../../src/cli/quantize.js';
@@ -121,6 +122,7 @@ describe('exit codes', () => {
       pruneCommand,
       quantizeCommand,
       observeCommand,
+      mergeCommand,
       evalCommand,
       benchCommand,
       biasCommand,

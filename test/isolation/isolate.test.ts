@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout } from 'node:timers/promises';
+import { remedyOf } from '../../src/isolation/run-isolated.js';
 import { startPulse } from '../../src/isolation/start-pulse.js';
 import { watchProcess } from '../../src/isolation/watch-process.js';
 import { describe as describeFromSource, type Progress } from '../../src/node.js';
@@ -80,6 +81,21 @@ describe('a call in a process of its own', () => {
     await expect(call).rejects.toThrow(EngineError);
     await expect(call).rejects.toThrow(/the process of describe died by SIGFPE at the stage "(load|analyse)"/);
   });
+});
+
+it.each([
+  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*goes on from there.*--no-certify/],
+  [
+    'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
+    /^Memory ran short: .* goes on from there$/,
+  ],
+  [
+    'was ended, for it held 900 MB, more than 512 MB at the stage "load"',
+    /^The model or a file beside it may be the cause/,
+  ],
+  ['died by SIGSEGV at the stage "prune"', /^The model or a file beside it may be the cause/],
+])('knows what to do about a process that %s', (death, remedy) => {
+  expect(remedyOf(death)).toMatch(remedy);
 });
 
 describe('a watchdog', () => {

@@ -4,6 +4,7 @@ import { EngineError, NumericalError } from '../../src/errors.js';
 import { logitsGap } from '../../src/evaluation/compare-logits.js';
 import { prune, STAGES, type Stages } from '../../src/node.js';
 import { floatsHandle } from '../../src/onnx/tensor-handle.js';
+import type { Progress } from '../../src/progress.js';
 import type { PruneOutcome } from '../../src/prune/job.js';
 import { linearBiasName } from '../../src/removal/repair-linear.js';
 import type { Engine, Tensor } from '../../src/runtime/engine.js';
@@ -49,6 +50,32 @@ describe('the certificate', () => {
     const none = await prune({ ...blind, model, out: at('b'), certify: false, evaluation: false });
     expect(none.certificate).toBeUndefined();
   }, 240_000);
+
+  it.each([
+    ['load', undefined, /^written, but not checked: .*allocate/],
+    ['loadFile', { opened: false, passed: true }, /^checked block by block, .* whole: .*allocate/],
+  ] as const)(
+    'keeps the result where memory is too short for the check (%s)',
+    async (call, expected, remark) => {
+      let isShort = false;
+      const engine: Engine = {
+        ...testEngine,
+        async [call](...given: never[]) {
+          if (isShort) throw new EngineError('Failed to allocate memory for requested buffer of size 1');
+          return (testEngine[call] as (...given: never[]) => ReturnType<Engine['load']>)(...given);
+        },
+      };
+      const onProgress = ({ stage }: Progress) => {
+        isShort = stage === 'certify';
+      };
+      const given = { ...blind, model: SHORT_LLAMA, evaluation: false, engine, onProgress } as const;
+      const report = await prune({ ...given, out: at('kept') });
+      expect(report.certificate).toEqual(expected && expect.objectContaining(expected));
+      expect(report.remarks).toContainEqual(expect.stringMatching(remark));
+      expect((await listFiles(at('kept'))).some((name) => name.endsWith('.onnx'))).toBe(true);
+    },
+    240_000,
+  );
 
   it.each([
     ['another neuron', (keep: Int32Array) => keep.with(0, keep[0] === 0 ? 1 : 0), 0],

@@ -95,6 +95,8 @@ it('adds up what several results take', async () => {
   const results = [0.5, 0.5].map((sparsity, rung) => ({ sparsity, out: at(`ladder/${rung}`) }));
   await checkRoom(model, results, { force: false, denseBytes: 1000 });
   await expect(checkRoom(model, results, { force: false, denseBytes: 1e18 })).rejects.toThrow(/at least 5\d+ bytes/);
+  const scratch = checkRoom(model, results, { force: false, denseBytes: 1000, scratchBytes: 7e18 });
+  await expect(scratch).rejects.toThrow(/at least 7\d+ bytes/);
   await model.close();
 });
 

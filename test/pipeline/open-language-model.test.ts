@@ -5,6 +5,9 @@ import type { LanguageModel } from '../../src/evaluation/language-model.js';
 import { openModelFolder } from '../../src/node.js';
 import { openLanguageModel } from '../../src/pipeline/open-language-model.js';
 import { createNodeEngine } from '../../src/platform/node/node-engine.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { Engine } from '../../src/runtime/engine.js';
+import { openModelFolder as openFolderOn } from '../../src/storage/model-folder.js';
 import { testEngine } from '../support/engine.js';
 import {
   buildDecoder,
@@ -149,6 +152,30 @@ it.each([
   const path = join(folder(), 'model.onnx');
   await writeFile(path, bytes);
   expect(relativeGap(await stepsOf(path, true), await stepsOf(path, false))).toBeLessThan(1e-6);
+});
+
+it('opens a model that does not fit in memory block by block in every run', async () => {
+  const read = async (memoryBytes: number) => {
+    const loads: string[] = [];
+    const engine: Engine = {
+      ...testEngine,
+      load: (...given) => {
+        loads.push('load');
+        return testEngine.load(...given);
+      },
+    };
+    const opened = await openFolderOn({ ...nodePlatform, memoryBytes }, TINY_LLAMA);
+    const model = await openLanguageModel(engine, opened);
+    loads.length = 0;
+    const logits = await logitsOf(model).finally(() => model.release());
+    await opened.close();
+    return { logits, loadCount: loads.length };
+  };
+  const [whole, small] = [await read(2 ** 40), await read(1e5)];
+  expect(whole.loadCount).toBe(0);
+  // Nine runs of several blocks each.
+  expect(small.loadCount).toBeGreaterThan(18);
+  expect(relativeGap(Float32Array.from(small.logits), Float32Array.from(whole.logits))).toBeLessThan(1e-5);
 });
 
 it('writes with weights that lie beside the graph, and in pieces in WebAssembly', async () => {

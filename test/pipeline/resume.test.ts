@@ -103,6 +103,39 @@ describe('a run that is aborted', () => {
   );
 });
 
+it('goes on without the certificate that it was cut off in, and prunes no block again', async () => {
+  const request = { ...COMMON, sparsity: 0.3, method: 'flap', evaluation: false } as const;
+  const abortion = new AbortController();
+  const stop = ({ stage }: Progress) => stage === 'certify' && abortion.abort();
+  const cut = runPrune(PLATFORM, { ...request, out: at('cut'), onProgress: stop, signal: abortion.signal });
+  await expect(cut).rejects.toThrow('abort');
+  const pruned: Progress[] = [];
+  const onProgress = (step: Progress) => void (step.stage === 'prune' && step.detail && pruned.push(step));
+  const report = await runPrune(PLATFORM, { ...request, out: at('cut'), certify: false, onProgress });
+  expect(report.certificate).toBeUndefined();
+  expect(report.remarks).toContainEqual(expect.stringMatching(/^resumed from what .*cut\.partial kept/));
+  expect(pruned).toEqual([]);
+  const again = await runPrune(PLATFORM, { ...request, out: at('cut') });
+  expect(again.createdAt).toBe(report.createdAt);
+  expect(again.remarks).toContainEqual(expect.stringMatching(/^an earlier run made this without a certificate/));
+});
+
+it('keeps scratch files beside the output, and removes those of a run that was killed', async () => {
+  const createScratch = () => Promise.reject(new Error('the temporary folder is full'));
+  await mkdir(at('out.partial'));
+  await writeFile(at('out.partial/left.scratch'), 'of a system that removes no open file');
+  const request = {
+    ...COMMON,
+    sparsity: 0.3,
+    modules: 'ffn',
+    method: 'obc',
+    certify: false,
+    evaluation: false,
+  } as const;
+  await runPrune({ ...nodePlatform, createScratch }, { ...request, out: at('out') });
+  expect(await readdir(folder())).toEqual(['out']);
+});
+
 it('keeps what came of pruning apart from what comes of rounding again', async () => {
   const source = { tokens: Array.from({ length: 64 }, (_, token) => token) };
   const common = { certify: false, evaluation: false, calibration: { windowCount: 2, windowLength: 16, source } };

@@ -26,12 +26,13 @@ describe('a machine with too little memory for the whole model', () => {
   it('prunes it block by block, checks it so, and says what was left out', async () => {
     const report = await prune(2e4, 'small');
     expect(report.certificate).toMatchObject({ opened: false, passed: true });
-    expect(report.quality).toBeUndefined();
+    // Each run reads all weights, so that few windows are compared.
+    expect(report.quality!.protocol.windowCount).toBe(3);
+    expect(report.quality!.perplexity.pruned).toBeGreaterThan(1);
     const about = /opening the whole model takes about [\d.]+ KB of memory, and this machine has 20(\.0)? KB/;
     expect(report.remarks.filter((remark) => about.test(remark)).map((remark) => remark.split(':')[0])).toEqual([
       expect.stringContaining('calibrated on text alone'),
       'checked block by block, but not opened as a whole',
-      'what the result costs in quality was not measured',
     ]);
     expect(await readdir(join(folder, 'small'))).toContain('onnx');
   });

@@ -2,20 +2,21 @@ import { createLanguageModel } from '../../src/evaluation/session-language-model
 import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import { createNodeEngine } from '../../src/platform/node/node-engine.js';
-import { compileModel } from '../../src/runtime/compile-model.js';
+import { compileBlockByBlock, compileModel } from '../../src/runtime/compile-model.js';
 import type { Engine, Session } from '../../src/runtime/engine.js';
 import { createGraphBuilder } from '../support/graph-builder.js';
-import { readTinyLlama, someWindows } from '../support/tiny-llama.js';
+import { readTinyLlama, relativeGap, someWindows } from '../support/tiny-llama.js';
 
 const wasm = await createNodeEngine({ executionProvider: 'wasm' });
 
 /** The engine, with a count of the sessions that it has made and of those that are gone. */
 function counting(failAt = Number.POSITIVE_INFINITY) {
-  const count = { made: 0, ran: 0, released: 0 };
+  const count = { made: 0, ran: 0, released: 0, mostAtOnce: 0 };
   const load: Engine['load'] = async (bytes, options) => {
     count.made += 1;
     if (count.made === failAt) throw new Error('no room');
     const session = await wasm.load(bytes, options);
+    count.mostAtOnce = Math.max(count.mostAtOnce, count.made - count.released);
     const run: Session['run'] = (feeds, fetches) => {
       count.ran += 1;
       return session.run(feeds, fetches);
@@ -68,6 +69,22 @@ it('runs the pieces alone that are needed', async () => {
   const [first, all] = [await runOnce(['present.0.key']), await runOnce(['logits'])];
   expect(all).toBe(count.made);
   expect(first).toBeLessThan(all);
+});
+
+it('opens one piece at a time in every run of a model that does not fit, and can be aborted in between', async () => {
+  const { engine, count } = counting();
+  const whole = await wasm.load(readTinyLlama());
+  const stop = new AbortController();
+  const run = await compileBlockByBlock(engine, await open(readTinyLlama()), { signal: stop.signal });
+  expect(count.mostAtOnce).toBe(1);
+  const opened = count.made;
+  const [found, expected] = [await logitsOf(run), await logitsOf(whole)].map((logits) => Float32Array.from(logits));
+  expect(relativeGap(found!, expected!)).toBeLessThan(1e-5);
+  expect(count.mostAtOnce).toBe(1);
+  expect(count.made).toBe(opened + 3 * opened);
+  expect(count.released).toBe(count.made);
+  stop.abort();
+  await expect(logitsOf(run)).rejects.toThrow(/abort/);
 });
 
 it('keeps none of its sessions when one cannot be made', async () => {

@@ -293,6 +293,8 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
         { stage: 'save', ms: 100 },
       ],
       ms: 183_100,
+      memoryBytes: 2_100_000_000,
+      scratchBytes: 350_000_000,
       remarks: ['block 1 experts: stays as it is'],
     }),
     pruneLadder: async ({ sparsity }) =>
@@ -307,6 +309,14 @@ export async function runWithDouble(commandLine: string, overrides: Partial<CliA
       { ...PRUNE_REPORT, model, ...(out !== undefined && { out }), size: SIZE_REPORT },
     ],
     observe: async ({ model, out, method = 'auto' }) => ({ ...OBSERVED, model, out, method: String(method) }),
+    mergeStatistics: async ({ shards, out }) => ({
+      out,
+      shardCount: shards.length,
+      moduleCount: 12,
+      windowCount: 64,
+      bytes: 12_300_000,
+      remarks: [],
+    }),
     applyRecipe: async ({ model, out }) => ({
       model,
       out,

@@ -4,6 +4,7 @@ import { blockSpans } from '../../src/architecture/layout.js';
 import { readModelInputs } from '../../src/graph/model-inputs.js';
 import { resolveOptions } from '../../src/options.js';
 import { measureForwards } from '../../src/prune/measure-dense/measure-forwards.js';
+import { createSparseArchive } from '../../src/prune/measure-dense/sparse-archive.js';
 import { startContext } from '../../src/prune/prune-context.js';
 import { storeInMemory } from '../../src/removal/repair-linear.js';
 import type { Batch } from '../../src/runtime/block-runner.js';
@@ -18,7 +19,7 @@ export async function measureCurvatures(
   { model, analysed }: Loaded,
   windows: readonly Int32Array[],
   choose: (batch: Batch) => boolean = () => true,
-  walk: Partial<Pick<BackwardWalk, 'engine' | 'mostLogits'>> = {},
+  { stride = 1, ...walk }: Partial<Pick<BackwardWalk, 'engine' | 'mostLogits'>> & { readonly stride?: number } = {},
 ): Promise<Float64Array[]> {
   const options = resolveOptions({ sparsity: 0.3, method: 'obc', metric: 'loss' });
   const job = {
@@ -34,9 +35,10 @@ export async function measureCurvatures(
   const run = startContext(job);
   const { layout } = analysed.detected;
   const runner = await run.startRunner(model, { isFixed: true });
-  const batches = run.batches.filter(choose);
-  const backwardPass = { batches, archive: createMemoryStore(), modules: layout.modules, lowest: 0 };
   const spans = blockSpans(layout);
+  const batches = run.batches.filter(choose);
+  const archive = await createSparseArchive({ job, model, spans, batches, side: runner.side, stride });
+  const backwardPass = { batches, archive, modules: layout.modules, lowest: 0 };
   const needs = {
     blockChange: false,
     sensitivity: false,

@@ -73,7 +73,7 @@ async function readAll(
   folder: ModelFolder,
   texts: readonly Pick<ComparedText, 'windows'>[],
 ): Promise<Float32Array[]> {
-  const model = await openLanguageModel(engine, folder);
+  const model = await openLanguageModel(engine, folder, { signal });
   try {
     const losses: Float32Array[] = [];
     for (const { windows } of texts) losses.push(await measureTokenLosses(model, windows, { signal, onProgress }));

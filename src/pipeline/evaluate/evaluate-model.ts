@@ -111,7 +111,7 @@ function withLanguageModel<T>(
   return withJob(platform, request, async (context) => {
     const measuring = await platform.createEngine(request);
     const folder = await open.run(context, request);
-    const model = await openLanguageModel(measuring, folder);
+    const model = await openLanguageModel(measuring, folder, { signal: request.signal });
     context.onEnd(() => model.release());
     return use(model, folder);
   });

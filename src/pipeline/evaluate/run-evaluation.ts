@@ -136,14 +136,14 @@ function planMeasurements(
 
 /** Opens the file of scores for everything that is planned. */
 async function openScores(
-  { platform, signal }: JobContext,
+  { platform, signal, onProgress }: JobContext,
   resume: string,
   { plans, reference }: { readonly plans: readonly Plan[]; readonly reference: ModelFolder | undefined },
 ): Promise<ScoreFile> {
-  const referenceSha256 = reference && (await hashModel(reference, signal));
+  const referenceSha256 = reference && (await hashModel(reference, { signal, onProgress }));
   const runs: ScoredRun[] = [];
   for (const { model, folder, measurements } of plans) {
-    const modelSha256 = await hashModel(folder, signal);
+    const modelSha256 = await hashModel(folder, { signal, onProgress });
     for (const { kind, source, sourceSha256, protocol } of measurements) {
       const against = kind === 'divergence' ? { referenceSha256 } : {};
       runs.push({ model, source, kind, modelSha256, ...against, sourceSha256, protocol });
@@ -178,7 +178,7 @@ async function measureAll(
 ): Promise<Evaluation[]> {
   const { onProgress, signal } = context;
   const openIn = async ({ onEnd }: JobContext, folder: ModelFolder) => {
-    const model = await openLanguageModel(engine, folder);
+    const model = await openLanguageModel(engine, folder, { signal });
     onEnd(() => model.release());
     return model;
   };

@@ -1,3 +1,4 @@
+import { errorMessage } from '../../error-message.js';
 import { EngineError, NumericalError, UnsupportedModelError } from '../../errors.js';
 import {
   type LogitsRequest,
@@ -19,6 +20,7 @@ import { type MaskOptions, maskModel } from '../../removal/mask-model.js';
 import type { CertificateReport } from '../../report/report-schema.js';
 import { analyseModel } from '../../runtime/analyse-model.js';
 import { describeUnrunnable } from '../../runtime/refuse-unrunnable.js';
+import { isShortOfMemory } from '../../runtime/short-of-memory.js';
 import { cacheSizes, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
 import { withScratchWeights } from '../../storage/scratch-weights.js';
 import type { Stage } from '../job-context.js';
@@ -81,6 +83,7 @@ const HALF_TYPES: ReadonlySet<number> = new Set([10, 16]);
  * ONNX Runtime fuses no operators is the model's own rounding, which the tolerance follows from. Where that is not enough, the dense
  * model is measured too: kernels that round activations move its logits in the same way.
  *
+ * Where memory is too short, what can be run is compared, or a remark says that nothing was.
  * @throws NumericalError when they differ; EngineError when ONNX Runtime runs the original, and not what was written.
  */
 export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
@@ -92,6 +95,10 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
       try {
         const onRun = (done: number) => onProgress?.({ stage: 'certify', done, total: RUNS });
         return await compare({ ...input, written, signal, onRun }, remarks);
+      } catch (error) {
+        if (!isShortOfMemory(error)) throw error;
+        remarks.push(`written, but not checked: ${errorMessage(error)}`);
+        return undefined;
       } finally {
         await written.close();
       }
@@ -137,7 +144,8 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     return sign(request, { ...measured, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
   }
   const certificate = sign(request, measured);
-  if (tooLarge !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${tooLarge}`);
+  const unopenable = tooLarge ?? (isShortOfMemory(opened) ? errorMessage(opened) : undefined);
+  if (unopenable !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${unopenable}`);
   else if (opened instanceof EngineError) remarks.push(unopened(request, opened));
   return certificate;
 }
@@ -195,6 +203,7 @@ async function runOpened(
     return await open(written);
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
+    if (isShortOfMemory(error)) return error;
     const failure = await open(folder).catch((cause) => cause as unknown);
     if (failure instanceof EngineError) return error;
     throw new EngineError(

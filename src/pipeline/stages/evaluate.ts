@@ -101,7 +101,7 @@ function measureWith(
         onProgress?.({ stage: 'evaluate', done: 0, total: 1, detail: `model ${index + 1} of ${modelCount}` });
         const start = performance.now();
         const folder = await openFolder();
-        const model = await openLanguageModel(engine, folder);
+        const model = await openLanguageModel(engine, folder, { signal });
         try {
           const promptUnits = samples.prompts.length * unitsOfPrompt(samples);
           const listener = onProgress && ((step: Progress) => onProgress({ ...step, total: step.total + promptUnits }));

@@ -20,7 +20,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedGenerate } from '../../options/calibration.js';
 import type { Journal } from '../../platform/journal.js';
 import type { Engine, Tensor } from '../../runtime/engine.js';
-import { hashFiles } from '../../storage/hash-files.js';
+import { hashUnchanged } from '../../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../storage/model-folder.js';
 import { formatWindowsFile, openWindowsFile } from '../../storage/windows-file.js';
 import type { JobContext } from '../job-context.js';
@@ -58,7 +58,7 @@ export interface WrittenWindows extends GeneratedSet {
  * @throws OptionError, UnsupportedModelError, EngineError
  */
 async function generateWindows(context: JobContext, input: GenerateInput): Promise<WrittenWindows> {
-  const { platform, signal } = context;
+  const { platform } = context;
   const { generate, windowLength } = input;
   const hints = hintsOf(input);
   const { temperature, documentLength, seed = input.seed, startToken = requireStartToken(hints), file } = generate;
@@ -67,7 +67,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const drawing = { seed, startToken, temperature, documentLength };
   const isPlain = startOfDocuments({ leadingTokens, startToken }).length === 1;
   const origin = {
-    modelSha256: await hashFiles(platform, paths, signal),
+    modelSha256: await hashUnchanged(platform, paths, context),
     ...drawing,
     leadingTokens: isPlain ? undefined : leadingTokens,
     windowLength,

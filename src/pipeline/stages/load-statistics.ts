@@ -1,4 +1,5 @@
 import type { CalibrationSet } from '../../calibration/calibration-set.js';
+import { OptionError } from '../../errors.js';
 import type { PruneJob } from '../../prune/job.js';
 import { loadStatistics as load, type MeasuredModel } from '../../prune/measure-dense/measure-dense.js';
 import { storeInMemory } from '../../removal/repair-linear.js';
@@ -32,6 +33,11 @@ export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {
   async run({ platform, onEnd, remarks, signal }, { place, folder, job }) {
     const { json, tensors, close } = await openPair(platform, place, { check: checkSavedStatistics, signal });
     onEnd(close);
+    if (json.shard !== undefined)
+      throw new OptionError(
+        `${place.json} is shard ${json.shard.index} of ${json.shard.count}; merge all shards first (mergeStatistics, fang-prune merge)`,
+        { option: 'statistics' },
+      );
     const made = { name: place.json, version: json.version, origin: json.model };
     await checkModelHash(made, folder, { model: job.model, signal });
     await checkLayout(made, job.analysed);

@@ -37,17 +37,23 @@ export const quality: Stage<QualityInput, QualityReport | undefined> = {
           remarks.push(`${UNMEASURED}: there is no tokenizer, and no calibration window`);
           return undefined;
         }
-        const { windows, from, leadingTokens, predictions } = dense;
+        const { windows, from, leadingTokens, windowsAtOnce, predictions } = dense;
         // The dense model has read them now, or for an earlier result.
         const total = done + windows.length;
         const onWindow = () => report(total);
         const written = await openModelFolder(platform, platform.files.resolve(path, file ?? folder.modelFile), folder);
-        const model = await openLanguageModel(engine, written).catch(async (error) => {
+        const model = await openLanguageModel(engine, written, { signal }).catch(async (error) => {
           await written.close();
           throw error;
         });
         try {
-          const found = await comparePredictions(model, predictions, { engine, windows, onWindow, signal });
+          const found = await comparePredictions(model, predictions, {
+            engine,
+            windows,
+            windowsAtOnce,
+            onWindow,
+            signal,
+          });
           const windowLength = windows[0]!.length - leadingTokens.length;
           return {
             ...found,

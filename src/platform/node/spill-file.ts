@@ -14,10 +14,17 @@ import { writing } from '../writing.js';
  */
 export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
   const folder = await writing(parent, () => mkdtemp(join(parent, 'fang-prune-')));
-  const path = join(folder, 'spill');
+  return openScratch(join(folder, 'spill'), folder);
+}
+
+/** The same under a path of the caller's. @throws OptionError when the file cannot be made. */
+export const createScratchFile = (path: string): Promise<ScratchFile> => openScratch(path, path);
+
+/** @param removed path of what goes when the file is no longer needed, or at once where the system allows it */
+async function openScratch(path: string, removed: string): Promise<ScratchFile> {
   const file = await writing(path, () => open(path, 'wx+'));
-  const removeFolder = () => rm(folder, { recursive: true, force: true }).catch(() => undefined);
-  await removeFolder();
+  const remove = () => rm(removed, { recursive: true, force: true }).catch(() => undefined);
+  await remove();
   return {
     async write(offset, bytes) {
       for (let written = 0; written < bytes.byteLength; ) {
@@ -39,7 +46,7 @@ export async function createSpillFile(parent = tmpdir()): Promise<ScratchFile> {
     },
     async dispose() {
       await file.close().catch(() => undefined);
-      await removeFolder();
+      await remove();
     },
   };
 }

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type { Dirent } from 'node:fs';
 import { lstat, mkdir, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
@@ -13,6 +14,7 @@ import { checkOwn, readListing, removeListed, removeOwn, walkFolder } from './ow
 import { exists, resolveLinks } from './paths.js';
 import { MOST_BYTES, readLittleFile } from './read-little-file.js';
 import { finishReplacing, REPLACING, REPLACING_NEW } from './replace-contents.js';
+import { createScratchFile } from './spill-file.js';
 import { syncFolder } from './sync-file.js';
 import { hasCode } from './system-error.js';
 import { besideOf, INSIDE, placeWorkspace } from './workspace-place.js';
@@ -22,6 +24,8 @@ const RESULT = 'result';
 const RESULT_LIST = 'result.list';
 const REPLACED = 'replaced';
 const RUN = 'run.json';
+/** Endings of scratch files, which systems that cannot remove an open file leave behind a run that was killed. */
+const SCRATCH = '.scratch';
 const RUN_SCHEMA = 'fang-prune-run/2';
 
 /** Where the parts of a workspace lie. */
@@ -107,7 +111,7 @@ async function isPart(folder: string, found: Dirent): Promise<boolean> {
   if ([RESULT, REPLACED].includes(name)) return found.isDirectory();
   if (!found.isFile()) return false;
   if (name.startsWith(LOCK)) return ((await lstat(join(folder, name)).catch(() => undefined))?.size ?? 0) <= MOST_BYTES;
-  return [RUN, RESULT_LIST, REPLACING, REPLACING_NEW].includes(name) || ENTRY.test(name);
+  return [RUN, RESULT_LIST, REPLACING, REPLACING_NEW].includes(name) || ENTRY.test(name) || name.endsWith(SCRATCH);
 }
 
 /** Files of the user's may have come into folders that a run was cut off in. */
@@ -200,6 +204,7 @@ export async function openWorkspace(
   };
   const hasEntries = async () => (await readdir(folder)).some((name) => ENTRY.test(name));
   try {
+    await removeScratch(folder);
     const kept = await readRun(folder);
     const isSame = resume && key !== undefined && kept === key;
     const found = kept === undefined || !(await hasEntries()) ? 'nothing' : isSame ? 'same' : 'other';
@@ -214,6 +219,7 @@ export async function openWorkspace(
       found,
       journal: createJournal(entries),
       check,
+      createScratch: () => createScratchFile(join(folder, `${randomUUID()}${SCRATCH}`)),
       async close(isOver) {
         // The run has heard of a full disk, or needs nothing more of it.
         await entries.settle().catch(() => undefined);
@@ -225,6 +231,11 @@ export async function openWorkspace(
     await release();
     throw error;
   }
+}
+
+async function removeScratch(folder: string): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => name.endsWith(SCRATCH));
+  await Promise.all(names.map((name) => rm(join(folder, name), { force: true })));
 }
 
 /** The workspace of an output, as the user would name it, if a run that was cut off may have left something in it. */

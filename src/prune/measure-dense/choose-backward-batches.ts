@@ -17,9 +17,16 @@ export function chooseBackwardBatches(
   { grouping, sensitivity, modules }: DenseNeeds,
 ): Batch[] {
   if (grouping !== undefined || sensitivity) return [...batches];
+  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  return everyNth(batches, strideOf(tokenCount, modules));
+}
+
+/** Tokens that go back where nothing but curvature is wanted, roughly. */
+export const countCurvatureTokens = (tokenCount: number, modules: DenseNeeds['modules']): number =>
+  tokenCount / strideOf(tokenCount, modules);
+
+function strideOf(tokenCount: number, modules: DenseNeeds['modules']): number {
   const outputs = Math.max(0, ...modules.map(({ output }) => output.outputCount));
   const wanted = Math.max(CURVATURE_TOKENS.least, CURVATURE_TOKENS.perOutput * outputs);
-  const tokenCount = batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
-  const stride = Math.max(1, Math.floor(tokenCount / wanted));
-  return everyNth(batches, stride);
+  return Math.max(1, Math.floor(tokenCount / wanted));
 }

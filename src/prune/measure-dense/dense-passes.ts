@@ -8,6 +8,7 @@ import type { PruneContext } from '../prune-context.js';
 import { chooseBackwardBatches } from './choose-backward-batches.js';
 import { type DenseNeeds, needsGradients } from './dense-measures.js';
 import { findReached } from './find-obstacle.js';
+import { chooseStride, createSparseArchive } from './sparse-archive.js';
 import { createStatisticsStore, type StatisticsStore } from './statistics-store.js';
 
 /** What the passes over the dense model share: forwards with all tokens, and backwards with some where gradients are wanted. */
@@ -45,7 +46,9 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
   const spans = blockSpans(job.analysed.detected.layout);
   const model = copyModel(job.model);
   const runner = await context.startRunner(model, { isFixed: true });
-  const backwardPass = backwards ? await startBackwardPass(context, spans, { ...needs, modules: reached }) : undefined;
+  const backwardPass = backwards
+    ? await startBackwardPass(context, { model, runner, spans, needs: { ...needs, modules: reached } })
+    : undefined;
   // In the metric, orders take the curvature, which comes with the gradients.
   const kept = needs.order && needs.curvatures ? await createStatisticsStore(job, needs.modules) : undefined;
   const parts = [runner, backwardPass?.archive, kept];
@@ -63,12 +66,14 @@ export async function startDensePasses(context: PruneContext, needs: DenseNeeds)
 
 async function startBackwardPass(
   { job, batches }: PruneContext,
-  spans: readonly BlockSpan[],
-  needs: DenseNeeds,
+  { model, runner, spans, needs }: Pick<DensePasses, 'model' | 'runner' | 'spans' | 'needs'>,
 ): Promise<BackwardPass> {
   const chosen = chooseBackwardBatches(batches, needs);
-  const windowCount = chosen.reduce((sum, { batchSize }) => sum + batchSize, 0);
-  const archive = await job.createStore(windowCount, spans.length + 1);
+  const tokenCount = chosen.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const stateBytes = tokenCount * job.analysed.detected.layout.hiddenSize * Float32Array.BYTES_PER_ELEMENT;
+  const modelBytes = [...job.model.weights.values()].reduce((sum, { byteLength }) => sum + byteLength, 0);
+  const stride = chooseStride(spans.length, stateBytes, modelBytes);
+  const archive = await createSparseArchive({ job, model, spans, batches: chosen, side: runner.side, stride });
   const { modules } = needs;
   return { batches: chosen, archive, modules, lowest: lowestSpan(spans, modules) };
 }

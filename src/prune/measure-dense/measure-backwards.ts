@@ -7,7 +7,6 @@ import type { ChannelStatistics, CompensationAdapter } from '../../compensation/
 import type { UnsupportedModelError } from '../../errors.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
-import type { ResolvedOptions } from '../../options.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
@@ -64,7 +63,7 @@ export async function measureBackwards(
         spans,
         side: passes.runner.side,
         cotangents,
-        softened: softeningOf(job.options),
+        softened: softeningOf(job),
         metersOf: (span) => inSpan(span).flatMap(({ meters }) => meters),
         start: kept.start,
         onSpan: async (span, place) => {
@@ -99,9 +98,9 @@ export function lossTicks({ detected: { layout } }: AnalysedModel): number {
   return Math.max(1, (layout.vocabularySize * layout.hiddenSize) / blockParameters);
 }
 
-function softeningOf({ metric, seed }: ResolvedOptions): Softening | undefined {
+function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['job']): Softening | undefined {
   const { temperature }: Metric = METRICS[metric];
-  return temperature === undefined ? undefined : { temperature, seed };
+  return temperature === undefined ? undefined : { temperature, seed, firstWindow };
 }
 
 /** What is measured of a module on the way back, and what came of it. */
@@ -164,8 +163,12 @@ export async function orderModule(
   const weight = await readLinearWeight(model, module.output);
   return context.timed('order', async () => {
     const scoredWeight = curvature && (await weightByMetric(context, module, { weight, curvature }));
-    const { headUnit } = context.job.options;
-    return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply });
+    const { headUnit, signal } = context.job.options;
+    const onUnits = (done: number) => {
+      signal?.throwIfAborted();
+      context.tick(`block ${module.block} ${module.kind}: ${done} of ${module.unitCount} units ordered`, 0);
+    };
+    return orderUnits({ ...given, weight, scoredWeight, headUnit, random, multiply, onUnits });
   });
 }
 

@@ -1,5 +1,10 @@
 import type { PrunableModule } from '../../architecture/layout.js';
-import type { ChannelStatistics, CompensationAdapter, LinearWeight } from '../../compensation/adapter.js';
+import type {
+  ChannelStatistics,
+  CompensationAdapter,
+  ImportanceProblem,
+  LinearWeight,
+} from '../../compensation/adapter.js';
 import type { MultiplyTransposed } from '../../linalg/multiply-transposed.js';
 import { type HeadUnit, shrinkSteps } from '../../removal/plan-removal.js';
 import { scoreModule } from '../../removal/score-module.js';
@@ -21,6 +26,7 @@ export interface OrderCase {
   readonly headUnit: HeadUnit;
   readonly random: () => number;
   readonly multiply?: MultiplyTransposed | undefined;
+  readonly onUnits?: ImportanceProblem['onUnits'];
 }
 
 /** Orders a module's units without groups. A KV group that leaves whole is scored whole. */

@@ -76,7 +76,14 @@ export async function chooseCodes(
     const values = dequantise(codes);
     for (let at = 0; at < values.length; at += 1) values[at] = sample.weight[at]! - values[at]!;
     const errors = { rows: sample.outCount, columns: inCount, values };
-    const rowsOf = (start: number, end: number) => heldOut.subarray(start * inCount, end * inCount);
+    const rowsOf = (start: number, end: number) => {
+      const width = inCount - start;
+      if (width === inCount && end === inCount) return heldOut;
+      const rows = new Float32Array((end - start) * width);
+      for (let row = start; row < end; row += 1)
+        rows.set(heldOut.subarray(row * inCount + start, (row + 1) * inCount), (row - start) * width);
+      return rows;
+    };
     const cost = ((await form.trace(errors, rowsOf)) * outCount) / sample.outCount;
     freeBytes(values);
     return cost;

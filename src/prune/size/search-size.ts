@@ -108,9 +108,15 @@ export async function checkSmallest(
   const bytes = await bytesOf(smallest);
   const tooSmall = targets.find((target) => target < bytes);
   if (tooSmall === undefined) return;
-  const tables = problem.maps.filter(({ module }) => module === undefined);
-  const held = tables.map(({ name, forms }) => `${name} ${describe(forms.at(-1)!.bytes)}`);
-  const binds = [...held, `all else that stays ${describe(problem.fixedBytes)}`].join(', ');
+  const bytesLeft = ({ forms }: SizedMap) => forms.at(-1)!.bytes;
+  const tables = problem.maps.filter(({ isTable }) => isTable);
+  const whole = problem.maps.filter(({ isTable, module }) => !isTable && module === undefined);
+  const wholeBytes = whole.reduce((sum, map) => sum + bytesLeft(map), 0);
+  const binds = [
+    ...tables.map((map) => `${map.name} ${describe(bytesLeft(map))}`),
+    ...(whole.length > 0 ? [`${whole.length} other matrices whose shape stays ${describe(wholeBytes)}`] : []),
+    `all else that stays ${describe(problem.fixedBytes)}`,
+  ].join(', ');
   throw refusal(
     option,
     `is ${describe(tooSmall)}, and the least that the levers allowed can reach is ${describe(bytes)}: ${binds}. Ask for more, or allow more levers or dtypes of fewer bits`,

@@ -1,0 +1,29 @@
+import { OptionError } from '../errors.js';
+
+/** Variables that say which task of an array a process is, and which is the first. */
+const SCHEDULERS = [
+  { name: 'SLURM_ARRAY_TASK_ID', first: (environment: Environment) => Number(environment.SLURM_ARRAY_TASK_MIN ?? 0) },
+  { name: 'JOB_COMPLETION_INDEX', first: () => 0 },
+] as const;
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * What `--shard` names: `i/n`, or `n` alone in a task of a Slurm array or of a Kubernetes Indexed Job, which says i.
+ * @throws OptionError where no scheduler does, or its number is out of range.
+ */
+export function shardFromEnvironment(given: string, environment: Environment): string {
+  if (!/^[1-9]\d*$/.test(given)) return given;
+  const found = SCHEDULERS.find(({ name }) => environment[name] !== undefined);
+  if (found === undefined)
+    throw new OptionError(
+      `--shard ${given} names no part, and neither ${SCHEDULERS.map(({ name }) => name).join(' nor ')} is set. Give both, such as --shard 1/${given}.`,
+      { option: 'shard' },
+    );
+  const index = Number(environment[found.name]) - found.first(environment) + 1;
+  if (Number.isSafeInteger(index) && index >= 1 && index <= Number(given)) return `${index}/${Number(given)}`;
+  throw new OptionError(
+    `--shard ${given}: ${found.name} is ${environment[found.name]}, which is task ${index} of ${given}. Start as many tasks as shards.`,
+    { option: 'shard' },
+  );
+}

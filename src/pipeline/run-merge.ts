@@ -1,0 +1,304 @@
+import { OptionError } from '../errors.js';
+import { encodeFloats } from '../onnx/float-encoding.js';
+import type { TensorHandle } from '../onnx/onnx-model.js';
+import type { TensorMap } from '../onnx/safetensors.js';
+import { bytesHandle, sourceHandle } from '../onnx/tensor-handle.js';
+import { MERGE } from '../options/commands.js';
+import { checkOptions, rowsOf } from '../options/option.js';
+import type { Platform } from '../platform/platform.js';
+import type { JobControl } from '../progress.js';
+import { readDoubles, TENSOR_TYPES } from '../report/find-tensor.js';
+import {
+  buildTree,
+  type CovariancePart,
+  foldTree,
+  joinCovariances,
+  joinMeans,
+  joinMoments,
+  type SumTree,
+  type WeightedMeans,
+  type WeightedMoments,
+} from '../report/merge-sums.js';
+import { checkSavedStatistics } from '../report/parse-statistics.js';
+import { damaged } from '../report/saved-file.js';
+import {
+  MODEL_TENSORS,
+  type SavedShard,
+  type SavedStatistics,
+  sumNames,
+  tensorNames,
+} from '../report/statistics-schema.js';
+import { checkPairPlace, openPair, type PairPlace, resolvePair, writePair } from '../storage/json-with-tensors.js';
+import { totalBytes } from '../storage/model-folder.js';
+import { withJob } from './job-context.js';
+
+/** Shards of a look at one model, to be joined. */
+export interface MergeRequest extends JobControl {
+  /** What `observe({ shard })` wrote, in any order: all shards of one look. */
+  readonly shards: readonly string[];
+  /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
+  readonly out: string;
+  /** Replace statistics that exist. Default false. */
+  readonly force?: boolean | undefined;
+}
+
+/** Statistics that were joined. */
+export interface MergedStatistics {
+  /** The JSON file; the tensors lie beside it. */
+  readonly out: string;
+  readonly shardCount: number;
+  readonly moduleCount: number;
+  readonly windowCount: number;
+  /** Both files. */
+  readonly bytes: number;
+  readonly remarks: readonly string[];
+}
+
+interface OpenShard {
+  readonly place: PairPlace;
+  readonly json: SavedStatistics & { readonly shard: SavedShard };
+  readonly tensors: TensorMap;
+  readonly tokenCount: number;
+}
+
+/**
+ * Joins the statistics of all shards of a look. Sums are joined in pairs in the order of the shards, so that the order of the files
+ * does not matter. Nothing as large as a Gram matrix is in memory.
+ * @throws OptionError naming a shard that is missing, doubled, or of another look; ModelFormatError naming a damaged file.
+ */
+export async function runMerge(platform: Platform, request: MergeRequest): Promise<MergedStatistics> {
+  checkOptions(request, rowsOf(MERGE));
+  const { out, force = false } = request;
+  const { files } = platform;
+  const place = resolvePair(files, 'statistics', out);
+  await checkPairPlace(files, place, { force });
+  return withJob(platform, request, async ({ onEnd, onProgress, signal }) => {
+    const opened: OpenShard[] = [];
+    for (const path of request.shards) {
+      signal?.throwIfAborted();
+      const own = resolvePair(files, 'statistics', path);
+      const { json, tensors, close } = await openPair(platform, own, { check: checkSavedStatistics, signal });
+      onEnd(close);
+      opened.push(describeShard(own, json, tensors));
+    }
+    const shards = sortShards(opened);
+    const tensors = mergeTensors(shards, (done, total) => {
+      signal?.throwIfAborted();
+      onProgress?.({ stage: 'merge', done, total });
+    });
+    const windows = sumOf(shards.map(({ json }) => json.calibration.windowCount));
+    const merged = joinDescriptions(shards, windows);
+    await writePair(platform, place, { json: merged, tensors: await tensors });
+    return {
+      out: place.json,
+      shardCount: shards.length,
+      moduleCount: merged.modules.length,
+      windowCount: windows,
+      bytes: await totalBytes(platform, [place.json, place.tensors]),
+      remarks: merged.remarks,
+    };
+  });
+}
+
+function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorMap): OpenShard {
+  const { shard } = json;
+  if (shard === undefined)
+    throw new OptionError(`${place.json} is no shard: its statistics are of all windows, and need no merge.`);
+  const { windowCount, windowLength } = json.calibration;
+  return { place, json: { ...json, shard }, tensors, tokenCount: windowCount * windowLength };
+}
+
+/** Shards in their order, if they are all of one look. @throws OptionError */
+function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
+  const [first, ...others] = found;
+  if (first === undefined) throw new OptionError('there are no shards to merge', { option: 'shards' });
+  for (const other of others) {
+    const differing = COMPARED.find(([, of]) => JSON.stringify(of(first.json)) !== JSON.stringify(of(other.json)));
+    if (differing !== undefined)
+      throw new OptionError(
+        `${other.place.json} is of another look than ${first.place.json}: it has another ${differing[0]}. ` +
+          'Observe both with the same version, model, options and calibration.',
+      );
+  }
+  const { count } = first.json.shard;
+  const byIndex = new Map<number, OpenShard>();
+  for (const one of found) {
+    const { index } = one.json.shard;
+    const other = byIndex.get(index);
+    if (other !== undefined)
+      throw new OptionError(
+        `${other.place.json} and ${one.place.json} are both shard ${index} of ${count}. Leave one of them out.`,
+      );
+    byIndex.set(index, one);
+  }
+  const all = Array.from({ length: count }, (_, at) => at + 1);
+  const missing = all.filter((index) => !byIndex.has(index));
+  if (missing.length > 0)
+    throw new OptionError(
+      `shard ${missing.join(', ')} of ${count} is missing. Make it by observe with shard ${missing[0]}/${count} (--shard), and name it too.`,
+    );
+  const sorted = all.map((index) => byIndex.get(index)!);
+  let next = 0;
+  for (const { json, place } of sorted) {
+    const { firstWindow } = json.shard;
+    if (firstWindow !== next)
+      throw damaged('statistics', `${place.json}: its windows begin at ${firstWindow}, expected ${next}`);
+    next += json.calibration.windowCount;
+  }
+  return sorted;
+}
+
+/** What shards of one look have in common. */
+const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown])[] = [
+  ['version of fang-prune', ({ version }) => version],
+  ['model', ({ model }) => model],
+  ['method', ({ method }) => method],
+  ['seed', ({ seed }) => seed],
+  ['set of sums', ({ sums }) => sums],
+  ['metric', ({ metric }) => metric],
+  ['number of shards', ({ shard }) => shard.count],
+  ['calibration', ({ calibration: { windowCount: _, ...calibration } }) => calibration],
+  ['set of options', ({ settings }) => settings],
+  ['list of modules', ({ modules }) => modules],
+];
+
+function joinDescriptions(shards: readonly OpenShard[], windowCount: number): Omit<SavedStatistics, 'tensors'> {
+  const [{ json }] = shards as [OpenShard];
+  const { shard: _, run: __, tensors: ___, ...common } = json;
+  const engines = new Set(
+    shards.map(({ json: { environment } }) =>
+      [environment?.onnxRuntime, environment?.executionProvider, environment?.threads].join(),
+    ),
+  );
+  const remarks = shards.flatMap((one) => one.json.remarks);
+  return {
+    ...common,
+    calibration: { ...json.calibration, windowCount },
+    remarks: [
+      ...new Set([...remarks, ...(engines.size > 1 ? ['shards were measured by engines that round differently'] : [])]),
+    ],
+  };
+}
+
+/** Tensors whose values are joined when they are read. */
+async function mergeTensors(
+  shards: readonly OpenShard[],
+  onModule: (done: number, total: number) => void,
+): Promise<TensorMap> {
+  const [{ json, tensors: first }] = shards as [OpenShard];
+  const tree = buildTree(shards);
+  const merged = new Map<string, TensorHandle>();
+  merged.set(MODEL_TENSORS.windows, await joinWindows(shards));
+  for (const name of [MODEL_TENSORS.blockChange, MODEL_TENSORS.sensitivity]) {
+    const handle = first.get(name);
+    if (handle === undefined) continue;
+    const { values } = await foldTree(tree, { read: (one) => readMeans(one, name, handle.dims), join: joinMeans });
+    merged.set(name, doubles(values));
+  }
+  for (const [at, module] of json.modules.entries()) {
+    const { sumsOf, curvature } = tensorNames(module);
+    const names = sumNames(sumsOf());
+    const moments = await foldTree(tree, { read: (one) => readMoments(one, names), join: joinMoments });
+    merged.set(names.mean, doubles(moments.mean));
+    merged.set(names.variance, doubles(moments.variance));
+    const onRead = () => onModule(at, json.modules.length);
+    for (const [name, means] of [
+      [names.covariance, names.mean],
+      [curvature, undefined],
+    ] as const) {
+      const handle = first.get(name);
+      if (handle !== undefined) merged.set(name, lazyTriangle(tree, { name, means, handle, onRead }));
+    }
+  }
+  return merged;
+}
+
+const doubles = (values: Float64Array): TensorHandle =>
+  bytesHandle({ dataType: TENSOR_TYPES.double, dims: [values.length] }, encodeFloats(TENSOR_TYPES.double, values));
+
+async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> {
+  const parts = await Promise.all(
+    shards.map(({ tensors, place }) => {
+      const handle = tensors.get(MODEL_TENSORS.windows);
+      if (handle === undefined) throw damaged('statistics', `${place.tensors}: tensor "windows" is missing`);
+      return handle.read();
+    }),
+  );
+  const [{ json }] = shards as [OpenShard];
+  const bytes = new Uint8Array(sumOf(parts.map(({ byteLength }) => byteLength)));
+  let end = 0;
+  for (const part of parts) {
+    bytes.set(part, end);
+    end += part.byteLength;
+  }
+  const { windowLength } = json.calibration;
+  const dims = [bytes.byteLength / Int32Array.BYTES_PER_ELEMENT / windowLength, windowLength];
+  return bytesHandle({ dataType: TENSOR_TYPES.int, dims }, bytes);
+}
+
+const keptOf = ({ tensors, place }: OpenShard) => ({ tensors, files: place });
+
+async function readMeans(shard: OpenShard, name: string, dims: readonly number[]): Promise<WeightedMeans> {
+  return { tokenCount: shard.tokenCount, values: await readDoubles(name, dims, keptOf(shard)) };
+}
+
+async function readMoments(shard: OpenShard, names: ReturnType<typeof sumNames>): Promise<WeightedMoments> {
+  const dims = shard.tensors.get(names.mean)?.dims ?? [];
+  const [mean, variance] = [
+    await readDoubles(names.mean, dims, keptOf(shard)),
+    await readDoubles(names.variance, dims, keptOf(shard)),
+  ];
+  return { tokenCount: shard.tokenCount, mean, variance };
+}
+
+interface TriangleMerge {
+  readonly name: string;
+  /** Tensor of the means that the triangle is about; absent: it is a plain mean over tokens. */
+  readonly means: string | undefined;
+  /** Of one of the shards. */
+  readonly handle: TensorHandle;
+  readonly onRead: () => void;
+}
+
+/** A triangle that is joined piece by piece as it is read. */
+function lazyTriangle(
+  tree: SumTree<OpenShard>,
+  { name, means, handle: { dims, dataType, byteLength }, onRead }: TriangleMerge,
+): TensorHandle {
+  const width = Float32Array.BYTES_PER_ELEMENT;
+  const read = async (from: number, length: number) => {
+    onRead();
+    const start = Math.floor(from / width);
+    const count = Math.ceil((from + length) / width) - start;
+    const { values } = await foldTree(tree, {
+      read: (shard) => readPart(shard, { name, means, start, count, dims }),
+      join: (one, other) => (means === undefined ? { ...one, ...joinMeans(one, other) } : joinCovariances(one, other)),
+    });
+    const bytes = encodeFloats(TENSOR_TYPES.float, values);
+    return bytes.slice(from - start * width, from - start * width + length);
+  };
+  return sourceHandle({ dataType, dims }, { name: 'merged statistics', byteLength, read }, 0);
+}
+
+interface PartRequest extends Pick<TriangleMerge, 'name' | 'means'> {
+  readonly start: number;
+  readonly count: number;
+  readonly dims: readonly number[];
+}
+
+async function readPart(shard: OpenShard, { name, means, start, count, dims }: PartRequest): Promise<CovariancePart> {
+  const { tensors, place, tokenCount } = shard;
+  const handle = tensors.get(name);
+  if (handle === undefined || String(handle.dims) !== String(dims))
+    throw damaged('statistics', `${place.tensors}: tensor "${name}" is missing or of another size`);
+  const width = Float32Array.BYTES_PER_ELEMENT;
+  const bytes = await handle.read({ offset: start * width, length: count * width });
+  const values = Float64Array.from(new Float32Array(bytes.slice().buffer));
+  const stray = values.find((value) => !Number.isFinite(value));
+  if (stray !== undefined) throw damaged('statistics', `${place.tensors}: tensor "${name}" holds ${stray}`);
+  const mean =
+    means === undefined ? new Float64Array(0) : await readDoubles(means, tensors.get(means)?.dims ?? [], keptOf(shard));
+  return { tokenCount, mean, start, values };
+}
+
+const sumOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);

@@ -1,0 +1,47 @@
+import { refusal } from '../options/option.js';
+import type { ResolvedOptions } from '../options.js';
+import type { PruneJob } from '../prune/job.js';
+import { batchSizeOf } from '../prune/prune-context.js';
+
+export interface Shard {
+  /** From 1. */
+  readonly index: number;
+  readonly count: number;
+}
+
+/** @param name such as `2/4` @throws OptionError for a part that there is not. */
+export function parseShard(name: string): Shard {
+  const [index = 0, count] = name.split('/').map(Number);
+  if (count === undefined) throw refusal('shard', `is ${name}; expected a part of several, such as 1/${name}`);
+  if (index > count) throw refusal('shard', `is ${name}; expected at most ${count}/${count}`);
+  return { index, count };
+}
+
+/** Contexts are clustered on the tokens of all windows, which no shard sees. @throws OptionError */
+export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
+  if (grouping === undefined) return;
+  throw refusal(
+    'shard',
+    `cannot be had with function groups, which method ${methodName} makes here: their contexts are clustered on all windows at once. ` +
+      'Set grouping to false (--no-grouping), take method auto, obc or flap, or observe all windows in one run',
+  );
+}
+
+/** A job on the windows of a shard: whole batches, so that they round as those of a look that is not divided. @throws OptionError */
+export function takeShard(
+  job: Omit<PruneJob, 'store'>,
+  { index, count }: Shard,
+): Omit<PruneJob, 'store'> & { readonly firstWindow: number } {
+  const { windows } = job;
+  const batchSize = batchSizeOf(job);
+  const batchCount = Math.ceil(windows.length / batchSize);
+  if (batchCount < count)
+    throw refusal(
+      'shard',
+      `is ${index}/${count}, but ${windows.length} windows make ${batchCount} batches of ${batchSize}. ` +
+        `Take at most ${batchCount} shards, more windows (windowCount), or smaller batches (batchSize)`,
+    );
+  const startOf = (shard: number) => batchSize * Math.floor((shard * batchCount) / count);
+  const firstWindow = startOf(index - 1);
+  return { ...job, firstWindow, windows: windows.slice(firstWindow, startOf(index)) };
+}

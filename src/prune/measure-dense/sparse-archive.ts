@@ -1,0 +1,131 @@
+import type { BlockSpan } from '../../architecture/layout.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
+import { type Batch, type BlockRunner, createBlockRunner, type SideValues } from '../../runtime/block-runner.js';
+import type { TensorStore } from '../../runtime/tensor-store.js';
+import type { PruneJob } from '../job.js';
+
+/** Disk that an archive of all blocks' inputs may take, at least; and as a fraction of the model. */
+const ROOM = { bytes: 4 * 2 ** 30, ofModel: 0.5 };
+
+/**
+ * Every how many blocks the input is archived: of each, where all fit into the room. Else the fewest between two of them that fit, or
+ * where nothing does what takes the least.
+ */
+export function chooseStride(spanCount: number, stateBytes: number, modelBytes: number): number {
+  const room = Math.max(ROOM.bytes, ROOM.ofModel * modelBytes);
+  const bytesOf = (stride: number) => archivedStates(spanCount, stride) * stateBytes;
+  const strides = Array.from({ length: Math.max(1, spanCount) }, (_, at) => at + 1);
+  const least = strides.reduce((best, stride) => (bytesOf(stride) < bytesOf(best) ? stride : best), 1);
+  return strides.find((stride) => stride <= least && bytesOf(stride) <= room) ?? least;
+}
+
+/** Hidden states of all tokens that an archive holds at most. */
+export const archivedStates = (spanCount: number, stride: number): number =>
+  Math.ceil(spanCount / stride) + 1 + (stride - 1);
+
+export interface SparseArchiveRequest {
+  readonly job: PruneJob;
+  readonly model: OnnxModel;
+  readonly spans: readonly BlockSpan[];
+  readonly batches: readonly Batch[];
+  /** What the way forwards has made beside the hidden states. */
+  readonly side: Pick<SideValues, 'save'>;
+  readonly stride: number;
+}
+
+/**
+ * The inputs of all blocks, of which one of every `stride` is kept and the last block's output: those between are computed again from the
+ * one before when the first of them is asked for. Entries are those of `BackwardWalk.archive`, to be read from the last block on.
+ */
+export async function createSparseArchive(request: SparseArchiveRequest): Promise<TensorStore> {
+  const { job, spans, batches, stride } = request;
+  const windowCount = batches.reduce((sum, { batchSize }) => sum + batchSize, 0);
+  const kept = await job.createStore(windowCount, Math.ceil(spans.length / stride) + 1);
+  if (stride === 1) return kept;
+  const between = await job.createStore(windowCount, stride - 1);
+  /** Block from whose input those behind it were computed. */
+  let filledFrom = -1;
+  const placeOf = (entry: number) => ({ span: Math.floor(entry / batches.length), position: entry % batches.length });
+  const isKept = (span: number) => span === spans.length || span % stride === 0;
+  const keptEntry = (span: number, position: number) => Math.ceil(span / stride) * batches.length + position;
+  const betweenEntry = (span: number, position: number) => ((span % stride) - 1) * batches.length + position;
+
+  async function fill(from: number): Promise<void> {
+    const runner = await startAt(request, from, (position) => kept.get(keptEntry(from, position)));
+    try {
+      for (let span = from; span + 1 < Math.min(from + stride, spans.length); span += 1)
+        await advanceSpan(request, { runner, span }, (position, state) =>
+          between.put(betweenEntry(span + 1, position), state),
+        );
+    } finally {
+      await runner.dispose();
+    }
+    filledFrom = from;
+  }
+
+  return {
+    async get(entry) {
+      const { span, position } = placeOf(entry);
+      if (isKept(span)) return kept.get(keptEntry(span, position));
+      const from = span - (span % stride);
+      if (filledFrom !== from) await fill(from);
+      return between.get(betweenEntry(span, position));
+    },
+    async put(entry, tensor) {
+      const { span, position } = placeOf(entry);
+      if (isKept(span)) await kept.put(keptEntry(span, position), tensor);
+    },
+    dispose: async () => void (await Promise.all([kept.dispose(), between.dispose()])),
+  };
+}
+
+type GetState = (position: number) => ReturnType<TensorStore['get']>;
+
+/** A runner that stands before a block. */
+async function startAt(
+  { job, model, spans, batches, side }: SparseArchiveRequest,
+  at: number,
+  getState: GetState,
+): Promise<BlockRunner> {
+  const { engine, analysed, options } = job;
+  const runner = createBlockRunner({
+    ...{ engine, model, batches, isFixed: true, signal: options.signal },
+    cuts: analysed.detected.partition.cuts,
+    facts: analysed.facts,
+    tokenInput: analysed.tokenInput,
+    states: await job.createStore(batches.reduce((sum, { batchSize }) => sum + batchSize, 0)),
+  });
+  async function* saved(): AsyncGenerator<unknown> {
+    const none: ReadonlySet<string> = new Set();
+    const held = { wanted: none, complete: none, left: none, narrowed: new Map() };
+    yield { from: spans[at]!.first, passedCount: 0, side: side.save(), held };
+    // Batches go by their index, of which some may not go back.
+    const positions = new Map(batches.map(({ index }, position) => [index, position]));
+    for (let index = 0; index <= Math.max(-1, ...positions.keys()); index += 1) {
+      const position = positions.get(index);
+      yield { state: position === undefined ? undefined : await getState(position), held: new Map() };
+    }
+  }
+  await runner.restore(saved());
+  return runner;
+}
+
+interface SpanStep {
+  readonly runner: BlockRunner;
+  readonly span: number;
+}
+
+/** Moves a runner through a block. @param put gets the block's output by the position of the batch */
+async function advanceSpan(
+  { job, spans, batches }: SparseArchiveRequest,
+  { runner, span }: SpanStep,
+  put: (position: number, state: Parameters<TensorStore['put']>[1]) => Promise<void>,
+): Promise<void> {
+  const { first, last } = spans[span]!;
+  const output = job.analysed.detected.partition.cuts[last]!;
+  for (let segment = first; segment < last; segment += 1) await runner.pass();
+  await runner.advance({
+    fetches: [output],
+    onBatch: (batch, values) => put(batches.indexOf(batch), values[output]!),
+  });
+}

@@ -1,0 +1,57 @@
+import { resolveRequest } from '../../src/options/request.js';
+import { estimateScratch } from '../../src/pipeline/estimate-room.js';
+import { runPrune } from '../../src/pipeline/run-prune.js';
+import { STAGES } from '../../src/pipeline/stages.js';
+import { nodePlatform } from '../../src/platform/node/node-platform.js';
+import type { AnalysedModel } from '../../src/runtime/analyse-model.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
+
+const WINDOWS = { windowCount: 6, windowLength: 32 };
+
+it.each(['flap', 'obc', 'o-fang', 'auto'])(
+  'is what a run by %s keeps in scratch space, or a little more',
+  async (method) => {
+    const ends: number[] = [];
+    const createScratch = async () => {
+      const file = await nodePlatform.createScratch();
+      const at = ends.push(0) - 1;
+      return {
+        ...file,
+        write(offset: number, bytes: Uint8Array) {
+          ends[at] = Math.max(ends[at]!, offset + bytes.byteLength);
+          return file.write(offset, bytes);
+        },
+      };
+    };
+    let analysed: AnalysedModel | undefined;
+    const calibration = { ...WINDOWS, generate: false } as const;
+    const request = { model: SHORT_LLAMA, sparsity: 0.3, method, calibration, dryRun: true, report: false } as const;
+    await runPrune(
+      { ...nodePlatform, createScratch },
+      {
+        ...request,
+        stages: {
+          analyse: {
+            name: 'analyse',
+            async run(context, input) {
+              analysed = await STAGES.analyse.run(context, input);
+              return analysed;
+            },
+          },
+        },
+      },
+    );
+    const found = ends.reduce((sum, end) => sum + end, 0);
+    const { options } = resolveRequest({ ...request, sparsity: [0.3] });
+    const tokenCount = WINDOWS.windowCount * WINDOWS.windowLength;
+    const { parameterCount, hiddenSize } = analysed!.detected.layout;
+    const room = { analysed: analysed!, options, modelBytes: 4 * parameterCount, sparsity: 0.3 };
+    const estimate = estimateScratch({ ...room, tokenCount });
+    expect(found).toBeGreaterThan(0);
+    expect(found).toBeLessThan(1.1 * estimate);
+    expect(found).toBeGreaterThan(0.25 * estimate);
+    // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
+    const many = 2 ** 20;
+    expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThan(2 * many * hiddenSize * 4);
+  },
+);

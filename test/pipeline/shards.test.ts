@@ -1,0 +1,107 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { shardFromEnvironment } from '../../src/cli/shard-from-environment.js';
+import { OptionError } from '../../src/errors.js';
+import { mergeStatistics, type ObserveRequest, observe, type PruneRequest, prune } from '../../src/node.js';
+import { bytesSource } from '../../src/onnx/memory-folder.js';
+import { readSafetensors, type TensorMap } from '../../src/onnx/safetensors.js';
+import { SHORT_LLAMA } from '../support/short-llama.js';
+import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
+
+const folder = useTemporaryFolder();
+const at = (path: string) => join(folder(), path);
+
+const LOOK = {
+  model: SHORT_LLAMA,
+  method: 'obc',
+  metric: 'divergence',
+  // Seven batches, of which the last has a single window.
+  calibration: { windowCount: 13, windowLength: 24, generate: false },
+  batchSize: 2,
+} as const;
+
+const lookAt = (index: number, count: number, request: Partial<ObserveRequest> = {}) =>
+  observe({ ...LOOK, out: at(`${index}-of-${count}`), shard: `${index}/${count}`, ...request });
+const placesOf = (count: number) => Array.from({ length: count }, (_, index) => at(`${index + 1}-of-${count}`));
+const pruneFrom = (statistics: string, request: Partial<PruneRequest> = {}) =>
+  prune({
+    ...{ model: SHORT_LLAMA, sparsity: 0.3, method: 'obc', metric: 'divergence', statistics },
+    ...{ certify: false, evaluation: false, dryRun: true, report: false },
+    ...request,
+  });
+const readTensors = async (path: string): Promise<TensorMap> =>
+  readSafetensors(bytesSource('statistics', await readFile(join(path, 'statistics.safetensors'))));
+
+/** Largest distance of two tensors of floats, as a fraction of the largest value. */
+async function gapOf(name: string, one: TensorMap, other: TensorMap): Promise<number> {
+  const read = async (tensors: TensorMap) => {
+    const { buffer } = (await tensors.get(name)!.read()).slice();
+    return Array.from(tensors.get(name)!.dataType === 11 ? new Float64Array(buffer) : new Float32Array(buffer));
+  };
+  const [a, b] = [await read(one), await read(other)];
+  const largest = a.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+  return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0) / largest;
+}
+
+describe('shards of a look', () => {
+  it('give the same units however many there are, in whatever order they come', async () => {
+    const kept: string[] = [];
+    for (const count of [1, 2, 4, 7]) {
+      for (let index = 1; index <= count; index += 1) await lookAt(index, count);
+      const out = at(`merged-${count}`);
+      const merged = await mergeStatistics({ shards: placesOf(count), out });
+      expect(merged).toMatchObject({ shardCount: count, windowCount: 13, moduleCount: 4 });
+      const { modules } = await pruneFrom(out);
+      kept.push(JSON.stringify(modules.map(({ block, kind, keep }) => [block, kind, keep])));
+    }
+    expect(new Set(kept).size).toBe(1);
+    await mergeStatistics({ shards: placesOf(7).reverse(), out: at('reversed') });
+    expect(await hashFolder(at('reversed'))).toBe(await hashFolder(at('merged-7')));
+    const [one, seven] = [await readTensors(at('merged-1')), await readTensors(at('merged-7'))];
+    expect([...seven.keys()].sort()).toEqual([...one.keys()].sort());
+    for (const name of one.keys())
+      expect(await gapOf(name, one, seven)).toBeLessThan(name === 'windows' ? 1e-12 : 1e-4);
+    // They know of all tokens, not of a part alone.
+    const part = await readTensors(at('2-of-2'));
+    expect(await gapOf('block.0.ffn.1.covariance', one, part)).toBeGreaterThan(1e-2);
+  }, 240_000);
+
+  it('are refused by name where one is missing, doubled, of another look, or none', async () => {
+    await lookAt(1, 2, { method: 'flap', metric: 'output' });
+    await lookAt(2, 2, { method: 'flap', metric: 'output' });
+    await lookAt(2, 2, { method: 'flap', metric: 'output', seed: 5, out: at('foreign') });
+    await observe({ ...LOOK, method: 'flap', metric: 'output', out: at('whole') });
+    const merge = (...shards: string[]) => mergeStatistics({ shards: shards.map(at), out: at('out') });
+    await expect(merge('1-of-2')).rejects.toThrow(/^shard 2 of 2 is missing/);
+    await expect(merge('1-of-2', '2-of-2', '1-of-2')).rejects.toThrow(/1-of-2.* are both shard 1 of 2/);
+    await expect(merge('1-of-2', 'foreign')).rejects.toThrow(
+      /foreign.* is of another look than .*1-of-2.*another seed/,
+    );
+    await expect(merge('1-of-2', 'whole')).rejects.toThrow(/whole.* is no shard/);
+    await expect(merge('1-of-2', 'nowhere')).rejects.toThrow(/nowhere/);
+    const run = pruneFrom(at('1-of-2'), { method: 'flap', metric: 'output' });
+    await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
+  }, 240_000);
+
+  it('are refused before the work where they cannot be', async () => {
+    await expect(lookAt(3, 2)).rejects.toThrow(/shard is 3\/2; expected at most 2\/2/);
+    await expect(lookAt(1, 8)).rejects.toThrow(/shard is 1\/8, but 13 windows make 7 batches of 2/);
+    await expect(lookAt(1, 2, { method: 'o-fang' })).rejects.toThrow(/shard cannot be had with function groups/);
+    await expect(lookAt(1, 2, { shard: '4' })).rejects.toThrow(/shard is 4; expected a part of several/);
+    await expect(lookAt(1, 2, { shard: '0/4' })).rejects.toThrow(OptionError);
+  });
+});
+
+it.each([
+  ['2/4', {}, '2/4'],
+  ['4', { SLURM_ARRAY_TASK_ID: '5', SLURM_ARRAY_TASK_MIN: '5' }, '1/4'],
+  ['4', { SLURM_ARRAY_TASK_ID: '3' }, '4/4'],
+  ['4', { JOB_COMPLETION_INDEX: '1' }, '2/4'],
+])('reads --shard %s in a task of an array (%j)', (given, environment, expected) => {
+  expect(shardFromEnvironment(given, environment)).toBe(expected);
+});
+
+it('says what is wrong about a task of an array', () => {
+  expect(() => shardFromEnvironment('4', {})).toThrow(/neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set/);
+  expect(() => shardFromEnvironment('4', { JOB_COMPLETION_INDEX: '4' })).toThrow(/is 4, which is task 5 of 4/);
+});
