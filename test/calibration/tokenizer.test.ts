@@ -45,6 +45,11 @@ describe('createTokenizer', () => {
     expect(() => createTokenizer(added, config)).toThrow(/the token "e" the id/);
   });
 
+  it('refuses an added token without content', () => {
+    const added = { ...(json as object), added_tokens: [{ id: 1, special: true }] };
+    expect(() => createTokenizer(added, config)).toThrow(/the added token 1 no text as its content/);
+  });
+
   it('has nothing for nothing', () => {
     expect(tokenizer.encode('')).toHaveLength(0);
     expect(tokenizer.decode([])).toBe('');
