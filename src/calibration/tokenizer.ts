@@ -138,8 +138,11 @@ function countBytesOf(
     const bytesOf = tokenBytesOf(json);
     const largest = [...vocabulary.values()].reduce((most, id) => Math.max(most, id), 0);
     const found = new Uint32Array(largest + 1);
-    for (const [content, id] of vocabulary)
+    for (const [content, id] of vocabulary) {
+      // Where ids have a gap, the tokenizer lists a token without content.
+      if (typeof content !== 'string') continue;
       found[id] = (added.has(content) ? new TextEncoder().encode(content) : bytesOf(content)).length;
+    }
     return found;
   };
   return (id) => {
