@@ -8,7 +8,7 @@ export interface Progress {
   readonly detail?: string;
   /** How much of the whole job is done, from 0 to below 1, as far as that is known; never falls. */
   readonly whole?: number;
-  /** Milliseconds that the rest of the job takes, or of the stage where no `whole` is given. Absent until the estimate is stable. */
+  /** Milliseconds that the rest of the job takes, or of the stage where no `whole` is given. Absent until the estimate is stable, and below four seconds. */
   readonly remainingMs?: number;
 }
 

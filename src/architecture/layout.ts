@@ -128,3 +128,10 @@ export function blockSpans({ segments, modules }: ModelLayout): BlockSpan[] {
   }
   return spans;
 }
+
+/** Multiplications of the map to the logits, as a multiple of a mean block's; at least 1. */
+export function logitsInBlocks(layout: ModelLayout): number {
+  const ownParameters = layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
+  const blockParameters = Math.max(1, ownParameters / blockSpans(layout).length);
+  return Math.max(1, (layout.vocabularySize * layout.hiddenSize) / blockParameters);
+}

@@ -138,8 +138,11 @@ function countBytesOf(
     const bytesOf = tokenBytesOf(json);
     const largest = [...vocabulary.values()].reduce((most, id) => Math.max(most, id), 0);
     const found = new Uint32Array(largest + 1);
-    for (const [content, id] of vocabulary)
+    for (const [content, id] of vocabulary) {
+      // Where ids have a gap, the tokenizer lists a token without content.
+      if (typeof content !== 'string') continue;
       found[id] = (added.has(content) ? new TextEncoder().encode(content) : bytesOf(content)).length;
+    }
     return found;
   };
   return (id) => {
@@ -157,6 +160,11 @@ function checkIds({ model, added_tokens: added }: Readonly<Record<string, unknow
   if (at >= 0) throw refuseId(Object.keys(own)[at], Object.values(own)[at]);
   const stray = Array.isArray(added) ? added.findIndex((token) => isNoId(Object(token).id)) : -1;
   if (stray >= 0) throw refuseId(Object(Object(added)[stray]).content, Object(Object(added)[stray]).id);
+  const nameless = Array.isArray(added) ? added.find((token) => typeof Object(token).content !== 'string') : undefined;
+  if (nameless !== undefined)
+    throw new ModelFormatError(
+      `tokenizer.json gives the added token ${Object(nameless).id} no text as its content; get the file again`,
+    );
 }
 
 const isNoId = (id: unknown): boolean => !Number.isInteger(id) || Number(id) < 0 || Number(id) >= MOST_TOKENS;

@@ -7,6 +7,12 @@ import type { Student } from './student.js';
 import { getList, giveList, type TrainingStores } from './training-state.js';
 import { feedsOfGroup, type WeightGroups } from './weight-groups.js';
 
+/**
+ * Cost of what a step does with a batch, a block forwards as 1. The backward pass of a block counts its share of the optimizer; the
+ * loss is a multiple of `logitsInBlocks`.
+ */
+export const WORK = { forward: 1, backward: 6, loss: 3 };
+
 /** A student, what it learns from, and where its states are. */
 export interface Learning {
   readonly student: Student;
@@ -23,7 +29,9 @@ export interface Learning {
   readonly cotangents: TensorStore;
   /** Gets every group's gradient. */
   readonly gradients: TensorStore;
-  /** Hears of every block that has run, forwards as 1, backwards as 3. */
+  /** See `logitsInBlocks`. */
+  readonly lossBlocks: number;
+  /** Hears of work that is done, see `WORK`. */
   readonly onRun?: ((units: number, detail: string) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -55,7 +63,7 @@ export async function differentiate(
         await cotangents.put(position, passed);
         releaseTensor(passed);
       }
-      onRun?.(3, detail);
+      onRun?.(WORK.backward, detail);
     }
     squares += sumSquares(own);
     await giveList(gradients, at, own);
@@ -68,7 +76,7 @@ export async function differentiate(
 /** Mean divergence over the tokens of some batches. */
 export async function measureLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
   await goForwards(learning, batches, detail);
-  return startAtLoss(learning, batches);
+  return startAtLoss(learning, batches, detail);
 }
 
 /** Hidden states of some batches through all blocks: entry `at * batches + position` of the archive is the input of block `at`. */
@@ -83,14 +91,14 @@ async function goForwards(learning: Learning, batches: readonly Batch[], detail:
       const output = await student.forward(at, { batch, hidden, weights });
       await archive.put((at + 1) * count + position, output);
       releaseTensor(output);
-      onRun?.(1, detail);
+      onRun?.(WORK.forward, detail);
     }
   }
 }
 
 /** Mean divergence over the tokens of some batches, from the last hidden states; their cotangents go into the store. */
-async function startAtLoss(learning: Learning, batches: readonly Batch[]): Promise<number> {
-  const { student, archive, cotangents, targets, head } = learning;
+async function startAtLoss(learning: Learning, batches: readonly Batch[], detail: string): Promise<number> {
+  const { student, archive, cotangents, targets, head, onRun } = learning;
   const scale = 1 / batches.reduce((sum, { tokens }) => sum + tokens.length, 0);
   let total = 0;
   for (const [position, batch] of batches.entries()) {
@@ -100,6 +108,7 @@ async function startAtLoss(learning: Learning, batches: readonly Batch[]): Promi
     const { loss, cotangent } = await head.run({ batch, target, hidden, scale });
     await cotangents.put(position, cotangent);
     releaseTensor(cotangent);
+    onRun?.(WORK.loss * learning.lossBlocks, detail);
     total += loss;
   }
   return total;

@@ -1,4 +1,4 @@
-import { blockSpans } from '../architecture/layout.js';
+import { blockSpans, logitsInBlocks } from '../architecture/layout.js';
 import { OptionError, UnsupportedModelError } from '../errors.js';
 import { type CarriedHidden, carriedOf } from '../graph/extract-stage.js';
 import type { GraphIndex } from '../graph/graph-index.js';
@@ -11,6 +11,7 @@ import type { Engine } from '../runtime/engine.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { learningRateOf } from './adam.js';
 import { checkSameBase } from './check-same-base.js';
+import { WORK } from './differentiate.js';
 import { createLossHead } from './loss-head.js';
 import { runStages, stagesOf } from './run-stages.js';
 import { createStudent } from './student.js';
@@ -104,7 +105,8 @@ async function prepare(
   const spans = blockSpans(student.analysed.detected.layout);
   const index = indexRunGraph(student.model);
   const groups = groupTrained(request, index);
-  const tick = startProgress(request, batching, spans.length);
+  const lossBlocks = logitsInBlocks(student.analysed.detected.layout);
+  const tick = startProgress(request, batching, { spanCount: spans.length, lossBlocks });
   const createStore = async (byteLength: number) => own(await request.createStore(byteLength));
   const { training: steps, heldOut: checks, all, perStep, stateBytes } = batching;
   const run = async ({ model, analysed }: UnderstoodModel, batches: readonly Batch[], stageCount: number) => {
@@ -141,6 +143,7 @@ async function prepare(
     heldOut: checks,
     scoreEvery: Math.max(1, Math.ceil((steps.length * passCount) / SCORES)),
     learningRate,
+    lossBlocks,
     onRun: tick.run,
     onStep: request.onStep,
     signal,
@@ -235,12 +238,17 @@ function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has
   };
 }
 
-/** Counts what runs, a block over a batch forwards as 1. */
-function startProgress({ onProgress, teacher, settings }: HealingRequest, batching: Batching, spanCount: number) {
-  const { training, heldOut, all } = batching;
+/** Counts what runs, see `WORK`. */
+function startProgress(
+  { onProgress, teacher, settings }: HealingRequest,
+  { training, heldOut, all }: Batching,
+  { spanCount, lossBlocks }: { readonly spanCount: number; readonly lossBlocks: number },
+) {
   const stageRuns = all.length * (stagesOf(teacher.analysed) + 1);
-  const stepUnits = 4 * spanCount * training.flat().length * settings.passCount;
-  const total = stageRuns + stepUnits + (SCORES + 1) * spanCount * heldOut.length;
+  const scored = WORK.forward * spanCount + WORK.loss * lossBlocks;
+  const learned = scored + WORK.backward * spanCount;
+  const total =
+    stageRuns + learned * training.flat().length * settings.passCount + (SCORES + 1) * scored * heldOut.length;
   let done = 0;
   const add = (units: number, detail: string): void => {
     done = Math.min(total, done + units);

@@ -168,16 +168,16 @@ function routingShares(c: LoweringContext): Value {
 
 const LOWEST = -3.4028234663852886e38;
 
-const ACTIVATIONS: Readonly<Record<string, (o: TensorOps, x: Value) => Value>> = {
-  identity: (_, x) => x,
-  relu: (o, x) => o.where(o.greater(x, 0), x, 0),
-  silu: (o, x) => o.mul(x, o.sigmoid(x)),
-};
+const ACTIVATIONS: ReadonlyMap<string, (o: TensorOps, x: Value) => Value> = new Map([
+  ['identity', (_: TensorOps, x: Value) => x],
+  ['relu', (o: TensorOps, x: Value) => o.where(o.greater(x, 0), x, 0)],
+  ['silu', (o: TensorOps, x: Value) => o.mul(x, o.sigmoid(x))],
+]);
 
 function activate(c: LoweringContext, x: Value): Value {
   const { o } = c;
   const type = textAttribute(c.node, 'activation_type') || 'relu';
-  const plain = ACTIVATIONS[type];
+  const plain = ACTIVATIONS.get(type);
   if (plain !== undefined) return plain(o, x);
   const fusion = intAttribute(c.node, 'swiglu_fusion', 0);
   if (type !== 'swiglu' || fusion === 0) throw unsupported(c.node, `its activation is "${type}".`);

@@ -1,4 +1,5 @@
 import { blockSpans, type ModuleKind, type PrunableModule } from '../architecture/layout.js';
+import { WORK } from '../healing/differentiate.js';
 import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
@@ -80,7 +81,7 @@ const MS = {
   /** A multiplication and an addition of a product of matrices, in batches of tokens. */
   multiply: 7.4e-9,
   /** The same for the few rows of a token that is sampled: what it takes, times so much. */
-  sampled: 3,
+  sampled: 2.2,
   /** Sampling from a vocabulary, by entry. */
   drawn: 5e-5,
   /** Losses of two models and their divergence in double precision, by entry of the vocabulary. */
@@ -122,8 +123,6 @@ const EXPERT_WAYS = 12;
 const BACKWARDS = 3;
 /** Ways through an FFN that input repair takes, beside those of each step. */
 const REPAIR = { base: 0.9, step: 1.4 };
-/** Ways through the blocks for a token that is learned on: teacher, student, and the gradients of all weights. */
-const HEALED = 9;
 /** Held-out windows that models are compared on. */
 const QUALITY_WINDOWS = 8;
 const HELD_OUT_SCORES = 5;
@@ -436,13 +435,16 @@ function stageCosts(size: ModelSize) {
       const reading = openModel + compared * (blockParameters + headParameters) * MS.multiply;
       return { graphs: count * (graphs + reading), script: count * script };
     },
-    heal: (healing: Healing): Cost => ({
-      graphs:
-        HEALED * healing.passCount * healing.windowCount * healing.windowLength * blockParameters * MS.multiply +
-        HELD_OUT_SCORES * countHeldOut(healing) * healing.windowLength * blockParameters * MS.multiply +
-        2 * (healedTokens(healing) * blockParameters * MS.multiply),
-      script: BACKWARDS * openBlocks,
-    }),
+    heal(healing: Healing): Cost {
+      const { passCount, windowCount, windowLength } = healing;
+      const scored = WORK.forward * blockParameters + WORK.loss * headParameters;
+      const learned = scored + WORK.backward * blockParameters;
+      const multiplications =
+        2 * healedTokens(healing) * blockParameters +
+        passCount * windowCount * windowLength * learned +
+        HELD_OUT_SCORES * countHeldOut(healing) * windowLength * scored;
+      return { graphs: multiplications * MS.multiply, script: BACKWARDS * openBlocks };
+    },
     round: (tokens: number): Cost => ({
       graphs: forward(tokens).graphs + roundedGram(modules) * tokens * MS.multiply,
       script:

@@ -33,6 +33,9 @@ const SKIPPED = 0.05;
 /** Inner progress, as a fraction of the step, from which on its speed says something about the stage. */
 const TELLING = 0.2;
 
+/** Below this no time left is shown: opening a session takes as long. */
+const LEAST_MS = 4000;
+
 /** No time left is shown until the job took so long, this much of it was measured, and estimates differ by no more than this factor. */
 const STABLE = { ms: 2000, fraction: 0.01, windowMs: 1500, windowFraction: 0.2, factor: 1.2 };
 
@@ -149,7 +152,8 @@ export function createOverallProgress(now: () => number): OverallProgress {
     const [ms, done] = [mark.at - open!.first.at, mark.fraction - open!.first.fraction];
     if (!(done > 0)) return progress;
     const remainingMs = (ms / done) * (1 - mark.fraction);
-    return isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms ? { ...progress, remainingMs } : progress;
+    const isTold = isStable(mark.at, ms + remainingMs) && ms >= STABLE.ms && remainingMs >= LEAST_MS;
+    return isTold ? { ...progress, remainingMs } : progress;
   }
 
   return {
@@ -176,7 +180,10 @@ export function createOverallProgress(now: () => number): OverallProgress {
       }
       const { doneMs, remainingMs } = estimate(open, mark.at);
       whole = Math.min(MOST, Math.max(whole, doneMs / (doneMs + remainingMs)));
-      const isTold = isStable(mark.at, mark.at - startedAt + remainingMs) && measuredFraction() >= STABLE.fraction;
+      const isTold =
+        isStable(mark.at, mark.at - startedAt + remainingMs) &&
+        measuredFraction() >= STABLE.fraction &&
+        remainingMs >= LEAST_MS;
       return { ...progress, whole, ...(isTold && { remainingMs }) };
     },
   };

@@ -9,14 +9,14 @@ export function filesOfGenai(model: unknown, depth = 0): readonly string[] {
   if (typeof model !== 'object' || model === null || depth > MAX_DEPTH) return [];
   return Object.entries(model as JsonObject).flatMap(([key, value]) => {
     if (typeof value !== 'string') return filesOfGenai(value, depth + 1);
-    const inside = GENAI_FILES[key]?.test(value) ? normaliseRelativePath(value) : undefined;
+    const inside = GENAI_FILES.get(key)?.test(value) ? normaliseRelativePath(value) : undefined;
     return inside === undefined ? [] : [inside];
   });
 }
 
 /** What such a file may be called, by the key that names it: a document from elsewhere might name any file. */
-const GENAI_FILES: Readonly<Record<string, RegExp>> = {
-  filename: /\.onnx$/,
-  adapter_filename: /\.onnx_adapter$/,
-  config_filename: /(process|extract)[\w-]*\.json$/,
-};
+const GENAI_FILES: ReadonlyMap<string, RegExp> = new Map([
+  ['filename', /\.onnx$/],
+  ['adapter_filename', /\.onnx_adapter$/],
+  ['config_filename', /(process|extract)[\w-]*\.json$/],
+]);

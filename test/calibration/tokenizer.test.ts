@@ -45,6 +45,19 @@ describe('createTokenizer', () => {
     expect(() => createTokenizer(added, config)).toThrow(/the token "e" the id/);
   });
 
+  it('counts bytes where ids have a gap', () => {
+    const { model, ...rest } = json as { readonly model: { readonly vocab: Readonly<Record<string, number>> } };
+    const { e: gap, ...vocab } = model.vocab;
+    expect(gap).toBeDefined();
+    const gapped = createTokenizer({ ...rest, model: { ...model, vocab } }, config);
+    expect(gapped.countBytes([gap!, vocab.a!])).toBe(1);
+  });
+
+  it('refuses an added token without content', () => {
+    const added = { ...(json as object), added_tokens: [{ id: 1, special: true }] };
+    expect(() => createTokenizer(added, config)).toThrow(/the added token 1 no text as its content/);
+  });
+
   it('has nothing for nothing', () => {
     expect(tokenizer.encode('')).toHaveLength(0);
     expect(tokenizer.decode([])).toBe('');

@@ -1,14 +1,13 @@
 import { createCurvatureMeter } from '../../activations/curvature-meter.js';
 import { createAffinityMeter, type TokenContexts } from '../../activations/measure-affinity.js';
 import { type BackwardMeter, walkBackwards } from '../../activations/walk-backwards.js';
-import { type BlockSpan, blockSpans, type PrunableModule } from '../../architecture/layout.js';
+import { type BlockSpan, blockSpans, logitsInBlocks, type PrunableModule } from '../../architecture/layout.js';
 import type { Softening } from '../../autodiff/cross-entropy.js';
 import type { ChannelStatistics, CompensationAdapter } from '../../compensation/adapter.js';
 import type { UnsupportedModelError } from '../../errors.js';
 import { METRICS, type Metric } from '../../importance/metrics.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
-import type { AnalysedModel } from '../../runtime/analyse-model.js';
 import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
 import { openBackwardCheckpoint } from './backward-checkpoint.js';
@@ -71,7 +70,8 @@ export async function measureBackwards(
           left = place.left;
           await kept.settle(place);
         },
-        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(job.analysed) : 1),
+        onBatch: (detail, part) =>
+          context.tick(detail, part === 'loss' ? logitsInBlocks(job.analysed.detected.layout) : 1),
         signal: job.options.signal,
       }),
     );
@@ -88,14 +88,7 @@ export async function measureBackwards(
 export function beginGradients(context: PruneContext, batchCount: number): void {
   const { analysed } = context.job;
   const spanCount = blockSpans(analysed.detected.layout).length;
-  context.begin('gradients', 1, Math.ceil((lossTicks(analysed) + spanCount) * batchCount));
-}
-
-/** What the loss takes beside a block: the map to the logits is as large as several. */
-export function lossTicks({ detected: { layout } }: AnalysedModel): number {
-  const ownParameters = layout.modules.reduce((sum, { parameterCount }) => sum + parameterCount, 0);
-  const blockParameters = Math.max(1, ownParameters / blockSpans(layout).length);
-  return Math.max(1, (layout.vocabularySize * layout.hiddenSize) / blockParameters);
+  context.begin('gradients', 1, Math.ceil((logitsInBlocks(analysed.detected.layout) + spanCount) * batchCount));
 }
 
 function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['job']): Softening | undefined {

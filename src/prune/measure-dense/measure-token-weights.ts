@@ -1,6 +1,6 @@
 import { createTokenWeightMeter } from '../../activations/token-weight-meter.js';
 import { walkBackwards } from '../../activations/walk-backwards.js';
-import { type BlockSpan, blockSpans } from '../../architecture/layout.js';
+import { type BlockSpan, blockSpans, logitsInBlocks } from '../../architecture/layout.js';
 import { errorMessage } from '../../error-message.js';
 import { UnsupportedModelError } from '../../errors.js';
 import { METRICS } from '../../importance/metrics.js';
@@ -8,7 +8,7 @@ import type { PruneContext } from '../prune-context.js';
 import { findEarlierWalk, openBackwardCheckpoint } from './backward-checkpoint.js';
 import { type DensePasses, lowestSpan } from './dense-passes.js';
 import { findGradientReach } from './gradient-reach.js';
-import { beginGradients, lossTicks } from './measure-backwards.js';
+import { beginGradients } from './measure-backwards.js';
 import { measureForwards } from './measure-forwards.js';
 
 /** What the loss feels of a value, token by token. */
@@ -108,7 +108,7 @@ export async function measureTokenWeights(context: PruneContext, given: readonly
           for (const { value, meter } of inSpan(span)) found.get(value)!.weights = meter.finish();
           await kept.settle(place);
         },
-        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? lossTicks(analysed) : 1),
+        onBatch: (detail, part) => context.tick(detail, part === 'loss' ? logitsInBlocks(analysed.detected.layout) : 1),
         signal: options.signal,
       });
     await context.timed('backward', walk).catch((error: unknown) => {
