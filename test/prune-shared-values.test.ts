@@ -2,70 +2,9 @@ import type { PruneOptions } from '../src/options.js';
 import { checkPruning } from './support/check-pruned.js';
 import type { GraphBuilder } from './support/graph-builder.js';
 import { expectWholeGradients, measureCurvatures } from './support/measure-curvatures.js';
-import {
-  type BlockSite,
-  buildDecoder,
-  HEAD_SIZE,
-  HEADS,
-  HIDDEN,
-  layerNorm,
-  linear,
-  NEURONS,
-  type Part,
-  repeatHeads,
-  selfAttention,
-  separate,
-  toHeads,
-  VOCABULARY,
-} from './support/small-decoder.js';
+import { buildSharing } from './support/sharing-decoder.js';
+import { buildDecoder, HIDDEN, NEURONS, VOCABULARY } from './support/small-decoder.js';
 import { type Loaded, loadTinyLlama } from './support/tiny-llama.js';
-
-const [BLOCKS, PER_LAYER] = [4, 6];
-
-/**
- * A decoder as Gemma 3n and 4 have it: every block adds a projection of the token's own per-layer embedding, and the last two blocks read
- * the keys and values of the second.
- */
-function buildSharing(): Uint8Array {
-  let perLayer: readonly string[] = [];
-  const shared: string[] = [];
-  const spread = (site: Pick<BlockSite, 'g'>, x: string) => repeatHeads(2)(site.g, x);
-  const own = selfAttention({ project: separate(2), spread: (g, x) => spread({ g }, x) });
-  const making = selfAttention({
-    project: separate(2),
-    spread: (g, x) => {
-      const heads = spread({ g }, x);
-      shared.push(heads);
-      return heads;
-    },
-  });
-  const reading: Part = ({ g, mask }, x) => {
-    const [keys = '', values = ''] = shared;
-    const query = toHeads(g, linear(g, x, HIDDEN, HEADS * HEAD_SIZE), HEADS);
-    const scores = g.op('MatMul', [query, g.op('Transpose', [keys], { perm: [0, 1, 3, 2] })]);
-    const probabilities = g.op('Softmax', [g.op('Add', [scores, mask])], { axis: -1 });
-    const mixed = g.op('Transpose', [g.op('MatMul', [probabilities, values])], { perm: [0, 2, 1, 3] });
-    return linear(g, g.op('Reshape', [mixed, g.ints(0, 0, HIDDEN)]), HIDDEN, HIDDEN);
-  };
-  return buildDecoder({
-    blockCount: BLOCKS,
-    attention: (site, x) => [own, making, reading, reading][site.block]!(site, x),
-    before(g, x) {
-      const embedded = g.op('Gather', [g.weight([VOCABULARY, BLOCKS * PER_LAYER], 0.5), 'input_ids']);
-      const projected = g.op('MatMul', [x, g.weight([HIDDEN, BLOCKS * PER_LAYER], 0.5)]);
-      const both = g.op('Reshape', [g.op('Add', [embedded, projected]), g.ints(0, 0, BLOCKS, PER_LAYER)]);
-      perLayer = Array.from({ length: BLOCKS }, (_, at) => g.op('Gather', [both, g.intScalar(at)], { axis: 2 }));
-      return x;
-    },
-    compose({ g, ...site }, x, { attention, ffn }) {
-      const attended = g.op('Add', [x, attention({ g, ...site }, layerNorm(g, x))]);
-      const fed = g.op('Add', [attended, ffn({ g, ...site }, layerNorm(g, attended))]);
-      const gate = g.op('Tanh', [g.op('MatMul', [fed, g.weight([HIDDEN, PER_LAYER])])]);
-      const weighted = g.op('Mul', [gate, perLayer[site.block]!]);
-      return g.op('Add', [fed, g.op('MatMul', [weighted, g.weight([PER_LAYER, HIDDEN])])]);
-    },
-  });
-}
 
 let loaded: Loaded;
 beforeAll(async () => {
@@ -103,10 +42,26 @@ describe('a decoder whose blocks share per-layer inputs, keys and values', () =>
     const smaller = outcome.modules.filter(({ module, keep }) => keep.length < module.unitCount);
     expect(new Set(smaller.map(({ module }) => module.kind)).size).toBeGreaterThan(0);
     expect(smaller.some(({ module }) => module.attentionType === 'shared')).toBe(true);
+    expect(outcome.remarks).toContainEqual(
+      expect.stringMatching(/^blocks 1-3 attention: keys and values stay whole.*several blocks read them/),
+    );
   });
 
   it('has the gradients of the whole model, through what the blocks share too', () =>
     expectWholeGradients(loaded, VOCABULARY));
+});
+
+it('keeps the heads of two blocks where the second reads the keys and values of the first, and nobody else does', async () => {
+  const next = await loadTinyLlama(buildSharing(1));
+  const { unrecognised } = next.analysed.detected.layout;
+  expect(unrecognised.filter(({ kind }) => kind === 'attention')).toHaveLength(2);
+  const { outcome, maskedGap } = await checkPruning(
+    next,
+    { sparsity: 0.4, method: 'flap', perBlockKvHeads: true },
+    VOCABULARY,
+  );
+  expect(maskedGap).toBeLessThan(1e-5);
+  expect(outcome.modules.filter(({ module }) => module.kind === 'ffn')).toHaveLength(4);
 });
 
 it('has finite gradients where a token has an embedding of zeros', async () => {

@@ -68,7 +68,7 @@ function readStaying(remark: string): readonly { readonly kind: string; readonly
 /** The beginning of a reason, without the names and places in it, which differ from model to model. */
 function firstClause(reason: string, name: string): string {
   return reason
-    .replace(/^\d+ modules .*?; blocks? [\d, -]+/, '')
+    .replace(/^(\d+ modules|nothing) .*?; blocks? [\d, -]+/, '')
     .replace(/^"[^"]*"/, 'a value')
     .replaceAll(/ ?"[^"]*"/g, '')
     .replaceAll(/\S*\/(\S+)/g, '$1')

@@ -88,9 +88,11 @@ export function allocateByThreshold(entries: readonly ThresholdEntry[], sparsity
   }
   const finest = Math.min(...entries.map(({ parametersPerStep, multiple = 1 }) => parametersPerStep * multiple));
   if (passedOver.length === 0 && 2 * missing > finest + slack) {
+    const most = Math.floor((1e4 * (sparsity * total - missing)) / total) / 100;
+    const isFixed = entries.some(({ fixed }) => fixed !== undefined);
     throw new OptionError(
-      `sparsity ${sparsity} asks for ${Math.round(sparsity * total)} of ${total} parameters, but the widths that must stay leave ` +
-        `${Math.ceil(missing)} too few to remove; lower the sparsity or the floor, or free blocks`,
+      `sparsity ${sparsity} asks for ${Math.round(sparsity * total)} of ${total} parameters, but with the units that must stay ` +
+        `at most ${most.toFixed(2)} % can go: ${Math.ceil(missing)} are missing; lower the sparsity${isFixed ? ' or free more blocks' : ''}`,
     );
   }
   return counts;

@@ -32,8 +32,9 @@ export function meetBudget({
   const least = spent(bends[0] ?? 0);
   const most = spent(bends.at(-1) ?? 0);
   const slack = 1e-9 * total;
-  if (target > most + slack) throw unreachable(target, most, total, 'at most');
-  if (target < least - slack) throw unreachable(target, least, total, 'at least');
+  const isFixed = slots.some(({ weight, lowest, highest }) => weight > 0 && lowest === highest);
+  if (target > most + slack) throw unreachable({ target, limit: most, total, bound: 'at most', isFixed });
+  if (target < least - slack) throw unreachable({ target, limit: least, total, bound: 'at least', isFixed });
   const upper = bends.findIndex((bend) => spent(bend) >= target);
   const high = bends[upper === -1 ? bends.length - 1 : upper] ?? 0;
   const low = bends[Math.max(0, upper - 1)] ?? high;
@@ -46,12 +47,23 @@ function bounded({ preferred, lowest, highest }: BudgetSlot, shift: number): num
   return Math.min(highest, Math.max(lowest, preferred + shift));
 }
 
-function unreachable(target: number, limit: number, total: number, bound: string): OptionError {
-  const percent = (count: number) => `${((100 * count) / total).toFixed(2)} %`;
+interface Miss {
+  readonly target: number;
+  readonly limit: number;
+  readonly total: number;
+  readonly bound: 'at most' | 'at least';
+  /** Whether some shares cannot move. */
+  readonly isFixed: boolean;
+}
+
+function unreachable({ target, limit, total, bound, isFixed }: Miss): OptionError {
+  // Rounded so that what is named can be had.
+  const round = bound === 'at most' ? Math.floor : Math.ceil;
+  const percent = (count: number) => `${(round((1e4 * count) / total) / 100).toFixed(2)} %`;
   const missing = Math.ceil(Math.abs(target - limit));
   return new OptionError(
     `the sparsity asked for removes ${percent(target)} of the prunable parameters, but with the blocks skipped or fixed ` +
       `and the units that must stay, ${bound} ${percent(limit)} can go: ${missing} parameters ` +
-      `${bound === 'at most' ? 'are missing; lower the sparsity or free more blocks' : 'too many; raise the sparsity or the fixed values'}`,
+      `${bound === 'at most' ? `are missing; lower the sparsity${isFixed ? ' or free more blocks' : ''}` : 'too many; raise the sparsity or lower the fixed values'}`,
   );
 }

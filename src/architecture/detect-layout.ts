@@ -3,7 +3,7 @@ import { type GraphIndex, inputsOf, makerOf, nodeLabel, qualifiedOp } from '../g
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
 import { elementCount } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
-import { groupOf } from '../operators/axis-rule.js';
+import { FREE, groupOf } from '../operators/axis-rule.js';
 import { expertTensors, weighPacked } from '../operators/experts.js';
 import { findCutValues, isViewOf } from './find-cut-values.js';
 import { type ExpertSite, findExperts } from './find-experts.js';
@@ -185,19 +185,37 @@ interface TracedSite {
   readonly experts?: ExpertSite;
 }
 
-/** A node that computes for two modules at once (one product for queries and neurons) can be cut for one of them only. */
+/**
+ * A node that computes for two modules at once (one product for queries and neurons) can be cut for one of them only, and for none where
+ * both mean the same channels (keys and values that the next block reads too).
+ */
 function refuseOverlaps(sites: readonly TracedSite[], index: GraphIndex): TracedSite[] {
   const taken = new Set<number>();
   return sites.map((site) => {
     if (!('trace' in site.outcome)) return site;
     const { nodes, isAttention } = site.outcome.trace;
-    const shared = nodes.find((at) => taken.has(at));
+    const isCommon = (at: number) => sites.some((other) => other !== site && sharesChannels(at, [site, other], index));
+    const shared = nodes.find((at) => taken.has(at) || isCommon(at));
     for (const at of nodes) taken.add(at);
     if (shared === undefined) return site;
     const node = index.nodes[shared]!;
     const reason = 'it computes for another module of the block too';
     const kind = site.experts ? 'experts' : isAttention ? 'attention' : 'ffn';
     return { ...site, outcome: { failure: { node: nodeLabel(node), opType: qualifiedOp(node), reason, kind } } };
+  });
+}
+
+/** Whether two modules have units at the same places of what a node computes. */
+function sharesChannels(at: number, sites: readonly TracedSite[], index: GraphIndex): boolean {
+  const traces = sites.flatMap(({ outcome }) =>
+    'trace' in outcome && outcome.trace.nodes.includes(at) ? [outcome.trace] : [],
+  );
+  if (traces.length < sites.length) return false;
+  return index.nodes[at]!.output.some((value) => {
+    const [first, ...others] = traces.map(({ labels }) => labels.get(value)?.codes);
+    return first?.some(
+      (code, position) => code !== FREE && others.every((codes) => (codes?.[position] ?? FREE) !== FREE),
+    );
   });
 }
 

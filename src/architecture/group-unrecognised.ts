@@ -26,7 +26,8 @@ export function groupUnrecognised(unrecognised: readonly Unrecognised[]): Unreco
   });
 }
 
-function nameBlocks(blocks: readonly number[]): string {
+/** `block 3`, `blocks 0-5, 7`. */
+export function nameBlocks(blocks: readonly number[]): string {
   const runs: { first: number; last: number }[] = [];
   for (const block of blocks) {
     const run = runs.at(-1);

@@ -152,6 +152,7 @@ export const ATTENTION = {
       },
     },
     cache: STANDARD_CACHE,
+    needsSizes: true,
   },
   'com.microsoft.PagedAttention': OTHER,
   'com.microsoft.SparseAttention': OTHER,

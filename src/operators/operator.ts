@@ -28,6 +28,8 @@ export interface Operator {
   readonly split: ((node: NodeProto) => NodeProto[] | undefined) | 'no sum inside';
   /** How it is written where ONNX Runtime has no kernel for its form; `undefined` for a form that has one. */
   readonly run: ((node: NodeProto, graph: GraphProto) => NodeProto[] | undefined) | 'as it is';
+  /** Whether ONNX's shape inference takes open sizes of its inputs for 0, so that they must be known. Default false. */
+  readonly needsSizes?: boolean;
   /** Why a model with it cannot be pruned, and what to do instead. */
   readonly refusal: string | 'none';
 }

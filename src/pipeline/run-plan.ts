@@ -11,11 +11,9 @@ import { RUN } from '../options/run.js';
 import { TEXT_EVALUATION, type TextEvaluation } from '../options/texts.js';
 import { type Fraction, type ResolvedOptions, readsTokens } from '../options.js';
 import type { Platform } from '../platform/platform.js';
-import { checkBudget } from '../prune/budget/check-budget.js';
+import { checkRun } from '../prune/check-run.js';
 import type { StageTiming } from '../prune/job.js';
-import { goesBackwards, refuseGradients } from '../prune/measure-dense/measure-dense.js';
 import { measureSpeed } from '../prune/measure-speed.js';
-import { refuseHealing } from '../prune/refine/heal.js';
 import { selectModules } from '../prune/select-modules.js';
 import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
@@ -157,11 +155,9 @@ async function inspect(
   const lowest = Math.min(...request.sparsity.map(fractionOf));
   const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
   await checkRoom(folder, places, { force, denseBytes, scratchBytes });
-  checkBudget({ analysed, options }, request.sparsity.map(fractionOf));
   const createStore = createStoreIn(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
-  if (goesBackwards(options)) refuseGradients(job);
-  if (options.heal !== undefined) refuseHealing(job);
+  checkRun(job, request.sparsity.map(fractionOf));
   const measured = await context.timed('time', () => measureSpeed(job, windowLength));
   const { prompts = [], newTokens = TEXT_EVALUATION.newTokens.default } =
     typeof evaluation === 'object' ? evaluation : ({} as TextEvaluation);

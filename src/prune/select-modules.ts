@@ -1,4 +1,4 @@
-import { groupUnrecognised } from '../architecture/group-unrecognised.js';
+import { groupUnrecognised, nameBlocks } from '../architecture/group-unrecognised.js';
 import {
   MODULE_KINDS,
   type ModelLayout,
@@ -18,13 +18,49 @@ export interface Selection {
   readonly remarks: string[];
   /** Those of them that name the whole run's sparsity, also in one of its rounds. */
   readonly burden: readonly string[];
+  /** Kinds that stay whole, so that one other kind bears the sparsity alone; none where several kinds do. */
+  readonly spared: readonly Unrecognised['kind'][];
 }
+
+type Given = Pick<PruneJob, 'analysed' | 'options'>;
 
 /**
  * Chooses the modules that may shrink. What cannot be pruned stays where the user named no modules.
  * @throws OptionError for a block that does not exist; UnsupportedModelError when a module that was asked for cannot be pruned, or none can.
  */
-export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' | 'options'>): Selection {
+export function selectModules(given: Given): Selection {
+  const found = trySelection(given);
+  if ('obstacle' in found) throw new UnsupportedModelError(`${found.obstacle}; ${adviseModules(given)}`);
+  return found;
+}
+
+/** What else to ask for, of that which is not refused here. */
+function adviseModules({ analysed, options }: Given): string {
+  const { blockSparsity } = options;
+  const ownKinds = new Set(
+    [...blockSparsity.values()].flatMap((own) => (typeof own === 'object' ? Object.keys(own) : [])),
+  );
+  const ofKind = MODULE_KINDS.filter((kind) => [...ownKinds].every((own) => own === kind));
+  const unnamed = { modules: new Set(MODULE_KINDS), modulesNamed: false };
+  const whole = new Map([...blockSparsity].filter(([, own]) => typeof own !== 'object'));
+  const remedies: readonly (readonly [string, Partial<ResolvedOptions>])[] = [
+    ...ofKind.map((kind) => [`choose modules "${kind}"`, { modules: new Set([kind]), modulesNamed: true }] as const),
+    ['name no modules, to prune what can be pruned', unnamed],
+    ['leave single kinds out of blockSparsity', { blockSparsity: whole }],
+    ['set perBlockKvHeads, so that blocks may keep different numbers of KV heads', { perBlockKvHeads: true }],
+    ['name no modules and set perBlockKvHeads', { ...unnamed, perBlockKvHeads: true }],
+  ];
+  const isSelected = (more: Partial<ResolvedOptions>) => {
+    const found = trySelection({ analysed, options: { ...options, ...more } });
+    return 'modules' in found && found.modules.length > 0;
+  };
+  const found = remedies.filter(([, more]) => isSelected(more)).map(([advice]) => advice);
+  // Two changes only where no single one helps.
+  const working = found.length > 1 ? found.filter((advice) => !advice.includes(' and set ')) : found;
+  return working.length > 0 ? working.join(', or ') : '"describe" lists all parts and why they stay';
+}
+
+function trySelection({ analysed, options }: Given): Selection | { readonly obstacle: string } {
   const { modules, unrecognised, blockCount } = analysed.detected.layout;
   const stray = [...options.blockSparsity.keys()].find((block) => block >= blockCount);
   if (stray !== undefined)
@@ -38,8 +74,9 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
     return asked === undefined || options.modules.has(asked);
   });
   const refused = asked.length === 0 ? staying : staying.filter((found) => wasNamed(options, found));
-  if (asked.length === 0 && staying.length === 0) throw lacking(options, modules);
-  if (refused.length > 0 || asked.length === 0) throw refusal(refused, modules.length > 0);
+  if (asked.length === 0 && staying.length === 0)
+    return { obstacle: `the model has no ${[...options.modules].join(' or ')}` };
+  if (refused.length > 0 || asked.length === 0) return { obstacle: describeRefused(refused, options) };
   const remarks = groupUnrecognised(staying).map(
     ({ name, first }) => `${name}: stays as it is; ${first.node}: ${first.reason}`,
   );
@@ -48,11 +85,17 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
     !options.perBlockKvHeads &&
     (staying.some(({ kind }) => kind === 'attention') || asked.some(({ attentionType }) => attentionType === 'shared'));
   const even = asked.filter(({ attentionType }) => attentionType !== 'full' || !headsStay);
-  if (even.length === 0) throw refusal(staying, true);
+  if (even.length === 0)
+    return { obstacle: 'all attention stays: some KV heads cannot be pruned, and all blocks keep as many' };
   if (even.length < asked.length)
     remarks.push(
       `${even.some(({ attentionType }) => attentionType === 'shared') ? 'attention that no other block shares' : 'all attention'} stays: ` +
         'some KV heads cannot be pruned, and without perBlockKvHeads all blocks keep as many',
+    );
+  const sharing = even.filter(({ attentionType }) => attentionType === 'shared').map(({ block }) => block);
+  if (sharing.length > 0)
+    remarks.push(
+      `${nameBlocks(sharing)} attention: keys and values stay whole, and so do their caches: several blocks read them, and each loses query heads of its own`,
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)
@@ -60,22 +103,24 @@ export function selectModules({ analysed, options }: Pick<PruneJob, 'analysed' |
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );
-  const burden = describeBurden(selected, staying, { analysed, options });
-  return { modules: selected, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
+  const spared = findSpared(selected, staying);
+  const burden = spared.length > 0 ? describeBurden({ modules: selected, spared }, { analysed, options }) : [];
+  return { modules: selected, spared, burden, remarks: [...(isWhole(options) ? burden : []), ...remarks] };
 }
 
 /**
  * The same without experts, for runs from statistics: those hold sums over tokens, which tell nothing of an expert.
  * @throws UnsupportedModelError where nothing else was selected.
  */
-export function withoutExperts({ modules, remarks, burden }: Selection): Selection {
+export function withoutExperts(selection: Selection): Selection {
+  const { modules, remarks } = selection;
   const others = modules.filter(({ kind }) => kind !== 'experts');
-  if (others.length === modules.length) return { modules, remarks, burden };
+  if (others.length === modules.length) return selection;
   if (others.length === 0)
     throw new UnsupportedModelError(
       'statistics hold nothing of experts, and no other modules were asked for; prune experts from calibration text, without statistics',
     );
-  return { modules: others, burden, remarks: [...remarks, 'experts stay: statistics hold nothing of them'] };
+  return { ...selection, modules: others, remarks: [...remarks, 'experts stay: statistics hold nothing of them'] };
 }
 
 /** Units that a module keeps in any case. A token goes to so many experts, and there must be as many. */
@@ -84,7 +129,10 @@ export function leastUnits({ kind, expertsPerToken = 1 }: PrunableModule, option
   return kind === 'ffn' && mayTakeWholeFfns(options) ? 0 : 1;
 }
 
-const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<ModuleKind, string>;
+export const UNITS = { attention: 'heads', ffn: 'neurons', experts: 'experts' } as const satisfies Record<
+  ModuleKind,
+  string
+>;
 
 /** Whether the sparsity is that of the whole run, not of one of its rounds. */
 const isWhole = ({ denseWidths }: ResolvedOptions): boolean => denseWidths === undefined;
@@ -100,7 +148,7 @@ function refuseStrayKinds({ modules, unrecognised }: ModelLayout, { blockSparsit
     if (stray === undefined) continue;
     const found = [...new Set(kinds)].join(' and ') || 'none';
     throw new OptionError(
-      `blockSparsity[${block}].${stray} has no effect: block ${block} has no ${stray}, only ${found}`,
+      `blockSparsity[${block}].${stray} has no effect: block ${block} has no ${stray}, only ${found}; leave it out`,
       {
         option: 'blockSparsity',
       },
@@ -108,29 +156,55 @@ function refuseStrayKinds({ modules, unrecognised }: ModelLayout, { blockSparsit
   }
 }
 
-/** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
-function describeBurden(
-  modules: readonly PrunableModule[],
-  staying: readonly Unrecognised[],
-  { analysed, options: { sparsity, headUnit } }: Pick<PruneJob, 'analysed' | 'options'>,
-): string[] {
+/** Kinds that stay while all of the sparsity falls on one other; none where several kinds are pruned. */
+function findSpared(modules: readonly PrunableModule[], staying: readonly Unrecognised[]): Unrecognised['kind'][] {
   const [only, ...others] = new Set(modules.map(({ kind }) => kind));
-  const spared = new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only));
-  if (only === undefined || others.length > 0 || spared.size === 0 || sparsity === 0) return [];
+  if (only === undefined || others.length > 0) return [];
+  return [...new Set(staying.map(({ kind }) => kind).filter((kind) => kindAsked(kind) !== only))];
+}
+
+/** Units that leave where all modules lose alike. */
+export interface Loss {
+  readonly leaving: number;
+  readonly unitCount: number;
+}
+
+/** How many units a sparsity takes of some modules of one kind, which lose whole steps: a KV group goes with all its heads. */
+export function countLoss(
+  modules: readonly PrunableModule[],
+  { sparsity, headUnit }: Pick<ResolvedOptions, 'sparsity' | 'headUnit'>,
+): Loss {
   const sum = (count: (module: PrunableModule) => number) =>
     modules.reduce((total, module) => total + count(module), 0);
-  const unitCount = sum((module) => module.unitCount);
   const leaving = sum((module) => {
     const { stepCount, unitsPerStep } = shrinkSteps(module, headUnit);
     return unitsPerStep * Math.min(Math.round(sparsity * stepCount), stepCount - 1);
   });
-  const share = (sparsity * sum(({ parameterCount }) => parameterCount)) / analysed.detected.layout.parameterCount;
-  const percent = (fraction: number) => `${(100 * fraction).toFixed(1)} %`;
+  return { leaving, unitCount: sum((module) => module.unitCount) };
+}
+
+export const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
+
+/** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
+function describeBurden(
+  { modules, spared }: Pick<Selection, 'modules' | 'spared'>,
+  { analysed, options }: Given,
+): string[] {
+  const { sparsity } = options;
+  const { kind } = modules[0]!;
+  if (sparsity === 0) return [];
+  const { leaving, unitCount } = countLoss(modules, options);
+  const parameters = modules.reduce((total, { parameterCount }) => total + parameterCount, 0);
+  const share = (sparsity * parameters) / analysed.detected.layout.parameterCount;
   return [
-    `sparsity counts what can be pruned, which here is ${only} alone (${[...spared].join(' and ')} ${spared.size === 1 && !spared.has('experts') ? 'stays' : 'stay'}): ` +
-      `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[only]}`,
+    `sparsity counts what can be pruned, which here is ${kind} alone (${describeSpared(spared)}): ` +
+      `${percent(sparsity)} of it is ${percent(share)} of the model, about ${leaving} of ${unitCount} ${UNITS[kind]}`,
   ];
 }
+
+/** `experts stay`. */
+export const describeSpared = (spared: Selection['spared']): string =>
+  `${spared.join(' and ')} ${spared.length === 1 && !spared.includes('experts') ? 'stays' : 'stay'}`;
 
 /** The kind of module that a part stands in place of. */
 function kindAsked(kind: Unrecognised['kind']): ModuleKind | undefined {
@@ -146,23 +220,13 @@ function wasNamed({ modulesNamed, blockSparsity }: ResolvedOptions, { block, kin
   return modulesNamed || (typeof own === 'object' && asked !== undefined && own[asked] !== undefined);
 }
 
-function lacking({ modules: asked }: ResolvedOptions, modules: readonly PrunableModule[]): UnsupportedModelError {
-  const kinds = [...new Set(modules.map(({ kind }) => kind))].join(' and ') || 'nothing';
-  return new UnsupportedModelError(
-    `the model has no ${[...asked].join(' or ')}, and ${kinds} that can be pruned; choose other modules, or name none to prune what can be pruned`,
-  );
-}
-
-function refusal(refused: readonly Unrecognised[], othersCanBePruned: boolean): UnsupportedModelError {
+function describeRefused(refused: readonly Unrecognised[], { modulesNamed, blockSparsity }: ResolvedOptions): string {
   const [first] = groupUnrecognised(refused);
-  const found =
-    first === undefined
-      ? 'no module found'
-      : `${first.name}: ${first.first.node}: ${first.first.reason} (nearest: ${first.first.nearest})`;
-  const remedy = othersCanBePruned
-    ? 'Choose other modules, or name none to prune what can be pruned; "describe" tells of all of them'
-    : '"describe" tells of all of them';
-  return new UnsupportedModelError(
-    `${refused.length} modules that were asked for cannot be pruned; ${found}. ${remedy}`,
-  );
+  const isNamed = modulesNamed || blockSparsity.size > 0;
+  const named = isNamed
+    ? `${refused.length === 1 ? 'a module that was' : `${refused.length} modules that were`} asked for cannot be pruned`
+    : 'nothing in the model can be pruned';
+  if (first === undefined) return `${named}: no module was found`;
+  const { node, reason, nearest } = first.first;
+  return `${named}; ${first.name}: ${node}: ${reason} (nearest: ${nearest})`;
 }

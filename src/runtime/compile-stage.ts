@@ -111,6 +111,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
   const narrowings = slice.inputs.flatMap((name) => narrowInput(name, request.narrowed?.get(name)));
   const narrowed = new Map(narrowings.map(({ name, whole }) => [name, whole]));
   const [given, inside] = [true, false].map((isFed) => initializers.filter(({ name }) => fed.has(name) === isFed));
+  const isSized = slice.nodes.some((node) => operatorOf(node)?.needsSizes);
   const wanted = [...fetches, ...(extension?.outputs ?? [])];
   const proto = create(ModelProtoSchema, {
     irVersion: model.proto.irVersion < 8n ? 8n : model.proto.irVersion,
@@ -122,7 +123,7 @@ export async function compileStage(request: CompileRequest): Promise<CompiledSta
       initializer: [...narrowings.map(({ channels }) => channels), ...inside!, ...(extension?.initializers ?? [])],
       input: [
         ...slice.inputs.map((name) => ({ ...declareInput(name, request), name: narrowed.get(name) ?? name })),
-        ...given!.map(declareFed),
+        ...given!.map((tensor) => declareFed(tensor, isSized)),
         ...(extension?.inputs ?? []).map(({ name, type }) => makeValueInfo(name, dataTypeOf(type))),
       ],
       output: [...new Set([...wanted, ...slice.nodes.flatMap(keptCaches)])].map((name) =>
@@ -185,12 +186,12 @@ function importDomains({ proto }: OnnxModel, domains: readonly string[]) {
   return [...proto.opsetImport, ...missing.map((domain) => create(OperatorSetIdProtoSchema, { domain, version: 1n }))];
 }
 
-/** Sizes of fed weights are open: graphs that differ in them alone are the same. */
-const declareFed = ({ name, dataType, dims }: TensorProto): ValueInfoProto =>
+/** Sizes of fed weights are open where they can be: graphs that differ in them alone are the same. */
+const declareFed = ({ name, dataType, dims }: TensorProto, isSized: boolean): ValueInfoProto =>
   makeValueInfo(
     name,
     dataType,
-    dims.map((_, axis) => `${name}/${axis}`),
+    dims.map((dim, axis) => (isSized ? Number(dim) : `${name}/${axis}`)),
   );
 
 /** Declares an input: as the model does, or with the dims that are the same in every run and the others open. */

@@ -143,3 +143,40 @@ describe('weights that are fed', () => {
     await expect(weightFeeds(packed, ['first'])).rejects.toThrow(/weight "first" is int4\[4\] and cannot be fed/);
   });
 });
+
+it('compiles a gated attention of ONNX whose weights are fed', async () => {
+  const width = HEADS * SIZE;
+  const attributes = { q_num_heads: HEADS, kv_num_heads: HEADS };
+  const names = ['query', 'key', 'value'];
+  const matrix = new Float32Array(width * width).fill(1 / width);
+  const proto = create(ModelProtoSchema, {
+    irVersion: 10n,
+    opsetImport: [create(OperatorSetIdProtoSchema, { domain: '', version: 23n })],
+    graph: create(GraphProtoSchema, {
+      name: 'gated',
+      node: [
+        ...names.map((name) => makeNode({ op: 'MatMul', inputs: ['x', `${name}_weight`], outputs: [name] })),
+        makeNode({ op: 'Attention', inputs: names, outputs: ['mixed'], attributes }),
+        makeNode({ op: 'Sigmoid', inputs: ['x'], outputs: ['gate'] }),
+        makeNode({ op: 'Mul', inputs: ['mixed', 'gate'], outputs: ['result'] }),
+      ],
+      initializer: names.map((name) =>
+        makeInitializer(`${name}_weight`, FLOAT, [width, width], new Uint8Array(matrix.buffer)),
+      ),
+      input: [makeValueInfo('x', FLOAT, ['batch', 'rows', width])],
+    }),
+  });
+  const weights = new Map(
+    names.map((name) => [`${name}_weight`, floatsHandle({ dataType: FLOAT, dims: [width, width] }, matrix)]),
+  );
+  const index = indexGraph(proto.graph!);
+  const facts = { first: new Map(), second: new Map() };
+  const model = { proto, weights };
+  const compile = { engine: testEngine, model, index, facts, fetches: ['result'], fed: new Set(weights.keys()) };
+  const { session, fed } = await compileStage({ ...compile, atHand: (value) => value === 'x' });
+  const x: Tensor = { type: 'float32', dims: [1, ROWS, width], data: new Float32Array(ROWS * width).fill(1) };
+  const { result } = await session.run({ x, ...(await weightFeeds(model, fed)) });
+  await session.release();
+  expect(result!.dims).toEqual([1, ROWS, width]);
+  expect(Number(result!.data[0])).toBeCloseTo(1 / (1 + Math.exp(-1)), 5);
+});

@@ -1,0 +1,24 @@
+import { checkBudget } from './budget/check-budget.js';
+import { refuseHeavyLoss } from './budget/refuse-heavy-loss.js';
+import type { PruneJob } from './job.js';
+import { goesBackwards, refuseGradients } from './measure-dense/measure-dense.js';
+import { refuseHealing } from './refine/heal.js';
+import { selectModules } from './select-modules.js';
+
+/**
+ * Refuses, before any token runs, what no look at the model could make possible: modules, budget, gradients and healing.
+ * @param sparsities What the model will be pruned to.
+ * @param measures Whether the dense model is measured; it is not where statistics were saved.
+ * @throws OptionError, UnsupportedModelError
+ */
+export function checkRun(
+  job: Pick<PruneJob, 'model' | 'analysed' | 'options'>,
+  sparsities: readonly number[] = [job.options.sparsity],
+  measures = true,
+): void {
+  checkBudget(job, sparsities);
+  const selection = selectModules(job);
+  for (const sparsity of sparsities) refuseHeavyLoss(selection, { ...job.options, sparsity });
+  if (measures && goesBackwards(job.options)) refuseGradients(job);
+  if (job.options.heal !== undefined) refuseHealing(job);
+}
