@@ -1,3 +1,5 @@
+import { availableParallelism } from 'node:os';
+
 /** @type {import('jest').Config} */
 export default {
   testMatch: ['<rootDir>/test/**/*.test.ts'],
@@ -8,7 +10,7 @@ export default {
   testRunner: '<rootDir>/test/support/node-runner.mjs',
   modulePathIgnorePatterns: ['<rootDir>/dist/'],
   testTimeout: 180_000,
-  // Tests wait for browsers, other processes and disks.
-  maxWorkers: '150%',
+  // Tests wait for browsers, other processes and disks. Jest takes percentages above 100 for a number of workers.
+  maxWorkers: Math.ceil(1.5 * availableParallelism()),
   reporters: ['default', '<rootDir>/test/support/tally-reporter.js'],
 };
