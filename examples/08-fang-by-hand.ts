@@ -47,5 +47,4 @@ const pruneMeasured: Stages['pruneMeasured'] = {
 
 const run = { model: 'examples/models/tiny-llama', out: process.argv[2], calibration: { windowCount: 4 } };
 const obc = { sparsity: 0.3, modules: 'ffn', method: 'obc', allocation: 'adaptive' } as const;
-const { out } = await prune({ ...run, ...obc, stages: { pruneMeasured } });
-console.log(`FFNs pruned by hand: ${out}`);
+console.log(`FFNs pruned by hand: ${(await prune({ ...run, ...obc, stages: { pruneMeasured } })).out}`);

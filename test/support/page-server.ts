@@ -55,11 +55,11 @@ export async function servePages({ texts, folders }: Served): Promise<PageServer
 
 const isFile = (path: string): boolean => existsSync(path) && statSync(path).isFile();
 
-/** The browser entry and its worker as files of a page, `/web.js` and `/worker.js`, with ONNX Runtime's beside them. */
+/** The entries for browsers as files of a page, `/web.js`, `/core.js` and `/worker.js`, with ONNX Runtime's beside them. */
 export async function bundleForPages(): Promise<Served> {
   const assets = await buildPage();
   const { outputFiles } = await build({
-    entryPoints: { web: 'src/web.ts', worker: 'src/web/worker.ts' },
+    entryPoints: { web: 'src/web.ts', core: 'src/index.ts', worker: 'src/web/worker.ts' },
     bundle: true,
     splitting: true,
     format: 'esm',

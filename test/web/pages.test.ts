@@ -19,6 +19,7 @@ declare const ownEngine: () => Promise<web.Engine>;
 
 const HTML = `<!doctype html><title>pages</title><script type="module">
   import * as fang from '/web.js';
+  import { createOrtEngine } from '/core.js';
   const names = ['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json', 'onnx/model.onnx'];
   const denseFiles = async () => {
     const bytes = await Promise.all(names.map(async (name) => (await fetch('/model/' + name)).arrayBuffer()));
@@ -33,7 +34,7 @@ const HTML = `<!doctype html><title>pages</title><script type="module">
     };
     return (await walk(await navigator.storage.getDirectory(), '')).sort();
   };
-  const ownEngine = async () => fang.createOrtEngine(await import('/ort.bundle.min.mjs'), { executionProviders: ['wasm'] });
+  const ownEngine = async () => createOrtEngine(await import('/ort.bundle.min.mjs'), { executionProviders: ['wasm'] });
   // What esbuild calls to keep the names of functions, which travel to the page as text.
   const __name = (named) => named;
   Object.assign(globalThis, { fang, denseFiles, listOpfs, ownEngine, __name, isReady: true });
