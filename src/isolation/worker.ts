@@ -1,6 +1,6 @@
 /** A process of its own for one call of the library. Told by messages what to do and when to stop. */
 import { nodePlatform } from '../platform/node/node-platform.js';
-import type { Platform } from '../platform/platform.js';
+import { withMembers } from '../platform/platform.js';
 import { callOn } from '../remote/call-on.js';
 import { answerOrder, type FromCallee, type Order, type ToCallee } from '../remote/messages.js';
 import { startPulse } from './start-pulse.js';
@@ -9,10 +9,9 @@ const abortion = new AbortController();
 // Whoever asked may be gone, which `disconnect` tells.
 const tell = (message: FromCallee) => process.send?.(message, () => undefined);
 const countCalls = startPulse(() => tell({ beat: true }));
-const platform: Platform = {
-  ...nodePlatform,
+const platform = withMembers(nodePlatform, {
   createEngine: async (choice) => countCalls(await nodePlatform.createEngine(choice)),
-};
+});
 
 process.on('message', (message: ToCallee) => {
   if ('abort' in message) abortion.abort();

@@ -273,7 +273,7 @@ export const GENERATE_TEXT = {
 } as const satisfies Families;
 
 export const COMPARE = {
-  Comparison: { files: row(undefined, 'evaluations', { kind: fileList, required: true }), ...COMPARISON },
+  Comparison: { files: row(undefined, 'evaluations', { kind: fileList, required: true }), ...COMPARISON, ...CONTROL },
 } as const satisfies Families;
 
 export const BENCH = {

@@ -1,6 +1,6 @@
 import { NumericalError, UnsupportedModelError } from '../errors.js';
 import { MANIFEST } from '../platform/folder-manifest.js';
-import type { EngineChoice, Files, Platform } from '../platform/platform.js';
+import { type EngineChoice, type Files, type Platform, withMembers } from '../platform/platform.js';
 import type { JobControl } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
 import type { Engine } from '../runtime/engine.js';
@@ -149,7 +149,8 @@ export async function withJournal<T>(
   if (workspace === undefined) return part(context, false);
   const { found, folder, journal } = workspace;
   // The system's temporary folder may be small, and room is checked where the output goes.
-  const platform = { ...context.platform, ...(workspace.createScratch && { createScratch: workspace.createScratch }) };
+  const { createScratch } = workspace;
+  const platform = createScratch ? withMembers(context.platform, { createScratch }) : context.platform;
   let isOver = false;
   try {
     const result = await withPart(

@@ -188,3 +188,10 @@ export interface EngineChoice {
   /** An engine of your own, in place of `executionProvider` and `threads`. Default: one of onnxruntime-node. */
   readonly engine?: Engine | undefined;
 }
+
+/** A platform with some members replaced. Getters stay getters: reading `hub` reads the user's token. */
+export const withMembers = (platform: Platform, members: Partial<Platform>): Platform =>
+  Object.defineProperties({} as Platform, {
+    ...Object.getOwnPropertyDescriptors(platform),
+    ...Object.getOwnPropertyDescriptors(members),
+  });

@@ -16,8 +16,7 @@ const LOOK = {
   method: 'obc',
   metric: 'divergence',
   // Seven batches, of which the last has a single window.
-  calibration: { windowCount: 13, windowLength: 24, generate: false },
-  batchSize: 2,
+  calibration: { windowCount: 13, windowLength: 512, generate: false },
 } as const;
 
 const lookAt = (index: number, count: number, request: Partial<ObserveRequest> = {}) =>

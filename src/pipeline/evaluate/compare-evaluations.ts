@@ -16,6 +16,7 @@ import { COMPARISON } from '../../options/comparison.js';
 import { checkOptions, rowsOf } from '../../options/option.js';
 import { parseJson } from '../../parse-json.js';
 import type { Files, Platform } from '../../platform/platform.js';
+import type { JobControl } from '../../progress.js';
 import { readText } from '../../storage/read-text.js';
 import type { TaskReport } from './measurements.js';
 
@@ -251,7 +252,7 @@ function isTask(value: unknown): boolean {
 }
 
 /** What to compare. */
-export interface CompareRequest extends ComparisonOptions {
+export interface CompareRequest extends ComparisonOptions, JobControl {
   /** Files of evaluations; the first model in them is compared with all others. */
   readonly files: readonly string[];
 }
@@ -259,6 +260,8 @@ export interface CompareRequest extends ComparisonOptions {
 /** Compares evaluations that lie in files. @throws OptionError */
 export async function runComparison(platform: Platform, request: CompareRequest): Promise<ModelComparison[]> {
   checkOptions(request, rowsOf(COMPARE));
-  const { files, ...options } = request;
-  return compareEvaluations(await readEvaluations(platform.files, files), options);
+  const { files, onProgress: _, signal, ...options } = request;
+  const evaluations = await readEvaluations(platform.files, files);
+  signal?.throwIfAborted();
+  return compareEvaluations(evaluations, options);
 }
