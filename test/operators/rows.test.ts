@@ -5,6 +5,7 @@ const PARTS = [
   ...[
     'axis',
     'mend',
+    'needsSizes',
     'tokens',
     'gradient',
     'parameters',

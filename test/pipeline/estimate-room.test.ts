@@ -47,9 +47,10 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     const { parameterCount, hiddenSize } = analysed!.detected.layout;
     const room = { analysed: analysed!, options, modelBytes: 4 * parameterCount, sparsity: 0.3 };
     const estimate = estimateScratch({ ...room, tokenCount });
-    expect(found).toBeGreaterThan(0);
-    expect(found).toBeLessThan(1.1 * estimate);
-    expect(found).toBeGreaterThan(0.25 * estimate);
+    // FLAP rewrites no weights.
+    expect(found > 0).toBe(method !== 'flap');
+    expect(found).toBeLessThanOrEqual(1.1 * estimate);
+    expect(found).toBeGreaterThanOrEqual(0.25 * estimate);
     // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
     const many = 2 ** 20;
     expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThan(2 * many * hiddenSize * 4);
