@@ -29,7 +29,7 @@ export interface Operator {
   /** How it is written where ONNX Runtime has no kernel for its form; `undefined` for a form that has one. */
   readonly run: ((node: NodeProto, graph: GraphProto) => NodeProto[] | undefined) | 'as it is';
   /** Whether ONNX's shape inference takes open sizes of its inputs for 0, so that they must be known. Default false. */
-  readonly needsSizes?: boolean;
+  readonly needsSizes: boolean;
   /** Why a model with it cannot be pruned, and what to do instead. */
   readonly refusal: string | 'none';
 }
@@ -90,6 +90,7 @@ export const PLAIN = {
   weight: 'changed',
   split: 'no sum inside',
   run: 'as it is',
+  needsSizes: false,
   refusal: 'none',
 } as const satisfies Partial<Operator>;
 

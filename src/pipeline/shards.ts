@@ -39,7 +39,7 @@ export function takeShard(
     throw refusal(
       'shard',
       `is ${index}/${count}, but ${windows.length} windows make ${batchCount} batches of ${batchSize}. ` +
-        `Take at most ${batchCount} shards, more windows (windowCount), or smaller batches (batchSize)`,
+        `Take at most ${batchCount} shards, or more windows (windowCount)`,
     );
   const startOf = (shard: number) => batchSize * Math.floor((shard * batchCount) / count);
   const firstWindow = startOf(index - 1);

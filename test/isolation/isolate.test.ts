@@ -84,10 +84,10 @@ describe('a call in a process of its own', () => {
 });
 
 it.each([
-  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*goes on from there.*--no-certify/],
+  ['died by SIGKILL at the stage "certify"', /^Memory ran short: .*resumes from there.*--no-certify/],
   [
     'was ended, for it held 16000 MB, more than 15000 MB at the stage "prune" (block 3)',
-    /^Memory ran short: .* goes on from there$/,
+    /^Memory ran short: .* resumes from there$/,
   ],
   [
     'was ended, for it held 900 MB, more than 512 MB at the stage "load"',

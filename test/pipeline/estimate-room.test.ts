@@ -53,6 +53,6 @@ it.each(['flap', 'obc', 'o-fang', 'auto'])(
     expect(found).toBeGreaterThanOrEqual(0.25 * estimate);
     // Hidden states of so many tokens do not fit in memory: each pass reads one file and writes another.
     const many = 2 ** 20;
-    expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThan(2 * many * hiddenSize * 4);
+    expect(estimateScratch({ ...room, tokenCount: many })).toBeGreaterThanOrEqual(2 * many * hiddenSize * 4);
   },
 );
