@@ -147,6 +147,7 @@ export function startContext(job: PruneJob): PruneContext {
         tokenInput: analysed.tokenInput,
         batches,
         states: await job.createStore(windows.length),
+        packsWeights: job.firstWindow !== undefined,
         signal: options.signal,
       }),
     advance: (runner, reads) => context.timed('advance', () => runner.advance(ticking(runner, reads))),

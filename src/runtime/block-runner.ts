@@ -105,6 +105,8 @@ export interface BlockRunnerOptions {
   readonly tokenInput: string;
   readonly batches: readonly Batch[];
   readonly states: TensorStore;
+  /** Pack weights for one batch too: packed weights round differently. Default false: packing pays from two batches on. */
+  readonly packsWeights?: boolean;
   /** Default `all`. */
   readonly optimization?: SessionOptions['optimization'];
   readonly signal?: AbortSignal | undefined;
@@ -158,7 +160,8 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     const atHand = (value: string) =>
       index.inputs.has(value) || value === cuts[from - 1] || side.has(value) || held.has(value);
     const { narrowed } = held;
-    const session = { isBrief: batches.length === 1, optimization: options.optimization ?? 'all' };
+    const isBrief = batches.length === 1 && options.packsWeights !== true;
+    const session = { isBrief, optimization: options.optimization ?? 'all' };
     return compileStage({ engine, model, index, atHand, fetches, reads, extension, facts, narrowed, session });
   }
 

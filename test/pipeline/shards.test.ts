@@ -58,12 +58,8 @@ describe('shards of a look', () => {
     expect(await hashFolder(at('reversed'))).toBe(await hashFolder(at('merged-7')));
     const [one, seven] = [await readTensors(at('merged-1')), await readTensors(at('merged-7'))];
     expect([...seven.keys()].sort()).toEqual([...one.keys()].sort());
-    // Gradients of drawn labels differ more than sums in float32 explain, by 0.2 % on 6,000 tokens; on 300 they agree to 1e-4.
-    const limits = { windows: 1e-12, curvature: 5e-3, sensitivity: 5e-3 };
-    for (const name of one.keys()) {
-      const [, limit = 1e-4] = Object.entries(limits).find(([end]) => name.endsWith(end)) ?? [];
-      expect({ name, isClose: (await gapOf(name, one, seven)) < limit }).toEqual({ name, isClose: true });
-    }
+    for (const name of one.keys())
+      expect(await gapOf(name, one, seven)).toBeLessThan(name === 'windows' ? 1e-12 : 1e-4);
     // They know of all tokens, not of a part alone.
     const part = await readTensors(at('2-of-2'));
     expect(await gapOf('block.0.ffn.1.covariance', one, part)).toBeGreaterThan(1e-2);

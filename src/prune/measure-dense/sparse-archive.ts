@@ -93,6 +93,7 @@ async function startAt(
     cuts: analysed.detected.partition.cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,
+    packsWeights: job.firstWindow !== undefined,
     states: await job.createStore(batches.reduce((sum, { batchSize }) => sum + batchSize, 0)),
   });
   async function* saved(): AsyncGenerator<unknown> {
