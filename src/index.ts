@@ -4,58 +4,21 @@ export { default as ndarray } from 'ndarray';
 export { collectStatistics, createStatisticsMeter, type StatisticsTarget } from './activations/collect-statistics.js';
 export { runMeters, type StageMeter } from './activations/stage-meter.js';
 export { allocateSteps } from './allocation/allocate-steps.js';
-export type {
-  Allocation,
-  AllocationProblem,
-  BlockMeasure,
-  MeasuredOrder,
-  ModuleMeasures,
-  OrderingMethod,
-} from './allocation/allocation.js';
-export { ALLOCATIONS } from './allocation/allocations.js';
 export { allocateByThreshold, type ThresholdEntry } from './allocation/global.js';
 export { type SpreadRule, spreadByMeasure } from './allocation/spread-by-measure.js';
 export { allocateStandardised, type StandardisedEntry } from './allocation/standardised.js';
 export type { DetectedModel } from './architecture/detect-layout.js';
-export type {
-  ModelLayout,
-  ModuleKind,
-  OutputLinear,
-  PrunableModule,
-  Segment,
-  Unrecognised,
-} from './architecture/layout.js';
+export type { ModelLayout, OutputLinear, PrunableModule, Segment } from './architecture/layout.js';
 export {
-  type CalibrationProvenance,
   type CalibrationSet,
   type CalibrationSetOptions,
   createCalibrationSet,
-  type GeneratedProvenance,
 } from './calibration/calibration-set.js';
 export type { GeneratedSet } from './calibration/generated-set.js';
-export type { TokenSource } from './calibration/token-source.js';
-export { createTokenizer, type LimitTime, type Tokenizer } from './calibration/tokenizer.js';
-export type {
-  ChannelStatistics,
-  Compensated,
-  CompensationAdapter,
-  ImportanceProblem,
-  LinearWeight,
-  PreparedImportance,
-  StatisticsNeed,
-} from './compensation/adapter.js';
+export { createTokenizer, type Tokenizer } from './calibration/tokenizer.js';
 export { createImportanceAdapter, type ImportanceAdapterOptions } from './compensation/importance-adapter.js';
-export { createAdapter, METHODS, type MethodName, type MethodOptions } from './compensation/methods.js';
+export { createAdapter, type MethodOptions } from './compensation/methods.js';
 export { REPAIRS, type RepairName } from './compensation/repairs.js';
-export {
-  EngineError,
-  FangPruneError,
-  HubError,
-  ModelFormatError,
-  NumericalError,
-  OptionError,
-  UnsupportedModelError,
-} from './errors.js';
 export type { Bundle, BundleScore, ScoredSequence, SequenceScore } from './evaluation/bundle.js';
 export { type BatchGenerationOptions, type GenerationOptions, generate } from './evaluation/generate.js';
 export {
@@ -65,29 +28,16 @@ export {
 } from './evaluation/generate-calibration.js';
 export type { LanguageModel, Reader } from './evaluation/language-model.js';
 export { measureTask, type TaskOptions } from './evaluation/measure-task.js';
-export {
-  measureTextPerplexity,
-  type PerplexityOptions,
-  type PerplexityProtocol,
-  type PerplexityResult,
-} from './evaluation/perplexity.js';
+export { measureTextPerplexity, type PerplexityOptions } from './evaluation/perplexity.js';
 export type { ScoreLog } from './evaluation/score-log.js';
 export type { WindowOptions } from './evaluation/scored-windows.js';
 export { createLanguageModel } from './evaluation/session-language-model.js';
 export { type Candidate, readTaskItems, type TaskItem, type TaskKind } from './evaluation/task-items.js';
-export type {
-  ItemScore,
-  LastWordAnswer,
-  LastWordResult,
-  MultipleChoiceAnswer,
-  MultipleChoiceResult,
-  TaskResult,
-} from './evaluation/task-result.js';
+export type { ItemScore } from './evaluation/task-result.js';
 export { joinEmbedding, withoutEmbeddingPrefix } from './graph/join-embedding.js';
 export { type ClusteringInput, type Contexts, clusterContexts } from './grouping/cluster-contexts.js';
 export { ASSIGNMENTS, type GroupingInput, groupNeurons, type NeuronGroups } from './grouping/group-neurons.js';
 export { assignContexts } from './grouping/refine-centers.js';
-export type { CurvePoint, HealingReport, TrainedName } from './healing/heal-model.js';
 export { EXPERT_SCORES } from './importance/expert-scores.js';
 export {
   type DampenedHessian,
@@ -96,45 +46,27 @@ export {
   type HessianFactor,
   type HessianOptions,
 } from './importance/hessian.js';
-export type { ImportanceScore } from './importance/importance-score.js';
 export { METRICS } from './importance/metrics.js';
 export { scoreByObc } from './importance/obc.js';
 export { orderByObc, type RemovalOrder } from './importance/obc-order.js';
 export { type MetricWeight, weightInMetric } from './importance/weight-in-metric.js';
 export { fitPca, type Pca, type PcaRequest, projectPoints } from './linalg/pca.js';
 export { createRandom, type Random } from './linalg/random.js';
-export type { ByteSink, ByteSource, SinkFolder, SourceFolder } from './onnx/byte-source.js';
+export type { SinkFolder, SourceFolder } from './onnx/byte-source.js';
 export { copyModel } from './onnx/edit-weights.js';
 export { loadModel } from './onnx/load-model.js';
 export { createMemoryFolder } from './onnx/memory-folder.js';
 export type { EmbeddingPrefix, ModelStorage, OnnxModel, TensorHandle } from './onnx/onnx-model.js';
 export { type SavedModel, type SaveOptions, saveModel } from './onnx/save-model.js';
 export {
-  type AllocationChoice,
-  type AllocationName,
-  type BlockSparsity,
-  type CalibrationOptions,
-  type CalibrationSource,
-  type FeaturesName,
-  type Fraction,
-  type GenerateOptions,
   GROUPING_DEFAULTS,
-  type GroupingOptions,
-  type HeadUnit,
-  type HealingOptions,
-  type MethodChoice,
-  type MetricName,
-  type ModuleSelection,
-  type PruneOptions,
   type ResolvedGrouping,
   type ResolvedHealing,
   type ResolvedOptions,
   resolveOptions,
-  type WeightingOptions,
 } from './options.js';
-export type { JobControl, Progress, ProgressListener } from './progress.js';
 export { allocateModules, type StepCounts } from './prune/budget/allocate-modules.js';
-export type { ModuleOutcome, PruneJob, PruneOutcome, StageTiming } from './prune/job.js';
+export type { ModuleOutcome, PruneJob, PruneOutcome } from './prune/job.js';
 export type {
   BackwardMeasures,
   DenseMeasures,
@@ -159,6 +91,7 @@ export {
   type ShrunkModule,
   shrinkModule,
 } from './prune/shrink/shrink-module.js';
+export * from './public.js';
 export { applyChange, type ModelChange, type ModuleCut } from './removal/apply-change.js';
 export { type Choice, type ChoiceInput, chooseChannels, type ScoredGroup } from './removal/choose-channels.js';
 export { chooseHeads, type HeadChoice, type HeadChoiceInput } from './removal/choose-heads.js';
@@ -186,17 +119,15 @@ export {
   type DifferentiationRequest,
   differentiateModel,
 } from './runtime/differentiate-model.js';
-export type { Engine, Session, SessionOptions, Tensor, Tensors, TensorType } from './runtime/engine.js';
 export { createOrtEngine, type OrtEngineOptions } from './runtime/ort-engine.js';
 export type { OrtModule, OrtSession, OrtSessionOptions, OrtTensor, OrtValueMetadata } from './runtime/ort-module.js';
 export { prefillFeeds } from './runtime/prefill-feeds.js';
 export { releaseTensor, releaseTensors, retainTensor } from './runtime/tensor-memory.js';
-export { createMemoryStore, createSpilledStore, type ScratchFile, type TensorStore } from './runtime/tensor-store.js';
+export { createMemoryStore, createSpilledStore, type TensorStore } from './runtime/tensor-store.js';
 export {
   type ChosenTokens,
   chooseTokens,
   type ProgressYield,
-  type TokenCounts,
   type TokenSelection,
 } from './vocabulary/choose-tokens.js';
 export { cutVocabulary } from './vocabulary/cut-vocabulary.js';
@@ -206,5 +137,5 @@ export { type Merge, readTokenizerFile, type TokenizerFile, type TokenizerKind }
 export { type GraphPart, traceVocabulary } from './vocabulary/trace-vocabulary.js';
 export { trimTokenizer } from './vocabulary/trim-tokenizer.js';
 export type { RowLiteral, TokenConstant, TokenTable, VocabularyTrace } from './vocabulary/vocabulary-trace.js';
-export { type Temperature, type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
-export { WEIGHTING_VARIANTS, type WeightingName } from './weighting/weighting-variants.js';
+export { type WeightingInput, weightContexts, weightTokens } from './weighting/weight-contexts.js';
+export { WEIGHTING_VARIANTS } from './weighting/weighting-variants.js';
