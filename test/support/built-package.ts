@@ -6,7 +6,6 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -15,6 +14,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { buildPage } from '../../scripts/build-page.js';
+import { publishFolder } from './publish-folder.js';
 import { SHORT_LLAMA } from './short-llama.js';
 
 const CACHE = resolve('node_modules/.cache/fang-prune');
@@ -60,14 +60,7 @@ export async function buildPackage(): Promise<string> {
   cpSync('package.json', join(staging, 'package.json'));
   mkdirSync(join(staging, 'examples/models'));
   symlinkSync(resolve(SHORT_LLAMA), join(staging, 'examples/models/tiny-llama'), 'junction');
-  try {
-    renameSync(staging, folder);
-  } catch (error) {
-    // Another worker was quicker.
-    rmSync(staging, { recursive: true });
-    if (!existsSync(folder)) throw error;
-  }
-  return folder;
+  return publishFolder(staging, folder);
 }
 
 /** Removes those of states that were tested before today; others may be in use. */

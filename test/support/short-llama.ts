@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ModelProto } from 'onnx-buf';
+import { publishFolder } from './publish-folder.js';
 import { copyLlama, editModel, type Loaded, loadTinyLlama, readTinyLlama, TINY_LLAMA } from './tiny-llama.js';
 
 /** Blocks of it, the first of the bundled model's. */
@@ -32,14 +33,7 @@ function makeOnce(cache: string): string {
   const settings = JSON.parse(readFileSync(config, 'utf8')) as object;
   writeFileSync(config, JSON.stringify({ ...settings, num_hidden_layers: BLOCKS }, undefined, 2));
   writeFileSync(join(staging, 'onnx/model.onnx'), editModel(readTinyLlama(), shorten));
-  try {
-    renameSync(staging, folder);
-  } catch (error) {
-    // Another run was quicker.
-    rmSync(staging, { recursive: true });
-    if (!existsSync(folder)) throw error;
-  }
-  return folder;
+  return publishFolder(staging, folder);
 }
 
 function shorten({ graph }: ModelProto): void {
