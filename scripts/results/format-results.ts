@@ -13,7 +13,7 @@ const HEADS: Readonly<Record<PageName, readonly string[]>> = {
     '  rise of ln perplexity over the other texts.',
     '- Calibration is on 64 windows of WikiText-2 train. For `auto` the model writes half of them, here one',
     '  document each, for healing too; with documents of 128 tokens, the default since, `auto 30 %` rises by 0.460 in place',
-    '  of 0.479, and healed by 0.375 in place of 0.410 ([notebook](auto.md#documents)).',
+    '  of 0.479, and healed by 0.375 in place of 0.410 ([research notes](auto.md#documents)).',
     '- Tasks are acc_norm in percent / mean negative log-likelihood of the right answer in nats.',
     '- *Tokens a second* are tokens scored by second of processor time, all cores together, loading included.',
     '- Dtypes are of a copy off the four-bit grid that the weights once stood on (`scripts/off-grid.ts`); *nearest levels* and',
