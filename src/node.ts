@@ -89,7 +89,7 @@ export const observe = nodeCalls.observe;
  * Joins the statistics of all shards of a look that `observe({ shard })` made on several machines, in any order of the files:
  * `prune({ statistics })` prunes from the result.
  *
- * @throws OptionError naming a shard that is missing, doubled, or of another look; ModelFormatError naming a damaged file; the
+ * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file; the
  *   signal's reason when aborted.
  * @example
  * await observe({ model: './model', out: './shard-1', shard: '1/2' });

@@ -53,7 +53,7 @@ export function createCurvatureMeter({ output, index, block, kind }: PrunableMod
       }
       if (trace === 0) {
         throw new NumericalError(
-          `block ${block} ${kind}: the gradient of the loss is zero on all calibration tokens, so nothing tells what matters; ` +
+          `block ${block} ${kind}: the gradient of the loss is zero on all calibration tokens, so importance cannot be measured; ` +
             "use other calibration text, or set metric: 'output'",
         );
       }

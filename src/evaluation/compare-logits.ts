@@ -57,7 +57,7 @@ export interface LogitsSource {
 export interface LogitsParts {
   readonly windowsAtOnce: number;
   /**
-   * Positions whose logits are handed out together, at most, where the map to the logits sees each by itself: position by position,
+   * Positions whose logits are handed out together, at most, where the map to the logits computes each by itself: position by position,
    * not window by window, where several windows run together. Default: all of a batch.
    */
   readonly positionsAtOnce?: number;

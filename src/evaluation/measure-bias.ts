@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import { findOverlap, type Overlap } from './find-overlap.js';
 
 /** Windows of a text with the losses of two models on them. */
@@ -85,7 +86,6 @@ export function measureBias(input: BiasInput): BiasFindings {
     };
   });
   const bare = contexts.filter(({ covered }) => !covered);
-  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
   const findings = {
     ...whole,
     contexts,

@@ -1,23 +1,25 @@
 import type { GraphIndex } from './graph-index.js';
 
-/** Operators that compute each position from itself alone, as they stand behind the last block. */
+/** Operators that compute each position from itself alone where they follow the last block. */
 const POSITIONWISE: ReadonlySet<string> = new Set([
-  ...[
-    'MatMul',
-    'Gemm',
-    'Add',
-    'Sub',
-    'Mul',
-    'Div',
-    'Pow',
-    'Sqrt',
-    'Reciprocal',
-    'Tanh',
-    'Cast',
-    'Identity',
-    'Constant',
-  ],
-  ...['Transpose', 'ReduceMean', 'LayerNormalization', 'SimplifiedLayerNormalization', 'RMSNormalization'],
+  'MatMul',
+  'Gemm',
+  'Add',
+  'Sub',
+  'Mul',
+  'Div',
+  'Pow',
+  'Sqrt',
+  'Reciprocal',
+  'Tanh',
+  'Cast',
+  'Identity',
+  'Constant',
+  'Transpose',
+  'ReduceMean',
+  'LayerNormalization',
+  'SimplifiedLayerNormalization',
+  'RMSNormalization',
 ]);
 
 /** Whether a value is computed from another one and constants alone, each position by itself. */

@@ -2,7 +2,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { AnswerOf, CallName, RequestOf } from '../pipeline/call-table.js';
 import type { JobControl } from '../progress.js';
 import { type Channel, type FromCallee, sendRequest } from '../remote/messages.js';
-import { MEMORY_REMEDY } from '../runtime/short-of-memory.js';
+import { MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { forkWorker } from './fork-worker.js';
 import { inheritDescriptors } from './inherit-descriptors.js';
 import { bytesOfPaths, type WatchedProcess, watchProcess } from './watch-process.js';

@@ -1,5 +1,6 @@
 import { blockSpans, type ModuleKind, type PrunableModule } from '../architecture/layout.js';
 import { WORK } from '../healing/differentiate.js';
+import { sum } from '../linalg/sum.js';
 import { CALIBRATION_DEFAULTS, GENERATE_DEFAULTS, type ResolvedCalibration } from '../options/calibration.js';
 import { countHeldOut, type ResolvedHealing } from '../options/healing.js';
 import { learnsRounding, type ResolvedQuantisation } from '../options/quantisation.js';
@@ -497,5 +498,3 @@ const chosen = ({ modules }: ModelSize, options: ResolvedOptions) =>
   modules.filter(({ kind }) => options.modules.has(kind));
 
 const cubes = (modules: ModelSize['modules']): number => sum(modules.map(({ inputs }) => inputs ** 3));
-
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);

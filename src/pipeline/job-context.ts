@@ -4,7 +4,7 @@ import type { Journal, Workspace } from '../platform/journal.js';
 import type { Platform } from '../platform/platform.js';
 import type { JobControl, Progress } from '../progress.js';
 import type { StageTiming } from '../prune/job.js';
-import { isShortOfMemory, MEMORY_REMEDY } from '../runtime/short-of-memory.js';
+import { isOutOfMemory, MEMORY_REMEDY } from '../runtime/out-of-memory.js';
 import { createOverallProgress, type OverallProgress } from './overall-progress.js';
 
 /** What every stage of a job shares; whatever else it works on is its input. */
@@ -50,7 +50,7 @@ export async function withJob<T>(platform: Platform, { onProgress, signal }: Job
   try {
     return await withPart(whole, job);
   } catch (cause) {
-    if (!(cause instanceof RangeError && isShortOfMemory(cause))) throw cause;
+    if (!(cause instanceof RangeError && isOutOfMemory(cause))) throw cause;
     throw new EngineError(`${errorMessage(cause)}. ${MEMORY_REMEDY}`, { cause });
   }
 }

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import type { Progress } from '../progress.js';
 
 /** A step that a job is expected to take. Several steps may be of one stage: they are told apart by their order. */
@@ -188,8 +189,6 @@ export function createOverallProgress(now: () => number): OverallProgress {
     },
   };
 }
-
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
 
 /** Of what the step has to do, the share that is left. */
 const shareLeft = ({ from = 0, last }: OpenStep): number =>

@@ -10,9 +10,8 @@ import { takeWeights } from '../quantisation/take-weights.js';
 import { type SettledCalibration, settledCalibration } from '../report/plain-settings.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
-import { createMemoryStore, createSpilledStore } from '../runtime/tensor-store.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
-import { fitsInMemory } from './fits-in-memory.js';
+import { createStoreIn } from './create-store-in.js';
 import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
 import type { CalibrationWindows } from './stages/calibrate.js';
@@ -50,7 +49,7 @@ export interface JobRequest {
 /** A model that stands ready: loaded, understood, with its calibration windows. */
 export interface PreparedJob {
   readonly job: Omit<PruneJob, 'store'>;
-  /** Absent for methods that look at no token. */
+  /** Absent for methods that read no token. */
   readonly calibration: CalibrationWindows | undefined;
   /** Options that make its windows again. */
   readonly settled?: SettledCalibration | undefined;
@@ -130,14 +129,4 @@ async function makeHealingWindows(
   if (leftOut > 0)
     remarks.push(`${leftOut} windows to heal on stand in texts that are evaluated too, and were left out`);
   return { windows: windows.slice(0, count), heldOut: windows.slice(count), stop };
-}
-
-/** Makes stores in memory, or in scratch space where they would take too much of it. @param windowBytes Of one window's hidden states. */
-export function createStoreIn({ platform, onEnd }: JobContext, windowBytes: number): PruneJob['createStore'] {
-  return async (windowCount, blockCount = 1) => {
-    if (fitsInMemory(windowCount * blockCount * windowBytes, blockCount)) return createMemoryStore();
-    const scratch = await platform.createScratch();
-    onEnd(() => scratch.dispose());
-    return createSpilledStore(scratch);
-  };
 }

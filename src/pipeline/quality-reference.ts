@@ -2,12 +2,12 @@ import { joinTokens } from '../calibration/encode-pieces.js';
 import { findLeadingTokens } from '../calibration/leading-tokens.js';
 import { type ReferencePredictions, readReference } from '../evaluation/compare-predictions.js';
 import type { HeldOutWindows } from '../evaluation/held-out-windows.js';
-import type { PruneJob } from '../prune/job.js';
 import type { QualityReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import type { Engine } from '../runtime/engine.js';
 import { findTokenizer } from '../storage/load-tokenizer.js';
 import { longestWindow, type ModelFolder } from '../storage/model-folder.js';
+import { createStoreIn } from './create-store-in.js';
 import type { JobContext } from './job-context.js';
 import { openLanguageModel } from './open-language-model.js';
 import { explainTooLarge } from './refuse-too-large.js';
@@ -43,8 +43,6 @@ export interface ReferenceInput {
   readonly folder: ModelFolder;
   readonly analysed: AnalysedModel;
   readonly heldOut: () => Promise<HeldOutWindows>;
-  /** Makes the place where logits wait. */
-  readonly createStore: (windowCount: number, windowBytes: number) => ReturnType<PruneJob['createStore']>;
 }
 
 /** @param context of the part of the job whose results are compared; the logits wait until it ends */
@@ -59,10 +57,11 @@ export function createQualityReference(context: JobContext, input: ReferenceInpu
 }
 
 async function readDense(
-  { signal, onEnd }: JobContext,
-  { engine, folder, analysed, heldOut, createStore }: ReferenceInput,
+  context: JobContext,
+  { engine, folder, analysed, heldOut }: ReferenceInput,
   onWindow: (windowCount: number) => void = () => {},
 ): Promise<DensePredictions | undefined> {
+  const { signal, onEnd } = context;
   const { windows: found, from } = await heldOut();
   if (from === 'random') return undefined;
   const leadingTokens = findLeadingTokens(await findTokenizer(folder));
@@ -74,7 +73,7 @@ async function readDense(
   const count = isTooLarge ? LEAST_WINDOWS : Math.max(LEAST_WINDOWS, fitting);
   const windowsAtOnce = isTooLarge ? Math.max(1, fitting) : 1;
   const windows = found.slice(0, count).map((window) => joinTokens([leadingTokens, window.subarray(0, room)]));
-  const store = await createStore(windows.length, windowBytes);
+  const store = await createStoreIn(context, windowBytes)(windows.length);
   onEnd(() => store.dispose());
   const model = await openLanguageModel(engine, folder, { signal });
   try {

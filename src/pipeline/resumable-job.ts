@@ -49,7 +49,7 @@ export interface ResumableJob<Opened extends OpenedModels, Prepared, Found, Resu
   readonly sparsities?: readonly number[] | undefined;
   /** Opens what is read. */
   open(context: JobContext, stages: Stages): Promise<Opened>;
-  /** Whether an earlier run may have left something, so that the output is checked once that is known. Default: `output` tells. */
+  /** Whether an earlier run may have left something, so that the output is checked once that is known. Default: decided from `output`. */
   hasEarlierRun?(context: JobContext): Promise<boolean>;
   /** Refuses, before the work, an output that cannot be written. */
   checkOutput(opened: Opened, state: { readonly resuming: boolean; readonly found: Found | undefined }): Promise<void>;
@@ -157,9 +157,11 @@ export async function withJournal<T>(
       { ...context, platform, workspace, journal: run === undefined ? undefined : journal, run },
       async (own) => {
         if (found === 'same')
-          own.notes.push(`resumed from what ${folder} kept of a run that was cut off: times are of the rest`);
+          own.notes.push(`resumed from what ${folder} kept of an interrupted run: times are of the rest`);
         if (found === 'other' && resume)
-          own.notes.push(`${folder} was of a run with another model, options or version, so that this one began anew`);
+          own.notes.push(
+            `${folder} was of a run with another model, options or version, so this one started from the beginning`,
+          );
         return part(own, found === 'same');
       },
     );

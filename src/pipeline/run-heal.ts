@@ -25,11 +25,12 @@ import { readJsonFile } from '../storage/read-json.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { writeText } from '../storage/write-file.js';
 import { checkCalibrationFiles } from './check-places.js';
+import { createStoreIn } from './create-store-in.js';
 import { assumedSpeed, estimateHealing, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { holdWindowsOut } from './held-out.js';
 import type { JobContext } from './job-context.js';
 import { leaveOutUnreadable } from './leave-out-unreadable.js';
-import { createStoreIn, journalOf } from './prepare-job.js';
+import { journalOf } from './prepare-job.js';
 import { createQualityReference, type QualityReference } from './quality-reference.js';
 import { refuseCoded } from './refuse-coded.js';
 import { hashSaved, reportSideFiles } from './result-facts.js';
@@ -94,7 +95,9 @@ export function runHeal(platform: Platform, request: HealRequest): Promise<Heale
   const settings = resolveHealing(request.heal ?? true)!;
   const calibration = healingCalibration(resolveCalibration(request.calibration), settings);
   return runResumable<HealedModels, void, HealedModel, HealedFolder>(platform, {
-    ...{ call: 'heal', request, output: out },
+    call: 'heal',
+    request,
+    output: out,
     async open(context, stages) {
       const [first, second] = [
         await stages.open.run(context, { model: dense, embeddings, offline, bos }),
@@ -177,7 +180,12 @@ async function healFolder(
     }),
   );
   const made = await stages.calibrate.run(context, {
-    ...{ folder: dense, model: teacher.model, engine, calibration, positionCount, seed: request.seed ?? 0 },
+    folder: dense,
+    model: teacher.model,
+    engine,
+    calibration,
+    positionCount,
+    seed: request.seed ?? 0,
     vocabularySize: detected.layout.vocabularySize,
   });
   const windows = await leaveOutUnreadable(context, { folder: dense, ...teacher, engine }, made.windows);
@@ -203,14 +211,11 @@ async function healFolder(
     );
     const { out, force = false, certify: certifies = true } = request;
     const heldOut = holdWindowsOut(context, { ...teacher, folder: dense, windows, source: calibration.source });
-    const createQualityStore = (windowCount: number, windowBytes: number) =>
-      createStoreIn(context, windowBytes)(windowCount);
     const reference = createQualityReference(context, {
       engine,
       folder: dense,
       analysed: teacher.analysed,
       heldOut,
-      createStore: createQualityStore,
     });
     const given = { ...healed, ...student, engine, stages, folder: pruned, out, force, certifies, heldOut, reference };
     const written = await writeHealed(context, given);

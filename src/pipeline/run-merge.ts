@@ -1,4 +1,5 @@
 import { OptionError } from '../errors.js';
+import { sum } from '../linalg/sum.js';
 import { encodeFloats } from '../onnx/float-encoding.js';
 import type { TensorHandle } from '../onnx/onnx-model.js';
 import type { TensorMap } from '../onnx/safetensors.js';
@@ -32,9 +33,9 @@ import { checkPairPlace, openPair, type PairPlace, resolvePair, writePair } from
 import { totalBytes } from '../storage/model-folder.js';
 import { withJob } from './job-context.js';
 
-/** Shards of a look at one model, to be joined. */
+/** Shards of one observation, to be merged. */
 export interface MergeRequest extends JobControl {
-  /** What `observe({ shard })` wrote, in any order: all shards of one look. */
+  /** What `observe({ shard })` wrote, in any order: all shards of one observation. */
   readonly shards: readonly string[];
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
@@ -42,7 +43,7 @@ export interface MergeRequest extends JobControl {
   readonly force?: boolean | undefined;
 }
 
-/** Statistics that were joined. */
+/** Statistics that were merged. */
 export interface MergedStatistics {
   /** The JSON file; the tensors lie beside it. */
   readonly out: string;
@@ -62,9 +63,9 @@ interface OpenShard {
 }
 
 /**
- * Joins the statistics of all shards of a look. Sums are joined in pairs in the order of the shards, so that the order of the files
+ * Merges the statistics of all shards of an observation. Sums are joined in pairs in the order of the shards, so that the order of the files
  * does not matter. Nothing as large as a Gram matrix is in memory.
- * @throws OptionError naming a shard that is missing, doubled, or of another look; ModelFormatError naming a damaged file.
+ * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file.
  */
 export async function runMerge(platform: Platform, request: MergeRequest): Promise<MergedStatistics> {
   checkOptions(request, rowsOf(MERGE));
@@ -86,7 +87,7 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
       signal?.throwIfAborted();
       onProgress?.({ stage: 'merge', done, total });
     });
-    const windows = sumOf(shards.map(({ json }) => json.calibration.windowCount));
+    const windows = sum(shards.map(({ json }) => json.calibration.windowCount));
     const merged = joinDescriptions(shards, windows);
     await writePair(platform, place, { json: merged, tensors: await tensors });
     return {
@@ -103,12 +104,12 @@ export async function runMerge(platform: Platform, request: MergeRequest): Promi
 function describeShard(place: PairPlace, json: SavedStatistics, tensors: TensorMap): OpenShard {
   const { shard } = json;
   if (shard === undefined)
-    throw new OptionError(`${place.json} is no shard: its statistics are of all windows, and need no merge.`);
+    throw new OptionError(`${place.json} is not a shard: its statistics are of all windows, and need no merge.`);
   const { windowCount, windowLength } = json.calibration;
   return { place, json: { ...json, shard }, tensors, tokenCount: windowCount * windowLength };
 }
 
-/** Shards in their order, if they are all of one look. @throws OptionError */
+/** Shards in their order, if they are all of one observation. @throws OptionError */
 function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   const [first, ...others] = found;
   if (first === undefined) throw new OptionError('there are no shards to merge', { option: 'shards' });
@@ -116,7 +117,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
     const differing = COMPARED.find(([, of]) => JSON.stringify(of(first.json)) !== JSON.stringify(of(other.json)));
     if (differing !== undefined)
       throw new OptionError(
-        `${other.place.json} is of another look than ${first.place.json}: it has another ${differing[0]}. ` +
+        `${other.place.json} is of another observation than ${first.place.json}: it has another ${differing[0]}. ` +
           'Observe both with the same version, model, options and calibration.',
       );
   }
@@ -148,7 +149,7 @@ function sortShards(found: readonly OpenShard[]): readonly OpenShard[] {
   return sorted;
 }
 
-/** What shards of one look have in common. */
+/** What shards of one observation have in common. */
 const COMPARED: readonly (readonly [string, (json: OpenShard['json']) => unknown])[] = [
   ['version of fang-prune', ({ version }) => version],
   ['model', ({ model }) => model],
@@ -225,7 +226,7 @@ async function joinWindows(shards: readonly OpenShard[]): Promise<TensorHandle> 
     }),
   );
   const [{ json }] = shards as [OpenShard];
-  const bytes = new Uint8Array(sumOf(parts.map(({ byteLength }) => byteLength)));
+  const bytes = new Uint8Array(sum(parts.map(({ byteLength }) => byteLength)));
   let end = 0;
   for (const part of parts) {
     bytes.set(part, end);
@@ -300,5 +301,3 @@ async function readPart(shard: OpenShard, { name, means, start, count, dims }: P
     means === undefined ? new Float64Array(0) : await readDoubles(means, tensors.get(means)?.dims ?? [], keptOf(shard));
   return { tokenCount, mean, start, values };
 }
-
-const sumOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0);

@@ -28,7 +28,7 @@ import { figuresOf, type OpenedModels, type RunFigures, runResumable } from './r
 import { parseShard, refuseGroups, type Shard, takeShard } from './shards.js';
 import type { StagesOption } from './stages.js';
 
-/** A look at a model folder whose statistics are kept. */
+/** A dense model whose statistics are to be saved. */
 export interface ObserveRequest
   extends ObservationOptions,
     ModelRequest,
@@ -37,7 +37,7 @@ export interface ObserveRequest
   /** Folder that gets `statistics.json` and `statistics.safetensors`, or the path of such a `.json` file. */
   readonly out: string;
   /**
-   * Which part of the windows to look at, from 1, such as `2/4`: shards of one look are made on several machines, and joined by
+   * Which part of the windows to measure, from 1, such as `2/4`: shards are made on several machines, and merged by
    * `mergeStatistics`. Neurons must not be grouped by function. Default: all windows.
    */
   readonly shard?: string | undefined;
@@ -78,7 +78,9 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
   const place = resolvePair(files, 'statistics', request.out);
   const { model, embeddings, offline, bos, force = false } = request;
   return runResumable<OpenedModels, void, Omit<SavedStatistics, 'tensors'>, ObservedFolder>(platform, {
-    ...{ call: 'observe', request, output: request.out },
+    call: 'observe',
+    request,
+    output: request.out,
     open: async (context, stages) => ({
       folders: [await stages.open.run(context, { model, embeddings, offline, bos })],
     }),
@@ -115,7 +117,7 @@ export function runObserve(platform: Platform, request: ObserveRequest): Promise
   });
 }
 
-/** What statistics that lie there say of the run that made them; undefined where they are not whole. */
+/** What statistics that lie there say of the run that made them; undefined where they are incomplete. */
 async function runOfPair({ files }: Platform, { json, tensors }: PairPlace): Promise<string | undefined> {
   if ((await files.kindOf(tensors)) !== 'file') return undefined;
   const { run } = Object(await readJsonFile(files, json).catch(() => undefined)) as Partial<SavedStatistics>;
@@ -132,7 +134,8 @@ async function measureStatistics(
     calibration &&
     context.expect(
       estimateObservation({
-        ...{ options, size: modelSize(analysed) },
+        options,
+        size: modelSize(analysed),
         calibration: { ...calibration, windowCount: Math.ceil(calibration.windowCount / (shard?.count ?? 1)) },
         speed: assumedSpeed(request.engine, context.platform.coreCount),
         windowLength: expectedWindowLength(calibration, folder, analysed),

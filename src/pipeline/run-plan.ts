@@ -20,6 +20,7 @@ import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
 import { checkPlaces, checkRoom } from './check-places.js';
+import { createStoreIn } from './create-store-in.js';
 import {
   type CostRequest,
   estimateCost,
@@ -28,10 +29,9 @@ import {
   modelSize,
   sumByStage,
 } from './estimate-cost.js';
-import { estimateMemory, estimateScratch } from './estimate-room.js';
+import { estimateMemory, estimateScratch } from './estimate-resources.js';
 import { countTokens, prepareTexts } from './evaluate/text-evaluation.js';
 import { type JobContext, withJob } from './job-context.js';
-import { createStoreIn } from './prepare-job.js';
 import type { LadderRequest } from './prune-request.js';
 import { resultPlaces, runLadder } from './run-prune.js';
 import { resolveStages, type Stages } from './stages.js';
@@ -43,7 +43,7 @@ export interface PrunePlan extends Pick<PruneReport, 'model' | 'method'> {
   readonly allocation: string;
   /** In the order of the sparsities. */
   readonly results: readonly PlannedResult[];
-  /** Windows that the run looks at; absent for methods that look at no token. */
+  /** Calibration windows of the run; absent for methods that read none. */
   readonly calibration?: PlannedWindows;
   /** Expected wall time by stage, in their order. */
   readonly stages: readonly StageTiming[];
@@ -77,7 +77,7 @@ export interface PlanRequest extends Omit<LadderRequest, 'sparsity'> {
 }
 
 /**
- * Tells what a run will make, without a look at any text: makes the run's checks, counts what is left when as many units leave
+ * Estimates what a run will make without reading any text: makes the run's checks, counts what is left when as many units leave
  * evenly, and times a few batches of tokens in one block.
  * @throws OptionError, ModelFormatError, UnsupportedModelError where the run would.
  */
@@ -125,7 +125,7 @@ export async function runPlan(platform: Platform, request: PlanRequest): Promise
 const selectionRemarks = ({ analysed }: Inspected, options: ResolvedOptions, sparsity: Fraction): readonly string[] =>
   selectModules({ analysed, options: { ...options, sparsity: fractionOf(sparsity) } }).remarks;
 
-/** What only the model and the machine tell. */
+/** What depends on the model and the machine. */
 interface Inspected extends Pick<CostRequest, 'size' | 'windowLength' | 'evaluated' | 'speed'> {
   readonly folder: ModelFolder;
   readonly model: OnnxModel;
@@ -194,7 +194,9 @@ function sketch(request: LadderRequest, { folder, model, analysed }: Inspected):
   };
   return {
     ...(pickOptions(request, DECIDING) as LadderRequest),
-    ...{ method: 'random', dryRun: true, report: false },
+    method: 'random',
+    dryRun: true,
+    report: false,
     ...(request.dtype !== undefined && { rounding: 'nearest' as const }),
     stages: {
       ...request.stages,

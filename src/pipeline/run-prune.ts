@@ -20,13 +20,13 @@ import { resolveReportPlace, writeReport } from '../storage/write-report.js';
 import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
-import { estimateScratch } from './estimate-room.js';
+import { estimateScratch } from './estimate-resources.js';
 import { countTokens, type PreparedText, prepareTexts, tokensMeasured } from './evaluate/text-evaluation.js';
 import { holdWindowsOut } from './held-out.js';
 import { type JobContext, withPart } from './job-context.js';
 import { nameRungs, type Rung, rungFolder, rungRecipe, rungReportPlace } from './ladder-rungs.js';
 import { dtypeFolders, layoutOf } from './name-variants.js';
-import { createStoreIn, prepareJob } from './prepare-job.js';
+import { prepareJob } from './prepare-job.js';
 import type { LadderRequest, PruneRequest } from './prune-request.js';
 import { createQualityReference } from './quality-reference.js';
 import {
@@ -60,7 +60,7 @@ export async function runPrune(platform: Platform, request: PruneRequest): Promi
   return report!;
 }
 
-/** Prunes a model folder at several sparsities from one look at the dense model. */
+/** Prunes a model folder at several sparsities; the dense model is measured once. */
 export async function runLadder(platform: Platform, request: LadderRequest): Promise<readonly PruneReport[]> {
   checkOptions(request, rowsOf(LADDER));
   const { files } = platform;
@@ -119,7 +119,10 @@ export function pruneTo(
   const sparsities = results.map(amountOf);
   const place = statistics === undefined ? undefined : resolvePair(platform.files, 'statistics', statistics);
   return runResumable<PruneModels, readonly PreparedText[] | undefined, Finished, readonly PruneReport[]>(platform, {
-    ...{ call: 'prune', request, output, sparsities },
+    call: 'prune',
+    request,
+    output,
+    sparsities,
     async open(context, stages) {
       const folder = await stages.open.run(context, { model, embeddings, offline, bos });
       const floats = weightsFrom && (await stages.open.run(context, { model: weightsFrom, offline }));
@@ -253,7 +256,10 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
         const { prompts, newTokens } = samplesOf(request);
         context.expect(
           estimateCost({
-            ...{ options, quantisation, calibration, size: modelSize(analysed) },
+            options,
+            quantisation,
+            calibration,
+            size: modelSize(analysed),
             windowLength: expectedWindowLength(calibration, folder, analysed),
             resultCount: open.length,
             draftCount: shrink && DRAFTS_PER_SIZE,
@@ -284,14 +290,13 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       windows: [...windows, ...(healing?.windows ?? []), ...(healing?.heldOut ?? [])],
       source: calibration.source,
     });
-    const createStore = (windowCount: number, windowBytes: number) => createStoreIn(part, windowBytes)(windowCount);
     const source = {
-      ...{ folder, ...seen, heldOut },
+      ...seen,
+      folder,
+      heldOut,
       job: { ...job, windows },
       reference:
-        request.evaluation === false
-          ? undefined
-          : createQualityReference(part, { engine, folder, analysed, heldOut, createStore }),
+        request.evaluation === false ? undefined : createQualityReference(part, { engine, folder, analysed, heldOut }),
     };
     const choose = shrink && seen.measured && prepareSizes(part, { ...sizing, shrink, job }, seen.measured);
     const reports = new Map(finished);
@@ -299,7 +304,14 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
       if (reports.has(index)) continue;
       const chosen = places.targetBytes === undefined ? undefined : await choose?.(places.targetBytes);
       const written = {
-        ...{ stages, model, force, quoteText, reportPaths, certifies, asked, index },
+        stages,
+        model,
+        force,
+        quoteText,
+        reportPaths,
+        certifies,
+        asked,
+        index,
         quantisation: chosen?.quantisation ?? quantisation,
         places: { ...places, ...(chosen && { sparsity: chosen.sparsity }) },
         allocation: chosen?.allocation,

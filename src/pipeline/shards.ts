@@ -17,17 +17,17 @@ export function parseShard(name: string): Shard {
   return { index, count };
 }
 
-/** Contexts are clustered on the tokens of all windows, which no shard sees. @throws OptionError */
+/** Contexts are clustered on the tokens of all windows, which no shard has. @throws OptionError */
 export function refuseGroups({ grouping, methodName }: ResolvedOptions): void {
   if (grouping === undefined) return;
   throw refusal(
     'shard',
-    `cannot be had with function groups, which method ${methodName} makes here: their contexts are clustered on all windows at once. ` +
-      'Set grouping to false (--no-grouping), take method auto, obc or flap, or observe all windows in one run',
+    `does not work with function groups, which method ${methodName} makes here: their contexts are clustered on all windows at once. ` +
+      'Set grouping to false (--no-grouping), use method auto, obc or flap, or observe all windows in one run',
   );
 }
 
-/** A job on the windows of a shard: whole batches, so that they round as those of a look that is not divided. @throws OptionError */
+/** A job on the windows of a shard: whole batches, so that they round as those of an observation without shards. @throws OptionError */
 export function takeShard(
   job: Omit<PruneJob, 'store'>,
   { index, count }: Shard,

@@ -25,8 +25,8 @@ export interface Platform {
   readonly hub?: HubStore | undefined;
   /** Begins a SHA-256. */
   createHash(): ByteHash;
-  /** Keeps hashes of large files from run to run. Absent: they are computed each time. */
-  readonly keptHashes?: KeptHashes | undefined;
+  /** Caches hashes of large files from run to run. Absent: they are computed each time. */
+  readonly hashCache?: HashCache | undefined;
   /** @throws OptionError for an execution provider that is not known here; EngineError when none of them starts. */
   createEngine(choice: EngineChoice): Promise<Engine>;
   /** Ends what takes too long, where the platform can; elsewhere it goes on. */
@@ -133,7 +133,7 @@ export interface OutputRequest {
 }
 
 /** SHA-256s by the name of what was hashed, in hexadecimal both. Neither call throws. */
-export interface KeptHashes {
+export interface HashCache {
   get(name: string): Promise<string | undefined>;
   put(name: string, hash: string): Promise<void>;
 }

@@ -1,3 +1,4 @@
+import { sum } from '../linalg/sum.js';
 import type { Drives, ModuleDrives } from '../prune/top-activations.js';
 import { type Decode, describeContexts } from './describe-contexts.js';
 import type { DrivesReport } from './report-schema.js';
@@ -10,7 +11,6 @@ export function describeDrives(
   { kept, removed }: ModuleDrives,
   { windows, decode }: Pick<Drives, 'windows'> & { readonly decode: Decode | undefined },
 ): DrivesReport {
-  const sum = (values: Float64Array) => values.reduce((all, value) => all + value, 0);
   const total = sum(kept) + sum(removed);
   const keptShare = total === 0 ? 1 : sum(kept) / total;
   const shares = kept.map((value, at) => (value + removed[at]! === 0 ? keptShare : value / (value + removed[at]!)));

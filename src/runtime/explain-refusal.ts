@@ -1,4 +1,4 @@
-import { isShortOfMemory, MEMORY_REMEDY } from './short-of-memory.js';
+import { isOutOfMemory, MEMORY_REMEDY } from './out-of-memory.js';
 
 /** IR versions and operator sets that ONNX Runtime learnt after 1.21, each up to the number with the first version that loads it. */
 const FIRST_WITH_IR = [
@@ -31,7 +31,7 @@ export function explainRefusal(said: string, version: string | undefined): strin
       'Leave out `engine`, or make it with `createNodeEngine`, which loads it outside'
     );
   }
-  if (isShortOfMemory(new Error(said))) return MEMORY_REMEDY;
+  if (isOutOfMemory(new Error(said))) return MEMORY_REMEDY;
   const needs = neededRuntime(said) ?? unknownOperator(said);
   return (
     needs &&

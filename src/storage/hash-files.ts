@@ -3,14 +3,23 @@ import type { JobControl } from '../progress.js';
 import { type ModelFolder, runPaths, TOKENIZER, totalBytes } from './model-folder.js';
 import { readPieces } from './read-bytes.js';
 
-/** SHA-256 in hexadecimal of files, one after the other. @throws ModelFormatError when one cannot be read. */
+/**
+ * SHA-256 in hexadecimal of files, one after the other.
+ * @param onPiece called before each piece is hashed, with its bytes
+ * @throws ModelFormatError when one cannot be read.
+ */
 export async function hashFiles(
   { files, createHash }: Platform,
   paths: readonly string[],
   signal?: AbortSignal,
+  onPiece?: (byteLength: number) => void,
 ): Promise<string> {
   const hash = createHash();
-  for (const path of paths) for await (const piece of readPieces(files, path, { signal })) hash.update(piece);
+  for (const path of paths)
+    for await (const piece of readPieces(files, path, { signal })) {
+      onPiece?.(piece.byteLength);
+      hash.update(piece);
+    }
   return hash.digest();
 }
 
@@ -20,15 +29,14 @@ const LARGE_BYTES = 2 ** 28;
 const REPORTED_BYTES = 2 ** 26;
 
 /**
- * The same for a model's files, which are not read again where they have been hashed before: their paths, sizes and time stamps are
- * what they were.
+ * The same for large files, from the platform's hash cache where their paths, sizes and time stamps are unchanged.
  */
-export async function hashUnchanged(
+export async function hashFilesCached(
   platform: Platform,
   paths: readonly string[],
   { signal, onProgress }: JobControl = {},
 ): Promise<string> {
-  const { files, createHash, keptHashes } = platform;
+  const { files, createHash, hashCache } = platform;
   const total = await totalBytes(platform, paths);
   if (total < LARGE_BYTES) return hashFiles(platform, paths, signal);
   const nameNow = async () => {
@@ -38,19 +46,15 @@ export async function hashUnchanged(
     return stamps.every(([, stamp]) => stamp !== undefined) ? hash.digest() : undefined;
   };
   const name = await nameNow();
-  const known = name && (await keptHashes?.get(name));
+  const known = name && (await hashCache?.get(name));
   if (known !== undefined) return known;
-  const hash = createHash();
   let done = 0;
-  for (const path of paths)
-    for await (const piece of readPieces(files, path, { signal })) {
-      if (done % REPORTED_BYTES < piece.byteLength) onProgress?.({ stage: 'hash', done, total });
-      hash.update(piece);
-      done += piece.byteLength;
-    }
+  const found = await hashFiles(platform, paths, signal, (byteLength) => {
+    if (done % REPORTED_BYTES < byteLength) onProgress?.({ stage: 'hash', done, total });
+    done += byteLength;
+  });
   onProgress?.({ stage: 'hash', done: total, total });
-  const found = hash.digest();
-  if (name !== undefined && name === (await nameNow())) await keptHashes?.put(name, found);
+  if (name !== undefined && name === (await nameNow())) await hashCache?.put(name, found);
   return found;
 }
 
@@ -67,5 +71,5 @@ export async function hashModel(folder: ModelFolder, control: JobControl = {}): 
   const paths = [...runPaths(folder, await folder.load())];
   for (const path of TOKENIZER_FILES.map((name) => files.resolve(root, name)))
     if ((await files.kindOf(path)) === 'file') paths.push(path);
-  return hashUnchanged(platform, paths, control);
+  return hashFilesCached(platform, paths, control);
 }

@@ -11,7 +11,7 @@ import { hashFolder, useTemporaryFolder } from '../support/temporary-folder.js';
 const folder = useTemporaryFolder();
 const at = (path: string) => join(folder(), path);
 
-const LOOK = {
+const REQUEST = {
   model: SHORT_LLAMA,
   method: 'obc',
   metric: 'divergence',
@@ -19,8 +19,8 @@ const LOOK = {
   calibration: { windowCount: 259, windowLength: 24, generate: false },
 } as const;
 
-const lookAt = (index: number, count: number, request: Partial<ObserveRequest> = {}) =>
-  observe({ ...LOOK, out: at(`${index}-of-${count}`), shard: `${index}/${count}`, ...request });
+const observeShard = (index: number, count: number, request: Partial<ObserveRequest> = {}) =>
+  observe({ ...REQUEST, out: at(`${index}-of-${count}`), shard: `${index}/${count}`, ...request });
 const placesOf = (count: number) => Array.from({ length: count }, (_, index) => at(`${index + 1}-of-${count}`));
 const pruneFrom = (statistics: string, request: Partial<PruneRequest> = {}) =>
   prune({
@@ -42,11 +42,11 @@ async function gapOf(name: string, one: TensorMap, other: TensorMap): Promise<nu
   return a.reduce((most, value, i) => Math.max(most, Math.abs(value - b[i]!)), 0) / largest;
 }
 
-describe('shards of a look', () => {
+describe('shards of one observation', () => {
   it('give the same units however many there are, in whatever order they come', async () => {
     const kept: string[] = [];
     for (const count of [1, 2, 4, 7]) {
-      for (let index = 1; index <= count; index += 1) await lookAt(index, count);
+      for (let index = 1; index <= count; index += 1) await observeShard(index, count);
       const out = at(`merged-${count}`);
       const merged = await mergeStatistics({ shards: placesOf(count), out });
       expect(merged).toMatchObject({ shardCount: count, windowCount: 259, moduleCount: 4 });
@@ -65,29 +65,29 @@ describe('shards of a look', () => {
     expect(await gapOf('block.0.ffn.1.covariance', one, part)).toBeGreaterThan(1e-2);
   }, 240_000);
 
-  it('are refused by name where one is missing, doubled, of another look, or none', async () => {
-    await lookAt(1, 2, { method: 'flap', metric: 'output' });
-    await lookAt(2, 2, { method: 'flap', metric: 'output' });
-    await lookAt(2, 2, { method: 'flap', metric: 'output', seed: 5, out: at('foreign') });
-    await observe({ ...LOOK, method: 'flap', metric: 'output', out: at('whole') });
+  it('are refused by name where one is missing, doubled, of another observation, or none', async () => {
+    await observeShard(1, 2, { method: 'flap', metric: 'output' });
+    await observeShard(2, 2, { method: 'flap', metric: 'output' });
+    await observeShard(2, 2, { method: 'flap', metric: 'output', seed: 5, out: at('foreign') });
+    await observe({ ...REQUEST, method: 'flap', metric: 'output', out: at('whole') });
     const merge = (...shards: string[]) => mergeStatistics({ shards: shards.map(at), out: at('out') });
     await expect(merge('1-of-2')).rejects.toThrow(/^shard 2 of 2 is missing/);
     await expect(merge('1-of-2', '2-of-2', '1-of-2')).rejects.toThrow(/1-of-2.* are both shard 1 of 2/);
     await expect(merge('1-of-2', 'foreign')).rejects.toThrow(
-      /foreign.* is of another look than .*1-of-2.*another seed/,
+      /foreign.* is of another observation than .*1-of-2.*another seed/,
     );
-    await expect(merge('1-of-2', 'whole')).rejects.toThrow(/whole.* is no shard/);
+    await expect(merge('1-of-2', 'whole')).rejects.toThrow(/whole.* is not a shard/);
     await expect(merge('1-of-2', 'nowhere')).rejects.toThrow(/nowhere/);
     const run = pruneFrom(at('1-of-2'), { method: 'flap', metric: 'output' });
     await expect(run).rejects.toThrow(/1-of-2.* is shard 1 of 2; merge all shards first/);
   }, 240_000);
 
   it('are refused before the work where they cannot be', async () => {
-    await expect(lookAt(3, 2)).rejects.toThrow(/shard is 3\/2; expected at most 2\/2/);
-    await expect(lookAt(1, 8)).rejects.toThrow(/shard is 1\/8, but 259 windows make 7 batches of 43/);
-    await expect(lookAt(1, 2, { method: 'o-fang' })).rejects.toThrow(/shard cannot be had with function groups/);
-    await expect(lookAt(1, 2, { shard: '4' })).rejects.toThrow(/shard is 4; expected a part of several/);
-    await expect(lookAt(1, 2, { shard: '0/4' })).rejects.toThrow(OptionError);
+    await expect(observeShard(3, 2)).rejects.toThrow(/shard is 3\/2; expected at most 2\/2/);
+    await expect(observeShard(1, 8)).rejects.toThrow(/shard is 1\/8, but 259 windows make 7 batches of 43/);
+    await expect(observeShard(1, 2, { method: 'o-fang' })).rejects.toThrow(/shard does not work with function groups/);
+    await expect(observeShard(1, 2, { shard: '4' })).rejects.toThrow(/shard is 4; expected a part of several/);
+    await expect(observeShard(1, 2, { shard: '0/4' })).rejects.toThrow(OptionError);
   });
 });
 

@@ -1,10 +1,10 @@
 import { chmod, mkdir, open, truncate, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createKeptHashes } from '../../src/platform/node/kept-hashes.js';
+import { createHashCache } from '../../src/platform/node/hash-cache.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import type { Platform } from '../../src/platform/platform.js';
 import type { Progress } from '../../src/progress.js';
-import { hashFiles, hashUnchanged } from '../../src/storage/hash-files.js';
+import { hashFiles, hashFilesCached } from '../../src/storage/hash-files.js';
 import { useTemporaryFolder } from '../support/temporary-folder.js';
 
 const folder = useTemporaryFolder();
@@ -25,10 +25,10 @@ it('reads a large file again only when it has changed, and says how far it is', 
       return opened && { ...opened, read: counted };
     },
   };
-  await mkdir(at('kept'));
-  const platform = { ...nodePlatform, files, keptHashes: createKeptHashes(at('kept')) };
+  await mkdir(at('cache'));
+  const platform = { ...nodePlatform, files, hashCache: createHashCache(at('cache')) };
   const steps: Progress[] = [];
-  const hash = () => hashUnchanged(platform, [at('weights')], { onProgress: (step) => steps.push(step) });
+  const hash = () => hashFilesCached(platform, [at('weights')], { onProgress: (step) => steps.push(step) });
   const first = await hash();
   expect(steps.map(({ stage, done }) => [stage, done / 2 ** 26])).toEqual(
     [0, 1, 2, 3, 4].map((part) => ['hash', part]),
@@ -44,17 +44,17 @@ it('reads a large file again only when it has changed, and says how far it is', 
   expect(second).toBe(await hashFiles(nodePlatform, [at('weights')]));
 });
 
-it('keeps no hashes where others may write, and takes nothing else for one', async () => {
+it('caches no hashes where others may write, and accepts nothing else as one', async () => {
   const hash = 'a'.repeat(64);
-  await mkdir(at('kept'));
-  const kept = createKeptHashes(at('kept'));
-  await kept.put('name', hash);
-  expect(await kept.get('name')).toBe(hash);
-  expect(await kept.get('other')).toBeUndefined();
-  await kept.put('name', 'no hash');
-  expect(await kept.get('name')).toBeUndefined();
-  await kept.put('name', hash);
+  await mkdir(at('cache'));
+  const cache = createHashCache(at('cache'));
+  await cache.put('name', hash);
+  expect(await cache.get('name')).toBe(hash);
+  expect(await cache.get('other')).toBeUndefined();
+  await cache.put('name', 'no hash');
+  expect(await cache.get('name')).toBeUndefined();
+  await cache.put('name', hash);
   if (process.getuid === undefined) return;
-  await chmod(at(`kept/fang-prune-hashes-${process.getuid()}`), 0o777);
-  expect(await kept.get('name')).toBeUndefined();
+  await chmod(at(`cache/fang-prune-hashes-${process.getuid()}`), 0o777);
+  expect(await cache.get('name')).toBeUndefined();
 });

@@ -19,8 +19,8 @@ import type { ModelChange } from '../../removal/apply-change.js';
 import { type MaskOptions, maskModel } from '../../removal/mask-model.js';
 import type { CertificateReport } from '../../report/report-schema.js';
 import { analyseModel } from '../../runtime/analyse-model.js';
+import { isOutOfMemory } from '../../runtime/out-of-memory.js';
 import { describeUnrunnable } from '../../runtime/refuse-unrunnable.js';
-import { isShortOfMemory } from '../../runtime/short-of-memory.js';
 import { cacheSizes, type ModelFolder, openModelFolder } from '../../storage/model-folder.js';
 import { withScratchWeights } from '../../storage/scratch-weights.js';
 import type { Stage } from '../job-context.js';
@@ -96,7 +96,7 @@ export const certify: Stage<CertifyInput, CertificateReport | undefined> = {
         const onRun = (done: number) => onProgress?.({ stage: 'certify', done, total: RUNS });
         return await compare({ ...input, written, signal, onRun }, remarks);
       } catch (error) {
-        if (!isShortOfMemory(error)) throw error;
+        if (!isOutOfMemory(error)) throw error;
         remarks.push(`written, but not checked: ${errorMessage(error)}`);
         return undefined;
       } finally {
@@ -144,7 +144,7 @@ async function compare(request: CertifyRequest, remarks: string[]): Promise<Cert
     return sign(request, { ...measured, kernelNoise: await measureKernelNoise(request, windows, gapOf) });
   }
   const certificate = sign(request, measured);
-  const unopenable = tooLarge ?? (isShortOfMemory(opened) ? errorMessage(opened) : undefined);
+  const unopenable = tooLarge ?? (isOutOfMemory(opened) ? errorMessage(opened) : undefined);
   if (unopenable !== undefined) remarks.push(`checked block by block, but not opened as a whole: ${unopenable}`);
   else if (opened instanceof EngineError) remarks.push(unopened(request, opened));
   return certificate;
@@ -203,7 +203,7 @@ async function runOpened(
     return await open(written);
   } catch (error) {
     if (!(error instanceof EngineError)) throw error;
-    if (isShortOfMemory(error)) return error;
+    if (isOutOfMemory(error)) return error;
     const failure = await open(folder).catch((cause) => cause as unknown);
     if (failure instanceof EngineError) return error;
     throw new EngineError(

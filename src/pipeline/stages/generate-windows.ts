@@ -20,7 +20,7 @@ import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedGenerate } from '../../options/calibration.js';
 import type { Journal } from '../../platform/journal.js';
 import type { Engine, Tensor } from '../../runtime/engine.js';
-import { hashUnchanged } from '../../storage/hash-files.js';
+import { hashFilesCached } from '../../storage/hash-files.js';
 import { decoderConfig, type ModelFolder, runPaths, totalBytes } from '../../storage/model-folder.js';
 import { formatWindowsFile, openWindowsFile } from '../../storage/windows-file.js';
 import type { JobContext } from '../job-context.js';
@@ -67,7 +67,7 @@ async function generateWindows(context: JobContext, input: GenerateInput): Promi
   const drawing = { seed, startToken, temperature, documentLength };
   const isPlain = startOfDocuments({ leadingTokens, startToken }).length === 1;
   const origin = {
-    modelSha256: await hashUnchanged(platform, paths, context),
+    modelSha256: await hashFilesCached(platform, paths, context),
     ...drawing,
     leadingTokens: isPlain ? undefined : leadingTokens,
     windowLength,
@@ -96,7 +96,7 @@ const BATCH = 'writing';
 /** The first part of it; keys and values follow one by one. */
 type SavedBatchFacts = Omit<SavedBatch, 'reader'> & { readonly length: number; readonly names: readonly string[] };
 
-/** Has windows go on in the midst of a batch: reading their tokens again would round otherwise, so keys and values are kept. */
+/** Resumes in the middle of a batch: reading its tokens again would round otherwise, so keys and values are saved. */
 async function checkpointBatch(
   journal: Journal | undefined,
 ): Promise<Pick<GenerateCalibrationOptions, 'from' | 'onStep'>> {

@@ -16,7 +16,7 @@ export interface StatisticsInput {
   readonly job: Omit<PruneJob, 'store'>;
 }
 
-/** What stands in for a look at the model. */
+/** What replaces measuring the dense model. */
 export interface LoadedStatistics {
   readonly measured: MeasuredModel;
   /** Windows that the statistics were taken on. */
@@ -25,7 +25,7 @@ export interface LoadedStatistics {
 }
 
 /**
- * Takes the look at the dense model from saved statistics, which are read as they are needed until the job ends.
+ * Takes the measurements of the dense model from saved statistics, which are read as they are needed until the job ends.
  * @throws OptionError when there are none, or they are of another model; ModelFormatError naming the file that is damaged.
  */
 export const loadStatistics: Stage<StatisticsInput, LoadedStatistics> = {

@@ -8,7 +8,7 @@ export interface MeasureInput {
 }
 
 /**
- * Looks at the dense model as far as the method needs it, once for all results; not for several shots, which look each at
+ * Measures the dense model as far as the method needs it, once for all results; not for several shots, each of which measures
  * what the one before left. @see measure
  */
 export const measureDense: Stage<MeasureInput, MeasuredModel | undefined> = {

@@ -7,7 +7,7 @@ import type { Stage } from '../job-context.js';
 
 export interface PruneInput {
   readonly job: Omit<PruneJob, 'store'>;
-  /** What was seen of the dense model; undefined for several shots, which look each at what the one before left. */
+  /** What was measured of the dense model; undefined for several shots, each of which measures what the one before left. */
   readonly measured: MeasuredModel | undefined;
   readonly sparsity: number;
   /** In place of the job's. */

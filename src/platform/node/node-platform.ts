@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
 import type { Platform } from '../platform.js';
+import { createHashCache } from './hash-cache.js';
 import { createHubStore } from './hub-store.js';
-import { createKeptHashes } from './kept-hashes.js';
 import { createTimeLimit } from './limit-time.js';
 import { memoryLimit, peakMemoryBytes } from './memory.js';
 import { createNodeEngine } from './node-engine.js';
@@ -33,7 +33,7 @@ export const nodePlatform: Platform = {
       digest: () => hash.digest('hex'),
     };
   },
-  keptHashes: createKeptHashes(),
+  hashCache: createHashCache(),
   createEngine: createNodeEngine,
   limitTime: createTimeLimit(),
   coreCount: availableParallelism(),

@@ -34,7 +34,7 @@ export interface Backwards extends Pick<DensePasses, 'needs' | 'spans'> {
 
 /** Keeps how far the gradients have come. */
 interface BackwardCheckpoint {
-  /** Where to go on; undefined for the loss. */
+  /** Where to resume; undefined for the loss. */
   readonly start: BackwardPlace | undefined;
   /** Is called between two blocks: writes down where the walk stands, when that is due. */
   settle(place: BackwardPlace): Promise<void>;

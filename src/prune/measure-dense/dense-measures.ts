@@ -28,7 +28,7 @@ export interface FunctionalModule {
   readonly affinity: Float64Array;
 }
 
-/** What one look at the dense model taught, as far as the options need it. */
+/** What was measured of the dense model, as far as the options need it. */
 export interface DenseMeasures {
   /** FC by block. */
   readonly blockChange?: Float64Array;
@@ -55,7 +55,7 @@ export interface BackwardMeasures {
   order?: RemovalOrderOfModule;
 }
 
-/** What the dense model is looked at for. */
+/** What is to be measured of the dense model. */
 export interface DenseNeeds {
   readonly blockChange: boolean;
   readonly sensitivity: boolean;
@@ -68,7 +68,7 @@ export interface DenseNeeds {
   readonly order: CompensationAdapter | undefined;
 }
 
-/** Whether a look at the dense model runs the loss's gradients. */
+/** Whether measuring the dense model runs the loss's gradients. */
 export function needsGradients({ grouping, sensitivity, curvatures }: DenseNeeds): boolean {
   return grouping !== undefined || sensitivity || curvatures !== undefined;
 }

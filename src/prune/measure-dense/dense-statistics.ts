@@ -15,8 +15,8 @@ export interface StatisticsRequest {
 }
 
 /**
- * What one look at a dense model left behind: all that pruning reads of tokens, whatever sparsity and method follow, as far
- * as the look's own options went.
+ * What was measured of a dense model: all that pruning reads of tokens, whatever sparsity and method follow, as far
+ * as the options of that measurement went.
  */
 export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'functional'> {
   /** For messages: where they are kept. */

@@ -17,7 +17,7 @@ export interface ReachedModules {
 }
 
 /**
- * Finds the modules that the loss can be followed back to, where runs forwards can stand in for the gradients of the others.
+ * Finds the modules that the gradient of the loss reaches, where forward passes can replace the gradients of the others.
  * @throws UnsupportedModelError where they cannot.
  */
 export function findReached(job: Subject, needs: GradientNeeds): ReachedModules {
@@ -30,7 +30,7 @@ export function findReached(job: Subject, needs: GradientNeeds): ReachedModules 
   };
 }
 
-/** An error of the way back, given back where runs forwards can stand in for gradients, else thrown. */
+/** An error of the backward pass: returned where forward passes can replace gradients, else thrown. */
 export function asObstacle(
   error: unknown,
   { options }: Pick<Subject, 'options'>,
@@ -39,12 +39,8 @@ export function asObstacle(
   if (!(error instanceof UnsupportedModelError)) throw error;
   const { measuredForwards } = METRICS[options.metric];
   if (measuredForwards && needs.grouping === undefined && !needs.sensitivity) return error;
-  throw adviseNoGradients(errorMessage(error), error);
-}
-
-/** An error with what to do instead. */
-export const adviseNoGradients = (message: string, cause?: unknown): UnsupportedModelError =>
-  new UnsupportedModelError(
-    `${message}: leave out what needs gradients (metric "loss", function groups, allocation "taylor"), or use the method flap, obc or wanda`,
-    { cause },
+  throw new UnsupportedModelError(
+    `${errorMessage(error)}: leave out what needs gradients (metric "loss", function groups, allocation "taylor"), or use the method flap, obc or wanda`,
+    { cause: error },
   );
+}

@@ -16,7 +16,7 @@ import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
 
-/** A dense model that was looked at once, to be pruned once or several times. */
+/** A dense model that was measured once, to be pruned once or several times. */
 export interface MeasuredModel {
   readonly job: PruneJob;
   /** Modules that may shrink. */
@@ -32,7 +32,7 @@ export interface MeasuredModel {
 }
 
 /**
- * Looks at the dense model, as far as the options need it.
+ * Measures the dense model, as far as the options need it.
  * @throws OptionError when the options read tokens and there are none.
  */
 export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
@@ -71,7 +71,7 @@ async function lookAtModel(context: PruneContext, needs: DenseNeeds): Promise<De
 }
 
 /**
- * Takes the look at the dense model from statistics that were saved: no token runs. What comes of it is pruned by
+ * Takes the measurements of the dense model from saved statistics: no token runs. What comes of it is pruned by
  * `pruneMeasured` on the dense model's statistics, not on what the pruned blocks before produce.
  * @throws OptionError when they lack what the options need, saying how to make them; ModelFormatError when they are damaged.
  */
@@ -91,13 +91,13 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
     curvatures: METRICS[options.metric].hasCurvature ? statistics.curvatures : undefined,
     read: needs === 'none' ? undefined : (module) => statistics.read(module, { of: of(module), needs }),
     timings: context.timings(),
-    // Statistics tell of the look they were taken by, which may have chosen the same.
+    // Statistics have the remarks of the run that saved them, which may have chosen the same.
     remarks: [...new Set([...staying, ...statistics.remarks, ...context.remarks])],
     dispose: async () => undefined,
   };
 }
 
-/** Refuses, before any token runs, options that need gradients which cannot be had. @throws UnsupportedModelError */
+/** Refuses, before any token runs, options that need gradients which cannot be computed. @throws UnsupportedModelError */
 export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'options'>): void {
   const { options } = job;
   const { modules } = selectModules(job);
@@ -132,7 +132,7 @@ export function denseWays(options: ResolvedOptions): DenseWays {
   return { forwards: backwards || sums || needs.blockChange, backwards, sums };
 }
 
-/** Whether the dense model is looked at on the way back too. */
+/** Whether measuring the dense model has a backward pass. */
 export function goesBackwards(options: ResolvedOptions): boolean {
   const { hasCurvature } = METRICS[options.metric];
   return hasCurvature || needsGradients({ ...denseNeeds([], options), curvatures: undefined });

@@ -93,7 +93,11 @@ async function orderModule(
   const probe = await openExpertProbe({ engine, model, module, type: sample.type, metric });
   try {
     return await orderExperts({
-      ...{ sample, probe, expertCount, size, row: EXPERT_SCORES[options.expertScore] },
+      sample,
+      probe,
+      expertCount,
+      size,
+      row: EXPERT_SCORES[options.expertScore],
       expertsPerToken: module.expertsPerToken!,
       onRun() {
         options.signal?.throwIfAborted();

@@ -133,7 +133,7 @@ async function findOrder(
   };
   const { outputCount } = module.output;
   if (module.kind === 'experts') {
-    // Their order comes later; where no gradient does, noise on what they make tells what an error there costs.
+    // Their order comes later; where no gradient reaches, noise on their outputs estimates what an error there costs.
     if (kept === undefined) return [];
     const linear = { ...module.output, input: module.output.result, inputCount: outputCount };
     const all = [Int32Array.from({ length: outputCount }, (_, channel) => channel)];

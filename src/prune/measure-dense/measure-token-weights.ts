@@ -20,13 +20,13 @@ export interface TokenWeights {
 }
 
 /** Weights at the values that gradients reach. */
-export interface FeltTokens {
+export interface MeasuredTokenWeights {
   readonly weights: ReadonlyMap<string, TokenWeights>;
   /** Why they reach no others; absent: they reach all. */
   readonly obstacle?: string;
 }
 
-export const tokenWeightBytes = ({ weights }: FeltTokens): number =>
+export const tokenWeightBytes = ({ weights }: MeasuredTokenWeights): number =>
   [...weights.values()]
     .flatMap(({ batches }) => [...batches.values()])
     .reduce((sum, batch) => sum + batch.byteLength, 0);
@@ -53,7 +53,10 @@ const NOTHING = {
  * of it every token has at some values; the mean over a value's tokens is 1, unless nothing is felt of any. Values that no
  * gradient reaches are left out.
  */
-export async function measureTokenWeights(context: PruneContext, given: readonly WeighedValue[]): Promise<FeltTokens> {
+export async function measureTokenWeights(
+  context: PruneContext,
+  given: readonly WeighedValue[],
+): Promise<MeasuredTokenWeights> {
   const { job, batches } = context;
   const reach = findGradientReach(job.model, job.analysed);
   const obstacles = given.map(({ value }) => reach.obstacleOf(value));

@@ -15,7 +15,7 @@ interface SavedMeasures extends Omit<DenseMeasures, 'functional' | 'orders'>, Co
   readonly remarks: readonly string[];
 }
 
-/** What one look at the dense model teaches: from the journal where an earlier run kept it. */
+/** Measures the dense model, or reads from the journal what an earlier run measured. */
 export async function measureOrRead(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const { journal } = context.job;
   const kept = await readCheckpoint<SavedMeasures>(journal, NAME);

@@ -34,7 +34,7 @@ export interface PerturbedModules {
 }
 
 /**
- * Estimates the divergence's curvature at the outputs of some modules by runs forwards, where gradients cannot be had: noise on the output
+ * Estimates the divergence's curvature at the outputs of some modules by forward passes, where there are no gradients: noise on the output
  * map gives errors of one size in all directions, and twice the divergence over their squared length is the curvature's mean over the
  * directions. Modules are so compared in nats; within one all directions count alike. Where gradients have reached other modules, some of
  * them are measured by noise too, and the estimates are brought to the scale of the gradients.
@@ -49,11 +49,11 @@ export async function perturbOutputs(
   const { needs, model, kept } = passes;
   const compared = [...known].sort((a, b) => a.segment - b.segment).slice(0, MOST_COMPARED);
   const all = [...modules, ...compared];
-  const felt = await context.timed('perturb', () => measureNoises(context, all));
+  const measured = await context.timed('perturb', () => measureNoises(context, all));
   const estimates: number[] = [];
   for (const [at, module] of all.entries()) {
     const statistics = await kept?.get(module);
-    const { noise, divergence } = felt[at]!;
+    const { noise, divergence } = measured[at]!;
     const squares = statistics?.mean.reduce((sum, mean, channel) => sum + mean ** 2 + statistics.variance[channel]!, 0);
     estimates.push((2 * divergence) / (noise ** 2 * module.output.outputCount * (squares || 1)));
   }
@@ -84,15 +84,15 @@ export async function perturbOutputs(
 }
 
 /** What noise at a module's output does. */
-interface FeltNoise {
+interface MeasuredNoise {
   /** Of each weight. */
   readonly noise: number;
   /** In nats a token. */
   readonly divergence: number;
 }
 
-/** Where a divergence is no number, or none is felt, it is the median of the others'; where all are, noise counts alike everywhere. */
-async function measureNoises(context: PruneContext, modules: readonly PrunableModule[]): Promise<FeltNoise[]> {
+/** A divergence that is NaN or not positive is replaced by the median of the others; where all are, noise counts alike everywhere. */
+async function measureNoises(context: PruneContext, modules: readonly PrunableModule[]): Promise<MeasuredNoise[]> {
   const { job, batches } = context;
   const { layout } = job.analysed.detected;
   const stride = Math.max(1, Math.floor((job.windows.length * (job.windows[0]?.length ?? 1)) / TOKENS));
@@ -108,16 +108,16 @@ async function measureNoises(context: PruneContext, modules: readonly PrunableMo
     }
   }
   const divergences = await measureDivergences(job, perturbed(), site);
-  const isFelt = (divergence: number) => divergence > 0 && Number.isFinite(divergence);
-  const middle = median(divergences.filter(isFelt)) ?? NOISE ** 2 / 2;
-  const unfelt = modules.filter((_, at) => !isFelt(divergences[at]!));
-  if (unfelt.length > 0)
+  const isMeasurable = (divergence: number) => divergence > 0 && Number.isFinite(divergence);
+  const middle = median(divergences.filter(isMeasurable)) ?? NOISE ** 2 / 2;
+  const others = modules.filter((_, at) => !isMeasurable(divergences[at]!));
+  if (others.length > 0)
     context.remarks.push(
-      `noise is not felt at ${unfelt.length} of ${modules.length} modules, which count as the median of the others`,
+      `noise has no measurable effect at ${others.length} of ${modules.length} modules, which count as the median of the others`,
     );
   return divergences.map((divergence, at) => ({
     noise: noises[at]!,
-    divergence: isFelt(divergence) ? divergence : middle,
+    divergence: isMeasurable(divergence) ? divergence : middle,
   }));
 }
 
@@ -179,6 +179,6 @@ const typeOfExperts = ({ weights }: OnnxModel, node: NodeProto): number =>
 
 const unmeasured = ({ block, kind }: PrunableModule): NumericalError =>
   new NumericalError(
-    `block ${block} ${kind}: its output is zero on all calibration tokens, so nothing tells what matters; ` +
+    `block ${block} ${kind}: its output is zero on all calibration tokens, so importance cannot be measured; ` +
       "use other calibration text, or set metric: 'output'",
   );

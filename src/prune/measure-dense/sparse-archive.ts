@@ -5,18 +5,18 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
 /** Disk that an archive of all blocks' inputs may take, at least; and as a fraction of the model. */
-const ROOM = { bytes: 4 * 2 ** 30, ofModel: 0.5 };
+const DISK_LIMIT = { bytes: 4 * 2 ** 30, ofModel: 0.5 };
 
 /**
- * Every how many blocks the input is archived: of each, where all fit into the room. Else the fewest between two of them that fit, or
+ * Every how many blocks the input is archived: of each, where all fit within the limit. Else the fewest between two of them that fit, or
  * where nothing does what takes the least.
  */
 export function chooseStride(spanCount: number, stateBytes: number, modelBytes: number): number {
-  const room = Math.max(ROOM.bytes, ROOM.ofModel * modelBytes);
+  const limit = Math.max(DISK_LIMIT.bytes, DISK_LIMIT.ofModel * modelBytes);
   const bytesOf = (stride: number) => archivedStates(spanCount, stride) * stateBytes;
   const strides = Array.from({ length: Math.max(1, spanCount) }, (_, at) => at + 1);
   const least = strides.reduce((best, stride) => (bytesOf(stride) < bytesOf(best) ? stride : best), 1);
-  return strides.find((stride) => stride <= least && bytesOf(stride) <= room) ?? least;
+  return strides.find((stride) => stride <= least && bytesOf(stride) <= limit) ?? least;
 }
 
 /** Hidden states of all tokens that an archive holds at most. */
@@ -28,7 +28,7 @@ export interface SparseArchiveRequest {
   readonly model: OnnxModel;
   readonly spans: readonly BlockSpan[];
   readonly batches: readonly Batch[];
-  /** What the way forwards has made beside the hidden states. */
+  /** What the forward pass has made beside the hidden states. */
   readonly side: Pick<SideValues, 'save'>;
   readonly stride: number;
 }
@@ -89,7 +89,11 @@ async function startAt(
 ): Promise<BlockRunner> {
   const { engine, analysed, options } = job;
   const runner = createBlockRunner({
-    ...{ engine, model, batches, isFixed: true, signal: options.signal },
+    engine,
+    model,
+    batches,
+    isFixed: true,
+    signal: options.signal,
     cuts: analysed.detected.partition.cuts,
     facts: analysed.facts,
     tokenInput: analysed.tokenInput,

@@ -4,7 +4,7 @@ import { packTriangle, triangleLength, unpackTriangle } from '../../linalg/trian
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneJob } from '../job.js';
 
-/** Where statistics of a look's modules wait until the order of their units is found; Grams where hidden states wait. */
+/** Where statistics of modules wait until the order of their units is found; Grams where hidden states wait. */
 export interface StatisticsStore {
   put(module: PrunableModule, statistics: ChannelStatistics): Promise<void>;
   get(module: PrunableModule): Promise<ChannelStatistics>;

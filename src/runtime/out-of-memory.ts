@@ -1,15 +1,15 @@
 import { errorMessage } from '../error-message.js';
 
-/** What ONNX Runtime, C++ and JavaScript say where memory is short. */
-const SAID =
+/** Messages of ONNX Runtime, C++ and JavaScript where memory runs out. */
+const OUT_OF_MEMORY =
   /bad_alloc|bad allocation|failed to allocate memory|out of memory|cannot allocate memory|allocation failed/i;
 
-/** What to do where memory is short. */
+/** What to do where memory runs out. */
 export const MEMORY_REMEDY =
   'Memory ran short: take shorter windows (calibration.windowLength, --window-length), end other programs, or use a machine with more memory';
 
-/** Whether something failed for want of memory. */
-export function isShortOfMemory(error: unknown): boolean {
+/** Whether something failed because memory ran out. */
+export function isOutOfMemory(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  return SAID.test(errorMessage(error)) || isShortOfMemory(error.cause);
+  return OUT_OF_MEMORY.test(errorMessage(error)) || isOutOfMemory(error.cause);
 }

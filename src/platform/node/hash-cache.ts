@@ -2,18 +2,18 @@ import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { KeptHashes } from '../platform.js';
+import type { HashCache } from '../platform.js';
 
 const HASH = /^[0-9a-f]{64}$/;
-/** Of permissions: what others may do who are not the owner. */
+/** Bits of permissions that let others than the owner write. */
 const OTHERS_WRITE = 0o022;
 
 /**
- * Keeps hashes as small files of a folder that nobody else may write to. What cannot be kept or read is computed again, so that no
- * error leaves.
+ * Caches hashes as small files in a folder that only the user may write to. What cannot be written or read is computed again, so
+ * that nothing is thrown.
  * @param parent folder that is there already
  */
-export function createKeptHashes(parent = tmpdir()): KeptHashes {
+export function createHashCache(parent = tmpdir()): HashCache {
   const owner = process.getuid?.();
   const folder = join(parent, `fang-prune-hashes${owner === undefined ? '' : `-${owner}`}`);
   const isOwn = async () => {

@@ -1,5 +1,5 @@
 import { resolveRequest } from '../../src/options/request.js';
-import { estimateScratch } from '../../src/pipeline/estimate-room.js';
+import { estimateScratch } from '../../src/pipeline/estimate-resources.js';
 import { runPrune } from '../../src/pipeline/run-prune.js';
 import { STAGES } from '../../src/pipeline/stages.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';

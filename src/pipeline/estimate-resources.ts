@@ -1,15 +1,16 @@
 import { blockSpans } from '../architecture/layout.js';
 import { METRICS } from '../importance/metrics.js';
+import { sum } from '../linalg/sum.js';
 import { triangleLength } from '../linalg/triangle.js';
 import { type ResolvedOptions, readsTokens } from '../options.js';
 import { countCurvatureTokens } from '../prune/measure-dense/choose-backward-batches.js';
 import { denseWays } from '../prune/measure-dense/measure-dense.js';
 import { archivedStates, chooseStride } from '../prune/measure-dense/sparse-archive.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
-import { fitsInMemory } from './fits-in-memory.js';
+import { fitsInMemory } from './create-store-in.js';
 
-/** What decides the room that a run takes. */
-export interface RoomRequest {
+/** What decides the disk space and the memory that a run takes. */
+export interface ResourceRequest {
   /** The dense model. */
   readonly analysed: AnalysedModel;
   /** Of the run. */
@@ -26,10 +27,10 @@ const FLOAT_BYTES = 4;
 const DOUBLE_BYTES = 8;
 
 /**
- * Bytes of disk that a pruning run takes beside its output at most: hidden states, what the look at the dense model keeps for the
- * way back, and rewritten weights with their copy in the journal.
+ * Bytes of disk that a pruning run takes beside its output at most: hidden states, block inputs that the backward pass
+ * reads, and rewritten weights with their copy in the journal.
  */
-export function estimateScratch(request: RoomRequest): number {
+export function estimateScratch(request: ResourceRequest): number {
   const { analysed, options, tokenCount, modelBytes, sparsity } = request;
   const { layout } = analysed.detected;
   if (!readsTokens(options) || tokenCount === 0) return 0;
@@ -47,11 +48,11 @@ export function estimateScratch(request: RoomRequest): number {
   const curvatures = hasCurvature ? spilled(modules.length * layout.hiddenSize ** 2 * FLOAT_BYTES, modules.length) : 0;
   const triangles = sum(modules.map(({ output }) => triangleLength(output.inputCount))) * FLOAT_BYTES;
   const grams = sums && hasCurvature ? spilled(triangles, modules.length) : 0;
-  const look = (forwards ? 2 * states : 0) + (backwards ? archive + states : 0) + grams;
+  const measuring = (forwards ? 2 * states : 0) + (backwards ? archive + states : 0) + grams;
   const bytesOf = modelBytes / Math.max(1, layout.parameterCount);
   const rewritten = options.inputSteps > 0 ? sum(modules.map(({ parameterCount }) => parameterCount)) : outputWeights();
   const kept = options.adapter.needs === 'gram' ? rewritten * (1 - sparsity) * bytesOf : 0;
-  return Math.ceil(curvatures + Math.max(look, 2 * states + 2 * kept));
+  return Math.ceil(curvatures + Math.max(measuring, 2 * states + 2 * kept));
 
   function outputWeights(): number {
     return sum(modules.map(({ output }) => output.inputCount * output.outputCount));
@@ -65,8 +66,8 @@ const BASE_BYTES = 0.45 * 2 ** 30;
 /** Copies of a segment's weights in float32: for the session that runs, and packed for speed. */
 const COPIES = 2;
 
-/** Bytes of memory that a pruning run takes at most, roughly: seen to be within a third of what runs of 1B to 7B models took. */
-export function estimateMemory({ analysed, options }: Pick<RoomRequest, 'analysed' | 'options'>): number {
+/** Bytes of memory that a pruning run takes at most, roughly: within a third of what runs of 1B to 7B models took. */
+export function estimateMemory({ analysed, options }: Pick<ResourceRequest, 'analysed' | 'options'>): number {
   const { layout } = analysed.detected;
   const modules = layout.modules.filter(({ kind }) => options.modules.has(kind));
   const widest = Math.max(0, ...modules.map(({ output }) => output.inputCount));
@@ -79,5 +80,3 @@ export function estimateMemory({ analysed, options }: Pick<RoomRequest, 'analyse
   const use = options.inputSteps > 0 ? 'repaired' : isGram ? (sums ? 'ordered' : 'scored') : sums ? 'ordered' : 'none';
   return BASE_BYTES + COPIES * heaviest * FLOAT_BYTES + MATRICES[use] * widest ** 2 * DOUBLE_BYTES;
 }
-
-const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0);
