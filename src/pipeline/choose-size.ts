@@ -7,6 +7,7 @@ import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type LeverName, type ResolvedShrink } from '../options/shrink.js';
+import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
 import type { DenseMeasures } from '../prune/measure-dense/dense-measures.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -75,10 +76,6 @@ const ordersOfZero = (modules: readonly PrunableModule[], headUnit: PruneJob['op
     ]),
   );
 
-/** Fraction of the windows that drafts are compared on, and tokens that they are made of and compared on at most. */
-const HELD_OUT = 1 / 4;
-const MOST_TOKENS = { drafts: 8192, compared: 4096 };
-
 /** Prepares the choice for every size: the dense model's measurements serve all of them. */
 export function prepareSizes(context: JobContext, input: SizeInput, measured: MeasuredModel) {
   const { job, shrink } = input;
@@ -86,23 +83,18 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
   const open = async () => {
     const modules = modulesOf(input, measured.modules);
     const { problem, bytesOf, form } = await sizeUp(context, input, { modules, dense: measured.dense });
-    const [{ length } = { length: 1 }] = job.windows;
-    const most = (tokens: number) => Math.max(1, Math.floor(tokens / length));
-    const heldOut = Math.min(most(MOST_TOKENS.compared), Math.max(1, Math.round(job.windows.length * HELD_OUT)));
     const measure = createDraftMeter({
       measured: { ...measured, modules },
-      drafted: job.windows.slice(0, Math.min(most(MOST_TOKENS.drafts), Math.max(1, job.windows.length - heldOut))),
-      compared: job.windows.slice(-heldOut),
+      ...splitDraftWindows(job.windows),
       form,
       withStore: (action) => withScratchWeights(context.platform, action),
     });
-    const search = await createSizeSearch({
+    return createSizeSearch({
       ...{ problem, bytesOf, measure },
       bits: shrink.dtypes.map(bitsOf),
       journal: job.journal,
       onDraft: (done, total) => context.onProgress?.({ stage: 'candidates', done, total }),
     });
-    return search;
   };
   return async (targetBytes: number): Promise<ChosenForm> => {
     opening ??= open();
