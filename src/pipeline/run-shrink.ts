@@ -27,7 +27,7 @@ export interface ShrinkRequest
     SourceOptions,
     EngineChoice,
     StagesOption {
-  /** Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Default: the bundled text. */
+  /** Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Default: a bundled text. */
   readonly text?: string | undefined;
 }
 
