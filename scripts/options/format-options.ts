@@ -4,8 +4,8 @@ import { BUDGET } from '../../src/options/budget.js';
 import { type Families, listRows, type NamedRow, type OptionRow, rowsOf } from '../../src/options/option.js';
 import { SOURCES } from '../repository.js';
 
-/** Commands, each with the call that it makes; the row of `sparsity` is the call's: a ladder is a call of its own. */
-const COMMANDS = ROWS.map(({ name, arguments: given, call, families }): [string, string, Families] => [
+/** Commands, each with the call that it makes, if it is one; the row of `sparsity` is the call's: a ladder is a call of its own. */
+const COMMANDS = ROWS.map(({ name, arguments: given, call, families }): [string, string | undefined, Families] => [
   [name, ...Object.keys(given)].join(' '),
   call,
   name === pruneCommand.name ? { ...families, Budget: BUDGET } : families,
@@ -24,7 +24,7 @@ export function formatOptionsPage(): string {
       const shared = known.length === 0 ? '' : `As above: ${known.join(', ')}.\n`;
       return `### ${heading}\n\n${[table, shared].filter(Boolean).join('\n')}`;
     });
-    return `## ${call}, \`fang-prune ${escapeCell(command)}\`\n\n${tables.join('\n')}`;
+    return `## ${call === undefined ? '' : `${call}, `}\`fang-prune ${escapeCell(command)}\`\n\n${tables.join('\n')}`;
   });
   return parts.join('\n');
 }
@@ -55,8 +55,8 @@ function formatRow({ path, row }: NamedRow): string {
     ...(no === undefined ? [] : [`--no-${longName(flag!).slice(2)}`]),
   ];
   const effect = applies === undefined ? '' : `; only with ${applies.to}`;
-  const value =
-    row.otherwise ?? (row.default === undefined ? (row.required ? 'required' : 'none') : JSON.stringify(row.default));
+  const fallback = row.otherwise ?? (row.default === undefined ? 'none' : JSON.stringify(row.default));
+  const value = row.required ? 'required' : fallback;
   const cells = [`\`${path}\``, flags.map((name) => `\`${name}\``).join(' '), `${help}${effect}`, kind.expected, value];
   return `| ${cells.map(escapeCell).join(' | ')} |`;
 }

@@ -67,7 +67,7 @@ async function askToPrune(ask: Ask): Promise<string[]> {
   const model = await ask.model();
   const sparsity = await ask.choice('How much shall go?', SPARSITIES);
   const out = await ask.text('Where to?', `${lastPart(model)}-smaller`);
-  const text = await ask.optional('A .txt or .jsonl file like what it will read? (nothing: a text that comes along)');
+  const text = await ask.optional('A .txt or .jsonl file like what it will read? (nothing: a bundled text)');
   const heals = await ask.yes(
     'Train it afterwards on what the dense model predicts? It takes some times as long',
     false,

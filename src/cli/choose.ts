@@ -78,7 +78,6 @@ export interface Choice {
 /** `choose <model>` */
 export const chooseCommand: CommandRow<ChooseRequest, Choice> = {
   name: 'choose',
-  call: 'choose',
   description: 'make a model in several sizes, measure all on your text, and recommend one',
   arguments: { '<model>': 'a folder, an .onnx file, or org/name on the Hub' },
   families: CHOOSE,

@@ -21,8 +21,8 @@ export interface CommandContext {
 /** A command and what it does. A request has the API's names, arguments too. */
 export interface CommandRow<Request, Result> {
   readonly name: string;
-  /** The call that it makes, of several the one that its options are listed under; `choose` is a command alone. */
-  readonly call: CallName | 'benchmark' | 'choose';
+  /** The call that it makes, of several the one that its options are listed under; absent: it is no call of its own. */
+  readonly call?: CallName | 'benchmark';
   readonly description: string;
   /** Help by argument, such as `<model>`. */
   readonly arguments: Readonly<Record<string, string>>;

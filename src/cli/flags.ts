@@ -45,7 +45,8 @@ function optionsOf({ row }: NamedRow): Option[] {
   return no === undefined ? [option] : [option, new Option(`--no-${nameOf(flag)}`, no)];
 }
 
-function defaultOf({ flag = '', otherwise, default: value }: NamedRow['row']): string {
+function defaultOf({ flag = '', required = false, otherwise, default: value }: NamedRow['row']): string {
+  if (required) return '';
   const words = otherwise ?? (typeof value === 'boolean' || value === undefined ? undefined : String(value));
   return words === undefined || words.startsWith('none') || !/[<[]/.test(flag) ? '' : ` (default ${words})`;
 }

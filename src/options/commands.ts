@@ -146,7 +146,7 @@ export const SHRINK = {
       'your text, .txt or .jsonl: the model is measured on it, and chosen by its last quarter',
       {
         kind: text('a path'),
-        otherwise: 'a text that comes along',
+        otherwise: 'a bundled text',
         everyday: true,
       },
     ),

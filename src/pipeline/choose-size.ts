@@ -7,6 +7,7 @@ import { findDataType } from '../onnx/data-types.js';
 import { measureModel } from '../onnx/save-model.js';
 import type { ResolvedQuantisation } from '../options/quantisation.js';
 import { bitsOf, type LeverName, type ResolvedShrink } from '../options/shrink.js';
+import { splitDraftWindows } from '../prune/drafts.js';
 import type { PruneJob } from '../prune/job.js';
 import type { DenseMeasures } from '../prune/measure-dense/dense-measures.js';
 import type { MeasuredModel } from '../prune/measure-dense/measure-dense.js';
@@ -14,7 +15,7 @@ import { selectModules } from '../prune/select-modules.js';
 import { allocationOf, type CodedForm, createDraftMeter } from '../prune/size/measure-draft.js';
 import { type Bits, type Mixture, type SizeProblem, uniformMixture } from '../prune/size/mixtures.js';
 import { checkSmallest, createSizeSearch, type SizeCandidate } from '../prune/size/search-size.js';
-import { matchBytes, sizeProblemOf, sketchCuts } from '../prune/size/size-problem.js';
+import { matchBytes, placeholderCuts, sizeProblemOf } from '../prune/size/size-problem.js';
 import { DTYPES, type DtypeName } from '../quantisation/dtypes.js';
 import { applyChange } from '../removal/apply-change.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
@@ -29,7 +30,7 @@ import { layoutOf } from './name-variants.js';
 import type { Stages } from './stages.js';
 import { countBytes, makeVariants } from './write-variants.js';
 
-/** A model whose size is to be met. */
+/** A model that is to fit a size. */
 export interface SizeInput {
   readonly stages: Pick<Stages, 'quantise'>;
   readonly folder: ModelFolder;
@@ -39,7 +40,7 @@ export interface SizeInput {
   readonly shrink: ResolvedShrink;
 }
 
-/** How a result is made that meets a size. */
+/** How a result of a size is made. */
 export interface ChosenForm {
   readonly sparsity: number;
   readonly allocation: Allocation;
@@ -57,7 +58,7 @@ export async function checkSizes(context: JobContext, input: SizeInput): Promise
   const { options } = input.job;
   const modules = modulesOf(input, selectModules(input.job).modules);
   const dense: DenseMeasures = { functional: new Map(), orders: ordersOfZero(modules, options.headUnit) };
-  const { problem, bytesOf } = await sizeUp(context, input, { modules, dense });
+  const { problem, bytesOf } = await prepareProblem(context, input, { modules, dense });
   await checkSmallest(
     { problem, bytesOf },
     { option: input.shrink.option, targets: input.shrink.targets.map(({ bytes }) => bytes), describe: formatBytes },
@@ -75,34 +76,25 @@ const ordersOfZero = (modules: readonly PrunableModule[], headUnit: PruneJob['op
     ]),
   );
 
-/** Fraction of the windows that drafts are compared on, and tokens that they are made of and compared on at most. */
-const HELD_OUT = 1 / 4;
-const MOST_TOKENS = { drafts: 8192, compared: 4096 };
-
 /** Prepares the choice for every size: the dense model's measurements serve all of them. */
 export function prepareSizes(context: JobContext, input: SizeInput, measured: MeasuredModel) {
   const { job, shrink } = input;
   let opening: ReturnType<typeof open> | undefined;
   const open = async () => {
     const modules = modulesOf(input, measured.modules);
-    const { problem, bytesOf, form } = await sizeUp(context, input, { modules, dense: measured.dense });
-    const [{ length } = { length: 1 }] = job.windows;
-    const most = (tokens: number) => Math.max(1, Math.floor(tokens / length));
-    const heldOut = Math.min(most(MOST_TOKENS.compared), Math.max(1, Math.round(job.windows.length * HELD_OUT)));
+    const { problem, bytesOf, form } = await prepareProblem(context, input, { modules, dense: measured.dense });
     const measure = createDraftMeter({
       measured: { ...measured, modules },
-      drafted: job.windows.slice(0, Math.min(most(MOST_TOKENS.drafts), Math.max(1, job.windows.length - heldOut))),
-      compared: job.windows.slice(-heldOut),
+      ...splitDraftWindows(job.windows),
       form,
       withStore: (action) => withScratchWeights(context.platform, action),
     });
-    const search = await createSizeSearch({
+    return createSizeSearch({
       ...{ problem, bytesOf, measure },
       bits: shrink.dtypes.map(bitsOf),
       journal: job.journal,
       onDraft: (done, total) => context.onProgress?.({ stage: 'candidates', done, total }),
     });
-    return search;
   };
   return async (targetBytes: number): Promise<ChosenForm> => {
     opening ??= open();
@@ -112,7 +104,7 @@ export function prepareSizes(context: JobContext, input: SizeInput, measured: Me
     return {
       sparsity: mixture.sparsity,
       allocation: allocationOf(measured.modules, job.options.headUnit, mixture.steps),
-      quantisation: written(input, mixture),
+      quantisation: quantisationOf(input, mixture),
       report: {
         target: targetBytes,
         ...(shrink.contextLength !== undefined && { contextLength: shrink.contextLength }),
@@ -143,8 +135,8 @@ const modulesOf = ({ shrink: { allow } }: SizeInput, modules: readonly PrunableM
   return modules.filter(({ kind }) => kinds.has(kind));
 };
 
-/** What can be made smaller, and what files take. */
-async function sizeUp(
+/** The size problem, matched to the bytes of the dense model's files. */
+async function prepareProblem(
   context: JobContext,
   input: SizeInput,
   { modules, dense }: { readonly modules: readonly PrunableModule[]; readonly dense: DenseMeasures },
@@ -156,17 +148,17 @@ async function sizeUp(
   const { model, analysed, options } = job;
   const problem = sizeProblemOf({
     ...{ model, analysed, options, modules, dense, form, bits },
-    cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElement(input),
+    cachedBytes: shrink.contextLength === undefined ? 0 : shrink.contextLength * cacheElementBytes(input),
   });
   const bytesOf = (mixture: Pick<Mixture, 'bits' | 'steps'>) => countMixture(context, input, modules, mixture);
   const [most] = bits;
-  const whole: Pick<Mixture, 'bits' | 'steps'> =
+  const largest: Pick<Mixture, 'bits' | 'steps'> =
     most === undefined ? { bits: new Map(), steps: new Map() } : uniformMixture(problem, most);
-  const matched: SizeProblem = matchBytes(problem, await bytesOf(whole));
+  const matched: SizeProblem = matchBytes(problem, await bytesOf(largest));
   return { problem: matched, bytesOf, form };
 }
 
-/** Bytes of the files that a mixture takes: its graph is written with weights of no value, to no disk. */
+/** Bytes of the files that a mixture takes: its graph is written with placeholder weights, in memory. */
 function countMixture(
   { onProgress: _, ...context }: JobContext,
   input: SizeInput,
@@ -176,10 +168,10 @@ function countMixture(
   const { folder, job, stages } = input;
   const { model: dense, analysed, engine, options } = job;
   return withPart(context, async (part) => {
-    const cuts = sketchCuts(modules, options.headUnit, mixture.steps);
+    const cuts = placeholderCuts(modules, options.headUnit, mixture.steps);
     const model = applyChange(dense, analysed, { modules: cuts, changed: new Map() });
     const change = { modules: cuts.map((cut) => ({ ...cut, numerics: [] })), changed: new Map() };
-    const quantisation = written(input, mixture);
+    const quantisation = quantisationOf(input, mixture);
     const [variant] = await makeVariants(part, stages, {
       folder,
       job: {
@@ -193,7 +185,8 @@ function countMixture(
       dtypes: quantisation.dtypes,
     });
     const { contextLength } = input.shrink;
-    const cached = contextLength === undefined ? 0 : cacheBytes(model.proto.graph!, contextLength, cacheElement(input));
+    const cached =
+      contextLength === undefined ? 0 : cacheBytes(model.proto.graph!, contextLength, cacheElementBytes(input));
     if (variant !== undefined) return cached + (await countBytes(variant, folder)).byteLength;
     return (
       cached + measureModel(await pruneNoPastBranch(withoutEmbeddingPrefix(model), change, engine), folder.modelFile)
@@ -201,16 +194,16 @@ function countMixture(
   });
 }
 
-/** Bytes of a key's or a value's number. */
-function cacheElement({ quantisation: { dtypes }, job }: SizeInput): number {
+/** Bytes of one element of the KV cache. */
+function cacheElementBytes({ quantisation: { dtypes }, job }: SizeInput): number {
   const [dtype] = dtypes;
   if (dtype !== undefined) return DTYPES[dtype].floats === 'float16' ? 2 : 4;
   const past = job.analysed.inputs.find(isWholeCache);
   return (findDataType(past?.dataType ?? 1)?.bits ?? 32) / 8;
 }
 
-/** The form of a mixture: it is called by the fewest bits that it has, which a runtime must read. */
-function written({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixture, 'bits'>): ResolvedQuantisation {
+/** How a mixture is written: the file is named by the fewest bits in it, which a runtime must support. */
+function quantisationOf({ quantisation, shrink }: SizeInput, { bits }: Pick<Mixture, 'bits'>): ResolvedQuantisation {
   if (shrink.dtypes.length === 0) return quantisation;
   const fewest = Math.min(...bits.values());
   const name = shrink.dtypes.find((dtype) => bitsOf(dtype) <= fewest) ?? shrink.dtypes.at(-1);

@@ -27,14 +27,14 @@ export interface ShrinkRequest
     SourceOptions,
     EngineChoice,
     StagesOption {
-  /** Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Default: a text that comes along. */
+  /** Your text, `.txt` or `.jsonl`: the model is measured on it, and chosen by its last part. Default: a bundled text. */
   readonly text?: string | undefined;
 }
 
 /** A report for each size that was asked for, in their order. */
 export type ShrinkReports = readonly [PruneReport, ...PruneReport[]];
 
-/** Makes the best model of each size that was asked for: fewer units, fewer bits, or both, as held-out windows tell. */
+/** Makes the best model of each size that was asked for: fewer units, fewer bits, or both, compared on held-out windows. */
 export async function runShrink(platform: Platform, request: ShrinkRequest): Promise<ShrinkReports> {
   checkOptions(request, rowsOf(SHRINK));
   const shrink = resolveShrink(request);

@@ -2,11 +2,10 @@ import type { Allocation } from '../allocation/allocation.js';
 import { checkpoint } from '../platform/journal.js';
 import type { UnderstoodModel } from '../runtime/analyse-model.js';
 import { allocateModules, type StepCounts } from './budget/allocate-modules.js';
+import { draftJob, pruneDraft, splitDraftWindows } from './drafts.js';
 import type { AllocationCandidate, PruneJob } from './job.js';
 import type { MeasuredModel } from './measure-dense/measure-dense.js';
-import { startContext } from './prune-context.js';
 import { measureDivergences } from './quantise/measure-divergences.js';
-import { shrinkBlocks } from './shrink-blocks.js';
 
 /** What came of a comparison. */
 export interface ChosenAllocation {
@@ -15,17 +14,11 @@ export interface ChosenAllocation {
   readonly candidates?: readonly AllocationCandidate[];
 }
 
-/** Tokens that drafts are pruned on, and compared on, at most: enough to tell allocations apart. */
-const MOST_TOKENS = { drafts: 8192, compared: 4096 };
-
 /** Fraction by which a candidate must be better than the first one. */
 const MARGIN = 0.03;
 
 /** Where the entry of the drafts' divergences stands. */
 const CHECKPOINT = 'candidates';
-
-/** Of the windows, those that drafts are compared on. */
-const HELD_OUT = 1 / 4;
 
 /**
  * Chooses between the candidates of an allocation: the model is pruned by each on some calibration windows, without refinements,
@@ -67,41 +60,22 @@ interface Draft {
 }
 
 async function compareDrafts(measured: MeasuredModel, job: PruneJob, tried: readonly Draft[]): Promise<number[]> {
-  const { engine, analysed, model, options, windows } = job;
+  const { engine, analysed, model, options } = job;
   const { onProgress, signal } = options;
-  const [{ length: windowLength } = { length: 1 }] = windows;
-  const most = (tokens: number) => Math.max(1, Math.floor(tokens / windowLength));
-  const heldOut = Math.max(1, Math.min(most(MOST_TOKENS.compared), Math.round(windows.length * HELD_OUT)));
-  const drafted = windows.slice(0, Math.min(most(MOST_TOKENS.drafts), windows.length - heldOut));
+  const { drafted, compared } = splitDraftWindows(job.windows);
   let done = 0;
   const report = (fraction = 0) =>
     onProgress?.({ stage: 'candidates', done: done + Math.min(fraction, 0.99), total: tried.length });
   const drafts = async function* (): AsyncGenerator<UnderstoodModel> {
     for (const { allocation, counts } of tried) {
-      const own = {
-        ...options,
-        allocation,
-        inputSteps: 0,
-        onProgress: (step: { readonly done: number; readonly total: number }) => report(step.done / step.total),
-      };
-      const context = startContext({ ...job, windows: drafted, options: own, journal: undefined });
-      try {
-        const { model: draft } = await shrinkBlocks(context, {
-          modules: measured.modules,
-          dense: measured.dense,
-          curvatures: measured.curvatures,
-          ...{ counts, refinements: [] },
-        });
-        yield { model: draft, analysed };
-      } finally {
-        await context.dispose();
-      }
+      const own = draftJob(job, { allocation, windows: drafted, onProgress: report });
+      yield { model: await pruneDraft(own, measured, counts), analysed };
       done += 1;
       report();
     }
   };
   report();
-  return measureDivergences({ model, analysed }, drafts(), { engine, signal, windows: windows.slice(-heldOut) });
+  return measureDivergences({ model, analysed }, drafts(), { engine, signal, windows: compared });
 }
 
 /** The comparison in a sentence. */

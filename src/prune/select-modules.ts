@@ -183,7 +183,7 @@ export function countLoss(
   return { leaving, unitCount: sum((module) => module.unitCount) };
 }
 
-export const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
+const percent = (fraction: number): string => `${(100 * fraction).toFixed(1)} %`;
 
 /** What the sparsity comes to where all of it falls on one kind of module, since the others stay; at most one remark. */
 function describeBurden(

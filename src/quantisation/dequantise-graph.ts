@@ -6,7 +6,7 @@ import type { OnnxModel } from '../onnx/onnx-model.js';
 import { dequantiseLookup, dequantiseProduct, dequantiseTable } from './dequantise-blocks.js';
 import { dequantiseConstant, dequantiseDynamic, dequantiseRows } from './dequantise-linear.js';
 import type { Site } from './dequantise-site.js';
-import { gatherLookups } from './expand-gathers.js';
+import { fuseGathers } from './expand-gathers.js';
 import { holdsCodes } from './linear-codes.js';
 import { replaceNodes } from './replace-nodes.js';
 
@@ -22,7 +22,7 @@ export function dequantiseGraph(given: OnnxModel): OnnxModel {
   if (![...given.weights.values()].some(holdsCodes)) return given;
   const { noPastBranch } = given;
   const model = copyModel(given);
-  gatherLookups(model);
+  fuseGathers(model);
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
   const site: Site = { model, index, replaced, tables: new Map() };

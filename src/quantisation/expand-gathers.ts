@@ -34,7 +34,7 @@ export function expandGathers(model: OnnxModel, facts: ValueFacts): void {
     const middle = node.input.length === 3 ? MIDDLES.get(intAttribute(node, 'bits', 4)) : undefined;
     if (qualifiedOp(node) !== 'com.microsoft.GatherBlockQuantized' || middle === undefined || rank === undefined)
       continue;
-    replaced.set(node, spell(node, { rank, middle }, { model, index }));
+    replaced.set(node, expand(node, { rank, middle }, { model, index }));
   }
   replaceNodes(graph, replaced);
 }
@@ -44,14 +44,14 @@ interface Place {
   readonly index: GraphIndex;
 }
 
-interface LookupForm {
+interface GatherForm {
   /** Of the result. */
   readonly rank: number;
   /** Code of zero. */
   readonly middle: number;
 }
 
-function spell(node: NodeProto, { rank, middle }: LookupForm, { model, index }: Place): readonly NodeProto[] {
+function expand(node: NodeProto, { rank, middle }: GatherForm, { model, index }: Place): readonly NodeProto[] {
   const [rows = '', ids = '', scales = ''] = node.input;
   const [result = ''] = node.output;
   const codes = throughReshape(index, rows);
@@ -101,8 +101,8 @@ function spell(node: NodeProto, { rank, middle }: LookupForm, { model, index }: 
   ];
 }
 
-/** A lookup in many nodes. */
-interface SpelledLookup {
+/** A quantised lookup in standard operators. */
+interface ExpandedGather {
   readonly gather: NodeProto;
   readonly bits: number;
   readonly scales: string;
@@ -110,15 +110,15 @@ interface SpelledLookup {
   readonly last: NodeProto;
 }
 
-/** Whether a model has lookups as `expandGathers` writes them. */
-export const hasSpelledLookups = (model: OnnxModel): boolean =>
-  findSpelled({ model, index: indexGraph(model.proto.graph!) }).length > 0;
+/** Whether a model has lookups that `expandGathers` wrote. */
+export const hasExpandedGathers = (model: OnnxModel): boolean =>
+  findExpanded({ model, index: indexGraph(model.proto.graph!) }).length > 0;
 
 /** Puts `GatherBlockQuantized` in the place of what `expandGathers` wrote, in place. */
-export function gatherLookups(model: OnnxModel): void {
+export function fuseGathers(model: OnnxModel): void {
   const index = indexGraph(model.proto.graph!);
   const replaced = new Map<NodeProto, readonly NodeProto[]>();
-  for (const { gather, bits, scales, last } of findSpelled({ model, index })) {
+  for (const { gather, bits, scales, last } of findExpanded({ model, index })) {
     const [codes = '', ids = ''] = gather.input;
     const [, , blockBytes = 0] = model.weights.get(codes)!.dims;
     const fused = makeNode({
@@ -134,7 +134,7 @@ export function gatherLookups(model: OnnxModel): void {
   replaceNodes(model.proto.graph!, replaced);
 }
 
-function findSpelled({ model, index }: Place): readonly SpelledLookup[] {
+function findExpanded({ model, index }: Place): readonly ExpandedGather[] {
   return index.nodes.flatMap((centred) => {
     if (centred.opType !== 'Sub') return [];
     const middle = constantOf(makerOf(index, centred.input[1]!));

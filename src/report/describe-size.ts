@@ -5,12 +5,3 @@ export const describeMaps = ({ maps }: Pick<SizeCandidateReport, 'maps'>): strin
   Object.entries(maps)
     .map(([dtype, count]) => `${count} ${dtype}`)
     .join(', ');
-
-/** Models that no smaller one betters, the largest first. */
-export function frontierOf<Point extends { readonly bytes: number; readonly total: number }>(
-  points: readonly Point[],
-): Point[] {
-  return points
-    .filter(({ bytes, total }) => !points.some((other) => other.bytes < bytes && other.total <= total))
-    .sort((a, b) => b.bytes - a.bytes);
-}

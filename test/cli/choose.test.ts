@@ -47,4 +47,6 @@ it('recommends what loses least where all lose too much', () => {
 it('asks for a text', async () => {
   const { err } = await runWithDouble('choose dense -o sizes');
   expect(err).toContain('--text is missing');
+  const { out } = await runWithDouble('choose --help');
+  expect(out).toMatch(/that models are made\s+by\n/);
 });

@@ -1,5 +1,5 @@
 import {
-  describeBytes,
+  largestBytes,
   mixturesAt,
   type SizeProblem,
   smallestMixture,
@@ -10,7 +10,7 @@ import { sizeProblem } from '../support/size-problem.js';
 describe('mixturesAt', () => {
   it('fits every mixture into the bytes, from the most bits with the fewest units to the most units', () => {
     const problem = sizeProblem(3, { stepCount: 32 });
-    const most = describeBytes(problem);
+    const most = largestBytes(problem);
     const least = smallestMixture(problem).bytes;
     const target = least + 0.5 * (most - least);
     const found = mixturesAt(problem, target);
@@ -25,7 +25,7 @@ describe('mixturesAt', () => {
 
   it.each([1, 2, 3, 4, 5])('comes close to the best of all mixtures (seed %i)', (seed) => {
     const problem = sizeProblem(seed, { mapCount: 6, stepCount: 16 });
-    const most = describeBytes(problem);
+    const most = largestBytes(problem);
     const target = smallestMixture(problem).bytes + 0.4 * (most - smallestMixture(problem).bytes);
     const costOf = ({ estimate: { pruning, rounding } }: ReturnType<typeof mixturesAt>[number]) => pruning + rounding;
     // A step more or less is left to who aims.
@@ -37,7 +37,7 @@ describe('mixturesAt', () => {
   it('has none where the bytes cannot be met, and all bits where they need not be', () => {
     const problem = sizeProblem(1);
     expect(mixturesAt(problem, smallestMixture(problem).bytes * 0.99)).toEqual([]);
-    const [only, ...others] = mixturesAt(problem, describeBytes(problem));
+    const [only, ...others] = mixturesAt(problem, largestBytes(problem));
     expect(others).toEqual([]);
     expect(new Set(only!.bits.values())).toEqual(new Set([8]));
   });

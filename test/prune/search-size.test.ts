@@ -1,12 +1,12 @@
 import type { Journal } from '../../src/platform/journal.js';
-import { describeBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
+import { largestBytes, type Mixture, smallestMixture } from '../../src/prune/size/mixtures.js';
 import { checkSmallest, createSizeSearch, type SizeSearch, totalOf } from '../../src/prune/size/search-size.js';
 import { sizeProblem } from '../support/size-problem.js';
 
 const problem = sizeProblem(7);
 const OVERHEAD = 137;
 const target = Math.round(
-  smallestMixture(problem).bytes + 0.45 * (describeBytes(problem) - smallestMixture(problem).bytes),
+  smallestMixture(problem).bytes + 0.45 * (largestBytes(problem) - smallestMixture(problem).bytes),
 );
 
 /** A model whose divergence grows faster than the sum of what its changes cost by themselves. */
@@ -61,7 +61,7 @@ it('learns from what was measured: the last mixture cost what was predicted', as
 
 it('takes the most bits where they fit, and measures no more for it', async () => {
   const { search, measured } = searchOf();
-  const { chosen } = await (await createSizeSearch(search)).choose(describeBytes(problem) + 200);
+  const { chosen } = await (await createSizeSearch(search)).choose(largestBytes(problem) + 200);
   expect(new Set(chosen.mixture.bits.values())).toEqual(new Set([8]));
   expect(measured).toHaveLength(3);
 });

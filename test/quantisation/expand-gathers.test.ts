@@ -7,7 +7,7 @@ import { loadModel } from '../../src/onnx/load-model.js';
 import { bytesSource, createMemoryFolder } from '../../src/onnx/memory-folder.js';
 import type { OnnxModel } from '../../src/onnx/onnx-model.js';
 import { saveModel } from '../../src/onnx/save-model.js';
-import { expandGathers, gatherLookups, hasSpelledLookups } from '../../src/quantisation/expand-gathers.js';
+import { expandGathers, fuseGathers, hasExpandedGathers } from '../../src/quantisation/expand-gathers.js';
 import { tidyModel } from '../../src/removal/tidy-model.js';
 import { testEngine } from '../support/engine.js';
 
@@ -77,14 +77,14 @@ describe.each(['float32', 'float16'] as const)('lookups of codes with scales in 
       expect(nodes.find(({ opType }) => opType === 'Gather')!.input[0]).toBe('w_Q8');
       expect(await run(model)).toEqual(fused);
 
-      expect(hasSpelledLookups(model)).toBe(true);
-      gatherLookups(model);
+      expect(hasExpandedGathers(model)).toBe(true);
+      fuseGathers(model);
       tidyModel(model);
       expect(model.proto.graph!.node.map(({ name, opType }) => [name, opType])).toEqual([
         ['embed_Q8', 'GatherBlockQuantized'],
       ]);
       expect(indexGraph(model.proto.graph!).inputs).toEqual(new Set(['ids']));
-      expect(hasSpelledLookups(model)).toBe(false);
+      expect(hasExpandedGathers(model)).toBe(false);
     },
   );
 });

@@ -4,7 +4,7 @@ import type { OnnxModel, TensorHandle } from '../../onnx/onnx-model.js';
 import { sliceHandle } from '../../onnx/slice-handle.js';
 import { codesBeforeCut, scalesBeforeCut } from '../../quantisation/block-hosts.js';
 import { exactCodes, gridBehind, quantisedSource, type WeightCodes } from '../../quantisation/coded-handle.js';
-import { expandGathers, hasSpelledLookups } from '../../quantisation/expand-gathers.js';
+import { expandGathers, hasExpandedGathers } from '../../quantisation/expand-gathers.js';
 import { findWeights, type QuantisableWeight } from '../../quantisation/find-weights.js';
 import { codeType } from '../../quantisation/linear-codes.js';
 import { type LinearType, linearOf } from '../../quantisation/linear-of-blocks.js';
@@ -49,7 +49,7 @@ export async function writeCoded(
       timings: [],
       remarks: [],
     };
-  const isSpelled = coded !== undefined && hasSpelledLookups(coded);
+  const isExpanded = coded !== undefined && hasExpandedGathers(coded);
   const { model: ordered, cut, orders, moved } = orderBlocks(pruned, given, change);
   const job = { ...pruned, model: ordered };
   const found = findWeights(job.model, job.analysed.tokenInput);
@@ -72,7 +72,7 @@ export async function writeCoded(
     rounding === 'calibrated' ? await quantiseModel(job, rounded) : await roundModel(job, rounded, rounding === 'none');
   const { quantised, cost, timings } = await checkWhole(job, { dense: given, leaving: rounded, quantised: made });
   const weights = [...kept, ...quantised.weights.map((weight) => formed(weight, before.get(weight.name)!))];
-  const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isSpelled));
+  const model = await writeBothBranches(job, { change, orders, weights }, (graph) => writeForms(graph, isExpanded));
   const handles = new Map(weights.map((weight) => [weight.name, handlesOf(weight)]));
   const written = found.map((weight) => ({
     part: partOf(weight, job.analysed.detected),
@@ -119,7 +119,7 @@ function formed({ stored, ...weight }: QuantisedWeight, before: WeightCodes): Fo
   return { ...weight, form: before.form, linear: linearOf(stored, { type, inputAxis: weight.inputAxis, names }) };
 }
 
-function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSpelled: boolean): void {
+function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isExpanded: boolean): void {
   const blocks = weights.filter((weight) => weight.form === 'blocks');
   const linear = (form: WeightCodes['form']) =>
     weights.filter((weight) => weight.form !== 'blocks').filter((weight) => weight.form === form);
@@ -132,7 +132,7 @@ function writeForms({ model, analysed, weights }: CodedGraph<FormedWeight>, isSp
     return exact?.form === 'constants' ? [{ name, linear: exact.linear }] : [];
   });
   writeConstants(model, [...linear('constants'), ...others]);
-  if (isSpelled) expandGathers(model, analysed.facts.first);
+  if (isExpanded) expandGathers(model, analysed.facts.first);
   tidyModel(model);
 }
 

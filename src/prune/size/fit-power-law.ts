@@ -1,4 +1,4 @@
-/** An estimate, and what was measured of the same. */
+/** An estimate and its measured value. */
 export interface CalibrationPoint {
   readonly estimate: number;
   readonly measured: number;
@@ -7,7 +7,7 @@ export interface CalibrationPoint {
 /** Exponents beyond these come from noise. */
 const [LEAST_EXPONENT, MOST_EXPONENT] = [0.5, 3];
 
-/** Estimates that lie closer together tell nothing of the exponent. */
+/** Estimates that lie closer together do not determine the exponent. */
 const LEAST_RATIO = 1.2;
 
 /** Below this a divergence is noise, in nats a token. */

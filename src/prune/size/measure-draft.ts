@@ -1,18 +1,19 @@
 import type { Allocation } from '../../allocation/allocation.js';
 import { global } from '../../allocation/global.js';
 import type { PrunableModule } from '../../architecture/layout.js';
+import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { Dtype } from '../../quantisation/dtypes.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
 import type { StoreTensor } from '../../removal/repair-linear.js';
 import { analyseModel, type UnderstoodModel } from '../../runtime/analyse-model.js';
 import type { StepCounts } from '../budget/allocate-modules.js';
+import { type DraftWindows, draftJob, pruneDraft } from '../drafts.js';
+import type { PruneJob } from '../job.js';
 import type { MeasuredModel } from '../measure-dense/measure-dense.js';
-import { startContext } from '../prune-context.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
 import { type BlockSettings, planWeights } from '../quantise/plan-weights.js';
 import { quantiseModel, roundModel, type WeighedTokens, weighTokensOf } from '../quantise/quantise-model.js';
 import type { GriddedWeight, QuantisedModel } from '../quantise/quantised-model.js';
-import { shrinkBlocks } from '../shrink-blocks.js';
 import type { Bits, Mixture } from './mixtures.js';
 
 /** How weights are written in few bits. */
@@ -23,11 +24,8 @@ export interface CodedForm extends Omit<BlockSettings, 'bits'> {
 }
 
 /** What drafts are made of and compared on. */
-export interface DraftSite {
+export interface DraftSite extends DraftWindows {
   readonly measured: MeasuredModel;
-  /** Windows that drafts are pruned on and learn their rounding from, and those that they are compared on. */
-  readonly drafted: readonly Int32Array[];
-  readonly compared: readonly Int32Array[];
   /** Absent: weights stay floats. */
   readonly form: CodedForm | undefined;
   /** Lends a place for the weights of one draft. */
@@ -42,7 +40,7 @@ export interface DraftCost {
 }
 
 export interface MeasuredDraft extends DraftCost {
-  /** Estimates of what the rounding of each map costs; of maps that were looked at. */
+  /** Estimates of what the rounding of each map costs; of maps whose rounding was calibrated. */
   readonly mapCosts: ReadonlyMap<string, number>;
 }
 
@@ -86,37 +84,32 @@ async function measureDraft(
 ): Promise<MeasuredDraft> {
   const { job: given, modules } = measured;
   const { engine, analysed, model } = given;
-  const options = {
-    ...given.options,
-    ...{ allocation: allocationOf(modules, given.options.headUnit, mixture.steps), inputSteps: 0 },
-    onProgress: ({ done, total }: { readonly done: number; readonly total: number }) => onProgress?.(done / total),
-  };
-  const job = { ...given, windows: drafted, journal: undefined, options, store };
+  const job = draftJob(
+    { ...given, store },
+    {
+      allocation: allocationOf(modules, given.options.headUnit, mixture.steps),
+      windows: drafted,
+      onProgress: (fraction) => onProgress?.(fraction),
+    },
+  );
+  const { signal } = job.options;
   const isPruned = mixture.steps.size > 0;
-  const pruned = isPruned ? await shrinkDraft(job, measured, mixture.steps) : { model, analysed };
+  const pruned = isPruned
+    ? await analyseDraft(await pruneDraft(job, measured, mixture.steps), job)
+    : { model, analysed };
   const coded = form && (await roundDraft({ ...job, ...pruned }, form, { mixture, weigh }));
   const models = [...(isPruned ? [pruned.model] : []), ...(coded ? [coded.model] : [])];
   const found = await measureDivergences(
     { model, analysed },
     models.map((draft) => ({ model: draft, analysed })),
-    { engine, signal: options.signal, windows: compared },
+    { engine, signal, windows: compared },
   );
   const pruning = isPruned ? found[0]! : 0;
   return { pruning, quantising: coded ? found.at(-1)! - pruning : 0, mapCosts: coded?.costs ?? new Map() };
 }
 
-async function shrinkDraft(
-  job: MeasuredModel['job'],
-  { modules, dense, curvatures }: MeasuredModel,
-  counts: StepCounts,
-): Promise<UnderstoodModel> {
-  const context = startContext(job);
-  try {
-    const { model } = await shrinkBlocks(context, { modules, dense, curvatures, counts, refinements: [] });
-    return { model, analysed: await analyseModel(model, job.engine, job.options.signal) };
-  } finally {
-    await context.dispose();
-  }
+async function analyseDraft(model: OnnxModel, { engine, options }: PruneJob): Promise<UnderstoodModel> {
+  return { model, analysed: await analyseModel(model, engine, options.signal) };
 }
 
 async function roundDraft(

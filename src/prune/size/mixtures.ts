@@ -60,7 +60,7 @@ export interface MixtureCost {
   readonly rounding: number;
 }
 
-/** States of the bits that are looked at, at most: between two of them the estimate hardly changes. */
+/** States of the bits that are evaluated, at most: between two of them the estimate hardly changes. */
 const MOST_STATES = 64;
 
 /**
@@ -71,7 +71,7 @@ const MOST_STATES = 64;
  * @returns none where the bytes cannot be met.
  */
 export function mixturesAt(problem: SizeProblem, targetBytes: number): Mixture[] {
-  const states = thin(statesOf(problem.maps), problem, targetBytes);
+  const states = sampleStates(statesOf(problem.maps), problem, targetBytes);
   return states.flatMap((forms) => pruneTo(problem, forms, targetBytes) ?? []);
 }
 
@@ -86,7 +86,7 @@ export function uniformMixture({ maps, modules, fixedBytes }: SizeProblem, bits:
 }
 
 /** Bytes of the whole model with the most bits. */
-export const describeBytes = ({ maps, modules, fixedBytes }: SizeProblem): number =>
+export const largestBytes = ({ maps, modules, fixedBytes }: SizeProblem): number =>
   describeMixture(
     { maps, modules, fixedBytes },
     maps.map(({ forms }) => forms[0]!),
@@ -152,7 +152,7 @@ function demotionsOf(forms: readonly SizedForm[]): Demotion[] {
 }
 
 /** Some of the states, the last one that needs units removed and the first that needs none among them. */
-function thin(states: readonly State[], problem: SizeProblem, targetBytes: number): State[] {
+function sampleStates(states: readonly State[], problem: SizeProblem, targetBytes: number): State[] {
   const isEnough = (state: State) => describeMixture(problem, state, new Map()).bytes <= targetBytes;
   const first = states.findIndex(isEnough);
   const useful = first < 0 ? states : states.slice(0, first + 1);
@@ -174,18 +174,15 @@ function pruneTo(problem: SizeProblem, forms: State, targetBytes: number): Mixtu
   const prunable = bytesOf.reduce((sum, bytes) => sum + bytes, 0);
   const sparsity = (whole.bytes - targetBytes) / prunable;
   if (!(sparsity < 1)) return undefined;
-  const most = smallestStepsBytes(problem, forms);
-  if (whole.bytes - most > targetBytes) return undefined;
+  if (smallestBytes(problem, forms) > targetBytes) return undefined;
   const steps = allocateSteps(global, { sparsity, modules: priced, evenHeads });
   return describeMixture(problem, forms, new Map(modules.map(({ index }, at) => [index, steps[at]!])));
 }
 
-/** Bytes that leave with all units that may. */
-function smallestStepsBytes(problem: SizeProblem, forms: State): number {
-  const { maps } = problem;
-  const single = maps.map(({ forms: _, ...map }, at) => ({ ...map, forms: [forms[at]!] }));
-  const alone = { ...problem, maps: single };
-  return describeMixture(alone, forms, new Map()).bytes - smallestMixture(alone).bytes;
+/** Bytes of a state without all units that may leave. */
+function smallestBytes(problem: SizeProblem, forms: State): number {
+  const maps = problem.maps.map((map, at) => ({ ...map, forms: [forms[at]!] }));
+  return smallestMixture({ ...problem, maps }).bytes;
 }
 
 /** Bytes of each module's weights in some forms. */

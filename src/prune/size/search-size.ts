@@ -23,7 +23,7 @@ export interface SizeCandidate {
   readonly mixture: Mixture;
   /** Bytes of its files. */
   readonly bytes: number;
-  /** What the fitted estimates said before it was measured; absent for the first ones. */
+  /** Prediction of the fitted estimates before it was measured; absent for the first ones. */
   readonly predicted?: number | undefined;
   readonly cost: DraftCost;
 }
@@ -38,7 +38,7 @@ export interface SizeSearch {
   bytesOf(mixture: Pick<Mixture, 'bits' | 'steps'>): Promise<number>;
   measure(mixture: Mixture, onProgress: (fraction: number) => void): Promise<MeasuredDraft>;
   readonly journal: Journal | undefined;
-  /** Hears of drafts that are done, of how many. */
+  /** Called with the number of drafts that are done, and of all. */
   onDraft(done: number, total: number): void;
 }
 
@@ -52,10 +52,10 @@ export interface ChosenSize {
 /** Mixtures of bits and units that are measured for one size, at most. */
 const MOST_ROUNDS = 3;
 
-/** A mixture is not measured where it promises less than this fraction over the best one. */
+/** A mixture is not measured where its predicted divergence is less than this fraction below the best one's. */
 const MARGIN = 0.02;
 
-/** Attempts at meeting the exact size. */
+/** Attempts at fitting the exact size. */
 const MOST_FITS = 8;
 
 /** A size is met when so little of it is left. */
@@ -64,12 +64,12 @@ const CLOSE = 0.003;
 /** What is given up at a time where a mixture stays the same. */
 const COARSE = 0.01;
 
-const KEPT = 'size-drafts';
+const CHECKPOINT = 'size-drafts';
 
 /**
  * Searches the best model of each size. First the dense model is measured in each number of bits, which prices the rounding of every
  * map. For each size the best mixture of bits alone, of units alone and of both is measured on held-out windows; what
- * was measured corrects the estimates, and the next mixture is chosen by those, until none promises more. The one whose
+ * was measured corrects the estimates, and the next mixture is chosen by those, until none is predicted to be better. The one whose
  * predictions are nearest to the dense model's is taken.
  */
 export async function createSizeSearch(search: SizeSearch) {
@@ -161,7 +161,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
     const fitted = await fitExactly(site, make, targetBytes);
     if (fitted !== undefined) singles.push({ kind, fitted });
   }
-  // Of models with fewer units only the one is measured that promises most.
+  // Of models with fewer units only the one with the lowest predicted divergence is measured.
   const predict = predictBy(measured);
   const pruned = singles
     .filter(({ kind }) => kind === 'pruned')
@@ -169,7 +169,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   for (const { kind, fitted } of [...singles.filter(({ kind }) => kind !== 'pruned'), ...pruned.slice(0, 1)])
     await add(kind, fitted, predict(fitted.mixture.estimate));
   if (found.length === 0) {
-    // Whole units and maps leave no other.
+    // Units and maps are indivisible: nothing between fits.
     const mixture = smallestMixture(problem);
     await add('mixture', { mixture, bytes: await site.bytesOf(mixture) });
   }
@@ -186,7 +186,7 @@ async function chooseFor(site: ChoosingSite, targetBytes: number): Promise<reado
   return found;
 }
 
-/** A way to meet a number of bytes; undefined where it cannot. */
+/** A way to fit into a number of bytes; undefined where it cannot. */
 interface Lever {
   readonly kind: 'plain' | 'bits' | 'pruned';
   readonly make: (aim: number) => Mixture | undefined;
@@ -224,7 +224,7 @@ interface FittedMixture {
   readonly bytes: number;
 }
 
-/** Meets a size in the bytes of files: the estimate is off by what graphs and padding take. */
+/** Fits a size in the bytes of files: the estimate is off by what graphs and padding take. */
 async function fitExactly(
   { bytesOf }: Pick<SizeSearch, 'bytesOf'>,
   make: (aim: number) => Mixture | undefined,
@@ -244,7 +244,7 @@ async function fitExactly(
     const room = targetBytes - bytes;
     if (room >= 0 && bytes > (best?.bytes ?? 0)) best = { mixture, bytes };
     if (room >= 0 && room < targetBytes * CLOSE) break;
-    // Units and maps are whole, so that a little less may change nothing.
+    // Units and maps are indivisible, so that a slightly lower aim may change nothing.
     aim += isNew ? room : Math.min(room, -targetBytes * COARSE);
   }
   return best;
@@ -313,18 +313,18 @@ async function pricePlain(
   return priced;
 }
 
-/** Measures drafts, or finds them among those that were kept. */
+/** Measures drafts, or reads what a checkpoint has of them. */
 interface Drafts {
   measure(mixture: Mixture): Promise<MeasuredDraft>;
 }
 
-interface KeptDraft extends DraftCost {
+interface DraftCheckpoint extends DraftCost {
   readonly key: string;
   readonly mapCosts: readonly (readonly [string, number])[];
 }
 
 async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSearch): Promise<Drafts> {
-  const kept: KeptDraft[] = [...((await readCheckpoint<KeptDraft[]>(journal, KEPT)) ?? [])];
+  const finished: DraftCheckpoint[] = [...((await readCheckpoint<DraftCheckpoint[]>(journal, CHECKPOINT)) ?? [])];
   const tables = bits.length === 0 ? [] : problem.maps.filter(({ isTable, forms }) => isTable && forms.length > 1);
   const total = bits.length + tables.length + (problem.modules.length > 0 ? 2 + MOST_ROUNDS : 1);
   let done = 0;
@@ -332,21 +332,21 @@ async function openDrafts({ journal, bits, problem, measure, onDraft }: SizeSear
     async measure(mixture) {
       const key = keyOf(mixture);
       onDraft(Math.min(done, total - 1), total);
-      const known = kept.find((draft) => draft.key === key);
+      const known = finished.find((draft) => draft.key === key);
       if (known === undefined) {
         const { mapCosts, ...cost } = await measure(mixture, (fraction) =>
           onDraft(Math.min(done + Math.min(fraction, 0.99), total - 0.01), total),
         );
-        kept.push({ ...cost, key, mapCosts: [...mapCosts] });
-        await journal?.write(KEPT, [kept]);
+        finished.push({ ...cost, key, mapCosts: [...mapCosts] });
+        await journal?.write(CHECKPOINT, [finished]);
       }
       done += 1;
-      const { mapCosts, pruning, quantising } = kept.find((draft) => draft.key === key)!;
+      const { mapCosts, pruning, quantising } = finished.find((draft) => draft.key === key)!;
       return { pruning, quantising, mapCosts: new Map(mapCosts) };
     },
   };
 }
 
-/** What tells mixtures apart. */
+/** The same text for equal mixtures. */
 const keyOf = ({ bits, steps }: Pick<Mixture, 'bits' | 'steps'>): string =>
   JSON.stringify([[...bits].sort(), [...steps].sort(([a], [b]) => a - b)]);

@@ -1,4 +1,5 @@
 import type { PrunableModule } from '../../architecture/layout.js';
+import { DTYPES } from '../../quantisation/dtypes.js';
 import { codesByteLength } from '../../quantisation/store-codes.js';
 import type { ModuleCut } from '../../removal/apply-change.js';
 import { shrinkSteps } from '../../removal/plan-removal.js';
@@ -8,7 +9,7 @@ import type { PruneJob } from '../job.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { type PlannedWeight, planWeights } from '../quantise/plan-weights.js';
 import type { CodedForm } from './measure-draft.js';
-import { type Bits, describeBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
+import { type Bits, largestBytes, type SizedForm, type SizedMap, type SizeProblem } from './mixtures.js';
 
 /** What decides a model's size. */
 export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
@@ -26,7 +27,7 @@ export interface SizeSource extends UnderstoodModel, Pick<PruneJob, 'options'> {
 /** Bytes of an expert's weights, which stay floats. */
 const FLOAT_BYTES = 4;
 
-/** What a model may be made smaller by; bytes are estimates until `matchBytes` has seen what files take. */
+/** What a model may be made smaller by; bytes are estimates until `matchBytes` scales them to the files'. */
 export function sizeProblemOf(source: SizeSource): SizeProblem {
   const { modules, options, dense, cachedBytes } = source;
   return {
@@ -48,9 +49,9 @@ function cachedChannels({ kind, attentionType = 'full', kvHeadCount = 0, unitSiz
   return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
-/** Has the estimate of the whole model come to the bytes of its files. */
+/** Corrects the estimates, so that the whole model's is the bytes of its files. */
 export function matchBytes(problem: SizeProblem, bytes: number): SizeProblem {
-  const estimate = describeBytes(problem);
+  const estimate = largestBytes(problem);
   const isCoded = problem.maps.some(({ forms }) => forms[0]!.bits !== undefined);
   if (isCoded) return { ...problem, fixedBytes: bytes - estimate };
   const scale = bytes / estimate;
@@ -75,7 +76,7 @@ function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[
   };
   const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
     grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);
-  const dtype = form?.dtype ?? FLOATS;
+  const dtype = form?.dtype ?? DTYPES.fp32;
   const settings = form ?? { blockSize: 32, symmetric: false };
   const plain = planWeights(model, analysed, dtype, settings);
   const plans = bits.map((own) => ({
@@ -99,10 +100,8 @@ function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[
   });
 }
 
-const FLOATS = { floats: 'float32', maps: { kind: 'float' }, suffix: '', description: '' } as const;
-
-/** Some units of each module that loses steps: as many, if not the same, as a run takes. */
-export function sketchCuts(
+/** Cuts of the right size to count bytes by: as many units of each module as a run removes, not the same ones. */
+export function placeholderCuts(
   modules: readonly PrunableModule[],
   headUnit: PruneJob['options']['headUnit'],
   steps: StepCounts,

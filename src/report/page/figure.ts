@@ -1,4 +1,5 @@
-import { type PlotOptions, plot } from '@observablehq/plot';
+import { axisX, axisY, gridX, gridY, type PlotOptions, plot } from '@observablehq/plot';
+import { formatBytes } from '../format-quantity.js';
 import { type Child, details, h } from './dom.js';
 
 export interface FigureOptions {
@@ -57,6 +58,23 @@ const TOP_MARGIN = 28;
 
 /** Name of an upright axis, above it. */
 export const axisName = (label: string) => ({ label, labelAnchor: 'top', labelArrow: false }) as const;
+
+/** Scales and axes of a plot against file size: `label` names what is drawn upwards, on a logarithmic scale. */
+export function sizeAxes(width: number, label: string) {
+  const ticks = Math.max(2, Math.floor(width / 110));
+  return {
+    height: 300,
+    marginBottom: 36,
+    x: { nice: true, inset: 10 },
+    y: { type: 'log', label: null, inset: 10 },
+    marks: [
+      gridX({ ticks }),
+      gridY({ ticks: 4 }),
+      axisX({ ticks, tickFormat: (bytes: number) => formatBytes(bytes), label: 'file size', labelAnchor: 'right' }),
+      axisY({ ticks: 4, tickFormat: (value: number) => String(value), ...axisName(label), tickSize: 0 }),
+    ],
+  } satisfies PlotOptions;
+}
 
 /** Tick labels for blocks: as many as fit. */
 export function blockTicks(blockCount: number, width: number): number[] {

@@ -1,11 +1,11 @@
-import { axisX, axisY, dot, gridX, gridY, line, type RenderFunction } from '@observablehq/plot';
+import { dot, line, type RenderFunction } from '@observablehq/plot';
 import { isParetoOptimal, meanPerplexity, type ParetoPoint } from '../build-ladder.js';
 import { formatPerplexity } from '../format-figure.js';
 import { formatBytes, formatCount, formatExactPercent } from '../format-quantity.js';
 import type { PruneReport, RungReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { axisName, figure } from './figure.js';
+import { figure, sizeAxes } from './figure.js';
 import { placeLabels } from './place-labels.js';
 import { shortNames } from './short-names.js';
 
@@ -98,31 +98,15 @@ function ladderFigure(rungs: readonly MeasuredRung[]): HTMLElement {
       ]),
     ),
     draw: (width) => {
-      const ticks = Math.max(2, Math.floor(width / 110));
+      const { marks, ...axes } = sizeAxes(width, 'perplexity');
       const channels = { bytes: ({ bytes }: ParetoPoint) => formatBytes(bytes), perplexity: perplexityOf };
       return {
-        height: 300,
+        ...axes,
         marginLeft: 48,
         marginRight: 28,
         marginTop: 28,
-        marginBottom: 36,
-        x: { nice: true, inset: 10 },
-        y: { type: 'log', label: null, inset: 10 },
         marks: [
-          gridX({ ticks }),
-          gridY({ ticks: 4 }),
-          axisX({
-            ticks,
-            tickFormat: (bytes: number) => formatBytes(bytes),
-            label: 'file size',
-            labelAnchor: 'right',
-          }),
-          axisY({
-            ticks: 4,
-            tickFormat: (value: number) => String(value),
-            ...axisName('perplexity'),
-            tickSize: 0,
-          }),
+          ...marks,
           ...(isMean
             ? [
                 line(byText, { x: 'bytes', y: 'loss', z: 'of', stroke: 'var(--muted)', strokeOpacity: 0.4 }),

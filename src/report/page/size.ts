@@ -1,28 +1,29 @@
-import { axisX, axisY, dot, gridX, gridY, line, ruleX, text } from '@observablehq/plot';
-import { describeMaps, frontierOf } from '../describe-size.js';
+import { dot, line, ruleX, text } from '@observablehq/plot';
+import { isParetoOptimal, type ParetoPoint } from '../build-ladder.js';
+import { describeMaps } from '../describe-size.js';
 import { formatDivergence } from '../format-figure.js';
 import { formatBytes, formatPercent } from '../format-quantity.js';
 import type { PruneReport, SizeCandidateReport } from '../report-schema.js';
 import { numbers, words } from '../table-columns.js';
 import { h, section, table } from './dom.js';
-import { axisName, figure } from './figure.js';
+import { figure, sizeAxes } from './figure.js';
 
 /** What was compared to meet a size: bytes against divergence, and what each model gave up. */
 export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
   if (size === undefined) return undefined;
   const { target, candidates } = size;
   const points = candidates
-    .map((candidate) => ({ ...candidate, total: totalOf(candidate), name: nameOf(candidate) }))
+    .map((candidate) => ({ ...candidate, loss: totalOf(candidate), name: nameOf(candidate) }))
     .sort((a, b) => b.bytes - a.bytes);
   const chosen = points.find((point) => point.chosen);
   return section(
     'size',
-    'What else could be had',
+    'Other candidates',
     h(
       'p',
       {},
-      `At most ${formatBytes(target)} were asked for. ${points.length} models were measured on held-out windows; ` +
-        `taken was ${chosen?.name ?? 'none'} at ${formatBytes(chosen?.bytes ?? 0)}. All are drafts from a part of the calibration.`,
+      `At most ${formatBytes(target)} were asked for. ${points.length} models were measured on held-out windows, and ` +
+        `${chosen?.name ?? 'none'} at ${formatBytes(chosen?.bytes ?? 0)} was chosen. All are drafts from a part of the calibration windows.`,
     ),
     table(
       'Models that were measured',
@@ -34,15 +35,14 @@ export function sizeSection({ size }: PruneReport): HTMLElement | undefined {
         formatBytes(point.bytes),
         formatDivergence(point.divergence.pruning),
         formatDivergence(point.divergence.quantising),
-        formatDivergence(point.total),
+        formatDivergence(point.loss),
       ]),
     ),
     points.length > 1 && frontierFigure(points, target),
   );
 }
 
-interface Point extends SizeCandidateReport {
-  readonly total: number;
+interface Point extends SizeCandidateReport, ParetoPoint {
   readonly name: string;
 }
 
@@ -61,51 +61,40 @@ function nameOf({ kind, maps }: SizeCandidateReport): string {
 
 /** Divergence against size, both better when lower, with the size that was asked for. */
 function frontierFigure(points: readonly Point[], target: number): HTMLElement {
-  const frontier = frontierOf(points);
+  const frontier = points.filter((point) => isParetoOptimal(point, points));
   return figure({
     caption:
-      'Divergence from the dense model against file size, both better when lower. The line joins models that no smaller one betters; ' +
+      'Divergence from the dense model against file size, both better when lower. The line joins the Pareto-optimal models; ' +
       'the dashed one is the size that was asked for.',
     legend: [
-      ['taken', 'pruned'],
+      ['chosen', 'pruned'],
       ['others', 'dense'],
     ],
     tableName: 'Show the line',
     table: table(
-      'Models that no smaller one betters',
+      'Pareto-optimal models',
       [...words('model'), ...numbers('file size', 'divergence')],
-      frontier.map(({ name, bytes, total }) => [name, formatBytes(bytes), formatDivergence(total)]),
+      frontier.map(({ name, bytes, loss }) => [name, formatBytes(bytes), formatDivergence(loss)]),
     ),
     draw: (width) => {
-      const ticks = Math.max(2, Math.floor(width / 110));
+      const { marks, ...axes } = sizeAxes(width, 'nats a token');
       return {
-        height: 300,
+        ...axes,
         marginLeft: 56,
         marginRight: 72,
-        marginBottom: 36,
-        x: { nice: true, inset: 10 },
-        y: { type: 'log', label: null, inset: 10 },
         marks: [
-          gridX({ ticks }),
-          gridY({ ticks: 4 }),
-          axisX({
-            ticks,
-            tickFormat: (bytes: number) => formatBytes(bytes),
-            label: 'file size',
-            labelAnchor: 'right',
-          }),
-          axisY({ ticks: 4, tickFormat: (value: number) => String(value), ...axisName('nats a token'), tickSize: 0 }),
+          ...marks,
           ruleX([target], { stroke: 'var(--muted)', strokeDasharray: '4 3' }),
-          line(frontier, { x: 'bytes', y: 'total', stroke: 'var(--muted)' }),
+          line(frontier, { x: 'bytes', y: 'loss', stroke: 'var(--muted)' }),
           dot(points, {
             x: 'bytes',
-            y: 'total',
+            y: 'loss',
             r: 5,
             fill: ({ chosen }: Point) => (chosen ? 'var(--pruned)' : 'var(--dense)'),
             channels: { model: 'name', weights: describeMaps },
             tip: { format: { x: false, y: false, fill: false } },
           }),
-          text(points, { x: 'bytes', y: 'total', text: 'name', dx: 8, textAnchor: 'start', fill: 'var(--muted)' }),
+          text(points, { x: 'bytes', y: 'loss', text: 'name', dx: 8, textAnchor: 'start', fill: 'var(--muted)' }),
         ],
       };
     },
