@@ -1,7 +1,7 @@
 import type { TokenSource } from '../calibration/token-source.js';
 import { errorMessage } from '../error-message.js';
 import { OptionError } from '../errors.js';
-import { type Files, MAX_TEXT_BYTES } from '../platform/platform.js';
+import type { Files } from '../platform/platform.js';
 import { decodeText, readBytes, readPieces } from './read-bytes.js';
 
 /** Reads a text file, UTF-8. @param what for messages @throws OptionError when it cannot be read, or is no text. */
@@ -26,6 +26,9 @@ export async function openTextSource(files: Files, path: string, pipes = true): 
   return { jsonl: readLines(files, path, pipes) };
 }
 
+/** Characters. A line takes several times as many bytes of memory: its parts, joined, parsed and encoded. */
+const MAX_LINE_LENGTH = 2 ** 25;
+
 /** Lines of a text file, UTF-8, read as they are asked for. @throws OptionError when it cannot be read, or a line is too long. */
 export async function* readLines(files: Files, path: string, pipes = true): AsyncGenerator<string> {
   const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
@@ -40,17 +43,21 @@ export async function* readLines(files: Files, path: string, pipes = true): Asyn
       const [first = '', ...others] = text.slice(0, text.length - heldReturn.length).split(/\r\n|\n|\r/);
       const last = others.pop();
       partsLength += first.length;
-      if (partsLength > MAX_TEXT_BYTES) throw new Error(`a line has more than ${MAX_TEXT_BYTES} characters`);
+      if (partsLength > MAX_LINE_LENGTH)
+        throw new Error(`a line has more than ${MAX_LINE_LENGTH} characters; split its document, or give a text file`);
       parts.push(first);
       if (last === undefined) continue;
-      yield parts.join('');
-      yield* others;
+      // A line of 100 MB that is out stands once in memory, not as its parts too.
+      const line = parts.join('');
       parts = [last];
       partsLength = last.length;
+      yield line;
+      yield* others;
     }
   } catch (cause) {
     throw new OptionError(`Cannot read ${path}: ${errorMessage(cause)}.`, { cause });
   }
   const rest = parts.join('') + decoder.decode();
+  parts = [];
   if (rest !== '') yield rest;
 }

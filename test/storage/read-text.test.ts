@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { OptionError } from '../../src/errors.js';
 import { nodeFiles } from '../../src/platform/node/node-files.js';
@@ -43,6 +43,14 @@ it('searches each character of a long line once', async () => {
   } finally {
     split.mockRestore();
   }
+});
+
+it('refuses a line that would take hundreds of megabytes of memory', async () => {
+  await writeFile(at('lines'), 'first\n');
+  await truncate(at('lines'), 2 ** 25 + 2 ** 21);
+  await expect(collect(at('lines'))).rejects.toThrow(
+    /lines: a line has more than 33554432 characters; split its document/,
+  );
 });
 
 it('keeps every character of a text, and says what cannot be read', async () => {
