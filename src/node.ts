@@ -38,7 +38,7 @@ export const prune = nodeCalls.prune;
 export const plan = nodeCalls.plan;
 
 /**
- * Prunes a model folder at several sparsities from one look at the dense model: calibration windows, contexts, gradients
+ * Prunes a model folder at several sparsities after one measurement of the dense model: calibration windows, contexts, gradients
  * and removal orders are shared. Each rung is the folder that `prune` would write, byte for byte but for its report, and
  * appears under its name when it is complete; when a rung fails, those before it stay. Times of shared stages stand in
  * every report, and when all rungs are done the table of the whole ladder.
@@ -73,7 +73,7 @@ export const quantize = nodeCalls.quantize;
 export const shrink = nodeCalls.shrink;
 
 /**
- * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune at any
+ * Collects the statistics of a dense model that pruning reads, so that `prune({ statistics })` can prune at any
  * sparsity, and by every method that reads no more, without running the model on text again. What is seen is what `method`
  * needs, `metric` and `grouping` added to it: `{ method: 'o-fang', metric: 'divergence' }` sees what any method reads. The files
  * appear under their names when they are complete.
@@ -86,7 +86,7 @@ export const shrink = nodeCalls.shrink;
 export const observe = nodeCalls.observe;
 
 /**
- * Joins the statistics of all shards of a look that `observe({ shard })` made on several machines, in any order of the files:
+ * Joins the statistics of all shards that `observe({ shard })` made on several machines, in any order of the files:
  * `prune({ statistics })` prunes from the result.
  *
  * @throws OptionError naming a shard that is missing, doubled, or of another observation; ModelFormatError naming a damaged file; the
@@ -133,7 +133,7 @@ export const heal = nodeCalls.heal;
 export const trimVocabulary = nodeCalls.trimVocabulary;
 
 /**
- * Looks at a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
+ * Describes a model: its blocks, widths, heads, and what can be pruned; for the rest the reason, the node and the nearest
  * structure. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */

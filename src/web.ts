@@ -30,7 +30,7 @@ export const prune = pageCalls.prune;
 export const plan = pageCalls.plan;
 
 /**
- * Prunes a model at several sparsities from one look at the dense model. Each rung is a folder in `out`, named by its percent.
+ * Prunes a model at several sparsities after one measurement of the dense model. Each rung is a folder in `out`, named by its percent.
  * @returns the reports in the order of `sparsity`.
  * @throws what `prune` throws
  */
@@ -43,7 +43,7 @@ export const quantize = pageCalls.quantize;
 export const shrink = pageCalls.shrink;
 
 /**
- * Looks once at a dense model and keeps what pruning reads of tokens, so that `prune({ statistics })` can prune without running
+ * Collects the statistics of a dense model that pruning reads, so that `prune({ statistics })` can prune without running
  * the model on text again.
  * @throws what `prune` throws
  */
@@ -69,7 +69,7 @@ export const heal = pageCalls.heal;
 export const trimVocabulary = pageCalls.trimVocabulary;
 
 /**
- * Looks at a model: its blocks, widths, heads, and what can be pruned. No weight is read.
+ * Describes a model: its blocks, widths, heads, and what can be pruned. No weight is read.
  * @throws OptionError, ModelFormatError, UnsupportedModelError
  */
 export const describe = pageCalls.describe;

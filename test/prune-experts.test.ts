@@ -151,12 +151,12 @@ it('keep as many as a token goes to', async () => {
   await expect(pruning).rejects.toThrow(/at most 66\.66 % can go/);
 });
 
-it('stay where a method looks at no token', async () => {
+it('stay where a method reads no token', async () => {
   const { analysed } = await load(mixture(plainRouter));
   const options = resolveOptions({ sparsity: 0.3, method: 'magnitude' });
   const { modules, remarks } = selectModules({ analysed, options });
   expect(modules.map(({ kind }) => kind)).toEqual(['attention', 'attention']);
-  expect(remarks).toEqual(['experts stay: method magnitude looks at no token, and nothing else tells them apart']);
+  expect(remarks).toEqual(['experts stay: method magnitude reads no token, and nothing else tells them apart']);
   const whole = resolveOptions({ sparsity: 0, method: 'magnitude' });
   expect(selectModules({ analysed, options: whole }).remarks).toEqual([]);
 });

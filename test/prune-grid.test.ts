@@ -16,7 +16,7 @@ const windowsOf = (count: number, length: number) =>
   someWindows(count, length).map((window) => window.map((token) => token % VOCABULARY!));
 
 const namesOf = <T extends object>(table: T) => Object.keys(table) as (keyof T & string)[];
-/** What looks at no token by itself is what other parts of a run may forget about. */
+/** What reads no token by itself is what other parts of a run may forget about. */
 const methods: MethodName[] = namesOf(METHODS).filter((name) => METHODS[name].needs === 'none');
 const cases = methods.flatMap((method) =>
   namesOf(METRICS).flatMap((metric) => namesOf(ALLOCATIONS).map((allocation) => [method, metric, allocation] as const)),

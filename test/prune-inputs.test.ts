@@ -125,7 +125,7 @@ it('leaves a model alone that loses nothing, and says what it cannot do', async 
   expect(await logitsOf(model)).toEqual(await logitsOf(loaded.model));
   for (const inputSteps of [-1, 1.5, Number.NaN])
     expect(() => resolveOptions({ sparsity: 0.3, inputSteps })).toThrow(OptionError);
-  expect(() => resolveOptions({ sparsity: 0.3, method: 'magnitude', inputSteps: 2 })).toThrow(/look at tokens/);
+  expect(() => resolveOptions({ sparsity: 0.3, method: 'magnitude', inputSteps: 2 })).toThrow(/read tokens/);
 });
 
 it('stops when it is told to', async () => {

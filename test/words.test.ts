@@ -12,6 +12,9 @@ const BANNED: readonly (readonly [found: RegExp, better: string])[] = [
   [/\b(?:withoutFront|GraphFront)\b/, 'embeddingPrefix'],
   [/\b\w*[tT]wins?\b/, 'the branch without past, a duplicate, two runs'],
   [/\b(?:definedOf|tellWhole|sayingHow|seeInMetric|askThrough|thinOut)\b/, 'a word of PyTorch, ONNX Runtime or npm'],
+  [/\bway back\b|\b[wW]ayBack\b/, 'backward pass'],
+  [/\bby lot\b/i, 'at random'],
+  [/\blook(?:s|ed)? at (?:no )?tokens?\b|\ba look at\b/i, 'read, or measure'],
   [/\bLOOK\b|\b\w*Look(?:Options|ing)?\b(?=\()/, 'collect statistics, or measure'],
 ];
 

@@ -101,7 +101,7 @@ const attention: readonly (readonly [string, Partial<PruneRequest>])[] = [
   ['auto', { method: 'auto', ...WRITTEN }],
 ];
 
-/** Dense and pruned models in each dtype; removing nothing looks at no token but to round. */
+/** Dense and pruned models in each dtype; removing nothing reads no token but to round. */
 const dtypes: Experiment[] = [0, 0.1, 0.2, 0.3].flatMap((sparsity) => {
   const method = sparsity === 0 ? 'magnitude' : 'flap';
   const what = sparsity === 0 ? 'dense' : `flap ${percent(sparsity)}`;

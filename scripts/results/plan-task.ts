@@ -67,7 +67,7 @@ function nameLadder(options: Partial<NonNullable<Experiment['options']>>, { mode
   return `${options.method ?? 'dense'}-${hash.digest('hex').slice(0, 12)}`;
 }
 
-/** Methods that look at no token take no calibration. */
+/** Methods that read no token take no calibration. */
 function windowsOf(
   { method, calibration, dtype, rounding }: Partial<NonNullable<Experiment['options']>>,
   setup: Setup,

@@ -230,7 +230,7 @@ function planBatches({ windows, heldOut, settings, student: { analysed } }: Heal
 const oneOfEachSize = (batches: readonly Batch[]): Batch[] =>
   batches.filter(({ batchSize }, at) => batches.findIndex((other) => other.batchSize === batchSize) === at);
 
-/** Values of a first look at all batches, and of a second at some of them, which went further. */
+/** Values of a first pass over all batches, and of a second over some of them, which went further. */
 function joinSides(first: SideValues, second: SideValues): Pick<SideValues, 'has' | 'get'> {
   return {
     has: (name) => first.has(name) || second.has(name),

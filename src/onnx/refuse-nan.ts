@@ -18,7 +18,7 @@ const NAN_FORMS: Readonly<Record<number, NaNForm>> = {
 
 /**
  * The same model, whose weights are looked at whenever they are read: a NaN ends the run, whichever stage meets it first.
- * Without that, methods that look at no token would carry it into the result. Reading raises a NumericalError that names
+ * Without that, methods that read no token would carry it into the result. Reading raises a NumericalError that names
  * the weight.
  */
 export function refuseNaN(model: OnnxModel): OnnxModel {

@@ -126,7 +126,7 @@ export const CALIBRATION = {
     kind: record<CalibrationOptions>('an object such as { source: { file: "texts.txt" } }'),
     otherwise: 'as its parts say',
     applies: {
-      to: 'methods, metrics, groups, allocations and dtypes that look at tokens',
+      to: 'methods, metrics, groups, allocations and dtypes that read tokens',
       within: ({ readsTokens }) => readsTokens,
     },
     parts: WINDOWS,

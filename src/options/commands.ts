@@ -52,7 +52,7 @@ export const OBSERVE = {
     force: { ...force, help: 'replace statistics that exist' },
     shard: row(
       '--shard <i/n>',
-      'look at one of n parts of the windows, for merge; n alone: i as Slurm or Kubernetes say',
+      'collect statistics of one of n shards of the windows, for merge; n alone: i as Slurm or Kubernetes say',
       {
         kind: text('a part of several, such as 2/4', (value) => /^([1-9]\d*\/)?[1-9]\d*$/.test(value)),
         otherwise: 'all windows',

@@ -52,7 +52,7 @@ export interface RunFacts {
   readonly takesWholeFfns: boolean;
   readonly isGrouped: boolean;
   readonly readsTokens: boolean;
-  /** Looks at tokens block by block while it prunes. */
+  /** Measures tokens block by block while it prunes. */
   readonly measuresBlocks: boolean;
   /** Dtypes that results are written in; absent: as the model is. */
   readonly dtypes?: readonly string[];

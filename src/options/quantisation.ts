@@ -144,7 +144,7 @@ export function resolveQuantisation(given: QuantisationOptions): ResolvedQuantis
   };
 }
 
-/** Whether a rounding looks at calibration tokens. */
+/** Whether a rounding reads calibration tokens. */
 export const learnsRounding = ({ dtypes, rounding }: ResolvedQuantisation): boolean =>
   rounding === 'calibrated' && dtypes.some((name) => needsCalibration(name));
 

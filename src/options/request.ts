@@ -71,13 +71,13 @@ export function resolveRequest(request: RunRequest): ResolvedRequest {
   return { options: options!, quantisation, calibration: resolveCalibration(request.calibration, defaults) };
 }
 
-/** Refuses options that statistics, which stand in for a look at the model, leave no room for. */
+/** Refuses options that statistics rule out: with them, the model is not measured. */
 function checkStatistics({ calibration = {}, inputSteps = 0 }: RunRequest, shots: number): void {
   const [given] = Object.keys(omitUndefined(calibration));
   if (given !== undefined)
     throw refusal(`calibration.${given}`, 'is of no use with statistics: they were taken on windows of their own');
   if (inputSteps > 0)
-    throw refusal('inputSteps', 'has no effect with statistics: no token is looked at on the way; leave it out');
+    throw refusal('inputSteps', 'has no effect with statistics: no token is measured then; leave it out');
   if (shots > 1) throw refusal('statistics', `of the dense model tell nothing of ${shots} shots; use one shot`);
 }
 
@@ -87,13 +87,13 @@ export type ObservationOptions = Pick<
   'method' | 'modules' | 'metric' | 'grouping' | 'weighting' | 'seed' | 'onProgress' | 'signal'
 >;
 
-/** The same for a look at a dense model. @throws OptionError, also where there is nothing to look at. */
+/** The same for `observe`. @throws OptionError, also where a method measures nothing. */
 export function resolveObservation(
   request: ObservationOptions & { readonly calibration?: CalibrationOptions | undefined },
 ): Omit<ResolvedRequest, 'quantisation'> {
   const options = resolveOptions({ ...pickOptions(request, PRUNE_ROWS), sparsity: 0 });
   if (!readsTokens(options))
-    throw new OptionError(`method ${options.methodName} looks at no token, so that there is nothing to observe`, {
+    throw new OptionError(`method ${options.methodName} reads no token, so that there is nothing to observe`, {
       option: 'method',
     });
   return { options, calibration: resolveCalibration(request.calibration, options.calibrationDefaults) };

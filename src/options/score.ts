@@ -75,7 +75,7 @@ export const SCORE = {
     otherwise: "the method's own",
     default: 0,
     applies: {
-      to: 'FFNs and methods that look at tokens',
+      to: 'FFNs and methods that read tokens',
       within: ({ modules, measuresBlocks }) => modules.has('ffn') && measuresBlocks,
     },
   }),

@@ -53,7 +53,7 @@ export async function checkCalibrationFiles(
  * @param scratchBytes see `estimateScratch`
  * @throws OptionError naming what is needed and what is free.
  */
-export async function checkRoom(
+export async function checkFreeSpace(
   { platform: { files }, root }: ModelFolder,
   results: readonly Pick<ResultPlaces, 'out' | 'sparsity' | 'targetBytes'>[],
   {

@@ -45,13 +45,13 @@ export interface CostRequest {
   readonly calibration: Pick<ResolvedCalibration, 'windowCount' | 'generate'>;
   readonly windowLength: number;
   readonly size: ModelSize;
-  /** Results that are made from one look at the dense model. */
+  /** Results that are made after one measurement of the dense model. */
   readonly resultCount: number;
   /** Drafts that are measured for each result. Default: those of the allocation. */
   readonly draftCount?: number | undefined;
   readonly evaluated: EvaluatedWork;
   readonly certifies: boolean;
-  /** Statistics stand in for a look at the model. Default false. */
+  /** Statistics replace measuring the model. Default false. */
   readonly readsStatistics?: boolean;
   readonly speed: MachineSpeed;
   /** Whether models are compared on held-out windows. */
@@ -120,7 +120,7 @@ const TOKENS_PER_RUN = 1024;
 const MOST = { curvature: 16384, drafts: 8192, examples: 16384, rounding: 8192, drives: 2048, experts: 8192 };
 /** Ways of those tokens through the experts of a mixture, which find their order. */
 const EXPERT_WAYS = 12;
-/** A way back multiplies three times: the way there again, and two products for every map. */
+/** A backward pass multiplies three times: the forward pass again, and two products for every map. */
 const BACKWARDS = 3;
 /** Ways through an FFN that input repair takes, beside those of each step. */
 const REPAIR = { base: 0.9, step: 1.4 };

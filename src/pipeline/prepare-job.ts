@@ -43,7 +43,7 @@ export interface JobRequest {
   /** Called with the model once it is understood, before calibration windows are made. */
   readonly checkModel?: ((job: Omit<PruneJob, 'store'>) => Promise<void>) | undefined;
   /** Called with the bytes of the model's files once it is understood, before calibration windows are made. */
-  readonly checkRoom?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
+  readonly checkFreeSpace?: (denseBytes: number, analysed: AnalysedModel) => Promise<void>;
 }
 
 /** A model that stands ready: loaded, understood, with its calibration windows. */
@@ -67,7 +67,7 @@ export async function prepareJob(context: JobContext, request: JobRequest): Prom
       ? loaded
       : takeWeights(loaded, await stages.load.run(context, request.floats), request.floats.root);
   const analysed = await stages.analyse.run(context, { model, engine });
-  await request.checkRoom?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
+  await request.checkFreeSpace?.(await totalBytes(context.platform, modelPaths(folder, model)), analysed);
   request.onAnalysed?.(analysed);
   const widthMultiple = request.keepsBlocks ? blockOfFfns(model, analysed.detected.layout) : 1;
   const options = widthMultiple > 1 ? { ...request.options, widthMultiple } : request.options;

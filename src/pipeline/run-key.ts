@@ -12,7 +12,7 @@ export interface KeyInput extends JobControl {
   /** Models that are read, in the call's order. */
   readonly folders: readonly ModelFolder[];
   readonly engine: Engine;
-  /** Statistics that stand in for a look at the model. */
+  /** Statistics that replace measuring the model. */
   readonly place?: PairPlace | undefined;
   /** Name of the call. */
   readonly call: string;

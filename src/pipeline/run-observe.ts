@@ -5,8 +5,8 @@ import { type ObservationOptions, resolveObservation } from '../options/request.
 import type { ReadingOptions } from '../options/texts.js';
 import type { CalibrationOptions, MetricName } from '../options.js';
 import type { Platform } from '../platform/platform.js';
-import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
-import { gatherStatistics, keptSums } from '../prune/measure-dense/gather-statistics.js';
+import type { StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
+import { gatherStatistics, statisticsKind } from '../prune/measure-dense/gather-statistics.js';
 import { type StoreTensor, storeInMemory } from '../removal/repair-linear.js';
 import { createStatisticsPacker } from '../report/pack-statistics.js';
 import { checkSavedStatistics } from '../report/parse-statistics.js';
@@ -57,7 +57,7 @@ export interface ObservedFolder extends RunFigures {
   readonly method: string;
   readonly seed: number;
   /** Of every channel: means and variances, or Gram matrices too. */
-  readonly sums: KeptSums;
+  readonly sums: StatisticsKind;
   /** `loss` and `divergence`: its gradients were taken. */
   readonly metric: MetricName;
   /** Whether neurons were grouped by function. */
@@ -173,7 +173,7 @@ async function writeStatistics(
     environment: describeEnvironment(platform, job.engine),
     method: options.methodName,
     seed: options.seed,
-    sums: keptSums(options),
+    sums: statisticsKind(options),
     metric: options.metric,
     settings: plainSettings(options, { calibration: settled, ...(!folder.bos && { bos: false }) }),
     calibration: { ...calibration!.provenance, windowCount: windows.length },

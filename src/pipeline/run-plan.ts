@@ -19,7 +19,7 @@ import { storeInMemory } from '../removal/repair-linear.js';
 import type { ModuleReport, PruneReport } from '../report/report-schema.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
 import { type ModelFolder, modelPaths, totalBytes } from '../storage/model-folder.js';
-import { checkPlaces, checkRoom } from './check-places.js';
+import { checkFreeSpace, checkPlaces } from './check-places.js';
 import { createStoreIn } from './create-store-in.js';
 import {
   type CostRequest,
@@ -154,7 +154,7 @@ async function inspect(
   const tokenCount = calibration.windowCount * windowLength;
   const lowest = Math.min(...request.sparsity.map(fractionOf));
   const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity: lowest });
-  await checkRoom(folder, places, { force, denseBytes, scratchBytes });
+  await checkFreeSpace(folder, places, { force, denseBytes, scratchBytes });
   const createStore = createStoreIn(context, 0);
   const job = { model, analysed, engine, options, createStore, store: storeInMemory };
   checkRun(job, request.sparsity.map(fractionOf));

@@ -17,7 +17,7 @@ import type { ModelFolder } from '../storage/model-folder.js';
 import { readReport } from '../storage/read-report.js';
 import { withScratchWeights } from '../storage/scratch-weights.js';
 import { resolveReportPlace, writeReport } from '../storage/write-report.js';
-import { checkCalibrationFiles, checkPlaces, checkRoom } from './check-places.js';
+import { checkCalibrationFiles, checkFreeSpace, checkPlaces } from './check-places.js';
 import { checkSizes, prepareSizes } from './choose-size.js';
 import { assumedSpeed, estimateCost, expectedWindowLength, modelSize } from './estimate-cost.js';
 import { estimateScratch } from './estimate-resources.js';
@@ -245,12 +245,12 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
         request.widthMultiple === undefined && dtype.length === 0 && results.every((result) => amountOf(result) > 0),
       sparsities: open.map(({ sparsity }) => sparsity),
       checkModel: shrink && ((seen) => checkSizes(part, { ...sizing, shrink, job: seen })),
-      checkRoom(denseBytes, analysed) {
+      checkFreeSpace(denseBytes, analysed) {
         const tokenCount =
           place === undefined ? calibration.windowCount * expectedWindowLength(calibration, folder, analysed) : 0;
         const sparsity = Math.min(...open.map((result) => result.sparsity));
         const scratchBytes = estimateScratch({ analysed, options, tokenCount, modelBytes: denseBytes, sparsity });
-        return checkRoom(folder, open, { force, denseBytes, scratchBytes });
+        return checkFreeSpace(folder, open, { force, denseBytes, scratchBytes });
       },
       onAnalysed(analysed) {
         const { prompts, newTokens } = samplesOf(request);
@@ -277,7 +277,7 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
         );
       },
     });
-    const seen: SeenModel =
+    const seen: MeasuredSource =
       place !== undefined
         ? await stages.loadStatistics.run(part, { place, folder, job })
         : { ...seenFirst, measured: await stages.measureDense.run(part, { job }) };
@@ -324,14 +324,14 @@ function makeOpen(context: JobContext, making: Making): Promise<Finished> {
 }
 
 /** What is known of the dense model. */
-interface SeenModel extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
+interface MeasuredSource extends Pick<ResultSource, 'calibration' | 'settled' | 'statistics'> {
   readonly measured: MeasuredModel | undefined;
 }
 
 /** Prune, save, certify, report. What was rewritten is kept in scratch space until it is saved. */
 function makeResult(
   context: JobContext,
-  { measured, ...source }: Omit<ResultSource, 'store'> & SeenModel,
+  { measured, ...source }: Omit<ResultSource, 'store'> & MeasuredSource,
   { allocation, ...written }: WriteRequest & Pick<PruneInput, 'allocation'>,
 ): Promise<PruneReport> {
   const { stages, places, index } = written;

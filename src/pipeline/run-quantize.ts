@@ -20,7 +20,7 @@ export interface QuantizeRequest
   readonly dtype: NonNullable<QuantisationOptions['dtype']>;
 }
 
-/** Takes nothing away and looks at no token for it. */
+/** Takes nothing away and reads no token for it. */
 const REMOVE_NOTHING = { sparsity: 0, method: 'magnitude' } as const;
 
 /** Writes a model folder in other dtypes: a pruning run that removes nothing. Half the calibration windows are the model's own writing. */

@@ -76,7 +76,7 @@ export interface ResultSource extends PreparedJob {
   readonly folder: ModelFolder;
   /** Keeps codes until the result is saved. */
   readonly store: StoreTensor;
-  /** Statistics that stood in for a look at the model. */
+  /** Statistics that replaced measuring the model. */
   readonly statistics?: StatisticsReport | undefined;
   /** Windows to check results on. */
   readonly heldOut: () => Promise<HeldOutWindows>;

@@ -17,12 +17,12 @@ export interface PruneJob {
   readonly model: OnnxModel;
   readonly analysed: AnalysedModel;
   readonly engine: Engine;
-  /** Token windows of equal length; may be empty for methods that look at no token. */
+  /** Token windows of equal length; may be empty for methods that read no token. */
   readonly windows: readonly Int32Array[];
   readonly options: ResolvedOptions;
   /** Tokens that run through a block together, at least 1. Default `TOKENS_PER_BATCH`. */
   readonly tokensPerBatch?: number | undefined;
-  /** Windows of the same look that lie before these, where other machines take them. Absent: the look is not divided. */
+  /** Windows before these that other shards take. Absent: there are no shards. */
   readonly firstWindow?: number | undefined;
   /** Keeps rewritten weights until the model is saved. */
   readonly store: StoreTensor;

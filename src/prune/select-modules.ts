@@ -99,7 +99,7 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)
-    remarks.push(`experts stay: method ${options.methodName} looks at no token, and nothing else tells them apart`);
+    remarks.push(`experts stay: method ${options.methodName} reads no token, and nothing else tells them apart`);
   const selected = even.filter(
     (module) => module.unitCount > leastUnits(module, options) && !(blind && module.kind === 'experts'),
   );

@@ -4,7 +4,7 @@ import { METRICS } from '../importance/metrics.js';
 import { triangleLength, unpackTriangle } from '../linalg/triangle.js';
 import type { ResolvedGrouping, ResolvedOptions } from '../options.js';
 import type { FunctionalModule } from '../prune/measure-dense/dense-measures.js';
-import type { DenseStatistics, KeptSums } from '../prune/measure-dense/dense-statistics.js';
+import type { DenseStatistics, StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import type { TensorStore } from '../runtime/tensor-store.js';
 import { findTensor, type KeptTensors, readDoubles, readFloats, readIntegers, TENSOR_TYPES } from './find-tensor.js';
 import { checkSavedFile, damaged } from './saved-file.js';
@@ -153,7 +153,7 @@ function checkShapes(module: PrunableModule, { saved, found, ...context }: Shape
 interface SumsCase {
   readonly size: number;
   readonly tokenCount: number;
-  readonly needs: KeptSums;
+  readonly needs: StatisticsKind;
   readonly context: StatisticsContext;
 }
 

@@ -30,7 +30,7 @@ export function plainSettings(options: ResolvedOptions, run: RunSettings = {}): 
   const { methodName: method, allocationName: allocation, modules, modulesNamed, grouping } = options;
   const named = modules.size > 1 ? 'all' : [...modules][0];
   const facts = factsOf(options);
-  // Statistics stand in for a look at tokens.
+  // Statistics replace calibration tokens.
   const found = { ...facts, measuresBlocks: facts.measuresBlocks && run.statistics === undefined };
   const values: Readonly<Record<string, unknown>> = {
     ...options,

@@ -16,7 +16,7 @@ export interface Recipe extends SavedFile {
   readonly environment?: EnvironmentReport;
   readonly method: string;
   readonly seed: number;
-  /** Every option of the run, for readers; `apply` does not look at them. */
+  /** Every option of the run, for readers; `apply` does not read them. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   readonly calibration?: CalibrationProvenance;
   /** What runs have in common that make the same folder; absent where there is none. */

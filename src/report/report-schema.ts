@@ -69,7 +69,7 @@ export interface PruneReport {
   /** What pruning costs on other texts than the calibration's. */
   readonly bias?: readonly BiasReport[];
   readonly seed: number;
-  /** Absent for methods that look at no token. */
+  /** Absent for methods that read no token. */
   readonly calibration?: CalibrationProvenance;
   /** Saved statistics of the dense model that the run was made from; absent where the model itself was measured. */
   readonly statistics?: StatisticsReport;
@@ -188,7 +188,7 @@ export interface DivergenceReport {
   readonly nearest?: number;
 }
 
-/** How the maps of a model were rounded, those that were looked at. */
+/** How the maps of a model were rounded, those that were measured. */
 export interface RoundingReport {
   /** Maps whose errors make up for each other, and those that were better rounded to the nearest levels. */
   readonly learned: number;
@@ -226,7 +226,7 @@ export interface SizeCandidateReport {
   readonly chosen: boolean;
 }
 
-/** Statistics that were kept by an earlier look. */
+/** Statistics that an earlier run saved. */
 export interface StatisticsReport {
   readonly file: string;
   /** SHA-256 of their tensors. */
@@ -362,7 +362,7 @@ export interface ModuleReport {
   /** Contexts that the function groups serve, by number. */
   readonly contexts?: readonly ContextReport[];
   readonly affinity?: AffinityReport;
-  /** Tokens that drive the units that stay, and those that left; absent where no text was looked at or quoted. */
+  /** Tokens that drive the units that stay, and those that left; absent where no text was read or quoted. */
   readonly drives?: DrivesReport;
   /** Predicted cost of removing more of the module, for allocations that compare modules by it. */
   readonly costCurve?: CostCurve;

@@ -1,7 +1,7 @@
 import type { PrunableModule } from '../architecture/layout.js';
 import type { CalibrationProvenance } from '../calibration/calibration-set.js';
 import type { MetricName } from '../options.js';
-import type { KeptSums } from '../prune/measure-dense/dense-statistics.js';
+import type { StatisticsKind } from '../prune/measure-dense/dense-statistics.js';
 import type { EnvironmentReport, JsonValue } from './report-schema.js';
 import type { SavedFile } from './saved-file.js';
 
@@ -18,24 +18,24 @@ export interface SavedStatistics extends SavedFile {
   readonly environment?: EnvironmentReport;
   /** What runs have in common that make the same statistics. */
   readonly run?: string;
-  /** Method that the look was meant for. */
+  /** Method that the statistics were collected for. */
   readonly method: string;
   readonly seed: number;
   /** Of every channel: means and variances, or Gram matrices too. */
-  readonly sums: KeptSums;
+  readonly sums: StatisticsKind;
   /** `loss` and `divergence`: the metric's curvature at each module's output is among the tensors. */
   readonly metric: MetricName;
   /** Every option of the measurement; `grouping` and `weighting` bind later runs. */
   readonly settings: Readonly<Record<string, JsonValue>>;
   /** Of a shard, the windows of all shards, but for their number. */
   readonly calibration: CalibrationProvenance;
-  /** Which part of a look this is; absent: it is of all windows. */
+  /** Which shard of the windows this is; absent: it is of all windows. */
   readonly shard?: SavedShard;
   readonly modules: readonly SavedModule[];
   readonly remarks: readonly string[];
 }
 
-/** One of the parts that a look was divided into. */
+/** One of the shards that the windows were divided into. */
 export interface SavedShard {
   /** From 1. */
   readonly index: number;

@@ -33,7 +33,7 @@ export interface StageRun {
   readonly extensionFeeds?: (batch: Batch) => Tensors | Promise<Tensors>;
 }
 
-/** What is looked at of a stage while the hidden states move through it. */
+/** What is measured of a stage while the hidden states move through it. */
 export interface StageReads extends Partial<StageRun> {
   /** Takes what was asked for of one batch, which is released when this is done, and hears that the batch has moved. */
   readonly onBatch?: (batch: Batch, values: Tensors) => void | Promise<void>;
@@ -41,14 +41,14 @@ export interface StageReads extends Partial<StageRun> {
 
 /**
  * Runs a model stage by stage over all calibration windows, few stages' weights in memory at a time.
- * The hidden states wait in a store between stages; `advance` moves all of them through the next stage, `observe` looks at
+ * The hidden states wait in a store between stages; `advance` moves all of them through the next stage, `observe` measures
  * the next stage without moving them. Every run takes the model as it stands then.
  */
 export interface BlockRunner {
   readonly batches: readonly Batch[];
   /** Segment that runs next. */
   readonly segment: number;
-  /** The hidden states at the input of the stage, but for stages that were passed and still wait for a look. */
+  /** The hidden states at the input of the stage, but for stages that were passed and are not measured yet. */
   readonly states: TensorStore;
   /** Values beside the hidden states that were made on the way. */
   readonly side: SideValues;
@@ -64,7 +64,7 @@ export interface BlockRunner {
   /** Moves the hidden states through the current stage. */
   advance(reads?: StageReads): Promise<void>;
   /**
-   * Leaves the current stage behind like `advance`, but has the next look run it in the same graph: one session in place of
+   * Leaves the current stage behind like `advance`, but has the next `observe` run it in the same graph: one session in place of
    * two, and the hidden states between need not leave the engine. Stages beyond two that wait are run at once.
    */
   pass(reads?: StageReads): Promise<void>;
@@ -98,7 +98,7 @@ export interface BlockRunnerOptions {
   readonly engine: Engine;
   /** Edited in place between calls by whoever prunes, unless it `isFixed`. */
   readonly model: OnnxModel;
-  /** Nobody edits the model's nodes while the runner lives, so that its graph is looked at once; weights may change. Default false. */
+  /** Nobody edits the model's nodes while the runner lives, so that its graph is read once; weights may change. Default false. */
   readonly isFixed?: boolean;
   readonly cuts: readonly string[];
   readonly facts: TwoRunFacts;
@@ -112,7 +112,7 @@ export interface BlockRunnerOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Stages that wait for the next look, so that the weights of few are in memory together. */
+/** Stages that wait for the next `observe`, so that the weights of few are in memory together. */
 const MOST_PASSED = 2;
 
 /** Starts at the token ids; the first `advance` makes the first hidden state. */
@@ -122,7 +122,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const held = createHeldValues();
   /** Stage whose input the hidden states are. */
   let from = 0;
-  /** Stages from there on that were passed, by what is looked at in each. */
+  /** Stages from there on that were passed, by what is measured in each. */
   let passed: StageReads[] = [];
   let seen: SeenGraph | undefined;
   /** Of one batch. */

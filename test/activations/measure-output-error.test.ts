@@ -60,7 +60,7 @@ describe('the error of an output map on the calibration tokens', () => {
     expect(found.before).toBeCloseTo(before / whole, 5);
   });
 
-  it('is unknown to methods that look at no token', async () => {
+  it('is unknown to methods that read no token', async () => {
     const { weight } = randomProblem();
     expect(await meter.measure([{ statistics: EMPTY_STATISTICS, weight, kept: keep, repaired: {} }])).toBeUndefined();
   });

@@ -127,7 +127,7 @@ describe('prune', () => {
     ['--method o-fnag', /--method is "o-fnag"; expected one of .* \(did you mean "o-fang"\?\)/],
     [
       '--method magnitude --windows 8',
-      /--windows has no effect in this run: it goes with methods, .* that look at tokens/,
+      /--windows has no effect in this run: it goes with methods, .* that read tokens/,
     ],
     ['--allocation uniform --minimum-width 0', /--minimum-width has no effect in this run/],
     ['--no-generate-calibration --start-token 2', /--start-token has no effect with --no-generate-calibration/],

@@ -91,7 +91,7 @@ describe('exit codes', () => {
     ['describe dense --threads x', '--threads is "x"; expected a whole number'],
     ['prune dense --sparsity 0.3', '--out is missing: name the folder to write, or ask for a --dry-run'],
     ['prune dense --out pruned --sparsity 0.3 --modules embeddings', '--modules is "embeddings"; expected one of ffn,'],
-    ['observe dense --out stats --method magnitude', '--method magnitude looks at no token'],
+    ['observe dense --out stats --method magnitude', '--method magnitude reads no token'],
     ['bench dense --rounds 1', '--rounds is 1; expected a whole number of at least 2'],
     ['compare a.json b.json --confidence 2', '--confidence is 2; expected a number between 0 and 1'],
     ['bias dense pruned --text a.txt --read 0', '--read is 0; expected a whole number of at least 1'],

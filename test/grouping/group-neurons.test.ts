@@ -62,7 +62,7 @@ describe('groupNeurons', () => {
     }
   });
 
-  it('keeps at least as much affinity exactly as greedily, and more than by lot', () => {
+  it('keeps at least as much affinity exactly as greedily, and more than at random', () => {
     const affinity = affinityOf(7, 128);
     const kept = (assignment: AssignmentName) =>
       affinityKept(affinity, groupNeurons({ affinity, contextCount: 7, assignment, random: createRandom(3) }));

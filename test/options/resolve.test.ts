@@ -135,7 +135,7 @@ describe('resolveOptions', () => {
     [{ modules: 'ffn', headUnit: 'query' }, 'headUnit', /it goes with modules "attention" or "all";/],
     [{ modules: 'ffn', perBlockKvHeads: true }, 'perBlockKvHeads', /modules "attention"/],
     [{ modules: 'ffn', blockSparsity: { 0: { attention: 0.5 } } }, 'blockSparsity[0].attention', /modules "attention"/],
-    [{ method: 'magnitude', inputSteps: 2 }, 'inputSteps', /it goes with FFNs and methods that look at tokens;/],
+    [{ method: 'magnitude', inputSteps: 2 }, 'inputSteps', /it goes with FFNs and methods that read tokens;/],
   ])('refuses %p, which has no effect', (given, option, said) => {
     const resolve = () => resolveOptions({ sparsity: 0.3, ...given });
     expect(resolve).toThrow(

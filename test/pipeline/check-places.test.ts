@@ -2,7 +2,7 @@ import { appendFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promise
 import { join } from 'node:path';
 import { ModelFormatError, OptionError } from '../../src/errors.js';
 import { applyRecipe, observe, type PruneRequest, prune, pruneLadder, rebuildReport } from '../../src/node.js';
-import { checkRoom } from '../../src/pipeline/check-places.js';
+import { checkFreeSpace } from '../../src/pipeline/check-places.js';
 import { nodePlatform } from '../../src/platform/node/node-platform.js';
 import { openModelFolder } from '../../src/storage/model-folder.js';
 import { SHORT_LLAMA } from '../support/short-llama.js';
@@ -93,9 +93,11 @@ it('looks for the calibration text and for the places of all files before it beg
 it('adds up what several results take', async () => {
   const model = await openModelFolder(nodePlatform, SHORT_LLAMA);
   const results = [0.5, 0.5].map((sparsity, rung) => ({ sparsity, out: at(`ladder/${rung}`) }));
-  await checkRoom(model, results, { force: false, denseBytes: 1000 });
-  await expect(checkRoom(model, results, { force: false, denseBytes: 1e18 })).rejects.toThrow(/at least 5\d+ bytes/);
-  const scratch = checkRoom(model, results, { force: false, denseBytes: 1000, scratchBytes: 7e18 });
+  await checkFreeSpace(model, results, { force: false, denseBytes: 1000 });
+  await expect(checkFreeSpace(model, results, { force: false, denseBytes: 1e18 })).rejects.toThrow(
+    /at least 5\d+ bytes/,
+  );
+  const scratch = checkFreeSpace(model, results, { force: false, denseBytes: 1000, scratchBytes: 7e18 });
   await expect(scratch).rejects.toThrow(/at least 7\d+ bytes/);
   await model.close();
 });

@@ -57,7 +57,7 @@ describe('pruneLadder', () => {
     await expect(climb({ sparsity })).rejects.toThrow(OptionError);
   });
 
-  it.each([1, 2])('goes through the look and all rungs in its progress (shots: %d)', async (shots) => {
+  it.each([1, 2])('goes through calibration and all rungs in its progress (shots: %d)', async (shots) => {
     const seen: Progress[] = [];
     await climb({ dryRun: true, method: 'o-fang', modules: 'ffn', shots, onProgress: (step) => void seen.push(step) });
     const begun = seen.filter(

@@ -62,7 +62,7 @@ describe('the report of a run', () => {
         blockSparsity: { 0: 0, 1: { ffn: 0.5 } },
       },
     ],
-    ['a method that looks at no token', { method: 'magnitude', calibration: undefined }],
+    ['a method that reads no token', { method: 'magnitude', calibration: undefined }],
   ])(
     'holds settings that make the same bytes again: %s',
     async (_, options) => {

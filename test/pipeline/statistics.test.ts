@@ -52,7 +52,7 @@ async function lossOf(path: string): Promise<number> {
 }
 
 describe('saved statistics', () => {
-  it('prune by every method without a run over tokens, far better than by lot', async () => {
+  it('prune by every method without a run over tokens, far better than at random', async () => {
     const seen = await look(ALL);
     expect(await listFiles(at('stats'))).toEqual(['statistics.json', 'statistics.safetensors']);
     expect(seen).toMatchObject({ sums: 'gram', metric: 'divergence', grouped: true, moduleCount: 4 });
@@ -133,7 +133,7 @@ describe('saved statistics', () => {
     });
     const { model } = JSON.parse(await readFile(at('stats/statistics.json'), 'utf8'));
     await expect(refused({ model: other })).rejects.toThrow(model.sha256);
-    await expect(look({ method: 'random' })).rejects.toThrow(/looks at no token/);
+    await expect(look({ method: 'random' })).rejects.toThrow(/reads no token/);
     expect(await listFiles(folder())).not.toContainEqual(expect.stringMatching(/^out|partial/));
   }, 120_000);
 
@@ -182,7 +182,7 @@ describe('saved statistics', () => {
     await refuses(/statistics\.safetensors: tensor ".*" ends at byte/);
   }, 120_000);
 
-  it('leave nothing behind when the look is aborted', async () => {
+  it('leave nothing behind when collecting is aborted', async () => {
     const abort = new AbortController();
     const stages = new Set<string>();
     const onProgress = ({ stage, done }: Progress) => {

@@ -110,7 +110,7 @@ it('estimates by noise what gradients tell of each module beside the others', as
   expect(Math.max(...known) / Math.min(...known)).toBeGreaterThan(3);
 });
 
-it('finds on the way back that a form of an operator has no gradient', async () => {
+it('finds in the backward pass that a form of an operator has no gradient', async () => {
   const ffn: Part = (site, x) => {
     const { g, block } = site;
     if (block !== 1) return plainFfn(site, x);

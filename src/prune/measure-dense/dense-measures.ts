@@ -48,7 +48,7 @@ export interface ForwardMeasures {
   readonly orders: ReadonlyMap<PrunableModule, RemovalOrderOfModule>;
 }
 
-/** What was measured of a module on the way back. */
+/** What was measured of a module in the backward pass. */
 export interface BackwardMeasures {
   /** `[contextCount, neurons]` row-major; of FFNs, where it is wanted. */
   affinity?: Float64Array;

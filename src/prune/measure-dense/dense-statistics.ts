@@ -5,13 +5,13 @@ import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { DenseMeasures } from './dense-measures.js';
 
 /** Sums over tokens that were kept of every channel. */
-export type KeptSums = Exclude<StatisticsNeed, 'none'>;
+export type StatisticsKind = Exclude<StatisticsNeed, 'none'>;
 
 /** What is asked of one module's statistics. */
 export interface StatisticsRequest {
   /** All channels with all tokens alike, or each function group's under its token weights. */
   readonly of: 'module' | 'groups';
-  readonly needs: KeptSums;
+  readonly needs: StatisticsKind;
 }
 
 /**
@@ -22,7 +22,7 @@ export interface DenseStatistics extends Pick<DenseMeasures, 'sensitivity' | 'fu
   /** For messages: where they are kept. */
   readonly name: string;
   readonly modules: ReadonlySet<PrunableModule>;
-  readonly sums: KeptSums;
+  readonly sums: StatisticsKind;
   readonly seed: number;
   /** How neurons were grouped; absent: they were not. */
   readonly grouping: ResolvedGrouping | undefined;

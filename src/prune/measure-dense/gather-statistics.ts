@@ -9,7 +9,7 @@ import { openSegmentCheckpoint } from '../segment-checkpoint.js';
 import { selectModules, withoutExperts } from '../select-modules.js';
 import { measureModules } from '../shrink/measure-modules.js';
 import type { DenseMeasures } from './dense-measures.js';
-import type { KeptSums } from './dense-statistics.js';
+import type { StatisticsKind } from './dense-statistics.js';
 import { measureOrRead } from './measures-checkpoint.js';
 import { createCurvatureStore } from './statistics-store.js';
 
@@ -32,7 +32,8 @@ export interface GatheredStatistics {
 }
 
 /** Sums that a method will want. */
-export const keptSums = ({ adapter }: PruneJob['options']): KeptSums => (adapter.needs === 'gram' ? 'gram' : 'moments');
+export const statisticsKind = ({ adapter }: PruneJob['options']): StatisticsKind =>
+  adapter.needs === 'gram' ? 'gram' : 'moments';
 
 /**
  * Measures of a dense model all that pruning may read of tokens. Nothing as large as a Gram matrix stays in memory.
@@ -48,7 +49,7 @@ export async function gatherStatistics(
   const { modules, remarks: staying } = withoutExperts(selectModules(job));
   const curvatures = METRICS[options.metric].hasCurvature ? await createCurvatureStore(job, modules) : undefined;
   try {
-    // The way back is what costs; sensitivity comes with it.
+    // The backward pass takes most of the time; sensitivity comes with it.
     const sensitivity = options.grouping !== undefined || curvatures !== undefined;
     const needs = {
       blockChange: true,
@@ -89,7 +90,7 @@ async function measureAll(
   { modules, dense: { functional } }: Measuring,
   keep: (measured: MeasuredModule) => Promise<void>,
 ): Promise<void> {
-  const needs = keptSums(context.job.options);
+  const needs = statisticsKind(context.job.options);
   const lastSegment = Math.max(0, ...modules.map(({ segment }) => segment));
   context.begin('observe', lastSegment + 1, 2 * context.batches.length);
   const kept = await openSegmentCheckpoint(context);

@@ -17,8 +17,8 @@ import { asObstacle } from './find-obstacle.js';
 import { byIndex } from './indexed-map.js';
 import { orderUnits, type RemovalOrderOfModule } from './order-units.js';
 
-/** What the way back found. */
-export interface WayBack {
+/** What the backward pass measured. */
+export interface BackwardOutcome {
   readonly found: ReadonlyMap<PrunableModule, BackwardMeasures>;
   /** Why it ended before all modules that should have been reached; undefined: they were. */
   readonly obstacle?: UnsupportedModelError | undefined;
@@ -34,7 +34,7 @@ export async function measureBackwards(
   context: PruneContext,
   passes: DensePasses,
   forwards: ForwardMeasures,
-): Promise<WayBack> {
+): Promise<BackwardOutcome> {
   const { job } = context;
   const { backwardPass, spans, needs } = passes;
   if (backwardPass === undefined) return { found: new Map() };
@@ -96,7 +96,7 @@ function softeningOf({ options: { metric, seed }, firstWindow }: PruneContext['j
   return temperature === undefined ? undefined : { temperature, seed, firstWindow };
 }
 
-/** What is measured of a module on the way back, and what came of it. */
+/** What is measured of a module in the backward pass, and the results. */
 interface BackwardMeasurement {
   readonly module: PrunableModule;
   readonly meters: readonly BackwardMeter[];

@@ -17,7 +17,7 @@ import type { StatisticsStore } from './statistics-store.js';
 /**
  * Sends the calibration tokens through the dense model once: contexts, block change, and orders that need no gradient, as
  * far as the needs go. @see FANG (arXiv 2512.23014), section 3.1
- * @param earlier where the way back was cut off, which needs nothing of the blocks that it has left behind
+ * @param earlier where an earlier backward pass was cut off; it needs nothing of the blocks that it has passed
  */
 export async function measureForwards(
   context: PruneContext,
@@ -118,7 +118,7 @@ interface Ordering {
   readonly kept: StatisticsStore | undefined;
 }
 
-/** Measures what the order of a module's units is found from, and finds it unless that waits for the way back. */
+/** Measures what the order of a module's units is found from, and finds it unless that waits for the backward pass. */
 async function findOrder(
   context: PruneContext,
   { module, adapter, kept }: Ordering,

@@ -38,7 +38,7 @@ export interface WeighedValue {
   readonly segment: number;
 }
 
-/** What is looked at on the way forwards: nothing but the hidden states that the way back starts from. */
+/** What is measured in the forward pass: nothing but the hidden states that the backward pass starts from. */
 const NOTHING = {
   blockChange: false,
   sensitivity: false,

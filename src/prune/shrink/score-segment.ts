@@ -14,7 +14,7 @@ export interface SegmentCase {
   readonly model: OnnxModel;
   /** Modules of one segment. */
   readonly modules: readonly PrunableModule[];
-  /** Statistics by module and function group; none for methods that look at no token. */
+  /** Statistics by module and function group; none for methods that read no token. */
   readonly statistics: readonly (readonly ChannelStatistics[])[];
   readonly dense: DenseMeasures;
   /** The metric's curvature at each module's output, by module index, where scores are taken in its metric. */

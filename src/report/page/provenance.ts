@@ -30,7 +30,7 @@ export function provenanceSection(report: PruneReport): HTMLElement {
     table('Settings', words('setting', 'value'), settings),
     h('h3', {}, 'Calibration text'),
     source.length === 0
-      ? h('p', {}, 'This method looks at no text.')
+      ? h('p', {}, 'This method reads no text.')
       : table('Calibration text', words('what', 'value'), source),
     h('h3', {}, 'Versions and machine'),
     table(
