@@ -39,7 +39,7 @@ export const ASSIGNMENTS = {
   greedy: assignGreedily,
   /** Maximises the sum of affinities exactly. */
   exact: assignExactly,
-  /** By lot: the ablation. */
+  /** At random: the ablation. */
   random: assignAtRandom,
   /** All in one function group: the ablation that only sets the shared group aside. */
   together: ({ free }) => new Int32Array(free.length),

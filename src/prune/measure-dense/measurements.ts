@@ -10,7 +10,7 @@ export interface ModuleMeasurement {
 
 /** Measurements of stages that are passed, and run later than that. */
 export interface Measurements {
-  /** A look at a stage that runs some measurements. */
+  /** One run of a stage for some measurements. */
   under(measurements: readonly ModuleMeasurement[], look?: StageReads): StageReads;
   /** Finishes those whose meters have seen all batches. */
   finishDone(): Promise<void>;
