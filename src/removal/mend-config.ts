@@ -101,6 +101,8 @@ function mendWidths(config: Json, widths: readonly BlockWidths[], keysOf: KeysFo
     const largest = largestOf(widths, field);
     if (largest === undefined) continue;
     for (const key of keysOf(field, config)) {
+      // Heads keep their size; where blocks have several, the config has its own words for that (Gemma 4).
+      if (field === 'headSize' && typeof config[key] === 'number') continue;
       mended[key] = Array.isArray(config[key]) ? listByBlock(config[key], widths, field) : largest;
     }
   }
@@ -166,7 +168,7 @@ export function mendGenaiConfig(config: Json, widths: readonly BlockWidths[]): J
   const decoder: Record<string, unknown> = { ...model.decoder };
   for (const [field, key] of Object.entries(GENAI_KEYS) as [keyof typeof GENAI_KEYS, string][]) {
     const largest = largestOf(widths, field);
-    if (largest !== undefined) decoder[key] = largest;
+    if (largest !== undefined && !(field === 'headSize' && typeof decoder[key] === 'number')) decoder[key] = largest;
   }
   return { ...config, model: { ...model, decoder } };
 }

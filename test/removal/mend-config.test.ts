@@ -117,6 +117,12 @@ describe('mendConfig', () => {
     });
   });
 
+  it('leaves the size of heads, of which blocks may have several', () => {
+    const several = [widths[0]!, { ...widths[1]!, headSize: 48 }];
+    expect(mendConfig({ head_dim: 24 }, several, inline)).toMatchObject({ head_dim: 24 });
+    expect(mendConfig({ head_dim: null }, widths, inline)).toMatchObject({ head_dim: 24 });
+  });
+
   it('leaves what it knows nothing of', () => {
     const config = { num_attention_heads: 8, num_key_value_heads: 4, intermediate_size: 512 };
     const ffnOnly = [{ block: 0, neuronCount: 300 }, { block: 1 }];
@@ -181,7 +187,7 @@ describe('mendConfig of a model with images', () => {
 });
 
 describe('mendGenaiConfig', () => {
-  const decoder = { head_size: 32, hidden_size: 256, num_attention_heads: 8, num_key_value_heads: 8 };
+  const decoder = { head_size: 24, hidden_size: 256, num_attention_heads: 8, num_key_value_heads: 8 };
   const config = { model: { type: 'llama', decoder }, search: { top_k: 1 } };
 
   it('mends the decoder and nothing else', () => {
