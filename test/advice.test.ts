@@ -62,7 +62,8 @@ const inFirst =
 
 const MODELS = {
   plain: () => buildDecoder(),
-  'shared keys and values': buildSharing,
+  'shared keys and values': () => buildSharing(),
+  'shared keys and values that stay': () => buildSharing({ reversed: true }),
   'experts in one operator': () => buildDecoder({ ffn: fusedExperts }),
   'attention that is not recognised': () => buildDecoder({ attention: strangeAttention }),
   'one attention that is not recognised': () => buildDecoder({ attention: inFirst(strangeAttention, selfAttention()) }),

@@ -5,12 +5,11 @@ import { OptionError } from '../src/errors.js';
 import type { PruneOptions } from '../src/options.js';
 import type { PruneOutcome } from '../src/prune/job.js';
 import type { Engine } from '../src/runtime/engine.js';
-import { loadFusedLlama } from './support/short-llama.js';
-import { type Loaded, pruneLoaded } from './support/tiny-llama.js';
+import { type Loaded, loadTinyLlama, pruneLoaded } from './support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadFusedLlama();
+  loaded = await loadTinyLlama();
 });
 
 /** An engine that no look at the model can do with. */

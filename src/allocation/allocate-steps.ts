@@ -15,14 +15,13 @@ export function allocateSteps(allocation: Pick<Allocation, 'allocate'>, problem:
       `the allocation gave ${sparsities?.length ?? 'no'} sparsities for ${modules.length} modules; expected one each, in their order`,
     );
   const steps = modules.map((module, at) => stepsOf(module, module.fixed ?? checkedSparsity(module, sparsities[at]!)));
-  if (!evenHeads) return steps;
   const evened = [...steps];
-  for (const team of freeTeams(modules)) {
+  for (const team of freeTeams(problem)) {
     const places = team.map((module) => modules.indexOf(module));
     const even = evenCount(places.map((at) => steps[at]!));
     for (const at of places) evened[at] = even;
   }
-  checkEvenHeads(modules, evened);
+  if (evenHeads) checkEvenHeads(problem, evened);
   return evened;
 }
 
@@ -41,9 +40,9 @@ function checkedSparsity({ block, kind, minimumKept }: ModuleMeasures, sparsity:
   );
 }
 
-function checkEvenHeads(modules: readonly ModuleMeasures[], steps: readonly number[]): void {
-  const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[modules.indexOf(module)]}`;
-  if (evenTeams(modules).some((team) => new Set(team.map(shapeOf)).size > 1)) {
+function checkEvenHeads(problem: AllocationProblem, steps: readonly number[]): void {
+  const shapeOf = (module: ModuleMeasures) => `${module.unitCount}-${steps[problem.modules.indexOf(module)]}`;
+  if (evenTeams(problem).some((team) => new Set(team.map(shapeOf)).size > 1)) {
     throw new OptionError(
       'blockSparsity leaves different numbers of heads in different blocks, which older runtimes cannot open; ' +
         "set perBlockKvHeads, or prune modules: 'ffn' only",

@@ -13,6 +13,8 @@ export interface ModuleMeasures extends Readonly<Partial<Record<BlockMeasure, nu
   readonly kind: ModuleKind;
   /** Of attention; default `full`. */
   readonly attentionType?: AttentionType | undefined;
+  /** Index of the module whose keys and values it reads, where several share them: all of those lose equally many heads. */
+  readonly keyValueSource?: number | undefined;
   /** Prunable parameters. */
   readonly parameterCount: number;
   /** Neurons, or query heads. */

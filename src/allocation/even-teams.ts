@@ -1,20 +1,29 @@
 import type { AttentionType } from '../architecture/layout.js';
-import type { ModuleMeasures } from './allocation.js';
+import type { AllocationProblem, ModuleMeasures } from './allocation.js';
 
-/** One whose keys and values are shared keeps them, and loses query heads of its own. */
+/** One whose keys and values are shared and stay loses query heads of its own. */
 const TYPES: readonly AttentionType[] = ['full', 'linear'];
 
 /**
- * Attention modules that must lose equally many heads, those of each type together: runtimes read one head count of each type for
- * all blocks.
+ * Attention modules that must lose equally many heads: those that share keys and values, or with `evenHeads` all of each type, since
+ * runtimes read one head count of each type for all blocks.
  */
-export function evenTeams(modules: readonly ModuleMeasures[]): (readonly ModuleMeasures[])[] {
-  const teams = TYPES.map((type) =>
-    modules.filter(({ kind, attentionType = 'full' }) => kind === 'attention' && attentionType === type),
-  );
+export function evenTeams({
+  modules,
+  evenHeads,
+}: Pick<AllocationProblem, 'modules' | 'evenHeads'>): (readonly ModuleMeasures[])[] {
+  const attention = modules.filter(({ kind }) => kind === 'attention');
+  const sources = new Set(attention.map(({ keyValueSource }) => keyValueSource));
+  sources.delete(undefined);
+  const teams = evenHeads
+    ? TYPES.map((type) => attention.filter(({ attentionType = 'full' }) => attentionType === type))
+    : [...sources].map((source) => attention.filter(({ keyValueSource }) => keyValueSource === source));
   return teams.filter(({ length }) => length > 0);
 }
 
 /** The same without modules whose sparsity the options fixed. */
-export const freeTeams = (modules: readonly ModuleMeasures[]): (readonly ModuleMeasures[])[] =>
-  evenTeams(modules.filter(({ fixed }) => fixed === undefined));
+export const freeTeams = ({
+  modules,
+  evenHeads,
+}: Pick<AllocationProblem, 'modules' | 'evenHeads'>): (readonly ModuleMeasures[])[] =>
+  evenTeams({ evenHeads, modules: modules.filter(({ fixed }) => fixed === undefined) });

@@ -13,8 +13,9 @@ export const global: Allocation = {
 };
 
 /** Where attention loses equally many heads, its n-th steps leave together: one entry with the sum of their costs. */
-function allocateGlobally({ sparsity, modules, evenHeads }: AllocationProblem): number[] {
-  const joint = evenHeads ? freeTeams(modules) : [];
+function allocateGlobally(problem: AllocationProblem): number[] {
+  const { sparsity, modules } = problem;
+  const joint = freeTeams(problem);
   const single = modules.filter((module) => !joint.flat().includes(module)).map((module) => [module]);
   const teams = [...joint, ...single];
   const counts = allocateByThreshold(teams.map(joinEntries), sparsity);

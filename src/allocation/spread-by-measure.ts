@@ -1,5 +1,6 @@
 import { NumericalError, OptionError } from '../errors.js';
 import { type AllocationProblem, type ModuleMeasures, parametersOf, stepsOf } from './allocation.js';
+import { freeTeams } from './even-teams.js';
 import { meetBudget } from './meet-budget.js';
 
 /** How sparsities fall as a measure rises. */
@@ -32,9 +33,16 @@ export function spreadByMeasure(problem: AllocationProblem, rule: SpreadRule = {
   if (!(sparsity >= 0 && sparsity < 1)) throw new OptionError(`sparsity is ${sparsity}; expected a number in [0, 1)`);
   const sparsities = spread(problem, rule);
   if (rule.measureOf === undefined) return sparsities;
+  const teams = evenHeads ? [] : freeTeams(problem);
+  const headSparsity = (module: ModuleMeasures, own: number) => {
+    const team = teams.find((members) => members.includes(module)) ?? [];
+    const total = team.reduce((sum, member) => sum + sparsities[modules.indexOf(member)]!, 0);
+    return team.length === 0 ? own : total / team.length;
+  };
   const settled = modules.map((module, at) => {
     if (module.kind === 'ffn' || module.fixed !== undefined) return module;
-    return { ...module, fixed: stepsOf(module, evenHeads ? sparsity : sparsities[at]!) / module.stepCount };
+    const wish = evenHeads ? sparsity : headSparsity(module, sparsities[at]!);
+    return { ...module, fixed: stepsOf(module, wish) / module.stepCount };
   });
   if (settled.every((module, at) => module === modules[at])) return sparsities;
   const mean = (sparsityOf: (module: ModuleMeasures) => number) =>

@@ -14,7 +14,8 @@ export const standardised: Allocation = {
 };
 
 /** The others make up for modules whose sparsity is fixed, and FFNs for attention that must lose equally many heads. */
-function allocateByScores({ sparsity, modules, evenHeads }: AllocationProblem): number[] {
+function allocateByScores(problem: AllocationProblem): number[] {
+  const { sparsity, modules } = problem;
   const set = new Map<ModuleMeasures, number>();
   for (const module of modules) if (module.fixed !== undefined) set.set(module, stepsOf(module, module.fixed));
   const competing = modules.filter((module) => !set.has(module));
@@ -25,7 +26,7 @@ function allocateByScores({ sparsity, modules, evenHeads }: AllocationProblem): 
     );
   }
   const counts = allocateStandardised(competing.map(entryOf), left);
-  for (const team of evenHeads ? freeTeams(modules) : []) {
+  for (const team of freeTeams(problem)) {
     const evenSteps = evenCount(team.map((module) => counts[competing.indexOf(module)]!));
     for (const module of team) set.set(module, evenSteps);
   }

@@ -1,23 +1,27 @@
 import { UnsupportedModelError } from '../errors.js';
 import { type GraphIndex, inputsOf, makerOf, nodeLabel, qualifiedOp } from '../graph/graph-index.js';
+import { isViewOf } from '../graph/is-view.js';
 import { findEmbeddings, influencedValues, outputsOf, type Partition, partitionGraph } from '../graph/partition.js';
 import { elementCount } from '../graph/value.js';
 import type { ValueFacts } from '../graph/value-facts.js';
 import { FREE, groupOf } from '../operators/axis-rule.js';
 import { expertTensors, weighPacked } from '../operators/experts.js';
-import { findCutValues, isViewOf } from './find-cut-values.js';
+import { findCutValues } from './find-cut-values.js';
 import { type ExpertSite, findExperts } from './find-experts.js';
 import { findOutputLinears, isLinearNode, type LinearSite, type SearchStop } from './find-output-linears.js';
-import type { AttentionType, ModelLayout, PrunableModule, Unrecognised } from './layout.js';
-import { type ChannelTrace, type TraceOutcome, traceChannels } from './trace-channels.js';
+import { findSharedKeyValues, type SharedKeyValues } from './find-shared-key-values.js';
+import type { AttentionType, ModelLayout, OutputLinear, PrunableModule, Unrecognised } from './layout.js';
+import { type ChannelTrace, type TraceOutcome, type TraceRequest, traceChannels } from './trace-channels.js';
 
 /** The layout together with what the later steps need to run and cut the same graph. */
 export interface DetectedModel {
   readonly layout: ModelLayout;
   readonly index: GraphIndex;
   readonly partition: Partition;
-  /** Trace of each module of the layout, by its index. */
+  /** Trace of each module of the layout, by its index; it ends at keys and values that several blocks read. */
   readonly traces: readonly ChannelTrace[];
+  /** Those keys and values, where they can be cut. */
+  readonly sharedKeyValues: readonly SharedKeyValues[];
 }
 
 export interface DetectRequest {
@@ -81,11 +85,19 @@ export function detectLayout(request: DetectRequest): DetectedModel {
       traces.push(units);
     }
   });
+  const sharedKeyValues = findSharedKeyValues({
+    ...{ index, partition, modules, traces, shared },
+    traceWhole: ({ segment, output: linear }) =>
+      trace(request, { partition, dataValues, shared: new Set(), mayLeak: shared, stage: segment, linear }),
+  });
+  for (const found of sharedKeyValues)
+    for (const module of joinModules(found, { modules, facts, index })) modules[module.index] = module;
   const logitDims = facts.get(logits)?.dims ?? [];
   return {
     index,
     partition,
     traces,
+    sharedKeyValues,
     layout: {
       hiddenSize: modules[0]?.output.outputCount ?? facts.get(cuts[0] ?? '')?.dims.at(-1) ?? 0,
       vocabularySize: logitDims[logitDims.length - 1] ?? 0,
@@ -153,25 +165,17 @@ function showsStream(
   return maker !== undefined && isViewOf(maker, given.index) && showsStream(maker.input[0] ?? '', given);
 }
 
-interface TraceSite {
+interface TraceSite extends Pick<TraceRequest, 'dataValues' | 'shared' | 'mayLeak' | 'stage'> {
   readonly partition: Partition;
-  readonly dataValues: ReadonlySet<string>;
-  readonly shared: ReadonlySet<string>;
-  readonly stage: number;
-  readonly linear: LinearSite;
+  readonly linear: OutputLinear;
 }
 
-function trace(
-  { index, facts }: DetectRequest,
-  { partition, dataValues, shared, stage, linear }: TraceSite,
-): TraceOutcome {
+function trace({ index, facts }: DetectRequest, { partition, linear, ...site }: TraceSite): TraceOutcome {
   return traceChannels({
     index,
     facts,
     stageOf: partition.stageOf,
-    stage,
-    dataValues,
-    shared,
+    ...site,
     cuts: new Set(partition.cuts),
     seed: linear.input,
     channelCount: linear.inputCount,
@@ -273,6 +277,38 @@ function describeModule(site: ModuleSite, facts: ValueFacts, index: GraphIndex):
     ...counts,
     description: experts ? describeExperts(experts) : describeUnits(units, facts, index),
   };
+}
+
+interface JoinedModules {
+  readonly modules: readonly PrunableModule[];
+  readonly facts: ValueFacts;
+  readonly index: GraphIndex;
+}
+
+/** Modules that share keys and values, whose KV heads leave all of them at once; the first one has the parameters of these. */
+function joinModules({ members, trace: units }: SharedKeyValues, { modules, facts, index }: JoinedModules) {
+  const { groupOfUnit } = units;
+  const groupCount = groupOfUnit && Math.max(...groupOfUnit) + 1;
+  const counts = countModuleParameters(units, facts, index);
+  return members.map((at, place): PrunableModule => {
+    const module = modules[at]!;
+    const source = members[0]!;
+    return {
+      ...module,
+      attentionType: 'full',
+      keyValueSource: source,
+      ...(groupOfUnit && { groupOfUnit: module.groupOfUnit ?? groupOfUnit, groupCount: groupCount! }),
+      kvHeadCount: groupCount ?? module.unitCount,
+      ...(place === 0 && {
+        parametersPerUnit: module.parametersPerUnit + counts.parametersPerUnit,
+        parametersPerGroup: module.parametersPerGroup + counts.parametersPerGroup,
+        parameterCount: module.parameterCount + counts.parameterCount,
+      }),
+      description:
+        `${groupOfUnit ? 'grouped-query' : 'multi-head'} attention, ` +
+        (place === 0 ? 'keys and values read later too' : `keys and values of block ${modules[source]!.block}`),
+    };
+  });
 }
 
 function attentionTypeOf({ isLinear, keepsKeyValues }: ChannelTrace): AttentionType {

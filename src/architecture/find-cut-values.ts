@@ -1,5 +1,6 @@
 import type { NodeProto } from 'onnx-buf';
 import type { GraphIndex } from '../graph/graph-index.js';
+import { isViewOf } from '../graph/is-view.js';
 import { dataInputs, nodesBetween } from '../graph/partition.js';
 import { isAttention } from '../operators/operator.js';
 import { operatorOf } from '../operators/table.js';
@@ -52,50 +53,50 @@ function findLastReaders(index: GraphIndex, path: readonly number[]): Map<string
   return lastReader;
 }
 
+/** Where a value is read, counted in attentions. */
+interface Life {
+  readonly since: number;
+  until: number;
+  /** Attentions that read it as queries, keys or values, which no hidden state is. */
+  readonly met: Set<number>;
+}
+
+/** Whether a node brings tokens together: attention in one operator, or one of its two products. */
+function meetsTokens(index: GraphIndex, node: NodeProto): boolean {
+  const operator = operatorOf(node);
+  if (operator?.tokens === 'product') return node.input.every((input) => !index.constants.has(input));
+  return isAttention(operator);
+}
+
 /** Values that are read after several attentions and that are no hidden state by themselves. Views count as what they show. */
 function findShared(index: GraphIndex, path: readonly number[], cuts: ReadonlySet<string>): Set<string> {
   const onPath = new Set(path.flatMap((at) => index.nodes[at]!.output));
   const sourceOf = new Map<string, string>();
-  const lives = new Map<string, { readonly since: number; until: number }>();
+  const lives = new Map<string, Life>();
   let attentionCount = 0;
   for (const at of path) {
     const node = index.nodes[at]!;
     for (const value of dataInputs(node)) {
       const life = lives.get(sourceOf.get(value) ?? value);
-      if (life !== undefined) life.until = attentionCount;
+      if (life === undefined) continue;
+      life.until = attentionCount;
+      if (meetsTokens(index, node)) life.met.add(attentionCount);
     }
     if (isAttention(operatorOf(node)) && !isRouter(index, node)) attentionCount += 1;
     const [source = ''] = node.input;
     const isView = isViewOf(node, index) && onPath.has(source) && !cuts.has(source);
     for (const value of node.output) {
       if (isView) sourceOf.set(value, sourceOf.get(source) ?? source);
-      else lives.set(value, { since: attentionCount, until: attentionCount });
+      else lives.set(value, { since: attentionCount, until: attentionCount, met: new Set() });
     }
   }
   const isShared = (value: string): boolean => {
     const life = lives.get(sourceOf.get(value) ?? value);
-    return life !== undefined && life.until - life.since >= SHARED_ATTENTIONS && !cuts.has(value);
+    if (life === undefined || cuts.has(value)) return false;
+    return life.until - life.since >= SHARED_ATTENTIONS || life.met.size >= SHARED_ATTENTIONS;
   };
   return new Set([...onPath].filter(isShared));
 }
-
-/** Operators that hand elements of one input on as they are. */
-const VIEWS: ReadonlySet<string> = new Set([
-  'Cast',
-  'Expand',
-  'Gather',
-  'Identity',
-  'Reshape',
-  'Slice',
-  'Split',
-  'Squeeze',
-  'Transpose',
-  'Unsqueeze',
-]);
-
-/** Whether a node hands elements of an activation on as they are. */
-export const isViewOf = ({ opType, input }: NodeProto, index: GraphIndex): boolean =>
-  VIEWS.has(opType) && !index.constants.has(input[0] ?? '');
 
 /** The softmax of a router weighs experts, not tokens. */
 function isRouter(index: GraphIndex, { opType, output: [result = ''] }: NodeProto): boolean {

@@ -7,7 +7,7 @@ export type ModuleKind = (typeof MODULE_KINDS)[number];
 
 /**
  * Over all keys; through a state that each head carries along (gated delta rule and the like); or over keys and values that several
- * blocks read, which stay whole while query heads leave.
+ * blocks read and that cannot be cut for all of them together, so that these stay whole while query heads leave.
  */
 export type AttentionType = 'full' | 'linear' | 'shared';
 
@@ -72,6 +72,11 @@ export interface PrunableModule {
   readonly groupCount?: number;
   /** KV heads of an attention: its groups, one for all heads (multi-query), or as many as heads. */
   readonly kvHeadCount?: number;
+  /**
+   * Index of the module that makes its keys and values, where several blocks read them (also of that module itself): a KV head leaves
+   * all of these at once. Its parameters are those of the module that makes it.
+   */
+  readonly keyValueSource?: number;
   /** Experts that each token goes to, which is how many stay at least. Of experts. */
   readonly expertsPerToken?: number;
   /** Parameters that leave with one unit alone (query side), and with a whole group's shared part. */

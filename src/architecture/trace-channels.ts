@@ -66,6 +66,8 @@ export interface TraceRequest {
   readonly dataValues: ReadonlySet<string>;
   /** Those of them that several blocks read beside the hidden state: per-layer inputs, shared keys and values. */
   readonly shared: ReadonlySet<string>;
+  /** Values that other stages may read although they carry channels. Default: none. */
+  readonly mayLeak?: ReadonlySet<string>;
   /** Input of the linear map, channels on its last axis. */
   readonly seed: string;
   readonly channelCount: number;
@@ -187,7 +189,7 @@ function walkChannels(request: WalkRequest, unitCount: number): WalkOutcome {
     const reason = `channels of "${leak}" are read outside their block`;
     return { failure: { node: leak, opType: '', reason, kind } };
   }
-  const given = [...labels.keys()].find((value) => request.shared.has(value));
+  const given = [...labels.keys()].find((value) => isShared(value, request));
   if (given !== undefined && !mixesTokens) {
     const reason = `its channels are weighted by "${given}", which each block gets from the token's own embedding`;
     return { failure: { node: given, opType: '', reason, kind: 'per-layer input' } };
@@ -268,15 +270,25 @@ function readsSharedOperand(at: number, labels: ReadonlyMap<string, AxisLabel>, 
  */
 function isHanded(value: string, request: WalkRequest): boolean {
   const { index, stageOf, stage, dataValues } = request;
-  if (request.shared.has(value) || request.whole.has(value)) return true;
+  if (isShared(value, request) || request.whole.has(value)) return true;
   const producer = index.nodes[index.producerOf.get(value) ?? -1];
   if (producer === undefined) return true;
   if (index.constants.has(value)) return producer.opType === 'Constant' || isReadElsewhere(value, request);
   return stageOf.get(value) !== stage || (!dataValues.has(value) && isReadElsewhere(value, request));
 }
 
+/** Whether other blocks read a value or a view of it too, or made it; views of it that one block alone reads are its own. */
+const isShared = (value: string, request: TraceRequest): boolean =>
+  request.shared.has(value) && (request.stageOf.get(value) !== request.stage || leadsElsewhere(value, request));
+
+function leadsElsewhere(value: string, request: TraceRequest): boolean {
+  const { index, shared } = request;
+  const views = (index.consumersOf.get(value) ?? []).flatMap((at) => index.nodes[at]!.output);
+  return isReadElsewhere(value, request) || views.some((view) => shared.has(view) && leadsElsewhere(view, request));
+}
+
 /** Whether another stage reads a value, through constant expressions too. A value's shape is not its contents. */
-function isReadElsewhere(value: string, request: TraceRequest): boolean {
+export function isReadElsewhere(value: string, request: Pick<TraceRequest, 'index' | 'stageOf' | 'stage'>): boolean {
   const { index, stageOf, stage } = request;
   return (index.consumersOf.get(value) ?? []).some((at) => {
     const { opType, output } = index.nodes[at]!;
@@ -296,7 +308,8 @@ function neighbours(value: string, { index, stageOf, stage }: TraceRequest): rea
 }
 
 function leaksOut(value: string, request: WalkRequest): boolean {
-  return !isHanded(value, request) && !request.index.constants.has(value) && isReadElsewhere(value, request);
+  if (isHanded(value, request) || request.index.constants.has(value) || request.mayLeak?.has(value)) return false;
+  return isReadElsewhere(value, request);
 }
 
 /** A transposed (cast, ...) weight that others read too cannot be narrowed for one module alone. */

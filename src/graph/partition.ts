@@ -2,6 +2,7 @@ import type { NodeProto } from 'onnx-buf';
 import { UnsupportedModelError } from '../errors.js';
 import type { GraphIndex } from './graph-index.js';
 import { inputsOf, qualifiedOp } from './graph-index.js';
+import { isViewOf } from './is-view.js';
 
 /**
  * A graph cut along its residual stream. Stage 0 makes the first hidden state, stage i (1..n) takes hidden state i-1 to
@@ -65,6 +66,7 @@ export function partitionGraph(index: GraphIndex, cuts: readonly string[]): Part
     for (const value of node.output) if (value !== '') stageOf.set(value, stage);
   });
   moveInputForms(index, { stages, stageOf });
+  moveViews(index, { stages, stageOf }, cutAfter);
   for (const [value, after] of cutAfter) {
     if (stageOf.get(value) !== after - 1) {
       throw new UnsupportedModelError(
@@ -104,6 +106,30 @@ function moveInputForms(
     first.splice(first.indexOf(at), 1);
     stages[stage] = [...stages[stage]!, at].sort((a, b) => a - b);
     stageOf.set(result, stage);
+  }
+}
+
+/** Views of a part: to move them would have a later stage read the whole. */
+const PARTS: ReadonlySet<string> = new Set(['Gather', 'Slice', 'Split']);
+
+/** Has views of a hidden state, of keys and values mostly, belong to a later stage where only that one reads them: each block copies its own. */
+function moveViews(
+  index: GraphIndex,
+  { stages, stageOf }: { readonly stages: number[][]; readonly stageOf: Map<string, number> },
+  cuts: { has(value: string): boolean },
+): void {
+  for (let stage = stages.length - 1; stage > 0; stage -= 1) {
+    for (const at of [...stages[stage]!].reverse()) {
+      const node = index.nodes[at]!;
+      const readers = node.output.flatMap((value) => index.consumersOf.get(value) ?? []);
+      const reading = new Set(readers.map((reader) => stageOf.get(index.nodes[reader]!.output[0] ?? '') ?? stage));
+      const [later = stage] = reading;
+      const isGiven = node.output.some((value) => index.outputs.has(value) || cuts.has(value));
+      if (reading.size !== 1 || later <= stage || isGiven || !isViewOf(node, index) || PARTS.has(node.opType)) continue;
+      stages[stage] = stages[stage]!.filter((other) => other !== at);
+      stages[later] = [...stages[later]!, at].sort((a, b) => a - b);
+      for (const value of node.output) stageOf.set(value, later);
+    }
   }
 }
 

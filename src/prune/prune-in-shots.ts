@@ -80,7 +80,7 @@ function roundOptions({ options, analysed: dense }: PruneJob, { analysed }: Shot
   const goal = (sparsity * total * shot) / shots - (total - left);
   const blockSparsity = new Map<number, { ffn?: number; attention?: number }>();
   for (const pair of chosen) {
-    const fixed = lostToHeads(pair) ? 0 : fixedSparsity(pair.module, options);
+    const fixed = lostToHeads(pair) ? 0 : fixedSparsity(pair.module, options, dense.detected.layout.modules);
     if (fixed === undefined) continue;
     const kept = (1 - (fixed * shot) / shots) * (pair.module.unitCount / pair.now.unitCount);
     const { block, kind } = pair.module;

@@ -10,6 +10,7 @@ import { OptionError, UnsupportedModelError } from '../errors.js';
 import { mayTakeWholeFfns, type ResolvedOptions, readsTokens } from '../options.js';
 import { shrinkSteps } from '../removal/plan-removal.js';
 import type { PruneJob } from './job.js';
+import { sharingModules } from './measure-dense/join-orders.js';
 
 /** Modules that may shrink. */
 export interface Selection {
@@ -96,6 +97,10 @@ function trySelection({ analysed, options }: Given): Selection | { readonly obst
   if (sharing.length > 0)
     remarks.push(
       `${nameBlocks(sharing)} attention: keys and values stay whole, and so do their caches: several blocks read them, and each loses query heads of its own`,
+    );
+  for (const together of sharingModules(even, options.headUnit).values())
+    remarks.push(
+      `${nameBlocks(together.map(({ block }) => block))} attention: they share keys and values, so that a KV head leaves all of them at once`,
     );
   const blind = even.some(({ kind }) => kind === 'experts') && !readsTokens(options);
   if (blind && options.sparsity > 0)

@@ -6,6 +6,7 @@ import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../options.js';
 import { changedWeights, type ModelChange } from '../removal/apply-change.js';
 import { bypassRemoved } from '../removal/bypass-removed.js';
+import { narrowKeyValues } from '../removal/narrow-key-values.js';
 import { tidyModel } from '../removal/tidy-model.js';
 import type { BlockRunner } from '../runtime/block-runner.js';
 import type { StepCounts } from './budget/allocate-modules.js';
@@ -86,9 +87,10 @@ export async function shrinkBlocks(context: PruneContext, given: Shrinking): Pro
     await Promise.all([runner?.dispose(), meter.release()]);
   }
   context.finish();
+  const outcomes = done.map(({ outcome }) => outcome);
+  narrowKeyValues(model, job.analysed, outcomes);
   bypassRemoved(model, bridges);
   tidyModel(model);
-  const outcomes = done.map(({ outcome }) => outcome);
   context.remarks.push(...remarkDegenerate(done.map(({ outcome, degenerate }) => ({ ...degenerate, ...outcome }))));
   for (const { run } of refinements) {
     const refined = await run?.(context, model, { modules: outcomes, changed });

@@ -4,6 +4,7 @@ import { copyModel, setWeight } from '../onnx/edit-weights.js';
 import type { OnnxModel, TensorHandle } from '../onnx/onnx-model.js';
 import { describeShape } from '../onnx/tensor-handle.js';
 import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { narrowKeyValues } from './narrow-key-values.js';
 import { removeUnits } from './remove-units.js';
 import { giveLinearBias, linearBiasName } from './repair-linear.js';
 import { tidyModel } from './tidy-model.js';
@@ -40,6 +41,7 @@ export function cutModel(
     removeUnits(model, { detected, facts, module: module.index, keep });
     if (isRepaired(module) && changed.has(linearBiasName(model, module.output))) giveLinearBias(model, module.output);
   }
+  narrowKeyValues(model, { detected, facts }, modules);
   return model;
 }
 

@@ -30,3 +30,9 @@ export function shrinkSteps(module: PrunableModule, headUnit: HeadUnit): ShrinkS
       }
     : { stepCount: members, parametersPerStep: groupCount * parametersPerUnit, unitsPerStep: groupCount };
 }
+
+/** The module whose keys and values leave with its steps, where several share them, by its index. */
+export const sharedSource = (
+  { keyValueSource, groupOfUnit }: PrunableModule,
+  headUnit: HeadUnit,
+): number | undefined => (groupOfUnit === undefined || headUnit === 'group' ? keyValueSource : undefined);

@@ -29,11 +29,22 @@ export interface Removal {
  */
 export function removeUnits(model: OnnxModel, { detected, facts, module, keep }: Removal): void {
   const trace = detected.traces[module];
-  const graph = model.proto.graph;
-  if (trace === undefined || graph === undefined) throw new UnsupportedModelError(`the model has no module ${module}`);
+  if (trace === undefined || model.proto.graph === undefined)
+    throw new UnsupportedModelError(`the model has no module ${module}`);
   if (keep.length === trace.unitCount) return;
+  cutTrace(model, { detected, facts, trace, kept: keptUnits(keep, trace.groupOfUnit), module });
+}
+
+/** What carries some units, and which of them stay. */
+export interface TraceCut extends Pick<Removal, 'detected' | 'facts' | 'module'> {
+  readonly trace: ChannelTrace;
+  readonly kept: KeptUnits;
+}
+
+/** Takes units out of everything that a trace found, in place. @throws UnsupportedModelError when a node cannot say what is left. */
+export function cutTrace(model: OnnxModel, { detected, facts, trace, kept, module }: TraceCut): void {
+  const graph = model.proto.graph!;
   const editor = editGraph(model);
-  const kept = keptUnits(keep, trace.groupOfUnit);
   const touchedOutputs = new Set(
     trace.nodes.flatMap((at) => detected.index.nodes[at]!.output.filter((value) => value !== '')),
   );
@@ -49,6 +60,9 @@ export function removeUnits(model: OnnxModel, { detected, facts, module, keep }:
   const stale = new Set([...trace.labels.keys(), ...trace.repeats.map(({ value }) => value)]);
   graph.valueInfo = graph.valueInfo.filter(({ name }) => !stale.has(name));
 }
+
+/** What a module reads in place of a value that others need whole. */
+export const prunedName = (value: string, module: number): string => `${value}/pruned_${module}`;
 
 /** Whether a value under its old name has become smaller: made inside the module, declared, or replaced. */
 function isNarrowed(value: string | undefined, { labels, handed }: ChannelTrace, { model }: GraphEditor): boolean {
@@ -71,7 +85,7 @@ function narrowHanded(editor: GraphEditor, { value, label, kept, touched, facts,
   const { model } = editor;
   const readers = editor.consumersOf(value).filter((node) => node.opType !== 'Shape' && touched.includes(node));
   const [firstReader] = readers;
-  const name = `${value}/pruned_${module}`;
+  const name = prunedName(value, module);
   const handle = model.weights.get(value);
   if (handle !== undefined) {
     const narrowed = sliceHandle(handle, label.axis, keptPositions(label, kept));

@@ -22,8 +22,6 @@ const CALIBRATION = {
   source: { tokens: Array.from({ length: 2048 }, (_, at) => Math.floor(30 * (1 + Math.sin(at * at)))) },
 };
 const COMMON = { model: MODEL, calibration: CALIBRATION };
-/** Certifying and measuring are done anew by a run that resumes: one row tells. */
-const UNCHECKED = { certify: false, evaluation: false } as const;
 
 const PLATFORM = eagerPlatform(nodePlatform);
 
@@ -32,14 +30,14 @@ type Run = (control: JobControl & { readonly out: string }) => Promise<unknown>;
 const RUNS: Readonly<Record<string, Run>> = {
   auto: (control) => runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, recipe: `${control.out}-recipe` }),
   shots: (control) =>
-    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, ...UNCHECKED }),
+    runPrune(PLATFORM, { ...COMMON, ...control, sparsity: 0.3, method: 'obc', shots: 2, evaluation: false }),
   ladder: (control) =>
-    runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', ...UNCHECKED }),
+    runLadder(PLATFORM, { ...COMMON, ...control, sparsity: [0.1, 0.4], method: 'flap', evaluation: false }),
   generating: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', ...UNCHECKED },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', certify: false, evaluation: false },
       calibration: { ...CALIBRATION, generate: { share: 1, documentLength: 2 } },
     }),
   quantising: (control) =>
@@ -50,13 +48,13 @@ const RUNS: Readonly<Record<string, Run>> = {
       modules: 'ffn',
       method: 'flap',
       dtype: 'q4',
-      ...UNCHECKED,
+      evaluation: false,
     }),
   healing: (control) =>
     runPrune(PLATFORM, {
       ...COMMON,
       ...control,
-      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', ...UNCHECKED },
+      ...{ sparsity: 0.3, modules: 'ffn', method: 'flap', evaluation: false },
       heal: { windowCount: 4, share: 0, windowsPerStep: 2, passCount: 6 },
     }),
   observe: (control) => runObserve(PLATFORM, { ...COMMON, ...control, method: 'o-fang', metric: 'divergence' }),

@@ -1,11 +1,10 @@
 import { applyChange } from '../../src/removal/apply-change.js';
 import { gapToMasked } from '../support/masked.js';
-import { loadFusedLlama } from '../support/short-llama.js';
-import { bytesOf, type Loaded, pruneLoaded, someWindows } from '../support/tiny-llama.js';
+import { bytesOf, type Loaded, loadTinyLlama, pruneLoaded, someWindows } from '../support/tiny-llama.js';
 
 let loaded: Loaded;
 beforeAll(async () => {
-  loaded = await loadFusedLlama();
+  loaded = await loadTinyLlama();
 });
 
 const settings = { windowsPerStep: 2, learningRate: 1e-3 };

@@ -1,5 +1,5 @@
+import type { GraphBuilder } from './graph-builder.js';
 import {
-  type BlockSite,
   buildDecoder,
   HEAD_SIZE,
   HEADS,
@@ -16,25 +16,42 @@ import {
 
 const [BLOCKS, PER_LAYER] = [4, 6];
 
+export interface SharingShape {
+  /** Blocks that read the keys and values of the second one. Default 2. */
+  readonly readers?: number;
+  /** Default 2. */
+  readonly kvHeads?: number;
+  /** What is read: KV heads that are copied for their query heads already, or the cache. Default `copies`. */
+  readonly shares?: 'copies' | 'cache';
+  /** Readers see the copies in the reverse order, so that the heads of several blocks have nothing in common. Default false. */
+  readonly reversed?: boolean;
+}
+
 /**
- * A decoder as Gemma 3n and 4 have it: every block adds a projection of the token's own per-layer embedding, and the last two blocks read
- * the keys and values of the second.
+ * A decoder as Gemma 3n and 4 have it: every block adds a projection of the token's own per-layer embedding, and the blocks after the
+ * second read the keys and values of that.
  */
-export function buildSharing(readers = 2): Uint8Array {
+export function buildSharing({
+  readers = 2,
+  kvHeads = 2,
+  shares = 'copies',
+  reversed = false,
+}: SharingShape = {}): Uint8Array {
   let perLayer: readonly string[] = [];
   const shared: string[] = [];
-  const spread = (site: Pick<BlockSite, 'g'>, x: string) => repeatHeads(2)(site.g, x);
-  const own = selfAttention({ project: separate(2), spread: (g, x) => spread({ g }, x) });
+  const turn = (g: GraphBuilder, x: string) => (reversed ? g.op('Gather', [x, g.ints(3, 2, 1, 0)], { axis: 1 }) : x);
+  const spread = (g: GraphBuilder, x: string) => (kvHeads === HEADS ? x : repeatHeads(kvHeads)(g, x));
+  const own = selfAttention({ project: separate(kvHeads), spread });
   const making = selfAttention({
-    project: separate(2),
+    project: separate(kvHeads),
     spread: (g, x) => {
-      const heads = spread({ g }, x);
-      shared.push(heads);
+      const heads = spread(g, x);
+      shared.push(shares === 'copies' ? heads : x);
       return heads;
     },
   });
   const reading: Part = ({ g, mask }, x) => {
-    const [keys = '', values = ''] = shared;
+    const [keys = '', values = ''] = shared.map((value) => (shares === 'copies' ? turn(g, value) : spread(g, value)));
     const query = toHeads(g, linear(g, x, HIDDEN, HEADS * HEAD_SIZE), HEADS);
     const scores = g.op('MatMul', [query, g.op('Transpose', [keys], { perm: [0, 1, 3, 2] })]);
     const probabilities = g.op('Softmax', [g.op('Add', [scores, mask])], { axis: -1 });

@@ -2,7 +2,7 @@ import { allocateSteps } from '../../allocation/allocate-steps.js';
 import type { ModuleMeasures } from '../../allocation/allocation.js';
 import type { PrunableModule } from '../../architecture/layout.js';
 import type { ResolvedOptions } from '../../options.js';
-import { shrinkSteps } from '../../removal/plan-removal.js';
+import { sharedSource, shrinkSteps } from '../../removal/plan-removal.js';
 import type { DenseMeasures } from '../measure-dense/dense-measures.js';
 import { leastUnits } from '../select-modules.js';
 
@@ -16,24 +16,44 @@ export function allocateModules(
   dense: DenseMeasures,
 ): StepCounts {
   const { allocation, sparsity, perBlockKvHeads } = options;
-  const measured = modules.map((module) => measuresOf(module, options, dense));
+  const measured = modules.map((module) => measuresOf(module, options, { dense, modules }));
   const steps = allocateSteps(allocation, { sparsity, modules: measured, evenHeads: !perBlockKvHeads });
   return new Map(modules.map(({ index }, at) => [index, steps[at]!]));
 }
 
-/** What the user fixed for a module. */
-export function fixedSparsity({ block, kind }: PrunableModule, { blockSparsity }: ResolvedOptions): number | undefined {
-  const given = blockSparsity.get(block);
-  return typeof given === 'number' ? given : given?.[kind];
+/** What the user fixed for a module. Of modules that share keys and values, the lowest counts for all. */
+export function fixedSparsity(
+  module: PrunableModule,
+  { blockSparsity, headUnit }: Pick<ResolvedOptions, 'blockSparsity' | 'headUnit'>,
+  modules: readonly PrunableModule[],
+): number | undefined {
+  const source = sharedSource(module, headUnit);
+  const sharing = source === undefined ? [module] : modules.filter((other) => sharedSource(other, headUnit) === source);
+  const given = sharing.flatMap(({ block, kind }) => {
+    const own = blockSparsity.get(block);
+    return (typeof own === 'number' ? own : own?.[kind]) ?? [];
+  });
+  return given.length === 0 ? undefined : Math.min(...given);
+}
+
+/** What modules are measured by, and with which of them. */
+export interface Measured {
+  readonly dense: DenseMeasures;
+  readonly modules: readonly PrunableModule[];
 }
 
 /** What an allocation knows of a module. */
-export function measuresOf(module: PrunableModule, options: ResolvedOptions, dense: DenseMeasures): ModuleMeasures {
+export function measuresOf(
+  module: PrunableModule,
+  options: ResolvedOptions,
+  { dense, modules }: Measured,
+): ModuleMeasures {
   const { index, block, kind, attentionType, unitCount, parameterCount } = module;
   const { allocation, denseWidths, headUnit, minimumWidth = 0, widthMultiple } = options;
   const { stepCount, parametersPerStep } = shrinkSteps(module, headUnit);
   const { blockChange, sensitivity, orders } = dense;
-  const fixed = fixedSparsity(module, options);
+  const keyValueSource = sharedSource(module, headUnit);
+  const fixed = fixedSparsity(module, options, modules);
   const least = leastUnits(module, options);
   const floor = kind === 'ffn' ? Math.ceil(minimumWidth * (denseWidths?.get(index) ?? stepCount)) : 0;
   // A shared group is never pruned.
@@ -42,6 +62,7 @@ export function measuresOf(module: PrunableModule, options: ResolvedOptions, den
     block,
     kind,
     attentionType,
+    ...(keyValueSource !== undefined && { keyValueSource }),
     parameterCount,
     unitCount,
     stepCount,

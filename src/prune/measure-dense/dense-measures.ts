@@ -66,7 +66,15 @@ export interface DenseNeeds {
   readonly curvatures: TensorStore | undefined;
   /** The method whose scores, removal orders and costs are wanted, when the allocation asks for them. */
   readonly order: CompensationAdapter | undefined;
+  /** Modules whose order is wanted. Default: all. */
+  readonly ordered?: readonly PrunableModule[] | undefined;
 }
+
+/** The method that orders a module's units, where an order is wanted. */
+export const orderOf = (
+  module: PrunableModule,
+  { order, ordered }: Pick<DenseNeeds, 'order' | 'ordered'>,
+): CompensationAdapter | undefined => (ordered === undefined || ordered.includes(module) ? order : undefined);
 
 /** Whether measuring the dense model runs the loss's gradients. */
 export function needsGradients({ grouping, sensitivity, curvatures }: DenseNeeds): boolean {

@@ -31,10 +31,11 @@ export async function readMeasures(context: PruneContext, request: ReadRequest):
 
 async function findOrders(
   context: PruneContext,
-  { statistics, modules, order: adapter }: ReadRequest,
+  { statistics, ordered, order: adapter, ...request }: ReadRequest,
 ): Promise<Map<PrunableModule, RemovalOrderOfModule>> {
   const { job } = context;
   const orders = new Map<PrunableModule, RemovalOrderOfModule>();
+  const modules = ordered ?? request.modules;
   context.begin('measure', modules.length, 1);
   for (const [at, module] of modules.entries()) {
     job.options.signal?.throwIfAborted();

@@ -11,7 +11,7 @@ import { readLinearWeight } from '../../removal/repair-linear.js';
 import type { PruneContext } from '../prune-context.js';
 import { weightByMetric } from '../shrink/weight-by-metric.js';
 import { openBackwardCheckpoint } from './backward-checkpoint.js';
-import type { BackwardMeasures, ForwardMeasures } from './dense-measures.js';
+import { type BackwardMeasures, type ForwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { asObstacle } from './find-obstacle.js';
 import { byIndex } from './indexed-map.js';
@@ -130,7 +130,7 @@ function openMeasurement(
         await curvatures.put(module.index, { type: 'float32', dims, data: Float32Array.from(matrix) });
       }
       // Without curvature the order was found on the way forwards.
-      const adapter = matrix && module.kind !== 'experts' ? needs.order : undefined;
+      const adapter = matrix && module.kind !== 'experts' ? orderOf(module, needs) : undefined;
       if (adapter === undefined || matrix === undefined) return;
       const statistics = await kept!.get(module);
       found.order = await orderModule(context, model, { module, adapter, curvature: matrix, statistics });

@@ -11,6 +11,7 @@ import { selectModules, withoutExperts } from '../select-modules.js';
 import { type DenseMeasures, type DenseNeeds, needsGradients } from './dense-measures.js';
 import type { DenseStatistics } from './dense-statistics.js';
 import { findReached } from './find-obstacle.js';
+import { joinOrders, sharingModules } from './join-orders.js';
 import { readMeasures } from './load-statistics.js';
 import { measureExperts } from './measure-experts.js';
 import { measureOrRead } from './measures-checkpoint.js';
@@ -67,7 +68,18 @@ export async function measureDense(given: PruneJob): Promise<MeasuredModel> {
 async function lookAtModel(context: PruneContext, needs: DenseNeeds): Promise<DenseMeasures> {
   const dense = await measureOrRead(context, needs);
   const experts = await measureExperts(context, needs);
-  return experts.size === 0 ? dense : { ...dense, orders: new Map([...(dense.orders ?? []), ...experts]) };
+  const orders = new Map([...(dense.orders ?? []), ...experts]);
+  return joinShared(context, needs, experts.size === 0 ? dense : { ...dense, orders });
+}
+
+/** Orders of modules that share keys and values, as one. */
+function joinShared(
+  { job: { options } }: PruneContext,
+  { modules }: Pick<DenseNeeds, 'modules'>,
+  dense: DenseMeasures,
+): DenseMeasures {
+  const { orders } = dense;
+  return orders === undefined ? dense : { ...dense, orders: joinOrders(orders, modules, options.headUnit) };
 }
 
 /**
@@ -82,7 +94,8 @@ export async function loadStatistics(given: PruneJob, statistics: DenseStatistic
   const { modules, remarks: staying } = withoutExperts(selectModules(job));
   const context = startContext(job);
   const request = { ...denseNeeds(modules, options), statistics };
-  const dense = await readMeasures(context, request).finally(() => context.dispose());
+  const read = await readMeasures(context, request).finally(() => context.dispose());
+  const dense = joinShared(context, request, read);
   const of = (module: PrunableModule) => (dense.functional.has(module) ? 'groups' : 'module');
   return {
     job,
@@ -106,13 +119,16 @@ export function refuseGradients(job: Pick<PruneJob, 'model' | 'analysed' | 'opti
 
 /** What the options want to know of the dense model. */
 function denseNeeds(modules: readonly PrunableModule[], options: ResolvedOptions): Omit<DenseNeeds, 'curvatures'> {
-  const { allocation, grouping } = options;
+  const { allocation, grouping, adapter, headUnit } = options;
+  const order = allocation.orderBy?.(options);
+  const sharing = [...sharingModules(modules, headUnit).values()].flat();
   return {
     blockChange: allocation.measures?.includes('blockChange') ?? false,
     sensitivity: allocation.measures?.includes('sensitivity') ?? false,
     grouping,
     modules,
-    order: allocation.orderBy?.(options),
+    // Heads that leave several blocks at once are chosen before the first of them shrinks.
+    ...(order === undefined && sharing.length > 0 ? { order: adapter, ordered: sharing } : { order }),
   };
 }
 

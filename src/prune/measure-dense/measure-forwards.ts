@@ -6,7 +6,7 @@ import type { BlockRunner, StageReads } from '../../runtime/block-runner.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
 import type { PruneContext } from '../prune-context.js';
 import type { EarlierWalk } from './backward-checkpoint.js';
-import type { ForwardMeasures, ModuleContexts } from './dense-measures.js';
+import { type ForwardMeasures, type ModuleContexts, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
 import { createMeasurements, type ModuleMeasurement } from './measurements.js';
@@ -76,8 +76,8 @@ async function goForwards(
         const { grouping } = needs;
         if (grouping !== undefined && module.kind === 'ffn')
           here.push(await findContexts(context, runner, { module, grouping }, seen));
-        if (needs.order !== undefined)
-          here.push(...(await findOrder(context, { module, adapter: needs.order, kept }, seen)));
+        const adapter = orderOf(module, needs);
+        if (adapter !== undefined) here.push(...(await findOrder(context, { module, adapter, kept }, seen)));
       }
       const output = partition.cuts[segment]!;
       const isLast = segment === span.last;

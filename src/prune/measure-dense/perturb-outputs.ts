@@ -13,7 +13,7 @@ import type { Tensor } from '../../runtime/engine.js';
 import { everyNth } from '../every-nth.js';
 import type { PruneContext } from '../prune-context.js';
 import { measureDivergences } from '../quantise/measure-divergences.js';
-import type { BackwardMeasures } from './dense-measures.js';
+import { type BackwardMeasures, orderOf } from './dense-measures.js';
 import type { DensePasses } from './dense-passes.js';
 import { orderModule } from './measure-backwards.js';
 
@@ -66,13 +66,13 @@ export async function perturbOutputs(
   const found = new Map<PrunableModule, BackwardMeasures>();
   for (const [at, module] of modules.entries()) {
     const size = module.output.outputCount;
-    const statistics = await kept?.get(module);
+    const adapter = module.kind === 'experts' ? undefined : orderOf(module, needs);
+    const statistics = adapter && (await kept?.get(module));
     const curvature = scale * estimates[at]!;
     if (!(curvature > 0 && Number.isFinite(curvature))) throw unmeasured(module);
     const matrix = new Float64Array(size * size);
     for (let i = 0; i < size; i += 1) matrix[i * size + i] = curvature;
     await needs.curvatures!.put(module.index, { type: 'float32', dims: [size, size], data: Float32Array.from(matrix) });
-    const adapter = module.kind === 'experts' ? undefined : needs.order;
     found.set(
       module,
       adapter && statistics

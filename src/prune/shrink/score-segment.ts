@@ -2,6 +2,7 @@ import type { PrunableModule } from '../../architecture/layout.js';
 import { type ChannelStatistics, EMPTY_STATISTICS, type LinearWeight } from '../../compensation/adapter.js';
 import type { OnnxModel } from '../../onnx/onnx-model.js';
 import type { ResolvedOptions } from '../../options.js';
+import { sharedSource } from '../../removal/plan-removal.js';
 import { readLinearWeight } from '../../removal/repair-linear.js';
 import { type ScoredModule, scoreModule } from '../../removal/score-module.js';
 import type { TensorStore } from '../../runtime/tensor-store.js';
@@ -52,13 +53,17 @@ export async function scoreSegment(context: PruneContext, given: SegmentCase): P
   return scored;
 }
 
-/** Where the allocation has priced the dense model's order of removal; function groups choose for themselves. */
+/**
+ * Where the allocation has priced the dense model's order of removal, or heads leave several blocks at once; function groups choose for
+ * themselves.
+ */
 function decidingOrder(
-  { allocation }: ResolvedOptions,
+  { allocation, headUnit }: ResolvedOptions,
   { orders, functional }: DenseMeasures,
   module: PrunableModule,
 ): Float64Array | undefined {
-  return allocation.ordersDecide && !functional.has(module) ? orders?.get(module)?.scores : undefined;
+  const decides = allocation.ordersDecide || sharedSource(module, headUnit) !== undefined;
+  return decides && !functional.has(module) ? orders?.get(module)?.scores : undefined;
 }
 
 async function inMetric(

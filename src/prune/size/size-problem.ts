@@ -1,4 +1,5 @@
 import type { PrunableModule } from '../../architecture/layout.js';
+import type { ChannelTrace } from '../../architecture/trace-channels.js';
 import { DTYPES } from '../../quantisation/dtypes.js';
 import { codesByteLength } from '../../quantisation/store-codes.js';
 import type { ModuleCut } from '../../removal/apply-change.js';
@@ -33,7 +34,7 @@ export function sizeProblemOf(source: SizeSource): SizeProblem {
   return {
     maps: mapsOf(source),
     modules: modules.map((module) => ({
-      ...measuresOf(module, options, dense),
+      ...measuresOf(module, options, { dense, modules }),
       index: module.index,
       otherBytes:
         module.kind === 'experts' ? module.parameterCount * FLOAT_BYTES : cachedChannels(module) * cachedBytes,
@@ -44,8 +45,17 @@ export function sizeProblemOf(source: SizeSource): SizeProblem {
 }
 
 /** Channels of keys and values that a module keeps of a token, and that leave with its heads. */
-function cachedChannels({ kind, attentionType = 'full', kvHeadCount = 0, unitSize, headsPerUnit = 1 }: PrunableModule) {
-  const isKept = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1;
+function cachedChannels(module: PrunableModule) {
+  const {
+    index,
+    kind,
+    attentionType = 'full',
+    keyValueSource = index,
+    kvHeadCount = 0,
+    unitSize,
+    headsPerUnit = 1,
+  } = module;
+  const isKept = kind === 'attention' && attentionType === 'full' && kvHeadCount > 1 && keyValueSource === index;
   return isKept ? (2 * kvHeadCount * unitSize) / headsPerUnit : 0;
 }
 
@@ -68,11 +78,14 @@ export function matchBytes(problem: SizeProblem, bytes: number): SizeProblem {
 function mapsOf({ model, analysed, form, bits, modules }: SizeSource): SizedMap[] {
   const allowed = new Set(modules.map(({ index }) => index));
   const moduleOf = (weight: PlannedWeight) => {
-    const found = analysed.detected.traces.findIndex(
-      ({ labels }, index) =>
-        allowed.has(index) && weight.products.some(({ input, result }) => labels.has(input) || labels.has(result)),
-    );
-    return found < 0 ? undefined : found;
+    const carries = ({ labels }: ChannelTrace) =>
+      weight.products.some(({ input, result }) => labels.has(input) || labels.has(result));
+    const { traces, sharedKeyValues } = analysed.detected;
+    const sources = sharedKeyValues.filter(({ trace }) => carries(trace)).map(({ members: [first] }) => first!);
+    return [...traces.keys()]
+      .filter((index) => carries(traces[index]!))
+      .concat(sources)
+      .find((index) => allowed.has(index));
   };
   const bytesOf = ({ name, grid, outCount, inCount }: PlannedWeight) =>
     grid === undefined ? (model.weights.get(name)?.byteLength ?? 0) : codesByteLength(grid, outCount, inCount);

@@ -1,0 +1,116 @@
+import type { GraphIndex } from '../graph/graph-index.js';
+import type { Partition } from '../graph/partition.js';
+import type { PrunableModule } from './layout.js';
+import { type ChannelTrace, isReadElsewhere, type TraceOutcome } from './trace-channels.js';
+
+/** Keys and values that one attention makes and attentions of later blocks read too (Gemma 3n and 4). */
+export interface SharedKeyValues {
+  /** Indices of the modules that read them; the first one makes them. */
+  readonly members: readonly number[];
+  /** What carries the units of the first module from its inputs to these keys and values; no node of its own trace is part of it. */
+  readonly trace: ChannelTrace;
+  /** Keys, values and views of them that blocks read. */
+  readonly values: readonly string[];
+}
+
+export interface SharedKeyValuesRequest {
+  readonly index: GraphIndex;
+  readonly partition: Pick<Partition, 'stageOf'>;
+  readonly modules: readonly PrunableModule[];
+  /** Trace of each module, by its index, which ends at the keys and values. */
+  readonly traces: readonly ChannelTrace[];
+  /** Values of the tokens that several blocks read beside the hidden state. */
+  readonly shared: ReadonlySet<string>;
+  /** Traces a module through its shared keys and values to what makes them. */
+  traceWhole(module: PrunableModule): TraceOutcome;
+}
+
+/**
+ * Finds the keys and values that can be cut for all their readers together: every reader sees the same unit, or KV group, at the same
+ * place of them, and nothing else reads them.
+ */
+export function findSharedKeyValues(request: SharedKeyValuesRequest): SharedKeyValues[] {
+  const { modules, traces, partition } = request;
+  const sharing = modules.filter(({ attentionType }) => attentionType === 'shared');
+  return sharing.flatMap((maker) => {
+    const made = [...traces[maker.index]!.handed].filter(
+      (value) => request.shared.has(value) && partition.stageOf.get(value) === maker.segment,
+    );
+    return made.length === 0 ? [] : (joinReaders(request, maker, sharing) ?? []);
+  });
+}
+
+function joinReaders(
+  request: SharedKeyValuesRequest,
+  maker: PrunableModule,
+  sharing: readonly PrunableModule[],
+): SharedKeyValues | undefined {
+  const { index, partition, traces, shared } = request;
+  const outcome = request.traceWhole(maker);
+  if ('failure' in outcome || outcome.trace.unitCount !== maker.unitCount) return undefined;
+  const { trace: whole } = outcome;
+  const own = traces[maker.index]!;
+  const trace = restOf(whole, own, request);
+  if (trace === undefined) return undefined;
+  const stage = { index, stageOf: partition.stageOf, stage: maker.segment };
+  const isGiven = (value: string) => shared.has(value) && !index.constants.has(value);
+  const values = [...trace.labels.keys()].filter((value) => isGiven(value) && isReadElsewhere(value, stage));
+  const readers = sharing.filter(
+    (module) => module !== maker && values.some((value) => traces[module.index]!.labels.has(value)),
+  );
+  const seesAlike = (module: PrunableModule, value: string): boolean => {
+    const [label, known] = [traces[module.index]!.labels.get(value), trace.labels.get(value)];
+    return label?.axis === known?.axis && label?.codes.join() === known?.codes.join();
+  };
+  const isReader = (at: number, value: string): boolean =>
+    partition.stageOf.get(index.nodes[at]!.output[0] ?? '') === maker.segment ||
+    readers.some((module) => traces[module.index]!.nodes.includes(at) && seesAlike(module, value));
+  const isKnown = (value: string): boolean =>
+    (index.consumersOf.get(value) ?? []).every((at) => index.nodes[at]!.opType === 'Shape' || isReader(at, value));
+  const readsOthers = (module: PrunableModule): boolean =>
+    [...traces[module.index]!.handed].some((value) => isGiven(value) && !trace.labels.has(value));
+  if (readers.length === 0 || !values.every(isKnown) || readers.some(readsOthers)) return undefined;
+  const members = [maker, ...readers];
+  if (members.some((module) => !hasGroupsOf(traces[module.index]!, whole, values))) return undefined;
+  const read = members.flatMap(({ index: at }) => [...traces[at]!.handed].filter((value) => isGiven(value)));
+  return { members: members.map((module) => module.index), trace, values: [...new Set([...values, ...read])] };
+}
+
+/** Whether the groups of a reader are those of the module that makes the keys and values, or follow from its units. */
+function hasGroupsOf(reader: ChannelTrace, whole: ChannelTrace, values: readonly string[]): boolean {
+  const groupsOf = ({ groupOfUnit }: ChannelTrace) => (groupOfUnit === undefined ? 0 : Math.max(...groupOfUnit) + 1);
+  if (reader.groupOfUnit !== undefined) return groupsOf(reader) === groupsOf(whole);
+  return (
+    reader.unitCount === whole.unitCount &&
+    values.every((value) => (reader.labels.get(value)?.codes ?? []).every((code) => code >= -1))
+  );
+}
+
+/**
+ * What a trace through keys and values has more than the module's own, which ends there; undefined where the two meet in a weight or
+ * node, such as one product that makes queries, keys and values.
+ */
+function restOf(
+  whole: ChannelTrace,
+  own: ChannelTrace,
+  { index, shared }: SharedKeyValuesRequest,
+): ChannelTrace | undefined {
+  const ends = (value: string) => own.handed.has(value) && shared.has(value) && !index.constants.has(value);
+  const labels = new Map([...whole.labels].filter(([value]) => !own.labels.has(value) || ends(value)));
+  const isSame = [...own.labels].every(
+    ([value, label]) => whole.labels.get(value)?.codes.join() === label.codes.join(),
+  );
+  const ownNodes = new Set(own.nodes);
+  const meets = own.nodes.some((at) => {
+    const { input, output } = index.nodes[at]!;
+    return [...input, ...output].some((value) => labels.has(value) && !ends(value));
+  });
+  if (!isSame || meets) return undefined;
+  return {
+    ...whole,
+    labels,
+    handed: new Set([...whole.handed].filter((value) => labels.has(value))),
+    nodes: whole.nodes.filter((at) => !ownNodes.has(at)),
+    repeats: whole.repeats.filter(({ value }) => !own.repeats.some((repeat) => repeat.value === value)),
+  };
+}

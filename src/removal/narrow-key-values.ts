@@ -1,0 +1,68 @@
+import type { SharedKeyValues } from '../architecture/find-shared-key-values.js';
+import type { PrunableModule } from '../architecture/layout.js';
+import type { OnnxModel } from '../onnx/onnx-model.js';
+import type { AnalysedModel } from '../runtime/analyse-model.js';
+import { editGraph } from './graph-editor.js';
+import { type KeptUnits, keptPositions, keptUnits } from './kept-positions.js';
+import { cutTrace, prunedName } from './remove-units.js';
+
+/** What stays of a module that has been cut. */
+interface Cut {
+  readonly module: Pick<PrunableModule, 'index'>;
+  readonly keep: Int32Array;
+}
+
+/**
+ * Cuts the keys and values that several blocks share, in place, where all their readers have lost the same heads: each picks what it
+ * still reads of them until then. Where they have lost different heads, or one is still whole, keys and values stay as they are.
+ *
+ * @param cuts Modules that have been cut.
+ */
+export function narrowKeyValues(
+  model: OnnxModel,
+  { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
+  cuts: readonly Cut[],
+): void {
+  for (const shared of detected.sharedKeyValues) {
+    const kept = commonUnits(shared, { detected, facts }, cuts);
+    if (kept === undefined) continue;
+    for (const value of shared.values) readWhole(model, value, shared.members);
+    cutTrace(model, { detected, facts, trace: shared.trace, kept, module: shared.members[0]! });
+  }
+}
+
+/** What stays of the module that makes the keys and values, if all others read the same of them. */
+function commonUnits(
+  { members, trace, values }: SharedKeyValues,
+  { detected, facts }: Pick<AnalysedModel, 'detected' | 'facts'>,
+  cuts: readonly Cut[],
+): KeptUnits | undefined {
+  const keepOf = new Map(cuts.map(({ module, keep }) => [module.index, keep]));
+  const [maker] = members.map((index) => keepOf.get(index));
+  if (maker === undefined || !members.every((index) => keepOf.has(index))) return undefined;
+  const kept = keptUnits(maker, trace.groupOfUnit);
+  const isCommon = values.every((value) => {
+    const known = trace.labels.get(value);
+    const [first, second] = [facts.first.get(value), facts.second.get(value)].map(
+      (fact) => fact?.dims[known?.axis ?? 0],
+    );
+    return members.every((index) => {
+      const own = detected.traces[index]!;
+      const label = own.labels.get(value);
+      const left = label && keptPositions(label, keptUnits(keepOf.get(index)!, own.groupOfUnit)).join();
+      return first === second && (left === undefined || (known && left === keptPositions(known, kept).join()));
+    });
+  });
+  return isCommon ? kept : undefined;
+}
+
+/** Has modules read a value itself again in place of what was picked from it for each. */
+function readWhole(model: OnnxModel, value: string, members: readonly number[]): void {
+  const editor = editGraph(model);
+  const picks = editor.consumersOf(value).filter(({ opType, output: [result = ''] }) => {
+    return opType === 'Gather' && members.some((index) => result.startsWith(prunedName(value, index)));
+  });
+  for (const { output } of picks) editor.rewire(editor.consumersOf(output[0]!), output[0]!, value);
+  const graph = model.proto.graph!;
+  graph.node.splice(0, graph.node.length, ...graph.node.filter((node) => !picks.includes(node)));
+}
